@@ -1,0 +1,1 @@
+"""The embedded Supabase, the function host and the fakes; never deployed."""

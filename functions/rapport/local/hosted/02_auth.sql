@@ -1,0 +1,205 @@
+/*
+    Schema auth as a hosted project has it: logins, their sessions, and the functions by
+    which policies learn who is asking. Run as supabase_admin after 01_roles.sql.
+
+    Source: column names, types and defaults are those of Supabase Auth (GoTrue 2.189), so
+    that a seed written for a hosted project loads. Tables and enum types for what is not
+    served here (factors, SSO, OAuth server, one-time tokens) are left out.
+*/
+create schema auth authorization supabase_auth_admin;
+grant usage on schema auth to anon, authenticated, service_role, postgres;
+
+set role supabase_auth_admin;
+
+
+create table auth.users (
+    instance_id                 uuid,
+    id                          uuid
+                                constraint users_pkey primary key,
+    aud                         varchar(255),
+    role                        varchar(255),
+    email                       varchar(255),
+    encrypted_password          varchar(255),
+    email_confirmed_at          timestamptz,
+    invited_at                  timestamptz,
+    confirmation_token          varchar(255),
+    confirmation_sent_at        timestamptz,
+    recovery_token              varchar(255),
+    recovery_sent_at            timestamptz,
+    email_change_token_new      varchar(255),
+    email_change                varchar(255),
+    email_change_sent_at        timestamptz,
+    last_sign_in_at             timestamptz,
+    raw_app_meta_data           jsonb,
+    raw_user_meta_data          jsonb,
+    is_super_admin              boolean,
+    created_at                  timestamptz,
+    updated_at                  timestamptz,
+    phone                       text
+                                constraint users_phone_key unique,
+    phone_confirmed_at          timestamptz,
+    phone_change                text default '',
+    phone_change_token          varchar(255) default '',
+    phone_change_sent_at        timestamptz,
+    confirmed_at                timestamptz
+                                generated always as (least(email_confirmed_at, phone_confirmed_at)) stored,
+    email_change_token_current  varchar(255) default '',
+    email_change_confirm_status smallint default 0
+                                constraint users_email_change_confirm_status_check
+                                check (email_change_confirm_status between 0 and 2),
+    banned_until                timestamptz,
+    reauthentication_token      varchar(255) default '',
+    reauthentication_sent_at    timestamptz,
+    is_sso_user                 boolean not null default false,
+    deleted_at                  timestamptz,
+    is_anonymous                boolean not null default false
+);
+alter table auth.users enable row level security;
+
+
+-- one login for an address; single sign-on may bring the same address again
+create unique index users_email_partial_key on auth.users (email) where not is_sso_user;
+create index users_instance_id_email_idx on auth.users (instance_id, lower(email));
+
+
+comment on table auth.users is 'Everyone who can sign in, with the hash of the password.';
+
+
+create table auth.identities (
+    provider_id     text not null,
+    user_id         uuid not null
+                    constraint identities_user_id_fkey references auth.users on delete cascade,
+    identity_data   jsonb not null,
+    provider        text not null,
+    last_sign_in_at timestamptz,
+    created_at      timestamptz,
+    updated_at      timestamptz,
+    email           text generated always as (lower(identity_data ->> 'email')) stored,
+    id              uuid default gen_random_uuid()
+                    constraint identities_pkey primary key,
+
+    constraint identities_provider_id_provider_unique unique (provider_id, provider)
+);
+alter table auth.identities enable row level security;
+
+
+create index identities_user_id_idx on auth.identities (user_id);
+
+
+comment on table auth.identities is 'The ways in which a user can sign in, one row each.';
+
+
+create type auth.aal_level as enum ('aal1', 'aal2', 'aal3');
+
+
+create table auth.sessions (
+    id           uuid
+                 constraint sessions_pkey primary key,
+    user_id      uuid not null
+                 constraint sessions_user_id_fkey references auth.users on delete cascade,
+    created_at   timestamptz,
+    updated_at   timestamptz,
+    factor_id    uuid,
+    aal          auth.aal_level,
+    not_after    timestamptz,
+    -- GoTrue keeps this one without a time zone, in UTC
+    refreshed_at timestamp,
+    user_agent   text,
+    ip           inet,
+    tag          text
+);
+alter table auth.sessions enable row level security;
+
+
+create index sessions_user_id_idx on auth.sessions (user_id);
+
+
+comment on table auth.sessions is 'One sign-in on one device: a family of refresh tokens.';
+
+
+create table auth.refresh_tokens (
+    instance_id uuid,
+    id          bigserial
+                constraint refresh_tokens_pkey primary key,
+    token       varchar(255)
+                constraint refresh_tokens_token_unique unique,
+    user_id     varchar(255),
+    revoked     boolean,
+    created_at  timestamptz,
+    updated_at  timestamptz,
+    -- the token that was exchanged for this one
+    parent      varchar(255),
+    session_id  uuid
+                constraint refresh_tokens_session_id_fkey references auth.sessions on delete cascade
+);
+alter table auth.refresh_tokens enable row level security;
+
+
+create index refresh_tokens_session_id_revoked_idx on auth.refresh_tokens (session_id, revoked);
+
+
+comment on table auth.refresh_tokens is 'Every refresh token of a session; the last is not revoked.';
+
+
+/*
+    Who is asking. PostgREST 9 and later set the claims as one JSON setting; the setting for
+    each claim is older and still comes first.
+
+    No search_path of their own: with it the planner could not inline them into policies.
+    Every name is qualified instead.
+*/
+create function auth.uid()
+    returns uuid
+    language sql
+    stable
+return coalesce(
+    nullif(pg_catalog.current_setting('request.jwt.claim.sub', true), ''),
+    nullif(pg_catalog.current_setting('request.jwt.claims', true), '')::pg_catalog.jsonb ->> 'sub'
+)::pg_catalog.uuid;
+
+
+create function auth.role()
+    returns text
+    language sql
+    stable
+return coalesce(
+    nullif(pg_catalog.current_setting('request.jwt.claim.role', true), ''),
+    nullif(pg_catalog.current_setting('request.jwt.claims', true), '')::pg_catalog.jsonb ->> 'role'
+);
+
+
+create function auth.email()
+    returns text
+    language sql
+    stable
+return coalesce(
+    nullif(pg_catalog.current_setting('request.jwt.claim.email', true), ''),
+    nullif(pg_catalog.current_setting('request.jwt.claims', true), '')::pg_catalog.jsonb ->> 'email'
+);
+
+
+create function auth.jwt()
+    returns jsonb
+    language sql
+    stable
+return coalesce(
+    nullif(pg_catalog.current_setting('request.jwt.claim', true), ''),
+    nullif(pg_catalog.current_setting('request.jwt.claims', true), '')
+)::pg_catalog.jsonb;
+
+
+comment on function auth.uid() is 'The user of the request''s token, null without one.';
+comment on function auth.role() is 'The role of the request''s token, null without one.';
+comment on function auth.email() is 'The address in the request''s token, null without one.';
+comment on function auth.jwt() is 'All claims of the request''s token, null without one.';
+
+
+/*
+    What a hosted postgres may do here: read and write rows, refer to users, set triggers on
+    them. It owns nothing and creates nothing in this schema.
+*/
+grant all on all tables in schema auth to postgres;
+grant all on all sequences in schema auth to postgres;
+grant all on all functions in schema auth to postgres;
+
+reset role;

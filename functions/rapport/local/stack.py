@@ -1,0 +1,66 @@
+"""What one running stack is: its folder, ports, keys and secrets, shared by all of its processes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+STACK_VARIABLE = "RAPPORT_STACK"
+
+
+class Stack(BaseModel):
+    """One stack's settings, written to `stack.json` (mode 600) for its child processes.
+
+    Ports are TCP ports on `host`. Keys are JWTs signed with `jwt_secret` (HS256), as on a
+    project with legacy keys.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    folder: Path
+    host: str = "127.0.0.1"
+    database: str = "postgres"
+    gateway_port: int
+    db_port: int
+    postgrest_port: int
+    functions_port: int
+    whatsapp_port: int
+    db_password: str
+    jwt_secret: str
+    anon_key: str
+    service_role_key: str
+    whatsapp_app_secret: str
+    whatsapp_verify_token: str
+
+    @property
+    def url(self) -> str:
+        """The project's URL, what clients know as SUPABASE_URL."""
+        return f"http://{self.host}:{self.gateway_port}"
+
+    @property
+    def postgrest_url(self) -> str:
+        return f"http://{self.host}:{self.postgrest_port}"
+
+    @property
+    def functions_url(self) -> str:
+        return f"http://{self.host}:{self.functions_port}"
+
+    @property
+    def whatsapp_url(self) -> str:
+        """The base URL of the Graph API's stand-in."""
+        return f"http://{self.host}:{self.whatsapp_port}"
+
+    def db_url(self, role: str = "postgres") -> str:
+        """A libpq URL for one of the login roles, all of which share one password locally."""
+        return f"postgresql://{role}:{self.db_password}@{self.host}:{self.db_port}/{self.database}"
+
+    def save(self, file: Path) -> None:
+        """Writes the settings where only their owner can read them."""
+        file.touch(mode=0o600)
+        file.write_text(self.model_dump_json(indent=2))
+
+    @classmethod
+    def load(cls, file: Path) -> Stack:
+        """Reads what `save` wrote."""
+        return cls.model_validate_json(file.read_text())

@@ -1,0 +1,68 @@
+/*
+    Who works for an account, and as what.
+*/
+create table public.account_members (
+    account_id   uuid not null
+                 constraint account_members_account_id_fkey
+                 references public.accounts on delete cascade,
+    user_id      uuid not null
+                 constraint account_members_user_id_fkey
+                 references auth.users on delete cascade,
+    role         text not null
+                 constraint account_members_role_check
+                 check (role in ('owner', 'admin', 'agent', 'viewer')),
+    -- what colleagues and customers are shown, so that no name is taken from a payload
+    display_name text not null
+                 constraint account_members_display_name_check
+                 check (display_name <> '' and length(display_name) <= 200),
+    created_at   timestamptz not null default now(),
+
+    primary key (account_id, user_id)
+);
+alter table public.account_members enable row level security;
+
+
+create index account_members_user_id_idx on public.account_members (user_id);
+
+
+create function private.my_account_ids()
+    returns setof uuid
+    language sql
+    stable
+    -- definer, or the policy of account_members would ask itself
+    security definer
+    set search_path = ''
+as $$
+    select m.account_id
+    from public.account_members m
+    where m.user_id = (select auth.uid())
+$$;
+
+grant execute on function private.my_account_ids() to authenticated;
+
+
+create policy "members can read the members of their accounts"
+    on public.account_members
+    for select
+    to authenticated
+    using (account_id = any (array(select private.my_account_ids())));
+
+
+grant select on public.account_members to authenticated;
+
+
+create policy "members can read their accounts"
+    on public.accounts
+    for select
+    to authenticated
+    using (id = any (array(select private.my_account_ids())));
+
+
+comment on table public.account_members is
+    'Who works for an account: owner, admin, agent or viewer.';
+comment on function private.my_account_ids() is
+    'The accounts that the signed-in user works for.';
+comment on policy "members can read the members of their accounts" on public.account_members is
+    'Colleagues see each other; customers and strangers see nobody.';
+comment on policy "members can read their accounts" on public.accounts is
+    'An account is visible to those who work for it.';

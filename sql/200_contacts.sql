@@ -1,0 +1,71 @@
+/*
+    A person or company that an account knows: the one record behind every face.
+    Staff alone read it; a customer sees public.customers.
+*/
+create table public.contacts (
+    id               uuid primary key default gen_random_uuid(),
+    account_id       uuid not null
+                     constraint contacts_account_id_fkey
+                     references public.accounts on delete cascade,
+    -- what staff call them; until then the name they gave themselves is shown
+    name             text
+                     constraint contacts_name_check check (length(name) <= 200),
+    -- the WhatsApp profile's name and the provider's time of the message that brought it
+    profile_name     text
+                     constraint contacts_profile_name_check check (length(profile_name) <= 200),
+    profile_named_at timestamptz,
+    phone            text
+                     constraint contacts_phone_check check (phone ~ '^\+[1-9][0-9]{1,14}$'),
+    email            text
+                     constraint contacts_email_check
+                     check (email ~ '^[^@\s]+@[^@\s]+$' and length(email) <= 320),
+    tags             text[] not null default '{}',
+    notes            text,
+    -- the login with which they enter the portal
+    portal_user_id   uuid
+                     constraint contacts_portal_user_id_fkey
+                     references auth.users on delete set null,
+    created_at       timestamptz not null default now(),
+    updated_at       timestamptz not null default now(),
+    version          bigint not null default 1,
+
+    -- what a foreign key of the same account refers to
+    constraint contacts_id_account_id_key unique (id, account_id),
+    constraint contacts_profile_name_time_check
+        check ((profile_name is null) = (profile_named_at is null))
+);
+alter table public.contacts enable row level security;
+
+
+create index contacts_account_id_idx on public.contacts (account_id);
+
+-- one login is one customer of an account
+create unique index contacts_portal_user_id_key
+    on public.contacts (portal_user_id, account_id)
+    where portal_user_id is not null;
+
+
+create policy "members can read their contacts"
+    on public.contacts
+    for select
+    to authenticated
+    using (account_id = any (array(select private.my_account_ids())));
+
+
+grant select on public.contacts to authenticated;
+
+
+create trigger _100_stamp_change
+    before update on public.contacts
+    for each row
+    execute function private.tg__stamp_change();
+
+
+comment on table public.contacts is
+    'A person or company that an account knows; read by staff. Customers see public.customers.';
+comment on column public.contacts.name is
+    'What staff call them; profile_name is shown where this is null.';
+comment on column public.contacts.phone is
+    'E.164, with the plus sign.';
+comment on policy "members can read their contacts" on public.contacts is
+    'Tags and notes are for staff.';

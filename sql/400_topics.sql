@@ -1,0 +1,259 @@
+/*
+    The private topics on which changes are broadcast, and who may join them.
+
+        account:<account>:<epoch>               staff: everything of the account
+        customer:<customer>:<epoch>             the customer: everything of theirs
+        conversation:<conversation>:<epochs>    both sides: one conversation
+
+    A subscriber is authorised when it joins and not again, so leaving must change the name:
+    an epoch rises when a member or a portal login is removed, and what is sent from then on
+    goes to names that the one who left can't join.
+*/
+create table private.topic_epochs (
+    -- an account or a customer
+    owner_id   uuid primary key,
+    account_id uuid not null
+               constraint topic_epochs_account_id_fkey
+               references public.accounts on delete cascade,
+    epoch      integer not null default 1
+);
+alter table private.topic_epochs enable row level security;
+
+
+create index topic_epochs_account_id_idx on private.topic_epochs (account_id);
+
+
+create policy "nobody reads topic epochs directly"
+    on private.topic_epochs
+    for all
+    to authenticated
+    using (false);
+
+
+create function private.topic_epoch(owner_id uuid)
+    returns integer
+    -- this and what is built on it is called for every write, and plpgsql keeps its plans
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+begin
+    return coalesce((
+        select e.epoch
+        from private.topic_epochs e
+        where e.owner_id = topic_epoch.owner_id
+    ), 0);
+end
+$$;
+
+
+create function private.account_topic(account_id uuid)
+    returns text
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+begin
+    return 'account:' || account_id || ':' || private.topic_epoch(account_id);
+end
+$$;
+
+
+create function private.customer_topic(customer_id uuid)
+    returns text
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+begin
+    return 'customer:' || customer_id || ':' || private.topic_epoch(customer_id);
+end
+$$;
+
+
+create function private.conversation_topic(conversation_id uuid, account_id uuid, customer_id uuid)
+    returns text
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+begin
+    -- whoever leaves either side leaves the conversation
+    return 'conversation:' || conversation_id
+        || ':' || private.topic_epoch(account_id)
+        || '.' || private.topic_epoch(customer_id);
+end
+$$;
+
+
+create function private.raise_topic_epoch(owner_id uuid, account_id uuid)
+    returns void
+    language sql
+    set search_path = ''
+as $$
+    insert into private.topic_epochs as e (owner_id, account_id)
+    -- an account that is being deleted has no topics to rename
+    select raise_topic_epoch.owner_id, a.id
+    from public.accounts a
+    where a.id = raise_topic_epoch.account_id
+    on conflict (owner_id) do update
+        set epoch = e.epoch + 1
+$$;
+
+
+create function private.tg_account_members__raise_epoch()
+    returns trigger
+    language plpgsql
+    -- definer: topic epochs are nobody's to write
+    security definer
+    set search_path = ''
+as $$
+begin
+    perform private.raise_topic_epoch(owner_id => old.account_id, account_id => old.account_id);
+    return null;
+end
+$$;
+
+create trigger _500_raise_epoch
+    after delete or update of account_id, user_id on public.account_members
+    for each row
+    execute function private.tg_account_members__raise_epoch();
+
+
+create function private.tg_customers__raise_epoch()
+    returns trigger
+    language plpgsql
+    -- definer: topic epochs are nobody's to write
+    security definer
+    set search_path = ''
+as $$
+begin
+    perform private.raise_topic_epoch(owner_id => old.id, account_id => old.account_id);
+    return null;
+end
+$$;
+
+create trigger _500_raise_epoch
+    after update of portal_user_id on public.customers
+    for each row
+    when (old.portal_user_id is not null and old.portal_user_id is distinct from new.portal_user_id)
+    execute function private.tg_customers__raise_epoch();
+
+
+create function private.may_receive(topic text)
+    returns boolean
+    language plpgsql
+    stable
+    -- definer: a topic is checked against rows that the caller need not be able to read
+    security definer
+    set search_path = ''
+as $$
+declare
+    kind constant text := split_part(topic, ':', 1);
+    named constant text := split_part(topic, ':', 2);
+    named_id uuid;
+begin
+    if not pg_input_is_valid(named, 'uuid') then
+        return false;
+    end if;
+    named_id := named::uuid;
+
+    return case kind
+        when 'account' then
+            topic = private.account_topic(named_id)
+            and named_id in (select private.my_account_ids())
+        when 'customer' then
+            topic = private.customer_topic(named_id)
+            and named_id in (select private.my_customer_ids())
+        when 'conversation' then exists (
+            select
+            from public.conversations c
+            where c.id = named_id
+              and topic = private.conversation_topic(c.id, c.account_id, c.customer_id)
+              and (
+                  c.account_id in (select private.my_account_ids())
+                  or c.customer_id in (select private.my_customer_ids())
+              )
+        )
+        else false
+    end;
+end
+$$;
+
+grant execute on function private.may_receive(text) to authenticated;
+
+
+-- No policy lets a client insert: what comes on these topics comes from the database.
+create policy "subscribers can receive on their own topics"
+    on realtime.messages
+    for select
+    to authenticated
+    using (
+        realtime.messages.extension = 'broadcast'
+        and private.may_receive((select realtime.topic()))
+    );
+
+
+create function private.topics_of_caller(conversation_id uuid)
+    returns table (topic text, kind text, id uuid)
+    language sql
+    stable
+    -- definer: epochs are not readable; the scope is the caller's
+    security definer
+    set search_path = ''
+as $$
+    select private.account_topic(a.id), 'account', a.id
+    from private.my_account_ids() as a (id)
+    union all
+    select private.customer_topic(c.id), 'customer', c.id
+    from private.my_customer_ids() as c (id)
+    union all
+    select t.topic, 'conversation', c.id
+    from public.conversations c
+    cross join lateral private.conversation_topic(c.id, c.account_id, c.customer_id) as t (topic)
+    where c.id = topics_of_caller.conversation_id
+      and private.may_receive(t.topic)
+$$;
+
+grant execute on function private.topics_of_caller(uuid) to authenticated;
+
+
+create function public.my_topics(conversation_id uuid default null)
+    returns table (topic text, kind text, id uuid)
+    language sql
+    stable
+    set search_path = ''
+as $$
+    select t.topic, t.kind, t.id
+    from private.topics_of_caller(my_topics.conversation_id) t
+$$;
+
+grant execute on function public.my_topics(uuid) to authenticated;
+
+
+comment on table private.topic_epochs is
+    'How often a member left an account, or a portal login a customer; absent means never.';
+comment on policy "nobody reads topic epochs directly" on private.topic_epochs is
+    'Names of topics come from my_topics.';
+comment on function private.topic_epoch(uuid) is
+    'The epoch of an account or customer.';
+comment on function private.account_topic(uuid) is
+    'The topic of an account''s staff.';
+comment on function private.customer_topic(uuid) is
+    'The topic of one customer.';
+comment on function private.conversation_topic(uuid, uuid, uuid) is
+    'The topic of one conversation, for both its sides.';
+comment on function private.raise_topic_epoch(uuid, uuid) is
+    'Renames the topics of an account or customer.';
+comment on function private.tg_account_members__raise_epoch() is
+    'A member who leaves is left behind on the old topics.';
+comment on function private.tg_customers__raise_epoch() is
+    'A login that loses its customer is left behind on the old topics.';
+comment on function private.may_receive(text) is
+    'Whether the signed-in user may join a topic, by its present name.';
+comment on function private.topics_of_caller(uuid) is
+    'The topics of the signed-in user.';
+comment on function public.my_topics(uuid) is
+    'The private topics you may join: your accounts'', your own as a customer, and the given conversation''s. Ask again when a join is refused: names change when somebody leaves.';
+comment on policy "subscribers can receive on their own topics" on realtime.messages is
+    'Data topics are read-only for clients.';

@@ -1,0 +1,39 @@
+/*
+    What each audience is shown of a row when it is broadcast: for staff and for customers,
+    a subset of what that audience can select. A column that is not named here is not sent.
+*/
+create function private.shown_columns(table_name text, audience text)
+    returns text[]
+    language plpgsql
+    immutable
+    set search_path = ''
+as $$
+begin
+    return case shown_columns.table_name
+        when 'contacts' then
+            case audience when 'staff' then array[
+                'id', 'account_id', 'name', 'profile_name', 'phone', 'email', 'tags', 'notes',
+                'portal_user_id', 'created_at', 'updated_at', 'version'
+            ] end
+        when 'customers' then array[
+            'id', 'account_id', 'portal_user_id', 'name', 'phone', 'email', 'created_at',
+            'updated_at', 'version'
+        ]
+        when 'conversations' then array[
+            'id', 'account_id', 'customer_id', 'channel', 'whatsapp_channel_id', 'thread_key',
+            'customer_wa_id', 'status', 'last_seq', 'last_message_at', 'last_inbound_at',
+            'created_at', 'updated_at', 'version'
+        ]
+        when 'messages' then array[
+            'id', 'account_id', 'conversation_id', 'customer_id', 'seq', 'sender_type',
+            'sender_id', 'sender_name', 'type', 'message', 'content', 'reply_to', 'client_ref',
+            'provider_id', 'status', 'sent_at', 'delivered_at', 'read_at', 'failed_at',
+            'error_code', 'error_message', 'created_at', 'updated_at', 'version'
+        ]
+    end;
+end
+$$;
+
+
+comment on function private.shown_columns(text, text) is
+    'The columns of a table that staff or customers are sent; null where they are sent nothing.';

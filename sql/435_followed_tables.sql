@@ -1,0 +1,78 @@
+/*
+    The tables whose every change is logged and broadcast. A table that is added here is
+    added to private.shown_columns, private.visible_row and the publication as well.
+*/
+create trigger _900_publish_insert
+    after insert on public.contacts
+    referencing new table as new_rows
+    for each statement
+    execute function private.tg__publish();
+
+create trigger _900_publish_update
+    after update on public.contacts
+    referencing old table as old_rows new table as new_rows
+    for each statement
+    execute function private.tg__publish();
+
+create trigger _900_publish_delete
+    after delete on public.contacts
+    referencing old table as old_rows
+    for each statement
+    execute function private.tg__publish();
+
+
+create trigger _900_publish_insert
+    after insert on public.customers
+    referencing new table as new_rows
+    for each statement
+    execute function private.tg__publish();
+
+create trigger _900_publish_update
+    after update on public.customers
+    referencing old table as old_rows new table as new_rows
+    for each statement
+    execute function private.tg__publish();
+
+create trigger _900_publish_delete
+    after delete on public.customers
+    referencing old table as old_rows
+    for each statement
+    execute function private.tg__publish();
+
+
+create trigger _900_publish_insert
+    after insert on public.conversations
+    referencing new table as new_rows
+    for each statement
+    execute function private.tg__publish();
+
+create trigger _900_publish_update
+    after update on public.conversations
+    referencing old table as old_rows new table as new_rows
+    for each statement
+    execute function private.tg__publish();
+
+create trigger _900_publish_delete
+    after delete on public.conversations
+    referencing old table as old_rows
+    for each statement
+    execute function private.tg__publish();
+
+
+create trigger _900_publish_insert
+    after insert on public.messages
+    referencing new table as new_rows
+    for each statement
+    execute function private.tg__publish();
+
+create trigger _900_publish_update
+    after update on public.messages
+    referencing old table as old_rows new table as new_rows
+    for each statement
+    execute function private.tg__publish();
+
+create trigger _900_publish_delete
+    after delete on public.messages
+    referencing old table as old_rows
+    for each statement
+    execute function private.tg__publish();

@@ -1,0 +1,72 @@
+/*
+    The raw webhook inbox: what arrived, whole, before anything is made of it. What a better
+    parser understands later is made from here.
+*/
+create table private.webhook_events (
+    id               bigint generated always as identity primary key,
+    provider         text not null
+                     constraint webhook_events_provider_check check (provider in ('whatsapp')),
+    -- text, not jsonb: the sender's own bytes, escapes and duplicate keys included
+    body             text not null,
+    -- a delivery that is repeated is the same event
+    body_sha256      bytea not null,
+    deliveries       integer not null default 1,
+    -- items of it that could not be applied: [{index, reason, detail}]
+    rejected         jsonb not null default '[]',
+    received_at      timestamptz not null default now(),
+    last_received_at timestamptz not null default now(),
+
+    constraint webhook_events_body_sha256_key unique (provider, body_sha256)
+);
+alter table private.webhook_events enable row level security;
+
+
+create index webhook_events_received_at_idx on private.webhook_events (received_at);
+
+
+create policy "nobody reads raw webhooks directly"
+    on private.webhook_events
+    for all
+    to authenticated
+    using (false);
+
+
+/*
+    Every status that WhatsApp reported of a message, also of one that is not known yet: it
+    is found here when the message's id becomes known.
+*/
+create table private.message_statuses (
+    whatsapp_channel_id uuid not null
+                        constraint message_statuses_whatsapp_channel_id_fkey
+                        references public.whatsapp_channels on delete cascade,
+    provider_id         text not null,
+    status              text not null
+                        constraint message_statuses_status_check
+                        check (status in ('sent', 'delivered', 'read', 'failed')),
+    -- the provider's earliest time of it
+    at                  timestamptz not null,
+    error_code          integer,
+    error_message       text,
+
+    primary key (whatsapp_channel_id, provider_id, status)
+);
+alter table private.message_statuses enable row level security;
+
+
+create policy "nobody reads message statuses directly"
+    on private.message_statuses
+    for all
+    to authenticated
+    using (false);
+
+
+comment on table private.webhook_events is
+    'What providers posted, whole; each body once.';
+comment on column private.webhook_events.deliveries is
+    'How often this very body was delivered.';
+comment on policy "nobody reads raw webhooks directly" on private.webhook_events is
+    'Raw events carry every tenant''s data.';
+comment on table private.message_statuses is
+    'Every status reported of a message, with the provider''s time.';
+comment on policy "nobody reads message statuses directly" on private.message_statuses is
+    'Clients see the status of the message.';

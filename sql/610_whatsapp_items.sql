@@ -1,0 +1,77 @@
+/*
+    One update out of a WhatsApp webhook, as the function hands it over, and what is found
+    out about it here.
+*/
+create type private.whatsapp_item as (
+    kind                text,
+    -- its place in the call, from 0, which the caller of read_whatsapp_items gives
+    index               integer,
+    phone_number_id     text,
+    provider_id         text,
+
+    -- a message
+    wa_id               text,
+    user_id             text,
+    profile_name        text,
+    sent_at             timestamptz,
+    type                text,
+    text                text,
+    content             jsonb,
+    reply_to            text,
+
+    -- a status
+    status              text,
+    at                  timestamptz,
+    error_code          integer,
+    error_message       text,
+
+    -- found out here
+    account_id          uuid,
+    whatsapp_channel_id uuid,
+    identity_kind       text,
+    identity_key        text,
+    contact_id          uuid,
+    conversation_id     uuid
+);
+
+
+create function private.read_whatsapp_items(items jsonb)
+    returns private.whatsapp_item[]
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+begin
+    /*
+        Only the number decides whose an update is. Whatever the caller said in the fields
+        that are found out here is not read.
+    */
+    return array(
+        select jsonb_populate_record(
+            null::private.whatsapp_item,
+            i.value || jsonb_build_object(
+                'account_id', w.account_id,
+                'whatsapp_channel_id', w.id,
+                'identity_kind', k.kind,
+                'identity_key', private.match_key(kind => k.kind, value => k.value),
+                'contact_id', null,
+                'conversation_id', null
+            )
+        )
+        from jsonb_array_elements(items) as i (value)
+        join public.whatsapp_channels w
+            on w.phone_number_id = i.value ->> 'phone_number_id'
+        cross join lateral (
+            select
+                case when i.value ->> 'wa_id' is not null then 'phone' else 'bsuid' end,
+                coalesce(i.value ->> 'wa_id', i.value ->> 'user_id')
+        ) as k (kind, value)
+    );
+end
+$$;
+
+
+comment on type private.whatsapp_item is
+    'One update out of a WhatsApp webhook.';
+comment on function private.read_whatsapp_items(jsonb) is
+    'The updates of a call, each with the account and number that it belongs to.';

@@ -1,0 +1,175 @@
+/*
+    Who sends by WhatsApp: the contact of each sender, found or made, and its name.
+
+    Locks are taken in one order by all writers: identities, contacts, conversations, messages,
+    each by key. (Of 24 unsorted batches 19 deadlocked, of the sorted ones none.)
+*/
+create function private.claim_whatsapp_senders(items private.whatsapp_item[])
+    returns private.whatsapp_item[]
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    found_items private.whatsapp_item[];
+begin
+    /*
+        A sender is known by phone number, or by the business-scoped user id where WhatsApp
+        withholds the number. An identity is claimed with the id of a contact that is written
+        afterwards; a claim that comes second finds the first one's contact.
+    */
+    with senders as (
+        select
+            s.account_id,
+            s.wa_id,
+            s.user_id,
+            coalesce(known.contact_id, known_user.contact_id, gen_random_uuid()) as contact_id
+        from (
+            select
+                i.account_id,
+                i.identity_kind,
+                i.identity_key,
+                (array_agg(i.wa_id order by i.sent_at desc, i.provider_id desc))[1] as wa_id,
+                (array_agg(i.user_id order by i.sent_at desc, i.provider_id desc)
+                    filter (where i.user_id is not null))[1] as user_id
+            from unnest(items) i
+            group by i.account_id, i.identity_kind, i.identity_key
+        ) s
+        left join public.contact_identities known
+            on known.account_id = s.account_id
+           and known.kind = s.identity_kind
+           and known.match_key = s.identity_key
+        left join public.contact_identities known_user
+            on known_user.account_id = s.account_id
+           and known_user.kind = 'bsuid'
+           and known_user.match_key = s.user_id
+    ),
+    claims as (
+        select s.account_id, 'phone' as kind, '+' || s.wa_id as value, s.wa_id, s.contact_id
+        from senders s
+        where s.wa_id is not null
+        union all
+        select s.account_id, 'bsuid', s.user_id, null, s.contact_id
+        from senders s
+        where s.user_id is not null
+    )
+    insert into public.contact_identities (account_id, kind, value, wa_id, contact_id)
+    select c.account_id, c.kind, c.value, c.wa_id, c.contact_id
+    from claims c
+    where not exists (
+        select
+        from public.contact_identities known
+        where known.account_id = c.account_id
+          and known.kind = c.kind
+          and known.match_key = private.match_key(kind => c.kind, value => c.value)
+    )
+    order by c.account_id, c.kind, private.match_key(kind => c.kind, value => c.value)
+    on conflict do nothing;
+
+    select array_agg(
+        jsonb_populate_record(i, jsonb_build_object('contact_id', owner.contact_id))
+        order by i.index
+    )
+    into found_items
+    from unnest(items) i
+    join public.contact_identities owner
+        on owner.account_id = i.account_id
+       and owner.kind = i.identity_kind
+       and owner.match_key = i.identity_key;
+
+    -- a user id claimed for a contact that lost its number to another session follows it
+    update public.contact_identities u
+    set contact_id = i.contact_id
+    from unnest(found_items) i
+    where u.account_id = i.account_id
+      and u.kind = 'bsuid'
+      and u.match_key = i.user_id
+      and u.contact_id <> i.contact_id
+      and not exists (
+          select
+          from public.contacts c
+          where c.id = u.contact_id
+      );
+
+    return found_items;
+end
+$$;
+
+
+create function private.name_whatsapp_senders(items private.whatsapp_item[])
+    returns void
+    language plpgsql
+    set search_path = ''
+as $$
+begin
+    if exists (
+        select
+        from unnest(items) i
+        where not exists (
+            select
+            from public.contacts c
+            where c.id = i.contact_id
+        )
+    ) then
+        insert into public.contacts (id, account_id, phone, profile_name, profile_named_at)
+        select
+            i.contact_id,
+            i.account_id,
+            (array_agg('+' || i.wa_id order by i.sent_at desc, i.provider_id desc)
+                -- longer ones are ids of test numbers and groups
+                filter (where i.wa_id ~ '^[1-9][0-9]{1,14}$'))[1],
+            (array_agg(i.profile_name order by i.sent_at desc, i.provider_id desc)
+                filter (where i.profile_name is not null))[1],
+            max(i.sent_at) filter (where i.profile_name is not null)
+        from unnest(items) i
+        where not exists (
+            select
+            from public.contacts c
+            where c.id = i.contact_id
+        )
+        group by i.contact_id, i.account_id
+        order by i.contact_id;
+    end if;
+
+    /*
+        The latest message names its sender, by the provider's time, however late it comes.
+        An unchanged name is not stamped again (that would write the contact with every
+        message), so an older message first looks for a later one.
+    */
+    with named as (
+        select distinct on (i.contact_id) i.contact_id, i.profile_name, i.sent_at, i.provider_id
+        from unnest(items) i
+        where i.profile_name is not null
+        order by i.contact_id, i.sent_at desc, i.provider_id desc
+    ),
+    renamed as (
+        select c.id, n.profile_name, n.sent_at
+        from named n
+        join public.contacts c
+            on c.id = n.contact_id
+        where c.profile_name is distinct from n.profile_name
+          and (c.profile_named_at is null or c.profile_named_at <= n.sent_at)
+          and not exists (
+              select
+              from public.messages m
+              where m.customer_id = c.id
+                and m.sender_type = 'client'
+                and m.sender_name is not null
+                and m.sent_at >= n.sent_at
+                and (m.sent_at, m.provider_id) > (n.sent_at, n.provider_id)
+          )
+        order by c.id
+        for no key update of c
+    )
+    update public.contacts c
+    set profile_name = r.profile_name,
+        profile_named_at = r.sent_at
+    from renamed r
+    where c.id = r.id;
+end
+$$;
+
+
+comment on function private.claim_whatsapp_senders(private.whatsapp_item[]) is
+    'Finds or claims the contact of each sender.';
+comment on function private.name_whatsapp_senders(private.whatsapp_item[]) is
+    'Writes contacts that are new, and names that have changed.';

@@ -1,0 +1,217 @@
+/*
+    A thread of messages with one customer. Its id is the conversation's one identity, in rows,
+    topics, URLs and events.
+*/
+create table public.conversations (
+    id                  uuid primary key default gen_random_uuid(),
+    account_id          uuid not null,
+    customer_id         uuid not null,
+    channel             text not null
+                        constraint conversations_channel_check
+                        check (channel in ('whatsapp', 'booking', 'portal')),
+    whatsapp_channel_id uuid,
+    -- who the customer is on this channel: a WhatsApp thread belongs to the number that
+    -- writes, so that merging contacts never joins two threads
+    thread_key          text not null,
+    -- the exact spelling to which replies go
+    customer_wa_id      text,
+    status              text not null default 'open'
+                        constraint conversations_status_check
+                        check (status in ('open', 'pending', 'closed')),
+    -- the seq of the latest message; the row's lock is what makes seq gapless
+    last_seq            bigint not null default 0,
+    last_message_at     timestamptz,
+    -- opens WhatsApp's 24-hour window
+    last_inbound_at     timestamptz,
+    created_at          timestamptz not null default now(),
+    updated_at          timestamptz not null default now(),
+    version             bigint not null default 1,
+
+    constraint conversations_id_account_id_customer_id_key unique (id, account_id, customer_id),
+    constraint conversations_customer_fkey
+        foreign key (customer_id, account_id)
+        references public.contacts (id, account_id)
+        on delete cascade,
+    constraint conversations_whatsapp_channel_fkey
+        foreign key (whatsapp_channel_id, account_id)
+        references public.whatsapp_channels (id, account_id)
+        on delete cascade,
+    -- a WhatsApp thread has a number of ours, and no other has
+    constraint conversations_whatsapp_channel_id_check
+        check ((channel = 'whatsapp') = (whatsapp_channel_id is not null))
+);
+alter table public.conversations enable row level security;
+
+
+-- one open thread: four photos sent at once land in one conversation
+create unique index conversations_open_thread_key
+    on public.conversations (account_id, channel, whatsapp_channel_id, thread_key)
+    nulls not distinct
+    where status <> 'closed';
+
+create index conversations_thread_idx
+    on public.conversations (whatsapp_channel_id, account_id, thread_key);
+
+create index conversations_customer_idx
+    on public.conversations (customer_id, account_id);
+
+-- the inbox, latest first
+create index conversations_inbox_idx
+    on public.conversations (account_id, last_message_at desc, id);
+
+
+create policy "members and the customer can read a conversation"
+    on public.conversations
+    for select
+    to authenticated
+    using (
+        account_id = any (array(select private.my_account_ids()))
+        or customer_id = any (array(select private.my_customer_ids()))
+    );
+
+
+grant select on public.conversations to authenticated;
+
+
+create trigger _100_stamp_change
+    before update on public.conversations
+    for each row
+    execute function private.tg__stamp_change();
+
+
+comment on table public.conversations is
+    'A thread of messages with one customer, on WhatsApp, about a booking or in the portal.';
+comment on column public.conversations.customer_id is
+    'The contact with whom the thread is held.';
+comment on column public.conversations.thread_key is
+    'Who the customer is on this channel; one thread with a key is open at a time.';
+comment on column public.conversations.last_seq is
+    'The seq of the latest message: all from 1 to it exist.';
+comment on column public.conversations.last_inbound_at is
+    'The provider''s time of the customer''s latest message.';
+comment on policy "members and the customer can read a conversation" on public.conversations is
+    'A conversation is between an account''s staff and one customer.';
+
+
+/*
+    What was said in a conversation, in either direction, and what became of it.
+*/
+create table public.messages (
+    id                  uuid primary key default gen_random_uuid(),
+    account_id          uuid not null,
+    conversation_id     uuid not null,
+    customer_id         uuid not null,
+    -- 1, 2, 3 … in a conversation, in the order of arrival and without a gap, so that a
+    -- client knows what it has missed; the order to show is that of sent_at
+    seq                 bigint not null,
+    sender_type         text not null
+                        constraint messages_sender_type_check
+                        check (sender_type in ('client', 'operator', 'system')),
+    -- a client's WhatsApp id or user, an operator's user
+    sender_id           text,
+    sender_name         text
+                        constraint messages_sender_name_check check (length(sender_name) <= 200),
+    -- the provider's word: text, image, location …
+    type                text not null default 'text',
+    message             text not null,
+    -- what a text can't say, as the provider sent it; null for plain text
+    content             jsonb,
+    reply_to            uuid,
+    -- makes an offline client's repeated send one message
+    client_ref          text
+                        constraint messages_client_ref_check check (length(client_ref) <= 128),
+    whatsapp_channel_id uuid,
+    -- the provider's id: a webhook delivered twice finds it taken
+    provider_id         text,
+    status              text not null
+                        constraint messages_status_check
+                        check (
+                            status in ('queued', 'sent', 'delivered', 'read', 'failed', 'unknown')
+                        ),
+    -- the provider's times; created_at and updated_at are the server's
+    sent_at             timestamptz,
+    delivered_at        timestamptz,
+    read_at             timestamptz,
+    failed_at           timestamptz,
+    error_code          integer,
+    error_message       text,
+    created_at          timestamptz not null default now(),
+    updated_at          timestamptz not null default now(),
+    version             bigint not null default 1,
+
+    constraint messages_conversation_id_seq_key unique (conversation_id, seq),
+    constraint messages_provider_id_key unique (whatsapp_channel_id, provider_id),
+    constraint messages_client_ref_key unique (account_id, sender_type, sender_id, client_ref),
+    -- a conversation given to another contact takes its messages with it
+    constraint messages_conversation_fkey
+        foreign key (conversation_id, account_id, customer_id)
+        references public.conversations (id, account_id, customer_id)
+        on update cascade
+        on delete cascade,
+    constraint messages_whatsapp_channel_fkey
+        foreign key (whatsapp_channel_id, account_id)
+        references public.whatsapp_channels (id, account_id)
+        on delete cascade,
+    constraint messages_reply_to_fkey
+        foreign key (reply_to)
+        references public.messages
+        on delete set null,
+    -- only what WhatsApp carries has an id of WhatsApp's
+    constraint messages_provider_id_check
+        check (provider_id is null or whatsapp_channel_id is not null),
+    -- evidence of delivery outranks a failure, and nothing is read undelivered
+    constraint messages_status_time_check check (
+        case status
+            when 'read' then read_at is not null
+            when 'failed' then failed_at is not null and delivered_at is null
+            else true
+        end
+        and (read_at is null or delivered_at is not null)
+    )
+);
+alter table public.messages enable row level security;
+-- clients compare the old row with the new one
+alter table public.messages replica identity full;
+
+
+create index messages_customer_id_idx
+    on public.messages (customer_id, sent_at);
+
+create index messages_reply_to_idx
+    on public.messages (reply_to)
+    where reply_to is not null;
+
+
+create policy "members and the customer can read a message"
+    on public.messages
+    for select
+    to authenticated
+    using (
+        account_id = any (array(select private.my_account_ids()))
+        or customer_id = any (array(select private.my_customer_ids()))
+    );
+
+
+grant select on public.messages to authenticated;
+
+
+create trigger _100_stamp_change
+    before update on public.messages
+    for each row
+    execute function private.tg__stamp_change();
+
+
+comment on table public.messages is
+    'What was said in a conversation, in either direction, and what became of it.';
+comment on column public.messages.seq is
+    'Gapless in a conversation, by arrival; show messages by sent_at.';
+comment on column public.messages.message is
+    'The text, or a placeholder such as [image] for what has none.';
+comment on column public.messages.content is
+    'The provider''s message object, for every type but text.';
+comment on column public.messages.client_ref is
+    'The sender''s own id of a message, unique per sender: a repeated send is one message.';
+comment on column public.messages.sent_at is
+    'When it was sent, by the provider''s clock.';
+comment on policy "members and the customer can read a message" on public.messages is
+    'Both sides of a conversation read all of it.';

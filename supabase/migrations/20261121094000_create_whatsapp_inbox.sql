@@ -1,0 +1,779 @@
+/*
+    The raw webhook inbox: what arrived, whole, before anything is made of it. What a better
+    parser understands later is made from here.
+*/
+create table private.webhook_events (
+    id               bigint generated always as identity primary key,
+    provider         text not null
+                     constraint webhook_events_provider_check check (provider in ('whatsapp')),
+    -- text, not jsonb: the sender's own bytes, escapes and duplicate keys included
+    body             text not null,
+    -- a delivery that is repeated is the same event
+    body_sha256      bytea not null,
+    deliveries       integer not null default 1,
+    -- items of it that could not be applied: [{index, reason, detail}]
+    rejected         jsonb not null default '[]',
+    received_at      timestamptz not null default now(),
+    last_received_at timestamptz not null default now(),
+
+    constraint webhook_events_body_sha256_key unique (provider, body_sha256)
+);
+alter table private.webhook_events enable row level security;
+
+
+create index webhook_events_received_at_idx on private.webhook_events (received_at);
+
+
+create policy "nobody reads raw webhooks directly"
+    on private.webhook_events
+    for all
+    to authenticated
+    using (false);
+
+
+/*
+    Every status that WhatsApp reported of a message, also of one that is not known yet: it
+    is found here when the message's id becomes known.
+*/
+create table private.message_statuses (
+    whatsapp_channel_id uuid not null
+                        constraint message_statuses_whatsapp_channel_id_fkey
+                        references public.whatsapp_channels on delete cascade,
+    provider_id         text not null,
+    status              text not null
+                        constraint message_statuses_status_check
+                        check (status in ('sent', 'delivered', 'read', 'failed')),
+    -- the provider's earliest time of it
+    at                  timestamptz not null,
+    error_code          integer,
+    error_message       text,
+
+    primary key (whatsapp_channel_id, provider_id, status)
+);
+alter table private.message_statuses enable row level security;
+
+
+create policy "nobody reads message statuses directly"
+    on private.message_statuses
+    for all
+    to authenticated
+    using (false);
+
+
+comment on table private.webhook_events is
+    'What providers posted, whole; each body once.';
+comment on column private.webhook_events.deliveries is
+    'How often this very body was delivered.';
+comment on policy "nobody reads raw webhooks directly" on private.webhook_events is
+    'Raw events carry every tenant''s data.';
+comment on table private.message_statuses is
+    'Every status reported of a message, with the provider''s time.';
+comment on policy "nobody reads message statuses directly" on private.message_statuses is
+    'Clients see the status of the message.';
+
+
+/*
+    One update out of a WhatsApp webhook, as the function hands it over, and what is found
+    out about it here.
+*/
+create type private.whatsapp_item as (
+    kind                text,
+    -- its place in the call, from 0, which the caller of read_whatsapp_items gives
+    index               integer,
+    phone_number_id     text,
+    provider_id         text,
+
+    -- a message
+    wa_id               text,
+    user_id             text,
+    profile_name        text,
+    sent_at             timestamptz,
+    type                text,
+    text                text,
+    content             jsonb,
+    reply_to            text,
+
+    -- a status
+    status              text,
+    at                  timestamptz,
+    error_code          integer,
+    error_message       text,
+
+    -- found out here
+    account_id          uuid,
+    whatsapp_channel_id uuid,
+    identity_kind       text,
+    identity_key        text,
+    contact_id          uuid,
+    conversation_id     uuid
+);
+
+
+create function private.read_whatsapp_items(items jsonb)
+    returns private.whatsapp_item[]
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+begin
+    /*
+        Only the number decides whose an update is. Whatever the caller said in the fields
+        that are found out here is not read.
+    */
+    return array(
+        select jsonb_populate_record(
+            null::private.whatsapp_item,
+            i.value || jsonb_build_object(
+                'account_id', w.account_id,
+                'whatsapp_channel_id', w.id,
+                'identity_kind', k.kind,
+                'identity_key', private.match_key(kind => k.kind, value => k.value),
+                'contact_id', null,
+                'conversation_id', null
+            )
+        )
+        from jsonb_array_elements(items) as i (value)
+        join public.whatsapp_channels w
+            on w.phone_number_id = i.value ->> 'phone_number_id'
+        cross join lateral (
+            select
+                case when i.value ->> 'wa_id' is not null then 'phone' else 'bsuid' end,
+                coalesce(i.value ->> 'wa_id', i.value ->> 'user_id')
+        ) as k (kind, value)
+    );
+end
+$$;
+
+
+comment on type private.whatsapp_item is
+    'One update out of a WhatsApp webhook.';
+comment on function private.read_whatsapp_items(jsonb) is
+    'The updates of a call, each with the account and number that it belongs to.';
+
+
+/*
+    Who sends by WhatsApp: the contact of each sender, found or made, and its name.
+
+    Locks are taken in one order by all writers: identities, contacts, conversations, messages,
+    each by key. (Of 24 unsorted batches 19 deadlocked, of the sorted ones none.)
+*/
+create function private.claim_whatsapp_senders(items private.whatsapp_item[])
+    returns private.whatsapp_item[]
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    found_items private.whatsapp_item[];
+begin
+    /*
+        A sender is known by phone number, or by the business-scoped user id where WhatsApp
+        withholds the number. An identity is claimed with the id of a contact that is written
+        afterwards; a claim that comes second finds the first one's contact.
+    */
+    with senders as (
+        select
+            s.account_id,
+            s.wa_id,
+            s.user_id,
+            coalesce(known.contact_id, known_user.contact_id, gen_random_uuid()) as contact_id
+        from (
+            select
+                i.account_id,
+                i.identity_kind,
+                i.identity_key,
+                (array_agg(i.wa_id order by i.sent_at desc, i.provider_id desc))[1] as wa_id,
+                (array_agg(i.user_id order by i.sent_at desc, i.provider_id desc)
+                    filter (where i.user_id is not null))[1] as user_id
+            from unnest(items) i
+            group by i.account_id, i.identity_kind, i.identity_key
+        ) s
+        left join public.contact_identities known
+            on known.account_id = s.account_id
+           and known.kind = s.identity_kind
+           and known.match_key = s.identity_key
+        left join public.contact_identities known_user
+            on known_user.account_id = s.account_id
+           and known_user.kind = 'bsuid'
+           and known_user.match_key = s.user_id
+    ),
+    claims as (
+        select s.account_id, 'phone' as kind, '+' || s.wa_id as value, s.wa_id, s.contact_id
+        from senders s
+        where s.wa_id is not null
+        union all
+        select s.account_id, 'bsuid', s.user_id, null, s.contact_id
+        from senders s
+        where s.user_id is not null
+    )
+    insert into public.contact_identities (account_id, kind, value, wa_id, contact_id)
+    select c.account_id, c.kind, c.value, c.wa_id, c.contact_id
+    from claims c
+    where not exists (
+        select
+        from public.contact_identities known
+        where known.account_id = c.account_id
+          and known.kind = c.kind
+          and known.match_key = private.match_key(kind => c.kind, value => c.value)
+    )
+    order by c.account_id, c.kind, private.match_key(kind => c.kind, value => c.value)
+    on conflict do nothing;
+
+    select array_agg(
+        jsonb_populate_record(i, jsonb_build_object('contact_id', owner.contact_id))
+        order by i.index
+    )
+    into found_items
+    from unnest(items) i
+    join public.contact_identities owner
+        on owner.account_id = i.account_id
+       and owner.kind = i.identity_kind
+       and owner.match_key = i.identity_key;
+
+    -- a user id claimed for a contact that lost its number to another session follows it
+    update public.contact_identities u
+    set contact_id = i.contact_id
+    from unnest(found_items) i
+    where u.account_id = i.account_id
+      and u.kind = 'bsuid'
+      and u.match_key = i.user_id
+      and u.contact_id <> i.contact_id
+      and not exists (
+          select
+          from public.contacts c
+          where c.id = u.contact_id
+      );
+
+    return found_items;
+end
+$$;
+
+
+create function private.name_whatsapp_senders(items private.whatsapp_item[])
+    returns void
+    language plpgsql
+    set search_path = ''
+as $$
+begin
+    if exists (
+        select
+        from unnest(items) i
+        where not exists (
+            select
+            from public.contacts c
+            where c.id = i.contact_id
+        )
+    ) then
+        insert into public.contacts (id, account_id, phone, profile_name, profile_named_at)
+        select
+            i.contact_id,
+            i.account_id,
+            (array_agg('+' || i.wa_id order by i.sent_at desc, i.provider_id desc)
+                -- longer ones are ids of test numbers and groups
+                filter (where i.wa_id ~ '^[1-9][0-9]{1,14}$'))[1],
+            (array_agg(i.profile_name order by i.sent_at desc, i.provider_id desc)
+                filter (where i.profile_name is not null))[1],
+            max(i.sent_at) filter (where i.profile_name is not null)
+        from unnest(items) i
+        where not exists (
+            select
+            from public.contacts c
+            where c.id = i.contact_id
+        )
+        group by i.contact_id, i.account_id
+        order by i.contact_id;
+    end if;
+
+    /*
+        The latest message names its sender, by the provider's time, however late it comes.
+        An unchanged name is not stamped again (that would write the contact with every
+        message), so an older message first looks for a later one.
+    */
+    with named as (
+        select distinct on (i.contact_id) i.contact_id, i.profile_name, i.sent_at, i.provider_id
+        from unnest(items) i
+        where i.profile_name is not null
+        order by i.contact_id, i.sent_at desc, i.provider_id desc
+    ),
+    renamed as (
+        select c.id, n.profile_name, n.sent_at
+        from named n
+        join public.contacts c
+            on c.id = n.contact_id
+        where c.profile_name is distinct from n.profile_name
+          and (c.profile_named_at is null or c.profile_named_at <= n.sent_at)
+          and not exists (
+              select
+              from public.messages m
+              where m.customer_id = c.id
+                and m.sender_type = 'client'
+                and m.sender_name is not null
+                and m.sent_at >= n.sent_at
+                and (m.sent_at, m.provider_id) > (n.sent_at, n.provider_id)
+          )
+        order by c.id
+        for no key update of c
+    )
+    update public.contacts c
+    set profile_name = r.profile_name,
+        profile_named_at = r.sent_at
+    from renamed r
+    where c.id = r.id;
+end
+$$;
+
+
+comment on function private.claim_whatsapp_senders(private.whatsapp_item[]) is
+    'Finds or claims the contact of each sender.';
+comment on function private.name_whatsapp_senders(private.whatsapp_item[]) is
+    'Writes contacts that are new, and names that have changed.';
+
+
+/*
+    Messages that customers send by WhatsApp, a batch at a time, into their conversations.
+    The order of locks is that of 620_whatsapp_senders.
+*/
+create function private.open_whatsapp_threads(items private.whatsapp_item[])
+    returns private.whatsapp_item[]
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    found_items private.whatsapp_item[];
+begin
+    -- a thread may be opened or closed by others between two statements: look again
+    for attempt in 1 .. 4 loop
+        with threads as materialized (
+            select c.*
+            from public.conversations c
+            where c.channel = 'whatsapp'
+              and c.status <> 'closed'
+              and (c.whatsapp_channel_id, c.account_id, c.thread_key) in (
+                  select i.whatsapp_channel_id, i.account_id, i.identity_kind || ':' || i.identity_key
+                  from unnest(items) i
+              )
+            order by c.id
+            for no key update
+        )
+        select array_agg(
+            jsonb_populate_record(i, jsonb_build_object(
+                'conversation_id', t.id,
+                -- whoever owns the number now, an open thread stays with its customer
+                'contact_id', t.customer_id
+            ))
+            order by i.index
+        )
+        into found_items
+        from unnest(items) i
+        join threads t
+            on t.account_id = i.account_id
+           and t.whatsapp_channel_id = i.whatsapp_channel_id
+           and t.thread_key = i.identity_kind || ':' || i.identity_key;
+
+        if cardinality(found_items) = cardinality(items) then
+            return found_items;
+        end if;
+
+        insert into public.conversations (
+            account_id, customer_id, channel, whatsapp_channel_id, thread_key, customer_wa_id
+        )
+        select distinct on (i.account_id, i.whatsapp_channel_id, i.identity_kind, i.identity_key)
+            i.account_id,
+            i.contact_id,
+            'whatsapp',
+            i.whatsapp_channel_id,
+            i.identity_kind || ':' || i.identity_key,
+            i.wa_id
+        from unnest(items) i
+        where not exists (
+            select
+            from public.conversations c
+            where c.account_id = i.account_id
+              and c.channel = 'whatsapp'
+              and c.whatsapp_channel_id = i.whatsapp_channel_id
+              and c.thread_key = i.identity_kind || ':' || i.identity_key
+              and c.status <> 'closed'
+        )
+        order by i.account_id, i.whatsapp_channel_id, i.identity_kind, i.identity_key
+        on conflict (account_id, channel, whatsapp_channel_id, thread_key)
+            where status <> 'closed'
+            do nothing;
+    end loop;
+
+    raise sqlstate '40001' using
+        message = 'Conversations were closed as fast as they were opened.',
+        hint = 'Try again.';
+end
+$$;
+
+
+create function private.append_whatsapp_messages(items private.whatsapp_item[])
+    returns integer
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    appended integer;
+begin
+    -- the conversations are locked: nobody else numbers messages in them
+    with fresh as materialized (
+        select
+            i.*,
+            row_number() over (
+                partition by i.conversation_id
+                order by i.sent_at, i.provider_id
+            ) as place
+        from unnest(items) i
+        where not exists (
+            select
+            from public.messages m
+            where m.whatsapp_channel_id = i.whatsapp_channel_id
+              and m.provider_id = i.provider_id
+        )
+    ),
+    appended_rows as (
+        insert into public.messages (
+            account_id, conversation_id, customer_id, seq, sender_type, sender_id, sender_name,
+            type, message, content, reply_to, whatsapp_channel_id, provider_id, status, sent_at
+        )
+        select
+            f.account_id,
+            f.conversation_id,
+            f.contact_id,
+            c.last_seq + f.place,
+            'client',
+            coalesce(f.wa_id, f.user_id),
+            f.profile_name,
+            f.type,
+            f.text,
+            f.content,
+            parent.id,
+            f.whatsapp_channel_id,
+            f.provider_id,
+            'delivered',
+            f.sent_at
+        from fresh f
+        join public.conversations c
+            on c.id = f.conversation_id
+        left join public.messages parent
+            on parent.whatsapp_channel_id = f.whatsapp_channel_id
+           and parent.provider_id = f.reply_to
+           and parent.conversation_id = f.conversation_id
+        order by f.conversation_id, f.place
+        returning conversation_id, sent_at
+    ),
+    latest as (
+        select r.conversation_id, count(*) as added, max(r.sent_at) as sent_at
+        from appended_rows r
+        group by r.conversation_id
+    ),
+    counted as (
+        update public.conversations c
+        set last_seq = c.last_seq + l.added,
+            last_message_at = greatest(c.last_message_at, l.sent_at),
+            last_inbound_at = greatest(c.last_inbound_at, l.sent_at)
+        from latest l
+        where c.id = l.conversation_id
+        returning l.added
+    )
+    select coalesce(sum(n.added), 0)
+    into appended
+    from counted n;
+
+    return appended;
+end
+$$;
+
+
+create function private.apply_whatsapp_messages(items private.whatsapp_item[])
+    returns integer
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    fresh private.whatsapp_item[];
+begin
+    -- a repeated delivery ends here, having locked and written nothing
+    select array_agg(i::private.whatsapp_item order by i.index)
+    into fresh
+    from (
+        select distinct on (i.whatsapp_channel_id, i.provider_id) i.*
+        from unnest(items) i
+        order by i.whatsapp_channel_id, i.provider_id, i.index
+    ) i
+    where not exists (
+        select
+        from public.messages m
+        where m.whatsapp_channel_id = i.whatsapp_channel_id
+          and m.provider_id = i.provider_id
+    );
+    if fresh is null then
+        return 0;
+    end if;
+
+    fresh := private.claim_whatsapp_senders(fresh);
+    perform private.name_whatsapp_senders(fresh);
+    return private.append_whatsapp_messages(private.open_whatsapp_threads(fresh));
+end
+$$;
+
+
+comment on function private.open_whatsapp_threads(private.whatsapp_item[]) is
+    'Finds or opens the conversation of each message, and locks it.';
+comment on function private.append_whatsapp_messages(private.whatsapp_item[]) is
+    'Numbers and inserts what is new; returns how many.';
+comment on function private.apply_whatsapp_messages(private.whatsapp_item[]) is
+    'Everything that follows from a batch of received messages; returns how many were new.';
+
+
+/*
+    Statuses of WhatsApp messages: they arrive in any order, more than once, and sometimes
+    before the message's id is known. All are kept; what a message shows is derived from all
+    of them, so the order of arrival makes no difference.
+*/
+create function private.settle_message_statuses(whatsapp_channel_ids uuid[], provider_ids text[])
+    returns integer
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    settled integer;
+begin
+    perform
+    from public.messages m
+    join unnest(whatsapp_channel_ids, provider_ids) as k (whatsapp_channel_id, provider_id)
+        using (whatsapp_channel_id, provider_id)
+    order by m.id
+    for no key update of m;
+
+    with evidence as (
+        select
+            s.whatsapp_channel_id,
+            s.provider_id,
+            min(s.at) filter (where s.status = 'sent') as sent_at,
+            -- read implies delivered: WhatsApp may leave out the latter
+            min(s.at) filter (where s.status in ('delivered', 'read')) as delivered_at,
+            min(s.at) filter (where s.status = 'read') as read_at,
+            min(s.at) filter (where s.status = 'failed') as failed_at,
+            min(s.error_code) as error_code,
+            min(s.error_message) as error_message
+        from private.message_statuses s
+        join (
+            select distinct k.whatsapp_channel_id, k.provider_id
+            from unnest(whatsapp_channel_ids, provider_ids) as k (whatsapp_channel_id, provider_id)
+        ) k using (whatsapp_channel_id, provider_id)
+        group by s.whatsapp_channel_id, s.provider_id
+    )
+    update public.messages m
+    set status = case
+            when e.read_at is not null then 'read'
+            -- evidence of delivery outranks a failure, which stays visible as error
+            when e.delivered_at is not null then 'delivered'
+            when e.failed_at is not null then 'failed'
+            else 'sent'
+        end,
+        sent_at = coalesce(e.sent_at, m.sent_at),
+        delivered_at = e.delivered_at,
+        read_at = e.read_at,
+        failed_at = e.failed_at,
+        error_code = e.error_code,
+        error_message = e.error_message
+    from evidence e
+    where m.whatsapp_channel_id = e.whatsapp_channel_id
+      and m.provider_id = e.provider_id
+      -- what we received has no delivery of ours
+      and m.sender_type <> 'client';
+
+    get diagnostics settled = row_count;
+    return settled;
+end
+$$;
+
+
+create function private.apply_whatsapp_statuses(items private.whatsapp_item[])
+    returns integer
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    applied integer;
+begin
+    insert into private.message_statuses as s (
+        whatsapp_channel_id, provider_id, status, at, error_code, error_message
+    )
+    select distinct on (i.whatsapp_channel_id, i.provider_id, i.status)
+        i.whatsapp_channel_id,
+        i.provider_id,
+        i.status,
+        i.at,
+        i.error_code,
+        i.error_message
+    from unnest(items) i
+    order by i.whatsapp_channel_id, i.provider_id, i.status, i.at
+    on conflict (whatsapp_channel_id, provider_id, status) do update
+        set at = excluded.at,
+            error_code = excluded.error_code,
+            error_message = excluded.error_message
+        where excluded.at < s.at;
+
+    get diagnostics applied = row_count;
+    if applied > 0 then
+        perform private.settle_message_statuses(
+            whatsapp_channel_ids => array_agg(i.whatsapp_channel_id),
+            provider_ids => array_agg(i.provider_id)
+        )
+        from unnest(items) i;
+    end if;
+    return applied;
+end
+$$;
+
+
+comment on function private.settle_message_statuses(uuid[], text[]) is
+    'Shows on messages what their statuses amount to; repeating it changes nothing.';
+comment on function private.apply_whatsapp_statuses(private.whatsapp_item[]) is
+    'Keeps reported statuses and settles their messages; returns how many were news.';
+
+
+/*
+    A WhatsApp webhook: one event, one transaction, one call. The raw body is kept first; its
+    updates are then applied as sets, in the lock order. Only where a set fails is each
+    update tried alone, and undone: what passes is applied as a set again.
+*/
+create function private.apply_whatsapp_items(items private.whatsapp_item[])
+    returns integer
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    messages private.whatsapp_item[];
+    statuses private.whatsapp_item[];
+begin
+    select
+        array_agg(i::private.whatsapp_item order by i.index) filter (where i.kind = 'message'),
+        array_agg(i::private.whatsapp_item order by i.index) filter (where i.kind = 'status')
+    into messages, statuses
+    from unnest(items) i;
+
+    -- a status locks messages, so it comes after what locks conversations
+    return private.apply_whatsapp_messages(messages) + private.apply_whatsapp_statuses(statuses);
+end
+$$;
+
+
+create function private.separate_whatsapp_items(
+    items jsonb,
+    out good private.whatsapp_item[],
+    out refused jsonb
+)
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    tried private.whatsapp_item[];
+    item jsonb;
+begin
+    refused := '[]';
+    for item in
+        select i.value
+        from jsonb_array_elements(items) as i (value)
+    loop
+        begin
+            tried := private.read_whatsapp_items(jsonb_build_array(item));
+            perform private.apply_whatsapp_items(tried);
+            -- undoes it, and with it gives back the locks that it took out of order
+            raise sqlstate 'RP001';
+        exception
+            when sqlstate 'RP001' then
+                good := good || tried;
+            when serialization_failure or deadlock_detected or lock_not_available then
+                raise;
+            when others then
+                refused := refused || jsonb_build_object(
+                    'index', item -> 'index', 'reason', 'refused', 'detail', sqlstate || ' ' || sqlerrm);
+        end;
+    end loop;
+end
+$$;
+
+
+create function backend.ingest_whatsapp(body text, items jsonb)
+    returns jsonb
+    language plpgsql
+    -- definer: service_role has no rights of its own on tables
+    security definer
+    set search_path = ''
+as $$
+declare
+    event_id bigint;
+    rejections jsonb;
+    refused jsonb := '[]';
+    usable jsonb;
+    good private.whatsapp_item[];
+    applied integer := 0;
+begin
+    insert into private.webhook_events as e (provider, body, body_sha256)
+    values ('whatsapp', body, sha256(convert_to(body, 'UTF8')))
+    on conflict (provider, body_sha256) do update
+        set deliveries = e.deliveries + 1,
+            last_received_at = now()
+    returning id into event_id;
+
+    select
+        coalesce(
+            jsonb_agg(i.value || jsonb_build_object('index', i.ordinal - 1) order by i.ordinal)
+                filter (where w.id is not null and i.value ->> 'kind' <> 'skipped'),
+            '[]'),
+        coalesce(
+            jsonb_agg(
+                jsonb_build_object(
+                    'index', i.ordinal - 1,
+                    'reason', coalesce(i.value ->> 'reason', 'unknown_phone_number_id'),
+                    'detail', i.value ->> 'detail')
+                order by i.ordinal)
+                filter (where w.id is null or i.value ->> 'kind' = 'skipped'),
+            '[]')
+    into usable, rejections
+    from jsonb_array_elements(items) with ordinality as i (value, ordinal)
+    left join public.whatsapp_channels w
+        on w.phone_number_id = i.value ->> 'phone_number_id';
+
+    begin
+        applied := private.apply_whatsapp_items(private.read_whatsapp_items(usable));
+    exception
+        -- contention is for the caller to repeat, whole
+        when serialization_failure or deadlock_detected or lock_not_available then
+            raise;
+        when others then
+            select s.good, s.refused
+            into good, refused
+            from private.separate_whatsapp_items(usable) s;
+            applied := private.apply_whatsapp_items(good);
+    end;
+
+    rejections := rejections || refused;
+    update private.webhook_events e
+    set rejected = rejections
+    where e.id = event_id
+      and e.rejected <> rejections;
+
+    return jsonb_build_object(
+        'event_id', event_id,
+        'applied', applied,
+        'duplicates', jsonb_array_length(items) - applied - jsonb_array_length(rejections),
+        'rejected', (
+            select coalesce(jsonb_agg(r.value - 'detail' order by r.value -> 'index'), '[]')
+            from jsonb_array_elements(rejections) r
+        )
+    );
+end
+$$;
+
+grant execute on function backend.ingest_whatsapp(text, jsonb) to service_role;
+
+
+comment on function private.apply_whatsapp_items(private.whatsapp_item[]) is
+    'Applies updates as sets; returns how many were news.';
+comment on function private.separate_whatsapp_items(jsonb) is
+    'Tries each update alone and undoes it: those that pass, and why the others do not.';
+comment on function backend.ingest_whatsapp(text, jsonb) is
+    'Keeps a webhook''s body and applies its updates: {event_id, applied, duplicates, rejected: [{index, reason}]}. Repeating it changes nothing.';
