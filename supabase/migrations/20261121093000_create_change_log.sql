@@ -983,6 +983,7 @@ begin
         and pg_input_is_valid(coalesce(fields ->> 'xid', '0'), 'xid8')
         and pg_input_is_valid(coalesce(fields ->> 'seq', '0'), 'bigint')
         and pg_input_is_valid(fields ->> 'at', 'timestamptz')
+        and pg_input_is_valid(coalesce(fields ->> 'until_at', fields ->> 'at'), 'timestamptz')
     then
         return fields;
     end if;

@@ -1,0 +1,208 @@
+"""Rules that every object of the schema keeps, read from the catalog, so that a new one is held to them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+import pytest
+
+from rapport.local.postgres import Database
+
+SCHEMAS = ["public", "backend", "private"]
+
+
+@pytest.fixture
+def catalog(template: Database) -> Iterator[psycopg.Connection[Any]]:
+    """The schema itself: nothing is written here."""
+    with psycopg.connect(template.url()) as connection:
+        yield connection
+
+
+def names(catalog: psycopg.Connection[Any], query: str) -> list[str]:
+    return sorted(row[0] for row in catalog.execute(query.encode(), {"schemas": SCHEMAS}))
+
+
+FUNCTIONS = """
+    from pg_proc p
+    join pg_namespace n on n.oid = p.pronamespace
+    where n.nspname = any (%(schemas)s)
+"""
+TABLES = """
+    from pg_class c
+    join pg_namespace n on n.oid = c.relnamespace
+    where n.nspname = any (%(schemas)s) and c.relkind in ('r', 'p', 'v', 'm')
+"""
+
+
+def test_the_rules_have_something_to_hold(catalog: psycopg.Connection[Any]) -> None:
+    assert len(names(catalog, f"select p.proname {FUNCTIONS}")) > 20
+    assert len(names(catalog, f"select c.relname {TABLES}")) > 10
+
+
+def test_every_table_has_row_level_security(catalog: psycopg.Connection[Any]) -> None:
+    query = f"select c.oid::regclass::text {TABLES} and c.relkind <> 'v' and not c.relrowsecurity"
+    assert names(catalog, query) == []
+
+
+def test_every_view_asks_as_its_reader(catalog: psycopg.Connection[Any]) -> None:
+    query = f"""
+        select c.oid::regclass::text {TABLES} and c.relkind = 'v'
+           and not coalesce(c.reloptions @> array['security_invoker=true'], false)
+    """
+    assert names(catalog, query) == []
+
+
+def test_every_function_fixes_its_search_path(catalog: psycopg.Connection[Any]) -> None:
+    query = f"""
+        select p.oid::regprocedure::text {FUNCTIONS}
+           and not coalesce(p.proconfig @> array['search_path=""'], false)
+    """
+    assert names(catalog, query) == []
+
+
+def test_no_function_is_executable_by_everybody(catalog: psycopg.Connection[Any]) -> None:
+    query = f"""
+        select p.oid::regprocedure::text {FUNCTIONS}
+           and has_function_privilege('anon', p.oid, 'execute')
+    """
+    assert names(catalog, query) == []
+
+
+def test_service_role_calls_backend_and_nothing_else(catalog: psycopg.Connection[Any]) -> None:
+    callable_by_service = f"""
+        select distinct n.nspname::text {FUNCTIONS}
+           and has_function_privilege('service_role', p.oid, 'execute')
+    """
+    assert names(catalog, callable_by_service) == ["backend"]
+    readable_by_service = f"""
+        select c.oid::regclass::text {TABLES}
+           and has_table_privilege('service_role', c.oid,
+                'select, insert, update, delete, truncate, references, trigger, maintain')
+    """
+    assert names(catalog, readable_by_service) == []
+
+
+def test_anonymous_holds_nothing(catalog: psycopg.Connection[Any]) -> None:
+    query = f"""
+        select c.oid::regclass::text {TABLES}
+           and has_table_privilege('anon', c.oid,
+                'select, insert, update, delete, truncate, references, trigger, maintain')
+    """
+    assert names(catalog, query) == []
+
+
+def test_signed_in_users_never_truncate_or_refer(catalog: psycopg.Connection[Any]) -> None:
+    query = f"""
+        select c.oid::regclass::text {TABLES}
+           and has_table_privilege('authenticated', c.oid, 'truncate, references, trigger, maintain')
+    """
+    assert names(catalog, query) == []
+
+
+def test_what_policies_do_not_call_is_not_callable(catalog: psycopg.Connection[Any]) -> None:
+    """Of the private functions signed-in users may execute these, and no more."""
+    query = f"""
+        select p.proname {FUNCTIONS} and n.nspname = 'private'
+           and has_function_privilege('authenticated', p.oid, 'execute')
+    """
+    assert names(catalog, query) == [
+        "caller_scope",
+        "change_log_state",
+        "match_key",
+        "may_receive",
+        "my_account_ids",
+        "my_changes",
+        "my_customer_ids",
+        "read_cursor",
+        "topics_of_caller",
+        "visible_row",
+        "write_cursor",
+    ]
+
+
+def test_everything_that_clients_see_is_described(catalog: psycopg.Connection[Any]) -> None:
+    tables = f"""
+        select c.oid::regclass::text {TABLES} and obj_description(c.oid, 'pg_class') is null
+    """
+    functions = f"""
+        select p.oid::regprocedure::text {FUNCTIONS}
+           and obj_description(p.oid, 'pg_proc') is null
+    """
+    policies = """
+        select pol.polname::text
+        from pg_policy pol
+        join pg_class c on c.oid = pol.polrelid
+        join pg_namespace n on n.oid = c.relnamespace
+        where (n.nspname = any (%(schemas)s) or c.oid = 'realtime.messages'::regclass)
+          and obj_description(pol.oid, 'pg_policy') is null
+    """
+    assert names(catalog, tables) == []
+    assert names(catalog, functions) == []
+    assert names(catalog, policies) == []
+
+
+def test_tables_of_a_tenant_refer_to_each_other_with_the_tenant(
+    catalog: psycopg.Connection[Any],
+) -> None:
+    """A foreign key between tables that have account_id carries it on both sides."""
+    query = """
+        select con.conname::text
+        from pg_constraint con
+        join pg_namespace n on n.oid = con.connamespace
+        where con.contype = 'f'
+          and n.nspname = 'public'
+          and exists (
+              select from pg_attribute a where a.attrelid = con.conrelid and a.attname = 'account_id'
+          )
+          and exists (
+              select from pg_attribute a where a.attrelid = con.confrelid and a.attname = 'account_id'
+          )
+          and not exists (
+              select
+              from unnest(con.conkey, con.confkey) as k (ours, theirs)
+              join pg_attribute a on a.attrelid = con.conrelid and a.attnum = k.ours
+              join pg_attribute b on b.attrelid = con.confrelid and b.attnum = k.theirs
+              where a.attname = 'account_id' and b.attname = 'account_id'
+          )
+    """
+    # a reply is found within its own conversation by ingest, and shows nothing but an id
+    assert names(catalog, query) == ["messages_reply_to_fkey"]
+
+
+def test_followed_tables_are_logged_shown_readable_and_published(
+    catalog: psycopg.Connection[Any],
+) -> None:
+    """The four places that a followed table has to be named in agree."""
+    published = names(
+        catalog,
+        "select tablename::text from pg_publication_tables where pubname = 'supabase_realtime'",
+    )
+    triggered = names(
+        catalog,
+        """
+        select distinct c.relname::text
+        from pg_trigger t
+        join pg_class c on c.oid = t.tgrelid
+        where t.tgfoid = 'private.tg__publish'::regproc
+        group by c.relname
+        having count(*) = 3
+        """,
+    )
+    assert triggered == published
+    for table in published:
+        row = catalog.execute("select private.shown_columns(%s, 'staff')", [table]).fetchone()
+        assert row is not None
+        assert row[0], table
+        columns = names(
+            catalog,
+            f"select attname::text from pg_attribute where attrelid = 'public.{table}'::regclass"
+            " and attnum > 0 and not attisdropped",
+        )
+        assert set(row[0]) <= set(columns), table
+        source = catalog.execute(
+            "select prosrc from pg_proc where oid = 'private.visible_row'::regproc"
+        ).fetchone()
+        assert source is not None
+        assert f"when '{table}' then" in source[0]

@@ -1,0 +1,301 @@
+"""Catch-up by cursor: every entry exactly once, in an order that commits respect."""
+
+from __future__ import annotations
+
+import base64
+import json
+import random
+import threading
+from collections import Counter
+from typing import Any
+
+import psycopg
+import pytest
+
+from tests.sql.conftest import ALPINE, Connection, World, seed_uuid, text_message
+
+
+def changes_since(
+    world: World, user: str, cursor: str | None = None, page_size: int = 500
+) -> dict[str, Any]:
+    """One page, in a transaction of its own as PostgREST makes it."""
+    with world.acting_as(user) as connection:
+        row = connection.execute(
+            "select public.changes_since(%s, %s)", [cursor, page_size]
+        ).fetchone()
+    assert row is not None
+    answer: dict[str, Any] = row[0]
+    return answer
+
+
+def all_since(
+    world: World, user: str, cursor: str, page_size: int = 500
+) -> tuple[list[dict[str, Any]], str]:
+    """All pages, and the cursor after them."""
+    changes: list[dict[str, Any]] = []
+    while True:
+        page = changes_since(world, user, cursor, page_size)
+        assert not page["resync"]
+        changes += page["changes"]
+        cursor = page["cursor"]
+        if not page["more"]:
+            return changes, cursor
+
+
+def start(world: World, user: str) -> str:
+    cursor: str = changes_since(world, user)["cursor"]
+    return cursor
+
+
+def insert_contact(connection: Connection, name: str) -> None:
+    connection.execute(
+        "insert into public.contacts (account_id, name) values (%s, %s)", [ALPINE, name]
+    )
+
+
+def names(changes: list[dict[str, Any]]) -> list[str]:
+    return [change["record"]["name"] for change in changes if change["table"] == "contacts"]
+
+
+def test_first_call_gives_a_cursor_and_no_history(world: World) -> None:
+    first = changes_since(world, "andrej")
+
+    assert (first["changes"], first["more"], first["resync"]) == ([], False, False)
+
+
+def test_each_change_comes_once_with_its_row(world: World) -> None:
+    cursor = start(world, "andrej")
+    world.ingest(text_message("wamid.1", text="hello"))
+
+    changes, cursor = all_since(world, "andrej", cursor)
+    again, _ = all_since(world, "andrej", cursor)
+
+    assert [(change["table"], change["operation"]) for change in changes] == [
+        ("customers", "INSERT"),
+        ("contacts", "INSERT"),
+        ("conversations", "INSERT"),
+        ("messages", "INSERT"),
+        ("conversations", "UPDATE"),
+    ]
+    [message] = [change for change in changes if change["table"] == "messages"]
+    assert message["record"]["message"] == "hello"
+    assert again == []
+
+
+def test_customer_follows_its_own_rows_alone(world: World) -> None:
+    cursors = {user: start(world, user) for user in ("cilka", "carlos", "stranger", "ana")}
+    world.ingest(text_message("wamid.1", wa_id="38640111222"), text_message("wamid.2"))
+    world.owner.execute("update public.contacts set notes = 'private' where name = 'cilka'")
+
+    changes, _ = all_since(world, "cilka", cursors["cilka"])
+
+    assert sorted(change["table"] for change in changes) == [
+        "conversations",
+        "conversations",
+        "messages",
+    ]
+    for other in ("carlos", "stranger", "ana"):
+        assert all_since(world, other, cursors[other])[0] == []
+
+
+def test_row_that_is_gone_is_an_id_and_a_delete(world: World) -> None:
+    cursor = start(world, "andrej")
+    insert_contact(world.owner, "brief")
+    world.owner.execute("delete from public.contacts where name = 'brief'")
+
+    changes, _ = all_since(world, "andrej", cursor)
+
+    assert {(change["operation"], change["record"]) for change in changes} == {("DELETE", None)}
+
+
+def test_row_that_leaves_a_customer_is_gone_for_it_and_moved_for_staff(world: World) -> None:
+    world.ingest(text_message("wamid.1", wa_id="38640111222"))
+    cursors = {user: start(world, user) for user in ("cilka", "andrej")}
+    insert_contact(world.owner, "new")
+    world.owner.execute(
+        "update public.conversations"
+        " set customer_id = (select id from public.contacts where name = 'new')"
+    )
+
+    lost, _ = all_since(world, "cilka", cursors["cilka"])
+    moved, _ = all_since(world, "andrej", cursors["andrej"])
+
+    assert {(change["table"], change["operation"], change["record"]) for change in lost} == {
+        ("conversations", "DELETE", None),
+        ("messages", "DELETE", None),
+    }
+    assert "DELETE" not in {change["operation"] for change in moved}
+    assert {change["table"] for change in moved} >= {"conversations", "messages"}
+
+
+def test_transaction_that_was_running_is_not_missed(world: World) -> None:
+    """It logged before the cursor was taken and commits after: a position would skip it."""
+    with world.connect() as slow, world.connect() as fast:
+        with slow.transaction():
+            insert_contact(slow, "slow")
+            insert_contact(fast, "fast")
+            seen, cursor = all_since(world, "andrej", start_before := start(world, "andrej"))
+            assert seen == []
+            assert start_before
+        after, _ = all_since(world, "andrej", cursor)
+
+    assert names(after) == ["slow"]
+
+
+def test_page_by_page_to_one_target(world: World) -> None:
+    """Changes that commit while pages are read belong to the next round, all of them."""
+    cursor = start(world, "andrej")
+    for number in range(7):
+        insert_contact(world.owner, f"first {number}")
+
+    page = changes_since(world, "andrej", cursor, 4)
+    found = page["changes"]
+    insert_contact(world.owner, "second")
+    while page["more"]:
+        page = changes_since(world, "andrej", page["cursor"], 4)
+        found += page["changes"]
+    later, _ = all_since(world, "andrej", page["cursor"], 4)
+
+    assert names(found) == [f"first {number}" for number in range(7)]
+    assert names(later) == ["second"]
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_concurrent_writers_are_read_exactly_once(world: World, seed: int) -> None:
+    """Savepoints, rollbacks and a long transaction, read in pages of 17 all the while."""
+    cursor = start(world, "andrej")
+    kept: Counter[str] = Counter()
+    guard = threading.Lock()
+    writing = threading.Event()
+
+    def write(worker: int) -> None:
+        chance = random.Random(f"{seed} {worker}")
+        with world.connect() as connection:
+            for number in range(40):
+                mine = []
+                try:
+                    with connection.transaction():
+                        for row in range(chance.randint(1, 3)):
+                            name = f"{worker}.{number}.{row}"
+                            try:
+                                with connection.transaction():
+                                    insert_contact(connection, name)
+                                    if chance.random() < 0.2:
+                                        raise psycopg.Rollback
+                                    mine.append(name)
+                            except psycopg.Rollback:
+                                continue
+                        if chance.random() < 0.2:
+                            mine.clear()
+                            raise psycopg.Rollback
+                except psycopg.Rollback:
+                    pass
+                with guard:
+                    kept.update(mine)
+
+    def write_long() -> None:
+        with world.connect() as connection, connection.transaction():
+            insert_contact(connection, "long")
+            writing.wait()
+        with guard:
+            kept.update(["long"])
+
+    writers = [threading.Thread(target=write, args=(worker,)) for worker in range(4)]
+    long_writer = threading.Thread(target=write_long)
+    for thread in (long_writer, *writers):
+        thread.start()
+    read: Counter[str] = Counter()
+    while any(writer.is_alive() for writer in writers):
+        changes, cursor = all_since(world, "andrej", cursor, page_size=17)
+        read.update(names(changes))
+    writing.set()
+    for thread in (long_writer, *writers):
+        thread.join()
+    changes, cursor = all_since(world, "andrej", cursor, page_size=17)
+    read.update(names(changes))
+
+    assert len(kept) > 100
+    assert read == kept
+    assert set(read.values()) == {1}
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "update private.change_log set epoch = gen_random_uuid()",
+        # roles and accounts are the caller's scope
+        "update public.account_members set role = 'viewer' where display_name = 'andrej'",
+    ],
+)
+def test_cursor_of_another_scope_or_epoch_answers_resync(world: World, damage: str) -> None:
+    cursor = start(world, "andrej")
+    world.owner.execute(damage.encode())
+    insert_contact(world.owner, "unseen")
+
+    answer = changes_since(world, "andrej", cursor)
+
+    assert answer["resync"]
+    assert answer["changes"] == []
+    insert_contact(world.owner, "seen")
+    assert names(all_since(world, "andrej", answer["cursor"])[0]) == ["seen"]
+
+
+def test_cursor_older_than_the_log_answers_resync(world: World) -> None:
+    fields = json.loads(base64.b64decode(start(world, "andrej")))
+    fields["at"] = "2020-01-01T00:00:00Z"
+    old = base64.b64encode(json.dumps(fields).encode()).decode()
+
+    assert changes_since(world, "andrej", old)["resync"]
+
+
+def test_anothers_cursor_opens_nothing(world: World) -> None:
+    cursor = start(world, "andrej")
+    insert_contact(world.owner, "alpine's")
+
+    answer = changes_since(world, "ana", cursor)
+
+    assert answer["resync"]
+    assert answer["changes"] == []
+
+
+@pytest.mark.parametrize(
+    "cursor",
+    [
+        "",
+        "x",
+        "%%%%",
+        base64.b64encode(b"\xff\xfe").decode(),
+        base64.b64encode(b"[]").decode(),
+        base64.b64encode(b"null").decode(),
+        base64.b64encode(b'{"since": "9:1:"}').decode(),
+        base64.b64encode(b'{"since": "1:9:", "at": "soon"}').decode(),
+        base64.b64encode(b'{"since": "1:9:", "at": "2026-01-01", "xid": "-"}').decode(),
+        base64.b64encode(b'{"since": "1:9:", "at": "2026-01-01", "until_at": []}').decode(),
+    ],
+)
+def test_what_is_no_cursor_is_refused_with_a_code(world: World, cursor: str) -> None:
+    with pytest.raises(psycopg.Error) as refusal:
+        changes_since(world, "andrej", cursor)
+    assert refusal.value.sqlstate == "PT400"
+
+
+def test_page_size_is_kept_within_bounds(world: World) -> None:
+    cursor = start(world, "andrej")
+    for number in range(3):
+        insert_contact(world.owner, f"{number}")
+
+    assert len(changes_since(world, "andrej", cursor, 0)["changes"]) == 1
+    assert len(changes_since(world, "andrej", cursor, 10**9)["changes"]) == 6
+
+
+def test_whoever_is_staff_and_customer_gets_each_entry_once(world: World) -> None:
+    world.owner.execute(
+        "update public.contacts set portal_user_id = %s where name = 'cilka'",
+        [seed_uuid("andrej")],
+    )
+    cursor = start(world, "andrej")
+    world.ingest(text_message("wamid.1", wa_id="38640111222"))
+
+    changes, _ = all_since(world, "andrej", cursor)
+
+    assert [change["table"] for change in changes].count("messages") == 1

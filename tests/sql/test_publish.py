@@ -1,0 +1,214 @@
+"""What a change of a row leaves behind: entries in the log, and a hint for those who may see it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.sql.conftest import ALPINE, World, seed_uuid, text_message
+
+
+@pytest.fixture
+def quiet(world: World) -> World:
+    """Cilka, who has a login, has written; what that caused is forgotten."""
+    world.ingest(text_message("wamid.1", wa_id="38640111222"))
+    world.forget_events()
+    return world
+
+
+def logged(world: World) -> list[tuple[Any, ...]]:
+    return world.owner.execute(
+        "select table_name, operation, version from private.changes order by xid, seq"
+    ).fetchall()
+
+
+def heard(world: World, kind: str) -> list[str]:
+    """The events of one kind of topic."""
+    return [event["event"] for event in world.events() if event["kind"] == kind]
+
+
+def test_message_is_logged_and_told_to_each_audience(quiet: World) -> None:
+    quiet.ingest(text_message("wamid.2", wa_id="38640111222", text="On Tuesday?"))
+
+    assert logged(quiet) == [("messages", "INSERT", 1), ("conversations", "UPDATE", 3)]
+    for kind in ("account", "customer", "conversation"):
+        assert sorted(heard(quiet, kind)) == ["conversations.updated", "messages.inserted"]
+    [payload] = [
+        event["payload"]
+        for event in quiet.events()
+        if event["kind"] == "account" and event["event"] == "messages.inserted"
+    ]
+    assert set(payload) == {"table", "id", "version", "operation", "record", "old_record"}
+    assert (payload["table"], payload["operation"]) == ("messages", "INSERT")
+    assert payload["record"]["message"] == "On Tuesday?"
+    assert payload["old_record"] is None
+
+
+def test_update_tells_the_row_before_and_after(quiet: World) -> None:
+    quiet.owner.execute("update public.conversations set status = 'pending'")
+
+    [event] = [event for event in quiet.events() if event["kind"] == "account"]
+    assert event["event"] == "conversations.updated"
+    assert event["payload"]["old_record"]["status"] == "open"
+    assert event["payload"]["record"]["status"] == "pending"
+    assert event["payload"]["version"] == 3
+
+
+def test_delete_tells_the_row_before(quiet: World) -> None:
+    quiet.owner.execute("delete from public.messages")
+
+    assert logged(quiet) == [("messages", "DELETE", 1)]
+    [event] = [event for event in quiet.events() if event["kind"] == "customer"]
+    assert event["event"] == "messages.deleted"
+    assert event["payload"]["record"] is None
+    assert event["payload"]["old_record"]["message"] == "text of wamid.1"
+
+
+def test_contact_is_told_to_staff_and_its_customer_row_to_the_customer(quiet: World) -> None:
+    quiet.owner.execute(
+        "update public.contacts set name = 'Cilka C.', notes = 'pays late' where name = 'cilka'"
+    )
+
+    assert sorted(heard(quiet, "account")) == ["contacts.updated", "customers.updated"]
+    assert heard(quiet, "customer") == ["customers.updated"]
+    for event in quiet.events():
+        if event["kind"] != "account":
+            assert "pays late" not in str(event["payload"])
+
+
+def test_note_is_nothing_that_a_customer_hears_of(quiet: World) -> None:
+    quiet.owner.execute("update public.contacts set notes = 'pays late' where name = 'cilka'")
+
+    assert heard(quiet, "account") == ["contacts.updated"]
+    assert heard(quiet, "customer") == []
+
+
+def test_update_that_changes_nothing_leaves_no_trace(quiet: World) -> None:
+    quiet.owner.execute("update public.contacts set name = name")
+    quiet.owner.execute("update public.messages set message = message")
+
+    assert logged(quiet) == []
+    assert quiet.events() == []
+    assert quiet.value("select max(version) from public.messages") == 1
+
+
+def test_customer_without_login_has_no_topic(quiet: World) -> None:
+    quiet.ingest(text_message("wamid.2"))
+
+    assert heard(quiet, "customer") == []
+    assert "messages.inserted" in heard(quiet, "account")
+
+
+def test_row_that_leaves_an_owner_is_gone_for_it(quiet: World) -> None:
+    """Cilka's conversation turns out to be another contact's, who has a login as well."""
+    quiet.owner.execute(
+        "insert into public.contacts (id, account_id, name, portal_user_id) values (%s, %s, 'new', %s)",
+        [seed_uuid("contact new"), ALPINE, seed_uuid("stranger")],
+    )
+    quiet.forget_events()
+    quiet.owner.execute(
+        "update public.conversations set customer_id = %s", [seed_uuid("contact new")]
+    )
+
+    # the messages went along
+    assert quiet.value("select customer_id from public.messages") == seed_uuid("contact new")
+    by_customer: dict[str, list[dict[str, Any]]] = {}
+    for event in quiet.events():
+        if event["kind"] == "customer":
+            by_customer.setdefault(event["topic"].split(":")[1], []).append(event)
+    lost = by_customer[str(seed_uuid("contact cilka"))]
+    gained = by_customer[str(seed_uuid("contact new"))]
+    assert sorted(event["event"] for event in lost) == ["conversations.deleted", "messages.deleted"]
+    assert all(
+        event["payload"]["record"] is None and event["payload"]["old_record"] is None
+        for event in lost
+    )
+    assert sorted(event["event"] for event in gained) == [
+        "conversations.inserted",
+        "messages.inserted",
+    ]
+    assert all(event["payload"]["old_record"] is None for event in gained)
+
+
+def test_many_rows_for_one_topic_are_one_resync(quiet: World) -> None:
+    quiet.owner.execute(
+        "insert into public.contacts (account_id, name)"
+        " select %s, 'bulk ' || n from generate_series(1, 101) n",
+        [ALPINE],
+    )
+
+    events = quiet.events()
+    assert sorted(event["payload"]["tables"] for event in events) == [["contacts"], ["customers"]]
+    assert {event["event"] for event in events} == {"resync"}
+    assert len(logged(quiet)) == 202
+
+
+def test_hundred_rows_are_still_told_one_by_one(quiet: World) -> None:
+    quiet.owner.execute(
+        "insert into public.contacts (account_id, name)"
+        " select %s, 'bulk ' || n from generate_series(1, 100) n",
+        [ALPINE],
+    )
+
+    assert heard(quiet, "account").count("contacts.inserted") == 100
+
+
+@pytest.mark.parametrize("rows", [999, 1000, 1001, 2500])
+def test_every_row_of_a_large_statement_is_logged(quiet: World, rows: int) -> None:
+    quiet.owner.execute(
+        "insert into public.contacts (account_id, name)"
+        " select %s, 'bulk ' || n from generate_series(1, %s) n",
+        [ALPINE, rows],
+    )
+    assert quiet.value("select count(*) from private.changes where table_name = 'contacts'") == rows
+    assert heard(quiet, "account") == ["resync", "resync"]
+
+    quiet.forget_events()
+    quiet.owner.execute("update public.contacts set notes = 'all' where name like 'bulk%'")
+    assert quiet.value("select count(*) from private.changes where table_name = 'contacts'") == rows
+    assert heard(quiet, "account") == ["resync"]
+
+
+def test_large_row_is_told_by_id_alone(quiet: World) -> None:
+    quiet.ingest(text_message("wamid.2", wa_id="38640111222", text="x" * 70_000))
+
+    payloads = [
+        event["payload"] for event in quiet.events() if event["event"] == "messages.inserted"
+    ]
+    assert payloads
+    for payload in payloads:
+        assert set(payload) == {"table", "id", "version", "operation"}
+
+
+def test_failed_broadcast_does_not_abort_the_write(quiet: World) -> None:
+    with quiet.connect("supabase_admin") as connection:
+        connection.execute(
+            "alter table realtime.messages add constraint broken check (topic = 'never') not valid"
+        )
+    quiet.ingest(text_message("wamid.2", wa_id="38640111222"))
+
+    assert quiet.value("select count(*) from public.messages") == 2
+    assert quiet.events() == []
+    assert ("messages", "INSERT", 1) in logged(quiet)
+
+
+def test_broadcast_shows_no_more_than_its_audience_can_select(quiet: World) -> None:
+    """Every column that is sent is one that the audience could read, with that value."""
+    quiet.ingest(text_message("wamid.2", wa_id="38640111222"))
+    quiet.owner.execute("update public.contacts set name = 'Cilka C.' where name = 'cilka'")
+    readers = {"account": "andrej", "customer": "cilka", "conversation": "cilka"}
+
+    events = quiet.events()
+    assert {event["kind"] for event in events} == set(readers)
+    latest = {
+        (event["kind"], event["payload"]["table"], event["payload"]["id"]): event["payload"]
+        for event in events
+    }
+    for (kind, table, row_id), payload in latest.items():
+        with quiet.acting_as(readers[kind]) as connection:
+            row = connection.execute(
+                f"select to_jsonb(r) from public.{table} r where id = %s".encode(), [row_id]
+            ).fetchone()
+        assert row is not None, (kind, table)
+        assert payload["record"].items() <= row[0].items(), (kind, table)

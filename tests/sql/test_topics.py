@@ -1,0 +1,143 @@
+"""Which private topics a person may join, and that leaving means leaving."""
+
+from __future__ import annotations
+
+import psycopg
+import pytest
+
+from tests.sql.conftest import ALPINE, World, seed_uuid, text_message
+
+
+@pytest.fixture
+def talking(world: World) -> World:
+    world.ingest(text_message("wamid.1", wa_id="38640111222"))
+    return world
+
+
+def topics(world: World, user: str, conversation: object = None) -> dict[str, str]:
+    """The caller's topics, by kind."""
+    with world.acting_as(user) as connection:
+        return dict(
+            connection.execute(
+                "select kind, topic from public.my_topics(%s)", [conversation]
+            ).fetchall()
+        )
+
+
+def may_join(world: World, user: str, topic: str) -> bool:
+    """Asks as Realtime does: a probe row, read under the user's policies, then undone."""
+    with world.connect("supabase_admin") as connection:
+        connection.execute("begin")
+        connection.execute(
+            "insert into realtime.messages (topic, extension) values (%s, 'broadcast')", [topic]
+        )
+        connection.execute("set local role authenticated")
+        connection.execute(
+            "select set_config('realtime.topic', %s, true),"
+            " set_config('request.jwt.claims', jsonb_build_object('sub', %s::text)::text, true)",
+            [topic, str(seed_uuid(user))],
+        )
+        found = connection.execute(
+            "select from realtime.messages where topic = %s and extension = 'broadcast'"
+            " and payload is null",
+            [topic],
+        ).fetchall()
+        connection.execute("rollback")
+    return bool(found)
+
+
+def conversation_of(world: World) -> object:
+    return world.value("select id from public.conversations")
+
+
+def test_staff_join_their_account_and_its_conversations(talking: World) -> None:
+    mine = topics(talking, "andrej", conversation_of(talking))
+
+    assert set(mine) == {"account", "conversation"}
+    assert all(may_join(talking, "andrej", topic) for topic in mine.values())
+
+
+def test_customer_joins_its_own_topics(talking: World) -> None:
+    mine = topics(talking, "cilka", conversation_of(talking))
+
+    assert set(mine) == {"customer", "conversation"}
+    assert all(may_join(talking, "cilka", topic) for topic in mine.values())
+
+
+def test_others_are_told_no_topic_and_join_none(talking: World) -> None:
+    conversation = conversation_of(talking)
+    known = topics(talking, "andrej", conversation) | topics(talking, "cilka")
+
+    assert set(topics(talking, "carlos", conversation)) == {"customer"}
+    assert set(topics(talking, "ana", conversation)) == {"account"}
+    assert topics(talking, "stranger", conversation) == {}
+    for outsider in ("ana", "carlos", "stranger"):
+        assert not any(may_join(talking, outsider, topic) for topic in known.values())
+
+
+def test_staff_and_customers_do_not_share_topics(talking: World) -> None:
+    staff, customer = topics(talking, "andrej"), topics(talking, "cilka")
+
+    assert not may_join(talking, "cilka", staff["account"])
+    assert not may_join(talking, "andrej", customer["customer"])
+
+
+@pytest.mark.parametrize(
+    "topic", ["", "account", "account:", "account:x:0", "account::0", "desk:1", "a" * 5000]
+)
+def test_malformed_topics_are_refused(talking: World, topic: str) -> None:
+    assert not may_join(talking, "andrej", topic)
+
+
+def test_member_who_leaves_is_left_behind(talking: World) -> None:
+    conversation = conversation_of(talking)
+    before = topics(talking, "vera", conversation)
+
+    talking.owner.execute(
+        "delete from public.account_members where user_id = %s", [seed_uuid("vera")]
+    )
+    after = topics(talking, "andrej", conversation)
+
+    assert topics(talking, "vera", conversation) == {}
+    assert not set(before.values()) & set(after.values())
+    for topic in (*before.values(), *after.values()):
+        assert not may_join(talking, "vera", topic)
+    # and what is sent from now on goes where nobody of before listens
+    talking.forget_events()
+    talking.ingest(text_message("wamid.2", wa_id="38640111222"))
+    sent = {event["topic"] for event in talking.events()}
+    assert sent
+    assert not sent & set(before.values())
+
+
+def test_login_that_is_unlinked_is_left_behind(talking: World) -> None:
+    conversation = conversation_of(talking)
+    before = topics(talking, "cilka", conversation)
+
+    talking.owner.execute("update public.contacts set portal_user_id = null where name = 'cilka'")
+
+    assert topics(talking, "cilka", conversation) == {}
+    assert not any(may_join(talking, "cilka", topic) for topic in before.values())
+    # the account's other topics keep their names
+    assert may_join(talking, "andrej", topics(talking, "andrej")["account"])
+    assert topics(talking, "andrej", conversation)["conversation"] not in before.values()
+
+
+def test_deleting_an_account_with_its_members_works(talking: World) -> None:
+    talking.owner.execute("delete from public.accounts where id = %s", [ALPINE])
+
+    assert topics(talking, "andrej") == {}
+    assert talking.value("select count(*) from private.topic_epochs") == 0
+
+
+def test_nobody_sends_on_data_topics(talking: World) -> None:
+    topic = topics(talking, "olivia")["account"]
+    with (
+        pytest.raises(psycopg.errors.InsufficientPrivilege, match="row-level security"),
+        talking.acting_as("olivia") as connection,
+    ):
+        connection.execute(
+            "insert into realtime.messages (topic, extension, event, payload, private)"
+            " values (%s, 'broadcast', 'messages.inserted', '{}', true)",
+            [topic],
+        )
