@@ -1,0 +1,164 @@
+"""Every error that Rapport raises on purpose.
+
+RapportError
+├ ConfigError
+├ RequestError
+│ ├ MalformedPayload
+│ ├ BadSignature
+│ ├ NotAllowed
+│ ├ NotFound
+│ ├ MethodNotAllowed
+│ └ PayloadTooLarge
+└ StoreError
+  ├ Conflict
+  └ StoreUnavailable*
+
+(* retryable: the same call may succeed a moment later)
+"""
+# The names are the words of the drawing: "raise NotFound" reads better than an Error more.
+# ruff: noqa: N818
+
+from __future__ import annotations
+
+import re
+from typing import ClassVar
+
+
+class RapportError(Exception):
+    """Something went wrong in Rapport."""
+
+    http_status: ClassVar[int] = 500
+    retryable: ClassVar[bool] = False
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message or type(self).__doc__)
+
+    @property
+    def code(self) -> str:
+        """The class's name in snake case, for clients to match."""
+        return re.sub(r"(?<!^)(?=[A-Z])", "_", type(self).__name__).lower()
+
+
+class ConfigError(RapportError):
+    """A setting is missing or wrong."""
+
+    http_status = 500
+    retryable = False
+
+
+class RequestError(RapportError):
+    """The request can't be served."""
+
+    http_status = 400
+    retryable = False
+
+
+class MalformedPayload(RequestError):
+    """The body is not what this endpoint takes."""
+
+    http_status = 400
+    retryable = False
+
+
+class BadSignature(RequestError):
+    """The signature is missing or wrong."""
+
+    http_status = 401
+    retryable = False
+
+
+class NotAllowed(RequestError):
+    """This is not allowed."""
+
+    http_status = 403
+    retryable = False
+
+
+class NotFound(RequestError):
+    """There is nothing here."""
+
+    http_status = 404
+    retryable = False
+
+
+class MethodNotAllowed(RequestError):
+    """This method is not served here."""
+
+    http_status = 405
+    retryable = False
+
+
+class PayloadTooLarge(RequestError):
+    """The body is too large."""
+
+    http_status = 413
+    retryable = False
+
+
+class StoreError(RapportError):
+    """The database refused the call."""
+
+    http_status = 500
+    retryable = False
+
+
+class Conflict(StoreError):
+    """What is stored contradicts the change."""
+
+    http_status = 409
+    retryable = False
+
+
+class StoreUnavailable(StoreError):
+    """The database can't be reached, or is too busy."""
+
+    http_status = 503
+    retryable = True
+
+
+# Five-letter codes are Postgres' SQLSTATE, PTxyz is our functions' way to choose a status,
+# PGRSTnnn is PostgREST's own, and three digits are the status of an answer without a code.
+# Sources: postgresql.org, "PostgreSQL Error Codes"; docs.postgrest.org, "Errors".
+_BY_CODE: dict[str, type[RapportError]] = {
+    "PT400": MalformedPayload,
+    "PT401": NotAllowed,
+    "PT403": NotAllowed,
+    "PT404": NotFound,
+    "PT409": Conflict,
+    "PT413": PayloadTooLarge,
+    "PT503": StoreUnavailable,
+    "23505": Conflict,  # unique_violation
+    "23P01": Conflict,  # exclusion_violation
+    "40001": StoreUnavailable,  # serialization_failure
+    "40P01": StoreUnavailable,  # deadlock_detected
+    "42501": NotAllowed,  # insufficient_privilege
+    "55P03": StoreUnavailable,  # lock_not_available
+    "57014": StoreUnavailable,  # query_canceled: the statement time-out
+    "57P01": StoreUnavailable,  # admin_shutdown
+    "57P02": StoreUnavailable,  # crash_shutdown
+    "57P03": StoreUnavailable,  # cannot_connect_now
+    "PGRST000": StoreUnavailable,  # could not connect
+    "PGRST001": StoreUnavailable,  # connection lost
+    "PGRST002": StoreUnavailable,  # no schema cache yet
+    "PGRST003": StoreUnavailable,  # no free connection in time
+    "PGRST301": ConfigError,  # the key is not a valid token
+    "PGRST302": ConfigError,  # no key where one is needed
+    "429": StoreUnavailable,
+    "502": StoreUnavailable,
+    "503": StoreUnavailable,
+    "504": StoreUnavailable,
+    "520": StoreUnavailable,  # the hosted gateway got no answer
+}
+_BY_CLASS: dict[str, type[RapportError]] = {
+    "08": StoreUnavailable,  # connection exceptions
+    "53": StoreUnavailable,  # insufficient resources
+}
+
+
+def from_postgrest(code: str | None) -> RapportError:
+    """The error for PostgREST's `code`; an unknown code is a plain `StoreError`.
+
+    PostgREST's message and details are left behind: they may hold a customer's data.
+    """
+    known = _BY_CODE.get(code or "") or (_BY_CLASS.get(code[:2]) if code else None) or StoreError
+    return known(f"{known.__doc__} (code {code or 'unknown'})")

@@ -1,0 +1,1 @@
+"""One module for each deployed function: verify, parse, call, map errors."""

@@ -1,0 +1,202 @@
+"""The function host: serves the functions of serverless.yml, as API Gateway and Lambda would."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import logging
+import os
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route as Endpoint
+from starlette.types import Receive, Scope, Send
+
+from rapport.errors import ConfigError
+from rapport.local.lambda_events import Answer, Context, Event, http_event, schedule_event
+from rapport.local.serverless import Function, Route, Service
+from rapport.local.stack import STACK_VARIABLE, Stack
+
+SERVERLESS_FILE = Path(__file__).parents[3] / "serverless.yml"
+BODY_LIMIT = 10 * 1024 * 1024  # bytes, API Gateway's
+
+log = logging.getLogger("rapport.local.functions")
+
+Handler = Callable[[Event, Context], object]
+
+
+@dataclass(frozen=True)
+class Deployed:
+    """A function with its handler imported."""
+
+    name: str
+    function: Function
+    handler: Handler
+
+    def invoke(self, event: Event) -> object:
+        """Runs the handler to its end, in the calling thread."""
+        context = Context(self.name, self.function.memorySize, self.function.timeout)
+        return self.handler(event, context)
+
+
+def deploy(service: Service) -> list[Deployed]:
+    """Imports every handler.
+
+    Raises:
+        ConfigError: A handler is not where serverless.yml says.
+    """
+    deployed = []
+    for name, function in service.functions.items():
+        module, _, attribute = function.handler.rpartition(".")
+        try:
+            handler = getattr(importlib.import_module(module), attribute)
+        except (ImportError, AttributeError, ValueError) as error:
+            raise ConfigError(
+                f"serverless.yml: the handler {function.handler} of {name} can't be imported:"
+                f" {error}"
+            ) from error
+        deployed.append(Deployed(name, function, handler))
+    return deployed
+
+
+def application(deployed: list[Deployed]) -> Starlette:
+    """The HTTP API, with GET /health beside it; schedules run as long as it serves."""
+    routes = sorted(
+        ((route, one) for one in deployed for route in one.function.routes),
+        key=lambda pair: pair[0].rank,
+    )
+
+    @asynccontextmanager
+    async def schedules(_app: Starlette) -> AsyncIterator[None]:
+        async with asyncio.TaskGroup() as group:
+            tasks = [
+                group.create_task(run_every(every, one))
+                for one in deployed
+                for every in one.function.schedules
+            ]
+            yield
+            for task in tasks:
+                task.cancel()
+
+    return Starlette(
+        routes=[
+            Endpoint("/health", _health),
+            Endpoint("/{path:path}", _Gateway(routes)),
+        ],
+        lifespan=schedules,
+    )
+
+
+async def run_every(every: timedelta, deployed: Deployed) -> None:
+    """Runs a function on its schedule, for ever; a run that is late delays the next."""
+    while True:
+        await asyncio.sleep(every.total_seconds())
+        try:
+            await run_in_threadpool(deployed.invoke, schedule_event(deployed.name))
+        except Exception:  # a crash of one run is not the end of the schedule
+            log.exception("%s crashed", deployed.name)
+
+
+class _Gateway:
+    """An ASGI endpoint that does API Gateway's part: route, limit, invoke, answer."""
+
+    def __init__(self, routes: list[tuple[Route, Deployed]]) -> None:
+        self._routes = routes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope, receive)
+        try:
+            response = await self._respond(request)
+        except ClientDisconnect:
+            return
+        await response(scope, receive, send)
+
+    async def _respond(self, request: Request) -> Response:
+        found = self._route(request)
+        if found is None:
+            return _message(404, "Not Found")
+        body = await _body(request)
+        if body is None:
+            return _message(413, "Request Entity Too Large")
+        route, deployed, parameters = found
+        event = http_event(request, body, route.key, parameters)
+        try:
+            answer = await run_in_threadpool(deployed.invoke, event)
+            return Answer.model_validate(answer).response()
+        except Exception:  # a crash is an answer of its own, as on Lambda
+            log.exception("%s crashed", deployed.name)
+            return _message(500, "Internal Server Error")
+
+    def _route(self, request: Request) -> tuple[Route, Deployed, dict[str, str]] | None:
+        for route, deployed in self._routes:
+            parameters = route.match(request.method, request.url.path)
+            if parameters is not None:
+                return route, deployed, parameters
+        return None
+
+
+async def _body(request: Request) -> bytes | None:
+    """The whole body, or None once it is larger than API Gateway takes."""
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > BODY_LIMIT:
+            return None
+    return bytes(body)
+
+
+def _message(status: int, text: str) -> Response:
+    return JSONResponse({"message": text}, status_code=status)
+
+
+async def _health(_request: Request) -> Response:
+    return PlainTextResponse("ok")
+
+
+def local_values(stack: Stack) -> dict[str, str]:
+    """What a deployment keeps in SSM parameters, out of the stack's settings."""
+    return {
+        "SUPABASE_URL": stack.url,
+        "SUPABASE_ANON_KEY": stack.anon_key,
+        "SUPABASE_SERVICE_ROLE_KEY": stack.service_role_key,
+        "WHATSAPP_APP_SECRET": stack.whatsapp_app_secret,
+        "WHATSAPP_VERIFY_TOKEN": stack.whatsapp_verify_token,
+    }
+
+
+def without_proxy(host: str) -> dict[str, str]:
+    """Lets functions reach the stack on a machine that is behind a proxy."""
+    others = os.environ.get("no_proxy") or os.environ.get("NO_PROXY")
+    return {"no_proxy": f"{others},{host}" if others else host}
+
+
+def main() -> None:
+    """Serves until it is stopped."""
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
+    stack = Stack.load(Path(os.environ[STACK_VARIABLE]))
+    try:
+        service = Service.read(SERVERLESS_FILE)
+        os.environ.update(service.environment(local_values(stack)))
+        os.environ.update(without_proxy(stack.host))
+        app = application(deploy(service))
+    except ConfigError as error:
+        raise SystemExit(str(error)) from error
+    uvicorn.run(
+        app,
+        host=stack.host,
+        port=stack.functions_port,
+        log_level="warning",
+        timeout_graceful_shutdown=5,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,141 @@
+"""Every call to Postgres: one SQL function of schema `backend` each, through PostgREST."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Literal
+
+import httpx
+from postgrest import SyncPostgrestClient
+from postgrest.exceptions import APIError
+from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
+
+from rapport.errors import StoreError, StoreUnavailable, from_postgrest
+from rapport.retry import transient
+from rapport.settings import StoreSettings
+
+# The RPCs end within 8 seconds, the hosted statement time-out: past 9 nothing comes.
+_TIMEOUT = httpx.Timeout(9, connect=2)
+
+
+class _Item(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class MessageItem(_Item):
+    """A message from a customer; one of `wa_id` and `user_id` is known."""
+
+    kind: Literal["message"] = "message"
+    phone_number_id: str
+    provider_id: str
+    wa_id: str | None
+    # business-scoped: another business knows the same person by another
+    user_id: str | None
+    username: str | None
+    profile_name: str | None
+    sent_at: datetime
+    type: str
+    text: str
+    # the message as it came, for every type other than text
+    content: dict[str, JsonValue] | None
+    reply_to: str | None
+
+
+class StatusItem(_Item):
+    """What became of a message that we sent."""
+
+    kind: Literal["status"] = "status"
+    phone_number_id: str
+    provider_id: str
+    status: Literal["sent", "delivered", "read", "failed"]
+    at: datetime
+    error_code: int | None
+    error_message: str | None
+
+
+class SkippedItem(_Item):
+    """A part of a webhook that is neither; it is recorded and blocks nothing."""
+
+    kind: Literal["skipped"] = "skipped"
+    reason: str
+    detail: str
+
+
+Item = MessageItem | StatusItem | SkippedItem
+
+
+class Rejection(BaseModel):
+    """An item that the database could not apply, by its place among the items."""
+
+    index: int
+    reason: str
+
+
+class IngestResult(BaseModel):
+    """What became of a webhook: its raw event's id, and how its items fared."""
+
+    event_id: int
+    applied: int
+    duplicates: int
+    rejected: list[Rejection]
+
+
+class Store:
+    """The database as the functions see it; safe to share between threads.
+
+    Connections are kept open from one call to the next.
+    """
+
+    def __init__(
+        self, settings: StoreSettings, transport: httpx.BaseTransport | None = None
+    ) -> None:
+        key = settings.supabase_service_role_key.get_secret_value()
+        self._http = httpx.Client(timeout=_TIMEOUT, transport=transport)
+        self._backend = SyncPostgrestClient(
+            f"{str(settings.supabase_url).rstrip('/')}/rest/v1",
+            schema="backend",
+            headers={"apikey": key, "Authorization": f"Bearer {key}"},
+            http_client=self._http,
+        )
+
+    def close(self) -> None:
+        """Closes the connections."""
+        self._http.close()
+
+    def ingest_whatsapp(self, body: str, items: Sequence[Item]) -> IngestResult:
+        """Stores a webhook's `body` as it came and applies its `items`, in one transaction.
+
+        Repeating it changes nothing: each message and status is known by its provider's id.
+
+        Raises:
+            StoreUnavailable: The database can't be reached, or is too busy.
+            StoreError: The database refused the call, or answered what we don't understand.
+        """
+        answer = self._call(
+            "ingest_whatsapp",
+            {"body": body, "items": [item.model_dump(mode="json") for item in items]},
+        )
+        try:
+            return IngestResult.model_validate(answer)
+        except ValidationError:
+            # the error's text would quote the answer
+            raise StoreError("The database's answer is not an ingest's.") from None
+
+    def _call(self, function: str, arguments: dict[str, object]) -> object:
+        for attempt in transient():
+            with attempt:
+                return self._call_once(function, arguments)
+        raise AssertionError("a call is answered or its last error raised")
+
+    def _call_once(self, function: str, arguments: dict[str, object]) -> object:
+        try:
+            # the client's types know only texts; it sends any JSON
+            return self._backend.rpc(function, arguments).execute().data  # type: ignore[arg-type]
+        except APIError as error:
+            # not chained: PostgREST's details may quote rows
+            raise from_postgrest(error.code) from None
+        except httpx.TransportError as error:
+            raise StoreUnavailable(
+                f"The database can't be reached ({type(error).__name__})."
+            ) from error

@@ -1,0 +1,58 @@
+"""What a person reads in place of a message that is not plain text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pydantic import JsonValue
+
+_Path = tuple[str | int, ...]
+
+# For each type its name, and where in the message words of the sender's may be found.
+# Source: developers.facebook.com, webhooks reference, "messages".
+_TYPES: dict[str, tuple[str, tuple[_Path, ...]]] = {
+    "audio": ("audio", ()),
+    "button": ("button", (("button", "text"),)),
+    "contacts": ("contact", (("contacts", 0, "name", "formatted_name"),)),
+    "document": ("document", (("document", "caption"), ("document", "filename"))),
+    "edit": ("edited message", ()),
+    "image": ("image", (("image", "caption"),)),
+    "interactive": (
+        "reply",
+        (
+            ("interactive", "button_reply", "title"),
+            ("interactive", "list_reply", "title"),
+            ("interactive", "nfm_reply", "body"),
+        ),
+    ),
+    "location": ("location", (("location", "name"), ("location", "address"))),
+    "order": ("order", (("order", "text"),)),
+    "reaction": ("reaction", (("reaction", "emoji"),)),
+    "revoke": ("deleted message", ()),
+    "sticker": ("sticker", ()),
+    "system": ("system message", (("system", "body"),)),
+    "video": ("video", (("video", "caption"),)),
+}
+
+
+# what it means when the sender's words are missing, where that is not the type's name
+_WORDLESS = {"reaction": "reaction removed"}
+
+
+def placeholder(type_: str, message: Mapping[str, JsonValue]) -> str:
+    """A line such as `[image] In the hall`; types we don't know are `[unsupported message]`."""
+    label, paths = _TYPES.get(type_, ("unsupported message", ()))
+    words = next((found for path in paths if (found := _text_at(message, path))), None)
+    return f"[{label}] {words}" if words else f"[{_WORDLESS.get(type_, label)}]"
+
+
+def _text_at(message: Mapping[str, JsonValue], path: _Path) -> str | None:
+    place: object = message
+    for step in path:
+        if isinstance(step, str) and isinstance(place, Mapping):
+            place = place.get(step)
+        elif isinstance(step, int) and isinstance(place, list) and len(place) > step:
+            place = place[step]
+        else:
+            return None
+    return place if isinstance(place, str) else None

@@ -1,0 +1,201 @@
+"""The payload of a WhatsApp webhook: the parts that we read, in Meta's words.
+
+Fields and values that are not named here are accepted and passed over. Each model validates
+one level and leaves the next one raw, so that one bad item is one bad item.
+
+Source: developers.facebook.com/documentation/business-messaging/whatsapp/webhooks/reference
+and .../business-scoped-user-ids.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from typing import Annotated
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    JsonValue,
+    StringConstraints,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    model_validator,
+)
+from pydantic_core import from_json
+
+from rapport.errors import MalformedPayload
+
+# an escaped character of a JSON text; a pair of surrogates is one
+_ESCAPE = re.compile(
+    r"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+    r"|u(?P<unstorable>0000|[dD][89a-fA-F][0-9a-fA-F]{2})|.)",
+    re.DOTALL,
+)
+
+
+def parse(body: str) -> JsonValue:
+    """The value of a JSON text.
+
+    U+0000 and lone surrogates, which Postgres stores in no text, become U+FFFD.
+
+    Raises:
+        MalformedPayload: It is no JSON, or nested more than 200 deep.
+    """
+    storable = _ESCAPE.sub(lambda match: "\\ufffd" if match["unstorable"] else match[0], body)
+    try:
+        value: JsonValue = from_json(storable, allow_inf_nan=False)
+    except ValueError:
+        # the parser's message is not passed on: it may quote the body
+        raise MalformedPayload("The body is not JSON.") from None
+    return value
+
+
+def _listed(value: object) -> list[object]:
+    """What should be a list and is not is a list of one, to be found bad like any item."""
+    if value is None:
+        return []
+    return value if isinstance(value, list) else [value]
+
+
+def _or_none(value: object, validate: ValidatorFunctionWrapHandler) -> object:
+    """A message is worth keeping when what only adorns it has a shape we don't know."""
+    try:
+        valid: object = validate(value)
+    except ValidationError:
+        return None
+    return valid
+
+
+def _not_blank(value: object) -> object:
+    return None if isinstance(value, str) and not value.strip() else value
+
+
+def _from_epoch(value: object) -> object:
+    """Meta's times are seconds since 1970, as text."""
+    text = str(value) if isinstance(value, int) else value
+    if not isinstance(text, str) or not re.fullmatch(r"[0-9]{1,10}", text):
+        raise ValueError("not a time in seconds since 1970")
+    return datetime.fromtimestamp(int(text), UTC)
+
+
+# an index entry holds no more than some 2,700 bytes
+Id = Annotated[str, StringConstraints(min_length=1, max_length=512)]
+OptionalId = Annotated[Id | None, BeforeValidator(_not_blank)]
+OptionalText = Annotated[str | None, BeforeValidator(_not_blank), WrapValidator(_or_none)]
+Timestamp = Annotated[datetime, BeforeValidator(_from_epoch)]
+# of parts that are raw as yet
+Listed = Annotated[list[object], BeforeValidator(_listed)]
+
+
+class _Model(BaseModel):
+    # a number such as 1e400 is infinite here, and nothing in Postgres' jsonb
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+
+
+class Webhook(_Model):
+    """The whole body."""
+
+    entry: Listed
+
+
+class Entry(_Model):
+    """What happened to one WhatsApp Business account."""
+
+    changes: Listed
+
+
+class Change(_Model):
+    """What happened, in one subscribed field."""
+
+    field: Id
+    value: object
+
+
+class Metadata(_Model):
+    """Which of the business's numbers it is about."""
+
+    phone_number_id: Id
+
+
+class Problem(_Model):
+    """Why a message failed, or could not be shown."""
+
+    class Data(_Model):
+        details: OptionalText = None
+
+    code: Annotated[int, Field(ge=0, lt=2**31)]
+    title: OptionalText = None
+    message: OptionalText = None
+    error_data: Annotated[Data | None, WrapValidator(_or_none)] = None
+
+    @property
+    def sentence(self) -> str | None:
+        """The most telling of the texts that came with it."""
+        details = self.error_data.details if self.error_data else None
+        return details or self.message or self.title
+
+
+class Contact(_Model):
+    """The profile of a message's sender."""
+
+    class Profile(_Model):
+        name: OptionalText = None
+        username: OptionalText = None
+
+    wa_id: OptionalId = None
+    user_id: OptionalId = None
+    profile: Annotated[Profile | None, WrapValidator(_or_none)] = None
+
+
+class Value(_Model):
+    """A change of the field `messages`."""
+
+    metadata: Metadata
+    contacts: Listed = []
+    messages: Listed = []
+    statuses: Listed = []
+    errors: Listed = []
+
+
+class Text(_Model):
+    """The text of a message of type `text`."""
+
+    body: str
+
+
+class Context(_Model):
+    """What a message answers."""
+
+    id: OptionalId = None
+
+
+class Message(_Model):
+    """One message from a customer, of whatever type."""
+
+    id: Id
+    from_: Annotated[OptionalId, Field(alias="from")] = None
+    from_user_id: OptionalId = None
+    timestamp: Timestamp
+    type: Id
+    text: Annotated[Text | None, WrapValidator(_or_none)] = None
+    context: Annotated[Context | None, WrapValidator(_or_none)] = None
+    # the message as it came
+    whole: dict[str, JsonValue]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _keep_whole(cls, value: object) -> object:
+        return {**value, "whole": value} if isinstance(value, dict) else value
+
+
+class Status(_Model):
+    """What became of one message that we sent."""
+
+    id: Id
+    status: Id
+    timestamp: Timestamp
+    errors: Listed = []

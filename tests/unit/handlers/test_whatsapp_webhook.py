@@ -1,0 +1,131 @@
+"""What the webhook function refuses before it needs a database; the rest is integration."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from rapport.whatsapp.signature import sign
+
+SECRET = "app-secret"
+MODULE = "rapport.handlers.whatsapp_webhook"
+
+Invoke = Callable[[dict[str, Any]], dict[str, Any]]
+
+
+def post(body: str, **headers: str) -> dict[str, Any]:
+    return {
+        "headers": headers,
+        "body": body,
+        "isBase64Encoded": False,
+        "requestContext": {"requestId": "request-1", "http": {"method": "POST"}},
+    }
+
+
+def get(**query: str) -> dict[str, Any]:
+    return {
+        "headers": {},
+        "queryStringParameters": {f"hub.{name}": value for name, value in query.items()},
+        "requestContext": {"requestId": "request-1", "http": {"method": "GET"}},
+    }
+
+
+def signed(body: str) -> dict[str, Any]:
+    return post(body, **{"x-hub-signature-256": sign(body.encode(), SECRET)})
+
+
+@pytest.fixture
+def cold_start(monkeypatch: pytest.MonkeyPatch) -> Callable[[], Invoke]:
+    def start() -> Invoke:
+        monkeypatch.delitem(sys.modules, MODULE, raising=False)
+        module = importlib.import_module(MODULE)
+        return lambda event: module.handler(event, None)
+
+    return start
+
+
+@pytest.fixture
+def invoke(monkeypatch: pytest.MonkeyPatch, cold_start: Callable[[], Invoke]) -> Invoke:
+    monkeypatch.setenv("WHATSAPP_APP_SECRET", SECRET)
+    monkeypatch.setenv("WHATSAPP_VERIFY_TOKEN", "verify")
+    return cold_start()
+
+
+def test_a_verification_is_answered_with_its_challenge(invoke: Invoke) -> None:
+    answer = invoke(get(mode="subscribe", verify_token="verify", challenge="1158201444"))
+    assert (answer["statusCode"], answer["body"]) == (200, "1158201444")
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        {"mode": "subscribe", "verify_token": "guess", "challenge": "1"},
+        {"mode": "subscribe", "verify_token": "", "challenge": "1"},
+        {"mode": "subscribe", "challenge": "1"},
+        {"mode": "unsubscribe", "verify_token": "verify", "challenge": "1"},
+        {"mode": "subscribe", "verify_token": "verify"},
+        {"mode": "subscribe", "verify_token": "verify", "challenge": "1" * 257},
+        {},
+    ],
+)
+def test_any_other_verification_is_refused(invoke: Invoke, query: dict[str, str]) -> None:
+    assert invoke(get(**query))["statusCode"] == 403
+
+
+def test_without_a_verify_token_no_verification_succeeds(
+    cold_start: Callable[[], Invoke],
+) -> None:
+    query = get(mode="subscribe", verify_token="", challenge="1")
+    assert cold_start()(query)["statusCode"] == 403
+
+
+@pytest.mark.parametrize(
+    "headers", [{}, {"x-hub-signature-256": ""}, {"x-hub-signature": sign(b"{}", SECRET)}]
+)
+def test_a_post_without_its_signature_is_refused(invoke: Invoke, headers: dict[str, str]) -> None:
+    answer = invoke(post("{}", **headers))
+    assert answer["statusCode"] == 401
+    assert json.loads(answer["body"])["error"] == "bad_signature"
+
+
+def test_a_signature_of_other_bytes_is_refused(invoke: Invoke) -> None:
+    event = signed("{}")
+    event["body"] = "{} "
+    assert invoke(event)["statusCode"] == 401
+
+
+def test_without_an_app_secret_every_post_is_refused(cold_start: Callable[[], Invoke]) -> None:
+    forged = post("{}", **{"x-hub-signature-256": sign(b"{}", "")})
+    assert cold_start()(forged)["statusCode"] == 401
+
+
+def test_the_header_is_found_in_any_case(invoke: Invoke) -> None:
+    event = post("not json", **{"X-HUB-signature-256": sign(b"not json", SECRET)})
+    assert invoke(event)["statusCode"] == 400
+
+
+@pytest.mark.parametrize("body", ["", "not json", "[" * 10_000])
+def test_a_signed_body_that_is_no_json_is_malformed(invoke: Invoke, body: str) -> None:
+    answer = invoke(signed(body))
+    assert answer["statusCode"] == 400
+    assert json.loads(answer["body"])["error"] == "malformed_payload"
+
+
+def test_a_body_above_4_mb_is_refused_unread(invoke: Invoke) -> None:
+    assert invoke(post("x" * (4 * 1024 * 1024 + 1)))["statusCode"] == 413
+    assert invoke(post("x" * (4 * 1024 * 1024)))["statusCode"] == 401
+
+
+def test_another_method_is_refused(invoke: Invoke) -> None:
+    event = post("{}")
+    event["requestContext"]["http"]["method"] = "PUT"
+    assert invoke(event)["statusCode"] == 405
+
+
+def test_a_missing_database_setting_is_ours_to_mend(invoke: Invoke) -> None:
+    assert invoke(signed('{"entry": []}'))["statusCode"] == 500

@@ -1,0 +1,32 @@
+"""Settings out of the environment."""
+
+from __future__ import annotations
+
+import pytest
+
+from rapport.errors import ConfigError
+from rapport.settings import StoreSettings, WhatsAppSettings
+
+
+def test_a_missing_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SUPABASE_URL", "https://project.example")
+    with pytest.raises(ConfigError, match="SUPABASE_SERVICE_ROLE_KEY"):
+        StoreSettings.load()
+
+
+def test_a_wrong_value_is_named_and_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SUPABASE_URL", "not-a-url-but-private")
+    monkeypatch.setenv("SUPABASE_SERVICE_ROLE_KEY", "service-key")
+    with pytest.raises(ConfigError, match="SUPABASE_URL") as caught:
+        StoreSettings.load()
+    assert "private" not in str(caught.value)
+
+
+def test_an_empty_secret_is_a_missing_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WHATSAPP_APP_SECRET", "")
+    assert WhatsAppSettings.load().whatsapp_app_secret is None
+
+
+def test_secrets_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WHATSAPP_APP_SECRET", "do-not-show")
+    assert "do-not-show" not in repr(WhatsAppSettings.load())

@@ -1,0 +1,186 @@
+"""Payloads of shapes that Meta has not sent yet, taken apart into items."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import JsonValue
+
+from rapport.local.whatsapp_payloads import Payload, inbound_text, status_update
+from rapport.store import MessageItem, SkippedItem, StatusItem
+from rapport.whatsapp.items import NAME_LIMIT, TEXT_LIMIT, items_of
+from rapport.whatsapp.webhook import parse
+
+
+def text_payload(**message: JsonValue) -> Payload:
+    """A text, with these fields of the message replaced."""
+    payload: Payload = {
+        "entry": [
+            {
+                "changes": [
+                    {
+                        "field": "messages",
+                        "value": {
+                            "metadata": {"phone_number_id": "106540352242922"},
+                            "contacts": [{"wa_id": "385911234567", "profile": {"name": "Ana"}}],
+                            "messages": [
+                                {
+                                    "id": "wamid.1",
+                                    "from": "385911234567",
+                                    "timestamp": "1795168800",
+                                    "type": "text",
+                                    "text": {"body": "hello"},
+                                    **message,
+                                }
+                            ],
+                        },
+                    }
+                ]
+            }
+        ]
+    }
+    return payload
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"timestamp": "yesterday"},
+        {"timestamp": "-1"},
+        {"timestamp": "99999999999"},
+        {"timestamp": "१७९५१६८८००"},
+        {"timestamp": None},
+        {"id": ""},
+        {"id": "w" * 513},
+        {"id": 7},
+        {"from": ["385911234567"]},
+        {"text": {"body": None}},
+        {"text": None},
+    ],
+)
+def test_a_message_that_can_not_be_stored_is_skipped(change: dict[str, JsonValue]) -> None:
+    (item,) = items_of(text_payload(**change))
+    assert isinstance(item, SkippedItem)
+    assert item.reason == "malformed_message"
+
+
+def test_a_number_that_jsonb_has_not_costs_its_own_message_alone() -> None:
+    payload = json.loads(json.dumps(text_payload()))
+    messages = payload["entry"][0]["changes"][0]["value"]["messages"]
+    messages.append({**messages[0], "type": "location", "location": {"latitude": 1}})
+    body = json.dumps(payload).replace('"latitude": 1', '"latitude": 1e400')
+    first, second = items_of(parse(body))
+    assert isinstance(first, MessageItem)
+    assert isinstance(second, SkippedItem)
+
+
+def test_a_skipped_message_is_not_quoted() -> None:
+    (item,) = items_of(text_payload(timestamp="tell nobody"))
+    assert "nobody" not in item.model_dump_json()
+
+
+@pytest.mark.parametrize("context", ["junk", [], {"id": 7}, {"id": ""}, None])
+def test_an_odd_context_does_not_cost_the_message(context: JsonValue) -> None:
+    (item,) = items_of(text_payload(context=context))
+    assert isinstance(item, MessageItem)
+    assert item.reply_to is None
+
+
+@pytest.mark.parametrize(
+    "contacts",
+    [
+        None,
+        "junk",
+        {},
+        [7],
+        [{"wa_id": "385911234567", "profile": "junk"}],
+        [{"wa_id": "385911234567", "profile": {"name": 7}}],
+        [{"wa_id": "385911234567", "profile": {"name": " "}}],
+    ],
+)
+def test_odd_contacts_do_not_cost_the_message(contacts: JsonValue) -> None:
+    payload = json.loads(json.dumps(text_payload()))
+    payload["entry"][0]["changes"][0]["value"]["contacts"] = contacts
+    (item,) = items_of(payload)
+    assert isinstance(item, MessageItem)
+    assert (item.wa_id, item.profile_name) == ("385911234567", None)
+
+
+def test_another_senders_profile_is_not_taken() -> None:
+    (item,) = items_of(text_payload(**{"from": "38640123456"}))
+    assert isinstance(item, MessageItem)
+    assert item.profile_name is None
+
+
+def test_texts_and_names_are_cut_to_what_is_stored() -> None:
+    payload = inbound_text(
+        phone_number_id="1", sender="385911234567", name="A" * 1_000, text="x" * 100_000
+    )
+    (item,) = items_of(payload)
+    assert isinstance(item, MessageItem)
+    assert (len(item.text), len(item.profile_name or "")) == (TEXT_LIMIT, NAME_LIMIT)
+
+
+def test_an_error_code_beyond_an_integer_does_not_cost_the_status() -> None:
+    payload = status_update(
+        phone_number_id="1",
+        recipient="385911234567",
+        provider_id="wamid.1",
+        status="failed",
+        error={"code": 2**31, "title": "odd"},
+    )
+    (item,) = items_of(payload)
+    assert isinstance(item, StatusItem)
+    assert item.error_code is None
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=8,
+)
+WORDS = st.sampled_from(
+    [
+        "1795168800",
+        "text",
+        "image",
+        "385911234567",
+        "wamid.1",
+        "read",
+        "messages",
+        "106540352242922",
+    ]
+)
+KEYS = {
+    "webhook": ["entry"],
+    "entry": ["changes"],
+    "change": ["field", "value"],
+    "value": ["metadata", "contacts", "messages", "statuses", "errors", "phone_number_id"],
+    "item": ["id", "from", "timestamp", "type", "text", "image", "status", "errors", "context"],
+    "inner": ["body", "phone_number_id", "wa_id", "profile", "name", "code", "id", "title"],
+}
+
+
+def _almost(level: str, inner: st.SearchStrategy[JsonValue]) -> st.SearchStrategy[JsonValue]:
+    """Objects with a level's keys, whose values are often those of the next level."""
+    values = inner | st.lists(inner, max_size=3) | WORDS | json_values
+    keys = st.sampled_from(KEYS[level])
+    return st.dictionaries(keys, values, max_size=len(KEYS[level]))
+
+
+def _almost_webhooks() -> st.SearchStrategy[JsonValue]:
+    strategy: st.SearchStrategy[JsonValue] = json_values
+    for level in reversed(KEYS):
+        strategy = _almost(level, strategy)
+    return strategy
+
+
+@settings(deadline=None)
+@given(json_values | _almost_webhooks())
+def test_any_json_gives_items_that_can_be_sent(payload: JsonValue) -> None:
+    items = items_of(parse(json.dumps(payload).replace("Infinity", "1e999")))
+    sent = json.dumps([item.model_dump(mode="json") for item in items], allow_nan=False)
+    assert "\\u0000" not in sent.replace("\\\\", "")
