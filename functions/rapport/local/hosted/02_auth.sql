@@ -42,7 +42,9 @@ create table auth.users (
     phone_change_token          varchar(255) default '',
     phone_change_sent_at        timestamptz,
     confirmed_at                timestamptz
-                                generated always as (least(email_confirmed_at, phone_confirmed_at)) stored,
+                                generated always as (
+                                    least(email_confirmed_at, phone_confirmed_at)
+                                ) stored,
     email_change_token_current  varchar(255) default '',
     email_change_confirm_status smallint default 0
                                 constraint users_email_change_confirm_status_check
@@ -196,9 +198,10 @@ comment on function auth.jwt() is 'All claims of the request''s token, null with
 
 /*
     What a hosted postgres may do here: read and write rows, refer to users, set triggers on
-    them. It owns nothing and creates nothing in this schema.
+    them, and let other roles read. It owns nothing and creates nothing in this schema.
 */
 grant all on all tables in schema auth to postgres;
+grant select on all tables in schema auth to postgres with grant option;
 grant all on all sequences in schema auth to postgres;
 grant all on all functions in schema auth to postgres;
 

@@ -1,0 +1,83 @@
+"""Who may join a private topic or write to it: RLS on realtime.messages, asked by trying.
+
+Source: "Realtime Authorization" of Supabase's documents; which settings a policy finds is as
+in Realtime 2.129.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import psycopg
+from psycopg.errors import InsufficientPrivilege
+from psycopg_pool import AsyncConnectionPool
+
+from rapport.local.realtime.callers import Caller
+
+EXTENSION = "broadcast"
+
+_INSERT = "insert into realtime.messages (id, topic, extension) values (%s, %s, %s)"
+_BECOME = """
+    select set_config('role', %(role)s, true),
+           set_config('realtime.topic', %(topic)s, true),
+           set_config('request.jwt.claims', %(claims)s, true),
+           set_config('request.jwt.claim.sub', %(subject)s, true),
+           set_config('request.jwt.claim.role', %(role)s, true),
+           set_config('request.headers', %(headers)s, true)
+"""
+
+
+class Authorizer:
+    """Asks the database in transactions that are always rolled back."""
+
+    def __init__(self, pool: AsyncConnectionPool) -> None:
+        self._pool = pool
+
+    async def may_read(self, caller: Caller, headers: str, topic: str) -> bool:
+        """Whether the caller could select a broadcast on the topic.
+
+        `headers` is a JSON object. Raises psycopg.Error when a policy does or the database
+        is away.
+        """
+        probe = uuid.uuid4()
+        async with self._rolled_back() as connection:
+            await connection.execute(_INSERT, [probe, topic, EXTENSION])
+            await self._become(connection, caller, headers, topic)
+            cursor = await connection.execute(
+                "select from realtime.messages where id = %s", [probe]
+            )
+            return cursor.rowcount == 1
+
+    async def may_write(self, caller: Caller, headers: str, topic: str) -> bool:
+        """Whether the caller could insert a broadcast on the topic; otherwise as may_read."""
+        async with self._rolled_back() as connection:
+            await self._become(connection, caller, headers, topic)
+            try:
+                await connection.execute(_INSERT, [uuid.uuid4(), topic, EXTENSION])
+            except InsufficientPrivilege:
+                return False
+            return True
+
+    @asynccontextmanager
+    async def _rolled_back(self) -> AsyncIterator[psycopg.AsyncConnection]:
+        async with (
+            self._pool.connection() as connection,
+            connection.transaction(force_rollback=True),
+        ):
+            yield connection
+
+    async def _become(
+        self, connection: psycopg.AsyncConnection, caller: Caller, headers: str, topic: str
+    ) -> None:
+        await connection.execute(
+            _BECOME,
+            {
+                "role": caller.role,
+                "topic": topic,
+                "claims": caller.claims,
+                "subject": caller.subject,
+                "headers": headers,
+            },
+        )

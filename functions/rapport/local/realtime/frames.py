@@ -1,0 +1,226 @@
+"""Frames of the websocket: Phoenix' two serialisations and Realtime's binary broadcasts.
+
+Source: reference of @supabase/phoenix and realtime-js (serializer.ts), which a client chooses
+between by `vsn`: 1.0.0 is one JSON object, 2.0.0 a JSON array or, for broadcasts, bytes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from pydantic import BaseModel, ConfigDict, JsonValue, TypeAdapter, ValidationError
+from pydantic_core import from_json, to_json
+
+Frame = str | bytes
+
+CLIENT_BROADCAST = 3
+SERVER_BROADCAST = 4
+BINARY_ENCODING = 0
+JSON_ENCODING = 1
+# every length in a binary frame is one byte
+MAX_LENGTH = 255
+
+
+class MalformedFrameError(ValueError):
+    """The frame is not what its version of the protocol allows."""
+
+
+class ClientMessage(BaseModel):
+    """One message of a client; `join_ref` names the join that its channel came from."""
+
+    model_config = ConfigDict(frozen=True)
+
+    topic: str
+    event: str
+    payload: JsonValue = None
+    ref: str | None = None
+    join_ref: str | None = None
+
+
+@dataclass(frozen=True)
+class Broadcast:
+    """A message for everyone on a topic: `payload` is JSON, or any bytes if `is_binary`.
+
+    JSON stays text from where it was made to where it is read, so that numbers survive
+    which a Python float can't hold. `meta` is a JSON object.
+    """
+
+    event: str
+    payload: bytes
+    is_binary: bool = False
+    meta: bytes | None = None
+
+
+@dataclass(frozen=True)
+class ClientBroadcast:
+    """A broadcast of a client, on its way in; `ref` and `join_ref` as in ClientMessage."""
+
+    topic: str
+    broadcast: Broadcast
+    ref: str | None
+    join_ref: str | None
+
+
+class Serializer(Protocol):
+    """What a version of the protocol makes of a message for a client, and of one from it.
+
+    `payload` is always JSON text.
+    """
+
+    def decode(self, frame: Frame) -> ClientMessage | ClientBroadcast:
+        """Raises MalformedFrameError."""
+
+    def push(
+        self, topic: str, event: str, payload: str, *, ref: str | None, join_ref: str | None
+    ) -> Frame: ...
+
+    def broadcast(self, topic: str, message: Broadcast) -> Frame | None:
+        """None where this version has no way to carry the message."""
+
+
+class V1:
+    """vsn 1.0.0: JSON objects of exactly topic, event, payload and ref."""
+
+    def decode(self, frame: Frame) -> ClientMessage:
+        if isinstance(frame, bytes):
+            raise MalformedFrameError("version 1 has no binary frames")
+        return _validate(_json(frame))
+
+    def push(
+        self,
+        topic: str,
+        event: str,
+        payload: str,
+        *,
+        ref: str | None,
+        join_ref: str | None,  # noqa: ARG002 - this version has no place for it
+    ) -> str:
+        return (
+            f'{{"topic":{_text(topic)},"event":{_text(event)},'
+            f'"payload":{payload},"ref":{_text(ref)}}}'
+        )
+
+    def broadcast(self, topic: str, message: Broadcast) -> str | None:
+        if message.is_binary:
+            return None
+        return self.push(topic, "broadcast", _as_payload(message), ref=None, join_ref=None)
+
+
+class V2:
+    """vsn 2.0.0: JSON arrays `[join_ref, ref, topic, event, payload]`, and bytes."""
+
+    def decode(self, frame: Frame) -> ClientMessage | ClientBroadcast:
+        if isinstance(frame, bytes):
+            return _decode_broadcast(frame)
+        match _json(frame):
+            case [join_ref, ref, topic, event, payload]:
+                return _validate(
+                    {
+                        "join_ref": join_ref,
+                        "ref": ref,
+                        "topic": topic,
+                        "event": event,
+                        "payload": payload,
+                    }
+                )
+        raise MalformedFrameError("a message is an array of five")
+
+    def push(
+        self, topic: str, event: str, payload: str, *, ref: str | None, join_ref: str | None
+    ) -> str:
+        return f"[{_text(join_ref)},{_text(ref)},{_text(topic)},{_text(event)},{payload}]"
+
+    def broadcast(self, topic: str, message: Broadcast) -> Frame | None:
+        names = [topic.encode(), message.event.encode(), message.meta or b""]
+        if any(len(name) > MAX_LENGTH for name in names):
+            if message.is_binary:
+                return None
+            return self.push(topic, "broadcast", _as_payload(message), ref=None, join_ref=None)
+        encoding = BINARY_ENCODING if message.is_binary else JSON_ENCODING
+        head = bytes([SERVER_BROADCAST, *map(len, names), encoding])
+        return b"".join([head, *names, message.payload])
+
+
+SERIALIZERS: dict[str, Serializer] = {"1.0.0": V1(), "2.0.0": V2()}
+
+
+@dataclass
+class Encodings:
+    """One broadcast in each version that is asked for, encoded once for all subscribers."""
+
+    topic: str
+    message: Broadcast
+    _frames: dict[Serializer, Frame | None] = field(default_factory=dict)
+
+    def by(self, serializer: Serializer) -> Frame | None:
+        """The frame in that version, None where it can't carry the message."""
+        if serializer not in self._frames:
+            self._frames[serializer] = serializer.broadcast(self.topic, self.message)
+        return self._frames[serializer]
+
+
+def encode(payload: JsonValue) -> str:
+    """JSON text of a payload."""
+    return to_json(payload, inf_nan_mode="null").decode()
+
+
+_ClientMessage = TypeAdapter(ClientMessage)
+
+
+def _json(frame: str) -> JsonValue:
+    try:
+        value: JsonValue = from_json(frame, allow_inf_nan=False)
+    except ValueError as error:
+        raise MalformedFrameError("a message is JSON") from error
+    return value
+
+
+def _validate(message: JsonValue) -> ClientMessage:
+    try:
+        return _ClientMessage.validate_python(message)
+    except ValidationError as error:
+        raise MalformedFrameError("a message has a topic, an event and a payload") from error
+
+
+def _decode_broadcast(frame: bytes) -> ClientBroadcast:
+    if len(frame) < 7 or frame[0] != CLIENT_BROADCAST:
+        raise MalformedFrameError("not a broadcast of a client")
+    parts: list[bytes] = []
+    position = 7
+    for length in frame[1:6]:
+        parts.append(frame[position : position + length])
+        position += length
+    if position > len(frame):
+        raise MalformedFrameError("a binary frame is shorter than its lengths say")
+    payload = frame[position:]
+    is_binary = frame[6] == BINARY_ENCODING
+    if not is_binary:
+        # written anew: what is passed on to other clients is valid JSON, whatever was sent
+        payload = to_json(_json(_utf8(payload)), inf_nan_mode="null")
+    join_ref, ref, topic, event = map(_utf8, parts[:4])
+    return ClientBroadcast(
+        topic=topic,
+        broadcast=Broadcast(event=event, payload=payload, is_binary=is_binary),
+        ref=ref or None,
+        join_ref=join_ref or None,
+    )
+
+
+def _utf8(part: bytes) -> str:
+    try:
+        return part.decode()
+    except UnicodeDecodeError as error:
+        raise MalformedFrameError("names are UTF-8") from error
+
+
+def _as_payload(message: Broadcast) -> str:
+    meta = f',"meta":{message.meta.decode()}' if message.meta else ""
+    return (
+        f'{{"type":"broadcast","event":{_text(message.event)},'
+        f'"payload":{message.payload.decode()}{meta}}}'
+    )
+
+
+def _text(value: str | None) -> str:
+    return to_json(value).decode()
