@@ -1,0 +1,47 @@
+"""What Auth refuses and why, in the words that its clients match on."""
+
+from __future__ import annotations
+
+from psycopg.errors import UniqueViolation
+
+
+class AuthError(Exception):
+    """A refusal: HTTP status, error code, and a message for people.
+
+    `reasons` tells what makes a password weak; it is empty for every other refusal.
+    Source of codes and statuses: Supabase's "Error Codes" of Auth, and GoTrue 2.189.
+    """
+
+    def __init__(
+        self, status: int, code: str, message: str, *, reasons: tuple[str, ...] = ()
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.message = message
+        self.reasons = reasons
+
+
+def invalid_credentials() -> AuthError:
+    """The same words whether the address is unknown or the password wrong."""
+    return AuthError(400, "invalid_credentials", "Invalid login credentials")
+
+
+def user_not_found() -> AuthError:
+    return AuthError(404, "user_not_found", "User not found")
+
+
+def validation_failed(message: str) -> AuthError:
+    return AuthError(400, "validation_failed", message)
+
+
+def taken(error: UniqueViolation) -> AuthError:
+    """Words a taken address, number or id for an administrator."""
+    match error.diag.constraint_name:
+        case "users_email_partial_key":
+            code, what = "email_exists", "email address"
+        case "users_phone_key":
+            code, what = "phone_exists", "phone number"
+        case _:
+            code, what = "conflict", "id"
+    return AuthError(422, code, f"A user with this {what} has already been registered")
