@@ -1,0 +1,1 @@
+"""What `rapport bench` measures; figures of one run are compared with each other."""

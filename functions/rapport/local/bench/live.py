@@ -1,0 +1,92 @@
+"""From a webhook's POST to the callback of a client that listens, one message at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass
+from statistics import median, quantiles
+
+import httpx
+
+from rapport.local.demo import ALPINE_NUMBER
+from rapport.local.logins import LOGINS
+from rapport.local.observer import Observer
+from rapport.local.stack import Stack
+from rapport.local.summary import WEBHOOK_PATH
+from rapport.local.whatsapp_payloads import encode, inbound_text, message_id
+from rapport.whatsapp import signature
+
+WARM_UP = 10
+MESSAGES = 100
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Milliseconds."""
+
+    p50: float
+    p95: float
+
+    @classmethod
+    def of(cls, seconds: list[float]) -> Latency:
+        milliseconds = [value * 1000 for value in seconds]
+        return cls(median(milliseconds), quantiles(milliseconds, n=20)[-1])
+
+
+@dataclass(frozen=True)
+class LiveFigures:
+    """Of the same messages: until the function answered, and until the callbacks ran."""
+
+    answer: Latency
+    broadcast: Latency
+    postgres_changes: Latency
+
+
+def measure(stack: Stack) -> LiveFigures:
+    """Sends messages to an agent who hears them by both ways."""
+    return asyncio.run(_measure(stack))
+
+
+async def _measure(stack: Stack) -> LiveFigures:
+    agent = next(login for login in LOGINS if login.role == "agent")
+    answers, broadcasts, changes = [], [], []
+    async with (
+        Observer.signed_in(stack, agent.email, agent.password) as observer,
+        httpx.AsyncClient(trust_env=False, timeout=15) as http,
+    ):
+        await observer.follow_topic(await observer.topic("account"))
+        await observer.follow_table("messages")
+        for number in range(WARM_UP + MESSAGES):
+            provider_id = message_id()
+            body = encode(
+                inbound_text(
+                    phone_number_id=ALPINE_NUMBER,
+                    sender=str(38_660_000_000 + number % 20),
+                    name="Somebody",
+                    text=f"Message {number}",
+                    provider_id=provider_id,
+                )
+            )
+            start = time.perf_counter()
+            response = await http.post(
+                stack.functions_url + WEBHOOK_PATH,
+                content=body,
+                headers={signature.HEADER: signature.sign(body, stack.whatsapp_app_secret)},
+            )
+            answered = time.perf_counter()
+            response.raise_for_status()
+            heard = {
+                by: await observer.wait_for(
+                    lambda event, by=by, wanted=provider_id: (  # type: ignore[misc]
+                        event.by == by and event.record.get("provider_id") == wanted
+                    )
+                )
+                for by in ("broadcast", "postgres_changes")
+            }
+            observer.heard.clear()
+            if number >= WARM_UP:
+                answers.append(answered - start)
+                broadcasts.append(heard["broadcast"].at - start)
+                changes.append(heard["postgres_changes"].at - start)
+    return LiveFigures(Latency.of(answers), Latency.of(broadcasts), Latency.of(changes))

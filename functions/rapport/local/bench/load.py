@@ -1,0 +1,85 @@
+"""Requests per second of a call over HTTP, with little of the client in it."""
+
+from __future__ import annotations
+
+import http.client
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import count
+
+from rapport.local.errors import StackError
+
+
+@dataclass(frozen=True)
+class Request:
+    """One HTTP request."""
+
+    method: str
+    path: str
+    body: bytes = b""
+
+
+Exchange = Callable[[Request], bytes]
+# what one worker does once: any number of requests, each of which must succeed
+Work = Callable[[Exchange, int], None]
+
+
+@dataclass(frozen=True)
+class Load:
+    """Several connections to one server that send as fast as they are answered."""
+
+    host: str
+    port: int
+    headers: Mapping[str, str]
+    connections: int = 8
+
+    def rate(self, work: Work, seconds: float) -> float:
+        """How often per second `work` was done, all connections together.
+
+        Raises StackError for an answer that is no success.
+        """
+        numbers = count(time.time_ns())
+        done: list[int] = []
+        failures: list[StackError] = []
+        end = time.perf_counter() + seconds
+
+        def send() -> None:
+            times = 0
+            try:
+                for exchange in self._exchanges():
+                    while time.perf_counter() < end:
+                        work(exchange, next(numbers))
+                        times += 1
+            except StackError as failure:
+                failures.append(failure)
+            done.append(times)
+
+        start = time.perf_counter()
+        threads = [threading.Thread(target=send) for _ in range(self.connections)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        if failures:
+            raise failures[0]
+        return sum(done) / (time.perf_counter() - start)
+
+    def _exchanges(self) -> Iterator[Exchange]:
+        connection = http.client.HTTPConnection(self.host, self.port, timeout=30)
+
+        def exchange(request: Request) -> bytes:
+            connection.request(
+                request.method, request.path, request.body or None, dict(self.headers)
+            )
+            answer = connection.getresponse()
+            content = answer.read()
+            if not 200 <= answer.status < 300:
+                raise StackError(f"{request.method} {request.path}: {answer.status} {content!r}")
+            return content
+
+        try:
+            yield exchange
+        finally:
+            connection.close()
