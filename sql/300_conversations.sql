@@ -18,16 +18,13 @@ create table public.conversations (
     status              text not null default 'open'
                         constraint conversations_status_check
                         check (status in ('open', 'pending', 'closed')),
-    -- the seq of the latest message; the row's lock is what makes seq gapless
-    last_seq            bigint not null default 0,
-    last_message_at     timestamptz,
-    -- opens WhatsApp's 24-hour window
-    last_inbound_at     timestamptz,
     created_at          timestamptz not null default now(),
     updated_at          timestamptz not null default now(),
     version             bigint not null default 1,
 
+    -- what foreign keys of the same account, customer and number refer to
     constraint conversations_id_account_id_customer_id_key unique (id, account_id, customer_id),
+    constraint conversations_id_whatsapp_channel_id_key unique (id, whatsapp_channel_id),
     constraint conversations_customer_fkey
         foreign key (customer_id, account_id)
         references public.contacts (id, account_id)
@@ -43,21 +40,23 @@ create table public.conversations (
 alter table public.conversations enable row level security;
 
 
--- one open thread: four photos sent at once land in one conversation
+-- one open thread: four photos sent at once land in one conversation; those that are closed
+-- differ by their id, so that one index finds them all
 create unique index conversations_open_thread_key
-    on public.conversations (account_id, channel, whatsapp_channel_id, thread_key)
-    nulls not distinct
-    where status <> 'closed';
-
-create index conversations_thread_idx
-    on public.conversations (whatsapp_channel_id, account_id, thread_key);
+    on public.conversations (
+        whatsapp_channel_id,
+        account_id,
+        thread_key,
+        channel,
+        (case when status = 'closed' then id end)
+    )
+    nulls not distinct;
 
 create index conversations_customer_idx
     on public.conversations (customer_id, account_id);
 
--- the inbox, latest first
-create index conversations_inbox_idx
-    on public.conversations (account_id, last_message_at desc, id);
+create index conversations_account_id_idx
+    on public.conversations (account_id);
 
 
 create policy "members and the customer can read a conversation"
@@ -85,9 +84,5 @@ comment on column public.conversations.customer_id is
     'The contact with whom the thread is held.';
 comment on column public.conversations.thread_key is
     'Who the customer is on this channel; one thread with a key is open at a time.';
-comment on column public.conversations.last_seq is
-    'The seq of the latest message: all from 1 to it exist.';
-comment on column public.conversations.last_inbound_at is
-    'The provider''s time of the customer''s latest message.';
 comment on policy "members and the customer can read a conversation" on public.conversations is
     'A conversation is between an account''s staff and one customer.';

@@ -46,16 +46,17 @@ create table public.messages (
 
     constraint messages_conversation_id_seq_key unique (conversation_id, seq),
     constraint messages_provider_id_key unique (whatsapp_channel_id, provider_id),
-    constraint messages_client_ref_key unique (account_id, sender_type, sender_id, client_ref),
     -- a conversation given to another contact takes its messages with it
     constraint messages_conversation_fkey
         foreign key (conversation_id, account_id, customer_id)
         references public.conversations (id, account_id, customer_id)
         on update cascade
         on delete cascade,
+    -- by way of the conversation, whose lock the writer has: a key of the number itself
+    -- would have all of its messages queue for one row
     constraint messages_whatsapp_channel_fkey
-        foreign key (whatsapp_channel_id, account_id)
-        references public.whatsapp_channels (id, account_id)
+        foreign key (conversation_id, whatsapp_channel_id)
+        references public.conversations (id, whatsapp_channel_id)
         on delete cascade,
     constraint messages_reply_to_fkey
         foreign key (reply_to)
@@ -78,6 +79,11 @@ alter table public.messages enable row level security;
 -- clients compare the old row with the new one
 alter table public.messages replica identity full;
 
+
+-- an offline client's repeated send is one message
+create unique index messages_client_ref_key
+    on public.messages (account_id, sender_type, sender_id, client_ref)
+    where client_ref is not null;
 
 create index messages_customer_id_idx
     on public.messages (customer_id, sent_at);

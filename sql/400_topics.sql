@@ -10,7 +10,7 @@
     goes to names that the one who left can't join.
 */
 create table private.topic_epochs (
-    -- an account or a customer
+    -- an account, a customer or a conversation
     owner_id   uuid primary key,
     account_id uuid not null
                constraint topic_epochs_account_id_fkey
@@ -78,10 +78,11 @@ create function private.conversation_topic(conversation_id uuid, account_id uuid
     set search_path = ''
 as $$
 begin
-    -- whoever leaves either side leaves the conversation
+    -- whoever leaves either side leaves the conversation, and so does a customer who loses it
     return 'conversation:' || conversation_id
         || ':' || private.topic_epoch(account_id)
-        || '.' || private.topic_epoch(customer_id);
+        || '.' || private.topic_epoch(customer_id)
+        || '.' || private.topic_epoch(conversation_id);
 end
 $$;
 
@@ -138,6 +139,26 @@ create trigger _500_raise_epoch
     for each row
     when (old.portal_user_id is not null and old.portal_user_id is distinct from new.portal_user_id)
     execute function private.tg_customers__raise_epoch();
+
+
+create function private.tg_conversations__raise_epoch()
+    returns trigger
+    language plpgsql
+    -- definer: topic epochs are nobody's to write
+    security definer
+    set search_path = ''
+as $$
+begin
+    perform private.raise_topic_epoch(owner_id => old.id, account_id => old.account_id);
+    return null;
+end
+$$;
+
+create trigger _500_raise_epoch
+    after update of customer_id on public.conversations
+    for each row
+    when (old.customer_id <> new.customer_id)
+    execute function private.tg_conversations__raise_epoch();
 
 
 create function private.may_receive(topic text)
@@ -232,11 +253,11 @@ grant execute on function public.my_topics(uuid) to authenticated;
 
 
 comment on table private.topic_epochs is
-    'How often a member left an account, or a portal login a customer; absent means never.';
+    'How often a member left an account, a login a customer, or a conversation its customer; absent means never.';
 comment on policy "nobody reads topic epochs directly" on private.topic_epochs is
     'Names of topics come from my_topics.';
 comment on function private.topic_epoch(uuid) is
-    'The epoch of an account or customer.';
+    'The epoch of an account, customer or conversation.';
 comment on function private.account_topic(uuid) is
     'The topic of an account''s staff.';
 comment on function private.customer_topic(uuid) is
@@ -244,11 +265,13 @@ comment on function private.customer_topic(uuid) is
 comment on function private.conversation_topic(uuid, uuid, uuid) is
     'The topic of one conversation, for both its sides.';
 comment on function private.raise_topic_epoch(uuid, uuid) is
-    'Renames the topics of an account or customer.';
+    'Renames the topics of an account, customer or conversation.';
 comment on function private.tg_account_members__raise_epoch() is
     'A member who leaves is left behind on the old topics.';
 comment on function private.tg_customers__raise_epoch() is
     'A login that loses its customer is left behind on the old topics.';
+comment on function private.tg_conversations__raise_epoch() is
+    'A customer who loses a conversation is left behind on its old topic.';
 comment on function private.may_receive(text) is
     'Whether the signed-in user may join a topic, by its present name.';
 comment on function private.topics_of_caller(uuid) is

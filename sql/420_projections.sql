@@ -21,8 +21,7 @@ begin
         ]
         when 'conversations' then array[
             'id', 'account_id', 'customer_id', 'channel', 'whatsapp_channel_id', 'thread_key',
-            'customer_wa_id', 'status', 'last_seq', 'last_message_at', 'last_inbound_at',
-            'created_at', 'updated_at', 'version'
+            'customer_wa_id', 'status', 'created_at', 'updated_at', 'version'
         ]
         when 'messages' then array[
             'id', 'account_id', 'conversation_id', 'customer_id', 'seq', 'sender_type',
@@ -35,5 +34,28 @@ end
 $$;
 
 
+create function private.hidden_columns(table_name text, audience text, sample jsonb)
+    returns text[]
+    language plpgsql
+    immutable
+    set search_path = ''
+as $$
+declare
+    shown constant text[] := private.shown_columns(table_name, audience);
+begin
+    if shown is null then
+        return null;
+    end if;
+    return array(
+        select k
+        from jsonb_object_keys(sample) k
+        where k <> all (shown)
+    );
+end
+$$;
+
+
 comment on function private.shown_columns(text, text) is
     'The columns of a table that staff or customers are sent; null where they are sent nothing.';
+comment on function private.hidden_columns(text, text, jsonb) is
+    'The columns of a row that an audience is not sent, newer ones than shown_columns knows among them; null where it is sent nothing.';

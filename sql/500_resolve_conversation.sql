@@ -27,11 +27,13 @@ begin
         join public.conversations c
             on c.account_id = a.id
            and c.whatsapp_channel_id = w.id
+        join public.conversation_activity v
+            on v.conversation_id = c.id
         where a.external_id = parts[1]
           and w.phone_number_id = parts[2]
           and c.thread_key = 'phone:' || private.match_key(kind => 'phone', value => parts[3])
         -- the open thread, or else the latest
-        order by (c.status <> 'closed') desc, c.last_message_at desc nulls last, c.id
+        order by (c.status <> 'closed') desc, v.last_message_at desc, c.id
         limit 1;
     else
         raise sqlstate 'PT400' using

@@ -21,7 +21,9 @@ create table private.webhook_events (
 alter table private.webhook_events enable row level security;
 
 
-create index webhook_events_received_at_idx on private.webhook_events (received_at);
+create index webhook_events_received_at_idx
+    on private.webhook_events
+    using brin (received_at);
 
 
 create policy "nobody reads raw webhooks directly"
@@ -36,9 +38,8 @@ create policy "nobody reads raw webhooks directly"
     is found here when the message's id becomes known.
 */
 create table private.message_statuses (
-    whatsapp_channel_id uuid not null
-                        constraint message_statuses_whatsapp_channel_id_fkey
-                        references public.whatsapp_channels on delete cascade,
+    -- no foreign key: it would have all statuses of a number queue for one row
+    whatsapp_channel_id uuid not null,
     provider_id         text not null,
     status              text not null
                         constraint message_statuses_status_check

@@ -4,7 +4,7 @@
 */
 create type private.whatsapp_item as (
     kind                text,
-    -- its place in the call, from 0, which the caller of read_whatsapp_items gives
+    -- its place in the call, from 0
     index               integer,
     phone_number_id     text,
     provider_id         text,
@@ -50,6 +50,7 @@ begin
         select jsonb_populate_record(
             null::private.whatsapp_item,
             i.value || jsonb_build_object(
+                'index', i.ordinal - 1,
                 'account_id', w.account_id,
                 'whatsapp_channel_id', w.id,
                 'identity_kind', k.kind,
@@ -58,7 +59,7 @@ begin
                 'conversation_id', null
             )
         )
-        from jsonb_array_elements(items) as i (value)
+        from jsonb_array_elements(items) with ordinality as i (value, ordinal)
         join public.whatsapp_channels w
             on w.phone_number_id = i.value ->> 'phone_number_id'
         cross join lateral (
@@ -66,6 +67,7 @@ begin
                 case when i.value ->> 'wa_id' is not null then 'phone' else 'bsuid' end,
                 coalesce(i.value ->> 'wa_id', i.value ->> 'user_id')
         ) as k (kind, value)
+        where i.value ->> 'kind' <> 'skipped'
     );
 end
 $$;
@@ -74,4 +76,4 @@ $$;
 comment on type private.whatsapp_item is
     'One update out of a WhatsApp webhook.';
 comment on function private.read_whatsapp_items(jsonb) is
-    'The updates of a call, each with the account and number that it belongs to.';
+    'The updates of a call that belong to a known number, each with its account.';

@@ -4,25 +4,80 @@
     Locks are taken in one order by all writers: identities, contacts, conversations, messages,
     each by key. (Of 24 unsorted batches 19 deadlocked, of the sorted ones none.)
 */
+create function private.known_whatsapp_senders(items private.whatsapp_item[])
+    returns private.whatsapp_item[]
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+begin
+    return array(
+        select jsonb_populate_record(i, jsonb_build_object('contact_id', owner.contact_id))
+        from unnest(items) i
+        cross join lateral (
+            select o.contact_id
+            from public.contact_identities o
+            where o.account_id = i.account_id
+              and o.kind = i.identity_kind
+              and o.match_key = i.identity_key
+            limit 1
+        ) owner
+        where i.user_id is null
+           or i.identity_kind = 'bsuid'
+           or (
+               select true
+               from public.contact_identities u
+               where u.account_id = i.account_id
+                 and u.kind = 'bsuid'
+                 and u.match_key = i.user_id
+               limit 1
+           )
+    );
+end
+$$;
+
+
 create function private.claim_whatsapp_senders(items private.whatsapp_item[])
     returns private.whatsapp_item[]
     language plpgsql
     set search_path = ''
 as $$
+/*
+    A sender is known by phone number, or by the business-scoped user id where WhatsApp
+    withholds the number. An identity is claimed with the id of a contact that is written
+    afterwards; a claim that comes second finds the first one's contact.
+*/
 declare
-    found_items private.whatsapp_item[];
+    known_items private.whatsapp_item[] := private.known_whatsapp_senders(items);
 begin
-    /*
-        A sender is known by phone number, or by the business-scoped user id where WhatsApp
-        withholds the number. An identity is claimed with the id of a contact that is written
-        afterwards; a claim that comes second finds the first one's contact.
-    */
+    if cardinality(known_items) = cardinality(items) then
+        return known_items;
+    end if;
+
     with senders as (
         select
             s.account_id,
             s.wa_id,
             s.user_id,
-            coalesce(known.contact_id, known_user.contact_id, gen_random_uuid()) as contact_id
+            coalesce(
+                (
+                    select o.contact_id
+                    from public.contact_identities o
+                    where o.account_id = s.account_id
+                      and o.kind = s.identity_kind
+                      and o.match_key = s.identity_key
+                    limit 1
+                ),
+                (
+                    select o.contact_id
+                    from public.contact_identities o
+                    where o.account_id = s.account_id
+                      and o.kind = 'bsuid'
+                      and o.match_key = s.user_id
+                    limit 1
+                ),
+                gen_random_uuid()
+            ) as contact_id
         from (
             select
                 i.account_id,
@@ -34,63 +89,49 @@ begin
             from unnest(items) i
             group by i.account_id, i.identity_kind, i.identity_key
         ) s
-        left join public.contact_identities known
-            on known.account_id = s.account_id
-           and known.kind = s.identity_kind
-           and known.match_key = s.identity_key
-        left join public.contact_identities known_user
-            on known_user.account_id = s.account_id
-           and known_user.kind = 'bsuid'
-           and known_user.match_key = s.user_id
     ),
     claims as (
-        select s.account_id, 'phone' as kind, '+' || s.wa_id as value, s.wa_id, s.contact_id
+        select
+            s.account_id,
+            'phone' as kind,
+            '+' || s.wa_id as value,
+            private.match_key(kind => 'phone', value => s.wa_id) as match_key,
+            s.wa_id,
+            s.contact_id
         from senders s
         where s.wa_id is not null
         union all
-        select s.account_id, 'bsuid', s.user_id, null, s.contact_id
+        select s.account_id, 'bsuid', s.user_id, s.user_id, null, s.contact_id
         from senders s
         where s.user_id is not null
     )
     insert into public.contact_identities (account_id, kind, value, wa_id, contact_id)
     select c.account_id, c.kind, c.value, c.wa_id, c.contact_id
     from claims c
-    where not exists (
-        select
-        from public.contact_identities known
-        where known.account_id = c.account_id
-          and known.kind = c.kind
-          and known.match_key = private.match_key(kind => c.kind, value => c.value)
-    )
-    order by c.account_id, c.kind, private.match_key(kind => c.kind, value => c.value)
+    where (
+        select true
+        from public.contact_identities o
+        where o.account_id = c.account_id
+          and o.kind = c.kind
+          and o.match_key = c.match_key
+        limit 1
+    ) is null
+    order by c.account_id, c.kind, c.match_key
     on conflict do nothing;
 
-    select array_agg(
-        jsonb_populate_record(i, jsonb_build_object('contact_id', owner.contact_id))
-        order by i.index
-    )
-    into found_items
-    from unnest(items) i
-    join public.contact_identities owner
-        on owner.account_id = i.account_id
-       and owner.kind = i.identity_kind
-       and owner.match_key = i.identity_key;
+    known_items := private.known_whatsapp_senders(items);
 
     -- a user id claimed for a contact that lost its number to another session follows it
     update public.contact_identities u
     set contact_id = i.contact_id
-    from unnest(found_items) i
+    from unnest(known_items) i
     where u.account_id = i.account_id
       and u.kind = 'bsuid'
       and u.match_key = i.user_id
       and u.contact_id <> i.contact_id
-      and not exists (
-          select
-          from public.contacts c
-          where c.id = u.contact_id
-      );
+      and (select true from public.contacts c where c.id = u.contact_id limit 1) is null;
 
-    return found_items;
+    return known_items;
 end
 $$;
 
@@ -100,15 +141,15 @@ create function private.name_whatsapp_senders(items private.whatsapp_item[])
     language plpgsql
     set search_path = ''
 as $$
+declare
+    renamed uuid[];
+    names text[];
+    named_at timestamptz[];
 begin
     if exists (
         select
         from unnest(items) i
-        where not exists (
-            select
-            from public.contacts c
-            where c.id = i.contact_id
-        )
+        where (select true from public.contacts c where c.id = i.contact_id limit 1) is null
     ) then
         insert into public.contacts (id, account_id, phone, profile_name, profile_named_at)
         select
@@ -121,11 +162,7 @@ begin
                 filter (where i.profile_name is not null))[1],
             max(i.sent_at) filter (where i.profile_name is not null)
         from unnest(items) i
-        where not exists (
-            select
-            from public.contacts c
-            where c.id = i.contact_id
-        )
+        where (select true from public.contacts c where c.id = i.contact_id limit 1) is null
         group by i.contact_id, i.account_id
         order by i.contact_id;
     end if;
@@ -141,34 +178,50 @@ begin
         where i.profile_name is not null
         order by i.contact_id, i.sent_at desc, i.provider_id desc
     ),
-    renamed as (
+    locked as (
         select c.id, n.profile_name, n.sent_at
         from named n
+        cross join lateral (
+            select k.id
+            from public.contacts k
+            where k.id = n.contact_id
+            limit 1
+        ) known
         join public.contacts c
-            on c.id = n.contact_id
+            on c.id = known.id
         where c.profile_name is distinct from n.profile_name
           and (c.profile_named_at is null or c.profile_named_at <= n.sent_at)
-          and not exists (
-              select
+          and (
+              select true
               from public.messages m
-              where m.customer_id = c.id
+              where m.customer_id = n.contact_id
                 and m.sender_type = 'client'
                 and m.sender_name is not null
                 and m.sent_at >= n.sent_at
                 and (m.sent_at, m.provider_id) > (n.sent_at, n.provider_id)
-          )
+              limit 1
+          ) is null
         order by c.id
         for no key update of c
     )
-    update public.contacts c
-    set profile_name = r.profile_name,
-        profile_named_at = r.sent_at
-    from renamed r
-    where c.id = r.id;
+    select array_agg(l.id), array_agg(l.profile_name), array_agg(l.sent_at)
+    into renamed, names, named_at
+    from locked l;
+
+    -- an update of no row would still run the table's triggers
+    if renamed is not null then
+        update public.contacts c
+        set profile_name = r.profile_name,
+            profile_named_at = r.sent_at
+        from unnest(renamed, names, named_at) as r (id, profile_name, sent_at)
+        where c.id = r.id;
+    end if;
 end
 $$;
 
 
+comment on function private.known_whatsapp_senders(private.whatsapp_item[]) is
+    'The messages whose senders are known by all that is said of them, with their contacts.';
 comment on function private.claim_whatsapp_senders(private.whatsapp_item[]) is
     'Finds or claims the contact of each sender.';
 comment on function private.name_whatsapp_senders(private.whatsapp_item[]) is

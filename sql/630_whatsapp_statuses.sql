@@ -9,33 +9,29 @@ create function private.settle_message_statuses(whatsapp_channel_ids uuid[], pro
     set search_path = ''
 as $$
 declare
+    message_ids uuid[];
     settled integer;
 begin
+    message_ids := array(
+        select distinct message.id
+        from unnest(whatsapp_channel_ids, provider_ids) as k (whatsapp_channel_id, provider_id)
+        cross join lateral (
+            select m.id
+            from public.messages m
+            where m.whatsapp_channel_id = k.whatsapp_channel_id
+              and m.provider_id = k.provider_id
+              -- what we received has no delivery of ours
+              and m.sender_type <> 'client'
+            limit 1
+        ) message
+    );
+
     perform
     from public.messages m
-    join unnest(whatsapp_channel_ids, provider_ids) as k (whatsapp_channel_id, provider_id)
-        using (whatsapp_channel_id, provider_id)
+    where m.id = any (message_ids)
     order by m.id
-    for no key update of m;
+    for no key update;
 
-    with evidence as (
-        select
-            s.whatsapp_channel_id,
-            s.provider_id,
-            min(s.at) filter (where s.status = 'sent') as sent_at,
-            -- read implies delivered: WhatsApp may leave out the latter
-            min(s.at) filter (where s.status in ('delivered', 'read')) as delivered_at,
-            min(s.at) filter (where s.status = 'read') as read_at,
-            min(s.at) filter (where s.status = 'failed') as failed_at,
-            min(s.error_code) as error_code,
-            min(s.error_message) as error_message
-        from private.message_statuses s
-        join (
-            select distinct k.whatsapp_channel_id, k.provider_id
-            from unnest(whatsapp_channel_ids, provider_ids) as k (whatsapp_channel_id, provider_id)
-        ) k using (whatsapp_channel_id, provider_id)
-        group by s.whatsapp_channel_id, s.provider_id
-    )
     update public.messages m
     set status = case
             when e.read_at is not null then 'read'
@@ -50,11 +46,22 @@ begin
         failed_at = e.failed_at,
         error_code = e.error_code,
         error_message = e.error_message
-    from evidence e
-    where m.whatsapp_channel_id = e.whatsapp_channel_id
-      and m.provider_id = e.provider_id
-      -- what we received has no delivery of ours
-      and m.sender_type <> 'client';
+    from public.messages k
+    cross join lateral (
+        select
+            min(s.at) filter (where s.status = 'sent') as sent_at,
+            -- read implies delivered: WhatsApp may leave out the latter
+            min(s.at) filter (where s.status in ('delivered', 'read')) as delivered_at,
+            min(s.at) filter (where s.status = 'read') as read_at,
+            min(s.at) filter (where s.status = 'failed') as failed_at,
+            min(s.error_code) as error_code,
+            min(s.error_message) as error_message
+        from private.message_statuses s
+        where s.whatsapp_channel_id = k.whatsapp_channel_id
+          and s.provider_id = k.provider_id
+    ) e
+    where k.id = any (message_ids)
+      and m.id = k.id;
 
     get diagnostics settled = row_count;
     return settled;

@@ -18,16 +18,13 @@ create table public.conversations (
     status              text not null default 'open'
                         constraint conversations_status_check
                         check (status in ('open', 'pending', 'closed')),
-    -- the seq of the latest message; the row's lock is what makes seq gapless
-    last_seq            bigint not null default 0,
-    last_message_at     timestamptz,
-    -- opens WhatsApp's 24-hour window
-    last_inbound_at     timestamptz,
     created_at          timestamptz not null default now(),
     updated_at          timestamptz not null default now(),
     version             bigint not null default 1,
 
+    -- what foreign keys of the same account, customer and number refer to
     constraint conversations_id_account_id_customer_id_key unique (id, account_id, customer_id),
+    constraint conversations_id_whatsapp_channel_id_key unique (id, whatsapp_channel_id),
     constraint conversations_customer_fkey
         foreign key (customer_id, account_id)
         references public.contacts (id, account_id)
@@ -43,21 +40,23 @@ create table public.conversations (
 alter table public.conversations enable row level security;
 
 
--- one open thread: four photos sent at once land in one conversation
+-- one open thread: four photos sent at once land in one conversation; those that are closed
+-- differ by their id, so that one index finds them all
 create unique index conversations_open_thread_key
-    on public.conversations (account_id, channel, whatsapp_channel_id, thread_key)
-    nulls not distinct
-    where status <> 'closed';
-
-create index conversations_thread_idx
-    on public.conversations (whatsapp_channel_id, account_id, thread_key);
+    on public.conversations (
+        whatsapp_channel_id,
+        account_id,
+        thread_key,
+        channel,
+        (case when status = 'closed' then id end)
+    )
+    nulls not distinct;
 
 create index conversations_customer_idx
     on public.conversations (customer_id, account_id);
 
--- the inbox, latest first
-create index conversations_inbox_idx
-    on public.conversations (account_id, last_message_at desc, id);
+create index conversations_account_id_idx
+    on public.conversations (account_id);
 
 
 create policy "members and the customer can read a conversation"
@@ -85,12 +84,90 @@ comment on column public.conversations.customer_id is
     'The contact with whom the thread is held.';
 comment on column public.conversations.thread_key is
     'Who the customer is on this channel; one thread with a key is open at a time.';
-comment on column public.conversations.last_seq is
-    'The seq of the latest message: all from 1 to it exist.';
-comment on column public.conversations.last_inbound_at is
-    'The provider''s time of the customer''s latest message.';
 comment on policy "members and the customer can read a conversation" on public.conversations is
     'A conversation is between an account''s staff and one customer.';
+
+
+/*
+    How far a conversation has come: what every message changes. Apart from the conversation,
+    so that a message writes no new version of it, no entry in the log and no event; clients
+    learn all of this from the message itself.
+*/
+create table public.conversation_activity (
+    conversation_id uuid primary key,
+    account_id      uuid not null,
+    customer_id     uuid not null,
+    -- the seq of the latest message; whoever numbers messages holds the conversation's lock
+    last_seq        bigint not null default 0,
+    last_message_at timestamptz not null default now(),
+    -- opens WhatsApp's 24-hour window
+    last_inbound_at timestamptz,
+
+    constraint conversation_activity_conversation_fkey
+        foreign key (conversation_id, account_id, customer_id)
+        references public.conversations (id, account_id, customer_id)
+        on update cascade
+        on delete cascade
+);
+alter table public.conversation_activity enable row level security;
+
+
+-- the inbox, latest first
+create index conversation_activity_inbox_idx
+    on public.conversation_activity (account_id, last_message_at desc, conversation_id);
+
+create index conversation_activity_customer_id_idx
+    on public.conversation_activity (customer_id);
+
+
+create policy "members and the customer can read a conversation's activity"
+    on public.conversation_activity
+    for select
+    to authenticated
+    using (
+        account_id = any (array(select private.my_account_ids()))
+        or customer_id = any (array(select private.my_customer_ids()))
+    );
+
+
+grant select on public.conversation_activity to authenticated;
+
+
+create function private.tg_conversations__start_activity()
+    returns trigger
+    language plpgsql
+    -- definer: nobody else may write activity
+    security definer
+    set search_path = ''
+as $$
+begin
+    insert into public.conversation_activity (conversation_id, account_id, customer_id)
+    select n.id, n.account_id, n.customer_id
+    from new_rows n;
+    return null;
+end
+$$;
+
+create trigger _500_start_activity
+    after insert on public.conversations
+    referencing new table as new_rows
+    for each statement
+    execute function private.tg_conversations__start_activity();
+
+
+comment on table public.conversation_activity is
+    'How far a conversation has come; one row each. Sort the inbox by last_message_at.';
+comment on column public.conversation_activity.last_seq is
+    'The seq of the latest message: all from 1 to it exist.';
+comment on column public.conversation_activity.last_message_at is
+    'The provider''s time of the latest message; the conversation''s own before the first.';
+comment on column public.conversation_activity.last_inbound_at is
+    'The provider''s time of the customer''s latest message.';
+comment on function private.tg_conversations__start_activity() is
+    'Gives every conversation its activity.';
+comment on policy "members and the customer can read a conversation's activity"
+    on public.conversation_activity is
+    'Whoever may read a conversation.';
 
 
 /*
@@ -141,16 +218,17 @@ create table public.messages (
 
     constraint messages_conversation_id_seq_key unique (conversation_id, seq),
     constraint messages_provider_id_key unique (whatsapp_channel_id, provider_id),
-    constraint messages_client_ref_key unique (account_id, sender_type, sender_id, client_ref),
     -- a conversation given to another contact takes its messages with it
     constraint messages_conversation_fkey
         foreign key (conversation_id, account_id, customer_id)
         references public.conversations (id, account_id, customer_id)
         on update cascade
         on delete cascade,
+    -- by way of the conversation, whose lock the writer has: a key of the number itself
+    -- would have all of its messages queue for one row
     constraint messages_whatsapp_channel_fkey
-        foreign key (whatsapp_channel_id, account_id)
-        references public.whatsapp_channels (id, account_id)
+        foreign key (conversation_id, whatsapp_channel_id)
+        references public.conversations (id, whatsapp_channel_id)
         on delete cascade,
     constraint messages_reply_to_fkey
         foreign key (reply_to)
@@ -173,6 +251,11 @@ alter table public.messages enable row level security;
 -- clients compare the old row with the new one
 alter table public.messages replica identity full;
 
+
+-- an offline client's repeated send is one message
+create unique index messages_client_ref_key
+    on public.messages (account_id, sender_type, sender_id, client_ref)
+    where client_ref is not null;
 
 create index messages_customer_id_idx
     on public.messages (customer_id, sent_at);

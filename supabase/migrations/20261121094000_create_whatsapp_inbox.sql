@@ -21,7 +21,9 @@ create table private.webhook_events (
 alter table private.webhook_events enable row level security;
 
 
-create index webhook_events_received_at_idx on private.webhook_events (received_at);
+create index webhook_events_received_at_idx
+    on private.webhook_events
+    using brin (received_at);
 
 
 create policy "nobody reads raw webhooks directly"
@@ -36,9 +38,8 @@ create policy "nobody reads raw webhooks directly"
     is found here when the message's id becomes known.
 */
 create table private.message_statuses (
-    whatsapp_channel_id uuid not null
-                        constraint message_statuses_whatsapp_channel_id_fkey
-                        references public.whatsapp_channels on delete cascade,
+    -- no foreign key: it would have all statuses of a number queue for one row
+    whatsapp_channel_id uuid not null,
     provider_id         text not null,
     status              text not null
                         constraint message_statuses_status_check
@@ -78,7 +79,7 @@ comment on policy "nobody reads message statuses directly" on private.message_st
 */
 create type private.whatsapp_item as (
     kind                text,
-    -- its place in the call, from 0, which the caller of read_whatsapp_items gives
+    -- its place in the call, from 0
     index               integer,
     phone_number_id     text,
     provider_id         text,
@@ -124,6 +125,7 @@ begin
         select jsonb_populate_record(
             null::private.whatsapp_item,
             i.value || jsonb_build_object(
+                'index', i.ordinal - 1,
                 'account_id', w.account_id,
                 'whatsapp_channel_id', w.id,
                 'identity_kind', k.kind,
@@ -132,7 +134,7 @@ begin
                 'conversation_id', null
             )
         )
-        from jsonb_array_elements(items) as i (value)
+        from jsonb_array_elements(items) with ordinality as i (value, ordinal)
         join public.whatsapp_channels w
             on w.phone_number_id = i.value ->> 'phone_number_id'
         cross join lateral (
@@ -140,6 +142,7 @@ begin
                 case when i.value ->> 'wa_id' is not null then 'phone' else 'bsuid' end,
                 coalesce(i.value ->> 'wa_id', i.value ->> 'user_id')
         ) as k (kind, value)
+        where i.value ->> 'kind' <> 'skipped'
     );
 end
 $$;
@@ -148,7 +151,7 @@ $$;
 comment on type private.whatsapp_item is
     'One update out of a WhatsApp webhook.';
 comment on function private.read_whatsapp_items(jsonb) is
-    'The updates of a call, each with the account and number that it belongs to.';
+    'The updates of a call that belong to a known number, each with its account.';
 
 
 /*
@@ -157,25 +160,80 @@ comment on function private.read_whatsapp_items(jsonb) is
     Locks are taken in one order by all writers: identities, contacts, conversations, messages,
     each by key. (Of 24 unsorted batches 19 deadlocked, of the sorted ones none.)
 */
+create function private.known_whatsapp_senders(items private.whatsapp_item[])
+    returns private.whatsapp_item[]
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+begin
+    return array(
+        select jsonb_populate_record(i, jsonb_build_object('contact_id', owner.contact_id))
+        from unnest(items) i
+        cross join lateral (
+            select o.contact_id
+            from public.contact_identities o
+            where o.account_id = i.account_id
+              and o.kind = i.identity_kind
+              and o.match_key = i.identity_key
+            limit 1
+        ) owner
+        where i.user_id is null
+           or i.identity_kind = 'bsuid'
+           or (
+               select true
+               from public.contact_identities u
+               where u.account_id = i.account_id
+                 and u.kind = 'bsuid'
+                 and u.match_key = i.user_id
+               limit 1
+           )
+    );
+end
+$$;
+
+
 create function private.claim_whatsapp_senders(items private.whatsapp_item[])
     returns private.whatsapp_item[]
     language plpgsql
     set search_path = ''
 as $$
+/*
+    A sender is known by phone number, or by the business-scoped user id where WhatsApp
+    withholds the number. An identity is claimed with the id of a contact that is written
+    afterwards; a claim that comes second finds the first one's contact.
+*/
 declare
-    found_items private.whatsapp_item[];
+    known_items private.whatsapp_item[] := private.known_whatsapp_senders(items);
 begin
-    /*
-        A sender is known by phone number, or by the business-scoped user id where WhatsApp
-        withholds the number. An identity is claimed with the id of a contact that is written
-        afterwards; a claim that comes second finds the first one's contact.
-    */
+    if cardinality(known_items) = cardinality(items) then
+        return known_items;
+    end if;
+
     with senders as (
         select
             s.account_id,
             s.wa_id,
             s.user_id,
-            coalesce(known.contact_id, known_user.contact_id, gen_random_uuid()) as contact_id
+            coalesce(
+                (
+                    select o.contact_id
+                    from public.contact_identities o
+                    where o.account_id = s.account_id
+                      and o.kind = s.identity_kind
+                      and o.match_key = s.identity_key
+                    limit 1
+                ),
+                (
+                    select o.contact_id
+                    from public.contact_identities o
+                    where o.account_id = s.account_id
+                      and o.kind = 'bsuid'
+                      and o.match_key = s.user_id
+                    limit 1
+                ),
+                gen_random_uuid()
+            ) as contact_id
         from (
             select
                 i.account_id,
@@ -187,63 +245,49 @@ begin
             from unnest(items) i
             group by i.account_id, i.identity_kind, i.identity_key
         ) s
-        left join public.contact_identities known
-            on known.account_id = s.account_id
-           and known.kind = s.identity_kind
-           and known.match_key = s.identity_key
-        left join public.contact_identities known_user
-            on known_user.account_id = s.account_id
-           and known_user.kind = 'bsuid'
-           and known_user.match_key = s.user_id
     ),
     claims as (
-        select s.account_id, 'phone' as kind, '+' || s.wa_id as value, s.wa_id, s.contact_id
+        select
+            s.account_id,
+            'phone' as kind,
+            '+' || s.wa_id as value,
+            private.match_key(kind => 'phone', value => s.wa_id) as match_key,
+            s.wa_id,
+            s.contact_id
         from senders s
         where s.wa_id is not null
         union all
-        select s.account_id, 'bsuid', s.user_id, null, s.contact_id
+        select s.account_id, 'bsuid', s.user_id, s.user_id, null, s.contact_id
         from senders s
         where s.user_id is not null
     )
     insert into public.contact_identities (account_id, kind, value, wa_id, contact_id)
     select c.account_id, c.kind, c.value, c.wa_id, c.contact_id
     from claims c
-    where not exists (
-        select
-        from public.contact_identities known
-        where known.account_id = c.account_id
-          and known.kind = c.kind
-          and known.match_key = private.match_key(kind => c.kind, value => c.value)
-    )
-    order by c.account_id, c.kind, private.match_key(kind => c.kind, value => c.value)
+    where (
+        select true
+        from public.contact_identities o
+        where o.account_id = c.account_id
+          and o.kind = c.kind
+          and o.match_key = c.match_key
+        limit 1
+    ) is null
+    order by c.account_id, c.kind, c.match_key
     on conflict do nothing;
 
-    select array_agg(
-        jsonb_populate_record(i, jsonb_build_object('contact_id', owner.contact_id))
-        order by i.index
-    )
-    into found_items
-    from unnest(items) i
-    join public.contact_identities owner
-        on owner.account_id = i.account_id
-       and owner.kind = i.identity_kind
-       and owner.match_key = i.identity_key;
+    known_items := private.known_whatsapp_senders(items);
 
     -- a user id claimed for a contact that lost its number to another session follows it
     update public.contact_identities u
     set contact_id = i.contact_id
-    from unnest(found_items) i
+    from unnest(known_items) i
     where u.account_id = i.account_id
       and u.kind = 'bsuid'
       and u.match_key = i.user_id
       and u.contact_id <> i.contact_id
-      and not exists (
-          select
-          from public.contacts c
-          where c.id = u.contact_id
-      );
+      and (select true from public.contacts c where c.id = u.contact_id limit 1) is null;
 
-    return found_items;
+    return known_items;
 end
 $$;
 
@@ -253,15 +297,15 @@ create function private.name_whatsapp_senders(items private.whatsapp_item[])
     language plpgsql
     set search_path = ''
 as $$
+declare
+    renamed uuid[];
+    names text[];
+    named_at timestamptz[];
 begin
     if exists (
         select
         from unnest(items) i
-        where not exists (
-            select
-            from public.contacts c
-            where c.id = i.contact_id
-        )
+        where (select true from public.contacts c where c.id = i.contact_id limit 1) is null
     ) then
         insert into public.contacts (id, account_id, phone, profile_name, profile_named_at)
         select
@@ -274,11 +318,7 @@ begin
                 filter (where i.profile_name is not null))[1],
             max(i.sent_at) filter (where i.profile_name is not null)
         from unnest(items) i
-        where not exists (
-            select
-            from public.contacts c
-            where c.id = i.contact_id
-        )
+        where (select true from public.contacts c where c.id = i.contact_id limit 1) is null
         group by i.contact_id, i.account_id
         order by i.contact_id;
     end if;
@@ -294,34 +334,50 @@ begin
         where i.profile_name is not null
         order by i.contact_id, i.sent_at desc, i.provider_id desc
     ),
-    renamed as (
+    locked as (
         select c.id, n.profile_name, n.sent_at
         from named n
+        cross join lateral (
+            select k.id
+            from public.contacts k
+            where k.id = n.contact_id
+            limit 1
+        ) known
         join public.contacts c
-            on c.id = n.contact_id
+            on c.id = known.id
         where c.profile_name is distinct from n.profile_name
           and (c.profile_named_at is null or c.profile_named_at <= n.sent_at)
-          and not exists (
-              select
+          and (
+              select true
               from public.messages m
-              where m.customer_id = c.id
+              where m.customer_id = n.contact_id
                 and m.sender_type = 'client'
                 and m.sender_name is not null
                 and m.sent_at >= n.sent_at
                 and (m.sent_at, m.provider_id) > (n.sent_at, n.provider_id)
-          )
+              limit 1
+          ) is null
         order by c.id
         for no key update of c
     )
-    update public.contacts c
-    set profile_name = r.profile_name,
-        profile_named_at = r.sent_at
-    from renamed r
-    where c.id = r.id;
+    select array_agg(l.id), array_agg(l.profile_name), array_agg(l.sent_at)
+    into renamed, names, named_at
+    from locked l;
+
+    -- an update of no row would still run the table's triggers
+    if renamed is not null then
+        update public.contacts c
+        set profile_name = r.profile_name,
+            profile_named_at = r.sent_at
+        from unnest(renamed, names, named_at) as r (id, profile_name, sent_at)
+        where c.id = r.id;
+    end if;
 end
 $$;
 
 
+comment on function private.known_whatsapp_senders(private.whatsapp_item[]) is
+    'The messages whose senders are known by all that is said of them, with their contacts.';
 comment on function private.claim_whatsapp_senders(private.whatsapp_item[]) is
     'Finds or claims the contact of each sender.';
 comment on function private.name_whatsapp_senders(private.whatsapp_item[]) is
@@ -343,31 +399,33 @@ begin
     -- a thread may be opened or closed by others between two statements: look again
     for attempt in 1 .. 4 loop
         with threads as materialized (
-            select c.*
-            from public.conversations c
-            where c.channel = 'whatsapp'
-              and c.status <> 'closed'
-              and (c.whatsapp_channel_id, c.account_id, c.thread_key) in (
-                  select i.whatsapp_channel_id, i.account_id, i.identity_kind || ':' || i.identity_key
-                  from unnest(items) i
-              )
+            select i as item, c.id, c.customer_id
+            from unnest(items) i
+            cross join lateral (
+                select t.id
+                from public.conversations t
+                where t.whatsapp_channel_id = i.whatsapp_channel_id
+                  and t.account_id = i.account_id
+                  and t.thread_key = i.identity_kind || ':' || i.identity_key
+                  and t.channel = 'whatsapp'
+                  and t.status <> 'closed'
+                limit 1
+            ) thread
+            join public.conversations c
+                on c.id = thread.id
+               and c.status <> 'closed'
             order by c.id
-            for no key update
+            for no key update of c
         )
         select array_agg(
-            jsonb_populate_record(i, jsonb_build_object(
+            jsonb_populate_record(t.item, jsonb_build_object(
                 'conversation_id', t.id,
                 -- whoever owns the number now, an open thread stays with its customer
                 'contact_id', t.customer_id
             ))
-            order by i.index
         )
         into found_items
-        from unnest(items) i
-        join threads t
-            on t.account_id = i.account_id
-           and t.whatsapp_channel_id = i.whatsapp_channel_id
-           and t.thread_key = i.identity_kind || ':' || i.identity_key;
+        from threads t;
 
         if cardinality(found_items) = cardinality(items) then
             return found_items;
@@ -384,24 +442,110 @@ begin
             i.identity_kind || ':' || i.identity_key,
             i.wa_id
         from unnest(items) i
-        where not exists (
-            select
-            from public.conversations c
-            where c.account_id = i.account_id
-              and c.channel = 'whatsapp'
-              and c.whatsapp_channel_id = i.whatsapp_channel_id
-              and c.thread_key = i.identity_kind || ':' || i.identity_key
-              and c.status <> 'closed'
-        )
+        where (
+            select true
+            from public.conversations t
+            where t.whatsapp_channel_id = i.whatsapp_channel_id
+              and t.account_id = i.account_id
+              and t.thread_key = i.identity_kind || ':' || i.identity_key
+              and t.channel = 'whatsapp'
+              and t.status <> 'closed'
+            limit 1
+        ) is null
         order by i.account_id, i.whatsapp_channel_id, i.identity_kind, i.identity_key
-        on conflict (account_id, channel, whatsapp_channel_id, thread_key)
-            where status <> 'closed'
-            do nothing;
+        on conflict (
+            whatsapp_channel_id,
+            account_id,
+            thread_key,
+            channel,
+            (case when status = 'closed' then id end)
+        ) do nothing;
     end loop;
 
     raise sqlstate '40001' using
         message = 'Conversations were closed as fast as they were opened.',
         hint = 'Try again.';
+end
+$$;
+
+
+create function private.continue_whatsapp_threads(items private.whatsapp_item[])
+    returns private.whatsapp_item[]
+    language plpgsql
+    set search_path = ''
+as $$
+/*
+    The common case in two statements: everybody is known, by the name that they give, and
+    has an open conversation. Null where that is not so of all; no lock has been taken then,
+    but for those of conversations that were closed a moment ago.
+*/
+declare
+    found_items private.whatsapp_item[];
+    threads uuid[];
+    locked integer;
+begin
+    -- lateral with a limit, here and elsewhere: each item is looked up by key, whatever the
+    -- planner thinks of the tables' sizes
+    found_items := array(
+        select jsonb_populate_record(i, jsonb_build_object(
+            'conversation_id', thread.id,
+            -- whoever owns the number now, an open thread stays with its customer
+            'contact_id', thread.customer_id
+        ))
+        from unnest(items) i
+        cross join lateral (
+            select o.contact_id
+            from public.contact_identities o
+            where o.account_id = i.account_id
+              and o.kind = i.identity_kind
+              and o.match_key = i.identity_key
+            limit 1
+        ) owner
+        cross join lateral (
+            select c.id
+            from public.contacts c
+            where c.id = owner.contact_id
+              and (i.profile_name is null or c.profile_name = i.profile_name)
+            limit 1
+        ) named
+        cross join lateral (
+            select t.id, t.customer_id
+            from public.conversations t
+            where t.whatsapp_channel_id = i.whatsapp_channel_id
+              and t.account_id = i.account_id
+              and t.thread_key = i.identity_kind || ':' || i.identity_key
+              and t.channel = 'whatsapp'
+              and t.status <> 'closed'
+            limit 1
+        ) thread
+        where i.user_id is null
+           or i.identity_kind = 'bsuid'
+           or (
+               select true
+               from public.contact_identities u
+               where u.account_id = i.account_id
+                 and u.kind = 'bsuid'
+                 and u.match_key = i.user_id
+               limit 1
+           )
+    );
+    if cardinality(found_items) < cardinality(items) then
+        return null;
+    end if;
+
+    threads := array(select distinct i.conversation_id from unnest(found_items) i);
+    perform
+    from public.conversations t
+    where t.id = any (threads)
+      and t.status <> 'closed'
+    order by t.id
+    for no key update;
+    get diagnostics locked = row_count;
+
+    if locked < cardinality(threads) then
+        return null;
+    end if;
+    return found_items;
 end
 $$;
 
@@ -423,12 +567,13 @@ begin
                 order by i.sent_at, i.provider_id
             ) as place
         from unnest(items) i
-        where not exists (
-            select
+        where (
+            select true
             from public.messages m
             where m.whatsapp_channel_id = i.whatsapp_channel_id
               and m.provider_id = i.provider_id
-        )
+            limit 1
+        ) is null
     ),
     appended_rows as (
         insert into public.messages (
@@ -439,25 +584,32 @@ begin
             f.account_id,
             f.conversation_id,
             f.contact_id,
-            c.last_seq + f.place,
+            thread.last_seq + f.place,
             'client',
             coalesce(f.wa_id, f.user_id),
             f.profile_name,
             f.type,
             f.text,
             f.content,
-            parent.id,
+            (
+                select parent.id
+                from public.messages parent
+                where parent.whatsapp_channel_id = f.whatsapp_channel_id
+                  and parent.provider_id = f.reply_to
+                  and parent.conversation_id = f.conversation_id
+                limit 1
+            ),
             f.whatsapp_channel_id,
             f.provider_id,
             'delivered',
             f.sent_at
         from fresh f
-        join public.conversations c
-            on c.id = f.conversation_id
-        left join public.messages parent
-            on parent.whatsapp_channel_id = f.whatsapp_channel_id
-           and parent.provider_id = f.reply_to
-           and parent.conversation_id = f.conversation_id
+        cross join lateral (
+            select a.last_seq
+            from public.conversation_activity a
+            where a.conversation_id = f.conversation_id
+            limit 1
+        ) thread
         order by f.conversation_id, f.place
         returning conversation_id, sent_at
     ),
@@ -467,12 +619,16 @@ begin
         group by r.conversation_id
     ),
     counted as (
-        update public.conversations c
-        set last_seq = c.last_seq + l.added,
-            last_message_at = greatest(c.last_message_at, l.sent_at),
-            last_inbound_at = greatest(c.last_inbound_at, l.sent_at)
+        update public.conversation_activity a
+        set last_seq = a.last_seq + l.added,
+            -- the first message's time, however old it is, replaces the conversation's own
+            last_message_at = case
+                when a.last_seq = 0 then l.sent_at
+                else greatest(a.last_message_at, l.sent_at)
+            end,
+            last_inbound_at = greatest(a.last_inbound_at, l.sent_at)
         from latest l
-        where c.id = l.conversation_id
+        where a.conversation_id = l.conversation_id
         returning l.added
     )
     select coalesce(sum(n.added), 0)
@@ -491,6 +647,7 @@ create function private.apply_whatsapp_messages(items private.whatsapp_item[])
 as $$
 declare
     fresh private.whatsapp_item[];
+    placed private.whatsapp_item[];
 begin
     -- a repeated delivery ends here, having locked and written nothing
     select array_agg(i::private.whatsapp_item order by i.index)
@@ -500,25 +657,32 @@ begin
         from unnest(items) i
         order by i.whatsapp_channel_id, i.provider_id, i.index
     ) i
-    where not exists (
-        select
+    where (
+        select true
         from public.messages m
         where m.whatsapp_channel_id = i.whatsapp_channel_id
           and m.provider_id = i.provider_id
-    );
+        limit 1
+    ) is null;
     if fresh is null then
         return 0;
     end if;
 
-    fresh := private.claim_whatsapp_senders(fresh);
-    perform private.name_whatsapp_senders(fresh);
-    return private.append_whatsapp_messages(private.open_whatsapp_threads(fresh));
+    placed := private.continue_whatsapp_threads(fresh);
+    if placed is null then
+        fresh := private.claim_whatsapp_senders(fresh);
+        perform private.name_whatsapp_senders(fresh);
+        placed := private.open_whatsapp_threads(fresh);
+    end if;
+    return private.append_whatsapp_messages(placed);
 end
 $$;
 
 
 comment on function private.open_whatsapp_threads(private.whatsapp_item[]) is
     'Finds or opens the conversation of each message, and locks it.';
+comment on function private.continue_whatsapp_threads(private.whatsapp_item[]) is
+    'Finds and locks the conversations of messages, if all of them have one.';
 comment on function private.append_whatsapp_messages(private.whatsapp_item[]) is
     'Numbers and inserts what is new; returns how many.';
 comment on function private.apply_whatsapp_messages(private.whatsapp_item[]) is
@@ -536,33 +700,29 @@ create function private.settle_message_statuses(whatsapp_channel_ids uuid[], pro
     set search_path = ''
 as $$
 declare
+    message_ids uuid[];
     settled integer;
 begin
+    message_ids := array(
+        select distinct message.id
+        from unnest(whatsapp_channel_ids, provider_ids) as k (whatsapp_channel_id, provider_id)
+        cross join lateral (
+            select m.id
+            from public.messages m
+            where m.whatsapp_channel_id = k.whatsapp_channel_id
+              and m.provider_id = k.provider_id
+              -- what we received has no delivery of ours
+              and m.sender_type <> 'client'
+            limit 1
+        ) message
+    );
+
     perform
     from public.messages m
-    join unnest(whatsapp_channel_ids, provider_ids) as k (whatsapp_channel_id, provider_id)
-        using (whatsapp_channel_id, provider_id)
+    where m.id = any (message_ids)
     order by m.id
-    for no key update of m;
+    for no key update;
 
-    with evidence as (
-        select
-            s.whatsapp_channel_id,
-            s.provider_id,
-            min(s.at) filter (where s.status = 'sent') as sent_at,
-            -- read implies delivered: WhatsApp may leave out the latter
-            min(s.at) filter (where s.status in ('delivered', 'read')) as delivered_at,
-            min(s.at) filter (where s.status = 'read') as read_at,
-            min(s.at) filter (where s.status = 'failed') as failed_at,
-            min(s.error_code) as error_code,
-            min(s.error_message) as error_message
-        from private.message_statuses s
-        join (
-            select distinct k.whatsapp_channel_id, k.provider_id
-            from unnest(whatsapp_channel_ids, provider_ids) as k (whatsapp_channel_id, provider_id)
-        ) k using (whatsapp_channel_id, provider_id)
-        group by s.whatsapp_channel_id, s.provider_id
-    )
     update public.messages m
     set status = case
             when e.read_at is not null then 'read'
@@ -577,11 +737,22 @@ begin
         failed_at = e.failed_at,
         error_code = e.error_code,
         error_message = e.error_message
-    from evidence e
-    where m.whatsapp_channel_id = e.whatsapp_channel_id
-      and m.provider_id = e.provider_id
-      -- what we received has no delivery of ours
-      and m.sender_type <> 'client';
+    from public.messages k
+    cross join lateral (
+        select
+            min(s.at) filter (where s.status = 'sent') as sent_at,
+            -- read implies delivered: WhatsApp may leave out the latter
+            min(s.at) filter (where s.status in ('delivered', 'read')) as delivered_at,
+            min(s.at) filter (where s.status = 'read') as read_at,
+            min(s.at) filter (where s.status = 'failed') as failed_at,
+            min(s.error_code) as error_code,
+            min(s.error_message) as error_message
+        from private.message_statuses s
+        where s.whatsapp_channel_id = k.whatsapp_channel_id
+          and s.provider_id = k.provider_id
+    ) e
+    where k.id = any (message_ids)
+      and m.id = k.id;
 
     get diagnostics settled = row_count;
     return settled;
@@ -669,30 +840,58 @@ create function private.separate_whatsapp_items(
     set search_path = ''
 as $$
 declare
+    item record;
     tried private.whatsapp_item[];
-    item jsonb;
 begin
+    good := '{}';
     refused := '[]';
     for item in
-        select i.value
-        from jsonb_array_elements(items) as i (value)
+        select i.value, i.ordinal - 1 as index
+        from jsonb_array_elements(items) with ordinality as i (value, ordinal)
     loop
         begin
-            tried := private.read_whatsapp_items(jsonb_build_array(item));
+            tried := private.read_whatsapp_items(jsonb_build_array(item.value));
             perform private.apply_whatsapp_items(tried);
             -- undoes it, and with it gives back the locks that it took out of order
             raise sqlstate 'RP001';
         exception
             when sqlstate 'RP001' then
-                good := good || tried;
+                if cardinality(tried) = 1 then
+                    tried[1].index := item.index;
+                    good := good || tried;
+                end if;
             when serialization_failure or deadlock_detected or lock_not_available then
                 raise;
             when others then
                 refused := refused || jsonb_build_object(
-                    'index', item -> 'index', 'reason', 'refused', 'detail', sqlstate || ' ' || sqlerrm);
+                    'index', item.index, 'reason', 'refused', 'detail', sqlstate || ' ' || sqlerrm);
         end;
     end loop;
 end
+$$;
+
+
+create function private.left_out_whatsapp_items(items jsonb)
+    returns jsonb
+    language sql
+    stable
+    set search_path = ''
+as $$
+    select coalesce(
+        jsonb_agg(
+            jsonb_build_object(
+                'index', i.ordinal - 1,
+                'reason', coalesce(i.value ->> 'reason', 'unknown_phone_number_id'),
+                'detail', i.value ->> 'detail')
+            order by i.ordinal),
+        '[]')
+    from jsonb_array_elements(items) with ordinality as i (value, ordinal)
+    where i.value ->> 'kind' = 'skipped'
+       or not exists (
+           select
+           from public.whatsapp_channels w
+           where w.phone_number_id = i.value ->> 'phone_number_id'
+       )
 $$;
 
 
@@ -702,14 +901,16 @@ create function backend.ingest_whatsapp(body text, items jsonb)
     -- definer: service_role has no rights of its own on tables
     security definer
     set search_path = ''
+    -- rows are looked up by key, a few at a time: one plan does for all, and not the one that
+    -- was best while the tables were empty
+    set plan_cache_mode = force_generic_plan
+    set enable_seqscan = off
 as $$
 declare
     event_id bigint;
-    rejections jsonb;
-    refused jsonb := '[]';
-    usable jsonb;
-    good private.whatsapp_item[];
-    applied integer := 0;
+    usable private.whatsapp_item[];
+    applied integer;
+    rejections jsonb := '[]';
 begin
     insert into private.webhook_events as e (provider, body, body_sha256)
     values ('whatsapp', body, sha256(convert_to(body, 'UTF8')))
@@ -718,50 +919,38 @@ begin
             last_received_at = now()
     returning id into event_id;
 
-    select
-        coalesce(
-            jsonb_agg(i.value || jsonb_build_object('index', i.ordinal - 1) order by i.ordinal)
-                filter (where w.id is not null and i.value ->> 'kind' <> 'skipped'),
-            '[]'),
-        coalesce(
-            jsonb_agg(
-                jsonb_build_object(
-                    'index', i.ordinal - 1,
-                    'reason', coalesce(i.value ->> 'reason', 'unknown_phone_number_id'),
-                    'detail', i.value ->> 'detail')
-                order by i.ordinal)
-                filter (where w.id is null or i.value ->> 'kind' = 'skipped'),
-            '[]')
-    into usable, rejections
-    from jsonb_array_elements(items) with ordinality as i (value, ordinal)
-    left join public.whatsapp_channels w
-        on w.phone_number_id = i.value ->> 'phone_number_id';
-
     begin
-        applied := private.apply_whatsapp_items(private.read_whatsapp_items(usable));
+        usable := private.read_whatsapp_items(items);
+        applied := private.apply_whatsapp_items(usable);
     exception
         -- contention is for the caller to repeat, whole
         when serialization_failure or deadlock_detected or lock_not_available then
             raise;
         when others then
             select s.good, s.refused
-            into good, refused
-            from private.separate_whatsapp_items(usable) s;
-            applied := private.apply_whatsapp_items(good);
+            into usable, rejections
+            from private.separate_whatsapp_items(items) s;
+            applied := private.apply_whatsapp_items(usable);
     end;
 
-    rejections := rejections || refused;
-    update private.webhook_events e
-    set rejected = rejections
-    where e.id = event_id
-      and e.rejected <> rejections;
+    if cardinality(usable) < jsonb_array_length(items) then
+        rejections := rejections || private.left_out_whatsapp_items(items);
+        select jsonb_agg(r.value order by r.value -> 'index')
+        into rejections
+        from jsonb_array_elements(rejections) r;
+
+        update private.webhook_events e
+        set rejected = rejections
+        where e.id = event_id
+          and e.rejected <> rejections;
+    end if;
 
     return jsonb_build_object(
         'event_id', event_id,
         'applied', applied,
-        'duplicates', jsonb_array_length(items) - applied - jsonb_array_length(rejections),
+        'duplicates', cardinality(usable) - applied,
         'rejected', (
-            select coalesce(jsonb_agg(r.value - 'detail' order by r.value -> 'index'), '[]')
+            select coalesce(jsonb_agg(r.value - 'detail'), '[]')
             from jsonb_array_elements(rejections) r
         )
     );
@@ -775,5 +964,7 @@ comment on function private.apply_whatsapp_items(private.whatsapp_item[]) is
     'Applies updates as sets; returns how many were news.';
 comment on function private.separate_whatsapp_items(jsonb) is
     'Tries each update alone and undoes it: those that pass, and why the others do not.';
+comment on function private.left_out_whatsapp_items(jsonb) is
+    'The updates that are not tried, and why.';
 comment on function backend.ingest_whatsapp(text, jsonb) is
     'Keeps a webhook''s body and applies its updates: {event_id, applied, duplicates, rejected: [{index, reason}]}. Repeating it changes nothing.';

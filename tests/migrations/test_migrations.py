@@ -1,4 +1,4 @@
-"""sql/ states the present, supabase/migrations the history; here they are shown to be one schema."""
+"""sql/ states the present, supabase/migrations the history: both make the same schema."""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ import psycopg
 import pytest
 from psycopg.rows import TupleRow, dict_row
 
-from rapport.local.postgres import Database
+from rapport.local.postgres import Cluster, Database
 
 SEED = UUID("6ba7b810-9dad-11d1-80b4-00c04fd430c8")
 
@@ -141,49 +142,57 @@ class World:
         )
 
 
+@pytest.fixture(scope="session")
+def world_template(cluster: Cluster, template: Database) -> Database:
+    """A database with the two businesses; to be cloned, not used."""
+    database = cluster.clone_database(template, "template_world")
+    with psycopg.connect(database.url(), autocommit=True) as owner, owner.cursor() as cursor:
+        cursor.executemany(
+            "insert into auth.users (id, email, aud, role)"
+            " values (%s, %s, 'authenticated', 'authenticated')",
+            [
+                (seed_uuid(name), f"{name}@rapport.example")
+                for name in (*STAFF, *CUSTOMERS, "stranger")
+            ],
+        )
+        cursor.execute(
+            "insert into public.accounts (id, external_id, name) values"
+            " (%s, '695a15a5c526dbe7c085ece2', 'Alpine'), (%s, 'bay', 'Bay')",
+            (ALPINE, BAY),
+        )
+        cursor.executemany(
+            "insert into public.account_members (account_id, user_id, role, display_name)"
+            " values (%s, %s, %s, %s)",
+            [(account, seed_uuid(name), role, name) for name, (account, role) in STAFF.items()],
+        )
+        cursor.executemany(
+            "insert into public.whatsapp_channels"
+            " (account_id, phone_number_id, display_phone_number, name)"
+            " values (%s, %s, 'any', 'any')",
+            [(ALPINE, ALPINE_NUMBER), (BAY, BAY_NUMBER)],
+        )
+        cursor.executemany(
+            "insert into public.contacts (id, account_id, name, phone, portal_user_id)"
+            " values (%s, %s, %s, %s, %s)",
+            [
+                (seed_uuid(f"contact {name}"), account, name, phone, seed_uuid(name))
+                for name, (account, phone) in CUSTOMERS.items()
+            ],
+        )
+        cursor.executemany(
+            "insert into public.contact_identities (account_id, kind, value, contact_id)"
+            " values (%s, 'phone', %s, %s)",
+            [
+                (account, phone, seed_uuid(f"contact {name}"))
+                for name, (account, phone) in CUSTOMERS.items()
+            ],
+        )
+    return database
+
+
 @pytest.fixture
-def world(database: Database) -> Iterator[World]:
+def world(cluster: Cluster, world_template: Database) -> Iterator[World]:
+    database = cluster.clone_database(world_template, f"world_{secrets.token_hex(6)}")
     with psycopg.connect(database.url(), autocommit=True) as owner:
-        world = World(database, owner)
-        with owner.cursor() as cursor:
-            cursor.executemany(
-                "insert into auth.users (id, email, aud, role)"
-                " values (%s, %s, 'authenticated', 'authenticated')",
-                [
-                    (seed_uuid(name), f"{name}@rapport.example")
-                    for name in (*STAFF, *CUSTOMERS, "stranger")
-                ],
-            )
-            cursor.execute(
-                "insert into public.accounts (id, external_id, name) values"
-                " (%s, '695a15a5c526dbe7c085ece2', 'Alpine'), (%s, 'bay', 'Bay')",
-                (ALPINE, BAY),
-            )
-            cursor.executemany(
-                "insert into public.account_members (account_id, user_id, role, display_name)"
-                " values (%s, %s, %s, %s)",
-                [(account, seed_uuid(name), role, name) for name, (account, role) in STAFF.items()],
-            )
-            cursor.executemany(
-                "insert into public.whatsapp_channels"
-                " (account_id, phone_number_id, display_phone_number, name)"
-                " values (%s, %s, 'any', 'any')",
-                [(ALPINE, ALPINE_NUMBER), (BAY, BAY_NUMBER)],
-            )
-            cursor.executemany(
-                "insert into public.contacts (id, account_id, name, phone, portal_user_id)"
-                " values (%s, %s, %s, %s, %s)",
-                [
-                    (seed_uuid(f"contact {name}"), account, name, phone, seed_uuid(name))
-                    for name, (account, phone) in CUSTOMERS.items()
-                ],
-            )
-            cursor.executemany(
-                "insert into public.contact_identities (account_id, kind, value, contact_id)"
-                " values (%s, 'phone', %s, %s)",
-                [
-                    (account, phone, seed_uuid(f"contact {name}"))
-                    for name, (account, phone) in CUSTOMERS.items()
-                ],
-            )
-        yield world
+        yield World(database, owner)
+    cluster.drop_database(database.name)

@@ -1,4 +1,4 @@
-"""Rules that every object of the schema keeps, read from the catalog, so that a new one is held to them."""
+"""Rules that every object keeps, read from the catalog, so that a new one is held to them."""
 
 from __future__ import annotations
 
@@ -96,7 +96,8 @@ def test_anonymous_holds_nothing(catalog: psycopg.Connection[Any]) -> None:
 def test_signed_in_users_never_truncate_or_refer(catalog: psycopg.Connection[Any]) -> None:
     query = f"""
         select c.oid::regclass::text {TABLES}
-           and has_table_privilege('authenticated', c.oid, 'truncate, references, trigger, maintain')
+           and has_table_privilege('authenticated', c.oid,
+                'truncate, references, trigger, maintain')
     """
     assert names(catalog, query) == []
 
@@ -154,10 +155,12 @@ def test_tables_of_a_tenant_refer_to_each_other_with_the_tenant(
         where con.contype = 'f'
           and n.nspname = 'public'
           and exists (
-              select from pg_attribute a where a.attrelid = con.conrelid and a.attname = 'account_id'
+              select from pg_attribute a
+              where a.attrelid = con.conrelid and a.attname = 'account_id'
           )
           and exists (
-              select from pg_attribute a where a.attrelid = con.confrelid and a.attname = 'account_id'
+              select from pg_attribute a
+              where a.attrelid = con.confrelid and a.attname = 'account_id'
           )
           and not exists (
               select
@@ -167,8 +170,12 @@ def test_tables_of_a_tenant_refer_to_each_other_with_the_tenant(
               where a.attname = 'account_id' and b.attname = 'account_id'
           )
     """
-    # a reply is found within its own conversation by ingest, and shows nothing but an id
-    assert names(catalog, query) == ["messages_reply_to_fkey"]
+    assert names(catalog, query) == [
+        # found within its own conversation by ingest, and shows nothing but an id
+        "messages_reply_to_fkey",
+        # the conversation that it names is held to the tenant by another key
+        "messages_whatsapp_channel_fkey",
+    ]
 
 
 def test_followed_tables_are_logged_shown_readable_and_published(

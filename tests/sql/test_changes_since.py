@@ -75,7 +75,6 @@ def test_each_change_comes_once_with_its_row(world: World) -> None:
         ("contacts", "INSERT"),
         ("conversations", "INSERT"),
         ("messages", "INSERT"),
-        ("conversations", "UPDATE"),
     ]
     [message] = [change for change in changes if change["table"] == "messages"]
     assert message["record"]["message"] == "hello"
@@ -89,11 +88,7 @@ def test_customer_follows_its_own_rows_alone(world: World) -> None:
 
     changes, _ = all_since(world, "cilka", cursors["cilka"])
 
-    assert sorted(change["table"] for change in changes) == [
-        "conversations",
-        "conversations",
-        "messages",
-    ]
+    assert [change["table"] for change in changes] == ["conversations", "messages"]
     for other in ("carlos", "stranger", "ana"):
         assert all_since(world, other, cursors[other])[0] == []
 
@@ -173,23 +168,15 @@ def test_concurrent_writers_are_read_exactly_once(world: World, seed: int) -> No
         with world.connect() as connection:
             for number in range(40):
                 mine = []
-                try:
-                    with connection.transaction():
-                        for row in range(chance.randint(1, 3)):
-                            name = f"{worker}.{number}.{row}"
-                            try:
-                                with connection.transaction():
-                                    insert_contact(connection, name)
-                                    if chance.random() < 0.2:
-                                        raise psycopg.Rollback
-                                    mine.append(name)
-                            except psycopg.Rollback:
-                                continue
-                        if chance.random() < 0.2:
-                            mine.clear()
-                            raise psycopg.Rollback
-                except psycopg.Rollback:
-                    pass
+                keep_all = chance.random() < 0.8
+                with connection.transaction(force_rollback=not keep_all):
+                    for row in range(chance.randint(1, 3)):
+                        name = f"{worker}.{number}.{row}"
+                        keep = chance.random() < 0.8
+                        with connection.transaction(force_rollback=not keep):
+                            insert_contact(connection, name)
+                        if keep and keep_all:
+                            mine.append(name)
                 with guard:
                     kept.update(mine)
 

@@ -1,4 +1,4 @@
-"""What becomes of a WhatsApp webhook: every update once, in its place, whatever stands beside it."""
+"""What becomes of a WhatsApp webhook: every update once, whatever stands beside it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,9 @@ from tests.sql.conftest import (
 CONTENTS = """
     select jsonb_build_object(
         'contacts', (select jsonb_agg(to_jsonb(c) order by c.id) from public.contacts c),
-        'identities', (select jsonb_agg(to_jsonb(i) order by i.match_key) from public.contact_identities i),
+        'identities', (
+            select jsonb_agg(to_jsonb(i) order by i.match_key) from public.contact_identities i
+        ),
         'conversations', (select jsonb_agg(to_jsonb(c) order by c.id) from public.conversations c),
         'messages', (select jsonb_agg(to_jsonb(m) order by m.id) from public.messages m),
         'changes', (select count(*) from private.changes),
@@ -35,15 +37,16 @@ def operator_message(world: World, provider_id: str) -> None:
     world.owner.execute(
         """
         with numbered as (
-            update public.conversations set last_seq = last_seq + 1 returning *
+            update public.conversation_activity set last_seq = last_seq + 1 returning *
         )
         insert into public.messages (
             account_id, conversation_id, customer_id, seq, sender_type, sender_id, message,
             whatsapp_channel_id, provider_id, status
         )
-        select account_id, id, customer_id, last_seq, 'operator', 'andrej', 'hello',
-               whatsapp_channel_id, %s, 'queued'
-        from numbered
+        select c.account_id, c.id, c.customer_id, n.last_seq, 'operator', 'andrej', 'hello',
+               c.whatsapp_channel_id, %s, 'queued'
+        from numbered n
+        join public.conversations c on c.id = n.conversation_id
         """,
         [provider_id],
     )
@@ -56,10 +59,11 @@ def test_text_becomes_contact_conversation_and_message(world: World) -> None:
     assert world.rows(
         """
         select m.account_id, m.seq, m.sender_type, m.sender_id, m.message, m.status,
-               c.channel, c.status as thread, c.last_seq, c.customer_wa_id,
+               c.channel, c.status as thread, a.last_seq, c.customer_wa_id,
                k.profile_name, k.phone
         from public.messages m
         join public.conversations c on c.id = m.conversation_id
+        join public.conversation_activity a on a.conversation_id = c.id
         join public.contacts k on k.id = m.customer_id
         """
     ) == [
@@ -141,7 +145,7 @@ def test_message_twice_in_a_batch_is_one(world: World) -> None:
     answer = world.ingest(text_message("wamid.1"), text_message("wamid.1"))
 
     assert (answer["applied"], answer["duplicates"]) == (1, 1)
-    assert world.value("select last_seq from public.conversations") == 1
+    assert world.value("select last_seq from public.conversation_activity") == 1
 
 
 def test_bad_item_blocks_no_other(world: World) -> None:
@@ -227,12 +231,12 @@ def test_batches_over_the_same_people_never_deadlock(world: World) -> None:
     assert world.value(
         """
         select bool_and(c.last_seq = n.messages and n.messages = n.highest)
-        from public.conversations c
+        from public.conversation_activity c
         join (
             select conversation_id, count(*) as messages, max(seq) as highest
             from public.messages
             group by conversation_id
-        ) n on n.conversation_id = c.id
+        ) n using (conversation_id)
         """
     )
 
@@ -242,7 +246,10 @@ def test_message_on_a_closed_thread_opens_a_new_one(world: World) -> None:
     world.owner.execute("update public.conversations set status = 'closed'")
     world.ingest(text_message("wamid.2"))
 
-    assert world.rows("select status, last_seq from public.conversations order by created_at") == [
+    assert world.rows(
+        "select c.status, a.last_seq from public.conversations c"
+        " join public.conversation_activity a on a.conversation_id = c.id order by c.created_at"
+    ) == [
         {"status": "closed", "last_seq": 1},
         {"status": "open", "last_seq": 1},
     ]
@@ -275,7 +282,8 @@ def test_reply_names_the_message_it_answers(world: World) -> None:
 
     assert (
         world.value(
-            "select p.provider_id from public.messages m join public.messages p on p.id = m.reply_to"
+            "select p.provider_id from public.messages m"
+            " join public.messages p on p.id = m.reply_to"
         )
         == "wamid.1"
     )

@@ -1,0 +1,80 @@
+/*
+    How far a conversation has come: what every message changes. Apart from the conversation,
+    so that a message writes no new version of it, no entry in the log and no event; clients
+    learn all of this from the message itself.
+*/
+create table public.conversation_activity (
+    conversation_id uuid primary key,
+    account_id      uuid not null,
+    customer_id     uuid not null,
+    -- the seq of the latest message; whoever numbers messages holds the conversation's lock
+    last_seq        bigint not null default 0,
+    last_message_at timestamptz not null default now(),
+    -- opens WhatsApp's 24-hour window
+    last_inbound_at timestamptz,
+
+    constraint conversation_activity_conversation_fkey
+        foreign key (conversation_id, account_id, customer_id)
+        references public.conversations (id, account_id, customer_id)
+        on update cascade
+        on delete cascade
+);
+alter table public.conversation_activity enable row level security;
+
+
+-- the inbox, latest first
+create index conversation_activity_inbox_idx
+    on public.conversation_activity (account_id, last_message_at desc, conversation_id);
+
+create index conversation_activity_customer_id_idx
+    on public.conversation_activity (customer_id);
+
+
+create policy "members and the customer can read a conversation's activity"
+    on public.conversation_activity
+    for select
+    to authenticated
+    using (
+        account_id = any (array(select private.my_account_ids()))
+        or customer_id = any (array(select private.my_customer_ids()))
+    );
+
+
+grant select on public.conversation_activity to authenticated;
+
+
+create function private.tg_conversations__start_activity()
+    returns trigger
+    language plpgsql
+    -- definer: nobody else may write activity
+    security definer
+    set search_path = ''
+as $$
+begin
+    insert into public.conversation_activity (conversation_id, account_id, customer_id)
+    select n.id, n.account_id, n.customer_id
+    from new_rows n;
+    return null;
+end
+$$;
+
+create trigger _500_start_activity
+    after insert on public.conversations
+    referencing new table as new_rows
+    for each statement
+    execute function private.tg_conversations__start_activity();
+
+
+comment on table public.conversation_activity is
+    'How far a conversation has come; one row each. Sort the inbox by last_message_at.';
+comment on column public.conversation_activity.last_seq is
+    'The seq of the latest message: all from 1 to it exist.';
+comment on column public.conversation_activity.last_message_at is
+    'The provider''s time of the latest message; the conversation''s own before the first.';
+comment on column public.conversation_activity.last_inbound_at is
+    'The provider''s time of the customer''s latest message.';
+comment on function private.tg_conversations__start_activity() is
+    'Gives every conversation its activity.';
+comment on policy "members and the customer can read a conversation's activity"
+    on public.conversation_activity is
+    'Whoever may read a conversation.';
