@@ -1,4 +1,4 @@
-"""The logins that supabase/seed.sql makes, so that the terminal, the demo and tests can show and use them."""
+"""The logins that supabase/seed.sql makes, for the terminal, the demo and tests."""
 
 from __future__ import annotations
 

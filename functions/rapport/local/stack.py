@@ -1,10 +1,10 @@
-"""What one running stack is: its folder, ports, keys and secrets, shared by all of its processes."""
+"""What one running stack is: its folder, ports, keys and secrets, shared by its processes."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 STACK_VARIABLE = "RAPPORT_STACK"
 
@@ -26,12 +26,13 @@ class Stack(BaseModel):
     postgrest_port: int
     functions_port: int
     whatsapp_port: int
-    db_password: str
-    jwt_secret: str
+    # secrets stay out of tracebacks and logs
+    db_password: str = Field(repr=False)
+    jwt_secret: str = Field(repr=False)
     anon_key: str
-    service_role_key: str
-    whatsapp_app_secret: str
-    whatsapp_verify_token: str
+    service_role_key: str = Field(repr=False)
+    whatsapp_app_secret: str = Field(repr=False)
+    whatsapp_verify_token: str = Field(repr=False)
 
     @property
     def url(self) -> str:

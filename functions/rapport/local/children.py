@@ -1,0 +1,69 @@
+"""The children of a stack, apart from Postgres: what each runs and when it is ready."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from rapport.local.npm import Binaries
+from rapport.local.process import Child, answers
+from rapport.local.stack import STACK_VARIABLE, Stack
+from rapport.local.state import settings_file
+
+
+def postgrest(stack: Stack, binaries: Binaries) -> Child:
+    """PostgREST with the settings of a hosted project."""
+    return Child(
+        name="postgrest",
+        command=(str(binaries.postgrest),),
+        # the root answers once the schema has been read
+        is_ready=answers(stack.postgrest_port, "/"),
+        environment={
+            "PGRST_DB_URI": stack.db_url("authenticator"),
+            "PGRST_DB_SCHEMAS": "public,backend",
+            "PGRST_DB_EXTRA_SEARCH_PATH": "public,extensions",
+            "PGRST_DB_ANON_ROLE": "anon",
+            "PGRST_DB_MAX_ROWS": "1000",
+            "PGRST_DB_USE_LEGACY_GUCS": "false",
+            "PGRST_JWT_SECRET": stack.jwt_secret,
+            "PGRST_SERVER_HOST": stack.host,
+            "PGRST_SERVER_PORT": str(stack.postgrest_port),
+            "PGRST_LOG_LEVEL": "warn",
+        },
+    )
+
+
+def gateway(stack: Stack) -> Child:
+    """The URL that clients know: REST, Auth and Realtime."""
+    return _module("gateway", stack, stack.gateway_port)
+
+
+def functions(stack: Stack) -> Child:
+    """The host of what is deployed to AWS Lambda."""
+    return _module("functions", stack, stack.functions_port)
+
+
+def whatsapp(stack: Stack) -> Child:
+    """The stand-in for WhatsApp's Graph API."""
+    return _module("whatsapp", stack, stack.whatsapp_port, module="whatsapp_fake")
+
+
+def every(stack: Stack, binaries: Binaries) -> tuple[Child, ...]:
+    """All of them; they start side by side, after Postgres."""
+    return (postgrest(stack, binaries), gateway(stack), functions(stack), whatsapp(stack))
+
+
+def _module(name: str, stack: Stack, port: int, module: str | None = None) -> Child:
+    return Child(
+        name=name,
+        command=(sys.executable, "-m", f"rapport.local.{module or name}"),
+        is_ready=answers(port),
+        environment={STACK_VARIABLE: str(settings_file(stack.folder)), **_no_proxy()},
+    )
+
+
+def _no_proxy() -> dict[str, str]:
+    """Children talk to each other; a proxy is for what is outside of this machine."""
+    listed = os.environ.get("no_proxy") or os.environ.get("NO_PROXY")
+    value = ",".join(filter(None, (listed, "127.0.0.1", "localhost")))
+    return {"no_proxy": value, "NO_PROXY": value}

@@ -1,0 +1,34 @@
+"""Runs a command that ends with its supervisor: `guard.py parent signal uid gid command…`.
+
+Started as a file with `python -I -S`, so that it needs nothing but the standard library. It
+drops privileges and asks the kernel for a signal at the supervisor's death, both of which
+must happen between fork and exec and neither of which is safe there in a threaded program.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+
+def main() -> None:
+    parent, death_signal, uid, gid = (int(argument) for argument in sys.argv[1:5])
+    command = sys.argv[5:]
+    if uid != os.getuid():
+        os.setgroups([])
+        os.setgid(gid)
+        os.setuid(uid)
+    if sys.platform == "linux":
+        # after the change of user, which clears it
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, death_signal)
+        if os.getppid() != parent:
+            os.kill(os.getpid(), signal.SIGKILL)
+    os.execv(command[0], command)  # noqa: S606 - that is its purpose
+
+
+if __name__ == "__main__":
+    main()

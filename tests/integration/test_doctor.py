@@ -1,0 +1,35 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+def doctor(home: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "rapport", "doctor"],
+        env={**os.environ, "RAPPORT_HOME": str(home), "COLUMNS": "200"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.usefixtures("binaries")
+def test_a_machine_that_can_run_a_stack_is_fine(session_folder: Path) -> None:
+    result = doctor(session_folder / "doctor")
+    assert result.returncode == 0, result.stdout
+    assert "wrong" not in result.stdout
+    assert not (session_folder / "doctor").exists(), "looking changes nothing"
+
+
+def test_a_folder_that_cannot_be_used_is_wrong_and_has_a_remedy(session_folder: Path) -> None:
+    file = session_folder / "occupied"
+    file.touch()
+    result = doctor(file / "home")
+    assert result.returncode == 1
+    assert "Set RAPPORT_HOME" in result.stdout
+    assert result.stderr == ""

@@ -1,0 +1,145 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from rapport.local.ports import choose_any
+from rapport.local.process import Child, answers
+from rapport.local.supervisor import ChildDiedError, ChildNotReadyError, Recorded, Supervisor
+
+KILLED_SUPERVISOR = """
+import signal, sys
+from pathlib import Path
+from rapport.local.process import Child
+from rapport.local.supervisor import Supervisor
+
+with Supervisor(Path(sys.argv[1])) as supervisor:
+    command = (sys.executable, "-c", "import time; time.sleep(600)")
+    supervisor.start(Child(name="sleeper", command=command, is_ready=lambda: True))
+    print(supervisor.processes[0].pid, flush=True)
+    signal.pause()
+"""
+
+
+def python(name: str, program: str, *, grace: float = 5, is_ready: bool = True) -> Child:
+    return Child(
+        name=name,
+        command=(sys.executable, "-c", program),
+        is_ready=lambda: is_ready,
+        grace=grace,
+    )
+
+
+def web_server(name: str) -> tuple[Child, int]:
+    port = choose_any(name)[name]
+    command = (sys.executable, "-m", "http.server", "--bind", "127.0.0.1", str(port))
+    return Child(name=name, command=command, is_ready=answers(port, "/")), port
+
+
+@pytest.fixture
+def supervisor(tmp_path: Path) -> Iterator[Supervisor]:
+    with Supervisor(tmp_path) as supervisor:
+        yield supervisor
+
+
+@pytest.fixture
+def sleeper() -> Iterator[subprocess.Popen[bytes]]:
+    """A process that is no supervisor's child."""
+    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    yield process
+    process.kill()
+    process.wait()
+
+
+def remember(folder: Path, pid: int, created: float) -> None:
+    recorded = Recorded(name="sleeper", pid=pid, created=created)
+    (folder / "children.json").write_text(f"[{recorded.model_dump_json()}]")
+
+
+def test_start_returns_when_every_child_answers(supervisor: Supervisor) -> None:
+    (one, one_port), (other, other_port) = web_server("one"), web_server("other")
+    supervisor.start(one, other)
+    assert answers(one_port, "/")()
+    assert answers(other_port, "/")()
+
+
+def test_stop_leaves_no_child(supervisor: Supervisor) -> None:
+    supervisor.start(web_server("one")[0], web_server("other")[0])
+    pids = [process.pid for process in supervisor.processes]
+    supervisor.stop()
+    assert not any(psutil.pid_exists(pid) for pid in pids)
+
+
+def test_a_child_that_ignores_the_request_to_stop_is_killed(supervisor: Supervisor) -> None:
+    program = (
+        "import signal, pathlib, time\n"
+        "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+        "pathlib.Path('deaf').touch()\n"
+        "time.sleep(600)"
+    )
+    child = Child(
+        name="deaf",
+        command=(sys.executable, "-c", program),
+        is_ready=lambda: (supervisor.logs / "deaf").exists(),
+        grace=0.1,
+    )
+    supervisor.start(child)
+    process = supervisor.processes[0]
+    supervisor.stop()
+    assert process.exit_status == -signal.SIGKILL
+
+
+def test_a_child_that_dies_while_starting_is_reported_with_its_log(supervisor: Supervisor) -> None:
+    with pytest.raises(ChildDiedError, match=r"(?s)broken ended with exit status 3.*what went"):
+        supervisor.start(
+            python("broken", "print('what went wrong'); raise SystemExit(3)", is_ready=False)
+        )
+
+
+def test_a_child_that_dies_later_is_reported_with_the_signal(supervisor: Supervisor) -> None:
+    supervisor.start(python("victim", "import time; time.sleep(600)"))
+    os.kill(supervisor.processes[0].pid, signal.SIGKILL)
+    with pytest.raises(ChildDiedError, match="victim ended with signal SIGKILL"):
+        supervisor.watch()
+
+
+def test_a_child_that_never_answers_is_reported(supervisor: Supervisor) -> None:
+    with pytest.raises(ChildNotReadyError, match="mute was not ready"):
+        supervisor.start(
+            python("mute", "import time; time.sleep(600)", is_ready=False), timeout=0.2
+        )
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel tells children only on Linux")
+def test_children_end_with_a_supervisor_that_was_killed(tmp_path: Path) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", KILLED_SUPERVISOR, str(tmp_path)], stdout=subprocess.PIPE, text=True
+    ) as supervisor:
+        assert supervisor.stdout
+        child = psutil.Process(int(supervisor.stdout.readline()))
+        supervisor.kill()
+    gone, _ = psutil.wait_procs([child], timeout=10)
+    assert gone == [child]
+
+
+def test_what_a_killed_supervisor_left_is_ended(
+    tmp_path: Path, sleeper: subprocess.Popen[bytes]
+) -> None:
+    remember(tmp_path, sleeper.pid, psutil.Process(sleeper.pid).create_time())
+    with Supervisor(tmp_path):
+        assert not psutil.pid_exists(sleeper.pid)
+
+
+def test_a_process_that_merely_has_the_id_of_a_child_is_left_alone(
+    tmp_path: Path, sleeper: subprocess.Popen[bytes]
+) -> None:
+    remember(tmp_path, sleeper.pid, psutil.Process(sleeper.pid).create_time() - 100)
+    with Supervisor(tmp_path):
+        assert sleeper.poll() is None

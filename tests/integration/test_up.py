@@ -1,0 +1,171 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import psutil
+import psycopg
+import pytest
+
+from rapport.local.summary import Summary
+
+pytestmark = pytest.mark.usefixtures("binaries")
+
+
+@dataclass
+class Up:
+    """A `rapport up --json` that is ready."""
+
+    process: subprocess.Popen[str]
+    errors: Path
+    summary: Summary
+
+    def family(self) -> list[psutil.Process]:
+        """The processes that it has started, directly or not."""
+        return psutil.Process(self.process.pid).children(recursive=True)
+
+    def stop(self, number: signal.Signals) -> int:
+        self.process.send_signal(number)
+        return self.process.wait(30)
+
+
+def command(home: Path, *options: str) -> tuple[list[str], dict[str, str]]:
+    # a developer's settings for other servers, which would keep any connection from working
+    foreign = {"PGSSLMODE": "verify-full", "PGHOST": "db.example"}
+    environment = {**os.environ, **foreign, "RAPPORT_HOME": str(home)}
+    return [sys.executable, "-m", "rapport", "up", "--json", *options], environment
+
+
+@contextmanager
+def up(home: Path, *options: str) -> Iterator[Up]:
+    arguments, environment = command(home, *options)
+    errors = home.with_suffix(".stderr")
+    with (
+        errors.open("w") as stderr,
+        subprocess.Popen(
+            arguments, env=environment, stdout=subprocess.PIPE, stderr=stderr, text=True
+        ) as process,
+    ):
+        assert process.stdout
+        try:
+            line = process.stdout.readline()
+            assert line, errors.read_text()
+            yield Up(process, errors, Summary.model_validate_json(line))
+        finally:
+            process.terminate()
+            rest = process.stdout.read()
+    assert rest == "", "stdout carries the one line alone"
+
+
+@pytest.fixture(scope="module")
+def shared(session_folder: Path) -> Iterator[Up]:
+    """A stack that tests look at and leave as it is."""
+    with up(session_folder / "shared") as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def home(session_folder: Path) -> Path:
+    """The folder of a stack that tests start and stop."""
+    return session_folder / "home"
+
+
+def test_every_part_serves_when_the_line_is_printed(shared: Up) -> None:
+    summary = shared.summary
+    for url in (summary.url, summary.functions_url, summary.whatsapp_url):
+        assert httpx.get(f"{url}/health").status_code == httpx.codes.OK
+    key = {"apikey": summary.anon_key}
+    assert httpx.get(f"{summary.url}/rest/v1/", headers=key).status_code == httpx.codes.OK
+    with psycopg.connect(summary.db_url) as connection:
+        assert connection.execute("select current_user").fetchone() == ("postgres",)
+
+
+def test_every_login_that_is_shown_works(shared: Up) -> None:
+    for login in shared.summary.logins:
+        answer = httpx.post(
+            f"{shared.summary.url}/auth/v1/token?grant_type=password",
+            headers={"apikey": shared.summary.anon_key},
+            json={"email": login.email, "password": login.password},
+        )
+        assert answer.status_code == httpx.codes.OK, login.email
+
+
+def test_a_second_up_says_that_one_is_running(shared: Up, session_folder: Path) -> None:
+    arguments, environment = command(session_folder / "shared")
+    second = subprocess.run(
+        arguments, env=environment, capture_output=True, text=True, check=False, timeout=30
+    )
+    assert second.returncode == 1
+    assert second.stdout == ""
+    assert f"process {shared.process.pid}, at {shared.summary.url}" in second.stderr
+    assert "Traceback" not in second.stderr
+
+
+def test_data_without_its_secrets_is_refused_with_a_remedy(session_folder: Path) -> None:
+    (session_folder / "lost" / "postgres").mkdir(parents=True)
+    arguments, environment = command(session_folder / "lost")
+    result = subprocess.run(
+        arguments, env=environment, capture_output=True, text=True, check=False, timeout=30
+    )
+    assert result.returncode == 1
+    assert "`rapport up --fresh`" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_a_second_stack_takes_other_ports(shared: Up, home: Path) -> None:
+    with up(home) as other:
+        assert other.summary.url != shared.summary.url
+        assert httpx.get(f"{other.summary.url}/health").status_code == httpx.codes.OK
+
+
+def test_ctrl_c_leaves_no_process_and_the_data(home: Path) -> None:
+    with up(home) as first:
+        family = first.family()
+        with psycopg.connect(first.summary.db_url) as connection:
+            connection.execute("create table public.kept as select 1 as value")
+        assert first.stop(signal.SIGINT) == 0
+        assert not any(process.is_running() for process in family)
+    with up(home) as second:
+        assert second.summary.anon_key == first.summary.anon_key
+        with psycopg.connect(second.summary.db_url) as connection:
+            assert connection.execute("table public.kept").fetchall() == [(1,)]
+
+
+def test_fresh_starts_anew(home: Path) -> None:
+    before = json.loads((home / "stack.json").read_text())
+    with up(home, "--fresh") as running:
+        assert running.summary.anon_key != before["anon_key"]
+        with psycopg.connect(running.summary.db_url) as connection:
+            row = connection.execute("select to_regclass('public.kept')").fetchone()
+        assert row == (None,)
+
+
+def test_a_child_that_dies_is_reported_and_ends_the_stack(home: Path) -> None:
+    with up(home) as running:
+        family = running.family()
+        postgrest = next(process for process in family if process.name() == "postgrest")
+        postgrest.kill()
+        assert running.process.wait(30) == 1
+        assert not any(process.is_running() for process in family)
+    errors = running.errors.read_text()
+    assert "postgrest ended with signal SIGKILL" in errors
+    assert "Schema cache loaded" in errors, "the end of its log"
+    assert "Traceback" not in errors
+
+
+def test_an_up_that_was_killed_is_no_obstacle_to_the_next(home: Path) -> None:
+    with up(home) as killed:
+        family = killed.family()
+        killed.process.kill()
+        killed.process.wait()
+        with up(home) as running:
+            assert httpx.get(f"{running.summary.url}/health").status_code == httpx.codes.OK
+            assert not any(process.is_running() for process in family)

@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from rapport.local import keys, state
+from rapport.local.errors import StackError
+
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root runs Postgres as another user")
+
+
+def test_secrets_are_made_once_and_kept(tmp_path: Path) -> None:
+    first = state.load_or_create(tmp_path)
+    first.save(state.settings_file(tmp_path))
+    second = state.load_or_create(tmp_path)
+    ports = set(state.PREFERRED_PORTS)
+    assert second.model_dump(exclude=ports) == first.model_dump(exclude=ports)
+
+
+def test_two_folders_share_no_secret(tmp_path: Path) -> None:
+    one = state.load_or_create(tmp_path / "one")
+    other = state.load_or_create(tmp_path / "other")
+    for secret in ("db_password", "jwt_secret", "whatsapp_app_secret", "whatsapp_verify_token"):
+        assert getattr(one, secret) != getattr(other, secret)
+
+
+def test_keys_are_signed_with_the_stack_s_own_secret(tmp_path: Path) -> None:
+    stack = state.load_or_create(tmp_path)
+    assert keys.verify(stack.jwt_secret, stack.anon_key).role == "anon"
+    assert keys.verify(stack.jwt_secret, stack.service_role_key).role == "service_role"
+
+
+def test_settings_are_readable_by_their_owner_alone(tmp_path: Path) -> None:
+    file = state.settings_file(tmp_path)
+    state.load_or_create(tmp_path).save(file)
+    assert file.stat().st_mode & 0o777 == 0o600
+
+
+def test_damaged_settings_are_refused_without_showing_what_they_hold(tmp_path: Path) -> None:
+    state.settings_file(tmp_path).write_text('{"db_password": "hush", "jwt_secret": 7}')
+    with pytest.raises(StackError, match="--fresh") as caught:
+        state.load_or_create(tmp_path)
+    assert "hush" not in str(caught.value)
+    assert caught.value.__cause__ is None
+
+
+def test_a_locked_folder_names_its_owner(tmp_path: Path) -> None:
+    with (
+        state.locked(tmp_path),
+        pytest.raises(state.AlreadyRunningError, match=f"process {os.getpid()}"),
+        state.locked(tmp_path),
+    ):
+        pass
+
+
+def test_a_released_folder_can_be_locked_again(tmp_path: Path) -> None:
+    with state.locked(tmp_path):
+        pass
+    with state.locked(tmp_path):
+        assert (tmp_path / "lock").read_text() == str(os.getpid())
+
+
+def test_only_a_locked_folder_has_a_running_stack(tmp_path: Path) -> None:
+    stack = state.load_or_create(tmp_path)
+    stack.save(state.settings_file(tmp_path))
+    assert state.running_stack(tmp_path) is None
+    with state.locked(tmp_path):
+        assert state.running_stack(tmp_path) == stack
+    assert state.running_stack(tmp_path) is None
+
+
+def test_a_stack_that_has_no_settings_yet_does_not_run(tmp_path: Path) -> None:
+    with state.locked(tmp_path):
+        assert state.running_stack(tmp_path) is None
+
+
+def test_a_project_that_can_be_written_has_its_stack_inside(session_folder: Path) -> None:
+    assert state.default_folder(session_folder) == session_folder / ".rapport"
+
+
+@as_root
+def test_a_project_that_others_cannot_reach_has_its_stack_elsewhere(tmp_path: Path) -> None:
+    private = tmp_path / "private"
+    private.mkdir(mode=0o700)
+    folder = state.default_folder(private)
+    assert not folder.is_relative_to(private)
+    assert state.is_reachable(folder)
+
+
+@as_root
+def test_a_chosen_folder_that_others_cannot_reach_is_refused(tmp_path: Path) -> None:
+    private = tmp_path / "private"
+    private.mkdir(mode=0o700)
+    with pytest.raises(StackError, match="RAPPORT_HOME"):
+        state.open_folder(private / "home")
+
+
+def test_a_file_in_place_of_the_folder_is_refused(session_folder: Path) -> None:
+    file = session_folder / "file"
+    file.touch()
+    with pytest.raises(StackError, match="RAPPORT_HOME"):
+        state.open_folder(file / "home")
