@@ -78,11 +78,17 @@ create function private.conversation_topic(conversation_id uuid, account_id uuid
     set search_path = ''
 as $$
 begin
-    -- whoever leaves either side leaves the conversation, and so does a customer who loses it
-    return 'conversation:' || conversation_id
-        || ':' || private.topic_epoch(account_id)
-        || '.' || private.topic_epoch(customer_id)
-        || '.' || private.topic_epoch(conversation_id);
+    -- whoever leaves either side leaves the conversation, and so does a customer who loses it;
+    -- the epochs are named with their owners, so that no two sets of them are alike
+    return 'conversation:' || conversation_id || ':' || coalesce((
+        select string_agg(left(e.owner_id::text, 8) || '-' || e.epoch, '.' order by e.owner_id)
+        from private.topic_epochs e
+        where e.owner_id in (
+            conversation_topic.account_id,
+            conversation_topic.customer_id,
+            conversation_topic.conversation_id
+        )
+    ), '0');
 end
 $$;
 

@@ -32,10 +32,6 @@ create index changes_customer_idx
     on private.changes (customer_id, xid, seq)
     where customer_id is not null;
 
-create index changes_logged_at_idx
-    on private.changes
-    using brin (logged_at);
-
 
 create policy "nobody reads the change log directly"
     on private.changes

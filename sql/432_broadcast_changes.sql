@@ -128,8 +128,11 @@ declare
     stamps constant text[] := array['version', 'updated_at'];
     staff_hidden constant text[] :=
         private.hidden_columns(table_name, 'staff', coalesce(changes[1].new, changes[1].old));
-    customer_hidden constant text[] :=
-        private.hidden_columns(table_name, 'customer', coalesce(changes[1].new, changes[1].old));
+    customer_hidden constant text[] := case
+        when private.shown_columns(table_name, 'customer')
+             = private.shown_columns(table_name, 'staff') then staff_hidden
+        else private.hidden_columns(table_name, 'customer', coalesce(changes[1].new, changes[1].old))
+    end;
     crowded text[] := '{}';
     events private.broadcast_event[] := '{}';
     change private.row_change;

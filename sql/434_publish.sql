@@ -12,64 +12,80 @@ create function private.tg__publish()
     -- was best while the tables were empty
     set plan_cache_mode = force_generic_plan
     set enable_seqscan = off
+    -- the price that the planner puts on what is off must not look like work worth compiling
+    set jit = off
 as $$
 declare
-    chunk_size constant integer := 1000;
+    -- a transition table is read whole while it is small
+    small constant integer := 1000;
     source refcursor;
     change private.row_change;
-    chunk private.row_change[] := '{}';
+    changes private.row_change[];
     topics text[] := '{}';
-    is_large boolean := false;
-    finished boolean;
 begin
     if tg_op = 'INSERT' then
-        open source for
-            select null::jsonb, to_jsonb(n)
-            from new_rows n;
+        select array_agg((null, to_jsonb(n))::private.row_change)
+        into changes
+        from (select * from new_rows limit small + 1) n;
+    elsif tg_op = 'UPDATE' then
+        select array_agg((to_jsonb(o), to_jsonb(n))::private.row_change)
+        into changes
+        from (
+            select o as old, n as new
+            from old_rows o
+            join new_rows n using (id)
+            -- the stamp left the version alone where nothing changed
+            where n.version <> o.version
+            limit small + 1
+        ) as c (o, n);
+    else
+        select array_agg((to_jsonb(o), null)::private.row_change)
+        into changes
+        from (select * from old_rows limit small + 1) o;
+    end if;
+
+    if changes is null then
+        return null;
+    elsif cardinality(changes) <= small then
+        perform private.log_changes(
+            table_name => tg_table_name, operation => tg_op, changes => changes);
+        perform private.broadcast_changes(table_name => tg_table_name, changes => changes);
+        return null;
+    end if;
+
+    -- too much to hold at once, and to tell one by one: everybody concerned reads again
+    if tg_op = 'INSERT' then
+        open source for select null::jsonb, to_jsonb(n) from new_rows n;
     elsif tg_op = 'UPDATE' then
         open source for
             select to_jsonb(o), to_jsonb(n)
             from old_rows o
             join new_rows n using (id)
-            -- the stamp left the version alone where nothing changed
             where n.version <> o.version;
     else
-        open source for
-            select to_jsonb(o), null::jsonb
-            from old_rows o;
+        open source for select to_jsonb(o), null::jsonb from old_rows o;
     end if;
-
     loop
-        fetch source into change.old, change.new;
-        finished := not found;
-        if not finished then
-            chunk := chunk || change;
-            continue when cardinality(chunk) < chunk_size;
-        end if;
+        changes := '{}';
+        loop
+            fetch source into change.old, change.new;
+            exit when not found;
+            changes := changes || change;
+            exit when cardinality(changes) = small;
+        end loop;
+        exit when changes = '{}';
 
-        exit when cardinality(chunk) = 0;
         perform private.log_changes(
-            table_name => tg_table_name, operation => tg_op, changes => chunk);
-        exit when finished and not is_large;
-
-        -- too much to tell one by one: everybody concerned reads again
-        is_large := true;
+            table_name => tg_table_name, operation => tg_op, changes => changes);
         topics := array(
             select unnest(topics)
             union
             select t.topic
-            from private.changed_topics(table_name => tg_table_name, changes => chunk) t
+            from private.changed_topics(table_name => tg_table_name, changes => changes) t
         );
-        chunk := '{}';
-        exit when finished;
     end loop;
     close source;
-
-    if is_large then
-        perform private.broadcast_resync(table_name => tg_table_name, topics => topics);
-    elsif cardinality(chunk) > 0 then
-        perform private.broadcast_changes(table_name => tg_table_name, changes => chunk);
-    end if;
+    perform private.broadcast_resync(table_name => tg_table_name, topics => topics);
     return null;
 end
 $$;

@@ -21,11 +21,6 @@ create table private.webhook_events (
 alter table private.webhook_events enable row level security;
 
 
-create index webhook_events_received_at_idx
-    on private.webhook_events
-    using brin (received_at);
-
-
 create policy "nobody reads raw webhooks directly"
     on private.webhook_events
     for all

@@ -47,18 +47,31 @@ begin
         that are found out here is not read.
     */
     return array(
-        select jsonb_populate_record(
-            null::private.whatsapp_item,
-            i.value || jsonb_build_object(
-                'index', i.ordinal - 1,
-                'account_id', w.account_id,
-                'whatsapp_channel_id', w.id,
-                'identity_kind', k.kind,
-                'identity_key', private.match_key(kind => k.kind, value => k.value),
-                'contact_id', null,
-                'conversation_id', null
-            )
-        )
+        -- a row of casts: jsonb_populate_record looks up every column's type at each call
+        select (
+            i.value ->> 'kind',
+            i.ordinal - 1,
+            i.value ->> 'phone_number_id',
+            i.value ->> 'provider_id',
+            i.value ->> 'wa_id',
+            i.value ->> 'user_id',
+            i.value ->> 'profile_name',
+            i.value ->> 'sent_at',
+            i.value ->> 'type',
+            i.value ->> 'text',
+            nullif(i.value -> 'content', 'null'),
+            i.value ->> 'reply_to',
+            i.value ->> 'status',
+            i.value ->> 'at',
+            i.value ->> 'error_code',
+            i.value ->> 'error_message',
+            w.account_id,
+            w.id,
+            k.kind,
+            private.match_key(kind => k.kind, value => k.value),
+            null,
+            null
+        )::private.whatsapp_item
         from jsonb_array_elements(items) with ordinality as i (value, ordinal)
         join public.whatsapp_channels w
             on w.phone_number_id = i.value ->> 'phone_number_id'

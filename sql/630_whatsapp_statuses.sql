@@ -77,6 +77,10 @@ as $$
 declare
     applied integer;
 begin
+    if items is null then
+        return 0;
+    end if;
+
     insert into private.message_statuses as s (
         whatsapp_channel_id, provider_id, status, at, error_code, error_message
     )

@@ -98,6 +98,8 @@ create function backend.ingest_whatsapp(body text, items jsonb)
     -- was best while the tables were empty
     set plan_cache_mode = force_generic_plan
     set enable_seqscan = off
+    -- the price that the planner puts on what is off must not look like work worth compiling
+    set jit = off
 as $$
 declare
     event_id bigint;

@@ -78,11 +78,17 @@ create function private.conversation_topic(conversation_id uuid, account_id uuid
     set search_path = ''
 as $$
 begin
-    -- whoever leaves either side leaves the conversation, and so does a customer who loses it
-    return 'conversation:' || conversation_id
-        || ':' || private.topic_epoch(account_id)
-        || '.' || private.topic_epoch(customer_id)
-        || '.' || private.topic_epoch(conversation_id);
+    -- whoever leaves either side leaves the conversation, and so does a customer who loses it;
+    -- the epochs are named with their owners, so that no two sets of them are alike
+    return 'conversation:' || conversation_id || ':' || coalesce((
+        select string_agg(left(e.owner_id::text, 8) || '-' || e.epoch, '.' order by e.owner_id)
+        from private.topic_epochs e
+        where e.owner_id in (
+            conversation_topic.account_id,
+            conversation_topic.customer_id,
+            conversation_topic.conversation_id
+        )
+    ), '0');
 end
 $$;
 
@@ -315,10 +321,6 @@ alter table private.changes enable row level security;
 create index changes_customer_idx
     on private.changes (customer_id, xid, seq)
     where customer_id is not null;
-
-create index changes_logged_at_idx
-    on private.changes
-    using brin (logged_at);
 
 
 create policy "nobody reads the change log directly"
@@ -662,8 +664,11 @@ declare
     stamps constant text[] := array['version', 'updated_at'];
     staff_hidden constant text[] :=
         private.hidden_columns(table_name, 'staff', coalesce(changes[1].new, changes[1].old));
-    customer_hidden constant text[] :=
-        private.hidden_columns(table_name, 'customer', coalesce(changes[1].new, changes[1].old));
+    customer_hidden constant text[] := case
+        when private.shown_columns(table_name, 'customer')
+             = private.shown_columns(table_name, 'staff') then staff_hidden
+        else private.hidden_columns(table_name, 'customer', coalesce(changes[1].new, changes[1].old))
+    end;
     crowded text[] := '{}';
     events private.broadcast_event[] := '{}';
     change private.row_change;
@@ -793,64 +798,80 @@ create function private.tg__publish()
     -- was best while the tables were empty
     set plan_cache_mode = force_generic_plan
     set enable_seqscan = off
+    -- the price that the planner puts on what is off must not look like work worth compiling
+    set jit = off
 as $$
 declare
-    chunk_size constant integer := 1000;
+    -- a transition table is read whole while it is small
+    small constant integer := 1000;
     source refcursor;
     change private.row_change;
-    chunk private.row_change[] := '{}';
+    changes private.row_change[];
     topics text[] := '{}';
-    is_large boolean := false;
-    finished boolean;
 begin
     if tg_op = 'INSERT' then
-        open source for
-            select null::jsonb, to_jsonb(n)
-            from new_rows n;
+        select array_agg((null, to_jsonb(n))::private.row_change)
+        into changes
+        from (select * from new_rows limit small + 1) n;
+    elsif tg_op = 'UPDATE' then
+        select array_agg((to_jsonb(o), to_jsonb(n))::private.row_change)
+        into changes
+        from (
+            select o as old, n as new
+            from old_rows o
+            join new_rows n using (id)
+            -- the stamp left the version alone where nothing changed
+            where n.version <> o.version
+            limit small + 1
+        ) as c (o, n);
+    else
+        select array_agg((to_jsonb(o), null)::private.row_change)
+        into changes
+        from (select * from old_rows limit small + 1) o;
+    end if;
+
+    if changes is null then
+        return null;
+    elsif cardinality(changes) <= small then
+        perform private.log_changes(
+            table_name => tg_table_name, operation => tg_op, changes => changes);
+        perform private.broadcast_changes(table_name => tg_table_name, changes => changes);
+        return null;
+    end if;
+
+    -- too much to hold at once, and to tell one by one: everybody concerned reads again
+    if tg_op = 'INSERT' then
+        open source for select null::jsonb, to_jsonb(n) from new_rows n;
     elsif tg_op = 'UPDATE' then
         open source for
             select to_jsonb(o), to_jsonb(n)
             from old_rows o
             join new_rows n using (id)
-            -- the stamp left the version alone where nothing changed
             where n.version <> o.version;
     else
-        open source for
-            select to_jsonb(o), null::jsonb
-            from old_rows o;
+        open source for select to_jsonb(o), null::jsonb from old_rows o;
     end if;
-
     loop
-        fetch source into change.old, change.new;
-        finished := not found;
-        if not finished then
-            chunk := chunk || change;
-            continue when cardinality(chunk) < chunk_size;
-        end if;
+        changes := '{}';
+        loop
+            fetch source into change.old, change.new;
+            exit when not found;
+            changes := changes || change;
+            exit when cardinality(changes) = small;
+        end loop;
+        exit when changes = '{}';
 
-        exit when cardinality(chunk) = 0;
         perform private.log_changes(
-            table_name => tg_table_name, operation => tg_op, changes => chunk);
-        exit when finished and not is_large;
-
-        -- too much to tell one by one: everybody concerned reads again
-        is_large := true;
+            table_name => tg_table_name, operation => tg_op, changes => changes);
         topics := array(
             select unnest(topics)
             union
             select t.topic
-            from private.changed_topics(table_name => tg_table_name, changes => chunk) t
+            from private.changed_topics(table_name => tg_table_name, changes => changes) t
         );
-        chunk := '{}';
-        exit when finished;
     end loop;
     close source;
-
-    if is_large then
-        perform private.broadcast_resync(table_name => tg_table_name, topics => topics);
-    elsif cardinality(chunk) > 0 then
-        perform private.broadcast_changes(table_name => tg_table_name, changes => chunk);
-    end if;
+    perform private.broadcast_resync(table_name => tg_table_name, topics => topics);
     return null;
 end
 $$;

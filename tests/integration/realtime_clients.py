@@ -35,10 +35,8 @@ Payload = dict[str, Any]
 
 
 def write(database: Database) -> psycopg.Connection:
-    """Opens a connection whose commits are in the log at once: what is not is not streamed."""
-    return psycopg.connect(
-        database.url("postgres"), autocommit=True, options="-c synchronous_commit=on"
-    )
+    """Opens a connection that commits each statement."""
+    return psycopg.connect(database.url("postgres"), autocommit=True)
 
 
 def websocket_url(stack: Stack, **query: str) -> str:

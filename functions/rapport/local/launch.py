@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,10 +37,13 @@ class Running:
 
 
 @contextmanager
-def running(folder: Path, progress: Progress, *, fresh: bool = False) -> Iterator[Running]:
+def running(
+    folder: Path, progress: Progress, *, fresh: bool = False, only: Collection[str] | None = None
+) -> Iterator[Running]:
     """Starts the folder's stack, yields it when every part is ready, and stops it at the end.
 
-    `fresh` deletes the folder's data and secrets first. Raises StackError for whatever
+    `fresh` deletes the folder's data and secrets first; `only` names the children that start
+    beside Postgres, instead of all. Raises StackError for whatever
     keeps the stack from running; nothing of it runs then.
     """
     _forget_libpq_settings()
@@ -63,7 +66,13 @@ def running(folder: Path, progress: Progress, *, fresh: bool = False) -> Iterato
             prepare(database)
             migrate(database, binaries, state.PROJECT)
         with progress.step("Starting PostgREST, the gateway and the functions"):
-            supervisor.start(*children.every(stack, binaries))
+            supervisor.start(
+                *(
+                    child
+                    for child in children.every(stack, binaries)
+                    if only is None or child.name in only
+                )
+            )
         yield Running(stack, supervisor)
 
 

@@ -37,11 +37,9 @@ SETTINGS = {
     "max_wal_senders": "10",
     "max_replication_slots": "10",
     "max_slot_wal_keep_size": "1GB",
-    # small, since the whole stack shares one laptop
-    "shared_buffers": "32MB",
-    "max_wal_size": "256MB",
 }
-NOT_DURABLE = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+# synchronous_commit stays on: only what has been flushed is streamed to Realtime
+NOT_DURABLE = {"fsync": "off", "full_page_writes": "off"}
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,10 @@ from itertools import count
 from rapport.local.errors import StackError
 
 
+class ConflictError(StackError):
+    """The server answered 409."""
+
+
 @dataclass(frozen=True)
 class Request:
     """One HTTP request."""
@@ -33,7 +37,7 @@ class Load:
     host: str
     port: int
     headers: Mapping[str, str]
-    connections: int = 8
+    connections: int = 4
 
     def rate(self, work: Work, seconds: float) -> float:
         """How often per second `work` was done, all connections together.
@@ -76,7 +80,8 @@ class Load:
             answer = connection.getresponse()
             content = answer.read()
             if not 200 <= answer.status < 300:
-                raise StackError(f"{request.method} {request.path}: {answer.status} {content!r}")
+                kind = ConflictError if answer.status == 409 else StackError
+                raise kind(f"{request.method} {request.path}: {answer.status} {content!r}")
             return content
 
         try:
