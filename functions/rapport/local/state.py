@@ -20,12 +20,14 @@ from rapport.local.stack import Stack
 
 PROJECT = Path(__file__).parents[3]
 HOME_VARIABLE = "RAPPORT_HOME"
+# like the Supabase CLI's, but below what is handed out for outgoing connections: one of those
+# could sit on a port between our look at it and the server's
 PREFERRED_PORTS = {
-    "gateway_port": 54321,
-    "db_port": 54322,
-    "postgrest_port": 54323,
-    "functions_port": 54324,
-    "whatsapp_port": 54325,
+    "gateway_port": 24321,
+    "db_port": 24322,
+    "postgrest_port": 24323,
+    "functions_port": 24324,
+    "whatsapp_port": 24325,
 }
 
 

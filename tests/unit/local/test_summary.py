@@ -17,8 +17,8 @@ def test_the_json_is_one_line_with_all_that_a_program_needs(tmp_path: Path) -> N
     line = Summary.of(stack).model_dump_json()
     assert "\n" not in line
     summary = json.loads(line)
-    assert summary["url"] == "http://127.0.0.1:54321"
-    assert summary["webhook_url"] == "http://127.0.0.1:54324/api/webhooks/whatsapp"
+    assert summary["url"] == "http://127.0.0.1:24321"
+    assert summary["webhook_url"] == "http://127.0.0.1:24324/api/webhooks/whatsapp"
     assert summary["pid"] == os.getpid()
     assert summary["logins"] == [login._asdict() for login in LOGINS]
     assert Summary.model_validate_json(line) == Summary.of(stack)
@@ -34,4 +34,4 @@ def test_keys_are_printed_in_one_piece_on_a_narrow_terminal(tmp_path: Path) -> N
 
 def test_a_port_that_moved_is_said(tmp_path: Path) -> None:
     stack = new_stack(tmp_path, PREFERRED_PORTS | {"gateway_port": 54330})
-    assert moved_ports(stack) == ["Port 54321 is in use; gateway has 54330 this time."]
+    assert moved_ports(stack) == ["Port 24321 is in use; gateway has 54330 this time."]

@@ -1,0 +1,56 @@
+"""The demo says that every step was observed only if it was."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import psycopg
+import pytest
+from tests.integration.test_up import up
+
+from rapport.local.state import running_stack
+
+pytestmark = pytest.mark.usefixtures("binaries")
+
+
+def demo(home: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "rapport", "demo"],
+        env={**os.environ, "RAPPORT_HOME": str(home)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+
+
+def test_the_demo_starts_what_it_needs_and_stops_it(session_folder: Path) -> None:
+    home = session_folder / "demo"
+
+    # twice: what the first has left behind must not be taken for the second's
+    for _ in range(2):
+        result = demo(home)
+        assert result.returncode == 0, result.stdout + result.stderr
+        assert result.stdout.count("✓") == 9
+        assert "Every step was observed by a real client." in result.stdout
+        assert running_stack(home) is None
+
+
+def test_the_demo_fails_where_one_account_can_listen_to_another(session_folder: Path) -> None:
+    home = session_folder / "leaking"
+    with up(home) as running:
+        with psycopg.connect(running.summary.db_url) as connection:
+            connection.execute(
+                'create policy "everybody can receive everything"'
+                " on realtime.messages for select to authenticated using (true)"
+            )
+        result = demo(home)
+
+        assert result.returncode == 1
+        assert "An agent could join another account's topic." in result.stderr
+        assert "Traceback" not in result.stderr
+        # the stack was not the demo's to stop
+        assert running_stack(home) is not None
