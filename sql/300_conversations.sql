@@ -22,9 +22,8 @@ create table public.conversations (
     updated_at          timestamptz not null default now(),
     version             bigint not null default 1,
 
-    -- what foreign keys of the same account, customer and number refer to
+    -- what a foreign key of the same account and customer refers to
     constraint conversations_id_account_id_customer_id_key unique (id, account_id, customer_id),
-    constraint conversations_id_whatsapp_channel_id_key unique (id, whatsapp_channel_id),
     constraint conversations_customer_fkey
         foreign key (customer_id, account_id)
         references public.contacts (id, account_id)
@@ -71,6 +70,12 @@ create policy "members and the customer can read a conversation"
 
 grant select on public.conversations to authenticated;
 
+
+create trigger _050_keep_owner
+    before update on public.conversations
+    for each row
+    when (new.account_id <> old.account_id)
+    execute function private.tg__keep_owner('account_id');
 
 create trigger _100_stamp_change
     before update on public.conversations

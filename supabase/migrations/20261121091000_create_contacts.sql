@@ -55,6 +55,12 @@ create policy "members can read their contacts"
 grant select on public.contacts to authenticated;
 
 
+create trigger _050_keep_owner
+    before update on public.contacts
+    for each row
+    when (new.account_id <> old.account_id)
+    execute function private.tg__keep_owner('account_id');
+
 create trigger _100_stamp_change
     before update on public.contacts
     for each row
@@ -216,6 +222,12 @@ create policy "members and the customer can read a customer"
 
 grant select on public.customers to authenticated;
 
+
+create trigger _050_keep_owner
+    before update on public.customers
+    for each row
+    when (new.account_id <> old.account_id)
+    execute function private.tg__keep_owner('account_id');
 
 create trigger _100_stamp_change
     before update on public.customers

@@ -22,9 +22,8 @@ create table public.conversations (
     updated_at          timestamptz not null default now(),
     version             bigint not null default 1,
 
-    -- what foreign keys of the same account, customer and number refer to
+    -- what a foreign key of the same account and customer refers to
     constraint conversations_id_account_id_customer_id_key unique (id, account_id, customer_id),
-    constraint conversations_id_whatsapp_channel_id_key unique (id, whatsapp_channel_id),
     constraint conversations_customer_fkey
         foreign key (customer_id, account_id)
         references public.contacts (id, account_id)
@@ -71,6 +70,12 @@ create policy "members and the customer can read a conversation"
 
 grant select on public.conversations to authenticated;
 
+
+create trigger _050_keep_owner
+    before update on public.conversations
+    for each row
+    when (new.account_id <> old.account_id)
+    execute function private.tg__keep_owner('account_id');
 
 create trigger _100_stamp_change
     before update on public.conversations
@@ -197,6 +202,7 @@ create table public.messages (
     -- makes an offline client's repeated send one message
     client_ref          text
                         constraint messages_client_ref_check check (length(client_ref) <= 128),
+    -- the conversation's, see _200_check_number
     whatsapp_channel_id uuid,
     -- the provider's id: a webhook delivered twice finds it taken
     provider_id         text,
@@ -223,12 +229,6 @@ create table public.messages (
         foreign key (conversation_id, account_id, customer_id)
         references public.conversations (id, account_id, customer_id)
         on update cascade
-        on delete cascade,
-    -- by way of the conversation, whose lock the writer has: a key of the number itself
-    -- would have all of its messages queue for one row
-    constraint messages_whatsapp_channel_fkey
-        foreign key (conversation_id, whatsapp_channel_id)
-        references public.conversations (id, whatsapp_channel_id)
         on delete cascade,
     constraint messages_reply_to_fkey
         foreign key (reply_to)
@@ -278,12 +278,63 @@ create policy "members and the customer can read a message"
 grant select on public.messages to authenticated;
 
 
+create trigger _050_keep_owner
+    before update on public.messages
+    for each row
+    when (
+        (new.account_id, new.conversation_id, new.whatsapp_channel_id)
+        is distinct from
+        (old.account_id, old.conversation_id, old.whatsapp_channel_id)
+    )
+    execute function private.tg__keep_owner('account_id', 'conversation_id', 'whatsapp_channel_id');
+
 create trigger _100_stamp_change
     before update on public.messages
     for each row
     execute function private.tg__stamp_change();
 
 
+/*
+    No foreign key to the number: all messages of a number would queue for its one row. And
+    none to the conversation beside the one that is there: clients that read conversations
+    with their messages would have to say by which.
+*/
+create function private.tg_messages__check_number()
+    returns trigger
+    language plpgsql
+    -- definer: the conversation is looked at whoever writes
+    security definer
+    set search_path = ''
+    set plan_cache_mode = force_generic_plan
+as $$
+begin
+    if exists (
+        select
+        from new_rows n
+        where n.whatsapp_channel_id is not null
+          and n.whatsapp_channel_id is distinct from (
+              select c.whatsapp_channel_id
+              from public.conversations c
+              where c.id = n.conversation_id
+              limit 1
+          )
+    ) then
+        raise foreign_key_violation using
+            message = 'A message is sent by the WhatsApp number of its conversation.';
+    end if;
+    return null;
+end
+$$;
+
+create trigger _200_check_number
+    after insert on public.messages
+    referencing new table as new_rows
+    for each statement
+    execute function private.tg_messages__check_number();
+
+
+comment on function private.tg_messages__check_number() is
+    'Holds a message to the WhatsApp number of its conversation, and with that to its tenant.';
 comment on table public.messages is
     'What was said in a conversation, in either direction, and what became of it.';
 comment on column public.messages.seq is

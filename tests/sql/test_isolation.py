@@ -238,3 +238,45 @@ def test_rows_of_one_tenant_cannot_name_anothers(talking: World) -> None:
             " values (%s, %s, 'portal', 'x')",
             [ALPINE, seed_uuid("contact carlos")],
         )
+
+
+def test_message_names_the_number_of_its_conversation(talking: World) -> None:
+    with pytest.raises(psycopg.errors.ForeignKeyViolation):
+        talking.owner.execute(
+            """
+            insert into public.messages (
+                account_id, conversation_id, customer_id, seq, sender_type, message,
+                whatsapp_channel_id, provider_id, status
+            )
+            select c.account_id, c.id, c.customer_id, 99, 'operator', 'x',
+                   (
+                       select w.id from public.whatsapp_channels w
+                       where w.account_id <> c.account_id
+                   ),
+                   'wamid.theirs', 'sent'
+            from public.conversations c
+            limit 1
+            """
+        )
+
+
+@pytest.mark.parametrize("table", ["contacts", "customers", "conversations", "messages"])
+def test_rows_never_change_their_account(talking: World, table: str) -> None:
+    other = talking.value("select id from public.accounts where external_id = 'bay'")
+    with pytest.raises(psycopg.errors.CheckViolation, match="stays with its owner"):
+        talking.owner.execute(
+            f"update public.{table} set account_id = %s where account_id <> %s".encode(),
+            [other, other],
+        )
+
+
+def test_conversations_are_read_with_their_messages_in_one_request(talking: World) -> None:
+    """PostgREST embeds by foreign key, and refuses where there are two to choose from."""
+    assert (
+        talking.value(
+            "select count(*) from pg_constraint where contype = 'f'"
+            " and conrelid = 'public.messages'::regclass"
+            " and confrelid = 'public.conversations'::regclass"
+        )
+        == 1
+    )

@@ -123,6 +123,33 @@ def test_login_that_is_unlinked_is_left_behind(talking: World) -> None:
     assert topics(talking, "andrej", conversation)["conversation"] not in before.values()
 
 
+def test_login_that_is_deleted_is_left_behind(talking: World) -> None:
+    before = topics(talking, "cilka", conversation_of(talking))
+
+    talking.owner.execute("delete from auth.users where id = %s", [seed_uuid("cilka")])
+
+    assert not any(may_join(talking, "cilka", topic) for topic in before.values())
+    assert talking.value("select portal_user_id from public.customers where name = 'cilka'") is None
+
+
+def test_customer_who_loses_a_conversation_is_left_behind(talking: World) -> None:
+    conversation = conversation_of(talking)
+    before = topics(talking, "cilka", conversation)
+    talking.owner.execute(
+        "insert into public.contacts (id, account_id, name) values (%s, %s, 'new')",
+        [seed_uuid("contact new"), ALPINE],
+    )
+    talking.owner.execute(
+        "update public.conversations set customer_id = %s", [seed_uuid("contact new")]
+    )
+
+    assert not may_join(talking, "cilka", before["conversation"])
+    assert may_join(talking, "cilka", before["customer"])
+    talking.forget_events()
+    talking.owner.execute("update public.conversations set status = 'pending'")
+    assert before["conversation"] not in {event["topic"] for event in talking.events()}
+
+
 def test_deleting_an_account_with_its_members_works(talking: World) -> None:
     talking.owner.execute("delete from public.accounts where id = %s", [ALPINE])
 
