@@ -820,7 +820,7 @@ comment on function private.apply_whatsapp_statuses(private.whatsapp_item[]) is
 /*
     A WhatsApp webhook: one event, one transaction, one call. The raw body is kept first; its
     updates are then applied as sets, in the lock order. Only where a set fails is each
-    update tried alone, and undone: what passes is applied as a set again.
+    update looked at alone, and what passes is applied as a set again.
 */
 create function private.apply_whatsapp_items(items private.whatsapp_item[])
     returns integer
@@ -843,43 +843,84 @@ end
 $$;
 
 
-create function private.separate_whatsapp_items(
+create function private.readable_whatsapp_items(
     items jsonb,
-    out good private.whatsapp_item[],
+    out readable private.whatsapp_item[],
     out refused jsonb
 )
     language plpgsql
     set search_path = ''
 as $$
+/*
+    Reads each update alone, where reading them as a set fails.
+*/
 declare
     item record;
-    tried private.whatsapp_item[];
+    read private.whatsapp_item[];
 begin
-    good := '{}';
+    readable := '{}';
     refused := '[]';
     for item in
         select i.value, i.ordinal - 1 as index
         from jsonb_array_elements(items) with ordinality as i (value, ordinal)
     loop
         begin
-            tried := private.read_whatsapp_items(jsonb_build_array(item.value));
-            perform private.apply_whatsapp_items(tried);
-            -- undoes it, and with it gives back the locks that it took out of order
-            raise sqlstate 'RP001';
+            read := private.read_whatsapp_items(jsonb_build_array(item.value));
+            if cardinality(read) = 1 then
+                read[1].index := item.index;
+                readable := readable || read;
+            end if;
         exception
-            when sqlstate 'RP001' then
-                if cardinality(tried) = 1 then
-                    tried[1].index := item.index;
-                    good := good || tried;
-                end if;
-            when serialization_failure or deadlock_detected or lock_not_available then
-                raise;
             when others then
-                refused := refused || jsonb_build_object(
-                    'index', item.index, 'reason', 'refused', 'detail', sqlstate || ' ' || sqlerrm);
+                refused := refused || private.refusal(item.index, sqlstate, sqlerrm);
         end;
     end loop;
 end
+$$;
+
+
+create function private.applicable_whatsapp_items(
+    items private.whatsapp_item[],
+    out applicable private.whatsapp_item[],
+    out refused jsonb
+)
+    language plpgsql
+    set search_path = ''
+as $$
+/*
+    Tries each update alone and undoes it, where applying them as a set fails. What passes is
+    to be applied as a set: one by one, locks would be taken out of order.
+*/
+declare
+    item private.whatsapp_item;
+begin
+    applicable := '{}';
+    refused := '[]';
+    foreach item in array items loop
+        begin
+            perform private.apply_whatsapp_items(array[item]);
+            raise sqlstate 'RP001';
+        exception
+            when sqlstate 'RP001' then
+                applicable := applicable || item;
+            when serialization_failure or deadlock_detected or lock_not_available then
+                raise;
+            when others then
+                refused := refused || private.refusal(item.index, sqlstate, sqlerrm);
+        end;
+    end loop;
+end
+$$;
+
+
+create function private.refusal(index bigint, code text, message text)
+    returns jsonb
+    language sql
+    immutable
+    set search_path = ''
+as $$
+    select jsonb_build_object(
+        'index', index, 'reason', 'refused', 'detail', code || ' ' || message)
 $$;
 
 
@@ -924,6 +965,7 @@ declare
     event_id bigint;
     usable private.whatsapp_item[];
     applied integer;
+    refused jsonb;
     rejections jsonb := '[]';
 begin
     insert into private.webhook_events as e (provider, body, body_sha256)
@@ -935,15 +977,24 @@ begin
 
     begin
         usable := private.read_whatsapp_items(items);
+    exception
+        when others then
+            select r.readable, r.refused
+            into usable, rejections
+            from private.readable_whatsapp_items(items) r;
+    end;
+
+    begin
         applied := private.apply_whatsapp_items(usable);
     exception
         -- contention is for the caller to repeat, whole
         when serialization_failure or deadlock_detected or lock_not_available then
             raise;
         when others then
-            select s.good, s.refused
-            into usable, rejections
-            from private.separate_whatsapp_items(items) s;
+            select a.applicable, a.refused
+            into usable, refused
+            from private.applicable_whatsapp_items(usable) a;
+            rejections := rejections || refused;
             applied := private.apply_whatsapp_items(usable);
     end;
 
@@ -976,8 +1027,12 @@ grant execute on function backend.ingest_whatsapp(text, jsonb) to service_role;
 
 comment on function private.apply_whatsapp_items(private.whatsapp_item[]) is
     'Applies updates as sets; returns how many were news.';
-comment on function private.separate_whatsapp_items(jsonb) is
-    'Tries each update alone and undoes it: those that pass, and why the others do not.';
+comment on function private.readable_whatsapp_items(jsonb) is
+    'The updates that can be read, and why the others can not.';
+comment on function private.applicable_whatsapp_items(private.whatsapp_item[]) is
+    'The updates that can be applied, and why the others can not.';
+comment on function private.refusal(bigint, text, text) is
+    'Why an update was refused: {index, reason, detail}, the detail beginning with the SQLSTATE.';
 comment on function private.left_out_whatsapp_items(jsonb) is
     'The updates that are not tried, and why.';
 comment on function backend.ingest_whatsapp(text, jsonb) is

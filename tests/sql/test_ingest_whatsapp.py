@@ -155,6 +155,7 @@ def test_bad_item_blocks_no_other(world: World) -> None:
         {"kind": "skipped", "reason": "message_without_sender", "detail": "messages[2]"},
         text_message("wamid.4", phone_number_id="999"),
         text_message("wamid.5"),
+        # can be read, and no row can hold it
         status("wamid.6", "melted", "2026-11-21T10:00:01Z"),
     )
 
