@@ -93,80 +93,6 @@ end
 $$;
 
 
-create function private.raise_topic_epoch(owner_id uuid, account_id uuid)
-    returns void
-    language sql
-    set search_path = ''
-as $$
-    insert into private.topic_epochs as e (owner_id, account_id)
-    -- an account that is being deleted has no topics to rename
-    select raise_topic_epoch.owner_id, a.id
-    from public.accounts a
-    where a.id = raise_topic_epoch.account_id
-    on conflict (owner_id) do update
-        set epoch = e.epoch + 1
-$$;
-
-
-create function private.tg_account_members__raise_epoch()
-    returns trigger
-    language plpgsql
-    -- definer: topic epochs are nobody's to write
-    security definer
-    set search_path = ''
-as $$
-begin
-    perform private.raise_topic_epoch(owner_id => old.account_id, account_id => old.account_id);
-    return null;
-end
-$$;
-
-create trigger _500_raise_epoch
-    after delete or update of account_id, user_id on public.account_members
-    for each row
-    execute function private.tg_account_members__raise_epoch();
-
-
-create function private.tg_customers__raise_epoch()
-    returns trigger
-    language plpgsql
-    -- definer: topic epochs are nobody's to write
-    security definer
-    set search_path = ''
-as $$
-begin
-    perform private.raise_topic_epoch(owner_id => old.id, account_id => old.account_id);
-    return null;
-end
-$$;
-
-create trigger _500_raise_epoch
-    after update of portal_user_id on public.customers
-    for each row
-    when (old.portal_user_id is not null and old.portal_user_id is distinct from new.portal_user_id)
-    execute function private.tg_customers__raise_epoch();
-
-
-create function private.tg_conversations__raise_epoch()
-    returns trigger
-    language plpgsql
-    -- definer: topic epochs are nobody's to write
-    security definer
-    set search_path = ''
-as $$
-begin
-    perform private.raise_topic_epoch(owner_id => old.id, account_id => old.account_id);
-    return null;
-end
-$$;
-
-create trigger _500_raise_epoch
-    after update of customer_id on public.conversations
-    for each row
-    when (old.customer_id <> new.customer_id)
-    execute function private.tg_conversations__raise_epoch();
-
-
 create function private.may_receive(topic text)
     returns boolean
     language plpgsql
@@ -270,19 +196,11 @@ comment on function private.customer_topic(uuid) is
     'The topic of one customer.';
 comment on function private.conversation_topic(uuid, uuid, uuid) is
     'The topic of one conversation, for both its sides.';
-comment on function private.raise_topic_epoch(uuid, uuid) is
-    'Renames the topics of an account, customer or conversation.';
-comment on function private.tg_account_members__raise_epoch() is
-    'A member who leaves is left behind on the old topics.';
-comment on function private.tg_customers__raise_epoch() is
-    'A login that loses its customer is left behind on the old topics.';
-comment on function private.tg_conversations__raise_epoch() is
-    'A customer who loses a conversation is left behind on its old topic.';
 comment on function private.may_receive(text) is
     'Whether the signed-in user may join a topic, by its present name.';
 comment on function private.topics_of_caller(uuid) is
     'The topics of the signed-in user.';
 comment on function public.my_topics(uuid) is
-    'The private topics you may join: your accounts'', your own as a customer, and the given conversation''s. Ask again when a join is refused: names change when somebody leaves.';
+    'The private topics you may join: your accounts'', your own as a customer, and the given conversation''s. Ask again when a join is refused, and on the event topics.changed: names change when somebody leaves.';
 comment on policy "subscribers can receive on their own topics" on realtime.messages is
     'Data topics are read-only for clients.';

@@ -207,7 +207,11 @@ begin
     select e.topic, 'broadcast', e.event, e.payload, true
     from unnest(events) e;
     if crowded <> '{}' then
-        perform private.broadcast_resync(table_name => table_name, topics => crowded);
+        perform private.broadcast_to(
+            topics => crowded,
+            event => 'resync',
+            payload => jsonb_build_object('tables', array[table_name])
+        );
     end if;
 exception
     when others then
@@ -217,14 +221,14 @@ end
 $$;
 
 
-create function private.broadcast_resync(table_name text, topics text[])
+create function private.broadcast_to(topics text[], event text, payload jsonb)
     returns void
     language plpgsql
     set search_path = ''
 as $$
 begin
     insert into realtime.messages (topic, extension, event, payload, private)
-    select t, 'broadcast', 'resync', jsonb_build_object('tables', array[table_name]), true
+    select t, 'broadcast', broadcast_to.event, broadcast_to.payload, true
     from unnest(topics) t;
 exception
     when others then
@@ -244,5 +248,5 @@ comment on function private.change_event(text, text, text, jsonb, jsonb, jsonb) 
     'What one topic is told of one changed row: {table, id, version, operation, record, old_record}; without the records where they are too large.';
 comment on function private.broadcast_changes(text, private.row_change[]) is
     'Tells a statement''s changes: a message for each row, or one resync for a topic with more than 100. A failure is a warning.';
-comment on function private.broadcast_resync(text, text[]) is
-    'Tells topics to read a table again. A failure is a warning.';
+comment on function private.broadcast_to(text[], text, jsonb) is
+    'Sends one message to several topics. A failure is a warning.';

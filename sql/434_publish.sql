@@ -85,7 +85,11 @@ begin
         );
     end loop;
     close source;
-    perform private.broadcast_resync(table_name => tg_table_name, topics => topics);
+    perform private.broadcast_to(
+        topics => topics,
+        event => 'resync',
+        payload => jsonb_build_object('tables', array[tg_table_name])
+    );
     return null;
 end
 $$;

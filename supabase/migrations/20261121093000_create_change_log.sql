@@ -93,80 +93,6 @@ end
 $$;
 
 
-create function private.raise_topic_epoch(owner_id uuid, account_id uuid)
-    returns void
-    language sql
-    set search_path = ''
-as $$
-    insert into private.topic_epochs as e (owner_id, account_id)
-    -- an account that is being deleted has no topics to rename
-    select raise_topic_epoch.owner_id, a.id
-    from public.accounts a
-    where a.id = raise_topic_epoch.account_id
-    on conflict (owner_id) do update
-        set epoch = e.epoch + 1
-$$;
-
-
-create function private.tg_account_members__raise_epoch()
-    returns trigger
-    language plpgsql
-    -- definer: topic epochs are nobody's to write
-    security definer
-    set search_path = ''
-as $$
-begin
-    perform private.raise_topic_epoch(owner_id => old.account_id, account_id => old.account_id);
-    return null;
-end
-$$;
-
-create trigger _500_raise_epoch
-    after delete or update of account_id, user_id on public.account_members
-    for each row
-    execute function private.tg_account_members__raise_epoch();
-
-
-create function private.tg_customers__raise_epoch()
-    returns trigger
-    language plpgsql
-    -- definer: topic epochs are nobody's to write
-    security definer
-    set search_path = ''
-as $$
-begin
-    perform private.raise_topic_epoch(owner_id => old.id, account_id => old.account_id);
-    return null;
-end
-$$;
-
-create trigger _500_raise_epoch
-    after update of portal_user_id on public.customers
-    for each row
-    when (old.portal_user_id is not null and old.portal_user_id is distinct from new.portal_user_id)
-    execute function private.tg_customers__raise_epoch();
-
-
-create function private.tg_conversations__raise_epoch()
-    returns trigger
-    language plpgsql
-    -- definer: topic epochs are nobody's to write
-    security definer
-    set search_path = ''
-as $$
-begin
-    perform private.raise_topic_epoch(owner_id => old.id, account_id => old.account_id);
-    return null;
-end
-$$;
-
-create trigger _500_raise_epoch
-    after update of customer_id on public.conversations
-    for each row
-    when (old.customer_id <> new.customer_id)
-    execute function private.tg_conversations__raise_epoch();
-
-
 create function private.may_receive(topic text)
     returns boolean
     language plpgsql
@@ -270,20 +196,12 @@ comment on function private.customer_topic(uuid) is
     'The topic of one customer.';
 comment on function private.conversation_topic(uuid, uuid, uuid) is
     'The topic of one conversation, for both its sides.';
-comment on function private.raise_topic_epoch(uuid, uuid) is
-    'Renames the topics of an account, customer or conversation.';
-comment on function private.tg_account_members__raise_epoch() is
-    'A member who leaves is left behind on the old topics.';
-comment on function private.tg_customers__raise_epoch() is
-    'A login that loses its customer is left behind on the old topics.';
-comment on function private.tg_conversations__raise_epoch() is
-    'A customer who loses a conversation is left behind on its old topic.';
 comment on function private.may_receive(text) is
     'Whether the signed-in user may join a topic, by its present name.';
 comment on function private.topics_of_caller(uuid) is
     'The topics of the signed-in user.';
 comment on function public.my_topics(uuid) is
-    'The private topics you may join: your accounts'', your own as a customer, and the given conversation''s. Ask again when a join is refused: names change when somebody leaves.';
+    'The private topics you may join: your accounts'', your own as a customer, and the given conversation''s. Ask again when a join is refused, and on the event topics.changed: names change when somebody leaves.';
 comment on policy "subscribers can receive on their own topics" on realtime.messages is
     'Data topics are read-only for clients.';
 
@@ -743,7 +661,11 @@ begin
     select e.topic, 'broadcast', e.event, e.payload, true
     from unnest(events) e;
     if crowded <> '{}' then
-        perform private.broadcast_resync(table_name => table_name, topics => crowded);
+        perform private.broadcast_to(
+            topics => crowded,
+            event => 'resync',
+            payload => jsonb_build_object('tables', array[table_name])
+        );
     end if;
 exception
     when others then
@@ -753,14 +675,14 @@ end
 $$;
 
 
-create function private.broadcast_resync(table_name text, topics text[])
+create function private.broadcast_to(topics text[], event text, payload jsonb)
     returns void
     language plpgsql
     set search_path = ''
 as $$
 begin
     insert into realtime.messages (topic, extension, event, payload, private)
-    select t, 'broadcast', 'resync', jsonb_build_object('tables', array[table_name]), true
+    select t, 'broadcast', broadcast_to.event, broadcast_to.payload, true
     from unnest(topics) t;
 exception
     when others then
@@ -780,8 +702,8 @@ comment on function private.change_event(text, text, text, jsonb, jsonb, jsonb) 
     'What one topic is told of one changed row: {table, id, version, operation, record, old_record}; without the records where they are too large.';
 comment on function private.broadcast_changes(text, private.row_change[]) is
     'Tells a statement''s changes: a message for each row, or one resync for a topic with more than 100. A failure is a warning.';
-comment on function private.broadcast_resync(text, text[]) is
-    'Tells topics to read a table again. A failure is a warning.';
+comment on function private.broadcast_to(text[], text, jsonb) is
+    'Sends one message to several topics. A failure is a warning.';
 
 
 /*
@@ -871,7 +793,11 @@ begin
         );
     end loop;
     close source;
-    perform private.broadcast_resync(table_name => tg_table_name, topics => topics);
+    perform private.broadcast_to(
+        topics => topics,
+        event => 'resync',
+        payload => jsonb_build_object('tables', array[tg_table_name])
+    );
     return null;
 end
 $$;
@@ -959,6 +885,75 @@ create trigger _900_publish_delete
     referencing old table as old_rows
     for each statement
     execute function private.tg__publish();
+
+
+/*
+    Leaving means leaving: when a member, a login or a conversation's customer goes, the topics
+    that they could hear are renamed, and those who stay are told to ask for the new names.
+*/
+create function private.tg__raise_epoch()
+    returns trigger
+    language plpgsql
+    -- definer: topic epochs are nobody's to write
+    security definer
+    set search_path = ''
+as $$
+declare
+    -- the column that says whose topics are renamed
+    owner constant uuid := to_jsonb(old) ->> tg_argv[0];
+    account constant uuid := old.account_id;
+    -- by their present names, on which everybody still listens
+    topics text[] := array[private.account_topic(account)];
+begin
+    if not exists (select from public.accounts a where a.id = account) then
+        -- the account itself is being deleted, and all of its topics with it
+        return null;
+    end if;
+
+    -- an account's epoch is part of the names of all its conversations
+    topics := topics || array(
+        select private.customer_topic(c.id)
+        from public.customers c
+        where c.account_id = account
+          and c.portal_user_id is not null
+          and case tg_table_name
+                  when 'account_members' then true
+                  when 'conversations' then c.id::text = to_jsonb(new) ->> 'customer_id'
+                  else false
+              end
+    );
+
+    insert into private.topic_epochs as e (owner_id, account_id)
+    values (owner, account)
+    on conflict (owner_id) do update
+        set epoch = e.epoch + 1;
+
+    perform private.broadcast_to(topics => topics, event => 'topics.changed', payload => '{}');
+    return null;
+end
+$$;
+
+
+create trigger _500_raise_epoch
+    after delete or update of account_id, user_id on public.account_members
+    for each row
+    execute function private.tg__raise_epoch('account_id');
+
+create trigger _500_raise_epoch
+    after update of portal_user_id on public.customers
+    for each row
+    when (old.portal_user_id is not null and old.portal_user_id is distinct from new.portal_user_id)
+    execute function private.tg__raise_epoch('id');
+
+create trigger _500_raise_epoch
+    after update of customer_id on public.conversations
+    for each row
+    when (old.customer_id <> new.customer_id)
+    execute function private.tg__raise_epoch('id');
+
+
+comment on function private.tg__raise_epoch() is
+    'Renames the topics of whoever lost a listener, and tells the others.';
 
 
 /*

@@ -110,6 +110,23 @@ def test_member_who_leaves_is_left_behind(talking: World) -> None:
     assert not sent & set(before.values())
 
 
+def test_those_who_stay_are_told_to_ask_again(talking: World) -> None:
+    """On the names on which they listen, and with nothing that the one who left may not hear."""
+    account = topics(talking, "andrej")["account"]
+    customer = topics(talking, "cilka")["customer"]
+    talking.forget_events()
+
+    talking.owner.execute(
+        "delete from public.account_members where user_id = %s", [seed_uuid("vera")]
+    )
+
+    assert [(event["topic"], event["event"], event["payload"]) for event in talking.events()] == [
+        (account, "topics.changed", {}),
+        (customer, "topics.changed", {}),
+    ]
+    assert topics(talking, "andrej")["account"] != account
+
+
 def test_login_that_is_unlinked_is_left_behind(talking: World) -> None:
     conversation = conversation_of(talking)
     before = topics(talking, "cilka", conversation)
