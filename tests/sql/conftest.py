@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +20,7 @@ SEED = UUID("6ba7b810-9dad-11d1-80b4-00c04fd430c8")
 
 Connection = psycopg.Connection[TupleRow]
 Item = dict[str, Any]
+Parameters = Sequence[Any] | Mapping[str, Any]
 
 
 def seed_uuid(name: str) -> UUID:
@@ -114,12 +115,12 @@ class World:
         result: dict[str, Any] = answer[0]
         return result
 
-    def rows(self, query: str, parameters: Sequence[Any] = ()) -> list[dict[str, Any]]:
+    def rows(self, query: str, parameters: Parameters = ()) -> list[dict[str, Any]]:
         """Rows as they stand, seen by the schema's owner."""
         with self.owner.cursor(row_factory=dict_row) as cursor:
             return cursor.execute(query.encode(), parameters).fetchall()
 
-    def value(self, query: str, parameters: Sequence[Any] = ()) -> Any:
+    def value(self, query: str, parameters: Parameters = ()) -> Any:
         """The one value of a query, seen by the schema's owner."""
         row = self.owner.execute(query.encode(), parameters).fetchone()
         assert row is not None

@@ -1,4 +1,4 @@
-"""Who reads what, told by actor. Nobody sees what is another's."""
+"""Who reads what, told by actor; test_matrix holds it for everything and everybody."""
 
 from __future__ import annotations
 
@@ -174,41 +174,6 @@ def test_token_without_subject_sees_nothing(talking: World) -> None:
 
 
 # Everybody
-
-
-@pytest.mark.parametrize("table", TABLES)
-def test_nobody_writes_tables_directly(talking: World, table: str) -> None:
-    column = talking.value(
-        "select attname from pg_attribute where attrelid = %s::regclass and attnum = 1",
-        [f"public.{table}"],
-    )
-    for statement in (
-        f"insert into public.{table} default values",
-        f"update public.{table} set {column} = default",
-        f"delete from public.{table}",
-        f"truncate public.{table}",
-    ):
-        for role, user in (
-            ("anon", None),
-            ("authenticated", "olivia"),
-            ("authenticated", "cilka"),
-            ("service_role", None),
-        ):
-            with (
-                pytest.raises(psycopg.errors.InsufficientPrivilege),
-                talking.acting(role, user) as connection,
-            ):
-                connection.execute(statement.encode())
-
-
-@pytest.mark.parametrize("table", TABLES)
-def test_anonymous_and_service_role_may_not_even_read(talking: World, table: str) -> None:
-    for role in ("anon", "service_role"):
-        with (
-            pytest.raises(psycopg.errors.InsufficientPrivilege),
-            talking.acting(role) as connection,
-        ):
-            connection.execute(f"select from public.{table}".encode())
 
 
 @pytest.mark.parametrize(
