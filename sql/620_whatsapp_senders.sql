@@ -37,6 +37,40 @@ end
 $$;
 
 
+create function private.keep_whatsapp_ids(items private.whatsapp_item[])
+    returns void
+    language plpgsql
+    set search_path = ''
+as $$
+begin
+    -- a number that staff wrote down turns out to be on WhatsApp, or is spelt differently there
+    with spelt as (
+        select distinct on (i.account_id, i.identity_key) i.account_id, i.identity_key, i.wa_id
+        from unnest(items) i
+        where i.identity_kind = 'phone'
+        order by i.account_id, i.identity_key, i.sent_at desc, i.provider_id desc
+    ),
+    locked as materialized (
+        select o.account_id, o.match_key, s.wa_id
+        from spelt s
+        join public.contact_identities o
+            on o.account_id = s.account_id
+           and o.kind = 'phone'
+           and o.match_key = s.identity_key
+        where o.wa_id is distinct from s.wa_id
+        order by o.account_id, o.match_key
+        for no key update of o
+    )
+    update public.contact_identities o
+    set wa_id = l.wa_id
+    from locked l
+    where o.account_id = l.account_id
+      and o.kind = 'phone'
+      and o.match_key = l.match_key;
+end
+$$;
+
+
 create function private.claim_whatsapp_senders(items private.whatsapp_item[])
     returns private.whatsapp_item[]
     language plpgsql
@@ -50,6 +84,7 @@ as $$
 declare
     known_items private.whatsapp_item[] := private.known_whatsapp_senders(items);
 begin
+    perform private.keep_whatsapp_ids(items);
     if cardinality(known_items) = cardinality(items) then
         return known_items;
     end if;
@@ -222,6 +257,8 @@ $$;
 
 comment on function private.known_whatsapp_senders(private.whatsapp_item[]) is
     'The messages whose senders are known by all that is said of them, with their contacts.';
+comment on function private.keep_whatsapp_ids(private.whatsapp_item[]) is
+    'Notes on known numbers how WhatsApp spells them.';
 comment on function private.claim_whatsapp_senders(private.whatsapp_item[]) is
     'Finds or claims the contact of each sender.';
 comment on function private.name_whatsapp_senders(private.whatsapp_item[]) is

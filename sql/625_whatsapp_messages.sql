@@ -2,6 +2,46 @@
     Messages that customers send by WhatsApp, a batch at a time, into their conversations.
     The order of locks is that of 620_whatsapp_senders.
 */
+create function private.keep_whatsapp_spelling(items private.whatsapp_item[])
+    returns void
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    threads uuid[];
+    spellings text[];
+begin
+    -- replies go to the number as its latest message spells it
+    select array_agg(l.conversation_id), array_agg(l.wa_id)
+    into threads, spellings
+    from (
+        select distinct on (i.conversation_id) i.conversation_id, i.wa_id, i.sent_at
+        from unnest(items) i
+        where i.wa_id is not null
+        order by i.conversation_id, i.sent_at desc, i.provider_id desc
+    ) l
+    cross join lateral (
+        select c.customer_wa_id, a.last_inbound_at
+        from public.conversations c
+        join public.conversation_activity a
+            on a.conversation_id = c.id
+        where c.id = l.conversation_id
+        limit 1
+    ) thread
+    where thread.customer_wa_id is distinct from l.wa_id
+      and (thread.last_inbound_at is null or thread.last_inbound_at <= l.sent_at);
+
+    -- an update of no row would still run the table's triggers
+    if threads is not null then
+        update public.conversations c
+        set customer_wa_id = s.wa_id
+        from unnest(threads, spellings) as s (id, wa_id)
+        where c.id = s.id;
+    end if;
+end
+$$;
+
+
 create function private.open_whatsapp_threads(items private.whatsapp_item[])
     returns private.whatsapp_item[]
     language plpgsql
@@ -42,6 +82,7 @@ begin
         from threads t;
 
         if cardinality(found_items) = cardinality(items) then
+            perform private.keep_whatsapp_spelling(found_items);
             return found_items;
         end if;
 
@@ -89,8 +130,8 @@ create function private.continue_whatsapp_threads(items private.whatsapp_item[])
     set search_path = ''
 as $$
 /*
-    The common case in two statements: everybody is known, by the name that they give, and
-    has an open conversation. Null where that is not so of all; no lock has been taken then,
+    The common case in two statements: everybody is known, by the name and the spelling that
+    they give, and has an open conversation. Null where that is not so of all; no lock has been taken then,
     but for those of conversations that were closed a moment ago.
 */
 declare
@@ -130,6 +171,7 @@ begin
               and t.thread_key = i.identity_kind || ':' || i.identity_key
               and t.channel = 'whatsapp'
               and t.status <> 'closed'
+              and (i.wa_id is null or t.customer_wa_id = i.wa_id)
             limit 1
         ) thread
         where i.user_id is null
@@ -293,6 +335,8 @@ end
 $$;
 
 
+comment on function private.keep_whatsapp_spelling(private.whatsapp_item[]) is
+    'Notes on conversations, which are locked, how their customers'' numbers are spelt now.';
 comment on function private.open_whatsapp_threads(private.whatsapp_item[]) is
     'Finds or opens the conversation of each message, and locks it.';
 comment on function private.continue_whatsapp_threads(private.whatsapp_item[]) is

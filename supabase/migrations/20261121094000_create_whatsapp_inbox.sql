@@ -201,6 +201,40 @@ end
 $$;
 
 
+create function private.keep_whatsapp_ids(items private.whatsapp_item[])
+    returns void
+    language plpgsql
+    set search_path = ''
+as $$
+begin
+    -- a number that staff wrote down turns out to be on WhatsApp, or is spelt differently there
+    with spelt as (
+        select distinct on (i.account_id, i.identity_key) i.account_id, i.identity_key, i.wa_id
+        from unnest(items) i
+        where i.identity_kind = 'phone'
+        order by i.account_id, i.identity_key, i.sent_at desc, i.provider_id desc
+    ),
+    locked as materialized (
+        select o.account_id, o.match_key, s.wa_id
+        from spelt s
+        join public.contact_identities o
+            on o.account_id = s.account_id
+           and o.kind = 'phone'
+           and o.match_key = s.identity_key
+        where o.wa_id is distinct from s.wa_id
+        order by o.account_id, o.match_key
+        for no key update of o
+    )
+    update public.contact_identities o
+    set wa_id = l.wa_id
+    from locked l
+    where o.account_id = l.account_id
+      and o.kind = 'phone'
+      and o.match_key = l.match_key;
+end
+$$;
+
+
 create function private.claim_whatsapp_senders(items private.whatsapp_item[])
     returns private.whatsapp_item[]
     language plpgsql
@@ -214,6 +248,7 @@ as $$
 declare
     known_items private.whatsapp_item[] := private.known_whatsapp_senders(items);
 begin
+    perform private.keep_whatsapp_ids(items);
     if cardinality(known_items) = cardinality(items) then
         return known_items;
     end if;
@@ -386,6 +421,8 @@ $$;
 
 comment on function private.known_whatsapp_senders(private.whatsapp_item[]) is
     'The messages whose senders are known by all that is said of them, with their contacts.';
+comment on function private.keep_whatsapp_ids(private.whatsapp_item[]) is
+    'Notes on known numbers how WhatsApp spells them.';
 comment on function private.claim_whatsapp_senders(private.whatsapp_item[]) is
     'Finds or claims the contact of each sender.';
 comment on function private.name_whatsapp_senders(private.whatsapp_item[]) is
@@ -396,6 +433,46 @@ comment on function private.name_whatsapp_senders(private.whatsapp_item[]) is
     Messages that customers send by WhatsApp, a batch at a time, into their conversations.
     The order of locks is that of 620_whatsapp_senders.
 */
+create function private.keep_whatsapp_spelling(items private.whatsapp_item[])
+    returns void
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    threads uuid[];
+    spellings text[];
+begin
+    -- replies go to the number as its latest message spells it
+    select array_agg(l.conversation_id), array_agg(l.wa_id)
+    into threads, spellings
+    from (
+        select distinct on (i.conversation_id) i.conversation_id, i.wa_id, i.sent_at
+        from unnest(items) i
+        where i.wa_id is not null
+        order by i.conversation_id, i.sent_at desc, i.provider_id desc
+    ) l
+    cross join lateral (
+        select c.customer_wa_id, a.last_inbound_at
+        from public.conversations c
+        join public.conversation_activity a
+            on a.conversation_id = c.id
+        where c.id = l.conversation_id
+        limit 1
+    ) thread
+    where thread.customer_wa_id is distinct from l.wa_id
+      and (thread.last_inbound_at is null or thread.last_inbound_at <= l.sent_at);
+
+    -- an update of no row would still run the table's triggers
+    if threads is not null then
+        update public.conversations c
+        set customer_wa_id = s.wa_id
+        from unnest(threads, spellings) as s (id, wa_id)
+        where c.id = s.id;
+    end if;
+end
+$$;
+
+
 create function private.open_whatsapp_threads(items private.whatsapp_item[])
     returns private.whatsapp_item[]
     language plpgsql
@@ -436,6 +513,7 @@ begin
         from threads t;
 
         if cardinality(found_items) = cardinality(items) then
+            perform private.keep_whatsapp_spelling(found_items);
             return found_items;
         end if;
 
@@ -483,8 +561,8 @@ create function private.continue_whatsapp_threads(items private.whatsapp_item[])
     set search_path = ''
 as $$
 /*
-    The common case in two statements: everybody is known, by the name that they give, and
-    has an open conversation. Null where that is not so of all; no lock has been taken then,
+    The common case in two statements: everybody is known, by the name and the spelling that
+    they give, and has an open conversation. Null where that is not so of all; no lock has been taken then,
     but for those of conversations that were closed a moment ago.
 */
 declare
@@ -524,6 +602,7 @@ begin
               and t.thread_key = i.identity_kind || ':' || i.identity_key
               and t.channel = 'whatsapp'
               and t.status <> 'closed'
+              and (i.wa_id is null or t.customer_wa_id = i.wa_id)
             limit 1
         ) thread
         where i.user_id is null
@@ -687,6 +766,8 @@ end
 $$;
 
 
+comment on function private.keep_whatsapp_spelling(private.whatsapp_item[]) is
+    'Notes on conversations, which are locked, how their customers'' numbers are spelt now.';
 comment on function private.open_whatsapp_threads(private.whatsapp_item[]) is
     'Finds or opens the conversation of each message, and locks it.';
 comment on function private.continue_whatsapp_threads(private.whatsapp_item[]) is

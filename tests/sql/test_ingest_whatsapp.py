@@ -102,6 +102,39 @@ def test_spellings_of_one_number_are_one_contact(world: World) -> None:
     ]
 
 
+def test_replies_follow_the_latest_spelling(world: World) -> None:
+    def send(provider_id: str, wa_id: str, sent_at: str) -> None:
+        world.ingest(
+            text_message(provider_id, wa_id=wa_id, sent_at=sent_at, phone_number_id=BAY_NUMBER)
+        )
+
+    send("wamid.1", "551187654321", "2026-11-21T10:00:00Z")
+    send("wamid.3", "5511987654321", "2026-11-21T10:00:02Z")
+    # late, and no reason to go back
+    send("wamid.2", "551187654321", "2026-11-21T10:00:01Z")
+
+    assert world.rows("select customer_wa_id from public.conversations") == [
+        {"customer_wa_id": "5511987654321"}
+    ]
+    assert world.value("select array_agg(provider_id order by seq) from public.messages") == [
+        "wamid.1",
+        "wamid.3",
+        "wamid.2",
+    ]
+
+
+def test_number_that_staff_wrote_down_is_known_to_be_on_whatsapp(world: World) -> None:
+    world.ingest(text_message("wamid.1", wa_id="38640111222"))
+
+    assert (
+        world.value(
+            "select wa_id from public.contact_identities where contact_id = %s",
+            [seed_uuid("contact cilka")],
+        )
+        == "38640111222"
+    )
+
+
 def test_sender_without_number_is_a_contact(world: World) -> None:
     world.ingest(text_message("wamid.1", wa_id=None, user_id="US.1349"))
     world.ingest(text_message("wamid.2", wa_id=None, user_id="US.1349"))
