@@ -430,8 +430,8 @@ comment on function private.name_whatsapp_senders(private.whatsapp_item[]) is
 
 
 /*
-    Messages that customers send by WhatsApp, a batch at a time, into their conversations.
-    The order of locks is that of 620_whatsapp_senders.
+    The conversation of each WhatsApp message: found or opened, and locked. The order of locks
+    is that of 620_whatsapp_senders.
 */
 create function private.keep_whatsapp_spelling(items private.whatsapp_item[])
     returns void
@@ -637,6 +637,17 @@ end
 $$;
 
 
+comment on function private.keep_whatsapp_spelling(private.whatsapp_item[]) is
+    'Notes on conversations, which are locked, how their customers'' numbers are spelt now.';
+comment on function private.open_whatsapp_threads(private.whatsapp_item[]) is
+    'Finds or opens the conversation of each message, and locks it.';
+comment on function private.continue_whatsapp_threads(private.whatsapp_item[]) is
+    'Finds and locks the conversations of messages, if all of them have one.';
+
+
+/*
+    Messages that customers send by WhatsApp, a batch at a time, into their conversations.
+*/
 create function private.append_whatsapp_messages(items private.whatsapp_item[])
     returns integer
     language plpgsql
@@ -766,12 +777,6 @@ end
 $$;
 
 
-comment on function private.keep_whatsapp_spelling(private.whatsapp_item[]) is
-    'Notes on conversations, which are locked, how their customers'' numbers are spelt now.';
-comment on function private.open_whatsapp_threads(private.whatsapp_item[]) is
-    'Finds or opens the conversation of each message, and locks it.';
-comment on function private.continue_whatsapp_threads(private.whatsapp_item[]) is
-    'Finds and locks the conversations of messages, if all of them have one.';
 comment on function private.append_whatsapp_messages(private.whatsapp_item[]) is
     'Numbers and inserts what is new; returns how many.';
 comment on function private.apply_whatsapp_messages(private.whatsapp_item[]) is

@@ -1,0 +1,214 @@
+/*
+    The conversation of each WhatsApp message: found or opened, and locked. The order of locks
+    is that of 620_whatsapp_senders.
+*/
+create function private.keep_whatsapp_spelling(items private.whatsapp_item[])
+    returns void
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    threads uuid[];
+    spellings text[];
+begin
+    -- replies go to the number as its latest message spells it
+    select array_agg(l.conversation_id), array_agg(l.wa_id)
+    into threads, spellings
+    from (
+        select distinct on (i.conversation_id) i.conversation_id, i.wa_id, i.sent_at
+        from unnest(items) i
+        where i.wa_id is not null
+        order by i.conversation_id, i.sent_at desc, i.provider_id desc
+    ) l
+    cross join lateral (
+        select c.customer_wa_id, a.last_inbound_at
+        from public.conversations c
+        join public.conversation_activity a
+            on a.conversation_id = c.id
+        where c.id = l.conversation_id
+        limit 1
+    ) thread
+    where thread.customer_wa_id is distinct from l.wa_id
+      and (thread.last_inbound_at is null or thread.last_inbound_at <= l.sent_at);
+
+    -- an update of no row would still run the table's triggers
+    if threads is not null then
+        update public.conversations c
+        set customer_wa_id = s.wa_id
+        from unnest(threads, spellings) as s (id, wa_id)
+        where c.id = s.id;
+    end if;
+end
+$$;
+
+
+create function private.open_whatsapp_threads(items private.whatsapp_item[])
+    returns private.whatsapp_item[]
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    found_items private.whatsapp_item[];
+begin
+    -- a thread may be opened or closed by others between two statements: look again
+    for attempt in 1 .. 4 loop
+        with threads as materialized (
+            select i as item, c.id, c.customer_id
+            from unnest(items) i
+            cross join lateral (
+                select t.id
+                from public.conversations t
+                where t.whatsapp_channel_id = i.whatsapp_channel_id
+                  and t.account_id = i.account_id
+                  and t.thread_key = i.identity_kind || ':' || i.identity_key
+                  and t.channel = 'whatsapp'
+                  and t.status <> 'closed'
+                limit 1
+            ) thread
+            join public.conversations c
+                on c.id = thread.id
+               and c.status <> 'closed'
+            order by c.id
+            for no key update of c
+        )
+        select array_agg(
+            jsonb_populate_record(t.item, jsonb_build_object(
+                'conversation_id', t.id,
+                -- whoever owns the number now, an open thread stays with its customer
+                'contact_id', t.customer_id
+            ))
+        )
+        into found_items
+        from threads t;
+
+        if cardinality(found_items) = cardinality(items) then
+            perform private.keep_whatsapp_spelling(found_items);
+            return found_items;
+        end if;
+
+        insert into public.conversations (
+            account_id, customer_id, channel, whatsapp_channel_id, thread_key, customer_wa_id
+        )
+        select distinct on (i.account_id, i.whatsapp_channel_id, i.identity_kind, i.identity_key)
+            i.account_id,
+            i.contact_id,
+            'whatsapp',
+            i.whatsapp_channel_id,
+            i.identity_kind || ':' || i.identity_key,
+            i.wa_id
+        from unnest(items) i
+        where (
+            select true
+            from public.conversations t
+            where t.whatsapp_channel_id = i.whatsapp_channel_id
+              and t.account_id = i.account_id
+              and t.thread_key = i.identity_kind || ':' || i.identity_key
+              and t.channel = 'whatsapp'
+              and t.status <> 'closed'
+            limit 1
+        ) is null
+        order by i.account_id, i.whatsapp_channel_id, i.identity_kind, i.identity_key
+        on conflict (
+            whatsapp_channel_id,
+            account_id,
+            thread_key,
+            channel,
+            (case when status = 'closed' then id end)
+        ) do nothing;
+    end loop;
+
+    raise sqlstate '40001' using
+        message = 'Conversations were closed as fast as they were opened.',
+        hint = 'Try again.';
+end
+$$;
+
+
+create function private.continue_whatsapp_threads(items private.whatsapp_item[])
+    returns private.whatsapp_item[]
+    language plpgsql
+    set search_path = ''
+as $$
+/*
+    The common case in two statements: everybody is known, by the name and the spelling that
+    they give, and has an open conversation. Null where that is not so of all; no lock has been taken then,
+    but for those of conversations that were closed a moment ago.
+*/
+declare
+    found_items private.whatsapp_item[];
+    threads uuid[];
+    locked integer;
+begin
+    -- lateral with a limit, here and elsewhere: each item is looked up by key, whatever the
+    -- planner thinks of the tables' sizes
+    found_items := array(
+        select jsonb_populate_record(i, jsonb_build_object(
+            'conversation_id', thread.id,
+            -- whoever owns the number now, an open thread stays with its customer
+            'contact_id', thread.customer_id
+        ))
+        from unnest(items) i
+        cross join lateral (
+            select o.contact_id
+            from public.contact_identities o
+            where o.account_id = i.account_id
+              and o.kind = i.identity_kind
+              and o.match_key = i.identity_key
+            limit 1
+        ) owner
+        cross join lateral (
+            select c.id
+            from public.contacts c
+            where c.id = owner.contact_id
+              and (i.profile_name is null or c.profile_name = i.profile_name)
+            limit 1
+        ) named
+        cross join lateral (
+            select t.id, t.customer_id
+            from public.conversations t
+            where t.whatsapp_channel_id = i.whatsapp_channel_id
+              and t.account_id = i.account_id
+              and t.thread_key = i.identity_kind || ':' || i.identity_key
+              and t.channel = 'whatsapp'
+              and t.status <> 'closed'
+              and (i.wa_id is null or t.customer_wa_id = i.wa_id)
+            limit 1
+        ) thread
+        where i.user_id is null
+           or i.identity_kind = 'bsuid'
+           or (
+               select true
+               from public.contact_identities u
+               where u.account_id = i.account_id
+                 and u.kind = 'bsuid'
+                 and u.match_key = i.user_id
+               limit 1
+           )
+    );
+    if cardinality(found_items) < cardinality(items) then
+        return null;
+    end if;
+
+    threads := array(select distinct i.conversation_id from unnest(found_items) i);
+    perform
+    from public.conversations t
+    where t.id = any (threads)
+      and t.status <> 'closed'
+    order by t.id
+    for no key update;
+    get diagnostics locked = row_count;
+
+    if locked < cardinality(threads) then
+        return null;
+    end if;
+    return found_items;
+end
+$$;
+
+
+comment on function private.keep_whatsapp_spelling(private.whatsapp_item[]) is
+    'Notes on conversations, which are locked, how their customers'' numbers are spelt now.';
+comment on function private.open_whatsapp_threads(private.whatsapp_item[]) is
+    'Finds or opens the conversation of each message, and locks it.';
+comment on function private.continue_whatsapp_threads(private.whatsapp_item[]) is
+    'Finds and locks the conversations of messages, if all of them have one.';
