@@ -48,6 +48,8 @@ async def serve(*functions: Deployed) -> AsyncIterator[httpx.AsyncClient]:
     config = uvicorn.Config(application(list(functions)), port=0, log_level="warning")
     server = uvicorn.Server(config)
     socket = config.bind_socket()
+    # a request that comes before the server does waits for it
+    socket.listen()
     thread = threading.Thread(target=server.run, kwargs={"sockets": [socket]})
     thread.start()
     try:
