@@ -15,8 +15,7 @@ import pytest
 from psycopg.rows import dict_row
 
 from rapport.local.postgres import Database
-from rapport.local.stack import Stack
-from rapport.local.whatsapp_fake import WEBHOOK_PATH
+from rapport.local.stack import WEBHOOK_PATH, Stack
 from rapport.local.whatsapp_payloads import Payload, encode, inbound_text
 from rapport.whatsapp.signature import HEADER, sign
 

@@ -16,12 +16,11 @@ from rich.console import Console
 from rapport.local import launch, state
 from rapport.local.errors import StackError
 from rapport.local.logins import LOGINS
-from rapport.local.observer import Heard, JoinRefusedError, Observer, Row
+from rapport.local.observer import JoinRefusedError, Observer, Row, insert_of
 from rapport.local.stack import Stack
-from rapport.local.summary import WEBHOOK_PATH
 from rapport.local.up import TerminalProgress, interrupt_on_signals
-from rapport.local.whatsapp_payloads import encode, message_id
-from rapport.whatsapp import signature
+from rapport.local.whatsapp_fake import Meta
+from rapport.local.whatsapp_payloads import message_id
 
 RECORDED_TEXT = state.PROJECT / "tests" / "events" / "text.json"
 ALPINE_NUMBER, BAY_NUMBER = "1003427786179738", "1003427786179739"
@@ -88,8 +87,8 @@ async def _play(stack: Stack, timeline: Timeline) -> None:
         _require(answer["applied"] == 1, f"the webhook's answer was {answer}")
         posted = time.perf_counter()
         heard = [
-            await andrej.wait_for(_is(text, by="broadcast")),
-            await andrej.wait_for(_is(text, by="postgres_changes")),
+            await andrej.wait_for(insert_of(_message(text)["id"], by="broadcast")),
+            await andrej.wait_for(insert_of(_message(text)["id"], by="postgres_changes")),
         ]
         timeline.show("signed webhook stored: contact, conversation and message", posted)
         timeline.show("the agent's private topic has the message", heard[0].at)
@@ -152,31 +151,11 @@ def _message(payload: dict[str, Any]) -> dict[str, Any]:
 
 async def _deliver(stack: Stack, payload: dict[str, Any]) -> dict[str, Any]:
     """Posts the webhook as Meta does, and returns the function's answer."""
-    body = encode(payload)
     async with httpx.AsyncClient(trust_env=False, timeout=15) as http:
-        response = await http.post(
-            stack.functions_url + WEBHOOK_PATH,
-            content=body,
-            headers={signature.HEADER: signature.sign(body, stack.whatsapp_app_secret)},
-        )
+        response = await Meta(http, stack.webhook_url, stack.whatsapp_app_secret).post(payload)
     _require(response.status_code == 200, f"the webhook was answered {response.status_code}")
     answer: dict[str, Any] = response.json()
     return answer
-
-
-def _is(payload: dict[str, Any], by: str) -> Any:
-    """Recognises the insert of the payload's message."""
-    wanted = _message(payload)["id"]
-
-    def matches(event: Heard) -> bool:
-        return (
-            event.by == by
-            and event.table == "messages"
-            and event.event in ("messages.inserted", "INSERT")
-            and event.record.get("provider_id") == wanted
-        )
-
-    return matches
 
 
 async def _rows(agent: Observer, payload: dict[str, Any]) -> dict[str, Row]:
@@ -216,8 +195,8 @@ async def _other_account(stack: Stack, ana: Observer, text: dict[str, Any]) -> N
     """Sends Bay a message: when it has come by both ways, what was sent before has come too."""
     other = _recorded(BAY_NUMBER)
     await _deliver(stack, other)
-    await ana.wait_for(_is(other, by="broadcast"))
-    await ana.wait_for(_is(other, by="postgres_changes"))
+    await ana.wait_for(insert_of(_message(other)["id"], by="broadcast"))
+    await ana.wait_for(insert_of(_message(other)["id"], by="postgres_changes"))
     own = {account["id"] for account in await ana.rows("accounts")}
     heard_of = {event.record.get("account_id") for event in ana.heard}
     _require(heard_of == own, "an agent heard of another account's rows")

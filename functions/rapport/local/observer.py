@@ -20,6 +20,7 @@ from rapport.local.stack import Stack
 PATIENCE_S = 15.0
 
 Row = dict[str, Any]
+Source = Literal["broadcast", "postgres_changes"]
 _ROWS = TypeAdapter(list[Row])
 
 
@@ -31,11 +32,25 @@ class JoinRefusedError(StackError):
 class Heard:
     """One event, at the instant (`time.perf_counter`) at which the client's callback ran."""
 
-    by: Literal["broadcast", "postgres_changes"]
+    by: Source
     at: float
     event: str
     table: str
     record: Mapping[str, Any]
+
+
+def insert_of(provider_id: str, by: Source) -> Callable[[Heard], bool]:
+    """Recognises the event by which a message of WhatsApp's is first heard of."""
+
+    def matches(event: Heard) -> bool:
+        return (
+            event.by == by
+            and event.table == "messages"
+            and event.event in ("messages.inserted", "INSERT")
+            and event.record.get("provider_id") == provider_id
+        )
+
+    return matches
 
 
 @dataclass

@@ -7,6 +7,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field
 
 STACK_VARIABLE = "RAPPORT_STACK"
+WEBHOOK_PATH = "/api/webhooks/whatsapp"
 
 
 class Stack(BaseModel):
@@ -46,6 +47,11 @@ class Stack(BaseModel):
     @property
     def functions_url(self) -> str:
         return f"http://{self.host}:{self.functions_port}"
+
+    @property
+    def webhook_url(self) -> str:
+        """Where WhatsApp's webhooks go."""
+        return self.functions_url + WEBHOOK_PATH
 
     @property
     def whatsapp_url(self) -> str:

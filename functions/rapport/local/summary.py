@@ -12,8 +12,6 @@ from rapport.local.logins import LOGINS, Login
 from rapport.local.stack import Stack
 from rapport.local.state import PREFERRED_PORTS
 
-WEBHOOK_PATH = "/api/webhooks/whatsapp"
-
 
 class Summary(BaseModel):
     """The one line of `rapport up --json`."""
@@ -41,7 +39,7 @@ class Summary(BaseModel):
             anon_key=stack.anon_key,
             service_role_key=stack.service_role_key,
             functions_url=stack.functions_url,
-            webhook_url=stack.functions_url + WEBHOOK_PATH,
+            webhook_url=stack.webhook_url,
             whatsapp_url=stack.whatsapp_url,
             db_url=stack.db_url(),
             logins=LOGINS,

@@ -30,8 +30,6 @@ from rapport.local.whatsapp_payloads import (
 )
 from rapport.whatsapp import signature
 
-WEBHOOK_PATH = "/api/webhooks/whatsapp"
-
 M = TypeVar("M", bound=BaseModel)
 Digits = Annotated[str, StringConstraints(pattern=r"^[0-9]{5,20}$")]
 
@@ -86,13 +84,13 @@ class Meta:
         )
 
 
-def application(functions_url: str, app_secret: str) -> Starlette:
-    """The stand-in, posting to the function at `functions_url`."""
+def application(webhook_url: str, app_secret: str) -> Starlette:
+    """The stand-in, posting to the function at `webhook_url`."""
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         async with httpx.AsyncClient(timeout=20, trust_env=False) as client:
-            app.state.meta = Meta(client, functions_url + WEBHOOK_PATH, app_secret)
+            app.state.meta = Meta(client, webhook_url, app_secret)
             yield
 
     return Starlette(
@@ -154,7 +152,7 @@ def main() -> None:
     """Serves until it is stopped."""
     stack = Stack.load(Path(os.environ[STACK_VARIABLE]))
     uvicorn.run(
-        application(stack.functions_url, stack.whatsapp_app_secret),
+        application(stack.webhook_url, stack.whatsapp_app_secret),
         host=stack.host,
         port=stack.whatsapp_port,
         log_level="warning",

@@ -11,11 +11,10 @@ import httpx
 
 from rapport.local.demo import ALPINE_NUMBER
 from rapport.local.logins import LOGINS
-from rapport.local.observer import Observer
+from rapport.local.observer import Observer, insert_of
 from rapport.local.stack import Stack
-from rapport.local.summary import WEBHOOK_PATH
-from rapport.local.whatsapp_payloads import encode, inbound_text, message_id
-from rapport.whatsapp import signature
+from rapport.local.whatsapp_fake import Meta
+from rapport.local.whatsapp_payloads import inbound_text, message_id
 
 WARM_UP = 10
 MESSAGES = 100
@@ -55,38 +54,27 @@ async def _measure(stack: Stack) -> LiveFigures:
         Observer.signed_in(stack, agent.email, agent.password) as observer,
         httpx.AsyncClient(trust_env=False, timeout=15) as http,
     ):
+        meta = Meta(http, stack.webhook_url, stack.whatsapp_app_secret)
         await observer.follow_topic(await observer.topic("account"))
         await observer.follow_table("messages")
         for number in range(WARM_UP + MESSAGES):
             provider_id = message_id()
-            body = encode(
-                inbound_text(
-                    phone_number_id=ALPINE_NUMBER,
-                    sender=str(38_660_000_000 + number % 20),
-                    name="Somebody",
-                    text=f"Message {number}",
-                    provider_id=provider_id,
-                )
+            payload = inbound_text(
+                phone_number_id=ALPINE_NUMBER,
+                sender=str(38_660_000_000 + number % 20),
+                name="Somebody",
+                text=f"Message {number}",
+                provider_id=provider_id,
             )
             start = time.perf_counter()
-            response = await http.post(
-                stack.functions_url + WEBHOOK_PATH,
-                content=body,
-                headers={signature.HEADER: signature.sign(body, stack.whatsapp_app_secret)},
-            )
+            response = await meta.post(payload)
             answered = time.perf_counter()
             response.raise_for_status()
-            heard = {
-                by: await observer.wait_for(
-                    lambda event, by=by, wanted=provider_id: (  # type: ignore[misc]
-                        event.by == by and event.record.get("provider_id") == wanted
-                    )
-                )
-                for by in ("broadcast", "postgres_changes")
-            }
+            broadcast = await observer.wait_for(insert_of(provider_id, by="broadcast"))
+            change = await observer.wait_for(insert_of(provider_id, by="postgres_changes"))
             observer.heard.clear()
             if number >= WARM_UP:
                 answers.append(answered - start)
-                broadcasts.append(heard["broadcast"].at - start)
-                changes.append(heard["postgres_changes"].at - start)
+                broadcasts.append(broadcast.at - start)
+                changes.append(change.at - start)
     return LiveFigures(Latency.of(answers), Latency.of(broadcasts), Latency.of(changes))
