@@ -19,8 +19,11 @@ create table public.contacts (
     email            text
                      constraint contacts_email_check
                      check (email ~ '^[^@\s]+@[^@\s]+$' and length(email) <= 320),
-    tags             text[] not null default '{}',
-    notes            text,
+    tags             text[] not null default '{}'
+                     constraint contacts_tags_check
+                     check (cardinality(tags) <= 100 and array_position(tags, null) is null),
+    notes            text
+                     constraint contacts_notes_check check (length(notes) <= 20000),
     -- the login with which they enter the portal
     portal_user_id   uuid
                      constraint contacts_portal_user_id_fkey
@@ -28,16 +31,58 @@ create table public.contacts (
     created_at       timestamptz not null default now(),
     updated_at       timestamptz not null default now(),
     version          bigint not null default 1,
+    -- WhatsApp's: latest known, as profile_name
+    username         text
+                     constraint contacts_username_check
+                     check (username ~ '^[^\s@]+$' and length(username) <= 100),
+    -- shown until there is a conversation, which then has one of its own
+    status           text not null default 'open'
+                     constraint contacts_status_check
+                     check (status in ('open', 'pending', 'closed')),
+    -- the customer's own choices: language, channels, consent
+    preferences      jsonb not null default '{}'
+                     constraint contacts_preferences_check
+                     check (
+                         jsonb_typeof(preferences) = 'object'
+                         and octet_length(preferences::text) <= 8192
+                     ),
+    deleted_at       timestamptz,
+    -- where to look instead
+    merged_into      uuid,
 
     -- what a foreign key of the same account refers to
     constraint contacts_id_account_id_key unique (id, account_id),
     constraint contacts_profile_name_time_check
-        check ((profile_name is null) = (profile_named_at is null))
+        check ((profile_name is null) = (profile_named_at is null)),
+    constraint contacts_merged_into_fkey
+        foreign key (merged_into, account_id)
+        references public.contacts (id, account_id)
+        on delete cascade,
+    constraint contacts_merged_into_check
+        check (merged_into is null or deleted_at is not null),
+    -- what is deleted is blanked in the same update
+    constraint contacts_deleted_check
+        check (
+            deleted_at is null
+            or (
+                num_nonnulls(
+                    name, profile_name, phone, email, username, notes, portal_user_id
+                ) = 0
+                and tags = '{}'
+                and preferences = '{}'
+            )
+        )
 );
 alter table public.contacts enable row level security;
 
 
-create index contacts_account_id_idx on public.contacts (account_id);
+-- the list by the name that is shown
+create index contacts_list_idx
+    on public.contacts (account_id, (coalesce(name, profile_name)), id);
+
+create index contacts_merged_into_idx
+    on public.contacts (merged_into)
+    where merged_into is not null;
 
 -- one login is one customer of an account
 create unique index contacts_portal_user_id_key
@@ -73,5 +118,13 @@ comment on column public.contacts.name is
     'What staff call them; profile_name is shown where this is null.';
 comment on column public.contacts.phone is
     'E.164, with the plus sign.';
+comment on column public.contacts.status is
+    'Its own until there is a conversation; see contacts_v2 for what is shown.';
+comment on column public.contacts.preferences is
+    'The customer''s own choices, edited through my_profile.';
+comment on column public.contacts.deleted_at is
+    'Since when it is gone; contents are blanked, lists leave it out.';
+comment on column public.contacts.merged_into is
+    'The contact that it was merged into.';
 comment on policy "members can read their contacts" on public.contacts is
     'Tags and notes are for staff.';

@@ -14,6 +14,7 @@ create table public.customers (
     created_at     timestamptz not null default now(),
     updated_at     timestamptz not null default now(),
     version        bigint not null default 1,
+    preferences    jsonb not null default '{}',
 
     constraint customers_contact_fkey
         foreign key (account_id, id)
@@ -78,24 +79,44 @@ create function private.tg_contacts__project_customers()
     set search_path = ''
 as $$
 begin
-    insert into public.customers as c (id, account_id, portal_user_id, name, phone, email)
+    insert into public.customers as c (
+        id, account_id, portal_user_id, name, phone, email, preferences, version
+    )
     select
         n.id,
         n.account_id,
         n.portal_user_id,
         coalesce(n.name, n.profile_name),
         n.phone,
-        n.email
+        n.email,
+        n.preferences,
+        -- 1, or beyond all that a customer had who was deleted and comes back
+        n.version
     from new_rows n
+    where n.deleted_at is null
     order by n.id
     on conflict (id) do update
         set portal_user_id = excluded.portal_user_id,
             name = excluded.name,
             phone = excluded.phone,
-            email = excluded.email
-        where (c.portal_user_id, c.name, c.phone, c.email)
-            is distinct from
-            (excluded.portal_user_id, excluded.name, excluded.phone, excluded.email);
+            email = excluded.email,
+            preferences = excluded.preferences
+        where (c.portal_user_id, c.name, c.phone, c.email, c.preferences)
+            is distinct from (
+                excluded.portal_user_id,
+                excluded.name,
+                excluded.phone,
+                excluded.email,
+                excluded.preferences
+            );
+
+    -- a delete of no row would still run the table's triggers
+    if exists (select from new_rows n where n.deleted_at is not null) then
+        delete from public.customers c
+        using new_rows n
+        where c.id = n.id
+          and n.deleted_at is not null;
+    end if;
     return null;
 end
 $$;
@@ -117,6 +138,8 @@ comment on table public.customers is
     'A contact as the contact may see itself in the portal; id is the contact''s.';
 comment on column public.customers.portal_user_id is
     'The login with which the customer enters the portal.';
+comment on column public.customers.preferences is
+    'The customer''s own choices, edited through my_profile.';
 comment on function private.my_customer_ids() is
     'The customers as whom the signed-in user enters portals.';
 comment on function private.tg_contacts__project_customers() is

@@ -70,11 +70,20 @@ create function private.change_log_epoch()
     set search_path = ''
 as $$
     /*
-        A restore starts a new timeline or another cluster. Transaction ids then name other
+        A restore starts a new timeline, another cluster, another database, or fills the log's
+        table anew. What happened since is then undone and transaction ids name other
         transactions than before, so no cursor of before may be used.
     */
-    select md5(l.epoch::text || s.system_identifier || c.timeline_id)
-    from private.change_log l, pg_control_system() s, pg_control_checkpoint() c
+    select md5(concat_ws(
+        ' ',
+        l.epoch,
+        s.system_identifier,
+        c.timeline_id,
+        d.oid,
+        pg_relation_filenode('private.changes')
+    ))
+    from private.change_log l, pg_control_system() s, pg_control_checkpoint() c, pg_database d
+    where d.datname = current_database()
 $$;
 
 

@@ -13,11 +13,12 @@ begin
         when 'contacts' then
             case audience when 'staff' then array[
                 'id', 'account_id', 'name', 'profile_name', 'phone', 'email', 'tags', 'notes',
-                'portal_user_id', 'created_at', 'updated_at', 'version'
+                'portal_user_id', 'created_at', 'updated_at', 'version', 'username', 'status',
+                'preferences'
             ] end
         when 'customers' then array[
             'id', 'account_id', 'portal_user_id', 'name', 'phone', 'email', 'created_at',
-            'updated_at', 'version'
+            'updated_at', 'version', 'preferences'
         ]
         when 'conversations' then array[
             'id', 'account_id', 'customer_id', 'channel', 'whatsapp_channel_id', 'thread_key',

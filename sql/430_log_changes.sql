@@ -10,6 +10,22 @@ create type private.row_change as (
 );
 
 
+create function private.row_operation(change private.row_change)
+    returns text
+    language plpgsql
+    immutable
+    set search_path = ''
+as $$
+begin
+    return case
+        when change.new is null then 'DELETE'
+        when change.old is null then 'INSERT'
+        else 'UPDATE'
+    end;
+end
+$$;
+
+
 create function private.customer_key(table_name text)
     returns text
     language plpgsql
@@ -39,11 +55,7 @@ end
 $$;
 
 
-create function private.log_changes(
-    table_name text,
-    operation text,
-    changes private.row_change[]
-)
+create function private.log_changes(table_name text, changes private.row_change[])
     returns void
     language plpgsql
     set search_path = ''
@@ -68,7 +80,7 @@ begin
         values
             -- gone to another owner: the old one is told as well
             (c.old, 'DELETE', c.old ->> customer_key <> c.new ->> customer_key),
-            (coalesce(c.new, c.old), log_changes.operation, true)
+            (coalesce(c.new, c.old), private.row_operation(c), true)
     ) as e (row, operation, happened)
     where e.happened;
 end
@@ -77,9 +89,11 @@ $$;
 
 comment on type private.row_change is
     'A row before and after a change, either of which may be missing.';
+comment on function private.row_operation(private.row_change) is
+    'What happened to a row: INSERT, UPDATE or DELETE.';
 comment on function private.customer_key(text) is
     'The column of a followed table that names the customer who follows the row.';
 comment on function private.conversation_key(text) is
     'The column of a followed table that names the conversation.';
-comment on function private.log_changes(text, text, private.row_change[]) is
+comment on function private.log_changes(text, private.row_change[]) is
     'Appends a statement''s changes to the log.';

@@ -152,11 +152,7 @@ begin
 
     foreach change in array changes loop
         current_row := coalesce(change.new, change.old);
-        operation := case
-            when change.new is null then 'DELETE'
-            when change.old is null then 'INSERT'
-            else 'UPDATE'
-        end;
+        operation := private.row_operation(change);
 
         record := change.new - staff_hidden;
         old_record := change.old - staff_hidden;

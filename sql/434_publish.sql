@@ -2,6 +2,29 @@
     What follows from a change of a followed row, in the same transaction. Per statement, not
     per row: 50,000 rows with a send each took 3.83 s and 50,001 transaction ids, without 0.44 s.
 */
+create function private.shown_change(old_row jsonb, new_row jsonb)
+    returns private.row_change
+    language plpgsql
+    immutable
+    set search_path = ''
+as $$
+begin
+    -- what is deleted softly is gone for everybody, and what is undeleted is new
+    return (
+        case
+            when old_row ->> 'deleted_at' is null then
+                case
+                    when new_row ->> 'deleted_at' is null then old_row
+                    -- a tombstone's version is that of the deletion
+                    else old_row || jsonb_build_object('version', new_row -> 'version')
+                end
+        end,
+        case when new_row ->> 'deleted_at' is null then new_row end
+    )::private.row_change;
+end
+$$;
+
+
 create function private.tg__publish()
     returns trigger
     language plpgsql
@@ -28,7 +51,7 @@ begin
         into changes
         from (select * from new_rows limit small + 1) n;
     elsif tg_op = 'UPDATE' then
-        select array_agg((to_jsonb(o), to_jsonb(n))::private.row_change)
+        select array_agg(c)
         into changes
         from (
             select o as old, n as new
@@ -37,7 +60,9 @@ begin
             -- the stamp left the version alone where nothing changed
             where n.version <> o.version
             limit small + 1
-        ) as c (o, n);
+        ) as u (o, n)
+        cross join lateral private.shown_change(to_jsonb(u.o), to_jsonb(u.n)) c
+        where num_nonnulls(c.old, c.new) > 0;
     else
         select array_agg((to_jsonb(o), null)::private.row_change)
         into changes
@@ -47,8 +72,7 @@ begin
     if changes is null then
         return null;
     elsif cardinality(changes) <= small then
-        perform private.log_changes(
-            table_name => tg_table_name, operation => tg_op, changes => changes);
+        perform private.log_changes(table_name => tg_table_name, changes => changes);
         perform private.broadcast_changes(table_name => tg_table_name, changes => changes);
         return null;
     end if;
@@ -58,10 +82,12 @@ begin
         open source for select null::jsonb, to_jsonb(n) from new_rows n;
     elsif tg_op = 'UPDATE' then
         open source for
-            select to_jsonb(o), to_jsonb(n)
+            select c.old, c.new
             from old_rows o
             join new_rows n using (id)
-            where n.version <> o.version;
+            cross join lateral private.shown_change(to_jsonb(o), to_jsonb(n)) c
+            where n.version <> o.version
+              and num_nonnulls(c.old, c.new) > 0;
     else
         open source for select to_jsonb(o), null::jsonb from old_rows o;
     end if;
@@ -75,8 +101,7 @@ begin
         end loop;
         exit when changes = '{}';
 
-        perform private.log_changes(
-            table_name => tg_table_name, operation => tg_op, changes => changes);
+        perform private.log_changes(table_name => tg_table_name, changes => changes);
         topics := array(
             select unnest(topics)
             union
@@ -95,5 +120,7 @@ end
 $$;
 
 
+comment on function private.shown_change(jsonb, jsonb) is
+    'A row before and after an update, as those see it who do not see what is deleted.';
 comment on function private.tg__publish() is
     'Logs and broadcasts what a statement changed.';

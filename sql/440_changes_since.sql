@@ -109,7 +109,12 @@ create function private.visible_row(table_name text, row_id uuid)
     set search_path = ''
 as $$
     select case table_name
-        when 'contacts' then (select to_jsonb(r) from public.contacts r where r.id = row_id)
+        when 'contacts' then (
+            select to_jsonb(r)
+            from public.contacts r
+            where r.id = row_id
+              and r.deleted_at is null
+        )
         when 'customers' then (select to_jsonb(r) from public.customers r where r.id = row_id)
         when 'conversations' then (select to_jsonb(r) from public.conversations r where r.id = row_id)
         when 'messages' then (select to_jsonb(r) from public.messages r where r.id = row_id)
@@ -202,6 +207,8 @@ begin
     if given ->> 'epoch' is distinct from state.epoch
         or given ->> 'scope' is distinct from scope
         or (given ->> 'at')::timestamptz < state.kept_since
+        -- taken before the disk was put back to an earlier time
+        or pg_snapshot_xmax((given ->> 'since')::pg_snapshot) > pg_snapshot_xmax(now_visible)
     then
         return jsonb_build_object(
             'cursor', private.write_cursor(next_cursor),

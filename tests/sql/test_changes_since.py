@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import random
+import secrets
 import threading
 from collections import Counter
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import psycopg
 import pytest
 
+from rapport.local.postgres import Cluster, Database
 from tests.sql.conftest import ALPINE, Connection, World, seed_uuid, text_message
 
 
@@ -225,6 +227,137 @@ def test_cursor_of_another_scope_or_epoch_answers_resync(world: World, damage: s
     assert answer["changes"] == []
     insert_contact(world.owner, "seen")
     assert names(all_since(world, "andrej", answer["cursor"])[0]) == ["seen"]
+
+
+def test_log_that_was_put_back_answers_resync(world: World) -> None:
+    """As a restore of a dump does it: the same entries, in a new table."""
+    cursor = start(world, "andrej")
+    insert_contact(world.owner, "lost by the restore")
+    world.owner.execute(
+        """
+        create temporary table dump as select * from private.changes;
+        truncate private.changes;
+        insert into private.changes overriding system value select * from dump
+        """
+    )
+
+    assert changes_since(world, "andrej", cursor)["resync"]
+
+
+def test_copy_of_the_database_answers_resync(cluster: Cluster, world_template: Database) -> None:
+    """Restored beside the one in which the cursor was taken, which went on."""
+    origin = cluster.clone_database(world_template, f"origin_{secrets.token_hex(4)}")
+    with psycopg.connect(origin.url(), autocommit=True) as owner:
+        insert_contact(owner, "before")
+        cursor = start(World(origin, owner), "andrej")
+    copy = cluster.clone_database(origin, f"{origin.name}_copy")
+    with psycopg.connect(origin.url(), autocommit=True) as owner:
+        assert not changes_since(World(origin, owner), "andrej", cursor)["resync"]
+    with psycopg.connect(copy.url(), autocommit=True) as owner:
+        assert changes_since(World(copy, owner), "andrej", cursor)["resync"]
+    for database in (origin, copy):
+        cluster.drop_database(database.name)
+
+
+def test_cursor_from_the_future_answers_resync(world: World) -> None:
+    """The disk was put back to a time before the cursor: its transactions never were."""
+    fields = json.loads(base64.b64decode(start(world, "andrej")))
+    latest = int(fields["since"].split(":")[1])
+    fields["since"] = f"{latest}:{latest + 1000}:"
+    future = base64.b64encode(json.dumps(fields).encode()).decode()
+
+    assert changes_since(world, "andrej", future)["resync"]
+
+
+# what happens to a row of each followed table, and what is told of it
+HISTORIES = {
+    "contacts": (
+        "insert into public.contacts (id, account_id, name) values (%(id)s, %(account)s, 'x')",
+        "update public.contacts set name = 'y' where id = %(id)s",
+        "delete from public.contacts where id = %(id)s",
+    ),
+    "customers": (
+        "insert into public.contacts (id, account_id, name) values (%(id)s, %(account)s, 'x')",
+        "update public.contacts set name = 'y' where id = %(id)s",
+        "delete from public.contacts where id = %(id)s",
+    ),
+    "conversations": (
+        "insert into public.conversations (id, account_id, customer_id, channel, thread_key)"
+        " values (%(id)s, %(account)s, %(customer)s, 'portal', 'x')",
+        "update public.conversations set status = 'closed' where id = %(id)s",
+        "delete from public.conversations where id = %(id)s",
+    ),
+    "messages": (
+        "insert into public.messages"
+        " (id, account_id, conversation_id, customer_id, seq, sender_type, message, status)"
+        " values (%(id)s, %(account)s, %(conversation)s, %(customer)s, 1, 'client', 'x', 'sent')",
+        "update public.messages set message = 'y' where id = %(id)s",
+        "delete from public.messages where id = %(id)s",
+    ),
+}
+
+
+def test_every_followed_table_has_its_history(world: World) -> None:
+    published = world.rows(
+        "select tablename::text as name from pg_publication_tables"
+        " where pubname = 'supabase_realtime'"
+    )
+    assert set(HISTORIES) == {table["name"] for table in published}
+
+
+@pytest.mark.parametrize("table", HISTORIES)
+def test_row_of_every_followed_table_is_told_of(world: World, table: str) -> None:
+    names = {
+        "id": seed_uuid("row"),
+        "account": ALPINE,
+        "customer": seed_uuid("contact cilka"),
+        "conversation": seed_uuid("conversation"),
+    }
+    world.owner.execute(
+        "insert into public.conversations (id, account_id, customer_id, channel, thread_key)"
+        " values (%(conversation)s, %(account)s, %(customer)s, 'portal', 'any')",
+        names,
+    )
+    told = []
+    for statement in HISTORIES[table]:
+        cursor = start(world, "andrej")
+        world.owner.execute(statement.encode(), names)
+        changes, _ = all_since(world, "andrej", cursor)
+        told += [
+            (change["operation"], change["version"], change["record"] is not None)
+            for change in changes
+            if (change["table"], change["id"]) == (table, str(names["id"]))
+        ]
+
+    assert told == [("INSERT", 1, True), ("UPDATE", 2, True), ("DELETE", 2, False)]
+
+
+def test_contact_that_is_deleted_softly_is_a_tombstone_and_comes_back_as_new(world: World) -> None:
+    contact = seed_uuid("contact cilka")
+    cursor = start(world, "andrej")
+    with world.acting_as("andrej") as connection:
+        connection.execute("delete from public.contacts_v2 where id = %s", [contact])
+    gone, cursor = all_since(world, "andrej", cursor)
+    world.owner.execute(
+        "update public.contacts set merged_into = null, deleted_at = now() where id = %s", [contact]
+    )
+    still_gone, cursor = all_since(world, "andrej", cursor)
+    world.owner.execute(
+        "update public.contacts set deleted_at = null, name = 'back' where id = %s", [contact]
+    )
+    back, _ = all_since(world, "andrej", cursor)
+
+    assert {(change["table"], change["operation"], change["record"]) for change in gone} == {
+        ("customers", "DELETE", None),
+        ("contacts", "DELETE", None),
+    }
+    assert still_gone == []
+    assert {(change["table"], change["operation"]) for change in back} == {
+        ("customers", "INSERT"),
+        ("contacts", "INSERT"),
+    }
+    # a client that remembers the tombstone's version takes what comes after it
+    assert min(change["version"] for change in back) > max(change["version"] for change in gone)
 
 
 def test_cursor_older_than_the_log_answers_resync(world: World) -> None:

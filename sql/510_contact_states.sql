@@ -1,0 +1,53 @@
+/*
+    What both faces of a contact show: the contact, and the conversation that is current, which
+    is the one with the latest activity. Until there is one the contact has a status of its own.
+*/
+create view private.contact_states
+    with (security_invoker = true)
+as
+select
+    c.id,
+    c.account_id,
+    coalesce(c.name, c.profile_name) as name,
+    c.profile_name,
+    c.phone,
+    c.username,
+    c.email,
+    c.tags,
+    c.notes,
+    c.preferences,
+    coalesce(t.status, c.status) as status,
+    t.conversation_id,
+    t.channel,
+    t.customer_wa_id,
+    t.last_message_at,
+    t.last_inbound_at,
+    c.portal_user_id,
+    c.created_at,
+    c.updated_at,
+    c.version
+from public.contacts c
+left join lateral (
+    select
+        a.conversation_id,
+        k.status,
+        k.channel,
+        k.customer_wa_id,
+        a.last_message_at,
+        a.last_inbound_at
+    from public.conversation_activity a
+    join public.conversations k
+        on k.id = a.conversation_id
+    where a.customer_id = c.id
+    order by a.last_message_at desc, a.conversation_id desc
+    limit 1
+) t
+    on true
+where c.deleted_at is null;
+
+
+grant select on private.contact_states to authenticated;
+
+
+comment on view private.contact_states is
+    'A contact with its current conversation, the latest active; what the faces are made of.';

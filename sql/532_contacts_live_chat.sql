@@ -1,0 +1,60 @@
+/*
+    The live chat's face of a contact: status with a capital, and what a list of chats shows.
+*/
+create view public.contacts_live_chat
+    with (security_invoker = true)
+as
+select
+    s.id,
+    s.account_id,
+    s.name,
+    s.phone,
+    s.customer_wa_id as wa_id,
+    s.username,
+    s.email,
+    s.tags,
+    w.word as conversation_status,
+    s.conversation_id,
+    s.channel,
+    s.last_message_at,
+    s.last_inbound_at,
+    s.created_at,
+    s.updated_at,
+    s.version
+from private.contact_states s
+join public.status_words w
+    on w.face = 'live_chat'
+   and w.status = s.status;
+
+
+grant select, insert, update, delete on public.contacts_live_chat to authenticated;
+
+
+create trigger _100_expect_hits
+    before insert or update or delete on public.contacts_live_chat
+    for each statement
+    execute function private.tg__expect_hits();
+
+create trigger _500_write_face
+    instead of insert or update or delete on public.contacts_live_chat
+    for each row
+    execute function private.tg__write_face('live_chat');
+
+create trigger _900_require_hits
+    after insert or update or delete on public.contacts_live_chat
+    for each statement
+    execute function private.tg__require_hits();
+
+
+comment on view public.contacts_live_chat is
+    'Contacts as the live chat has them. Write name, phone, email, username, tags and conversation_status; a write that hits nothing is refused (404), one of a version that has passed as well (409).';
+comment on column public.contacts_live_chat.name is
+    'What staff call them, or else the name of their WhatsApp profile.';
+comment on column public.contacts_live_chat.wa_id is
+    'The WhatsApp id to which replies in the current conversation go.';
+comment on column public.contacts_live_chat.conversation_status is
+    'Open, Pending or Closed: of the current conversation, the latest active; the contact''s own before the first.';
+comment on column public.contacts_live_chat.conversation_id is
+    'The current conversation, to which a written status goes.';
+comment on column public.contacts_live_chat.channel is
+    'The channel of the current conversation: whatsapp, booking or portal.';
