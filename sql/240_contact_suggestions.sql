@@ -49,6 +49,11 @@ create table public.contact_suggestions (
 alter table public.contact_suggestions enable row level security;
 
 
+-- the list to decide on, latest first
+create index contact_suggestions_open_idx
+    on public.contact_suggestions (account_id, created_at desc, id)
+    where status = 'open';
+
 create index contact_suggestions_contact_idx
     on public.contact_suggestions (contact_id, account_id);
 
@@ -91,6 +96,94 @@ as $$
 $$;
 
 
+create view public.open_suggestions
+    with (security_invoker = true)
+as
+select
+    s.id,
+    s.account_id,
+    s.contact_id,
+    coalesce(c.name, c.profile_name) as name,
+    s.other_contact_id,
+    coalesce(o.name, o.profile_name) as other_name,
+    s.reason,
+    s.evidence,
+    s.created_at
+from public.contact_suggestions s
+join public.contacts c
+    on c.id = s.contact_id
+   and c.deleted_at is null
+join public.contacts o
+    on o.id = s.other_contact_id
+   and o.deleted_at is null
+where s.status = 'open';
+
+
+grant select on public.open_suggestions to authenticated;
+
+
+create function private.dismiss_pair(suggestion_id uuid)
+    returns void
+    language plpgsql
+    -- definer: nobody else may write suggestions
+    security definer
+    set search_path = ''
+as $$
+declare
+    suggestion public.contact_suggestions;
+begin
+    select s.*
+    into suggestion
+    from public.contact_suggestions s
+    where s.id = suggestion_id
+      and s.account_id in (select private.my_account_ids());
+    if not found then
+        raise sqlstate 'PT404' using
+            message = 'There is no such suggestion, or it is not yours to see.',
+            detail = format('suggestion: %s', suggestion_id);
+    end if;
+    perform private.require_writable(suggestion.account_id);
+
+    -- whoever says that two are not one says so whatever the reason
+    update public.contact_suggestions s
+    set status = 'dismissed',
+        decided_by = auth.uid(),
+        decided_at = clock_timestamp()
+    where s.account_id = suggestion.account_id
+      and s.contact_id = suggestion.contact_id
+      and s.other_contact_id = suggestion.other_contact_id
+      and s.status = 'open';
+
+    if not exists (
+        select
+        from public.contact_suggestions s
+        where s.id = suggestion_id
+          and s.status = 'dismissed'
+    ) then
+        raise sqlstate 'PT409' using
+            message = 'The two have been merged meanwhile.',
+            detail = format('suggestion: %s', suggestion_id),
+            hint = 'Undo the merge, if they are not one.';
+    end if;
+end
+$$;
+
+grant execute on function private.dismiss_pair(uuid) to authenticated;
+
+
+create function public.dismiss_suggestion(suggestion_id uuid)
+    returns void
+    language plpgsql
+    set search_path = ''
+as $$
+begin
+    perform private.dismiss_pair(suggestion_id);
+end
+$$;
+
+grant execute on function public.dismiss_suggestion(uuid) to authenticated;
+
+
 comment on table public.contact_suggestions is
     'Two contacts that may be one person, and why; see merge_contacts.';
 comment on column public.contact_suggestions.evidence is
@@ -99,3 +192,13 @@ comment on policy "members can read suggestions about their contacts" on public.
     'Whoever may read the contacts.';
 comment on function private.suggest_merge(uuid, uuid[], text, jsonb) is
     'Notes that two contacts may be one; a pair is noted once for a reason.';
+comment on view public.open_suggestions is
+    'The suggestions that wait for a decision, with both names; those about a contact that is gone are left out.';
+comment on column public.open_suggestions.name is
+    'What the first contact is called.';
+comment on column public.open_suggestions.other_name is
+    'What the second contact is called.';
+comment on function private.dismiss_pair(uuid) is
+    'Dismisses a suggestion and the others about the same two contacts.';
+comment on function public.dismiss_suggestion(uuid) is
+    'Says that two contacts are not one: dismisses the suggestion and the others about the same two. Dismissed already: nothing changes; merged meanwhile: 409.';

@@ -71,6 +71,28 @@ end
 $$;
 
 
+create function private.lock_whatsapp_senders(items private.whatsapp_item[])
+    returns void
+    language plpgsql
+    set search_path = ''
+as $$
+begin
+    -- whoever merges or deletes contacts holds these: the contacts found by them stay
+    perform
+    from public.contact_identities o
+    where (o.account_id, o.kind, o.match_key) in (
+        select i.account_id, i.identity_kind, i.identity_key
+        from unnest(items) i
+        union
+        select i.account_id, 'bsuid', i.user_id
+        from unnest(items) i
+    )
+    order by o.account_id, o.kind, o.match_key
+    for key share;
+end
+$$;
+
+
 create function private.claim_whatsapp_senders(items private.whatsapp_item[])
     returns private.whatsapp_item[]
     language plpgsql
@@ -82,9 +104,11 @@ as $$
     afterwards; a claim that comes second finds the first one's contact.
 */
 declare
-    known_items private.whatsapp_item[] := private.known_whatsapp_senders(items);
+    known_items private.whatsapp_item[];
 begin
+    perform private.lock_whatsapp_senders(items);
     perform private.keep_whatsapp_ids(items);
+    known_items := private.known_whatsapp_senders(items);
     if cardinality(known_items) = cardinality(items) then
         return known_items;
     end if;
@@ -259,6 +283,8 @@ comment on function private.known_whatsapp_senders(private.whatsapp_item[]) is
     'The messages whose senders are known by all that is said of them, with their contacts.';
 comment on function private.keep_whatsapp_ids(private.whatsapp_item[]) is
     'Notes on known numbers how WhatsApp spells them.';
+comment on function private.lock_whatsapp_senders(private.whatsapp_item[]) is
+    'Holds the identities of known senders against merging and deleting.';
 comment on function private.claim_whatsapp_senders(private.whatsapp_item[]) is
     'Finds or claims the contact of each sender.';
 comment on function private.name_whatsapp_senders(private.whatsapp_item[]) is

@@ -1,0 +1,132 @@
+/*
+    What each merge did: both contacts as they were, the kept one as it became, and what moved.
+    Nothing that either of them said is lost, and undo_merge takes back from here what nobody
+    has changed since.
+*/
+create table public.contact_merges (
+    id                  uuid primary key default gen_random_uuid(),
+    account_id          uuid not null,
+    kept_contact_id     uuid not null,
+    dropped_contact_id  uuid not null,
+    kept_before         jsonb not null,
+    dropped_before      jsonb not null,
+    kept_after          jsonb not null,
+    -- whole rows: one that the kept contact gives up meanwhile can still come back
+    moved_identities    jsonb not null
+                        constraint contact_merges_moved_identities_check
+                        check (jsonb_typeof(moved_identities) = 'array'),
+    moved_conversations uuid[] not null,
+    -- with those that moved, what is not among them was opened later
+    kept_conversations  uuid[] not null,
+    settled_suggestions uuid[] not null,
+    added_suggestions   uuid[] not null,
+    merged_by           uuid
+                        constraint contact_merges_merged_by_fkey
+                        references auth.users on delete set null,
+    -- the clock's time under the contacts' locks, so that it orders the merges of a contact
+    merged_at           timestamptz not null default clock_timestamp(),
+    undone_by           uuid
+                        constraint contact_merges_undone_by_fkey
+                        references auth.users on delete set null,
+    undone_at           timestamptz,
+
+    constraint contact_merges_pair_check check (kept_contact_id <> dropped_contact_id),
+    constraint contact_merges_undone_check check (undone_by is null or undone_at is not null),
+    constraint contact_merges_kept_contact_fkey
+        foreign key (kept_contact_id, account_id)
+        references public.contacts (id, account_id)
+        on delete cascade,
+    constraint contact_merges_dropped_contact_fkey
+        foreign key (dropped_contact_id, account_id)
+        references public.contacts (id, account_id)
+        on delete cascade
+);
+alter table public.contact_merges enable row level security;
+
+
+-- what is merged is gone: it can't be merged a second time
+create unique index contact_merges_dropped_contact_key
+    on public.contact_merges (dropped_contact_id)
+    where undone_at is null;
+
+create index contact_merges_dropped_contact_idx
+    on public.contact_merges (dropped_contact_id, account_id);
+
+create index contact_merges_kept_contact_idx
+    on public.contact_merges (kept_contact_id, account_id);
+
+
+create policy "members can read the merges of their contacts"
+    on public.contact_merges
+    for select
+    to authenticated
+    using (account_id = any (array(select private.my_account_ids())));
+
+
+grant select on public.contact_merges to authenticated;
+
+
+create function private.tg_contacts__forget_duplicates()
+    returns trigger
+    language plpgsql
+    -- definer: nobody else may write the journal
+    security definer
+    set search_path = ''
+as $$
+declare
+    -- the deleted one and all that were merged into it, at whatever remove
+    gone constant uuid[] := array(
+        with recursive chain as (
+            select new.id
+            union
+            select c.id
+            from chain d
+            join public.contacts c
+                on c.merged_into = d.id
+        )
+        select d.id
+        from chain d
+    );
+begin
+    delete from public.contact_merges m
+    where m.account_id = new.account_id
+      and (m.kept_contact_id = any (gone) or m.dropped_contact_id = any (gone));
+
+    delete from public.contact_suggestions s
+    where s.account_id = new.account_id
+      and (s.contact_id = any (gone) or s.other_contact_id = any (gone));
+    return null;
+end
+$$;
+
+create trigger _600_forget_duplicates
+    after update of deleted_at on public.contacts
+    for each row
+    when (old.deleted_at is null and new.deleted_at is not null and new.merged_into is null)
+    execute function private.tg_contacts__forget_duplicates();
+
+
+comment on table public.contact_merges is
+    'The journal of merges: who merged what when, both contacts before, the kept one after, and what moved.';
+comment on column public.contact_merges.kept_before is
+    'The kept contact''s row before the merge.';
+comment on column public.contact_merges.dropped_before is
+    'The dropped contact''s row before the merge.';
+comment on column public.contact_merges.kept_after is
+    'The kept contact''s row after the merge.';
+comment on column public.contact_merges.moved_identities is
+    'The identities that the kept contact took over, as rows.';
+comment on column public.contact_merges.moved_conversations is
+    'The conversations that the kept contact took over.';
+comment on column public.contact_merges.kept_conversations is
+    'The conversations that the kept contact had before.';
+comment on column public.contact_merges.settled_suggestions is
+    'The open suggestions of the two contacts, which the merge settled.';
+comment on column public.contact_merges.added_suggestions is
+    'The dropped contact''s suggestions with others, as noted anew for the kept one.';
+comment on column public.contact_merges.undone_at is
+    'When undo_merge took it back; null while it stands.';
+comment on policy "members can read the merges of their contacts" on public.contact_merges is
+    'Whoever may read the contacts.';
+comment on function private.tg_contacts__forget_duplicates() is
+    'Deleting a contact also deletes what journal and suggestions have kept of it.';

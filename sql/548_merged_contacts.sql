@@ -1,0 +1,168 @@
+/*
+    The parts that merging and undoing are made of: locking, deciding what the kept contact
+    becomes, and moving conversations.
+*/
+create function private.lock_contacts(account_id uuid, contact_ids uuid[])
+    returns void
+    language plpgsql
+    set search_path = ''
+as $$
+begin
+    perform private.lock_identities(
+        account_id => lock_contacts.account_id,
+        contact_ids => lock_contacts.contact_ids,
+        kinds => array['bsuid', 'email', 'metakocka', 'phone', 'username']
+    );
+    perform
+    from public.contacts c
+    where c.id = any (contact_ids)
+      and c.account_id = lock_contacts.account_id
+    order by c.id
+    for no key update;
+end
+$$;
+
+
+create function private.merged_contact(kept public.contacts, dropped public.contacts)
+    returns public.contacts
+    language plpgsql
+    immutable
+    set search_path = ''
+as $$
+declare
+    merged public.contacts := kept;
+begin
+    merged.name := coalesce(kept.name, dropped.name);
+    -- a pair: the name and the message that brought it
+    if kept.profile_name is null then
+        merged.profile_name := dropped.profile_name;
+        merged.profile_named_at := dropped.profile_named_at;
+    end if;
+    merged.phone := coalesce(kept.phone, dropped.phone);
+    merged.email := coalesce(kept.email, dropped.email);
+    merged.username := coalesce(kept.username, dropped.username);
+    merged.portal_user_id := coalesce(kept.portal_user_id, dropped.portal_user_id);
+    if kept.preferences = '{}' then
+        merged.preferences := dropped.preferences;
+    end if;
+    merged.tags := kept.tags || array(
+        select t.tag
+        from unnest(dropped.tags) with ordinality as t (tag, place)
+        where t.tag <> all (kept.tags)
+        order by t.place
+    );
+    merged.notes := nullif(
+        concat_ws(E'\n\n', kept.notes, nullif(dropped.notes, kept.notes)), '');
+    return merged;
+end
+$$;
+
+
+create function private.require_mergeable(kept public.contacts, dropped public.contacts)
+    returns void
+    language plpgsql
+    immutable
+    set search_path = ''
+as $$
+declare
+    merged constant public.contacts := private.merged_contact(kept => kept, dropped => dropped);
+begin
+    if coalesce(kept.merged_into, dropped.merged_into) is not null then
+        raise sqlstate 'PT409' using
+            message = 'One of the two has already been merged.',
+            detail = case
+                when kept.merged_into is not null
+                    then format('field: keep; contact: %s', kept.merged_into)
+                else format('field: drop; contact: %s', dropped.merged_into)
+            end,
+            hint = 'Go on with the contact that it was merged into.';
+    elsif coalesce(kept.deleted_at, dropped.deleted_at) is not null then
+        raise sqlstate 'PT404' using
+            message = 'One of the two has been deleted.',
+            detail = case when kept.deleted_at is not null then 'field: keep' else 'field: drop' end;
+    elsif kept.portal_user_id <> dropped.portal_user_id then
+        raise sqlstate 'PT409' using
+            message = 'Both enter the portal, each with a login of their own.',
+            detail = 'field: portal_user_id',
+            hint = 'Unlink the login of one of them first.';
+    elsif cardinality(merged.tags) > 100 then
+        raise sqlstate 'PT409' using
+            message = 'Together they have more than 100 tags.',
+            detail = 'field: tags',
+            hint = 'Remove some of them first.';
+    elsif length(merged.notes) > 20000 then
+        raise sqlstate 'PT409' using
+            message = 'Together their notes are longer than 20,000 characters.',
+            detail = 'field: notes',
+            hint = 'Shorten them first.';
+    end if;
+end
+$$;
+
+
+create function private.announce_login_move(contact_id uuid)
+    returns void
+    language plpgsql
+    set search_path = ''
+as $$
+begin
+    -- by the name on which the login still listens: it asks for that of its new contact
+    perform private.broadcast_to(
+        topics => array[private.listened_topic(contact_id)],
+        event => 'topics.changed',
+        payload => '{}'
+    );
+end
+$$;
+
+
+create function private.move_conversations(
+    account_id uuid,
+    conversation_ids uuid[],
+    from_contact_id uuid,
+    to_contact_id uuid
+)
+    returns uuid[]
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    moved constant uuid[] := array(
+        select k.id
+        from public.conversations k
+        where k.id = any (conversation_ids)
+          and k.account_id = move_conversations.account_id
+          and k.customer_id = from_contact_id
+        order by k.id
+        for update
+    );
+begin
+    if moved = '{}' then
+        return moved;
+    end if;
+
+    -- the foreign key moves them in any order, while statuses lock them by id
+    perform
+    from public.messages m
+    where m.conversation_id = any (moved)
+    order by m.id
+    for no key update;
+
+    update public.conversations k
+    set customer_id = to_contact_id
+    where k.id = any (moved);
+    return moved;
+end
+$$;
+
+
+comment on function private.lock_contacts(uuid, uuid[]) is
+    'Locks contacts with their identities, in the lock order.';
+comment on function private.merged_contact(public.contacts, public.contacts) is
+    'The kept contact with what it takes over from the dropped one.';
+comment on function private.require_mergeable(public.contacts, public.contacts) is
+    'Refuses two contacts that can''t become one, with what to do about it.';
+comment on function private.announce_login_move(uuid) is
+    'Tells the login of a contact that its topics are about to change.';
+comment on function private.move_conversations(uuid, uuid[], uuid, uuid) is
+    'Gives conversations with their messages to another contact; returns those that the first one still had.';

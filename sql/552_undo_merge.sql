@@ -1,0 +1,381 @@
+/*
+    Takes a merge back from its journal. What has been changed since is somebody's decision: it
+    stays with the kept contact and is named in the answer. Merges of one contact are undone
+    last first, since each was made from what the one before had left.
+*/
+create function private.reclaim_identities(merge public.contact_merges)
+    returns void
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    wanted record;
+begin
+    -- those that moved and those that the two have now, in the lock order
+    for wanted in
+        select w.kind, w.match_key, (jsonb_agg(w.moved) filter (where w.moved is not null)) -> 0 as moved
+        from (
+            select i.value ->> 'kind', i.value ->> 'match_key', i.value
+            from jsonb_array_elements(merge.moved_identities) i
+            union all
+            select o.kind, o.match_key, null
+            from public.contact_identities o
+            where o.contact_id in (merge.kept_contact_id, merge.dropped_contact_id)
+              and o.account_id = merge.account_id
+        ) as w (kind, match_key, moved)
+        group by w.kind, w.match_key
+        order by w.kind, w.match_key
+    loop
+        -- one that the kept contact has given up, and nobody has taken
+        if wanted.moved is not null then
+            insert into public.contact_identities (
+                account_id, kind, value, wa_id, created_at, contact_id
+            )
+            select
+                merge.account_id, r.kind, r.value, r.wa_id, r.created_at, merge.dropped_contact_id
+            from jsonb_populate_record(null::public.contact_identities, wanted.moved) r
+            on conflict do nothing;
+        end if;
+
+        perform
+        from public.contact_identities o
+        where o.account_id = merge.account_id
+          and o.kind = wanted.kind
+          and o.match_key = wanted.match_key
+        for update;
+    end loop;
+end
+$$;
+
+
+create function private.require_undoable(merge_id uuid)
+    returns public.contact_merges
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    merge public.contact_merges;
+    later_merge_id uuid;
+begin
+    select m.*
+    into merge
+    from public.contact_merges m
+    where m.id = merge_id
+    for update;
+    if not found then
+        raise sqlstate 'PT404' using
+            message = 'There is no such merge any more.',
+            detail = format('merge: %s', merge_id);
+    elsif merge.undone_at is not null then
+        raise sqlstate 'PT409' using
+            message = 'This merge has already been undone.',
+            detail = format('merge: %s', merge_id);
+    end if;
+
+    select m.id
+    into later_merge_id
+    from public.contact_merges m
+    where m.account_id = merge.account_id
+      and m.undone_at is null
+      and (
+          m.dropped_contact_id = merge.kept_contact_id
+          or (m.kept_contact_id = merge.kept_contact_id and m.merged_at > merge.merged_at)
+      )
+    order by m.merged_at desc
+    limit 1;
+    if found then
+        raise sqlstate 'PT409' using
+            message = 'A later merge builds on this one.',
+            detail = format('merge: %s', later_merge_id),
+            hint = 'Undo that one first.';
+    end if;
+    return merge;
+end
+$$;
+
+
+create function private.unmerged_fields(
+    merge public.contact_merges,
+    present public.contacts,
+    out restored jsonb,
+    out changed_since jsonb
+)
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+declare
+    -- read as rows and written again: times compare whatever the session's time zone
+    before constant jsonb := to_jsonb(
+        jsonb_populate_record(null::public.contacts, merge.kept_before));
+    merged constant jsonb := to_jsonb(
+        jsonb_populate_record(null::public.contacts, merge.kept_after));
+    now_there constant jsonb := to_jsonb(present);
+    field text;
+begin
+    restored := '{}';
+    changed_since := '[]';
+    foreach field in array array[
+        'name', 'profile_name', 'phone', 'email', 'username', 'portal_user_id', 'preferences',
+        'tags', 'notes'
+    ] loop
+        if merged -> field = before -> field then
+            continue;
+        elsif now_there -> field = merged -> field then
+            restored := restored || jsonb_build_object(field, before -> field);
+        else
+            changed_since := changed_since || jsonb_build_object(
+                'field', field, 'merged', merged -> field, 'now', now_there -> field);
+        end if;
+    end loop;
+    if restored ? 'profile_name' then
+        restored := restored || jsonb_build_object('profile_named_at', before -> 'profile_named_at');
+    end if;
+end
+$$;
+
+
+create function private.return_identities(merge public.contact_merges)
+    returns jsonb
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    kept_before constant public.contacts :=
+        jsonb_populate_record(null::public.contacts, merge.kept_before);
+    kept public.contacts;
+    moved record;
+    not_returned jsonb := '[]';
+begin
+    select c.*
+    into strict kept
+    from public.contacts c
+    where c.id = merge.kept_contact_id;
+
+    for moved in
+        select
+            o.kind,
+            o.match_key,
+            o.value,
+            o.contact_id,
+            -- staff wrote it down for the kept contact since the merge
+            w.now_shown = o.match_key and w.shown_before is distinct from o.match_key as wanted
+        from jsonb_array_elements(merge.moved_identities) i
+        join public.contact_identities o
+            on o.account_id = merge.account_id
+           and o.kind = i.value ->> 'kind'
+           and o.match_key = i.value ->> 'match_key'
+        cross join lateral (
+            select
+                private.match_key(
+                    kind => o.kind, value => to_jsonb(kept) ->> o.kind) as now_shown,
+                private.match_key(
+                    kind => o.kind, value => to_jsonb(kept_before) ->> o.kind) as shown_before
+        ) w
+        where o.contact_id <> merge.dropped_contact_id
+        order by o.kind, o.match_key
+    loop
+        if moved.contact_id = merge.kept_contact_id and moved.wanted is not true then
+            update public.contact_identities o
+            set contact_id = merge.dropped_contact_id
+            where o.account_id = merge.account_id
+              and o.kind = moved.kind
+              and o.match_key = moved.match_key;
+        else
+            not_returned := not_returned || jsonb_build_object(
+                'kind', moved.kind,
+                'value', moved.value,
+                'reason', case
+                    when moved.contact_id = merge.kept_contact_id then 'written_since'
+                    else 'belongs_to_another'
+                end,
+                'contact_id', moved.contact_id
+            );
+        end if;
+    end loop;
+    return not_returned;
+end
+$$;
+
+
+create function private.return_conversations(merge public.contact_merges)
+    returns jsonb
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    returned constant uuid[] := private.move_conversations(
+        account_id => merge.account_id,
+        conversation_ids => merge.moved_conversations,
+        from_contact_id => merge.kept_contact_id,
+        to_contact_id => merge.dropped_contact_id
+    );
+begin
+    return (
+        select coalesce(
+            jsonb_agg(
+                jsonb_build_object(
+                    'kind', 'conversation',
+                    'value', k.id,
+                    'reason', case
+                        when k.id = any (merge.moved_conversations) then 'belongs_to_another'
+                        else 'opened_since'
+                    end,
+                    'contact_id', k.customer_id
+                )
+                order by k.created_at, k.id),
+            '[]')
+        from public.conversations k
+        where k.account_id = merge.account_id
+          and k.id <> all (returned)
+          and (
+              k.id = any (merge.moved_conversations)
+              or (
+                  k.customer_id = merge.kept_contact_id
+                  and k.id <> all (merge.kept_conversations)
+              )
+          )
+    );
+end
+$$;
+
+
+create function private.undo_contact_merge(merge_id uuid)
+    returns jsonb
+    language plpgsql
+    -- definer: contacts are written here alone, by those who may
+    security definer
+    set search_path = ''
+as $$
+declare
+    merge public.contact_merges;
+    kept public.contacts;
+    dropped public.contacts;
+    fields record;
+    login_returns boolean;
+    not_returned jsonb;
+begin
+    select m.*
+    into merge
+    from public.contact_merges m
+    where m.id = merge_id
+      and m.account_id in (select private.my_account_ids());
+    if not found then
+        raise sqlstate 'PT404' using
+            message = 'There is no such merge, or it is not yours to see.',
+            detail = format('merge: %s', merge_id);
+    end if;
+    perform private.require_writable(merge.account_id);
+
+    perform private.reclaim_identities(merge);
+    perform
+    from public.contacts c
+    where c.id in (merge.kept_contact_id, merge.dropped_contact_id)
+    order by c.id
+    for no key update;
+    merge := private.require_undoable(merge_id);
+
+    select c.* into strict kept from public.contacts c where c.id = merge.kept_contact_id;
+    dropped := jsonb_populate_record(null::public.contacts, merge.dropped_before);
+    select * into fields from private.unmerged_fields(merge => merge, present => kept);
+
+    not_returned := '[]';
+    login_returns := kept.portal_user_id = dropped.portal_user_id;
+    if login_returns then
+        perform private.announce_login_move(kept.id);
+    elsif dropped.portal_user_id is not null then
+        not_returned := not_returned || jsonb_build_object(
+            'kind', 'portal_user_id',
+            'value', dropped.portal_user_id,
+            'reason', 'unlinked_since',
+            'contact_id', null
+        );
+    end if;
+
+    -- an update of no row would still run the table's triggers
+    if fields.restored <> '{}' then
+        update public.contacts c
+        set name = r.name,
+            profile_name = r.profile_name,
+            profile_named_at = r.profile_named_at,
+            phone = r.phone,
+            email = r.email,
+            username = r.username,
+            tags = r.tags,
+            notes = r.notes,
+            portal_user_id = r.portal_user_id,
+            preferences = r.preferences
+        from jsonb_populate_record(kept, fields.restored) r
+        where c.id = kept.id;
+    end if;
+    update public.contacts c
+    set deleted_at = null,
+        merged_into = null,
+        name = dropped.name,
+        profile_name = dropped.profile_name,
+        profile_named_at = dropped.profile_named_at,
+        phone = dropped.phone,
+        email = dropped.email,
+        username = dropped.username,
+        tags = dropped.tags,
+        notes = dropped.notes,
+        portal_user_id = case when login_returns then dropped.portal_user_id end,
+        preferences = dropped.preferences
+    where c.id = dropped.id;
+
+    not_returned := not_returned
+        || private.return_identities(merge)
+        || private.return_conversations(merge);
+    perform private.reopen_suggestions(merge);
+
+    update public.contact_merges m
+    set undone_at = clock_timestamp(),
+        undone_by = auth.uid()
+    where m.id = merge.id;
+    return jsonb_build_object(
+        'kept', kept.id,
+        'restored', dropped.id,
+        'changed_since', fields.changed_since,
+        'not_returned', not_returned
+    );
+end
+$$;
+
+grant execute on function private.undo_contact_merge(uuid) to authenticated;
+
+
+create function public.undo_merge(merge_id uuid)
+    returns jsonb
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    undone constant jsonb := private.undo_contact_merge(merge_id);
+begin
+    return undone || (
+        select jsonb_build_object(
+            'kept', (select to_jsonb(k) from public.contacts_v2 k where k.id = i.kept),
+            'restored', (select to_jsonb(r) from public.contacts_v2 r where r.id = i.restored)
+        )
+        from jsonb_to_record(undone) as i (kept uuid, restored uuid)
+    );
+end
+$$;
+
+grant execute on function public.undo_merge(uuid) to authenticated;
+
+
+comment on function private.reclaim_identities(public.contact_merges) is
+    'Locks what undoing a merge moves, and claims for the dropped contact what is free again.';
+comment on function private.require_undoable(uuid) is
+    'A merge, locked; refused where it has been undone or another builds on it.';
+comment on function private.unmerged_fields(public.contact_merges, public.contacts) is
+    'The kept contact''s fields that go back to what they were, and those that were changed since.';
+comment on function private.return_identities(public.contact_merges) is
+    'Gives the dropped contact its identities back; returns those that stay where they are.';
+comment on function private.return_conversations(public.contact_merges) is
+    'Gives the dropped contact its conversations back; returns those that stay where they are.';
+comment on function private.undo_contact_merge(uuid) is
+    'Undoes a merge: {kept, restored, changed_since, not_returned}, the contacts by their ids.';
+comment on function public.undo_merge(uuid) is
+    'Takes a merge back: {kept, restored, changed_since: [{field, merged, now}], not_returned: [{kind, value, reason, contact_id}]}, the contacts as in contacts_v2. What was changed, opened or unlinked since the merge stays with the kept contact and is named. Undone already, or a later merge builds on it: 409.';

@@ -1,0 +1,116 @@
+/*
+    What a merge does to suggestions, and what undoing it gives back: those about the two
+    contacts are settled, those about the dropped one and others are passed on.
+*/
+create function private.settle_suggestions(account_id uuid, kept_id uuid, dropped_id uuid)
+    returns uuid[]
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    settled uuid[];
+begin
+    with settled_rows as (
+        update public.contact_suggestions s
+        set status = 'merged',
+            decided_by = auth.uid(),
+            decided_at = now()
+        where s.account_id = settle_suggestions.account_id
+          and s.contact_id = least(kept_id, dropped_id)
+          and s.other_contact_id = greatest(kept_id, dropped_id)
+          and s.status = 'open'
+        returning s.id
+    )
+    select coalesce(array_agg(r.id), '{}')
+    into settled
+    from settled_rows r;
+    return settled;
+end
+$$;
+
+
+create function private.pass_on_suggestions(account_id uuid, kept_id uuid, dropped_id uuid)
+    returns uuid[]
+    language plpgsql
+    set search_path = ''
+as $$
+/*
+    What was suspected of the dropped contact and a third, or ruled out, now holds of the kept
+    one. The old rows stay, unseen while the contact is gone, and are there when it comes back.
+*/
+declare
+    added uuid[];
+begin
+    with others as (
+        select
+            case when s.contact_id = dropped_id then s.other_contact_id else s.contact_id end
+                as third_id,
+            s.reason,
+            s.evidence,
+            s.status,
+            s.decided_by,
+            s.decided_at
+        from public.contact_suggestions s
+        where s.account_id = pass_on_suggestions.account_id
+          and dropped_id in (s.contact_id, s.other_contact_id)
+          and s.status in ('open', 'dismissed')
+    ),
+    added_rows as (
+        insert into public.contact_suggestions (
+            account_id, contact_id, other_contact_id, reason, evidence, status,
+            decided_by, decided_at
+        )
+        select
+            pass_on_suggestions.account_id,
+            least(kept_id, o.third_id) as lesser_id,
+            greatest(kept_id, o.third_id) as greater_id,
+            o.reason,
+            o.evidence,
+            o.status,
+            o.decided_by,
+            o.decided_at
+        from others o
+        join public.contacts c
+            on c.id = o.third_id
+           and c.deleted_at is null
+        where o.third_id <> kept_id
+        order by lesser_id, greater_id, o.reason
+        on conflict on constraint contact_suggestions_pair_key do nothing
+        returning id
+    )
+    select coalesce(array_agg(r.id), '{}')
+    into added
+    from added_rows r;
+    return added;
+end
+$$;
+
+
+create function private.reopen_suggestions(merge public.contact_merges)
+    returns void
+    language plpgsql
+    set search_path = ''
+as $$
+begin
+    update public.contact_suggestions s
+    set status = 'open',
+        decided_by = null,
+        decided_at = null
+    where s.id = any (merge.settled_suggestions)
+      and s.status = 'merged';
+
+    -- those that somebody has decided on since stay decided
+    delete from public.contact_suggestions s
+    where s.id = any (merge.added_suggestions)
+      and s.status <> 'merged'
+      and (s.decided_at is null or s.decided_at <= merge.merged_at);
+end
+$$;
+
+
+comment on function private.settle_suggestions(uuid, uuid, uuid) is
+    'Marks the open suggestions of two contacts as merged; returns their ids.';
+comment on function private.pass_on_suggestions(uuid, uuid, uuid) is
+    'Notes the dropped contact''s suggestions for the kept one; returns the ids of those that are new.';
+comment on function private.reopen_suggestions(public.contact_merges) is
+    'Puts suggestions back as they were, unless somebody has decided on them since.';
