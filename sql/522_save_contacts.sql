@@ -167,14 +167,32 @@ end
 $$;
 
 
-create function private.change_contact(account_id uuid, contact_id uuid, fields jsonb)
+create function private.change_contact(
+    account_id uuid,
+    contact_id uuid,
+    fields jsonb,
+    -- whether it becomes known by what is written: what customers write of themselves is unproven
+    claim boolean default true
+)
     returns void
     language plpgsql
     set search_path = ''
 as $$
 declare
-    cleaned constant jsonb := private.clean_contact_fields(fields);
-    kinds constant text[] := private.touched_identity_kinds(cleaned);
+    given constant jsonb := private.clean_contact_fields(fields);
+    -- without the identities that stay: staff who save a whole form don't vouch for what a
+    -- customer has put there
+    cleaned constant jsonb := given - array(
+        select k
+        from public.contacts c
+        cross join unnest(private.touched_identity_kinds(given)) k
+        where c.id = change_contact.contact_id
+          and to_jsonb(c) -> k = given -> k
+    );
+    kinds constant text[] := case
+        when claim then private.touched_identity_kinds(cleaned)
+        else '{}'
+    end;
     current_conversation uuid;
 begin
     if kinds <> '{}' then
@@ -306,7 +324,7 @@ comment on function private.add_contact(uuid, uuid, jsonb) is
     'Makes a contact with its identities.';
 comment on function private.set_conversation_status(uuid, text) is
     'Opens or closes a conversation; refused where another of the same person is open.';
-comment on function private.change_contact(uuid, uuid, jsonb) is
+comment on function private.change_contact(uuid, uuid, jsonb, boolean) is
     'Writes the named fields of a contact; its status goes to its current conversation.';
 comment on function private.delete_contact(uuid, uuid) is
     'Blanks a contact, gives its identities back and closes its conversations.';

@@ -2,16 +2,13 @@
     The triggers of both faces: a row written through a face becomes fields of the contact,
     the status translated from the face's own words, and what is returned is read anew.
 */
-create function private.read_face(face text, fields jsonb)
-    returns jsonb
+create function private.require_written_here(fields jsonb, writable text[])
+    returns void
     language plpgsql
-    stable
+    immutable
     set search_path = ''
 as $$
 declare
-    writable constant text[] := array[
-        'name', 'phone', 'email', 'username', 'tags', 'notes', 'conversation_status'
-    ];
     unknown constant text := (
         select min(k)
         from jsonb_object_keys(fields) k
@@ -23,7 +20,25 @@ begin
             message = format('%s is not written here.', quote_ident(left(unknown, 64))),
             detail = 'field: ' || left(unknown, 64),
             hint = 'Written here: ' || array_to_string(writable, ', ') || '.';
-    elsif fields ? 'conversation_status' then
+    end if;
+end
+$$;
+
+
+create function private.read_face(face text, fields jsonb)
+    returns jsonb
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+begin
+    perform private.require_written_here(
+        fields => fields,
+        writable => array[
+            'name', 'phone', 'email', 'username', 'tags', 'notes', 'conversation_status'
+        ]
+    );
+    if fields ? 'conversation_status' then
         return fields - 'conversation_status' || jsonb_build_object(
             'status',
             private.status_of_word(
@@ -166,6 +181,8 @@ as $$
 $$;
 
 
+comment on function private.require_written_here(jsonb, text[]) is
+    'Refuses fields beyond the writable ones, by name.';
 comment on function private.read_face(text, jsonb) is
     'Fields in a face''s words as fields of a contact; refuses what is not written through faces.';
 comment on function private.require_writable(uuid) is

@@ -1,0 +1,180 @@
+/*
+    A login becomes a contact's by claiming an invitation, and ceases to be by staff's word.
+
+    Who holds no good token learns nothing: unknown, revoked and claimed ones are answered
+    alike. Topics are renamed by the trigger on customers when a login goes.
+*/
+create function private.claim_portal_invitation(token text)
+    returns jsonb
+    language plpgsql
+    -- definer: tokens are not readable, and contacts are nobody's to write
+    security definer
+    set search_path = ''
+as $$
+declare
+    caller constant uuid := auth.uid();
+    invitation public.portal_invitations;
+    customer uuid;
+    login uuid;
+    usable boolean;
+begin
+    if caller is null then
+        raise insufficient_privilege using
+            message = 'An invitation is claimed by somebody who is signed in.',
+            hint = 'Sign up or sign in first.';
+    end if;
+
+    select p.*
+    into invitation
+    from private.portal_invitation_tokens t
+    join public.portal_invitations p
+        on p.id = t.invitation_id
+    where t.token_hash = private.token_hash(token);
+    if found then
+        begin
+            customer := private.lock_kept_contact(
+                account_id => invitation.account_id, contact_id => invitation.contact_id);
+        exception
+            when sqlstate 'PT404' then
+                -- the contact has been deleted, which is not the caller's to know
+                null;
+        end;
+    end if;
+    if customer is not null then
+        -- as it stands now that everybody else has to wait
+        select p.*
+        into invitation
+        from public.portal_invitations p
+        where p.id = invitation.id
+        for no key update;
+
+        select c.portal_user_id
+        into login
+        from public.contacts c
+        where c.id = customer;
+
+        usable := invitation.revoked_at is null
+            and (
+                invitation.claimed_at is null
+                -- the answer was lost, and is asked for again
+                or (invitation.claimed_by = caller and login = caller)
+            );
+    end if;
+
+    if usable is not true then
+        raise sqlstate 'PT404' using
+            message = 'This invitation is not valid, or no longer.',
+            hint = 'Ask the business for a new one.';
+    elsif invitation.claimed_at is null then
+        if invitation.expires_at <= now() then
+            raise sqlstate 'PT410' using
+                message = 'This invitation has expired.',
+                hint = 'Ask the business for a new one.';
+        elsif login <> caller then
+            raise sqlstate 'PT409' using
+                message = 'This customer has a login already.',
+                hint = 'Sign in with that one, or ask the business to unlink it.';
+        elsif login is null then
+            perform private.link_portal_login(contact_id => customer, user_id => caller);
+        end if;
+
+        update public.portal_invitations p
+        set claimed_at = now(),
+            claimed_by = caller
+        where p.id = invitation.id;
+        perform private.revoke_open_invitations(
+            account_id => invitation.account_id, contact_id => customer);
+    end if;
+
+    return jsonb_build_object('account_id', invitation.account_id, 'customer_id', customer);
+end
+$$;
+
+grant execute on function private.claim_portal_invitation(text) to authenticated;
+
+
+create function private.link_portal_login(contact_id uuid, user_id uuid)
+    returns void
+    language plpgsql
+    set search_path = ''
+as $$
+begin
+    update public.contacts c
+    set portal_user_id = link_portal_login.user_id
+    where c.id = link_portal_login.contact_id;
+exception
+    -- contacts_portal_user_id_key, which sees claims at the same moment as well
+    when unique_violation then
+        raise sqlstate 'PT409' using
+            message = 'You are another customer of this business.',
+            hint = 'Sign in as somebody else, or ask the business to merge the two.';
+end
+$$;
+
+
+create function public.claim_portal_invitation(token text)
+    returns jsonb
+    language plpgsql
+    set search_path = ''
+as $$
+begin
+    return private.claim_portal_invitation(claim_portal_invitation.token);
+end
+$$;
+
+grant execute on function public.claim_portal_invitation(text) to authenticated;
+
+
+create function private.unlink_portal_login(contact_id uuid)
+    returns void
+    language plpgsql
+    -- definer: contacts are written here alone, by those who may
+    security definer
+    set search_path = ''
+as $$
+declare
+    account constant uuid := private.require_writable_contact(contact_id);
+    customer constant uuid := private.lock_kept_contact(
+        account_id => account, contact_id => unlink_portal_login.contact_id);
+begin
+    if exists (
+        select
+        from public.contacts c
+        where c.id = customer
+          and c.portal_user_id is not null
+    ) then
+        update public.contacts c
+        set portal_user_id = null
+        where c.id = customer;
+    end if;
+    -- nor does an earlier link lead back in
+    perform private.revoke_open_invitations(account_id => account, contact_id => customer);
+end
+$$;
+
+grant execute on function private.unlink_portal_login(uuid) to authenticated;
+
+
+create function public.unlink_portal_login(contact_id uuid)
+    returns void
+    language plpgsql
+    set search_path = ''
+as $$
+begin
+    perform private.unlink_portal_login(unlink_portal_login.contact_id);
+end
+$$;
+
+grant execute on function public.unlink_portal_login(uuid) to authenticated;
+
+
+comment on function private.claim_portal_invitation(text) is
+    'Makes the caller the login of whoever was invited.';
+comment on function private.link_portal_login(uuid, uuid) is
+    'Writes the login of a contact; refuses one who is another customer of the account.';
+comment on function private.unlink_portal_login(uuid) is
+    'Takes a contact''s login away.';
+comment on function public.claim_portal_invitation(text) is
+    'Makes you the customer who was invited: {account_id, customer_id}. Claiming again what you have claimed answers the same. Unknown, revoked or claimed by another: 404; expired: 410; where the customer has a login, or you are another customer of the business: 409.';
+comment on function public.unlink_portal_login(uuid) is
+    'Shuts a contact''s login out of the portal, at once and from its live topics; its open invitations end. A contact without a login stays so.';
