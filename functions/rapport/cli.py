@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+contacts = typer.Typer(no_args_is_help=True, help="Contacts from and to files.")
+app.add_typer(contacts, name="contacts")
+
+Account = Annotated[str, typer.Option(help="The account's external id.", show_default=False)]
 
 
 @app.callback()
@@ -62,12 +67,58 @@ def doctor() -> None:
         raise typer.Exit(1)
 
 
+@contacts.command("import")
+def import_contacts(
+    file: Annotated[Path, typer.Argument(help="A table in UTF-8; its first row names columns.")],
+    account: Account,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Tell what would happen, and write nothing.")
+    ] = False,
+    region: Annotated[
+        str | None,
+        typer.Option(help="The country of phone numbers without a country code, such as SI."),
+    ] = None,
+    delimiter: Annotated[
+        str, typer.Option(help="comma, semicolon or tab; auto looks at the first row.")
+    ] = "auto",
+    report: Annotated[
+        Path | None, typer.Option(help="Write what is to be told of rows to a CSV file.")
+    ] = None,
+) -> None:
+    """Make and change contacts from a CSV file; importing it again changes nothing.
+
+    Columns, in any order: id, name, phone, email, username, tags (with semicolons between
+    them), notes, conversation_status (open, pending or closed). An empty cell erases nothing.
+    """
+    from rapport.local.contacts import import_file
+
+    status = import_file(
+        file, account, dry_run=dry_run, region=region, delimiter=delimiter, report=report
+    )
+    if status:
+        raise typer.Exit(status)
+
+
+@contacts.command("export")
+def export_contacts(
+    account: Account,
+    file: Annotated[
+        Path | None, typer.Argument(help="Where to write; stdout without it.", show_default=False)
+    ] = None,
+) -> None:
+    """Write an account's contacts to a CSV file, which `import` takes back unchanged."""
+    from rapport.local.contacts import export_file
+
+    export_file(file, account)
+
+
 def main() -> None:
     """Runs a command; what keeps it from working is one sentence on stderr and status 1."""
+    from rapport.errors import RapportError
     from rapport.local.errors import StackError
 
     try:
         app()
-    except (StackError, OSError) as error:
+    except (RapportError, StackError, OSError) as error:
         typer.echo(f"rapport: {error}", err=True)
         raise SystemExit(1) from None

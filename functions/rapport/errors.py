@@ -8,7 +8,9 @@ RapportError
 │ ├ NotAllowed
 │ ├ NotFound
 │ ├ MethodNotAllowed
-│ └ PayloadTooLarge
+│ ├ PayloadTooLarge
+│ ├ MalformedTable
+│ └ NotAPhoneNumber
 └ StoreError
   ├ Conflict
   └ StoreUnavailable*
@@ -92,6 +94,20 @@ class PayloadTooLarge(RequestError):
     """The body is too large."""
 
     http_status = 413
+    retryable = False
+
+
+class MalformedTable(RequestError):
+    """The file is not a table of contacts."""
+
+    http_status = 422
+    retryable = False
+
+
+class NotAPhoneNumber(RequestError):
+    """This is not a phone number."""
+
+    http_status = 422
     retryable = False
 
 

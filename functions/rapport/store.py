@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Literal
+from typing import Literal, TypeVar
+from uuid import UUID
 
 import httpx
 from postgrest import SyncPostgrestClient
 from postgrest.exceptions import APIError
-from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
+from pydantic import BaseModel, ConfigDict, JsonValue, TypeAdapter, ValidationError
 
 from rapport.errors import StoreError, StoreUnavailable, from_postgrest
 from rapport.retry import transient
@@ -81,6 +82,45 @@ class IngestResult(BaseModel):
     rejected: list[Rejection]
 
 
+class Contact(_Item):
+    """A contact in the contacts page's words; in an import, what is None is not said."""
+
+    id: UUID | None = None
+    name: str | None = None
+    phone: str | None = None
+    email: str | None = None
+    username: str | None = None
+    tags: list[str] | None = None
+    notes: str | None = None
+    conversation_status: str | None = None
+
+
+ImportOutcome = Literal["created", "updated", "unchanged", "refused", "ambiguous"]
+
+
+class ImportedRow(BaseModel):
+    """What became of an imported contact, by its place in the call from 1."""
+
+    row: int
+    outcome: ImportOutcome
+    contact_id: UUID | None
+    field: str | None
+    reason: str | None
+
+
+class Pruned(BaseModel):
+    """How many rows were deleted of each kind whose time was over."""
+
+    changes: int
+    webhook_events: int
+
+
+_Answer = TypeVar("_Answer")
+_IMPORTED = TypeAdapter(list[ImportedRow])
+_EXPORTED = TypeAdapter(list[Contact])
+_PRUNED = TypeAdapter(Pruned)
+
+
 class Store:
     """The database as the functions see it; safe to share between threads.
 
@@ -122,6 +162,53 @@ class Store:
             # the error's text would quote the answer
             raise StoreError("The database's answer is not an ingest's.") from None
 
+    def import_contacts(
+        self, account: str, contacts: Sequence[Contact], *, dry_run: bool = False
+    ) -> list[ImportedRow]:
+        """Writes up to 200 contacts of the account with this external id, or tries to.
+
+        Answers a row for each, in their order. Repeating it changes nothing.
+
+        Raises:
+            NotFound: There is no such account.
+            StoreUnavailable: The database can't be reached, or others write these contacts.
+        """
+        answer = self._call(
+            "import_contacts",
+            {
+                "account": account,
+                "contacts": [
+                    contact.model_dump(mode="json", exclude_none=True) for contact in contacts
+                ],
+                "dry_run": dry_run,
+            },
+        )
+        imported = _understood(_IMPORTED, answer)
+        if [one.row for one in imported] != list(range(1, len(contacts) + 1)):
+            raise StoreError("The database's answer is of other rows.")
+        return imported
+
+    def export_contacts(self, account: str, *, after: UUID | None, page_size: int) -> list[Contact]:
+        """A page of the account's contacts by id, beyond `after`; the last page is shorter.
+
+        Raises:
+            NotFound: There is no account with this external id.
+            StoreUnavailable: The database can't be reached, or is too busy.
+        """
+        answer = self._call(
+            "export_contacts",
+            {"account": account, "after": after and str(after), "page_size": page_size},
+        )
+        return _understood(_EXPORTED, answer)
+
+    def prune(self, batch: int) -> Pruned:
+        """Deletes up to `batch` rows of each kind whose time is over.
+
+        Raises:
+            StoreUnavailable: The database can't be reached, or is too busy.
+        """
+        return _understood(_PRUNED, self._call("prune", {"batch": batch}))
+
     def _call(self, function: str, arguments: dict[str, object]) -> object:
         for attempt in transient():
             with attempt:
@@ -139,3 +226,11 @@ class Store:
             raise StoreUnavailable(
                 f"The database can't be reached ({type(error).__name__})."
             ) from error
+
+
+def _understood(shape: TypeAdapter[_Answer], answer: object) -> _Answer:
+    try:
+        return shape.validate_python(answer)
+    except ValidationError:
+        # the error's text would quote the answer
+        raise StoreError("The database's answer has another shape.") from None

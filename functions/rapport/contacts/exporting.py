@@ -1,0 +1,35 @@
+"""Reads an account's contacts, page by page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Protocol
+from uuid import UUID
+
+from rapport.store import Contact
+
+PAGE_SIZE = 500
+
+
+class ExportsContacts(Protocol):
+    """The part of the store that an export uses."""
+
+    def export_contacts(
+        self, account: str, *, after: UUID | None, page_size: int
+    ) -> list[Contact]: ...
+
+
+def export_contacts(store: ExportsContacts, account: str) -> Iterator[Contact]:
+    """The account's contacts, by id.
+
+    Raises:
+        NotFound: There is no account with this external id.
+        StoreError: The database refused a call, or can't be reached.
+    """
+    after: UUID | None = None
+    while True:
+        page = store.export_contacts(account, after=after, page_size=PAGE_SIZE)
+        yield from page
+        if len(page) < PAGE_SIZE:
+            return
+        after = page[-1].id

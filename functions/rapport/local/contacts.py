@@ -1,0 +1,197 @@
+"""The commands `rapport contacts import` and `export`, against the stack or a hosted project."""
+
+from __future__ import annotations
+
+import csv
+import os
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, get_args
+
+from pydantic import HttpUrl, SecretStr
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from rapport.contacts import table
+from rapport.contacts.cells import guarded
+from rapport.contacts.exporting import export_contacts
+from rapport.contacts.importing import Result, import_table
+from rapport.contacts.phone import is_region
+from rapport.contacts.table import DELIMITERS, Table
+from rapport.errors import ConfigError, NotFound, StoreError
+from rapport.local import state
+from rapport.local.functions import without_proxy
+from rapport.settings import StoreSettings
+from rapport.store import ImportOutcome, Store
+
+INTERRUPTED = 130
+
+
+def import_file(
+    file: Path,
+    account: str,
+    *,
+    dry_run: bool,
+    region: str | None,
+    delimiter: str,
+    report: Path | None,
+) -> int:
+    """Imports the file with a progress bar, a report of the rows and a summary.
+
+    Returns the process's status: 0, 1 when rows were left out, 130 after Ctrl-C.
+
+    Raises:
+        RapportError: The file, an option or a setting is wrong, or the database is not there.
+        OSError: A file can't be opened.
+    """
+    region = region and region.upper()
+    if region is not None and not is_region(region):
+        raise ConfigError(f"--region {region!r} is not a country: give two letters, such as SI.")
+    if delimiter != "auto" and delimiter not in DELIMITERS:
+        raise ConfigError(f"--delimiter is one of auto, {', '.join(DELIMITERS)}.")
+    contacts = Table.open(file, DELIMITERS.get(delimiter))
+    output, status = Console(), 0
+    outcomes: Counter[ImportOutcome] = Counter()
+    with (
+        _store() as store,
+        _reporting(report, output) as tell,
+        _counting(output, contacts.rows) as count,
+    ):
+        calls = import_table(store, account, contacts, region=region, dry_run=dry_run)
+        try:
+            for results in calls:
+                for result in results:
+                    outcomes[result.outcome] += 1
+                    if result.reason:
+                        tell(result)
+                count(len(results))
+        except KeyboardInterrupt:
+            status = INTERRUPTED
+        except NotFound:
+            raise NotFound(_no_account(account)) from None
+        except StoreError:
+            _print_summary(output, outcomes, dry_run=dry_run)
+            raise
+    _print_summary(output, outcomes, dry_run=dry_run)
+    if status == INTERRUPTED:
+        _print(
+            output, "Interrupted. The rows that are counted are done; import again for the rest."
+        )
+    elif outcomes["refused"] or outcomes["ambiguous"]:
+        status = 1
+    return status
+
+
+def export_file(file: Path | None, account: str) -> None:
+    """Exports to the file, which only its owner may read, or to stdout.
+
+    Raises:
+        RapportError: A setting is wrong, or the database is not there.
+        OSError: The file can't be written.
+    """
+    with _store() as store:
+        contacts = export_contacts(store, account)
+        try:
+            if file is None:
+                with open(
+                    sys.stdout.fileno(), "w", encoding="utf-8", newline="", closefd=False
+                ) as stdout:
+                    table.write(stdout, contacts)
+                return
+            with _replacing(file) as unfinished:
+                written = table.write(unfinished, contacts)
+        except NotFound:
+            raise NotFound(_no_account(account)) from None
+    _print(Console(stderr=True), f"{written:,} contacts in {file}")
+
+
+@contextmanager
+def _store() -> Iterator[Store]:
+    """The project that the environment names, or the stack that runs on this machine."""
+    if any(os.environ.get(name) for name in ("SUPABASE_URL", "SUPABASE_SERVICE_ROLE_KEY")):
+        settings = StoreSettings.load()
+    elif stack := state.running_stack(state.folder()):
+        os.environ.update(without_proxy(stack.host))
+        settings = StoreSettings(
+            supabase_url=HttpUrl(stack.url),
+            supabase_service_role_key=SecretStr(stack.service_role_key),
+        )
+    else:
+        raise ConfigError(
+            "There is no database to talk to: start `rapport up`, or set SUPABASE_URL and"
+            " SUPABASE_SERVICE_ROLE_KEY."
+        )
+    store = Store(settings)
+    try:
+        yield store
+    finally:
+        store.close()
+
+
+@contextmanager
+def _counting(output: Console, total: int) -> Iterator[Callable[[int], None]]:
+    """A bar that is advanced by rows; on stderr where stdout is read by a program."""
+    columns = (TextColumn("Rows"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    console = output if output.is_terminal else Console(stderr=True)
+    with Progress(
+        *columns, console=console, redirect_stdout=False, redirect_stderr=False
+    ) as progress:
+        task = progress.add_task("rows", total=total)
+        yield lambda rows: progress.advance(task, rows)
+
+
+@contextmanager
+def _reporting(report: Path | None, output: Console) -> Iterator[Callable[[Result], None]]:
+    """Tells rows that are worth a word: as lines, or in a CSV file."""
+    if report is None:
+        yield lambda result: _print(
+            output,
+            f"row {result.row}  {result.outcome}  {result.field or '-'}  {result.reason}",
+        )
+        return
+    with report.open("w", encoding="utf-8-sig", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(("row", "outcome", "field", "reason"))
+        yield lambda result: writer.writerow(
+            (
+                result.row,
+                result.outcome,
+                guarded(result.field or ""),
+                guarded(result.reason or ""),
+            )
+        )
+
+
+def _print_summary(output: Console, outcomes: Counter[ImportOutcome], *, dry_run: bool) -> None:
+    counts = ", ".join(f"{outcomes[outcome]:,} {outcome}" for outcome in get_args(ImportOutcome))
+    trial = " Nothing was written: this was a dry run." if dry_run else ""
+    _print(output, f"{outcomes.total():,} rows: {counts}.{trial}")
+
+
+@contextmanager
+def _replacing(file: Path) -> Iterator[IO[str]]:
+    """A file that takes the other's place once it is whole; its owner alone may read it."""
+    descriptor, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
+    path = Path(name)
+    try:
+        # with a byte order mark, without which Excel takes it for another encoding
+        with os.fdopen(descriptor, "w", encoding="utf-8-sig", newline="") as unfinished:
+            yield unfinished
+        path.replace(file)
+    except BaseException:
+        path.unlink()
+        raise
+
+
+def _print(console: Console, text: str) -> None:
+    # a cell that is quoted must not steer the terminal
+    shown = "".join(one if one.isprintable() else "\N{REPLACEMENT CHARACTER}" for one in text)
+    console.print(shown, highlight=False, markup=False, emoji=False, soft_wrap=True)
+
+
+def _no_account(account: str) -> str:
+    return f"There is no account {account!r}: give its external_id."

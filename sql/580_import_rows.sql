@@ -1,0 +1,227 @@
+/*
+    A row of a file, in the contacts page's words. It stands for itself: it goes in, or it is
+    refused with the reason and leaves nothing behind, whatever becomes of the others.
+
+    What a row does not say stays. A row that says what is there already locks and writes
+    nothing, so that a file that was imported can be imported again.
+*/
+create function private.contacts_of_row(account_id uuid, named uuid, fields jsonb)
+    returns uuid[]
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+declare
+    present uuid;
+begin
+    if named is not null then
+        present := private.contact_of_id(
+            account_id => contacts_of_row.account_id, contact_id => named);
+        if not exists (
+            select
+            from public.contacts c
+            where c.id = present
+              and c.account_id = contacts_of_row.account_id
+        ) then
+            raise sqlstate 'PT404' using
+                message = 'There is no contact with this id.',
+                hint = 'Without an id it is found by phone, email or username, or made.';
+        end if;
+    end if;
+
+    return array(
+        select present
+        where present is not null
+        union
+        select o.contact_id
+        from jsonb_each_text(fields) k
+        join public.contact_identities o
+            on o.account_id = contacts_of_row.account_id
+           and o.kind = k.key
+           and o.match_key = private.match_key(kind => k.key, value => k.value)
+        where k.key in ('phone', 'email', 'username')
+        order by 1
+    );
+end
+$$;
+
+
+create function private.news_of_row(contact_id uuid, fields jsonb)
+    returns jsonb
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+declare
+    -- as a client sees it: a name that is that of the profile already need not be written down
+    shown constant jsonb := (
+        select to_jsonb(s)
+        from private.contact_states s
+        where s.id = news_of_row.contact_id
+    );
+    news jsonb;
+    more_tags jsonb;
+begin
+    select coalesce(jsonb_object_agg(f.key, f.value), '{}')
+    into news
+    from jsonb_each(fields - 'tags') f
+    where f.value #>> '{}' is distinct from btrim(shown ->> f.key, E' \t\r\n');
+
+    -- tags are added to: a file seldom knows all that colleagues have given since
+    select jsonb_agg(t.tag order by t.place)
+    into more_tags
+    from jsonb_array_elements_text(fields -> 'tags') with ordinality as t (tag, place)
+    where t.tag not in (
+        select btrim(e)
+        from jsonb_array_elements_text(shown -> 'tags') e
+    );
+    if more_tags is not null then
+        news := news || jsonb_build_object('tags', (shown -> 'tags') || more_tags);
+    end if;
+    return news;
+end
+$$;
+
+
+create function private.import_row(
+    account_id uuid,
+    contact jsonb,
+    out outcome text,
+    out contact_id uuid,
+    out reason text
+)
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    said constant jsonb := jsonb_strip_nulls(contact);
+    fields constant jsonb := jsonb_strip_nulls(private.clean_contact_fields(
+        private.read_face(face => 'contacts_page', fields => said - 'id')));
+    owners uuid[];
+    news jsonb;
+begin
+    if said ? 'id' and not pg_input_is_valid(said ->> 'id', 'uuid') then
+        raise sqlstate 'PT422' using
+            message = 'This is not an id.',
+            detail = 'field: id',
+            hint = 'Leave it empty for a contact that has none yet.';
+    elsif not said ? 'id' and not fields ?| array['phone', 'email', 'username'] then
+        raise sqlstate 'PT422' using
+            message = 'Nothing tells whose row this is: imported again, it would be a second contact.',
+            detail = 'field: phone',
+            hint = 'Give a phone, email, username or id.';
+    end if;
+
+    owners := private.contacts_of_row(
+        account_id => import_row.account_id, named => (said ->> 'id')::uuid, fields => fields);
+    contact_id := owners[1];
+
+    if cardinality(owners) > 1 then
+        outcome := 'ambiguous';
+        contact_id := null;
+        reason := format('It is known of different contacts: %s.', array_to_string(owners, ', '));
+        perform private.suggest_merge(
+            account_id => import_row.account_id,
+            contact_ids => array[owners[1], o.id],
+            reason => 'same_row',
+            evidence => fields - array['tags', 'notes', 'status']
+        )
+        from unnest(owners[2:]) as o (id)
+        order by o.id;
+        return;
+    elsif contact_id is null then
+        outcome := 'created';
+        contact_id := gen_random_uuid();
+        perform private.add_contact(
+            account_id => import_row.account_id,
+            contact_id => import_row.contact_id,
+            fields => fields
+        );
+        return;
+    end if;
+
+    outcome := 'unchanged';
+    if private.news_of_row(contact_id => import_row.contact_id, fields => fields) = '{}' then
+        return;
+    end if;
+
+    -- what differs is looked at again under the locks: tags are read to be written
+    perform private.lock_identities(
+        account_id => import_row.account_id,
+        contact_ids => array[import_row.contact_id],
+        kinds => private.touched_identity_kinds(fields),
+        claims => fields
+    );
+    perform
+    from public.contacts c
+    where c.id = import_row.contact_id
+    for no key update;
+
+    news := private.news_of_row(contact_id => import_row.contact_id, fields => fields);
+    if news <> '{}' then
+        perform private.change_contact(
+            account_id => import_row.account_id,
+            contact_id => import_row.contact_id,
+            fields => news
+        );
+        outcome := 'updated';
+    end if;
+end
+$$;
+
+
+create function private.try_import_row(account_id uuid, contact jsonb)
+    returns jsonb
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    imported record;
+    code text;
+    message text;
+    detail text;
+    hint text;
+begin
+    -- another session may make the contact between the look and the write: look again
+    for attempt in 1 .. 3 loop
+        begin
+            imported := private.import_row(
+                account_id => try_import_row.account_id, contact => try_import_row.contact);
+            return to_jsonb(imported);
+        exception
+            when sqlstate 'PT404' or sqlstate 'PT409' or sqlstate 'PT422'
+                or data_exception or integrity_constraint_violation
+            then
+                get stacked diagnostics
+                    code = returned_sqlstate,
+                    message = message_text,
+                    detail = pg_exception_detail,
+                    hint = pg_exception_hint;
+                exit when code not in ('PT409', '23505');
+        end;
+    end loop;
+
+    return jsonb_build_object(
+        'outcome', 'refused',
+        'field', case code
+            when 'PT404' then 'id'
+            else substring(detail from '^field: ([a-z_]+)')
+        end,
+        'reason', case
+            when code like 'PT%' then concat_ws(' ', message, nullif(hint, ''))
+            -- no check of ours has foreseen it, and Postgres' own words could quote the row
+            else format('The database does not take it (%s).', code)
+        end
+    );
+end
+$$;
+
+
+comment on function private.contacts_of_row(uuid, uuid, jsonb) is
+    'The contacts that a row''s id, phone, email and username are known of.';
+comment on function private.news_of_row(uuid, jsonb) is
+    'The fields of a row that say something else than the contact shows; tags are all that it is to have.';
+comment on function private.import_row(uuid, jsonb) is
+    'Makes or changes the contact that a row is about, or notes that there are several; raises what speaks against the row.';
+comment on function private.try_import_row(uuid, jsonb) is
+    'What became of a row, undone where it is refused: {outcome, contact_id, field, reason}.';

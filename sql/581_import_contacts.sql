@@ -1,0 +1,131 @@
+/*
+    Contacts from a file, up to 200 rows a call, and each row in a savepoint of its own.
+*/
+create function private.account_named(external_id text)
+    returns uuid
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+declare
+    found_id uuid;
+begin
+    select a.id
+    into found_id
+    from public.accounts a
+    where a.external_id = account_named.external_id;
+    if found_id is null then
+        raise sqlstate 'PT404' using
+            message = 'There is no such account.',
+            detail = 'field: account',
+            hint = 'An account is named by its external_id.';
+    end if;
+    return found_id;
+end
+$$;
+
+
+create function backend.import_contacts(
+    account text,
+    contacts jsonb,
+    dry_run boolean default false
+)
+    returns jsonb
+    language plpgsql
+    -- definer: service_role has no rights of its own on tables
+    security definer
+    set search_path = ''
+    -- rows are looked up by key, one at a time: one plan does for all, and not the one that
+    -- was best while the tables were empty
+    set plan_cache_mode = force_generic_plan
+    set enable_seqscan = off
+    -- the price that the planner puts on what is off must not look like work worth compiling
+    set jit = off
+as $$
+declare
+    owner_id constant uuid := private.account_named(import_contacts.account);
+    lock_timeout constant text := current_setting('lock_timeout');
+    given record;
+    result jsonb;
+    results jsonb := '{}';
+begin
+    if jsonb_typeof(contacts) is distinct from 'array'
+        or contacts @? 'strict $[*] ? (@.type() != "object")'
+    then
+        raise sqlstate 'PT422' using
+            message = 'Contacts are a list of objects.',
+            detail = 'field: contacts';
+    elsif jsonb_array_length(contacts) > 200 then
+        raise sqlstate 'PT422' using
+            message = 'These are too many contacts for one call.',
+            detail = 'field: contacts',
+            hint = 'At most 200.';
+    end if;
+
+    begin
+        -- in the order of the identities' locks, whatever the file's: two imports queue
+        for given in
+            select g.contact, g.place
+            from jsonb_array_elements(contacts) with ordinality as g (contact, place)
+            left join lateral (
+                select k.key as kind, private.match_key(kind => k.key, value => k.value) as match_key
+                from jsonb_each_text(g.contact) k
+                where k.key in ('id', 'email', 'phone', 'username')
+                order by k.key
+                limit 1
+            ) first_key
+                on true
+            order by first_key.kind, first_key.match_key, g.place
+        loop
+            result := private.try_import_row(
+                account_id => owner_id, contact => given.contact);
+            results := results || jsonb_build_object(given.place::text, result);
+            if result ->> 'outcome' not in ('unchanged', 'refused') then
+                -- a row's locks are in order, those of several are not: from the second on it
+                -- gives way long before it could be part of a deadlock
+                perform set_config('lock_timeout', '400ms', true);
+            end if;
+        end loop;
+        if dry_run then
+            raise sqlstate 'RP001';
+        end if;
+    exception
+        when sqlstate 'RP001' then
+            null;
+        when lock_not_available then
+            raise sqlstate 'PT503' using
+                message = 'Others are writing some of these contacts.',
+                hint = 'Try again.';
+    end;
+    perform set_config('lock_timeout', lock_timeout, true);
+
+    return (
+        select coalesce(
+            jsonb_agg(
+                jsonb_build_object(
+                    'row', r.key::integer,
+                    'outcome', r.value -> 'outcome',
+                    -- what was made in a trial is gone
+                    'contact_id', case
+                        when dry_run and r.value ->> 'outcome' = 'created' then null
+                        else r.value -> 'contact_id'
+                    end,
+                    'field', r.value -> 'field',
+                    'reason', r.value -> 'reason'
+                )
+                order by r.key::integer
+            ),
+            '[]'
+        )
+        from jsonb_each(results) r
+    );
+end
+$$;
+
+grant execute on function backend.import_contacts(text, jsonb, boolean) to service_role;
+
+
+comment on function private.account_named(text) is
+    'The account with this external_id.';
+comment on function backend.import_contacts(text, jsonb, boolean) is
+    'Writes up to 200 contacts, in the contacts page''s words: [{row, outcome, contact_id, field, reason}] by their places from 1; outcome is created, updated, unchanged, refused or ambiguous. A dry run undoes it all. Repeating it changes nothing.';

@@ -1,0 +1,59 @@
+/*
+    An account's contacts by page, as import_contacts takes them: importing what was exported
+    changes nothing.
+*/
+create function backend.export_contacts(
+    account text,
+    after uuid default null,
+    page_size integer default 500
+)
+    returns jsonb
+    language plpgsql
+    stable
+    -- definer: service_role has no rights of its own on tables
+    security definer
+    set search_path = ''
+as $$
+declare
+    owner_id constant uuid := private.account_named(export_contacts.account);
+begin
+    return (
+        select coalesce(
+            jsonb_agg(
+                jsonb_build_object(
+                    'id', s.id,
+                    'name', s.name,
+                    'phone', s.phone,
+                    'email', s.email,
+                    'username', s.username,
+                    'tags', s.tags,
+                    'notes', s.notes,
+                    'conversation_status', w.word
+                )
+                order by s.id
+            ),
+            '[]'
+        )
+        from (
+            -- there is one of each contact that is not deleted, and its index is in this order
+            select c.id
+            from public.customers c
+            where c.account_id = owner_id
+              and c.id > coalesce(after, '00000000-0000-0000-0000-000000000000')
+            order by c.id
+            limit least(greatest(export_contacts.page_size, 1), 1000)
+        ) page
+        join private.contact_states s
+            on s.id = page.id
+        join public.status_words w
+            on w.face = 'contacts_page'
+           and w.status = s.status
+    );
+end
+$$;
+
+grant execute on function backend.export_contacts(text, uuid, integer) to service_role;
+
+
+comment on function backend.export_contacts(text, uuid, integer) is
+    'A page of an account''s contacts after an id, by id; the last page is shorter than page_size, which is 1,000 at most.';

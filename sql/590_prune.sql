@@ -1,0 +1,137 @@
+/*
+    What is kept for a time only, and its removal. Messages, contacts and the statuses of
+    messages are not: they stay as long as their account.
+*/
+create table private.retention (
+    only_row       boolean primary key default true
+                   constraint retention_only_row_check check (only_row),
+    -- what a better parser could still be given; WhatsApp repeats a delivery for 7 days
+    webhook_events interval not null default interval '90 days'
+                   constraint retention_webhook_events_check
+                   check (webhook_events >= interval '7 days')
+);
+alter table private.retention enable row level security;
+
+
+create policy "nobody reads the retention settings directly"
+    on private.retention
+    for all
+    to authenticated
+    using (false);
+
+
+insert into private.retention default values;
+
+
+create function private.prune_changes(batch integer)
+    returns integer
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    -- a cursor may be as old as the log's retention, and an entry bears the time at which its
+    -- transaction began: it may have been seen a day later, if one transaction ran so long
+    kept_since constant timestamptz := (
+        select now() - l.retention - interval '1 day'
+        from private.change_log l
+    );
+    pruned integer := 0;
+    deleted integer;
+    account uuid := '00000000-0000-0000-0000-000000000000';
+    oldest timestamptz;
+begin
+    -- the log has no index by time, which every write would pay for: each account's entries
+    -- are looked at from the oldest transaction on
+    loop
+        select c.account_id, c.logged_at
+        into account, oldest
+        from private.changes c
+        where c.account_id > account
+        order by c.account_id, c.xid, c.seq
+        limit 1;
+        exit when not found or pruned >= batch;
+        continue when oldest >= kept_since;
+
+        with first_entries as (
+            select c.xid, c.seq, c.logged_at
+            from private.changes c
+            where c.account_id = account
+            order by c.xid, c.seq
+            limit batch - pruned
+            -- another run may be at them
+            for update skip locked
+        )
+        delete from private.changes c
+        using first_entries f
+        where c.account_id = account
+          and c.xid = f.xid
+          and c.seq = f.seq
+          and f.logged_at < kept_since;
+
+        get diagnostics deleted = row_count;
+        pruned := pruned + deleted;
+    end loop;
+    return pruned;
+end
+$$;
+
+
+create function private.prune_webhook_events(batch integer)
+    returns integer
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    pruned integer;
+begin
+    with first_events as (
+        select e.id, e.received_at
+        from private.webhook_events e
+        order by e.id
+        limit batch
+        -- another run may be at them
+        for update skip locked
+    )
+    delete from private.webhook_events e
+    using first_events f, private.retention r
+    where e.id = f.id
+      and f.received_at < now() - r.webhook_events;
+
+    get diagnostics pruned = row_count;
+    return pruned;
+end
+$$;
+
+
+create function backend.prune(batch integer default 1000)
+    returns jsonb
+    language plpgsql
+    -- definer: service_role has no rights of its own on tables
+    security definer
+    set search_path = ''
+as $$
+declare
+    batch_size constant integer := least(greatest(batch, 1), 5000);
+begin
+    return jsonb_build_object(
+        'changes', private.prune_changes(batch => batch_size),
+        'webhook_events', private.prune_webhook_events(batch => batch_size)
+    );
+end
+$$;
+
+grant execute on function backend.prune(integer) to service_role;
+
+
+comment on table private.retention is
+    'One row: how long is kept what is not kept for good. The change log has its own, private.change_log.retention.';
+comment on column private.retention.webhook_events is
+    'Raw webhooks are kept this long, to be applied anew.';
+comment on policy "nobody reads the retention settings directly" on private.retention is
+    'prune acts on them.';
+comment on function private.prune_changes(integer) is
+    'Deletes up to so many log entries that no cursor needs; returns how many.';
+comment on function private.prune_webhook_events(integer) is
+    'Deletes up to so many raw webhooks that are past their time; returns how many.';
+comment on function backend.prune(integer) is
+    'Deletes up to batch rows (5,000 at most) of each kind whose time is over: {changes, webhook_events}. Call again until both are 0.';

@@ -1,0 +1,294 @@
+"""`rapport contacts import` and `export` as people run them, against PostgREST and Postgres."""
+
+from __future__ import annotations
+
+import csv
+import os
+import signal
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg.rows import dict_row
+
+from rapport.local.postgres import Database
+from rapport.local.stack import Stack
+
+HEADER = "name;phone;email;tags;notes;conversation_status"
+NOVAK = "Cilka Novak;040 111 222;cilka@example.si;vip;Rings twice.;pending"
+NOTHING = "0 rows: 0 created, 0 updated, 0 unchanged, 0 refused, 0 ambiguous.\n"
+KRANJC = "Jan Kranjc;040 111 333;;boat;;"
+
+
+class Project:
+    """A project with two accounts, and the command line pointed at it."""
+
+    def __init__(self, stack: Stack, folder: Path, owner: psycopg.Connection[dict[str, Any]]):
+        self._environment = {
+            **os.environ,
+            "SUPABASE_URL": stack.url,
+            "SUPABASE_SERVICE_ROLE_KEY": stack.service_role_key,
+            "no_proxy": stack.host,
+        }
+        self._owner = owner
+        self.folder = folder
+
+    def start(self, *arguments: str | Path) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "rapport", "contacts", *map(str, arguments)],
+            env=self._environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self, *arguments: str | Path) -> tuple[int, str, str]:
+        """The command's status, stdout and stderr."""
+        with self.start(*arguments) as process:
+            output, errors = process.communicate(timeout=120)
+        assert "Traceback" not in errors
+        return process.returncode, output, errors
+
+    def import_(self, file: Path, *options: str) -> tuple[int, str]:
+        status, output, _ = self.run("import", file, "--account", "alpine", *options)
+        return status, output
+
+    def file(self, *lines: str, name: str = "contacts.csv") -> Path:
+        file = self.folder / name
+        file.write_text("".join(f"{line}\n" for line in lines))
+        return file
+
+    def rows(self, query: str) -> list[dict[str, Any]]:
+        return self._owner.execute(query.encode()).fetchall()
+
+    def log(self) -> list[dict[str, Any]]:
+        return self.rows("select * from private.changes order by seq")
+
+
+@pytest.fixture
+def project(gateway: Stack, database: Database, tmp_path: Path) -> Iterator[Project]:
+    with psycopg.connect(database.url("postgres"), autocommit=True, row_factory=dict_row) as owner:
+        owner.execute(
+            "insert into public.accounts (external_id, name) values"
+            " ('alpine', 'Alpine'), ('bay', 'Bay')"
+        )
+        yield Project(gateway, tmp_path, owner)
+
+
+def test_a_file_is_imported_once_however_often_it_is_given(project: Project) -> None:
+    file = project.file(HEADER, NOVAK, KRANJC)
+
+    assert project.import_(file, "--region", "SI") == (
+        0,
+        "2 rows: 2 created, 0 updated, 0 unchanged, 0 refused, 0 ambiguous.\n",
+    )
+    contacts = project.rows("select * from public.contacts order by phone")
+    assert [(row["name"], row["phone"], row["tags"]) for row in contacts] == [
+        ("Cilka Novak", "+38640111222", ["vip"]),
+        ("Jan Kranjc", "+38640111333", ["boat"]),
+    ]
+    before = project.log()
+
+    status, output = project.import_(file, "--region", "SI")
+
+    assert (status, output.split(", ")[2]) == (0, "2 unchanged")
+    assert project.log() == before
+    assert project.rows("select * from public.contacts order by phone") == contacts
+
+
+def test_rows_that_are_left_out_are_told_and_the_others_go_in(project: Project) -> None:
+    file = project.file(
+        HEADER,
+        NOVAK,
+        "Ana;12;;;;",
+        "Bor;040 111 444;;;;Open",
+        "Cilka;+386 40 111 222;;;;",
+        KRANJC,
+    )
+
+    status, output = project.import_(file, "--region", "SI")
+
+    unknown = "'Open' is not a status of this face. Known: open, pending, closed."
+    assert status == 1
+    assert output.splitlines() == [
+        "row 3  refused  phone  It is too short.",
+        f"row 4  refused  conversation_status  {unknown}",
+        "row 5  refused  phone  Row 2 has the same phone.",
+        "5 rows: 2 created, 0 updated, 0 unchanged, 3 refused, 0 ambiguous.",
+    ]
+    assert len(project.rows("select from public.contacts")) == 2
+
+
+def test_a_report_is_a_table_of_its_own(project: Project) -> None:
+    report = project.folder / "report.csv"
+    file = project.file("phone;tags", "12;", '+38640111222;"""vip"')
+
+    status, output = project.import_(file, "--report", str(report))
+
+    assert status == 1
+    assert output == "2 rows: 0 created, 0 updated, 0 unchanged, 2 refused, 0 ambiguous.\n"
+    with report.open(encoding="utf-8-sig", newline="") as lines:
+        assert list(csv.reader(lines)) == [
+            ["row", "outcome", "field", "reason"],
+            ["2", "refused", "phone", "It has no country code, and no region is given."],
+            ["3", "refused", "tags", "Its quotes do not match."],
+        ]
+
+
+def test_a_dry_run_tells_the_same_and_writes_nothing(project: Project) -> None:
+    file = project.file(HEADER, NOVAK, "Ana;12;;;;", KRANJC)
+    status, output = project.import_(file, "--region", "SI", "--dry-run")
+
+    assert status == 1
+    assert project.log() == []
+    assert project.rows("select from public.contacts") == []
+    trial = output.replace(" Nothing was written: this was a dry run.", "")
+    assert trial != output
+    assert project.import_(file, "--region", "SI") == (1, trial)
+
+
+def test_an_export_is_unchanged_when_it_is_imported(project: Project) -> None:
+    project.import_(project.file(HEADER, NOVAK, KRANJC), "--region", "SI")
+    project.rows(
+        """
+        insert into public.contacts (account_id, name, profile_name, profile_named_at, tags, notes)
+        select
+            id, '=HYPERLINK("x")', '''=1', now(), '{a;b,"q\\"q","-1",''t}',
+            E'''quoted''\\r\\nand "more",\\n\\u2028 '
+        from public.accounts
+        returning id
+        """
+    )
+    exported = project.folder / "out" / "contacts.csv"
+    exported.parent.mkdir()
+
+    status, _, errors = project.run("export", exported, "--account", "alpine")
+
+    assert (status, errors) == (0, f"3 contacts in {exported}\n")
+    assert stat.S_IMODE(exported.stat().st_mode) == 0o600
+    assert [file.name for file in exported.parent.iterdir()] == ["contacts.csv"]
+    assert "'=HYPERLINK" in exported.read_text(encoding="utf-8-sig")
+    before = project.log()
+    assert project.import_(exported)[1].split(", ")[2] == "3 unchanged"
+    assert project.log() == before
+
+    # what stdout has is the same, without the byte order mark
+    _, output, _ = project.run("export", "--account", "alpine")
+    assert output == exported.read_text(encoding="utf-8-sig")
+
+
+def test_pages_and_calls_join_without_a_gap(project: Project) -> None:
+    lines = (f"+38640{number:06},Name {number}" for number in range(1203))
+    status, output = project.import_(project.file("phone,name", *lines))
+    assert (status, output.split(", ")[0]) == (0, "1,203 rows: 1,203 created")
+
+    _, output, _ = project.run("export", "--account", "alpine")
+
+    rows = list(csv.DictReader(output.splitlines()))
+    assert {row["phone"] for row in rows} == {f"+38640{number:06}" for number in range(1203)}
+    assert len(rows) == 1203
+
+
+def test_one_account_s_files_hold_nothing_of_another_s(project: Project) -> None:
+    project.import_(project.file(HEADER, NOVAK), "--region", "si")
+
+    _, output, _ = project.run("export", "--account", "bay")
+
+    assert output.splitlines() == ["id,name,phone,email,username,tags,notes,conversation_status"]
+
+
+def test_an_import_that_is_interrupted_goes_on_when_it_is_repeated(project: Project) -> None:
+    lines = [f"+38640{number:06},Name {number}" for number in range(4000)]
+    file = project.file("phone,name", *lines)
+    with project.start("import", file, "--account", "alpine") as process:
+        while not project.rows("select from public.contacts limit 1"):
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        output, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Interrupted." in output
+    assert "Traceback" not in errors
+    done = len(project.rows("select from public.contacts"))
+    assert 0 < done < 4000
+
+    status, output = project.import_(file)
+
+    assert status == 0
+    assert output == (
+        f"4,000 rows: {4000 - done:,} created, 0 updated, {done:,} unchanged,"
+        " 0 refused, 0 ambiguous.\n"
+    )
+
+
+def test_an_account_that_is_not_there_is_named(project: Project) -> None:
+    contacts = project.file("phone", "+38640111222")
+    report, exported = project.folder / "report.csv", project.folder / "exported.csv"
+    for command in (("import", contacts, "--report", report), ("export", exported)):
+        status, output, errors = project.run(*command, "--account", "nobody")
+
+        assert (status, output) == (1, "")
+        assert "There is no account 'nobody'" in errors
+    # what is not whole is not there
+    assert not exported.exists()
+    assert {file.name for file in project.folder.iterdir()} == {contacts.name, report.name}
+
+
+def run_alone(
+    home: Path, *options: str | Path, **variables: str
+) -> subprocess.CompletedProcess[str]:
+    """An import where no database answers."""
+    return subprocess.run(
+        [sys.executable, "-m", "rapport", "contacts", "import", *options, "--account", "alpine"],
+        env={**os.environ, "RAPPORT_HOME": str(home), **variables},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "options", "message"),
+    [
+        (b"phone,shoe\n", [], "not known: 'shoe'. Known: id, name, phone"),
+        (b"phone,name\n+38640111222,\xe8\n", [], "Line 2 is not UTF-8 at its byte 14"),
+        (b"phone\n+38640111222\n", ["--region", "Slovenia"], "--region 'SLOVENIA'"),
+        (b"phone\n+38640111222\n", ["--delimiter", "|"], "comma, semicolon, tab"),
+        (b"phone\n+38640111222\n", [], "The database can't be reached"),
+    ],
+)
+def test_what_is_wrong_is_one_sentence(
+    tmp_path: Path, content: bytes, options: list[str], message: str
+) -> None:
+    """The file and the options are looked at before the database is."""
+    file = tmp_path / "contacts.csv"
+    file.write_bytes(content)
+
+    result = run_alone(
+        tmp_path,
+        file,
+        *options,
+        SUPABASE_URL="http://127.0.0.1:9",
+        SUPABASE_SERVICE_ROLE_KEY="key",
+        no_proxy="127.0.0.1",
+    )
+
+    assert result.returncode == 1
+    assert result.stdout in ("", NOTHING)
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_without_a_database_the_command_says_what_to_do(tmp_path: Path) -> None:
+    file = tmp_path / "contacts.csv"
+    file.write_text("phone\n+38640111222\n")
+
+    result = run_alone(tmp_path / "nothing", file)
+
+    assert result.returncode == 1
+    assert result.stderr.startswith("rapport: There is no database to talk to")

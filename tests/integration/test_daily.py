@@ -1,0 +1,22 @@
+"""The daily function's work, through the gateway and PostgREST."""
+
+from __future__ import annotations
+
+from pydantic import HttpUrl, SecretStr
+
+from rapport.local.stack import Stack
+from rapport.settings import StoreSettings
+from rapport.store import Pruned, Store
+
+
+def test_functions_may_prune(gateway: Stack) -> None:
+    store = Store(
+        StoreSettings(
+            supabase_url=HttpUrl(gateway.url),
+            supabase_service_role_key=SecretStr(gateway.service_role_key),
+        )
+    )
+    try:
+        assert store.prune(10) == Pruned(changes=0, webhook_events=0)
+    finally:
+        store.close()

@@ -1,0 +1,110 @@
+"""The daily function goes on until it is done, or its time is nearly over."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+from collections.abc import Callable, Iterator
+
+import httpx
+import pytest
+from aws_lambda_powertools.utilities.typing import LambdaContext
+from pydantic import HttpUrl, SecretStr
+
+from rapport.errors import StoreError
+from rapport.handlers.daily import BATCH, RESERVE, prune
+from rapport.log import logger
+from rapport.settings import StoreSettings
+from rapport.store import Store
+
+SETTINGS = StoreSettings(
+    supabase_url=HttpUrl("https://project.example"),
+    supabase_service_role_key=SecretStr("service-key"),
+)
+
+
+Output = Callable[[], dict[str, object]]
+
+
+class Clock(LambdaContext):
+    """What is left of the time, by call."""
+
+    def __init__(self, *milliseconds: int) -> None:
+        self._left = iter(milliseconds)
+
+    def get_remaining_time_in_millis(self) -> int:
+        return next(self._left)
+
+
+class Database:
+    """Answers prune after prune, and then that nothing is left."""
+
+    def __init__(self, *pruned: tuple[int, int]) -> None:
+        self._pruned = iter(pruned)
+        self.calls = 0
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        assert request.url.path == "/rest/v1/rpc/prune"
+        assert json.loads(request.content) == {"batch": BATCH}
+        self.calls += 1
+        changes, webhook_events = next(self._pruned, (0, 0))
+        if changes < 0:
+            return httpx.Response(500, json={"code": "XX000", "message": "crash"})
+        return httpx.Response(200, json={"changes": changes, "webhook_events": webhook_events})
+
+
+def run(database: Database, *milliseconds: int) -> None:
+    store = Store(SETTINGS, httpx.MockTransport(database))
+    try:
+        prune(store, Clock(*milliseconds))
+    finally:
+        store.close()
+
+
+@pytest.fixture
+def output() -> Iterator[Output]:
+    """The fields of the one line that a run logs."""
+    stream = io.StringIO()
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(logger.registered_formatter)
+    logger.addHandler(handler)
+
+    def fields() -> dict[str, object]:
+        line = json.loads(stream.getvalue())
+        return {name: line[name] for name in ("message", "changes", "webhook_events", "is_done")}
+
+    yield fields
+    logger._logger.removeHandler(handler)
+
+
+def test_it_goes_on_until_nothing_is_left(output: Output) -> None:
+    database = Database((BATCH, 7), (12, 0))
+
+    run(database, *[300_000] * 3)
+
+    assert database.calls == 3
+    assert output() == {
+        "message": "pruned",
+        "changes": BATCH + 12,
+        "webhook_events": 7,
+        "is_done": True,
+    }
+
+
+def test_it_begins_no_call_that_could_be_cut_off(output: Output) -> None:
+    database = Database((BATCH, BATCH), (BATCH, BATCH))
+
+    run(database, RESERVE + 1, RESERVE)
+
+    assert database.calls == 1
+    assert output()["is_done"] is False
+
+
+def test_what_was_deleted_is_logged_when_a_call_fails(output: Output) -> None:
+    database = Database((3, 2), (-1, 0))
+
+    with pytest.raises(StoreError):
+        run(database, *[300_000] * 2)
+
+    assert output() == {"message": "pruned", "changes": 3, "webhook_events": 2, "is_done": False}
