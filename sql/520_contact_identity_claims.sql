@@ -36,19 +36,23 @@ begin
         group by w.kind, w.match_key
         order by w.kind, w.match_key
     loop
-        if wanted.value is not null then
-            insert into public.contact_identities (account_id, kind, value, contact_id)
-            values (lock_identities.account_id, wanted.kind, wanted.value, contact_ids[1])
-            on conflict do nothing;
-        end if;
+        loop
+            if wanted.value is not null then
+                insert into public.contact_identities (account_id, kind, value, contact_id)
+                values (lock_identities.account_id, wanted.kind, wanted.value, contact_ids[1])
+                on conflict do nothing;
+            end if;
 
-        select o.contact_id
-        into owner
-        from public.contact_identities o
-        where o.account_id = lock_identities.account_id
-          and o.kind = wanted.kind
-          and o.match_key = wanted.match_key
-        for update;
+            select o.contact_id
+            into owner
+            from public.contact_identities o
+            where o.account_id = lock_identities.account_id
+              and o.kind = wanted.kind
+              and o.match_key = wanted.match_key
+            for update;
+            -- given back between the two: it is free to be claimed
+            exit when found or wanted.value is null;
+        end loop;
 
         if wanted.value is not null and owner <> contact_ids[1] then
             raise sqlstate 'PT409' using
@@ -67,18 +71,32 @@ create function private.release_identities(contact_id uuid, kinds text[])
     set search_path = ''
 as $$
 begin
-    delete from public.contact_identities o
-    using public.contacts c
-    where c.id = release_identities.contact_id
-      and o.contact_id = c.id
-      and o.account_id = c.account_id
-      and o.kind = any (kinds)
-      -- somebody has written from it: it is theirs, whatever is written down
-      and o.wa_id is null
-      and o.match_key is distinct from private.match_key(
-          kind => o.kind,
-          value => case o.kind when 'phone' then c.phone when 'email' then c.email else c.username end
-      );
+    delete from public.contact_identities d
+    using (
+        select o.account_id, o.kind, o.match_key
+        from public.contacts c
+        join public.contact_identities o
+            on o.contact_id = c.id
+           and o.account_id = c.account_id
+        where c.id = release_identities.contact_id
+          and o.kind = any (kinds)
+          -- somebody has written from it: it is theirs, whatever is written down
+          and o.wa_id is null
+          and o.match_key is distinct from private.match_key(
+              kind => o.kind,
+              value => case o.kind
+                  when 'phone' then c.phone
+                  when 'email' then c.email
+                  else c.username
+              end
+          )
+        -- one that has come since the others were locked is out of order: whoever brought it
+        -- may have it locked
+        for update of o skip locked
+    ) o
+    where d.account_id = o.account_id
+      and d.kind = o.kind
+      and d.match_key = o.match_key;
 end
 $$;
 

@@ -13,11 +13,16 @@ create type private.whatsapp_item as (
     wa_id               text,
     user_id             text,
     profile_name        text,
+    username            text,
     sent_at             timestamptz,
     type                text,
     text                text,
     content             jsonb,
     reply_to            text,
+
+    -- a message of WhatsApp's own: what takes the place of wa_id and user_id
+    new_wa_id           text,
+    new_user_id         text,
 
     -- a status
     status              text,
@@ -31,7 +36,12 @@ create type private.whatsapp_item as (
     identity_kind       text,
     identity_key        text,
     contact_id          uuid,
-    conversation_id     uuid
+    conversation_id     uuid,
+    -- what wa_id and user_id were until this very change
+    former_wa_id        text,
+    former_user_id      text,
+    -- who has what they should have become
+    other_contact_id    uuid
 );
 
 
@@ -56,11 +66,14 @@ begin
             i.value ->> 'wa_id',
             i.value ->> 'user_id',
             i.value ->> 'profile_name',
+            i.value ->> 'username',
             i.value ->> 'sent_at',
             i.value ->> 'type',
             i.value ->> 'text',
             nullif(i.value -> 'content', 'null'),
             i.value ->> 'reply_to',
+            i.value ->> 'new_wa_id',
+            i.value ->> 'new_user_id',
             i.value ->> 'status',
             i.value ->> 'at',
             i.value ->> 'error_code',
@@ -69,6 +82,9 @@ begin
             w.id,
             k.kind,
             private.match_key(kind => k.kind, value => k.value),
+            null,
+            null,
+            null,
             null,
             null
         )::private.whatsapp_item

@@ -1,5 +1,5 @@
 /*
-    Who sends by WhatsApp: the contact of each sender, found or made, and its name.
+    Who sends by WhatsApp: by what each sender is known, and as which contact.
 
     Locks are taken in one order by all writers: identities, contacts, conversations, messages,
     each by key. (Of 24 unsorted batches 19 deadlocked, of the sorted ones none.)
@@ -37,58 +37,134 @@ end
 $$;
 
 
-create function private.keep_whatsapp_ids(items private.whatsapp_item[])
-    returns void
+create function private.claim_whatsapp_ids(items private.whatsapp_item[], are_current boolean)
+    returns integer
     language plpgsql
     set search_path = ''
 as $$
+/*
+    Claimed or locked, key by key: until these messages are stored, nobody gives away what
+    their senders are known by. Null where somebody just did, or what is unknown may be an id
+    that was changed later; then nothing is claimed.
+*/
+declare
+    accounts uuid[];
+    kinds text[];
+    match_keys text[];
+    vanished boolean;
 begin
-    -- a number that staff wrote down turns out to be on WhatsApp, or is spelt differently there
-    with spelt as (
-        select distinct on (i.account_id, i.identity_key) i.account_id, i.identity_key, i.wa_id
-        from unnest(items) i
-        where i.identity_kind = 'phone'
-        order by i.account_id, i.identity_key, i.sent_at desc, i.provider_id desc
+    with senders as (
+        select
+            s.account_id,
+            s.wa_id,
+            s.user_id,
+            owner.by_identity,
+            owner.by_user_id,
+            coalesce(owner.by_identity, owner.by_user_id, gen_random_uuid()) as contact_id
+        from (
+            select
+                i.account_id,
+                i.identity_kind,
+                i.identity_key,
+                (array_agg(i.wa_id order by i.sent_at desc, i.provider_id desc))[1] as wa_id,
+                (array_agg(i.user_id order by i.sent_at desc, i.provider_id desc)
+                    filter (where i.user_id is not null))[1] as user_id
+            from unnest(items) i
+            group by i.account_id, i.identity_kind, i.identity_key
+        ) s
+        cross join lateral (
+            select
+                (
+                    select o.contact_id
+                    from public.contact_identities o
+                    where o.account_id = s.account_id
+                      and o.kind = s.identity_kind
+                      and o.match_key = s.identity_key
+                    limit 1
+                ) as by_identity,
+                (
+                    select o.contact_id
+                    from public.contact_identities o
+                    where o.account_id = s.account_id
+                      and o.kind = 'bsuid'
+                      and o.match_key = s.user_id
+                    limit 1
+                ) as by_user_id
+        ) owner
     ),
-    locked as materialized (
-        select o.account_id, o.match_key, s.wa_id
-        from spelt s
-        join public.contact_identities o
-            on o.account_id = s.account_id
-           and o.kind = 'phone'
-           and o.match_key = s.identity_key
-        where o.wa_id is distinct from s.wa_id
-        order by o.account_id, o.match_key
-        for no key update of o
+    claims as materialized (
+        select
+            s.account_id,
+            'phone' as kind,
+            '+' || s.wa_id as value,
+            private.match_key(kind => 'phone', value => s.wa_id) as match_key,
+            s.wa_id,
+            s.contact_id,
+            s.by_identity is not null as is_known
+        from senders s
+        where s.wa_id is not null
+        union all
+        -- one user id with a number in one message and without in another is one claim
+        (
+            select distinct on (s.account_id, s.user_id)
+                s.account_id,
+                'bsuid',
+                s.user_id,
+                s.user_id,
+                null,
+                s.contact_id,
+                s.by_user_id is not null
+            from senders s
+            where s.user_id is not null
+            order by s.account_id, s.user_id, s.wa_id is null
+        )
+    ),
+    claimed as (
+        insert into public.contact_identities as o (account_id, kind, value, wa_id, contact_id)
+        select c.account_id, c.kind, c.value, c.wa_id, c.contact_id
+        from claims c
+        order by c.account_id, c.kind, c.match_key
+        -- known ones are locked, and written only where staff noted the number and it turns
+        -- out to be on WhatsApp, or is spelt differently there
+        on conflict (account_id, kind, match_key) do update
+            set wa_id = excluded.wa_id
+            where o.wa_id is distinct from excluded.wa_id
+        returning o.account_id, o.kind, o.match_key, o.xmax = 0 as is_new
     )
-    update public.contact_identities o
-    set wa_id = l.wa_id
-    from locked l
-    where o.account_id = l.account_id
-      and o.kind = 'phone'
-      and o.match_key = l.match_key;
-end
-$$;
+    select array_agg(n.account_id), array_agg(n.kind), array_agg(n.match_key), bool_or(c.is_known)
+    into accounts, kinds, match_keys, vanished
+    from claimed n
+    join claims c
+        on c.account_id = n.account_id
+       and c.kind = n.kind
+       and c.match_key = n.match_key
+    where n.is_new;
 
-
-create function private.lock_whatsapp_senders(items private.whatsapp_item[])
-    returns void
-    language plpgsql
-    set search_path = ''
-as $$
-begin
-    -- whoever merges or deletes contacts holds these: the contacts found by them stay
-    perform
-    from public.contact_identities o
-    where (o.account_id, o.kind, o.match_key) in (
-        select i.account_id, i.identity_kind, i.identity_key
-        from unnest(items) i
-        union
-        select i.account_id, 'bsuid', i.user_id
-        from unnest(items) i
-    )
-    order by o.account_id, o.kind, o.match_key
-    for key share;
+    if accounts is null then
+        return 0;
+    elsif vanished or (
+        not are_current
+        and exists (
+            select
+            from unnest(accounts, kinds, match_keys) as n (account_id, kind, match_key)
+            cross join lateral (
+                select h.changed_at
+                from private.whatsapp_id_changes h
+                where h.account_id = n.account_id
+                  and h.kind = n.kind
+                  and h.old_key = n.match_key
+                limit 1
+            ) change
+        )
+    ) then
+        delete from public.contact_identities o
+        using unnest(accounts, kinds, match_keys) as n (account_id, kind, match_key)
+        where o.account_id = n.account_id
+          and o.kind = n.kind
+          and o.match_key = n.match_key;
+        return null;
+    end if;
+    return cardinality(accounts);
 end
 $$;
 
@@ -104,188 +180,48 @@ as $$
     afterwards; a claim that comes second finds the first one's contact.
 */
 declare
-    known_items private.whatsapp_item[];
+    current_items private.whatsapp_item[] := items;
+    claimed integer;
 begin
-    perform private.lock_whatsapp_senders(items);
-    perform private.keep_whatsapp_ids(items);
-    known_items := private.known_whatsapp_senders(items);
-    if cardinality(known_items) = cardinality(items) then
-        return known_items;
-    end if;
+    for attempt in 1 .. 4 loop
+        claimed := private.claim_whatsapp_ids(items => current_items, are_current => attempt > 1);
+        if claimed is null then
+            current_items := private.follow_id_changes(items);
+            continue;
+        end if;
 
-    with senders as (
-        select
-            s.account_id,
-            s.wa_id,
-            s.user_id,
-            coalesce(
-                (
-                    select o.contact_id
-                    from public.contact_identities o
-                    where o.account_id = s.account_id
-                      and o.kind = s.identity_kind
-                      and o.match_key = s.identity_key
-                    limit 1
-                ),
-                (
-                    select o.contact_id
-                    from public.contact_identities o
-                    where o.account_id = s.account_id
-                      and o.kind = 'bsuid'
-                      and o.match_key = s.user_id
-                    limit 1
-                ),
-                gen_random_uuid()
-            ) as contact_id
-        from (
-            select
-                i.account_id,
-                i.identity_kind,
-                i.identity_key,
-                (array_agg(i.wa_id order by i.sent_at desc, i.provider_id desc))[1] as wa_id,
-                (array_agg(i.user_id order by i.sent_at desc, i.provider_id desc)
-                    filter (where i.user_id is not null))[1] as user_id
-            from unnest(items) i
-            group by i.account_id, i.identity_kind, i.identity_key
-        ) s
-    ),
-    claims as (
-        select
-            s.account_id,
-            'phone' as kind,
-            '+' || s.wa_id as value,
-            private.match_key(kind => 'phone', value => s.wa_id) as match_key,
-            s.wa_id,
-            s.contact_id
-        from senders s
-        where s.wa_id is not null
-        union all
-        select s.account_id, 'bsuid', s.user_id, s.user_id, null, s.contact_id
-        from senders s
-        where s.user_id is not null
-    )
-    insert into public.contact_identities (account_id, kind, value, wa_id, contact_id)
-    select c.account_id, c.kind, c.value, c.wa_id, c.contact_id
-    from claims c
-    where (
-        select true
-        from public.contact_identities o
-        where o.account_id = c.account_id
-          and o.kind = c.kind
-          and o.match_key = c.match_key
-        limit 1
-    ) is null
-    order by c.account_id, c.kind, c.match_key
-    on conflict do nothing;
+        current_items := private.known_whatsapp_senders(current_items);
+        if claimed > 0 then
+            -- a user id claimed for a contact that lost its number to another session, or was
+            -- merged meanwhile, follows it
+            update public.contact_identities u
+            set contact_id = i.contact_id
+            from unnest(current_items) i
+            where u.account_id = i.account_id
+              and u.kind = 'bsuid'
+              and u.match_key = i.user_id
+              and u.contact_id <> i.contact_id
+              and (
+                  select true
+                  from public.contacts c
+                  where c.id = u.contact_id
+                    and c.deleted_at is null
+                  limit 1
+              ) is null;
+        end if;
+        return current_items;
+    end loop;
 
-    known_items := private.known_whatsapp_senders(items);
-
-    -- a user id claimed for a contact that lost its number to another session follows it
-    update public.contact_identities u
-    set contact_id = i.contact_id
-    from unnest(known_items) i
-    where u.account_id = i.account_id
-      and u.kind = 'bsuid'
-      and u.match_key = i.user_id
-      and u.contact_id <> i.contact_id
-      and (select true from public.contacts c where c.id = u.contact_id limit 1) is null;
-
-    return known_items;
-end
-$$;
-
-
-create function private.name_whatsapp_senders(items private.whatsapp_item[])
-    returns void
-    language plpgsql
-    set search_path = ''
-as $$
-declare
-    renamed uuid[];
-    names text[];
-    named_at timestamptz[];
-begin
-    if exists (
-        select
-        from unnest(items) i
-        where (select true from public.contacts c where c.id = i.contact_id limit 1) is null
-    ) then
-        insert into public.contacts (id, account_id, phone, profile_name, profile_named_at)
-        select
-            i.contact_id,
-            i.account_id,
-            (array_agg('+' || i.wa_id order by i.sent_at desc, i.provider_id desc)
-                -- longer ones are ids of test numbers and groups
-                filter (where i.wa_id ~ '^[1-9][0-9]{1,14}$'))[1],
-            (array_agg(i.profile_name order by i.sent_at desc, i.provider_id desc)
-                filter (where i.profile_name is not null))[1],
-            max(i.sent_at) filter (where i.profile_name is not null)
-        from unnest(items) i
-        where (select true from public.contacts c where c.id = i.contact_id limit 1) is null
-        group by i.contact_id, i.account_id
-        order by i.contact_id;
-    end if;
-
-    /*
-        The latest message names its sender, by the provider's time, however late it comes.
-        An unchanged name is not stamped again (that would write the contact with every
-        message), so an older message first looks for a later one.
-    */
-    with named as (
-        select distinct on (i.contact_id) i.contact_id, i.profile_name, i.sent_at, i.provider_id
-        from unnest(items) i
-        where i.profile_name is not null
-        order by i.contact_id, i.sent_at desc, i.provider_id desc
-    ),
-    locked as (
-        select c.id, n.profile_name, n.sent_at
-        from named n
-        cross join lateral (
-            select k.id
-            from public.contacts k
-            where k.id = n.contact_id
-            limit 1
-        ) known
-        join public.contacts c
-            on c.id = known.id
-        where c.profile_name is distinct from n.profile_name
-          and (c.profile_named_at is null or c.profile_named_at <= n.sent_at)
-          and (
-              select true
-              from public.messages m
-              where m.customer_id = n.contact_id
-                and m.sender_type = 'client'
-                and m.sender_name is not null
-                and m.sent_at >= n.sent_at
-                and (m.sent_at, m.provider_id) > (n.sent_at, n.provider_id)
-              limit 1
-          ) is null
-        order by c.id
-        for no key update of c
-    )
-    select array_agg(l.id), array_agg(l.profile_name), array_agg(l.sent_at)
-    into renamed, names, named_at
-    from locked l;
-
-    -- an update of no row would still run the table's triggers
-    if renamed is not null then
-        update public.contacts c
-        set profile_name = r.profile_name,
-            profile_named_at = r.sent_at
-        from unnest(renamed, names, named_at) as r (id, profile_name, sent_at)
-        where c.id = r.id;
-    end if;
+    raise sqlstate '40001' using
+        message = 'Numbers were given away as fast as they were claimed.',
+        hint = 'Try again.';
 end
 $$;
 
 
 comment on function private.known_whatsapp_senders(private.whatsapp_item[]) is
     'The messages whose senders are known by all that is said of them, with their contacts.';
-comment on function private.keep_whatsapp_ids(private.whatsapp_item[]) is
-    'Notes on known numbers how WhatsApp spells them.';
-comment on function private.lock_whatsapp_senders(private.whatsapp_item[]) is
-    'Holds the identities of known senders against merging and deleting.';
+comment on function private.claim_whatsapp_ids(private.whatsapp_item[], boolean) is
+    'Claims what senders are known by, or locks it; notes how WhatsApp spells known numbers. Returns how many are new.';
 comment on function private.claim_whatsapp_senders(private.whatsapp_item[]) is
     'Finds or claims the contact of each sender.';
-comment on function private.name_whatsapp_senders(private.whatsapp_item[]) is
-    'Writes contacts that are new, and names that have changed.';

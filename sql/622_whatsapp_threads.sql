@@ -62,12 +62,14 @@ begin
                   and t.account_id = i.account_id
                   and t.thread_key = i.identity_kind || ':' || i.identity_key
                   and t.channel = 'whatsapp'
-                  and t.status <> 'closed'
+                  -- a notice of WhatsApp's is no reason to open a conversation again
+                  and (t.status <> 'closed' or i.kind = 'system')
+                order by t.status = 'closed', t.created_at desc, t.id
                 limit 1
             ) thread
             join public.conversations c
                 on c.id = thread.id
-               and c.status <> 'closed'
+               and (c.status <> 'closed' or (i).kind = 'system')
             order by c.id
             for no key update of c
         )
@@ -104,7 +106,7 @@ begin
               and t.account_id = i.account_id
               and t.thread_key = i.identity_kind || ':' || i.identity_key
               and t.channel = 'whatsapp'
-              and t.status <> 'closed'
+              and (t.status <> 'closed' or i.kind = 'system')
             limit 1
         ) is null
         order by i.account_id, i.whatsapp_channel_id, i.identity_kind, i.identity_key
@@ -130,9 +132,9 @@ create function private.continue_whatsapp_threads(items private.whatsapp_item[])
     set search_path = ''
 as $$
 /*
-    The common case in two statements: everybody is known, by the name and the spelling that
-    they give, and has an open conversation. Null where that is not so of all; no lock has been taken then,
-    but for those of conversations that were closed a moment ago.
+    The common case in two statements: everybody is known, by the names and the spelling that
+    they give, and has an open conversation. Null where that is not so of all; no lock has been
+    taken then, but for those of conversations that were closed a moment ago.
 */
 declare
     found_items private.whatsapp_item[];
@@ -161,6 +163,7 @@ begin
             from public.contacts c
             where c.id = owner.contact_id
               and (i.profile_name is null or c.profile_name = i.profile_name)
+              and (i.username is null or c.username = i.username)
             limit 1
         ) named
         cross join lateral (
@@ -174,16 +177,19 @@ begin
               and (i.wa_id is null or t.customer_wa_id = i.wa_id)
             limit 1
         ) thread
-        where i.user_id is null
-           or i.identity_kind = 'bsuid'
-           or (
-               select true
-               from public.contact_identities u
-               where u.account_id = i.account_id
-                 and u.kind = 'bsuid'
-                 and u.match_key = i.user_id
-               limit 1
-           )
+        where i.kind = 'message'
+          and (
+              i.user_id is null
+              or i.identity_kind = 'bsuid'
+              or (
+                  select u.contact_id
+                  from public.contact_identities u
+                  where u.account_id = i.account_id
+                    and u.kind = 'bsuid'
+                    and u.match_key = i.user_id
+                  limit 1
+              ) = owner.contact_id
+          )
     );
     if cardinality(found_items) < cardinality(items) then
         return null;

@@ -1,5 +1,6 @@
 /*
-    Messages that customers send by WhatsApp, a batch at a time, into their conversations.
+    Messages that customers send by WhatsApp, and WhatsApp's own about them, a batch at a time,
+    into their conversations.
 */
 create function private.append_whatsapp_messages(items private.whatsapp_item[])
     returns integer
@@ -36,8 +37,8 @@ begin
             f.conversation_id,
             f.contact_id,
             thread.last_seq + f.place,
-            'client',
-            coalesce(f.wa_id, f.user_id),
+            case f.kind when 'system' then 'system' else 'client' end,
+            case f.kind when 'system' then null else coalesce(f.wa_id, f.user_id) end,
             f.profile_name,
             f.type,
             f.text,
@@ -62,10 +63,14 @@ begin
             limit 1
         ) thread
         order by f.conversation_id, f.place
-        returning conversation_id, sent_at
+        returning conversation_id, sender_type, sent_at
     ),
     latest as (
-        select r.conversation_id, count(*) as added, max(r.sent_at) as sent_at
+        select
+            r.conversation_id,
+            count(*) as added,
+            max(r.sent_at) as sent_at,
+            max(r.sent_at) filter (where r.sender_type = 'client') as inbound_at
         from appended_rows r
         group by r.conversation_id
     ),
@@ -77,7 +82,7 @@ begin
                 when a.last_seq = 0 then l.sent_at
                 else greatest(a.last_message_at, l.sent_at)
             end,
-            last_inbound_at = greatest(a.last_inbound_at, l.sent_at)
+            last_inbound_at = greatest(a.last_inbound_at, l.inbound_at)
         from latest l
         where a.conversation_id = l.conversation_id
         returning l.added
@@ -99,6 +104,10 @@ as $$
 declare
     fresh private.whatsapp_item[];
     placed private.whatsapp_item[];
+    usernames private.username_change[] := '{}';
+    has_notices boolean;
+    may_be_two boolean;
+    has_usernames boolean;
 begin
     -- a repeated delivery ends here, having locked and written nothing
     select array_agg(i::private.whatsapp_item order by i.index)
@@ -121,9 +130,41 @@ begin
 
     placed := private.continue_whatsapp_threads(fresh);
     if placed is null then
+        select
+            bool_or(i.kind = 'system'),
+            bool_or(i.user_id is not null or i.kind = 'system'),
+            bool_or(i.username is not null)
+        into has_notices, may_be_two, has_usernames
+        from unnest(fresh) i;
+
+        -- identities
+        if has_notices then
+            fresh := private.relink_whatsapp_senders(fresh);
+        end if;
         fresh := private.claim_whatsapp_senders(fresh);
-        perform private.name_whatsapp_senders(fresh);
+        if has_usernames then
+            usernames := private.claim_whatsapp_usernames(fresh);
+        end if;
+
+        -- contacts
+        if has_notices or cardinality(usernames) > 0 then
+            perform private.lock_whatsapp_contacts(fresh, usernames);
+        end if;
+        perform private.name_whatsapp_senders(fresh, usernames);
+        if cardinality(usernames) > 0 then
+            perform private.write_whatsapp_usernames(usernames);
+        end if;
+
+        -- conversations
+        if has_notices then
+            perform private.move_whatsapp_phones(fresh);
+            perform private.move_whatsapp_threads(fresh);
+        end if;
         placed := private.open_whatsapp_threads(fresh);
+
+        if may_be_two then
+            perform private.suggest_same_senders(fresh);
+        end if;
     end if;
     return private.append_whatsapp_messages(placed);
 end

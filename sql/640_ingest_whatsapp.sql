@@ -13,7 +13,7 @@ declare
     statuses private.whatsapp_item[];
 begin
     select
-        array_agg(i::private.whatsapp_item order by i.index) filter (where i.kind = 'message'),
+        array_agg(i::private.whatsapp_item order by i.index) filter (where i.kind <> 'status'),
         array_agg(i::private.whatsapp_item order by i.index) filter (where i.kind = 'status')
     into messages, statuses
     from unnest(items) i;

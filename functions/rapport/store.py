@@ -43,6 +43,27 @@ class MessageItem(_Item):
     reply_to: str | None
 
 
+class SystemItem(_Item):
+    """A message of WhatsApp's own about a customer, who is named as in `MessageItem`.
+
+    `new_wa_id` and `new_user_id` take the place of `wa_id` and `user_id`; where they are
+    null nothing changes.
+    """
+
+    kind: Literal["system"] = "system"
+    phone_number_id: str
+    provider_id: str
+    wa_id: str | None
+    user_id: str | None
+    new_wa_id: str | None
+    new_user_id: str | None
+    sent_at: datetime
+    type: Literal["system"] = "system"
+    text: str
+    # the message as it came
+    content: dict[str, JsonValue]
+
+
 class StatusItem(_Item):
     """What became of a message that we sent."""
 
@@ -63,7 +84,7 @@ class SkippedItem(_Item):
     detail: str
 
 
-Item = MessageItem | StatusItem | SkippedItem
+Item = MessageItem | SystemItem | StatusItem | SkippedItem
 
 
 class Rejection(BaseModel):

@@ -22,6 +22,12 @@ def test_its_webhooks_are_taken_as_metas(stack: Stack) -> None:
     (message,) = change["value"]["messages"]
     assert (message["from"], message["text"]["body"]) == ("385911234567", "hello 🧽")
 
+    moved = order(stack, "number", **customer, to="385997654321")
+    assert moved.json()["status"] == 200
+    assert json.loads(moved.json()["answer"])["received"] == 1
+    (change,) = moved.json()["webhook"]["entry"][0]["changes"]
+    assert change["value"]["messages"][0]["system"]["wa_id"] == "385997654321"
+
     failure = order(
         stack,
         "status",

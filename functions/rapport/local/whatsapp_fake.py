@@ -1,7 +1,8 @@
 """A stand-in for the WhatsApp Graph API: composes, signs and posts webhooks.
 
-POST /_fake/inbound lets a customer write, POST /_fake/status settles a message of ours. Both
-answer with the webhook that was posted and with what the function answered to it.
+POST /_fake/inbound lets a customer write, POST /_fake/number gives one another number, POST
+/_fake/status settles a message of ours. All answer with the webhook that was posted and with
+what the function answered to it.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from rapport.local.whatsapp_payloads import (
     StatusWord,
     encode,
     inbound_text,
+    number_change,
     status_update,
 )
 from rapport.whatsapp import signature
@@ -43,6 +45,18 @@ class Inbound(BaseModel):
     sender: Annotated[Digits, Field(alias="from")]
     name: str = "Customer"
     text: Annotated[str, StringConstraints(min_length=1, max_length=4096)]
+    provider_id: str | None = None
+
+
+class NewNumber(BaseModel):
+    """A customer's other number."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    phone_number_id: Digits
+    sender: Annotated[Digits, Field(alias="from")]
+    to: Digits
+    name: str = "Customer"
     provider_id: str | None = None
 
 
@@ -97,6 +111,7 @@ def application(webhook_url: str, app_secret: str) -> Starlette:
         routes=[
             Route("/health", _health),
             Route("/_fake/inbound", _control(Inbound, _inbound), methods=["POST"]),
+            Route("/_fake/number", _control(NewNumber, _number), methods=["POST"]),
             Route("/_fake/status", _control(Outcome, _status), methods=["POST"]),
         ],
         lifespan=lifespan,
@@ -109,6 +124,16 @@ def _inbound(order: Inbound) -> Payload:
         sender=order.sender,
         name=order.name,
         text=order.text,
+        provider_id=order.provider_id,
+    )
+
+
+def _number(order: NewNumber) -> Payload:
+    return number_change(
+        phone_number_id=order.phone_number_id,
+        sender=order.sender,
+        new_number=order.to,
+        name=order.name,
         provider_id=order.provider_id,
     )
 

@@ -51,6 +51,36 @@ def inbound_text(
     )
 
 
+def number_change(
+    *,
+    phone_number_id: str,
+    sender: str,
+    new_number: str,
+    name: str,
+    provider_id: str | None = None,
+    sent_at: datetime | None = None,
+) -> Payload:
+    """The webhook of a customer who has `new_number` for `sender` (digits alone)."""
+    return _webhook(
+        phone_number_id,
+        {
+            "messages": [
+                {
+                    "from": sender,
+                    "id": provider_id or message_id(),
+                    "timestamp": _epoch(sent_at),
+                    "type": "system",
+                    "system": {
+                        "body": f"User {name} changed from {sender} to {new_number}",
+                        "wa_id": new_number,
+                        "type": "user_changed_number",
+                    },
+                }
+            ]
+        },
+    )
+
+
 def status_update(
     *,
     phone_number_id: str,

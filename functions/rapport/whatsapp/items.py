@@ -7,8 +7,8 @@ from typing import Literal, TypeVar
 
 from pydantic import BaseModel, JsonValue, TypeAdapter, ValidationError
 
-from rapport.store import Item, MessageItem, SkippedItem, StatusItem
-from rapport.whatsapp.placeholder import placeholder
+from rapport.store import Item, MessageItem, SkippedItem, StatusItem, SystemItem
+from rapport.whatsapp.placeholder import notice, placeholder
 from rapport.whatsapp.webhook import (
     Change,
     Contact,
@@ -16,6 +16,7 @@ from rapport.whatsapp.webhook import (
     Message,
     Problem,
     Status,
+    System,
     Value,
     Webhook,
 )
@@ -24,6 +25,7 @@ M = TypeVar("M", bound=BaseModel)
 
 TEXT_LIMIT = 65_536  # characters; WhatsApp's own limit is 4,096
 NAME_LIMIT = 200
+USERNAME_LIMIT = 100
 DETAIL_LIMIT = 500
 
 _STATUS = TypeAdapter[Literal["sent", "delivered", "read", "failed"]](
@@ -91,6 +93,9 @@ def _of_value(value: Value) -> Iterator[Item]:
 def _of_message(
     message: Message, number: str, contacts: Mapping[str | None, Contact]
 ) -> Iterator[Item]:
+    if message.type == "system":
+        yield from _of_system(message, message.system or System(), number)
+        return
     contact = contacts.get(message.from_user_id) or contacts.get(message.from_) or Contact()
     wa_id = message.from_ or contact.wa_id
     user_id = message.from_user_id or contact.user_id
@@ -112,7 +117,7 @@ def _of_message(
         provider_id=message.id,
         wa_id=wa_id,
         user_id=user_id,
-        username=username and username.removeprefix("@")[:NAME_LIMIT],
+        username=_username(username),
         profile_name=name and name[:NAME_LIMIT],
         sent_at=message.timestamp,
         type=message.type,
@@ -120,6 +125,45 @@ def _of_message(
         content=None if is_text else message.whole,
         reply_to=message.context.id if message.context else None,
     )
+
+
+def _of_system(message: Message, system: System, number: str) -> Iterator[Item]:
+    wa_id = message.from_ or system.customer
+    user_id = system.previous_user_id
+    new_wa_id = None
+    new_user_id = None
+    if system.type in ("user_changed_number", "customer_changed_number"):
+        new_wa_id = system.new_wa_id or system.wa_id
+        new_user_id = system.user_id
+    elif system.type == "user_changed_user_id":
+        new_user_id = system.user_id
+        if new_user_id is None and message.from_user_id != user_id:
+            new_user_id = message.from_user_id
+    if wa_id is None and user_id is None:
+        # who it was before is not said: it is a notice of who it is
+        wa_id, new_wa_id = new_wa_id, None
+        user_id, new_user_id = new_user_id or message.from_user_id or system.user_id, None
+    if wa_id is None and user_id is None:
+        yield _skipped("message_without_sender", message.type)
+        return
+    yield SystemItem(
+        phone_number_id=number,
+        provider_id=message.id,
+        wa_id=wa_id,
+        user_id=user_id,
+        new_wa_id=new_wa_id,
+        new_user_id=new_user_id,
+        sent_at=message.timestamp,
+        text=notice(system.body, wa_id, new_wa_id, new_user_id)[:TEXT_LIMIT],
+        content=message.whole,
+    )
+
+
+def _username(username: str | None) -> str | None:
+    """One that can be stored; the message is kept without any other."""
+    name = (username or "").strip().removeprefix("@")
+    storable = name.isprintable() and not {" ", "@"} & set(name)
+    return name if 0 < len(name) <= USERNAME_LIMIT and storable else None
 
 
 def _of_status(status: Status, number: str) -> Iterator[Item]:

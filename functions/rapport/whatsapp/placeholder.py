@@ -30,7 +30,6 @@ _TYPES: dict[str, tuple[str, tuple[_Path, ...]]] = {
     "reaction": ("reaction", (("reaction", "emoji"),)),
     "revoke": ("deleted message", ()),
     "sticker": ("sticker", ()),
-    "system": ("system message", (("system", "body"),)),
     "video": ("video", (("video", "caption"),)),
 }
 
@@ -44,6 +43,23 @@ def placeholder(type_: str, message: Mapping[str, JsonValue]) -> str:
     label, paths = _TYPES.get(type_, ("unsupported message", ()))
     words = next((found for path in paths if (found := _text_at(message, path))), None)
     return f"[{label}] {words}" if words else f"[{_WORDLESS.get(type_, label)}]"
+
+
+def notice(
+    body: str | None, wa_id: str | None, new_wa_id: str | None, new_user_id: str | None
+) -> str:
+    """The sentence of a message of WhatsApp's own: its `body`, or else what it changes."""
+    # WhatsApp puts marks of direction around numbers
+    words = "".join(character for character in body or "" if character.isprintable()).strip()
+    if words:
+        return words
+    if new_wa_id and wa_id:
+        return f"The number changed from {wa_id} to {new_wa_id}."
+    if new_wa_id:
+        return f"The number changed to {new_wa_id}."
+    if new_user_id:
+        return "WhatsApp knows this customer by another user id now."
+    return "[system message]"
 
 
 def _text_at(message: Mapping[str, JsonValue], path: _Path) -> str | None:

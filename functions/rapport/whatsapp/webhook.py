@@ -74,6 +74,12 @@ def _not_blank(value: object) -> object:
     return None if isinstance(value, str) and not value.strip() else value
 
 
+def _digits(value: object) -> object:
+    """A WhatsApp id, which some versions send as a number or with a plus sign."""
+    text = str(value) if isinstance(value, int) else value
+    return re.sub(r"[+ ()-]", "", text) if isinstance(text, str) else text
+
+
 def _from_epoch(value: object) -> object:
     """Meta's times are seconds since 1970, as text."""
     text = str(value) if isinstance(value, int) else value
@@ -86,6 +92,11 @@ def _from_epoch(value: object) -> object:
 Id = Annotated[str, StringConstraints(min_length=1, max_length=512)]
 OptionalId = Annotated[Id | None, BeforeValidator(_not_blank)]
 OptionalText = Annotated[str | None, BeforeValidator(_not_blank), WrapValidator(_or_none)]
+# as an identity is stored
+WaId = Annotated[str, StringConstraints(pattern=r"^[0-9]{1,32}$")]
+OptionalWaId = Annotated[WaId | None, BeforeValidator(_digits), WrapValidator(_or_none)]
+UserId = Annotated[str, StringConstraints(min_length=1, max_length=320)]
+OptionalUserId = Annotated[UserId | None, BeforeValidator(_not_blank), WrapValidator(_or_none)]
 Timestamp = Annotated[datetime, BeforeValidator(_from_epoch)]
 # of parts that are raw as yet
 Listed = Annotated[list[object], BeforeValidator(_listed)]
@@ -173,6 +184,21 @@ class Context(_Model):
     id: OptionalId = None
 
 
+class System(_Model):
+    """What WhatsApp itself says of a customer.
+
+    Before version 12 the new number is `new_wa_id`, and the old one may be `customer`.
+    """
+
+    type: OptionalText = None
+    body: OptionalText = None
+    wa_id: OptionalWaId = None
+    new_wa_id: OptionalWaId = None
+    customer: OptionalWaId = None
+    user_id: OptionalUserId = None
+    previous_user_id: OptionalUserId = None
+
+
 class Message(_Model):
     """One message from a customer, of whatever type."""
 
@@ -183,6 +209,7 @@ class Message(_Model):
     type: Id
     text: Annotated[Text | None, WrapValidator(_or_none)] = None
     context: Annotated[Context | None, WrapValidator(_or_none)] = None
+    system: Annotated[System | None, WrapValidator(_or_none)] = None
     # the message as it came
     whole: dict[str, JsonValue]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from rapport.store import Item, MessageItem, SkippedItem, StatusItem
+from rapport.store import Item, MessageItem, SkippedItem, StatusItem, SystemItem
 from rapport.whatsapp.items import items_of
 from rapport.whatsapp.webhook import parse
 
@@ -23,6 +23,12 @@ def recorded(name: str) -> list[Item]:
 def message(name: str) -> MessageItem:
     (item,) = recorded(name)
     assert isinstance(item, MessageItem)
+    return item
+
+
+def system(name: str) -> SystemItem:
+    (item,) = recorded(name)
+    assert isinstance(item, SystemItem)
     return item
 
 
@@ -74,10 +80,6 @@ def test_a_reply_names_what_it_answers() -> None:
         ("reaction", "[reaction] 👍"),
         ("reaction_removed", "[reaction removed]"),
         ("sticker", "[sticker]"),
-        (
-            "system_number_change",
-            "[system message] User Ana Horvat changed from 385911234567 to 385997654321",
-        ),
         ("unknown_type", "[unsupported message]"),
         ("unsupported", "[unsupported message]"),
         ("video", "[video] The whole room"),
@@ -101,9 +103,44 @@ def test_a_user_with_both_is_known_by_both() -> None:
     assert (item.wa_id, item.user_id) == ("385911234567", "SI.13491208655302741918")
 
 
-def test_a_system_message_needs_no_contacts() -> None:
-    item = message("system_number_change")
-    assert (item.wa_id, item.profile_name) == ("385911234567", None)
+def test_a_changed_number_needs_no_contacts() -> None:
+    item = system("system_number_change")
+    payload = json.loads((EVENTS / "system_number_change.json").read_text())
+    assert item == SystemItem(
+        phone_number_id="106540352242922",
+        provider_id="wamid.HBgMMzg1OTExMjM0NTY3FQIAEhgUM0E0020",
+        wa_id="385911234567",
+        user_id=None,
+        new_wa_id="385997654321",
+        new_user_id=None,
+        sent_at=datetime(2026, 11, 20, 10, 0, 20, tzinfo=UTC),
+        text="User Ana Horvat changed from 385911234567 to 385997654321",
+        content=payload["entry"][0]["changes"][0]["value"]["messages"][0],
+    )
+
+
+def test_a_changed_number_comes_with_another_user_id() -> None:
+    item = system("system_number_and_user_id_change")
+    assert (item.wa_id, item.new_wa_id) == ("385911234567", "385997654321")
+    assert (item.user_id, item.new_user_id) == (
+        "HR.13491208655302741918",
+        "HR.24580197744219038820",
+    )
+
+
+def test_a_changed_user_id_needs_no_number() -> None:
+    item = system("system_user_id_change")
+    assert (item.wa_id, item.new_wa_id) == (None, None)
+    assert (item.user_id, item.new_user_id) == (
+        "SI.13491208655302741918",
+        "SI.24580197744219038820",
+    )
+
+
+def test_any_other_system_message_changes_nothing() -> None:
+    item = system("system_identity_change")
+    assert (item.wa_id, item.new_wa_id, item.new_user_id) == ("385911234567", None, None)
+    assert item.text == "[system message]"
 
 
 @pytest.mark.parametrize("word", ["sent", "delivered", "read", "failed"])
@@ -140,6 +177,8 @@ def test_bad_items_of_a_batch_block_no_other() -> None:
                 return f"{item.profile_name}: {item.text}"
             case StatusItem():
                 return item.status
+            case SystemItem():
+                return item.text
             case SkippedItem():
                 return item.reason
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pydantic import JsonValue
 
 from rapport.local.whatsapp_payloads import Payload, inbound_text, status_update
-from rapport.store import MessageItem, SkippedItem, StatusItem
+from rapport.store import MessageItem, SkippedItem, StatusItem, SystemItem
 from rapport.whatsapp.items import NAME_LIMIT, TEXT_LIMIT, items_of
 from rapport.whatsapp.webhook import parse
 
@@ -115,6 +115,103 @@ def test_another_senders_profile_is_not_taken() -> None:
     assert item.profile_name is None
 
 
+@pytest.mark.parametrize(
+    ("username", "stored"),
+    [
+        ("@tina.k", "tina.k"),
+        ("", None),
+        ("@", None),
+        ("tina k", None),
+        ("tina@k", None),
+        ("tina\u2028k", None),
+        ("t" * 101, None),
+        (7, None),
+    ],
+)
+def test_username_that_can_not_be_stored_does_not_cost_the_message(
+    username: JsonValue, stored: str | None
+) -> None:
+    payload = json.loads(json.dumps(text_payload()))
+    contact = payload["entry"][0]["changes"][0]["value"]["contacts"][0]
+    contact["profile"]["username"] = username
+    (item,) = items_of(payload)
+    assert isinstance(item, MessageItem)
+    assert item.username == stored
+
+
+def system(type_: str, **fields: JsonValue) -> SystemItem:
+    (item,) = items_of(text_payload(type="system", system={"type": type_, **fields}))
+    assert isinstance(item, SystemItem)
+    return item
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"wa_id": "385997654321"},
+        {"wa_id": 385997654321},
+        {"wa_id": "+385 99 765-4321"},
+        # before version 12
+        {"new_wa_id": "385997654321", "customer": "385911234567"},
+    ],
+)
+@pytest.mark.parametrize("type_", ["user_changed_number", "customer_changed_number"])
+def test_new_number_is_understood_in_every_shape(type_: str, fields: dict[str, JsonValue]) -> None:
+    item = system(type_, **fields)
+    assert (item.wa_id, item.new_wa_id) == ("385911234567", "385997654321")
+    assert item.text == "The number changed from 385911234567 to 385997654321."
+
+
+@pytest.mark.parametrize(
+    ("type_", "fields"),
+    [
+        ("user_changed_number", {}),
+        ("user_changed_number", {"wa_id": "Ana"}),
+        ("user_changed_number", {"wa_id": ["385997654321"]}),
+        ("user_changed_number", {"user_id": "u" * 321}),
+        ("user_changed_user_id", {"user_id": {}}),
+        ("customer_identity_changed", {"wa_id": "385997654321", "user_id": "HR.1"}),
+        ("news", {"new_wa_id": "385997654321"}),
+    ],
+)
+def test_notice_that_is_not_understood_is_kept_and_changes_nothing(
+    type_: str, fields: dict[str, JsonValue]
+) -> None:
+    item = system(type_, **fields)
+    assert (item.wa_id, item.new_wa_id, item.new_user_id) == ("385911234567", None, None)
+
+
+@pytest.mark.parametrize("odd", [None, "junk", [], 7])
+def test_notice_without_contents_is_kept(odd: JsonValue) -> None:
+    (item,) = items_of(text_payload(type="system", system=odd))
+    assert isinstance(item, SystemItem)
+    assert item.text == "[system message]"
+
+
+def test_notice_that_says_only_who_it_is_now_is_of_them() -> None:
+    (item,) = items_of(
+        text_payload(
+            **{"from": None},
+            type="system",
+            system={"type": "user_changed_number", "wa_id": "385997654321", "user_id": "HR.2"},
+        )
+    )
+    assert isinstance(item, SystemItem)
+    assert (item.wa_id, item.user_id) == ("385997654321", "HR.2")
+    assert (item.new_wa_id, item.new_user_id) == (None, None)
+
+
+def test_notice_about_nobody_is_recorded() -> None:
+    (item,) = items_of(text_payload(**{"from": None}, type="system", system={"type": "news"}))
+    assert isinstance(item, SkippedItem)
+    assert item.reason == "message_without_sender"
+
+
+def test_marks_of_direction_are_not_part_of_the_sentence() -> None:
+    item = system("user_changed_number", body="\u200e385911234567 is 385997654321\u200e")
+    assert item.text == "385911234567 is 385997654321"
+
+
 def test_texts_and_names_are_cut_to_what_is_stored() -> None:
     payload = inbound_text(
         phone_number_id="1", sender="385911234567", name="A" * 1_000, text="x" * 100_000
@@ -159,8 +256,21 @@ KEYS = {
     "entry": ["changes"],
     "change": ["field", "value"],
     "value": ["metadata", "contacts", "messages", "statuses", "errors", "phone_number_id"],
-    "item": ["id", "from", "timestamp", "type", "text", "image", "status", "errors", "context"],
-    "inner": ["body", "phone_number_id", "wa_id", "profile", "name", "code", "id", "title"],
+    "item": [
+        *["id", "from", "from_user_id", "timestamp", "type", "text", "image", "status", "errors"],
+        *["context", "system"],
+    ],
+    "inner": [
+        "body",
+        "phone_number_id",
+        "wa_id",
+        "user_id",
+        "profile",
+        "name",
+        "code",
+        "id",
+        "title",
+    ],
 }
 
 
