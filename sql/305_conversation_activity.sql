@@ -51,8 +51,10 @@ create function private.tg_conversations__start_activity()
     set search_path = ''
 as $$
 begin
-    insert into public.conversation_activity (conversation_id, account_id, customer_id)
-    select n.id, n.account_id, n.customer_id
+    insert into public.conversation_activity (
+        conversation_id, account_id, customer_id, last_message_at
+    )
+    select n.id, n.account_id, n.customer_id, n.created_at
     from new_rows n;
     return null;
 end

@@ -36,10 +36,12 @@ begin
         group by w.kind, w.match_key
         order by w.kind, w.match_key
     loop
+        -- an owner may let go of it between the two statements: then it is free to be claimed
         loop
             if wanted.value is not null then
                 insert into public.contact_identities (account_id, kind, value, contact_id)
-                values (lock_identities.account_id, wanted.kind, wanted.value, contact_ids[1])
+                values (
+                    lock_identities.account_id, wanted.kind, wanted.value, contact_ids[1])
                 on conflict do nothing;
             end if;
 
@@ -50,7 +52,6 @@ begin
               and o.kind = wanted.kind
               and o.match_key = wanted.match_key
             for update;
-            -- given back between the two: it is free to be claimed
             exit when found or wanted.value is null;
         end loop;
 

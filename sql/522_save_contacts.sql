@@ -55,7 +55,7 @@ begin
 
     if cleaned ? 'tags' then
         if jsonb_typeof(cleaned -> 'tags') not in ('array', 'null')
-            or cleaned @? '$.tags[*] ? (@.type() != "string")'
+            or nullif(cleaned -> 'tags', 'null') @? '$[*] ? (@.type() != "string")'
         then
             raise sqlstate 'PT422' using
                 message = 'Tags are a list of texts.',
@@ -130,7 +130,14 @@ begin
         array(select jsonb_array_elements_text(nullif(cleaned -> 'tags', 'null'))),
         cleaned ->> 'notes',
         coalesce(cleaned ->> 'status', 'open')
-    );
+    )
+    on conflict (id) do nothing;
+    if not found then
+        raise sqlstate 'PT409' using
+            message = 'A contact with this id is there already.',
+            detail = 'field: id',
+            hint = 'Change that one, or leave the id out.';
+    end if;
 end
 $$;
 
@@ -171,6 +178,8 @@ create function private.change_contact(
     account_id uuid,
     contact_id uuid,
     fields jsonb,
+    -- of the row as the caller read it; null where any will do
+    read_version bigint default null,
     -- whether it becomes known by what is written: what customers write of themselves is unproven
     claim boolean default true
 )
@@ -193,6 +202,7 @@ declare
         when claim then private.touched_identity_kinds(cleaned)
         else '{}'
     end;
+    found_version bigint;
     current_conversation uuid;
 begin
     if kinds <> '{}' then
@@ -204,7 +214,8 @@ begin
         );
     end if;
 
-    perform
+    select c.version
+    into found_version
     from public.contacts c
     where c.id = change_contact.contact_id
       and c.account_id = change_contact.account_id
@@ -214,6 +225,11 @@ begin
         raise sqlstate 'PT404' using
             message = 'There is no such contact, or it is not yours to change.',
             detail = format('contact: %s', change_contact.contact_id);
+    elsif found_version <> read_version then
+        raise sqlstate 'PT409' using
+            message = 'The contact has changed since it was read.',
+            detail = 'field: version',
+            hint = 'Read it again, and write what differs.';
     end if;
 
     if cleaned ? 'status' then
@@ -296,9 +312,19 @@ begin
     end if;
 
     -- whoever writes from the number from now on is somebody new
+    with released as materialized (
+        select o.account_id, o.kind, o.match_key
+        from public.contact_identities o
+        where o.contact_id = delete_contact.contact_id
+          and o.account_id = delete_contact.account_id
+        -- locked already, but for one that came meanwhile: to wait for that would be out of order
+        for update nowait
+    )
     delete from public.contact_identities o
-    where o.contact_id = delete_contact.contact_id
-      and o.account_id = delete_contact.account_id;
+    using released r
+    where o.account_id = r.account_id
+      and o.kind = r.kind
+      and o.match_key = r.match_key;
 
     perform
     from public.conversations k
@@ -324,7 +350,7 @@ comment on function private.add_contact(uuid, uuid, jsonb) is
     'Makes a contact with its identities.';
 comment on function private.set_conversation_status(uuid, text) is
     'Opens or closes a conversation; refused where another of the same person is open.';
-comment on function private.change_contact(uuid, uuid, jsonb, boolean) is
-    'Writes the named fields of a contact; its status goes to its current conversation.';
+comment on function private.change_contact(uuid, uuid, jsonb, bigint, boolean) is
+    'Writes the named fields of a contact, if it still has the version that was read; its status goes to its current conversation.';
 comment on function private.delete_contact(uuid, uuid) is
     'Blanks a contact, gives its identities back and closes its conversations.';

@@ -73,7 +73,21 @@ create function private.tg__expect_hits()
 as $$
 begin
     perform set_config('rapport.hits', '0', true);
+    perform set_config('rapport.version_named', 'false', true);
     perform set_config('rapport.lock_timeout', current_setting('lock_timeout'), true);
+    return null;
+end
+$$;
+
+
+create function private.tg__expect_version()
+    returns trigger
+    language plpgsql
+    set search_path = ''
+as $$
+begin
+    -- of a row alone it can't be told whether its version was written or only kept
+    perform set_config('rapport.version_named', 'true', true);
     return null;
 end
 $$;
@@ -151,7 +165,10 @@ begin
             perform private.change_contact(
                 account_id => old.account_id,
                 contact_id => contact,
-                fields => private.read_face(face => face, fields => written)
+                fields => private.read_face(face => face, fields => written),
+                read_version => case
+                    when current_setting('rapport.version_named')::boolean then new.version
+                end
             );
         end if;
     end if;
@@ -189,6 +206,8 @@ comment on function private.require_writable(uuid) is
     'Refuses whoever may not write an account''s contacts.';
 comment on function private.tg__expect_hits() is
     'Begins to count the rows that a statement hits.';
+comment on function private.tg__expect_version() is
+    'Notes that a statement names the version that it has read.';
 comment on function private.tg__require_hits() is
     'Refuses a statement that hit nothing: what row level security hides is no success.';
 comment on function private.tg__write_face() is

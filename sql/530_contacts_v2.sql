@@ -35,6 +35,11 @@ create trigger _100_expect_hits
     for each statement
     execute function private.tg__expect_hits();
 
+create trigger _110_expect_version
+    before update of version on public.contacts_v2
+    for each statement
+    execute function private.tg__expect_version();
+
 create trigger _500_write_face
     instead of insert or update or delete on public.contacts_v2
     for each row

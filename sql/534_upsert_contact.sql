@@ -111,10 +111,17 @@ begin
             end if;
             return target;
         exception
-            when sqlstate 'PT409' or unique_violation then
-                if exists_already or attempt = 3 then
+            when sqlstate 'PT409' or sqlstate 'PT404' then
+                -- made meanwhile, or deleted: if it was meant by its id, that is the answer
+                if attempt = 3
+                    or (exists_already and (sqlstate = 'PT409' or named is not null))
+                then
                     raise;
                 end if;
+            when lock_not_available then
+                raise sqlstate 'PT503' using
+                    message = 'Others are writing this contact.',
+                    hint = 'Try again.';
         end;
     end loop;
 end

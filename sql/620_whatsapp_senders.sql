@@ -177,7 +177,8 @@ as $$
 /*
     A sender is known by phone number, or by the business-scoped user id where WhatsApp
     withholds the number. An identity is claimed with the id of a contact that is written
-    afterwards; a claim that comes second finds the first one's contact.
+    afterwards; a claim that comes second finds the first one's contact, and locks it, so that
+    whoever deletes the contact waits for the conversation that is opened.
 */
 declare
     current_items private.whatsapp_item[] := items;

@@ -133,8 +133,8 @@ create function private.continue_whatsapp_threads(items private.whatsapp_item[])
 as $$
 /*
     The common case in two statements: everybody is known, by the names and the spelling that
-    they give, and has an open conversation. Null where that is not so of all; no lock has been
-    taken then, but for those of conversations that were closed a moment ago.
+    they give, and has an open conversation. Null, and nothing locked, where that is not so of
+    all.
 */
 declare
     found_items private.whatsapp_item[];
@@ -196,17 +196,23 @@ begin
     end if;
 
     threads := array(select distinct i.conversation_id from unnest(found_items) i);
-    perform
-    from public.conversations t
-    where t.id = any (threads)
-      and t.status <> 'closed'
-    order by t.id
-    for no key update;
-    get diagnostics locked = row_count;
+    begin
+        perform
+        from public.conversations t
+        where t.id = any (threads)
+          and t.status <> 'closed'
+        order by t.id
+        for no key update;
+        get diagnostics locked = row_count;
 
-    if locked < cardinality(threads) then
-        return null;
-    end if;
+        if locked < cardinality(threads) then
+            raise sqlstate 'RP002';
+        end if;
+    exception
+        -- the locks go with the block: what follows begins with identities
+        when sqlstate 'RP002' then
+            return null;
+    end;
     return found_items;
 end
 $$;

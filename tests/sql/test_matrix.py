@@ -1,13 +1,16 @@
 """Everything that clients can name, by everybody: what is not allowed here is refused.
 
-The left side comes from the catalog: a table, view or function without a line here fails.
+The left side comes from the catalog: a table, view or function without a line in the matrix
+fails. Whoever writes is undone afterwards.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
+from uuid import UUID
 
 import psycopg
 import pytest
@@ -21,93 +24,128 @@ from tests.sql.conftest import (
     BAY_NUMBER,
     CUSTOMERS,
     STAFF,
+    Connection,
     World,
     seed_uuid,
     text_message,
 )
+from tests.sql.matrix import FUNCTIONS, TABLES
+
+ROLES = ("anon", "authenticated", "service_role")
+REFUSED = ("42501", "PT404")
 
 
 @dataclass(frozen=True)
-class Reads:
-    """Whose rows an audience sees, as a condition on a row; None where it sees none."""
+class Actor:
+    """Somebody who asks: the role in the database and in an account, if any."""
 
-    staff: str | None = "account_id = %(account)s"
-    customer: str | None = None
+    database_role: str
+    role: str
+    account: UUID | None = None
+    contact: UUID | None = None
 
 
-OWN = "customer_id = %(customer)s"
-TABLES = {
-    "accounts": Reads(staff="id = %(account)s"),
-    "account_members": Reads(),
-    "whatsapp_channels": Reads(),
-    "contacts": Reads(),
-    "contact_identities": Reads(),
-    "customers": Reads(customer="id = %(customer)s"),
-    "conversations": Reads(customer=OWN),
-    "conversation_activity": Reads(customer=OWN),
-    "messages": Reads(customer=OWN),
+# of the second business, beside those of every world
+MORE_STAFF = {"otto": (BAY, "owner"), "bojan": (BAY, "admin"), "viktor": (BAY, "viewer")}
+ACTORS = {
+    "anonymous": Actor("anon", "anon"),
+    "service role": Actor("service_role", "service_role"),
+    "stranger": Actor("authenticated", "stranger"),
+    # an agent once: the token still is valid
+    "former": Actor("authenticated", "stranger"),
+    **{
+        name: Actor("authenticated", role, account)
+        for name, (account, role) in (STAFF | MORE_STAFF).items()
+    },
+    **{
+        name: Actor("authenticated", "customer", account, seed_uuid(f"contact {name}"))
+        for name, (account, _) in CUSTOMERS.items()
+    },
 }
-# the roles that may call a function; what it then answers is shown by its own tests
-FUNCTIONS = {
-    "public.my_topics": {"authenticated"},
-    "public.changes_since": {"authenticated"},
-    "public.resolve_conversation": {"authenticated"},
-    "backend.ingest_whatsapp": {"service_role"},
-}
-ROLES = ("anon", "authenticated", "service_role")
-# name: database role, account as staff, contact as customer
-ACTORS: dict[str, tuple[str, Any, Any]] = {
-    "anonymous": ("anon", None, None),
-    "service role": ("service_role", None, None),
-    "stranger": ("authenticated", None, None),
-    **{name: ("authenticated", account, None) for name, (account, _) in STAFF.items()},
-    **{name: ("authenticated", None, seed_uuid(f"contact {name}")) for name in CUSTOMERS},
-}
+SIGNED_IN = [name for name, actor in ACTORS.items() if actor.database_role == "authenticated"]
+ACCOUNTS = {"Alpine": ALPINE, "Bay": BAY}
+
+every_actor = pytest.mark.parametrize("name", ACTORS)
+
+
+def populate(world: World) -> None:
+    """Rows of both businesses in every table."""
+    owner = world.owner.cursor()
+    owner.executemany(
+        "insert into auth.users (id, email, aud, role)"
+        " values (%s, %s, 'authenticated', 'authenticated')",
+        [(seed_uuid(name), f"{name}@rapport.example") for name in (*MORE_STAFF, "former")],
+    )
+    owner.executemany(
+        "insert into public.account_members (account_id, user_id, role, display_name)"
+        " values (%s, %s, %s, %s)",
+        [
+            (account, seed_uuid(name), role, name)
+            for name, (account, role) in {**MORE_STAFF, "former": (ALPINE, "agent")}.items()
+        ],
+    )
+    owner.execute("delete from public.account_members where user_id = %s", [seed_uuid("former")])
+    for name, (account, phone) in CUSTOMERS.items():
+        number = {ALPINE: ALPINE_NUMBER, BAY: BAY_NUMBER}[account]
+        world.ingest(
+            text_message(f"wamid.{name}", wa_id=phone[1:], phone_number_id=number),
+            text_message(f"wamid.other.{name}", phone_number_id=number),
+        )
+        owner.execute(
+            "select private.suggest_merge(%(account)s, array_agg(c.id), 'same_name', '{}')"
+            " from public.contacts c where c.account_id = %(account)s",
+            {"account": account},
+        )
 
 
 @pytest.fixture(scope="module")
 def full(cluster: Cluster, world_template: Database) -> Iterator[World]:
-    """Rows of both businesses in every table; these tests change none."""
+    """Both businesses with rows in every table; these tests change none."""
     database = cluster.clone_database(world_template, "matrix")
     with psycopg.connect(database.url(), autocommit=True) as owner:
         world = World(database, owner)
-        for name, (account, phone) in CUSTOMERS.items():
-            number = {ALPINE: ALPINE_NUMBER, BAY: BAY_NUMBER}[account]
-            world.ingest(
-                text_message(f"wamid.{name}", wa_id=phone[1:], phone_number_id=number),
-                text_message(f"wamid.other.{name}", phone_number_id=number),
-            )
+        populate(world)
         yield world
     cluster.drop_database(database.name)
 
 
-def visible(world: World, actor: str, table: str) -> list[dict[str, Any]] | None:
-    """The rows that an actor sees; None where reading is refused altogether."""
-    role, _, _ = ACTORS[actor]
-    user = actor if role == "authenticated" else None
+@contextmanager
+def undone(world: World, name: str) -> Iterator[Connection]:
+    """A transaction of an actor that leaves nothing behind."""
+    actor = ACTORS[name]
+    user = name if actor.database_role == "authenticated" else None
+    with world.acting(actor.database_role, user) as connection:
+        yield connection
+        raise psycopg.Rollback
+
+
+@dataclass(frozen=True)
+class Done:
+    rowcount: int
+    rows: list[tuple[Any, ...]]
+
+
+def attempt(
+    world: World, name: str, statement: str, parameters: dict[str, Any]
+) -> Done | psycopg.Error:
+    """Does something as an actor, undoes it, and returns what came of it."""
     try:
-        with world.acting(role, user) as connection:
-            rows = connection.execute(
-                sql.SQL("select to_jsonb(t) from public.{} t").format(sql.Identifier(table))
-            ).fetchall()
-    except psycopg.errors.InsufficientPrivilege:
-        return None
-    return sorted((row[0] for row in rows), key=repr)
+        with undone(world, name) as connection:
+            cursor = connection.execute(statement.encode(), parameters)
+            done = Done(cursor.rowcount, cursor.fetchall() if cursor.description else [])
+    except psycopg.Error as error:
+        return error
+    return done
 
 
-def expected(world: World, actor: str, table: str) -> list[dict[str, Any]] | None:
-    role, account, customer = ACTORS[actor]
-    if role != "authenticated":
-        return None
-    reads = TABLES[table]
-    condition = reads.staff if account else reads.customer if customer else None
-    if condition is None:
-        return []
-    rows = world.rows(
-        f"select to_jsonb(t) as row from public.{table} t where {condition}",
-        {"account": account, "customer": customer},
+def about(world: World, account: UUID) -> dict[str, Any]:
+    """What conditions and calls may name of an account."""
+    [row] = world.rows(
+        "select customer_id as contact, id as conversation from public.conversations"
+        " where account_id = %s and customer_id = any (%s)",
+        [account, [seed_uuid(f"contact {name}") for name in CUSTOMERS]],
     )
-    return sorted((row["row"] for row in rows), key=repr)
+    return {"account": account, **row}
 
 
 def catalog_names(world: World, query: str) -> set[str]:
@@ -132,51 +170,123 @@ def test_every_function_has_its_line(full: World) -> None:
     )
 
 
+# Select
+
+
+def visible(world: World, name: str, table: str) -> list[dict[str, Any]] | None:
+    """The rows that an actor sees; None where reading is refused altogether."""
+    try:
+        with undone(world, name) as connection:
+            rows = connection.execute(
+                sql.SQL("select to_jsonb(t) from public.{} t").format(sql.Identifier(table))
+            ).fetchall()
+    except psycopg.errors.InsufficientPrivilege:
+        return None
+    return sorted((row[0] for row in rows), key=repr)
+
+
+def expected(world: World, name: str, table: str) -> list[dict[str, Any]] | None:
+    actor = ACTORS[name]
+    if actor.database_role != "authenticated":
+        return None
+    line = TABLES[table]
+    condition = {"customer": line.customer, "stranger": line.stranger}.get(actor.role, line.staff)
+    if condition is None:
+        return []
+    rows = world.rows(
+        f"select to_jsonb(t) as row from public.{table} t where {condition}",
+        {"account": actor.account, "contact": actor.contact},
+    )
+    return sorted((row["row"] for row in rows), key=repr)
+
+
 @pytest.mark.parametrize("table", TABLES)
 def test_both_businesses_have_rows_to_be_kept_apart(full: World, table: str) -> None:
-    reads = TABLES[table]
-    for account in (ALPINE, BAY):
-        assert full.rows(f"select from public.{table} where {reads.staff}", {"account": account})
-    for name in CUSTOMERS if reads.customer else ():
-        assert full.rows(
-            f"select from public.{table} where {reads.customer}",
-            {"customer": seed_uuid(f"contact {name}")},
-        )
-
-
-@pytest.mark.parametrize("actor", ACTORS)
-def test_everybody_reads_their_own_and_nothing_else(full: World, actor: str) -> None:
-    seen = {table: visible(full, actor, table) for table in TABLES}
-
-    assert seen == {table: expected(full, actor, table) for table in TABLES}
-
-
-@pytest.mark.parametrize("actor", ACTORS)
-def test_nobody_writes_a_table(full: World, actor: str) -> None:
-    role, _, _ = ACTORS[actor]
-    user = actor if role == "authenticated" else None
-    written = []
-    for table in TABLES:
-        name = sql.Identifier(table)
-        column = sql.Identifier(
-            full.value(
-                "select attname from pg_attribute where attrelid = %s::regclass and attnum = 1",
-                [f"public.{table}"],
+    for account in ACCOUNTS.values():
+        for condition in (TABLES[table].staff, TABLES[table].customer):
+            assert condition is None or full.rows(
+                f"select from public.{table} where {condition}", about(full, account)
             )
+
+
+@every_actor
+def test_everybody_reads_their_own_and_nothing_else(full: World, name: str) -> None:
+    seen = {table: visible(full, name, table) for table in TABLES}
+
+    assert seen == {table: expected(full, name, table) for table in TABLES}
+
+
+# Insert, update, delete
+
+
+def write(table: str, operation: str) -> str:
+    """A write to one account's rows; to a table that nobody writes, one of its first column."""
+    line = TABLES[table]
+    if operation == "insert":
+        return f"insert into public.{table} {line.inserted or 'default values'}"
+    if operation == "update":
+        return f"update public.{table} set {line.updated or '{} = default'} where {line.staff}"
+    return f"delete from public.{table} where {line.staff}"
+
+
+@every_actor
+@pytest.mark.parametrize("account", ACCOUNTS)
+def test_only_these_write_and_only_their_own(full: World, name: str, account: str) -> None:
+    actor, facts = ACTORS[name], about(full, ACCOUNTS[account])
+    wrong = []
+    for table, line in TABLES.items():
+        [column] = full.rows(
+            "select attname::text as name from pg_attribute"
+            " where attrelid = %s::regclass and attnum = 1",
+            [f"public.{table}"],
         )
-        for statement in (
-            sql.SQL("insert into public.{} default values").format(name),
-            sql.SQL("update public.{} set {} = default").format(name, column),
-            sql.SQL("delete from public.{}").format(name),
-            sql.SQL("truncate public.{}").format(name),
-        ):
-            try:
-                with full.acting(role, user) as connection:
-                    connection.execute(statement)
-            except psycopg.errors.InsufficientPrivilege:
-                continue
-            written.append(statement.as_string())
-    assert written == []
+        for operation in ("insert", "update", "delete"):
+            allowed = (
+                actor.role in line.writers.get(operation, ()) and actor.account == facts["account"]
+            )
+            statement = write(table, operation).replace("{}", column["name"])
+            outcome = attempt(full, name, statement, facts)
+            if isinstance(outcome, psycopg.Error):
+                # anything but a refusal would mean that the rights were there
+                fine = not allowed and outcome.sqlstate in REFUSED
+            else:
+                fine = (outcome.rowcount > 0) == allowed
+            if not fine:
+                wrong.append((statement, outcome))
+    assert wrong == []
+
+
+@pytest.mark.parametrize("table", [name for name, line in TABLES.items() if line.writers])
+@pytest.mark.parametrize("name", SIGNED_IN)
+def test_write_without_a_condition_ends_at_the_own_rows(full: World, name: str, table: str) -> None:
+    line, actor = TABLES[table], ACTORS[name]
+    others = f"select to_jsonb(t) as row from public.{table} t where not ({line.staff}) order by id"
+    for operation, statement in (
+        ("update", f"update public.{table} set {line.updated}"),
+        ("delete", f"delete from public.{table}"),
+    ):
+        before = full.rows(others, {"account": actor.account})
+        with full.connect() as owner, owner.transaction(force_rollback=True):
+            owner.execute(b"set local role authenticated")
+            owner.execute(
+                b"select set_config('request.jwt.claims', jsonb_build_object("
+                b"'role', 'authenticated', 'sub', %s::text)::text, true)",
+                [str(seed_uuid(name))],
+            )
+            if actor.role in line.writers[operation]:
+                owner.execute(statement.encode())
+            else:
+                with pytest.raises(psycopg.Error) as refused, owner.transaction():
+                    owner.execute(statement.encode())
+                assert refused.value.sqlstate in REFUSED
+            owner.execute(b"reset role")
+            after = owner.execute(others.encode(), {"account": actor.account}).fetchall()
+        if actor.account:
+            assert [row[0] for row in after] == [row["row"] for row in before]
+            assert before
+
+
+# Calls
 
 
 @pytest.mark.parametrize("function", FUNCTIONS)
@@ -194,35 +304,88 @@ def test_only_these_roles_call_a_function(full: World, function: str) -> None:
             [list(ROLES), function],
         )
     }
-    assert allowed == FUNCTIONS[function]
+    assert allowed == FUNCTIONS[function].roles
 
 
-@pytest.mark.parametrize(
-    "actor", [name for name, (role, *_) in ACTORS.items() if role == "authenticated"]
-)
-def test_everybody_joins_their_own_topics_and_no_other(full: World, actor: str) -> None:
-    """Asked of the policy itself, for every topic that anybody has."""
-    topics = {
-        (owner, row[0])
-        for owner, (role, *_) in ACTORS.items()
-        if role == "authenticated"
-        for conversation in full.rows("select id from public.conversations")
-        for row in _topics(full, owner, conversation["id"])
-    }
-    names = {topic for _, topic in topics}
-    with full.acting_as(actor) as connection:
+def names_of(world: World, account: UUID) -> set[str]:
+    """What nobody else may be told: all ids and numbers of an account."""
+    tables = ("contacts", "conversations", "messages", "account_members", "whatsapp_channels")
+    told = {str(account)}
+    for table in tables:
+        for row in world.rows(
+            f"select to_jsonb(t) as row from public.{table} t where account_id = %s", [account]
+        ):
+            told |= {
+                str(value)
+                for column, value in row["row"].items()
+                if value and (column in {"id", "phone", "user_id"} or column.endswith("_id"))
+            }
+    return told
+
+
+@pytest.mark.parametrize("name", SIGNED_IN)
+@pytest.mark.parametrize("account", ACCOUNTS)
+def test_calls_about_an_account_are_for_those_who_belong_to_it(
+    full: World, name: str, account: str
+) -> None:
+    actor, facts = ACTORS[name], about(full, ACCOUNTS[account])
+    facts["cursor"] = None
+    secrets = names_of(full, facts["account"]) - names_of(
+        full, BAY if facts["account"] == ALPINE else ALPINE
+    )
+    given = {str(value) for value in facts.values()}
+    for function, line in FUNCTIONS.items():
+        if line.call is None:
+            continue
+        belongs = actor.account == facts["account"] and actor.role in line.callers
+        outcome = attempt(full, name, line.call, facts)
+        if isinstance(outcome, psycopg.Error):
+            told = f"{outcome} {outcome.diag.message_detail} {outcome.diag.message_hint}"
+            assert not belongs, (function, told)
+            assert outcome.sqlstate in REFUSED, (function, told)
+            assert not [secret for secret in secrets - given if secret in told], function
+        else:
+            assert belongs or line.quiet, function
+            if actor.account != facts["account"]:
+                told = repr(outcome.rows)
+                assert not [secret for secret in secrets if secret in told], function
+
+
+# Topics
+
+
+def topics(world: World, name: str) -> set[str]:
+    """All topics that somebody is told, their own and those of every conversation."""
+    with world.acting_as(name) as connection:
+        return {
+            row[0]
+            for conversation in world.rows("select id from public.conversations")
+            for row in connection.execute(
+                "select topic from public.my_topics(%s)", [conversation["id"]]
+            )
+        }
+
+
+@pytest.mark.parametrize("name", SIGNED_IN)
+def test_everybody_joins_their_own_topics_and_sends_on_none(full: World, name: str) -> None:
+    """Asked of the policies themselves, for every topic that anybody has."""
+    every = {topic for owner in SIGNED_IN for topic in topics(full, owner)}
+    with full.acting_as(name) as connection:
         joined = {
             topic
-            for topic in names
+            for topic in every
             if connection.execute("select private.may_receive(%s)", [topic]).fetchone() == (True,)
         }
 
-    assert len(names) > 6
-    assert joined == {topic for owner, topic in topics if owner == actor}
-
-
-def _topics(world: World, actor: str, conversation: object) -> list[tuple[Any, ...]]:
-    with world.acting_as(actor) as connection:
-        return connection.execute(
-            "select topic from public.my_topics(%s)", [conversation]
-        ).fetchall()
+    assert len(every) > 6
+    assert joined == topics(full, name)
+    send = """
+        with chosen as materialized (select set_config('realtime.topic', %(topic)s, true))
+        insert into realtime.messages (topic, extension, event, payload, private)
+        select %(topic)s, %(extension)s, 'messages.inserted', '{}', true
+        from chosen
+    """
+    for topic in every:
+        for extension in ("broadcast", "presence"):
+            sent = attempt(full, name, send, {"topic": topic, "extension": extension})
+            assert isinstance(sent, psycopg.errors.InsufficientPrivilege), topic

@@ -1,0 +1,259 @@
+"""Keeps one face of every contact up to date from canonical rows and events, without I/O.
+
+What reaches a client comes out of order, more than once, or as a hint without the row. A row's
+version tells what is newer, and how far a conversation has come only ever grows, so the feed
+ends in the same state whatever the order was.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Generic, Literal, TypeVar
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, JsonValue
+
+from rapport.client.faces import (
+    Contact,
+    Conversation,
+    ConversationActivity,
+    Message,
+    Thread,
+)
+
+Operation = Literal["INSERT", "UPDATE", "DELETE"]
+FaceRow = TypeVar("FaceRow", bound=BaseModel)
+
+_FOLLOWED = frozenset({"contacts", "conversations", "messages"})
+
+
+class Event(BaseModel):
+    """What a broadcast or an entry of `changes_since` tells of one row.
+
+    No `record` is a hint to read the row, or with DELETE, that it is gone.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    table: str
+    id: UUID
+    version: int
+    operation: Operation
+    record: dict[str, JsonValue] | None = None
+
+
+@dataclass(frozen=True)
+class FaceChange(Generic[FaceRow]):
+    """A face that changed: INSERT has no `old`, DELETE no `new`."""
+
+    operation: Operation
+    old: FaceRow | None
+    new: FaceRow | None
+
+
+@dataclass(frozen=True, order=True)
+class _Stamp:
+    """How new what is known of a row is: a delete has the version of what it deletes."""
+
+    version: int
+    gone: bool
+
+
+@dataclass
+class _Activity:
+    latest: datetime | None = None
+    inbound: datetime | None = None
+
+
+class FaceFeed(Generic[FaceRow]):
+    """One face of all contacts of which it was told.
+
+    `face` is `contact_v2` or `contact_live_chat`. Load the rows as they stand, then apply what
+    is heard and what `changes_since` brings, in any order.
+    """
+
+    def __init__(self, face: Callable[[Contact, Thread | None], FaceRow]) -> None:
+        self._face = face
+        self._shown: dict[UUID, FaceRow] = {}
+        self._contacts: dict[UUID, Contact] = {}
+        self._conversations: dict[UUID, Conversation] = {}
+        self._conversations_of: defaultdict[UUID, set[UUID]] = defaultdict(set)
+        self._activity: defaultdict[UUID, _Activity] = defaultdict(_Activity)
+        self._stamps: dict[tuple[str, UUID], _Stamp] = {}
+        self._hinted: dict[tuple[str, UUID], int] = {}
+
+    @property
+    def rows(self) -> Mapping[UUID, FaceRow]:
+        """The faces as they stand, by contact."""
+        return dict(self._shown)
+
+    @property
+    def to_read(self) -> frozenset[tuple[str, UUID]]:
+        """Rows, by table and id, of which a change was heard but not the row: `load` them."""
+        return frozenset(self._hinted)
+
+    def load(self, table: str, rows: Iterable[Mapping[str, object]]) -> list[FaceChange[FaceRow]]:
+        """Takes rows that were read, of a followed table or of `conversation_activity`.
+
+        A row that is older than what is known changes nothing. Raises pydantic's
+        ValidationError for what is no row of the table.
+        """
+        touched: set[UUID] = set()
+        for row in rows:
+            touched |= self._take(table, row)
+        return self._show(touched)
+
+    def replace(
+        self, table: str, rows: Iterable[Mapping[str, object]]
+    ) -> list[FaceChange[FaceRow]]:
+        """Takes all rows of a table, as after a resync: what is not among them is gone.
+
+        Apply `changes_since`, from a cursor of before the rows were read, afterwards.
+        """
+        rows = list(rows)
+        touched: set[UUID] = set()
+        if table in {"contacts", "conversations"}:
+            read = {UUID(str(row["id"])) for row in rows}
+            known = self._contacts if table == "contacts" else self._conversations
+            for row_id in known.keys() - read:
+                # without a stamp, so that what came after the reading can bring it back
+                del self._stamps[table, row_id]
+                touched |= self._drop(table, row_id)
+        if table != "conversation_activity":
+            self._hinted = {key: at for key, at in self._hinted.items() if key[0] != table}
+        for row in rows:
+            touched |= self._take(table, row)
+        return self._show(touched)
+
+    def apply(self, *events: Event) -> list[FaceChange[FaceRow]]:
+        """Takes events; those of one call are shown together, a face changing once at most.
+
+        Tables that make no face are passed over.
+        """
+        touched: set[UUID] = set()
+        for event in events:
+            if event.table not in _FOLLOWED:
+                continue
+            if event.operation == "DELETE":
+                touched |= self._delete(event)
+            elif event.record is None:
+                self._hint(event)
+            else:
+                touched |= self._take(event.table, event.record)
+        return self._show(touched)
+
+    def _take(self, table: str, row: Mapping[str, object]) -> set[UUID]:
+        """Takes a row and returns the contacts whose faces may have changed."""
+        match table:
+            case "contacts":
+                contact = Contact.model_validate(row)
+                if not self._is_news(table, contact.id, _Stamp(contact.version, gone=False)):
+                    return set()
+                self._contacts[contact.id] = contact
+                return {contact.id}
+            case "conversations":
+                conversation = Conversation.model_validate(row)
+                stamp = _Stamp(conversation.version, gone=False)
+                if not self._is_news(table, conversation.id, stamp):
+                    return set()
+                touched = self._drop(table, conversation.id)
+                self._conversations[conversation.id] = conversation
+                self._conversations_of[conversation.customer_id].add(conversation.id)
+                return touched | {conversation.customer_id}
+            case "messages":
+                message = Message.model_validate(row)
+                if self._hinted.get((table, message.id), message.version) <= message.version:
+                    self._hinted.pop((table, message.id), None)
+                inbound = message.sent_at if message.sender_type == "client" else None
+                return self._advance(message.conversation_id, message.sent_at, inbound)
+            case "conversation_activity":
+                activity = ConversationActivity.model_validate(row)
+                # before the first message the time is the conversation's own
+                latest = activity.last_message_at if activity.last_seq else None
+                return self._advance(activity.conversation_id, latest, activity.last_inbound_at)
+        raise ValueError(f"{table} makes no face")
+
+    def _advance(
+        self, conversation_id: UUID, latest: datetime | None, inbound: datetime | None
+    ) -> set[UUID]:
+        activity = self._activity[conversation_id]
+        activity.latest = _later(activity.latest, latest)
+        activity.inbound = _later(activity.inbound, inbound)
+        conversation = self._conversations.get(conversation_id)
+        return {conversation.customer_id} if conversation else set()
+
+    def _delete(self, event: Event) -> set[UUID]:
+        if event.table == "messages":
+            # it has happened, and how far the conversation has come stays
+            self._hinted.pop((event.table, event.id), None)
+            return set()
+        if not self._is_news(event.table, event.id, _Stamp(event.version, gone=True)):
+            return set()
+        return self._drop(event.table, event.id)
+
+    def _drop(self, table: str, row_id: UUID) -> set[UUID]:
+        """Forgets a row, if it is known, and returns the contacts concerned."""
+        if table == "contacts":
+            return {row_id} if self._contacts.pop(row_id, None) else set()
+        conversation = self._conversations.pop(row_id, None)
+        if conversation is None:
+            return set()
+        self._conversations_of[conversation.customer_id].discard(row_id)
+        return {conversation.customer_id}
+
+    def _hint(self, event: Event) -> None:
+        key = event.table, event.id
+        known = self._stamps.get(key)
+        if known is None or known < _Stamp(event.version, gone=False):
+            self._hinted[key] = max(self._hinted.get(key, 0), event.version)
+
+    def _is_news(self, table: str, row_id: UUID, stamp: _Stamp) -> bool:
+        """Whether this is newer than what is known, which it then becomes."""
+        key = table, row_id
+        if self._hinted.get(key, stamp.version) <= stamp.version:
+            self._hinted.pop(key, None)
+        known = self._stamps.get(key)
+        if known is not None and stamp <= known:
+            return False
+        self._stamps[key] = stamp
+        return True
+
+    def _show(self, touched: set[UUID]) -> list[FaceChange[FaceRow]]:
+        changes: list[FaceChange[FaceRow]] = []
+        for contact_id in sorted(touched):
+            contact = self._contacts.get(contact_id)
+            old = self._shown.get(contact_id)
+            new = self._face(contact, self._current(contact_id)) if contact else None
+            if new == old:
+                continue
+            if new is None:
+                del self._shown[contact_id]
+                changes.append(FaceChange("DELETE", old, None))
+            else:
+                self._shown[contact_id] = new
+                changes.append(FaceChange("UPDATE" if old else "INSERT", old, new))
+        return changes
+
+    def _current(self, contact_id: UUID) -> Thread | None:
+        """The conversation with the latest activity; of two at the same time, the greater id."""
+        threads = (
+            self._thread(conversation_id)
+            for conversation_id in self._conversations_of.get(contact_id, ())
+        )
+        return max(threads, key=lambda t: (t.last_message_at, t.conversation.id), default=None)
+
+    def _thread(self, conversation_id: UUID) -> Thread:
+        conversation = self._conversations[conversation_id]
+        activity = self._activity.get(conversation_id, _Activity())
+        return Thread(
+            conversation=conversation,
+            last_message_at=activity.latest or conversation.created_at,
+            last_inbound_at=activity.inbound,
+        )
+
+
+def _later(known: datetime | None, heard: datetime | None) -> datetime | None:
+    return max((at for at in (known, heard) if at is not None), default=None)

@@ -1,0 +1,200 @@
+"""The faces of a contact, made of the canonical rows as the database's views make them.
+
+Every change is told once, as a row of `contacts`, `conversations` or `messages`. A client
+that shows a contact as the contacts page or the live chat does turns those rows into its face
+here, and needs no second stream that could disagree with the first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Literal
+from uuid import UUID
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, JsonValue
+
+Status = Literal["open", "pending", "closed"]
+Channel = Literal["whatsapp", "booking", "portal"]
+Face = Literal["contacts_page", "live_chat", "wati", "portal", "erp"]
+
+# The table status_words.
+STATUS_WORDS: Mapping[Face, Mapping[Status, str]] = MappingProxyType(
+    {
+        "contacts_page": {"open": "open", "pending": "pending", "closed": "closed"},
+        "live_chat": {"open": "Open", "pending": "Pending", "closed": "Closed"},
+        "wati": {"open": "OPEN", "pending": "PENDING", "closed": "SOLVED"},
+        "portal": {"open": "active", "pending": "waiting", "closed": "resolved"},
+        "erp": {"open": "O", "pending": "P", "closed": "C"},
+    }
+)
+
+
+class _Row(BaseModel):
+    """A row as it comes; columns that are not used here may come too."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class Contact(_Row):
+    """A row of `contacts`."""
+
+    id: UUID
+    account_id: UUID
+    name: str | None
+    profile_name: str | None
+    phone: str | None
+    username: str | None
+    email: str | None
+    tags: tuple[str, ...]
+    notes: str | None
+    preferences: dict[str, JsonValue]
+    status: Status
+    portal_user_id: UUID | None
+    created_at: AwareDatetime
+    updated_at: AwareDatetime
+    version: int
+
+
+class Conversation(_Row):
+    """A row of `conversations`."""
+
+    id: UUID
+    customer_id: UUID
+    channel: Channel
+    customer_wa_id: str | None
+    status: Status
+    created_at: AwareDatetime
+    version: int
+
+
+class Message(_Row):
+    """A row of `messages`."""
+
+    id: UUID
+    conversation_id: UUID
+    sender_type: Literal["client", "operator", "system"]
+    sent_at: AwareDatetime | None
+    version: int
+
+
+class ConversationActivity(_Row):
+    """A row of `conversation_activity`."""
+
+    conversation_id: UUID
+    last_seq: int
+    last_message_at: AwareDatetime
+    last_inbound_at: AwareDatetime | None
+
+
+class Thread(BaseModel):
+    """A conversation and how far it has come."""
+
+    model_config = ConfigDict(frozen=True)
+
+    conversation: Conversation
+    # the provider's time of the latest message; the conversation's own before the first
+    last_message_at: AwareDatetime
+    last_inbound_at: AwareDatetime | None
+
+
+class _Face(BaseModel):
+    """A row of a view, and nothing else."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ContactV2(_Face):
+    """A row of the view `contacts_v2`: a contact as the contacts page has it."""
+
+    id: UUID
+    account_id: UUID
+    name: str | None
+    profile_name: str | None
+    phone: str | None
+    username: str | None
+    email: str | None
+    tags: tuple[str, ...]
+    notes: str | None
+    preferences: dict[str, JsonValue]
+    conversation_status: str
+    conversation_id: UUID | None
+    portal_user_id: UUID | None
+    created_at: AwareDatetime
+    updated_at: AwareDatetime
+    version: int
+
+
+class LiveChatContact(_Face):
+    """A row of the view `contacts_live_chat`: a contact as the live chat has it."""
+
+    id: UUID
+    account_id: UUID
+    name: str | None
+    phone: str | None
+    wa_id: str | None
+    username: str | None
+    email: str | None
+    tags: tuple[str, ...]
+    conversation_status: str
+    conversation_id: UUID | None
+    channel: Channel | None
+    last_message_at: AwareDatetime | None
+    last_inbound_at: AwareDatetime | None
+    created_at: AwareDatetime
+    updated_at: AwareDatetime
+    version: int
+
+
+def contact_v2(contact: Contact, thread: Thread | None) -> ContactV2:
+    """The row of `contacts_v2` for a contact and its current conversation, if it has one."""
+    conversation = thread.conversation if thread else None
+    return ContactV2(
+        id=contact.id,
+        account_id=contact.account_id,
+        name=_shown_name(contact),
+        profile_name=contact.profile_name,
+        phone=contact.phone,
+        username=contact.username,
+        email=contact.email,
+        tags=contact.tags,
+        notes=contact.notes,
+        preferences=contact.preferences,
+        conversation_status=_status_word("contacts_page", contact, conversation),
+        conversation_id=conversation.id if conversation else None,
+        portal_user_id=contact.portal_user_id,
+        created_at=contact.created_at,
+        updated_at=contact.updated_at,
+        version=contact.version,
+    )
+
+
+def contact_live_chat(contact: Contact, thread: Thread | None) -> LiveChatContact:
+    """The row of `contacts_live_chat` for a contact and its current conversation, if any."""
+    conversation = thread.conversation if thread else None
+    return LiveChatContact(
+        id=contact.id,
+        account_id=contact.account_id,
+        name=_shown_name(contact),
+        phone=contact.phone,
+        wa_id=conversation.customer_wa_id if conversation else None,
+        username=contact.username,
+        email=contact.email,
+        tags=contact.tags,
+        conversation_status=_status_word("live_chat", contact, conversation),
+        conversation_id=conversation.id if conversation else None,
+        channel=conversation.channel if conversation else None,
+        last_message_at=thread.last_message_at if thread else None,
+        last_inbound_at=thread.last_inbound_at if thread else None,
+        created_at=contact.created_at,
+        updated_at=contact.updated_at,
+        version=contact.version,
+    )
+
+
+def _shown_name(contact: Contact) -> str | None:
+    return contact.name if contact.name is not None else contact.profile_name
+
+
+def _status_word(face: Face, contact: Contact, conversation: Conversation | None) -> str:
+    return STATUS_WORDS[face][conversation.status if conversation else contact.status]
