@@ -30,13 +30,16 @@ create index conversation_activity_customer_id_idx
     on public.conversation_activity (customer_id);
 
 
+-- by "in", which no index answers, where others say "any": with that Postgres began at the
+-- policy and sorted all of an inbox, 1787 ms for 50 of 50,000 and now 1.9. So ask for this table
+-- by account, customer or conversation
 create policy "members and the customer can read a conversation's activity"
     on public.conversation_activity
     for select
     to authenticated
     using (
-        account_id = any (array(select private.my_account_ids()))
-        or customer_id = any (array(select private.my_customer_ids()))
+        account_id in (select private.my_account_ids())
+        or customer_id in (select private.my_customer_ids())
     );
 
 

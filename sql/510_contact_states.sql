@@ -8,7 +8,8 @@ as
 select
     c.id,
     c.account_id,
-    coalesce(c.name, c.profile_name) as name,
+    -- as in contacts_list_idx
+    case when c.name is null then c.profile_name else c.name end as name,
     c.profile_name,
     c.phone,
     c.username,

@@ -1,0 +1,54 @@
+"""A big database, the same each time: to see that lists stay fast when tables are not small."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from uuid import UUID
+
+import psycopg
+
+SCRIPT = Path(__file__).with_suffix(".sql")
+
+
+@dataclass(frozen=True)
+class Population:
+    """How many rows there are; `largest` of the contacts belong to account 1.
+
+    Accounts are numbered from 1 and grow smaller, the last has about half of the mean.
+    """
+
+    accounts: int = 1_000
+    contacts: int = 200_000
+    largest: int = 50_000
+    messages: int = 1_000_000
+
+
+def account_id(number: int) -> UUID:
+    """The account of this number."""
+    return _named(f"account {number}")
+
+
+def agent_id(number: int) -> UUID:
+    """The login of the one agent who works for the account of this number."""
+    return _named(f"agent {number}")
+
+
+def populate(connection: psycopg.Connection, population: Population) -> None:
+    """Fills a database that has the schema and no rows.
+
+    `connection` is a superuser's, in autocommit: triggers and foreign keys are passed over, and
+    what they would have written is written here. The change log stays empty.
+    """
+    with connection.transaction():
+        for name, value in asdict(population).items():
+            connection.execute(
+                "select set_config(%s, %s, true)", [f"population.{name}", str(value)]
+            )
+        connection.execute(SCRIPT.read_bytes())
+    connection.execute("vacuum (analyze)")
+
+
+def _named(name: str) -> UUID:
+    return UUID(hashlib.md5(name.encode(), usedforsecurity=False).hexdigest())

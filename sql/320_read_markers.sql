@@ -1,0 +1,132 @@
+/*
+    How far somebody has read a conversation. What is unread is derived from it, never counted
+    up and down, so that it cannot drift.
+*/
+create table public.read_markers (
+    conversation_id uuid not null,
+    user_id         uuid not null
+                    constraint read_markers_user_id_fkey
+                    references auth.users on delete cascade,
+    account_id      uuid not null,
+    customer_id     uuid not null,
+    last_read_seq   bigint not null
+                    constraint read_markers_last_read_seq_check check (last_read_seq >= 0),
+    read_at         timestamptz not null default now(),
+
+    primary key (conversation_id, user_id),
+    -- a conversation given to another contact takes its markers with it
+    constraint read_markers_conversation_fkey
+        foreign key (conversation_id, account_id, customer_id)
+        references public.conversations (id, account_id, customer_id)
+        on update cascade
+        on delete cascade
+);
+alter table public.read_markers enable row level security;
+
+
+create index read_markers_user_id_idx on public.read_markers (user_id);
+
+
+create policy "readers can read their own markers"
+    on public.read_markers
+    for select
+    to authenticated
+    using (
+        user_id = (select auth.uid())
+        and (
+            account_id = any (array(select private.my_account_ids()))
+            or customer_id = any (array(select private.my_customer_ids()))
+        )
+    );
+
+
+grant select on public.read_markers to authenticated;
+
+
+create function private.move_read_marker(conversation_id uuid, up_to_seq bigint)
+    returns bigint
+    language plpgsql
+    -- definer: markers are written here alone, each reader's own
+    security definer
+    set search_path = ''
+as $$
+declare
+    reader constant uuid := auth.uid();
+    read_conversation record;
+    reached bigint;
+begin
+    -- it stays this contact's until the marker is written
+    select k.account_id, k.customer_id
+    into read_conversation
+    from public.conversations k
+    where k.id = move_read_marker.conversation_id
+      and (
+          k.account_id in (select private.my_account_ids())
+          or k.customer_id in (select private.my_customer_ids())
+      )
+    for key share;
+    if not found then
+        raise sqlstate 'PT404' using
+            message = 'There is no such conversation, or it is not yours to see.',
+            detail = format('conversation: %s', conversation_id);
+    elsif up_to_seq is null or up_to_seq < 0 then
+        raise sqlstate 'PT422' using
+            message = 'Nobody has read up to there.',
+            detail = 'field: up_to_seq',
+            hint = 'Send the seq of the latest message that was seen.';
+    end if;
+
+    insert into public.read_markers as r (
+        conversation_id, user_id, account_id, customer_id, last_read_seq
+    )
+    select
+        a.conversation_id,
+        reader,
+        read_conversation.account_id,
+        read_conversation.customer_id,
+        -- what has yet to be written is not read
+        least(up_to_seq, a.last_seq)
+    from public.conversation_activity a
+    where a.conversation_id = move_read_marker.conversation_id
+    on conflict on constraint read_markers_pkey do update
+        set last_read_seq = excluded.last_read_seq,
+            read_at = excluded.read_at
+        where excluded.last_read_seq > r.last_read_seq;
+
+    select r.last_read_seq
+    into reached
+    from public.read_markers r
+    where r.conversation_id = move_read_marker.conversation_id
+      and r.user_id = reader;
+    return reached;
+end
+$$;
+
+grant execute on function private.move_read_marker(uuid, bigint) to authenticated;
+
+
+create function public.mark_read(conversation_id uuid, up_to_seq bigint)
+    returns bigint
+    language plpgsql
+    set search_path = ''
+as $$
+begin
+    return private.move_read_marker(conversation_id => conversation_id, up_to_seq => up_to_seq);
+end
+$$;
+
+grant execute on function public.mark_read(uuid, bigint) to authenticated;
+
+
+comment on table public.read_markers is
+    'How far the signed-in user has read each conversation; moved by mark_read.';
+comment on column public.read_markers.last_read_seq is
+    'The seq up to which they have read.';
+comment on column public.read_markers.read_at is
+    'When the marker last moved.';
+comment on policy "readers can read their own markers" on public.read_markers is
+    'Nobody sees how far others have read.';
+comment on function private.move_read_marker(uuid, bigint) is
+    'Moves the caller''s marker forward, never beyond the latest message; returns where it stands.';
+comment on function public.mark_read(uuid, bigint) is
+    'Says that the caller has read a conversation up to this seq: forward only, and no further than its latest message. Staff, viewers too, and the conversation''s customer; returns the seq up to which it now counts as read. Unknown: 404.';

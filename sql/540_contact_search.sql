@@ -1,0 +1,142 @@
+/*
+    What contacts are found by, folded once when it is written. Apart from contacts: an index on
+    an expression would fold each candidate again when it is searched, and clients have no use
+    for a column of it.
+*/
+create table private.contact_search (
+    contact_id uuid primary key,
+    account_id uuid not null,
+    -- what is shown, folded: in byte order, which is the alphabet's once there are no accents
+    sort_name  text collate "C" not null,
+    -- every word with a space before it, so that its beginning can be asked for
+    words      text not null,
+
+    constraint contact_search_contact_fkey
+        foreign key (contact_id, account_id)
+        references public.contacts (id, account_id)
+        on delete cascade
+);
+alter table private.contact_search enable row level security;
+
+
+create index contact_search_list_idx
+    on private.contact_search (account_id, sort_name, contact_id);
+
+-- without a pending list, through which every search would have to read
+create index contact_search_words_idx
+    on private.contact_search
+    using gin (account_id, words extensions.gin_trgm_ops)
+    with (fastupdate = off);
+
+
+create policy "nobody reads the search directly"
+    on private.contact_search
+    for all
+    to authenticated
+    using (false);
+
+
+create function private.sort_name(name text, username text, email text, phone text)
+    returns text
+    language plpgsql
+    immutable
+    set search_path = ''
+as $$
+begin
+    -- who has no name comes after all that have, behind a character that is in no name
+    return private.fold(
+        coalesce(btrim(name), U&'\+10FFFF' || coalesce(username, email, phone, '')));
+end
+$$;
+
+
+create function private.search_words(
+    name text,
+    username text,
+    email text,
+    phone text,
+    tags text[]
+)
+    returns text
+    language plpgsql
+    immutable
+    set search_path = ''
+as $$
+begin
+    return regexp_replace(
+        private.fold(
+            concat_ws(' ', '', name, username, email, ltrim(phone, '+'), array_to_string(tags, ' '))
+        ),
+        '\s+', ' ', 'g');
+end
+$$;
+
+
+create function private.tg_contacts__keep_search()
+    returns trigger
+    language plpgsql
+    -- definer: nobody else may write what is searched
+    security definer
+    set search_path = ''
+as $$
+begin
+    insert into private.contact_search as s (contact_id, account_id, sort_name, words)
+    select
+        n.id,
+        n.account_id,
+        private.sort_name(
+            name => coalesce(n.name, n.profile_name),
+            username => n.username,
+            email => n.email,
+            phone => n.phone
+        ),
+        private.search_words(
+            name => coalesce(n.name, n.profile_name),
+            username => n.username,
+            email => n.email,
+            phone => n.phone,
+            tags => n.tags
+        )
+    from new_rows n
+    where n.deleted_at is null
+    order by n.id
+    on conflict (contact_id) do update
+        set sort_name = excluded.sort_name,
+            words = excluded.words
+        where (s.sort_name, s.words) is distinct from (excluded.sort_name, excluded.words);
+
+    if exists (select from new_rows n where n.deleted_at is not null) then
+        delete from private.contact_search s
+        using new_rows n
+        where s.contact_id = n.id
+          and n.deleted_at is not null;
+    end if;
+    return null;
+end
+$$;
+
+create trigger _500_keep_search_insert
+    after insert on public.contacts
+    referencing new table as new_rows
+    for each statement
+    execute function private.tg_contacts__keep_search();
+
+create trigger _500_keep_search_update
+    after update on public.contacts
+    referencing new table as new_rows
+    for each statement
+    execute function private.tg_contacts__keep_search();
+
+
+comment on table private.contact_search is
+    'What contacts are found by and sorted by; read through search_contacts.';
+comment on column private.contact_search.words is
+    'Visible name, username, email, the phone''s digits and tags, folded.';
+comment on policy "nobody reads the search directly" on private.contact_search is
+    'search_contacts looks here once it knows who asks.';
+comment on function private.sort_name(text, text, text, text) is
+    'Where a contact stands in the list: by its name without case and accents; those without one come last, by what is shown instead.';
+comment on function private.search_words(text, text, text, text, text[]) is
+    'All that a contact is found by, in one text.';
+comment on function private.tg_contacts__keep_search() is
+    'Keeps what is searched in step with contacts, in the same transaction.';

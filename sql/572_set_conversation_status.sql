@@ -1,0 +1,65 @@
+/*
+    A conversation's status, written directly: not every conversation is its contact's current
+    one, to which the faces of contacts write.
+*/
+create function private.write_conversation_status(conversation_id uuid, word text, face text)
+    returns void
+    language plpgsql
+    -- definer: conversations are written by those who may
+    security definer
+    set search_path = ''
+as $$
+declare
+    account uuid;
+begin
+    -- the contact stays until the status is written
+    select k.account_id
+    into account
+    from public.conversations k
+    join public.contacts c
+        on c.id = k.customer_id
+       and c.account_id = k.account_id
+    where k.id = write_conversation_status.conversation_id
+      and k.account_id in (select private.my_account_ids())
+      and c.deleted_at is null
+    for share of c;
+    if not found then
+        raise sqlstate 'PT404' using
+            message = 'There is no such conversation, or it is not yours to change.',
+            detail = format('conversation: %s', conversation_id);
+    end if;
+
+    perform private.require_writable(account);
+    perform private.set_conversation_status(
+        conversation_id => write_conversation_status.conversation_id,
+        status => private.status_of_word(face => write_conversation_status.face, word => word)
+    );
+end
+$$;
+
+grant execute on function private.write_conversation_status(uuid, text, text) to authenticated;
+
+
+create function public.set_conversation_status(
+    conversation_id uuid,
+    status text,
+    face text default 'contacts_page'
+)
+    returns text
+    language plpgsql
+    set search_path = ''
+as $$
+begin
+    perform private.write_conversation_status(
+        conversation_id => conversation_id, word => status, face => face);
+    return status;
+end
+$$;
+
+grant execute on function public.set_conversation_status(uuid, text, text) to authenticated;
+
+
+comment on function private.write_conversation_status(uuid, text, text) is
+    'Writes a conversation''s status in the words of a face; refuses whoever may not.';
+comment on function public.set_conversation_status(uuid, text, text) is
+    'Opens, suspends or closes a conversation, in the words of a face (contacts_page, live_chat, wati, portal, erp); answers the word. Another open conversation with the same person: 409; not a member: 404.';

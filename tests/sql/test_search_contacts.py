@@ -1,0 +1,419 @@
+"""Search: what finds a contact, in which order, by whom, and a page at a time."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterator
+from typing import Any
+from uuid import UUID, uuid4
+
+import psycopg
+import pytest
+
+from rapport.local.postgres import Cluster, Database
+from tests.sql.conftest import ALPINE, BAY, World, seed_uuid
+
+PEOPLE: dict[str, dict[str, Any]] = {
+    "ziga": {
+        "name": "Žiga Čuden",
+        "phone": "+38641222333",
+        "email": "ziga.cuden@example.si",
+        "tags": ["VIP", "first visit"],
+    },
+    "francois": {"name": "François O'Brien-Müller", "username": "frank_o"},
+    "smith": {"name": "100% Smith", "email": "smith\\co@example.com", "tags": ["50%_off"]},
+    # the second accent is a character of its own
+    "jose": {"profile_name": "José  Nun\u0303ez", "phone": "+442079460958"},
+    "renamed": {"name": "Zora", "profile_name": "Jutranja", "tags": ["Obročno"]},
+    "nameless": {"phone": "+12125550100"},
+}
+
+
+def introduce(world: World) -> None:
+    """Alpine knows these people beside Cilka, and Bay has a Žiga of its own."""
+    world.owner.cursor().executemany(
+        "insert into public.contacts"
+        " (id, account_id, name, profile_name, profile_named_at, phone, email, username, tags)"
+        " values (%s, %s, %s, %s::text, case when %s::text is not null then now() end,"
+        " %s, %s, %s, %s)",
+        [
+            (
+                seed_uuid(f"contact {key}"),
+                BAY if key == "bay ziga" else ALPINE,
+                person.get("name"),
+                person.get("profile_name"),
+                person.get("profile_name"),
+                person.get("phone"),
+                person.get("email"),
+                person.get("username"),
+                person.get("tags", []),
+            )
+            for key, person in (PEOPLE | {"bay ziga": PEOPLE["ziga"]}).items()
+        ],
+    )
+
+
+@pytest.fixture
+def changing(world: World) -> World:
+    """A database for one test alone."""
+    introduce(world)
+    return world
+
+
+@pytest.fixture(scope="module")
+def known(cluster: Cluster, world_template: Database) -> Iterator[World]:
+    """A database that no test changes."""
+    database = cluster.clone_database(world_template, "search")
+    with psycopg.connect(database.url(), autocommit=True) as owner:
+        world = World(database, owner)
+        introduce(world)
+        yield world
+    cluster.drop_database(database.name)
+
+
+RARE = [1000, 3998, 3999, 4000, 4001, 4002, 8999, 9000]
+
+
+@pytest.fixture(scope="module")
+def crowded(cluster: Cluster, world_template: Database) -> Iterator[World]:
+    """Both businesses know 8,001 guests by their numbers; a few of Bay's are tagged."""
+    database = cluster.clone_database(world_template, "search_crowded")
+    with psycopg.connect(database.url(), autocommit=True) as owner:
+        owner.execute(
+            """
+            insert into public.contacts (account_id, name, tags)
+            select
+                a.id,
+                'guest ' || n,
+                case when a.id = %s and n = any (%s) then array['rare'] else '{}' end
+            from public.accounts a, generate_series(1000, 9000) n
+            """,
+            (BAY, RARE),
+        )
+        yield World(database, owner)
+    cluster.drop_database(database.name)
+
+
+def search(
+    world: World, query: str | None, user: str = "andrej", account: UUID = ALPINE, **more: Any
+) -> dict[str, Any]:
+    arguments = {"account_id": account, "query": query} | more
+    names = ", ".join(f"{name} => %({name})s" for name in arguments)
+    with world.acting_as(user) as connection:
+        row = connection.execute(
+            f"select public.search_contacts({names})".encode(), arguments
+        ).fetchone()
+    assert row is not None
+    answer: dict[str, Any] = row[0]
+    return answer
+
+
+def found(world: World, query: str | None, **more: Any) -> list[str]:
+    """By the names of PEOPLE, in the order of the answer."""
+    ids = {str(seed_uuid(f"contact {key}")): key for key in (*PEOPLE, "cilka", "bay ziga")}
+    return [ids[contact["id"]] for contact in search(world, query, **more)["contacts"]]
+
+
+def found_names(world: World, query: str) -> list[str]:
+    """Of Bay's."""
+    return [
+        contact["name"] for contact in search(world, query, user="ana", account=BAY)["contacts"]
+    ]
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ("ziga", ["ziga"]),
+        ("ŽIGA", ["ziga"]),
+        ("z\u030cIGA čud", ["ziga"]),
+        ("cuden žiga", ["ziga"]),
+        ("iga", ["ziga"]),
+        ("muller", ["francois"]),
+        ("o'brien", ["francois"]),
+        ("nuñez josé", ["jose"]),
+        ("frank_o", ["francois"]),
+        ("@example.si", ["ziga"]),
+        ("vip", ["ziga"]),
+        ("visit vip", ["ziga"]),
+        ("obrocno", ["renamed"]),
+        ("zora", ["renamed"]),
+        # what staff call them is shown in place of it
+        ("jutranja", []),
+        ("ziga smith", []),
+        ("nobody", []),
+    ],
+)
+def test_agent_finds_contacts_by_every_word_whatever_case_and_accents(
+    known: World, query: str, expected: list[str]
+) -> None:
+    assert found(known, query) == expected
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ("+386 41 222 333", ["ziga"]),
+        ("041 222-333", ["ziga"]),
+        ("(041) 222/333", ["ziga"]),
+        ("0038641222333", ["ziga"]),
+        ("222 333", ["ziga"]),
+        ("+386", ["cilka", "ziga"]),
+        ("+44 (0)20 7946 0958", ["jose"]),
+        ("020 7946 0958", ["jose"]),
+        ("2125550100", ["nameless"]),
+        ("cuden 041222333", ["ziga"]),
+        ("cuden 040111222", []),
+        ("041 222 334", []),
+    ],
+)
+def test_agent_finds_a_phone_number_in_any_spelling(
+    known: World, query: str, expected: list[str]
+) -> None:
+    assert found(known, query) == expected
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ("z", ["ziga", "renamed"]),
+        ("cu", ["ziga"]),
+        # in the middle of words alone
+        ("ud", []),
+        ("%", []),
+        ("_", []),
+        ("-", []),
+    ],
+)
+def test_one_letter_or_two_are_the_beginning_of_a_word(
+    known: World, query: str, expected: list[str]
+) -> None:
+    assert found(known, query) == expected
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ("100%", ["smith"]),
+        ("0%_off", ["smith"]),
+        ("h\\co", ["smith"]),
+        ("s%h", []),
+        ("s_ith", []),
+        ("%%%", []),
+        ("___", []),
+        ("\\\\\\", []),
+        ("'; drop table contacts; --", []),
+    ],
+)
+def test_wildcards_are_characters_like_others(
+    known: World, query: str, expected: list[str]
+) -> None:
+    assert found(known, query) == expected
+
+
+@pytest.mark.parametrize("query", ["", "   \t\n", None])
+def test_empty_query_lists_all_by_what_is_shown_without_accents(
+    known: World, query: str | None
+) -> None:
+    assert found(known, query) == [
+        "smith", "cilka", "francois", "jose", "ziga", "renamed", "nameless",
+    ]  # fmt: skip
+
+
+def test_contacts_are_found_as_the_contacts_page_shows_them(known: World) -> None:
+    with known.acting_as("andrej") as connection:
+        shown = connection.execute(
+            "select to_jsonb(v) from public.contacts_v2 v where id = %s",
+            [seed_uuid("contact ziga")],
+        ).fetchone()
+
+    assert shown is not None
+    assert search(known, "ziga") == {"contacts": [shown[0]], "cursor": None}
+
+
+@pytest.mark.parametrize("page_size", [1, 2, 7, 8, 200])
+def test_pages_bring_everybody_once_and_in_order(changing: World, page_size: int) -> None:
+    # two who are told apart by their ids alone
+    changing.owner.execute(
+        "insert into public.contacts (id, account_id, name) values (%s, %s, 'žiga čuden')",
+        (seed_uuid("contact bay ziga 2"), ALPINE),
+    )
+    everybody = [contact["id"] for contact in search(changing, "")["contacts"]]
+    pages: list[list[str]] = []
+    cursor = None
+    while cursor or not pages:
+        answer = search(changing, "", cursor=cursor, page_size=page_size)
+        pages.append([contact["id"] for contact in answer["contacts"]])
+        cursor = answer["cursor"]
+
+    assert len(everybody) == 8
+    assert [contact for page in pages for contact in page] == everybody
+    assert [len(page) for page in pages[:-1]] == [page_size] * (len(pages) - 1)
+    assert 1 <= len(pages[-1]) <= page_size
+
+
+@pytest.mark.parametrize("page_size", [1, 3, 50])
+def test_a_rare_word_is_found_to_the_end_of_a_long_list(crowded: World, page_size: int) -> None:
+    """The beginning of the list is walked through, the rest looked up: neither twice."""
+    names: list[str] = []
+    cursor = None
+    while cursor or not names:
+        answer = search(
+            crowded, "rare", user="ana", account=BAY, cursor=cursor, page_size=page_size
+        )
+        names += [contact["name"] for contact in answer["contacts"]]
+        cursor = answer["cursor"]
+
+    assert names == [f"guest {n}" for n in RARE]
+    assert found_names(crowded, "guest rare 900") == ["guest 9000"]
+    assert found_names(crowded, "rare nobody") == []
+    # of another account, which has as many
+    assert found(crowded, "rare") == []
+
+
+def test_a_page_goes_on_where_a_contact_was_that_is_gone(changing: World) -> None:
+    first = search(changing, "", page_size=3)
+    last = first["contacts"][-1]["id"]
+    with changing.acting_as("andrej") as connection:
+        connection.execute("delete from public.contacts_v2 where id = %s", [last])
+
+    assert found(changing, "", cursor=first["cursor"]) == ["jose", "ziga", "renamed", "nameless"]
+
+
+def test_search_keeps_in_step_with_contacts(changing: World) -> None:
+    ziga = seed_uuid("contact ziga")
+    with changing.acting_as("andrej") as connection:
+        connection.execute(
+            "update public.contacts_v2 set name = 'Tjaša', phone = '+38670123456',"
+            " tags = '{calm}' where id = %s",
+            [ziga],
+        )
+    for query in ("ziga cuden vip", "041222333"):
+        assert found(changing, query) == []
+    for query in ("tjasa", "070123456", "calm", "cuden@example"):
+        assert found(changing, query) == ["ziga"]
+    assert changing.value(
+        "select sort_name from private.contact_search where contact_id = %s", [ziga]
+    )
+
+    with changing.acting_as("andrej") as connection:
+        connection.execute("delete from public.contacts_v2 where id = %s", [ziga])
+    assert found(changing, "tjasa") == []
+    assert not changing.rows("select from private.contact_search where contact_id = %s", [ziga])
+
+
+def test_what_is_not_searched_writes_nothing(changing: World) -> None:
+    before = changing.rows(
+        "select xmin::text, ctid::text from private.contact_search order by 1, 2"
+    )
+    changing.owner.execute("update public.contacts set notes = 'new', status = 'pending'")
+
+    assert before == changing.rows(
+        "select xmin::text, ctid::text from private.contact_search order by 1, 2"
+    )
+
+
+# Who may
+
+
+@pytest.mark.parametrize("user", ["olivia", "adam", "andrej", "vera"])
+def test_everybody_who_works_there_searches(known: World, user: str) -> None:
+    assert found(known, "ziga", user=user) == ["ziga"]
+
+
+def test_agent_of_another_account_finds_her_own(known: World) -> None:
+    assert found(known, "ziga", user="ana", account=BAY) == ["bay ziga"]
+
+
+@pytest.mark.parametrize(
+    ("user", "account"),
+    [
+        ("ana", ALPINE),
+        ("andrej", BAY),
+        ("cilka", ALPINE),
+        ("stranger", ALPINE),
+        ("andrej", uuid4()),
+        ("andrej", None),
+    ],
+)
+def test_others_search_an_account_that_does_not_exist(
+    known: World, user: str, account: UUID
+) -> None:
+    with pytest.raises(psycopg.Error) as refused:
+        search(known, "ziga", user=user, account=account)
+
+    assert refused.value.sqlstate == "PT404"
+    assert refused.value.diag.message_detail == "field: account_id"
+
+
+def test_ids_are_found_by_members_alone(known: World) -> None:
+    """The half that sees past row level security checks the caller itself."""
+    with known.acting_as("ana") as connection, pytest.raises(psycopg.Error) as refused:
+        connection.execute(
+            "select * from private.search_page(%s, '{}', '', %s, 10)", [ALPINE, UUID(int=0)]
+        )
+    assert refused.value.sqlstate == "PT404"
+
+
+@pytest.mark.parametrize("role", ["anon", "service_role"])
+def test_the_signed_out_do_not_search(known: World, role: str) -> None:
+    with known.acting(role) as connection, pytest.raises(psycopg.errors.InsufficientPrivilege):
+        connection.execute("select public.search_contacts(%s, '')", [ALPINE])
+
+
+@pytest.mark.parametrize("user", ["olivia", "cilka"])
+def test_nobody_reads_what_is_searched(known: World, user: str) -> None:
+    with known.acting_as(user) as connection, pytest.raises(psycopg.errors.InsufficientPrivilege):
+        connection.execute("select from private.contact_search")
+
+
+# What is refused
+
+
+def encoded(value: object) -> str:
+    return base64.b64encode(json.dumps(value).encode()).decode()
+
+
+@pytest.mark.parametrize(
+    "cursor",
+    [
+        "",
+        "not base64!",
+        "AAAA",
+        "/w==",
+        base64.b64encode(b'{"name": "\\u0000", "id": null}').decode(),
+        encoded([]),
+        encoded("text"),
+        encoded({"name": "a"}),
+        encoded({"name": 1, "id": str(UUID(int=0))}),
+        encoded({"name": "a", "id": "1"}),
+    ],
+)
+def test_a_cursor_that_is_none_is_refused(known: World, cursor: str) -> None:
+    with pytest.raises(psycopg.Error) as refused:
+        search(known, "", cursor=cursor)
+
+    assert refused.value.sqlstate == "PT400"
+    assert refused.value.diag.message_detail == "field: cursor"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "field"),
+    [
+        ({"query": "a" * 201}, "query"),
+        ({"query": "", "page_size": 0}, "page_size"),
+        ({"query": "", "page_size": 201}, "page_size"),
+        ({"query": "", "page_size": None}, "page_size"),
+    ],
+)
+def test_too_much_is_refused(known: World, arguments: dict[str, Any], field: str) -> None:
+    with pytest.raises(psycopg.Error) as refused:
+        search(known, **arguments)
+
+    assert refused.value.sqlstate == "PT422"
+    assert refused.value.diag.message_detail == f"field: {field}"
+
+
+def test_a_long_query_of_short_words_is_answered(known: World) -> None:
+    assert found(known, "z " * 100) == ["ziga", "renamed"]
