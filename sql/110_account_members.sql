@@ -55,6 +55,8 @@ as $$
       and m.role in ('owner', 'admin', 'agent')
 $$;
 
+grant execute on function private.my_writable_account_ids() to authenticated;
+
 
 create policy "members can read the members of their accounts"
     on public.account_members

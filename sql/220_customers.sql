@@ -80,7 +80,7 @@ create function private.tg_contacts__project_customers()
 as $$
 begin
     insert into public.customers as c (
-        id, account_id, portal_user_id, name, phone, email, preferences, version
+        id, account_id, portal_user_id, name, phone, email, preferences, created_at, version
     )
     select
         n.id,
@@ -90,6 +90,7 @@ begin
         n.phone,
         n.email,
         n.preferences,
+        n.created_at,
         -- 1, or beyond all that a customer had who was deleted and comes back
         n.version
     from new_rows n

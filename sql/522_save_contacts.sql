@@ -311,6 +311,9 @@ begin
             detail = format('contact: %s', delete_contact.contact_id);
     end if;
 
+    perform private.revoke_open_invitations(
+        account_id => delete_contact.account_id, contact_id => delete_contact.contact_id);
+
     -- whoever writes from the number from now on is somebody new
     with released as materialized (
         select o.account_id, o.kind, o.match_key

@@ -46,7 +46,7 @@ select
     c.updated_at,
     c.version
 from public.customers c
-where c.portal_user_id = (select auth.uid());
+where c.id = any (array(select private.my_customer_ids()));
 
 
 grant select, update on public.my_profile to authenticated;

@@ -2,8 +2,9 @@
 
 A member is known by its role (owner, admin, agent, viewer), a customer as customer, whoever is
 only signed in as stranger; beside them there are anon and service_role. Conditions and calls
-name what they are about: %(account)s, its %(contact)s who has a login, and their
-%(conversation)s.
+name what they are about: %(account)s, its %(contact)s who has a login and %(other)s who has
+none, the first one's %(conversation)s, a %(merge)s, %(suggestion)s and %(invitation)s, and the
+reader, %(user)s.
 """
 
 from __future__ import annotations
@@ -26,11 +27,20 @@ class Table:
     customer: str | None = None
     # what everybody sees who is signed in
     stranger: str | None = None
+    # where the rows are, of a view that shows each caller its own
+    source: str | None = None
+    # columns that differ from reader to reader
+    personal: tuple[str, ...] = ()
     # insert, update, delete: who may do it to rows of the own account
     writers: Mapping[str, frozenset[str]] = field(default_factory=dict)
     # for those who write: what is inserted and what is set
     inserted: str = ""
     updated: str = ""
+
+    @property
+    def condition(self) -> str:
+        """The rows that are written, of those who see any."""
+        return self.staff or self.customer or "false"
 
 
 @dataclass(frozen=True)
@@ -63,10 +73,31 @@ TABLES = {
     "contacts_live_chat": FACE,
     "contact_identities": Table(),
     "contact_suggestions": Table(),
+    "open_suggestions": Table(),
+    "contact_merges": Table(),
+    "portal_invitations": Table(),
     "customers": Table(customer="id = %(contact)s"),
+    "my_profile": Table(
+        staff=None,
+        customer="id = %(contact)s",
+        source="""
+            (
+                select c.id, c.account_id, a.name as account_name, c.name, c.phone, c.email,
+                       c.preferences, c.updated_at, c.version
+                from public.customers c
+                join public.accounts a on a.id = c.account_id
+            )
+        """,
+        writers={"update": frozenset({"customer"})},
+        updated="name = 'Nika'",
+    ),
     "conversations": OF_CUSTOMER,
     "conversation_activity": OF_CUSTOMER,
     "messages": OF_CUSTOMER,
+    "read_markers": Table(staff="user_id = %(user)s", customer="user_id = %(user)s"),
+    "inbox": Table(
+        customer="customer_id = %(contact)s", personal=("last_read_seq", "unread_count")
+    ),
 }
 
 FUNCTIONS = {
@@ -93,5 +124,48 @@ FUNCTIONS = {
         call='select public.upsert_contact(%(account)s, \'{"name": "Nika"}\')',
         callers=EDITORS,
     ),
+    "public.search_contacts": Function(
+        AUTHENTICATED, call="select public.search_contacts(%(account)s, '')", callers=MEMBERS
+    ),
+    "public.mark_read": Function(
+        AUTHENTICATED,
+        call="select public.mark_read(%(conversation)s, 1)",
+        callers=MEMBERS | {"customer"},
+    ),
+    "public.set_conversation_status": Function(
+        AUTHENTICATED,
+        call="select public.set_conversation_status(%(conversation)s, 'closed')",
+        callers=EDITORS,
+    ),
+    "public.merge_contacts": Function(
+        AUTHENTICATED,
+        call="select public.merge_contacts(%(contact)s, %(other)s)",
+        callers=EDITORS,
+    ),
+    "public.undo_merge": Function(
+        AUTHENTICATED, call="select public.undo_merge(%(merge)s)", callers=EDITORS
+    ),
+    "public.suggest_duplicates": Function(
+        AUTHENTICATED, call="select public.suggest_duplicates(%(account)s)", callers=EDITORS
+    ),
+    "public.dismiss_suggestion": Function(
+        AUTHENTICATED, call="select public.dismiss_suggestion(%(suggestion)s)", callers=EDITORS
+    ),
+    "public.invite_to_portal": Function(
+        AUTHENTICATED, call="select public.invite_to_portal(%(other)s)", callers=EDITORS
+    ),
+    "public.revoke_invitation": Function(
+        AUTHENTICATED, call="select public.revoke_invitation(%(invitation)s)", callers=EDITORS
+    ),
+    "public.unlink_portal_login": Function(
+        AUTHENTICATED, call="select public.unlink_portal_login(%(contact)s)", callers=EDITORS
+    ),
+    # for whoever holds the token, and nobody here does
+    "public.claim_portal_invitation": Function(
+        AUTHENTICATED, call="select public.claim_portal_invitation(%(invitation)s::text)"
+    ),
     "backend.ingest_whatsapp": Function(SERVICE),
+    "backend.import_contacts": Function(SERVICE),
+    "backend.export_contacts": Function(SERVICE),
+    "backend.prune": Function(SERVICE),
 }

@@ -109,16 +109,33 @@ def test_what_policies_do_not_call_is_not_callable(catalog: psycopg.Connection[A
            and has_function_privilege('authenticated', p.oid, 'execute')
     """
     assert names(catalog, query) == [
+        "add_duplicates",
         "caller_scope",
         "change_log_state",
+        "claim_portal_invitation",
+        "dismiss_pair",
+        "fold",
+        "invite_to_portal",
         "match_key",
         "may_receive",
+        "merge_contact_pair",
+        "move_read_marker",
         "my_account_ids",
         "my_changes",
         "my_customer_ids",
+        "my_writable_account_ids",
+        "portal_account_name",
         "read_cursor",
+        "read_search_cursor",
+        "revoke_invitation",
+        "save_contact",
+        "search_page",
+        "search_patterns",
         "topics_of_caller",
+        "undo_contact_merge",
+        "unlink_portal_login",
         "visible_row",
+        "write_conversation_status",
         "write_cursor",
     ]
 

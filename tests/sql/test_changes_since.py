@@ -282,15 +282,20 @@ HISTORIES = {
         "delete from public.contacts where id = %(id)s",
     ),
     "conversations": (
-        "insert into public.conversations (id, account_id, customer_id, channel, thread_key)"
-        " values (%(id)s, %(account)s, %(customer)s, 'portal', 'x')",
+        (
+            "insert into public.conversations (id, account_id, customer_id, channel, thread_key)"
+            " values (%(id)s, %(account)s, %(customer)s, 'portal', 'x')"
+        ),
         "update public.conversations set status = 'closed' where id = %(id)s",
         "delete from public.conversations where id = %(id)s",
     ),
     "messages": (
-        "insert into public.messages"
-        " (id, account_id, conversation_id, customer_id, seq, sender_type, message, status)"
-        " values (%(id)s, %(account)s, %(conversation)s, %(customer)s, 1, 'client', 'x', 'sent')",
+        (
+            "insert into public.messages"
+            " (id, account_id, conversation_id, customer_id, seq, sender_type, message, status)"
+            " values"
+            " (%(id)s, %(account)s, %(conversation)s, %(customer)s, 1, 'client', 'x', 'sent')"
+        ),
         "update public.messages set message = 'y' where id = %(id)s",
         "delete from public.messages where id = %(id)s",
     ),

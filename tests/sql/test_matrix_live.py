@@ -110,7 +110,8 @@ def test_whoever_has_left_hears_and_reads_nothing_more(
     for write in ("a message comes", "a stranger writes"):
         act(peopled, WRITES[write])
     peopled.owner.execute(
-        "update public.contacts set notes = 'left' where account_id = %s", [ALPINE]
+        "update public.contacts set notes = 'left' where account_id = %s and deleted_at is null",
+        [ALPINE],
     )
 
     told = {event["topic"] for event in peopled.events()}
