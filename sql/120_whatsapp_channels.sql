@@ -14,6 +14,17 @@ create table public.whatsapp_channels (
     display_phone_number text not null,
     name                 text not null,
     created_at           timestamptz not null default now(),
+    -- Meta's id of the WhatsApp Business account, which owns the templates
+    waba_id              text
+                         constraint whatsapp_channels_waba_id_check
+                         check (waba_id ~ '^[0-9]{1,32}$'),
+    messages_per_second  integer not null default 80
+                         constraint whatsapp_channels_messages_per_second_check
+                         check (messages_per_second between 1 and 1000),
+    -- nothing is sent from it until somebody has seen to this
+    stopped_at           timestamptz,
+    stopped_code         integer,
+    stopped_reason       text,
 
     -- what a foreign key of the same account refers to
     constraint whatsapp_channels_id_account_id_key unique (id, account_id)
@@ -38,5 +49,9 @@ comment on table public.whatsapp_channels is
     'A WhatsApp number of an account, by Meta''s phone_number_id.';
 comment on column public.whatsapp_channels.display_phone_number is
     'The number as people write it.';
+comment on column public.whatsapp_channels.messages_per_second is
+    'What WhatsApp lets this number send: 80, 1,000 after an upgrade, 20 beside the phone app.';
+comment on column public.whatsapp_channels.stopped_at is
+    'Since when nothing is sent, for stopped_reason; resume_channel goes on.';
 comment on policy "members can read their WhatsApp numbers" on public.whatsapp_channels is
     'Customers have no need of the provider''s ids.';

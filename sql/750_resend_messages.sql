@@ -1,0 +1,172 @@
+/*
+    Where no evidence comes, a person decides: send again, or let it be.
+*/
+create function private.message_to_decide(message_id uuid)
+    returns public.messages
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    found_message public.messages;
+begin
+    select m.*
+    into found_message
+    from public.messages m
+    where m.id = message_id
+      and m.account_id in (select private.my_account_ids())
+    for no key update;
+    if not found then
+        raise sqlstate 'PT404' using
+            message = 'There is no such message, or it is not yours to see.',
+            detail = format('message: %s', message_id);
+    end if;
+    perform private.require_writable(found_message.account_id);
+
+    if found_message.whatsapp_channel_id is null
+        or found_message.sender_type = 'client'
+        or found_message.status not in ('failed', 'unknown')
+    then
+        raise sqlstate 'PT409' using
+            message = 'There is nothing to decide about this message.',
+            detail = format('field: status; status: %s', found_message.status);
+    elsif found_message.status = 'unknown' and exists (
+        select
+        from private.outbound_attempts t
+        where t.message_id = found_message.id
+          and t.ended_at > now() - interval '2 minutes'
+    ) then
+        raise sqlstate 'PT409' using
+            message = 'It may still turn out that it was sent.',
+            detail = 'field: status; status: unknown',
+            hint = 'Wait for two minutes.';
+    end if;
+    return found_message;
+end
+$$;
+
+
+create function private.decide_message(message_id uuid, decision text)
+    returns void
+    language plpgsql
+    -- definer: the queue is nobody's to write; the caller is asked for first
+    security definer
+    set search_path = ''
+as $$
+declare
+    decided constant public.messages := private.message_to_decide(message_id);
+begin
+    if decision = 'drop' then
+        update public.messages m
+        set status = 'failed',
+            failed_at = coalesce(m.failed_at, now()),
+            error_message = coalesce(m.error_message, 'Nobody knows whether it was sent; it was not sent again.')
+        where m.id = decided.id;
+        return;
+    end if;
+
+    if decided.type <> 'template'
+        and coalesce(private.window_closes_at(decided.conversation_id), '-infinity') <= now()
+    then
+        raise sqlstate 'PT422' using
+            message = 'More than 24 hours have passed since the person last wrote.',
+            detail = 'field: type',
+            hint = 'Send a template.';
+    end if;
+    update public.messages m
+    set status = 'queued',
+        -- the former ones stand with their attempts
+        provider_id = null,
+        sent_at = null,
+        failed_at = null,
+        error_code = null,
+        error_message = null
+    where m.id = decided.id;
+    insert into private.outbound_queue (message_id, whatsapp_channel_id, conversation_id, seq)
+    values (decided.id, decided.whatsapp_channel_id, decided.conversation_id, decided.seq);
+    perform private.ring('deliver_outbound');
+end
+$$;
+
+grant execute on function private.decide_message(uuid, text) to authenticated;
+
+
+create function public.resend_message(message_id uuid)
+    returns void
+    language sql
+    set search_path = ''
+as $$
+    select private.decide_message(message_id => resend_message.message_id, decision => 'resend')
+$$;
+
+grant execute on function public.resend_message(uuid) to authenticated;
+
+
+create function public.drop_message(message_id uuid)
+    returns void
+    language sql
+    set search_path = ''
+as $$
+    select private.decide_message(message_id => drop_message.message_id, decision => 'drop')
+$$;
+
+grant execute on function public.drop_message(uuid) to authenticated;
+
+
+create function private.resume_number(channel_id uuid)
+    returns void
+    language plpgsql
+    -- definer: numbers are nobody's to write; the caller is asked for first
+    security definer
+    set search_path = ''
+as $$
+declare
+    account uuid;
+begin
+    select w.account_id
+    into account
+    from public.whatsapp_channels w
+    where w.id = channel_id
+      and w.account_id in (select private.my_account_ids());
+    if not found then
+        raise sqlstate 'PT404' using
+            message = 'There is no such number, or it is not yours to see.',
+            detail = format('channel: %s', channel_id);
+    end if;
+    perform private.require_writable(account);
+
+    update public.whatsapp_channels w
+    set stopped_at = null,
+        stopped_code = null,
+        stopped_reason = null
+    where w.id = channel_id
+      and w.stopped_at is not null;
+    perform private.ring('deliver_outbound');
+end
+$$;
+
+grant execute on function private.resume_number(uuid) to authenticated;
+
+
+create function public.resume_channel(channel_id uuid)
+    returns void
+    language sql
+    set search_path = ''
+as $$
+    select private.resume_number(resume_channel.channel_id)
+$$;
+
+grant execute on function public.resume_channel(uuid) to authenticated;
+
+
+comment on function private.message_to_decide(uuid) is
+    'A message whose fate is a person''s to decide, locked; refused where it is not.';
+comment on function private.decide_message(uuid, text) is
+    'Queues a failed or unknown message again, or lets it be.';
+comment on function public.resend_message(uuid) is
+    'Sends a message again that failed, or of which nobody knows (two minutes after); a new attempt of the same message.';
+comment on function public.drop_message(uuid) is
+    'Lets a message be of which nobody knows whether it was sent.';
+comment on function private.resume_number(uuid) is
+    'Lets a stopped number send again.';
+comment on function public.resume_channel(uuid) is
+    'Lets a WhatsApp number send again that was stopped, once its stopped_reason is seen to.';
