@@ -1,6 +1,7 @@
 /*
     What WhatsApp's error codes mean for a message and for its number. The code decides, never
-    the text. (Source: developers.facebook.com, WhatsApp Cloud API, "Error codes".)
+    the text. Codes below zero are our own: -1 where nothing reached WhatsApp, -2 where what
+    was written can't be sent (a failure, with a sentence of its own), -3 without an access token. (Source: developers.facebook.com, WhatsApp Cloud API, "Error codes".)
 */
 create table private.send_errors (
     code     integer primary key,
@@ -12,6 +13,9 @@ create table private.send_errors (
     wait     interval
              constraint send_errors_wait_check check ((action = 'retry') = (wait is not null)),
     factor   integer not null default 2,
+    -- whether everything from the number waits, not this message alone
+    holds    boolean not null default false
+             constraint send_errors_holds_check check (action = 'retry' or not holds),
     -- what the operator reads
     sentence text not null
 );
@@ -25,51 +29,53 @@ create policy "nobody reads send errors directly"
     using (false);
 
 
-insert into private.send_errors (code, action, wait, factor, sentence)
+insert into private.send_errors (code, action, wait, factor, holds, sentence)
 values
-    (1, 'retry', '5 seconds', 2, 'WhatsApp has a problem of its own at the moment.'),
-    (2, 'retry', '5 seconds', 2, 'WhatsApp is not available at the moment.'),
-    (4, 'retry', '30 seconds', 2, 'WhatsApp receives too many requests from this app.'),
-    (80007, 'retry', '30 seconds', 2, 'WhatsApp receives too many requests from this business.'),
-    (130429, 'retry', '2 seconds', 2, 'Too many messages at once from this number.'),
+    (-1, 'retry', '5 seconds', 2, false, 'WhatsApp can not be reached at the moment.'),
+    (1, 'retry', '5 seconds', 2, false, 'WhatsApp has a problem of its own at the moment.'),
+    (2, 'retry', '5 seconds', 2, false, 'WhatsApp is not available at the moment.'),
+    (4, 'retry', '30 seconds', 2, true, 'WhatsApp receives too many requests from this app.'),
+    (80007, 'retry', '30 seconds', 2, true, 'WhatsApp receives too many requests from this business.'),
+    (130429, 'retry', '2 seconds', 2, true, 'Too many messages at once from this number.'),
     -- 4 to the power of the attempt, in seconds
-    (131056, 'retry', '4 seconds', 4, 'Too many messages to this person in a short time.'),
-    (131000, 'retry', '5 seconds', 2, 'WhatsApp could not send it at the moment.'),
-    (131016, 'retry', '5 seconds', 2, 'WhatsApp is not available at the moment.'),
-    (131057, 'retry', '60 seconds', 2, 'The WhatsApp account is in maintenance.'),
-    (133004, 'retry', '5 seconds', 2, 'WhatsApp is not available at the moment.'),
-    (100, 'fail', null, 1, 'WhatsApp does not accept the content of this message.'),
-    (130472, 'fail', null, 1, 'WhatsApp withholds marketing messages from this person.'),
-    (131008, 'fail', null, 1, 'Something that WhatsApp requires is missing in this message.'),
-    (131009, 'fail', null, 1, 'WhatsApp does not accept a value in this message.'),
-    (131021, 'fail', null, 1, 'A number can not write to itself.'),
-    (131026, 'fail', null, 1, 'It can not be delivered: the person may not be on WhatsApp.'),
-    (131047, 'fail', null, 1, 'More than 24 hours have passed since the person last wrote: send a template.'),
-    (131048, 'fail', null, 1, 'WhatsApp restricts this number, since too many people reported it.'),
-    (131049, 'fail', null, 1, 'WhatsApp limits marketing messages to this person: try again tomorrow.'),
-    (131050, 'fail', null, 1, 'The person does not want marketing messages from you.'),
-    (131051, 'fail', null, 1, 'WhatsApp does not know this type of message.'),
-    (131052, 'fail', null, 1, 'The file could not be downloaded.'),
-    (131053, 'fail', null, 1, 'The file could not be uploaded: its type or size is not accepted.'),
-    (131062, 'fail', null, 1, 'This person can not be reached without a phone number.'),
-    (132000, 'fail', null, 1, 'The template wants another number of variables.'),
-    (132001, 'fail', null, 1, 'There is no such template in this language, or it is not approved.'),
-    (132005, 'fail', null, 1, 'The template with its variables is too long.'),
-    (132007, 'fail', null, 1, 'The template breaks a rule of WhatsApp.'),
-    (132012, 'fail', null, 1, 'A variable of the template has the wrong form.'),
-    (132015, 'fail', null, 1, 'The template is paused for its low quality.'),
-    (132016, 'fail', null, 1, 'The template is disabled for its low quality.'),
-    (0, 'stop', null, 1, 'WhatsApp does not accept the access token: renew it.'),
-    (3, 'stop', null, 1, 'The access token may not send messages.'),
-    (10, 'stop', null, 1, 'The access token may not send messages.'),
-    (190, 'stop', null, 1, 'The access token has expired: renew it.'),
-    (200, 'stop', null, 1, 'The access token may not send from this number.'),
-    (368, 'stop', null, 1, 'WhatsApp has blocked the account for breaking a rule.'),
-    (131005, 'stop', null, 1, 'The access token may not send messages.'),
-    (131031, 'stop', null, 1, 'WhatsApp has locked the account.'),
-    (131042, 'stop', null, 1, 'WhatsApp lacks a way to be paid: see to the payment settings.'),
-    (131045, 'stop', null, 1, 'The number has to be registered anew.'),
-    (133010, 'stop', null, 1, 'The number is not registered with WhatsApp.');
+    (131056, 'retry', '4 seconds', 4, false, 'Too many messages to this person in a short time.'),
+    (131000, 'retry', '5 seconds', 2, false, 'WhatsApp could not send it at the moment.'),
+    (131016, 'retry', '5 seconds', 2, false, 'WhatsApp is not available at the moment.'),
+    (131057, 'retry', '60 seconds', 2, true, 'The WhatsApp account is in maintenance.'),
+    (133004, 'retry', '5 seconds', 2, true, 'WhatsApp is not available at the moment.'),
+    (100, 'fail', null, 1, false, 'WhatsApp does not accept the content of this message.'),
+    (130472, 'fail', null, 1, false, 'WhatsApp withholds marketing messages from this person.'),
+    (131008, 'fail', null, 1, false, 'Something that WhatsApp requires is missing in this message.'),
+    (131009, 'fail', null, 1, false, 'WhatsApp does not accept a value in this message.'),
+    (131021, 'fail', null, 1, false, 'A number can not write to itself.'),
+    (131026, 'fail', null, 1, false, 'It can not be delivered: the person may not be on WhatsApp.'),
+    (131047, 'fail', null, 1, false, 'More than 24 hours have passed since the person last wrote: send a template.'),
+    (131048, 'fail', null, 1, false, 'WhatsApp restricts this number, since too many people reported it.'),
+    (131049, 'fail', null, 1, false, 'WhatsApp limits marketing messages to this person: try again tomorrow.'),
+    (131050, 'fail', null, 1, false, 'The person does not want marketing messages from you.'),
+    (131051, 'fail', null, 1, false, 'WhatsApp does not know this type of message.'),
+    (131052, 'fail', null, 1, false, 'The file could not be downloaded.'),
+    (131053, 'fail', null, 1, false, 'The file could not be uploaded: its type or size is not accepted.'),
+    (131062, 'fail', null, 1, false, 'This person can not be reached without a phone number.'),
+    (132000, 'fail', null, 1, false, 'The template wants another number of variables.'),
+    (132001, 'fail', null, 1, false, 'There is no such template in this language, or it is not approved.'),
+    (132005, 'fail', null, 1, false, 'The template with its variables is too long.'),
+    (132007, 'fail', null, 1, false, 'The template breaks a rule of WhatsApp.'),
+    (132012, 'fail', null, 1, false, 'A variable of the template has the wrong form.'),
+    (132015, 'fail', null, 1, false, 'The template is paused for its low quality.'),
+    (132016, 'fail', null, 1, false, 'The template is disabled for its low quality.'),
+    (-3, 'stop', null, 1, false, 'No access token is set for this number.'),
+    (0, 'stop', null, 1, false, 'WhatsApp does not accept the access token: renew it.'),
+    (3, 'stop', null, 1, false, 'The access token may not send messages.'),
+    (10, 'stop', null, 1, false, 'The access token may not send messages.'),
+    (190, 'stop', null, 1, false, 'The access token has expired: renew it.'),
+    (200, 'stop', null, 1, false, 'The access token may not send from this number.'),
+    (368, 'stop', null, 1, false, 'WhatsApp has blocked the account for breaking a rule.'),
+    (131005, 'stop', null, 1, false, 'The access token may not send messages.'),
+    (131031, 'stop', null, 1, false, 'WhatsApp has locked the account.'),
+    (131042, 'stop', null, 1, false, 'WhatsApp lacks a way to be paid: see to the payment settings.'),
+    (131045, 'stop', null, 1, false, 'The number has to be registered anew.'),
+    (133010, 'stop', null, 1, false, 'The number is not registered with WhatsApp.');
 
 
 comment on table private.send_errors is

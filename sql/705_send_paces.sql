@@ -24,7 +24,7 @@ create policy "nobody reads send paces directly"
     using (false);
 
 
-create function private.free_at(
+create function private.take_pace(
     whatsapp_channel_id uuid,
     recipient text,
     every interval,
@@ -32,30 +32,58 @@ create function private.free_at(
 )
     returns timestamptz
     language plpgsql
-    stable
     set search_path = ''
 as $$
 begin
-    return coalesce((
+    -- asked and taken in one statement: two workers can't both have the last place
+    insert into private.send_paces as p (whatsapp_channel_id, recipient, due_at)
+    values (take_pace.whatsapp_channel_id, take_pace.recipient, clock_timestamp() + every)
+    on conflict on constraint send_paces_pkey do update
+        set due_at = greatest(p.due_at, clock_timestamp()) + every
+        where p.due_at - every * (burst - 1) <= clock_timestamp();
+    if found then
+        return null;
+    end if;
+    return (
         select p.due_at - every * (burst - 1)
         from private.send_paces p
-        where p.whatsapp_channel_id = free_at.whatsapp_channel_id
-          and p.recipient = free_at.recipient
-    ), '-infinity');
+        where p.whatsapp_channel_id = take_pace.whatsapp_channel_id
+          and p.recipient = take_pace.recipient
+    );
 end
 $$;
 
 
-create function private.take_pace(whatsapp_channel_id uuid, recipient text, every interval)
+create function private.give_back_pace(
+    whatsapp_channel_id uuid,
+    recipient text,
+    every interval
+)
     returns void
     language plpgsql
     set search_path = ''
 as $$
 begin
+    update private.send_paces p
+    set due_at = p.due_at - every
+    where p.whatsapp_channel_id = give_back_pace.whatsapp_channel_id
+      and p.recipient = give_back_pace.recipient;
+end
+$$;
+
+
+create function private.hold_number(whatsapp_channel_id uuid, until timestamptz)
+    returns void
+    language plpgsql
+    set search_path = ''
+as $$
+begin
+    -- a number's burst is a second's, whatever its rate: see claim_outbound
     insert into private.send_paces as p (whatsapp_channel_id, recipient, due_at)
-    values (take_pace.whatsapp_channel_id, take_pace.recipient, clock_timestamp() + every)
+    values (hold_number.whatsapp_channel_id, '', until + interval '1 second')
     on conflict on constraint send_paces_pkey do update
-        set due_at = greatest(p.due_at, clock_timestamp()) + every;
+        set due_at = excluded.due_at
+        where p.due_at < excluded.due_at;
 end
 $$;
 
@@ -66,7 +94,9 @@ comment on column private.send_paces.due_at is
     'When everything sent so far would have been due.';
 comment on policy "nobody reads send paces directly" on private.send_paces is
     'Workers ask through claim_outbound.';
-comment on function private.free_at(uuid, text, interval, integer) is
-    'From when the next message may go.';
-comment on function private.take_pace(uuid, text, interval) is
-    'Counts a message that goes.';
+comment on function private.take_pace(uuid, text, interval, integer) is
+    'Counts a message that goes; where it may not go yet answers from when it may, and counts nothing.';
+comment on function private.give_back_pace(uuid, text, interval) is
+    'Uncounts a message that does not go after all.';
+comment on function private.hold_number(uuid, timestamptz) is
+    'Lets nothing go from a number until then.';

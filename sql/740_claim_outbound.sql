@@ -1,6 +1,7 @@
 /*
-    The worker's side of the queue: claim some, begin one, call, settle it. Nothing here waits
-    for another worker, and several share the paces.
+    The worker's side of the queue: claim some, begin one, call, settle it. Several workers share
+    the queue and the paces. A worker claims under a new name each time, by which it begins and
+    settles: what is repeated late can't be taken for a later attempt.
 */
 create function private.recover_outbound()
     returns void
@@ -78,73 +79,81 @@ begin
     perform private.recover_outbound();
 
     for job in
-        select
-            q.message_id,
-            q.attempts,
-            w.id as whatsapp_channel_id,
-            w.phone_number_id,
-            w.messages_per_second,
-            k.thread_key,
-            k.customer_wa_id,
-            m.account_id,
-            m.type,
-            m.message,
-            m.content,
-            parent.provider_id as reply_to
-        from private.outbound_queue q
-        join public.messages m
-            on m.id = q.message_id
-        join public.conversations k
-            on k.id = q.conversation_id
-        join public.whatsapp_channels w
-            on w.id = q.whatsapp_channel_id
-        left join public.messages parent
-            on parent.id = m.reply_to
-        where q.state = 'queued'
-          and q.not_before <= clock_timestamp()
-          and w.stopped_at is null
-          -- in order: what was written before goes before
-          and not exists (
-              select
-              from private.outbound_queue earlier
-              where earlier.conversation_id = q.conversation_id
-                and earlier.seq < q.seq
-          )
-        order by q.not_before, q.message_id
-        limit least(greatest(batch, 1), 100)
-        for update of q skip locked
+        select c.*
+        from (
+            select
+                q.message_id,
+                w.id as whatsapp_channel_id,
+                w.phone_number_id,
+                w.messages_per_second,
+                k.thread_key,
+                k.customer_wa_id,
+                m.account_id,
+                m.type,
+                m.message,
+                m.content,
+                parent.provider_id as reply_to,
+                target.provider_id as reaction_to
+            from private.outbound_queue q
+            join public.messages m
+                on m.id = q.message_id
+            join public.conversations k
+                on k.id = q.conversation_id
+            join public.whatsapp_channels w
+                on w.id = q.whatsapp_channel_id
+            left join public.messages parent
+                on parent.id = m.reply_to
+            left join public.messages target
+                on target.conversation_id = m.conversation_id
+               and target.id = case
+                   when m.type = 'reaction' and pg_input_is_valid(m.content ->> 'message_id', 'uuid')
+                       then (m.content ->> 'message_id')::uuid
+               end
+            where q.state = 'queued'
+              and q.not_before <= clock_timestamp()
+              and w.stopped_at is null
+              -- in order: what was written before goes before
+              and not exists (
+                  select
+                  from private.outbound_queue earlier
+                  where earlier.conversation_id = q.conversation_id
+                    and earlier.seq < q.seq
+              )
+            order by q.not_before, q.message_id
+            limit least(greatest(batch, 1), 100)
+            for update of q skip locked
+        ) c
+        -- workers wait for each other's paces, so all take them in one order
+        order by c.whatsapp_channel_id, c.thread_key
     loop
-        free_at := greatest(
-            private.free_at(
+        free_at := private.take_pace(
+            whatsapp_channel_id => job.whatsapp_channel_id,
+            recipient => '',
+            every => interval '1 second' / job.messages_per_second,
+            burst => job.messages_per_second
+        );
+        if free_at is null then
+            free_at := private.take_pace(
                 whatsapp_channel_id => job.whatsapp_channel_id,
                 recipient => job.thread_key,
                 every => interval '6 seconds',
                 burst => 45
-            ),
-            private.free_at(
-                whatsapp_channel_id => job.whatsapp_channel_id,
-                recipient => '',
-                every => interval '1 second' / job.messages_per_second,
-                burst => job.messages_per_second
-            )
-        );
-        if free_at > clock_timestamp() then
+            );
+            if free_at is not null then
+                perform private.give_back_pace(
+                    whatsapp_channel_id => job.whatsapp_channel_id,
+                    recipient => '',
+                    every => interval '1 second' / job.messages_per_second
+                );
+            end if;
+        end if;
+        if free_at is not null then
             update private.outbound_queue q
             set not_before = free_at
             where q.message_id = job.message_id;
             continue;
         end if;
 
-        perform private.take_pace(
-            whatsapp_channel_id => job.whatsapp_channel_id,
-            recipient => job.thread_key,
-            every => interval '6 seconds'
-        );
-        perform private.take_pace(
-            whatsapp_channel_id => job.whatsapp_channel_id,
-            recipient => '',
-            every => interval '1 second' / job.messages_per_second
-        );
         update private.outbound_queue q
         set state = 'leased',
             leased_until = clock_timestamp() + interval '60 seconds',
@@ -162,7 +171,8 @@ begin
             'type', job.type,
             'text', job.message,
             'content', job.content,
-            'reply_to', job.reply_to
+            'reply_to', job.reply_to,
+            'reaction_to', job.reaction_to
         );
     end loop;
 
@@ -176,6 +186,13 @@ begin
                 on w.id = q.whatsapp_channel_id
             where q.state = 'queued'
               and w.stopped_at is null
+              -- what waits for another of its conversation has no time of its own
+              and not exists (
+                  select
+                  from private.outbound_queue earlier
+                  where earlier.conversation_id = q.conversation_id
+                    and earlier.seq < q.seq
+              )
         )
     );
 end
@@ -187,31 +204,71 @@ grant execute on function backend.claim_outbound(text, integer) to service_role;
 create function backend.begin_send(message_id uuid, worker text)
     returns boolean
     language plpgsql
+    -- definer: service_role has no rights of its own on tables
     security definer
     set search_path = ''
 as $$
 declare
-    begun record;
+    job record;
 begin
+    -- a message's row before its row in the queue, as in settle_send
+    perform
+    from public.messages m
+    where m.id = begin_send.message_id
+    for no key update;
+
+    select q.state, q.whatsapp_channel_id, q.conversation_id, m.type, w.stopped_at
+    into job
+    from private.outbound_queue q
+    join public.messages m
+        on m.id = q.message_id
+    join public.whatsapp_channels w
+        on w.id = q.whatsapp_channel_id
+    where q.message_id = begin_send.message_id
+      and q.worker = begin_send.worker
+      and q.state in ('leased', 'sending')
+      and q.leased_until > clock_timestamp()
+    for update of q;
+    if not found then
+        return false;
+    elsif job.state = 'sending' then
+        -- asked again, since the answer was lost: a name is given to one claim only
+        return true;
+    end if;
+
+    -- what WhatsApp answered to another message has stopped the number meanwhile
+    if job.stopped_at is not null then
+        update private.outbound_queue q
+        set state = 'queued',
+            leased_until = null,
+            worker = null
+        where q.message_id = begin_send.message_id;
+        return false;
+    end if;
+
+    -- the window was open when it was written; the number may have been stopped for days
+    if job.type <> 'template'
+        and coalesce(private.window_closes_at(job.conversation_id), '-infinity') <= now()
+    then
+        perform private.refuse_send(
+            message_id => begin_send.message_id,
+            code => 131047,
+            details => null,
+            retry_after => null
+        );
+        return false;
+    end if;
+
     update private.outbound_queue q
     set state = 'sending',
         attempts = q.attempts + 1,
         leased_until = clock_timestamp() + interval '60 seconds'
-    where q.message_id = begin_send.message_id
-      and q.worker = begin_send.worker
-      and q.state = 'leased'
-      and q.leased_until > clock_timestamp()
-    returning q.whatsapp_channel_id
-    into begun;
-    if not found then
-        return false;
-    end if;
-
+    where q.message_id = begin_send.message_id;
     insert into private.outbound_attempts (message_id, attempt, whatsapp_channel_id)
     select
         begin_send.message_id,
         coalesce(max(t.attempt), 0) + 1,
-        begun.whatsapp_channel_id
+        job.whatsapp_channel_id
     from private.outbound_attempts t
     where t.message_id = begin_send.message_id;
     return true;
@@ -226,6 +283,6 @@ comment on function private.recover_outbound() is
 comment on function private.settle_unknown(uuid) is
     'Notes that nobody knows whether a message was sent; a status or a person will settle it.';
 comment on function backend.claim_outbound(text, integer) is
-    'Leases messages that may go now, one a conversation: {claimed: [{message_id, account_id, phone_number_id, wa_id, user_id, type, text, content, reply_to}], next_at}.';
+    'Leases messages that may go now, one a conversation: {claimed: [{message_id, account_id, phone_number_id, wa_id, user_id, type, text, content, reply_to, reaction_to}], next_at}; reply_to and reaction_to are WhatsApp''s ids.';
 comment on function backend.begin_send(uuid, text) is
-    'Notes that the call is about to be made; false where the lease has passed to somebody else.';
+    'Notes that the call is about to be made; false where it is not to be: the lease has passed to somebody else, the number was stopped, the window has closed.';

@@ -10,22 +10,34 @@ as $$
 declare
     sent public.messages;
 begin
+    -- told already, by WhatsApp's answer or by a status
+    if exists (
+        select
+        from private.outbound_attempts t
+        where t.message_id = attach_provider_id.message_id
+          and t.provider_id = attach_provider_id.provider_id
+    ) then
+        return;
+    end if;
+
+    -- the one that is under way, or else the latest of which nobody knew
     update private.outbound_attempts t
     set outcome = 'accepted',
         provider_id = attach_provider_id.provider_id,
-        error_code = null,
-        error_message = null,
         ended_at = coalesce(t.ended_at, clock_timestamp())
     where t.message_id = attach_provider_id.message_id
       and t.attempt = (
-          select max(l.attempt)
-          from private.outbound_attempts l
-          where l.message_id = attach_provider_id.message_id
-            and l.provider_id is null
+          select o.attempt
+          from private.outbound_attempts o
+          where o.message_id = attach_provider_id.message_id
+            and coalesce(o.outcome, 'unknown') = 'unknown'
+          order by (o.outcome is null) desc, o.attempt desc
+          limit 1
       );
     delete from private.outbound_queue q
     where q.message_id = attach_provider_id.message_id;
 
+    -- one that a person had sent again, and that came after all, keeps the id it has
     update public.messages m
     set provider_id = attach_provider_id.provider_id,
         status = 'sent',
@@ -34,7 +46,7 @@ begin
         error_code = null,
         error_message = null
     where m.id = attach_provider_id.message_id
-      and m.provider_id is distinct from attach_provider_id.provider_id
+      and m.provider_id is null
     returning m.*
     into sent;
 
@@ -63,6 +75,7 @@ declare
     job private.outbound_queue;
     rule private.send_errors;
     action text;
+    next_at timestamptz;
 begin
     select q.*
     into job
@@ -98,18 +111,23 @@ begin
         return action;
     end if;
 
+    next_at := case action
+        when 'retry' then clock_timestamp() + greatest(
+            coalesce(retry_after, '0'),
+            rule.wait * power(rule.factor, job.attempts - 1) * (0.8 + random() * 0.4)
+        )
+        else job.not_before
+    end;
     update private.outbound_queue q
     set state = 'queued',
         leased_until = null,
         worker = null,
-        not_before = case action
-            when 'retry' then clock_timestamp() + greatest(
-                coalesce(retry_after, '0'),
-                rule.wait * power(rule.factor, job.attempts - 1) * (0.8 + random() * 0.4)
-            )
-            else q.not_before
-        end
+        not_before = next_at
     where q.message_id = refuse_send.message_id;
+    if rule.holds then
+        perform private.hold_number(
+            whatsapp_channel_id => job.whatsapp_channel_id, until => next_at);
+    end if;
     if action = 'stop' then
         update public.whatsapp_channels w
         set stopped_at = now(),
@@ -147,6 +165,21 @@ begin
         return 'gone';
     end if;
 
+    if outcome not in ('accepted', 'refused', 'unknown') or outcome is null then
+        raise sqlstate 'PT422' using
+            message = 'This is no outcome.',
+            detail = 'field: outcome',
+            hint = 'Known: accepted, refused, unknown.';
+    elsif outcome = 'accepted' and coalesce(settle_send.provider_id, '') = '' then
+        raise sqlstate 'PT422' using
+            message = 'What was accepted has an id of WhatsApp''s.',
+            detail = 'field: provider_id';
+    elsif outcome = 'refused' and settle_send.code is null then
+        raise sqlstate 'PT422' using
+            message = 'What was refused has a code.',
+            detail = 'field: code';
+    end if;
+
     -- that it was accepted is evidence, whoever has the lease by now
     if outcome = 'accepted' then
         perform private.attach_provider_id(
@@ -166,18 +199,13 @@ begin
     if outcome = 'unknown' then
         perform private.settle_unknown(settle_send.message_id);
         return 'unknown';
-    elsif outcome = 'refused' then
-        return private.refuse_send(
-            message_id => settle_send.message_id,
-            code => settle_send.code,
-            details => settle_send.details,
-            retry_after => make_interval(secs => settle_send.retry_after)
-        );
     end if;
-    raise sqlstate 'PT422' using
-        message = 'This is no outcome.',
-        detail = 'field: outcome',
-        hint = 'Known: accepted, refused, unknown.';
+    return private.refuse_send(
+        message_id => settle_send.message_id,
+        code => settle_send.code,
+        details => settle_send.details,
+        retry_after => make_interval(secs => settle_send.retry_after)
+    );
 end
 $$;
 

@@ -5,15 +5,19 @@ RapportError
 ├ RequestError
 │ ├ MalformedPayload
 │ ├ BadSignature
+│ ├ NotSignedIn
 │ ├ NotAllowed
 │ ├ NotFound
 │ ├ MethodNotAllowed
 │ ├ PayloadTooLarge
 │ ├ MalformedTable
-│ └ NotAPhoneNumber
-└ StoreError
-  ├ Conflict
-  └ StoreUnavailable*
+│ ├ NotAPhoneNumber
+│ └ Unprocessable
+├ StoreError
+│ ├ Conflict
+│ └ StoreUnavailable*
+└ UpstreamError
+  └ UpstreamUnavailable*
 
 (* retryable: the same call may succeed a moment later)
 """
@@ -32,8 +36,13 @@ class RapportError(Exception):
     http_status: ClassVar[int] = 500
     retryable: ClassVar[bool] = False
 
-    def __init__(self, message: str | None = None) -> None:
+    def __init__(
+        self, message: str | None = None, *, field: str | None = None, hint: str | None = None
+    ) -> None:
         super().__init__(message or type(self).__doc__)
+        # which field of the request is wrong, such as `content.link`, and what to do about it
+        self.field = field
+        self.hint = hint
 
     @property
     def code(self) -> str:
@@ -64,6 +73,13 @@ class MalformedPayload(RequestError):
 
 class BadSignature(RequestError):
     """The signature is missing or wrong."""
+
+    http_status = 401
+    retryable = False
+
+
+class NotSignedIn(RequestError):
+    """A user's access token is required, and is missing, wrong or expired."""
 
     http_status = 401
     retryable = False
@@ -111,6 +127,13 @@ class NotAPhoneNumber(RequestError):
     retryable = False
 
 
+class Unprocessable(RequestError):
+    """A field has a value that can't be taken."""
+
+    http_status = 422
+    retryable = False
+
+
 class StoreError(RapportError):
     """The database refused the call."""
 
@@ -132,6 +155,20 @@ class StoreUnavailable(StoreError):
     retryable = True
 
 
+class UpstreamError(RapportError):
+    """A service that we rely on refused the call."""
+
+    http_status = 502
+    retryable = False
+
+
+class UpstreamUnavailable(UpstreamError):
+    """A service that we rely on can't be reached, or is too busy."""
+
+    http_status = 503
+    retryable = True
+
+
 # Five-letter codes are Postgres' SQLSTATE, PTxyz is our functions' way to choose a status,
 # PGRSTnnn is PostgREST's own, and three digits are the status of an answer without a code.
 # Sources: postgresql.org, "PostgreSQL Error Codes"; docs.postgrest.org, "Errors".
@@ -142,6 +179,7 @@ _BY_CODE: dict[str, type[RapportError]] = {
     "PT404": NotFound,
     "PT409": Conflict,
     "PT413": PayloadTooLarge,
+    "PT422": Unprocessable,
     "PT503": StoreUnavailable,
     "23505": Conflict,  # unique_violation
     "23P01": Conflict,  # exclusion_violation
@@ -178,3 +216,25 @@ def from_postgrest(code: str | None) -> RapportError:
     """
     known = _BY_CODE.get(code or "") or (_BY_CLASS.get(code[:2]) if code else None) or StoreError
     return known(f"{known.__doc__} (code {code or 'unknown'})")
+
+
+# What PostgREST says of a token when the token is the caller's and not ours.
+_TOKEN_CODES = frozenset({"PGRST300", "PGRST301", "PGRST302", "PGRST303"})
+_FIELD = re.compile(r"\bfield: ([\w.]+)")
+
+
+def from_users_postgrest(
+    code: str | None, message: str | None, details: str | None, hint: str | None
+) -> RapportError:
+    """The error for a user's own call, with the words of our SQL functions where they refuse.
+
+    Only codes that our functions raise bring their words along: those of other errors may
+    hold what is not the caller's.
+    """
+    if code in _TOKEN_CODES:
+        return NotSignedIn()
+    error = from_postgrest(code)
+    if code and (code.startswith("PT") or code == "42501"):
+        field = _FIELD.search(details or "")
+        return type(error)(message, field=field[1] if field else None, hint=hint)
+    return error

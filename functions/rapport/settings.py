@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import HttpUrl, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -42,6 +42,34 @@ class StoreSettings(_Settings):
 
     supabase_url: HttpUrl
     supabase_service_role_key: SecretStr
+
+
+class UserStoreSettings(_Settings):
+    """Where the database is, and the key that goes with a user's own token."""
+
+    supabase_url: HttpUrl
+    supabase_anon_key: SecretStr
+
+
+class GraphSettings(_Settings):
+    """Where WhatsApp's API is, and the token for it."""
+
+    # the version is part of it
+    whatsapp_graph_url: HttpUrl = HttpUrl("https://graph.facebook.com/v26.0")
+    # of all numbers …
+    whatsapp_token: SecretStr | None = None
+    # … or the SSM parameter of each: /rapport/prod/whatsapp/{phone_number_id}/token
+    whatsapp_token_parameter: str | None = None
+    # where a person goes who is known by a business-scoped user id alone
+    whatsapp_user_id_field: Literal["recipient", "to"] = "recipient"
+
+
+class WakeSettings(_Settings):
+    """The database's secret for waking workers, and where these run."""
+
+    wake_secret: SecretStr | None = None
+    # of the Lambda functions' names; without it workers run in the process that is asked
+    worker_function_prefix: str | None = None
 
 
 class WhatsAppSettings(_Settings):

@@ -136,10 +136,45 @@ class Pruned(BaseModel):
     webhook_events: int
 
 
-_Answer = TypeVar("_Answer")
-_IMPORTED = TypeAdapter(list[ImportedRow])
-_EXPORTED = TypeAdapter(list[Contact])
-_PRUNED = TypeAdapter(Pruned)
+class OutboundMessage(BaseModel):
+    """A message that is to be sent by WhatsApp now."""
+
+    message_id: UUID
+    account_id: UUID
+    phone_number_id: str
+    # the exact spelling to which replies go; without it the person is known by `user_id` alone
+    wa_id: str | None
+    user_id: str | None
+    type: str
+    text: str
+    # what WhatsApp takes under the name of the type; none for text
+    content: JsonValue
+    # WhatsApp's ids of what is answered, and of what a reaction is to
+    reply_to: str | None
+    reaction_to: str | None
+
+
+class Claim(BaseModel):
+    """Messages leased to one worker, and when there will be others, as far as is known."""
+
+    claimed: list[OutboundMessage]
+    next_at: datetime | None
+
+
+T = TypeVar("T")
+
+
+def understood(shape: type[T], answer: object) -> T:
+    """A function's answer in the shape that it has to have.
+
+    Raises:
+        StoreError: It has another shape.
+    """
+    try:
+        return TypeAdapter(shape).validate_python(answer)
+    except ValidationError:
+        # the error's text would quote the answer
+        raise StoreError(f"The database's answer is not a {shape.__name__}.") from None
 
 
 class Store:
@@ -177,11 +212,42 @@ class Store:
             "ingest_whatsapp",
             {"body": body, "items": [item.model_dump(mode="json") for item in items]},
         )
-        try:
-            return IngestResult.model_validate(answer)
-        except ValidationError:
-            # the error's text would quote the answer
-            raise StoreError("The database's answer is not an ingest's.") from None
+        return understood(IngestResult, answer)
+
+    def claim_outbound(self, worker: str, batch: int) -> Claim:
+        """Leases up to `batch` messages for a minute, one a conversation, to `worker`.
+
+        The name is to be a new one each time: it is by it that they are begun and settled.
+
+        Raises:
+            StoreUnavailable: As ingest_whatsapp; what was leased then is free in a minute.
+            StoreError: As ingest_whatsapp.
+        """
+        answer = self._call("claim_outbound", {"worker": worker, "batch": batch})
+        return understood(Claim, answer)
+
+    def begin_send(self, message_id: UUID, worker: str) -> bool:
+        """Notes that a message is about to be sent; False where it must not be.
+
+        Raises:
+            StoreUnavailable: As ingest_whatsapp.
+            StoreError: As ingest_whatsapp.
+        """
+        return self._call("begin_send", {"message_id": str(message_id), "worker": worker}) is True
+
+    def settle_send(self, message_id: UUID, worker: str, outcome: dict[str, JsonValue]) -> str:
+        """Notes what became of the call; answers what follows.
+
+        `outcome` holds outcome (accepted, refused or unknown), and with accepted provider_id,
+        with refused code, details and retry_after in seconds. Repeating it changes nothing.
+
+        Raises:
+            StoreUnavailable: As ingest_whatsapp.
+            StoreError: As ingest_whatsapp.
+        """
+        return str(
+            self._call("settle_send", {"message_id": str(message_id), "worker": worker, **outcome})
+        )
 
     def import_contacts(
         self, account: str, contacts: Sequence[Contact], *, dry_run: bool = False
@@ -204,7 +270,7 @@ class Store:
                 "dry_run": dry_run,
             },
         )
-        imported = _understood(_IMPORTED, answer)
+        imported = understood(list[ImportedRow], answer)
         if [one.row for one in imported] != list(range(1, len(contacts) + 1)):
             raise StoreError("The database's answer is of other rows.")
         return imported
@@ -220,7 +286,7 @@ class Store:
             "export_contacts",
             {"account": account, "after": after and str(after), "page_size": page_size},
         )
-        return _understood(_EXPORTED, answer)
+        return understood(list[Contact], answer)
 
     def prune(self, batch: int) -> Pruned:
         """Deletes up to `batch` rows of each kind whose time is over.
@@ -228,7 +294,7 @@ class Store:
         Raises:
             StoreUnavailable: The database can't be reached, or is too busy.
         """
-        return _understood(_PRUNED, self._call("prune", {"batch": batch}))
+        return understood(Pruned, self._call("prune", {"batch": batch}))
 
     def _call(self, function: str, arguments: dict[str, object]) -> object:
         for attempt in transient():
@@ -247,11 +313,3 @@ class Store:
             raise StoreUnavailable(
                 f"The database can't be reached ({type(error).__name__})."
             ) from error
-
-
-def _understood(shape: TypeAdapter[_Answer], answer: object) -> _Answer:
-    try:
-        return shape.validate_python(answer)
-    except ValidationError:
-        # the error's text would quote the answer
-        raise StoreError("The database's answer has another shape.") from None

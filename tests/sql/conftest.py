@@ -146,7 +146,8 @@ class World:
 @pytest.fixture(scope="session")
 def world_template(cluster: Cluster, template: Database) -> Database:
     """A database with the two businesses; to be cloned, not used."""
-    database = cluster.clone_database(template, "template_world")
+    # a name of its own, since other folders' tests have such a template as well
+    database = cluster.clone_database(template, f"template_world_{secrets.token_hex(6)}")
     with psycopg.connect(database.url(), autocommit=True) as owner, owner.cursor() as cursor:
         cursor.executemany(
             "insert into auth.users (id, email, aud, role)"

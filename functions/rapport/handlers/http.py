@@ -8,15 +8,26 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import re
 from collections.abc import Callable
 from functools import wraps
-from typing import TypedDict
+from typing import TypedDict, TypeVar
 
 from aws_lambda_powertools.utilities.data_classes import APIGatewayProxyEventV2
-from pydantic import JsonValue
+from pydantic import BaseModel, JsonValue, ValidationError
 
-from rapport.errors import MalformedPayload, PayloadTooLarge, RapportError
+from rapport.errors import (
+    MalformedPayload,
+    NotSignedIn,
+    PayloadTooLarge,
+    RapportError,
+    Unprocessable,
+)
 from rapport.log import correlated, logger
+
+M = TypeVar("M", bound=BaseModel)
+
+_BEARER = re.compile(r"Bearer ([\w.~+/=-]{1,8192})", re.IGNORECASE | re.ASCII)
 
 
 class Response(TypedDict):
@@ -65,6 +76,53 @@ def body_of(event: APIGatewayProxyEventV2, limit: int) -> bytes:
     return raw
 
 
+def bearer(event: APIGatewayProxyEventV2) -> str:
+    """The token of the Authorization header.
+
+    Raises:
+        NotSignedIn: There is none.
+    """
+    found = _BEARER.fullmatch(event.headers.get("authorization", "").strip())
+    if not found:
+        raise NotSignedIn
+    return found[1]
+
+
+def read_json(model: type[M], event: APIGatewayProxyEventV2, limit: int) -> M:
+    """The request's JSON body as a `model`.
+
+    Raises:
+        PayloadTooLarge: It has more than `limit` bytes.
+        MalformedPayload: It is not JSON.
+        Unprocessable: A field is missing or wrong; the error names it.
+    """
+    try:
+        return model.model_validate_json(body_of(event, limit) or b"{}")
+    except ValidationError as error:
+        if error.errors()[0]["type"] == "json_invalid":
+            raise MalformedPayload("The body is not JSON.") from None
+        raise unprocessable(error) from None
+
+
+def read_query(model: type[M], event: APIGatewayProxyEventV2) -> M:
+    """The request's query string as a `model`.
+
+    Raises:
+        Unprocessable: A parameter is missing or wrong; the error names it.
+    """
+    try:
+        return model.model_validate(event.query_string_parameters)
+    except ValidationError as error:
+        raise unprocessable(error) from None
+
+
+def unprocessable(error: ValidationError) -> Unprocessable:
+    """The first fault that pydantic found, without the value."""
+    fault = error.errors(include_input=False, include_url=False)[0]
+    field = ".".join(map(str, fault["loc"])) or None
+    return Unprocessable(f"{fault['msg'].removeprefix('Value error, ')}.", field=field)
+
+
 def http_function(
     handle: Callable[[APIGatewayProxyEventV2], Response],
 ) -> Callable[[dict[str, object], object], Response]:
@@ -90,4 +148,8 @@ def http_function(
 def _error(error: RapportError) -> Response:
     # what is wrong on our side is for the log, not for the caller
     message = str(error) if error.http_status < 500 else type(error).__doc__
-    return json_(error.http_status, {"error": error.code, "message": message})
+    answer: dict[str, JsonValue] = {"error": error.code, "message": message}
+    if error.http_status < 500:
+        given = {"field": error.field, "hint": error.hint}
+        answer |= {name: value for name, value in given.items() if value}
+    return json_(error.http_status, answer)

@@ -169,6 +169,12 @@ def local_values(stack: Stack) -> dict[str, str]:
         "SUPABASE_SERVICE_ROLE_KEY": stack.service_role_key,
         "WHATSAPP_APP_SECRET": stack.whatsapp_app_secret,
         "WHATSAPP_VERIFY_TOKEN": stack.whatsapp_verify_token,
+        "WHATSAPP_GRAPH_URL": stack.graph_url,
+        "WHATSAPP_TOKEN": stack.whatsapp_token,
+        "WHATSAPP_TOKEN_PARAMETER": "",
+        "WAKE_SECRET": stack.wake_secret,
+        # workers run in the host itself
+        "WORKER_FUNCTION_PREFIX": "",
     }
 
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import secrets
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
 STACK_VARIABLE = "RAPPORT_STACK"
 WEBHOOK_PATH = "/api/webhooks/whatsapp"
+
+
+def _secret() -> str:
+    return secrets.token_urlsafe(32)
 
 
 class Stack(BaseModel):
@@ -34,6 +39,8 @@ class Stack(BaseModel):
     service_role_key: str = Field(repr=False)
     whatsapp_app_secret: str = Field(repr=False)
     whatsapp_verify_token: str = Field(repr=False)
+    whatsapp_token: str = Field(default_factory=_secret, repr=False)
+    wake_secret: str = Field(default_factory=_secret, repr=False)
 
     @property
     def url(self) -> str:
@@ -57,6 +64,11 @@ class Stack(BaseModel):
     def whatsapp_url(self) -> str:
         """The base URL of the Graph API's stand-in."""
         return f"http://{self.host}:{self.whatsapp_port}"
+
+    @property
+    def graph_url(self) -> str:
+        """What WhatsApp's clients take for the Graph API, version included."""
+        return f"{self.whatsapp_url}/v26.0"
 
     def db_url(self, role: str = "postgres") -> str:
         """A libpq URL for one of the login roles, all of which share one password locally."""

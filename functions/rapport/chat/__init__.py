@@ -1,0 +1,1 @@
+"""Messages and conversations over HTTP, each request as its own user."""

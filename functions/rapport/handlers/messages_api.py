@@ -1,0 +1,130 @@
+"""Messages and conversations, for portals, dashboards and bots: each request as its own user."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from uuid import UUID
+
+from aws_lambda_powertools.utilities.data_classes import APIGatewayProxyEventV2
+from pydantic import BaseModel, JsonValue, ValidationError
+
+from rapport.chat.messages import list_messages, write_message
+from rapport.chat.requests import NewMessage, Page, Reference, Where
+from rapport.errors import NotFound
+from rapport.handlers.http import (
+    Response,
+    bearer,
+    http_function,
+    json_,
+    read_json,
+    read_query,
+    unprocessable,
+)
+from rapport.log import logger
+from rapport.settings import GraphSettings, UserStoreSettings
+from rapport.user_store import UserStore, UserStores
+from rapport.whatsapp.graph import Accepted, GraphClient, Refused
+
+BODY_LIMIT = 128 * 1024  # bytes; a content has 64 KB at most
+
+
+class _ConversationPath(BaseModel):
+    id: Reference
+
+
+class _MessagePath(BaseModel):
+    id: UUID
+
+
+@cache
+def _stores() -> UserStores:
+    return UserStores(UserStoreSettings.load())
+
+
+@cache
+def _graph() -> GraphClient:
+    return GraphClient(GraphSettings.load())
+
+
+def _list(request: APIGatewayProxyEventV2, store: UserStore) -> Response:
+    return json_(200, list_messages(store, read_query(Page, request)))
+
+
+def _write(request: APIGatewayProxyEventV2, store: UserStore) -> Response:
+    new = read_json(NewMessage, request, BODY_LIMIT)
+    return json_(201, write_message(store, new, read_query(Where, request)))
+
+
+def _window(request: APIGatewayProxyEventV2, store: UserStore) -> Response:
+    return json_(200, store.reply_window(_conversation(request, store)).model_dump())
+
+
+def _read(request: APIGatewayProxyEventV2, store: UserStore) -> Response:
+    return json_(200, {"shown": _show(request, store, typing=False)})
+
+
+def _typing(request: APIGatewayProxyEventV2, store: UserStore) -> Response:
+    return json_(200, {"shown": _show(request, store, typing=True)})
+
+
+def _resend(request: APIGatewayProxyEventV2, store: UserStore) -> Response:
+    store.resend_message(_message(request))
+    return json_(202, {"status": "queued"})
+
+
+def _drop(request: APIGatewayProxyEventV2, store: UserStore) -> Response:
+    store.drop_message(_message(request))
+    return json_(200, {"status": "failed"})
+
+
+_ROUTES: dict[str, Callable[[APIGatewayProxyEventV2, UserStore], Response]] = {
+    "GET /api/messages": _list,
+    "POST /api/messages": _write,
+    "GET /api/operator/messages": _list,
+    "POST /api/operator/messages": _write,
+    "POST /api/conversations/{id}/read": _read,
+    "POST /api/conversations/{id}/typing": _typing,
+    "GET /api/conversations/{id}/window": _window,
+    "POST /api/messages/{id}/resend": _resend,
+    "POST /api/messages/{id}/drop": _drop,
+}
+
+
+@http_function
+def handler(request: APIGatewayProxyEventV2) -> Response:
+    """Answers one request of a signed-in user's."""
+    route = _ROUTES.get(request.route_key)
+    if route is None:
+        raise NotFound
+    return route(request, _stores().of(bearer(request)))
+
+
+def _conversation(request: APIGatewayProxyEventV2, store: UserStore) -> UUID:
+    try:
+        reference = _ConversationPath.model_validate(request.path_parameters).id
+    except ValidationError as error:
+        raise unprocessable(error) from None
+    return store.resolve_conversation(reference)
+
+
+def _message(request: APIGatewayProxyEventV2) -> UUID:
+    try:
+        return _MessagePath.model_validate(request.path_parameters).id
+    except ValidationError as error:
+        raise unprocessable(error) from None
+
+
+def _show(request: APIGatewayProxyEventV2, store: UserStore, *, typing: bool) -> JsonValue:
+    """Whether WhatsApp shows the customer that we have read, or that we write.
+
+    A courtesy: where WhatsApp does not take it, that is logged and nothing else.
+    """
+    latest = store.latest_inbound(_conversation(request, store))
+    if latest is None:
+        return False
+    outcome = _graph().mark_read(latest.phone_number_id, latest.provider_id, typing=typing)
+    if not isinstance(outcome, Accepted):
+        code = outcome.code if isinstance(outcome, Refused) else None
+        logger.warning("not shown", outcome=type(outcome).__name__.lower(), code=code)
+    return isinstance(outcome, Accepted)

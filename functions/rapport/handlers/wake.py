@@ -1,0 +1,68 @@
+"""POST /internal/wake: the database's doorbell. Starts a worker and does not wait for it."""
+
+from __future__ import annotations
+
+import hmac
+import importlib
+import time
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Literal
+
+from aws_lambda_powertools.utilities.data_classes import APIGatewayProxyEventV2
+from pydantic import BaseModel
+
+from rapport.errors import MethodNotAllowed, NotAllowed
+from rapport.handlers.http import Response, bearer, http_function, json_, read_json
+from rapport.log import logger
+from rapport.settings import WakeSettings
+from rapport.starter import LambdaStarter, Starter, ThreadStarter
+
+BODY_LIMIT = 1024
+# How long a worker may go on that runs here: as the functions' own time-out, in seconds.
+RUN_TIME = 60.0
+
+_settings = cache(WakeSettings.load)
+
+
+class Wake(BaseModel):
+    """Whom to wake."""
+
+    worker: Literal["deliver_outbound"]
+
+
+@dataclass(frozen=True)
+class _Run:
+    """The context of a worker that runs here."""
+
+    ends_at: float = field(default_factory=lambda: time.monotonic() + RUN_TIME)
+
+    def get_remaining_time_in_millis(self) -> int:
+        return max(0, int((self.ends_at - time.monotonic()) * 1000))
+
+
+def _run_here(worker: str) -> object:
+    module = importlib.import_module(f"rapport.handlers.{worker}")
+    return module.handler({"worker": worker}, _Run())
+
+
+@cache
+def _starter() -> Starter:
+    prefix = _settings().worker_function_prefix
+    return LambdaStarter(prefix) if prefix else ThreadStarter(_run_here)
+
+
+@http_function
+def handler(request: APIGatewayProxyEventV2) -> Response:
+    """Answers 202 once the worker is sure to look for work."""
+    if request.http_method != "POST":
+        raise MethodNotAllowed
+    secret = _settings().wake_secret
+    if secret is None:
+        logger.error("WAKE_SECRET is not set: nobody can be woken, the schedule does it all")
+        raise NotAllowed
+    if not hmac.compare_digest(bearer(request).encode(), secret.get_secret_value().encode()):
+        raise NotAllowed
+    worker = read_json(Wake, request, BODY_LIMIT).worker
+    _starter().start(worker)
+    return json_(202, {"worker": worker})

@@ -1,0 +1,72 @@
+"""How a worker is started by somebody who does not wait for it."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import threading
+from collections.abc import Callable
+from typing import Protocol
+
+from rapport.log import logger
+
+
+class Starter(Protocol):
+    """Starts a worker, by its function's name in serverless.yml."""
+
+    def start(self, worker: str) -> None:
+        """Returns at once; the worker looks for work at least once after this call."""
+        ...
+
+
+class LambdaStarter:
+    """Invokes the worker's Lambda function asynchronously."""
+
+    def __init__(self, function_prefix: str) -> None:
+        self._prefix = function_prefix
+        # by name, since only a deployment has it
+        self._client = importlib.import_module("boto3").client("lambda")
+
+    def start(self, worker: str) -> None:
+        self._client.invoke(
+            FunctionName=f"{self._prefix}{worker}",
+            InvocationType="Event",
+            Payload=json.dumps({"worker": worker}).encode(),
+        )
+
+
+class ThreadStarter:
+    """Runs workers in this process, one of each at a time.
+
+    Who asks while one runs is served by one more run after it, however many ask.
+    """
+
+    def __init__(self, run: Callable[[str], object]) -> None:
+        self._run = run
+        self._lock = threading.Lock()
+        self._running: set[str] = set()
+        self._asked: set[str] = set()
+
+    def start(self, worker: str) -> None:
+        with self._lock:
+            self._asked.add(worker)
+            if worker in self._running:
+                return
+            self._running.add(worker)
+        threading.Thread(target=self._serve, args=(worker,), name=worker, daemon=True).start()
+
+    def _serve(self, worker: str) -> None:
+        while self._is_asked(worker):
+            try:
+                self._run(worker)
+            except Exception:  # noqa: BLE001 - one run's end is not the worker's
+                logger.exception("crashed", worker=worker)
+
+    def _is_asked(self, worker: str) -> bool:
+        """Whether there is another run to make; if not, the worker is not running any more."""
+        with self._lock:
+            if worker in self._asked:
+                self._asked.discard(worker)
+                return True
+            self._running.discard(worker)
+            return False

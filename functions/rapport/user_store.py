@@ -1,0 +1,187 @@
+"""Postgres as one signed-in user sees it: their token goes along, row level security decides."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from uuid import UUID, uuid4
+
+import httpx
+from postgrest import SyncPostgrestClient
+from postgrest.exceptions import APIError
+from pydantic import BaseModel, ConfigDict, JsonValue
+
+from rapport.errors import NotFound, StoreUnavailable, from_users_postgrest
+from rapport.retry import transient
+from rapport.settings import UserStoreSettings
+from rapport.store import understood
+
+# As the store's own: an RPC ends within 8 seconds.
+_TIMEOUT = httpx.Timeout(9, connect=2)
+
+Row = dict[str, JsonValue]
+
+
+class _Rows(BaseModel):
+    rows: list[Row]
+
+
+class ReplyWindow(BaseModel):
+    """Whether free words may be sent in a conversation, and until when (ISO 8601)."""
+
+    open: bool
+    closes_at: str | None
+
+
+class LatestInbound(BaseModel):
+    """The customer's latest message, by WhatsApp's ids."""
+
+    model_config = ConfigDict(frozen=True)
+
+    phone_number_id: str
+    provider_id: str
+
+
+class _Latest(BaseModel):
+    found: LatestInbound | None
+
+
+class UserStores:
+    """Makes the store of each request's user; connections are shared and kept open."""
+
+    def __init__(
+        self, settings: UserStoreSettings, transport: httpx.BaseTransport | None = None
+    ) -> None:
+        self._url = f"{str(settings.supabase_url).rstrip('/')}/rest/v1"
+        self._key = settings.supabase_anon_key.get_secret_value()
+        self._http = httpx.Client(timeout=_TIMEOUT, transport=transport)
+
+    def close(self) -> None:
+        """Closes the connections."""
+        self._http.close()
+
+    def of(self, token: str) -> UserStore:
+        """The database as the user of this access token sees it."""
+        return UserStore(
+            SyncPostgrestClient(
+                self._url,
+                schema="public",
+                headers={"apikey": self._key, "Authorization": f"Bearer {token}"},
+                http_client=self._http,
+            )
+        )
+
+
+class UserStore:
+    """The database as one user sees it.
+
+    Every method raises what the database refuses: NotSignedIn, NotAllowed, NotFound (also for
+    what is hidden), Conflict, Unprocessable; StoreUnavailable when it can't be reached.
+    """
+
+    def __init__(self, client: SyncPostgrestClient) -> None:
+        self._client = client
+
+    def resolve_conversation(self, reference: str) -> UUID:
+        """The id of a conversation, from its id or an older composite key."""
+        return UUID(str(self._call("resolve_conversation", {"reference": reference})))
+
+    def booking_conversation(self, booking_id: UUID) -> UUID:
+        """The id of a booking's conversation."""
+        query = (
+            self._client.from_("conversations")
+            .select("id")
+            .eq("channel", "booking")
+            .eq("thread_key", f"booking:{booking_id}")
+            # the open one before those that are closed
+            .order("status", desc=True)
+            .order("created_at", desc=True)
+            .limit(1)
+        )
+        rows = self._again(lambda: query.execute().data)
+        found = understood(_Rows, {"rows": rows}).rows
+        if not found:
+            raise NotFound(
+                "There is no such booking, or it is not yours to see.", field="bookingId"
+            )
+        return UUID(str(found[0]["id"]))
+
+    def messages(self, conversation_id: UUID, before: int | None, limit: int) -> list[Row]:
+        """The last messages of a conversation, the latest first; those before seq `before`."""
+        query = (
+            self._client.from_("messages").select("*").eq("conversation_id", str(conversation_id))
+        )
+        if before is not None:
+            query = query.lt("seq", before)
+        page = query.order("seq", desc=True).limit(limit)
+        rows = self._again(lambda: page.execute().data)
+        return understood(_Rows, {"rows": rows}).rows
+
+    def post_message(
+        self,
+        conversation_id: UUID,
+        message: str,
+        type_: str,
+        content: JsonValue,
+        reply_to: UUID | None,
+        client_ref: str | None,
+    ) -> Row:
+        """Writes a message, once for a `client_ref`, and returns it."""
+        answer = self._call(
+            "post_message",
+            {
+                "conversation_id": str(conversation_id),
+                "message": message,
+                "type": type_,
+                "content": content,
+                "reply_to": str(reply_to) if reply_to else None,
+                # a call whose answer was lost is repeated here, and must not write twice
+                "client_ref": client_ref or str(uuid4()),
+            },
+        )
+        return understood(_Rows, {"rows": [answer]}).rows[0]
+
+    def reply_window(self, conversation_id: UUID) -> ReplyWindow:
+        """Whether WhatsApp lets free words be sent."""
+        answer = self._call("reply_window", {"conversation_id": str(conversation_id)})
+        return understood(ReplyWindow, answer)
+
+    def latest_inbound(self, conversation_id: UUID) -> LatestInbound | None:
+        """The customer's latest message; None before there is one."""
+        answer = self._call("latest_inbound", {"conversation_id": str(conversation_id)})
+        return understood(_Latest, {"found": answer}).found
+
+    def resend_message(self, message_id: UUID) -> None:
+        """Queues a failed or unknown message again."""
+        self._call_once("resend_message", {"message_id": str(message_id)})
+
+    def drop_message(self, message_id: UUID) -> None:
+        """Lets a message be of which nobody knows whether it was sent."""
+        self._call_once("drop_message", {"message_id": str(message_id)})
+
+    def _call(self, function: str, arguments: dict[str, JsonValue]) -> object:
+        return self._again(lambda: self._rpc(function, arguments))
+
+    def _call_once(self, function: str, arguments: dict[str, JsonValue]) -> None:
+        self._once(lambda: self._rpc(function, arguments))
+
+    def _rpc(self, function: str, arguments: dict[str, JsonValue]) -> object:
+        # the client's types know only texts; it sends any JSON
+        return self._client.rpc(function, arguments).execute().data  # type: ignore[arg-type]
+
+    def _again(self, call: Callable[[], object]) -> object:
+        for attempt in transient():
+            with attempt:
+                return self._once(call)
+        raise AssertionError("a call is answered or its last error raised")
+
+    def _once(self, call: Callable[[], object]) -> object:
+        try:
+            return call()
+        except APIError as error:
+            raise from_users_postgrest(
+                error.code, error.message, error.details, error.hint
+            ) from None
+        except httpx.TransportError as error:
+            raise StoreUnavailable(
+                f"The database can't be reached ({type(error).__name__})."
+            ) from error

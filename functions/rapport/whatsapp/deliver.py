@@ -1,0 +1,156 @@
+"""The worker that sends what is queued: claim, begin, call, settle.
+
+Killed anywhere it loses nothing and repeats nothing: before `begin` a message is free again when
+its lease ends, after it nobody sends it again until there is evidence or a person decides.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import count
+from typing import Literal, Protocol
+from uuid import UUID
+
+from pydantic import JsonValue
+
+from rapport.errors import RapportError, StoreUnavailable, Unprocessable
+from rapport.log import logger
+from rapport.store import Claim, OutboundMessage
+from rapport.whatsapp.graph import NOT_SENDABLE, Accepted, Outcome, Refused, Unknown
+from rapport.whatsapp.outgoing import request_body
+
+PARALLEL = 10
+# What a message needs at worst: the call's time-outs, and settling it. Seconds, as all here.
+RESERVE = 20.0
+# How far ahead the next message may be for the worker to wait for it.
+PATIENCE = 5.0
+# How often it looks for new messages while it waits or sends.
+LOOK = 1.0
+_SHORTEST_WAIT = 0.05
+_SETTLE_AGAIN = 0.5
+
+
+class Queue(Protocol):
+    """The store's part in sending; see rapport.store."""
+
+    def claim_outbound(self, worker: str, batch: int) -> Claim: ...
+    def begin_send(self, message_id: UUID, worker: str) -> bool: ...
+    def settle_send(self, message_id: UUID, worker: str, outcome: dict[str, JsonValue]) -> str: ...
+
+
+class Sender(Protocol):
+    """WhatsApp's part in it; see rapport.whatsapp.graph."""
+
+    def send(self, phone_number_id: str, body: dict[str, JsonValue]) -> Outcome: ...
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """One run of the worker; `name` tells it from all others, `remaining` is its time left."""
+
+    queue: Queue
+    sender: Sender
+    name: str
+    remaining: Callable[[], float]
+    user_id_field: Literal["recipient", "to"] = "recipient"
+    parallel: int = PARALLEL
+
+    def run(self) -> Counter[str]:
+        """Sends until nothing can be sent soon, or the time is nearly over.
+
+        Returns how many messages came to which end: sent, retry, fail, stop, unknown …
+
+        Raises:
+            StoreError: The database refused to hand out messages.
+            StoreUnavailable: The database can't be reached.
+        """
+        ends: Counter[str] = Counter()
+        running: set[Future[str]] = set()
+        leases = (f"{self.name}/{n}" for n in count(1))
+        with ThreadPoolExecutor(self.parallel) as pool:
+            while self.remaining() > RESERVE:
+                next_at: datetime | None = None
+                if len(running) < self.parallel:
+                    # a new name for each claim, so that nothing late can be taken for it
+                    lease = next(leases)
+                    claim = self.queue.claim_outbound(lease, self.parallel - len(running))
+                    running |= {
+                        pool.submit(self._deliver, message, lease) for message in claim.claimed
+                    }
+                    next_at = claim.next_at
+                if running:
+                    finished, running = wait(running, LOOK, FIRST_COMPLETED)
+                    ends.update(future.result() for future in finished)
+                elif (pause := _pause(next_at)) is not None:
+                    time.sleep(pause)
+                else:
+                    break
+        ends.update(future.result() for future in running)
+        return ends
+
+    def _deliver(self, message: OutboundMessage, lease: str) -> str:
+        try:
+            if not self.queue.begin_send(message.message_id, lease):
+                return "passed over"
+            outcome = self._send(message)
+            end = self._settle(message, lease, outcome)
+        except RapportError as error:
+            # its lease ends, and then it is free again, or unknown
+            logger.error("not settled", message_id=str(message.message_id), reason=str(error))
+            return "not settled"
+        logger.info(
+            "delivery",
+            message_id=str(message.message_id),
+            account_id=str(message.account_id),
+            type=message.type,
+            outcome=type(outcome).__name__.lower(),
+            code=outcome.code if isinstance(outcome, Refused) else None,
+            reason=outcome.reason if isinstance(outcome, Unknown) else None,
+            end=end,
+        )
+        return end
+
+    def _send(self, message: OutboundMessage) -> Outcome:
+        try:
+            body = request_body(message, self.user_id_field)
+        except Unprocessable as error:
+            return Refused(NOT_SENDABLE, str(error))
+        return self.sender.send(message.phone_number_id, body)
+
+    def _settle(self, message: OutboundMessage, lease: str, outcome: Outcome) -> str:
+        """Settles for as long as there is time: what is known now can't be found out again."""
+        while True:
+            try:
+                return self.queue.settle_send(message.message_id, lease, _told(outcome))
+            except StoreUnavailable:
+                if self.remaining() < 2 * _SETTLE_AGAIN:
+                    raise
+                time.sleep(_SETTLE_AGAIN)
+
+
+def _told(outcome: Outcome) -> dict[str, JsonValue]:
+    match outcome:
+        case Accepted(provider_id):
+            return {"outcome": "accepted", "provider_id": provider_id}
+        case Refused(code, details, retry_after):
+            return {
+                "outcome": "refused",
+                "code": code,
+                "details": details,
+                "retry_after": retry_after,
+            }
+        case Unknown(reason):
+            return {"outcome": "unknown", "details": reason}
+
+
+def _pause(next_at: datetime | None) -> float | None:
+    """How long to wait for the next message; None where that would be too long."""
+    if next_at is None:
+        return None
+    ahead = (next_at - datetime.now(UTC)).total_seconds()
+    return min(max(ahead, _SHORTEST_WAIT), LOOK) if ahead <= PATIENCE else None

@@ -1,0 +1,243 @@
+"""Writing in a conversation, by row or by RPC: who may, what may be said, and once."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+from uuid import UUID
+
+import psycopg
+import pytest
+from psycopg.types.json import Jsonb
+
+from tests.sql.conftest import ALPINE, World, seed_uuid, text_message
+from tests.sql.outbound import CILKA, ago, conversation, post
+
+PORTAL = seed_uuid("conversation portal")
+CLOSED = "25 hours"
+
+
+@pytest.fixture
+def thread(world: World) -> UUID:
+    return conversation(world)
+
+
+@pytest.fixture
+def portal(world: World) -> UUID:
+    world.owner.execute(
+        "insert into public.conversations (id, account_id, customer_id, channel, thread_key)"
+        " values (%s, %s, %s, 'portal', 'portal')",
+        [PORTAL, ALPINE, seed_uuid("contact cilka")],
+    )
+    return PORTAL
+
+
+def insert(world: World, user: str, thread: UUID, **columns: Any) -> dict[str, Any]:
+    """What inserting a row answers a person, as PostgREST does it."""
+    columns = {"conversation_id": thread, "message": "hi"} | columns
+    names, places = ", ".join(columns), ", ".join(f"%({name})s" for name in columns)
+    with world.acting_as(user) as connection:
+        row = connection.execute(
+            f"with m as (insert into public.messages ({names}) values ({places}) returning *)"
+            " select to_jsonb(m) from m".encode(),
+            columns,
+        ).fetchone()
+    assert row is not None
+    inserted: dict[str, Any] = row[0]
+    return inserted
+
+
+WAYS = pytest.mark.parametrize("write", [insert, lambda w, u, t, **c: post(w, u, t, **c)])
+
+
+def queued(world: World) -> int:
+    return int(world.value("select count(*) from private.outbound_queue"))
+
+
+def refused(write: Any, *arguments: Any, **columns: Any) -> tuple[str | None, str | None]:
+    """Code and detail of a refusal."""
+    with pytest.raises(psycopg.Error) as caught:
+        write(*arguments, **columns)
+    return caught.value.sqlstate, caught.value.diag.message_detail
+
+
+@WAYS
+def test_an_agents_message_is_numbered_named_and_queued(
+    world: World, thread: UUID, write: Any
+) -> None:
+    posted = write(world, "andrej", thread, client_ref="a")
+    assert posted["seq"] == 2
+    assert posted["status"] == "queued"
+    assert posted["account_id"] == str(ALPINE)
+    assert (posted["sender_type"], posted["sender_name"]) == ("operator", "andrej")
+    assert posted["sender_id"] == str(seed_uuid("andrej"))
+    assert queued(world) == 1
+
+
+@WAYS
+def test_in_the_portal_both_sides_write_and_nothing_is_queued(
+    world: World, portal: UUID, write: Any
+) -> None:
+    assert write(world, "cilka", portal)["sender_type"] == "client"
+    answer = write(world, "andrej", portal)
+    assert (answer["seq"], answer["status"], answer["sender_type"]) == (2, "sent", "operator")
+    assert queued(world) == 0
+
+
+@WAYS
+@pytest.mark.parametrize(
+    ("user", "code"), [("vera", "42501"), ("ana", "PT404"), ("stranger", "PT404")]
+)
+def test_who_may_not_write_writes_nothing(
+    world: World, thread: UUID, portal: UUID, write: Any, user: str, code: str
+) -> None:
+    assert refused(write, world, user, thread)[0] == code
+    assert refused(write, world, user, portal)[0] == code
+    assert world.value("select count(*) from public.messages") == 1
+
+
+@WAYS
+def test_a_customer_writes_on_whatsapp_by_whatsapp(world: World, thread: UUID, write: Any) -> None:
+    assert refused(write, world, "cilka", thread) == ("PT422", "field: conversation_id")
+
+
+@pytest.mark.parametrize(
+    "column",
+    [{"sender_id": "x"}, {"seq": 7}, {"status": "read"}, {"provider_id": "w"}, {"sent_at": "now"}],
+)
+def test_what_the_database_says_nobody_else_says(
+    world: World, thread: UUID, column: dict[str, Any]
+) -> None:
+    assert refused(insert, world, "andrej", thread, **column)[0] == "42501"
+
+
+@WAYS
+@pytest.mark.parametrize(
+    ("columns", "field"),
+    [
+        ({"message": " \n"}, "message"),
+        ({"message": "x" * 4097}, "message"),
+        ({"type": "poll", "content": Jsonb({})}, "type"),
+        ({"type": "image"}, "content"),
+        ({"content": Jsonb({"id": "1"})}, "content"),
+        ({"type": "image", "content": Jsonb({"id": "x" * 70_000})}, "content"),
+        ({"reply_to": seed_uuid("nothing")}, "reply_to"),
+    ],
+)
+def test_what_can_not_be_sent_is_refused_with_its_field(
+    world: World, thread: UUID, write: Any, columns: dict[str, Any], field: str
+) -> None:
+    assert refused(write, world, "andrej", thread, **columns) == ("PT422", f"field: {field}")
+    assert queued(world) == 0
+
+
+@WAYS
+def test_outside_the_window_only_a_template_goes(world: World, write: Any) -> None:
+    """Failure case 19: free text outside 24 hours."""
+    thread = conversation(world, written=ago(hours=25))
+    assert refused(write, world, "andrej", thread) == ("PT422", "field: type")
+    template = {"type": "template", "content": Jsonb({"name": "hello"}), "message": "[template]"}
+    assert write(world, "andrej", thread, **template)["status"] == "queued"
+
+
+def test_the_window_is_open_for_24_hours_from_the_providers_time(world: World) -> None:
+    thread = conversation(world, written=ago(hours=23.9))
+    with world.acting_as("andrej") as connection:
+        row = connection.execute("select public.reply_window(%s)", [thread]).fetchone()
+    assert row is not None
+    assert row[0]["open"]
+    world.ingest(text_message("wamid.later", wa_id=CILKA, sent_at=ago(hours=1)))
+    with world.acting_as("andrej") as connection:
+        later = connection.execute("select public.reply_window(%s)", [thread]).fetchone()
+    assert later is not None
+    assert later[0]["closes_at"] > row[0]["closes_at"]
+
+
+def test_closing_a_thread_closes_no_window(world: World, thread: UUID) -> None:
+    world.owner.execute("update public.conversations set status = 'closed'")
+    assert post(world, "andrej", thread)["status"] == "queued"
+    assert world.value("select status from public.conversations") == "open"
+
+
+@pytest.mark.parametrize("user", ["ana", "stranger"])
+def test_nobody_learns_of_another_accounts_window(world: World, thread: UUID, user: str) -> None:
+    with pytest.raises(psycopg.Error) as caught, world.acting_as(user) as connection:
+        connection.execute("select public.reply_window(%s)", [thread])
+    assert caught.value.sqlstate == "PT404"
+
+
+def test_a_message_sent_again_by_the_client_is_one(world: World, thread: UUID) -> None:
+    first = post(world, "andrej", thread, client_ref="a")
+    assert post(world, "andrej", thread, client_ref="a") == first
+    # somebody else's reference is another one
+    assert post(world, "olivia", thread, client_ref="a")["id"] != first["id"]
+    assert queued(world) == 2
+
+
+def test_a_reference_is_not_used_for_two_conversations(world: World, thread: UUID) -> None:
+    post(world, "andrej", thread, client_ref="a")
+    other = conversation(world, "38640333444")
+    assert refused(post, world, "andrej", other, client_ref="a") == ("PT409", "field: client_ref")
+
+
+def test_a_message_sent_many_times_at_once_is_one(world: World, thread: UUID) -> None:
+    """Failure case 20: a time-out, or a second click, and the message goes four times."""
+    barrier = threading.Barrier(8)
+
+    def send(_: int) -> str:
+        barrier.wait()
+        return str(post(world, "andrej", thread, client_ref="a")["id"])
+
+    with ThreadPoolExecutor(8) as pool:
+        assert len(set(pool.map(send, range(8)))) == 1
+    assert queued(world) == 1
+    assert world.value("select last_seq from public.conversation_activity") == 2
+
+
+def test_numbers_have_no_gap_while_both_sides_write_at_once(world: World, thread: UUID) -> None:
+    barrier = threading.Barrier(6)
+
+    def write(n: int) -> None:
+        barrier.wait()
+        for k in range(10):
+            if n % 2:
+                world.ingest(text_message(f"wamid.{n}.{k}", wa_id=CILKA, sent_at=ago(seconds=1)))
+            else:
+                # every third is a repetition, which takes no number
+                post(world, "andrej", thread, client_ref=f"{n}.{k - (k % 3 == 2)}")
+
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(write, range(6)))
+    numbers = world.rows("select seq from public.messages order by seq")
+    assert [row["seq"] for row in numbers] == list(range(1, len(numbers) + 1))
+    assert len(numbers) == 1 + 30 + 3 * 7
+    assert world.value("select last_seq from public.conversation_activity") == len(numbers)
+
+
+def test_the_latest_message_of_the_customer_is_what_is_marked_as_read(
+    world: World, thread: UUID
+) -> None:
+    world.ingest(text_message("wamid.last", wa_id=CILKA, sent_at=ago(seconds=1)))
+    post(world, "andrej", thread)
+    with world.acting_as("andrej") as connection:
+        row = connection.execute("select public.latest_inbound(%s)", [thread]).fetchone()
+    assert row == ({"phone_number_id": "1003427786179738", "provider_id": "wamid.last"},)
+
+
+@pytest.mark.parametrize(
+    ("user", "code"),
+    [("vera", "42501"), ("ana", "PT404"), ("cilka", "PT404"), ("stranger", "PT404")],
+)
+def test_only_who_may_answer_marks_as_read(
+    world: World, thread: UUID, user: str, code: str
+) -> None:
+    with pytest.raises(psycopg.Error) as caught, world.acting_as(user) as connection:
+        connection.execute("select public.latest_inbound(%s)", [thread])
+    assert caught.value.sqlstate == code
+
+
+def test_nothing_is_marked_at_whatsapp_in_another_channel(world: World, portal: UUID) -> None:
+    with pytest.raises(psycopg.Error) as caught, world.acting_as("andrej") as connection:
+        connection.execute("select public.latest_inbound(%s)", [portal])
+    assert caught.value.sqlstate == "PT422"
