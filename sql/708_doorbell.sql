@@ -2,12 +2,26 @@
     Rows are the jobs, a doorbell wakes the worker: a request to POST /internal/wake when the
     transaction commits. It may get lost; the schedule sweeps.
 */
+do $$
+begin
+    -- as a rule there; where it is not, ringing is a warning and the schedule does it all
+    if exists (select from pg_catalog.pg_available_extensions where name = 'pg_net') then
+        create extension if not exists pg_net with schema extensions;
+    end if;
+end
+$$;
+
+
 create table private.doorbell (
     only_row boolean primary key default true
              constraint doorbell_only_row_check check (only_row),
     -- null: nobody is to be woken, the schedule does it all
-    url      text,
+    url      text
+             constraint doorbell_url_check check (url ~ '^https?://[^[:space:]]+$'),
     secret   text
+             constraint doorbell_secret_check check (length(secret) between 32 and 256),
+
+    constraint doorbell_url_secret_check check ((url is null) = (secret is null))
 );
 alter table private.doorbell enable row level security;
 
@@ -28,14 +42,14 @@ create function private.ring(worker text)
     set search_path = ''
 as $$
 declare
-    bell record;
-    rung constant text := coalesce(current_setting('rapport.rung', true), '');
+    bell private.doorbell;
+    -- ends with the transaction, or with the savepoint that the ring was in
+    rung constant text := 'rapport.rung_' || worker;
 begin
-    -- once a transaction
-    if rung = worker || pg_current_xact_id() then
+    if current_setting(rung, true) = 'yes' then
         return;
     end if;
-    select d.url, d.secret
+    select d.*
     into bell
     from private.doorbell d
     where d.url is not null;
@@ -50,7 +64,7 @@ begin
             'content-type', 'application/json', 'authorization', 'Bearer ' || bell.secret),
         timeout_milliseconds => 5000
     );
-    perform set_config('rapport.rung', worker || pg_current_xact_id(), true);
+    perform set_config(rung, 'yes', true);
 exception
     when others then
         -- the row is there, and the schedule finds it
@@ -59,9 +73,37 @@ end
 $$;
 
 
+create function backend.set_doorbell(url text, secret text)
+    returns void
+    language plpgsql
+    -- definer: service_role has no rights of its own on tables
+    security definer
+    set search_path = ''
+as $$
+begin
+    update private.doorbell d
+    set url = set_doorbell.url,
+        secret = set_doorbell.secret
+    where d.url is distinct from set_doorbell.url
+       or d.secret is distinct from set_doorbell.secret;
+exception
+    when check_violation then
+        -- without the row itself, which holds the secret
+        raise sqlstate 'PT422' using
+            message = 'The doorbell needs a URL and a secret, or neither.',
+            detail = 'field: url, secret',
+            hint = 'The URL of POST /internal/wake, and 32 to 256 characters.';
+end
+$$;
+
+grant execute on function backend.set_doorbell(text, text) to service_role;
+
+
 comment on table private.doorbell is
     'Where to ring, and with which secret.';
 comment on policy "nobody reads the doorbell directly" on private.doorbell is
     'It holds a secret.';
 comment on function private.ring(text) is
-    'Wakes a worker when the transaction commits. A failure is a warning.';
+    'Wakes a worker when the transaction commits, once. A failure is a warning.';
+comment on function backend.set_doorbell(text, text) is
+    'Says where POST /internal/wake is and the secret that it asks for (WAKE_SECRET); with two nulls nobody is woken. Once for a deployment.';

@@ -67,12 +67,8 @@ begin
     where a.conversation_id = thread.id
     returning a.last_seq into new.seq;
 
-    if thread.channel = 'whatsapp' then
-        new.status := 'queued';
-    else
-        new.status := 'sent';
-        new.sent_at := now();
-    end if;
+    new.sent_at := now();
+    new.status := case when thread.channel = 'whatsapp' then 'queued' else 'sent' end;
     return new;
 end
 $$;

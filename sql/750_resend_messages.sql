@@ -76,7 +76,6 @@ begin
     set status = 'queued',
         -- the former ones stand with their attempts
         provider_id = null,
-        sent_at = null,
         failed_at = null,
         error_code = null,
         error_message = null

@@ -62,10 +62,10 @@ values
     ('b0000000-0000-4000-8000-00000000000b', '0b000000-0000-4000-8000-000000000002', 'agent', 'Ana Avsec');
 
 
-insert into public.whatsapp_channels (account_id, phone_number_id, display_phone_number, name)
+insert into public.whatsapp_channels (account_id, phone_number_id, waba_id, display_phone_number, name)
 values
-    ('a0000000-0000-4000-8000-00000000000a', '1003427786179738', '+386 1 555 01 00', 'Alpine front desk'),
-    ('b0000000-0000-4000-8000-00000000000b', '1003427786179739', '+386 5 555 02 00', 'Bay harbour office');
+    ('a0000000-0000-4000-8000-00000000000a', '1003427786179738', '102290129340398', '+386 1 555 01 00', 'Alpine front desk'),
+    ('b0000000-0000-4000-8000-00000000000b', '1003427786179739', '102290129340399', '+386 5 555 02 00', 'Bay harbour office');
 
 
 -- the customers, known by number and able to enter the portal

@@ -13,6 +13,7 @@ import psycopg
 import pytest
 
 from rapport.local import children
+from rapport.local.doorbell import set_doorbell
 from rapport.local.npm import Binaries, install
 from rapport.local.ports import choose_any
 from rapport.local.postgres import Cluster, Database
@@ -22,7 +23,7 @@ from rapport.local.stack import Stack
 from rapport.local.state import PREFERRED_PORTS, PROJECT, new_stack, npm_folder, settings_file
 from rapport.local.supervisor import Supervisor
 
-SCRUBBED = ("SUPABASE_", "WHATSAPP_", "METAKOCKA_", "RAPPORT_", "AWS_", "PG")
+SCRUBBED = ("SUPABASE_", "WHATSAPP_", "METAKOCKA_", "RAPPORT_", "AWS_", "PG", "WAKE_", "WORKER_")
 
 Start = Callable[..., Stack]
 
@@ -148,4 +149,6 @@ def gateway(start: Start) -> Stack:
 @pytest.fixture
 def stack(start: Start) -> Stack:
     """A whole stack, with the schema and no rows."""
-    return start("postgrest", "gateway", "functions", "whatsapp")
+    stack = start("postgrest", "gateway", "functions", "whatsapp", "net")
+    set_doorbell(stack)
+    return stack

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
+
+import psycopg
 
 from rapport.local.npm import Binaries
 from rapport.local.process import Child, answers
@@ -35,31 +38,58 @@ def postgrest(stack: Stack, binaries: Binaries) -> Child:
 
 def gateway(stack: Stack) -> Child:
     """The URL that clients know: REST, Auth and Realtime."""
-    return _module("gateway", stack, stack.gateway_port)
+    return _module("gateway", stack, answers(stack.gateway_port))
 
 
 def functions(stack: Stack) -> Child:
     """The host of what is deployed to AWS Lambda."""
-    return _module("functions", stack, stack.functions_port)
+    return _module("functions", stack, answers(stack.functions_port))
 
 
 def whatsapp(stack: Stack) -> Child:
     """The stand-in for WhatsApp's Graph API."""
-    return _module("whatsapp", stack, stack.whatsapp_port, module="whatsapp_fake")
+    return _module("whatsapp", stack, answers(stack.whatsapp_port), module="whatsapp_fake")
+
+
+def net(stack: Stack) -> Child:
+    """The worker that makes the requests of schema net."""
+    return _module("net", stack, _is_connected(stack))
 
 
 def every(stack: Stack, binaries: Binaries) -> tuple[Child, ...]:
     """All of them; they start side by side, after Postgres."""
-    return (postgrest(stack, binaries), gateway(stack), functions(stack), whatsapp(stack))
+    return (
+        postgrest(stack, binaries),
+        gateway(stack),
+        functions(stack),
+        whatsapp(stack),
+        net(stack),
+    )
 
 
-def _module(name: str, stack: Stack, port: int, module: str | None = None) -> Child:
+def _module(
+    name: str, stack: Stack, is_ready: Callable[[], bool], module: str | None = None
+) -> Child:
     return Child(
         name=name,
         command=(sys.executable, "-m", f"rapport.local.{module or name}"),
-        is_ready=answers(port),
+        is_ready=is_ready,
         environment={STACK_VARIABLE: str(settings_file(stack.folder)), **_no_proxy()},
     )
+
+
+def _is_connected(stack: Stack) -> Callable[[], bool]:
+    """Makes a check that the worker of schema net is at the stack's database."""
+
+    def check() -> bool:
+        try:
+            with psycopg.connect(stack.db_url()) as connection:
+                connection.execute("select net.check_worker_is_up()")
+        except psycopg.Error:
+            return False
+        return True
+
+    return check
 
 
 def _no_proxy() -> dict[str, str]:

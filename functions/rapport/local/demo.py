@@ -15,11 +15,11 @@ from rich.console import Console
 
 from rapport.local import launch, state
 from rapport.local.errors import StackError
+from rapport.local.graph.courier import Meta
 from rapport.local.logins import LOGINS
 from rapport.local.observer import JoinRefusedError, Observer, Row, insert_of
 from rapport.local.stack import Stack
 from rapport.local.up import TerminalProgress, interrupt_on_signals
-from rapport.local.whatsapp_fake import Meta
 from rapport.local.whatsapp_payloads import message_id
 
 RECORDED_TEXT = state.PROJECT / "tests" / "events" / "text.json"

@@ -171,9 +171,9 @@ def local_values(stack: Stack) -> dict[str, str]:
         "WHATSAPP_VERIFY_TOKEN": stack.whatsapp_verify_token,
         "WHATSAPP_GRAPH_URL": stack.graph_url,
         "WHATSAPP_TOKEN": stack.whatsapp_token,
-        "WHATSAPP_TOKEN_PARAMETER": "",
         "WAKE_SECRET": stack.wake_secret,
-        # workers run in the host itself
+        # one token for all numbers, and workers that run in the function host
+        "WHATSAPP_TOKEN_PARAMETER": "",
         "WORKER_FUNCTION_PREFIX": "",
     }
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 from rapport.local import children, npm, state
+from rapport.local.doorbell import set_doorbell
 from rapport.local.errors import StackError
 from rapport.local.postgres import Cluster, Database, remove
 from rapport.local.prepare import prepare
@@ -65,6 +66,7 @@ def running(
         with progress.step("Applying migrations"):
             prepare(database)
             migrate(database, binaries, state.PROJECT)
+            set_doorbell(stack)
         with progress.step("Starting PostgREST, the gateway and the functions"):
             supervisor.start(
                 *(

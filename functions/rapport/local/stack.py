@@ -9,6 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 STACK_VARIABLE = "RAPPORT_STACK"
 WEBHOOK_PATH = "/api/webhooks/whatsapp"
+WAKE_PATH = "/internal/wake"
+GRAPH_VERSION = "v26.0"
 
 
 def _secret() -> str:
@@ -39,6 +41,7 @@ class Stack(BaseModel):
     service_role_key: str = Field(repr=False)
     whatsapp_app_secret: str = Field(repr=False)
     whatsapp_verify_token: str = Field(repr=False)
+    # made here for a folder that is older than they are
     whatsapp_token: str = Field(default_factory=_secret, repr=False)
     wake_secret: str = Field(default_factory=_secret, repr=False)
 
@@ -61,14 +64,19 @@ class Stack(BaseModel):
         return self.functions_url + WEBHOOK_PATH
 
     @property
-    def whatsapp_url(self) -> str:
-        """The base URL of the Graph API's stand-in."""
-        return f"http://{self.host}:{self.whatsapp_port}"
+    def wake_url(self) -> str:
+        """Where the database rings when there is work."""
+        return self.functions_url + WAKE_PATH
 
     @property
     def graph_url(self) -> str:
-        """What WhatsApp's clients take for the Graph API, version included."""
-        return f"{self.whatsapp_url}/v26.0"
+        """The Graph API's base URL, with its version."""
+        return f"{self.whatsapp_url}/{GRAPH_VERSION}"
+
+    @property
+    def whatsapp_url(self) -> str:
+        """The base URL of the Graph API's stand-in."""
+        return f"http://{self.host}:{self.whatsapp_port}"
 
     def db_url(self, role: str = "postgres") -> str:
         """A libpq URL for one of the login roles, all of which share one password locally."""

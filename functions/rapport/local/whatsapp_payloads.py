@@ -17,6 +17,7 @@ Payload = dict[str, JsonValue]
 StatusWord = Literal["sent", "delivered", "read", "failed"]
 
 WABA_ID = "102290129340398"
+DISPLAY_NUMBER = "15550783881"
 
 
 def message_id() -> str:
@@ -34,7 +35,7 @@ def inbound_text(
     sent_at: datetime | None = None,
 ) -> Payload:
     """The webhook of one text, from the WhatsApp number `sender` (digits alone)."""
-    return _webhook(
+    return webhook(
         phone_number_id,
         {
             "contacts": [{"profile": {"name": name}, "wa_id": sender}],
@@ -42,7 +43,7 @@ def inbound_text(
                 {
                     "from": sender,
                     "id": provider_id or message_id(),
-                    "timestamp": _epoch(sent_at),
+                    "timestamp": epoch(sent_at),
                     "text": {"body": text},
                     "type": "text",
                 }
@@ -51,55 +52,49 @@ def inbound_text(
     )
 
 
-def number_change(
-    *,
-    phone_number_id: str,
-    sender: str,
-    new_number: str,
-    name: str,
-    provider_id: str | None = None,
-    sent_at: datetime | None = None,
-) -> Payload:
-    """The webhook of a customer who has `new_number` for `sender` (digits alone)."""
-    return _webhook(
-        phone_number_id,
-        {
-            "messages": [
-                {
-                    "from": sender,
-                    "id": provider_id or message_id(),
-                    "timestamp": _epoch(sent_at),
-                    "type": "system",
-                    "system": {
-                        "body": f"User {name} changed from {sender} to {new_number}",
-                        "wa_id": new_number,
-                        "type": "user_changed_number",
-                    },
-                }
-            ]
-        },
-    )
-
-
 def status_update(
     *,
     phone_number_id: str,
-    recipient: str,
+    recipient: str | None,
     provider_id: str,
     status: StatusWord,
     at: datetime | None = None,
     error: Payload | None = None,
+    user_id: str | None = None,
+    callback_data: str | None = None,
 ) -> Payload:
-    """The webhook of what became of one message; `error` is one of Meta's error objects."""
-    update: Payload = {
-        "id": provider_id,
-        "status": status,
-        "timestamp": _epoch(at),
-        "recipient_id": recipient,
-    }
+    """The webhook of what became of one message; `error` is one of Meta's error objects.
+
+    The recipient is known by number, by business-scoped user id, or by both.
+    """
+    update: Payload = {"id": provider_id, "status": status, "timestamp": epoch(at)}
+    if recipient:
+        update["recipient_id"] = recipient
+    if user_id:
+        update["recipient_user_id"] = user_id
+    if callback_data is not None:
+        update["biz_opaque_callback_data"] = callback_data
     if error:
         update["errors"] = [error]
-    return _webhook(phone_number_id, {"statuses": [update]})
+    return webhook(phone_number_id, {"statuses": [update]})
+
+
+def webhook(phone_number_id: str, news: Payload, field: str = "messages") -> Payload:
+    """A webhook of one change: `news` is what its value has beside the number."""
+    value: Payload = {
+        "messaging_product": "whatsapp",
+        "metadata": {"display_phone_number": DISPLAY_NUMBER, "phone_number_id": phone_number_id},
+        **news,
+    }
+    return change(WABA_ID, field, value)
+
+
+def change(account: str, field: str, value: Payload) -> Payload:
+    """A webhook of one change of a WhatsApp Business account."""
+    return {
+        "object": "whatsapp_business_account",
+        "entry": [{"id": account, "changes": [{"value": value, "field": field}]}],
+    }
 
 
 def encode(payload: Payload) -> bytes:
@@ -107,17 +102,6 @@ def encode(payload: Payload) -> bytes:
     return json.dumps(payload, separators=(",", ":")).encode()
 
 
-def _webhook(phone_number_id: str, news: Payload) -> Payload:
-    value: Payload = {
-        "messaging_product": "whatsapp",
-        "metadata": {"display_phone_number": "15550783881", "phone_number_id": phone_number_id},
-        **news,
-    }
-    return {
-        "object": "whatsapp_business_account",
-        "entry": [{"id": WABA_ID, "changes": [{"value": value, "field": "messages"}]}],
-    }
-
-
-def _epoch(moment: datetime | None) -> str:
+def epoch(moment: datetime | None) -> str:
+    """Seconds, as WhatsApp writes a time; None is now."""
     return str(int((moment or datetime.now(UTC)).timestamp()))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -22,8 +23,30 @@ def test_secrets_are_made_once_and_kept(tmp_path: Path) -> None:
 def test_two_folders_share_no_secret(tmp_path: Path) -> None:
     one = state.load_or_create(tmp_path / "one")
     other = state.load_or_create(tmp_path / "other")
-    for secret in ("db_password", "jwt_secret", "whatsapp_app_secret", "whatsapp_verify_token"):
+    secrets = (
+        "db_password",
+        "jwt_secret",
+        "whatsapp_app_secret",
+        "whatsapp_verify_token",
+        "whatsapp_token",
+        "wake_secret",
+    )
+    for secret in secrets:
         assert getattr(one, secret) != getattr(other, secret)
+        assert getattr(one, secret) not in repr(one)
+
+
+def test_a_folder_from_before_a_secret_was_needed_gets_one_and_keeps_it(tmp_path: Path) -> None:
+    file = state.settings_file(tmp_path)
+    state.load_or_create(tmp_path).save(file)
+    older = json.loads(file.read_text())
+    del older["wake_secret"]
+    file.write_text(json.dumps(older))
+
+    stack = state.load_or_create(tmp_path)
+    stack.save(file)
+    assert len(stack.wake_secret) >= 32
+    assert state.load_or_create(tmp_path).wake_secret == stack.wake_secret
 
 
 def test_keys_are_signed_with_the_stack_s_own_secret(tmp_path: Path) -> None:

@@ -10,10 +10,10 @@ from statistics import median, quantiles
 import httpx
 
 from rapport.local.demo import ALPINE_NUMBER
+from rapport.local.graph.courier import Meta
 from rapport.local.logins import LOGINS
 from rapport.local.observer import Observer, insert_of
 from rapport.local.stack import Stack
-from rapport.local.whatsapp_fake import Meta
 from rapport.local.whatsapp_payloads import inbound_text, message_id
 
 WARM_UP = 10

@@ -1,0 +1,1 @@
+"""What the stand-in for WhatsApp's Graph API knows and does; whatsapp_fake serves it."""

@@ -1,0 +1,85 @@
+"""How the stand-in misbehaves: set over POST /_fake/behaviour, forgotten with an empty body."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from rapport.local.whatsapp_payloads import StatusWord
+
+Endpoint = Literal["messages", "read", "media", "download", "templates", "numbers"]
+Milliseconds = Annotated[int, Field(ge=0, le=120_000)]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Fault(_Model):
+    """What happens to the next `times` requests to an endpoint.
+
+    One of: `drop` (the connection is closed without an answer), `code` (an error in Graph's
+    shape), `status` alone (a proxy's page of HTML), or none, when only `delay_ms` counts.
+    """
+
+    on: Endpoint = "messages"
+    times: Annotated[int, Field(ge=1, le=100_000)] = 1
+    # the request is carried out, whatever its client is told
+    after_accepting: bool = False
+    # the answer comes late by this
+    delay_ms: Milliseconds = 0
+    drop: bool = False
+    code: int | None = None
+    status: Annotated[int, Field(ge=400, le=599)] | None = None
+    details: str = "Set by POST /_fake/behaviour."
+    # seconds
+    retry_after: Annotated[int, Field(ge=0)] | None = None
+
+    @model_validator(mode="after")
+    def _is_one_fault(self) -> Self:
+        if self.drop and (self.code is not None or self.status is not None):
+            raise ValueError("a dropped connection carries no error")
+        return self
+
+    @property
+    def answers_otherwise(self) -> bool:
+        return self.drop or self.code is not None or self.status is not None
+
+
+class Webhooks(_Model):
+    """How webhooks come: those of statuses and those of POST /_fake/inbound."""
+
+    # hold: until POST /_fake/release; drop: never
+    mode: Literal["post", "hold", "drop"] = "post"
+    # of each webhook
+    copies: Annotated[int, Field(ge=1, le=10)] = 1
+    delay_ms: Milliseconds = 0
+    # what becomes of each message that is sent, in this order and at this pace
+    statuses: tuple[StatusWord, ...] = ("sent", "delivered", "read")
+    pace_ms: Milliseconds = 30
+    # the last status comes first
+    reverse: bool = False
+    # of a status "failed"
+    error_code: int = 131026
+
+
+class Behaviour(_Model):
+    """All of it. What is left out is as it should be."""
+
+    # in turn: the first that is about the endpoint and has some `times` left
+    faults: list[Fault] = Field(default_factory=list)
+    webhooks: Webhooks = Field(default_factory=Webhooks)
+    # free words 24 hours after the person last wrote: taken all the same, refused with 131047,
+    # or taken and then reported as failed with it
+    closed_window: Literal["ignore", "refuse", "fail"] = "ignore"
+
+    def take(self, endpoint: Endpoint) -> Fault | None:
+        """The fault that this request meets, which is then one fewer."""
+        for fault in self.faults:
+            if fault.on == endpoint:
+                fault.times -= 1
+                if fault.times == 0:
+                    self.faults.remove(fault)
+                return fault
+        return None

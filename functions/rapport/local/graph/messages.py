@@ -1,0 +1,89 @@
+"""POST /{number}/messages: takes a message for a customer, or a mark that theirs was read."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from pydantic import JsonValue
+
+from rapport.local.graph.courier import Courier
+from rapport.local.graph.errors import GraphError
+from rapport.local.graph.sends import FILES, Send, parse_read, parse_send
+from rapport.local.graph.state import Person, Sent, State
+from rapport.local.graph.templates import check_template, shown_template
+from rapport.local.whatsapp_payloads import Payload, message_id
+
+
+def accept(state: State, courier: Courier, number: str, body: dict[str, JsonValue]) -> Payload:
+    """Takes a message, whose statuses then come as webhooks, and returns the API's answer.
+
+    Raises:
+        GraphError: It can't be sent.
+    """
+    send = parse_send(body)
+    person = Person(wa_id=send.to, user_id=None if send.to else send.recipient)
+    for name in FILES:
+        file = getattr(send, name) if send.type == name else None
+        if file and file.id and file.id not in state.media:
+            raise GraphError(131009, f"Parameter {name}.id: there is no such media.")
+    if send.template and send.type == "template":
+        check_template(state, send.template)
+    is_closed = send.type != "template" and not state.is_window_open(number, person)
+    if is_closed and state.behaviour.closed_window == "refuse":
+        raise GraphError(131047, "More than 24 hours have passed since the customer last replied.")
+
+    sent = Sent(
+        id=message_id(),
+        phone_number_id=number,
+        to=person,
+        type=send.type,
+        content=body[send.type],
+        text=_shown(state, send),
+        at=datetime.now(UTC),
+        reply_to=send.context.message_id if send.context else None,
+        callback_data=send.biz_opaque_callback_data,
+    )
+    state.keep(state.sent, sent.id, sent)
+    fails = is_closed and state.behaviour.closed_window == "fail"
+    courier.report(sent, error_code=131047 if fails else None)
+    return _answer(body, sent)
+
+
+def mark_read(state: State, number: str, body: dict[str, JsonValue]) -> Payload:
+    """Notes that a customer's message was read.
+
+    Raises:
+        GraphError: It is not a mark of having read.
+    """
+    read = parse_read(body)
+    mark: Payload = {
+        "phone_number_id": number,
+        "message_id": read.message_id,
+        "typing": read.typing_indicator is not None,
+        "at": datetime.now(UTC).isoformat(),
+    }
+    state.keep(state.reads, read.message_id, mark)
+    return {"success": True}
+
+
+def _answer(body: dict[str, JsonValue], sent: Sent) -> Payload:
+    contact: Payload = {"input": body.get("to") or body.get("recipient")}
+    contact |= {"wa_id": sent.to.wa_id} if sent.to.wa_id else {"user_id": sent.to.user_id}
+    message: Payload = {"id": sent.id}
+    if sent.type == "template":
+        message["message_status"] = "accepted"
+    return {"messaging_product": "whatsapp", "contacts": [contact], "messages": [message]}
+
+
+def _shown(state: State, send: Send) -> str:
+    """The words that the customer's phone shows."""
+    if send.text and send.type == "text":
+        return send.text.body
+    if send.template and send.type == "template":
+        return shown_template(state, send.template)
+    if send.interactive and send.type == "interactive":
+        return send.interactive.body.text if send.interactive.body else ""
+    if send.reaction and send.type == "reaction":
+        return send.reaction.emoji
+    file = getattr(send, send.type)
+    return getattr(file, "caption", None) or ""

@@ -1,0 +1,121 @@
+"""What the stand-in remembers, in memory: of each thing the newest, as much as a demo needs."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import TypeVar
+
+from pydantic import JsonValue
+
+from rapport.local.graph.behaviour import Behaviour
+from rapport.local.whatsapp_payloads import Payload
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+KEPT = 5_000
+KEPT_MEDIA_BYTES = 64 * 1024 * 1024
+WINDOW = timedelta(hours=24)
+
+
+@dataclass(frozen=True)
+class Person:
+    """A customer as a business can name one: by number, by business-scoped user id, or both."""
+
+    wa_id: str | None = None
+    user_id: str | None = None
+
+    @property
+    def key(self) -> str:
+        return self.wa_id or self.user_id or ""
+
+
+@dataclass
+class Sent:
+    """A message that was accepted: what the customer's phone shows."""
+
+    id: str
+    phone_number_id: str
+    to: Person
+    type: str
+    content: JsonValue
+    text: str
+    at: datetime
+    reply_to: str | None = None
+    callback_data: str | None = None
+    statuses: list[str] = field(default_factory=list)
+
+    def shown(self) -> Payload:
+        return {
+            "id": self.id,
+            "phone_number_id": self.phone_number_id,
+            "to": self.to.wa_id,
+            "recipient": self.to.user_id,
+            "type": self.type,
+            self.type: self.content,
+            "text_shown": self.text,
+            "reply_to": self.reply_to,
+            "biz_opaque_callback_data": self.callback_data,
+            "at": self.at.isoformat(),
+            "statuses": list(self.statuses),
+        }
+
+
+@dataclass(frozen=True)
+class Media:
+    """A file, given to Meta by a business or a customer."""
+
+    id: str
+    mime_type: str
+    # hex, as the API answers it
+    sha256: str
+    content: bytes = field(repr=False)
+    filename: str | None = None
+
+
+@dataclass
+class State:
+    """Everything that POST /_fake/reset forgets."""
+
+    behaviour: Behaviour = field(default_factory=Behaviour)
+    sent: OrderedDict[str, Sent] = field(default_factory=OrderedDict)
+    # marked as read, with whether the customer saw the business typing
+    reads: OrderedDict[str, Payload] = field(default_factory=OrderedDict)
+    media: OrderedDict[str, Media] = field(default_factory=OrderedDict)
+    # a download's secret path: its media and until when it is good
+    downloads: OrderedDict[str, tuple[str, datetime]] = field(default_factory=OrderedDict)
+    # of a WhatsApp Business account, by id, newest last
+    templates: dict[str, dict[str, Payload]] = field(default_factory=dict)
+    # when a person last wrote to a number
+    last_inbound: OrderedDict[tuple[str, str], datetime] = field(default_factory=OrderedDict)
+
+    def clear(self) -> None:
+        """Forgets everything, in place: whoever holds it sees it empty."""
+        self.behaviour = Behaviour()
+        for store in (self.sent, self.reads, self.media, self.downloads, self.last_inbound):
+            store.clear()
+        self.templates.clear()
+
+    def keep(self, store: OrderedDict[K, V], key: K, value: V) -> None:
+        """Remembers the value, and forgets the oldest beyond what is kept."""
+        store[key] = value
+        while len(store) > KEPT:
+            store.popitem(last=False)
+
+    def keep_media(self, media: Media) -> None:
+        """Remembers a file; the oldest make room."""
+        self.keep(self.media, media.id, media)
+        while sum(len(one.content) for one in self.media.values()) > KEPT_MEDIA_BYTES:
+            self.media.popitem(last=False)
+
+    def note_inbound(self, phone_number_id: str, person: Person, at: datetime) -> None:
+        """Opens the window of a person on a number."""
+        for key in filter(None, (person.wa_id, person.user_id)):
+            before = self.last_inbound.get((phone_number_id, key), at)
+            self.keep(self.last_inbound, (phone_number_id, key), max(before, at))
+
+    def is_window_open(self, phone_number_id: str, person: Person) -> bool:
+        last = self.last_inbound.get((phone_number_id, person.key))
+        return last is not None and datetime.now(UTC) - last < WINDOW
