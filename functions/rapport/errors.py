@@ -9,6 +9,7 @@ RapportError
 │ ├ NotAllowed
 │ ├ NotFound
 │ ├ MethodNotAllowed
+│ ├ Gone
 │ ├ PayloadTooLarge
 │ ├ MalformedTable
 │ ├ NotAPhoneNumber
@@ -17,7 +18,12 @@ RapportError
 │ ├ Conflict
 │ └ StoreUnavailable*
 └ UpstreamError
-  └ UpstreamUnavailable*
+  ├ UpstreamUnavailable*
+  ├ WhatsAppError
+  │ ├ WhatsAppRefused
+  │ └ WhatsAppUnavailable*
+  └ StorageError
+    └ StorageUnavailable*
 
 (* retryable: the same call may succeed a moment later)
 """
@@ -106,6 +112,13 @@ class MethodNotAllowed(RequestError):
     retryable = False
 
 
+class Gone(RequestError):
+    """It is no longer to be had."""
+
+    http_status = 410
+    retryable = False
+
+
 class PayloadTooLarge(RequestError):
     """The body is too large."""
 
@@ -164,6 +177,46 @@ class UpstreamError(RapportError):
 
 class UpstreamUnavailable(UpstreamError):
     """A service that we rely on can't be reached, or is too busy."""
+
+    http_status = 503
+    retryable = True
+
+
+class WhatsAppError(UpstreamError):
+    """WhatsApp did not do as asked."""
+
+    http_status = 502
+    retryable = False
+
+    def __init__(self, message: str | None = None, graph_code: int | None = None) -> None:
+        super().__init__(message)
+        # the Graph API's own
+        self.graph_code = graph_code
+
+
+class WhatsAppRefused(WhatsAppError):
+    """WhatsApp refused the call."""
+
+    http_status = 502
+    retryable = False
+
+
+class WhatsAppUnavailable(WhatsAppError):
+    """WhatsApp can't be reached, or is too busy."""
+
+    http_status = 503
+    retryable = True
+
+
+class StorageError(UpstreamError):
+    """The file storage refused the call."""
+
+    http_status = 500
+    retryable = False
+
+
+class StorageUnavailable(StorageError):
+    """The file storage can't be reached, or is too busy."""
 
     http_status = 503
     retryable = True

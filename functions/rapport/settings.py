@@ -72,6 +72,14 @@ class WakeSettings(_Settings):
     worker_function_prefix: str | None = None
 
 
+class MediaSettings(_Settings):
+    """The bucket for files. Where it is and who opens it, boto3 finds out by its own rules."""
+
+    media_bucket: str
+    # set for whatever speaks S3 and is not AWS; boto3 reads it as well
+    aws_endpoint_url_s3: HttpUrl | None = None
+
+
 class WhatsAppSettings(_Settings):
     """The secrets shared with Meta's app; without one, what it protects is refused."""
 

@@ -175,6 +175,7 @@ def local_values(stack: Stack) -> dict[str, str]:
         # one token for all numbers, and workers that run in the function host
         "WHATSAPP_TOKEN_PARAMETER": "",
         "WORKER_FUNCTION_PREFIX": "",
+        "MEDIA_BUCKET": "rapport-media",
     }
 
 

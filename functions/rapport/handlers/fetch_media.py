@@ -1,0 +1,60 @@
+"""Brings the files of messages from WhatsApp into the storage; woken, and on a schedule."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+
+from aws_lambda_powertools.utilities.typing import LambdaContext
+
+from rapport.log import correlated, logger
+from rapport.media_store import FetchJob, MediaStore
+from rapport.settings import GraphSettings, MediaSettings, StoreSettings
+from rapport.storage import Storage
+from rapport.whatsapp.graph_media import GraphMedia
+from rapport.whatsapp.media import fetch
+
+BATCH = 4  # files at once
+SETTLE_SECONDS = 20  # kept for noting what became of the files, with their retries
+FETCH_SECONDS = 20  # with less time than this no file is begun
+
+
+@cache
+def _store() -> MediaStore:
+    return MediaStore(StoreSettings.load())
+
+
+@cache
+def _graph() -> GraphMedia:
+    return GraphMedia(GraphSettings.load())
+
+
+@cache
+def _storage() -> Storage:
+    return Storage(MediaSettings.load())
+
+
+def handler(_event: dict[str, object], context: LambdaContext) -> dict[str, int]:
+    """Fetches what is due until there is nothing left or the time is up."""
+    worker = context.aws_request_id
+    deadline = time.monotonic() + context.get_remaining_time_in_millis() / 1000 - SETTLE_SECONDS
+    # made here: threads would make one each
+    store, graph, storage = _store(), _graph(), _storage()
+    counts: dict[str, int] = {}
+
+    def fetch_one(job: FetchJob) -> str:
+        with correlated(worker):
+            outcome = fetch(job, graph, storage, deadline)
+            state = store.settle_media(job, worker, outcome)
+            logger.info("fetched", media_id=str(job.media_id), state=state, reason=outcome.error)
+            return state
+
+    with ThreadPoolExecutor(BATCH) as pool:
+        while time.monotonic() + FETCH_SECONDS < deadline:
+            jobs = store.claim_media(worker, BATCH)
+            if not jobs:
+                break
+            for state in pool.map(fetch_one, jobs):
+                counts[state] = counts.get(state, 0) + 1
+    return counts

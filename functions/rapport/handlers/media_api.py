@@ -1,0 +1,129 @@
+"""Files for users: where the file of a message can be had, and where one to be sent goes."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Annotated
+from uuid import UUID
+
+from aws_lambda_powertools.utilities.data_classes import APIGatewayProxyEventV2
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints, ValidationError
+
+from rapport.errors import Gone, MalformedPayload, MethodNotAllowed, NotFound, NotSignedIn
+from rapport.handlers.http import Response, body_of, http_function, json_
+from rapport.media_store import UserMedia
+from rapport.settings import MediaSettings, UserStoreSettings
+from rapport.storage import LINK_SECONDS, Storage
+from rapport.whatsapp.file_names import disposition, file_name_of, shown_type
+
+BODY_LIMIT = 4096  # bytes
+_NOTHING = "There is no file here, or it is not yours to see."
+
+
+class _Announced(BaseModel):
+    """A file that is about to be put into the storage."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    conversation_id: UUID
+    type: Annotated[str, StringConstraints(max_length=64)]
+    mime_type: Annotated[str, StringConstraints(max_length=255)]
+    size: Annotated[int, Field(ge=0, lt=2**53)]
+    file_name: Annotated[str, StringConstraints(max_length=255)] | None = None
+
+
+@cache
+def _users() -> UserMedia:
+    return UserMedia(UserStoreSettings.load())
+
+
+@cache
+def _storage() -> Storage:
+    return Storage(MediaSettings.load())
+
+
+@http_function
+def handler(request: APIGatewayProxyEventV2) -> Response:
+    """Answers one request of a signed-in user's."""
+    match request.route_key:
+        case "GET /api/messages/{id}/media":
+            return _give(_token(request), request.path_parameters.get("id", ""))
+        case "POST /api/media":
+            return _take(_token(request), body_of(request, BODY_LIMIT))
+        case _:
+            raise MethodNotAllowed
+
+
+def _token(request: APIGatewayProxyEventV2) -> str:
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not token.strip():
+        raise NotSignedIn
+    return token.strip()
+
+
+def _give(token: str, message: str) -> Response:
+    try:
+        message_id = UUID(message)
+    except ValueError:
+        raise NotFound(_NOTHING) from None
+    media = _users().find(token, message_id)
+    if media is None:
+        raise NotFound(_NOTHING)
+    match media.state:
+        case "pending":
+            return _private(202, {"state": media.state})
+        case "failed":
+            return _private(
+                409, {"state": media.state, "error": "not_fetched", "message": media.error}
+            )
+        case "expired":
+            raise Gone(media.error)
+        case "stored":
+            url = _storage().link(
+                media.object_key,
+                disposition=disposition(media.file_name, media.mime_type),
+                content_type=shown_type(media.mime_type),
+            )
+            return _private(
+                200,
+                {
+                    "state": media.state,
+                    "url": url,
+                    "expires_in": LINK_SECONDS,
+                    "file_name": file_name_of(media.file_name, media.mime_type),
+                    "mime_type": shown_type(media.mime_type),
+                    "size": media.size,
+                },
+            )
+
+
+def _take(token: str, body: bytes) -> Response:
+    try:
+        announced = _Announced.model_validate_json(body)
+    except ValidationError as error:
+        fields = sorted({".".join(map(str, fault["loc"])) or "body" for fault in error.errors()})
+        raise MalformedPayload(f"Missing or wrong: {', '.join(fields)}.") from None
+    upload = _users().begin_upload(token, announced.model_dump(mode="json"))
+    return _private(
+        201,
+        {
+            "upload_id": str(upload.upload_id),
+            "method": "PUT",
+            "url": _storage().upload_link(
+                upload.object_key, content_type=upload.mime_type, size=upload.size
+            ),
+            # signed with the address: a PUT without just these is refused
+            "headers": {
+                "content-type": upload.mime_type,
+                "content-length": str(upload.size),
+            },
+            "expires_in": LINK_SECONDS,
+        },
+    )
+
+
+def _private(status: int, value: dict[str, JsonValue]) -> Response:
+    response = json_(status, value)
+    # an address that opens a file is for the one who asked
+    response["headers"]["cache-control"] = "no-store"
+    return response

@@ -1,0 +1,153 @@
+"""Files in a bucket that speaks S3: AWS, Supabase Storage, or a stand-in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import IO, Any, Protocol, cast
+
+from rapport.errors import NotFound, StorageError, StorageUnavailable
+from rapport.settings import MediaSettings
+
+LINK_SECONDS = 300
+_CHUNK = 8 * 1024 * 1024  # bytes: what is held of a file at a time
+_MISSING = {"NoSuchKey", "404", "NotFound"}
+
+
+class Readable(Protocol):
+    """What a file is read from; it need not be possible to go back in it."""
+
+    def read(self, size: int = -1, /) -> bytes:
+        """The next bytes, at most `size`; none at the end."""
+
+
+class _Client(Protocol):
+    """The part of boto3's S3 client that is used here."""
+
+    def upload_fileobj(
+        self, source: Readable, bucket: str, key: str, /, **options: object
+    ) -> None: ...
+    def get_object(self, **parameters: str) -> Mapping[str, Any]: ...
+    def generate_presigned_url(self, method: str, /, **options: object) -> str: ...
+
+
+@dataclass(frozen=True)
+class StoredFile:
+    """A file that is being read."""
+
+    size: int
+    body: IO[bytes]
+
+
+class Storage:
+    """The bucket; safe to share between threads."""
+
+    def __init__(self, settings: MediaSettings) -> None:
+        self._bucket = settings.media_bucket
+        self._client = _client(elsewhere=settings.aws_endpoint_url_s3 is not None)
+
+    def put(self, key: str, source: Readable, content_type: str) -> None:
+        """Writes all of `source` to `key`, in parts where it is large; what is there is replaced.
+
+        If reading fails, its error is raised and nothing has been written.
+
+        Raises:
+            StorageUnavailable: The storage can't be reached, or is too busy.
+            StorageError: The storage refused.
+        """
+        # imported when needed: a third of a second
+        from boto3.s3.transfer import TransferConfig  # type: ignore[import-untyped]
+
+        with _storage_errors():
+            self._client.upload_fileobj(
+                source,
+                self._bucket,
+                key,
+                # what it is was said by others: whoever opens it is not to believe them
+                ExtraArgs={"ContentType": content_type, "ContentDisposition": "attachment"},
+                Config=TransferConfig(
+                    multipart_threshold=_CHUNK, multipart_chunksize=_CHUNK, use_threads=False
+                ),
+            )
+
+    @contextmanager
+    def open(self, key: str) -> Iterator[StoredFile]:
+        """The file at `key`, to be read once.
+
+        Raises:
+            NotFound: There is none.
+            StorageUnavailable: The storage can't be reached, or is too busy.
+            StorageError: The storage refused.
+        """
+        with _storage_errors():
+            answer = self._client.get_object(Bucket=self._bucket, Key=key)
+            body = cast(IO[bytes], answer["Body"])
+            try:
+                yield StoredFile(int(answer["ContentLength"]), body)
+            finally:
+                body.close()
+
+    def link(self, key: str, *, disposition: str, content_type: str) -> str:
+        """An address that gives the file to whoever has it, for five minutes."""
+        return self._presigned(
+            "get_object",
+            Key=key,
+            ResponseContentDisposition=disposition,
+            ResponseContentType=content_type,
+        )
+
+    def upload_link(self, key: str, *, content_type: str, size: int) -> str:
+        """An address that takes a PUT of a file of just this type and size, for five minutes."""
+        return self._presigned("put_object", Key=key, ContentType=content_type, ContentLength=size)
+
+    def _presigned(self, method: str, **parameters: object) -> str:
+        with _storage_errors():
+            return self._client.generate_presigned_url(
+                method,
+                Params={"Bucket": self._bucket} | parameters,
+                ExpiresIn=LINK_SECONDS,
+            )
+
+
+def _client(*, elsewhere: bool) -> _Client:
+    import boto3  # type: ignore[import-untyped]
+    from botocore.config import Config  # type: ignore[import-untyped]
+
+    client: _Client = boto3.client(
+        "s3",
+        config=Config(
+            signature_version="s3v4",
+            # elsewhere buckets have no host names of their own
+            s3={"addressing_style": "path" if elsewhere else "virtual"},
+            # newer checksums are not known everywhere
+            request_checksum_calculation="when_required",
+            response_checksum_validation="when_required",
+            connect_timeout=5,
+            read_timeout=30,
+            retries={"mode": "standard", "max_attempts": 3},
+        ),
+    )
+    return client
+
+
+@contextmanager
+def _storage_errors() -> Iterator[None]:
+    """Botocore's errors in our words; the originals name keys and hosts, and are left behind."""
+    from boto3.exceptions import Boto3Error  # type: ignore[import-untyped]
+    from botocore.exceptions import (  # type: ignore[import-untyped]
+        BotoCoreError,
+        ClientError,
+    )
+
+    try:
+        yield
+    except ClientError as error:
+        code = str(error.response.get("Error", {}).get("Code", "unknown"))
+        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 500)
+        if code in _MISSING:
+            raise NotFound("The file is not in the storage.") from None
+        kind = StorageUnavailable if status >= 500 or status == 429 else StorageError
+        raise kind(f"{kind.__doc__} (code {code})") from None
+    except (BotoCoreError, Boto3Error) as error:
+        raise StorageUnavailable(f"{StorageUnavailable.__doc__} ({type(error).__name__})") from None

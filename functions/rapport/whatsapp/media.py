@@ -1,0 +1,169 @@
+"""Files of messages: from WhatsApp into the storage, and from the storage to WhatsApp."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+import time
+from collections.abc import Iterator
+from tempfile import SpooledTemporaryFile
+from typing import IO, cast
+
+from pydantic import JsonValue
+
+from rapport.errors import (
+    PayloadTooLarge,
+    RapportError,
+    WhatsAppRefused,
+    WhatsAppUnavailable,
+)
+from rapport.media_store import FetchJob, FileToSend, MediaOutcome
+from rapport.storage import Storage
+from rapport.whatsapp.file_names import FALLBACK_TYPE, file_name_of, shown_type
+from rapport.whatsapp.graph_media import GraphMedia
+
+SIZE_LIMIT = 100 * 1024 * 1024  # bytes; WhatsApp's own, for documents
+_TOO_LARGE = "The file is larger than 100 MB."
+_IN_MEMORY = 4 * 1024 * 1024
+_NO_SUCH_FILE = 100  # the Graph API's code for an id that it does not know, or no longer
+
+
+def fetch(job: FetchJob, graph: GraphMedia, storage: Storage, deadline: float) -> MediaOutcome:
+    """Brings one file into the storage; whatever goes wrong is an outcome.
+
+    `deadline` is a time of `time.monotonic`: a file that is not here by then is left for the
+    next try.
+    """
+    try:
+        address = graph.find(job.provider_id)
+        with graph.download(address) as chunks:
+            source = _Checked(
+                chunks,
+                sha256=job.sha256 or address.sha256,
+                size=address.file_size,
+                deadline=deadline,
+            )
+            kept_type = shown_type(job.mime_type or address.mime_type)
+            storage.put(job.object_key, source, kept_type)
+    except PayloadTooLarge as error:
+        return MediaOutcome("failed", error=str(error))
+    except WhatsAppRefused as error:
+        if error.graph_code == _NO_SUCH_FILE:
+            return MediaOutcome("failed", error="WhatsApp does not have this file.")
+        # such as a token that has expired: somebody will see to it
+        return MediaOutcome("retry", error=str(error))
+    except RapportError as error:
+        return MediaOutcome("retry", error=str(error))
+    return MediaOutcome(
+        "stored", size=source.size, sha256=source.sha256, mime_type=address.mime_type
+    )
+
+
+class _Checked:
+    """Bytes on their way, counted and hashed; the last read raises where they are not right."""
+
+    def __init__(
+        self,
+        chunks: Iterator[bytes],
+        *,
+        sha256: str | None,
+        size: int | None,
+        deadline: float,
+    ) -> None:
+        if size is not None and size > SIZE_LIMIT:
+            raise PayloadTooLarge(_TOO_LARGE)
+        self._chunks = chunks
+        self._said = (digest_hex(sha256), size)
+        self._deadline = deadline
+        self._rest = b""
+        self._hash = hashlib.sha256()
+        self.size = 0
+
+    @property
+    def sha256(self) -> str:
+        return self._hash.hexdigest()
+
+    def read(self, size: int = -1, /) -> bytes:
+        parts = [self._rest]
+        held = len(self._rest)
+        while size < 0 or held < size:
+            chunk = next(self._chunks, None)
+            if chunk is None:
+                self._compare()
+                break
+            self._count(chunk)
+            parts.append(chunk)
+            held += len(chunk)
+        whole = b"".join(parts)
+        end = len(whole) if size < 0 else size
+        self._rest = whole[end:]
+        return whole[:end]
+
+    def _count(self, chunk: bytes) -> None:
+        if time.monotonic() > self._deadline:
+            raise WhatsAppUnavailable("The file took too long.")
+        self.size += len(chunk)
+        if self.size > SIZE_LIMIT:
+            raise PayloadTooLarge(_TOO_LARGE)
+        self._hash.update(chunk)
+
+    def _compare(self) -> None:
+        sha256, size = self._said
+        if size is not None and size != self.size:
+            raise WhatsAppUnavailable("The file came with another length than WhatsApp said.")
+        if sha256 is not None and sha256 != self.sha256:
+            raise WhatsAppUnavailable("The file came with another SHA-256 than WhatsApp said.")
+
+
+def digest_hex(digest: str | None) -> str | None:
+    """A SHA-256 in hex; WhatsApp writes it in base64 in webhooks. None for what is none."""
+    if digest is None:
+        return None
+    if re.fullmatch(r"[0-9a-fA-F]{64}", digest):
+        return digest.lower()
+    if re.fullmatch(r"[A-Za-z0-9+/]{43}=", digest):
+        return base64.b64decode(digest).hex()
+    return None
+
+
+def upload_to_whatsapp(
+    file: FileToSend, phone_number_id: str, graph: GraphMedia, storage: Storage
+) -> str:
+    """Gives WhatsApp a file of ours, and answers the id under which a message may name it.
+
+    Raises:
+        NotFound: The file was announced and never put into the storage.
+        PayloadTooLarge: It is larger than was announced.
+        StorageError: The storage refused, or can't be reached.
+        WhatsAppError: WhatsApp refused, or can't be reached; nothing has been sent.
+    """
+    with (
+        storage.open(file.object_key) as stored,
+        # the length has to be known beforehand, and memory is short
+        SpooledTemporaryFile(_IN_MEMORY) as copy,
+    ):
+        if stored.size > file.size:
+            raise PayloadTooLarge("The file is larger than was announced.")
+        while chunk := stored.body.read(1024 * 1024):
+            copy.write(chunk)
+        copy.seek(0)
+        return graph.upload(
+            phone_number_id,
+            cast(IO[bytes], copy),
+            mime_type=file.mime_type or FALLBACK_TYPE,
+            file_name=file_name_of(file.file_name, file.mime_type),
+        )
+
+
+def content_to_send(
+    type_: str, content: dict[str, JsonValue], file: FileToSend, media_id: str
+) -> dict[str, JsonValue]:
+    """The content of a message that names an upload, naming WhatsApp's `media_id` instead."""
+    ready: dict[str, JsonValue] = {
+        name: value for name, value in content.items() if name != "upload_id"
+    }
+    ready["id"] = media_id
+    if type_ == "document":
+        ready.setdefault("filename", file_name_of(file.file_name, file.mime_type))
+    return ready

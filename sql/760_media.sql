@@ -1,0 +1,176 @@
+/*
+    The file of a message: what WhatsApp said of it, and whether we have it. WhatsApp forgets a
+    customer's file after 7 days and then it is nobody's, so fetching it is a job of its own:
+    the message is kept whatever becomes of the file.
+*/
+create table public.message_media (
+    id              uuid primary key default gen_random_uuid(),
+    account_id      uuid not null,
+    conversation_id uuid not null,
+    customer_id     uuid not null,
+    -- a message of WhatsApp's has one file
+    message_id      uuid not null
+                    constraint message_media_message_id_key unique
+                    constraint message_media_message_id_fkey
+                    references public.messages on delete cascade,
+    -- WhatsApp's id of the file. It becomes a part of an address that is asked with our token,
+    -- so it holds nothing that has a meaning there
+    provider_id     text
+                    constraint message_media_provider_id_check
+                    check (provider_id ~ '^[A-Za-z0-9_-]{1,128}$'),
+    -- as the sender says: kept, never trusted
+    mime_type       text
+                    constraint message_media_mime_type_check check (length(mime_type) <= 255),
+    file_name       text
+                    constraint message_media_file_name_check check (length(file_name) <= 255),
+    size            bigint
+                    constraint message_media_size_check check (size >= 0),
+    sha256          text
+                    constraint message_media_sha256_check check (sha256 ~ '^[0-9a-f]{64}$'),
+    -- where it is, or will be, in the bucket: always beneath the account's own prefix
+    object_key      text not null
+                    constraint message_media_object_key_check
+                    check (object_key like account_id::text || '/%'),
+    state           text not null default 'pending'
+                    constraint message_media_state_check
+                    check (state in ('pending', 'stored', 'failed', 'expired')),
+    error           text,
+    stored_at       timestamptz,
+    created_at      timestamptz not null default now(),
+    updated_at      timestamptz not null default now(),
+    version         bigint not null default 1,
+
+    -- a conversation given to another contact takes its files with it
+    constraint message_media_conversation_fkey
+        foreign key (conversation_id, account_id, customer_id)
+        references public.conversations (id, account_id, customer_id)
+        on update cascade
+        on delete cascade,
+    constraint message_media_outcome_check check (
+        (state = 'stored') = (stored_at is not null)
+        and (state in ('failed', 'expired')) = (error is not null)
+    )
+);
+alter table public.message_media enable row level security;
+
+
+create index message_media_conversation_idx
+    on public.message_media (conversation_id, account_id, customer_id);
+
+
+create policy "members and the customer can read a message's media"
+    on public.message_media
+    for select
+    to authenticated
+    using (
+        account_id = any (array(select private.my_account_ids()))
+        or customer_id = any (array(select private.my_customer_ids()))
+    );
+
+
+grant select on public.message_media to authenticated;
+
+
+create trigger _050_keep_owner
+    before update on public.message_media
+    for each row
+    when (
+        (new.account_id, new.conversation_id, new.message_id)
+        is distinct from
+        (old.account_id, old.conversation_id, old.message_id)
+    )
+    execute function private.tg__keep_owner('account_id', 'conversation_id', 'message_id');
+
+create trigger _100_stamp_change
+    before update on public.message_media
+    for each row
+    execute function private.tg__stamp_change();
+
+
+create function private.sha256_hex(digest text)
+    returns text
+    language plpgsql
+    immutable
+    set search_path = ''
+as $$
+begin
+    -- WhatsApp writes it in base64 in webhooks and in hex elsewhere
+    return case
+        when digest ~ '^[A-Za-z0-9+/]{43}=$' then encode(decode(digest, 'base64'), 'hex')
+        when digest ~* '^[0-9a-f]{64}$' then lower(digest)
+    end;
+end
+$$;
+
+
+create function private.tg_messages__expect_media()
+    returns trigger
+    language plpgsql
+    -- definer: media and its queue are nobody's to write
+    security definer
+    set search_path = ''
+as $$
+declare
+    media constant uuid := gen_random_uuid();
+    file constant jsonb := new.content -> new.type;
+    provider_id constant text := substring(file ->> 'id' from '^[A-Za-z0-9_-]{1,128}$');
+begin
+    -- whatever the sender wrote, nothing of it may cost the message
+    insert into public.message_media (
+        id, account_id, conversation_id, customer_id, message_id, provider_id, mime_type,
+        file_name, sha256, object_key, state, error
+    )
+    values (
+        media,
+        new.account_id,
+        new.conversation_id,
+        new.customer_id,
+        new.id,
+        provider_id,
+        left(file ->> 'mime_type', 255),
+        left(file ->> 'filename', 255),
+        private.sha256_hex(file ->> 'sha256'),
+        concat_ws('/', new.account_id, new.id, media),
+        case when provider_id is null then 'failed' else 'pending' end,
+        case when provider_id is null then 'WhatsApp gave no file with this message.' end
+    );
+    if provider_id is not null then
+        insert into private.media_queue (media_id, expires_at)
+        values (media, private.media_expires_at(new.sent_at));
+        perform private.ring('fetch_media');
+    end if;
+    return null;
+end
+$$;
+
+create trigger _500_expect_media
+    after insert on public.messages
+    for each row
+    when (
+        new.type in ('image', 'video', 'audio', 'document', 'sticker')
+        -- it came by WhatsApp: from the customer, or as an echo of what our phone app sent
+        and new.provider_id is not null
+    )
+    execute function private.tg_messages__expect_media();
+
+
+comment on table public.message_media is
+    'The file of a message, one row each. GET /api/messages/{message_id}/media gives it.';
+comment on column public.message_media.provider_id is
+    'WhatsApp''s id of the file, for 7 days after the message.';
+comment on column public.message_media.mime_type is
+    'As its sender says; show nothing by it without looking.';
+comment on column public.message_media.size is
+    'In bytes; known once it is stored.';
+comment on column public.message_media.sha256 is
+    'In hex; what is stored has been held against it.';
+comment on column public.message_media.state is
+    'pending: it is being fetched; stored: it can be had; failed: refetch_media tries again; expired: WhatsApp no longer has it.';
+comment on column public.message_media.error is
+    'Why it failed or expired, in a sentence.';
+comment on policy "members and the customer can read a message's media" on public.message_media is
+    'Whoever may read the message.';
+comment on function private.sha256_hex(text) is
+    'A SHA-256 in hex, whichever way it is written; null for what is none.';
+comment on function private.tg_messages__expect_media() is
+    'Notes the file of a message that WhatsApp delivers, and that it is to be fetched.';

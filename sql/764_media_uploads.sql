@@ -1,0 +1,253 @@
+/*
+    Files that agents send. The agent's client puts the file into the bucket itself, under a key
+    that is chosen here, and a message then names the upload, never a key: so no message can
+    name a file of another account.
+*/
+create table private.media_uploads (
+    id         uuid primary key default gen_random_uuid(),
+    account_id uuid not null
+               constraint media_uploads_account_id_fkey
+               references public.accounts on delete cascade,
+    user_id    uuid not null,
+    type       text not null,
+    mime_type  text not null,
+    file_name  text,
+    -- what was announced; the bucket takes no other
+    size       bigint not null,
+    object_key text not null
+               constraint media_uploads_object_key_check
+               check (object_key like account_id::text || '/%'),
+    created_at timestamptz not null default now()
+);
+alter table private.media_uploads enable row level security;
+
+
+create index media_uploads_account_id_idx on private.media_uploads (account_id);
+
+
+create policy "nobody reads media uploads directly"
+    on private.media_uploads
+    for all
+    to authenticated
+    using (false);
+
+
+create function private.open_upload(
+    conversation_id uuid,
+    type text,
+    mime_type text,
+    size bigint,
+    file_name text
+)
+    returns jsonb
+    language plpgsql
+    -- definer: uploads are nobody's to write; the caller is asked for first
+    security definer
+    set search_path = ''
+as $$
+declare
+    thread public.conversations;
+    allowed private.media_types;
+    upload private.media_uploads;
+begin
+    select k.*
+    into thread
+    from public.conversations k
+    where k.id = open_upload.conversation_id
+      and (
+          k.account_id in (select private.my_account_ids())
+          or k.customer_id in (select private.my_customer_ids())
+      );
+    if not found then
+        raise sqlstate 'PT404' using
+            message = 'There is no such conversation, or it is not yours to see.',
+            detail = format('field: conversation_id; conversation: %s', open_upload.conversation_id);
+    elsif thread.account_id not in (select private.my_writable_account_ids()) then
+        raise insufficient_privilege using
+            message = 'You may not send files in this conversation.',
+            hint = 'Owners, admins and agents may.';
+    elsif thread.channel <> 'whatsapp' then
+        raise sqlstate 'PT422' using
+            message = 'Files are sent on WhatsApp alone.',
+            detail = 'field: conversation_id';
+    end if;
+
+    select t.*
+    into allowed
+    from private.media_types t
+    where t.type = open_upload.type
+      and t.mime_type = open_upload.mime_type;
+    if not found then
+        raise sqlstate 'PT422' using
+            message = 'WhatsApp takes no such files.',
+            detail = 'field: mime_type',
+            hint = coalesce(
+                (
+                    select format('As %s it takes: %s.', open_upload.type,
+                        string_agg(t.mime_type, ', ' order by t.mime_type))
+                    from private.media_types t
+                    where t.type = open_upload.type
+                    having count(*) > 0
+                ),
+                'Types: audio, document, image, sticker, video.'
+            );
+    elsif size is null or size not between 1 and allowed.max_size then
+        raise sqlstate 'PT422' using
+            message = 'The file is empty or too large.',
+            detail = 'field: size',
+            hint = format('At most %s bytes.', allowed.max_size);
+    elsif length(file_name) > 255 then
+        raise sqlstate 'PT422' using
+            message = 'The file''s name is too long.',
+            detail = 'field: file_name',
+            hint = 'At most 255 characters.';
+    end if;
+
+    upload.id := gen_random_uuid();
+    insert into private.media_uploads (
+        id, account_id, user_id, type, mime_type, file_name, size, object_key
+    )
+    values (
+        upload.id,
+        thread.account_id,
+        auth.uid(),
+        allowed.type,
+        allowed.mime_type,
+        nullif(open_upload.file_name, ''),
+        open_upload.size,
+        concat_ws('/', thread.account_id, 'uploads', upload.id)
+    )
+    returning * into upload;
+    return jsonb_build_object(
+        'upload_id', upload.id,
+        'object_key', upload.object_key,
+        'mime_type', upload.mime_type,
+        'size', upload.size
+    );
+end
+$$;
+
+grant execute on function private.open_upload(uuid, text, text, bigint, text) to authenticated;
+
+
+create function public.begin_upload(
+    conversation_id uuid,
+    type text,
+    mime_type text,
+    size bigint,
+    file_name text default null
+)
+    returns jsonb
+    language plpgsql
+    set search_path = ''
+as $$
+begin
+    return private.open_upload(
+        conversation_id => begin_upload.conversation_id,
+        type => begin_upload.type,
+        mime_type => begin_upload.mime_type,
+        size => begin_upload.size,
+        file_name => begin_upload.file_name
+    );
+end
+$$;
+
+grant execute on function public.begin_upload(uuid, text, text, bigint, text) to authenticated;
+
+
+create function private.tg_messages__attach_upload()
+    returns trigger
+    language plpgsql
+    -- definer: uploads and media are nobody's to touch
+    security definer
+    set search_path = ''
+as $$
+declare
+    given constant text := new.content ->> 'upload_id';
+    upload private.media_uploads;
+begin
+    if pg_input_is_valid(given, 'uuid') then
+        select u.*
+        into upload
+        from private.media_uploads u
+        where u.id = given::uuid
+          and u.account_id = new.account_id
+          and u.type = new.type;
+    end if;
+    if upload.id is null then
+        raise sqlstate 'PT422' using
+            message = 'There is no such upload for a message of this type.',
+            detail = 'field: content',
+            hint = 'POST /api/media answers an upload_id.';
+    end if;
+
+    insert into public.message_media (
+        account_id, conversation_id, customer_id, message_id, mime_type, file_name, size,
+        object_key, state, stored_at
+    )
+    values (
+        new.account_id,
+        new.conversation_id,
+        new.customer_id,
+        new.id,
+        upload.mime_type,
+        upload.file_name,
+        upload.size,
+        upload.object_key,
+        'stored',
+        now()
+    );
+    return null;
+end
+$$;
+
+create trigger _500_attach_upload
+    after insert on public.messages
+    for each row
+    when (
+        new.status = 'queued'
+        and new.type in ('image', 'video', 'audio', 'document', 'sticker')
+        -- other files are WhatsApp's own, by id, or lie at a link
+        and new.content ? 'upload_id'
+    )
+    execute function private.tg_messages__attach_upload();
+
+
+create function backend.media_to_send(message_id uuid)
+    returns jsonb
+    language plpgsql
+    stable
+    -- definer: service_role has no rights of its own on tables
+    security definer
+    set search_path = ''
+as $$
+begin
+    return (
+        select jsonb_build_object(
+            'object_key', f.object_key,
+            'mime_type', f.mime_type,
+            'file_name', f.file_name,
+            'size', f.size
+        )
+        from public.message_media f
+        where f.message_id = media_to_send.message_id
+          and f.state = 'stored'
+    );
+end
+$$;
+
+grant execute on function backend.media_to_send(uuid) to service_role;
+
+
+comment on table private.media_uploads is
+    'Files that agents have put, or are about to put, into the bucket.';
+comment on policy "nobody reads media uploads directly" on private.media_uploads is
+    'Whoever began an upload was told all of it.';
+comment on function private.open_upload(uuid, text, text, bigint, text) is
+    'Chooses where an agent''s file goes, after asking who that is and what it is.';
+comment on function public.begin_upload(uuid, text, text, bigint, text) is
+    'Announces a file to be sent in a conversation: {upload_id, object_key, mime_type, size}. POST /api/media does it and gives the address for the bytes.';
+comment on function private.tg_messages__attach_upload() is
+    'Gives a message that names an upload its file; the upload must be of the same account and type.';
+comment on function backend.media_to_send(uuid) is
+    'The file of a message: {object_key, mime_type, file_name, size}, or null where it has none of ours.';

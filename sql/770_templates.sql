@@ -1,0 +1,86 @@
+/*
+    Message templates as WhatsApp has them: written by the sync alone, each account's own copy. A
+    template that WhatsApp no longer lists is kept, since messages were sent with it.
+*/
+create table public.whatsapp_templates (
+    id          uuid primary key default gen_random_uuid(),
+    account_id  uuid not null
+                constraint whatsapp_templates_account_id_fkey
+                references public.accounts on delete cascade,
+    -- Meta's id of the WhatsApp Business account that owns it
+    waba_id     text not null,
+    name        text not null
+                constraint whatsapp_templates_name_check check (length(name) between 1 and 512),
+    language    text not null
+                constraint whatsapp_templates_language_check
+                check (length(language) between 1 and 32),
+    category    text not null
+                constraint whatsapp_templates_category_check check (length(category) <= 64),
+    -- WhatsApp's word; new ones may come
+    status      text not null
+                constraint whatsapp_templates_status_check check (length(status) <= 64),
+    -- as WhatsApp has them
+    components  jsonb not null
+                constraint whatsapp_templates_components_check
+                check (jsonb_typeof(components) = 'array' and octet_length(components::text) <= 65536),
+    -- the names to fill, per part of the template
+    variables   jsonb not null
+                constraint whatsapp_templates_variables_check
+                check (jsonb_typeof(variables) = 'object'),
+    synced_at   timestamptz not null default now(),
+    -- since when WhatsApp does not list it
+    gone_at     timestamptz,
+
+    constraint whatsapp_templates_name_key unique (account_id, waba_id, name, language)
+);
+alter table public.whatsapp_templates enable row level security;
+
+
+create policy "members can read their templates"
+    on public.whatsapp_templates
+    for select
+    to authenticated
+    using (account_id = any (array(select private.my_account_ids())));
+
+
+grant select on public.whatsapp_templates to authenticated;
+
+
+create view public.sendable_templates
+    with (security_invoker = true)
+as
+select
+    t.id,
+    t.account_id,
+    t.waba_id,
+    t.name,
+    t.language,
+    t.category,
+    t.components,
+    t.variables,
+    coalesce(jsonb_array_length(t.variables -> 'header'), 0) as header_variables,
+    coalesce(jsonb_array_length(t.variables -> 'body'), 0) as body_variables,
+    coalesce(jsonb_array_length(t.variables -> 'buttons'), 0) as button_variables
+from public.whatsapp_templates t
+where t.status = 'APPROVED'
+  and t.gone_at is null;
+
+grant select on public.sendable_templates to authenticated;
+
+
+comment on table public.whatsapp_templates is
+    'Message templates of an account''s WhatsApp Business accounts, as last read from WhatsApp.';
+comment on column public.whatsapp_templates.status is
+    'WhatsApp''s word: APPROVED, PENDING, REJECTED, PAUSED, DISABLED …';
+comment on column public.whatsapp_templates.components is
+    'Header, body, footer and buttons, as WhatsApp describes them.';
+comment on column public.whatsapp_templates.variables is
+    'What is to be filled: {header: [names], body: [names], buttons: [names]}, each name such as body.1, header.image or buttons.0.1.';
+comment on column public.whatsapp_templates.synced_at is
+    'When WhatsApp last listed it.';
+comment on column public.whatsapp_templates.gone_at is
+    'Since when WhatsApp does not list it.';
+comment on policy "members can read their templates" on public.whatsapp_templates is
+    'Customers see the messages, not what they are made from.';
+comment on view public.sendable_templates is
+    'Templates that can be sent now, with the number of variables of each part.';

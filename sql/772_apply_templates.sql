@@ -1,0 +1,100 @@
+/*
+    What the sync reads from WhatsApp, written for every account that has a number in the
+    WhatsApp Business account.
+*/
+create function backend.template_owners()
+    returns jsonb
+    language plpgsql
+    stable
+    -- definer: service_role has no rights of its own on tables
+    security definer
+    set search_path = ''
+as $$
+begin
+    return (
+        select coalesce(jsonb_agg(distinct w.waba_id order by w.waba_id), '[]')
+        from public.whatsapp_channels w
+        where w.waba_id is not null
+    );
+end
+$$;
+
+grant execute on function backend.template_owners() to service_role;
+
+
+create function backend.apply_templates(waba_id text, templates jsonb)
+    returns jsonb
+    language plpgsql
+    -- definer: as template_owners
+    security definer
+    set search_path = ''
+as $$
+declare
+    listed integer;
+    gone integer;
+begin
+    -- one sync of a business account after the other: the last one's list is what stands
+    perform pg_advisory_xact_lock(hashtextextended('templates ' || waba_id, 0));
+
+    with owners as (
+        select distinct w.account_id
+        from public.whatsapp_channels w
+        where w.waba_id = apply_templates.waba_id
+    ),
+    given as (
+        select distinct on (t.value ->> 'name', t.value ->> 'language')
+            t.value ->> 'name' as name,
+            t.value ->> 'language' as language,
+            t.value ->> 'category' as category,
+            t.value ->> 'status' as status,
+            t.value -> 'components' as components,
+            t.value -> 'variables' as variables
+        from jsonb_array_elements(templates) with ordinality as t (value, ordinal)
+        order by t.value ->> 'name', t.value ->> 'language', t.ordinal desc
+    ),
+    written as (
+        insert into public.whatsapp_templates as t (
+            account_id, waba_id, name, language, category, status, components, variables,
+            synced_at
+        )
+        select
+            o.account_id, apply_templates.waba_id, g.name, g.language, g.category, g.status,
+            g.components, g.variables, clock_timestamp()
+        from owners o
+        cross join given g
+        on conflict on constraint whatsapp_templates_name_key do update
+            set category = excluded.category,
+                status = excluded.status,
+                components = excluded.components,
+                variables = excluded.variables,
+                synced_at = excluded.synced_at,
+                gone_at = null
+        returning t.id
+    )
+    select count(*)
+    into listed
+    from written;
+
+    update public.whatsapp_templates t
+    set gone_at = now()
+    where t.waba_id = apply_templates.waba_id
+      and t.gone_at is null
+      and not exists (
+          select
+          from jsonb_array_elements(templates) g
+          where g.value ->> 'name' = t.name
+            and g.value ->> 'language' = t.language
+      );
+    get diagnostics gone = row_count;
+
+    return jsonb_build_object('listed', listed, 'gone', gone);
+end
+$$;
+
+grant execute on function backend.apply_templates(text, jsonb) to service_role;
+
+
+comment on function backend.template_owners() is
+    'The WhatsApp Business accounts whose templates are to be read: [waba_id].';
+comment on function backend.apply_templates(text, jsonb) is
+    'Writes all templates of a WhatsApp Business account, [{name, language, category, status, components, variables}], and notes which are gone: {listed, gone}, counted per account.';
