@@ -25,9 +25,16 @@ from tests.sql.outbound import (
 from rapport.local.postgres import Database
 from rapport.local.stack import Stack
 from rapport.settings import GraphSettings, StoreSettings
-from rapport.store import Store
+from rapport.store import OutboundMessage, Store
 from rapport.whatsapp.deliver import Delivery
 from rapport.whatsapp.graph import GraphClient
+
+
+class NoFiles:
+    """Messages that carry none."""
+
+    def attach(self, message: OutboundMessage) -> OutboundMessage:
+        return message
 
 
 @pytest.fixture
@@ -54,7 +61,7 @@ def run(desk: Desk) -> Iterator[Callable[..., dict[str, int]]]:
     )
 
     def run() -> dict[str, int]:
-        return dict(Delivery(store, graph, f"w-{uuid4()}", lambda: 100.0).run())
+        return dict(Delivery(store, graph, NoFiles(), f"w-{uuid4()}", lambda: 100.0).run())
 
     yield run
     graph.close()

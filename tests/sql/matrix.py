@@ -3,8 +3,8 @@
 A member is known by its role (owner, admin, agent, viewer), a customer as customer, whoever is
 only signed in as stranger; beside them there are anon and service_role. Conditions and calls
 name what they are about: %(account)s, its %(contact)s who has a login and %(other)s who has
-none, the first one's %(conversation)s, a %(merge)s, %(suggestion)s and %(invitation)s, and the
-reader, %(user)s.
+none, the first one's %(conversation)s with a %(failed)s message and a %(photo)s, the %(channel)s,
+a %(merge)s, %(suggestion)s and %(invitation)s, and the reader, %(user)s.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ EDITORS = frozenset({"owner", "admin", "agent"})
 MEMBERS = EDITORS | {"viewer"}
 SIGNED_IN = MEMBERS | {"customer", "stranger"}
 SERVICE = frozenset({"service_role"})
+UNPROCESSABLE = frozenset({"PT422"})
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,8 @@ class Table:
     # for those who write: what is inserted and what is set
     inserted: str = ""
     updated: str = ""
+    # what a write is refused with, beside those for whoever may not
+    refused: frozenset[str] = frozenset()
 
     @property
     def condition(self) -> str:
@@ -53,6 +56,8 @@ class Function:
     callers: frozenset[str] = frozenset()
     # others are answered without a word about the account, instead of being refused
     quiet: bool = False
+    # what a call is refused with, beside those for whoever may not
+    refused: frozenset[str] = frozenset()
 
 
 AUTHENTICATED = frozenset({"authenticated"})
@@ -93,7 +98,18 @@ TABLES = {
     ),
     "conversations": OF_CUSTOMER,
     "conversation_activity": OF_CUSTOMER,
-    "messages": OF_CUSTOMER,
+    "messages": Table(
+        customer="customer_id = %(contact)s",
+        writers={"insert": EDITORS},
+        inserted="(conversation_id, type, message, content)"
+        " values (%(conversation)s, 'template', 'hello', '[]')",
+        updated="message = 'x'",
+        # a conversation that is held on WhatsApp, to its customer
+        refused=UNPROCESSABLE,
+    ),
+    "message_media": OF_CUSTOMER,
+    "whatsapp_templates": Table(),
+    "sendable_templates": Table(),
     "read_markers": Table(staff="user_id = %(user)s", customer="user_id = %(user)s"),
     "inbox": Table(
         customer="customer_id = %(contact)s", personal=("last_read_seq", "unread_count")
@@ -137,6 +153,37 @@ FUNCTIONS = {
         call="select public.set_conversation_status(%(conversation)s, 'closed')",
         callers=EDITORS,
     ),
+    "public.post_message": Function(
+        AUTHENTICATED,
+        call="select public.post_message(%(conversation)s, 'hello', 'template', '{}')",
+        callers=EDITORS,
+        refused=UNPROCESSABLE,
+    ),
+    "public.reply_window": Function(
+        AUTHENTICATED,
+        call="select public.reply_window(%(conversation)s)",
+        callers=MEMBERS | {"customer"},
+    ),
+    "public.latest_inbound": Function(
+        AUTHENTICATED, call="select public.latest_inbound(%(conversation)s)", callers=EDITORS
+    ),
+    "public.resend_message": Function(
+        AUTHENTICATED, call="select public.resend_message(%(failed)s)", callers=EDITORS
+    ),
+    "public.drop_message": Function(
+        AUTHENTICATED, call="select public.drop_message(%(failed)s)", callers=EDITORS
+    ),
+    "public.resume_channel": Function(
+        AUTHENTICATED, call="select public.resume_channel(%(channel)s)", callers=EDITORS
+    ),
+    "public.begin_upload": Function(
+        AUTHENTICATED,
+        call="select public.begin_upload(%(conversation)s, 'image', 'image/png', 9)",
+        callers=EDITORS,
+    ),
+    "public.refetch_media": Function(
+        AUTHENTICATED, call="select public.refetch_media(%(photo)s)", callers=EDITORS
+    ),
     "public.merge_contacts": Function(
         AUTHENTICATED,
         call="select public.merge_contacts(%(contact)s, %(other)s)",
@@ -168,4 +215,13 @@ FUNCTIONS = {
     "backend.import_contacts": Function(SERVICE),
     "backend.export_contacts": Function(SERVICE),
     "backend.prune": Function(SERVICE),
+    "backend.claim_outbound": Function(SERVICE),
+    "backend.begin_send": Function(SERVICE),
+    "backend.settle_send": Function(SERVICE),
+    "backend.set_doorbell": Function(SERVICE),
+    "backend.claim_media": Function(SERVICE),
+    "backend.settle_media": Function(SERVICE),
+    "backend.media_to_send": Function(SERVICE),
+    "backend.template_owners": Function(SERVICE),
+    "backend.apply_templates": Function(SERVICE),
 }

@@ -7,10 +7,14 @@ from typing import Protocol
 from uuid import uuid4
 
 from rapport.log import logger
-from rapport.settings import GraphSettings, StoreSettings
-from rapport.store import Store
+from rapport.media_store import MediaStore
+from rapport.settings import GraphSettings, MediaSettings, StoreSettings
+from rapport.storage import Storage
+from rapport.store import OutboundMessage
+from rapport.whatsapp.attachments import Attachments
 from rapport.whatsapp.deliver import Delivery
 from rapport.whatsapp.graph import GraphClient
+from rapport.whatsapp.graph_media import GraphMedia
 
 
 class Context(Protocol):
@@ -20,8 +24,8 @@ class Context(Protocol):
 
 
 @cache
-def _store() -> Store:
-    return Store(StoreSettings.load())
+def _store() -> MediaStore:
+    return MediaStore(StoreSettings.load())
 
 
 @cache
@@ -34,11 +38,26 @@ def _graph() -> GraphClient:
     return GraphClient(_settings())
 
 
+class _Files:
+    """Attachments, made when the first message has one: boto3 takes its time."""
+
+    def attach(self, message: OutboundMessage) -> OutboundMessage:
+        if isinstance(message.content, dict) and "upload_id" in message.content:
+            return _attachments().attach(message)
+        return message
+
+
+@cache
+def _attachments() -> Attachments:
+    return Attachments(_store(), GraphMedia(_settings()), Storage(MediaSettings.load()))
+
+
 def handler(_event: dict[str, object], context: Context) -> dict[str, int]:
     """Answers how many messages came to which end."""
     ends = Delivery(
         queue=_store(),
         sender=_graph(),
+        files=_Files(),
         name=f"deliver-{uuid4()}",
         remaining=lambda: context.get_remaining_time_in_millis() / 1000,
         user_id_field=_settings().whatsapp_user_id_field,

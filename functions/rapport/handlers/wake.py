@@ -8,6 +8,7 @@ import time
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Literal
+from uuid import uuid4
 
 from aws_lambda_powertools.utilities.data_classes import APIGatewayProxyEventV2
 from pydantic import BaseModel
@@ -28,7 +29,7 @@ _settings = cache(WakeSettings.load)
 class Wake(BaseModel):
     """Whom to wake."""
 
-    worker: Literal["deliver_outbound"]
+    worker: Literal["deliver_outbound", "fetch_media"]
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ class _Run:
     """The context of a worker that runs here."""
 
     ends_at: float = field(default_factory=lambda: time.monotonic() + RUN_TIME)
+    aws_request_id: str = field(default_factory=lambda: str(uuid4()))
 
     def get_remaining_time_in_millis(self) -> int:
         return max(0, int((self.ends_at - time.monotonic()) * 1000))

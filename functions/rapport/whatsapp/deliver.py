@@ -49,12 +49,19 @@ class Sender(Protocol):
     def send(self, phone_number_id: str, body: dict[str, JsonValue]) -> Outcome: ...
 
 
+class Files(Protocol):
+    """What gives WhatsApp the files of messages; see rapport.whatsapp.attachments."""
+
+    def attach(self, message: OutboundMessage) -> OutboundMessage: ...
+
+
 @dataclass(frozen=True)
 class Delivery:
     """One run of the worker; `name` tells it from all others, `remaining` is its time left."""
 
     queue: Queue
     sender: Sender
+    files: Files
     name: str
     remaining: Callable[[], float]
     user_id_field: Literal["recipient", "to"] = "recipient"
@@ -95,9 +102,15 @@ class Delivery:
 
     def _deliver(self, message: OutboundMessage, lease: str) -> str:
         try:
+            # before it begins: a file that is uploaded is no message that is sent
+            body = self._body(message)
             if not self.queue.begin_send(message.message_id, lease):
                 return "passed over"
-            outcome = self._send(message)
+            outcome = (
+                body
+                if isinstance(body, Refused)
+                else self.sender.send(message.phone_number_id, body)
+            )
             end = self._settle(message, lease, outcome)
         except RapportError as error:
             # its lease ends, and then it is free again, or unknown
@@ -115,12 +128,11 @@ class Delivery:
         )
         return end
 
-    def _send(self, message: OutboundMessage) -> Outcome:
+    def _body(self, message: OutboundMessage) -> dict[str, JsonValue] | Refused:
         try:
-            body = request_body(message, self.user_id_field)
+            return request_body(self.files.attach(message), self.user_id_field)
         except Unprocessable as error:
             return Refused(NOT_SENDABLE, str(error))
-        return self.sender.send(message.phone_number_id, body)
 
     def _settle(self, message: OutboundMessage, lease: str, outcome: Outcome) -> str:
         """Settles for as long as there is time: what is known now can't be found out again."""

@@ -35,6 +35,13 @@ def message(**changes: Any) -> OutboundMessage:
     return OutboundMessage.model_validate(fields | changes)
 
 
+class NoFiles:
+    """Messages that carry none."""
+
+    def attach(self, message: OutboundMessage) -> OutboundMessage:
+        return message
+
+
 class Queue:
     """Hands out what it is given, and remembers what became of it."""
 
@@ -97,7 +104,7 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 def run(queue: Queue, sender: Sender, seconds: float = 1000, parallel: int = 10) -> Counter[str]:
-    return Delivery(queue, sender, "w", Clock(seconds), parallel=parallel).run()
+    return Delivery(queue, sender, NoFiles(), "w", Clock(seconds), parallel=parallel).run()
 
 
 @pytest.mark.parametrize(
