@@ -21,6 +21,11 @@ create table private.webhook_events (
 alter table private.webhook_events enable row level security;
 
 
+-- what came in a span of time, which is what a replay reads
+create index webhook_events_received_at_idx
+    on private.webhook_events (received_at, id);
+
+
 create policy "nobody reads raw webhooks directly"
     on private.webhook_events
     for all

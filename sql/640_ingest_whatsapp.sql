@@ -129,33 +129,20 @@ as $$
 $$;
 
 
-create function backend.ingest_whatsapp(body text, items jsonb)
-    returns jsonb
+create function private.try_whatsapp_items(
+    items jsonb,
+    out applied integer,
+    out duplicates integer,
+    out rejections jsonb,
+    out usable private.whatsapp_item[]
+)
     language plpgsql
-    -- definer: service_role has no rights of its own on tables
-    security definer
     set search_path = ''
-    -- rows are looked up by key, a few at a time: one plan does for all, and not the one that
-    -- was best while the tables were empty
-    set plan_cache_mode = force_generic_plan
-    set enable_seqscan = off
-    -- the price that the planner puts on what is off must not look like work worth compiling
-    set jit = off
 as $$
 declare
-    event_id bigint;
-    usable private.whatsapp_item[];
-    applied integer;
     refused jsonb;
-    rejections jsonb := '[]';
 begin
-    insert into private.webhook_events as e (provider, body, body_sha256)
-    values ('whatsapp', body, sha256(convert_to(body, 'UTF8')))
-    on conflict (provider, body_sha256) do update
-        set deliveries = e.deliveries + 1,
-            last_received_at = now()
-    returning id into event_id;
-
+    rejections := '[]';
     begin
         usable := private.read_whatsapp_items(items);
     exception
@@ -179,26 +166,66 @@ begin
             applied := private.apply_whatsapp_items(usable);
     end;
 
+    duplicates := cardinality(usable) - applied;
     if cardinality(usable) < jsonb_array_length(items) then
         rejections := rejections || private.left_out_whatsapp_items(items);
         select jsonb_agg(r.value order by r.value -> 'index')
         into rejections
         from jsonb_array_elements(rejections) r;
+    end if;
+end
+$$;
 
+
+create function private.shown_rejections(rejections jsonb)
+    returns jsonb
+    language sql
+    immutable
+    set search_path = ''
+as $$
+    select coalesce(jsonb_agg(r.value - 'detail'), '[]')
+    from jsonb_array_elements(rejections) r
+$$;
+
+
+create function backend.ingest_whatsapp(body text, items jsonb)
+    returns jsonb
+    language plpgsql
+    -- definer: service_role has no rights of its own on tables
+    security definer
+    set search_path = ''
+    -- rows are looked up by key, a few at a time: one plan does for all, and not the one that
+    -- was best while the tables were empty
+    set plan_cache_mode = force_generic_plan
+    set enable_seqscan = off
+    -- the price that the planner puts on what is off must not look like work worth compiling
+    set jit = off
+as $$
+declare
+    event_id bigint;
+    tried record;
+begin
+    insert into private.webhook_events as e (provider, body, body_sha256)
+    values ('whatsapp', body, sha256(convert_to(body, 'UTF8')))
+    on conflict (provider, body_sha256) do update
+        set deliveries = e.deliveries + 1,
+            last_received_at = now()
+    returning id into event_id;
+
+    tried := private.try_whatsapp_items(items);
+
+    if tried.rejections <> '[]' then
         update private.webhook_events e
-        set rejected = rejections
+        set rejected = tried.rejections
         where e.id = event_id
-          and e.rejected <> rejections;
+          and e.rejected <> tried.rejections;
     end if;
 
     return jsonb_build_object(
         'event_id', event_id,
-        'applied', applied,
-        'duplicates', cardinality(usable) - applied,
-        'rejected', (
-            select coalesce(jsonb_agg(r.value - 'detail'), '[]')
-            from jsonb_array_elements(rejections) r
-        )
+        'applied', tried.applied,
+        'duplicates', tried.duplicates,
+        'rejected', private.shown_rejections(tried.rejections)
     );
 end
 $$;
@@ -216,5 +243,9 @@ comment on function private.refusal(bigint, text, text) is
     'Why an update was refused: {index, reason, detail}, the detail beginning with the SQLSTATE.';
 comment on function private.left_out_whatsapp_items(jsonb) is
     'The updates that are not tried, and why.';
+comment on function private.try_whatsapp_items(jsonb) is
+    'Applies what can be applied of a call: how many updates were news, how many not, what was left out and why, and those that were not.';
+comment on function private.shown_rejections(jsonb) is
+    'Rejections without their details, which may hold a customer''s data.';
 comment on function backend.ingest_whatsapp(text, jsonb) is
     'Keeps a webhook''s body and applies its updates: {event_id, applied, duplicates, rejected: [{index, reason}]}. Repeating it changes nothing.';

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+TIMES = ["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%S%z"]
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 contacts = typer.Typer(no_args_is_help=True, help="Contacts from and to files.")
@@ -52,6 +55,25 @@ def bench() -> None:
     from rapport.local.bench.command import bench
 
     bench()
+
+
+@app.command()
+def replay(
+    since: Annotated[
+        datetime, typer.Option(help="Replay webhooks that came since then.", formats=TIMES)
+    ],
+    until: Annotated[
+        datetime | None, typer.Option(help="… and before then.", formats=TIMES)
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would change, and change nothing.")
+    ] = False,
+) -> None:
+    """Understand stored WhatsApp webhooks anew, as the parser of today does. Times are UTC."""
+    from rapport.local.replay import replay
+
+    if not replay(since=since, until=until, dry_run=dry_run):
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -22,8 +22,9 @@ RapportError
   ├ WhatsAppError
   │ ├ WhatsAppRefused
   │ └ WhatsAppUnavailable*
-  └ StorageError
-    └ StorageUnavailable*
+  ├ StorageError
+  │ └ StorageUnavailable*
+  └ QueueUnavailable*
 
 (* retryable: the same call may succeed a moment later)
 """
@@ -217,6 +218,13 @@ class StorageError(UpstreamError):
 
 class StorageUnavailable(StorageError):
     """The file storage can't be reached, or is too busy."""
+
+    http_status = 503
+    retryable = True
+
+
+class QueueUnavailable(UpstreamError):
+    """The queue can't be reached, or does not take the message."""
 
     http_status = 503
     retryable = True

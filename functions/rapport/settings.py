@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, Self
 
-from pydantic import HttpUrl, SecretStr, ValidationError
+from pydantic import HttpUrl, NonNegativeInt, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from rapport.errors import ConfigError
@@ -85,3 +85,11 @@ class WhatsAppSettings(_Settings):
 
     whatsapp_app_secret: SecretStr | None = None
     whatsapp_verify_token: SecretStr | None = None
+
+
+class BacklogSettings(_Settings):
+    """The queue for webhooks that the database could not take; without it, Meta repeats them."""
+
+    webhook_queue_url: HttpUrl | None = None
+    # before the second try while the database is away; each further try waits four times as long
+    webhook_retry_seconds: NonNegativeInt = 30

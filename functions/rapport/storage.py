@@ -57,7 +57,7 @@ class Storage:
             StorageError: The storage refused.
         """
         # imported when needed: a third of a second
-        from boto3.s3.transfer import TransferConfig  # type: ignore[import-untyped]
+        from boto3.s3.transfer import TransferConfig
 
         with _storage_errors():
             self._client.upload_fileobj(
@@ -111,8 +111,8 @@ class Storage:
 
 
 def _client(*, elsewhere: bool) -> _Client:
-    import boto3  # type: ignore[import-untyped]
-    from botocore.config import Config  # type: ignore[import-untyped]
+    import boto3
+    from botocore.config import Config
 
     client: _Client = boto3.client(
         "s3",
@@ -134,8 +134,8 @@ def _client(*, elsewhere: bool) -> _Client:
 @contextmanager
 def _storage_errors() -> Iterator[None]:
     """Botocore's errors in our words; the originals name keys and hosts, and are left behind."""
-    from boto3.exceptions import Boto3Error  # type: ignore[import-untyped]
-    from botocore.exceptions import (  # type: ignore[import-untyped]
+    from boto3.exceptions import Boto3Error
+    from botocore.exceptions import (
         BotoCoreError,
         ClientError,
     )

@@ -161,6 +161,27 @@ class Claim(BaseModel):
     next_at: datetime | None
 
 
+class ReplayResult(IngestResult):
+    """What became of a stored webhook that was parsed anew: also how many messages changed."""
+
+    corrected: int
+
+
+class RawEvent(BaseModel):
+    """A webhook as it was stored."""
+
+    id: int
+    body: str
+
+
+class EventSpan(BaseModel):
+    """The raw events of a span of time; without any there are no ids."""
+
+    events: int
+    first_id: int | None
+    last_id: int | None
+
+
 T = TypeVar("T")
 
 
@@ -187,7 +208,9 @@ class Store:
         self, settings: StoreSettings, transport: httpx.BaseTransport | None = None
     ) -> None:
         key = settings.supabase_service_role_key.get_secret_value()
-        self._http = httpx.Client(timeout=_TIMEOUT, transport=transport)
+        self._http = httpx.Client(
+            timeout=_TIMEOUT, transport=transport, event_hooks={"response": [_raise_without_code]}
+        )
         self._backend = SyncPostgrestClient(
             f"{str(settings.supabase_url).rstrip('/')}/rest/v1",
             schema="backend",
@@ -296,6 +319,56 @@ class Store:
         """
         return understood(Pruned, self._call("prune", {"batch": batch}))
 
+    def span_of_webhook_events(self, since: datetime, until: datetime | None) -> EventSpan:
+        """How many raw events came from `since` to before `until`, and their first and last id.
+
+        Raises:
+            StoreUnavailable: As ingest_whatsapp.
+            StoreError: As ingest_whatsapp.
+        """
+        answer = self._call("span_of_webhook_events", _span(since, until))
+        return understood(EventSpan, answer)
+
+    def read_webhook_events(
+        self, after_id: int, since: datetime, until: datetime | None, page_size: int
+    ) -> list[RawEvent]:
+        """The next raw events of a span of time, by id; none at the end.
+
+        A page has up to `page_size`, and fewer where they are large.
+
+        Raises:
+            StoreUnavailable: As ingest_whatsapp.
+            StoreError: As ingest_whatsapp.
+        """
+        answer = self._call(
+            "read_webhook_events",
+            {"after_id": after_id, "page_size": page_size, **_span(since, until)},
+        )
+        return understood(list[RawEvent], answer)
+
+    def replay_webhook(
+        self, event_id: int, items: Sequence[Item], *, dry_run: bool = False
+    ) -> ReplayResult:
+        """Applies a stored webhook's `items` as they are parsed now, in one transaction.
+
+        What is missing is added, and customers' messages are shown as the items say. Repeating
+        it changes nothing; with `dry_run` it is undone at once.
+
+        Raises:
+            NotFound: There is no such event.
+            StoreUnavailable: As ingest_whatsapp.
+            StoreError: As ingest_whatsapp.
+        """
+        answer = self._call(
+            "replay_webhook",
+            {
+                "event_id": event_id,
+                "items": [item.model_dump(mode="json") for item in items],
+                "dry_run": dry_run,
+            },
+        )
+        return understood(ReplayResult, answer)
+
     def _call(self, function: str, arguments: dict[str, object]) -> object:
         for attempt in transient():
             with attempt:
@@ -313,3 +386,20 @@ class Store:
             raise StoreUnavailable(
                 f"The database can't be reached ({type(error).__name__})."
             ) from error
+
+
+def _raise_without_code(response: httpx.Response) -> None:
+    """Raises for the errors of a gateway, which are JSON without a code, by their status."""
+    if response.is_success:
+        return
+    response.read()
+    try:
+        answer = response.json()
+    except ValueError:
+        return  # the client takes the status for the code
+    if isinstance(answer, dict) and answer.get("code") is None:
+        raise from_postgrest(str(response.status_code))
+
+
+def _span(since: datetime, until: datetime | None) -> dict[str, object]:
+    return {"since": since.isoformat(), "until": until and until.isoformat()}

@@ -78,7 +78,11 @@ def test_an_ingest_is_one_call_of_one_function(stores: Stores) -> None:
     }
 
 
-@pytest.mark.parametrize("step", [fails("40P01"), fails("PGRST002", 503), refuses])
+# of the gateway in front of PostgREST
+away = answers(503, {"message": "PostgREST is not available"})
+
+
+@pytest.mark.parametrize("step", [fails("40P01"), fails("PGRST002", 503), away, refuses])
 def test_what_passes_in_a_moment_is_tried_again(stores: Stores, step: Respond) -> None:
     script = Script(step, answers(200, ANSWER))
     assert stores(script).ingest_whatsapp("{}", []).applied == 3

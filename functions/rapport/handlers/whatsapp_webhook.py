@@ -1,5 +1,9 @@
 """Takes WhatsApp's webhooks: GET proves to Meta that the address is ours, POST delivers.
 
+Meta drops a webhook that is answered with 200, and has no API for past ones. So the answer is
+200 only when the database has the webhook or, while that can't take it, the queue. Where
+neither has, the answer is 503 and Meta repeats it for days.
+
 Source: developers.facebook.com, "Create a webhook endpoint".
 """
 
@@ -11,13 +15,20 @@ from functools import cache
 from aws_lambda_powertools.utilities.data_classes import APIGatewayProxyEventV2
 from pydantic import SecretStr
 
-from rapport.errors import BadSignature, MalformedPayload, MethodNotAllowed, NotAllowed
+from rapport.errors import (
+    BadSignature,
+    MalformedPayload,
+    MethodNotAllowed,
+    NotAllowed,
+    RapportError,
+)
 from rapport.handlers.http import Response, body_of, http_function, json_, text
-from rapport.log import logger
-from rapport.settings import StoreSettings, WhatsAppSettings
+from rapport.log import log_crash, logger
+from rapport.settings import BacklogSettings, StoreSettings, WhatsAppSettings
 from rapport.store import Store
 from rapport.whatsapp import signature
-from rapport.whatsapp.items import items_of
+from rapport.whatsapp.backlog import Backlog
+from rapport.whatsapp.intake import take_in
 from rapport.whatsapp.webhook import parse
 
 BODY_LIMIT = 4 * 1024 * 1024  # bytes; Meta sends 3 MB at most
@@ -29,6 +40,12 @@ _settings = cache(WhatsAppSettings.load)
 @cache
 def _store() -> Store:
     return Store(StoreSettings.load())
+
+
+@cache
+def _backlog() -> Backlog | None:
+    url = BacklogSettings.load().webhook_queue_url
+    return Backlog(str(url)) if url else None
 
 
 @http_function
@@ -69,22 +86,36 @@ def _deliver(request: APIGatewayProxyEventV2, secret: SecretStr | None) -> Respo
         body = raw.decode()
     except UnicodeDecodeError:
         raise MalformedPayload("The body is not UTF-8.") from None
-    items = items_of(parse(body))
-    result = _store().ingest_whatsapp(body, items)
-    logger.info(
-        "stored",
-        event_id=result.event_id,
-        items=len(items),
-        applied=result.applied,
-        duplicates=result.duplicates,
-        rejected=[rejection.model_dump() for rejection in result.rejected],
-    )
+    payload = parse(body)
+    try:
+        intake = take_in(_store(), body, payload)
+    # whatever fails on our side, a bug of ours included, must not cost the webhook
+    except Exception as error:  # noqa: BLE001
+        return _keep(body, error)
     return json_(
         200,
         {
-            "received": len(items),
-            "applied": result.applied,
-            "duplicates": result.duplicates,
-            "rejected": len(result.rejected),
+            "received": intake.items,
+            "applied": intake.result.applied,
+            "duplicates": intake.result.duplicates,
+            "rejected": len(intake.result.rejected),
         },
     )
+
+
+def _keep(body: str, cause: Exception) -> Response:
+    """Leaves to the queue what could not be stored, whether or not a later try can succeed.
+
+    What never can ends among the dead letters, and can be put back from there once our
+    side is mended.
+    """
+    backlog = _backlog()
+    if backlog is None:
+        raise cause
+    if isinstance(cause, RapportError):
+        logger.warning("not stored", code=cause.code, reason=str(cause))
+    else:
+        log_crash(cause)
+    backlog.keep(body)
+    logger.info("queued", bytes=len(body))
+    return json_(200, {"queued": True})

@@ -56,6 +56,11 @@ def net(stack: Stack) -> Child:
     return _module("net", stack, _is_connected(stack))
 
 
+def moto(stack: Stack) -> Child:
+    """The stand-in for AWS."""
+    return _module("moto", stack, answers(stack.moto_port, "/moto-api/"))
+
+
 def every(stack: Stack, binaries: Binaries) -> tuple[Child, ...]:
     """All of them; they start side by side, after Postgres."""
     return (
@@ -64,6 +69,7 @@ def every(stack: Stack, binaries: Binaries) -> tuple[Child, ...]:
         functions(stack),
         whatsapp(stack),
         net(stack),
+        moto(stack),
     )
 
 

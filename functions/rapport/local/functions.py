@@ -21,11 +21,11 @@ from starlette.routing import Route as Endpoint
 from starlette.types import Receive, Scope, Send
 
 from rapport.errors import ConfigError
+from rapport.local.event_source import run_source
 from rapport.local.lambda_events import Answer, Context, Event, http_event, schedule_event
-from rapport.local.serverless import Function, Route, Service
-from rapport.local.stack import STACK_VARIABLE, Stack
+from rapport.local.serverless import SERVERLESS_FILE, Function, Route, Service
+from rapport.local.stack import AWS_REGION, MEDIA_BUCKET, STACK_VARIABLE, Stack
 
-SERVERLESS_FILE = Path(__file__).parents[3] / "serverless.yml"
 BODY_LIMIT = 10 * 1024 * 1024  # bytes, API Gateway's
 
 log = logging.getLogger("rapport.local.functions")
@@ -67,20 +67,31 @@ def deploy(service: Service) -> list[Deployed]:
     return deployed
 
 
-def application(deployed: list[Deployed]) -> Starlette:
-    """The HTTP API, with GET /health beside it; schedules run as long as it serves."""
+def application(
+    deployed: list[Deployed], queue_url: Callable[[str], str] | None = None
+) -> Starlette:
+    """The HTTP API, with GET /health beside it; schedules and queues run as long as it serves.
+
+    `queue_url` gives the URL of a queue by its logical id; without it no queue is polled.
+    """
     routes = sorted(
         ((route, one) for one in deployed for route in one.function.routes),
         key=lambda pair: pair[0].rank,
     )
 
     @asynccontextmanager
-    async def schedules(_app: Starlette) -> AsyncIterator[None]:
+    async def triggers(_app: Starlette) -> AsyncIterator[None]:
         async with asyncio.TaskGroup() as group:
             tasks = [
                 group.create_task(run_every(every, one))
                 for one in deployed
                 for every in one.function.schedules
+            ]
+            tasks += [
+                group.create_task(run_source(source, queue_url(source.queue), one.invoke))
+                for one in deployed
+                for source in one.function.queues
+                if queue_url
             ]
             yield
             for task in tasks:
@@ -91,7 +102,7 @@ def application(deployed: list[Deployed]) -> Starlette:
             Endpoint("/health", _health),
             Endpoint("/{path:path}", _Gateway(routes)),
         ],
-        lifespan=schedules,
+        lifespan=triggers,
     )
 
 
@@ -175,8 +186,32 @@ def local_values(stack: Stack) -> dict[str, str]:
         # one token for all numbers, and workers that run in the function host
         "WHATSAPP_TOKEN_PARAMETER": "",
         "WORKER_FUNCTION_PREFIX": "",
-        "MEDIA_BUCKET": "rapport-media",
+        "MEDIA_BUCKET": MEDIA_BUCKET,
+        "WEBHOOK_QUEUE_URL": stack.queue_url("WebhookQueue"),
+        # a database that was stopped here is back soon
+        "WEBHOOK_RETRY_SECONDS": "1",
     }
+
+
+def runtime_values(stack: Stack) -> dict[str, str]:
+    """What Lambda's runtime sets by itself, for a stand-in that takes any credentials."""
+    return {
+        "AWS_REGION": AWS_REGION,
+        "AWS_DEFAULT_REGION": AWS_REGION,
+        "AWS_ACCESS_KEY_ID": "local",
+        "AWS_SECRET_ACCESS_KEY": "local",
+        "AWS_ENDPOINT_URL": stack.aws_url,
+        # by which the storage knows that it is not AWS's
+        "AWS_ENDPOINT_URL_S3": stack.aws_url,
+    }
+
+
+def forget_aws() -> None:
+    """A developer's own profile, keys and endpoints must not lead to the real AWS."""
+    for name in list(os.environ):
+        if name.startswith("AWS_"):
+            del os.environ[name]
+    os.environ["AWS_CONFIG_FILE"] = os.environ["AWS_SHARED_CREDENTIALS_FILE"] = os.devnull
 
 
 def without_proxy(host: str) -> dict[str, str]:
@@ -191,9 +226,11 @@ def main() -> None:
     stack = Stack.load(Path(os.environ[STACK_VARIABLE]))
     try:
         service = Service.read(SERVERLESS_FILE)
+        forget_aws()
+        os.environ.update(runtime_values(stack))
         os.environ.update(service.environment(local_values(stack)))
         os.environ.update(without_proxy(stack.host))
-        app = application(deploy(service))
+        app = application(deploy(service), stack.queue_url)
     except ConfigError as error:
         raise SystemExit(str(error)) from error
     uvicorn.run(

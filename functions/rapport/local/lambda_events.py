@@ -1,7 +1,8 @@
-"""What Lambda hands to a function: events of HTTP APIs and schedules, and the context.
+"""What Lambda hands to a function: events of HTTP APIs, schedules and queues, and the context.
 
 Sources: docs.aws.amazon.com, "Create AWS Lambda proxy integrations for HTTP APIs" (payload
-version 2.0), "Using AWS Lambda with EventBridge Scheduler", "AWS Lambda context object".
+version 2.0), "Using AWS Lambda with EventBridge Scheduler", "Using Lambda with Amazon SQS",
+"AWS Lambda context object".
 """
 
 from __future__ import annotations
@@ -12,11 +13,15 @@ import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl
 
 from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import Response
+
+if TYPE_CHECKING:
+    from types_boto3_sqs.type_defs import MessageTypeDef
 
 Event = dict[str, object]
 
@@ -113,6 +118,26 @@ def schedule_event(function: str) -> Event:
         "region": _REGION,
         "resources": [f"arn:aws:events:{_REGION}:{_ACCOUNT}:rule/{function}"],
         "detail": {},
+    }
+
+
+def queue_event(queue: str, messages: Iterable[MessageTypeDef]) -> Event:
+    """A batch of messages that were received from SQS."""
+    return {
+        "Records": [
+            {
+                "messageId": message["MessageId"],
+                "receiptHandle": message["ReceiptHandle"],
+                "body": message["Body"],
+                "attributes": message["Attributes"],
+                "messageAttributes": {},
+                "md5OfBody": message["MD5OfBody"],
+                "eventSource": "aws:sqs",
+                "eventSourceARN": f"arn:aws:sqs:{_REGION}:{_ACCOUNT}:{queue}",
+                "awsRegion": _REGION,
+            }
+            for message in messages
+        ]
     }
 
 

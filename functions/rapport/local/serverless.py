@@ -16,6 +16,9 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
 from rapport.errors import ConfigError
+from rapport.local.queues import QueueSource, Resources
+
+SERVERLESS_FILE = Path(__file__).parents[3] / "serverless.yml"
 
 _DEFAULT_TIMEOUT = 6  # seconds, as the framework's
 _DEFAULT_MEMORY = 1024  # MB, as the framework's
@@ -106,8 +109,15 @@ class _Schedule(_Model):
     enabled: bool = True
 
 
+def _with_arn(value: object) -> object:
+    """The short form of a queue is its ARN; so is a tag that has been read as a list."""
+    is_long = isinstance(value, dict) and "arn" in value
+    return value if is_long else {"arn": value}
+
+
 class _Event(_Model):
     httpApi: Annotated[_HttpApi, BeforeValidator(_spelled_out)] | None = None  # noqa: N815
+    sqs: Annotated[QueueSource, BeforeValidator(_with_arn)] | None = None
     schedule: _Schedule | str | None = None
 
     @property
@@ -137,6 +147,10 @@ class Function(_Model):
         return [event.httpApi.route for event in self.events if event.httpApi]
 
     @property
+    def queues(self) -> list[QueueSource]:
+        return [event.sqs for event in self.events if event.sqs and event.sqs.enabled]
+
+    @property
     def schedules(self) -> list[timedelta]:
         return [every for event in self.events for every in event.every]
 
@@ -152,6 +166,7 @@ class Service(_Model):
 
     provider: _Provider
     functions: dict[str, Function]
+    resources: Resources = Resources()
 
     @classmethod
     def read(cls, file: Path) -> Service:

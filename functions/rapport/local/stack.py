@@ -11,6 +11,10 @@ STACK_VARIABLE = "RAPPORT_STACK"
 WEBHOOK_PATH = "/api/webhooks/whatsapp"
 WAKE_PATH = "/internal/wake"
 GRAPH_VERSION = "v26.0"
+# moto's own, for credentials that it does not know
+AWS_ACCOUNT = "123456789012"
+AWS_REGION = "eu-central-1"
+MEDIA_BUCKET = "rapport-media"
 
 
 def _secret() -> str:
@@ -34,6 +38,8 @@ class Stack(BaseModel):
     postgrest_port: int
     functions_port: int
     whatsapp_port: int
+    # the usual one, for a folder that is older than this setting
+    moto_port: int = 24326
     # secrets stay out of tracebacks and logs
     db_password: str = Field(repr=False)
     jwt_secret: str = Field(repr=False)
@@ -77,6 +83,15 @@ class Stack(BaseModel):
     def whatsapp_url(self) -> str:
         """The base URL of the Graph API's stand-in."""
         return f"http://{self.host}:{self.whatsapp_port}"
+
+    @property
+    def aws_url(self) -> str:
+        """The base URL of the stand-in for AWS."""
+        return f"http://{self.host}:{self.moto_port}"
+
+    def queue_url(self, logical_id: str) -> str:
+        """The URL of one of serverless.yml's queues."""
+        return f"{self.aws_url}/{AWS_ACCOUNT}/{logical_id}"
 
     def db_url(self, role: str = "postgres") -> str:
         """A libpq URL for one of the login roles, all of which share one password locally."""

@@ -28,6 +28,7 @@ PREFERRED_PORTS = {
     "postgrest_port": 24323,
     "functions_port": 24324,
     "whatsapp_port": 24325,
+    "moto_port": 24326,
 }
 
 

@@ -10,6 +10,13 @@ from typing import Any
 
 import pytest
 
+from rapport.errors import (
+    ConfigError,
+    MalformedPayload,
+    QueueUnavailable,
+    StoreError,
+    StoreUnavailable,
+)
 from rapport.whatsapp.signature import sign
 
 SECRET = "app-secret"
@@ -127,5 +134,56 @@ def test_another_method_is_refused(invoke: Invoke) -> None:
     assert invoke(event)["statusCode"] == 405
 
 
-def test_a_missing_database_setting_is_ours_to_mend(invoke: Invoke) -> None:
+class Kept:
+    """A queue that takes everything, or nothing."""
+
+    def __init__(self, *, is_away: bool = False) -> None:
+        self._is_away = is_away
+        self.bodies: list[str] = []
+
+    def keep(self, body: str) -> None:
+        if self._is_away:
+            raise QueueUnavailable
+        self.bodies.append(body)
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [StoreUnavailable(), StoreError(), ConfigError(), MalformedPayload(), ZeroDivisionError()],
+)
+def test_whatever_keeps_a_webhook_from_being_stored_it_is_queued(
+    invoke: Invoke, monkeypatch: pytest.MonkeyPatch, fault: Exception
+) -> None:
+    def fail(*_arguments: object) -> None:
+        raise fault
+
+    kept = Kept()
+    module = sys.modules[MODULE]
+    monkeypatch.setattr(module, "_store", lambda: None)
+    monkeypatch.setattr(module, "take_in", fail)
+    monkeypatch.setattr(module, "_backlog", lambda: kept)
+    answer = invoke(signed('{"entry": []}'))
+    assert (answer["statusCode"], json.loads(answer["body"])) == (200, {"queued": True})
+    assert kept.bodies == ['{"entry": []}']
+
+
+def test_what_is_kept_nowhere_is_not_answered_with_200(
+    invoke: Invoke, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.modules[MODULE], "_backlog", lambda: Kept(is_away=True))
+    assert invoke(signed('{"entry": []}'))["statusCode"] == 503
+
+
+@pytest.mark.parametrize("body", ["", "not json"])
+def test_what_is_no_webhook_is_not_queued(
+    invoke: Invoke, monkeypatch: pytest.MonkeyPatch, body: str
+) -> None:
+    kept = Kept()
+    monkeypatch.setattr(sys.modules[MODULE], "_backlog", lambda: kept)
+    assert invoke(signed(body))["statusCode"] == 400
+    assert invoke(post("{}"))["statusCode"] == 401
+    assert kept.bodies == []
+
+
+def test_without_a_queue_a_missing_database_setting_is_ours_to_mend(invoke: Invoke) -> None:
     assert invoke(signed('{"entry": []}'))["statusCode"] == 500

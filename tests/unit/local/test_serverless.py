@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
+import yaml
 
 from rapport.errors import ConfigError
-from rapport.local.functions import SERVERLESS_FILE, deploy
-from rapport.local.serverless import Route, Service, interval
+from rapport.local.functions import deploy
+from rapport.local.serverless import SERVERLESS_FILE, Route, Service, interval
+from rapport.local.serverless import _Loader as yaml_loader
 
 DOCUMENT = """
 service: example
@@ -37,6 +40,20 @@ functions:
       - schedule: rate(5 minutes)
       - schedule: { rate: ["rate(1 hour)"] }
       - schedule: { rate: rate(1 day), enabled: false }
+      - sqs:
+          arn: !GetAtt [queue, Arn]
+          batchSize: 5
+          functionResponseType: ReportBatchItemFailures
+      - sqs: { arn: { "Fn::GetAtt": [dead, Arn] }, enabled: false }
+resources:
+  Resources:
+    topic: { Type: "AWS::SNS::Topic" }
+    queue:
+      Type: AWS::SQS::Queue
+      Properties:
+        VisibilityTimeout: 90
+        RedrivePolicy: { deadLetterTargetArn: !GetAtt dead.Arn, maxReceiveCount: 5 }
+    dead: { Type: "AWS::SQS::Queue" }
 """
 
 
@@ -56,6 +73,43 @@ def test_routes_are_read_in_both_forms(service: Service) -> None:
 
 def test_schedules_that_are_enabled_are_read(service: Service) -> None:
     assert service.functions["sweep"].schedules == [timedelta(minutes=5), timedelta(hours=1)]
+
+
+def test_the_queues_that_feed_a_function_are_read_in_every_spelling(service: Service) -> None:
+    orders, sweep = service.functions["orders"], service.functions["sweep"]
+    assert [(one.queue, one.batch_size, one.response_type) for one in orders.queues] == [
+        ("queue", 10, None)
+    ]
+    assert [(one.queue, one.batch_size, one.response_type) for one in sweep.queues] == [
+        ("queue", 5, "ReportBatchItemFailures")
+    ]
+
+
+def test_queues_are_created_as_cloudformation_would(service: Service) -> None:
+    assert service.resources.queues.keys() == {"queue", "dead"}
+    attributes = service.resources.queues["queue"].attributes({"dead": "arn:of:dead"})
+    assert attributes["VisibilityTimeout"] == "90"
+    assert json.loads(attributes["RedrivePolicy"]) == {
+        "deadLetterTargetArn": "arn:of:dead",
+        "maxReceiveCount": 5,
+    }
+    assert "RedrivePolicy" not in service.resources.queues["dead"].attributes({})
+
+
+def test_this_projects_queue_gives_its_function_time_and_ends_in_an_alarm() -> None:
+    document = yaml.load(SERVERLESS_FILE.read_text(), yaml_loader)
+    resources = document["resources"]["Resources"]
+    service = Service.read(SERVERLESS_FILE)
+    drain = service.functions["drain_webhooks"]
+    (source,) = drain.queues
+    queue = service.resources.queues[source.queue]
+    assert source.response_type == "ReportBatchItemFailures"
+    assert queue.visibility_timeout >= 6 * drain.timeout
+    assert queue.redrive
+    assert queue.redrive.max_receives == 5
+    alarm = resources["WebhookDeadLettersAlarm"]["Properties"]
+    assert alarm["Dimensions"][0]["Value"] == f"{queue.redrive.dead_letters}.QueueName"
+    assert alarm["AlarmActions"] == ["Alarms"]
 
 
 def test_a_function_has_what_the_provider_sets_for_all(service: Service) -> None:

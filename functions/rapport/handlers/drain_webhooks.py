@@ -1,0 +1,90 @@
+"""Brings queued webhooks into the database, a batch at a time.
+
+They were verified before they were queued, and come in any order: that of arrival decides
+nothing in the database, and one that is stored already is stored once.
+
+Source: docs.aws.amazon.com, "Handling errors for an SQS event source in Lambda".
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TypedDict
+
+from aws_lambda_powertools.utilities.data_classes import SQSEvent
+from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
+
+from rapport.errors import QueueUnavailable, RapportError, StoreUnavailable
+from rapport.log import correlated, log_crash, logger
+from rapport.settings import BacklogSettings, StoreSettings
+from rapport.store import Store
+from rapport.whatsapp.backlog import Backlog, unpack
+from rapport.whatsapp.intake import take_in
+from rapport.whatsapp.webhook import parse
+
+_settings = cache(BacklogSettings.load)
+
+
+class Failure(TypedDict):
+    """A message that stays on the queue."""
+
+    itemIdentifier: str
+
+
+class Answer(TypedDict):
+    """What of a batch stays on the queue; the rest is deleted from it."""
+
+    batchItemFailures: list[Failure]
+
+
+@cache
+def _store() -> Store:
+    return Store(StoreSettings.load())
+
+
+@cache
+def _backlog() -> Backlog | None:
+    url = _settings().webhook_queue_url
+    return Backlog(str(url)) if url else None
+
+
+def handler(event: dict[str, object], _context: object) -> Answer:
+    """Stores each webhook of the batch, up to the first that finds the database away."""
+    failures: list[Failure] = []
+    is_away = False
+    for record in SQSEvent(event).records:
+        with correlated(record.message_id):
+            # a database that is away is asked once a batch
+            if not is_away:
+                try:
+                    _drain(record)
+                    continue
+                except StoreUnavailable as error:
+                    is_away = True
+                    logger.warning("not stored", code=error.code, reason=str(error))
+                except RapportError as error:
+                    logger.error("not stored", code=error.code, reason=str(error))
+                # one webhook that we can't handle must not keep the others
+                except Exception as error:  # noqa: BLE001
+                    log_crash(error)
+            if is_away:
+                _put_off(record)
+            failures.append({"itemIdentifier": record.message_id})
+    return {"batchItemFailures": failures}
+
+
+def _drain(record: SQSRecord) -> None:
+    body = unpack(record.body)
+    take_in(_store(), body, parse(body))
+
+
+def _put_off(record: SQSRecord) -> None:
+    """Stretches the five tries over most of an hour: an outage is not the message's fault."""
+    backlog = _backlog()
+    if backlog is None:
+        return
+    tries = int(record.attributes.approximate_receive_count)
+    try:
+        backlog.put_off(record.receipt_handle, _settings().webhook_retry_seconds * 4 ** (tries - 1))
+    except QueueUnavailable as error:
+        logger.warning("not put off", code=error.code, reason=str(error))

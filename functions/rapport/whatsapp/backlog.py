@@ -1,0 +1,114 @@
+"""The backlog: a queue for webhooks that the database could not take.
+
+What is on it was verified when it came. It stays there until the database has it; what fails
+time and again ends among the queue's dead letters, where somebody is told of it.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import gzip
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from rapport.errors import MalformedPayload, QueueUnavailable
+
+if TYPE_CHECKING:
+    from types_boto3_sqs import SQSClient
+
+MESSAGE_LIMIT = 1024 * 1024  # bytes, SQS's
+BODY_LIMIT = 10 * 1024 * 1024  # bytes, API Gateway's: no webhook had more
+_LONGEST_WAIT = 39_600  # seconds; SQS's limit is 12 hours from when the message was received
+_GZIP = 31  # zlib's window bits for gzip's format
+
+
+class Backlog:
+    """The SQS queue at `url`; safe to share between threads."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+
+    def keep(self, body: str) -> None:
+        """Puts a webhook's body on the queue.
+
+        Raises:
+            QueueUnavailable: The queue can't be reached, or does not take it.
+        """
+        message = pack(body)
+        if len(message) > MESSAGE_LIMIT:
+            raise QueueUnavailable(
+                f"The webhook has {len(message)} bytes when packed; SQS takes {MESSAGE_LIMIT}."
+            )
+        with _failures():
+            self._sqs.send_message(QueueUrl=self._url, MessageBody=message)
+
+    def put_off(self, receipt_handle: str, seconds: int) -> None:
+        """Hides a received message for `seconds` from now, in place of the queue's own time.
+
+        Raises:
+            QueueUnavailable: The queue can't be reached, or has not got it; its own time holds.
+        """
+        with _failures():
+            self._sqs.change_message_visibility(
+                QueueUrl=self._url,
+                ReceiptHandle=receipt_handle,
+                VisibilityTimeout=min(seconds, _LONGEST_WAIT),
+            )
+
+    @cached_property
+    def _sqs(self) -> SQSClient:
+        # takes half a second to import, and is needed only while the database is away
+        import boto3
+        from botocore.config import Config
+
+        return boto3.client(
+            "sqs",
+            config=Config(
+                connect_timeout=1,
+                read_timeout=3,
+                # what follows a failure here is Meta's own retry
+                retries={"mode": "standard", "total_max_attempts": 2},
+            ),
+        )
+
+
+def pack(body: str) -> str:
+    """A body as the queue carries it: base64 of gzip.
+
+    SQS refuses some characters that JSON allows, and a body of 4 MB is some 0.3 MB then.
+    """
+    return base64.b64encode(gzip.compress(body.encode(), mtime=0)).decode()
+
+
+def unpack(message: str) -> str:
+    """The body that `pack` was given.
+
+    Raises:
+        MalformedPayload: It is nothing that `pack` made.
+    """
+    stream = zlib.decompressobj(_GZIP)
+    try:
+        # limited, since a few bytes can stand for many
+        body = stream.decompress(base64.b64decode(message, validate=True), BODY_LIMIT)
+        if not stream.eof:
+            raise MalformedPayload("The queued message is cut off or too large.")
+        return body.decode()
+    except (binascii.Error, zlib.error, ValueError):
+        raise MalformedPayload("The queued message is not a packed webhook.") from None
+
+
+@contextmanager
+def _failures() -> Iterator[None]:
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    try:
+        yield
+    except ClientError as error:
+        code = error.response.get("Error", {}).get("Code", "unknown")
+        raise QueueUnavailable(f"The queue refused the call (code {code}).") from error
+    except BotoCoreError as error:
+        raise QueueUnavailable(f"The queue can't be reached ({type(error).__name__}).") from error

@@ -1,0 +1,39 @@
+"""A webhook's way into the database: parsed, applied, noted in the log."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pydantic import JsonValue
+
+from rapport.log import logger
+from rapport.store import IngestResult, Store
+from rapport.whatsapp.items import items_of
+
+
+@dataclass(frozen=True)
+class Intake:
+    """A webhook that is stored: how many items it had, and how they fared."""
+
+    items: int
+    result: IngestResult
+
+
+def take_in(store: Store, body: str, payload: JsonValue) -> Intake:
+    """Stores a verified webhook's `body` and applies the items of its `payload`.
+
+    Raises:
+        StoreUnavailable: As Store.ingest_whatsapp.
+        StoreError: As Store.ingest_whatsapp.
+    """
+    items = items_of(payload)
+    result = store.ingest_whatsapp(body, items)
+    logger.info(
+        "stored",
+        event_id=result.event_id,
+        items=len(items),
+        applied=result.applied,
+        duplicates=result.duplicates,
+        rejected=[rejection.model_dump() for rejection in result.rejected],
+    )
+    return Intake(len(items), result)

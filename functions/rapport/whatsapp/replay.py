@@ -1,0 +1,70 @@
+"""Gives stored webhooks to the parser again, for what it understands better by now."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+
+from rapport.errors import RapportError, StoreUnavailable
+from rapport.log import log_crash, logger
+from rapport.store import RawEvent, Store
+from rapport.whatsapp.items import items_of
+from rapport.whatsapp.webhook import parse
+
+PAGE_SIZE = 100
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """What became of one raw event; the counts are of its items."""
+
+    event_id: int
+    applied: int = 0
+    corrected: int = 0
+    rejected: int = 0
+    # why nothing was done, in a sentence
+    failure: str | None = None
+
+
+def replay(
+    store: Store,
+    *,
+    since: datetime,
+    until: datetime | None = None,
+    last_id: int,
+    first_id: int = 0,
+    dry_run: bool = False,
+) -> Iterator[Replayed]:
+    """Replays the raw events of a span of time up to `last_id`, in order of arrival.
+
+    An event that fails is told of and blocks no other. It may be stopped and begun again at
+    any time, since repeating it changes nothing.
+
+    Raises:
+        StoreUnavailable: The database can't be reached, or is too busy.
+        StoreError: The events can't be read.
+    """
+    after_id = first_id - 1
+    while page := store.read_webhook_events(after_id, since, until, PAGE_SIZE):
+        for event in page:
+            if event.id > last_id:
+                return
+            yield _replay_one(store, event, dry_run=dry_run)
+        after_id = page[-1].id
+
+
+def _replay_one(store: Store, event: RawEvent, *, dry_run: bool) -> Replayed:
+    try:
+        items = items_of(parse(event.body))
+        result = store.replay_webhook(event.id, items, dry_run=dry_run)
+    except StoreUnavailable:
+        raise
+    except RapportError as error:
+        logger.error("not replayed", event_id=event.id, code=error.code, reason=str(error))
+        return Replayed(event.id, failure=str(error))
+    # a parser that stumbles over one event is to be mended, and has the others before it
+    except Exception as error:  # noqa: BLE001
+        log_crash(error, event_id=event.id)
+        return Replayed(event.id, failure=f"The parser crashed ({type(error).__name__}).")
+    return Replayed(event.id, result.applied, result.corrected, len(result.rejected))

@@ -1,0 +1,91 @@
+"""The queue of webhooks: what is put on it comes out as it was, or is said not to be on it."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import random
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import boto3
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from moto import mock_aws
+
+from rapport.errors import MalformedPayload, QueueUnavailable
+from rapport.whatsapp.backlog import BODY_LIMIT, MESSAGE_LIMIT, Backlog, pack, unpack
+
+if TYPE_CHECKING:
+    from types_boto3_sqs import SQSClient
+
+
+@pytest.fixture
+def sqs(monkeypatch: pytest.MonkeyPatch) -> Iterator[SQSClient]:
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-central-1")
+    with mock_aws():
+        yield boto3.client("sqs")
+
+
+@pytest.fixture
+def url(sqs: SQSClient) -> str:
+    return sqs.create_queue(QueueName="webhooks")["QueueUrl"]
+
+
+@given(st.text())
+def test_a_body_comes_out_as_it_went_in(body: str) -> None:
+    assert pack(body).isascii()
+    assert unpack(pack(body)) == body
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "",
+        "no base64!",
+        base64.b64encode(b"no gzip").decode(),
+        base64.b64encode(gzip.compress(b"x" * 1000)[:-9]).decode(),
+        base64.b64encode(gzip.compress(b"\xff")).decode(),
+        pack("x" * (BODY_LIMIT + 1)),
+    ],
+)
+def test_what_was_not_packed_here_is_refused(message: str) -> None:
+    with pytest.raises(MalformedPayload):
+        unpack(message)
+
+
+def test_a_body_with_what_sqs_takes_no_text_of_is_kept_whole(sqs: SQSClient, url: str) -> None:
+    body = '{"text": "\x0b \uffff č 🧽"}'
+    Backlog(url).keep(body)
+    (message,) = sqs.receive_message(QueueUrl=url)["Messages"]
+    assert unpack(message["Body"]) == body
+
+
+def test_a_body_that_is_too_large_even_when_packed_is_not_said_to_be_kept(
+    sqs: SQSClient, url: str
+) -> None:
+    noise = random.Random(1).randbytes(MESSAGE_LIMIT).hex()
+    with pytest.raises(QueueUnavailable, match="bytes when packed"):
+        Backlog(url).keep(noise)
+    assert "Messages" not in sqs.receive_message(QueueUrl=url)
+
+
+def test_a_queue_that_is_not_there_is_unavailable(url: str) -> None:
+    with pytest.raises(QueueUnavailable, match="NonExistentQueue"):
+        Backlog(f"{url}-gone").keep("{}")
+
+
+def test_a_queue_that_can_not_be_reached_is_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION"):
+        monkeypatch.setenv(name, "local")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    with pytest.raises(QueueUnavailable, match="can't be reached"):
+        Backlog("http://127.0.0.1:9/123456789012/webhooks").keep("{}")
+
+
+def test_a_message_that_is_put_off_is_hidden_meanwhile(sqs: SQSClient, url: str) -> None:
+    Backlog(url).keep("{}")
+    received = sqs.receive_message(QueueUrl=url, VisibilityTimeout=0)
+    Backlog(url).put_off(received["Messages"][0]["ReceiptHandle"], 100_000)
+    assert "Messages" not in sqs.receive_message(QueueUrl=url)
