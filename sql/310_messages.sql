@@ -44,6 +44,10 @@ create table public.messages (
     created_at          timestamptz not null default now(),
     updated_at          timestamptz not null default now(),
     version             bigint not null default 1,
+    -- what others have made of it since, see 602_message_effects
+    reactions           jsonb not null default '[]',
+    edited_at           timestamptz,
+    revoked_at          timestamptz,
 
     constraint messages_conversation_id_seq_key unique (conversation_id, seq),
     constraint messages_provider_id_key unique (whatsapp_channel_id, provider_id),
@@ -169,6 +173,12 @@ comment on column public.messages.content is
 comment on column public.messages.client_ref is
     'The sender''s own id of a message, unique per sender: a repeated send is one message.';
 comment on column public.messages.sent_at is
-    'When it was sent, by the provider''s clock.';
+    'When it was sent: by the provider''s clock, or for what is written here, when it was written.';
+comment on column public.messages.reactions is
+    'Who reacts with what: [{sender_type, sender_id, emoji, at}], the latest of each; sender_id is null outside groups.';
+comment on column public.messages.edited_at is
+    'When its sender edited it last; message and content are the edited ones.';
+comment on column public.messages.revoked_at is
+    'When its sender deleted it for everybody: message is empty and content null. The row stays, its seq with it.';
 comment on policy "members and the customer can read a message" on public.messages is
     'Both sides of a conversation read all of it.';

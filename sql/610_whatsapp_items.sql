@@ -9,7 +9,7 @@ create type private.whatsapp_item as (
     phone_number_id     text,
     provider_id         text,
 
-    -- a message
+    -- a message; of an echo, which is ours, whom it was sent to
     wa_id               text,
     user_id             text,
     profile_name        text,
@@ -20,6 +20,10 @@ create type private.whatsapp_item as (
     content             jsonb,
     reply_to            text,
 
+    -- what is done to a message, which reply_to names: by whom
+    sender_type         text,
+    sender_id           text,
+
     -- a message of WhatsApp's own: what takes the place of wa_id and user_id
     new_wa_id           text,
     new_user_id         text,
@@ -29,6 +33,8 @@ create type private.whatsapp_item as (
     at                  timestamptz,
     error_code          integer,
     error_message       text,
+    -- what we called the message when we sent it
+    message_ref         uuid,
 
     -- found out here
     account_id          uuid,
@@ -51,12 +57,14 @@ create function private.read_whatsapp_items(items jsonb)
     stable
     set search_path = ''
 as $$
+declare
+    read private.whatsapp_item[];
 begin
     /*
         Only the number decides whose an update is. Whatever the caller said in the fields
         that are found out here is not read.
     */
-    return array(
+    read := array(
         -- a row of casts: jsonb_populate_record looks up every column's type at each call
         select (
             i.value ->> 'kind',
@@ -72,12 +80,15 @@ begin
             i.value ->> 'text',
             nullif(i.value -> 'content', 'null'),
             i.value ->> 'reply_to',
+            i.value ->> 'sender_type',
+            i.value ->> 'sender_id',
             i.value ->> 'new_wa_id',
             i.value ->> 'new_user_id',
             i.value ->> 'status',
             i.value ->> 'at',
             i.value ->> 'error_code',
             i.value ->> 'error_message',
+            i.value ->> 'message_ref',
             w.account_id,
             w.id,
             k.kind,
@@ -96,8 +107,12 @@ begin
                 case when i.value ->> 'wa_id' is not null then 'phone' else 'bsuid' end,
                 coalesce(i.value ->> 'wa_id', i.value ->> 'user_id')
         ) as k (kind, value)
-        where i.value ->> 'kind' <> 'skipped'
+        where i.value ->> 'kind' not in ('skipped', 'account_event')
     );
+    if items @? '$[*].kind ? (@ == "account_event")' then
+        read := read || private.read_account_events(items);
+    end if;
+    return read;
 end
 $$;
 

@@ -18,6 +18,7 @@ begin
         select distinct on (i.conversation_id) i.conversation_id, i.wa_id, i.sent_at
         from unnest(items) i
         where i.wa_id is not null
+          and i.kind <> 'echo'
         order by i.conversation_id, i.sent_at desc, i.provider_id desc
     ) l
     cross join lateral (
@@ -109,7 +110,15 @@ begin
               and (t.status <> 'closed' or i.kind = 'system')
             limit 1
         ) is null
-        order by i.account_id, i.whatsapp_channel_id, i.identity_kind, i.identity_key
+        order by
+            i.account_id,
+            i.whatsapp_channel_id,
+            i.identity_kind,
+            i.identity_key,
+            -- who is known by number may have written with the user id alone as well
+            i.wa_id is null,
+            i.sent_at desc,
+            i.provider_id desc
         on conflict (
             whatsapp_channel_id,
             account_id,
@@ -171,13 +180,22 @@ begin
             from public.conversations t
             where t.whatsapp_channel_id = i.whatsapp_channel_id
               and t.account_id = i.account_id
-              and t.thread_key = i.identity_kind || ':' || i.identity_key
+              and t.thread_key = coalesce(
+                  'phone:' || case when i.identity_kind = 'bsuid' then
+                      private.number_of_contact_user(
+                          account_id => i.account_id,
+                          user_id => i.user_id,
+                          contact_id => owner.contact_id
+                      )
+                  end,
+                  i.identity_kind || ':' || i.identity_key
+              )
               and t.channel = 'whatsapp'
               and t.status <> 'closed'
               and (i.wa_id is null or t.customer_wa_id = i.wa_id)
             limit 1
         ) thread
-        where i.kind = 'message'
+        where i.kind in ('message', 'echo')
           and (
               i.user_id is null
               or i.identity_kind = 'bsuid'
@@ -189,6 +207,8 @@ begin
                     and u.match_key = i.user_id
                   limit 1
               ) = owner.contact_id
+              and i.identity_key = private.number_of_user(
+                  account_id => i.account_id, user_id => i.user_id)
           )
     );
     if cardinality(found_items) < cardinality(items) then

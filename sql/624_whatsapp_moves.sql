@@ -107,7 +107,7 @@ end
 $$;
 
 
-create function private.move_whatsapp_threads(items private.whatsapp_item[])
+create function private.lock_whatsapp_threads(items private.whatsapp_item[])
     returns void
     language plpgsql
     set search_path = ''
@@ -121,11 +121,10 @@ declare
         select 'phone:' || private.match_key(kind => 'phone', value => i.former_wa_id)
         from unnest(items) i
         union
-        select 'bsuid:' || i.former_user_id
+        select 'bsuid:' || k.user_id
         from unnest(items) i
+        cross join lateral (values (i.former_user_id), (i.user_id)) as k (user_id)
     );
-    item private.whatsapp_item;
-    move record;
 begin
     perform
     from public.conversations t
@@ -135,7 +134,19 @@ begin
       and t.thread_key = any (keys)
     order by t.id
     for no key update;
+end
+$$;
 
+
+create function private.move_whatsapp_threads(items private.whatsapp_item[])
+    returns void
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    item private.whatsapp_item;
+    move record;
+begin
     foreach item in array items loop
         for move in
             select m.id, m.thread_key, m.wa_id
@@ -160,5 +171,7 @@ comment on function private.move_whatsapp_phones(private.whatsapp_item[]) is
     'Writes the new number where the contact shows the old one.';
 comment on function private.moved_whatsapp_threads(private.whatsapp_item) is
     'The threads that a notice moves, each with its new key and number.';
+comment on function private.lock_whatsapp_threads(private.whatsapp_item[]) is
+    'Locks all threads that a batch may move, in their order.';
 comment on function private.move_whatsapp_threads(private.whatsapp_item[]) is
-    'Locks a batch''s threads, and gives those of relinked contacts their new keys.';
+    'Gives the threads of relinked contacts, which are locked, their new keys.';

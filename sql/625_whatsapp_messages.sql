@@ -1,7 +1,58 @@
 /*
-    Messages that customers send by WhatsApp, and WhatsApp's own about them, a batch at a time,
-    into their conversations.
+    Messages that customers send by WhatsApp, those that we send from the phone app (echoes) and
+    WhatsApp's own, a batch at a time, into their conversations.
 */
+create function private.message_by_provider_id(whatsapp_channel_id uuid, provider_id text)
+    returns uuid
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+begin
+    return coalesce(
+        (
+            select m.id
+            from public.messages m
+            where m.whatsapp_channel_id = message_by_provider_id.whatsapp_channel_id
+              and m.provider_id = message_by_provider_id.provider_id
+        ),
+        -- what an earlier attempt to send it was called
+        (
+            select t.message_id
+            from private.outbound_attempts t
+            where t.whatsapp_channel_id = message_by_provider_id.whatsapp_channel_id
+              and t.provider_id = message_by_provider_id.provider_id
+        )
+    );
+end
+$$;
+
+
+create function private.answered_message(
+    conversation_id uuid,
+    whatsapp_channel_id uuid,
+    provider_id text
+)
+    returns uuid
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+begin
+    -- a customer reads nothing of another conversation, not even that something is there
+    return (
+        select m.id
+        from public.messages m
+        where m.id = private.message_by_provider_id(
+                whatsapp_channel_id => answered_message.whatsapp_channel_id,
+                provider_id => answered_message.provider_id
+            )
+          and m.conversation_id = answered_message.conversation_id
+    );
+end
+$$;
+
+
 create function private.append_whatsapp_messages(items private.whatsapp_item[])
     returns integer
     language plpgsql
@@ -37,23 +88,21 @@ begin
             f.conversation_id,
             f.contact_id,
             thread.last_seq + f.place,
-            case f.kind when 'system' then 'system' else 'client' end,
-            case f.kind when 'system' then null else coalesce(f.wa_id, f.user_id) end,
+            case f.kind when 'system' then 'system' when 'echo' then 'operator' else 'client' end,
+            case f.kind when 'message' then coalesce(f.wa_id, f.user_id) end,
             f.profile_name,
             f.type,
             f.text,
             f.content,
-            (
-                select parent.id
-                from public.messages parent
-                where parent.whatsapp_channel_id = f.whatsapp_channel_id
-                  and parent.provider_id = f.reply_to
-                  and parent.conversation_id = f.conversation_id
-                limit 1
-            ),
+            case when f.reply_to is not null then private.answered_message(
+                conversation_id => f.conversation_id,
+                whatsapp_channel_id => f.whatsapp_channel_id,
+                provider_id => f.reply_to
+            ) end,
             f.whatsapp_channel_id,
             f.provider_id,
-            'delivered',
+            -- what becomes of an echo its statuses say
+            case f.kind when 'echo' then 'sent' else 'delivered' end,
             f.sent_at
         from fresh f
         cross join lateral (
@@ -108,7 +157,12 @@ declare
     has_notices boolean;
     may_be_two boolean;
     has_usernames boolean;
+    learnt private.learnt_number[] := '{}';
 begin
+    if items is null then
+        return 0;
+    end if;
+
     -- a repeated delivery ends here, having locked and written nothing
     select array_agg(i::private.whatsapp_item order by i.index)
     into fresh
@@ -145,22 +199,35 @@ begin
         if has_usernames then
             usernames := private.claim_whatsapp_usernames(fresh);
         end if;
+        if may_be_two then
+            learnt := private.learn_user_numbers(fresh);
+        end if;
 
         -- contacts
-        if has_notices or cardinality(usernames) > 0 then
+        if has_notices or cardinality(usernames) > 0 or cardinality(learnt) > 0 then
             perform private.lock_whatsapp_contacts(fresh, usernames);
         end if;
         perform private.name_whatsapp_senders(fresh, usernames);
         if cardinality(usernames) > 0 then
             perform private.write_whatsapp_usernames(usernames);
         end if;
+        perform private.write_learnt_phones(learnt);
 
         -- conversations
         if has_notices then
             perform private.move_whatsapp_phones(fresh);
+        end if;
+        placed := private.follow_numbers(fresh);
+        if has_notices or cardinality(learnt) > 0 then
+            perform private.lock_whatsapp_threads(placed);
+        end if;
+        if has_notices then
             perform private.move_whatsapp_threads(fresh);
         end if;
-        placed := private.open_whatsapp_threads(fresh);
+        if cardinality(learnt) > 0 then
+            perform private.move_learnt_threads(learnt);
+        end if;
+        placed := private.open_whatsapp_threads(placed);
 
         if may_be_two then
             perform private.suggest_same_senders(fresh);
@@ -171,6 +238,10 @@ end
 $$;
 
 
+comment on function private.message_by_provider_id(uuid, text) is
+    'The message that WhatsApp has called so, now or at an earlier attempt.';
+comment on function private.answered_message(uuid, uuid, text) is
+    'The message that a reply in a conversation refers to; null where it has not come yet.';
 comment on function private.append_whatsapp_messages(private.whatsapp_item[]) is
     'Numbers and inserts what is new; returns how many.';
 comment on function private.apply_whatsapp_messages(private.whatsapp_item[]) is

@@ -3,44 +3,35 @@
     before the message's id is known. All are kept; what a message shows is derived from all
     of them, so the order of arrival makes no difference.
 */
-create function private.settle_message_statuses(whatsapp_channel_ids uuid[], provider_ids text[])
-    returns integer
+create function private.provider_ids_of(message public.messages)
+    returns text[]
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+begin
+    return array_remove(
+        message.provider_id || array(
+            select t.provider_id
+            from private.outbound_attempts t
+            where t.message_id = message.id
+              and t.provider_id is distinct from message.provider_id
+        ),
+        null
+    );
+end
+$$;
+
+
+create function private.show_message_statuses(message_ids uuid[])
+    returns void
     language plpgsql
     set search_path = ''
 as $$
-declare
-    message_ids uuid[];
-    settled integer;
 begin
-    message_ids := array(
-        select distinct message.id
-        from unnest(whatsapp_channel_ids, provider_ids) as k (whatsapp_channel_id, provider_id)
-        cross join lateral (
-            select m.id
-            from public.messages m
-            where m.whatsapp_channel_id = k.whatsapp_channel_id
-              and m.provider_id = k.provider_id
-              -- what we received has no delivery of ours
-              and m.sender_type <> 'client'
-            limit 1
-        ) message
-    );
-
-    perform
-    from public.messages m
-    where m.id = any (message_ids)
-    order by m.id
-    for no key update;
-
     update public.messages m
-    set status = case
-            when e.read_at is not null then 'read'
-            -- evidence of delivery outranks a failure, which stays visible as error
-            when e.delivered_at is not null then 'delivered'
-            when e.failed_at is not null then 'failed'
-            else 'sent'
-        end,
-        sent_at = coalesce(e.sent_at, m.sent_at),
+    set status = e.status,
+        sent_at = coalesce(m.sent_at, e.sent_at),
         delivered_at = e.delivered_at,
         read_at = e.read_at,
         failed_at = e.failed_at,
@@ -49,33 +40,54 @@ begin
     from public.messages k
     cross join lateral (
         select
-            min(s.at) filter (where s.status = 'sent') as sent_at,
-            -- read implies delivered: WhatsApp may leave out the latter
-            min(s.at) filter (where s.status in ('delivered', 'read')) as delivered_at,
-            min(s.at) filter (where s.status = 'read') as read_at,
-            min(s.at) filter (where s.status = 'failed') as failed_at,
-            min(s.error_code) as error_code,
-            min(s.error_message) as error_message
-        from private.message_statuses s
-        where s.whatsapp_channel_id = k.whatsapp_channel_id
-          and s.provider_id = k.provider_id
+            case
+                when s.read_at is not null then 'read'
+                -- evidence of delivery outranks a failure, which stays visible as error
+                when s.delivered_at is not null then 'delivered'
+                when s.failed_at is not null then 'failed'
+                else 'sent'
+            end as status,
+            s.*
+        from (
+            select
+                min(s.at) filter (where s.status = 'sent') as sent_at,
+                -- read implies delivered: WhatsApp may leave out the latter
+                min(s.at) filter (where s.status in ('delivered', 'read')) as delivered_at,
+                min(s.at) filter (where s.status = 'read') as read_at,
+                -- an earlier attempt's failure was answered by the next attempt
+                min(s.at) filter (where s.status = 'failed' and s.provider_id = k.provider_id)
+                    as failed_at,
+                min(s.error_code) filter (where s.provider_id = k.provider_id) as error_code,
+                min(s.error_message) filter (where s.provider_id = k.provider_id) as error_message
+            from private.message_statuses s
+            where s.whatsapp_channel_id = k.whatsapp_channel_id
+              and s.provider_id = any (private.provider_ids_of(k))
+        ) s
     ) e
     where k.id = any (message_ids)
+      -- what we received has no delivery of ours
+      and k.sender_type <> 'client'
+      -- one that is to be sent again is settled by having been delivered after all
+      and (k.provider_id is not null or e.delivered_at is not null)
       and m.id = k.id;
 
-    get diagnostics settled = row_count;
-    return settled;
+    -- then it is not sent again
+    delete from private.outbound_queue q
+    using public.messages m
+    where q.message_id = any (message_ids)
+      and m.id = q.message_id
+      and m.status in ('delivered', 'read');
 end
 $$;
 
 
-create function private.apply_whatsapp_statuses(items private.whatsapp_item[])
+create function private.keep_whatsapp_statuses(items private.whatsapp_item[])
     returns integer
     language plpgsql
     set search_path = ''
 as $$
 declare
-    applied integer;
+    kept integer;
 begin
     if items is null then
         return 0;
@@ -92,27 +104,81 @@ begin
         i.error_code,
         i.error_message
     from unnest(items) i
-    order by i.whatsapp_channel_id, i.provider_id, i.status, i.at
+    order by
+        i.whatsapp_channel_id,
+        i.provider_id,
+        i.status,
+        i.at,
+        coalesce(i.error_code, 0),
+        coalesce(i.error_message, '')
     on conflict (whatsapp_channel_id, provider_id, status) do update
         set at = excluded.at,
             error_code = excluded.error_code,
             error_message = excluded.error_message
-        where excluded.at < s.at;
+        where (excluded.at, coalesce(excluded.error_code, 0), coalesce(excluded.error_message, ''))
+            < (s.at, coalesce(s.error_code, 0), coalesce(s.error_message, ''));
 
-    get diagnostics applied = row_count;
-    if applied > 0 then
-        perform private.settle_message_statuses(
-            whatsapp_channel_ids => array_agg(i.whatsapp_channel_id),
-            provider_ids => array_agg(i.provider_id)
-        )
-        from unnest(items) i;
-    end if;
-    return applied;
+    get diagnostics kept = row_count;
+    return kept;
 end
 $$;
 
 
-comment on function private.settle_message_statuses(uuid[], text[]) is
-    'Shows on messages what their statuses amount to; repeating it changes nothing.';
-comment on function private.apply_whatsapp_statuses(private.whatsapp_item[]) is
-    'Keeps reported statuses and settles their messages; returns how many were news.';
+create function private.attach_named_messages(items private.whatsapp_item[])
+    returns void
+    language plpgsql
+    set search_path = ''
+as $$
+/*
+    A status that carries our own id says that WhatsApp took the message, whatever became of
+    our call. The messages are locked.
+*/
+declare
+    named record;
+begin
+    for named in
+        select m.id, m.provider_id as known_provider_id, i.provider_id, min(i.at) as at
+        from unnest(items) i
+        join public.messages m
+            on m.id = i.message_ref
+           and m.whatsapp_channel_id = i.whatsapp_channel_id
+           and m.sender_type <> 'client'
+        where i.kind = 'status'
+          and private.message_by_provider_id(
+              whatsapp_channel_id => i.whatsapp_channel_id, provider_id => i.provider_id) is null
+        group by m.id, m.provider_id, i.provider_id
+        order by m.id, min(i.at), i.provider_id
+    loop
+        if named.known_provider_id is null then
+            perform private.attach_provider_id(
+                message_id => named.id, provider_id => named.provider_id);
+        end if;
+        -- one attempt of several
+        update private.outbound_attempts t
+        set outcome = 'accepted',
+            provider_id = named.provider_id,
+            ended_at = coalesce(t.ended_at, clock_timestamp())
+        where t.message_id = named.id
+          and t.attempt = (
+              select max(l.attempt)
+              from private.outbound_attempts l
+              where l.message_id = named.id
+                and l.provider_id is null
+          )
+          and private.message_by_provider_id(
+              whatsapp_channel_id => t.whatsapp_channel_id,
+              provider_id => named.provider_id
+          ) is null;
+    end loop;
+end
+$$;
+
+
+comment on function private.provider_ids_of(public.messages) is
+    'What WhatsApp has called a message, at each attempt to send it.';
+comment on function private.show_message_statuses(uuid[]) is
+    'Shows on messages, which are locked, what their statuses amount to; repeating it changes nothing.';
+comment on function private.keep_whatsapp_statuses(private.whatsapp_item[]) is
+    'Keeps reported statuses; returns how many were news.';
+comment on function private.attach_named_messages(private.whatsapp_item[]) is
+    'Tells messages, which are locked, by what id WhatsApp took them.';

@@ -1,7 +1,7 @@
 /*
     A WhatsApp webhook: one event, one transaction, one call. The raw body is kept first; its
-    updates are then applied as sets, in the lock order. Only where a set fails is each
-    update looked at alone, and what passes is applied as a set again.
+    updates are then applied as sets, in the lock order. Where a set fails, the updates that are
+    at fault are looked for, and what passes is applied as a set again.
 */
 create function private.apply_whatsapp_items(items private.whatsapp_item[])
     returns integer
@@ -9,123 +9,70 @@ create function private.apply_whatsapp_items(items private.whatsapp_item[])
     set search_path = ''
 as $$
 declare
-    messages private.whatsapp_item[];
-    statuses private.whatsapp_item[];
+    numbers uuid[];
+    kinds text[];
+    has_orphans boolean;
+    messages private.whatsapp_item[] := items;
+    applied integer := 0;
 begin
     select
-        array_agg(i::private.whatsapp_item order by i.index) filter (where i.kind <> 'status'),
-        array_agg(i::private.whatsapp_item order by i.index) filter (where i.kind = 'status')
-    into messages, statuses
+        array_agg(distinct i.whatsapp_channel_id),
+        array_agg(distinct i.kind),
+        bool_or(
+            case when parent.provider_id is not null then
+                private.message_by_provider_id(
+                    whatsapp_channel_id => i.whatsapp_channel_id,
+                    provider_id => parent.provider_id
+                ) is null
+            end
+        )
+    into numbers, kinds, has_orphans
+    from unnest(items) i
+    cross join lateral (
+        select case when i.kind = 'status' then i.provider_id else i.reply_to end as provider_id
+    ) parent;
+
+    perform private.lock_whatsapp_numbers(
+        whatsapp_channel_ids => array_remove(numbers, null),
+        alone => coalesce(has_orphans, false)
+    );
+    if not kinds <@ array['message', 'echo', 'system'] then
+        applied := private.keep_whatsapp_news(items);
+        messages := array(
+            select i
+            from unnest(items) i
+            where i.kind in ('message', 'echo', 'system')
+        );
+    end if;
+    applied := applied + private.apply_whatsapp_messages(messages);
+    -- this locks messages, so it comes after what locks conversations
+    perform private.settle_whatsapp_items(items);
+    return applied;
+end
+$$;
+
+
+create function private.keep_whatsapp_news(items private.whatsapp_item[])
+    returns integer
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    statuses private.whatsapp_item[];
+    effects private.whatsapp_item[];
+    events private.whatsapp_item[];
+begin
+    select
+        array_agg(i::private.whatsapp_item) filter (where i.kind = 'status'),
+        array_agg(i::private.whatsapp_item) filter (where i.kind = 'effect'),
+        array_agg(i::private.whatsapp_item) filter (where i.kind = 'account_event')
+    into statuses, effects, events
     from unnest(items) i;
 
-    -- a status locks messages, so it comes after what locks conversations
-    return private.apply_whatsapp_messages(messages) + private.apply_whatsapp_statuses(statuses);
+    return private.keep_whatsapp_statuses(statuses)
+        + private.keep_whatsapp_effects(effects)
+        + private.keep_account_events(events);
 end
-$$;
-
-
-create function private.readable_whatsapp_items(
-    items jsonb,
-    out readable private.whatsapp_item[],
-    out refused jsonb
-)
-    language plpgsql
-    set search_path = ''
-as $$
-/*
-    Reads each update alone, where reading them as a set fails.
-*/
-declare
-    item record;
-    read private.whatsapp_item[];
-begin
-    readable := '{}';
-    refused := '[]';
-    for item in
-        select i.value, i.ordinal - 1 as index
-        from jsonb_array_elements(items) with ordinality as i (value, ordinal)
-    loop
-        begin
-            read := private.read_whatsapp_items(jsonb_build_array(item.value));
-            if cardinality(read) = 1 then
-                read[1].index := item.index;
-                readable := readable || read;
-            end if;
-        exception
-            when others then
-                refused := refused || private.refusal(item.index, sqlstate, sqlerrm);
-        end;
-    end loop;
-end
-$$;
-
-
-create function private.applicable_whatsapp_items(
-    items private.whatsapp_item[],
-    out applicable private.whatsapp_item[],
-    out refused jsonb
-)
-    language plpgsql
-    set search_path = ''
-as $$
-/*
-    Tries each update alone and undoes it, where applying them as a set fails. What passes is
-    to be applied as a set: one by one, locks would be taken out of order.
-*/
-declare
-    item private.whatsapp_item;
-begin
-    applicable := '{}';
-    refused := '[]';
-    foreach item in array items loop
-        begin
-            perform private.apply_whatsapp_items(array[item]);
-            raise sqlstate 'RP001';
-        exception
-            when sqlstate 'RP001' then
-                applicable := applicable || item;
-            when serialization_failure or deadlock_detected or lock_not_available then
-                raise;
-            when others then
-                refused := refused || private.refusal(item.index, sqlstate, sqlerrm);
-        end;
-    end loop;
-end
-$$;
-
-
-create function private.refusal(index bigint, code text, message text)
-    returns jsonb
-    language sql
-    immutable
-    set search_path = ''
-as $$
-    select jsonb_build_object(
-        'index', index, 'reason', 'refused', 'detail', code || ' ' || message)
-$$;
-
-
-create function private.left_out_whatsapp_items(items jsonb)
-    returns jsonb
-    language sql
-    stable
-    set search_path = ''
-as $$
-    select coalesce(
-        jsonb_agg(
-            jsonb_build_object(
-                'index', i.ordinal - 1,
-                'reason', coalesce(i.value ->> 'reason', 'unknown_phone_number_id'),
-                'detail', i.value ->> 'detail')
-            order by i.ordinal),
-        '[]')
-    from jsonb_array_elements(items) with ordinality as i (value, ordinal)
-    where i.value ->> 'kind' = 'skipped'
-       or not exists (
-           select
-           from public.whatsapp_channels w
-           where w.phone_number_id = i.value ->> 'phone_number_id'
-       )
 $$;
 
 
@@ -235,14 +182,8 @@ grant execute on function backend.ingest_whatsapp(text, jsonb) to service_role;
 
 comment on function private.apply_whatsapp_items(private.whatsapp_item[]) is
     'Applies updates as sets; returns how many were news.';
-comment on function private.readable_whatsapp_items(jsonb) is
-    'The updates that can be read, and why the others can not.';
-comment on function private.applicable_whatsapp_items(private.whatsapp_item[]) is
-    'The updates that can be applied, and why the others can not.';
-comment on function private.refusal(bigint, text, text) is
-    'Why an update was refused: {index, reason, detail}, the detail beginning with the SQLSTATE.';
-comment on function private.left_out_whatsapp_items(jsonb) is
-    'The updates that are not tried, and why.';
+comment on function private.keep_whatsapp_news(private.whatsapp_item[]) is
+    'Keeps what is no message: statuses, effects, events; returns how many were news.';
 comment on function private.try_whatsapp_items(jsonb) is
     'Applies what can be applied of a call: how many updates were news, how many not, what was left out and why, and those that were not.';
 comment on function private.shown_rejections(jsonb) is

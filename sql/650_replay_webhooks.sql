@@ -102,9 +102,12 @@ begin
               and m.provider_id = i.provider_id
               and m.sender_type = 'client'
               and m.created_at >= correct_whatsapp_messages.received_at
+              -- else it would say again what was taken back
+              and m.edited_at is null
+              and m.revoked_at is null
             limit 1
         ) k
-        where i.kind <> 'status'
+        where i.kind in ('message', 'system')
         order by k.id, i.index
     ) d
     join public.messages m

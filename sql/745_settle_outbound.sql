@@ -157,6 +157,12 @@ create function backend.settle_send(
     set search_path = ''
 as $$
 begin
+    -- a status, a reply or a reaction may be looking for it at this moment
+    if outcome = 'accepted' then
+        perform pg_advisory_xact_lock_shared(private.whatsapp_number_lock(m.whatsapp_channel_id))
+        from public.messages m
+        where m.id = settle_send.message_id;
+    end if;
     perform
     from public.messages m
     where m.id = settle_send.message_id

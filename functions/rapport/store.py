@@ -25,9 +25,12 @@ class _Item(BaseModel):
 
 
 class MessageItem(_Item):
-    """A message from a customer; one of `wa_id` and `user_id` is known."""
+    """A message from a customer; one of `wa_id` and `user_id` is known.
 
-    kind: Literal["message"] = "message"
+    An echo is a message of ours to that customer, sent from the phone app.
+    """
+
+    kind: Literal["message", "echo"] = "message"
     phone_number_id: str
     provider_id: str
     wa_id: str | None
@@ -38,7 +41,7 @@ class MessageItem(_Item):
     sent_at: datetime
     type: str
     text: str
-    # the message as it came, for every type other than text
+    # the message as it came, unless it is a text and nothing else
     content: dict[str, JsonValue] | None
     reply_to: str | None
 
@@ -74,17 +77,49 @@ class StatusItem(_Item):
     at: datetime
     error_code: int | None
     error_message: str | None
+    # what we called the message when we sent it
+    message_ref: UUID | None
+
+
+class EffectItem(_Item):
+    """What somebody does to the message `reply_to`: a reaction, an edit, a deletion."""
+
+    kind: Literal["effect"] = "effect"
+    phone_number_id: str
+    provider_id: str
+    type: Literal["reaction", "edit", "revoke"]
+    reply_to: str
+    sender_type: Literal["client", "operator"]
+    # who of a group; None elsewhere
+    sender_id: str | None
+    sent_at: datetime
+    # the emoji, None where it is taken back; the new text
+    text: str | None
+    # of an edit the new message as it came
+    content: dict[str, JsonValue] | None
+
+
+class AccountEventItem(_Item):
+    """What WhatsApp says of an account, which is known by one of the two ids."""
+
+    kind: Literal["account_event"] = "account_event"
+    phone_number_id: str | None
+    waba_id: str | None
+    # the webhook's field
+    type: str
+    at: datetime | None
+    content: dict[str, JsonValue]
 
 
 class SkippedItem(_Item):
-    """A part of a webhook that is neither; it is recorded and blocks nothing."""
+    """A part of a webhook that is none of these; it is recorded and blocks nothing."""
 
     kind: Literal["skipped"] = "skipped"
     reason: str
     detail: str
 
 
-Item = MessageItem | SystemItem | StatusItem | SkippedItem
+Item = MessageItem | SystemItem | StatusItem | EffectItem | AccountEventItem | SkippedItem
 
 
 class Rejection(BaseModel):

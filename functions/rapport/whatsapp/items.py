@@ -4,12 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Literal, TypeVar
+from uuid import UUID
 
-from pydantic import BaseModel, JsonValue, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, JsonValue, TypeAdapter, ValidationError
 
-from rapport.store import Item, MessageItem, SkippedItem, StatusItem, SystemItem
-from rapport.whatsapp.placeholder import notice, placeholder
+from rapport.store import (
+    AccountEventItem,
+    Item,
+    MessageItem,
+    SkippedItem,
+    StatusItem,
+    SystemItem,
+)
+from rapport.whatsapp.contents import TEXT_LIMIT, content_of, effect_of, words_of
+from rapport.whatsapp.placeholder import notice
 from rapport.whatsapp.webhook import (
+    ACCOUNT_FIELDS,
     Change,
     Contact,
     Entry,
@@ -22,8 +32,8 @@ from rapport.whatsapp.webhook import (
 )
 
 M = TypeVar("M", bound=BaseModel)
+T = TypeVar("T")
 
-TEXT_LIMIT = 65_536  # characters; WhatsApp's own limit is 4,096
 NAME_LIMIT = 200
 USERNAME_LIMIT = 100
 DETAIL_LIMIT = 500
@@ -31,10 +41,18 @@ DETAIL_LIMIT = 500
 _STATUS = TypeAdapter[Literal["sent", "delivered", "read", "failed"]](
     Literal["sent", "delivered", "read", "failed"]
 )
+_CONTACT = TypeAdapter[Contact](Contact)
+_PROBLEM = TypeAdapter[Problem](Problem)
+_REF = TypeAdapter[UUID](UUID)
+_OBJECT = TypeAdapter[dict[str, JsonValue]](
+    # as in the models: jsonb has no infinity
+    dict[str, JsonValue],
+    config=ConfigDict(allow_inf_nan=False),
+)
 
 
 def items_of(payload: JsonValue) -> list[Item]:
-    """Every message and status of a payload, and an item for each part that is neither."""
+    """Every part of a payload: what is understood, and what is not with the reason."""
     return list(_items(Webhook, [payload], "malformed_payload", _of_webhook))
 
 
@@ -58,21 +76,40 @@ def _of_webhook(webhook: Webhook) -> Iterator[Item]:
 
 
 def _of_entry(entry: Entry) -> Iterator[Item]:
-    return _items(Change, entry.changes, "malformed_change", _of_change)
+    return _items(
+        Change, entry.changes, "malformed_change", lambda change: _of_change(change, entry)
+    )
 
 
-def _of_change(change: Change) -> Iterator[Item]:
-    if change.field == "messages":
+def _of_change(change: Change, entry: Entry) -> Iterator[Item]:
+    if change.field in ("messages", "smb_message_echoes"):
         yield from _items(Value, [change.value], "malformed_change", _of_value)
+    elif change.field in ACCOUNT_FIELDS and entry.id:
+        yield from _of_account(change, entry)
     else:
         yield _skipped("unhandled_field", change.field)
+
+
+def _of_account(change: Change, entry: Entry) -> Iterator[Item]:
+    try:
+        content = _OBJECT.validate_python(change.value)
+    except ValidationError as error:
+        yield _skipped("malformed_change", _faults(error))
+        return
+    yield AccountEventItem(
+        phone_number_id=None,
+        waba_id=entry.id,
+        type=change.field,
+        at=entry.time,
+        content=content,
+    )
 
 
 def _of_value(value: Value) -> Iterator[Item]:
     # by either id: system messages come without contacts, others with several senders'
     contacts: dict[str | None, Contact] = {
         id_: contact
-        for contact in _valid(Contact, value.contacts)
+        for contact in _valid(_CONTACT, value.contacts)
         for id_ in (contact.wa_id, contact.user_id)
         if id_
     }
@@ -84,10 +121,15 @@ def _of_value(value: Value) -> Iterator[Item]:
         lambda message: _of_message(message, number, contacts),
     )
     yield from _items(
+        Message, value.message_echoes, "malformed_message", lambda echo: _of_echo(echo, number)
+    )
+    yield from _items(
         Status, value.statuses, "malformed_status", lambda status: _of_status(status, number)
     )
-    for problem in _valid(Problem, value.errors):
-        yield _skipped("provider_error", f"{problem.code} {problem.sentence or ''}".rstrip())
+    for problem in _valid(_OBJECT, value.errors):
+        yield AccountEventItem(
+            phone_number_id=number, waba_id=None, type="errors", at=None, content=problem
+        )
 
 
 def _of_message(
@@ -96,18 +138,17 @@ def _of_message(
     if message.type == "system":
         yield from _of_system(message, message.system or System(), number)
         return
+    if effect := effect_of(message, number, "client"):
+        yield effect
+        return
     contact = contacts.get(message.from_user_id) or contacts.get(message.from_) or Contact()
     wa_id = message.from_ or contact.wa_id
     user_id = message.from_user_id or contact.user_id
     if wa_id is None and user_id is None:
         yield _skipped("message_without_sender", message.type)
         return
-    is_text = message.type == "text"
-    if not is_text:
-        words = placeholder(message.type, message.whole)
-    elif message.text:
-        words = message.text.body
-    else:
+    words = words_of(message)
+    if words is None:
         yield _skipped("malformed_message", "text: no body")
         return
     name = contact.profile.name if contact.profile else None
@@ -121,10 +162,37 @@ def _of_message(
         profile_name=name and name[:NAME_LIMIT],
         sent_at=message.timestamp,
         type=message.type,
-        text=words[:TEXT_LIMIT],
-        content=None if is_text else message.whole,
+        text=words,
+        content=content_of(message),
         reply_to=message.context.id if message.context else None,
     )
+
+
+def _of_echo(message: Message, number: str) -> Iterator[Item]:
+    """A message of ours, sent from the phone app: known by whom it went to."""
+    if effect := effect_of(message, number, "operator"):
+        yield effect
+        return
+    words = words_of(message)
+    if words is None:
+        yield _skipped("malformed_message", "text: no body")
+    elif message.to is None and message.to_user_id is None:
+        yield _skipped("message_without_recipient", message.type)
+    else:
+        yield MessageItem(
+            kind="echo",
+            phone_number_id=number,
+            provider_id=message.id,
+            wa_id=message.to,
+            user_id=message.to_user_id,
+            username=None,
+            profile_name=None,
+            sent_at=message.timestamp,
+            type=message.type,
+            text=words,
+            content=content_of(message),
+            reply_to=message.context.id if message.context else None,
+        )
 
 
 def _of_system(message: Message, system: System, number: str) -> Iterator[Item]:
@@ -168,11 +236,12 @@ def _username(username: str | None) -> str | None:
 
 def _of_status(status: Status, number: str) -> Iterator[Item]:
     try:
-        word = _STATUS.validate_python(status.status)
+        # a voice message that was played was read
+        word = _STATUS.validate_python({"played": "read"}.get(status.status, status.status))
     except ValidationError:
         yield _skipped("unknown_status", status.status)
         return
-    problem = next(iter(_valid(Problem, status.errors)), None)
+    problem = next(iter(_valid(_PROBLEM, status.errors)), None)
     sentence = problem.sentence if problem else None
     yield StatusItem(
         phone_number_id=number,
@@ -181,15 +250,16 @@ def _of_status(status: Status, number: str) -> Iterator[Item]:
         at=status.timestamp,
         error_code=problem.code if problem else None,
         error_message=sentence and sentence[:DETAIL_LIMIT],
+        message_ref=next(iter(_valid(_REF, [status.biz_opaque_callback_data])), None),
     )
 
 
-def _valid(model: type[M], parts: Sequence[object]) -> list[M]:
+def _valid(adapter: TypeAdapter[T], parts: Sequence[object]) -> list[T]:
     """The parts that are valid; for what only adorns an item."""
     valid = []
     for part in parts:
         try:
-            valid.append(model.model_validate(part))
+            valid.append(adapter.validate_python(part))
         except ValidationError:
             continue
     return valid

@@ -28,6 +28,7 @@ _TYPES: dict[str, tuple[str, tuple[_Path, ...]]] = {
     "location": ("location", (("location", "name"), ("location", "address"))),
     "order": ("order", (("order", "text"),)),
     "reaction": ("reaction", (("reaction", "emoji"),)),
+    "request_welcome": ("conversation started", ()),
     "revoke": ("deleted message", ()),
     "sticker": ("sticker", ()),
     "video": ("video", (("video", "caption"),)),
@@ -41,6 +42,8 @@ _WORDLESS = {"reaction": "reaction removed"}
 def placeholder(type_: str, message: Mapping[str, JsonValue]) -> str:
     """A line such as `[image] In the hall`; types we don't know are `[unsupported message]`."""
     label, paths = _TYPES.get(type_, ("unsupported message", ()))
+    if type_ == "audio" and _at(message, ("audio", "voice")) is True:
+        label = "voice message"
     words = next((found for path in paths if (found := _text_at(message, path))), None)
     return f"[{label}] {words}" if words else f"[{_WORDLESS.get(type_, label)}]"
 
@@ -63,6 +66,11 @@ def notice(
 
 
 def _text_at(message: Mapping[str, JsonValue], path: _Path) -> str | None:
+    found = _at(message, path)
+    return found if isinstance(found, str) else None
+
+
+def _at(message: Mapping[str, JsonValue], path: _Path) -> object:
     place: object = message
     for step in path:
         if isinstance(step, str) and isinstance(place, Mapping):
@@ -71,4 +79,4 @@ def _text_at(message: Mapping[str, JsonValue], path: _Path) -> str | None:
             place = place[step]
         else:
             return None
-    return place if isinstance(place, str) else None
+    return place

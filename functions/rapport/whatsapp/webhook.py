@@ -29,6 +29,27 @@ from pydantic_core import from_json
 
 from rapport.errors import MalformedPayload
 
+# fields of webhooks that tell a business about itself
+ACCOUNT_FIELDS = frozenset(
+    {
+        "account_alerts",
+        "account_review_update",
+        "account_settings_update",
+        "account_update",
+        "business_capability_update",
+        "business_status_update",
+        "message_template_components_update",
+        "message_template_quality_update",
+        "message_template_status_update",
+        "payment_configuration_update",
+        "phone_number_name_update",
+        "phone_number_quality_update",
+        "security",
+        "template_category_update",
+        "template_correct_category_detection",
+    }
+)
+
 # an escaped character of a JSON text; a pair of surrogates is one
 _ESCAPE = re.compile(
     r"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
@@ -88,6 +109,10 @@ def _from_epoch(value: object) -> object:
     return datetime.fromtimestamp(int(text), UTC)
 
 
+def _with_whole(value: object) -> object:
+    return {**value, "whole": value} if isinstance(value, dict) else value
+
+
 # an index entry holds no more than some 2,700 bytes
 Id = Annotated[str, StringConstraints(min_length=1, max_length=512)]
 OptionalId = Annotated[Id | None, BeforeValidator(_not_blank)]
@@ -116,6 +141,8 @@ class Webhook(_Model):
 class Entry(_Model):
     """What happened to one WhatsApp Business account."""
 
+    id: OptionalId = None
+    time: Annotated[Timestamp | None, WrapValidator(_or_none)] = None
     changes: Listed
 
 
@@ -163,11 +190,12 @@ class Contact(_Model):
 
 
 class Value(_Model):
-    """A change of the field `messages`."""
+    """A change of the field `messages` or `smb_message_echoes`."""
 
     metadata: Metadata
     contacts: Listed = []
     messages: Listed = []
+    message_echoes: Listed = []
     statuses: Listed = []
     errors: Listed = []
 
@@ -182,6 +210,37 @@ class Context(_Model):
     """What a message answers."""
 
     id: OptionalId = None
+
+
+class Reaction(_Model):
+    """An emoji at a message; without one it is taken back."""
+
+    message_id: Id
+    emoji: OptionalText = None
+
+
+class Edit(_Model):
+    """What a message says from now on."""
+
+    class Edited(_Model):
+        type: Id
+        text: Annotated[Text | None, WrapValidator(_or_none)] = None
+        # as it came
+        whole: dict[str, JsonValue]
+
+        @model_validator(mode="before")
+        @classmethod
+        def _keep_whole(cls, value: object) -> object:
+            return _with_whole(value)
+
+    original_message_id: Id
+    message: Edited
+
+
+class Revoke(_Model):
+    """Which message its sender deleted for everybody."""
+
+    original_message_id: Id
 
 
 class System(_Model):
@@ -200,23 +259,29 @@ class System(_Model):
 
 
 class Message(_Model):
-    """One message from a customer, of whatever type."""
+    """One message from a customer, of whatever type, or to one from the phone app."""
 
     id: Id
     from_: Annotated[OptionalId, Field(alias="from")] = None
     from_user_id: OptionalId = None
+    to: OptionalWaId = None
+    to_user_id: OptionalUserId = None
+    group_id: OptionalId = None
     timestamp: Timestamp
     type: Id
     text: Annotated[Text | None, WrapValidator(_or_none)] = None
     context: Annotated[Context | None, WrapValidator(_or_none)] = None
     system: Annotated[System | None, WrapValidator(_or_none)] = None
+    reaction: Annotated[Reaction | None, WrapValidator(_or_none)] = None
+    edit: Annotated[Edit | None, WrapValidator(_or_none)] = None
+    revoke: Annotated[Revoke | None, WrapValidator(_or_none)] = None
     # the message as it came
     whole: dict[str, JsonValue]
 
     @model_validator(mode="before")
     @classmethod
     def _keep_whole(cls, value: object) -> object:
-        return {**value, "whole": value} if isinstance(value, dict) else value
+        return _with_whole(value)
 
 
 class Status(_Model):
@@ -226,3 +291,5 @@ class Status(_Model):
     status: Id
     timestamp: Timestamp
     errors: Listed = []
+    # what we sent along with the message
+    biz_opaque_callback_data: OptionalText = None

@@ -5,10 +5,20 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime
 from pathlib import Path
+from uuid import UUID
 
 import pytest
+from pydantic import JsonValue
 
-from rapport.store import Item, MessageItem, SkippedItem, StatusItem, SystemItem
+from rapport.store import (
+    AccountEventItem,
+    EffectItem,
+    Item,
+    MessageItem,
+    SkippedItem,
+    StatusItem,
+    SystemItem,
+)
 from rapport.whatsapp.items import items_of
 from rapport.whatsapp.webhook import parse
 
@@ -38,10 +48,22 @@ def status(name: str) -> StatusItem:
     return item
 
 
-def skipped(name: str) -> SkippedItem:
+def effect(name: str) -> EffectItem:
     (item,) = recorded(name)
-    assert isinstance(item, SkippedItem)
+    assert isinstance(item, EffectItem)
     return item
+
+
+def event(name: str) -> AccountEventItem:
+    (item,) = recorded(name)
+    assert isinstance(item, AccountEventItem)
+    return item
+
+
+def first_message(name: str) -> JsonValue:
+    value = json.loads((EVENTS / f"{name}.json").read_text())["entry"][0]["changes"][0]["value"]
+    raw: JsonValue = (value.get("messages") or value.get("message_echoes"))[0]
+    return raw
 
 
 def test_a_text_is_taken_as_it_is() -> None:
@@ -67,7 +89,7 @@ def test_a_reply_names_what_it_answers() -> None:
 @pytest.mark.parametrize(
     ("name", "text"),
     [
-        ("audio", "[audio]"),
+        ("audio", "[voice message]"),
         ("button", "[button] Confirm"),
         ("contacts", "[contact] Marko Novak"),
         ("document", "[document] floor-plan.pdf"),
@@ -77,8 +99,7 @@ def test_a_reply_names_what_it_answers() -> None:
         ("interactive_list", "[reply] Carpet cleaning"),
         ("location", "[location] Studio Horvat"),
         ("order", "[order] Both on Friday, please"),
-        ("reaction", "[reaction] 👍"),
-        ("reaction_removed", "[reaction removed]"),
+        ("request_welcome", "[conversation started]"),
         ("sticker", "[sticker]"),
         ("unknown_type", "[unsupported message]"),
         ("unsupported", "[unsupported message]"),
@@ -87,9 +108,56 @@ def test_a_reply_names_what_it_answers() -> None:
 )
 def test_every_other_type_is_kept_whole_and_shown_as_a_placeholder(name: str, text: str) -> None:
     item = message(name)
-    payload = json.loads((EVENTS / f"{name}.json").read_text())
     assert item.text == text
-    assert item.content == payload["entry"][0]["changes"][0]["value"]["messages"][0]
+    assert item.content == first_message(name)
+
+
+@pytest.mark.parametrize("name", ["text_from_ad", "text_forwarded", "text_in_group"])
+def test_a_text_that_comes_with_more_is_kept_whole(name: str) -> None:
+    item = message(name)
+    assert item.content == first_message(name)
+    assert not item.text.startswith("[")
+
+
+@pytest.mark.parametrize(("name", "emoji"), [("reaction", "👍"), ("reaction_removed", None)])
+def test_a_reaction_is_done_to_a_message(name: str, emoji: str | None) -> None:
+    item = effect(name)
+    assert (item.type, item.reply_to, item.text) == ("reaction", OURS, emoji)
+    assert (item.sender_type, item.sender_id) == ("client", None)
+
+
+def test_a_reaction_in_a_group_says_whose_it_is() -> None:
+    assert effect("reaction_in_group").sender_id == "385911234567"
+
+
+def test_an_edit_has_the_new_words() -> None:
+    item = effect("edit")
+    assert (item.type, item.text) == ("edit", "Dober dan, can you come on Saturday?")
+    assert item.reply_to == "wamid.HBgMMzg1OTExMjM0NTY3FQIAEhgUM0E0001"
+    assert effect("edit_caption").text == "[image] The stain in the kitchen"
+
+
+def test_a_deletion_names_what_is_deleted() -> None:
+    item = effect("revoke")
+    assert (item.type, item.reply_to, item.text, item.content) == (
+        "revoke",
+        "wamid.HBgMMzg1OTExMjM0NTY3FQIAEhgUM0E0001",
+        None,
+        None,
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "text"), [("echo_text", "Sent from the phone"), ("echo_image", "[image] Done")]
+)
+def test_a_message_from_the_phone_app_is_known_by_whom_it_went_to(name: str, text: str) -> None:
+    item = message(name)
+    assert (item.kind, item.wa_id, item.user_id, item.text) == ("echo", "385911234567", None, text)
+    assert item.profile_name is None
+
+
+def test_a_reaction_from_the_phone_app_is_ours() -> None:
+    assert effect("echo_reaction").sender_type == "operator"
 
 
 def test_a_user_without_a_phone_number_is_known_by_user_id() -> None:
@@ -154,20 +222,28 @@ def test_a_failure_says_why() -> None:
     assert (item.error_code, item.error_message) == (131026, "Message Undeliverable.")
 
 
-def test_an_unknown_status_is_recorded() -> None:
-    assert skipped("status_played") == SkippedItem(reason="unknown_status", detail="played")
+def test_a_voice_message_that_was_played_was_read() -> None:
+    assert status("status_played").status == "read"
 
 
-def test_a_change_of_another_field_is_recorded() -> None:
-    assert skipped("account_update") == SkippedItem(
-        reason="unhandled_field", detail="account_update"
-    )
+def test_a_status_says_what_we_called_the_message() -> None:
+    assert status("status_with_our_id").message_ref == UUID("7a8b3f0e-4f8e-4c39-9a55-2f4f5f2b6c11")
+    assert status("status_sent").message_ref is None
 
 
-def test_an_error_of_metas_is_recorded() -> None:
-    assert skipped("value_errors") == SkippedItem(
-        reason="provider_error", detail="130429 Too many messages in a short time."
-    )
+def test_what_whatsapp_says_of_an_account_is_an_event() -> None:
+    item = event("template_status")
+    assert (item.waba_id, item.phone_number_id) == ("102290129340398", None)
+    assert item.type == "message_template_status_update"
+    assert item.at == datetime(2026, 11, 20, 10, 1, tzinfo=UTC)
+    assert item.content["event"] == "APPROVED"
+    assert event("account_update").content["event"] == "VERIFIED_ACCOUNT"
+
+
+def test_an_error_of_metas_is_an_event_of_the_number() -> None:
+    item = event("value_errors")
+    assert (item.waba_id, item.phone_number_id) == (None, "106540352242922")
+    assert (item.type, item.content["code"]) == ("errors", 130429)
 
 
 def test_bad_items_of_a_batch_block_no_other() -> None:
@@ -179,6 +255,8 @@ def test_bad_items_of_a_batch_block_no_other() -> None:
                 return item.status
             case SystemItem():
                 return item.text
+            case EffectItem() | AccountEventItem():
+                return item.type
             case SkippedItem():
                 return item.reason
 
@@ -189,11 +267,11 @@ def test_bad_items_of_a_batch_block_no_other() -> None:
         "message_without_sender",
         "malformed_message",
         "sent",
-        "unknown_status",
+        "read",
         "malformed_status",
         "delivered",
         "malformed_entry",
         "malformed_change",
         "Luka: [image]",
-        "unhandled_field",
+        "message_template_status_update",
     ]

@@ -77,6 +77,47 @@ def test_a_number_that_jsonb_has_not_costs_its_own_message_alone() -> None:
     assert isinstance(second, SkippedItem)
 
 
+def test_a_number_that_jsonb_has_not_costs_its_own_event_alone() -> None:
+    entry = {"id": "1", "changes": [{"field": "account_update", "value": {"limit": 1}}]}
+    body = json.dumps({"entry": [entry]}).replace('"limit": 1', '"limit": 1e400')
+    (item,) = items_of(parse(body))
+    assert isinstance(item, SkippedItem)
+    assert item.reason == "malformed_change"
+
+
+@pytest.mark.parametrize("odd", [None, "junk", [], {}, {"message_id": ""}, {"emoji": "👍"}])
+@pytest.mark.parametrize("type_", ["reaction", "edit", "revoke"])
+def test_an_effect_on_nothing_is_kept_as_a_message(type_: str, odd: JsonValue) -> None:
+    (item,) = items_of(text_payload(**{"type": type_, type_: odd}))
+    assert isinstance(item, MessageItem)
+    assert item.content is not None
+
+
+@pytest.mark.parametrize("ref", ["junk", "", None, 7, "x" * 600])
+def test_an_odd_reference_does_not_cost_the_status(ref: JsonValue) -> None:
+    payload = json.loads(
+        json.dumps(
+            status_update(phone_number_id="1", recipient="1", provider_id="wamid.1", status="sent")
+        )
+    )
+    value = payload["entry"][0]["changes"][0]["value"]
+    value["statuses"][0]["biz_opaque_callback_data"] = ref
+    (item,) = items_of(payload)
+    assert isinstance(item, StatusItem)
+    assert item.message_ref is None
+
+
+@pytest.mark.parametrize("to", [None, "", "nobody", []])
+def test_an_echo_to_nobody_is_recorded(to: JsonValue) -> None:
+    payload = json.loads(json.dumps(text_payload(to=to)))
+    change = payload["entry"][0]["changes"][0]
+    change["field"] = "smb_message_echoes"
+    change["value"]["message_echoes"] = change["value"].pop("messages")
+    (item,) = items_of(payload)
+    assert isinstance(item, SkippedItem)
+    assert item.reason == "message_without_recipient"
+
+
 def test_a_skipped_message_is_not_quoted() -> None:
     (item,) = items_of(text_payload(timestamp="tell nobody"))
     assert "nobody" not in item.model_dump_json()

@@ -1,0 +1,197 @@
+/*
+    What comes in two parts, in whatever order: a message and its statuses, its replies, what is
+    done to it. Whichever comes second finds the first. So that neither of two that come at the
+    same time misses the other, whoever brings a part without its message has the number for
+    himself, and looks again; whoever brings messages shares it.
+*/
+create function private.whatsapp_number_lock(whatsapp_channel_id uuid)
+    returns bigint
+    language plpgsql
+    immutable
+    set search_path = ''
+as $$
+begin
+    return hashtextextended('whatsapp ' || whatsapp_channel_id, 0);
+end
+$$;
+
+
+create function private.lock_whatsapp_numbers(whatsapp_channel_ids uuid[], alone boolean)
+    returns void
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    number bigint;
+begin
+    -- before all other locks, which are taken under it
+    for number in
+        select private.whatsapp_number_lock(c)
+        from unnest(whatsapp_channel_ids) c
+        order by 1
+    loop
+        if alone then
+            perform pg_advisory_xact_lock(number);
+        else
+            perform pg_advisory_xact_lock_shared(number);
+        end if;
+    end loop;
+end
+$$;
+
+
+create function private.settle_messages(message_ids uuid[])
+    returns void
+    language plpgsql
+    set search_path = ''
+as $$
+begin
+    perform private.show_message_statuses(message_ids);
+    perform private.show_message_effects(message_ids);
+    perform private.attach_replies(message_ids);
+end
+$$;
+
+
+create function private.messages_to_settle(items private.whatsapp_item[])
+    returns uuid[]
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+begin
+    return array(
+        -- what a status or an effect is about, and what something has waited for
+        select private.message_by_provider_id(
+            whatsapp_channel_id => i.whatsapp_channel_id,
+            provider_id => case when i.kind = 'effect' then i.reply_to else i.provider_id end
+        )
+        from unnest(items) i
+        where i.kind in ('status', 'effect', 'echo')
+           or exists (
+               select
+               from private.message_effects e
+               where e.whatsapp_channel_id = i.whatsapp_channel_id
+                 and e.parent_provider_id = i.provider_id
+           )
+        union
+        select m.id
+        from unnest(items) i
+        join public.messages m
+            on m.id = i.message_ref
+           and m.whatsapp_channel_id = i.whatsapp_channel_id
+           and m.sender_type <> 'client'
+        union
+        select p.message_id
+        from unnest(items) i
+        join private.parked_replies p
+            on p.whatsapp_channel_id = i.whatsapp_channel_id
+           and p.parent_provider_id = i.provider_id
+        union
+        select p.message_id
+        from unnest(items) i
+        join public.messages m
+            on m.whatsapp_channel_id = i.whatsapp_channel_id
+           and m.provider_id = i.provider_id
+        join private.parked_replies p
+            on p.message_id = m.id
+        where i.reply_to is not null
+    );
+end
+$$;
+
+
+create function private.settle_whatsapp_items(items private.whatsapp_item[])
+    returns void
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    message_ids uuid[];
+begin
+    -- the common case: a message for which nothing has waited
+    if (
+        select true
+        from unnest(items) i
+        where i.kind in ('status', 'effect', 'echo')
+           or i.reply_to is not null
+           or (
+               select true
+               from private.message_effects e
+               where e.whatsapp_channel_id = i.whatsapp_channel_id
+                 and e.parent_provider_id = i.provider_id
+               limit 1
+           )
+           or (
+               select true
+               from private.parked_replies p
+               where p.whatsapp_channel_id = i.whatsapp_channel_id
+                 and p.parent_provider_id = i.provider_id
+               limit 1
+           )
+        limit 1
+    ) is null then
+        return;
+    end if;
+
+    perform private.park_replies(items);
+    message_ids := array_remove(private.messages_to_settle(items), null);
+    if message_ids = '{}' then
+        return;
+    end if;
+    -- all of them at once: a second round would lock out of order
+    perform
+    from public.messages m
+    where m.id = any (message_ids)
+    order by m.id
+    for no key update;
+
+    perform private.attach_named_messages(items);
+    perform private.settle_messages(message_ids);
+end
+$$;
+
+
+create function private.settle_message_statuses(whatsapp_channel_ids uuid[], provider_ids text[])
+    returns void
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    message_ids constant uuid[] := array(
+        select message.id
+        from unnest(whatsapp_channel_ids, provider_ids) as k (whatsapp_channel_id, provider_id)
+        cross join lateral private.message_by_provider_id(
+            whatsapp_channel_id => k.whatsapp_channel_id, provider_id => k.provider_id
+        ) as message (id)
+        where message.id is not null
+        union
+        select p.message_id
+        from unnest(whatsapp_channel_ids, provider_ids) as k (whatsapp_channel_id, provider_id)
+        join private.parked_replies p
+            on p.whatsapp_channel_id = k.whatsapp_channel_id
+           and p.parent_provider_id = k.provider_id
+    );
+begin
+    perform
+    from public.messages m
+    where m.id = any (message_ids)
+    order by m.id
+    for no key update;
+    perform private.settle_messages(message_ids);
+end
+$$;
+
+
+comment on function private.whatsapp_number_lock(uuid) is
+    'The advisory lock of a number of ours: shared by what brings messages, exclusive for what misses one.';
+comment on function private.lock_whatsapp_numbers(uuid[], boolean) is
+    'Takes the locks of a batch''s numbers, in their order; alone or shared.';
+comment on function private.settle_messages(uuid[]) is
+    'Shows on messages, which are locked, all that is known of them.';
+comment on function private.messages_to_settle(private.whatsapp_item[]) is
+    'The messages of which a batch brings news, or which have been waited for.';
+comment on function private.settle_whatsapp_items(private.whatsapp_item[]) is
+    'Brings together what belongs together, after a batch''s messages, statuses and effects are kept.';
+comment on function private.settle_message_statuses(uuid[], text[]) is
+    'The same for messages whose ids at WhatsApp have become known.';
