@@ -58,7 +58,8 @@ begin
             'id', 'account_id', 'conversation_id', 'customer_id', 'seq', 'sender_type',
             'sender_id', 'sender_name', 'type', 'message', 'content', 'reply_to', 'client_ref',
             'provider_id', 'status', 'sent_at', 'delivered_at', 'read_at', 'failed_at',
-            'error_code', 'error_message', 'created_at', 'updated_at', 'version'
+            'error_code', 'error_message', 'created_at', 'updated_at', 'version', 'reactions',
+            'edited_at', 'revoked_at'
         ]
     end;
 end

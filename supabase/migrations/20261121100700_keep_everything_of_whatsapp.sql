@@ -1,8 +1,194 @@
 /*
-    WhatsApp senders by username, and numbers that change. The type of an update grows, so that
-    all functions that read one are made anew.
+    Everything that arrives by WhatsApp: usernames, changed numbers, effects, echoes, account
+    events. The type of an update grows, so that all functions that read one are made anew.
 */
 drop type private.whatsapp_item cascade;
+drop function private.settle_message_statuses(uuid[], text[]);
+
+alter table public.messages
+    add column reactions jsonb not null default '[]',
+    add column edited_at timestamptz,
+    add column revoked_at timestamptz;
+
+
+comment on column public.messages.sent_at is
+    'When it was sent: by the provider''s clock, or for what is written here, when it was written.';
+
+comment on column public.messages.reactions is
+    'Who reacts with what: [{sender_type, sender_id, emoji, at}], the latest of each; sender_id is null outside groups.';
+
+comment on column public.messages.edited_at is
+    'When its sender edited it last; message and content are the edited ones.';
+
+comment on column public.messages.revoked_at is
+    'When its sender deleted it for everybody: message is empty and content null. The row stays, its seq with it.';
+
+
+/*
+    What is done to a message after it was sent: a reaction, an edit, a deletion. None of these
+    is a message of its own: it has no seq, and nothing to show in the list. It is kept here, and
+    what a message shows is derived from all that is known to have been done to it, so that the
+    order of arrival makes no difference. What comes before its message waits here for it.
+
+    So clients follow one kind of row: a message, which changes. Opening the 24-hour window,
+    naming the sender and moving a conversation up the inbox are left to real messages.
+*/
+create table private.message_effects (
+    -- no foreign key: it would have all effects of a number queue for one row
+    whatsapp_channel_id uuid not null,
+    -- WhatsApp's id of the effect itself; of an original, that of the message
+    provider_id         text not null,
+    parent_provider_id  text not null,
+    kind                text not null
+                        constraint message_effects_kind_check
+                        -- original: the message before its first edit
+                        check (kind in ('reaction', 'edit', 'revoke', 'original')),
+    sender_type         text not null
+                        constraint message_effects_sender_type_check
+                        check (sender_type in ('client', 'operator', 'system')),
+    -- who of a group; elsewhere there are but two sides
+    sender_id           text,
+    -- the provider's time; an original's is that of the message
+    at                  timestamptz
+                        constraint message_effects_at_check
+                        check ((at is null) = (kind = 'original')),
+    -- an emoji, null where it is taken back, or a text, null once the message is revoked
+    text                text,
+    content             jsonb,
+
+    primary key (whatsapp_channel_id, provider_id)
+);
+alter table private.message_effects enable row level security;
+
+
+create index message_effects_parent_idx
+    on private.message_effects (whatsapp_channel_id, parent_provider_id);
+
+
+create policy "nobody reads message effects directly"
+    on private.message_effects
+    for all
+    to authenticated
+    using (false);
+
+
+/*
+    Replies that came before what they answer. A row is gone once that has come.
+*/
+create table private.parked_replies (
+    message_id          uuid primary key
+                        constraint parked_replies_message_id_fkey
+                        references public.messages on delete cascade,
+    whatsapp_channel_id uuid not null,
+    parent_provider_id  text not null
+);
+alter table private.parked_replies enable row level security;
+
+
+create index parked_replies_parent_idx
+    on private.parked_replies (whatsapp_channel_id, parent_provider_id);
+
+
+create policy "nobody reads parked replies directly"
+    on private.parked_replies
+    for all
+    to authenticated
+    using (false);
+
+
+comment on table private.message_effects is
+    'Reactions, edits and deletions of messages, and what was edited; messages show what they amount to.';
+comment on policy "nobody reads message effects directly" on private.message_effects is
+    'Clients see the message.';
+comment on table private.parked_replies is
+    'Replies whose reply_to is not known yet.';
+comment on policy "nobody reads parked replies directly" on private.parked_replies is
+    'Clients see the message.';
+
+
+/*
+    What WhatsApp tells a business about itself: templates approved or paused, the quality of a
+    number, restrictions, errors. Kept as it came, for those who administer the account.
+*/
+create table public.account_events (
+    id             uuid primary key default gen_random_uuid(),
+    account_id     uuid not null
+                   constraint account_events_account_id_fkey
+                   references public.accounts on delete cascade,
+    -- the webhook's field, such as message_template_status_update
+    type           text not null,
+    -- the provider's time; null where none is said
+    occurred_at    timestamptz,
+    content        jsonb not null,
+    -- such an event has no id: the same at the same time is the same
+    content_md5    text not null generated always as (md5(content::text)) stored,
+    created_at     timestamptz not null default now()
+);
+alter table public.account_events enable row level security;
+
+
+create unique index account_events_key
+    on public.account_events (account_id, type, occurred_at, content_md5)
+    nulls not distinct;
+
+create index account_events_latest_idx
+    on public.account_events (account_id, created_at desc, id);
+
+
+create policy "owners and admins can read what WhatsApp says of their account"
+    on public.account_events
+    for select
+    to authenticated
+    using (
+        account_id = any (array(
+            -- members can read who is what in their accounts
+            select m.account_id
+            from public.account_members m
+            where m.user_id = (select auth.uid())
+              and m.role in ('owner', 'admin')
+        ))
+    );
+
+
+grant select on public.account_events to authenticated;
+
+
+create function private.account_of_event(event jsonb)
+    returns uuid
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+declare
+    accounts uuid[];
+begin
+    if event ->> 'phone_number_id' is not null then
+        return (
+            select w.account_id
+            from public.whatsapp_channels w
+            where w.phone_number_id = event ->> 'phone_number_id'
+        );
+    end if;
+    -- a WhatsApp Business account that two accounts name says not whose it is
+    accounts := array(
+        select distinct w.account_id
+        from public.whatsapp_channels w
+        where w.waba_id = event ->> 'waba_id'
+    );
+    return case when cardinality(accounts) = 1 then accounts[1] end;
+end
+$$;
+
+
+comment on table public.account_events is
+    'What WhatsApp said of an account, its numbers and templates, as it came.';
+comment on column public.account_events.type is
+    'The field of the webhook, such as account_update; errors for those that belong to no message.';
+comment on policy "owners and admins can read what WhatsApp says of their account"
+    on public.account_events is
+    'Limits, payment and bans concern those who administer.';
+comment on function private.account_of_event(jsonb) is
+    'Whose an event is, by phone_number_id or else by waba_id; null where it is not sure.';
 
 
 /*
@@ -16,7 +202,7 @@ create type private.whatsapp_item as (
     phone_number_id     text,
     provider_id         text,
 
-    -- a message
+    -- a message; of an echo, which is ours, whom it was sent to
     wa_id               text,
     user_id             text,
     profile_name        text,
@@ -27,6 +213,10 @@ create type private.whatsapp_item as (
     content             jsonb,
     reply_to            text,
 
+    -- what is done to a message, which reply_to names: by whom
+    sender_type         text,
+    sender_id           text,
+
     -- a message of WhatsApp's own: what takes the place of wa_id and user_id
     new_wa_id           text,
     new_user_id         text,
@@ -36,6 +226,8 @@ create type private.whatsapp_item as (
     at                  timestamptz,
     error_code          integer,
     error_message       text,
+    -- what we called the message when we sent it
+    message_ref         uuid,
 
     -- found out here
     account_id          uuid,
@@ -58,12 +250,14 @@ create or replace function private.read_whatsapp_items(items jsonb)
     stable
     set search_path = ''
 as $$
+declare
+    read private.whatsapp_item[];
 begin
     /*
         Only the number decides whose an update is. Whatever the caller said in the fields
         that are found out here is not read.
     */
-    return array(
+    read := array(
         -- a row of casts: jsonb_populate_record looks up every column's type at each call
         select (
             i.value ->> 'kind',
@@ -79,12 +273,15 @@ begin
             i.value ->> 'text',
             nullif(i.value -> 'content', 'null'),
             i.value ->> 'reply_to',
+            i.value ->> 'sender_type',
+            i.value ->> 'sender_id',
             i.value ->> 'new_wa_id',
             i.value ->> 'new_user_id',
             i.value ->> 'status',
             i.value ->> 'at',
             i.value ->> 'error_code',
             i.value ->> 'error_message',
+            i.value ->> 'message_ref',
             w.account_id,
             w.id,
             k.kind,
@@ -103,8 +300,12 @@ begin
                 case when i.value ->> 'wa_id' is not null then 'phone' else 'bsuid' end,
                 coalesce(i.value ->> 'wa_id', i.value ->> 'user_id')
         ) as k (kind, value)
-        where i.value ->> 'kind' <> 'skipped'
+        where i.value ->> 'kind' not in ('skipped', 'account_event')
     );
+    if items @? '$[*].kind ? (@ == "account_event")' then
+        read := read || private.read_account_events(items);
+    end if;
+    return read;
 end
 $$;
 
@@ -113,6 +314,66 @@ comment on type private.whatsapp_item is
     'One update out of a WhatsApp webhook.';
 comment on function private.read_whatsapp_items(jsonb) is
     'The updates of a call that belong to a known number, each with its account.';
+
+
+/*
+    Events about an account, out of webhooks.
+*/
+create function private.read_account_events(items jsonb)
+    returns private.whatsapp_item[]
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+begin
+    return array(
+        select jsonb_populate_record(
+            null::private.whatsapp_item,
+            jsonb_build_object(
+                'kind', 'account_event',
+                'index', i.ordinal - 1,
+                'type', i.value -> 'type',
+                'at', i.value -> 'at',
+                'content', i.value -> 'content',
+                'account_id', event.account_id
+            )
+        )
+        from jsonb_array_elements(items) with ordinality as i (value, ordinal)
+        cross join lateral private.account_of_event(i.value) as event (account_id)
+        where i.value ->> 'kind' = 'account_event'
+          and event.account_id is not null
+    );
+end
+$$;
+
+
+create function private.keep_account_events(items private.whatsapp_item[])
+    returns integer
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    kept integer;
+begin
+    if items is null then
+        return 0;
+    end if;
+    insert into public.account_events (account_id, type, occurred_at, content)
+    select i.account_id, i.type, i.at, i.content
+    from unnest(items) i
+    order by i.account_id, i.type, i.at, i.content
+    on conflict do nothing;
+
+    get diagnostics kept = row_count;
+    return kept;
+end
+$$;
+
+
+comment on function private.read_account_events(jsonb) is
+    'The events of a call that belong to a known account.';
+comment on function private.keep_account_events(private.whatsapp_item[]) is
+    'Keeps events about accounts; returns how many were new.';
 
 
 /*
@@ -939,6 +1200,232 @@ comment on function private.suggest_same_senders(private.whatsapp_item[]) is
 
 
 /*
+    Somebody who writes with number and user id, and later with the user id alone, goes on in
+    the same conversation: a thread follows the number, and this is which number a user id
+    belongs to. Rows are written under the lock of the user id's identity.
+*/
+create table private.whatsapp_user_numbers (
+    account_id uuid not null
+               constraint whatsapp_user_numbers_account_id_fkey
+               references public.accounts on delete cascade,
+    user_id    text not null,
+    -- the match_key of the number
+    phone_key  text not null,
+
+    primary key (account_id, user_id)
+);
+alter table private.whatsapp_user_numbers enable row level security;
+
+
+create policy "nobody reads the numbers of user ids directly"
+    on private.whatsapp_user_numbers
+    for all
+    to authenticated
+    using (false);
+
+
+create type private.learnt_number as (
+    account_id uuid,
+    user_id    text,
+    wa_id      text,
+    phone_key  text,
+    contact_id uuid
+);
+
+
+create function private.number_of_user(account_id uuid, user_id text)
+    returns text
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+begin
+    return (
+        select n.phone_key
+        from private.whatsapp_user_numbers n
+        where n.account_id = number_of_user.account_id
+          and n.user_id = number_of_user.user_id
+    );
+end
+$$;
+
+
+create function private.number_of_contact_user(account_id uuid, user_id text, contact_id uuid)
+    returns text
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+declare
+    phone_key constant text := private.number_of_user(account_id => account_id, user_id => user_id);
+begin
+    -- a number that has passed to somebody else since is no way to this person
+    return case
+        when phone_key is not null and contact_id = private.identity_owner(
+            account_id => account_id, kind => 'phone', match_key => phone_key) then phone_key
+    end;
+end
+$$;
+
+
+create function private.learn_user_numbers(items private.whatsapp_item[])
+    returns private.learnt_number[]
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    learnt private.learnt_number[];
+begin
+    learnt := array(
+        select (l.account_id, l.user_id, l.wa_id, l.phone_key, l.contact_id)::private.learnt_number
+        from (
+            select distinct on (i.account_id, i.user_id)
+                i.account_id,
+                i.user_id,
+                i.wa_id,
+                coalesce(
+                    private.match_key(kind => 'phone', value => i.wa_id),
+                    -- a user id that takes the place of another
+                    private.number_of_user(account_id => i.account_id, user_id => i.former_user_id)
+                ) as phone_key,
+                i.contact_id
+            from unnest(items) i
+            where i.user_id is not null
+              and (i.wa_id is not null or i.former_user_id is not null)
+              and i.other_contact_id is null
+            order by i.account_id, i.user_id, i.sent_at desc, i.provider_id desc
+        ) l
+        where l.phone_key is not null
+          and l.phone_key is distinct from
+              private.number_of_user(account_id => l.account_id, user_id => l.user_id)
+          -- whether two contacts are one is for a person to say
+          and l.contact_id = private.identity_owner(
+              account_id => l.account_id, kind => 'phone', match_key => l.phone_key)
+          and l.contact_id = private.identity_owner(
+              account_id => l.account_id, kind => 'bsuid', match_key => l.user_id)
+    );
+    if learnt <> '{}' then
+        insert into private.whatsapp_user_numbers as n (account_id, user_id, phone_key)
+        select l.account_id, l.user_id, l.phone_key
+        from unnest(learnt) l
+        order by l.account_id, l.user_id
+        on conflict (account_id, user_id) do update
+            set phone_key = excluded.phone_key;
+    end if;
+    return learnt;
+end
+$$;
+
+
+create function private.write_learnt_phones(learnt private.learnt_number[])
+    returns void
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    number private.learnt_number;
+begin
+    foreach number in array learnt loop
+        -- longer ones are ids of test numbers and groups
+        continue when number.wa_id is null or number.wa_id !~ '^[1-9][0-9]{1,14}$';
+        perform
+        from public.contacts c
+        where c.id = number.contact_id
+          and c.phone is null;
+        -- an update of no row would still run the table's triggers
+        if found then
+            update public.contacts c
+            set phone = '+' || number.wa_id
+            where c.id = number.contact_id;
+        end if;
+    end loop;
+end
+$$;
+
+
+create function private.follow_numbers(items private.whatsapp_item[])
+    returns private.whatsapp_item[]
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+declare
+    followed private.whatsapp_item[] := '{}';
+    item private.whatsapp_item;
+    phone_key text;
+begin
+    foreach item in array items loop
+        if item.identity_kind = 'bsuid' then
+            phone_key := private.number_of_contact_user(
+                account_id => item.account_id,
+                user_id => item.user_id,
+                contact_id => item.contact_id
+            );
+            if phone_key is not null then
+                item.identity_kind := 'phone';
+                item.identity_key := phone_key;
+            end if;
+        end if;
+        followed := followed || item;
+    end loop;
+    return followed;
+end
+$$;
+
+
+create function private.move_learnt_threads(learnt private.learnt_number[])
+    returns void
+    language plpgsql
+    set search_path = ''
+as $$
+begin
+    update public.conversations t
+    set thread_key = 'phone:' || l.phone_key,
+        customer_wa_id = coalesce(l.wa_id, t.customer_wa_id)
+    from unnest(learnt) l
+    join public.whatsapp_channels w
+        on w.account_id = l.account_id
+    where t.whatsapp_channel_id = w.id
+      and t.account_id = w.account_id
+      and t.thread_key = 'bsuid:' || l.user_id
+      and t.customer_id = l.contact_id
+      -- two open threads are never made one
+      and (
+          t.status = 'closed'
+          or not exists (
+              select
+              from public.conversations o
+              where o.whatsapp_channel_id = w.id
+                and o.account_id = w.account_id
+                and o.thread_key = 'phone:' || l.phone_key
+                and o.status <> 'closed'
+          )
+      );
+end
+$$;
+
+
+comment on table private.whatsapp_user_numbers is
+    'The number that belongs to a user id, as messages with both have shown.';
+comment on policy "nobody reads the numbers of user ids directly" on private.whatsapp_user_numbers is
+    'They are for finding the thread of a message.';
+comment on type private.learnt_number is
+    'A user id whose number has become known, and the contact who has both.';
+comment on function private.number_of_user(uuid, text) is
+    'The match_key of a user id''s number; null where it is not known.';
+comment on function private.number_of_contact_user(uuid, text, uuid) is
+    'The same, where the number still belongs to that contact.';
+comment on function private.learn_user_numbers(private.whatsapp_item[]) is
+    'Notes which numbers user ids belong to; returns what is news. Ambiguous ones are left out.';
+comment on function private.write_learnt_phones(private.learnt_number[]) is
+    'Writes a number at a contact, which is locked, that shows none.';
+comment on function private.follow_numbers(private.whatsapp_item[]) is
+    'Messages by the numbers of senders who wrote with the user id alone.';
+comment on function private.move_learnt_threads(private.learnt_number[]) is
+    'Threads of user ids, which are locked, go on under their numbers.';
+
+
+/*
     Who sends by WhatsApp: by what each sender is known, and as which contact.
 
     Locks are taken in one order by all writers: identities, contacts, conversations, messages,
@@ -1289,6 +1776,7 @@ begin
         select distinct on (i.conversation_id) i.conversation_id, i.wa_id, i.sent_at
         from unnest(items) i
         where i.wa_id is not null
+          and i.kind <> 'echo'
         order by i.conversation_id, i.sent_at desc, i.provider_id desc
     ) l
     cross join lateral (
@@ -1380,7 +1868,15 @@ begin
               and (t.status <> 'closed' or i.kind = 'system')
             limit 1
         ) is null
-        order by i.account_id, i.whatsapp_channel_id, i.identity_kind, i.identity_key
+        order by
+            i.account_id,
+            i.whatsapp_channel_id,
+            i.identity_kind,
+            i.identity_key,
+            -- who is known by number may have written with the user id alone as well
+            i.wa_id is null,
+            i.sent_at desc,
+            i.provider_id desc
         on conflict (
             whatsapp_channel_id,
             account_id,
@@ -1442,13 +1938,22 @@ begin
             from public.conversations t
             where t.whatsapp_channel_id = i.whatsapp_channel_id
               and t.account_id = i.account_id
-              and t.thread_key = i.identity_kind || ':' || i.identity_key
+              and t.thread_key = coalesce(
+                  'phone:' || case when i.identity_kind = 'bsuid' then
+                      private.number_of_contact_user(
+                          account_id => i.account_id,
+                          user_id => i.user_id,
+                          contact_id => owner.contact_id
+                      )
+                  end,
+                  i.identity_kind || ':' || i.identity_key
+              )
               and t.channel = 'whatsapp'
               and t.status <> 'closed'
               and (i.wa_id is null or t.customer_wa_id = i.wa_id)
             limit 1
         ) thread
-        where i.kind = 'message'
+        where i.kind in ('message', 'echo')
           and (
               i.user_id is null
               or i.identity_kind = 'bsuid'
@@ -1460,6 +1965,8 @@ begin
                     and u.match_key = i.user_id
                   limit 1
               ) = owner.contact_id
+              and i.identity_key = private.number_of_user(
+                  account_id => i.account_id, user_id => i.user_id)
           )
     );
     if cardinality(found_items) < cardinality(items) then
@@ -1606,7 +2113,7 @@ end
 $$;
 
 
-create function private.move_whatsapp_threads(items private.whatsapp_item[])
+create function private.lock_whatsapp_threads(items private.whatsapp_item[])
     returns void
     language plpgsql
     set search_path = ''
@@ -1620,11 +2127,10 @@ declare
         select 'phone:' || private.match_key(kind => 'phone', value => i.former_wa_id)
         from unnest(items) i
         union
-        select 'bsuid:' || i.former_user_id
+        select 'bsuid:' || k.user_id
         from unnest(items) i
+        cross join lateral (values (i.former_user_id), (i.user_id)) as k (user_id)
     );
-    item private.whatsapp_item;
-    move record;
 begin
     perform
     from public.conversations t
@@ -1634,7 +2140,19 @@ begin
       and t.thread_key = any (keys)
     order by t.id
     for no key update;
+end
+$$;
 
+
+create function private.move_whatsapp_threads(items private.whatsapp_item[])
+    returns void
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    item private.whatsapp_item;
+    move record;
+begin
     foreach item in array items loop
         for move in
             select m.id, m.thread_key, m.wa_id
@@ -1659,14 +2177,67 @@ comment on function private.move_whatsapp_phones(private.whatsapp_item[]) is
     'Writes the new number where the contact shows the old one.';
 comment on function private.moved_whatsapp_threads(private.whatsapp_item) is
     'The threads that a notice moves, each with its new key and number.';
+comment on function private.lock_whatsapp_threads(private.whatsapp_item[]) is
+    'Locks all threads that a batch may move, in their order.';
 comment on function private.move_whatsapp_threads(private.whatsapp_item[]) is
-    'Locks a batch''s threads, and gives those of relinked contacts their new keys.';
+    'Gives the threads of relinked contacts, which are locked, their new keys.';
 
 
 /*
-    Messages that customers send by WhatsApp, and WhatsApp's own about them, a batch at a time,
-    into their conversations.
+    Messages that customers send by WhatsApp, those that we send from the phone app (echoes) and
+    WhatsApp's own, a batch at a time, into their conversations.
 */
+create or replace function private.message_by_provider_id(whatsapp_channel_id uuid, provider_id text)
+    returns uuid
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+begin
+    return coalesce(
+        (
+            select m.id
+            from public.messages m
+            where m.whatsapp_channel_id = message_by_provider_id.whatsapp_channel_id
+              and m.provider_id = message_by_provider_id.provider_id
+        ),
+        -- what an earlier attempt to send it was called
+        (
+            select t.message_id
+            from private.outbound_attempts t
+            where t.whatsapp_channel_id = message_by_provider_id.whatsapp_channel_id
+              and t.provider_id = message_by_provider_id.provider_id
+        )
+    );
+end
+$$;
+
+
+create or replace function private.answered_message(
+    conversation_id uuid,
+    whatsapp_channel_id uuid,
+    provider_id text
+)
+    returns uuid
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+begin
+    -- a customer reads nothing of another conversation, not even that something is there
+    return (
+        select m.id
+        from public.messages m
+        where m.id = private.message_by_provider_id(
+                whatsapp_channel_id => answered_message.whatsapp_channel_id,
+                provider_id => answered_message.provider_id
+            )
+          and m.conversation_id = answered_message.conversation_id
+    );
+end
+$$;
+
+
 create or replace function private.append_whatsapp_messages(items private.whatsapp_item[])
     returns integer
     language plpgsql
@@ -1702,23 +2273,21 @@ begin
             f.conversation_id,
             f.contact_id,
             thread.last_seq + f.place,
-            case f.kind when 'system' then 'system' else 'client' end,
-            case f.kind when 'system' then null else coalesce(f.wa_id, f.user_id) end,
+            case f.kind when 'system' then 'system' when 'echo' then 'operator' else 'client' end,
+            case f.kind when 'message' then coalesce(f.wa_id, f.user_id) end,
             f.profile_name,
             f.type,
             f.text,
             f.content,
-            (
-                select parent.id
-                from public.messages parent
-                where parent.whatsapp_channel_id = f.whatsapp_channel_id
-                  and parent.provider_id = f.reply_to
-                  and parent.conversation_id = f.conversation_id
-                limit 1
-            ),
+            case when f.reply_to is not null then private.answered_message(
+                conversation_id => f.conversation_id,
+                whatsapp_channel_id => f.whatsapp_channel_id,
+                provider_id => f.reply_to
+            ) end,
             f.whatsapp_channel_id,
             f.provider_id,
-            'delivered',
+            -- what becomes of an echo its statuses say
+            case f.kind when 'echo' then 'sent' else 'delivered' end,
             f.sent_at
         from fresh f
         cross join lateral (
@@ -1773,7 +2342,12 @@ declare
     has_notices boolean;
     may_be_two boolean;
     has_usernames boolean;
+    learnt private.learnt_number[] := '{}';
 begin
+    if items is null then
+        return 0;
+    end if;
+
     -- a repeated delivery ends here, having locked and written nothing
     select array_agg(i::private.whatsapp_item order by i.index)
     into fresh
@@ -1810,22 +2384,35 @@ begin
         if has_usernames then
             usernames := private.claim_whatsapp_usernames(fresh);
         end if;
+        if may_be_two then
+            learnt := private.learn_user_numbers(fresh);
+        end if;
 
         -- contacts
-        if has_notices or cardinality(usernames) > 0 then
+        if has_notices or cardinality(usernames) > 0 or cardinality(learnt) > 0 then
             perform private.lock_whatsapp_contacts(fresh, usernames);
         end if;
         perform private.name_whatsapp_senders(fresh, usernames);
         if cardinality(usernames) > 0 then
             perform private.write_whatsapp_usernames(usernames);
         end if;
+        perform private.write_learnt_phones(learnt);
 
         -- conversations
         if has_notices then
             perform private.move_whatsapp_phones(fresh);
+        end if;
+        placed := private.follow_numbers(fresh);
+        if has_notices or cardinality(learnt) > 0 then
+            perform private.lock_whatsapp_threads(placed);
+        end if;
+        if has_notices then
             perform private.move_whatsapp_threads(fresh);
         end if;
-        placed := private.open_whatsapp_threads(fresh);
+        if cardinality(learnt) > 0 then
+            perform private.move_learnt_threads(learnt);
+        end if;
+        placed := private.open_whatsapp_threads(placed);
 
         if may_be_two then
             perform private.suggest_same_senders(fresh);
@@ -1836,6 +2423,10 @@ end
 $$;
 
 
+comment on function private.message_by_provider_id(uuid, text) is
+    'The message that WhatsApp has called so, now or at an earlier attempt.';
+comment on function private.answered_message(uuid, uuid, text) is
+    'The message that a reply in a conversation refers to; null where it has not come yet.';
 comment on function private.append_whatsapp_messages(private.whatsapp_item[]) is
     'Numbers and inserts what is new; returns how many.';
 comment on function private.apply_whatsapp_messages(private.whatsapp_item[]) is
@@ -1847,44 +2438,35 @@ comment on function private.apply_whatsapp_messages(private.whatsapp_item[]) is
     before the message's id is known. All are kept; what a message shows is derived from all
     of them, so the order of arrival makes no difference.
 */
-create or replace function private.settle_message_statuses(whatsapp_channel_ids uuid[], provider_ids text[])
-    returns integer
+create or replace function private.provider_ids_of(message public.messages)
+    returns text[]
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+begin
+    return array_remove(
+        message.provider_id || array(
+            select t.provider_id
+            from private.outbound_attempts t
+            where t.message_id = message.id
+              and t.provider_id is distinct from message.provider_id
+        ),
+        null
+    );
+end
+$$;
+
+
+create or replace function private.show_message_statuses(message_ids uuid[])
+    returns void
     language plpgsql
     set search_path = ''
 as $$
-declare
-    message_ids uuid[];
-    settled integer;
 begin
-    message_ids := array(
-        select distinct message.id
-        from unnest(whatsapp_channel_ids, provider_ids) as k (whatsapp_channel_id, provider_id)
-        cross join lateral (
-            select m.id
-            from public.messages m
-            where m.whatsapp_channel_id = k.whatsapp_channel_id
-              and m.provider_id = k.provider_id
-              -- what we received has no delivery of ours
-              and m.sender_type <> 'client'
-            limit 1
-        ) message
-    );
-
-    perform
-    from public.messages m
-    where m.id = any (message_ids)
-    order by m.id
-    for no key update;
-
     update public.messages m
-    set status = case
-            when e.read_at is not null then 'read'
-            -- evidence of delivery outranks a failure, which stays visible as error
-            when e.delivered_at is not null then 'delivered'
-            when e.failed_at is not null then 'failed'
-            else 'sent'
-        end,
-        sent_at = coalesce(e.sent_at, m.sent_at),
+    set status = e.status,
+        sent_at = coalesce(m.sent_at, e.sent_at),
         delivered_at = e.delivered_at,
         read_at = e.read_at,
         failed_at = e.failed_at,
@@ -1893,33 +2475,54 @@ begin
     from public.messages k
     cross join lateral (
         select
-            min(s.at) filter (where s.status = 'sent') as sent_at,
-            -- read implies delivered: WhatsApp may leave out the latter
-            min(s.at) filter (where s.status in ('delivered', 'read')) as delivered_at,
-            min(s.at) filter (where s.status = 'read') as read_at,
-            min(s.at) filter (where s.status = 'failed') as failed_at,
-            min(s.error_code) as error_code,
-            min(s.error_message) as error_message
-        from private.message_statuses s
-        where s.whatsapp_channel_id = k.whatsapp_channel_id
-          and s.provider_id = k.provider_id
+            case
+                when s.read_at is not null then 'read'
+                -- evidence of delivery outranks a failure, which stays visible as error
+                when s.delivered_at is not null then 'delivered'
+                when s.failed_at is not null then 'failed'
+                else 'sent'
+            end as status,
+            s.*
+        from (
+            select
+                min(s.at) filter (where s.status = 'sent') as sent_at,
+                -- read implies delivered: WhatsApp may leave out the latter
+                min(s.at) filter (where s.status in ('delivered', 'read')) as delivered_at,
+                min(s.at) filter (where s.status = 'read') as read_at,
+                -- an earlier attempt's failure was answered by the next attempt
+                min(s.at) filter (where s.status = 'failed' and s.provider_id = k.provider_id)
+                    as failed_at,
+                min(s.error_code) filter (where s.provider_id = k.provider_id) as error_code,
+                min(s.error_message) filter (where s.provider_id = k.provider_id) as error_message
+            from private.message_statuses s
+            where s.whatsapp_channel_id = k.whatsapp_channel_id
+              and s.provider_id = any (private.provider_ids_of(k))
+        ) s
     ) e
     where k.id = any (message_ids)
+      -- what we received has no delivery of ours
+      and k.sender_type <> 'client'
+      -- one that is to be sent again is settled by having been delivered after all
+      and (k.provider_id is not null or e.delivered_at is not null)
       and m.id = k.id;
 
-    get diagnostics settled = row_count;
-    return settled;
+    -- then it is not sent again
+    delete from private.outbound_queue q
+    using public.messages m
+    where q.message_id = any (message_ids)
+      and m.id = q.message_id
+      and m.status in ('delivered', 'read');
 end
 $$;
 
 
-create or replace function private.apply_whatsapp_statuses(items private.whatsapp_item[])
+create or replace function private.keep_whatsapp_statuses(items private.whatsapp_item[])
     returns integer
     language plpgsql
     set search_path = ''
 as $$
 declare
-    applied integer;
+    kept integer;
 begin
     if items is null then
         return 0;
@@ -1936,58 +2539,569 @@ begin
         i.error_code,
         i.error_message
     from unnest(items) i
-    order by i.whatsapp_channel_id, i.provider_id, i.status, i.at
+    order by
+        i.whatsapp_channel_id,
+        i.provider_id,
+        i.status,
+        i.at,
+        coalesce(i.error_code, 0),
+        coalesce(i.error_message, '')
     on conflict (whatsapp_channel_id, provider_id, status) do update
         set at = excluded.at,
             error_code = excluded.error_code,
             error_message = excluded.error_message
-        where excluded.at < s.at;
+        where (excluded.at, coalesce(excluded.error_code, 0), coalesce(excluded.error_message, ''))
+            < (s.at, coalesce(s.error_code, 0), coalesce(s.error_message, ''));
 
-    get diagnostics applied = row_count;
-    if applied > 0 then
-        perform private.settle_message_statuses(
-            whatsapp_channel_ids => array_agg(i.whatsapp_channel_id),
-            provider_ids => array_agg(i.provider_id)
-        )
-        from unnest(items) i;
-    end if;
-    return applied;
+    get diagnostics kept = row_count;
+    return kept;
 end
 $$;
 
 
-comment on function private.settle_message_statuses(uuid[], text[]) is
-    'Shows on messages what their statuses amount to; repeating it changes nothing.';
-comment on function private.apply_whatsapp_statuses(private.whatsapp_item[]) is
-    'Keeps reported statuses and settles their messages; returns how many were news.';
+create or replace function private.attach_named_messages(items private.whatsapp_item[])
+    returns void
+    language plpgsql
+    set search_path = ''
+as $$
+/*
+    A status that carries our own id says that WhatsApp took the message, whatever became of
+    our call. The messages are locked.
+*/
+declare
+    named record;
+begin
+    for named in
+        select m.id, m.provider_id as known_provider_id, i.provider_id, min(i.at) as at
+        from unnest(items) i
+        join public.messages m
+            on m.id = i.message_ref
+           and m.whatsapp_channel_id = i.whatsapp_channel_id
+           and m.sender_type <> 'client'
+        where i.kind = 'status'
+          and private.message_by_provider_id(
+              whatsapp_channel_id => i.whatsapp_channel_id, provider_id => i.provider_id) is null
+        group by m.id, m.provider_id, i.provider_id
+        order by m.id, min(i.at), i.provider_id
+    loop
+        if named.known_provider_id is null then
+            perform private.attach_provider_id(
+                message_id => named.id, provider_id => named.provider_id);
+        end if;
+        -- one attempt of several
+        update private.outbound_attempts t
+        set outcome = 'accepted',
+            provider_id = named.provider_id,
+            ended_at = coalesce(t.ended_at, clock_timestamp())
+        where t.message_id = named.id
+          and t.attempt = (
+              select max(l.attempt)
+              from private.outbound_attempts l
+              where l.message_id = named.id
+                and l.provider_id is null
+          )
+          and private.message_by_provider_id(
+              whatsapp_channel_id => t.whatsapp_channel_id,
+              provider_id => named.provider_id
+          ) is null;
+    end loop;
+end
+$$;
+
+
+comment on function private.provider_ids_of(public.messages) is
+    'What WhatsApp has called a message, at each attempt to send it.';
+comment on function private.show_message_statuses(uuid[]) is
+    'Shows on messages, which are locked, what their statuses amount to; repeating it changes nothing.';
+comment on function private.keep_whatsapp_statuses(private.whatsapp_item[]) is
+    'Keeps reported statuses; returns how many were news.';
+comment on function private.attach_named_messages(private.whatsapp_item[]) is
+    'Tells messages, which are locked, by what id WhatsApp took them.';
 
 
 /*
-    A WhatsApp webhook: one event, one transaction, one call. The raw body is kept first; its
-    updates are then applied as sets, in the lock order. Only where a set fails is each
-    update looked at alone, and what passes is applied as a set again.
+    Reactions, edits and deletions: kept, and shown on the message that they are done to.
 */
-create or replace function private.apply_whatsapp_items(items private.whatsapp_item[])
+create function private.keep_whatsapp_effects(items private.whatsapp_item[])
     returns integer
     language plpgsql
     set search_path = ''
 as $$
 declare
-    messages private.whatsapp_item[];
-    statuses private.whatsapp_item[];
+    kept integer;
 begin
+    if items is null then
+        return 0;
+    end if;
+    insert into private.message_effects (
+        whatsapp_channel_id, provider_id, parent_provider_id, kind, sender_type, sender_id, at,
+        text, content
+    )
     select
-        array_agg(i::private.whatsapp_item order by i.index) filter (where i.kind <> 'status'),
-        array_agg(i::private.whatsapp_item order by i.index) filter (where i.kind = 'status')
-    into messages, statuses
-    from unnest(items) i;
+        i.whatsapp_channel_id, i.provider_id, i.reply_to, i.type, i.sender_type, i.sender_id,
+        i.sent_at, i.text, i.content
+    from unnest(items) i
+    order by i.whatsapp_channel_id, i.provider_id, i.index
+    on conflict do nothing;
 
-    -- a status locks messages, so it comes after what locks conversations
-    return private.apply_whatsapp_messages(messages) + private.apply_whatsapp_statuses(statuses);
+    get diagnostics kept = row_count;
+    return kept;
 end
 $$;
 
 
+create function private.effects_of(message public.messages)
+    returns setof private.message_effects
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+begin
+    return query
+    select e.*
+    from private.message_effects e
+    where e.whatsapp_channel_id = message.whatsapp_channel_id
+      and e.parent_provider_id = any (private.provider_ids_of(message))
+      and (
+          e.kind = 'reaction'
+          -- each side edits and deletes its own
+          or (e.sender_type = 'client') = (message.sender_type = 'client')
+      );
+end
+$$;
+
+
+create function private.edited_content(original jsonb, edit jsonb)
+    returns jsonb
+    language plpgsql
+    immutable
+    set search_path = ''
+as $$
+declare
+    type constant text := edit ->> 'type';
+begin
+    -- an edit of a caption need not repeat what the file is
+    return case
+        when jsonb_typeof(original -> type) = 'object' and jsonb_typeof(edit -> type) = 'object'
+            then original || jsonb_build_object(type, (original -> type) || (edit -> type))
+        else original
+    end;
+end
+$$;
+
+
+create function private.with_effects(message public.messages)
+    returns public.messages
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+declare
+    edit private.message_effects;
+    original private.message_effects;
+begin
+    select e.*
+    into edit
+    from private.effects_of(message) e
+    where e.kind = 'edit'
+    order by e.at desc, e.provider_id desc
+    limit 1;
+    message.edited_at := edit.at;
+
+    select min(e.at)
+    into message.revoked_at
+    from private.effects_of(message) e
+    where e.kind = 'revoke';
+    if message.revoked_at is not null then
+        message.message := '';
+        message.content := null;
+        message.reactions := '[]';
+        return message;
+    end if;
+
+    if edit.provider_id is not null then
+        select e.*
+        into original
+        from private.effects_of(message) e
+        where e.kind = 'original'
+        limit 1;
+        message.message := coalesce(edit.text, original.text);
+        message.content := private.edited_content(original => original.content, edit => edit.content);
+    end if;
+
+    message.reactions := (
+        select coalesce(
+            jsonb_agg(
+                jsonb_build_object(
+                    'sender_type', r.sender_type,
+                    'sender_id', r.sender_id,
+                    'emoji', r.text,
+                    'at', r.at
+                )
+                order by r.at, r.provider_id
+            ) filter (where r.text is not null),
+            '[]'
+        )
+        from (
+            select distinct on (e.sender_type, e.sender_id) e.*
+            from private.effects_of(message) e
+            where e.kind = 'reaction'
+            order by e.sender_type, e.sender_id, e.at desc, e.provider_id desc
+        ) r
+    );
+    return message;
+end
+$$;
+
+
+create function private.show_message_effects(message_ids uuid[])
+    returns void
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    changed public.messages[];
+begin
+    insert into private.message_effects (
+        whatsapp_channel_id, provider_id, parent_provider_id, kind, sender_type, text, content
+    )
+    select
+        m.whatsapp_channel_id,
+        m.provider_id,
+        m.provider_id,
+        'original',
+        m.sender_type,
+        m.message,
+        m.content
+    from public.messages m
+    where m.id = any (message_ids)
+      and m.provider_id is not null
+      and m.revoked_at is null
+      and exists (select from private.effects_of(m) e where e.kind = 'edit')
+      and not exists (select from private.effects_of(m) e where e.kind = 'original')
+    on conflict do nothing;
+
+    changed := array(
+        select w
+        from public.messages m
+        cross join lateral private.with_effects(m) w
+        where m.id = any (message_ids)
+          and (w.message, w.content, w.reactions, w.edited_at, w.revoked_at)
+              is distinct from (m.message, m.content, m.reactions, m.edited_at, m.revoked_at)
+    );
+    -- an update of no row would still run the table's triggers
+    if changed <> '{}' then
+        update public.messages m
+        set message = c.message,
+            content = c.content,
+            reactions = c.reactions,
+            edited_at = c.edited_at,
+            revoked_at = c.revoked_at
+        from unnest(changed) c
+        where m.id = c.id;
+    end if;
+
+    -- what its sender took back is not kept as history either
+    delete from private.message_effects e
+    using public.messages m
+    where m.id = any (message_ids)
+      and m.revoked_at is not null
+      and e.whatsapp_channel_id = m.whatsapp_channel_id
+      and e.provider_id = m.provider_id
+      and e.kind = 'original';
+    update private.message_effects e
+    set text = null,
+        content = null
+    from public.messages m
+    where m.id = any (message_ids)
+      and m.revoked_at is not null
+      and e.whatsapp_channel_id = m.whatsapp_channel_id
+      and e.parent_provider_id = any (private.provider_ids_of(m))
+      and num_nonnulls(e.text, e.content) > 0;
+end
+$$;
+
+
+create function private.park_replies(items private.whatsapp_item[])
+    returns void
+    language plpgsql
+    set search_path = ''
+as $$
+begin
+    insert into private.parked_replies (message_id, whatsapp_channel_id, parent_provider_id)
+    select m.id, m.whatsapp_channel_id, min(i.reply_to)
+    from unnest(items) i
+    join public.messages m
+        on m.whatsapp_channel_id = i.whatsapp_channel_id
+       and m.provider_id = i.provider_id
+    where i.kind <> 'effect'
+      and i.reply_to is not null
+      and m.reply_to is null
+    group by m.id
+    on conflict do nothing;
+end
+$$;
+
+
+create function private.attach_replies(message_ids uuid[])
+    returns void
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    children uuid[];
+    parents uuid[];
+begin
+    with attached as (
+        delete from private.parked_replies p
+        where p.message_id = any (message_ids)
+          and private.message_by_provider_id(
+              whatsapp_channel_id => p.whatsapp_channel_id,
+              provider_id => p.parent_provider_id
+          ) is not null
+        returning p.*
+    )
+    select array_agg(m.id), array_agg(answered.id)
+    into children, parents
+    from attached p
+    join public.messages m
+        on m.id = p.message_id
+    cross join lateral private.answered_message(
+        conversation_id => m.conversation_id,
+        whatsapp_channel_id => p.whatsapp_channel_id,
+        provider_id => p.parent_provider_id
+    ) as answered (id)
+    where answered.id is not null;
+
+    -- an update of no row would still run the table's triggers
+    if children is not null then
+        update public.messages m
+        set reply_to = a.parent_id
+        from unnest(children, parents) as a (id, parent_id)
+        where m.id = a.id;
+    end if;
+end
+$$;
+
+
+comment on function private.keep_whatsapp_effects(private.whatsapp_item[]) is
+    'Keeps what was done to messages, known or not; returns how many were news.';
+comment on function private.effects_of(public.messages) is
+    'What was done to a message by whoever may; a side edits and deletes its own.';
+comment on function private.edited_content(jsonb, jsonb) is
+    'A message''s content after an edit.';
+comment on function private.with_effects(public.messages) is
+    'A message as it is to be shown after all that was done to it.';
+comment on function private.show_message_effects(uuid[]) is
+    'Shows on messages, which are locked, what was done to them; repeating it changes nothing.';
+comment on function private.park_replies(private.whatsapp_item[]) is
+    'Notes what a batch''s replies answer, where they do not say so yet.';
+comment on function private.attach_replies(uuid[]) is
+    'Tells replies, which are locked, what they answer, where that has come.';
+
+
+/*
+    What comes in two parts, in whatever order: a message and its statuses, its replies, what is
+    done to it. Whichever comes second finds the first. So that neither of two that come at the
+    same time misses the other, whoever brings a part without its message has the number for
+    himself, and looks again; whoever brings messages shares it.
+*/
+create function private.whatsapp_number_lock(whatsapp_channel_id uuid)
+    returns bigint
+    language plpgsql
+    immutable
+    set search_path = ''
+as $$
+begin
+    return hashtextextended('whatsapp ' || whatsapp_channel_id, 0);
+end
+$$;
+
+
+create function private.lock_whatsapp_numbers(whatsapp_channel_ids uuid[], alone boolean)
+    returns void
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    number bigint;
+begin
+    -- before all other locks, which are taken under it
+    for number in
+        select private.whatsapp_number_lock(c)
+        from unnest(whatsapp_channel_ids) c
+        order by 1
+    loop
+        if alone then
+            perform pg_advisory_xact_lock(number);
+        else
+            perform pg_advisory_xact_lock_shared(number);
+        end if;
+    end loop;
+end
+$$;
+
+
+create function private.settle_messages(message_ids uuid[])
+    returns void
+    language plpgsql
+    set search_path = ''
+as $$
+begin
+    perform private.show_message_statuses(message_ids);
+    perform private.show_message_effects(message_ids);
+    perform private.attach_replies(message_ids);
+end
+$$;
+
+
+create function private.messages_to_settle(items private.whatsapp_item[])
+    returns uuid[]
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+begin
+    return array(
+        -- what a status or an effect is about, and what something has waited for
+        select private.message_by_provider_id(
+            whatsapp_channel_id => i.whatsapp_channel_id,
+            provider_id => case when i.kind = 'effect' then i.reply_to else i.provider_id end
+        )
+        from unnest(items) i
+        where i.kind in ('status', 'effect', 'echo')
+           or exists (
+               select
+               from private.message_effects e
+               where e.whatsapp_channel_id = i.whatsapp_channel_id
+                 and e.parent_provider_id = i.provider_id
+           )
+        union
+        select m.id
+        from unnest(items) i
+        join public.messages m
+            on m.id = i.message_ref
+           and m.whatsapp_channel_id = i.whatsapp_channel_id
+           and m.sender_type <> 'client'
+        union
+        select p.message_id
+        from unnest(items) i
+        join private.parked_replies p
+            on p.whatsapp_channel_id = i.whatsapp_channel_id
+           and p.parent_provider_id = i.provider_id
+        union
+        select p.message_id
+        from unnest(items) i
+        join public.messages m
+            on m.whatsapp_channel_id = i.whatsapp_channel_id
+           and m.provider_id = i.provider_id
+        join private.parked_replies p
+            on p.message_id = m.id
+        where i.reply_to is not null
+    );
+end
+$$;
+
+
+create function private.settle_whatsapp_items(items private.whatsapp_item[])
+    returns void
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    message_ids uuid[];
+begin
+    -- the common case: a message for which nothing has waited
+    if (
+        select true
+        from unnest(items) i
+        where i.kind in ('status', 'effect', 'echo')
+           or i.reply_to is not null
+           or (
+               select true
+               from private.message_effects e
+               where e.whatsapp_channel_id = i.whatsapp_channel_id
+                 and e.parent_provider_id = i.provider_id
+               limit 1
+           )
+           or (
+               select true
+               from private.parked_replies p
+               where p.whatsapp_channel_id = i.whatsapp_channel_id
+                 and p.parent_provider_id = i.provider_id
+               limit 1
+           )
+        limit 1
+    ) is null then
+        return;
+    end if;
+
+    perform private.park_replies(items);
+    message_ids := array_remove(private.messages_to_settle(items), null);
+    if message_ids = '{}' then
+        return;
+    end if;
+    -- all of them at once: a second round would lock out of order
+    perform
+    from public.messages m
+    where m.id = any (message_ids)
+    order by m.id
+    for no key update;
+
+    perform private.attach_named_messages(items);
+    perform private.settle_messages(message_ids);
+end
+$$;
+
+
+create function private.settle_message_statuses(whatsapp_channel_ids uuid[], provider_ids text[])
+    returns void
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    message_ids constant uuid[] := array(
+        select message.id
+        from unnest(whatsapp_channel_ids, provider_ids) as k (whatsapp_channel_id, provider_id)
+        cross join lateral private.message_by_provider_id(
+            whatsapp_channel_id => k.whatsapp_channel_id, provider_id => k.provider_id
+        ) as message (id)
+        where message.id is not null
+        union
+        select p.message_id
+        from unnest(whatsapp_channel_ids, provider_ids) as k (whatsapp_channel_id, provider_id)
+        join private.parked_replies p
+            on p.whatsapp_channel_id = k.whatsapp_channel_id
+           and p.parent_provider_id = k.provider_id
+    );
+begin
+    perform
+    from public.messages m
+    where m.id = any (message_ids)
+    order by m.id
+    for no key update;
+    perform private.settle_messages(message_ids);
+end
+$$;
+
+
+comment on function private.whatsapp_number_lock(uuid) is
+    'The advisory lock of a number of ours: shared by what brings messages, exclusive for what misses one.';
+comment on function private.lock_whatsapp_numbers(uuid[], boolean) is
+    'Takes the locks of a batch''s numbers, in their order; alone or shared.';
+comment on function private.settle_messages(uuid[]) is
+    'Shows on messages, which are locked, all that is known of them.';
+comment on function private.messages_to_settle(private.whatsapp_item[]) is
+    'The messages of which a batch brings news, or which have been waited for.';
+comment on function private.settle_whatsapp_items(private.whatsapp_item[]) is
+    'Brings together what belongs together, after a batch''s messages, statuses and effects are kept.';
+comment on function private.settle_message_statuses(uuid[], text[]) is
+    'The same for messages whose ids at WhatsApp have become known.';
+
+
+/*
+    Which updates of a webhook can not be read or applied, and why: they block no others.
+*/
 create or replace function private.readable_whatsapp_items(
     items jsonb,
     out readable private.whatsapp_item[],
@@ -2024,6 +3138,25 @@ end
 $$;
 
 
+create or replace function private.refusal_of(items private.whatsapp_item[])
+    returns jsonb
+    language plpgsql
+    set search_path = ''
+as $$
+begin
+    perform private.apply_whatsapp_items(items);
+    raise sqlstate 'RP001';
+exception
+    when sqlstate 'RP001' then
+        return null;
+    when serialization_failure or deadlock_detected or lock_not_available then
+        raise;
+    when others then
+        return private.refusal(items[1].index, sqlstate, sqlerrm);
+end
+$$;
+
+
 create or replace function private.applicable_whatsapp_items(
     items private.whatsapp_item[],
     out applicable private.whatsapp_item[],
@@ -2033,26 +3166,33 @@ create or replace function private.applicable_whatsapp_items(
     set search_path = ''
 as $$
 /*
-    Tries each update alone and undoes it, where applying them as a set fails. What passes is
-    to be applied as a set: one by one, locks would be taken out of order.
+    Tries parts and undoes them, where applying the set fails; of a part that fails as well each
+    update alone. What passes is to be applied as a set: in parts, locks would be taken out of
+    order.
 */
 declare
+    size constant integer := 32;
+    part private.whatsapp_item[];
     item private.whatsapp_item;
+    reason jsonb;
 begin
     applicable := '{}';
     refused := '[]';
-    foreach item in array items loop
-        begin
-            perform private.apply_whatsapp_items(array[item]);
-            raise sqlstate 'RP001';
-        exception
-            when sqlstate 'RP001' then
+    for place in 1 .. cardinality(items) by size loop
+        part := items[place : place + size - 1];
+        if private.refusal_of(part) is null then
+            applicable := applicable || part;
+            continue;
+        end if;
+
+        foreach item in array part loop
+            reason := private.refusal_of(array[item]);
+            if reason is null then
                 applicable := applicable || item;
-            when serialization_failure or deadlock_detected or lock_not_available then
-                raise;
-            when others then
-                refused := refused || private.refusal(item.index, sqlstate, sqlerrm);
-        end;
+            else
+                refused := refused || reason;
+            end if;
+        end loop;
     end loop;
 end
 $$;
@@ -2079,47 +3219,131 @@ as $$
         jsonb_agg(
             jsonb_build_object(
                 'index', i.ordinal - 1,
-                'reason', coalesce(i.value ->> 'reason', 'unknown_phone_number_id'),
+                'reason', coalesce(
+                    i.value ->> 'reason',
+                    case i.value ->> 'kind' when 'account_event' then 'unknown_account' end,
+                    'unknown_phone_number_id'
+                ),
                 'detail', i.value ->> 'detail')
             order by i.ordinal),
         '[]')
     from jsonb_array_elements(items) with ordinality as i (value, ordinal)
-    where i.value ->> 'kind' = 'skipped'
-       or not exists (
-           select
-           from public.whatsapp_channels w
-           where w.phone_number_id = i.value ->> 'phone_number_id'
-       )
+    where case i.value ->> 'kind'
+            when 'skipped' then true
+            when 'account_event' then private.account_of_event(i.value) is null
+            else not exists (
+                select
+                from public.whatsapp_channels w
+                where w.phone_number_id = i.value ->> 'phone_number_id'
+            )
+        end
 $$;
 
 
-create or replace function backend.ingest_whatsapp(body text, items jsonb)
-    returns jsonb
+comment on function private.readable_whatsapp_items(jsonb) is
+    'The updates that can be read, and why the others can not.';
+comment on function private.refusal_of(private.whatsapp_item[]) is
+    'Why a set can not be applied, which is undone; null where it can.';
+comment on function private.applicable_whatsapp_items(private.whatsapp_item[]) is
+    'The updates that can be applied, and why the others can not.';
+comment on function private.refusal(bigint, text, text) is
+    'Why an update was refused: {index, reason, detail}, the detail beginning with the SQLSTATE.';
+comment on function private.left_out_whatsapp_items(jsonb) is
+    'The updates that are not tried, and why.';
+
+
+/*
+    A WhatsApp webhook: one event, one transaction, one call. The raw body is kept first; its
+    updates are then applied as sets, in the lock order. Where a set fails, the updates that are
+    at fault are looked for, and what passes is applied as a set again.
+*/
+create or replace function private.apply_whatsapp_items(items private.whatsapp_item[])
+    returns integer
     language plpgsql
-    -- definer: service_role has no rights of its own on tables
-    security definer
     set search_path = ''
-    -- rows are looked up by key, a few at a time: one plan does for all, and not the one that
-    -- was best while the tables were empty
-    set plan_cache_mode = force_generic_plan
-    set enable_seqscan = off
-    -- the price that the planner puts on what is off must not look like work worth compiling
-    set jit = off
 as $$
 declare
-    event_id bigint;
-    usable private.whatsapp_item[];
-    applied integer;
-    refused jsonb;
-    rejections jsonb := '[]';
+    numbers uuid[];
+    kinds text[];
+    has_orphans boolean;
+    messages private.whatsapp_item[] := items;
+    applied integer := 0;
 begin
-    insert into private.webhook_events as e (provider, body, body_sha256)
-    values ('whatsapp', body, sha256(convert_to(body, 'UTF8')))
-    on conflict (provider, body_sha256) do update
-        set deliveries = e.deliveries + 1,
-            last_received_at = now()
-    returning id into event_id;
+    select
+        array_agg(distinct i.whatsapp_channel_id),
+        array_agg(distinct i.kind),
+        bool_or(
+            case when parent.provider_id is not null then
+                private.message_by_provider_id(
+                    whatsapp_channel_id => i.whatsapp_channel_id,
+                    provider_id => parent.provider_id
+                ) is null
+            end
+        )
+    into numbers, kinds, has_orphans
+    from unnest(items) i
+    cross join lateral (
+        select case when i.kind = 'status' then i.provider_id else i.reply_to end as provider_id
+    ) parent;
 
+    perform private.lock_whatsapp_numbers(
+        whatsapp_channel_ids => array_remove(numbers, null),
+        alone => coalesce(has_orphans, false)
+    );
+    if not kinds <@ array['message', 'echo', 'system'] then
+        applied := private.keep_whatsapp_news(items);
+        messages := array(
+            select i
+            from unnest(items) i
+            where i.kind in ('message', 'echo', 'system')
+        );
+    end if;
+    applied := applied + private.apply_whatsapp_messages(messages);
+    -- this locks messages, so it comes after what locks conversations
+    perform private.settle_whatsapp_items(items);
+    return applied;
+end
+$$;
+
+
+create or replace function private.keep_whatsapp_news(items private.whatsapp_item[])
+    returns integer
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    statuses private.whatsapp_item[];
+    effects private.whatsapp_item[];
+    events private.whatsapp_item[];
+begin
+    select
+        array_agg(i::private.whatsapp_item) filter (where i.kind = 'status'),
+        array_agg(i::private.whatsapp_item) filter (where i.kind = 'effect'),
+        array_agg(i::private.whatsapp_item) filter (where i.kind = 'account_event')
+    into statuses, effects, events
+    from unnest(items) i;
+
+    return private.keep_whatsapp_statuses(statuses)
+        + private.keep_whatsapp_effects(effects)
+        + private.keep_account_events(events);
+end
+$$;
+
+
+create or replace function private.try_whatsapp_items(
+    items jsonb,
+    out applied integer,
+    out duplicates integer,
+    out rejections jsonb,
+    out usable private.whatsapp_item[]
+)
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    refused jsonb;
+begin
+    rejections := '[]';
     begin
         usable := private.read_whatsapp_items(items);
     exception
@@ -2143,26 +3367,66 @@ begin
             applied := private.apply_whatsapp_items(usable);
     end;
 
+    duplicates := cardinality(usable) - applied;
     if cardinality(usable) < jsonb_array_length(items) then
         rejections := rejections || private.left_out_whatsapp_items(items);
         select jsonb_agg(r.value order by r.value -> 'index')
         into rejections
         from jsonb_array_elements(rejections) r;
+    end if;
+end
+$$;
 
+
+create or replace function private.shown_rejections(rejections jsonb)
+    returns jsonb
+    language sql
+    immutable
+    set search_path = ''
+as $$
+    select coalesce(jsonb_agg(r.value - 'detail'), '[]')
+    from jsonb_array_elements(rejections) r
+$$;
+
+
+create or replace function backend.ingest_whatsapp(body text, items jsonb)
+    returns jsonb
+    language plpgsql
+    -- definer: service_role has no rights of its own on tables
+    security definer
+    set search_path = ''
+    -- rows are looked up by key, a few at a time: one plan does for all, and not the one that
+    -- was best while the tables were empty
+    set plan_cache_mode = force_generic_plan
+    set enable_seqscan = off
+    -- the price that the planner puts on what is off must not look like work worth compiling
+    set jit = off
+as $$
+declare
+    event_id bigint;
+    tried record;
+begin
+    insert into private.webhook_events as e (provider, body, body_sha256)
+    values ('whatsapp', body, sha256(convert_to(body, 'UTF8')))
+    on conflict (provider, body_sha256) do update
+        set deliveries = e.deliveries + 1,
+            last_received_at = now()
+    returning id into event_id;
+
+    tried := private.try_whatsapp_items(items);
+
+    if tried.rejections <> '[]' then
         update private.webhook_events e
-        set rejected = rejections
+        set rejected = tried.rejections
         where e.id = event_id
-          and e.rejected <> rejections;
+          and e.rejected <> tried.rejections;
     end if;
 
     return jsonb_build_object(
         'event_id', event_id,
-        'applied', applied,
-        'duplicates', cardinality(usable) - applied,
-        'rejected', (
-            select coalesce(jsonb_agg(r.value - 'detail'), '[]')
-            from jsonb_array_elements(rejections) r
-        )
+        'applied', tried.applied,
+        'duplicates', tried.duplicates,
+        'rejected', private.shown_rejections(tried.rejections)
     );
 end
 $$;
@@ -2172,13 +3436,11 @@ grant execute on function backend.ingest_whatsapp(text, jsonb) to service_role;
 
 comment on function private.apply_whatsapp_items(private.whatsapp_item[]) is
     'Applies updates as sets; returns how many were news.';
-comment on function private.readable_whatsapp_items(jsonb) is
-    'The updates that can be read, and why the others can not.';
-comment on function private.applicable_whatsapp_items(private.whatsapp_item[]) is
-    'The updates that can be applied, and why the others can not.';
-comment on function private.refusal(bigint, text, text) is
-    'Why an update was refused: {index, reason, detail}, the detail beginning with the SQLSTATE.';
-comment on function private.left_out_whatsapp_items(jsonb) is
-    'The updates that are not tried, and why.';
+comment on function private.keep_whatsapp_news(private.whatsapp_item[]) is
+    'Keeps what is no message: statuses, effects, events; returns how many were news.';
+comment on function private.try_whatsapp_items(jsonb) is
+    'Applies what can be applied of a call: how many updates were news, how many not, what was left out and why, and those that were not.';
+comment on function private.shown_rejections(jsonb) is
+    'Rejections without their details, which may hold a customer''s data.';
 comment on function backend.ingest_whatsapp(text, jsonb) is
     'Keeps a webhook''s body and applies its updates: {event_id, applied, duplicates, rejected: [{index, reason}]}. Repeating it changes nothing.';
