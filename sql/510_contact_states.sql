@@ -40,7 +40,8 @@ left join lateral (
     join public.conversations k
         on k.id = a.conversation_id
     where a.customer_id = c.id
-    order by a.last_message_at desc, a.conversation_id desc
+    -- WhatsApp's times are seconds: a thread may be closed and the next one opened in one
+    order by a.last_message_at desc, k.created_at desc, a.conversation_id desc
     limit 1
 ) t
     on true

@@ -25,6 +25,9 @@ from rapport.local.supervisor import Supervisor
 
 SCRUBBED = ("SUPABASE_", "WHATSAPP_", "METAKOCKA_", "RAPPORT_", "AWS_", "PG", "WAKE_", "WORKER_")
 
+# bytes, for as many clusters as a machine has processors
+MEMORY_FOR_TESTS = 6 * 1024**3
+
 Start = Callable[..., Stack]
 
 _FOLDER = pytest.StashKey[Path]()
@@ -55,10 +58,21 @@ def binaries() -> Binaries:
     return install(npm_folder())
 
 
+def _in_memory() -> Path | None:
+    """A file system in memory with room for the databases, where there is one.
+
+    Every test has a database of its own, some 500 files: on a disk that is three times the time.
+    """
+    memory = Path("/dev/shm")
+    if memory.is_dir() and shutil.disk_usage(memory).free > MEMORY_FOR_TESTS:
+        return memory
+    return None
+
+
 @pytest.fixture(scope="session")
 def session_folder() -> Iterator[Path]:
     """A folder that Postgres can reach when root runs the tests, which pytest's own is not."""
-    folder = Path(tempfile.mkdtemp(prefix="rapport-tests-"))
+    folder = Path(tempfile.mkdtemp(prefix="rapport-tests-", dir=_in_memory()))
     folder.chmod(0o755)
     yield folder
     shutil.rmtree(folder)

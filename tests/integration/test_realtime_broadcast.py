@@ -199,4 +199,5 @@ async def test_a_client_that_does_not_read_is_cut_off_and_keeps_nobody_waiting(
             send(database, "flood", {"text": "x" * 1_000_000}, private=False)
             await quick.receive()
 
-        assert await slow.drain() == 1013
+        # the reason stands behind all that was not read: who is slow with that too misses it
+        assert await slow.drain() in (1013, 1006)

@@ -24,7 +24,7 @@ from rapport.whatsapp.webhook import parse
 
 EVENTS = Path(__file__).parents[1] / "events"
 NUMBER = "106540352242922"
-NAMES = ["text", "image", "location", "interactive_list", "reaction", "status_read"]
+NAMES = ["text", "image", "location", "interactive_list", "contacts", "status_read"]
 
 # a database as the schema's owner sees it
 EVERYTHING = """

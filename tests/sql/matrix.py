@@ -4,7 +4,7 @@ A member is known by its role (owner, admin, agent, viewer), a customer as custo
 only signed in as stranger; beside them there are anon and service_role. Conditions and calls
 name what they are about: %(account)s, its %(contact)s who has a login and %(other)s who has
 none, the first one's %(conversation)s with a %(failed)s message and a %(photo)s, the %(channel)s,
-a %(merge)s, %(suggestion)s and %(invitation)s, and the reader, %(user)s.
+a %(merge)s, %(suggestion)s and %(invitation)s, and the reader: %(user)s, %(role)s.
 """
 
 from __future__ import annotations
@@ -110,6 +110,7 @@ TABLES = {
     "message_media": OF_CUSTOMER,
     "whatsapp_templates": Table(),
     "sendable_templates": Table(),
+    "account_events": Table(staff="account_id = %(account)s and %(role)s in ('owner', 'admin')"),
     "read_markers": Table(staff="user_id = %(user)s", customer="user_id = %(user)s"),
     "inbox": Table(
         customer="customer_id = %(contact)s", personal=("last_read_seq", "unread_count")
@@ -212,6 +213,9 @@ FUNCTIONS = {
         AUTHENTICATED, call="select public.claim_portal_invitation(%(invitation)s::text)"
     ),
     "backend.ingest_whatsapp": Function(SERVICE),
+    "backend.span_of_webhook_events": Function(SERVICE),
+    "backend.read_webhook_events": Function(SERVICE),
+    "backend.replay_webhook": Function(SERVICE),
     "backend.import_contacts": Function(SERVICE),
     "backend.export_contacts": Function(SERVICE),
     "backend.prune": Function(SERVICE),

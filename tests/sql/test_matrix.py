@@ -129,6 +129,11 @@ def populate(world: World) -> None:
             [account],
         )
         owner.execute(
+            "insert into public.account_events (account_id, type, content)"
+            " values (%s, 'account_update', '{}')",
+            [account],
+        )
+        owner.execute(
             "select private.suggest_merge(%(account)s, array_agg(c.id), 'same_name', '{}')"
             " from public.contacts c where c.account_id = %(account)s",
             {"account": account},
@@ -214,7 +219,7 @@ def about(world: World, account: UUID) -> dict[str, Any]:
         """,
         [account, [seed_uuid(f"contact {name}") for name in CUSTOMERS]],
     )
-    return {"account": account, "user": seed_uuid(AGENTS[account]), **row}
+    return {"account": account, "user": seed_uuid(AGENTS[account]), "role": "owner", **row}
 
 
 def source(table: str) -> str:
@@ -277,6 +282,7 @@ def expected(world: World, name: str, table: str) -> list[dict[str, Any]] | None
             "account": actor.account,
             "contact": actor.contact,
             "user": seed_uuid(name),
+            "role": actor.role,
             "personal": list(line.personal),
         },
     )

@@ -238,12 +238,16 @@ class FaceFeed(Generic[FaceRow]):
         return changes
 
     def _current(self, contact_id: UUID) -> Thread | None:
-        """The conversation with the latest activity; of two at the same time, the greater id."""
+        """The conversation with the latest activity; of two in one second, the one opened last."""
         threads = (
             self._thread(conversation_id)
             for conversation_id in self._conversations_of.get(contact_id, ())
         )
-        return max(threads, key=lambda t: (t.last_message_at, t.conversation.id), default=None)
+        return max(
+            threads,
+            key=lambda t: (t.last_message_at, t.conversation.created_at, t.conversation.id),
+            default=None,
+        )
 
     def _thread(self, conversation_id: UUID) -> Thread:
         conversation = self._conversations[conversation_id]

@@ -27,8 +27,9 @@ from rapport.whatsapp.outgoing import request_body
 PARALLEL = 10
 # What a message needs at worst: the call's time-outs, and settling it. Seconds, as all here.
 RESERVE = 20.0
-# How far ahead the next message may be for the worker to wait for it.
-PATIENCE = 5.0
+# How far ahead the next message may be for the worker to wait for it: two tries of what was
+# refused for the moment, where nobody else would look for a minute.
+PATIENCE = 15.0
 # How often it looks for new messages while it waits or sends.
 LOOK = 1.0
 _SHORTEST_WAIT = 0.05

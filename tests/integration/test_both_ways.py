@@ -1,0 +1,231 @@
+"""WhatsApp both ways through a whole stack: what arrives is seen, and the answer goes back."""
+
+from __future__ import annotations
+
+import base64
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+import httpx
+import psycopg
+import pytest
+from tests.integration.desk import Start
+from tests.sql.conftest import ALPINE_NUMBER, World, seed_uuid
+
+from rapport.local import keys
+from rapport.local.doorbell import set_doorbell
+from rapport.local.postgres import Database
+from rapport.local.stack import Stack
+
+T = TypeVar("T")
+
+CILKA = "38640111222"
+PATIENCE = 30  # seconds; on a machine that is busy with something else
+
+
+def until(look: Callable[[], T | None]) -> T:
+    """The first thing that is found."""
+    end = time.monotonic() + PATIENCE
+    while time.monotonic() < end:
+        if (found := look()) is not None:
+            return found
+        time.sleep(0.05)
+    raise AssertionError("it did not come")
+
+
+class Desk:
+    """An agent, the phone of a customer, and the rows as they stand."""
+
+    def __init__(self, stack: Stack, world: World) -> None:
+        token = keys.mint_user_token(stack.jwt_secret, user_id=seed_uuid("andrej"))
+        self._rest = httpx.Client(
+            base_url=f"{stack.url}/rest/v1",
+            headers={"apikey": stack.anon_key, "Authorization": f"Bearer {token}"},
+            trust_env=False,
+            timeout=30,
+        )
+        self._phone = httpx.Client(
+            base_url=f"{stack.whatsapp_url}/_fake", trust_env=False, timeout=30
+        )
+        self._api = httpx.Client(
+            base_url=f"{stack.functions_url}/api",
+            headers={"Authorization": f"Bearer {token}"},
+            trust_env=False,
+            timeout=30,
+        )
+        self.world = world
+
+    def close(self) -> None:
+        for client in (self._rest, self._phone, self._api):
+            client.close()
+
+    def api(self, method: str, path: str, body: object = None) -> httpx.Response:
+        """The agent's request to an endpoint of ours."""
+        return self._api.request(method, path, json=body)
+
+    def tell(self, what: str, order: dict[str, Any]) -> None:
+        """Tells the stand-in what the customer or WhatsApp does."""
+        self._phone.post(f"/{what}", json=order).raise_for_status()
+
+    def customer_writes(self, text: str) -> None:
+        self.tell(
+            "inbound",
+            {"phone_number_id": ALPINE_NUMBER, "from": CILKA, "name": "Cilka", "text": text},
+        )
+
+    @property
+    def conversation(self) -> str:
+        return str(self.world.value("select id from public.conversations"))
+
+    def answer(self, text: str, **fields: Any) -> str:
+        """Inserts a message through PostgREST, as a dashboard does; returns its id."""
+        answer = self._rest.post(
+            "/messages",
+            json={"conversation_id": self.conversation, "message": text} | fields,
+            headers={"Prefer": "return=representation"},
+        )
+        answer.raise_for_status()
+        message_id: str = answer.json()[0]["id"]
+        return message_id
+
+    def messages(self) -> list[dict[str, Any]]:
+        """What the customer's phone shows of ours."""
+        messages: list[dict[str, Any]] = self._phone.get("/messages").json()["messages"]
+        return messages
+
+    def shown(self) -> list[str]:
+        return [message["text_shown"] for message in self.messages()]
+
+    def has_status(self, message_id: str, *statuses: str) -> str | None:
+        status: str = self.world.value(
+            "select status from public.messages where id = %s", [message_id]
+        )
+        return status if status in statuses else None
+
+
+@pytest.fixture
+def database(world_database: Database) -> Database:
+    """What the stack runs on."""
+    return world_database
+
+
+@pytest.fixture
+def desk(start: Start, database: Database) -> Iterator[Desk]:
+    stack = start("postgrest", "gateway", "functions", "whatsapp", "net", "moto")
+    set_doorbell(stack)
+    with psycopg.connect(database.url(), autocommit=True) as owner:
+        desk = Desk(stack, World(database, owner))
+        yield desk
+        desk.close()
+
+
+def test_row_written_through_postgrest_reaches_the_phone_and_is_read(desk: Desk) -> None:
+    desk.customer_writes("Is Tuesday free?")
+
+    message = desk.answer("Tuesday at ten.")
+
+    # by the doorbell: the schedule would come after a minute
+    assert until(lambda: desk.has_status(message, "read")) == "read"
+    assert desk.shown() == ["Tuesday at ten."]
+
+
+def test_answers_go_in_the_order_in_which_they_were_written(desk: Desk) -> None:
+    desk.customer_writes("Is Tuesday free?")
+
+    messages = [desk.answer(f"line {n}") for n in range(5)]
+
+    for message in messages:
+        until(lambda message=message: desk.has_status(message, "sent", "delivered", "read"))
+    assert desk.shown() == [f"line {n}" for n in range(5)]
+
+
+def test_answer_that_was_lost_is_settled_by_its_status_and_not_sent_again(desk: Desk) -> None:
+    """Failure case 20: WhatsApp took it, and nobody heard."""
+    desk.customer_writes("Is Tuesday free?")
+    desk.tell(
+        "behaviour",
+        {
+            "faults": [{"on": "messages", "times": 1, "after_accepting": True, "drop": True}],
+            "webhooks": {"mode": "hold"},
+        },
+    )
+    message = desk.answer("Tuesday at ten.")
+    until(lambda: desk.has_status(message, "unknown"))
+
+    desk.tell("behaviour", {})
+    desk.tell("release", {})
+
+    until(lambda: desk.has_status(message, "read"))
+    assert desk.shown() == ["Tuesday at ten."]
+
+
+def test_answers_are_shown_once_whatever_happens_to_calls_and_webhooks(desk: Desk) -> None:
+    desk.customer_writes("Is Tuesday free?")
+    desk.tell(
+        "behaviour",
+        {
+            "faults": [
+                {"on": "messages", "times": 1, "code": 131000, "status": 500},
+                {"on": "messages", "times": 1, "after_accepting": True, "drop": True},
+                {"on": "messages", "times": 1, "code": 130429, "status": 429, "retry_after": 1},
+            ],
+            "webhooks": {"mode": "post", "copies": 3, "reverse": True},
+        },
+    )
+
+    messages = [desk.answer(f"line {n}") for n in range(4)]
+
+    for message in messages:
+        until(lambda message=message: desk.has_status(message, "read"))
+    assert sorted(desk.shown()) == [f"line {n}" for n in range(4)]
+
+
+def test_file_that_a_customer_sends_is_kept_and_given_to_the_agent(desk: Desk) -> None:
+    picture = b"GIF89a" + bytes(range(256)) * 40
+    desk.tell(
+        "inbound",
+        {
+            "phone_number_id": ALPINE_NUMBER,
+            "from": CILKA,
+            "image": {"data": base64.b64encode(picture).decode(), "mime_type": "image/gif"},
+        },
+    )
+    message = desk.world.value("select id from public.messages")
+
+    def given() -> dict[str, Any] | None:
+        answer = desk.api("GET", f"/messages/{message}/media")
+        found: dict[str, Any] = answer.json()
+        return found if answer.status_code == 200 else None
+
+    link = until(given)["url"]
+
+    assert httpx.get(link, trust_env=False).content == picture
+
+
+def test_file_that_an_agent_sends_reaches_the_phone(desk: Desk) -> None:
+    desk.customer_writes("What does the hall look like?")
+    picture = b"GIF89a" + bytes(100)
+    announced = desk.api(
+        "POST",
+        "/media",
+        {
+            "conversation_id": desk.conversation,
+            "type": "image",
+            "mime_type": "image/png",
+            "size": len(picture),
+            "file_name": "hall.png",
+        },
+    ).json()
+    put = httpx.put(
+        announced["url"], content=picture, headers=announced["headers"], trust_env=False
+    )
+    assert put.status_code == 200
+
+    message = desk.answer(
+        "[image]", type="image", content={"upload_id": announced["upload_id"], "caption": "So"}
+    )
+
+    until(lambda: desk.has_status(message, "read"))
+    [shown] = desk.messages()
+    assert (shown["type"], shown["image"]["caption"]) == ("image", "So")
