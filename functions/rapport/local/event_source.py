@@ -36,7 +36,7 @@ class _Failure(BaseModel):
 
 
 class _Answer(BaseModel):
-    batchItemFailures: list[_Failure] | None = None  # noqa: N815
+    batchItemFailures: list[_Failure] | None = None  # noqa: N815 - Lambda's word
 
 
 async def run_source(source: QueueSource, queue_url: str, invoke: Invoke) -> None:
