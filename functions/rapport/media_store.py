@@ -102,6 +102,7 @@ class MediaStore(Store):
     def media_to_send(self, message_id: UUID) -> FileToSend | None:
         """The file of ours that a message carries, if it carries one."""
         return _read(
+            # a union is no type to the type checker, and is one to pydantic
             FileToSend | None,  # type: ignore[arg-type]
             self._call("media_to_send", {"message_id": str(message_id)}),
         )

@@ -199,5 +199,4 @@ async def test_a_client_that_does_not_read_is_cut_off_and_keeps_nobody_waiting(
             send(database, "flood", {"text": "x" * 1_000_000}, private=False)
             await quick.receive()
 
-        # the reason stands behind all that was not read: who is slow with that too misses it
-        assert await slow.drain() in (1013, 1006)
+        assert await slow.drain() == 1013

@@ -64,7 +64,7 @@ def _replay_one(store: Store, event: RawEvent, *, dry_run: bool) -> Replayed:
         logger.error("not replayed", event_id=event.id, code=error.code, reason=str(error))
         return Replayed(event.id, failure=str(error))
     # a parser that stumbles over one event is to be mended, and has the others before it
-    except Exception as error:  # noqa: BLE001
+    except Exception as error:  # noqa: BLE001 - whatever it is
         log_crash(error, event_id=event.id)
         return Replayed(event.id, failure=f"The parser crashed ({type(error).__name__}).")
     return Replayed(event.id, result.applied, result.corrected, len(result.rejected))

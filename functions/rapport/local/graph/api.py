@@ -32,6 +32,7 @@ Answer = Callable[[Request], Awaitable[Response]]
 class Dropped(Response):
     """No answer at all: the connection is closed. See `CloseDropped`."""
 
+    # what every ASGI application is called with
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
         await send({"type": DROPPED})
 

@@ -26,7 +26,8 @@ from rapport.local.realtime.outbox import Outbox, SlowClientError
 SILENCE_SECONDS = 60.0
 WITHOUT_CHANNEL_SECONDS = 600.0
 MAX_CHANNELS = 100
-CLOSE_SECONDS = 1.0
+# how long a client that reads slowly has to come to the reason why it is cut off
+CLOSE_SECONDS = 30.0
 
 NORMAL_CLOSURE = 1000
 INVALID_DATA = 1007
