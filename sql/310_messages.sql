@@ -25,7 +25,7 @@ create table public.messages (
     -- makes an offline client's repeated send one message
     client_ref          text
                         constraint messages_client_ref_check check (length(client_ref) <= 128),
-    -- the conversation's, see _200_check_number
+    -- the conversation's, see 768_new_messages
     whatsapp_channel_id uuid,
     -- the provider's id: a webhook delivered twice finds it taken
     provider_id         text,
@@ -121,47 +121,6 @@ create trigger _100_stamp_change
     execute function private.tg__stamp_change();
 
 
-/*
-    No foreign key to the number: all messages of a number would queue for its one row. And
-    none to the conversation beside the one that is there: clients that read conversations
-    with their messages would have to say by which.
-*/
-create function private.tg_messages__check_number()
-    returns trigger
-    language plpgsql
-    -- definer: the conversation is looked at whoever writes
-    security definer
-    set search_path = ''
-    set plan_cache_mode = force_generic_plan
-as $$
-begin
-    if exists (
-        select
-        from new_rows n
-        where n.whatsapp_channel_id is not null
-          and n.whatsapp_channel_id is distinct from (
-              select c.whatsapp_channel_id
-              from public.conversations c
-              where c.id = n.conversation_id
-              limit 1
-          )
-    ) then
-        raise foreign_key_violation using
-            message = 'A message is sent by the WhatsApp number of its conversation.';
-    end if;
-    return null;
-end
-$$;
-
-create trigger _200_check_number
-    after insert on public.messages
-    referencing new table as new_rows
-    for each statement
-    execute function private.tg_messages__check_number();
-
-
-comment on function private.tg_messages__check_number() is
-    'Holds a message to the WhatsApp number of its conversation, and with that to its tenant.';
 comment on table public.messages is
     'What was said in a conversation, in either direction, and what became of it.';
 comment on column public.messages.seq is

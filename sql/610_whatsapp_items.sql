@@ -109,7 +109,9 @@ begin
         ) as k (kind, value)
         where i.value ->> 'kind' not in ('skipped', 'account_event')
     );
-    if items @? '$[*].kind ? (@ == "account_event")' then
+    if cardinality(read) < jsonb_array_length(items)
+        and items @? '$[*].kind ? (@ == "account_event")'
+    then
         read := read || private.read_account_events(items);
     end if;
     return read;

@@ -43,6 +43,24 @@ end
 $$;
 
 
+create function private.placed_whatsapp_item(
+    item private.whatsapp_item,
+    conversation_id uuid,
+    contact_id uuid
+)
+    returns private.whatsapp_item
+    language plpgsql
+    immutable
+    set search_path = ''
+as $$
+begin
+    item.conversation_id := placed_whatsapp_item.conversation_id;
+    item.contact_id := placed_whatsapp_item.contact_id;
+    return item;
+end
+$$;
+
+
 create function private.open_whatsapp_threads(items private.whatsapp_item[])
     returns private.whatsapp_item[]
     language plpgsql
@@ -74,13 +92,8 @@ begin
             order by c.id
             for no key update of c
         )
-        select array_agg(
-            jsonb_populate_record(t.item, jsonb_build_object(
-                'conversation_id', t.id,
-                -- whoever owns the number now, an open thread stays with its customer
-                'contact_id', t.customer_id
-            ))
-        )
+        -- whoever owns the number now, an open thread stays with its customer
+        select array_agg(private.placed_whatsapp_item(t.item, t.id, t.customer_id))
         into found_items
         from threads t;
 
@@ -141,23 +154,21 @@ create function private.continue_whatsapp_threads(items private.whatsapp_item[])
     set search_path = ''
 as $$
 /*
-    The common case in two statements: everybody is known, by the names and the spelling that
-    they give, and has an open conversation. Null, and nothing locked, where that is not so of
-    all.
+    The common case in one statement: all messages are new, and everybody is known, by the names
+    and the spelling that they give, and has an open conversation. Null, and nothing locked,
+    where that is so of none; RP003 where it is so of some, or no longer. The locks that were
+    taken must then go: what follows begins with identities.
 */
 declare
     found_items private.whatsapp_item[];
-    threads uuid[];
-    locked integer;
 begin
     -- lateral with a limit, here and elsewhere: each item is looked up by key, whatever the
     -- planner thinks of the tables' sizes
-    found_items := array(
-        select jsonb_populate_record(i, jsonb_build_object(
-            'conversation_id', thread.id,
-            -- whoever owns the number now, an open thread stays with its customer
-            'contact_id', thread.customer_id
-        ))
+    -- whoever owns the number now, an open thread stays with its customer
+    select array_agg(private.placed_whatsapp_item(t.item, t.id, t.customer_id))
+    into found_items
+    from (
+        select i as item, c.id, c.customer_id
         from unnest(items) i
         cross join lateral (
             select o.contact_id
@@ -168,15 +179,15 @@ begin
             limit 1
         ) owner
         cross join lateral (
-            select c.id
-            from public.contacts c
-            where c.id = owner.contact_id
-              and (i.profile_name is null or c.profile_name = i.profile_name)
-              and (i.username is null or c.username = i.username)
+            select k.id
+            from public.contacts k
+            where k.id = owner.contact_id
+              and (i.profile_name is null or k.profile_name = i.profile_name)
+              and (i.username is null or k.username = i.username)
             limit 1
         ) named
         cross join lateral (
-            select t.id, t.customer_id
+            select t.id
             from public.conversations t
             where t.whatsapp_channel_id = i.whatsapp_channel_id
               and t.account_id = i.account_id
@@ -195,6 +206,9 @@ begin
               and (i.wa_id is null or t.customer_wa_id = i.wa_id)
             limit 1
         ) thread
+        join public.conversations c
+            on c.id = thread.id
+           and c.status <> 'closed'
         where i.kind in ('message', 'echo')
           and (
               i.user_id is null
@@ -210,29 +224,20 @@ begin
               and i.identity_key = private.number_of_user(
                   account_id => i.account_id, user_id => i.user_id)
           )
-    );
+          and (
+              select true
+              from public.messages m
+              where m.whatsapp_channel_id = i.whatsapp_channel_id
+                and m.provider_id = i.provider_id
+              limit 1
+          ) is null
+        order by c.id
+        for no key update of c
+    ) t;
+
     if cardinality(found_items) < cardinality(items) then
-        return null;
+        raise sqlstate 'RP003';
     end if;
-
-    threads := array(select distinct i.conversation_id from unnest(found_items) i);
-    begin
-        perform
-        from public.conversations t
-        where t.id = any (threads)
-          and t.status <> 'closed'
-        order by t.id
-        for no key update;
-        get diagnostics locked = row_count;
-
-        if locked < cardinality(threads) then
-            raise sqlstate 'RP002';
-        end if;
-    exception
-        -- the locks go with the block: what follows begins with identities
-        when sqlstate 'RP002' then
-            return null;
-    end;
     return found_items;
 end
 $$;
@@ -240,7 +245,9 @@ $$;
 
 comment on function private.keep_whatsapp_spelling(private.whatsapp_item[]) is
     'Notes on conversations, which are locked, how their customers'' numbers are spelt now.';
+comment on function private.placed_whatsapp_item(private.whatsapp_item, uuid, uuid) is
+    'A message with its conversation and the contact with whom that is held.';
 comment on function private.open_whatsapp_threads(private.whatsapp_item[]) is
     'Finds or opens the conversation of each message, and locks it.';
 comment on function private.continue_whatsapp_threads(private.whatsapp_item[]) is
-    'Finds and locks the conversations of messages, if all of them have one.';
+    'Finds and locks the conversations of new messages, if all of them have one.';

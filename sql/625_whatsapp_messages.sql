@@ -145,7 +145,10 @@ end
 $$;
 
 
-create function private.apply_whatsapp_messages(items private.whatsapp_item[])
+create function private.apply_whatsapp_messages(
+    items private.whatsapp_item[],
+    may_continue boolean
+)
     returns integer
     language plpgsql
     set search_path = ''
@@ -159,8 +162,11 @@ declare
     has_usernames boolean;
     learnt private.learnt_number[] := '{}';
 begin
-    if items is null then
-        return 0;
+    if may_continue then
+        placed := private.continue_whatsapp_threads(items);
+        if placed is not null then
+            return private.append_whatsapp_messages(placed);
+        end if;
     end if;
 
     -- a repeated delivery ends here, having locked and written nothing
@@ -182,56 +188,53 @@ begin
         return 0;
     end if;
 
-    placed := private.continue_whatsapp_threads(fresh);
-    if placed is null then
-        select
-            bool_or(i.kind = 'system'),
-            bool_or(i.user_id is not null or i.kind = 'system'),
-            bool_or(i.username is not null)
-        into has_notices, may_be_two, has_usernames
-        from unnest(fresh) i;
+    select
+        bool_or(i.kind = 'system'),
+        bool_or(i.user_id is not null or i.kind = 'system'),
+        bool_or(i.username is not null)
+    into has_notices, may_be_two, has_usernames
+    from unnest(fresh) i;
 
-        -- identities
-        if has_notices then
-            fresh := private.relink_whatsapp_senders(fresh);
-        end if;
-        fresh := private.claim_whatsapp_senders(fresh);
-        if has_usernames then
-            usernames := private.claim_whatsapp_usernames(fresh);
-        end if;
-        if may_be_two then
-            learnt := private.learn_user_numbers(fresh);
-        end if;
+    -- identities
+    if has_notices then
+        fresh := private.relink_whatsapp_senders(fresh);
+    end if;
+    fresh := private.claim_whatsapp_senders(fresh);
+    if has_usernames then
+        usernames := private.claim_whatsapp_usernames(fresh);
+    end if;
+    if may_be_two then
+        learnt := private.learn_user_numbers(fresh);
+    end if;
 
-        -- contacts
-        if has_notices or cardinality(usernames) > 0 or cardinality(learnt) > 0 then
-            perform private.lock_whatsapp_contacts(fresh, usernames);
-        end if;
-        perform private.name_whatsapp_senders(fresh, usernames);
-        if cardinality(usernames) > 0 then
-            perform private.write_whatsapp_usernames(usernames);
-        end if;
-        perform private.write_learnt_phones(learnt);
+    -- contacts
+    if has_notices or cardinality(usernames) > 0 or cardinality(learnt) > 0 then
+        perform private.lock_whatsapp_contacts(fresh, usernames);
+    end if;
+    perform private.name_whatsapp_senders(fresh, usernames);
+    if cardinality(usernames) > 0 then
+        perform private.write_whatsapp_usernames(usernames);
+    end if;
+    perform private.write_learnt_phones(learnt);
 
-        -- conversations
-        if has_notices then
-            perform private.move_whatsapp_phones(fresh);
-        end if;
-        placed := private.follow_numbers(fresh);
-        if has_notices or cardinality(learnt) > 0 then
-            perform private.lock_whatsapp_threads(placed);
-        end if;
-        if has_notices then
-            perform private.move_whatsapp_threads(fresh);
-        end if;
-        if cardinality(learnt) > 0 then
-            perform private.move_learnt_threads(learnt);
-        end if;
-        placed := private.open_whatsapp_threads(placed);
+    -- conversations
+    if has_notices then
+        perform private.move_whatsapp_phones(fresh);
+    end if;
+    placed := private.follow_numbers(fresh);
+    if has_notices or cardinality(learnt) > 0 then
+        perform private.lock_whatsapp_threads(placed);
+    end if;
+    if has_notices then
+        perform private.move_whatsapp_threads(fresh);
+    end if;
+    if cardinality(learnt) > 0 then
+        perform private.move_learnt_threads(learnt);
+    end if;
+    placed := private.open_whatsapp_threads(placed);
 
-        if may_be_two then
-            perform private.suggest_same_senders(fresh);
-        end if;
+    if may_be_two then
+        perform private.suggest_same_senders(fresh);
     end if;
     return private.append_whatsapp_messages(placed);
 end
@@ -244,5 +247,5 @@ comment on function private.answered_message(uuid, uuid, text) is
     'The message that a reply in a conversation refers to; null where it has not come yet.';
 comment on function private.append_whatsapp_messages(private.whatsapp_item[]) is
     'Numbers and inserts what is new; returns how many.';
-comment on function private.apply_whatsapp_messages(private.whatsapp_item[]) is
+comment on function private.apply_whatsapp_messages(private.whatsapp_item[], boolean) is
     'Everything that follows from a batch of received messages; returns how many were new.';

@@ -16,30 +16,6 @@ end
 $$;
 
 
-create function private.lock_whatsapp_numbers(whatsapp_channel_ids uuid[], alone boolean)
-    returns void
-    language plpgsql
-    set search_path = ''
-as $$
-declare
-    number bigint;
-begin
-    -- before all other locks, which are taken under it
-    for number in
-        select private.whatsapp_number_lock(c)
-        from unnest(whatsapp_channel_ids) c
-        order by 1
-    loop
-        if alone then
-            perform pg_advisory_xact_lock(number);
-        else
-            perform pg_advisory_xact_lock_shared(number);
-        end if;
-    end loop;
-end
-$$;
-
-
 create function private.settle_messages(message_ids uuid[])
     returns void
     language plpgsql
@@ -185,8 +161,6 @@ $$;
 
 comment on function private.whatsapp_number_lock(uuid) is
     'The advisory lock of a number of ours: shared by what brings messages, exclusive for what misses one.';
-comment on function private.lock_whatsapp_numbers(uuid[], boolean) is
-    'Takes the locks of a batch''s numbers, in their order; alone or shared.';
 comment on function private.settle_messages(uuid[]) is
     'Shows on messages, which are locked, all that is known of them.';
 comment on function private.messages_to_settle(private.whatsapp_item[]) is

@@ -43,7 +43,7 @@ create function private.refusal_of(items private.whatsapp_item[])
     set search_path = ''
 as $$
 begin
-    perform private.apply_whatsapp_items(items);
+    perform private.apply_whatsapp_items(items, false);
     raise sqlstate 'RP001';
 exception
     when sqlstate 'RP001' then

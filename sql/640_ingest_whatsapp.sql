@@ -3,40 +3,71 @@
     updates are then applied as sets, in the lock order. Where a set fails, the updates that are
     at fault are looked for, and what passes is applied as a set again.
 */
-create function private.apply_whatsapp_items(items private.whatsapp_item[])
+create function private.lock_whatsapp_numbers(items private.whatsapp_item[])
+    returns void
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    item private.whatsapp_item;
+    parent text;
+    whatsapp_channel_id uuid;
+    number bigint;
+    numbers bigint[] := '{}';
+    alone boolean := false;
+begin
+    foreach item in array items loop
+        if item.whatsapp_channel_id <> whatsapp_channel_id or whatsapp_channel_id is null then
+            whatsapp_channel_id := item.whatsapp_channel_id;
+            number := private.whatsapp_number_lock(whatsapp_channel_id);
+            if number <> all (numbers) then
+                numbers := numbers || number;
+            end if;
+        end if;
+        parent := case when item.kind = 'status' then item.provider_id else item.reply_to end;
+        if parent is not null and not alone then
+            alone := private.message_by_provider_id(
+                whatsapp_channel_id => item.whatsapp_channel_id, provider_id => parent
+            ) is null;
+        end if;
+    end loop;
+
+    if cardinality(numbers) > 1 then
+        numbers := array(select n from unnest(numbers) n order by n);
+    end if;
+    -- before all other locks, which are taken under it
+    foreach number in array numbers loop
+        if alone then
+            perform pg_advisory_xact_lock(number);
+        else
+            perform pg_advisory_xact_lock_shared(number);
+        end if;
+    end loop;
+end
+$$;
+
+
+create function private.apply_whatsapp_items(
+    items private.whatsapp_item[],
+    may_continue boolean
+)
     returns integer
     language plpgsql
     set search_path = ''
 as $$
 declare
-    numbers uuid[];
-    kinds text[];
-    has_orphans boolean;
+    item private.whatsapp_item;
+    has_news boolean := false;
     messages private.whatsapp_item[] := items;
     applied integer := 0;
 begin
-    select
-        array_agg(distinct i.whatsapp_channel_id),
-        array_agg(distinct i.kind),
-        bool_or(
-            case when parent.provider_id is not null then
-                private.message_by_provider_id(
-                    whatsapp_channel_id => i.whatsapp_channel_id,
-                    provider_id => parent.provider_id
-                ) is null
-            end
-        )
-    into numbers, kinds, has_orphans
-    from unnest(items) i
-    cross join lateral (
-        select case when i.kind = 'status' then i.provider_id else i.reply_to end as provider_id
-    ) parent;
-
-    perform private.lock_whatsapp_numbers(
-        whatsapp_channel_ids => array_remove(numbers, null),
-        alone => coalesce(has_orphans, false)
-    );
-    if not kinds <@ array['message', 'echo', 'system'] then
+    perform private.lock_whatsapp_numbers(items);
+    -- a loop of expressions takes less than starting a statement
+    foreach item in array items loop
+        has_news := item.kind not in ('message', 'echo', 'system');
+        exit when has_news;
+    end loop;
+    if has_news then
         applied := private.keep_whatsapp_news(items);
         messages := array(
             select i
@@ -44,7 +75,9 @@ begin
             where i.kind in ('message', 'echo', 'system')
         );
     end if;
-    applied := applied + private.apply_whatsapp_messages(messages);
+    if cardinality(messages) > 0 then
+        applied := applied + private.apply_whatsapp_messages(messages, may_continue);
+    end if;
     -- this locks messages, so it comes after what locks conversations
     perform private.settle_whatsapp_items(items);
     return applied;
@@ -88,6 +121,7 @@ create function private.try_whatsapp_items(
 as $$
 declare
     refused jsonb;
+    may_continue boolean := true;
 begin
     rejections := '[]';
     begin
@@ -99,19 +133,26 @@ begin
             from private.readable_whatsapp_items(items) r;
     end;
 
-    begin
-        applied := private.apply_whatsapp_items(usable);
-    exception
-        -- contention is for the caller to repeat, whole
-        when serialization_failure or deadlock_detected or lock_not_available then
-            raise;
-        when others then
-            select a.applicable, a.refused
-            into usable, refused
-            from private.applicable_whatsapp_items(usable) a;
-            rejections := rejections || refused;
-            applied := private.apply_whatsapp_items(usable);
-    end;
+    loop
+        begin
+            applied := private.apply_whatsapp_items(usable, may_continue);
+            exit;
+        exception
+            -- in haste it did not go; that is undone
+            when sqlstate 'RP003' then
+                may_continue := false;
+            -- contention is for the caller to repeat, whole
+            when serialization_failure or deadlock_detected or lock_not_available then
+                raise;
+            when others then
+                select a.applicable, a.refused
+                into usable, refused
+                from private.applicable_whatsapp_items(usable) a;
+                rejections := rejections || refused;
+                applied := private.apply_whatsapp_items(usable, false);
+                exit;
+        end;
+    end loop;
 
     duplicates := cardinality(usable) - applied;
     if cardinality(usable) < jsonb_array_length(items) then
@@ -126,12 +167,19 @@ $$;
 
 create function private.shown_rejections(rejections jsonb)
     returns jsonb
-    language sql
+    language plpgsql
     immutable
     set search_path = ''
 as $$
-    select coalesce(jsonb_agg(r.value - 'detail'), '[]')
-    from jsonb_array_elements(rejections) r
+begin
+    return case
+        when rejections = '[]' then rejections
+        else (
+            select jsonb_agg(r.value - 'detail')
+            from jsonb_array_elements(rejections) r
+        )
+    end;
+end
 $$;
 
 
@@ -180,8 +228,10 @@ $$;
 grant execute on function backend.ingest_whatsapp(text, jsonb) to service_role;
 
 
-comment on function private.apply_whatsapp_items(private.whatsapp_item[]) is
-    'Applies updates as sets; returns how many were news.';
+comment on function private.lock_whatsapp_numbers(private.whatsapp_item[]) is
+    'Takes the locks of a batch''s numbers, in their order; alone where an update''s message is missing.';
+comment on function private.apply_whatsapp_items(private.whatsapp_item[], boolean) is
+    'Applies updates as sets; returns how many were news. Where it may continue open threads it is quick, and raises RP003 if that can''t be done for all.';
 comment on function private.keep_whatsapp_news(private.whatsapp_item[]) is
     'Keeps what is no message: statuses, effects, events; returns how many were news.';
 comment on function private.try_whatsapp_items(jsonb) is

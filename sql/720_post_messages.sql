@@ -143,26 +143,19 @@ create trigger _010_post
     execute function private.tg_messages__post();
 
 
-create function private.tg_messages__enqueue()
-    returns trigger
+create function private.enqueue_messages(message_ids uuid[])
+    returns void
     language plpgsql
-    -- definer: the queue is nobody's to write
-    security definer
     set search_path = ''
 as $$
 begin
     insert into private.outbound_queue (message_id, whatsapp_channel_id, conversation_id, seq)
-    values (new.id, new.whatsapp_channel_id, new.conversation_id, new.seq);
+    select m.id, m.whatsapp_channel_id, m.conversation_id, m.seq
+    from public.messages m
+    where m.id = any (message_ids);
     perform private.ring('deliver_outbound');
-    return null;
 end
 $$;
-
-create trigger _600_enqueue
-    after insert on public.messages
-    for each row
-    when (new.status = 'queued')
-    execute function private.tg_messages__enqueue();
 
 
 create policy "agents and customers can write in their conversations"
@@ -246,8 +239,8 @@ comment on function private.tg_messages__post() is
     'Completes what somebody writes: who, whose, which number in the conversation.';
 comment on function private.check_post(public.messages, text) is
     'Refuses what can not be sent on a channel, naming the field.';
-comment on function private.tg_messages__enqueue() is
-    'Puts a message that is to be sent by WhatsApp into the queue.';
+comment on function private.enqueue_messages(uuid[]) is
+    'Puts messages that are to be sent by WhatsApp into the queue.';
 comment on policy "agents and customers can write in their conversations" on public.messages is
     'As themselves; on WhatsApp only staff write here.';
 comment on function public.post_message(uuid, text, text, jsonb, uuid, text) is

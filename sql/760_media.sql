@@ -103,55 +103,63 @@ end
 $$;
 
 
-create function private.tg_messages__expect_media()
-    returns trigger
+create function private.expect_media(message_ids uuid[])
+    returns void
     language plpgsql
-    -- definer: media and its queue are nobody's to write
-    security definer
     set search_path = ''
 as $$
 declare
-    media constant uuid := gen_random_uuid();
-    file constant jsonb := new.content -> new.type;
-    provider_id constant text := substring(file ->> 'id' from '^[A-Za-z0-9_-]{1,128}$');
+    is_waiting boolean;
 begin
     -- whatever the sender wrote, nothing of it may cost the message
-    insert into public.message_media (
-        id, account_id, conversation_id, customer_id, message_id, provider_id, mime_type,
-        file_name, sha256, object_key, state, error
-    )
-    values (
-        media,
-        new.account_id,
-        new.conversation_id,
-        new.customer_id,
-        new.id,
-        provider_id,
-        left(file ->> 'mime_type', 255),
-        left(file ->> 'filename', 255),
-        private.sha256_hex(file ->> 'sha256'),
-        concat_ws('/', new.account_id, new.id, media),
-        case when provider_id is null then 'failed' else 'pending' end,
-        case when provider_id is null then 'WhatsApp gave no file with this message.' end
-    );
-    if provider_id is not null then
+    with files as materialized (
+        select
+            gen_random_uuid() as id,
+            m.id as message_id,
+            m.account_id,
+            m.conversation_id,
+            m.customer_id,
+            m.sent_at,
+            m.content -> m.type as file,
+            substring(m.content -> m.type ->> 'id' from '^[A-Za-z0-9_-]{1,128}$') as provider_id
+        from public.messages m
+        where m.id = any (message_ids)
+    ),
+    expected as (
+        insert into public.message_media (
+            id, account_id, conversation_id, customer_id, message_id, provider_id, mime_type,
+            file_name, sha256, object_key, state, error
+        )
+        select
+            f.id,
+            f.account_id,
+            f.conversation_id,
+            f.customer_id,
+            f.message_id,
+            f.provider_id,
+            left(f.file ->> 'mime_type', 255),
+            left(f.file ->> 'filename', 255),
+            private.sha256_hex(f.file ->> 'sha256'),
+            concat_ws('/', f.account_id, f.message_id, f.id),
+            case when f.provider_id is null then 'failed' else 'pending' end,
+            case when f.provider_id is null then 'WhatsApp gave no file with this message.' end
+        from files f
+    ),
+    queued as (
         insert into private.media_queue (media_id, expires_at)
-        values (media, private.media_expires_at(new.sent_at));
+        select f.id, private.media_expires_at(f.sent_at)
+        from files f
+        where f.provider_id is not null
+        returning media_id
+    )
+    select exists (select from queued)
+    into is_waiting;
+
+    if is_waiting then
         perform private.ring('fetch_media');
     end if;
-    return null;
 end
 $$;
-
-create trigger _500_expect_media
-    after insert on public.messages
-    for each row
-    when (
-        new.type in ('image', 'video', 'audio', 'document', 'sticker')
-        -- it came by WhatsApp: from the customer, or as an echo of what our phone app sent
-        and new.provider_id is not null
-    )
-    execute function private.tg_messages__expect_media();
 
 
 comment on table public.message_media is
@@ -172,5 +180,5 @@ comment on policy "members and the customer can read a message's media" on publi
     'Whoever may read the message.';
 comment on function private.sha256_hex(text) is
     'A SHA-256 in hex, whichever way it is written; null for what is none.';
-comment on function private.tg_messages__expect_media() is
-    'Notes the file of a message that WhatsApp delivers, and that it is to be fetched.';
+comment on function private.expect_media(uuid[]) is
+    'Notes the files of messages that WhatsApp delivers, and that they are to be fetched.';

@@ -155,62 +155,48 @@ $$;
 grant execute on function public.begin_upload(uuid, text, text, bigint, text) to authenticated;
 
 
-create function private.tg_messages__attach_upload()
-    returns trigger
+create function private.attach_uploads(message_ids uuid[])
+    returns void
     language plpgsql
-    -- definer: uploads and media are nobody's to touch
-    security definer
     set search_path = ''
 as $$
 declare
-    given constant text := new.content ->> 'upload_id';
-    upload private.media_uploads;
+    attached integer;
 begin
-    if pg_input_is_valid(given, 'uuid') then
-        select u.*
-        into upload
-        from private.media_uploads u
-        where u.id = given::uuid
-          and u.account_id = new.account_id
-          and u.type = new.type;
-    end if;
-    if upload.id is null then
+    insert into public.message_media (
+        account_id, conversation_id, customer_id, message_id, mime_type, file_name, size,
+        object_key, state, stored_at
+    )
+    select
+        m.account_id,
+        m.conversation_id,
+        m.customer_id,
+        m.id,
+        u.mime_type,
+        u.file_name,
+        u.size,
+        u.object_key,
+        'stored',
+        now()
+    from public.messages m
+    join private.media_uploads u
+        on u.id = case
+            when pg_input_is_valid(m.content ->> 'upload_id', 'uuid')
+                then (m.content ->> 'upload_id')::uuid
+        end
+       and u.account_id = m.account_id
+       and u.type = m.type
+    where m.id = any (message_ids);
+    get diagnostics attached = row_count;
+
+    if attached < cardinality(message_ids) then
         raise sqlstate 'PT422' using
             message = 'There is no such upload for a message of this type.',
             detail = 'field: content',
             hint = 'POST /api/media answers an upload_id.';
     end if;
-
-    insert into public.message_media (
-        account_id, conversation_id, customer_id, message_id, mime_type, file_name, size,
-        object_key, state, stored_at
-    )
-    values (
-        new.account_id,
-        new.conversation_id,
-        new.customer_id,
-        new.id,
-        upload.mime_type,
-        upload.file_name,
-        upload.size,
-        upload.object_key,
-        'stored',
-        now()
-    );
-    return null;
 end
 $$;
-
-create trigger _500_attach_upload
-    after insert on public.messages
-    for each row
-    when (
-        new.status = 'queued'
-        and new.type in ('image', 'video', 'audio', 'document', 'sticker')
-        -- other files are WhatsApp's own, by id, or lie at a link
-        and new.content ? 'upload_id'
-    )
-    execute function private.tg_messages__attach_upload();
 
 
 create function backend.media_to_send(message_id uuid)
@@ -247,7 +233,7 @@ comment on function private.open_upload(uuid, text, text, bigint, text) is
     'Chooses where an agent''s file goes, after asking who that is and what it is.';
 comment on function public.begin_upload(uuid, text, text, bigint, text) is
     'Announces a file to be sent in a conversation: {upload_id, object_key, mime_type, size}. POST /api/media does it and gives the address for the bytes.';
-comment on function private.tg_messages__attach_upload() is
-    'Gives a message that names an upload its file; the upload must be of the same account and type.';
+comment on function private.attach_uploads(uuid[]) is
+    'Gives messages the files that were uploaded for them.';
 comment on function backend.media_to_send(uuid) is
     'The file of a message: {object_key, mime_type, file_name, size}, or null where it has none of ours.';

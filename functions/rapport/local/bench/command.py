@@ -82,11 +82,15 @@ def _live(stack: Stack, progress: TerminalProgress) -> list[Figure]:
 
 
 def _ingest(stack: Stack, progress: TerminalProgress) -> list[Figure]:
-    with progress.step(f"Sending through PostgREST, {ingest.ROUNDS} rounds"):
-        figures = ingest.measure(stack)
+    with progress.step(f"Sending through PostgREST, {ingest.ROUNDS} rounds each"):
+        measured = ingest.measure(stack)
+    return [line for figures in measured for line in _ingest_lines(figures)]
+
+
+def _ingest_lines(figures: ingest.IngestFigures) -> list[Figure]:
     rates = figures.per_second
     return [
-        Figure("Empty RPC", f"{rates.empty_rpc:.0f}/s"),
+        Figure(f"With {figures.connections} connections: empty RPC", f"{rates.empty_rpc:.0f}/s"),
         Figure("backend.ingest_whatsapp", f"{rates.ingest:.0f}/s"),
         Figure("Select, insert, update", f"{rates.select_insert_update:.0f}/s"),
         Figure("Ingest / empty RPC", f"{figures.of_empty_rpc:.2f}", "≥ 0.35"),

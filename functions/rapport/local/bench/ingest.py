@@ -24,6 +24,7 @@ from rapport.local.stack import Stack
 
 SENDERS = 200
 ROUNDS = 5
+CONNECTIONS = (4, 8)
 SECONDS = 2.0
 
 # On a stack that is thrown away: the baseline writes tables, which service_role may not.
@@ -53,8 +54,9 @@ class Rates:
 
 @dataclass(frozen=True)
 class IngestFigures:
-    """The rounds of one run."""
+    """The rounds of one run with so many connections."""
 
+    connections: int
     rounds: tuple[Rates, ...]
 
     @property
@@ -77,8 +79,8 @@ class IngestFigures:
         )
 
 
-def measure(stack: Stack) -> IngestFigures:
-    """Measures on a stack that is thrown away afterwards.
+def measure(stack: Stack) -> list[IngestFigures]:
+    """Measures on a stack that is thrown away afterwards, with few connections and with many.
 
     Raises StackError where Postgres would not keep what it has acknowledged.
     """
@@ -91,8 +93,12 @@ def measure(stack: Stack) -> IngestFigures:
         # every sender is known before the clock runs
         everybody = json.dumps([_item(number, number) for number in range(SENDERS)])
         connection.execute("select backend.ingest_whatsapp(%s, %s)", [everybody, everybody])
-    backend = _load(stack, {"Content-Profile": "backend"})
-    public = _load(stack, {"Prefer": "return=representation"})
+    return [_measure(stack, connections) for connections in CONNECTIONS]
+
+
+def _measure(stack: Stack, connections: int) -> IngestFigures:
+    backend = _load(stack, connections, {"Content-Profile": "backend"})
+    public = _load(stack, connections, {"Prefer": "return=representation"})
     _wait_for_reload(backend)
     rounds = [
         Rates(
@@ -102,10 +108,10 @@ def measure(stack: Stack) -> IngestFigures:
         )
         for _ in range(ROUNDS)
     ]
-    return IngestFigures(tuple(rounds))
+    return IngestFigures(connections, tuple(rounds))
 
 
-def _load(stack: Stack, headers: Mapping[str, str]) -> Load:
+def _load(stack: Stack, connections: int, headers: Mapping[str, str]) -> Load:
     return Load(
         stack.host,
         stack.postgrest_port,
@@ -114,6 +120,7 @@ def _load(stack: Stack, headers: Mapping[str, str]) -> Load:
             "Content-Type": "application/json",
             **headers,
         },
+        connections,
     )
 
 

@@ -37,7 +37,7 @@ class Load:
     host: str
     port: int
     headers: Mapping[str, str]
-    connections: int = 4
+    connections: int
 
     def rate(self, work: Work, seconds: float) -> float:
         """How often per second `work` was done, all connections together.
