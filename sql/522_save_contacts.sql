@@ -329,6 +329,9 @@ begin
       and o.kind = r.kind
       and o.match_key = r.match_key;
 
+    delete from private.stated_usernames u
+    where u.contact_id = delete_contact.contact_id;
+
     perform
     from public.conversations k
     where k.customer_id = delete_contact.contact_id

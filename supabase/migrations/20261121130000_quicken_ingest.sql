@@ -46,6 +46,80 @@ begin
 end
 $$;
 
+create or replace function private.delete_contact(account_id uuid, contact_id uuid)
+    returns void
+    language plpgsql
+    set search_path = ''
+as $$
+begin
+    perform private.lock_identities(
+        account_id => delete_contact.account_id,
+        contact_ids => array[delete_contact.contact_id],
+        kinds => array['bsuid', 'email', 'metakocka', 'phone', 'username']
+    );
+    -- in two steps: whoever enters the portal by this contact hears of leaving it
+    update public.contacts c
+    set portal_user_id = null
+    where c.id = delete_contact.contact_id
+      and c.account_id = delete_contact.account_id
+      and c.portal_user_id is not null;
+
+    update public.contacts c
+    set deleted_at = now(),
+        name = null,
+        profile_name = null,
+        profile_named_at = null,
+        phone = null,
+        email = null,
+        username = null,
+        tags = '{}',
+        notes = null,
+        preferences = '{}'
+    where c.id = delete_contact.contact_id
+      and c.account_id = delete_contact.account_id
+      and c.deleted_at is null;
+    if not found then
+        raise sqlstate 'PT404' using
+            message = 'There is no such contact, or it is not yours to change.',
+            detail = format('contact: %s', delete_contact.contact_id);
+    end if;
+
+    perform private.revoke_open_invitations(
+        account_id => delete_contact.account_id, contact_id => delete_contact.contact_id);
+
+    -- whoever writes from the number from now on is somebody new
+    with released as materialized (
+        select o.account_id, o.kind, o.match_key
+        from public.contact_identities o
+        where o.contact_id = delete_contact.contact_id
+          and o.account_id = delete_contact.account_id
+        -- locked already, but for one that came meanwhile: to wait for that would be out of order
+        for update nowait
+    )
+    delete from public.contact_identities o
+    using released r
+    where o.account_id = r.account_id
+      and o.kind = r.kind
+      and o.match_key = r.match_key;
+
+    delete from private.stated_usernames u
+    where u.contact_id = delete_contact.contact_id;
+
+    perform
+    from public.conversations k
+    where k.customer_id = delete_contact.contact_id
+      and k.account_id = delete_contact.account_id
+    order by k.id
+    for no key update;
+
+    update public.conversations k
+    set status = 'closed'
+    where k.customer_id = delete_contact.contact_id
+      and k.account_id = delete_contact.account_id
+      and k.status <> 'closed';
+end
+$$;
+
 create or replace function private.read_whatsapp_items(items jsonb)
     returns private.whatsapp_item[]
     language plpgsql
@@ -112,6 +186,274 @@ begin
     return read;
 end
 $$;
+
+/*
+    Usernames on WhatsApp belong to one person at a time and change hands. What somebody is
+    called is what their latest message says, by the provider's time, unless somebody whose
+    latest message says the same has written later.
+
+    So what each has said last is kept, though another may have it: whoever comes last to give
+    it up, in whatever order messages arrive, it goes to the right one.
+*/
+create table private.stated_usernames (
+    contact_id uuid primary key,
+    account_id uuid not null,
+    match_key  text not null,
+    username   text not null,
+
+    -- deferred: usernames are claimed before contacts are written (the lock order)
+    constraint stated_usernames_contact_fkey
+        foreign key (contact_id, account_id)
+        references public.contacts (id, account_id)
+        on delete cascade
+        deferrable initially deferred
+);
+
+alter table private.stated_usernames enable row level security;
+
+create index stated_usernames_key_idx on private.stated_usernames (account_id, match_key);
+
+-- for the foreign key
+create index stated_usernames_contact_idx on private.stated_usernames (contact_id, account_id);
+
+create policy "nobody reads stated usernames directly"
+    on private.stated_usernames
+    for all
+    to authenticated
+    using (false);
+
+create function private.lock_username(account_id uuid, username text, claimant uuid)
+    returns uuid
+    language plpgsql
+    set search_path = ''
+as $$
+/*
+    The owner of a username, which is locked; a claimant gets one that is free.
+*/
+declare
+    owner uuid;
+begin
+    loop
+        select o.contact_id
+        into owner
+        from public.contact_identities o
+        where o.account_id = lock_username.account_id
+          and o.kind = 'username'
+          and o.match_key = private.match_key(kind => 'username', value => lock_username.username)
+        for update;
+        if found or claimant is null then
+            return owner;
+        end if;
+
+        insert into public.contact_identities (account_id, kind, value, contact_id)
+        values (lock_username.account_id, 'username', lock_username.username, claimant)
+        on conflict do nothing;
+    end loop;
+end
+$$;
+
+create function private.latest_stater(
+    items private.whatsapp_item[],
+    account_id uuid,
+    match_key text,
+    out contact_id uuid,
+    out username text
+)
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+begin
+    select u.contact_id, u.username
+    into latest_stater.contact_id, latest_stater.username
+    from private.stated_usernames u
+    cross join lateral (
+        select l.sent_at, l.provider_id
+        from (
+            select i.sent_at, i.provider_id
+            from unnest(items) i
+            where i.contact_id = u.contact_id
+            union all
+            (
+                select m.sent_at, m.provider_id
+                from public.messages m
+                where m.customer_id = u.contact_id
+                  and m.sender_type = 'client'
+                order by m.sent_at desc, m.provider_id desc
+                limit 1
+            )
+        ) l
+        order by l.sent_at desc, l.provider_id desc
+        limit 1
+    ) latest
+    where u.account_id = latest_stater.account_id
+      and u.match_key = latest_stater.match_key
+      and (
+          select true
+          from public.contacts c
+          where c.id = u.contact_id
+            and c.deleted_at is not null
+      ) is null
+    order by latest.sent_at desc, latest.provider_id desc, u.contact_id
+    limit 1;
+end
+$$;
+
+create or replace function private.claim_whatsapp_usernames(items private.whatsapp_item[])
+    returns private.username_change[]
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    changes private.username_change[] := '{}';
+    latest private.whatsapp_item[];
+    owners uuid[] := '{}';
+    keys record;
+    winner record;
+begin
+    latest := array(
+        select s
+        from (
+            select distinct on (i.contact_id) i.*
+            from unnest(items) i
+            where i.username is not null
+            order by i.contact_id, i.sent_at desc, i.provider_id desc
+        ) s
+        where not private.has_later_message(
+            contact_id => s.contact_id, than => s.sent_at, than_provider_id => s.provider_id)
+    );
+    if not exists (
+        select
+        from unnest(latest) s
+        where (
+            select c.username
+            from public.contacts c
+            where c.id = s.contact_id
+            limit 1
+        ) is distinct from s.username
+    ) then
+        return changes;
+    end if;
+
+    -- those to claim, and those that may be given back, in one order
+    select
+        array_agg(w.account_id order by w.account_id, w.match_key) as account_ids,
+        array_agg(w.match_key order by w.account_id, w.match_key) as match_keys,
+        array_agg(w.username order by w.account_id, w.match_key) as usernames,
+        array_agg(w.claimant order by w.account_id, w.match_key) as claimants
+    into keys
+    from (
+        select
+            k.account_id,
+            k.match_key,
+            min(k.username) as username,
+            (array_agg(k.claimant) filter (where k.claimant is not null))[1] as claimant
+        from (
+            select
+                s.account_id,
+                private.match_key(kind => 'username', value => n.username),
+                n.username,
+                n.claimant
+            from unnest(latest) s
+            cross join lateral (
+                select s.username, s.contact_id
+                union all
+                select c.username, null
+                from public.contacts c
+                where c.id = s.contact_id
+                union all
+                select u.username, null
+                from private.stated_usernames u
+                where u.contact_id = s.contact_id
+            ) as n (username, claimant)
+            where n.username is not null
+        ) as k (account_id, match_key, username, claimant)
+        group by k.account_id, k.match_key
+    ) w;
+
+    for place in 1 .. cardinality(keys.match_keys) loop
+        owners[place] := private.lock_username(
+            account_id => keys.account_ids[place],
+            username => keys.usernames[place],
+            claimant => keys.claimants[place]
+        );
+    end loop;
+
+    insert into private.stated_usernames as u (contact_id, account_id, match_key, username)
+    select
+        s.contact_id,
+        s.account_id,
+        private.match_key(kind => 'username', value => s.username),
+        s.username
+    from unnest(latest) s
+    order by s.contact_id
+    on conflict (contact_id) do update
+        set match_key = excluded.match_key,
+            username = excluded.username
+        where u.username <> excluded.username;
+
+    for place in 1 .. cardinality(keys.match_keys) loop
+        continue when owners[place] is null;
+        winner := private.latest_stater(
+            items => latest,
+            account_id => keys.account_ids[place],
+            match_key => keys.match_keys[place]
+        );
+        if winner.contact_id is null then
+            -- whoever it is of was not heard: staff may have noted it
+            continue when not exists (
+                select
+                from unnest(latest) s
+                where s.contact_id = owners[place]
+            );
+            delete from public.contact_identities o
+            where o.account_id = keys.account_ids[place]
+              and o.kind = 'username'
+              and o.match_key = keys.match_keys[place];
+        else
+            update public.contact_identities o
+            set contact_id = winner.contact_id,
+                value = winner.username
+            where o.account_id = keys.account_ids[place]
+              and o.kind = 'username'
+              and o.match_key = keys.match_keys[place]
+              and (o.contact_id, o.value) <> (winner.contact_id, winner.username);
+            changes := changes || (
+                winner.contact_id, keys.match_keys[place], winner.username
+            )::private.username_change;
+        end if;
+        if owners[place] is distinct from winner.contact_id then
+            changes := changes
+                || (owners[place], keys.match_keys[place], null)::private.username_change;
+        end if;
+    end loop;
+
+    -- who lost one and has another has just that
+    return array(
+        select u
+        from unnest(changes) u
+        where u.username is not null
+           or not exists (
+               select
+               from unnest(changes) w
+               where w.contact_id = u.contact_id
+                 and w.username is not null
+           )
+    );
+end
+$$;
+
+comment on table private.stated_usernames is
+    'What the latest message of a sender who has a username says that it is.';
+
+comment on policy "nobody reads stated usernames directly" on private.stated_usernames is
+    'What contacts are called is in public.contacts.';
+
+comment on function private.lock_username(uuid, text, uuid) is
+    'Locks a username, which a claimant gets if it is free; returns whose it is.';
+
+comment on function private.latest_stater(private.whatsapp_item[], uuid, text) is
+    'Of those whose latest message states a username, the one who wrote last; the given messages count as well.';
 
 create function private.placed_whatsapp_item(
     item private.whatsapp_item,
@@ -787,3 +1129,8 @@ create trigger _500_follow_up
 comment on function private.tg_messages__follow_up() is
     'Holds messages to the WhatsApp number of their conversation, and with that to its tenant; notes their files and queues what is to be sent.';
 
+
+insert into private.stated_usernames (contact_id, account_id, match_key, username)
+select c.id, c.account_id, private.match_key(kind => 'username', value => c.username), c.username
+from public.contacts c
+where c.username is not null;
