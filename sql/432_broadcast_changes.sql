@@ -49,8 +49,9 @@ begin
             cross join lateral (values (n.old), (n.new)) as s (row)
             where s.row is not null
         ),
-        -- one look-up for each topic, however many rows it is told of
-        topics as (
+        -- one look-up for each topic, however many rows it is told of: not materialized, it
+        -- would be asked for each row, by the condition below
+        topics as materialized (
             select private.account_topic(o.account_id) as topic, count(*) as rows
             from owners o
             group by o.account_id
@@ -142,6 +143,11 @@ declare
     old_record jsonb;
     topic text;
 begin
+    -- of many statements whoever makes them tells at the end: broadcast_logged
+    if current_setting('rapport.broadcast_later', true) = 'on' then
+        return;
+    end if;
+
     if cardinality(changes) > 100 then
         crowded := array(
             select t.topic

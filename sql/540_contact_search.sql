@@ -3,6 +3,25 @@
     an expression would fold each candidate again when it is searched, and clients have no use
     for a column of it.
 */
+create function private.word_beginnings(words text)
+    returns text
+    language plpgsql
+    immutable
+    set search_path = ''
+as $$
+declare
+    beginnings constant text := (
+        select string_agg(distinct ' ' || left(w, 2), '')
+        from string_to_table(words, ' ') w
+        where w <> ''
+    );
+begin
+    -- part of an index, which has no room for all that could be
+    return case when octet_length(beginnings) <= 400 then beginnings end;
+end
+$$;
+
+
 create table private.contact_search (
     contact_id uuid primary key,
     account_id uuid not null,
@@ -10,6 +29,8 @@ create table private.contact_search (
     sort_name  text collate "C" not null,
     -- every word with a space before it, so that its beginning can be asked for
     words      text not null,
+    -- what one letter or two are looked for in; null where it is too long, and words tell
+    beginnings text generated always as (private.word_beginnings(words)) stored,
 
     constraint contact_search_contact_fkey
         foreign key (contact_id, account_id)
@@ -19,8 +40,10 @@ create table private.contact_search (
 alter table private.contact_search enable row level security;
 
 
+-- with the beginnings of words, so that a walk along the list for a letter reads no rows
 create index contact_search_list_idx
-    on private.contact_search (account_id, sort_name, contact_id);
+    on private.contact_search (account_id, sort_name, contact_id)
+    include (beginnings);
 
 -- without a pending list, through which every search would have to read
 create index contact_search_words_idx
@@ -132,8 +155,12 @@ comment on table private.contact_search is
     'What contacts are found by and sorted by; read through search_contacts.';
 comment on column private.contact_search.words is
     'Visible name, username, email, the phone''s digits and tags, folded.';
+comment on column private.contact_search.beginnings is
+    'The first two letters of every word, each with a space before it.';
 comment on policy "nobody reads the search directly" on private.contact_search is
     'search_contacts looks here once it knows who asks.';
+comment on function private.word_beginnings(text) is
+    'The different beginnings of words, two letters each; null where there are too many.';
 comment on function private.sort_name(text, text, text, text) is
     'Where a contact stands in the list: by its name without case and accents; those without one come last, by what is shown instead.';
 comment on function private.search_words(text, text, text, text, text[]) is

@@ -62,6 +62,9 @@ begin
             hint = 'At most 200.';
     end if;
 
+    if jsonb_array_length(contacts) > 100 then
+        perform set_config('rapport.broadcast_later', 'on', true);
+    end if;
     begin
         -- in the order of the identities' locks, whatever the file's: two imports queue
         for given in
@@ -89,6 +92,9 @@ begin
         if dry_run then
             raise sqlstate 'RP001';
         end if;
+        if jsonb_array_length(contacts) > 100 then
+            perform private.broadcast_logged(owner_id);
+        end if;
     exception
         when sqlstate 'RP001' then
             null;
@@ -98,6 +104,7 @@ begin
                 hint = 'Try again.';
     end;
     perform set_config('lock_timeout', lock_timeout, true);
+    perform set_config('rapport.broadcast_later', 'off', true);
 
     return (
         select coalesce(

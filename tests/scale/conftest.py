@@ -43,7 +43,7 @@ class Explained:
 
 @dataclass(frozen=True)
 class Populated:
-    """A database of the default population."""
+    """A database of the population's accounts and agents."""
 
     database: Database
 
@@ -119,18 +119,17 @@ def populated(
         populate(superuser, Population())
     seconds = time.perf_counter() - start
     load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
-    pytestconfig.stash[_FIGURES] = [
+    pytestconfig.stash.setdefault(_FIGURES, []).append(
         f"{os.cpu_count()} processors, load {load}; populated in {seconds:.0f} s"
-    ]
+    )
     yield Populated(database)
     cluster.drop_database(database.name)
 
 
 @pytest.fixture
-def report(pytestconfig: pytest.Config, populated: Populated) -> Callable[[str], None]:
+def report(pytestconfig: pytest.Config) -> Callable[[str], None]:
     """Adds a line to what is shown at the end."""
-    del populated
-    return pytestconfig.stash[_FIGURES].append
+    return pytestconfig.stash.setdefault(_FIGURES, []).append
 
 
 def pytest_terminal_summary(

@@ -421,3 +421,92 @@ def test_export_pages_through_the_account_s_own_contacts(world: World) -> None:
         )
     ]
     assert len(ids) == 7
+
+
+def guests(count: int) -> list[Row]:
+    return [{"name": f"Guest {n}", "phone": f"+3863100{n:04}"} for n in range(1, count + 1)]
+
+
+def heard(world: World, kind: str) -> list[tuple[str, Any]]:
+    """What the topics of a kind were told: of which tables, or of which row and its version."""
+    return sorted(
+        (event["event"], payload.get("tables") or (payload["id"], payload["version"]))
+        for event in world.events()
+        if event["kind"] == kind
+        for payload in [event["payload"]]
+    )
+
+
+def logged(world: World) -> int:
+    count: int = world.value("select count(*) from private.changes")
+    return count
+
+
+def test_more_than_hundred_new_contacts_are_told_by_one_resync(world: World) -> None:
+    world.forget_events()
+    import_contacts(world, *guests(101))
+
+    assert heard(world, "account") == [("resync", ["contacts", "customers"])]
+    assert len(world.events()) == 1
+    assert logged(world) == 202
+
+    world.forget_events()
+    import_contacts(world, *guests(101))
+    assert world.events() == []
+
+
+def test_hundred_new_contacts_are_still_told_one_by_one(world: World) -> None:
+    world.forget_events()
+    import_contacts(world, *guests(100))
+
+    events = [event for event, _ in heard(world, "account")]
+    assert events.count("contacts.inserted") == 100
+    assert all(event["payload"]["record"] for event in world.events())
+
+
+def test_few_changes_of_a_large_import_are_told_by_id_to_all_who_may_see_them(
+    world: World,
+) -> None:
+    import_contacts(world, *guests(200))
+    world.ingest(text_message("wamid.1", wa_id="38640111222", profile_name="Cilka"))
+    [conversation] = world.rows("select id, version from public.conversations")
+    world.forget_events()
+
+    import_contacts(
+        world, *guests(199), CILKA | {"name": "Cilka Novak", "conversation_status": "closed"}
+    )
+
+    versions = {
+        f"{row['table']}.updated": (CILKA["id"], row["version"])
+        for row in world.rows(
+            "select 'contacts' as table, version from public.contacts where id = %(id)s"
+            " union all select 'customers', version from public.customers where id = %(id)s",
+            {"id": CILKA["id"]},
+        )
+    }
+    closed = ("conversations.updated", (str(conversation["id"]), conversation["version"] + 1))
+    theirs = ("customers.updated", versions["customers.updated"])
+    assert heard(world, "account") == sorted([*versions.items(), closed])
+    # hers alone, and neither name nor status: she reads what she may
+    assert heard(world, "customer") == sorted([theirs, closed])
+    assert heard(world, "conversation") == [closed]
+    assert all("record" not in event["payload"] for event in world.events())
+
+
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_what_follows_an_import_in_its_transaction_is_told_as_ever(
+    world: World, dry_run: bool
+) -> None:
+    world.forget_events()
+    with world.acting("service_role") as connection:
+        connection.execute(
+            "select backend.import_contacts(%s, %s, %s)",
+            [ACCOUNT, json.dumps(guests(101)), dry_run],
+        )
+        connection.execute(
+            "select backend.import_contacts(%s, %s)", [ACCOUNT, json.dumps([CILKA | NIKA])]
+        )
+
+    events = [event for event, _ in heard(world, "account")]
+    assert "contacts.updated" in events
+    assert ("resync" in events) is not dry_run

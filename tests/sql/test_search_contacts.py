@@ -72,24 +72,38 @@ def known(cluster: Cluster, world_template: Database) -> Iterator[World]:
     cluster.drop_database(database.name)
 
 
-RARE = [1000, 3998, 3999, 4000, 4001, 4002, 8999, 9000]
+# at both ends of the walks along the list, and of the list
+RARE = [10000, 10998, 10999, 11000, 11001, 13998, 13999, 14000, 14001, 22999, 23000]
+# often enough at the beginning that the walk goes on, and then not until the end
+CLUSTERED = [*range(10000, 10020), *range(13990, 14010), *range(22990, 23001)]
+# a walk for beginnings of words goes further
+LATE = [10000, 21998, 21999, 22000, 22001, 23000]
 
 
 @pytest.fixture(scope="module")
 def crowded(cluster: Cluster, world_template: Database) -> Iterator[World]:
-    """Both businesses know 8,001 guests by their numbers; a few of Bay's are tagged."""
+    """Bay knows 13,001 guests by their numbers, some of them tagged, and Alpine some as well."""
     database = cluster.clone_database(world_template, "search_crowded")
     with psycopg.connect(database.url(), autocommit=True) as owner:
         owner.execute(
             """
             insert into public.contacts (account_id, name, tags)
             select
-                a.id,
+                %s::uuid,
                 'guest ' || n,
-                case when a.id = %s and n = any (%s) then array['rare'] else '{}' end
-            from public.accounts a, generate_series(1000, 9000) n
+                array_remove(
+                    array[
+                        case when n = any (%s) then 'rare' end,
+                        case when n = any (%s) then 'clustered' end,
+                        case when n = any (%s) then 'xl' end
+                    ],
+                    null
+                )
+            from generate_series(10000, 23000) n
+            union all
+            select %s::uuid, 'guest ' || n, '{}' from generate_series(10000, 12000) n
             """,
-            (BAY, RARE),
+            (BAY, RARE, CLUSTERED, LATE, ALPINE),
         )
         yield World(database, owner)
     cluster.drop_database(database.name)
@@ -253,23 +267,55 @@ def test_pages_bring_everybody_once_and_in_order(changing: World, page_size: int
     assert 1 <= len(pages[-1]) <= page_size
 
 
-@pytest.mark.parametrize("page_size", [1, 3, 50])
-def test_a_rare_word_is_found_to_the_end_of_a_long_list(crowded: World, page_size: int) -> None:
+@pytest.mark.parametrize("page_size", [1, 3, 50, 80])
+@pytest.mark.parametrize(
+    ("query", "guests"),
+    [
+        ("rare", RARE),
+        ("clustered", CLUSTERED),
+        ("guest rare", RARE),
+        ("xl", LATE),
+        ("x g", LATE),
+        ("cl", CLUSTERED),
+    ],
+)
+def test_a_word_is_found_to_the_end_of_a_long_list(
+    crowded: World, query: str, guests: list[int], page_size: int
+) -> None:
     """The beginning of the list is walked through, the rest looked up: neither twice."""
     names: list[str] = []
     cursor = None
     while cursor or not names:
-        answer = search(
-            crowded, "rare", user="ana", account=BAY, cursor=cursor, page_size=page_size
-        )
+        answer = search(crowded, query, user="ana", account=BAY, cursor=cursor, page_size=page_size)
         names += [contact["name"] for contact in answer["contacts"]]
         cursor = answer["cursor"]
 
-    assert names == [f"guest {n}" for n in RARE]
-    assert found_names(crowded, "guest rare 900") == ["guest 9000"]
+    assert names == [f"guest {n}" for n in guests]
+
+
+def test_a_word_of_few_is_found_among_many(crowded: World) -> None:
+    assert found_names(crowded, "guest rare 2300") == ["guest 23000"]
     assert found_names(crowded, "rare nobody") == []
-    # of another account, which has as many
+    # of another account, which has guests as well
     assert found(crowded, "rare") == []
+
+
+def test_a_contact_of_very_many_words_is_found_by_the_beginning_of_each(changing: World) -> None:
+    letters = "abcdefghijklmnopqrst"
+    words = [a + b for a in letters for b in letters[:15]]
+    changing.owner.execute(
+        "update public.contacts set tags = %s where id = %s",
+        ([" ".join(words[n : n + 3]) for n in range(0, 300, 3)], seed_uuid("contact ziga")),
+    )
+
+    assert changing.value(
+        "select beginnings is null from private.contact_search where contact_id = %s",
+        [seed_uuid("contact ziga")],
+    )
+    for query in ("aa", "to", "kb zi", "t"):
+        assert "ziga" in found(changing, query)
+    assert found(changing, "tp") == []
+    assert found(changing, "to zo") == []
 
 
 def test_a_page_goes_on_where_a_contact_was_that_is_gone(changing: World) -> None:

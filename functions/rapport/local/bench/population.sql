@@ -1,6 +1,9 @@
 /*
     Rows as triggers and constraints would have left them, written past both. All that looks
     random is a hash of a row's number, so that every run makes the same rows.
+
+    Contacts are as imports leave them. What follows is written in the order of time, over all
+    accounts, as it would have been: messages of one conversation lie on many pages.
 */
 set local session_replication_role = replica;
 set local work_mem = '256MB';
@@ -219,7 +222,8 @@ select
     t.id, t.account_id, t.customer_id, 'whatsapp', t.whatsapp_channel_id,
     'phone:' || private.match_key(kind => 'phone', value => t.digits), t.digits, t.status,
     t.last_message_at - t.length * interval '7 minutes', t.last_message_at
-from threads t;
+from threads t
+order by t.last_message_at - t.length * interval '7 minutes', t.id;
 
 insert into public.messages (
     id, account_id, conversation_id, customer_id, seq, sender_type, sender_id, sender_name, message,
@@ -257,7 +261,8 @@ cross join lateral (
         end as sender_type,
         t.last_message_at - (t.length - s.seq) * interval '7 minutes' as sent_at
     from generate_series(1, t.length) as s (seq)
-) m;
+) m
+order by m.sent_at, t.id, m.seq;
 
 insert into public.conversation_activity (
     conversation_id, account_id, customer_id, last_seq, last_message_at, last_inbound_at
@@ -270,7 +275,8 @@ select
     max(m.sent_at),
     max(m.sent_at) filter (where m.sender_type = 'client')
 from public.messages m
-group by m.conversation_id, m.account_id, m.customer_id;
+group by m.conversation_id, m.account_id, m.customer_id
+order by min(m.sent_at), m.conversation_id;
 
 -- agents have read most of what is closed, and some of the rest
 insert into public.read_markers (
@@ -284,6 +290,7 @@ select
     floor(t.length * case t.status when 'closed' then 1 else pg_temp.share(t.n, 61) end)::bigint,
     t.last_message_at
 from threads t
-where pg_temp.pick(t.n, 60, 10) < 8;
+where pg_temp.pick(t.n, 60, 10) < 8
+order by t.last_message_at, t.id;
 
 drop function pg_temp.pick_skewed, pg_temp.share, pg_temp.pick;

@@ -1,0 +1,72 @@
+/*
+    What a transaction of many small statements tells at its end, from its entries in the log.
+    An import gives each row a statement and a savepoint of its own: told as they are written,
+    200 new contacts were 400 messages.
+
+    With the setting rapport.broadcast_later on, broadcast_changes is silent; whoever turns it on
+    for their transaction calls this, and turns it off again.
+*/
+create function private.broadcast_logged(account_id uuid)
+    returns void
+    language plpgsql
+    set search_path = ''
+as $$
+begin
+    insert into realtime.messages (topic, extension, event, payload, private)
+    with told as materialized (
+        select
+            t.topic,
+            l.table_name,
+            l.operation,
+            l.row_id,
+            l.version,
+            count(*) over (partition by t.topic, l.table_name) > 100 as crowded
+        from private.changes l
+        cross join lateral (
+            select private.account_topic(l.account_id)
+            union all
+            select c.topic
+            from (
+                values
+                    (private.listened_topic(l.customer_id)),
+                    (private.conversation_topic(l.conversation_id, l.account_id, l.customer_id))
+            ) as c (topic)
+            where private.shown_columns(l.table_name, 'customer') is not null
+        ) as t (topic)
+        where l.account_id = broadcast_logged.account_id
+          and l.xid = pg_current_xact_id()
+          and t.topic is not null
+    )
+    select
+        t.topic,
+        'broadcast',
+        'resync',
+        jsonb_build_object('tables', jsonb_agg(distinct t.table_name)),
+        true
+    from told t
+    where t.crowded
+    group by t.topic
+    union all
+    -- the log has no rows: as of those that are too large, whoever wants one fetches it
+    select
+        e.topic, 'broadcast', e.event, e.payload - array['record', 'old_record'], true
+    from told t
+    cross join lateral private.change_event(
+        table_name => t.table_name,
+        topic => t.topic,
+        operation => t.operation,
+        current_row => jsonb_build_object('id', t.row_id, 'version', t.version),
+        record => null,
+        old_record => null
+    ) e
+    where not t.crowded;
+exception
+    when others then
+        -- as in broadcast_changes
+        raise warning 'broadcast failed: %', sqlerrm using errcode = sqlstate;
+end
+$$;
+
+
+comment on function private.broadcast_logged(uuid) is
+    'Tells what this transaction has logged of an account: {table, id, version, operation} for each change, or one resync for a topic with more than 100 of a table. A failure is a warning.';
