@@ -22,6 +22,10 @@ RapportError
   ├ WhatsAppError
   │ ├ WhatsAppRefused
   │ └ WhatsAppUnavailable*
+  ├ MetakockaError
+  │ ├ MetakockaRefused
+  │ ├ MetakockaUnavailable*
+  │ └ MetakockaOutcomeUnknown
   ├ StorageError
   │ └ StorageUnavailable*
   └ QueueUnavailable*
@@ -207,6 +211,51 @@ class WhatsAppUnavailable(WhatsAppError):
 
     http_status = 503
     retryable = True
+
+
+class MetakockaError(UpstreamError):
+    """Metakocka did not do as asked."""
+
+    http_status = 502
+    retryable = False
+
+    def __init__(
+        self,
+        message: str | None = None,
+        *,
+        operation: str | None = None,
+        opr_code: str | None = None,
+        retry_after: int | None = None,
+    ) -> None:
+        super().__init__(message)
+        # the call's name, such as add_partner, and Metakocka's own code
+        self.operation = operation
+        self.opr_code = opr_code
+        # seconds, where Metakocka says so
+        self.retry_after = retry_after
+        # how often it was tried
+        self.attempts = 1
+
+
+class MetakockaRefused(MetakockaError):
+    """Metakocka refused the call."""
+
+    http_status = 502
+    retryable = False
+
+
+class MetakockaUnavailable(MetakockaError):
+    """Metakocka can't be reached, or is too busy."""
+
+    http_status = 503
+    retryable = True
+
+
+class MetakockaOutcomeUnknown(MetakockaError):
+    """Metakocka may have done it or not: nobody answered."""
+
+    http_status = 502
+    retryable = False
 
 
 class StorageError(UpstreamError):

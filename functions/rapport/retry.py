@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 from tenacity import (
+    RetryCallState,
     Retrying,
     retry_if_exception,
     stop_after_attempt,
     stop_after_delay,
+    stop_before_delay,
     wait_random_exponential,
 )
 
@@ -27,5 +32,38 @@ def transient() -> Retrying:
         retry=retry_if_exception(_is_retryable),
         wait=wait_random_exponential(multiplier=0.05, max=1),
         stop=stop_after_attempt(3) | stop_after_delay(4),
+        reraise=True,
+    )
+
+
+@dataclass(frozen=True)
+class Retries:
+    """How often a call is tried, and how long is waited in between; times in seconds.
+
+    The wait before the second try is random up to `first_wait`, and the bound doubles with each
+    further one up to `longest_wait` (full jitter). A service that says how long to wait is
+    obeyed. No try begins later than `within` after the first.
+    """
+
+    attempts: int = 4
+    first_wait: float = 0.5
+    longest_wait: float = 8
+    within: float = 30
+
+
+def repeated(
+    retries: Retries, is_retryable: Callable[[BaseException], bool] = _is_retryable
+) -> Retrying:
+    """Tries of one call. The last error is raised."""
+    jitter = wait_random_exponential(multiplier=retries.first_wait, max=retries.longest_wait)
+
+    def wait(state: RetryCallState) -> float:
+        error = state.outcome.exception() if state.outcome else None
+        return max(jitter(state), float(getattr(error, "retry_after", None) or 0))
+
+    return Retrying(
+        retry=retry_if_exception(is_retryable),
+        wait=wait,
+        stop=stop_after_attempt(retries.attempts) | stop_before_delay(retries.within),
         reraise=True,
     )

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import HttpUrl, NonNegativeInt, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import BeforeValidator, HttpUrl, NonNegativeInt, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from rapport.errors import ConfigError
 
@@ -37,6 +37,11 @@ class _Settings(BaseSettings):
         )
 
 
+def _words(value: object) -> object:
+    """A list in a variable: words with commas between them."""
+    return [word.strip() for word in value.split(",")] if isinstance(value, str) else value
+
+
 class StoreSettings(_Settings):
     """Where the database is, and the key that may call the functions' RPCs."""
 
@@ -62,6 +67,23 @@ class GraphSettings(_Settings):
     whatsapp_token_parameter: str | None = None
     # where a person goes who is known by a business-scoped user id alone
     whatsapp_user_id_field: Literal["recipient", "to"] = "recipient"
+
+
+class MetakockaSettings(_Settings):
+    """Where Metakocka's API is, and the key for it."""
+
+    # of all companies but those with a server of their own
+    metakocka_url: HttpUrl = HttpUrl("https://main.metakocka.si/rest/eshop/v1")
+    # the domains on which a company's own server may be: an account's admin names it
+    metakocka_domains: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words)] = (
+        "metakocka.si",
+    )
+    # of all accounts …
+    metakocka_secret_key: SecretStr | None = None
+    # … or the SSM parameter of each: /rapport/prod/metakocka/{account_id}/secret-key
+    metakocka_secret_parameter: str | None = None
+    # ISO 3166: whose phone numbers are written without a country code
+    metakocka_region: str = "SI"
 
 
 class WakeSettings(_Settings):

@@ -120,6 +120,7 @@ def test_what_is_deployed_imports_nothing_that_is_not() -> None:
     [
         ("store", ("handlers", "whatsapp")),
         ("whatsapp", ("handlers",)),
+        ("metakocka", ("handlers",)),
         ("errors", ("handlers", "store")),
     ],
 )

@@ -51,6 +51,11 @@ def whatsapp(stack: Stack) -> Child:
     return _module("whatsapp", stack, answers(stack.whatsapp_port), module="whatsapp_fake")
 
 
+def metakocka(stack: Stack) -> Child:
+    """The stand-in for Metakocka."""
+    return _module("metakocka", stack, answers(stack.metakocka_port), module="metakocka_fake")
+
+
 def net(stack: Stack) -> Child:
     """The worker that makes the requests of schema net."""
     return _module("net", stack, _is_connected(stack))
@@ -68,6 +73,7 @@ def every(stack: Stack, binaries: Binaries) -> tuple[Child, ...]:
         gateway(stack),
         functions(stack),
         whatsapp(stack),
+        metakocka(stack),
         net(stack),
         moto(stack),
     )

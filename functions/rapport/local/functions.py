@@ -182,9 +182,12 @@ def local_values(stack: Stack) -> dict[str, str]:
         "WHATSAPP_VERIFY_TOKEN": stack.whatsapp_verify_token,
         "WHATSAPP_GRAPH_URL": stack.graph_url,
         "WHATSAPP_TOKEN": stack.whatsapp_token,
+        "METAKOCKA_URL": stack.metakocka_url,
+        "METAKOCKA_SECRET_KEY": stack.metakocka_secret_key,
         "WAKE_SECRET": stack.wake_secret,
-        # one token for all numbers, and workers that run in the function host
+        # one token for all numbers, one key for all accounts, workers in the function host
         "WHATSAPP_TOKEN_PARAMETER": "",
+        "METAKOCKA_SECRET_PARAMETER": "",
         "WORKER_FUNCTION_PREFIX": "",
         "MEDIA_BUCKET": MEDIA_BUCKET,
         "WEBHOOK_QUEUE_URL": stack.queue_url("WebhookQueue"),

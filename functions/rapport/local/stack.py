@@ -11,6 +11,7 @@ STACK_VARIABLE = "RAPPORT_STACK"
 WEBHOOK_PATH = "/api/webhooks/whatsapp"
 WAKE_PATH = "/internal/wake"
 GRAPH_VERSION = "v26.0"
+METAKOCKA_PATH = "/rest/eshop/v1"
 # moto's own, for credentials that it does not know
 AWS_ACCOUNT = "123456789012"
 AWS_REGION = "eu-central-1"
@@ -38,8 +39,9 @@ class Stack(BaseModel):
     postgrest_port: int
     functions_port: int
     whatsapp_port: int
-    # the usual one, for a folder that is older than this setting
+    # the usual ones, for a folder that is older than these settings
     moto_port: int = 24326
+    metakocka_port: int = 24327
     # secrets stay out of tracebacks and logs
     db_password: str = Field(repr=False)
     jwt_secret: str = Field(repr=False)
@@ -50,6 +52,7 @@ class Stack(BaseModel):
     # made here for a folder that is older than they are
     whatsapp_token: str = Field(default_factory=_secret, repr=False)
     wake_secret: str = Field(default_factory=_secret, repr=False)
+    metakocka_secret_key: str = Field(default_factory=_secret, repr=False)
 
     @property
     def url(self) -> str:
@@ -83,6 +86,16 @@ class Stack(BaseModel):
     def whatsapp_url(self) -> str:
         """The base URL of the Graph API's stand-in."""
         return f"http://{self.host}:{self.whatsapp_port}"
+
+    @property
+    def metakocka_url(self) -> str:
+        """The base URL of Metakocka's API."""
+        return f"{self.metakocka_fake_url}{METAKOCKA_PATH}"
+
+    @property
+    def metakocka_fake_url(self) -> str:
+        """The base URL of Metakocka's stand-in."""
+        return f"http://{self.host}:{self.metakocka_port}"
 
     @property
     def aws_url(self) -> str:

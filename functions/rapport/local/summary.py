@@ -22,6 +22,7 @@ class Summary(BaseModel):
     functions_url: str
     webhook_url: str
     whatsapp_url: str
+    metakocka_url: str
     db_url: str
     logins: tuple[Login, ...]
     pid: int
@@ -41,6 +42,7 @@ class Summary(BaseModel):
             functions_url=stack.functions_url,
             webhook_url=stack.webhook_url,
             whatsapp_url=stack.whatsapp_url,
+            metakocka_url=stack.metakocka_fake_url,
             db_url=stack.db_url(),
             logins=LOGINS,
             pid=os.getpid(),
@@ -66,6 +68,7 @@ def show(stack: Stack, console: Console) -> None:
         "Functions": summary.functions_url,
         "WhatsApp webhook": summary.webhook_url,
         "WhatsApp stand-in": summary.whatsapp_url,
+        "Metakocka stand-in": summary.metakocka_url,
         "Database": summary.db_url,
         "anon key": summary.anon_key,
         "service_role key": summary.service_role_key,

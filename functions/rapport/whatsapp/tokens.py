@@ -6,7 +6,8 @@ from typing import Protocol
 
 from pydantic import SecretStr
 
-from rapport.errors import ConfigError, UpstreamUnavailable
+from rapport.errors import ConfigError
+from rapport.parameters import read_parameter
 from rapport.settings import GraphSettings
 
 
@@ -65,18 +66,4 @@ class ParameterTokens:
         self._tokens.pop(phone_number_id, None)
 
     def _read(self, phone_number_id: str) -> SecretStr:
-        # brings boto3 along, which only a deployment has, and which takes 0.3 s to import
-        from aws_lambda_powertools.utilities.parameters import get_parameter
-        from aws_lambda_powertools.utilities.parameters.exceptions import GetParameterError
-
-        name = self._template.replace("{phone_number_id}", phone_number_id)
-        try:
-            value = str(get_parameter(name, decrypt=True, force_fetch=True))
-        except GetParameterError as error:
-            # the library wraps boto3's error without naming it as the cause
-            cause = type(error.__context__).__name__
-            # not chained: its text is boto3's
-            if cause == "ParameterNotFound":
-                raise ConfigError(f"There is no parameter {name}.") from None
-            raise UpstreamUnavailable(f"{name} can't be read ({cause}).") from None
-        return SecretStr(value.strip())
+        return read_parameter(self._template.replace("{phone_number_id}", phone_number_id))

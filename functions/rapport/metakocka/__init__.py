@@ -1,0 +1,1 @@
+"""Metakocka: its API, partners as contacts and contacts as partners, and how the two agree."""
