@@ -7,8 +7,9 @@ in Realtime 2.129.
 from __future__ import annotations
 
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
+from typing import Literal
 
 import psycopg
 from psycopg.errors import InsufficientPrivilege
@@ -16,9 +17,15 @@ from psycopg_pool import AsyncConnectionPool
 
 from rapport.local.realtime.callers import Caller
 
-EXTENSION = "broadcast"
+# what a message is of, in the words of its column
+Extension = Literal["broadcast", "presence"]
 
 _INSERT = "insert into realtime.messages (id, topic, extension) values (%s, %s, %s)"
+_INSERT_PROBES = """
+    insert into realtime.messages (id, topic, extension)
+    select probe.id, %(topic)s, probe.extension
+    from unnest(%(ids)s::uuid[], %(extensions)s::text[]) as probe (id, extension)
+"""
 _BECOME = """
     select set_config('role', %(role)s, true),
            set_config('realtime.topic', %(topic)s, true),
@@ -35,27 +42,35 @@ class Authorizer:
     def __init__(self, pool: AsyncConnectionPool) -> None:
         self._pool = pool
 
-    async def may_read(self, caller: Caller, headers: str, topic: str) -> bool:
-        """Whether the caller could select a broadcast on the topic.
+    async def readable(
+        self, caller: Caller, headers: str, topic: str, extensions: Collection[Extension]
+    ) -> frozenset[Extension]:
+        """Those of the extensions of which the caller could select a message on the topic.
 
         `headers` is a JSON object. Raises psycopg.Error when a policy does or the database
         is away.
         """
-        probe = uuid.uuid4()
+        probes = {uuid.uuid4(): extension for extension in extensions}
+        ids = list(probes)
         async with self._rolled_back() as connection:
-            await connection.execute(_INSERT, [probe, topic, EXTENSION])
+            await connection.execute(
+                _INSERT_PROBES,
+                {"topic": topic, "ids": ids, "extensions": list(probes.values())},
+            )
             await self._become(connection, caller, headers, topic)
             cursor = await connection.execute(
-                "select from realtime.messages where id = %s", [probe]
+                "select id from realtime.messages where id = any (%s)", [ids]
             )
-            return cursor.rowcount == 1
+            return frozenset(probes[row[0]] for row in await cursor.fetchall())
 
-    async def may_write(self, caller: Caller, headers: str, topic: str) -> bool:
-        """Whether the caller could insert a broadcast on the topic; otherwise as may_read."""
+    async def may_write(
+        self, caller: Caller, headers: str, topic: str, extension: Extension
+    ) -> bool:
+        """Whether the caller could insert such a message on the topic; otherwise as readable."""
         async with self._rolled_back() as connection:
             await self._become(connection, caller, headers, topic)
             try:
-                await connection.execute(_INSERT, [uuid.uuid4(), topic, EXTENSION])
+                await connection.execute(_INSERT, [uuid.uuid4(), topic, extension])
             except InsufficientPrivilege:
                 return False
             return True

@@ -13,8 +13,8 @@ TOPIC_PREFIX = "realtime:"
 class Listener(Protocol):
     """Someone who has joined a topic."""
 
-    def deliver(self, broadcast: Encodings) -> None:
-        """Takes a broadcast without waiting for anything."""
+    def deliver(self, message: Encodings) -> None:
+        """Takes what all on the topic are told, without waiting for anything."""
 
 
 class Bus:
@@ -42,7 +42,8 @@ class Bus:
         listeners = self._listeners.get((topic, private))
         if not listeners:
             return
-        broadcast = Encodings(TOPIC_PREFIX + topic, message)
+        name = TOPIC_PREFIX + topic
+        broadcast = Encodings(lambda version: version.broadcast(name, message))
         for listener in tuple(listeners):
             if listener is not sender:
                 listener.deliver(broadcast)

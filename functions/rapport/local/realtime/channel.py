@@ -11,13 +11,16 @@ import psycopg
 from pydantic import JsonValue
 
 from rapport.local.keys import TokenError
-from rapport.local.realtime.authorization import Authorizer
+from rapport.local.realtime.attendance import Attendance, PresenceAbuseError
+from rapport.local.realtime.authorization import Authorizer, Extension
 from rapport.local.realtime.bus import TOPIC_PREFIX, Bus
 from rapport.local.realtime.callers import Caller, code_of
 from rapport.local.realtime.changes import ChangeFeed
 from rapport.local.realtime.frames import Broadcast, Encodings, Frame, Serializer, encode
 from rapport.local.realtime.joins import Join
+from rapport.local.realtime.rights import Rights
 from rapport.local.realtime.subscriptions import SubscriptionError, binding_id
+from rapport.local.realtime.tracker import Place, Tracker
 
 DATABASE_AWAY = "Realtime was unable to connect to the project database"
 
@@ -47,6 +50,7 @@ class Services(Protocol):
     """What the channels of all sockets share."""
 
     bus: Bus
+    tracker: Tracker
     authorizer: Authorizer
     changes: ChangeFeed
 
@@ -55,52 +59,60 @@ class Channel:
     """A channel from its join to its end; every method but `deliver…` is the socket's to call."""
 
     def __init__(
-        self, connection: Connection, services: Services, topic: str, join_ref: str | None
+        self,
+        connection: Connection,
+        services: Services,
+        topic: str,
+        join_ref: str | None,
+        payload: JsonValue,
     ) -> None:
         self.topic = topic
         self.join_ref = join_ref
         self._name = topic.removeprefix(TOPIC_PREFIX)
         self._connection = connection
         self._services = services
-        self._join = Join()
+        self._join = Join.parse(payload)
         self._token = ""
-        self._caller: Caller | None = None
-        self._may_write: bool | None = None
+        self._rights: Rights | None = None
+        config = self._join.config
+        self._attendance = Attendance(
+            services.tracker, Place(self._name, config.private), config.presence, self
+        )
         self._expiry: asyncio.TimerHandle | None = None
         self._is_closed = False
 
-    async def join(self, payload: JsonValue) -> dict[str, JsonValue]:
+    async def join(self) -> dict[str, JsonValue]:
         """Lets the client in and returns the response; `start` follows when it was sent.
 
         Raises JoinRefusedError.
         """
         if not self._name:
             raise JoinRefusedError("TopicNameRequired: You must provide a topic name")
-        self._join = Join.parse(payload)
         token = self._join.token(self._connection.token)
         try:
             caller = Caller.of(self._connection.jwt_secret, token)
         except TokenError as error:
             raise JoinRefusedError(f"{code_of(error)}: {error}") from error
-        if not await self._may_read(caller):
+        rights = await self._rights_of(caller)
+        if not rights.may_read_any:
             raise JoinRefusedError(
                 "Unauthorized: You do not have permissions to read from this Channel topic: "
                 + self._name
             )
-        self._adopt(token, caller)
-        self._services.bus.join(self._name, self._join.config.private, self)
+        self._adopt(token, rights)
         bindings: list[JsonValue] = [
             {**params, "id": binding_id(params)} for params in self._bindings
         ]
         return {"postgres_changes": bindings}
 
     async def start(self) -> None:
-        """Subscribes to the changes that the join asked for."""
-        if not self._bindings or self._caller is None:
+        """Tells who is present and subscribes to changes, as far as the join asked for them."""
+        self.show_presence()
+        if not self._bindings or self._rights is None:
             return
         outcome = ("ok", "Subscribed to PostgreSQL")
         try:
-            await self._services.changes.subscribe(self, self._caller, self._bindings)
+            await self._services.changes.subscribe(self, self._rights.caller, self._bindings)
         except SubscriptionError as error:
             outcome = ("error", str(error))
         except psycopg.Error as error:
@@ -119,17 +131,17 @@ class Channel:
             return
         try:
             caller = Caller.of(self._connection.jwt_secret, token)
-            may_read = await self._may_read(caller)
+            rights = await self._rights_of(caller)
         except (TokenError, JoinRefusedError) as error:
             self.shut_down(str(error))
             return
-        if not may_read:
+        if self._rights is None or rights.has_lost(self._rights):
             self.shut_down(
                 f"You no longer have permission to read from this Channel topic: {self._name}"
             )
             return
         if not self._is_closed:
-            self._adopt(token, caller)
+            self._adopt(token, rights)
             await self.start()
 
     async def send_broadcast(self, message: Broadcast) -> bool:
@@ -138,7 +150,10 @@ class Channel:
         Without permission to write it is dropped in silence, as hosted.
         """
         config = self._join.config
-        if config.private and not await self._allowed_to_write():
+        if self._rights is None or not await self._rights.may_write("broadcast"):
+            return False
+        # its token may have expired while the database was asked
+        if self._is_closed:
             return False
         options = config.broadcast
         wants_own = options is not None and options.self_
@@ -146,9 +161,29 @@ class Channel:
         self._services.bus.publish(self._name, config.private, message, sender=sender)
         return options is not None and options.ack
 
-    def deliver(self, broadcast: Encodings) -> None:
-        """Hands the client a broadcast, if its version of the protocol can carry it."""
-        frame = broadcast.by(self._connection.serializer)
+    async def handle_presence(self, message: JsonValue) -> bool:
+        """Does what a client wants with presence; False if that has closed the channel.
+
+        `show_presence` follows when the client was answered. Raises PresenceRefusedError.
+        """
+        if self._rights is None:
+            return False
+        try:
+            await self._attendance.handle(message, self._rights)
+        except PresenceAbuseError as error:
+            self.shut_down(str(error))
+            return False
+        return True
+
+    def show_presence(self) -> None:
+        """Tells the client who is present, once it has asked for that and may know."""
+        state = self._attendance.start_watching(self._rights) if self._rights else None
+        if state is not None:
+            self._push("presence_state", state, ref=None, join_ref=self.join_ref)
+
+    def deliver(self, message: Encodings) -> None:
+        """Hands the client a message, if its version of the protocol can carry it."""
+        frame = message.by(self._connection.serializer)
         if frame is not None:
             self._connection.send(frame)
 
@@ -182,48 +217,45 @@ class Channel:
         if self._expiry:
             self._expiry.cancel()
         self._services.bus.leave(self._name, self._join.config.private, self)
+        self._attendance.end()
         self._services.changes.unsubscribe(self)
 
     @property
     def _bindings(self) -> list[dict[str, JsonValue]]:
         return self._join.config.postgres_changes or []
 
-    def _adopt(self, token: str, caller: Caller) -> None:
+    def _adopt(self, token: str, rights: Rights) -> None:
         self._token = token
-        self._caller = caller
-        self._may_write = None
+        self._rights = rights
+        if rights.may_read("broadcast"):
+            self._services.bus.join(self._name, self._join.config.private, self)
         if self._expiry:
             self._expiry.cancel()
         self._expiry = asyncio.get_running_loop().call_later(
-            caller.expires_at - time.time(), self._expire, caller
+            rights.caller.expires_at - time.time(), self._expire, rights.caller
         )
 
     def _expire(self, caller: Caller) -> None:
         seconds = max(0, int(time.time() - caller.expires_at))
         self.shut_down(f"Token has expired {seconds} seconds ago")
 
-    async def _may_read(self, caller: Caller) -> bool:
-        if not self._join.config.private:
-            return True
+    async def _rights_of(self, caller: Caller) -> Rights:
+        rights = Rights(
+            self._services.authorizer,
+            caller,
+            self._connection.headers,
+            self._name,
+            private=self._join.config.private,
+        )
+        extensions: list[Extension] = ["broadcast"]
+        if self._attendance.is_enabled:
+            extensions.append("presence")
         try:
-            return await self._services.authorizer.may_read(
-                caller, self._connection.headers, self._name
-            )
+            await rights.ask_to_read(extensions)
         except psycopg.Error as error:
             logger.warning("could not ask who may join: %s", error)
             raise JoinRefusedError(DATABASE_AWAY) from error
-
-    async def _allowed_to_write(self) -> bool:
-        caller = self._caller
-        if self._may_write is None and caller is not None:
-            try:
-                self._may_write = await self._services.authorizer.may_write(
-                    caller, self._connection.headers, self._name
-                )
-            except psycopg.Error as error:
-                # not remembered: the next broadcast asks again
-                logger.warning("could not ask who may write: %s", error)
-        return bool(self._may_write)
+        return rights
 
     def _push(self, event: str, payload: str, *, ref: str | None, join_ref: str | None) -> None:
         self._connection.send(

@@ -6,6 +6,7 @@ between by `vsn`: 1.0.0 is one JSON object, 2.0.0 a JSON array or, for broadcast
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -147,16 +148,15 @@ SERIALIZERS: dict[str, Serializer] = {"1.0.0": V1(), "2.0.0": V2()}
 
 @dataclass
 class Encodings:
-    """One broadcast in each version that is asked for, encoded once for all subscribers."""
+    """One message in each version that is asked for, encoded once for all subscribers."""
 
-    topic: str
-    message: Broadcast
+    encode_by: Callable[[Serializer], Frame | None]
     _frames: dict[Serializer, Frame | None] = field(default_factory=dict)
 
     def by(self, serializer: Serializer) -> Frame | None:
         """The frame in that version, None where it can't carry the message."""
         if serializer not in self._frames:
-            self._frames[serializer] = serializer.broadcast(self.topic, self.message)
+            self._frames[serializer] = self.encode_by(serializer)
         return self._frames[serializer]
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pydantic import BaseModel, Field, JsonValue, ValidationError
 
+MAX_KEY_LENGTH = 256
+
 
 class BroadcastConfig(BaseModel):
     """`self`: hear what one sends; `ack`: be told that it was sent."""
@@ -12,10 +14,18 @@ class BroadcastConfig(BaseModel):
     ack: bool = False
 
 
+class PresenceConfig(BaseModel):
+    """`enabled`: be told who is present; `key`: what one is present under, if one cares."""
+
+    enabled: bool = False
+    key: str = Field(default="", max_length=MAX_KEY_LENGTH, coerce_numbers_to_str=True)
+
+
 class JoinConfig(BaseModel):
     """The options of a channel; the bindings stay as the client wrote them."""
 
     broadcast: BroadcastConfig | None = None
+    presence: PresenceConfig | None = None
     private: bool = False
     postgres_changes: list[dict[str, JsonValue]] | None = None
 

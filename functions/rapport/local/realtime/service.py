@@ -22,6 +22,7 @@ from rapport.local.realtime.feed import WalFeed
 from rapport.local.realtime.frames import SERIALIZERS, encode
 from rapport.local.realtime.replication import ReplicationStream
 from rapport.local.realtime.socket import Socket
+from rapport.local.realtime.tracker import Tracker
 from rapport.local.stack import Stack
 
 OLDEST_VERSION = "1.0.0"
@@ -55,6 +56,7 @@ class RealtimeService:
         )
         self._streaming = asyncio.Event()
         self.bus = Bus()
+        self.tracker = Tracker()
         self.authorizer = Authorizer(self._pool)
         self.changes = ChangeFeed(self._pool)
         self._feed = WalFeed(self.bus, self.changes)

@@ -9,6 +9,7 @@ import time
 from pydantic import JsonValue
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from rapport.local.realtime.attendance import PresenceRefusedError
 from rapport.local.realtime.bus import TOPIC_PREFIX
 from rapport.local.realtime.channel import Channel, JoinRefusedError, Services
 from rapport.local.realtime.frames import (
@@ -26,6 +27,8 @@ from rapport.local.realtime.outbox import Outbox, SlowClientError
 SILENCE_SECONDS = 60.0
 WITHOUT_CHANNEL_SECONDS = 600.0
 MAX_CHANNELS = 100
+# Source: what a project may send by the default of Realtime
+MAX_BROADCAST_BYTES = 3_000 * 1024
 # how long a client that reads slowly has to come to the reason why it is cut off
 CLOSE_SECONDS = 30.0
 
@@ -146,6 +149,8 @@ class Socket:
                 await channel.refresh(message.payload)
             case "broadcast":
                 await self._broadcast(message, _broadcast_in(message.payload))
+            case "presence":
+                await self._presence(message, channel)
             case event:
                 self._reply(message, "error", {"reason": f"unsupported event: {event}"})
 
@@ -160,9 +165,10 @@ class Socket:
         if len(self._channels) >= MAX_CHANNELS:
             self._reply(message, "error", {"reason": "ChannelRateLimitReached: Too many channels"})
             return
-        channel = Channel(self, self._services, topic, message.join_ref or message.ref)
+        join_ref = message.join_ref or message.ref
+        channel = Channel(self, self._services, topic, join_ref, message.payload)
         try:
-            response = await channel.join(message.payload)
+            response = await channel.join()
         except JoinRefusedError as error:
             self._reply(message, "error", {"reason": str(error)})
             return
@@ -178,8 +184,20 @@ class Socket:
             self._reply(message, "error", {"reason": "unmatched topic"})
         elif broadcast is None:
             self._reply(message, "error", {"reason": "a broadcast has an event and a payload"})
+        elif len(broadcast.payload) > MAX_BROADCAST_BYTES:
+            self._reply(message, "error", {"reason": "payload_size_exceeded"})
         elif await channel.send_broadcast(broadcast):
             self._reply(message, "ok", {})
+
+    async def _presence(self, message: ClientMessage, channel: Channel) -> None:
+        try:
+            is_open = await channel.handle_presence(message.payload)
+        except PresenceRefusedError as error:
+            self._reply(message, "error", {"reason": str(error)})
+            return
+        if is_open:
+            self._reply(message, "ok", {})
+            channel.show_presence()
 
     def _reply(
         self,
