@@ -21,6 +21,8 @@ create table public.conversations (
     created_at          timestamptz not null default now(),
     updated_at          timestamptz not null default now(),
     version             bigint not null default 1,
+    -- the job that a booking's chat is about
+    booking_id          uuid,
 
     -- what a foreign key of the same account and customer refers to
     constraint conversations_id_account_id_customer_id_key unique (id, account_id, customer_id),
@@ -34,7 +36,9 @@ create table public.conversations (
         on delete cascade,
     -- a WhatsApp thread has a number of ours, and no other has
     constraint conversations_whatsapp_channel_id_check
-        check ((channel = 'whatsapp') = (whatsapp_channel_id is not null))
+        check ((channel = 'whatsapp') = (whatsapp_channel_id is not null)),
+    constraint conversations_booking_id_check
+        check ((channel = 'booking') = (booking_id is not null))
 );
 alter table public.conversations enable row level security;
 
@@ -57,6 +61,12 @@ create index conversations_customer_idx
 create index conversations_account_id_idx
     on public.conversations (account_id);
 
+-- a booking has one chat, which is opened again rather than followed by another; account and
+-- customer are the job's own, and are named for its foreign key
+create unique index conversations_booking_key
+    on public.conversations (booking_id, account_id, customer_id)
+    where booking_id is not null;
+
 
 create policy "members and the customer can read a conversation"
     on public.conversations
@@ -74,8 +84,10 @@ grant select on public.conversations to authenticated;
 create trigger _050_keep_owner
     before update on public.conversations
     for each row
-    when (new.account_id <> old.account_id)
-    execute function private.tg__keep_owner('account_id');
+    when (
+        (new.account_id, new.booking_id) is distinct from (old.account_id, old.booking_id)
+    )
+    execute function private.tg__keep_owner('account_id', 'booking_id');
 
 create trigger _100_stamp_change
     before update on public.conversations
@@ -89,5 +101,7 @@ comment on column public.conversations.customer_id is
     'The contact with whom the thread is held.';
 comment on column public.conversations.thread_key is
     'Who the customer is on this channel; one thread with a key is open at a time.';
+comment on column public.conversations.booking_id is
+    'The job that a booking''s chat is about; null on other channels.';
 comment on policy "members and the customer can read a conversation" on public.conversations is
     'A conversation is between an account''s staff and one customer.';

@@ -48,6 +48,10 @@ create table public.messages (
     reactions           jsonb not null default '[]',
     edited_at           timestamptz,
     revoked_at          timestamptz,
+    -- the conversation's, see 768_new_messages
+    booking_id          uuid,
+    has_invoice         boolean not null default false,
+    invoice_data        jsonb,
 
     constraint messages_conversation_id_seq_key unique (conversation_id, seq),
     constraint messages_provider_id_key unique (whatsapp_channel_id, provider_id),
@@ -64,6 +68,8 @@ create table public.messages (
     -- only what WhatsApp carries has an id of WhatsApp's
     constraint messages_provider_id_check
         check (provider_id is null or whatsapp_channel_id is not null),
+    constraint messages_invoice_data_check
+        check (has_invoice = (invoice_data is not null)),
     -- evidence of delivery outranks a failure, and nothing is read undelivered
     constraint messages_status_time_check check (
         case status
@@ -87,6 +93,11 @@ create unique index messages_client_ref_key
 create index messages_customer_id_idx
     on public.messages (customer_id, sent_at);
 
+-- a booking's chat
+create index messages_booking_id_idx
+    on public.messages (booking_id, seq)
+    where booking_id is not null;
+
 create index messages_reply_to_idx
     on public.messages (reply_to)
     where reply_to is not null;
@@ -109,11 +120,12 @@ create trigger _050_keep_owner
     before update on public.messages
     for each row
     when (
-        (new.account_id, new.conversation_id, new.whatsapp_channel_id)
+        (new.account_id, new.conversation_id, new.whatsapp_channel_id, new.booking_id)
         is distinct from
-        (old.account_id, old.conversation_id, old.whatsapp_channel_id)
+        (old.account_id, old.conversation_id, old.whatsapp_channel_id, old.booking_id)
     )
-    execute function private.tg__keep_owner('account_id', 'conversation_id', 'whatsapp_channel_id');
+    execute function private.tg__keep_owner(
+        'account_id', 'conversation_id', 'whatsapp_channel_id', 'booking_id');
 
 create trigger _100_stamp_change
     before update on public.messages
@@ -139,5 +151,9 @@ comment on column public.messages.edited_at is
     'When its sender edited it last; message and content are the edited ones.';
 comment on column public.messages.revoked_at is
     'When its sender deleted it for everybody: message is empty and content null. The row stays, its seq with it.';
+comment on column public.messages.booking_id is
+    'The job that the conversation is about; null on other channels.';
+comment on column public.messages.invoice_data is
+    'The invoice that is shown with the message, as it stood then: {invoice_id, number, amount_minor, currency, status, due_at}.';
 comment on policy "members and the customer can read a message" on public.messages is
     'Both sides of a conversation read all of it.';

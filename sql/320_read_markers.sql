@@ -43,6 +43,41 @@ create policy "readers can read their own markers"
 grant select on public.read_markers to authenticated;
 
 
+create function private.receipt_messages(
+    conversation_id uuid,
+    after_seq bigint,
+    up_to_seq bigint,
+    senders text[]
+)
+    returns void
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    seen constant uuid[] := array(
+        select m.id
+        from public.messages m
+        where m.conversation_id = receipt_messages.conversation_id
+          and m.seq > after_seq
+          and m.seq <= up_to_seq
+          and m.sender_type = any (senders)
+          and m.status in ('sent', 'delivered')
+        order by m.id
+        for no key update
+    );
+begin
+    -- an update of no row would still run the table's triggers
+    if seen <> '{}' then
+        update public.messages m
+        set status = 'read',
+            delivered_at = coalesce(m.delivered_at, now()),
+            read_at = now()
+        where m.id = any (seen);
+    end if;
+end
+$$;
+
+
 create function private.move_read_marker(conversation_id uuid, up_to_seq bigint)
     returns bigint
     language plpgsql
@@ -53,10 +88,11 @@ as $$
 declare
     reader constant uuid := auth.uid();
     read_conversation record;
+    former bigint;
     reached bigint;
 begin
     -- it stays this contact's until the marker is written
-    select k.account_id, k.customer_id
+    select k.account_id, k.customer_id, k.channel
     into read_conversation
     from public.conversations k
     where k.id = move_read_marker.conversation_id
@@ -75,6 +111,12 @@ begin
             detail = 'field: up_to_seq',
             hint = 'Send the seq of the latest message that was seen.';
     end if;
+
+    select r.last_read_seq
+    into former
+    from public.read_markers r
+    where r.conversation_id = move_read_marker.conversation_id
+      and r.user_id = reader;
 
     insert into public.read_markers as r (
         conversation_id, user_id, account_id, customer_id, last_read_seq
@@ -98,6 +140,23 @@ begin
     from public.read_markers r
     where r.conversation_id = move_read_marker.conversation_id
       and r.user_id = reader;
+
+    -- what WhatsApp carries WhatsApp says the status of
+    if read_conversation.channel <> 'whatsapp' and reached > coalesce(former, 0) then
+        perform private.receipt_messages(
+            conversation_id => move_read_marker.conversation_id,
+            after_seq => coalesce(former, 0),
+            up_to_seq => reached,
+            senders => case
+                when read_conversation.account_id in (select private.my_writable_account_ids())
+                    then array['client']
+                -- viewers look: that one of them has seen it is no answer of the business
+                when read_conversation.account_id in (select private.my_account_ids())
+                    then '{}'
+                else array['operator', 'system']
+            end
+        );
+    end if;
     return reached;
 end
 $$;
@@ -126,7 +185,9 @@ comment on column public.read_markers.read_at is
     'When the marker last moved.';
 comment on policy "readers can read their own markers" on public.read_markers is
     'Nobody sees how far others have read.';
+comment on function private.receipt_messages(uuid, bigint, bigint, text[]) is
+    'Sets messages of the other side to read, forward only.';
 comment on function private.move_read_marker(uuid, bigint) is
     'Moves the caller''s marker forward, never beyond the latest message; returns where it stands.';
 comment on function public.mark_read(uuid, bigint) is
-    'Says that the caller has read a conversation up to this seq: forward only, and no further than its latest message. Staff, viewers too, and the conversation''s customer; returns the seq up to which it now counts as read. Unknown: 404.';
+    'Says that the caller has read a conversation up to this seq: forward only, and no further than its latest message. In the portal and about bookings the other side''s messages become read, unless by a viewer. Staff, viewers too, and the conversation''s customer; returns the seq up to which it now counts as read. Unknown: 404.';

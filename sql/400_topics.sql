@@ -103,7 +103,9 @@ create function private.may_receive(topic text)
 as $$
 declare
     kind constant text := split_part(topic, ':', 1);
-    named constant text := split_part(topic, ':', 2);
+    has_side constant boolean := kind in ('presence', 'typing');
+    side constant text := case when has_side then split_part(topic, ':', 2) end;
+    named constant text := split_part(topic, ':', case when has_side then 3 else 2 end);
     named_id uuid;
 begin
     if not pg_input_is_valid(named, 'uuid') then
@@ -111,22 +113,34 @@ begin
     end if;
     named_id := named::uuid;
 
-    return case kind
-        when 'account' then
+    return case
+        when kind = 'account' then
             topic = private.account_topic(named_id)
             and named_id in (select private.my_account_ids())
-        when 'customer' then
+        when kind = 'customer' then
             topic = private.customer_topic(named_id)
             and named_id in (select private.my_customer_ids())
-        when 'conversation' then exists (
+        when kind = 'presence' and side = 'desk' then
+            topic = private.desk_topic(named_id)
+            and (
+                named_id in (select private.my_account_ids())
+                or exists (
+                    select
+                    from public.customers c
+                    where c.portal_user_id = auth.uid()
+                      and c.account_id = named_id
+                )
+            )
+        when kind = 'conversation' or side in ('staff', 'customer') then exists (
             select
             from public.conversations c
             where c.id = named_id
-              and topic = private.conversation_topic(c.id, c.account_id, c.customer_id)
-              and (
-                  c.account_id in (select private.my_account_ids())
-                  or c.customer_id in (select private.my_customer_ids())
-              )
+              and topic = case
+                  when has_side
+                      then private.signs_topic(kind, side, c.id, c.account_id, c.customer_id)
+                  else private.conversation_topic(c.id, c.account_id, c.customer_id)
+              end
+              and private.side_of_caller(c.id) is not null
         )
         else false
     end;
@@ -136,53 +150,15 @@ $$;
 grant execute on function private.may_receive(text) to authenticated;
 
 
--- No policy lets a client insert: what comes on these topics comes from the database.
+-- Both extensions: Realtime asks for broadcasts when a topic is joined, whatever it is for.
 create policy "subscribers can receive on their own topics"
     on realtime.messages
     for select
     to authenticated
     using (
-        realtime.messages.extension = 'broadcast'
+        realtime.messages.extension in ('broadcast', 'presence')
         and private.may_receive((select realtime.topic()))
     );
-
-
-create function private.topics_of_caller(conversation_id uuid)
-    returns table (topic text, kind text, id uuid)
-    language sql
-    stable
-    -- definer: epochs are not readable; the scope is the caller's
-    security definer
-    set search_path = ''
-as $$
-    select private.account_topic(a.id), 'account', a.id
-    from private.my_account_ids() as a (id)
-    union all
-    select private.customer_topic(c.id), 'customer', c.id
-    from private.my_customer_ids() as c (id)
-    union all
-    select t.topic, 'conversation', c.id
-    from public.conversations c
-    cross join lateral private.conversation_topic(c.id, c.account_id, c.customer_id) as t (topic)
-    where c.id = topics_of_caller.conversation_id
-      and private.may_receive(t.topic)
-$$;
-
-grant execute on function private.topics_of_caller(uuid) to authenticated;
-
-
-create function public.my_topics(conversation_id uuid default null)
-    returns table (topic text, kind text, id uuid)
-    language sql
-    stable
-    set search_path = ''
-as $$
-    select t.topic, t.kind, t.id
-    from private.topics_of_caller(my_topics.conversation_id) t
-$$;
-
-grant execute on function public.my_topics(uuid) to authenticated;
-
 
 comment on table private.topic_epochs is
     'How often a member left an account, a login a customer, or a conversation its customer; absent means never.';
@@ -198,9 +174,5 @@ comment on function private.conversation_topic(uuid, uuid, uuid) is
     'The topic of one conversation, for both its sides.';
 comment on function private.may_receive(text) is
     'Whether the signed-in user may join a topic, by its present name.';
-comment on function private.topics_of_caller(uuid) is
-    'The topics of the signed-in user.';
-comment on function public.my_topics(uuid) is
-    'The private topics you may join: your accounts'', your own as a customer, and the given conversation''s. Ask again when a join is refused, and on the event topics.changed: names change when somebody leaves.';
 comment on policy "subscribers can receive on their own topics" on realtime.messages is
-    'Data topics are read-only for clients.';
+    'By their present names.';

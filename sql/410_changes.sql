@@ -7,21 +7,26 @@
     30,000 updates HOT, the log 30,000 of 30,000.)
 */
 create table private.changes (
-    account_id      uuid not null,
+    account_id         uuid not null,
     -- the writing transaction: with a snapshot it tells what a reader has not yet seen,
     -- which no sequence can, since transactions commit out of order
-    xid             xid8 not null default pg_current_xact_id(),
-    seq             bigint generated always as identity,
+    xid                xid8 not null default pg_current_xact_id(),
+    seq                bigint generated always as identity,
     -- the customer who follows the row; null where only staff do
-    customer_id     uuid,
-    conversation_id uuid,
-    table_name      text not null,
-    row_id          uuid not null,
-    operation       text not null
-                    constraint changes_operation_check
-                    check (operation in ('INSERT', 'UPDATE', 'DELETE')),
-    version         bigint not null,
-    logged_at       timestamptz not null default now(),
+    customer_id        uuid,
+    conversation_id    uuid,
+    table_name         text not null,
+    row_id             uuid not null,
+    operation          text not null
+                       constraint changes_operation_check
+                       check (operation in ('INSERT', 'UPDATE', 'DELETE')),
+    version            bigint not null,
+    logged_at          timestamptz not null default now(),
+    -- what happened for the customer, where that is something else: a row that only now
+    -- became theirs to see is new to them
+    customer_operation text
+                       constraint changes_customer_operation_check
+                       check (customer_operation in ('INSERT', 'UPDATE', 'DELETE')),
 
     primary key (account_id, xid, seq)
 );

@@ -22,14 +22,27 @@ begin
         ]
         when 'conversations' then array[
             'id', 'account_id', 'customer_id', 'channel', 'whatsapp_channel_id', 'thread_key',
-            'customer_wa_id', 'status', 'created_at', 'updated_at', 'version'
+            'customer_wa_id', 'status', 'created_at', 'updated_at', 'version', 'booking_id'
         ]
         when 'messages' then array[
             'id', 'account_id', 'conversation_id', 'customer_id', 'seq', 'sender_type',
             'sender_id', 'sender_name', 'type', 'message', 'content', 'reply_to', 'client_ref',
             'provider_id', 'status', 'sent_at', 'delivered_at', 'read_at', 'failed_at',
             'error_code', 'error_message', 'created_at', 'updated_at', 'version', 'reactions',
-            'edited_at', 'revoked_at'
+            'edited_at', 'revoked_at', 'booking_id', 'has_invoice', 'invoice_data'
+        ]
+        when 'jobs' then array[
+            'id', 'account_id', 'customer_id', 'service_type', 'status', 'starts_at', 'ends_at',
+            'address', 'description', 'created_at', 'updated_at', 'version'
+        ]
+        when 'invoices' then array[
+            'id', 'account_id', 'customer_id', 'job_id', 'number', 'status', 'currency',
+            'amount_minor', 'tax_minor', 'description', 'issued_at', 'due_at', 'sent_at',
+            'paid_at', 'voided_at', 'created_at', 'updated_at', 'version'
+        ]
+        when 'loyalty_transactions' then array[
+            'id', 'account_id', 'customer_id', 'type', 'points', 'description', 'expires_at',
+            'created_at', 'updated_at', 'version'
         ]
     end;
 end

@@ -37,15 +37,26 @@ declare
     customer_key constant text := private.customer_key(table_name);
     conversation_key constant text := private.conversation_key(table_name);
     has_customers constant boolean := private.shown_columns(table_name, 'customer') is not null;
+    hides_rows constant boolean := private.hides_rows(table_name);
 begin
     return query
         with owners as materialized (
             select distinct
                 n.ordinal,
                 (s.row ->> 'account_id')::uuid as account_id,
-                (s.row ->> customer_key)::uuid as customer_id,
+                -- null where the customer does not see the row
+                case
+                    when not hides_rows or s.row in ((c.seen).old, (c.seen).new)
+                        then (s.row ->> customer_key)::uuid
+                end as customer_id,
                 (s.row ->> conversation_key)::uuid as conversation_id
             from unnest(changes) with ordinality as n (old, new, ordinal)
+            cross join lateral (
+                select case when hides_rows then private.customer_change(
+                    table_name => changed_topics.table_name,
+                    change => (n.old, n.new)::private.row_change
+                ) end as seen
+            ) c
             cross join lateral (values (n.old), (n.new)) as s (row)
             where s.row is not null
         ),
@@ -134,6 +145,7 @@ declare
              = private.shown_columns(table_name, 'staff') then staff_hidden
         else private.hidden_columns(table_name, 'customer', coalesce(changes[1].new, changes[1].old))
     end;
+    hides_rows constant boolean := private.hides_rows(table_name);
     crowded text[] := '{}';
     events private.broadcast_event[] := '{}';
     change private.row_change;
@@ -172,6 +184,14 @@ begin
         end if;
 
         continue when customer_hidden is null;
+        if hides_rows then
+            change := private.customer_change(
+                table_name => broadcast_changes.table_name, change => change);
+            continue when num_nonnulls(change.old, change.new) = 0;
+            -- what comes into sight is new, what goes out of it is gone
+            operation := private.row_operation(change);
+            current_row := coalesce(change.new, change.old);
+        end if;
         record := change.new - customer_hidden;
         old_record := change.old - customer_hidden;
         continue when operation = 'UPDATE' and record - stamps = old_record - stamps;

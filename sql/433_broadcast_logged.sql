@@ -17,22 +17,22 @@ begin
         select
             t.topic,
             l.table_name,
-            l.operation,
+            t.operation,
             l.row_id,
             l.version,
             count(*) over (partition by t.topic, l.table_name) > 100 as crowded
         from private.changes l
         cross join lateral (
-            select private.account_topic(l.account_id)
+            select private.account_topic(l.account_id), l.operation
             union all
-            select c.topic
+            select c.topic, coalesce(l.customer_operation, l.operation)
             from (
                 values
                     (private.listened_topic(l.customer_id)),
                     (private.conversation_topic(l.conversation_id, l.account_id, l.customer_id))
             ) as c (topic)
             where private.shown_columns(l.table_name, 'customer') is not null
-        ) as t (topic)
+        ) as t (topic, operation)
         where l.account_id = broadcast_logged.account_id
           and l.xid = pg_current_xact_id()
           and t.topic is not null

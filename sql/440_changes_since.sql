@@ -67,7 +67,7 @@ create function private.my_changes(
 as $$
     with entries as (
         (
-            select c.*
+            select c.xid, c.seq, c.table_name, c.row_id, c.operation, c.version
             from private.changes c
             where c.account_id = any (array(select private.my_account_ids()))
               and c.xid >= pg_snapshot_xmin(since)
@@ -80,7 +80,13 @@ as $$
         -- an entry of one who is both staff and customer is one entry
         union
         (
-            select c.*
+            select
+                c.xid,
+                c.seq,
+                c.table_name,
+                c.row_id,
+                coalesce(c.customer_operation, c.operation) as operation,
+                c.version
             from private.changes c
             where c.customer_id = any (array(select private.my_customer_ids()))
               and c.xid >= pg_snapshot_xmin(since)
@@ -118,6 +124,13 @@ as $$
         when 'customers' then (select to_jsonb(r) from public.customers r where r.id = row_id)
         when 'conversations' then (select to_jsonb(r) from public.conversations r where r.id = row_id)
         when 'messages' then (select to_jsonb(r) from public.messages r where r.id = row_id)
+        when 'jobs' then (select to_jsonb(r) from public.jobs r where r.id = row_id)
+        when 'invoices' then (select to_jsonb(r) from public.invoices r where r.id = row_id)
+        when 'loyalty_transactions' then (
+            select to_jsonb(r)
+            from public.loyalty_transactions r
+            where r.id = row_id
+        )
     end
 $$;
 

@@ -6,4 +6,7 @@ alter publication supabase_realtime add table
     public.contacts,
     public.customers,
     public.conversations,
-    public.messages;
+    public.messages,
+    public.jobs,
+    public.invoices,
+    public.loyalty_transactions;

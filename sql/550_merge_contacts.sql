@@ -102,6 +102,10 @@ begin
     into journal.moved_identities
     from moved m;
 
+    -- before the conversations: those of bookings go with their jobs
+    journal.moved_customer_rows := private.move_customer_rows(
+        account_id => account, from_contact_id => drop, to_contact_id => keep);
+
     journal.moved_conversations := private.move_conversations(
         account_id => account,
         conversation_ids => array(
@@ -113,7 +117,7 @@ begin
     insert into public.contact_merges (
         id, account_id, kept_contact_id, dropped_contact_id, kept_before, dropped_before,
         kept_after, moved_identities, moved_conversations, kept_conversations,
-        settled_suggestions, added_suggestions, merged_by
+        moved_customer_rows, settled_suggestions, added_suggestions, merged_by
     )
     values (
         journal.id,
@@ -126,6 +130,7 @@ begin
         journal.moved_identities,
         journal.moved_conversations,
         journal.kept_conversations,
+        journal.moved_customer_rows,
         private.settle_suggestions(account_id => account, kept_id => keep, dropped_id => drop),
         private.pass_on_suggestions(account_id => account, kept_id => keep, dropped_id => drop),
         auth.uid()

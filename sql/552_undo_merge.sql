@@ -325,6 +325,13 @@ begin
 
     not_returned := not_returned
         || private.return_identities(merge)
+        -- before the conversations: those of bookings go with their jobs
+        || private.return_customer_rows(
+            account_id => merge.account_id,
+            moved => merge.moved_customer_rows,
+            from_contact_id => merge.kept_contact_id,
+            to_contact_id => merge.dropped_contact_id
+        )
         || private.return_conversations(merge);
     perform private.reopen_suggestions(merge);
 

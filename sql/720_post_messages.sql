@@ -1,6 +1,7 @@
 /*
     What an agent or a customer writes: a row, inserted through PostgREST or by post_message,
-    which is the same. The database says who writes, numbers it, and queues what goes out.
+    which is the same. It goes to a conversation, to a booking's, or to the customer's in the
+    portal. The database says who writes, numbers it, and queues what goes out.
 */
 create function private.tg_messages__post()
     returns trigger
@@ -13,7 +14,29 @@ declare
     thread public.conversations;
     is_staff boolean;
     me constant uuid := auth.uid();
+    -- by what the writer named the conversation
+    named_by constant text := case
+        when new.conversation_id is not null then 'conversation_id'
+        when new.booking_id is not null then 'booking_id'
+        else 'customer_id'
+    end;
+    named constant uuid :=
+        coalesce(new.conversation_id, new.booking_id, new.customer_id);
 begin
+    if named is null then
+        raise sqlstate 'PT422' using
+            message = 'The message is for nobody.',
+            detail = 'field: conversation_id',
+            hint = 'Say which conversation_id, or booking_id, or customer_id for the portal''s.';
+    elsif named_by = 'booking_id' then
+        select k.id
+        into new.conversation_id
+        from public.conversations k
+        where k.booking_id = new.booking_id;
+    elsif named_by = 'customer_id' and me is not null then
+        new.conversation_id := private.thread_of_customer(new.customer_id);
+    end if;
+
     select k.*
     into thread
     from public.conversations k
@@ -30,11 +53,30 @@ begin
         end if;
         raise sqlstate 'PT404' using
             message = 'There is no such conversation, or it is not yours to see.',
-            detail = format('field: conversation_id; conversation: %s', new.conversation_id);
+            detail = case named_by
+                when 'conversation_id'
+                    then format('field: conversation_id; conversation: %s', named)
+                else format('field: %s', named_by)
+            end;
+    elsif new.booking_id <> thread.booking_id
+        or (new.booking_id is not null and thread.booking_id is null)
+    then
+        raise sqlstate 'PT422' using
+            message = 'This conversation is not about that booking.',
+            detail = 'field: booking_id',
+            hint = 'Name the one or the other.';
     end if;
 
+    -- whoever numbers messages holds the conversation's lock; read once more, since it may have
+    -- gone to another contact while this waited
+    select k.*
+    into thread
+    from public.conversations k
+    where k.id = thread.id
+    for no key update;
     new.account_id := thread.account_id;
     new.customer_id := thread.customer_id;
+    new.booking_id := thread.booking_id;
     new.whatsapp_channel_id := thread.whatsapp_channel_id;
     new.sender_type := case when is_staff then 'operator' else 'client' end;
     new.sender_id := me::text;
@@ -47,13 +89,13 @@ begin
         )
         else (select left(c.name, 200) from public.customers c where c.id = thread.customer_id)
     end;
+    new.invoice_data := private.check_invoice_data(post => new, channel => thread.channel);
+    new.has_invoice := new.invoice_data is not null;
+    if new.has_invoice then
+        new.message := coalesce(new.message, 'Invoice ' || (new.invoice_data ->> 'number'));
+    end if;
     perform private.check_post(post => new, channel => thread.channel);
 
-    -- whoever numbers messages holds the conversation's lock
-    perform
-    from public.conversations k
-    where k.id = thread.id
-    for no key update;
     perform private.set_conversation_status(conversation_id => thread.id, status => 'open')
     where thread.status = 'closed';
 
@@ -175,64 +217,11 @@ create policy "agents and customers can write in their conversations"
 
 
 -- everything else is the database's to say
-grant insert (id, conversation_id, type, message, content, reply_to, client_ref)
-    on public.messages to authenticated;
-
-
-create function public.post_message(
-    conversation_id uuid,
-    message text,
-    type text default 'text',
-    content jsonb default null,
-    reply_to uuid default null,
-    client_ref text default null
+grant insert (
+    id, conversation_id, type, message, content, reply_to, client_ref, booking_id, customer_id,
+    has_invoice, invoice_data
 )
-    returns jsonb
-    language plpgsql
-    set search_path = ''
-as $$
-declare
-    posted public.messages;
-begin
-    for attempt in 1 .. 2 loop
-        -- a repeated send is the message that was sent
-        select m.*
-        into posted
-        from public.messages m
-        where m.client_ref = post_message.client_ref
-          and m.conversation_id = post_message.conversation_id
-          and m.sender_id = (select auth.uid())::text
-        limit 1;
-        exit when found;
-
-        begin
-            insert into public.messages (conversation_id, type, message, content, reply_to, client_ref)
-            values (
-                post_message.conversation_id,
-                post_message.type,
-                post_message.message,
-                post_message.content,
-                post_message.reply_to,
-                post_message.client_ref
-            )
-            returning * into posted;
-            exit;
-        exception
-            when unique_violation then
-                if attempt = 2 then
-                    raise sqlstate 'PT409' using
-                        message = 'You have used this reference for another message.',
-                        detail = 'field: client_ref',
-                        hint = 'Give each message a reference of its own.';
-                end if;
-        end;
-    end loop;
-    return to_jsonb(posted);
-end
-$$;
-
-grant execute on function public.post_message(uuid, text, text, jsonb, uuid, text)
-    to authenticated;
+    on public.messages to authenticated;
 
 
 comment on function private.tg_messages__post() is
@@ -243,5 +232,3 @@ comment on function private.enqueue_messages(uuid[]) is
     'Puts messages that are to be sent by WhatsApp into the queue.';
 comment on policy "agents and customers can write in their conversations" on public.messages is
     'As themselves; on WhatsApp only staff write here.';
-comment on function public.post_message(uuid, text, text, jsonb, uuid, text) is
-    'Writes in a conversation and answers the message; one of the same client_ref is written once. The same as inserting into messages.';

@@ -3,8 +3,9 @@
     condition for each row is read anew in every statement: four of them took 6 % of ingest.
 
     There is no foreign key to the number: all messages of a number would queue for its one row.
-    And none to the conversation beside the one that is there: clients that read conversations
-    with their messages would have to say by which. So the number is checked here.
+    None to the booking: it would be locked after its conversation, and whoever moves both locks
+    it before. And none to the conversation beside the one that is there: clients that read
+    conversations with their messages would have to say by which. So both are checked here.
 */
 create function private.tg_messages__follow_up()
     returns trigger
@@ -16,18 +17,19 @@ create function private.tg_messages__follow_up()
 as $$
 declare
     media_types constant text[] := array['image', 'video', 'audio', 'document', 'sticker'];
-    has_wrong_number boolean;
+    is_of_its_thread boolean;
     queued uuid[];
     with_media uuid[];
     with_upload uuid[];
 begin
     select
-        bool_or(n.whatsapp_channel_id is not null and n.whatsapp_channel_id is distinct from (
-            select c.whatsapp_channel_id
+        bool_and(coalesce((
+            select c.whatsapp_channel_id is not distinct from n.whatsapp_channel_id
+                and c.booking_id is not distinct from n.booking_id
             from public.conversations c
             where c.id = n.conversation_id
             limit 1
-        )),
+        ), false)),
         array_agg(n.id) filter (where n.status = 'queued'),
         -- it came by WhatsApp: from the customer, or as an echo of what our phone app sent
         array_agg(n.id) filter (where n.type = any (media_types) and n.provider_id is not null),
@@ -37,12 +39,12 @@ begin
               and n.status = 'queued'
               and n.content ? 'upload_id'
         )
-    into has_wrong_number, queued, with_media, with_upload
+    into is_of_its_thread, queued, with_media, with_upload
     from new_rows n;
 
-    if has_wrong_number then
+    if not is_of_its_thread then
         raise foreign_key_violation using
-            message = 'A message is sent by the WhatsApp number of its conversation.';
+            message = 'A message has the WhatsApp number and the booking of its conversation.';
     end if;
     if with_media is not null then
         perform private.expect_media(with_media);
@@ -65,4 +67,4 @@ create trigger _500_follow_up
 
 
 comment on function private.tg_messages__follow_up() is
-    'Holds messages to the WhatsApp number of their conversation, and with that to its tenant; notes their files and queues what is to be sent.';
+    'Holds messages to the WhatsApp number and the booking of their conversation, and with that to its tenant; notes their files and queues what is to be sent.';

@@ -171,6 +171,10 @@ class Pruned(BaseModel):
     webhook_events: int
 
 
+class _Count(BaseModel):
+    count: int
+
+
 class OutboundMessage(BaseModel):
     """A message that is to be sent by WhatsApp now."""
 
@@ -353,6 +357,24 @@ class Store:
             StoreUnavailable: The database can't be reached, or is too busy.
         """
         return understood(Pruned, self._call("prune", {"batch": batch}))
+
+    def mark_overdue_invoices(self, batch: int) -> int:
+        """Makes up to `batch` invoices overdue that are past their time; returns how many.
+
+        Raises:
+            StoreUnavailable: The database can't be reached, or is too busy.
+        """
+        answer = self._call("mark_overdue_invoices", {"batch": batch})
+        return understood(_Count, {"count": answer}).count
+
+    def expire_points(self, batch: int) -> int:
+        """Writes off expired points of up to `batch` customers; returns of how many.
+
+        Raises:
+            StoreUnavailable: The database can't be reached, or is too busy.
+        """
+        answer = self._call("expire_points", {"batch": batch})
+        return understood(_Count, {"count": answer}).count
 
     def span_of_webhook_events(self, since: datetime, until: datetime | None) -> EventSpan:
         """How many raw events came from `since` to before `until`, and their first and last id.

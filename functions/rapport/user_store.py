@@ -10,13 +10,16 @@ from postgrest import SyncPostgrestClient
 from postgrest.exceptions import APIError
 from pydantic import BaseModel, ConfigDict, JsonValue
 
-from rapport.errors import NotFound, StoreUnavailable, from_users_postgrest
+from rapport.errors import NotAllowed, NotFound, StoreUnavailable, from_users_postgrest
 from rapport.retry import transient
 from rapport.settings import UserStoreSettings
 from rapport.store import understood
 
 # As the store's own: an RPC ends within 8 seconds.
 _TIMEOUT = httpx.Timeout(9, connect=2)
+
+# the largest seq that there could be
+_ALL = 2**63 - 1
 
 Row = dict[str, JsonValue]
 
@@ -39,6 +42,10 @@ class LatestInbound(BaseModel):
 
     phone_number_id: str
     provider_id: str
+
+
+class _Seq(BaseModel):
+    seq: int
 
 
 class _Latest(BaseModel):
@@ -87,49 +94,88 @@ class UserStore:
 
     def booking_conversation(self, booking_id: UUID) -> UUID:
         """The id of a booking's conversation."""
-        query = (
-            self._client.from_("conversations")
-            .select("id")
-            .eq("channel", "booking")
-            .eq("thread_key", f"booking:{booking_id}")
-            # the open one before those that are closed
-            .order("status", desc=True)
-            .order("created_at", desc=True)
-            .limit(1)
-        )
-        rows = self._again(lambda: query.execute().data)
-        found = understood(_Rows, {"rows": rows}).rows
+        found = self._rows("conversations", "id", booking_id=booking_id)
         if not found:
             raise NotFound(
                 "There is no such booking, or it is not yours to see.", field="bookingId"
             )
         return UUID(str(found[0]["id"]))
 
-    def messages(self, conversation_id: UUID, before: int | None, limit: int) -> list[Row]:
-        """The last messages of a conversation, the latest first; those before seq `before`."""
+    def portal_conversation(self, customer_id: UUID) -> UUID | None:
+        """The id of a customer's conversation in the portal; None before there is one."""
+        found = self._rows(
+            "conversations",
+            "id,status,thread_key,created_at",
+            customer_id=customer_id,
+            channel="portal",
+        )
+        if not found and not self._rows("customers", "id", id=customer_id):
+            raise NotFound(
+                "There is no such customer, or it is not yours to see.", field="customerId"
+            )
+        # as the database chooses where it goes on: a merged customer has several
+        found.sort(
+            key=lambda row: (
+                row["status"] == "closed",
+                row["thread_key"] != str(customer_id),
+                str(row["created_at"]),
+            )
+        )
+        return UUID(str(found[0]["id"])) if found else None
+
+    def require_staff(self, conversation_id: UUID | None, customer_id: UUID | None) -> None:
+        """Refuses who does not work for the business of a conversation, or else of a customer."""
+        if conversation_id is not None:
+            found = self._rows("conversations", "account_id", id=conversation_id)
+        else:
+            found = self._rows("customers", "account_id", id=customer_id)
+        if not found:
+            raise NotFound
+        if not self._rows("account_members", "role", account_id=found[0]["account_id"]):
+            raise NotAllowed(
+                "This is for those who work for the business.", hint="Use /api/messages."
+            )
+
+    def messages(
+        self, conversation_id: UUID, before: int | None, after: int | None, limit: int
+    ) -> list[Row]:
+        """Messages of a conversation, the latest first: the last ones, or those before a seq.
+
+        With `after` those after that seq, the earliest first.
+        """
         query = (
             self._client.from_("messages").select("*").eq("conversation_id", str(conversation_id))
         )
         if before is not None:
             query = query.lt("seq", before)
-        page = query.order("seq", desc=True).limit(limit)
+        if after is not None:
+            query = query.gt("seq", after)
+        page = query.order("seq", desc=after is None).limit(limit)
         rows = self._again(lambda: page.execute().data)
         return understood(_Rows, {"rows": rows}).rows
 
     def post_message(
         self,
-        conversation_id: UUID,
-        message: str,
+        conversation_id: UUID | None,
+        message: str | None,
         type_: str,
         content: JsonValue,
         reply_to: UUID | None,
         client_ref: str | None,
+        *,
+        customer_id: UUID | None = None,
+        invoice_data: JsonValue = None,
     ) -> Row:
-        """Writes a message, once for a `client_ref`, and returns it."""
+        """Writes a message, once for a `client_ref`, and returns it.
+
+        Without a conversation it goes to the customer's in the portal.
+        """
         answer = self._call(
             "post_message",
             {
-                "conversation_id": str(conversation_id),
+                "conversation_id": str(conversation_id) if conversation_id else None,
+                "customer_id": str(customer_id) if customer_id else None,
+                "invoice_data": invoice_data,
                 "message": message,
                 "type": type_,
                 "content": content,
@@ -139,6 +185,15 @@ class UserStore:
             },
         )
         return understood(_Rows, {"rows": [answer]}).rows[0]
+
+    def mark_read(self, conversation_id: UUID, up_to_seq: int | None) -> int:
+        """Says that the user has read up to a seq, or all; returns how far they have read."""
+        arguments: dict[str, JsonValue] = {
+            "conversation_id": str(conversation_id),
+            # the database goes no further than the latest message
+            "up_to_seq": _ALL if up_to_seq is None else up_to_seq,
+        }
+        return understood(_Seq, {"seq": self._call("mark_read", arguments)}).seq
 
     def reply_window(self, conversation_id: UUID) -> ReplyWindow:
         """Whether WhatsApp lets free words be sent."""
@@ -157,6 +212,12 @@ class UserStore:
     def drop_message(self, message_id: UUID) -> None:
         """Lets a message be of which nobody knows whether it was sent."""
         self._call_once("drop_message", {"message_id": str(message_id)})
+
+    def _rows(self, table: str, columns: str, **equal: object) -> list[Row]:
+        query = self._client.from_(table).select(columns).limit(100)
+        for column, value in equal.items():
+            query = query.eq(column, str(value))
+        return understood(_Rows, {"rows": self._again(lambda: query.execute().data)}).rows
 
     def _call(self, function: str, arguments: dict[str, JsonValue]) -> object:
         return self._again(lambda: self._rpc(function, arguments))

@@ -13,6 +13,7 @@ COVERED_BY_THE_FIRST_COLUMN = {
     "contact_search_contact_fkey",
     "contacts_merged_into_fkey",
     "conversation_activity_conversation_fkey",
+    "loyalty_lots_transaction_fkey",
     "messages_conversation_fkey",
     "read_markers_conversation_fkey",
 }

@@ -9,7 +9,7 @@ from rapport.settings import StoreSettings
 from rapport.store import Pruned, Store
 
 
-def test_functions_may_prune(gateway: Stack) -> None:
+def test_functions_may_do_each_part(gateway: Stack) -> None:
     store = Store(
         StoreSettings(
             supabase_url=HttpUrl(gateway.url),
@@ -17,6 +17,8 @@ def test_functions_may_prune(gateway: Stack) -> None:
         )
     )
     try:
+        assert store.mark_overdue_invoices(10) == 0
+        assert store.expire_points(10) == 0
         assert store.prune(10) == Pruned(changes=0, webhook_events=0)
     finally:
         store.close()

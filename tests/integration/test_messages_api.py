@@ -11,8 +11,9 @@ import jwt
 import pytest
 from tests.integration.desk import Desk, Start, open_desk
 from tests.integration.graph_server import refused
-from tests.sql.conftest import ALPINE, seed_uuid
+from tests.sql.conftest import seed_uuid
 from tests.sql.outbound import ago, conversation, post, send_to
+from tests.sql.portal import CILKA, make_job, send_invoice
 
 from rapport.local.postgres import Database
 
@@ -38,11 +39,7 @@ def thread(desk: Desk) -> UUID:
 
 @pytest.fixture
 def booking(desk: Desk) -> UUID:
-    desk.world.owner.execute(
-        "insert into public.conversations (account_id, customer_id, channel, thread_key)"
-        " values (%s, %s, 'booking', %s)",
-        [ALPINE, seed_uuid("contact cilka"), f"booking:{BOOKING}"],
-    )
+    make_job(desk.world, id=BOOKING)
     return BOOKING
 
 
@@ -92,7 +89,7 @@ def test_pages_go_back_to_the_beginning(desk: Desk, thread: UUID) -> None:
 def test_both_sides_of_a_booking_write_and_read_one_chat(desk: Desk, booking: UUID) -> None:
     asks = desk.call("cilka", "POST", "/api/messages", {"message": "Is it on?"}, bookingId=booking)
     told = desk.call(
-        "andrej", "POST", "/api/messages", {"message": "Yes", "booking_id": str(BOOKING)}
+        "andrej", "POST", "/api/operator/messages", {"message": "Yes", "bookingId": str(BOOKING)}
     )
     assert (asks.status_code, told.status_code) == (201, 201)
     for reader in ("cilka", "olivia"):
@@ -100,20 +97,118 @@ def test_both_sides_of_a_booking_write_and_read_one_chat(desk: Desk, booking: UU
         assert [(m["sender_type"], m["message"]) for m in page["messages"]] == [
             ("operator", "Yes"),
             ("client", "Is it on?"),
+            ("system", "Carpet cleaning is scheduled for 2026-12-01 09:00 UTC."),
         ]
+
+
+def test_the_operators_door_is_for_those_who_work_there(desk: Desk, booking: UUID) -> None:
+    refusals = [
+        desk.call("cilka", "GET", "/api/operator/messages", bookingId=booking),
+        desk.call("cilka", "POST", "/api/operator/messages", {"message": "hi"}, bookingId=booking),
+        desk.call("cilka", "GET", "/api/operator/messages", customerId=CILKA),
+        desk.call("cilka", "POST", "/api/operator/messages", {"message": "hi"}, customerId=CILKA),
+    ]
+    assert {(answer.status_code, answer.json()["error"]) for answer in refusals} == {
+        (403, "not_allowed")
+    }
+    assert desk.world.value("select count(*) from public.messages") == 1
+    assert desk.world.value("select count(*) from public.conversations") == 1
+
+
+def test_a_repeated_message_to_a_booking_is_one(desk: Desk, booking: UUID) -> None:
+    body = {"bookingId": str(booking), "message": "hi", "clientRef": "a"}
+
+    def send(_: int) -> tuple[int, str]:
+        answer = desk.call("cilka", "POST", "/api/messages", body)
+        return answer.status_code, answer.json()["id"]
+
+    with ThreadPoolExecutor(4) as pool:
+        ((status, _),) = set(pool.map(send, range(4)))
+    assert status == 201
+
+
+def test_what_came_since_is_paged_forwards(desk: Desk, booking: UUID) -> None:
+    """As a client asks that is away from Realtime, every two seconds."""
+    for n in range(4):
+        post(desk.world, "cilka", None, str(n), booking_id=booking)
+    seen, after = [], 1
+    while True:
+        page = desk.call(
+            "cilka", "GET", "/api/messages", bookingId=booking, after=after, limit=3
+        ).json()
+        seen.append([message["seq"] for message in page["messages"]])
+        if page["next_after"] is None:
+            break
+        after = page["next_after"]
+    assert seen == [[2, 3, 4], [5]]
+    empty = desk.call("cilka", "GET", "/api/messages", bookingId=booking, after=5).json()
+    assert empty == {"messages": [], "next_after": None}
+
+
+def test_the_portals_thread_opens_with_the_first_message(desk: Desk) -> None:
+    before = desk.call("cilka", "GET", "/api/messages", customerId=CILKA)
+    assert (before.status_code, before.json()) == (200, {"messages": [], "next_before": None})
+    body = {"customerId": str(CILKA), "message": "Hello", "client_ref": "a"}
+    first = desk.call("cilka", "POST", "/api/messages", body)
+    again = desk.call("cilka", "POST", "/api/messages", body)
+    answer = desk.call("andrej", "POST", "/api/operator/messages", body | {"message": "Hi"})
+
+    assert (first.status_code, first.json()) == (201, again.json())
+    assert answer.json()["conversation_id"] == first.json()["conversation_id"]
+    page = desk.call("andrej", "GET", "/api/operator/messages", customerId=CILKA).json()
+    assert [message["message"] for message in page["messages"]] == ["Hi", "Hello"]
+    for other in ("carlos", "ana", "stranger"):
+        for method, sent in (("GET", None), ("POST", {"message": "hi"})):
+            answer = desk.call(other, method, "/api/messages", sent, customerId=CILKA)
+            assert answer.status_code == 404
+
+
+def test_staff_show_an_invoice(desk: Desk, booking: UUID) -> None:
+    invoice = send_invoice(desk.world)
+    body = {
+        "bookingId": str(booking),
+        "hasInvoice": True,
+        "invoiceData": {"invoice_id": str(invoice["id"])},
+    }
+    shown = desk.call("andrej", "POST", "/api/operator/messages", body)
+    assert (shown.status_code, shown.json()["message"]) == (201, "Invoice 2026-001")
+    assert shown.json()["invoice_data"]["amount_minor"] == 12050
+
+    wrong = body | {"invoiceData": {"invoice_id": str(invoice["id"]), "amount_minor": 1}}
+    refused = desk.call("andrej", "POST", "/api/operator/messages", wrong)
+    assert (refused.status_code, refused.json()["field"]) == (422, "invoice_data.amount_minor")
+    assert desk.call("cilka", "POST", "/api/messages", body).status_code == 403
+    del body["invoiceData"]
+    assert desk.call("andrej", "POST", "/api/operator/messages", body).status_code == 422
+
+
+def test_reading_over_http_is_a_receipt(desk: Desk, booking: UUID) -> None:
+    post(desk.world, "andrej", None, booking_id=booking)
+    thread = desk.world.value("select id from public.conversations")
+    path = f"/api/conversations/{thread}/read"
+
+    first = desk.call("cilka", "POST", path, {"upToSeq": 1})
+    assert (first.status_code, first.json()) == (200, {"last_read_seq": 1, "shown": False})
+    rest = desk.call("cilka", "POST", path)
+    assert rest.json()["last_read_seq"] == 2
+    assert desk.world.value("select array_agg(distinct status) from public.messages") == ["read"]
+    assert desk.call("cilka", "POST", path, {"up_to_seq": 0}).status_code == 422
 
 
 @pytest.mark.parametrize("user", ["ana", "carlos", "stranger"])
 def test_strangers_see_and_touch_nothing(
     desk: Desk, thread: UUID, booking: UUID, user: str
 ) -> None:
-    message = desk.world.value("select id from public.messages")
+    message = desk.world.value(
+        "select id from public.messages where conversation_id = %s", [thread]
+    )
     write = {"conversation_id": str(thread), "message": "hi"}
     for method, path, body, query in (
         ("GET", "/api/messages", None, {"bookingId": booking}),
         ("GET", "/api/operator/messages", None, {"conversationId": thread}),
         ("POST", "/api/operator/messages", write, {}),
         ("POST", "/api/messages", {"message": "hi"}, {"bookingId": booking}),
+        ("POST", "/api/operator/messages", {"message": "hi"}, {"bookingId": booking}),
         ("POST", f"/api/conversations/{thread}/read", None, {}),
         ("POST", f"/api/conversations/{thread}/typing", None, {}),
         ("GET", f"/api/conversations/{thread}/window", None, {}),
@@ -122,7 +217,7 @@ def test_strangers_see_and_touch_nothing(
     ):
         answer = desk.call(user, method, path, body, **query)
         assert (answer.status_code, answer.json()["error"]) == (404, "not_found"), path
-    assert desk.world.value("select count(*) from public.messages") == 1
+    assert desk.world.value("select count(*) from public.messages") == 2
     assert desk.graph.received == []
 
 
@@ -130,7 +225,6 @@ def test_a_viewer_reads_and_does_nothing_else(desk: Desk, thread: UUID) -> None:
     write = {"conversation_id": str(thread), "message": "hi"}
     refusals = [
         desk.call("vera", "POST", "/api/operator/messages", write),
-        desk.call("vera", "POST", f"/api/conversations/{thread}/read"),
         desk.call("vera", "POST", f"/api/conversations/{thread}/typing"),
     ]
     assert {answer.status_code for answer in refusals} == {403}
@@ -139,6 +233,9 @@ def test_a_viewer_reads_and_does_nothing_else(desk: Desk, thread: UUID) -> None:
         "message": "You may read this conversation, not write in it.",
         "hint": "Owners, admins and agents may.",
     }
+    # for themselves alone
+    read = desk.call("vera", "POST", f"/api/conversations/{thread}/read")
+    assert (read.status_code, read.json()) == (200, {"last_read_seq": 1, "shown": False})
     window = desk.call("vera", "GET", f"/api/conversations/{thread}/window")
     assert window.json()["open"] is True
     assert desk.graph.received == []
@@ -201,6 +298,8 @@ def test_a_query_that_makes_no_sense_is_refused(desk: Desk) -> None:
         {"conversationId": "x", "limit": 201},
         {"conversationId": "x", "before": 0},
         {"conversationId": "x", "page": 2},
+        {"conversationId": "x", "before": 2, "after": 1},
+        {"bookingId": BOOKING, "customerId": CILKA},
     ):
         answer = desk.call("andrej", "GET", "/api/messages", **query)
         assert (answer.status_code, answer.json()["error"]) == (422, "unprocessable"), query
@@ -243,7 +342,8 @@ def test_the_customer_is_shown_that_we_read_and_that_we_write(
     desk: Desk, thread: UUID, action: str
 ) -> None:
     answer = desk.call("andrej", "POST", f"/api/conversations/{thread}/{action}")
-    assert (answer.status_code, answer.json()) == (200, {"shown": True})
+    assert answer.status_code == 200
+    assert answer.json()["shown"] is True
     ((path, body),) = desk.graph.received
     assert path == "/v26.0/1003427786179738/messages"
     assert body["status"] == "read"
@@ -254,13 +354,13 @@ def test_the_customer_is_shown_that_we_read_and_that_we_write(
 def test_a_courtesy_that_whatsapp_refuses_is_no_error(desk: Desk, thread: UUID) -> None:
     desk.graph.answer = lambda _body: refused(131009)
     answer = desk.call("andrej", "POST", f"/api/conversations/{thread}/read")
-    assert (answer.status_code, answer.json()) == (200, {"shown": False})
+    assert (answer.status_code, answer.json()) == (200, {"last_read_seq": 1, "shown": False})
 
 
 def test_a_booking_has_nothing_to_show_at_whatsapp(desk: Desk, booking: UUID) -> None:
     thread = desk.world.value("select id from public.conversations where channel = 'booking'")
     assert booking == BOOKING
-    answer = desk.call("andrej", "POST", f"/api/conversations/{thread}/read")
+    answer = desk.call("andrej", "POST", f"/api/conversations/{thread}/typing")
     assert (answer.status_code, answer.json()["field"]) == (422, "conversation_id")
 
 

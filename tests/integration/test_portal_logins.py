@@ -119,8 +119,9 @@ async def test_a_new_login_claims_its_conversation_and_leaves_it_again(
         assert [row["name"] for row in await andrej.rows("contacts_v2")] == ["Nejc Novak"]
         # and hears it
         topics = await nejc.call("my_topics", conversation_id=conversation["id"])
-        assert {topic["kind"] for topic in topics} == {"customer", "conversation"}
-        for topic in topics:
+        data = [topic for topic in topics if topic["kind"] in ("customer", "conversation")]
+        assert len(data) == 2
+        for topic in data:
             await nejc.follow_topic(topic["topic"])
         await nejc.follow_table("messages")
         business.receive("wamid.2")

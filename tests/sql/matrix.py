@@ -3,8 +3,9 @@
 A member is known by its role (owner, admin, agent, viewer), a customer as customer, whoever is
 only signed in as stranger; beside them there are anon and service_role. Conditions and calls
 name what they are about: %(account)s, its %(contact)s who has a login and %(other)s who has
-none, the first one's %(conversation)s with a %(failed)s message and a %(photo)s, the %(channel)s,
-a %(merge)s, %(suggestion)s and %(invitation)s, and the reader: %(user)s, %(role)s.
+none, the first one's %(conversation)s with a %(failed)s message and a %(photo)s, a message of
+%(ours)s in its portal, the %(channel)s, a %(merge)s, %(suggestion)s and %(invitation)s, and the
+reader: %(user)s, %(role)s.
 """
 
 from __future__ import annotations
@@ -107,6 +108,26 @@ TABLES = {
         # a conversation that is held on WhatsApp, to its customer
         refused=UNPROCESSABLE,
     ),
+    "jobs": Table(
+        customer="customer_id = %(contact)s",
+        writers={"insert": EDITORS, "update": EDITORS},
+        inserted="(customer_id, service_type, starts_at) values (%(contact)s, 'any', now())",
+        updated="address = 'any'",
+    ),
+    "invoices": Table(
+        customer="customer_id = %(contact)s and sent_at is not null",
+        writers={"insert": EDITORS, "update": EDITORS},
+        inserted="(customer_id, number, currency, amount_minor)"
+        " values (%(contact)s, 'new', 'EUR', 1)",
+        updated="due_at = '2030-01-01'",
+    ),
+    "loyalty_transactions": Table(
+        customer="customer_id = %(contact)s",
+        writers={"insert": EDITORS},
+        inserted="(customer_id, type, points) values (%(contact)s, 'earned', 1)",
+        updated="points = 1",
+    ),
+    "loyalty_balances": OF_CUSTOMER,
     "message_media": OF_CUSTOMER,
     "whatsapp_templates": Table(),
     "sendable_templates": Table(),
@@ -148,6 +169,17 @@ FUNCTIONS = {
         AUTHENTICATED,
         call="select public.mark_read(%(conversation)s, 1)",
         callers=MEMBERS | {"customer"},
+    ),
+    "public.delete_message": Function(
+        AUTHENTICATED,
+        call="select public.delete_message(%(ours)s)",
+        callers=EDITORS,
+    ),
+    "public.conversation_people": Function(
+        AUTHENTICATED,
+        call="select * from public.conversation_people(%(conversation)s)",
+        callers=MEMBERS | {"customer"},
+        quiet=True,
     ),
     "public.set_conversation_status": Function(
         AUTHENTICATED,
@@ -212,6 +244,8 @@ FUNCTIONS = {
     "public.claim_portal_invitation": Function(
         AUTHENTICATED, call="select public.claim_portal_invitation(%(invitation)s::text)"
     ),
+    "backend.mark_overdue_invoices": Function(SERVICE),
+    "backend.expire_points": Function(SERVICE),
     "backend.ingest_whatsapp": Function(SERVICE),
     "backend.span_of_webhook_events": Function(SERVICE),
     "backend.read_webhook_events": Function(SERVICE),

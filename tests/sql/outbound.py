@@ -35,7 +35,9 @@ def conversation(
     return found
 
 
-def post(world: World, user: str, thread: UUID, message: str = "hi", **more: Any) -> dict[str, Any]:
+def post(
+    world: World, user: str, thread: UUID | None, message: str = "hi", **more: Any
+) -> dict[str, Any]:
     """What post_message answers a person."""
     named = ", ".join(f", {name} => %({name})s" for name in more).replace(", ,", ",")
     with world.acting_as(user) as connection:

@@ -299,6 +299,31 @@ HISTORIES = {
         "update public.messages set message = 'y' where id = %(id)s",
         "delete from public.messages where id = %(id)s",
     ),
+    "jobs": (
+        (
+            "insert into public.jobs (id, customer_id, service_type, starts_at)"
+            " values (%(id)s, %(customer)s, 'x', now())"
+        ),
+        "update public.jobs set service_type = 'y' where id = %(id)s",
+        "delete from public.jobs where id = %(id)s",
+    ),
+    "invoices": (
+        (
+            "insert into public.invoices (id, customer_id, number, currency, amount_minor)"
+            " values (%(id)s, %(customer)s, '1', 'EUR', 100)"
+        ),
+        "update public.invoices set amount_minor = 200 where id = %(id)s",
+        "delete from public.invoices where id = %(id)s",
+    ),
+    "loyalty_transactions": (
+        (
+            "insert into public.loyalty_transactions (id, customer_id, type, points)"
+            " values (%(id)s, %(customer)s, 'earned', 5)"
+        ),
+        # a line is never changed, nor deleted but with its customer: its stamp alone can be
+        "update public.loyalty_transactions set updated_at = '-infinity' where id = %(id)s",
+        "delete from public.contacts where id = %(customer)s",
+    ),
 }
 
 

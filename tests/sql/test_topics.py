@@ -7,6 +7,9 @@ import pytest
 
 from tests.sql.conftest import ALPINE, World, seed_uuid, text_message
 
+# those of a conversation
+SIGNS = {"presence_staff", "presence_customer", "typing_staff", "typing_customer"}
+
 
 @pytest.fixture
 def talking(world: World) -> World:
@@ -53,14 +56,14 @@ def conversation_of(world: World) -> object:
 def test_staff_join_their_account_and_its_conversations(talking: World) -> None:
     mine = topics(talking, "andrej", conversation_of(talking))
 
-    assert set(mine) == {"account", "conversation"}
+    assert set(mine) == {"account", "presence_desk", "conversation"} | SIGNS
     assert all(may_join(talking, "andrej", topic) for topic in mine.values())
 
 
 def test_customer_joins_its_own_topics(talking: World) -> None:
     mine = topics(talking, "cilka", conversation_of(talking))
 
-    assert set(mine) == {"customer", "conversation"}
+    assert set(mine) == {"customer", "presence_desk", "conversation"} | SIGNS
     assert all(may_join(talking, "cilka", topic) for topic in mine.values())
 
 
@@ -68,8 +71,8 @@ def test_others_are_told_no_topic_and_join_none(talking: World) -> None:
     conversation = conversation_of(talking)
     known = topics(talking, "andrej", conversation) | topics(talking, "cilka")
 
-    assert set(topics(talking, "carlos", conversation)) == {"customer"}
-    assert set(topics(talking, "ana", conversation)) == {"account"}
+    assert set(topics(talking, "carlos", conversation)) == {"customer", "presence_desk"}
+    assert set(topics(talking, "ana", conversation)) == {"account", "presence_desk"}
     assert topics(talking, "stranger", conversation) == {}
     for outsider in ("ana", "carlos", "stranger"):
         assert not any(may_join(talking, outsider, topic) for topic in known.values())

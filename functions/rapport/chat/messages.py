@@ -14,53 +14,77 @@ from rapport.whatsapp.outgoing import check_content
 from rapport.whatsapp.placeholder import placeholder
 
 
-def list_messages(store: UserStore, page: Page) -> dict[str, JsonValue]:
+def list_messages(store: UserStore, page: Page, *, as_staff: bool) -> dict[str, JsonValue]:
     """A page of a conversation: {messages, next_before}, the latest first.
 
-    `next_before` asks for the page before this one; null where there is none.
+    With `after` it is {messages, next_after}, the earliest first. The second one asks for the
+    next page; it is null where there is none.
+
+    Raises:
+        NotAllowed: It is asked as staff by somebody who is not.
     """
-    conversation_id = _conversation(store, page.booking_id, page.conversation_id)
-    rows = store.messages(conversation_id, page.before, page.limit + 1)
+    conversation_id = _conversation(store, page)
+    if as_staff:
+        store.require_staff(conversation_id, page.customer_id)
+    rows: list[Row] = []
+    # in the portal nobody may have written yet
+    if conversation_id is not None:
+        rows = store.messages(conversation_id, page.before, page.after, page.limit + 1)
     shown: list[JsonValue] = list(rows[: page.limit])
-    more = len(rows) > page.limit
-    return {"messages": shown, "next_before": rows[page.limit - 1]["seq"] if more else None}
+    more = rows[page.limit - 1]["seq"] if len(rows) > page.limit else None
+    return {"messages": shown, "next_before" if page.after is None else "next_after": more}
 
 
-def write_message(store: UserStore, new: NewMessage, where: Where) -> Row:
+def write_message(store: UserStore, new: NewMessage, where: Where, *, as_staff: bool) -> Row:
     """Writes a message, once for its client_ref, and returns it.
 
     Raises:
         Unprocessable: It says nowhere or twice where to, or it can't be sent so.
+        NotAllowed: It is written as staff by somebody who is not.
     """
-    booking_id = new.booking_id or where.booking_id
-    reference = new.conversation_id or where.conversation_id
-    if (booking_id is None) == (reference is None):
+    place = new.or_else(where)
+    if not place.is_one_place():
         raise Unprocessable(
-            "Say which booking_id, or which conversation_id.", field="conversation_id"
+            "Say which booking_id, which conversation_id or which customer_id.",
+            field="conversation_id",
         )
-    if new.type == "text":
-        text, content = new.message or "", None
-        if new.content is not None:
-            raise Unprocessable("A text has no content.", field="content")
-        check_content("text", text, None)
-    else:
-        check_content(new.type, "", new.content)
-        content = new.content
-        text = new.message or _words(new.type, content)
+    text, content = _said(new)
+    # the first message opens the portal's, so that there may be none yet
+    conversation_id = None if place.customer_id else _conversation(store, place)
+    if as_staff:
+        store.require_staff(conversation_id, place.customer_id)
     return store.post_message(
-        _conversation(store, booking_id, reference),
+        conversation_id,
         text,
         new.type,
         content,
         new.reply_to,
         new.client_ref,
+        customer_id=place.customer_id,
+        invoice_data=new.invoice_data,
     )
 
 
-def _conversation(store: UserStore, booking_id: UUID | None, reference: str | None) -> UUID:
-    if booking_id is not None:
-        return store.booking_conversation(booking_id)
-    return store.resolve_conversation(reference or "")
+def _said(new: NewMessage) -> tuple[str | None, JsonValue]:
+    """The line that people read, and what a text can't say."""
+    if new.type != "text":
+        check_content(new.type, "", new.content)
+        return new.message or _words(new.type, new.content), new.content
+    if new.content is not None:
+        raise Unprocessable("A text has no content.", field="content")
+    if new.invoice_data is not None and new.message is None:
+        # the database has words for an invoice
+        return None, None
+    check_content("text", new.message or "", None)
+    return new.message, None
+
+
+def _conversation(store: UserStore, where: Where) -> UUID | None:
+    if where.booking_id is not None:
+        return store.booking_conversation(where.booking_id)
+    if where.customer_id is not None:
+        return store.portal_conversation(where.customer_id)
+    return store.resolve_conversation(where.conversation_id or "")
 
 
 def _words(type_: str, content: JsonValue) -> str:

@@ -1,7 +1,8 @@
-"""Runs once a day: deletes what is kept for a time only, as long as there is time."""
+"""Runs once a day, as long as there is time: what has become overdue, expired or out of date."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 
 from aws_lambda_powertools.utilities.typing import LambdaContext
@@ -10,7 +11,8 @@ from rapport.log import correlated, logger
 from rapport.settings import StoreSettings
 from rapport.store import Store
 
-BATCH = 5000  # rows of each kind in a call
+BATCH = 5000  # rows of each kind that are deleted in a call
+CUSTOMERS = 500  # invoices, or customers with points, in a call: each of them is told
 # milliseconds; a call that is begun with less could be cut off with its retries
 RESERVE = 15_000
 
@@ -23,7 +25,34 @@ def _store() -> Store:
 def handler(_event: dict[str, object], context: LambdaContext) -> None:
     """Handles one run; what is left when time is over is for the next."""
     with correlated(context.aws_request_id):
-        prune(_store(), context)
+        run(_store(), context)
+
+
+def run(store: Store, context: LambdaContext) -> None:
+    """Does all of it, what customers see first; one part that fails holds up no other.
+
+    Raises:
+        StoreError: The first failure, once everything has been tried.
+    """
+    parts: tuple[Callable[[Store, LambdaContext], None], ...] = (mark_overdue, expire, prune)
+    failures: list[Exception] = []
+    for part in parts:
+        try:
+            part(store, context)
+        except Exception as error:  # noqa: BLE001 - raised again below
+            failures.append(error)
+    if failures:
+        raise failures[0]
+
+
+def mark_overdue(store: Store, context: LambdaContext) -> None:
+    """Makes invoices overdue whose time has passed, and logs how many."""
+    _repeat("overdue", lambda: store.mark_overdue_invoices(CUSTOMERS), context)
+
+
+def expire(store: Store, context: LambdaContext) -> None:
+    """Writes off points whose time has passed, and logs of how many customers."""
+    _repeat("expired", lambda: store.expire_points(CUSTOMERS), context)
 
 
 def prune(store: Store, context: LambdaContext) -> None:
@@ -38,3 +67,14 @@ def prune(store: Store, context: LambdaContext) -> None:
             is_done = pruned.changes == pruned.webhook_events == 0
     finally:
         logger.info("pruned", changes=changes, webhook_events=webhook_events, is_done=is_done)
+
+
+def _repeat(done: str, call: Callable[[], int], context: LambdaContext) -> None:
+    count, is_done = 0, False
+    try:
+        while not is_done and context.get_remaining_time_in_millis() > RESERVE:
+            found = call()
+            count += found
+            is_done = found == 0
+    finally:
+        logger.info(done, count=count, is_done=is_done)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from uuid import UUID
 
 from aws_lambda_powertools.utilities.data_classes import APIGatewayProxyEventV2
-from pydantic import BaseModel, JsonValue, ValidationError
+from pydantic import BaseModel, ValidationError
 
 from rapport.chat.messages import list_messages, write_message
-from rapport.chat.requests import NewMessage, Page, Reference, Where
-from rapport.errors import NotFound
+from rapport.chat.requests import NewMessage, Page, ReadUpTo, Reference, Where
+from rapport.errors import NotAllowed, NotFound, Unprocessable
 from rapport.handlers.http import (
     Response,
     bearer,
@@ -47,13 +47,16 @@ def _graph() -> GraphClient:
     return GraphClient(GraphSettings.load())
 
 
-def _list(request: APIGatewayProxyEventV2, store: UserStore) -> Response:
-    return json_(200, list_messages(store, read_query(Page, request)))
+def _list(request: APIGatewayProxyEventV2, store: UserStore, *, as_staff: bool = False) -> Response:
+    return json_(200, list_messages(store, read_query(Page, request), as_staff=as_staff))
 
 
-def _write(request: APIGatewayProxyEventV2, store: UserStore) -> Response:
+def _write(
+    request: APIGatewayProxyEventV2, store: UserStore, *, as_staff: bool = False
+) -> Response:
     new = read_json(NewMessage, request, BODY_LIMIT)
-    return json_(201, write_message(store, new, read_query(Where, request)))
+    written = write_message(store, new, read_query(Where, request), as_staff=as_staff)
+    return json_(201, written)
 
 
 def _window(request: APIGatewayProxyEventV2, store: UserStore) -> Response:
@@ -61,11 +64,19 @@ def _window(request: APIGatewayProxyEventV2, store: UserStore) -> Response:
 
 
 def _read(request: APIGatewayProxyEventV2, store: UserStore) -> Response:
-    return json_(200, {"shown": _show(request, store, typing=False)})
+    up_to_seq = read_json(ReadUpTo, request, BODY_LIMIT).up_to_seq
+    conversation_id = _conversation(request, store)
+    reached = store.mark_read(conversation_id, up_to_seq)
+    try:
+        shown = _show(conversation_id, store, typing=False)
+    except (NotAllowed, NotFound, Unprocessable):
+        # there is nothing to show at WhatsApp, or it is not this reader's to show
+        shown = False
+    return json_(200, {"last_read_seq": reached, "shown": shown})
 
 
 def _typing(request: APIGatewayProxyEventV2, store: UserStore) -> Response:
-    return json_(200, {"shown": _show(request, store, typing=True)})
+    return json_(200, {"shown": _show(_conversation(request, store), store, typing=True)})
 
 
 def _resend(request: APIGatewayProxyEventV2, store: UserStore) -> Response:
@@ -81,8 +92,8 @@ def _drop(request: APIGatewayProxyEventV2, store: UserStore) -> Response:
 _ROUTES: dict[str, Callable[[APIGatewayProxyEventV2, UserStore], Response]] = {
     "GET /api/messages": _list,
     "POST /api/messages": _write,
-    "GET /api/operator/messages": _list,
-    "POST /api/operator/messages": _write,
+    "GET /api/operator/messages": partial(_list, as_staff=True),
+    "POST /api/operator/messages": partial(_write, as_staff=True),
     "POST /api/conversations/{id}/read": _read,
     "POST /api/conversations/{id}/typing": _typing,
     "GET /api/conversations/{id}/window": _window,
@@ -115,12 +126,12 @@ def _message(request: APIGatewayProxyEventV2) -> UUID:
         raise unprocessable(error) from None
 
 
-def _show(request: APIGatewayProxyEventV2, store: UserStore, *, typing: bool) -> JsonValue:
+def _show(conversation_id: UUID, store: UserStore, *, typing: bool) -> bool:
     """Whether WhatsApp shows the customer that we have read, or that we write.
 
     A courtesy: where WhatsApp does not take it, that is logged and nothing else.
     """
-    latest = store.latest_inbound(_conversation(request, store))
+    latest = store.latest_inbound(conversation_id)
     if latest is None:
         return False
     outcome = _graph().mark_read(latest.phone_number_id, latest.provider_id, typing=typing)

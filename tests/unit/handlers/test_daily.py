@@ -13,7 +13,8 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from pydantic import HttpUrl, SecretStr
 
 from rapport.errors import StoreError
-from rapport.handlers.daily import BATCH, RESERVE, prune
+from rapport.handlers import daily
+from rapport.handlers.daily import BATCH, CUSTOMERS, RESERVE, prune
 from rapport.log import logger
 from rapport.settings import StoreSettings
 from rapport.store import Store
@@ -108,3 +109,56 @@ def test_what_was_deleted_is_logged_when_a_call_fails(output: Output) -> None:
         run(database, *[300_000] * 2)
 
     assert output() == {"message": "pruned", "changes": 3, "webhook_events": 2, "is_done": False}
+
+
+class Calls:
+    """Remembers which functions were called, and answers with what each has left to do."""
+
+    def __init__(self, **left: list[int]) -> None:
+        self._left = left
+        self.called: list[str] = []
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        name = request.url.path.rpartition("/")[2]
+        self.called.append(name)
+        if name == "prune":
+            return httpx.Response(200, json={"changes": 0, "webhook_events": 0})
+        assert json.loads(request.content) == {"batch": CUSTOMERS}
+        left = self._left.get(name, [])
+        count = left.pop(0) if left else 0
+        if count < 0:
+            return httpx.Response(500, json={"code": "XX000", "message": "crash"})
+        return httpx.Response(200, json=count)
+
+
+def run_all(calls: Calls, *milliseconds: int) -> None:
+    store = Store(SETTINGS, httpx.MockTransport(calls))
+    try:
+        daily.run(store, Clock(*milliseconds))
+    finally:
+        store.close()
+
+
+def test_each_part_goes_on_until_nothing_is_left() -> None:
+    calls = Calls(mark_overdue_invoices=[500, 3], expire_points=[7])
+
+    run_all(calls, *[300_000] * 6)
+
+    assert calls.called == ["mark_overdue_invoices"] * 3 + ["expire_points"] * 2 + ["prune"]
+
+
+def test_a_part_that_fails_holds_up_no_other() -> None:
+    calls = Calls(mark_overdue_invoices=[-1], expire_points=[7])
+
+    with pytest.raises(StoreError):
+        run_all(calls, *[300_000] * 6)
+
+    assert calls.called == ["mark_overdue_invoices"] + ["expire_points"] * 2 + ["prune"]
+
+
+def test_no_part_begins_what_could_be_cut_off() -> None:
+    calls = Calls()
+
+    run_all(calls, *[RESERVE] * 3)
+
+    assert calls.called == []

@@ -1,0 +1,134 @@
+/*
+    What jobs, invoices and points have in common: each is one customer's. The customer may be
+    named by a contact that has been merged since; the row then is the kept contact's. And it
+    stays its customer's, but for a merge or the undoing of one.
+
+    Locks: contacts, jobs, invoices, balances, conversations, messages, each by id.
+*/
+create function private.hold_contact(account_id uuid, contact_id uuid)
+    returns uuid
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    kept uuid;
+begin
+    for attempt in 1 .. 4 loop
+        kept := private.contact_of_id(
+            account_id => hold_contact.account_id, contact_id => hold_contact.contact_id);
+        begin
+            -- shared: many rows may be written for one customer, none while it is merged
+            perform
+            from public.contacts c
+            where c.id = kept
+              and c.account_id = hold_contact.account_id
+              and c.deleted_at is null
+            for share;
+            if found then
+                return kept;
+            end if;
+            raise sqlstate 'RP003';
+        exception
+            -- merged while this waited: its lock goes with the block, and the next one's may
+            -- be taken
+            when sqlstate 'RP003' then
+                null;
+        end;
+    end loop;
+    raise sqlstate 'PT503' using
+        message = 'Others are changing this contact.',
+        hint = 'Try again.';
+end
+$$;
+
+
+create function private.tg__own_by_customer()
+    returns trigger
+    language plpgsql
+    -- definer: contacts are locked whoever writes; who it is is asked here
+    security definer
+    set search_path = ''
+as $$
+declare
+    account uuid;
+    -- whoever is not signed in is the database's own
+    is_user constant boolean := auth.uid() is not null;
+begin
+    select c.account_id
+    into account
+    from public.contacts c
+    where c.id = new.customer_id;
+    if not found
+        or (is_user and account not in (select private.my_account_ids()))
+        or new.account_id <> account
+    then
+        raise sqlstate 'PT404' using
+            message = 'There is no such customer, or it is not yours to see.',
+            detail = 'field: customer_id';
+    end if;
+    if is_user and account not in (select private.my_writable_account_ids()) then
+        raise insufficient_privilege using
+            message = 'You may read this customer''s records, not write them.',
+            hint = 'Owners, admins and agents may.';
+    end if;
+
+    new.account_id := account;
+    new.customer_id := private.hold_contact(account_id => account, contact_id => new.customer_id);
+    return new;
+end
+$$;
+
+
+create function private.tg__follow_merge()
+    returns trigger
+    language plpgsql
+    -- definer: the journal and contacts are looked at whoever writes
+    security definer
+    set search_path = ''
+as $$
+begin
+    if not exists (
+        select
+        from public.contacts c
+        where c.id = old.customer_id
+          and c.merged_into = new.customer_id
+    ) and not exists (
+        select
+        from public.contact_merges m
+        where m.kept_contact_id = old.customer_id
+          and m.dropped_contact_id = new.customer_id
+          and m.undone_at is null
+    ) then
+        raise check_violation using
+            message = format('A row of %s stays with its customer.', tg_table_name),
+            detail = 'columns: customer_id';
+    end if;
+    return new;
+end
+$$;
+
+
+create function private.tg__require_rows()
+    returns trigger
+    language plpgsql
+    -- invoker: what foreign keys and functions of ours update may be nothing
+    set search_path = ''
+as $$
+begin
+    if current_user = 'authenticated' and not exists (select from new_rows) then
+        raise sqlstate 'PT404' using
+            message = 'Nothing was hit: there is no such row, or it is not yours to see.';
+    end if;
+    return null;
+end
+$$;
+
+
+comment on function private.hold_contact(uuid, uuid) is
+    'The contact, or the one that it was merged into, which is then neither merged nor deleted before the transaction ends. Gone: 404.';
+comment on function private.tg__own_by_customer() is
+    'Completes a new row with the account and the present contact of its customer; refuses who may not write there.';
+comment on function private.tg__follow_merge() is
+    'Refuses another customer, unless the two are being merged or parted.';
+comment on function private.tg__require_rows() is
+    'Refuses a client''s update that hit nothing: what row level security hides is no success.';

@@ -1,0 +1,177 @@
+/*
+    What an invoice may become, and what may still be changed in it.
+*/
+create function private.next_invoice_statuses(status text)
+    returns text[]
+    language plpgsql
+    immutable
+    set search_path = ''
+as $$
+begin
+    return case status
+        when 'draft' then array['sent', 'void']
+        when 'sent' then array['paid', 'overdue', 'void']
+        when 'overdue' then array['sent', 'paid', 'void']
+        else '{}'
+    end;
+end
+$$;
+
+
+create function private.tg_invoices__progress()
+    returns trigger
+    language plpgsql
+    -- definer: its helpers are nobody's to call
+    security definer
+    set search_path = ''
+as $$
+declare
+    allowed constant text[] := private.next_invoice_statuses(old.status);
+    -- what others have been told, or have settled, is not changed beneath them
+    settled text[] := '{}';
+    changed text;
+begin
+    if new.status <> old.status and new.status <> all (allowed) then
+        raise sqlstate 'PT409' using
+            message = format(
+                'An invoice that is %s does not become %s.', old.status, left(new.status, 64)),
+            detail = 'field: status',
+            hint = case
+                when allowed = '{}' then 'It stays as it is; write another invoice.'
+                else format('Allowed: %s.', array_to_string(allowed, ', '))
+            end;
+    elsif new.status = 'overdue' and old.status = 'sent' and (new.due_at < now()) is not true then
+        raise sqlstate 'PT409' using
+            message = 'The invoice is not overdue yet.',
+            detail = 'field: status',
+            hint = 'It becomes overdue by itself, once due_at has passed.';
+    elsif new.status = 'sent' and old.status = 'overdue' and new.due_at < now() then
+        raise sqlstate 'PT409' using
+            message = 'The invoice still is overdue.',
+            detail = 'field: status',
+            hint = 'Write a later due_at with it.';
+    end if;
+
+    if old.status <> 'draft' then
+        settled := array['number', 'currency', 'amount_minor', 'tax_minor', 'issued_at'];
+    end if;
+    if old.status in ('paid', 'void') then
+        settled := settled || array['due_at', 'description'];
+    end if;
+    if settled <> '{}' then
+        select s
+        into changed
+        from unnest(settled) with ordinality as n (s, place)
+        where to_jsonb(new) -> s is distinct from to_jsonb(old) -> s
+        order by place
+        limit 1;
+        if changed is not null then
+            raise sqlstate 'PT409' using
+                message = format('An invoice that is %s keeps this.', old.status),
+                detail = 'field: ' || changed,
+                hint = 'Make it void, if it may be, and write another one.';
+        end if;
+    end if;
+
+    if new.status <> old.status then
+        case new.status
+            when 'sent' then
+                new.sent_at := coalesce(old.sent_at, now());
+                new.issued_at := coalesce(new.issued_at, now());
+            when 'paid' then
+                new.paid_at := now();
+            when 'void' then
+                new.voided_at := now();
+            else
+                null;
+        end case;
+    end if;
+    return new;
+end
+$$;
+
+
+create trigger _010_own_by_customer
+    before insert on public.invoices
+    for each row
+    execute function private.tg__own_by_customer();
+
+create trigger _050_keep_owner
+    before update on public.invoices
+    for each row
+    when (new.account_id <> old.account_id)
+    execute function private.tg__keep_owner('account_id');
+
+create trigger _060_follow_merge
+    before update on public.invoices
+    for each row
+    when (new.customer_id <> old.customer_id)
+    execute function private.tg__follow_merge();
+
+create trigger _080_progress
+    before update on public.invoices
+    for each row
+    execute function private.tg_invoices__progress();
+
+create trigger _100_stamp_change
+    before update on public.invoices
+    for each row
+    execute function private.tg__stamp_change();
+
+
+create trigger _200_require_rows
+    after update on public.invoices
+    referencing new table as new_rows
+    for each statement
+    execute function private.tg__require_rows();
+
+
+create function backend.mark_overdue_invoices(batch integer default 500)
+    returns integer
+    language plpgsql
+    -- definer: service_role has no rights of its own on tables
+    security definer
+    set search_path = ''
+as $$
+declare
+    overdue constant uuid[] := array(
+        with due as (
+            select i.id
+            from public.invoices i
+            where i.status = 'sent'
+              and i.due_at < now()
+            order by i.due_at, i.id
+            limit least(greatest(batch, 1), 1000)
+        )
+        select i.id
+        from public.invoices i
+        join due
+            using (id)
+        order by i.id
+        -- another run may be at them, or somebody who is paying
+        for update of i skip locked
+    );
+    marked integer := 0;
+begin
+    -- an update of no row would still run the table's triggers
+    if overdue <> '{}' then
+        update public.invoices i
+        set status = 'overdue'
+        where i.id = any (overdue)
+          and i.status = 'sent'
+          and i.due_at < now();
+        get diagnostics marked = row_count;
+    end if;
+    return marked;
+end
+$$;
+
+grant execute on function backend.mark_overdue_invoices(integer) to service_role;
+
+
+comment on function private.next_invoice_statuses(text) is
+    'What an invoice of this status may become.';
+comment on function private.tg_invoices__progress() is
+    'Stamps what becomes of an invoice; refuses what does not follow, or changes what was sent: 409.';
+comment on function backend.mark_overdue_invoices(integer) is
+    'Makes up to batch invoices overdue (1,000 at most) that are past their due_at; returns how many. Call again until 0.';

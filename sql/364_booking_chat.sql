@@ -1,0 +1,100 @@
+/*
+    A job has its chat from the start, and what becomes of the job is told there, in the
+    transaction in which it happens.
+*/
+create function private.job_notice(job public.jobs)
+    returns private.notice
+    language plpgsql
+    immutable
+    set search_path = ''
+as $$
+begin
+    return (
+        job.account_id,
+        job.customer_id,
+        job.id,
+        job.service_type || case job.status
+            when 'scheduled' then ' is scheduled for ' || private.in_utc(job.starts_at) || '.'
+            when 'rescheduled' then ' is rescheduled to ' || private.in_utc(job.starts_at) || '.'
+            when 'in_progress' then ' is in progress.'
+            when 'completed' then ' is completed.'
+            else ' is cancelled.'
+        end,
+        jsonb_build_object(
+            'event', 'job.' || job.status,
+            'job_id', job.id,
+            'service_type', job.service_type,
+            'starts_at', job.starts_at,
+            'ends_at', job.ends_at
+        ),
+        null
+    )::private.notice;
+end
+$$;
+
+
+create function private.tg_jobs__open_chat()
+    returns trigger
+    language plpgsql
+    -- definer: nobody else may write conversations
+    security definer
+    set search_path = ''
+as $$
+begin
+    insert into public.conversations (account_id, customer_id, channel, thread_key, booking_id)
+    select n.account_id, n.customer_id, 'booking', n.id, n.id
+    from new_rows n
+    order by n.id;
+
+    perform private.post_notices((
+        select array_agg(private.job_notice(n) order by n.id)
+        from new_rows n
+    ));
+    return null;
+end
+$$;
+
+
+create function private.tg_jobs__tell_chat()
+    returns trigger
+    language plpgsql
+    -- definer: as tg_jobs__open_chat
+    security definer
+    set search_path = ''
+as $$
+begin
+    perform private.post_notices((
+        select array_agg(private.job_notice(n) order by n.id)
+        from new_rows n
+        join old_rows o
+            using (id)
+        where n.status <> o.status
+           or (
+               n.status = 'rescheduled'
+               and (n.starts_at, n.ends_at) is distinct from (o.starts_at, o.ends_at)
+           )
+    ));
+    return null;
+end
+$$;
+
+
+create trigger _500_open_chat
+    after insert on public.jobs
+    referencing new table as new_rows
+    for each statement
+    execute function private.tg_jobs__open_chat();
+
+create trigger _500_tell_chat
+    after update on public.jobs
+    referencing old table as old_rows new table as new_rows
+    for each statement
+    execute function private.tg_jobs__tell_chat();
+
+
+comment on function private.job_notice(public.jobs) is
+    'What a chat is told of a job as it is now.';
+comment on function private.tg_jobs__open_chat() is
+    'Gives every job its chat.';
+comment on function private.tg_jobs__tell_chat() is
+    'Tells a job''s chat what became of it.';

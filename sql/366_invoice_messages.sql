@@ -1,0 +1,147 @@
+/*
+    Invoices in chats: those that an agent shows with a message, held to what the invoice says,
+    and what becomes of them, told by the system in the chat of their job, or else in the portal's.
+*/
+create function private.invoice_facts(invoice public.invoices)
+    returns jsonb
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+begin
+    return jsonb_build_object(
+        'invoice_id', invoice.id,
+        'number', invoice.number,
+        'amount_minor', invoice.amount_minor,
+        'currency', invoice.currency,
+        'status', invoice.status,
+        'due_at', invoice.due_at
+    );
+end
+$$;
+
+
+create function private.check_invoice_data(post public.messages, channel text)
+    returns jsonb
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+declare
+    named constant text := post.invoice_data ->> 'invoice_id';
+    invoice public.invoices;
+    facts jsonb;
+    wrong text;
+begin
+    if post.invoice_data is null and not post.has_invoice then
+        return null;
+    elsif post.sender_type <> 'operator' then
+        raise insufficient_privilege using
+            message = 'Invoices are sent by the business.',
+            detail = 'field: invoice_data';
+    elsif channel = 'whatsapp' or post.type <> 'text' then
+        raise sqlstate 'PT422' using
+            message = 'An invoice is shown with a text, in a chat of the portal.',
+            detail = 'field: invoice_data',
+            hint = 'On WhatsApp send it as a document.';
+    end if;
+
+    if pg_input_is_valid(named, 'uuid') then
+        select i.*
+        into invoice
+        from public.invoices i
+        where i.id = named::uuid
+          and i.account_id = post.account_id
+          and i.customer_id = post.customer_id
+          and i.sent_at is not null;
+    end if;
+    if invoice.id is null then
+        raise sqlstate 'PT422' using
+            message = 'There is no such invoice of this customer, or it has not been sent.',
+            detail = 'field: invoice_data.invoice_id',
+            hint = 'Name an invoice of the customer that is not a draft.';
+    end if;
+
+    facts := private.invoice_facts(invoice);
+    select g.key
+    into wrong
+    from jsonb_each(post.invoice_data) g
+    where case
+        when g.key = 'due_at' and pg_input_is_valid(g.value #>> '{}', 'timestamptz')
+            then (g.value #>> '{}')::timestamptz is distinct from invoice.due_at
+        else g.value is distinct from facts -> g.key
+    end
+    order by g.key
+    limit 1;
+    if wrong is not null then
+        raise sqlstate 'PT422' using
+            message = 'This is not what the invoice says.',
+            detail = 'field: invoice_data.' || left(wrong, 64),
+            hint = 'Give its invoice_id alone; the rest is filled in.';
+    end if;
+    return facts;
+end
+$$;
+
+
+create function private.invoice_notice(invoice public.invoices)
+    returns private.notice
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+begin
+    return (
+        invoice.account_id,
+        invoice.customer_id,
+        invoice.job_id,
+        'Invoice ' || invoice.number || case invoice.status
+            when 'sent' then ' has been sent.'
+            when 'paid' then ' has been paid.'
+            when 'overdue' then ' is overdue.'
+            else ' is void.'
+        end,
+        jsonb_build_object('event', 'invoice.' || invoice.status, 'invoice_id', invoice.id),
+        private.invoice_facts(invoice)
+    )::private.notice;
+end
+$$;
+
+
+create function private.tg_invoices__tell_chat()
+    returns trigger
+    language plpgsql
+    -- definer: nobody else may write as the system
+    security definer
+    set search_path = ''
+as $$
+begin
+    perform private.post_notices((
+        select array_agg(private.invoice_notice(n) order by n.id)
+        from new_rows n
+        join old_rows o
+            using (id)
+        where n.status <> o.status
+          -- a draft that is given up was never the customer's
+          and n.sent_at is not null
+    ));
+    return null;
+end
+$$;
+
+
+create trigger _500_tell_chat
+    after update on public.invoices
+    referencing old table as old_rows new table as new_rows
+    for each statement
+    execute function private.tg_invoices__tell_chat();
+
+
+comment on function private.invoice_facts(public.invoices) is
+    'What a message shows of an invoice: {invoice_id, number, amount_minor, currency, status, due_at}.';
+comment on function private.check_invoice_data(public.messages, text) is
+    'The facts of the invoice that somebody shows with a message; refuses what differs from them, naming the field.';
+comment on function private.invoice_notice(public.invoices) is
+    'What a chat is told of an invoice as it is now.';
+comment on function private.tg_invoices__tell_chat() is
+    'Tells a chat what became of an invoice that the customer knows of.';
