@@ -29,8 +29,32 @@ begin
 end
 $$;
 
+create function private.tg__require_rows()
+    returns trigger
+    language plpgsql
+    -- invoker: what foreign keys and functions of ours write may be nothing
+    set search_path = ''
+as $$
+begin
+    -- an upsert runs the triggers of updates as well, though it only inserts
+    if tg_op = 'INSERT' then
+        perform set_config(
+            'rapport.inserting', case tg_when when 'BEFORE' then 'yes' else 'no' end, true);
+    elsif current_user = 'authenticated'
+        and coalesce(current_setting('rapport.inserting', true), '') <> 'yes'
+        and not exists (select from hit_rows)
+    then
+        raise sqlstate 'PT404' using
+            message = 'Nothing was hit: there is no such row, or it is not yours to see.';
+    end if;
+    return null;
+end
+$$;
+
 
 comment on function private.tg__keep_owner() is
     'Refuses an update of the columns that say whose a row is; the trigger''s condition tells when.';
 comment on function private.tg__stamp_change() is
     'Raises version and updated_at of a row that really changes.';
+comment on function private.tg__require_rows() is
+    'Refuses a client''s update or delete that hit nothing: what row level security hides is no success. Triggers before and after inserts tell it of upserts.';

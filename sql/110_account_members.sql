@@ -73,6 +73,23 @@ $$;
 grant execute on function private.my_writable_account_ids() to authenticated;
 
 
+create function private.my_admin_account_ids()
+    returns setof uuid
+    language sql
+    stable
+    -- definer, as my_account_ids
+    security definer
+    set search_path = ''
+as $$
+    select m.account_id
+    from public.account_members m
+    where m.user_id = (select auth.uid())
+      and m.role in ('owner', 'admin')
+$$;
+
+grant execute on function private.my_admin_account_ids() to authenticated;
+
+
 create policy "members can read the members of their accounts"
     on public.account_members
     for select
@@ -96,6 +113,8 @@ comment on function private.my_account_ids() is
     'The accounts that the signed-in user works for.';
 comment on function private.my_writable_account_ids() is
     'The accounts whose contacts and conversations the signed-in user may change: viewers only look.';
+comment on function private.my_admin_account_ids() is
+    'The accounts that the signed-in user owns or administers: whose connections they may change.';
 comment on policy "members can read the members of their accounts" on public.account_members is
     'Colleagues see each other; customers and strangers see nobody.';
 comment on policy "members can read their accounts" on public.accounts is

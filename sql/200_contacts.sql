@@ -49,6 +49,44 @@ create table public.contacts (
     deleted_at       timestamptz,
     -- where to look instead
     merged_into      uuid,
+    -- from here on as the ERP has them and in its limits; null is not known
+    gsm              text
+                     constraint contacts_gsm_check check (length(gsm) <= 255),
+    fax              text
+                     constraint contacts_fax_check check (length(fax) <= 255),
+    business_entity  boolean,
+    taxpayer         boolean,
+    -- in the ERP's spelling: the country is a foreign one
+    foreign_county   boolean,
+    buyer            boolean,
+    supplier         boolean,
+    tax_id_number    text
+                     constraint contacts_tax_id_number_check check (length(tax_id_number) <= 50),
+    registration_number text
+                     constraint contacts_registration_number_check
+                     check (length(registration_number) <= 50),
+    street           text
+                     constraint contacts_street_check check (length(street) <= 150),
+    post_number      text
+                     constraint contacts_post_number_check check (length(post_number) <= 20),
+    place            text
+                     constraint contacts_place_check check (length(place) <= 100),
+    province         text
+                     constraint contacts_province_check check (length(province) <= 50),
+    country          text
+                     constraint contacts_country_check check (length(country) <= 50),
+    people           jsonb not null default '[]'
+                     constraint contacts_people_check
+                     check (
+                         jsonb_typeof(people) = 'array'
+                         and octet_length(people::text) <= 32768
+                     ),
+    addresses        jsonb not null default '[]'
+                     constraint contacts_addresses_check
+                     check (
+                         jsonb_typeof(addresses) = 'array'
+                         and octet_length(addresses::text) <= 32768
+                     ),
 
     -- what a foreign key of the same account refers to
     constraint contacts_id_account_id_key unique (id, account_id),
@@ -66,10 +104,15 @@ create table public.contacts (
             deleted_at is null
             or (
                 num_nonnulls(
-                    name, profile_name, phone, email, username, notes, portal_user_id
+                    name, profile_name, phone, email, username, notes, portal_user_id,
+                    gsm, fax, business_entity, taxpayer, foreign_county, buyer, supplier,
+                    tax_id_number, registration_number, street, post_number, place, province,
+                    country
                 ) = 0
                 and tags = '{}'
                 and preferences = '{}'
+                and people = '[]'
+                and addresses = '[]'
             )
         )
 );
@@ -131,5 +174,13 @@ comment on column public.contacts.deleted_at is
     'Since when it is gone; contents are blanked, lists leave it out.';
 comment on column public.contacts.merged_into is
     'The contact that it was merged into.';
+comment on column public.contacts.gsm is
+    'The mobile number; in E.164 where it could be read as one, and then they are known by it.';
+comment on column public.contacts.foreign_county is
+    'Whether the country is a foreign one; the ERP''s spelling.';
+comment on column public.contacts.people is
+    'Further persons of a company: [{mk_id, mk_address_id, name, email, phone, gsm, fax}].';
+comment on column public.contacts.addresses is
+    'Further addresses: [{mk_id, address_type, street, post_number, city, province, country}].';
 comment on policy "members can read their contacts" on public.contacts is
     'Tags and notes are for staff.';

@@ -108,27 +108,9 @@ end
 $$;
 
 
-create function private.tg__require_rows()
-    returns trigger
-    language plpgsql
-    -- invoker: what foreign keys and functions of ours update may be nothing
-    set search_path = ''
-as $$
-begin
-    if current_user = 'authenticated' and not exists (select from new_rows) then
-        raise sqlstate 'PT404' using
-            message = 'Nothing was hit: there is no such row, or it is not yours to see.';
-    end if;
-    return null;
-end
-$$;
-
-
 comment on function private.hold_contact(uuid, uuid) is
     'The contact, or the one that it was merged into, which is then neither merged nor deleted before the transaction ends. Gone: 404.';
 comment on function private.tg__own_by_customer() is
     'Completes a new row with the account and the present contact of its customer; refuses who may not write there.';
 comment on function private.tg__follow_merge() is
     'Refuses another customer, unless the two are being merged or parted.';
-comment on function private.tg__require_rows() is
-    'Refuses a client''s update that hit nothing: what row level security hides is no success.';

@@ -14,7 +14,9 @@ begin
             case audience when 'staff' then array[
                 'id', 'account_id', 'name', 'profile_name', 'phone', 'email', 'tags', 'notes',
                 'portal_user_id', 'created_at', 'updated_at', 'version', 'username', 'status',
-                'preferences'
+                'preferences', 'gsm', 'fax', 'business_entity', 'taxpayer', 'foreign_county',
+                'buyer', 'supplier', 'tax_id_number', 'registration_number', 'street',
+                'post_number', 'place', 'province', 'country', 'people', 'addresses'
             ] end
         when 'customers' then array[
             'id', 'account_id', 'portal_user_id', 'name', 'phone', 'email', 'created_at',
@@ -44,6 +46,12 @@ begin
             'id', 'account_id', 'customer_id', 'type', 'points', 'description', 'expires_at',
             'created_at', 'updated_at', 'version'
         ]
+        when 'sync_runs' then
+            case audience when 'staff' then array[
+                'id', 'account_id', 'direction', 'trigger', 'state', 'total', 'done', 'succeeded',
+                'failed', 'unchanged', 'errors', 'user_id', 'started_at', 'finished_at',
+                'duration_ms', 'created_at', 'updated_at', 'version'
+            ] end
     end;
 end
 $$;

@@ -76,6 +76,17 @@ begin
         return null;
     elsif cardinality(changes) <= small then
         perform private.log_changes(table_name => tg_table_name, changes => changes);
+        if current_setting('rapport.quiet', true) = 'yes' then
+            -- staff are told once, when all of it is done; customers of their own at once
+            changes := array(
+                select c
+                from unnest(changes) c
+                where coalesce(c.old ->> 'portal_user_id', c.new ->> 'portal_user_id') is not null
+            );
+            if changes = '{}' then
+                return null;
+            end if;
+        end if;
         perform private.broadcast_changes(table_name => tg_table_name, changes => changes);
         return null;
     end if;

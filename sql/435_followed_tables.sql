@@ -134,3 +134,22 @@ create trigger _900_publish_delete
     referencing old table as old_rows
     for each statement
     execute function private.tg__publish();
+
+
+create trigger _900_publish_insert
+    after insert on public.sync_runs
+    referencing new table as new_rows
+    for each statement
+    execute function private.tg__publish();
+
+create trigger _900_publish_update
+    after update on public.sync_runs
+    referencing old table as old_rows new table as new_rows
+    for each statement
+    execute function private.tg__publish();
+
+create trigger _900_publish_delete
+    after delete on public.sync_runs
+    referencing old table as old_rows
+    for each statement
+    execute function private.tg__publish();

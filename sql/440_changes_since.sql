@@ -131,6 +131,7 @@ as $$
             from public.loyalty_transactions r
             where r.id = row_id
         )
+        when 'sync_runs' then (select to_jsonb(r) from public.sync_runs r where r.id = row_id)
     end
 $$;
 

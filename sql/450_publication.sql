@@ -9,4 +9,5 @@ alter publication supabase_realtime add table
     public.messages,
     public.jobs,
     public.invoices,
-    public.loyalty_transactions;
+    public.loyalty_transactions,
+    public.sync_runs;

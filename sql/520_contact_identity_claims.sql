@@ -7,7 +7,7 @@ create function private.lock_identities(
     account_id uuid,
     contact_ids uuid[],
     kinds text[],
-    -- {phone, email, username}: to be claimed for the first contact
+    -- {phone, email, username, gsm}: to be claimed for the first contact
     claims jsonb default '{}'
 )
     returns void
@@ -22,10 +22,9 @@ begin
     for wanted in
         select w.kind, w.match_key, min(w.value) as value
         from (
-            select k.key, private.match_key(kind => k.key, value => k.value), k.value
-            from jsonb_each_text(claims) k
-            where k.key = any (kinds)
-              and k.value is not null
+            select k.kind, private.match_key(kind => k.kind, value => k.value), k.value
+            from private.claimed_identities(claims) k
+            where k.kind = any (kinds)
             union all
             select o.kind, o.match_key, null
             from public.contact_identities o
@@ -83,13 +82,11 @@ begin
           and o.kind = any (kinds)
           -- somebody has written from it: it is theirs, whatever is written down
           and o.wa_id is null
-          and o.match_key is distinct from private.match_key(
-              kind => o.kind,
-              value => case o.kind
-                  when 'phone' then c.phone
-                  when 'email' then c.email
-                  else c.username
-              end
+          and not exists (
+              select
+              from private.claimed_identities(to_jsonb(c)) k
+              where k.kind = o.kind
+                and private.match_key(kind => k.kind, value => k.value) = o.match_key
           )
         -- one that has come since the others were locked is out of order: whoever brought it
         -- may have it locked

@@ -84,7 +84,7 @@ begin
                 hint = 'At most 100 tags of 100 characters.';
         end if;
     end if;
-    return cleaned;
+    return private.clean_partner_fields(cleaned);
 end
 $$;
 
@@ -96,9 +96,12 @@ create function private.touched_identity_kinds(fields jsonb)
     set search_path = ''
 as $$
     select array(
-        select k
-        from unnest(array['email', 'phone', 'username']) k
-        where fields ? k
+        select distinct k.kind
+        from (
+            values ('email', 'email'), ('phone', 'phone'), ('gsm', 'phone'), ('username', 'username')
+        ) as k (field, kind)
+        where fields ? k.field
+        order by k.kind
     )
 $$;
 
@@ -118,9 +121,11 @@ begin
         claims => cleaned
     );
     insert into public.contacts (
-        id, account_id, name, phone, email, username, tags, notes, status
+        id, account_id, name, phone, email, username, tags, notes, status,
+        gsm, fax, business_entity, taxpayer, foreign_county, buyer, supplier, tax_id_number,
+        registration_number, street, post_number, place, province, country, people, addresses
     )
-    values (
+    select
         add_contact.contact_id,
         add_contact.account_id,
         cleaned ->> 'name',
@@ -129,8 +134,11 @@ begin
         cleaned ->> 'username',
         array(select jsonb_array_elements_text(nullif(cleaned -> 'tags', 'null'))),
         cleaned ->> 'notes',
-        coalesce(cleaned ->> 'status', 'open')
-    )
+        coalesce(cleaned ->> 'status', 'open'),
+        p.gsm, p.fax, p.business_entity, p.taxpayer, p.foreign_county, p.buyer, p.supplier,
+        p.tax_id_number, p.registration_number, p.street, p.post_number, p.place, p.province,
+        p.country, coalesce(p.people, '[]'), coalesce(p.addresses, '[]')
+    from jsonb_populate_record(null::public.contacts, cleaned - 'tags') p
     on conflict (id) do nothing;
     if not found then
         raise sqlstate 'PT409' using
@@ -194,8 +202,9 @@ declare
     cleaned constant jsonb := given - array(
         select k
         from public.contacts c
-        cross join unnest(private.touched_identity_kinds(given)) k
+        cross join unnest(array['email', 'gsm', 'phone', 'username']) k
         where c.id = change_contact.contact_id
+          and given ? k
           and to_jsonb(c) -> k = given -> k
     );
     kinds constant text[] := case
@@ -257,7 +266,18 @@ begin
             status = case
                 when current_conversation is null then coalesce(cleaned ->> 'status', c.status)
                 else c.status
-            end
+            end,
+            (
+                gsm, fax, business_entity, taxpayer, foreign_county, buyer, supplier,
+                tax_id_number, registration_number, street, post_number, place, province, country,
+                people, addresses
+            ) = (
+                select
+                    p.gsm, p.fax, p.business_entity, p.taxpayer, p.foreign_county, p.buyer,
+                    p.supplier, p.tax_id_number, p.registration_number, p.street, p.post_number,
+                    p.place, p.province, p.country, p.people, p.addresses
+                from jsonb_populate_record(c, cleaned - array['tags', 'preferences']) p
+            )
         where c.id = change_contact.contact_id;
     end if;
 
@@ -301,7 +321,23 @@ begin
         username = null,
         tags = '{}',
         notes = null,
-        preferences = '{}'
+        preferences = '{}',
+        gsm = null,
+        fax = null,
+        business_entity = null,
+        taxpayer = null,
+        foreign_county = null,
+        buyer = null,
+        supplier = null,
+        tax_id_number = null,
+        registration_number = null,
+        street = null,
+        post_number = null,
+        place = null,
+        province = null,
+        country = null,
+        people = '[]',
+        addresses = '[]'
     where c.id = delete_contact.contact_id
       and c.account_id = delete_contact.account_id
       and c.deleted_at is null;

@@ -42,6 +42,26 @@ begin
     merged.email := coalesce(kept.email, dropped.email);
     merged.username := coalesce(kept.username, dropped.username);
     merged.portal_user_id := coalesce(kept.portal_user_id, dropped.portal_user_id);
+    merged.gsm := coalesce(kept.gsm, dropped.gsm);
+    merged.fax := coalesce(kept.fax, dropped.fax);
+    merged.business_entity := coalesce(kept.business_entity, dropped.business_entity);
+    merged.taxpayer := coalesce(kept.taxpayer, dropped.taxpayer);
+    merged.foreign_county := coalesce(kept.foreign_county, dropped.foreign_county);
+    merged.buyer := coalesce(kept.buyer, dropped.buyer);
+    merged.supplier := coalesce(kept.supplier, dropped.supplier);
+    merged.tax_id_number := coalesce(kept.tax_id_number, dropped.tax_id_number);
+    merged.registration_number := coalesce(kept.registration_number, dropped.registration_number);
+    merged.street := coalesce(kept.street, dropped.street);
+    merged.post_number := coalesce(kept.post_number, dropped.post_number);
+    merged.place := coalesce(kept.place, dropped.place);
+    merged.province := coalesce(kept.province, dropped.province);
+    merged.country := coalesce(kept.country, dropped.country);
+    if kept.people = '[]' then
+        merged.people := dropped.people;
+    end if;
+    if kept.addresses = '[]' then
+        merged.addresses := dropped.addresses;
+    end if;
     if kept.preferences = '{}' then
         merged.preferences := dropped.preferences;
     end if;

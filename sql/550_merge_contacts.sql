@@ -71,7 +71,23 @@ begin
         username = null,
         tags = '{}',
         notes = null,
-        preferences = '{}'
+        preferences = '{}',
+        gsm = null,
+        fax = null,
+        business_entity = null,
+        taxpayer = null,
+        foreign_county = null,
+        buyer = null,
+        supplier = null,
+        tax_id_number = null,
+        registration_number = null,
+        street = null,
+        post_number = null,
+        place = null,
+        province = null,
+        country = null,
+        people = '[]',
+        addresses = '[]'
     where c.id = drop;
 
     -- an update of no row would still run the table's triggers
@@ -86,7 +102,23 @@ begin
             tags = merged.tags,
             notes = merged.notes,
             portal_user_id = merged.portal_user_id,
-            preferences = merged.preferences
+            preferences = merged.preferences,
+            gsm = merged.gsm,
+            fax = merged.fax,
+            business_entity = merged.business_entity,
+            taxpayer = merged.taxpayer,
+            foreign_county = merged.foreign_county,
+            buyer = merged.buyer,
+            supplier = merged.supplier,
+            tax_id_number = merged.tax_id_number,
+            registration_number = merged.registration_number,
+            street = merged.street,
+            post_number = merged.post_number,
+            place = merged.place,
+            province = merged.province,
+            country = merged.country,
+            people = merged.people,
+            addresses = merged.addresses
         where c.id = keep
         returning * into merged;
     end if;

@@ -117,7 +117,9 @@ begin
     changed_since := '[]';
     foreach field in array array[
         'name', 'profile_name', 'phone', 'email', 'username', 'portal_user_id', 'preferences',
-        'tags', 'notes'
+        'tags', 'notes', 'gsm', 'fax', 'business_entity', 'taxpayer', 'foreign_county', 'buyer',
+        'supplier', 'tax_id_number', 'registration_number', 'street', 'post_number', 'place',
+        'province', 'country', 'people', 'addresses'
     ] loop
         if merged -> field = before -> field then
             continue;
@@ -131,6 +133,23 @@ begin
     if restored ? 'profile_name' then
         restored := restored || jsonb_build_object('profile_named_at', before -> 'profile_named_at');
     end if;
+end
+$$;
+
+
+create function private.shows_identity(contact public.contacts, kind text, match_key text)
+    returns boolean
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+begin
+    return exists (
+        select
+        from private.claimed_identities(to_jsonb(contact)) k
+        where k.kind = shows_identity.kind
+          and private.match_key(kind => k.kind, value => k.value) = shows_identity.match_key
+    );
 end
 $$;
 
@@ -159,7 +178,7 @@ begin
             o.value,
             o.contact_id,
             -- staff wrote it down for the kept contact since the merge
-            w.now_shown = o.match_key and w.shown_before is distinct from o.match_key as wanted
+            w.is_shown and not w.was_shown as wanted
         from jsonb_array_elements(merge.moved_identities) i
         join public.contact_identities o
             on o.account_id = merge.account_id
@@ -167,15 +186,13 @@ begin
            and o.match_key = i.value ->> 'match_key'
         cross join lateral (
             select
-                private.match_key(
-                    kind => o.kind, value => to_jsonb(kept) ->> o.kind) as now_shown,
-                private.match_key(
-                    kind => o.kind, value => to_jsonb(kept_before) ->> o.kind) as shown_before
+                private.shows_identity(kept, o.kind, o.match_key) as is_shown,
+                private.shows_identity(kept_before, o.kind, o.match_key) as was_shown
         ) w
         where o.contact_id <> merge.dropped_contact_id
         order by o.kind, o.match_key
     loop
-        if moved.contact_id = merge.kept_contact_id and moved.wanted is not true then
+        if moved.contact_id = merge.kept_contact_id and not moved.wanted then
             update public.contact_identities o
             set contact_id = merge.dropped_contact_id
             where o.account_id = merge.account_id
@@ -304,7 +321,23 @@ begin
             tags = r.tags,
             notes = r.notes,
             portal_user_id = r.portal_user_id,
-            preferences = r.preferences
+            preferences = r.preferences,
+            gsm = r.gsm,
+            fax = r.fax,
+            business_entity = r.business_entity,
+            taxpayer = r.taxpayer,
+            foreign_county = r.foreign_county,
+            buyer = r.buyer,
+            supplier = r.supplier,
+            tax_id_number = r.tax_id_number,
+            registration_number = r.registration_number,
+            street = r.street,
+            post_number = r.post_number,
+            place = r.place,
+            province = r.province,
+            country = r.country,
+            people = r.people,
+            addresses = r.addresses
         from jsonb_populate_record(kept, fields.restored) r
         where c.id = kept.id;
     end if;
@@ -320,7 +353,23 @@ begin
         tags = dropped.tags,
         notes = dropped.notes,
         portal_user_id = case when login_returns then dropped.portal_user_id end,
-        preferences = dropped.preferences
+        preferences = dropped.preferences,
+        gsm = dropped.gsm,
+        fax = dropped.fax,
+        business_entity = dropped.business_entity,
+        taxpayer = dropped.taxpayer,
+        foreign_county = dropped.foreign_county,
+        buyer = dropped.buyer,
+        supplier = dropped.supplier,
+        tax_id_number = dropped.tax_id_number,
+        registration_number = dropped.registration_number,
+        street = dropped.street,
+        post_number = dropped.post_number,
+        place = dropped.place,
+        province = dropped.province,
+        country = dropped.country,
+        people = dropped.people,
+        addresses = dropped.addresses
     where c.id = dropped.id;
 
     not_returned := not_returned
@@ -378,6 +427,8 @@ comment on function private.require_undoable(uuid) is
     'A merge, locked; refused where it has been undone or another builds on it.';
 comment on function private.unmerged_fields(public.contact_merges, public.contacts) is
     'The kept contact''s fields that go back to what they were, and those that were changed since.';
+comment on function private.shows_identity(public.contacts, text, text) is
+    'Whether a contact''s own columns state an identity.';
 comment on function private.return_identities(public.contact_merges) is
     'Gives the dropped contact its identities back; returns those that stay where they are.';
 comment on function private.return_conversations(public.contact_merges) is

@@ -8,7 +8,9 @@ create table private.retention (
     -- what a better parser could still be given; WhatsApp repeats a delivery for 7 days
     webhook_events interval not null default interval '90 days'
                    constraint retention_webhook_events_check
-                   check (webhook_events >= interval '7 days')
+                   check (webhook_events >= interval '7 days'),
+    sync           interval not null default interval '90 days'
+                   constraint retention_sync_check check (sync >= interval '1 day')
 );
 alter table private.retention enable row level security;
 
@@ -115,7 +117,9 @@ declare
 begin
     return jsonb_build_object(
         'changes', private.prune_changes(batch => batch_size),
-        'webhook_events', private.prune_webhook_events(batch => batch_size)
+        'webhook_events', private.prune_webhook_events(batch => batch_size),
+        'sync', private.prune_sync(
+            batch => batch_size, kept => (select r.sync from private.retention r))
     );
 end
 $$;
@@ -127,6 +131,8 @@ comment on table private.retention is
     'One row: how long is kept what is not kept for good. The change log has its own, private.change_log.retention.';
 comment on column private.retention.webhook_events is
     'Raw webhooks are kept this long, to be applied anew.';
+comment on column private.retention.sync is
+    'Runs of the sync and its errors are kept this long.';
 comment on policy "nobody reads the retention settings directly" on private.retention is
     'prune acts on them.';
 comment on function private.prune_changes(integer) is
@@ -134,4 +140,4 @@ comment on function private.prune_changes(integer) is
 comment on function private.prune_webhook_events(integer) is
     'Deletes up to so many raw webhooks that are past their time; returns how many.';
 comment on function backend.prune(integer) is
-    'Deletes up to batch rows (5,000 at most) of each kind whose time is over: {changes, webhook_events}. Call again until both are 0.';
+    'Deletes up to batch rows (5,000 at most) of each kind whose time is over: {changes, webhook_events, sync}. Call again until all are 0.';

@@ -169,6 +169,19 @@ class Pruned(BaseModel):
 
     changes: int
     webhook_events: int
+    sync: int
+
+    def __add__(self, other: Pruned) -> Pruned:
+        """Both together."""
+        return Pruned(
+            changes=self.changes + other.changes,
+            webhook_events=self.webhook_events + other.webhook_events,
+            sync=self.sync + other.sync,
+        )
+
+    def __bool__(self) -> bool:
+        """Whether there was anything to delete."""
+        return bool(self.changes or self.webhook_events or self.sync)
 
 
 class _Count(BaseModel):

@@ -4,8 +4,8 @@ A member is known by its role (owner, admin, agent, viewer), a customer as custo
 only signed in as stranger; beside them there are anon and service_role. Conditions and calls
 name what they are about: %(account)s, its %(contact)s who has a login and %(other)s who has
 none, the first one's %(conversation)s with a %(failed)s message and a %(photo)s, a message of
-%(ours)s in its portal, the %(channel)s, a %(merge)s, %(suggestion)s and %(invitation)s, and the
-reader: %(user)s, %(role)s.
+%(ours)s in its portal, the %(channel)s, a %(merge)s, %(suggestion)s, %(invitation)s and
+%(conflict)s, and the reader: %(user)s, %(role)s.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-EDITORS = frozenset({"owner", "admin", "agent"})
+ADMINS = frozenset({"owner", "admin"})
+EDITORS = ADMINS | {"agent"}
 MEMBERS = EDITORS | {"viewer"}
 SIGNED_IN = MEMBERS | {"customer", "stranger"}
 SERVICE = frozenset({"service_role"})
@@ -132,6 +133,18 @@ TABLES = {
     "whatsapp_templates": Table(),
     "sendable_templates": Table(),
     "account_events": Table(staff="account_id = %(account)s and %(role)s in ('owner', 'admin')"),
+    "metakocka_connections": Table(
+        staff="account_id = %(account)s and %(role)s in ('owner', 'admin')",
+        writers={"insert": ADMINS, "update": ADMINS, "delete": ADMINS},
+        inserted="(account_id, company_id) values (%(account)s, '2')"
+        " on conflict (account_id) do update set company_id = '2'",
+        updated="company_id = '2'",
+    ),
+    "metakocka_contact_mappings": Table(),
+    "metakocka_partners": FACE,
+    "sync_runs": Table(),
+    "sync_conflicts": Table(),
+    "sync_errors": Table(staff="account_id = %(account)s and %(role)s in ('owner', 'admin')"),
     "read_markers": Table(staff="user_id = %(user)s", customer="user_id = %(user)s"),
     "inbox": Table(
         customer="customer_id = %(contact)s", personal=("last_read_seq", "unread_count")
@@ -244,6 +257,23 @@ FUNCTIONS = {
     "public.claim_portal_invitation": Function(
         AUTHENTICATED, call="select public.claim_portal_invitation(%(invitation)s::text)"
     ),
+    "public.resolve_sync_conflict": Function(
+        AUTHENTICATED,
+        call="select public.resolve_sync_conflict(%(conflict)s, 'crm')",
+        callers=EDITORS,
+    ),
+    "public.authorize_sync": Function(
+        AUTHENTICATED, call="select public.authorize_sync(%(account)s)", callers=ADMINS
+    ),
+    "public.request_sync": Function(
+        AUTHENTICATED, call="select public.request_sync('both', %(account)s)", callers=ADMINS
+    ),
+    "public.metakocka_mappings": Function(
+        AUTHENTICATED,
+        call="select public.metakocka_mappings(account_id => %(account)s)",
+        callers=SIGNED_IN,
+        quiet=True,
+    ),
     "backend.mark_overdue_invoices": Function(SERVICE),
     "backend.expire_points": Function(SERVICE),
     "backend.ingest_whatsapp": Function(SERVICE),
@@ -262,4 +292,17 @@ FUNCTIONS = {
     "backend.media_to_send": Function(SERVICE),
     "backend.template_owners": Function(SERVICE),
     "backend.apply_templates": Function(SERVICE),
+    "backend.metakocka_connections_due": Function(SERVICE),
+    "backend.begin_sync": Function(SERVICE),
+    "backend.advance_sync": Function(SERVICE),
+    "backend.finish_sync": Function(SERVICE),
+    "backend.read_partners": Function(SERVICE),
+    "backend.apply_partners": Function(SERVICE),
+    "backend.claim_dirty_contacts": Function(SERVICE),
+    "backend.settle_partner": Function(SERVICE),
+    "backend.block_contact": Function(SERVICE),
+    "backend.postpone_contact": Function(SERVICE),
+    "backend.begin_intent": Function(SERVICE),
+    "backend.settle_intent": Function(SERVICE),
+    "backend.log_sync_error": Function(SERVICE),
 }

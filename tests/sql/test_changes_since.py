@@ -324,6 +324,14 @@ HISTORIES = {
         "update public.loyalty_transactions set updated_at = '-infinity' where id = %(id)s",
         "delete from public.contacts where id = %(customer)s",
     ),
+    "sync_runs": (
+        (
+            "insert into public.sync_runs (id, account_id, direction, trigger)"
+            " values (%(id)s, %(account)s, 'both', 'schedule')"
+        ),
+        "update public.sync_runs set done = 1 where id = %(id)s",
+        "delete from public.sync_runs where id = %(id)s",
+    ),
 }
 
 

@@ -8,7 +8,7 @@ import psycopg
 import pytest
 
 from tests.sql.asking import ask, at_once, refusal, start_blocked
-from tests.sql.conftest import ALPINE, BAY, World
+from tests.sql.conftest import ALPINE, BAY, World, seed_uuid
 from tests.sql.portal import CARLOS, CILKA, MERGED, add_contact, change, chat, make_job
 
 INSERT = "insert into public.jobs (customer_id, service_type, starts_at) values (%s, 'x', now())"
@@ -222,3 +222,19 @@ def test_of_two_who_end_a_job_at_once_one_does(world: World) -> None:
     final = world.value("select status from public.jobs")
     assert final in {"completed", "cancelled"}
     assert len(chat(world, job)) == 2
+
+
+def test_an_upsert_of_a_job_that_is_new_is_no_update_of_nothing(world: World) -> None:
+    with world.acting_as("andrej") as connection:
+        connection.execute(
+            "insert into public.jobs (id, customer_id, service_type, starts_at)"
+            " values (%s, %s, 'cleaning', now())"
+            " on conflict (id) do update set service_type = excluded.service_type",
+            [seed_uuid("upserted"), seed_uuid("contact cilka")],
+        )
+        # what comes after an insert is held to its rows as before
+        with pytest.raises(psycopg.Error) as refused:
+            connection.execute(
+                "update public.jobs set address = 'any' where id = %s", [seed_uuid("nowhere")]
+            )
+    assert refused.value.sqlstate == "PT404"

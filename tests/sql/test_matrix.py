@@ -139,6 +139,7 @@ def populate(world: World) -> None:
             " from public.contacts c where c.account_id = %(account)s",
             {"account": account},
         )
+        connect_metakocka(world, account, seed_uuid(f"contact {name}"))
         for contact in ("kept", "dropped"):
             owner.execute(
                 "insert into public.contacts (id, account_id, name) values (%s, %s, %s)",
@@ -166,6 +167,34 @@ def populate(world: World) -> None:
                 [seed_uuid(f"kept of {name}"), seed_uuid(f"dropped of {name}")],
             )
             connection.execute("select public.invite_to_portal(%s)", [seed_uuid(f"kept of {name}")])
+
+
+def connect_metakocka(world: World, account: UUID, contact: UUID) -> None:
+    """A connected ERP, one contact there, and what its sync leaves behind."""
+    world.owner.execute(
+        """
+        with connection as (
+            insert into public.metakocka_connections (account_id, company_id)
+            values (%(account)s, '16')
+        ),
+        mapping as (
+            insert into public.metakocka_contact_mappings
+                (account_id, contact_id, metakocka_id, state, base)
+            values (%(account)s, %(contact)s, '1600000001', 'conflict', '{}')
+        ),
+        run as (
+            insert into public.sync_runs (account_id, direction, trigger)
+            values (%(account)s, 'both', 'schedule')
+        ),
+        conflict as (
+            insert into public.sync_conflicts (account_id, contact_id, metakocka_id, field, crm)
+            values (%(account)s, %(contact)s, '1600000001', 'place', '"Kranj"')
+        )
+        insert into public.sync_errors (account_id, operation, code, message)
+        values (%(account)s, 'syncContactToMetakocka', '6', 'any')
+        """,
+        {"account": account, "contact": contact},
+    )
 
 
 @pytest.fixture(scope="module")
@@ -222,6 +251,7 @@ def about(world: World, account: UUID) -> dict[str, Any]:
             f.id as failed,
             i.id as photo,
             o.id as ours,
+            x.id as conflict,
             k.whatsapp_channel_id as channel
         from public.conversations k
         join public.contact_merges m using (account_id)
@@ -230,6 +260,7 @@ def about(world: World, account: UUID) -> dict[str, Any]:
         join public.messages f on f.conversation_id = k.id and f.status = 'failed'
         join public.messages i on i.conversation_id = k.id and i.type = 'image'
         join public.messages o on o.customer_id = k.customer_id and o.message = 'ours'
+        join public.sync_conflicts x on x.contact_id = k.customer_id
         where k.account_id = %s
           and k.customer_id = any (%s)
         """,
@@ -367,9 +398,10 @@ def test_only_these_write_and_only_their_own(full: World, name: str, account: st
 def test_write_without_a_condition_ends_at_the_own_rows(full: World, name: str, table: str) -> None:
     line, actor = TABLES[table], ACTORS[name]
     others = (
-        f"select to_jsonb(t) as row from {source(table)} t where not ({line.condition}) order by id"
+        f"select to_jsonb(t) as row from {source(table)} t"
+        f" where not ({line.condition}) order by row"
     )
-    own = {"account": actor.account, "contact": actor.contact}
+    own = {"account": actor.account, "contact": actor.contact, "role": actor.role}
     for operation, statement in (
         ("update", f"update public.{table} set {line.updated}"),
         ("delete", f"delete from public.{table}"),

@@ -24,7 +24,7 @@ def prune(world: World, batch: int = 1000) -> dict[str, int]:
 
 def prune_all(world: World, batch: int = 1000) -> dict[str, int]:
     """As the daily function does: until a call deletes nothing."""
-    total = dict.fromkeys(("changes", "webhook_events"), 0)
+    total = dict.fromkeys(("changes", "webhook_events", "sync"), 0)
     while any((pruned := prune(world, batch)).values()):
         assert all(count <= batch for count in pruned.values())
         total = {kind: total[kind] + pruned[kind] for kind in total}
@@ -120,10 +120,10 @@ def test_only_what_is_old_goes_of_every_account(world: World) -> None:
     name_contact(world, "young")
     young = log_entries(world) - old
 
-    assert prune_all(world, batch=3) == {"changes": old, "webhook_events": 0}
+    assert prune_all(world, batch=3) == {"changes": old, "webhook_events": 0, "sync": 0}
 
     assert log_entries(world) == young
-    assert prune(world) == {"changes": 0, "webhook_events": 0}
+    assert prune(world) == {"changes": 0, "webhook_events": 0, "sync": 0}
 
 
 def test_log_of_an_account_that_is_gone_goes_too(world: World) -> None:

@@ -82,9 +82,9 @@ def test_a_page_begins_after_an_id(store: Store, database: Database) -> None:
 
 
 def test_a_prune_tells_how_many(store: Store, database: Database) -> None:
-    database.answer = {"changes": 3, "webhook_events": 0}
+    database.answer = {"changes": 3, "webhook_events": 0, "sync": 2}
 
-    assert store.prune(10) == Pruned(changes=3, webhook_events=0)
+    assert store.prune(10) == Pruned(changes=3, webhook_events=0, sync=2)
     assert database.asked == [("/rest/v1/rpc/prune", {"batch": 10})]
 
 

@@ -9,7 +9,7 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from rapport.log import correlated, logger
 from rapport.settings import StoreSettings
-from rapport.store import Store
+from rapport.store import Pruned, Store
 
 BATCH = 5000  # rows of each kind that are deleted in a call
 CUSTOMERS = 500  # invoices, or customers with points, in a call: each of them is told
@@ -57,16 +57,15 @@ def expire(store: Store, context: LambdaContext) -> None:
 
 def prune(store: Store, context: LambdaContext) -> None:
     """Deletes batch by batch and logs how many rows, also when a call fails."""
-    changes = webhook_events = 0
+    total = Pruned(changes=0, webhook_events=0, sync=0)
     is_done = False
     try:
         while not is_done and context.get_remaining_time_in_millis() > RESERVE:
             pruned = store.prune(BATCH)
-            changes += pruned.changes
-            webhook_events += pruned.webhook_events
-            is_done = pruned.changes == pruned.webhook_events == 0
+            total += pruned
+            is_done = not pruned
     finally:
-        logger.info("pruned", changes=changes, webhook_events=webhook_events, is_done=is_done)
+        logger.info("pruned", **total.model_dump(), is_done=is_done)
 
 
 def _repeat(done: str, call: Callable[[], int], context: LambdaContext) -> None:

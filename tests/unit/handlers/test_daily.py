@@ -41,7 +41,7 @@ class Clock(LambdaContext):
 class Database:
     """Answers prune after prune, and then that nothing is left."""
 
-    def __init__(self, *pruned: tuple[int, int]) -> None:
+    def __init__(self, *pruned: tuple[int, int, int]) -> None:
         self._pruned = iter(pruned)
         self.calls = 0
 
@@ -49,10 +49,11 @@ class Database:
         assert request.url.path == "/rest/v1/rpc/prune"
         assert json.loads(request.content) == {"batch": BATCH}
         self.calls += 1
-        changes, webhook_events = next(self._pruned, (0, 0))
+        changes, webhook_events, sync = next(self._pruned, (0, 0, 0))
         if changes < 0:
             return httpx.Response(500, json={"code": "XX000", "message": "crash"})
-        return httpx.Response(200, json={"changes": changes, "webhook_events": webhook_events})
+        answer = {"changes": changes, "webhook_events": webhook_events, "sync": sync}
+        return httpx.Response(200, json=answer)
 
 
 def run(database: Database, *milliseconds: int) -> None:
@@ -73,14 +74,15 @@ def output() -> Iterator[Output]:
 
     def fields() -> dict[str, object]:
         line = json.loads(stream.getvalue())
-        return {name: line[name] for name in ("message", "changes", "webhook_events", "is_done")}
+        names = ("message", "changes", "webhook_events", "sync", "is_done")
+        return {name: line[name] for name in names}
 
     yield fields
     logger._logger.removeHandler(handler)
 
 
 def test_it_goes_on_until_nothing_is_left(output: Output) -> None:
-    database = Database((BATCH, 7), (12, 0))
+    database = Database((BATCH, 7, 0), (12, 0, 4))
 
     run(database, *[300_000] * 3)
 
@@ -89,12 +91,13 @@ def test_it_goes_on_until_nothing_is_left(output: Output) -> None:
         "message": "pruned",
         "changes": BATCH + 12,
         "webhook_events": 7,
+        "sync": 4,
         "is_done": True,
     }
 
 
 def test_it_begins_no_call_that_could_be_cut_off(output: Output) -> None:
-    database = Database((BATCH, BATCH), (BATCH, BATCH))
+    database = Database((BATCH, BATCH, 0), (BATCH, BATCH, 0))
 
     run(database, RESERVE + 1, RESERVE)
 
@@ -103,12 +106,18 @@ def test_it_begins_no_call_that_could_be_cut_off(output: Output) -> None:
 
 
 def test_what_was_deleted_is_logged_when_a_call_fails(output: Output) -> None:
-    database = Database((3, 2), (-1, 0))
+    database = Database((3, 2, 1), (-1, 0, 0))
 
     with pytest.raises(StoreError):
         run(database, *[300_000] * 2)
 
-    assert output() == {"message": "pruned", "changes": 3, "webhook_events": 2, "is_done": False}
+    assert output() == {
+        "message": "pruned",
+        "changes": 3,
+        "webhook_events": 2,
+        "sync": 1,
+        "is_done": False,
+    }
 
 
 class Calls:
@@ -122,7 +131,7 @@ class Calls:
         name = request.url.path.rpartition("/")[2]
         self.called.append(name)
         if name == "prune":
-            return httpx.Response(200, json={"changes": 0, "webhook_events": 0})
+            return httpx.Response(200, json={"changes": 0, "webhook_events": 0, "sync": 0})
         assert json.loads(request.content) == {"batch": CUSTOMERS}
         left = self._left.get(name, [])
         count = left.pop(0) if left else 0

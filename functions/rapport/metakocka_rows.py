@@ -1,0 +1,223 @@
+"""What the sync with Metakocka and the database tell each other."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Literal
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+
+Direction = Literal["to_metakocka", "from_metakocka", "both"]
+Trigger = Literal["schedule", "wake", "user", "cli"]
+Rule = Literal["crm", "metakocka", "newest", "ask"]
+Reason = Literal["run", "contacts", "schedule"]
+MappingState = Literal["synced", "waiting", "conflict", "blocked", "unknown"]
+IntentState = Literal["intended", "sent", "unknown", "settled", "abandoned"]
+# the fields that contacts share with partners, by their columns' names
+Fields = dict[str, JsonValue]
+
+
+class _Row(BaseModel):
+    # errors are logged, and rows hold customers' data
+    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
+
+
+class _Given(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+
+class Due(_Row):
+    """An account for which there is something to do and nobody at work."""
+
+    account_id: UUID
+    # run: one that waits or was left; contacts: there are some to be sent; schedule: it is time
+    reasons: list[Reason]
+
+
+class Counts(_Row):
+    """How far a run has come, in all; `total` is None while it is not known."""
+
+    total: int | None = None
+    done: int = 0
+    succeeded: int = 0
+    failed: int = 0
+    unchanged: int = 0
+    # by kind
+    errors: dict[str, int] = Field(default_factory=dict)
+
+
+class Request(_Row):
+    """What a run was asked for; everything where both are None."""
+
+    contact_ids: list[UUID] | None = None
+    metakocka_ids: list[str] | None = None
+
+
+class Run(Counts):
+    """A run that is leased to this worker, and the connection that it works for."""
+
+    run_id: UUID
+    direction: Direction
+    trigger: Trigger
+    request: Request
+    # where the last worker was
+    cursor: JsonValue = None
+    user_id: UUID | None
+    company_id: str
+    base_url: str | None
+    conflict_rule: Rule
+    listing: Literal["all", "documents"]
+    documents_seen_until: datetime | None
+
+
+class PartnerRef(_Given):
+    """A partner by what it may be known by."""
+
+    metakocka_id: str
+    partner_hash: str | None = None
+    tax_id_number: str | None = None
+    emails: list[str] = Field(default_factory=list)
+    # in E.164, or they match nobody
+    phones: list[str] = Field(default_factory=list)
+
+
+class Candidate(_Row):
+    """A contact that a new partner may be."""
+
+    contact_id: UUID
+    version: int
+    updated_at: datetime
+    # metakocka, tax, email, phone
+    matched_by: list[str]
+    party: Fields
+
+
+class KnownPartner(_Row):
+    """What is known of a partner.
+
+    `unchanged` ones have the hash that was asked about, and nothing more is told of them.
+    Otherwise `contact_id` is the contact that it is, with its state, or None, and then
+    `candidates` are those that it may be.
+    """
+
+    metakocka_id: str
+    unchanged: bool
+    contact_id: UUID | None = None
+    version: int | None = None
+    updated_at: datetime | None = None
+    # deleted here: it is not to come back by itself
+    is_deleted: bool = False
+    party: Fields | None = None
+    # None where nothing was ever agreed
+    base: Fields | None = None
+    base_version: int | None = None
+    state: MappingState | None = None
+    candidates: list[Candidate] = Field(default_factory=list)
+
+
+class FieldConflict(_Given):
+    """A field that both sides have edited; without a winner it waits for a person."""
+
+    field: str
+    base: JsonValue
+    crm: JsonValue
+    erp: JsonValue
+    decided_by: Rule | Literal["person"] | None = None
+    winner: Literal["crm", "metakocka"] | None = None
+
+
+class PartnerItem(_Given):
+    """A partner as it was merged, to be written.
+
+    Without `contact_id` a contact is made, or with `candidates` the partner waits for a
+    person, who is shown `partner`. `expected_version` is that of the contact as it was read.
+    """
+
+    metakocka_id: str
+    partner_hash: str | None
+    # what both sides hold now, and what they last did where they differ
+    base: Fields
+    contact_id: UUID | None = None
+    expected_version: int | None = None
+    # what is to be written to the contact
+    changes: Fields = Field(default_factory=dict)
+    conflicts: list[FieldConflict] = Field(default_factory=list)
+    candidates: list[UUID] = Field(default_factory=list)
+    # the contact has what the partner lacks: it is to be sent
+    push: bool = False
+    partner: Fields | None = None
+
+
+class PartnerResult(_Row):
+    """What became of an item; a stale one is to be read and merged again."""
+
+    metakocka_id: str | None
+    status: Literal["created", "adopted", "updated", "unchanged", "stale", "waiting", "refused"]
+    contact_id: UUID | None
+    # why it was refused, led by the field where one is to blame
+    reason: str | None
+
+
+class Settled(PartnerResult):
+    """What became of a contact that was sent."""
+
+    # it has been edited since it was claimed, and will be claimed again
+    changed_meanwhile: bool
+
+
+class Intent(_Row):
+    """A call that must not happen twice."""
+
+    intent_id: UUID
+    operation: Literal["add_partner", "update_partner"]
+    # a digest of what was to be sent
+    fingerprint: str
+    state: IntentState
+
+
+class BegunIntent(Intent):
+    """The intent of a contact; one that is not new is to be settled first."""
+
+    is_new: bool
+    created_at: datetime
+
+
+class DirtyContact(_Row):
+    """A contact that is to be sent, with what was last agreed of it."""
+
+    contact_id: UUID
+    # the number of its last change
+    changed_seq: int
+    # this one included
+    attempts: int
+    version: int
+    updated_at: datetime
+    party: Fields
+    metakocka_id: str | None
+    base: Fields | None
+    base_version: int | None
+    state: MappingState | None
+    intent: Intent | None
+
+
+class DirtyClaim(_Row):
+    """Contacts leased to one worker, and when there will be others, as far as is known."""
+
+    claimed: list[DirtyContact]
+    next_at: datetime | None
+
+
+class SyncError(_Given):
+    """An error as admins read it; `details` never hold a request's body."""
+
+    operation: str
+    code: str
+    message: str
+    run_id: UUID | None = None
+    user_id: UUID | None = None
+    contact_id: UUID | None = None
+    # or `batch`
+    metakocka_id: str | None = None
+    details: dict[str, JsonValue] = Field(default_factory=dict)
+    attempts: int = 1

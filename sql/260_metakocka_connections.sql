@@ -1,0 +1,138 @@
+/*
+    An account's connection to its company at Metakocka. The secret key is a parameter outside
+    the database: whoever reads this row can't call Metakocka with it.
+*/
+create table public.metakocka_connections (
+    account_id           uuid primary key
+                         constraint metakocka_connections_account_id_fkey
+                         references public.accounts on delete cascade,
+    company_id           text not null
+                         constraint metakocka_connections_company_id_check
+                         check (company_id ~ '^[A-Za-z0-9_-]{1,64}$'),
+    -- null: the service's own. A named host by TLS and nothing else, since functions call it
+    base_url             text
+                         constraint metakocka_connections_base_url_check
+                         check (
+                             length(base_url) <= 255
+                             and base_url ~ '^https://([a-z0-9-]+\.)+[a-z]{2,}(:[0-9]{1,5})?(/[A-Za-z0-9._~-]+)*$'
+                         ),
+    -- whose value stands where both sides have changed a field
+    conflict_rule        text not null default 'ask'
+                         constraint metakocka_connections_conflict_rule_check
+                         check (conflict_rule in ('crm', 'metakocka', 'newest', 'ask')),
+    -- how changed partners are found, since the service can't be asked for them
+    listing              text not null default 'all'
+                         constraint metakocka_connections_listing_check
+                         check (listing in ('all', 'documents')),
+    active               boolean not null default true,
+    sync_interval        interval not null default interval '15 minutes'
+                         constraint metakocka_connections_sync_interval_check
+                         check (sync_interval between interval '1 minute' and interval '7 days'),
+    -- who connected it
+    user_id              uuid default auth.uid()
+                         constraint metakocka_connections_user_id_fkey
+                         references auth.users on delete set null,
+    -- up to where documents have been looked through for their partners
+    documents_seen_until timestamptz,
+    created_at           timestamptz not null default now(),
+    updated_at           timestamptz not null default now(),
+    version              bigint not null default 1
+);
+alter table public.metakocka_connections enable row level security;
+
+
+create policy "admins can read their connection to Metakocka"
+    on public.metakocka_connections
+    for select
+    to authenticated
+    using (account_id = any (array(select private.my_admin_account_ids())));
+
+create policy "admins can connect their accounts to Metakocka"
+    on public.metakocka_connections
+    for insert
+    to authenticated
+    with check (account_id = any (array(select private.my_admin_account_ids())));
+
+create policy "admins can change their connection to Metakocka"
+    on public.metakocka_connections
+    for update
+    to authenticated
+    using (account_id = any (array(select private.my_admin_account_ids())))
+    with check (account_id = any (array(select private.my_admin_account_ids())));
+
+create policy "admins can end their connection to Metakocka"
+    on public.metakocka_connections
+    for delete
+    to authenticated
+    using (account_id = any (array(select private.my_admin_account_ids())));
+
+
+grant select, delete on public.metakocka_connections to authenticated;
+
+grant insert (account_id, company_id, base_url, conflict_rule, listing, active, sync_interval)
+    on public.metakocka_connections
+    to authenticated;
+
+grant update (company_id, base_url, conflict_rule, listing, active, sync_interval)
+    on public.metakocka_connections
+    to authenticated;
+
+
+create trigger _050_keep_owner
+    before update on public.metakocka_connections
+    for each row
+    when (new.account_id <> old.account_id)
+    execute function private.tg__keep_owner('account_id');
+
+create trigger _100_stamp_change
+    before update on public.metakocka_connections
+    for each row
+    execute function private.tg__stamp_change();
+
+create trigger _200_require_rows_before_insert
+    before insert on public.metakocka_connections
+    for each statement
+    execute function private.tg__require_rows();
+
+create trigger _200_require_rows_insert
+    after insert on public.metakocka_connections
+    for each statement
+    execute function private.tg__require_rows();
+
+create trigger _200_require_rows_update
+    after update on public.metakocka_connections
+    referencing new table as hit_rows
+    for each statement
+    execute function private.tg__require_rows();
+
+create trigger _200_require_rows_delete
+    after delete on public.metakocka_connections
+    referencing old table as hit_rows
+    for each statement
+    execute function private.tg__require_rows();
+
+
+comment on table public.metakocka_connections is
+    'An account''s connection to its company at Metakocka; the secret key is not here.';
+comment on column public.metakocka_connections.base_url is
+    'Of a company with a server of its own; null for https://main.metakocka.si/rest/eshop/v1.';
+comment on column public.metakocka_connections.conflict_rule is
+    'Whose value stands where both sides have changed a field: crm, metakocka, newest, or ask, which leaves it to a person (sync_conflicts).';
+comment on column public.metakocka_connections.listing is
+    'all: every partner is listed and compared; documents: the partners of documents that changed.';
+comment on column public.metakocka_connections.active is
+    'Without it nothing is synchronized and no change is noted.';
+comment on column public.metakocka_connections.sync_interval is
+    'How often partners are looked through; contacts that change are sent at once.';
+comment on column public.metakocka_connections.user_id is
+    'Who connected it.';
+comment on column public.metakocka_connections.documents_seen_until is
+    'Up to where documents have been looked through for their partners.';
+comment on policy "admins can read their connection to Metakocka" on public.metakocka_connections is
+    'How an account is connected is for those who administer it.';
+comment on policy "admins can connect their accounts to Metakocka" on public.metakocka_connections is
+    'One connection an account.';
+comment on policy "admins can change their connection to Metakocka" on public.metakocka_connections is
+    'Not up to where it has read, which the sync knows alone.';
+comment on policy "admins can end their connection to Metakocka" on public.metakocka_connections is
+    'Mappings stay, so that it can be connected again without doubles.';

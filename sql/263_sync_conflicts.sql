@@ -1,0 +1,99 @@
+/*
+    What the sync can't or didn't decide alone: a field that both sides have changed, or a
+    partner that several contacts may be. What a rule has decided is recorded here as well.
+*/
+create table public.sync_conflicts (
+    id           uuid primary key default gen_random_uuid(),
+    account_id   uuid not null
+                 constraint sync_conflicts_account_id_fkey
+                 references public.accounts on delete cascade,
+    -- null where it is not known which
+    contact_id   uuid,
+    metakocka_id text not null
+                 constraint sync_conflicts_metakocka_id_check
+                 check (metakocka_id ~ '^[^\s]{1,64}$'),
+    -- null where the question is which contact it is
+    field        text
+                 constraint sync_conflicts_field_check check (length(field) between 1 and 128),
+    base         jsonb,
+    crm          jsonb,
+    -- of a field its value, otherwise the partner
+    metakocka    jsonb,
+    candidates   uuid[] not null default '{}'
+                 constraint sync_conflicts_candidates_check check (cardinality(candidates) <= 100),
+    state        text not null default 'open'
+                 constraint sync_conflicts_state_check check (state in ('open', 'resolved')),
+    -- crm, metakocka, a contact's id, new; or agreed, where both sides have come to the same
+    choice       text
+                 constraint sync_conflicts_choice_check check (length(choice) <= 64),
+    -- the account's rule, or a person
+    decided_by   text
+                 constraint sync_conflicts_decided_by_check
+                 check (decided_by in ('crm', 'metakocka', 'newest', 'person', 'both')),
+    resolved_by  uuid
+                 constraint sync_conflicts_resolved_by_fkey
+                 references auth.users on delete set null,
+    resolved_at  timestamptz,
+    created_at   timestamptz not null default now(),
+
+    constraint sync_conflicts_contact_fkey
+        foreign key (contact_id, account_id)
+        references public.contacts (id, account_id)
+        on delete cascade,
+    -- a field is a known contact's
+    constraint sync_conflicts_field_contact_check check (field is null or contact_id is not null),
+    constraint sync_conflicts_values_check check (
+        octet_length(concat(base::text, crm::text, metakocka::text)) <= 262144
+    ),
+    constraint sync_conflicts_resolved_check check (
+        (state = 'resolved') = (resolved_at is not null)
+        and (state = 'resolved') = (choice is not null)
+        and (state = 'resolved') = (decided_by is not null)
+    )
+);
+alter table public.sync_conflicts enable row level security;
+
+
+-- a question is asked once
+create unique index sync_conflicts_open_key
+    on public.sync_conflicts (account_id, metakocka_id, field)
+    nulls not distinct
+    where state = 'open';
+
+create index sync_conflicts_latest_idx
+    on public.sync_conflicts (account_id, created_at desc, id);
+
+create index sync_conflicts_contact_idx
+    on public.sync_conflicts (contact_id, account_id);
+
+
+create policy "members can read the sync conflicts of their accounts"
+    on public.sync_conflicts
+    for select
+    to authenticated
+    using (account_id = any (array(select private.my_account_ids())));
+
+
+grant select on public.sync_conflicts to authenticated;
+
+
+comment on table public.sync_conflicts is
+    'What both sides have changed and partners that several contacts may be; resolve_sync_conflict decides.';
+comment on column public.sync_conflicts.contact_id is
+    'Whose field it is; null where the question is which contact the partner is.';
+comment on column public.sync_conflicts.field is
+    'The field that both sides have changed, of a list such as people.228000046630.email; null where the question is which contact it is.';
+comment on column public.sync_conflicts.base is
+    'The value as last agreed.';
+comment on column public.sync_conflicts.crm is
+    'The contact''s value when the conflict was last met.';
+comment on column public.sync_conflicts.metakocka is
+    'The partner''s value, or the partner itself.';
+comment on column public.sync_conflicts.candidates is
+    'The contacts that the partner may be.';
+comment on column public.sync_conflicts.choice is
+    'crm or metakocka, a contact''s id or new; agreed where both sides came to the same.';
+comment on column public.sync_conflicts.decided_by is
+    'A rule of the connection (crm, metakocka, newest), a person, or both sides.';
+comment on policy "members can read the sync conflicts of their accounts" on public.sync_conflicts is
+    'Whoever may read the contacts.';

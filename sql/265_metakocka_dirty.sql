@@ -1,0 +1,250 @@
+/*
+    Contacts that Metakocka does not have as they are: a row is a job. A statement on contacts
+    marks what it changes, whoever makes it, and rings. A mark has a number: whoever has sent
+    a contact takes away the mark that it saw, not one that came while it was sending.
+*/
+create sequence private.metakocka_dirty_seq;
+
+
+create table private.metakocka_dirty (
+    contact_id  uuid primary key,
+    account_id  uuid not null,
+    changed_seq bigint not null default nextval('private.metakocka_dirty_seq'),
+    -- several edits in a row are sent as one
+    not_before  timestamptz not null default clock_timestamp() + interval '1 second',
+    attempts    integer not null default 0,
+    lease_until timestamptz,
+    worker      text,
+
+    constraint metakocka_dirty_contact_fkey
+        foreign key (contact_id, account_id)
+        references public.contacts (id, account_id)
+        on delete cascade,
+    constraint metakocka_dirty_lease_check check ((lease_until is null) = (worker is null))
+);
+alter table private.metakocka_dirty enable row level security;
+
+
+create index metakocka_dirty_order_idx
+    on private.metakocka_dirty (account_id, changed_seq);
+
+
+create policy "nobody reads the marks directly"
+    on private.metakocka_dirty
+    for all
+    to authenticated
+    using (false);
+
+
+create function private.mark_dirty(
+    account_id uuid,
+    contact_ids uuid[],
+    quiet_for interval default interval '1 second'
+)
+    returns void
+    language plpgsql
+    set search_path = ''
+as $$
+begin
+    -- an update of no row would still run the table's triggers
+    if exists (
+        select
+        from public.metakocka_contact_mappings m
+        where m.contact_id = any (contact_ids)
+          and m.state in ('synced', 'blocked')
+    ) then
+        update public.metakocka_contact_mappings m
+        set state = 'waiting',
+            missing = '{}'
+        from (
+            select o.contact_id
+            from public.metakocka_contact_mappings o
+            where o.contact_id = any (contact_ids)
+              and o.state in ('synced', 'blocked')
+            order by o.contact_id
+            for no key update
+        ) l
+        where m.contact_id = l.contact_id;
+    end if;
+
+    insert into private.metakocka_dirty as d (account_id, contact_id, not_before)
+    select mark_dirty.account_id, c.id, clock_timestamp() + quiet_for
+    from unnest(contact_ids) as c (id)
+    order by c.id
+    on conflict (contact_id) do update
+        set changed_seq = excluded.changed_seq,
+            not_before = excluded.not_before,
+            attempts = 0;
+    perform private.ring('metakocka_sync');
+end
+$$;
+
+
+create function private.tg_contacts__mark_dirty()
+    returns trigger
+    language plpgsql
+    -- definer: marks and mappings are nobody's to write
+    security definer
+    set search_path = ''
+as $$
+declare
+    changed record;
+begin
+    -- what comes from Metakocka need not go back
+    if current_setting('rapport.from_metakocka', true) = 'yes' then
+        return null;
+    end if;
+
+    if tg_op = 'INSERT' then
+        for changed in
+            select k.account_id, array_agg(n.id) as contact_ids
+            from new_rows n
+            join public.metakocka_connections k
+                on k.account_id = n.account_id
+               and k.active
+            where n.deleted_at is null
+            group by k.account_id
+            order by k.account_id
+        loop
+            perform private.mark_dirty(changed.account_id, changed.contact_ids);
+        end loop;
+        return null;
+    end if;
+
+    for changed in
+        select k.account_id, array_agg(n.id) as contact_ids
+        from new_rows n
+        join old_rows o
+            on o.id = n.id
+        join public.metakocka_connections k
+            on k.account_id = n.account_id
+           and k.active
+        where n.deleted_at is null
+          and (
+              o.deleted_at, o.name, o.email, o.phone, o.gsm, o.fax, o.business_entity, o.taxpayer,
+              o.foreign_county, o.buyer, o.supplier, o.tax_id_number, o.registration_number,
+              o.street, o.post_number, o.place, o.province, o.country, o.people, o.addresses
+          ) is distinct from (
+              n.deleted_at, n.name, n.email, n.phone, n.gsm, n.fax, n.business_entity, n.taxpayer,
+              n.foreign_county, n.buyer, n.supplier, n.tax_id_number, n.registration_number,
+              n.street, n.post_number, n.place, n.province, n.country, n.people, n.addresses
+          )
+        group by k.account_id
+        order by k.account_id
+    loop
+        perform private.mark_dirty(changed.account_id, changed.contact_ids);
+    end loop;
+
+    -- also without a connection: what is deleted is forgotten here as well
+    if exists (select from new_rows n where n.deleted_at is not null) then
+        perform private.forget_partners(array(
+            select n.id
+            from new_rows n
+            join old_rows o
+                on o.id = n.id
+            where n.deleted_at is not null
+              and o.deleted_at is null
+        ));
+    end if;
+    return null;
+end
+$$;
+
+create trigger _510_mark_dirty_insert
+    after insert on public.contacts
+    referencing new table as new_rows
+    for each statement
+    execute function private.tg_contacts__mark_dirty();
+
+create trigger _510_mark_dirty_update
+    after update on public.contacts
+    referencing old table as old_rows new table as new_rows
+    for each statement
+    execute function private.tg_contacts__mark_dirty();
+
+
+create function private.forget_partners(contact_ids uuid[])
+    returns void
+    language plpgsql
+    set search_path = ''
+as $$
+begin
+    -- the mapping stays, or the partner would come back as a new contact; of a merged contact
+    -- what was agreed stays too, for the one to which its identity goes
+    update public.metakocka_contact_mappings m
+    set state = 'blocked',
+        missing = '{}',
+        base = case when c.merged_into is not null then m.base end
+    from public.contacts c
+    where c.id = any (contact_ids)
+      and m.contact_id = c.id;
+
+    delete from public.sync_conflicts s
+    where s.contact_id = any (contact_ids);
+
+    delete from private.metakocka_dirty d
+    where d.contact_id = any (contact_ids);
+end
+$$;
+
+
+create function private.tg_contact_identities__move_mapping()
+    returns trigger
+    language plpgsql
+    -- definer: mappings are nobody's to write
+    security definer
+    set search_path = ''
+as $$
+begin
+    -- one that holds no partner gives way; one that holds another stays, and so do both
+    delete from public.metakocka_contact_mappings m
+    where m.contact_id = new.contact_id
+      and m.metakocka_id is null;
+
+    update public.metakocka_contact_mappings m
+    set contact_id = new.contact_id,
+        state = 'waiting',
+        partner_hash = null
+    where m.contact_id = old.contact_id
+      and m.metakocka_id = new.value
+      and not exists (
+          select
+          from public.metakocka_contact_mappings o
+          where o.contact_id = new.contact_id
+      );
+    if found and exists (
+        select
+        from public.metakocka_connections k
+        where k.account_id = new.account_id
+          and k.active
+    ) then
+        perform private.mark_dirty(new.account_id, array[new.contact_id]);
+    end if;
+    return null;
+end
+$$;
+
+-- merged contacts give their identities to the kept one, and get them back when it is undone
+create trigger _500_move_mapping
+    after update on public.contact_identities
+    for each row
+    when (new.kind = 'metakocka' and new.contact_id <> old.contact_id)
+    execute function private.tg_contact_identities__move_mapping();
+
+
+comment on sequence private.metakocka_dirty_seq is
+    'The order of changes.';
+comment on table private.metakocka_dirty is
+    'Contacts that are to be sent to Metakocka, in the order of their change.';
+comment on column private.metakocka_dirty.changed_seq is
+    'The number of the last change; who has sent an earlier one leaves the mark.';
+comment on policy "nobody reads the marks directly" on private.metakocka_dirty is
+    'Whether a contact waits is read in its mapping.';
+comment on function private.mark_dirty(uuid, uuid[], interval) is
+    'Notes that contacts of an account are to be sent, after a quiet moment, and rings.';
+comment on function private.tg_contacts__mark_dirty() is
+    'Marks the contacts of connected accounts whose synchronized fields change.';
+comment on function private.forget_partners(uuid[]) is
+    'What follows for the sync when contacts are deleted or merged.';
+comment on function private.tg_contact_identities__move_mapping() is
+    'A partner''s mapping goes where its identity goes.';

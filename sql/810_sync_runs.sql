@@ -1,0 +1,239 @@
+/*
+    The worker's side of runs. Whoever holds an account's lease may call Metakocka for it, and
+    nobody else; a lease that was not extended in time is the next one's, who goes on where the
+    last one said it was.
+*/
+create function private.sync_lease()
+    returns interval
+    language sql
+    immutable
+    set search_path = ''
+as $$
+    -- longer than the slowest call with its repetitions
+    select interval '90 seconds'
+$$;
+
+
+create function backend.metakocka_connections_due(batch integer default 50)
+    returns jsonb
+    language plpgsql
+    stable
+    -- definer: service_role has no rights of its own on tables
+    security definer
+    set search_path = ''
+as $$
+begin
+    return (
+        with reasons as (
+            select
+                k.account_id,
+                array_remove(array[
+                    case when o.since is not null then 'run' end,
+                    case when w.since is not null then 'contacts' end,
+                    case when n.at <= now() then 'schedule' end
+                ], null) as reasons,
+                least(o.since, w.since, case when n.at <= now() then n.at end) as waiting_since
+            from public.metakocka_connections k
+            cross join lateral (
+                select min(r.created_at) as since
+                from public.sync_runs r
+                where r.account_id = k.account_id
+                  and r.state in ('queued', 'running', 'stopped')
+            ) o
+            cross join lateral (
+                select min(d.not_before) as since
+                from private.metakocka_dirty d
+                where d.account_id = k.account_id
+                  -- nobody rings when the quiet moment is over: the worker waits for its end
+                  and d.not_before <= clock_timestamp() + interval '2 seconds'
+                  and coalesce(d.lease_until <= clock_timestamp(), true)
+            ) w
+            cross join lateral (
+                select coalesce(max(r.created_at) + k.sync_interval, k.created_at) as at
+                from public.sync_runs r
+                where r.account_id = k.account_id
+                  and r.trigger = 'schedule'
+            ) n
+            where k.active
+              and not exists (
+                  select
+                  from private.sync_leases l
+                  where l.account_id = k.account_id
+                    and l.lease_until > clock_timestamp()
+              )
+        ),
+        due as (
+            select r.*
+            from reasons r
+            where r.reasons <> '{}'
+            order by r.waiting_since, r.account_id
+            limit least(greatest(batch, 1), 500)
+        )
+        select coalesce(
+            jsonb_agg(
+                jsonb_build_object('account_id', d.account_id, 'reasons', d.reasons)
+                order by d.waiting_since, d.account_id),
+            '[]')
+        from due d
+    );
+end
+$$;
+
+grant execute on function backend.metakocka_connections_due(integer) to service_role;
+
+
+create function private.next_sync_run(
+    account_id uuid,
+    direction text,
+    trigger text,
+    user_id uuid
+)
+    returns uuid
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    next_id uuid;
+begin
+    -- one that another left, then those that wait
+    select r.id
+    into next_id
+    from public.sync_runs r
+    where r.account_id = next_sync_run.account_id
+      and r.state in ('queued', 'running', 'stopped')
+    order by r.state <> 'running', r.created_at, r.id
+    limit 1
+    for update;
+    if found then
+        update public.sync_runs r
+        set state = 'running',
+            started_at = coalesce(r.started_at, clock_timestamp())
+        where r.id = next_id
+          and r.state <> 'running';
+        return next_id;
+    end if;
+
+    -- woken for contacts that another has sent meanwhile
+    if trigger = 'wake' and not exists (
+        select
+        from private.metakocka_dirty d
+        where d.account_id = next_sync_run.account_id
+    ) then
+        return null;
+    end if;
+    insert into public.sync_runs (account_id, direction, trigger, state, user_id, started_at)
+    values (
+        next_sync_run.account_id,
+        next_sync_run.direction,
+        next_sync_run.trigger,
+        'running',
+        next_sync_run.user_id,
+        clock_timestamp()
+    )
+    returning id
+    into next_id;
+    return next_id;
+end
+$$;
+
+
+create function backend.begin_sync(
+    account_id uuid,
+    direction text,
+    trigger text,
+    worker text,
+    user_id uuid default null
+)
+    returns jsonb
+    language plpgsql
+    -- definer: service_role has no rights of its own on tables
+    security definer
+    set search_path = ''
+as $$
+declare
+    connection public.metakocka_connections;
+    lease private.sync_leases;
+    begun uuid;
+begin
+    -- whoever begins for an account waits here for the other who does
+    select k.*
+    into connection
+    from public.metakocka_connections k
+    where k.account_id = begin_sync.account_id
+      and k.active
+    for no key update;
+    if not found then
+        raise sqlstate 'PT404' using
+            message = 'This account has no active connection to Metakocka.',
+            detail = 'field: account_id';
+    end if;
+
+    select l.*
+    into lease
+    from private.sync_leases l
+    where l.account_id = begin_sync.account_id;
+    if lease.lease_until > clock_timestamp() then
+        if lease.worker <> begin_sync.worker then
+            return null;
+        end if;
+        -- asked again, since the answer was lost
+        begun := lease.run_id;
+    else
+        begun := private.next_sync_run(
+            account_id => begin_sync.account_id,
+            direction => begin_sync.direction,
+            trigger => begin_sync.trigger,
+            user_id => begin_sync.user_id
+        );
+        if begun is null then
+            return null;
+        end if;
+    end if;
+
+    insert into private.sync_leases as l (account_id, run_id, worker, lease_until)
+    values (
+        begin_sync.account_id, begun, begin_sync.worker,
+        clock_timestamp() + private.sync_lease()
+    )
+    on conflict on constraint sync_leases_pkey do update
+        set run_id = excluded.run_id,
+            worker = excluded.worker,
+            lease_until = excluded.lease_until;
+
+    return (
+        select jsonb_build_object(
+            'run_id', r.id,
+            'direction', r.direction,
+            'trigger', r.trigger,
+            'request', r.request,
+            'cursor', r.cursor,
+            'total', r.total,
+            'done', r.done,
+            'succeeded', r.succeeded,
+            'failed', r.failed,
+            'unchanged', r.unchanged,
+            'errors', r.errors,
+            'user_id', coalesce(r.user_id, connection.user_id),
+            'company_id', connection.company_id,
+            'base_url', connection.base_url,
+            'conflict_rule', connection.conflict_rule,
+            'listing', connection.listing,
+            'documents_seen_until', connection.documents_seen_until
+        )
+        from public.sync_runs r
+        where r.id = begun
+    );
+end
+$$;
+
+grant execute on function backend.begin_sync(uuid, text, text, text, uuid) to service_role;
+
+
+comment on function private.sync_lease() is
+    'How long a run is its worker''s without a word from it.';
+comment on function private.next_sync_run(uuid, text, text, uuid) is
+    'The run to go on with, or a new one; null where a wake finds nothing to send.';
+comment on function backend.metakocka_connections_due(integer) is
+    'The accounts for which there is something to do and nobody at work, the longest waiting first: [{account_id, reasons}]; reasons are run (to be gone on with), contacts (to be sent) and schedule.';
+comment on function backend.begin_sync(uuid, text, text, text, uuid) is
+    'Leases an account to a worker: the run that waits or was left, with its cursor and counts, or a new one; null where another is at work or a wake finds nothing. Repeating it under the same name answers the same.';

@@ -1,0 +1,146 @@
+/*
+    How a run goes on and ends. Counts are totals, not steps: a report that is repeated counts
+    nothing twice.
+*/
+create function private.require_lease(run_id uuid, worker text)
+    returns uuid
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    account uuid;
+begin
+    select l.account_id
+    into account
+    from private.sync_leases l
+    where l.run_id = require_lease.run_id
+      and l.worker = require_lease.worker
+    for update;
+    if not found then
+        raise sqlstate 'PT409' using
+            message = 'This run is not yours any more.',
+            detail = format('run: %s', require_lease.run_id),
+            hint = 'Stop: another worker goes on with it.';
+    end if;
+    return account;
+end
+$$;
+
+
+create function backend.advance_sync(
+    run_id uuid,
+    worker text,
+    cursor jsonb,
+    total integer,
+    done integer,
+    succeeded integer,
+    failed integer,
+    unchanged integer,
+    errors jsonb default '{}'
+)
+    returns timestamptz
+    language plpgsql
+    -- definer: service_role has no rights of its own on tables
+    security definer
+    set search_path = ''
+as $$
+declare
+    leased_until constant timestamptz := clock_timestamp() + private.sync_lease();
+begin
+    perform private.require_lease(run_id => advance_sync.run_id, worker => advance_sync.worker);
+
+    update private.sync_leases l
+    set lease_until = leased_until
+    where l.run_id = advance_sync.run_id;
+    update public.sync_runs r
+    set cursor = advance_sync.cursor,
+        total = advance_sync.total,
+        done = advance_sync.done,
+        succeeded = advance_sync.succeeded,
+        failed = advance_sync.failed,
+        unchanged = advance_sync.unchanged,
+        errors = advance_sync.errors
+    where r.id = advance_sync.run_id;
+    return leased_until;
+end
+$$;
+
+grant execute on function backend.advance_sync(
+    uuid, text, jsonb, integer, integer, integer, integer, integer, jsonb
+) to service_role;
+
+
+create function backend.finish_sync(
+    run_id uuid,
+    worker text,
+    state text,
+    documents_seen_until timestamptz default null
+)
+    returns text
+    language plpgsql
+    -- definer: service_role has no rights of its own on tables
+    security definer
+    set search_path = ''
+as $$
+declare
+    account uuid;
+    finished public.sync_runs;
+begin
+    if state is null or state not in ('stopped', 'done', 'failed') then
+        raise sqlstate 'PT422' using
+            message = 'A run is stopped, done or failed.',
+            detail = 'field: state';
+    end if;
+    select r.*
+    into finished
+    from public.sync_runs r
+    where r.id = finish_sync.run_id;
+    if finished.state in ('done', 'failed') then
+        -- told again, since the answer was lost
+        return finished.state;
+    end if;
+    account := private.require_lease(
+        run_id => finish_sync.run_id, worker => finish_sync.worker);
+
+    update public.sync_runs r
+    set state = finish_sync.state,
+        finished_at = case when finish_sync.state <> 'stopped' then clock_timestamp() end,
+        duration_ms = case
+            when finish_sync.state <> 'stopped'
+                then extract(epoch from clock_timestamp() - r.started_at) * 1000
+        end,
+        quiet = false
+    where r.id = finish_sync.run_id;
+    delete from private.sync_leases l
+    where l.account_id = account;
+
+    -- documents are known up to here only if all of them have been looked at
+    if finish_sync.state = 'done' and finish_sync.documents_seen_until is not null then
+        update public.metakocka_connections k
+        set documents_seen_until = finish_sync.documents_seen_until
+        where k.account_id = account
+          and k.documents_seen_until is distinct from finish_sync.documents_seen_until;
+    end if;
+
+    if finished.quiet then
+        perform private.broadcast_to(
+            topics => array[private.account_topic(account)],
+            event => 'resync',
+            payload => jsonb_build_object('tables', array['contacts', 'customers'])
+        );
+    end if;
+    return finish_sync.state;
+end
+$$;
+
+grant execute on function backend.finish_sync(uuid, text, text, timestamptz) to service_role;
+
+
+comment on function private.require_lease(uuid, text) is
+    'The account of a run, locked for the worker whose it is; refused where it is another''s.';
+comment on function backend.advance_sync(
+    uuid, text, jsonb, integer, integer, integer, integer, integer, jsonb
+) is
+    'Notes how far a run has come, in all and not since the last time, and extends its lease: returns until when. Taken over by another: 409.';
+comment on function backend.finish_sync(uuid, text, text, timestamptz) is
+    'Ends a run as done or failed, or leaves it to the next one (stopped), and gives its account free. Who follows the contacts is told to read again, if the run was quiet.';

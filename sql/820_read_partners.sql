@@ -1,0 +1,182 @@
+/*
+    What the sync has to know of partners before it merges them: the contact that each is, with
+    what was last agreed, or the contacts that a new one may be.
+*/
+create function private.partner_candidates(
+    account_id uuid,
+    metakocka_id text,
+    tax_id_number text,
+    emails text[],
+    phones text[]
+)
+    returns jsonb
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+begin
+    return (
+        select coalesce(
+            jsonb_agg(
+                jsonb_build_object(
+                    'contact_id', c.id,
+                    'version', c.version,
+                    'updated_at', c.updated_at,
+                    'matched_by', g.kinds,
+                    'party', private.contact_party(c)
+                )
+                order by c.id
+            ),
+            '[]')
+        from (
+            select f.contact_id, array_agg(distinct f.kind order by f.kind) as kinds
+            from (
+                select o.contact_id, w.kind
+                from (
+                    select 'metakocka' as kind, partner_candidates.metakocka_id as value
+                    union all
+                    select 'email', e
+                    from unnest(emails) e
+                    union all
+                    select 'phone', p
+                    from unnest(phones) p
+                ) w
+                cross join lateral (
+                    select i.contact_id
+                    from public.contact_identities i
+                    where i.account_id = partner_candidates.account_id
+                      and i.kind = w.kind
+                      and i.match_key = private.match_key(kind => w.kind, value => w.value)
+                    limit 1
+                ) o
+                union all
+                select t.id, 'tax'
+                from public.contacts t
+                where t.account_id = partner_candidates.account_id
+                  and t.tax_id_number is not null
+                  and private.tax_key(t.tax_id_number)
+                      = nullif(private.tax_key(partner_candidates.tax_id_number), '')
+            ) f
+            group by f.contact_id
+        ) g
+        join public.contacts c
+            on c.id = g.contact_id
+           and c.deleted_at is null
+        left join lateral (
+            select o.metakocka_id
+            from public.metakocka_contact_mappings o
+            where o.contact_id = g.contact_id
+            limit 1
+        ) m
+            on true
+        -- one that is a partner already is not another
+        where m.metakocka_id is null
+    );
+end
+$$;
+
+
+create function backend.read_partners(account_id uuid, refs jsonb)
+    returns jsonb
+    language plpgsql
+    stable
+    -- definer: service_role has no rights of its own on tables
+    security definer
+    set search_path = ''
+    -- looked up by key, row by row: one plan does for all, and not the one that was best while
+    -- the tables were empty. "limit 1" keeps it from reading all of an account instead
+    set plan_cache_mode = force_generic_plan
+    set enable_seqscan = off
+    set jit = off
+as $$
+begin
+    perform private.require_list(list => refs, field => 'refs', longest => 500);
+
+    return (
+        select coalesce(
+            jsonb_agg(
+                case
+                    when m.partner_hash = r.partner_hash then
+                        jsonb_build_object('metakocka_id', r.metakocka_id, 'unchanged', true)
+                    when m.contact_id is not null then jsonb_build_object(
+                        'metakocka_id', r.metakocka_id,
+                        'unchanged', false,
+                        'contact_id', c.id,
+                        'version', c.version,
+                        'updated_at', c.updated_at,
+                        'is_deleted', c.deleted_at is not null,
+                        'party', private.contact_party(c),
+                        'base', m.base,
+                        'base_version', m.base_version,
+                        'state', m.state
+                    )
+                    else jsonb_build_object(
+                        'metakocka_id', r.metakocka_id,
+                        'unchanged', false,
+                        'candidates', private.partner_candidates(
+                            account_id => read_partners.account_id,
+                            metakocka_id => r.metakocka_id,
+                            tax_id_number => r.tax_id_number,
+                            emails => r.emails,
+                            phones => r.phones
+                        )
+                    )
+                end
+                order by r.place
+            ),
+            '[]')
+        from rows from (
+            jsonb_to_recordset(refs) as (
+                metakocka_id text,
+                partner_hash text,
+                tax_id_number text,
+                emails text[],
+                phones text[]
+            )
+        ) with ordinality as r (metakocka_id, partner_hash, tax_id_number, emails, phones, place)
+        left join lateral (
+            select o.*
+            from public.metakocka_contact_mappings o
+            where o.account_id = read_partners.account_id
+              and o.metakocka_id = r.metakocka_id
+            limit 1
+        ) m
+            on true
+        left join public.contacts c
+            on c.id = m.contact_id
+    );
+end
+$$;
+
+grant execute on function backend.read_partners(uuid, jsonb) to service_role;
+
+
+create function private.require_list(list jsonb, field text, longest integer)
+    returns void
+    language plpgsql
+    immutable
+    set search_path = ''
+as $$
+begin
+    if jsonb_typeof(list) is distinct from 'array'
+        or list @? 'strict $[*] ? (@.type() != "object")'
+    then
+        raise sqlstate 'PT422' using
+            message = format('%s are a list of objects.', field),
+            detail = 'field: ' || field;
+    elsif jsonb_array_length(list) > longest then
+        raise sqlstate 'PT422' using
+            message = format('These are too many %s for one call.', field),
+            detail = 'field: ' || field,
+            hint = format('At most %s.', longest);
+    end if;
+end
+$$;
+
+
+comment on function private.partner_candidates(uuid, text, text, text[], text[]) is
+    'The contacts that a partner may be, by tax number, email, phone or its own id; none that is a partner already.';
+comment on function private.require_list(jsonb, text, integer) is
+    'Refuses what is not a list of objects, or too long.';
+comment on function backend.read_partners(uuid, jsonb) is
+    'What is known of up to 500 partners, [{metakocka_id, partner_hash, tax_id_number, emails, phones}], in their order: {unchanged: true} where the hash is known; {contact_id, version, updated_at, is_deleted, party, base, base_version, state} where it is a contact; otherwise {candidates: [{contact_id, version, updated_at, matched_by, party}]}.';

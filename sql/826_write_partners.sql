@@ -1,0 +1,181 @@
+/*
+    Contacts and mappings from partners, a statement for all. Locks are taken in one order:
+    identities, contacts, mappings, marks, each by key.
+*/
+create function private.write_partner_contacts(account_id uuid, items private.partner_item[])
+    returns void
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    known constant uuid[] := array(
+        select i.contact_id
+        from unnest(items) i
+        where not i.is_new
+    );
+begin
+    if known <> '{}' then
+        perform
+        from public.contacts c
+        where c.id = any (known)
+        order by c.id
+        for no key update;
+        if exists (
+            select
+            from unnest(items) i
+            join public.contacts c
+                on c.id = i.contact_id
+            where c.deleted_at is not null
+               or c.version <> i.version
+        ) then
+            raise sqlstate 'RP002';
+        end if;
+    end if;
+
+    -- a statement of no row would still run the table's triggers
+    if exists (select from unnest(items) i where i.is_new) then
+        insert into public.contacts (
+            id, account_id, name, email, phone, gsm, fax, business_entity, taxpayer,
+            foreign_county, buyer, supplier, tax_id_number, registration_number, street,
+            post_number, place, province, country, people, addresses
+        )
+        select
+            i.contact_id, write_partner_contacts.account_id, p.name, p.email, p.phone, p.gsm,
+            p.fax, p.business_entity, p.taxpayer, p.foreign_county, p.buyer, p.supplier,
+            p.tax_id_number, p.registration_number, p.street, p.post_number, p.place, p.province,
+            p.country, coalesce(p.people, '[]'), coalesce(p.addresses, '[]')
+        from unnest(items) i
+        cross join lateral jsonb_to_record(i.changes) as p (
+            name text, email text, phone text, gsm text, fax text, business_entity boolean,
+            taxpayer boolean, foreign_county boolean, buyer boolean, supplier boolean,
+            tax_id_number text, registration_number text, street text, post_number text,
+            place text, province text, country text, people jsonb, addresses jsonb
+        )
+        where i.is_new
+        order by i.contact_id;
+    end if;
+
+    if exists (select from unnest(items) i where not i.is_new and i.changes <> '{}') then
+        update public.contacts c
+        set (
+            name, email, phone, gsm, fax, business_entity, taxpayer, foreign_county, buyer,
+            supplier, tax_id_number, registration_number, street, post_number, place, province,
+            country, people, addresses
+        ) = (
+            u.name, u.email, u.phone, u.gsm, u.fax, u.business_entity, u.taxpayer,
+            u.foreign_county, u.buyer, u.supplier, u.tax_id_number, u.registration_number,
+            u.street, u.post_number, u.place, u.province, u.country, u.people, u.addresses
+        )
+        from (
+            select i.contact_id, p.*
+            from unnest(items) i
+            join public.contacts o
+                on o.id = i.contact_id
+            cross join lateral jsonb_populate_record(o, i.changes) p
+            where not i.is_new
+              and i.changes <> '{}'
+        ) u
+        where c.id = u.contact_id;
+    end if;
+end
+$$;
+
+
+create function private.write_partner_mappings(
+    account_id uuid,
+    user_id uuid,
+    items private.partner_item[]
+)
+    returns void
+    language plpgsql
+    set search_path = ''
+as $$
+begin
+    -- of a contact that was deleted, and whose partner is another contact now
+    if exists (
+        select
+        from unnest(items) i
+        cross join lateral (
+            select o.contact_id
+            from public.metakocka_contact_mappings o
+            where o.account_id = write_partner_mappings.account_id
+              and o.metakocka_id = i.metakocka_id
+            limit 1
+        ) m
+        where m.contact_id <> i.contact_id
+    ) then
+        delete from public.metakocka_contact_mappings m
+        using unnest(items) i, public.contacts c
+        where m.account_id = write_partner_mappings.account_id
+          and m.metakocka_id = i.metakocka_id
+          and m.contact_id <> i.contact_id
+          and c.id = m.contact_id
+          and c.deleted_at is not null;
+    end if;
+
+    insert into public.metakocka_contact_mappings as m (
+        account_id, contact_id, metakocka_id, base, partner_hash, base_version, state, user_id,
+        last_synced_at
+    )
+    select
+        write_partner_mappings.account_id,
+        i.contact_id,
+        i.metakocka_id,
+        i.base,
+        i.partner_hash,
+        c.version,
+        case
+            when i.conflicts <> '[]' and exists (
+                select
+                from jsonb_array_elements(i.conflicts) f
+                where f ->> 'winner' is null
+            ) then 'conflict'
+            -- somebody has edited it meanwhile
+            when i.push or exists (
+                select
+                from private.metakocka_dirty d
+                where d.contact_id = i.contact_id
+            ) then 'waiting'
+            else 'synced'
+        end,
+        write_partner_mappings.user_id,
+        clock_timestamp()
+    from unnest(items) i
+    cross join lateral (
+        select o.version
+        from public.contacts o
+        where o.id = i.contact_id
+        limit 1
+    ) c
+    order by i.contact_id
+    on conflict on constraint metakocka_contact_mappings_pkey do update
+        set metakocka_id = excluded.metakocka_id,
+            base = excluded.base,
+            partner_hash = excluded.partner_hash,
+            base_version = excluded.base_version,
+            state = excluded.state,
+            missing = '{}',
+            user_id = coalesce(excluded.user_id, m.user_id),
+            last_synced_at = excluded.last_synced_at
+        -- what says the same as before is not written again
+        where (m.metakocka_id, m.base, m.partner_hash, m.base_version, m.state, m.missing)
+            is distinct from (
+                excluded.metakocka_id, excluded.base, excluded.partner_hash,
+                excluded.base_version, excluded.state, '{}'::text[]
+            );
+
+    if exists (select from unnest(items) i where i.push) then
+        perform private.mark_dirty(
+            account_id => write_partner_mappings.account_id,
+            contact_ids => array(select i.contact_id from unnest(items) i where i.push),
+            quiet_for => interval '0'
+        );
+    end if;
+end
+$$;
+
+
+comment on function private.write_partner_contacts(uuid, private.partner_item[]) is
+    'Makes and changes the contacts of partners; RP002 where one is no longer as it was read.';
+comment on function private.write_partner_mappings(uuid, uuid, private.partner_item[]) is
+    'Notes which partner a contact is and what was agreed; marks those that have what their partner lacks.';

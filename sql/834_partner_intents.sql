@@ -1,0 +1,140 @@
+/*
+    A call that must not happen twice, from before it begins until it is known what became of
+    it. Killed at any line, the next worker finds the intent and looks before it calls.
+*/
+create function backend.begin_intent(
+    account_id uuid,
+    contact_id uuid,
+    operation text,
+    fingerprint text
+)
+    returns jsonb
+    language plpgsql
+    -- definer: service_role has no rights of its own on tables
+    security definer
+    set search_path = ''
+as $$
+declare
+    begun uuid;
+begin
+    perform private.require_contact(
+        account_id => begin_intent.account_id, contact_id => begin_intent.contact_id);
+
+    select i.id
+    into begun
+    from private.partner_intents i
+    where i.contact_id = begin_intent.contact_id
+      and i.state in ('intended', 'sent', 'unknown');
+    if found then
+        return (
+            select to_jsonb(e) || jsonb_build_object('is_new', false)
+            from private.intent_rows(begun) e
+        );
+    end if;
+
+    insert into private.partner_intents (account_id, contact_id, operation, fingerprint)
+    values (
+        begin_intent.account_id, begin_intent.contact_id, begin_intent.operation,
+        begin_intent.fingerprint
+    )
+    returning id
+    into begun;
+    return (
+        select to_jsonb(e) || jsonb_build_object('is_new', true)
+        from private.intent_rows(begun) e
+    );
+end
+$$;
+
+grant execute on function backend.begin_intent(uuid, uuid, text, text) to service_role;
+
+
+create function private.intent_rows(wanted uuid)
+    returns table (
+        intent_id uuid,
+        operation text,
+        fingerprint text,
+        state text,
+        metakocka_id text,
+        created_at timestamptz
+    )
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+begin
+    return query
+    select i.id, i.operation, i.fingerprint, i.state, i.metakocka_id, i.created_at
+    from private.partner_intents i
+    where i.id = wanted;
+end
+$$;
+
+
+create function backend.settle_intent(
+    account_id uuid,
+    intent_id uuid,
+    state text,
+    metakocka_id text default null
+)
+    returns boolean
+    language plpgsql
+    -- definer: service_role has no rights of its own on tables
+    security definer
+    set search_path = ''
+as $$
+declare
+    intent private.partner_intents;
+begin
+    select i.*
+    into intent
+    from private.partner_intents i
+    where i.id = settle_intent.intent_id
+      and i.account_id = settle_intent.account_id
+    for update;
+    if not found then
+        raise sqlstate 'PT404' using
+            message = 'There is no such intent.',
+            detail = format('intent: %s', settle_intent.intent_id);
+    elsif intent.state = settle_intent.state
+        and intent.metakocka_id is not distinct from settle_intent.metakocka_id
+    then
+        -- told again, since the answer was lost; but a call is begun once
+        return settle_intent.state <> 'sent';
+    end if;
+
+    if not (settle_intent.state, intent.state) in (
+        ('sent', 'intended'),
+        ('unknown', 'sent'),
+        ('settled', 'intended'), ('settled', 'sent'), ('settled', 'unknown'),
+        ('abandoned', 'intended'), ('abandoned', 'sent'), ('abandoned', 'unknown')
+    ) then
+        return false;
+    end if;
+
+    update private.partner_intents i
+    set state = settle_intent.state,
+        metakocka_id = case
+            when settle_intent.state = 'settled' then settle_intent.metakocka_id
+        end,
+        sent_at = case
+            when settle_intent.state = 'sent' then clock_timestamp()
+            else i.sent_at
+        end,
+        settled_at = case
+            when settle_intent.state in ('settled', 'abandoned') then clock_timestamp()
+        end
+    where i.id = intent.id;
+    return true;
+end
+$$;
+
+grant execute on function backend.settle_intent(uuid, uuid, text, text) to service_role;
+
+
+comment on function backend.begin_intent(uuid, uuid, text, text) is
+    'Notes that a contact''s partner is about to be made (add_partner) or changed: {intent_id, operation, fingerprint, state, metakocka_id, created_at, is_new}. If one is open already that one, with is_new false: what became of it is to be found out first.';
+comment on function private.intent_rows(uuid) is
+    'An intent as it is told.';
+comment on function backend.settle_intent(uuid, uuid, text, text) is
+    'Notes how a call stands: sent just before it begins, and then unknown, settled (with the partner''s id) or abandoned. False where that does not follow from where it stood: the caller must not go on.';
