@@ -1,1 +1,1 @@
-"""What clients in Python share: the faces of a contact, kept live from the canonical rows."""
+"""For clients in Python: what they follow, live, and contacts in the face that they ask for."""

@@ -43,6 +43,8 @@ class Event(BaseModel):
     version: int
     operation: Operation
     record: dict[str, JsonValue] | None = None
+    # broadcasts alone tell it
+    old_record: dict[str, JsonValue] | None = None
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,11 @@ class FaceFeed(Generic[FaceRow]):
     def to_read(self) -> frozenset[tuple[str, UUID]]:
         """Rows, by table and id, of which a change was heard but not the row: `load` them."""
         return frozenset(self._hinted)
+
+    def forget(self, hints: Iterable[tuple[str, UUID]]) -> None:
+        """Gives up hints, by table and id, that turned out to be late."""
+        for key in hints:
+            self._hinted.pop(key, None)
 
     def load(self, table: str, rows: Iterable[Mapping[str, object]]) -> list[FaceChange[FaceRow]]:
         """Takes rows that were read, of a followed table or of `conversation_activity`.

@@ -1,0 +1,86 @@
+"""Contacts in one of their faces, made of three tables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Generic
+from uuid import UUID
+
+from rapport.client.changes import Change, Heard
+from rapport.client.face_feed import Event, FaceChange, FaceFeed, FaceRow
+from rapport.client.faces import Contact, Thread
+from rapport.client.server import Record, Server
+
+_KEYS = {"contacts": "id", "conversations": "id", "conversation_activity": "conversation_id"}
+
+
+class FaceSource(Generic[FaceRow]):
+    """The contacts that the user may see, as `face` shows them."""
+
+    tables = frozenset({"contacts", "conversations", "messages"})
+
+    def __init__(self, face: Callable[[Contact, Thread | None], FaceRow]) -> None:
+        self._feed = FaceFeed(face)
+        # what is heard while all is read again, and could be taken for missing
+        self._heard_meanwhile: list[Event] | None = None
+        self._doubts: frozenset[tuple[str, UUID]] = frozenset()
+
+    @property
+    def rows(self) -> Mapping[UUID, FaceRow]:
+        """The faces as they have been told."""
+        return self._feed.rows
+
+    def hear(self, event: Event) -> Heard[FaceRow]:
+        """Takes a broadcast."""
+        if self._heard_meanwhile is not None:
+            self._heard_meanwhile.append(event)
+            return Heard(())
+        changes = self._feed.apply(event)
+        return _told(changes, in_doubt=bool(self._feed.to_read))
+
+    def mark(self) -> int:
+        """The moment before a catch-up."""
+        self._doubts = self._feed.to_read
+        return 0
+
+    def settle(self, events: Iterable[Event], mark: int) -> Heard[FaceRow]:  # noqa: ARG002
+        """Takes a whole catch-up; of one feed there is one at a time."""
+        changes = self._feed.apply(*events)
+        # what was heard before it and is not in it was late
+        self._feed.forget(self._doubts)
+        return _told(changes, in_doubt=bool(self._feed.to_read))
+
+    async def load(self, server: Server) -> None:
+        """Reads the rows as they stand."""
+        for table, records in (await _read(server)).items():
+            self._feed.load(table, records)
+
+    async def reread(self, server: Server) -> Heard[FaceRow]:
+        """Reads the rows again."""
+        self._heard_meanwhile = []
+        changes: list[FaceChange[FaceRow]] = []
+        try:
+            for table, records in (await _read(server)).items():
+                changes += self._feed.replace(table, records)
+        finally:
+            heard, self._heard_meanwhile = self._heard_meanwhile, None
+            changes += self._feed.apply(*heard)
+        return _told(changes, in_doubt=False)
+
+
+async def _read(server: Server) -> dict[str, list[Record]]:
+    read: dict[str, list[Record]] = {table: [] for table in _KEYS}
+    for owner in await server.owners():
+        for table, key in _KEYS.items():
+            # a customer sees no contacts
+            if table != "contacts" or "account_id" in owner:
+                async for page in server.pages(table, owner, key):
+                    read[table] += page
+    return read
+
+
+def _told(changes: list[FaceChange[FaceRow]], *, in_doubt: bool) -> Heard[FaceRow]:
+    return Heard(
+        tuple(Change(change.operation, change.new, change.old) for change in changes),
+        in_doubt=in_doubt,
+    )

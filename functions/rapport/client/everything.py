@@ -1,0 +1,95 @@
+"""All that a customer's portal shows, as one subscription."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import TracebackType
+from typing import Self, TypedDict
+
+from rapport.client.callbacks import Called
+from rapport.client.kinds import (
+    LoyaltySubscription,
+    MessageSubscription,
+    OnMessage,
+    OnTransaction,
+    ProfileSubscription,
+)
+from rapport.client.rows import Invoice, Job, Profile
+from rapport.client.subscription import Subscription
+
+
+class EverythingCallbacks(TypedDict, total=False):
+    """Those of all parts."""
+
+    on_job_insert: Callable[[Job], Called] | None
+    on_job_update: Callable[[Job, Job | None], Called] | None
+    on_job_delete: Callable[[Job], Called] | None
+    on_invoice_insert: Callable[[Invoice], Called] | None
+    on_invoice_update: Callable[[Invoice, Invoice | None], Called] | None
+    on_invoice_delete: Callable[[Invoice], Called] | None
+    on_new_message: OnMessage | None
+    on_message_read: OnMessage | None
+    on_message_deleted: OnMessage | None
+    on_points_earned: OnTransaction | None
+    on_points_redeemed: OnTransaction | None
+    on_profile_update: Callable[[Profile, Profile | None], Called] | None
+
+
+class Everything:
+    """Five subscriptions by one topic; each part can be asked for its rows."""
+
+    def __init__(
+        self,
+        jobs: Subscription[Job],
+        invoices: Subscription[Invoice],
+        messages: MessageSubscription,
+        loyalty: LoyaltySubscription,
+        profile: ProfileSubscription,
+    ) -> None:
+        self.jobs = jobs
+        self.invoices = invoices
+        self.messages = messages
+        self.loyalty = loyalty
+        self.profile = profile
+        self._parts = (jobs, invoices, messages, loyalty, profile)
+
+    @property
+    def active_subscriptions(self) -> int:
+        """How many of the five parts are connected."""
+        return sum(part.is_connected for part in self._parts)
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether all parts are."""
+        return self.active_subscriptions == len(self._parts)
+
+    @property
+    def error(self) -> Exception | None:
+        """What is wrong with a part at the moment."""
+        return next((part.error for part in self._parts if part.error), None)
+
+    async def ready(self) -> None:
+        """Waits until the rows of all parts are read."""
+        for part in self._parts:
+            await part.ready()
+
+    async def close(self) -> None:
+        """Ends all parts."""
+        for part in self._parts:
+            await part.close()
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self.ready()
+        except BaseException:
+            await self.close()
+            raise
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()

@@ -1,0 +1,242 @@
+"""Brings changes to the subscriptions: by broadcast as they happen, by cursor what was missed.
+
+A broadcast is a hint. Whatever can't be told from it (a gap, a row too large to send, a resync)
+is a reason to catch up at once, and everything else is found by the slow poll. First the cursor
+is taken, then rows are read, then the log is followed from the cursor: nothing falls between.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable
+from typing import Protocol
+
+from pydantic import JsonValue, ValidationError
+
+from rapport.client.face_feed import Event
+from rapport.client.link import Link, Scope
+from rapport.client.server import Server
+from rapport.client.timing import Timing
+from rapport.client.tokens import Tokens
+from rapport.errors import NotSignedIn, RapportError
+
+logger = logging.getLogger(__name__)
+
+
+class Follower(Protocol):
+    """A subscription, as the hub sees it; `hear` and `settle` say whether doubt is left."""
+
+    @property
+    def tables(self) -> frozenset[str]:
+        """The tables whose changes it follows."""
+
+    @property
+    def scope(self) -> Scope:
+        """Where those are broadcast."""
+
+    @property
+    def is_loaded(self) -> bool:
+        """Whether its rows have been read."""
+
+    def hear(self, event: Event) -> bool:
+        """Takes a broadcast."""
+
+    def mark(self) -> int:
+        """The moment before a catch-up."""
+
+    def settle(self, events: Iterable[Event], mark: int) -> bool:
+        """Takes a whole catch-up."""
+
+    async def load(self, server: Server) -> None:
+        """Reads the rows."""
+
+    async def reread(self, server: Server) -> None:
+        """Reads the rows again, since the log does not tell what has changed."""
+
+    def fail(self, error: RapportError | None) -> None:
+        """Says why its rows can't be read; None, that they can again."""
+
+    async def close(self) -> None:
+        """Ends it."""
+
+
+class Hub:
+    """The subscriptions of one user, and the one catch-up for all of them."""
+
+    def __init__(self, server: Server, key: str, tokens: Tokens, timing: Timing) -> None:
+        self.link = Link(server, key, tokens, timing, self._hear, self.request)
+        self.error: Exception | None = None
+        self._server = server
+        self._timing = timing
+        self._followers: list[Follower] = []
+        self._stale: set[Follower] = set()
+        self._cursor: str | None = None
+        # pages of a catch-up that has not come to its end
+        self._events: list[Event] = []
+        self._is_between_pages = False
+        self._requested = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it follows, or is paused."""
+        return bool(self._tasks)
+
+    def start(self) -> None:
+        """Begins, or goes on, to follow."""
+        if not self._tasks:
+            self.request()
+            self._tasks = [
+                asyncio.create_task(self.link.run()),
+                asyncio.create_task(self._run()),
+            ]
+
+    async def stop(self) -> None:
+        """Ends the connection and the polls; what is known stays, for `start` to go on from."""
+        tasks, self._tasks = self._tasks, []
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+
+    async def close(self) -> None:
+        """Ends everything, and every subscription."""
+        await self.stop()
+        for follower in list(self._followers):
+            await follower.close()
+
+    def attach(self, follower: Follower) -> None:
+        """Takes a subscription on; its rows are read soon."""
+        self._followers.append(follower)
+        self.link.want(follower.scope)
+        self.request()
+
+    def detach(self, follower: Follower) -> None:
+        """Lets a subscription go."""
+        self._followers.remove(follower)
+        self._stale.discard(follower)
+        self.link.unwant(follower.scope)
+
+    def request(self) -> None:
+        """Catches up soon."""
+        self._requested.set()
+
+    def take(self, event: Event) -> None:
+        """Takes a change that was broadcast, or that the server has answered with."""
+        for follower in self._followers:
+            if (
+                event.table in follower.tables
+                # what comes while rows are being read is in the log as well
+                and follower.is_loaded
+                and follower.hear(event)
+            ):
+                self.request()
+
+    def _hear(self, name: str, payload: dict[str, JsonValue]) -> None:
+        if name == "topics.changed":
+            self.link.refresh()
+            self.request()
+        elif name == "resync":
+            # too much to be told one by one, but the log has it
+            self.request()
+        else:
+            try:
+                event = Event.model_validate(payload)
+            except ValidationError:
+                logger.warning("a broadcast of %s can't be read", name)
+                self.request()
+                return
+            self.take(event)
+
+    async def _run(self) -> None:
+        failures = 0
+        while True:
+            self._requested.clear()
+            try:
+                await self._catch_up()
+                if self.error is not None:
+                    self.error = None
+                    self.link.hurry()
+                failures = 0
+            except Exception as error:
+                self.error = error
+                if isinstance(error, RapportError):
+                    logger.info("could not catch up: %s", error)
+                else:
+                    # following must not end because of what nobody has thought of
+                    logger.exception("could not catch up")
+                # requests are many while something is wrong: none hurries this
+                longest = self._timing.poll(self._timing.fast_poll)
+                await asyncio.sleep(min(self._timing.backoff(failures), longest))
+                failures += 1
+                continue
+            timing = self._timing
+            interval = timing.slow_poll if self.link.is_live else timing.fast_poll
+            try:
+                async with asyncio.timeout(timing.poll(interval)):
+                    await self._requested.wait()
+            except TimeoutError:
+                pass
+
+    async def _catch_up(self) -> None:
+        if not self._followers:
+            # whoever comes next begins anew
+            self._cursor = None
+            return
+        if self._cursor is None:
+            self._cursor = (await self._server.changes_since(None)).cursor
+            self._events.clear()
+            self._is_between_pages = False
+        elif any(not follower.is_loaded for follower in self._followers):
+            # what has happened before a subscription is not told to it
+            await self._follow_log()
+        await self._read_rows()
+        await self._follow_log()
+
+    async def _follow_log(self) -> None:
+        """Settles what the log has, up to the moment of its last answer."""
+        followers = [follower for follower in self._followers if follower.is_loaded]
+        marks = [follower.mark() for follower in followers]
+        while True:
+            # pages lead to where the first of them was asked for: only an answer in one page
+            # tells of this moment
+            begins_anew = not self._is_between_pages
+            page = await self._server.changes_since(self._cursor)
+            self._cursor = page.cursor
+            self._is_between_pages = page.more
+            if page.resync:
+                self._events.clear()
+                self._stale.update(followers)
+                self.link.refresh()
+                await self._read_rows()
+                continue
+            self._events += page.changes
+            if begins_anew and not page.more:
+                break
+        events, self._events = self._events, []
+        for follower, mark in zip(followers, marks, strict=True):
+            if follower in self._followers and follower.settle(
+                [event for event in events if event.table in follower.tables], mark
+            ):
+                self.request()
+
+    async def _read_rows(self) -> None:
+        """Reads the rows of new subscriptions, and of all after a resync."""
+        for follower in list(self._followers):
+            try:
+                if follower in self._stale:
+                    await follower.reread(self._server)
+                    self._stale.discard(follower)
+                elif not follower.is_loaded:
+                    await follower.load(self._server)
+                else:
+                    continue
+                follower.fail(None)
+            except NotSignedIn:
+                raise
+            except RapportError as error:
+                # one that can't be read keeps the others waiting only while none can
+                follower.fail(error)
+                if error.retryable:
+                    raise

@@ -1,0 +1,182 @@
+"""Subscriptions that tell more than which row has changed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TypedDict, Unpack
+from uuid import UUID
+
+from pydantic import JsonValue
+
+from rapport.client.callbacks import Called, bound, run
+from rapport.client.changes import Change
+from rapport.client.face_feed import Event
+from rapport.client.hub import Hub
+from rapport.client.link import Scope
+from rapport.client.rows import LoyaltyTransaction, Message, Profile
+from rapport.client.server import Record, Server
+from rapport.client.sources import MessageSource, TableSource
+from rapport.client.subscription import Subscription
+
+OnMessage = Callable[[Message], Called]
+OnTransaction = Callable[[LoyaltyTransaction], Called]
+
+
+class MessageCallbacks(TypedDict, total=False):
+    """`on_update` gets every change of a message, these three among them."""
+
+    on_new_message: OnMessage | None
+    on_message_read: OnMessage | None
+    on_message_deleted: OnMessage | None
+    on_update: Callable[[Message, Message | None], Called] | None
+
+
+class LoyaltyCallbacks(TypedDict, total=False):
+    """`on_insert` also gets what expires."""
+
+    on_points_earned: OnTransaction | None
+    on_points_redeemed: OnTransaction | None
+    on_insert: OnTransaction | None
+
+
+class ProfileCallbacks(TypedDict, total=False):
+    """`on_shown` gets the profile with edits on their way, and without them once refused."""
+
+    on_update: Callable[[Profile, Profile | None], Called] | None
+    on_shown: Callable[[Profile], Called] | None
+
+
+class MessageSubscription(Subscription[Message]):
+    """Messages, those of a conversation in the order of seq.
+
+    A new message is told as new, whatever has become of it meanwhile. Of one that was there
+    before and has not been loaded, a change after which it is read counts as its reading.
+    """
+
+    def __init__(
+        self,
+        hub: Hub,
+        server: Server,
+        scope: Scope,
+        **callbacks: Unpack[MessageCallbacks],
+    ) -> None:
+        self._messages = MessageSource(scope)
+        self._server = server
+        self._on_new_message = callbacks.get("on_new_message")
+        self._on_message_read = callbacks.get("on_message_read")
+        self._on_message_deleted = callbacks.get("on_message_deleted")
+        super().__init__(hub, self._messages, scope, on_update=callbacks.get("on_update"))
+
+    @property
+    def unread_count(self) -> int:
+        """How many messages of the other side the user has not read, among `rows`.
+
+        Markers that the same user moves elsewhere are seen when all is read again.
+        """
+        return self._messages.unread_count
+
+    async def mark_read(self, conversation_id: UUID, up_to_seq: int) -> None:
+        """Says that the user has read a conversation up to this seq."""
+        reached = await self._server.mark_read(conversation_id, up_to_seq)
+        self._messages.move_marker(conversation_id, reached)
+
+    def _calls(self, change: Change[Message]) -> Iterable[Callable[[], Called]]:
+        yield from super()._calls(change)
+        new, old = change.new, change.old
+        if new is None:
+            if old is not None and old.revoked_at is None:
+                yield from bound(self._on_message_deleted, old)
+        elif change.operation == "INSERT":
+            yield from bound(self._on_new_message, new)
+        else:
+            if new.status == "read" and (old is None or old.status != "read"):
+                yield from bound(self._on_message_read, new)
+            if new.revoked_at is not None and (old is None or old.revoked_at is None):
+                yield from bound(self._on_message_deleted, new)
+
+
+class LoyaltySubscription(Subscription[LoyaltyTransaction]):
+    """Points of a customer as they are earned and redeemed."""
+
+    def __init__(self, hub: Hub, scope: Scope, **callbacks: Unpack[LoyaltyCallbacks]) -> None:
+        self._on_points_earned = callbacks.get("on_points_earned")
+        self._on_points_redeemed = callbacks.get("on_points_redeemed")
+        source = TableSource("loyalty_transactions", LoyaltyTransaction, scope)
+        super().__init__(hub, source, scope, on_insert=callbacks.get("on_insert"))
+
+    @property
+    def total_points(self) -> int:
+        """What all transactions make together."""
+        return sum(transaction.points for transaction in self.rows.values())
+
+    def _calls(self, change: Change[LoyaltyTransaction]) -> Iterable[Callable[[], Called]]:
+        yield from super()._calls(change)
+        if change.operation == "INSERT" and change.new is not None:
+            if change.new.type in {"earned", "bonus"}:
+                yield from bound(self._on_points_earned, change.new)
+            elif change.new.type == "redeemed":
+                yield from bound(self._on_points_redeemed, change.new)
+
+
+class ProfileSubscription(Subscription[Profile]):
+    """A customer as it sees itself, and edits that show at once."""
+
+    def __init__(
+        self,
+        hub: Hub,
+        server: Server,
+        customer_id: UUID,
+        **callbacks: Unpack[ProfileCallbacks],
+    ) -> None:
+        self._customer_id = customer_id
+        self._server = server
+        self._on_shown = callbacks.get("on_shown")
+        # in the order in which they were made
+        self._edits: list[Record] = []
+        scope = Scope("customer", customer_id)
+        source = TableSource("customers", Profile, scope, owner="id")
+        super().__init__(hub, source, scope, on_update=callbacks.get("on_update"))
+
+    @property
+    def profile(self) -> Profile | None:
+        """The profile with the edits that are on their way; None before it is read."""
+        profile = self.rows.get(self._customer_id)
+        if profile is None or not self._edits:
+            return profile
+        fields = profile.model_dump()
+        for edit in self._edits:
+            fields |= edit
+        return Profile.model_validate(fields)
+
+    async def edit(self, **fields: JsonValue) -> None:
+        """Writes name, phone, email or preferences; `profile` shows it from the first moment.
+
+        What is refused is taken back, and raised: Unprocessable, NotFound, Conflict,
+        StoreUnavailable.
+        """
+        self._edits.append(fields)
+        await self._show()
+        try:
+            self._took(await self._server.edit_profile(self._customer_id, fields))
+        finally:
+            self._edits.remove(fields)
+            await self._show()
+
+    def _took(self, record: Record) -> None:
+        known = self.rows.get(self._customer_id)
+        if known is not None:
+            # the answer has not all columns of the row
+            row = {**known.model_dump(mode="json"), **record}
+            self._hub.take(
+                Event(
+                    table="customers",
+                    id=known.id,
+                    version=int(str(record["version"])),
+                    operation="UPDATE",
+                    record=row,
+                )
+            )
+
+    async def _show(self) -> None:
+        if (profile := self.profile) is not None:
+            await run(bound(self._on_shown, profile))

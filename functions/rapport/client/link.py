@@ -1,0 +1,268 @@
+"""Keeps the topics joined that subscriptions want, whatever becomes of the connection."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections import Counter
+from collections.abc import AsyncGenerator, Callable
+from dataclasses import dataclass
+from typing import Literal
+from uuid import UUID
+
+from pydantic import JsonValue
+
+from rapport.client.server import Server
+from rapport.client.socket import Connection, Room
+from rapport.client.timing import Timing
+from rapport.client.tokens import Tokens
+from rapport.errors import NotAllowed, NotSignedIn, RapportError, UpstreamUnavailable
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Scope:
+    """What is followed: all that the user may, one customer, one conversation, or a room.
+
+    Rooms are the desk of an account, and who is in a conversation or writing there, by side.
+    """
+
+    kind: Literal[
+        "all",
+        "customer",
+        "conversation",
+        "presence_desk",
+        "presence_staff",
+        "presence_customer",
+        "typing_staff",
+        "typing_customer",
+    ] = "all"
+    id: UUID | None = None
+
+
+class Link:
+    """One connection at a time, built anew after every trouble.
+
+    `hear(event, payload)` gets broadcasts. `changed()` is called when topics were joined or
+    lost, which is when to catch up.
+    """
+
+    def __init__(
+        self,
+        server: Server,
+        key: str,
+        tokens: Tokens,
+        timing: Timing,
+        hear: Callable[[str, dict[str, JsonValue]], None],
+        changed: Callable[[], None],
+    ) -> None:
+        self.error: Exception | None = None
+        self._server = server
+        self._key = key
+        self._tokens = tokens
+        self._timing = timing
+        self._hear = hear
+        self._changed = changed
+        self._scopes: Counter[Scope] = Counter()
+        self._topics: dict[Scope, frozenset[str]] = {}
+        self._rooms: dict[Scope, Room] = {}
+        self._refused: dict[str, RapportError] = {}
+        self._connection: Connection | None = None
+        self._wake = asyncio.Event()
+        self._hurried = asyncio.Event()
+        # names are asked for again
+        self._is_stale = False
+
+    @property
+    def is_live(self) -> bool:
+        """Whether everything that is wanted, and may be had, is heard."""
+        return all(
+            self.hears(scope) or isinstance(self.refusal(scope), NotAllowed)
+            for scope in self._scopes
+        )
+
+    def hears(self, scope: Scope) -> bool:
+        """Whether broadcasts of a scope arrive."""
+        topics = self._topics.get(scope)
+        connection = self._connection
+        return (
+            topics is not None
+            and topics != frozenset()
+            and connection is not None
+            and connection.broken is None
+            and topics <= connection.joined.keys()
+        )
+
+    def refusal(self, scope: Scope) -> Exception | None:
+        """Why broadcasts of a scope do not arrive."""
+        if self.hears(scope):
+            return None
+        topics = self._topics.get(scope)
+        if topics is not None:
+            if not topics:
+                return NotAllowed("You may not follow this, or not any more.")
+            for topic in topics & self._refused.keys():
+                return self._refused[topic]
+        return self.error
+
+    def want(self, scope: Scope, room: Room | None = None) -> None:
+        """Joins the topics of a scope, once for however many want it."""
+        self._scopes[scope] += 1
+        if room is not None:
+            self._rooms[scope] = room
+        self._wake.set()
+
+    def unwant(self, scope: Scope) -> None:
+        """Leaves the topics of a scope when nobody wants it any more."""
+        self._scopes[scope] -= 1
+        if not self._scopes[scope]:
+            del self._scopes[scope]
+            self._topics.pop(scope, None)
+            self._rooms.pop(scope, None)
+        self._wake.set()
+
+    def refresh(self) -> None:
+        """Asks for the names of topics again, since somebody has left."""
+        self._is_stale = True
+        self._wake.set()
+
+    def hurry(self) -> None:
+        """Connects at once, since the server is back."""
+        self._hurried.set()
+
+    async def send(self, scope: Scope, event: str, payload: dict[str, JsonValue]) -> None:
+        """Broadcasts to a room, if it is joined at the moment."""
+        if self._connection is not None and self.hears(scope):
+            for topic in self._topics[scope]:
+                await self._connection.send(topic, event, payload)
+
+    async def track(self, scope: Scope, payload: dict[str, JsonValue] | None) -> None:
+        """Shows the user in a room, or no more, if it is joined at the moment."""
+        if self._connection is not None and self.hears(scope):
+            for topic in self._topics[scope]:
+                await self._connection.track(topic, payload)
+
+    async def run(self) -> None:
+        """Runs until it is cancelled, and leaves no connection then."""
+        attempt = 0
+        while True:
+            await self._until_wanted()
+            try:
+                async for _ in self._keep():
+                    attempt = 0
+            except Exception as error:
+                self.error = error
+                if isinstance(error, RapportError):
+                    logger.info("Realtime is away: %s", error)
+                else:
+                    # following must not end because of what nobody has thought of
+                    logger.exception("Realtime is away")
+                self._changed()
+                self._hurried.clear()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(self._timing.backoff(attempt)):
+                        await self._hurried.wait()
+                attempt += 1
+
+    async def _until_wanted(self) -> None:
+        while not self._scopes:
+            self.error = None
+            self._wake.clear()
+            await self._wake.wait()
+
+    async def _keep(self) -> AsyncGenerator[None]:
+        """Serves one connection while it lasts and is wanted; yields when all is joined."""
+        token = await self._tokens.current()
+        connection = Connection(
+            self._server.realtime_url, self._key, token, self._timing, self._receive, self._wake.set
+        )
+        try:
+            await connection.open()
+            self._connection = connection
+            self._is_stale = True
+            while self._scopes:
+                self._wake.clear()
+                await self._sync(connection)
+                if connection.broken is not None:
+                    raise connection.broken
+                self.error = None
+                yield
+                try:
+                    # a name whose change was not heard is found by asking
+                    async with asyncio.timeout(
+                        min(self._tokens.seconds_left, self._timing.poll(self._timing.slow_poll))
+                    ):
+                        await self._wake.wait()
+                except TimeoutError:
+                    self._is_stale = True
+                if token != (token := await self._tokens.current()):
+                    await connection.renew(token)
+        finally:
+            self._connection = None
+            await connection.close()
+
+    async def _sync(self, connection: Connection) -> None:
+        """Joins what is wanted and leaves the rest."""
+        if self._is_stale or self._topics.keys() != self._scopes.keys():
+            self._is_stale = False
+            self._refused.clear()
+            self._topics = await self._named(set(self._scopes))
+        wanted = frozenset[str]().union(*self._topics.values())
+        missing = wanted - connection.joined.keys() - self._refused.keys()
+        for topic in connection.joined.keys() - wanted:
+            await connection.leave(topic)
+        # side by side, since each waits for the server
+        async with asyncio.TaskGroup() as joins:
+            for topic in sorted(missing):
+                joins.create_task(self._join(connection, topic))
+        if missing:
+            self._changed()
+
+    async def _join(self, connection: Connection, topic: str) -> None:
+        try:
+            await connection.join(topic, self._room(topic))
+        except NotAllowed as error:
+            self._refused[topic] = error
+        except NotSignedIn as error:
+            self._tokens.discard()
+            connection.broken = connection.broken or error
+        except UpstreamUnavailable as error:
+            connection.broken = connection.broken or error
+
+    async def _named(self, scopes: set[Scope]) -> dict[Scope, frozenset[str]]:
+        """The topics of each scope by their present names; none where the user may not."""
+        mine = await self._server.my_topics()
+        named: dict[Scope, frozenset[str]] = {}
+        for scope in scopes:
+            if scope.kind == "all":
+                names = {t.topic for t in mine if t.kind in {"account", "customer"}}
+            elif scope.kind == "customer":
+                own = {t.topic for t in mine if t.kind == "customer" and t.id == scope.id}
+                names = own or {t.topic for t in mine if t.kind == "account"}
+            else:
+                is_desk = scope.kind == "presence_desk"
+                asked = mine if is_desk else await self._server.my_topics(scope.id)
+                names = {t.topic for t in asked if t.kind == scope.kind and t.id == scope.id}
+            named[scope] = frozenset(names)
+        return named
+
+    def _receive(self, topic: str, event: str, payload: dict[str, JsonValue]) -> None:
+        room = self._room(topic)
+        if room is not None:
+            room.hear(event, payload)
+            return
+        # what still comes on a topic that was left is late, and found by catching up
+        if any(topic in topics for topics in self._topics.values()):
+            self._hear(event, payload)
+
+    def _room(self, topic: str) -> Room | None:
+        return next(
+            (
+                room
+                for scope, room in self._rooms.items()
+                if topic in self._topics.get(scope, frozenset())
+            ),
+            None,
+        )

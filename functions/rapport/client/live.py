@@ -1,0 +1,236 @@
+"""The live client: a user's customers, jobs, invoices, messages and points as they change.
+
+    async with LiveClient(url, anon_key, access_token) as live:
+        async with live.messages(customer_id, on_new_message=print) as messages:
+            ...
+
+Subscriptions share one socket, one cursor and one poll. Whatever happens to the connection,
+each row's last version is told once, versions rising, and each message's insert once and in
+order: see `ledger`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Literal, Self, Unpack
+from uuid import UUID
+
+from rapport.client.callbacks import Called
+from rapport.client.contacts import FaceSource
+from rapport.client.everything import Everything, EverythingCallbacks
+from rapport.client.face_feed import FaceRow
+from rapport.client.faces import Contact, Thread
+from rapport.client.hub import Hub
+from rapport.client.kinds import (
+    LoyaltyCallbacks,
+    LoyaltySubscription,
+    MessageCallbacks,
+    MessageSubscription,
+    ProfileCallbacks,
+    ProfileSubscription,
+)
+from rapport.client.link import Scope
+from rapport.client.outbox import Outbox, PendingMessage
+from rapport.client.presence import Presence, Typing
+from rapport.client.rows import Invoice, Job
+from rapport.client.sender import Sender
+from rapport.client.server import Server
+from rapport.client.sources import TableSource
+from rapport.client.subscription import RowCallbacks, Subscription
+from rapport.client.timing import Timing
+from rapport.client.tokens import AccessToken, Tokens
+
+
+class LiveClient:
+    """Everything live of one signed-in user.
+
+    `access_token` gives a token whenever one is needed, and a new one when the last is about to
+    expire: `tokens.of_session` makes it of the official client. `outbox` is a file for messages
+    that are written while the server is away; without one there is no `outbox`. Entering fails
+    with what `access_token` raises, since the file's messages are those of one user.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        key: str,
+        access_token: AccessToken,
+        *,
+        outbox: Path | None = None,
+        on_pending: Callable[[list[PendingMessage]], Called] | None = None,
+        on_refused: Callable[[PendingMessage], Called] | None = None,
+        timing: Timing | None = None,
+    ) -> None:
+        self._timing = timing or Timing()
+        self._tokens = Tokens(access_token, self._timing.refresh_margin)
+        self._server = Server(url, key, self._tokens, self._timing.request_timeout)
+        self._hub = Hub(self._server, key, self._tokens, self._timing)
+        self._path = outbox
+        self._on_pending = on_pending
+        self._on_refused = on_refused
+        self._sender: Sender | None = None
+
+    async def __aenter__(self) -> Self:
+        if self._path is not None:
+            self._sender = Sender(
+                Outbox(self._path, await self._tokens.user()),
+                self._server,
+                self._timing,
+                self._hub.take,
+                self._on_pending,
+                self._on_refused,
+            )
+        await self.resume()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.pause()
+        await self._hub.close()
+        if self._sender is not None:
+            self._sender.close()
+        await self._server.close()
+
+    @property
+    def outbox(self) -> Sender:
+        """Messages on their way. Raises RuntimeError without a file for them."""
+        if self._sender is None:
+            raise RuntimeError("LiveClient was given no file for an outbox, or is not open.")
+        return self._sender
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether all that is subscribed to arrives as it happens."""
+        return self._hub.is_running and self._hub.link.is_live
+
+    @property
+    def error(self) -> Exception | None:
+        """What is wrong at the moment."""
+        return self._hub.error or self._hub.link.error
+
+    async def pause(self) -> None:
+        """Ends the connection and the polls, as in the background; subscriptions stay."""
+        await self._hub.stop()
+        if self._sender is not None:
+            await self._sender.stop()
+
+    async def resume(self) -> None:
+        """Connects again; what was missed is told."""
+        self._hub.start()
+        if self._sender is not None:
+            self._sender.start()
+
+    def jobs(
+        self, customer_id: UUID | None = None, **callbacks: Unpack[RowCallbacks[Job]]
+    ) -> Subscription[Job]:
+        """Appointments of a customer, or all that the user may see."""
+        scope = _of(customer_id)
+        return Subscription(self._hub, TableSource("jobs", Job, scope), scope, **callbacks)
+
+    def invoices(
+        self, customer_id: UUID | None = None, **callbacks: Unpack[RowCallbacks[Invoice]]
+    ) -> Subscription[Invoice]:
+        """Invoices of a customer, or all that the user may see."""
+        scope = _of(customer_id)
+        return Subscription(self._hub, TableSource("invoices", Invoice, scope), scope, **callbacks)
+
+    def messages(
+        self, customer_id: UUID | None = None, **callbacks: Unpack[MessageCallbacks]
+    ) -> MessageSubscription:
+        """Messages with a customer; without one, those to come in all conversations."""
+        return MessageSubscription(self._hub, self._server, _of(customer_id), **callbacks)
+
+    def conversation(
+        self, conversation_id: UUID, **callbacks: Unpack[MessageCallbacks]
+    ) -> MessageSubscription:
+        """Messages of one conversation, by its own topic."""
+        scope = Scope("conversation", conversation_id)
+        return MessageSubscription(self._hub, self._server, scope, **callbacks)
+
+    def loyalty(
+        self, customer_id: UUID, **callbacks: Unpack[LoyaltyCallbacks]
+    ) -> LoyaltySubscription:
+        """Points of a customer."""
+        return LoyaltySubscription(self._hub, _of(customer_id), **callbacks)
+
+    def profile(
+        self, customer_id: UUID, **callbacks: Unpack[ProfileCallbacks]
+    ) -> ProfileSubscription:
+        """A customer's own data, which the customer may edit."""
+        return ProfileSubscription(self._hub, self._server, customer_id, **callbacks)
+
+    def contacts(
+        self,
+        face: Callable[[Contact, Thread | None], FaceRow],
+        **callbacks: Unpack[RowCallbacks[FaceRow]],
+    ) -> Subscription[FaceRow]:
+        """All contacts that the user may see, as `contact_v2` or `contact_live_chat` shows them."""
+        return Subscription(self._hub, FaceSource(face), Scope(), **callbacks)
+
+    async def presence(
+        self,
+        where: Literal["desk", "staff", "customer"],
+        id_: UUID,
+        on_change: Callable[[frozenset[str]], None] | None = None,
+    ) -> Presence:
+        """Who is at an account's desk, or of staff or customers in a conversation."""
+        kinds: dict[str, Literal["presence_desk", "presence_staff", "presence_customer"]] = {
+            "desk": "presence_desk",
+            "staff": "presence_staff",
+            "customer": "presence_customer",
+        }
+        key = str(await self._tokens.user())
+        return Presence(self._hub, Scope(kinds[where], id_), key, on_change)
+
+    async def typing(
+        self,
+        side: Literal["staff", "customer"],
+        conversation_id: UUID,
+        on_typing: Callable[[], None] | None = None,
+    ) -> Typing:
+        """Whether a side of a conversation is writing; the user says so on its own side's."""
+        kind: Literal["typing_staff", "typing_customer"] = (
+            "typing_staff" if side == "staff" else "typing_customer"
+        )
+        key = str(await self._tokens.user())
+        return Typing(self._hub, Scope(kind, conversation_id), key, on_typing)
+
+    def everything(self, customer_id: UUID, **callbacks: Unpack[EverythingCallbacks]) -> Everything:
+        """All that a customer's portal shows, in one."""
+        parts = (
+            self.jobs(
+                customer_id,
+                on_insert=callbacks.get("on_job_insert"),
+                on_update=callbacks.get("on_job_update"),
+                on_delete=callbacks.get("on_job_delete"),
+            ),
+            self.invoices(
+                customer_id,
+                on_insert=callbacks.get("on_invoice_insert"),
+                on_update=callbacks.get("on_invoice_update"),
+                on_delete=callbacks.get("on_invoice_delete"),
+            ),
+            self.messages(
+                customer_id,
+                on_new_message=callbacks.get("on_new_message"),
+                on_message_read=callbacks.get("on_message_read"),
+                on_message_deleted=callbacks.get("on_message_deleted"),
+            ),
+            self.loyalty(
+                customer_id,
+                on_points_earned=callbacks.get("on_points_earned"),
+                on_points_redeemed=callbacks.get("on_points_redeemed"),
+            ),
+            self.profile(customer_id, on_update=callbacks.get("on_profile_update")),
+        )
+        return Everything(*parts)
+
+
+def _of(customer_id: UUID | None) -> Scope:
+    return Scope() if customer_id is None else Scope("customer", customer_id)

@@ -1,0 +1,193 @@
+"""Messages that wait to be sent, in a file that survives the process.
+
+Several processes may share the file. The earliest message of each conversation is claimed by
+one of them for a while; should that one die, another sends it again, and `client_ref` makes the
+two one message.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+from uuid import UUID, uuid4
+
+from pydantic import BaseModel, ConfigDict, JsonValue
+
+_BUSY_SECONDS = 5.0
+# longer than any request takes
+CLAIM_SECONDS = 30.0
+
+_SCHEMA = """
+create table if not exists messages (
+    number          integer primary key autoincrement,
+    client_ref      text not null unique,
+    user_id         text not null,
+    conversation_id text not null,
+    fields          text not null,
+    written_at      real not null,
+    -- why the server does not take it; it is not sent again
+    refusal         text,
+    claimed_by      text,
+    claimed_until   real not null default 0
+);
+create index if not exists messages_conversation_idx
+    on messages (user_id, conversation_id, number);
+"""
+
+
+class PendingMessage(BaseModel):
+    """A message that the server does not have yet, or has refused.
+
+    `written_at` is in seconds since 1970 by this machine's clock.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    client_ref: str
+    conversation_id: UUID
+    message: str
+    type: str = "text"
+    content: JsonValue = None
+    reply_to: UUID | None = None
+    written_at: float
+    refusal: str | None = None
+
+    @property
+    def state(self) -> Literal["pending", "refused"]:
+        """Whether it will be sent."""
+        return "pending" if self.refusal is None else "refused"
+
+
+class Outbox:
+    """The messages of one user in the file; others' are neither shown nor sent."""
+
+    def __init__(self, path: Path, user_id: UUID) -> None:
+        self._user = str(user_id)
+        self._me = uuid4().hex
+        # calls come from worker threads, one at a time
+        self._lock = threading.Lock()
+        self._db = sqlite3.connect(
+            path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
+        )
+        self._db.execute("pragma journal_mode = wal")
+        # a message that was shown as written is not lost with the power
+        self._db.execute("pragma synchronous = full")
+        self._db.executescript(_SCHEMA)
+        # what customers write is nobody else's to read
+        path.chmod(0o600)
+
+    def close(self) -> None:
+        """Closes the file."""
+        with self._lock:
+            self._db.close()
+
+    def put(self, message: PendingMessage) -> None:
+        """Keeps a message, after all others of its conversation."""
+        fields = message.model_dump_json(include={"message", "type", "content", "reply_to"})
+        with self._transaction():
+            self._db.execute(
+                "insert into messages (client_ref, user_id, conversation_id, fields, written_at)"
+                " values (?, ?, ?, ?, ?)",
+                (
+                    message.client_ref,
+                    self._user,
+                    str(message.conversation_id),
+                    fields,
+                    message.written_at,
+                ),
+            )
+
+    def all(self) -> list[PendingMessage]:
+        """All that is kept, in the order in which it was written."""
+        with self._lock:
+            rows = self._db.execute(
+                "select client_ref, conversation_id, fields, written_at, refusal"
+                " from messages where user_id = ? order by number",
+                (self._user,),
+            ).fetchall()
+        return [_pending(row) for row in rows]
+
+    def claim(self) -> list[PendingMessage]:
+        """The next message of each conversation, to be sent by this process alone."""
+        now = time.time()
+        with self._transaction():
+            rows = self._db.execute(
+                """
+                update messages
+                set claimed_by = ?, claimed_until = ?
+                where number in (
+                    select min(number)
+                    from messages
+                    where user_id = ? and refusal is null
+                    group by conversation_id
+                )
+                and (claimed_by is null or claimed_until < ?)
+                returning client_ref, conversation_id, fields, written_at, refusal
+                """,
+                (self._me, now + CLAIM_SECONDS, self._user, now),
+            ).fetchall()
+        return [_pending(row) for row in rows]
+
+    def release(self, client_ref: str) -> None:
+        """Lets a message that could not be sent be claimed again."""
+        self._write(
+            "update messages set claimed_by = null, claimed_until = 0"
+            " where client_ref = ? and claimed_by = ?",
+            client_ref,
+            self._me,
+        )
+
+    def release_all(self) -> None:
+        """Lets go of everything that this process has claimed."""
+        self._write(
+            "update messages set claimed_by = null, claimed_until = 0 where claimed_by = ?",
+            self._me,
+        )
+
+    def refuse(self, client_ref: str, reason: str) -> None:
+        """Keeps a message with the reason why it will not be sent."""
+        self._write(
+            "update messages set refusal = ?, claimed_by = null where client_ref = ?",
+            reason,
+            client_ref,
+        )
+
+    def remove(self, client_ref: str) -> None:
+        """Forgets a message that the server has, or that is given up."""
+        self._write(
+            "delete from messages where client_ref = ? and user_id = ?", client_ref, self._user
+        )
+
+    def _write(self, statement: str, *values: str) -> None:
+        with self._transaction():
+            self._db.execute(statement, values)
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
+        with self._lock:
+            self._db.execute("begin immediate")
+            try:
+                yield
+            except BaseException:
+                self._db.execute("rollback")
+                raise
+            self._db.execute("commit")
+
+
+def _pending(row: tuple[str, str, str, float, str | None]) -> PendingMessage:
+    client_ref, conversation_id, fields, written_at, refusal = row
+    return PendingMessage.model_validate(
+        {
+            **json.loads(fields),
+            "client_ref": client_ref,
+            "conversation_id": conversation_id,
+            "written_at": written_at,
+            "refusal": refusal,
+        }
+    )

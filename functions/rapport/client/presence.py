@@ -1,0 +1,142 @@
+"""Who is there, and who is typing: passing things, which are kept nowhere.
+
+What a client says of itself proves nothing: who may send on a topic is proven, so a sign is its
+side's, and names are those of the tables. One room of a kind and id at a time.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Self
+
+from pydantic import JsonValue
+
+from rapport.client.callbacks import run_now
+from rapport.client.hub import Hub
+from rapport.client.link import Scope
+
+TYPING = "typing"
+# who types says so again and again; nobody does for longer without a word
+TYPING_SECONDS = 5.0
+SAY_AGAIN_SECONDS = 2.0
+
+
+class _Room:
+    """A topic on which clients show themselves, until `close`, which `async with` calls."""
+
+    def __init__(self, hub: Hub, scope: Scope, key: str) -> None:
+        self.key = key
+        self.tracked: dict[str, JsonValue] | None = None
+        self._link = hub.link
+        self._scope = scope
+        self._is_closed = False
+        self._link.want(scope, self)
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether others are heard, and hear the user."""
+        return not self._is_closed and self._link.hears(self._scope)
+
+    @property
+    def error(self) -> Exception | None:
+        """What is wrong at the moment."""
+        return self._link.refusal(self._scope)
+
+    async def close(self) -> None:
+        """Leaves the topic."""
+        if not self._is_closed:
+            self._is_closed = True
+            self._link.unwant(self._scope)
+
+    def show(self, who: frozenset[str]) -> None:
+        """Takes the keys of all who are there."""
+
+    def hear(self, event: str, payload: dict[str, JsonValue]) -> None:
+        """Takes what another client has broadcast."""
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+
+class Presence(_Room):
+    """Who is there, by their keys; a client of ours has its user's id for a key.
+
+    `on_change` is a plain function.
+    """
+
+    def __init__(
+        self,
+        hub: Hub,
+        scope: Scope,
+        key: str,
+        on_change: Callable[[frozenset[str]], None] | None = None,
+    ) -> None:
+        self._on_change = on_change
+        self._who: frozenset[str] = frozenset()
+        super().__init__(hub, scope, key)
+
+    @property
+    def online(self) -> frozenset[str]:
+        """The keys of those who are there; nobody while that can't be known."""
+        return self._who if self.is_connected else frozenset()
+
+    async def show_me(self, **shown: JsonValue) -> None:
+        """Lets others see the user, also after the connection was lost.
+
+        The server ends a topic on which that changes more than five times in 30 seconds.
+        """
+        self.tracked = shown
+        await self._link.track(self._scope, shown)
+
+    async def hide_me(self) -> None:
+        """Ends that."""
+        self.tracked = None
+        await self._link.track(self._scope, None)
+
+    def show(self, who: frozenset[str]) -> None:
+        """Takes the keys of all who are there."""
+        if who != self._who and not self._is_closed:
+            self._who = who
+            if (on_change := self._on_change) is not None:
+                run_now([lambda: on_change(who)])
+
+
+class Typing(_Room):
+    """Whether one side of a conversation is writing; `on_typing` is a plain function."""
+
+    def __init__(
+        self, hub: Hub, scope: Scope, key: str, on_typing: Callable[[], None] | None = None
+    ) -> None:
+        self._on_typing = on_typing
+        self._heard = float("-inf")
+        self._said = float("-inf")
+        super().__init__(hub, scope, key)
+
+    @property
+    def is_typing(self) -> bool:
+        """Whether somebody else has been writing a moment ago."""
+        return self.is_connected and time.monotonic() - self._heard < TYPING_SECONDS
+
+    async def say(self) -> None:
+        """Tells others that the user writes; call it for every key, most calls send nothing."""
+        now = time.monotonic()
+        if self.is_connected and now - self._said >= SAY_AGAIN_SECONDS:
+            self._said = now
+            await self._link.send(self._scope, TYPING, {})
+
+    def hear(self, event: str, payload: dict[str, JsonValue]) -> None:  # noqa: ARG002
+        """Takes what another client has broadcast, whatever it holds."""
+        if event == TYPING and not self._is_closed:
+            self._heard = time.monotonic()
+            if self._on_typing is not None:
+                run_now([self._on_typing])

@@ -1,0 +1,170 @@
+"""The project's REST interface as one signed-in user, on the official client."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from typing import TypeVar
+from uuid import UUID
+
+import httpx
+from postgrest import APIResponse
+from postgrest.exceptions import APIError
+from pydantic import BaseModel, JsonValue, TypeAdapter, ValidationError
+from supabase import AsyncClient, AsyncClientOptions
+
+from rapport.client.face_feed import Event
+from rapport.client.tokens import Tokens
+from rapport.errors import NotSignedIn, StoreError, StoreUnavailable, from_users_postgrest
+
+PAGE = 1000
+IDS_IN_A_URL = 100
+
+Record = dict[str, JsonValue]
+AnswerT = TypeVar("AnswerT")
+
+
+class Topic(BaseModel):
+    """A private topic that the user may join."""
+
+    topic: str
+    # account, customer, conversation, or one of those on which people see each other
+    kind: str
+    id: UUID
+
+
+class ChangesPage(BaseModel):
+    """An answer of `changes_since`."""
+
+    cursor: str
+    changes: list[Event]
+    more: bool
+    resync: bool
+
+
+_TOPICS = TypeAdapter(list[Topic])
+_RECORDS = TypeAdapter(list[Record])
+_RECORD = TypeAdapter(Record)
+
+
+class Server:
+    """Calls as the user of `tokens`.
+
+    Every method raises what the database refuses: NotSignedIn, NotAllowed, NotFound, Conflict,
+    Unprocessable; StoreUnavailable when it can't be reached.
+    """
+
+    def __init__(self, url: str, key: str, tokens: Tokens, timeout: float) -> None:
+        self._tokens = tokens
+        self._http = httpx.AsyncClient(timeout=httpx.Timeout(timeout, connect=min(timeout, 5)))
+        self._client = AsyncClient(
+            url,
+            key,
+            AsyncClientOptions(
+                httpx_client=self._http, auto_refresh_token=False, postgrest_client_retry=False
+            ),
+        )
+
+    @property
+    def realtime_url(self) -> str:
+        """Where the websocket is."""
+        return str(self._client.realtime_url)
+
+    async def close(self) -> None:
+        """Closes the connections."""
+        await self._http.aclose()
+
+    async def my_topics(self, conversation_id: UUID | None = None) -> list[Topic]:
+        """The topics that the user may join, and the given conversation's."""
+        argument = {"conversation_id": str(conversation_id) if conversation_id else None}
+        return _understood(_TOPICS, await self._rpc("my_topics", argument))
+
+    async def owners(self) -> list[dict[str, UUID]]:
+        """Whose rows the user sees: by account as staff, by customer as that customer."""
+        columns = {"account": "account_id", "customer": "customer_id"}
+        mine = await self.my_topics()
+        return [{columns[topic.kind]: topic.id} for topic in mine if topic.kind in columns]
+
+    async def changes_since(self, cursor: str | None) -> ChangesPage:
+        """What has changed since a cursor; without one, the first cursor."""
+        answer = await self._rpc("changes_since", {"cursor": cursor, "page_size": PAGE})
+        return _understood(TypeAdapter(ChangesPage), answer)
+
+    async def pages(
+        self, table: str, equals: Mapping[str, object], key: str = "id", after: object = None
+    ) -> AsyncIterator[list[Record]]:
+        """All rows of which columns equal what is given, in pages by a unique key."""
+        last = after
+        while True:
+            page = await self._page(table, equals, key, last)
+            yield page
+            if len(page) < PAGE:
+                return
+            last = page[-1][key]
+
+    async def rows(self, table: str, ids: list[UUID]) -> list[Record]:
+        """Those of the rows that can be seen."""
+        found: list[Record] = []
+        for start in range(0, len(ids), IDS_IN_A_URL):
+            some = [str(row_id) for row_id in ids[start : start + IDS_IN_A_URL]]
+            query = self._client.from_(table).select("*").in_("id", some)
+            some_found = _understood(_RECORDS, await self._call(query.execute))
+            found += some_found
+        return found
+
+    async def post_message(self, **fields: JsonValue) -> Record:
+        """Writes a message, once for a `client_ref`, and returns its row."""
+        return _understood(_RECORD, await self._rpc("post_message", dict(fields)))
+
+    async def mark_read(self, conversation_id: UUID, up_to_seq: int) -> int:
+        """Moves the user's read marker forward and returns where it stands."""
+        arguments: Record = {"conversation_id": str(conversation_id), "up_to_seq": up_to_seq}
+        return _understood(TypeAdapter(int), await self._rpc("mark_read", arguments))
+
+    async def edit_profile(self, customer_id: UUID, fields: Record) -> Record:
+        """Writes fields of the user's own profile and returns it as it is then."""
+        rows = await self._call(
+            lambda: (
+                self._client.from_("my_profile").update(fields).eq("id", str(customer_id)).execute()
+            )
+        )
+        return _understood(_RECORDS, rows)[0]
+
+    async def _page(
+        self, table: str, equals: Mapping[str, object], key: str, last: object
+    ) -> list[Record]:
+        def ask() -> Awaitable[APIResponse]:
+            query = self._client.from_(table).select("*")
+            for column, value in equals.items():
+                query = query.eq(column, str(value))
+            if last is not None:
+                query = query.gt(key, str(last))
+            return query.order(key).limit(PAGE).execute()
+
+        return _understood(_RECORDS, await self._call(ask))
+
+    async def _rpc(self, function: str, arguments: Mapping[str, JsonValue]) -> object:
+        return await self._call(lambda: self._client.rpc(function, dict(arguments)).execute())
+
+    async def _call(self, call: Callable[[], Awaitable[APIResponse]]) -> object:
+        self._client.postgrest.auth(await self._tokens.current())
+        try:
+            return (await call()).data
+        except APIError as error:
+            refusal = from_users_postgrest(error.code, error.message, error.details, error.hint)
+            if isinstance(refusal, NotSignedIn):
+                self._tokens.discard()
+            raise refusal from None
+        except httpx.TransportError as error:
+            raise StoreUnavailable(
+                f"The database can't be reached ({type(error).__name__})."
+            ) from error
+
+
+def _understood(adapter: TypeAdapter[AnswerT], answer: object) -> AnswerT:
+    try:
+        return adapter.validate_python(answer)
+    except ValidationError as error:
+        # what it was may hold a customer's data
+        raise StoreError(
+            f"The database's answer can't be read ({error.error_count()} field(s))."
+        ) from None

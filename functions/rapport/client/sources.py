@@ -1,0 +1,164 @@
+"""Where the rows of subscriptions come from, and how they are read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Generic
+from uuid import UUID
+
+from pydantic import BaseModel, TypeAdapter
+
+from rapport.client.changes import Heard
+from rapport.client.face_feed import Event
+from rapport.client.ledger import Ledger, Place
+from rapport.client.link import Scope
+from rapport.client.rows import Message, RowT
+from rapport.client.server import Record, Server
+
+
+class TableSource(Generic[RowT]):
+    """The rows of one table in a scope, all of them.
+
+    `key` is a unique column to page by; `owner` the column that names the customer.
+    """
+
+    def __init__(
+        self,
+        table: str,
+        model: type[RowT],
+        scope: Scope,
+        *,
+        owner: str = "customer_id",
+        key: str = "id",
+        place: Callable[[RowT], Place] | None = None,
+        is_whole: bool = True,
+    ) -> None:
+        self.tables = frozenset({table})
+        self._table = table
+        self._key = key
+        self._equals: dict[str, UUID] = {}
+        if scope.id is not None:
+            self._equals[owner if scope.kind == "customer" else "conversation_id"] = scope.id
+        self._ledger = Ledger(model, self._is_in_scope, place, is_whole=is_whole)
+
+    @property
+    def rows(self) -> Mapping[UUID, RowT]:
+        """The rows as they have been told."""
+        return self._ledger.rows
+
+    def hear(self, event: Event) -> Heard[RowT]:
+        """Takes a broadcast."""
+        return self._ledger.hear(event)
+
+    def mark(self) -> int:
+        """The moment before a catch-up."""
+        return self._ledger.mark()
+
+    def settle(self, events: Iterable[Event], mark: int) -> Heard[RowT]:
+        """Takes a whole catch-up."""
+        return self._ledger.settle(events, mark)
+
+    async def load(self, server: Server) -> None:
+        """Reads the rows as they stand."""
+        self._ledger.load(await self._read(server))
+
+    async def reread(self, server: Server) -> Heard[RowT]:
+        """Reads the rows again."""
+        mark = self._ledger.mark()
+        return self._ledger.reread(await self._read(server), mark)
+
+    async def _read(self, server: Server) -> list[Record]:
+        pages = server.pages(self._table, self._equals, self._key)
+        return [record async for page in pages for record in page]
+
+    def _is_in_scope(self, row: RowT) -> bool:
+        return all(getattr(row, column) == value for column, value in self._equals.items())
+
+
+class _Marker(BaseModel):
+    conversation_id: UUID
+    last_read_seq: int
+
+
+class _Activity(BaseModel):
+    conversation_id: UUID
+    last_seq: int
+
+
+_MARKERS = TypeAdapter(list[_Marker])
+_ACTIVITIES = TypeAdapter(list[_Activity])
+
+
+class MessageSource(TableSource[Message]):
+    """Messages of a customer or a conversation, all of them; of accounts, from now on.
+
+    Whoever follows all that happens in an account is told what comes, and does not read a
+    million messages before.
+    """
+
+    def __init__(self, scope: Scope) -> None:
+        super().__init__(
+            "messages",
+            Message,
+            scope,
+            # unique there, and the index of a conversation's messages
+            key="seq" if scope.kind == "conversation" else "id",
+            place=lambda message: (message.conversation_id, message.seq),
+            is_whole=scope.kind != "all",
+        )
+        self._is_whole = scope.kind != "all"
+        self._accounts: frozenset[UUID] = frozenset()
+        self._markers: dict[UUID, int] = {}
+
+    @property
+    def unread_count(self) -> int:
+        """Messages of the other side beyond the user's read markers."""
+        return sum(
+            message.seq > self._markers.get(message.conversation_id, 0)
+            and (message.sender_type == "client") == (message.account_id in self._accounts)
+            for message in self._ledger.rows.values()
+        )
+
+    def move_marker(self, conversation_id: UUID, seq: int) -> None:
+        """Notes how far the user has read."""
+        self._markers[conversation_id] = max(seq, self._markers.get(conversation_id, 0))
+
+    async def load(self, server: Server) -> None:
+        """Reads the rows, or how far each conversation has come, and what the user has read."""
+        await self._read_markers(server)
+        if self._is_whole:
+            await super().load(server)
+            return
+        for activity in await self._activities(server):
+            self._ledger.reach(activity.conversation_id, activity.last_seq)
+
+    async def reread(self, server: Server) -> Heard[Message]:
+        """Reads the rows again, or those that are known and those since."""
+        await self._read_markers(server)
+        if self._is_whole:
+            return await super().reread(server)
+        mark = self._ledger.mark()
+        known = list(self._ledger.rows)
+        records = await server.rows("messages", known)
+        reached = self._ledger.reached
+        for activity in await self._activities(server):
+            so_far = reached.get(activity.conversation_id, 0)
+            if activity.last_seq > so_far:
+                conversation = {"conversation_id": activity.conversation_id}
+                async for page in server.pages("messages", conversation, "seq", so_far):
+                    records += page
+        return self._ledger.reread(records, mark, of=known)
+
+    async def _read_markers(self, server: Server) -> None:
+        owners = await server.owners()
+        self._accounts = frozenset(o["account_id"] for o in owners if "account_id" in o)
+        async for page in server.pages("read_markers", {}, "conversation_id"):
+            for marker in _MARKERS.validate_python(page):
+                self.move_marker(marker.conversation_id, marker.last_read_seq)
+
+    async def _activities(self, server: Server) -> list[_Activity]:
+        found: list[_Activity] = []
+        for owner in await server.owners():
+            async for page in server.pages("conversation_activity", owner, "conversation_id"):
+                found += _ACTIVITIES.validate_python(page)
+        return found

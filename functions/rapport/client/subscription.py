@@ -1,0 +1,210 @@
+"""One subscription: its rows, what it tells, and to whom."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from types import TracebackType
+from typing import Generic, Protocol, Self, TypedDict, Unpack
+from uuid import UUID
+
+from rapport.client.callbacks import Called, bound, run
+from rapport.client.changes import Change, Heard, ShownT
+from rapport.client.face_feed import Event
+from rapport.client.hub import Hub
+from rapport.client.link import Scope
+from rapport.client.server import Server
+from rapport.errors import RapportError
+
+
+class Source(Protocol[ShownT]):
+    """The rows of a subscription: a ledger or what is made of several, and how they are read."""
+
+    @property
+    def tables(self) -> frozenset[str]:
+        """The tables that it is made of."""
+
+    @property
+    def rows(self) -> Mapping[UUID, ShownT]:
+        """The rows as they have been told."""
+
+    def hear(self, event: Event) -> Heard[ShownT]:
+        """Takes a broadcast."""
+
+    def mark(self) -> int:
+        """The moment before a catch-up."""
+
+    def settle(self, events: Iterable[Event], mark: int) -> Heard[ShownT]:
+        """Takes a whole catch-up."""
+
+    async def load(self, server: Server) -> None:
+        """Reads the rows as they stand; nothing is told of them."""
+
+    async def reread(self, server: Server) -> Heard[ShownT]:
+        """Reads the rows again."""
+
+
+class RowCallbacks(TypedDict, Generic[ShownT], total=False):
+    """Called with the new row, the new and what was told before of it, and the last of it."""
+
+    on_insert: Callable[[ShownT], Called] | None
+    on_update: Callable[[ShownT, ShownT | None], Called] | None
+    on_delete: Callable[[ShownT], Called] | None
+
+
+class Subscription(Generic[ShownT]):
+    """Rows kept live until `close`, which `async with` calls.
+
+    Callbacks run one after another, in order; an async one is awaited. `async for` gives every
+    change from the first step on. What happens before `ready` is in `rows` and not told.
+    """
+
+    def __init__(
+        self,
+        hub: Hub,
+        source: Source[ShownT],
+        scope: Scope,
+        **callbacks: Unpack[RowCallbacks[ShownT]],
+    ) -> None:
+        self.latest_update: Change[ShownT] | None = None
+        self.scope = scope
+        self.is_loaded = False
+        self._hub = hub
+        self._source = source
+        self._on_insert = callbacks.get("on_insert")
+        self._on_update = callbacks.get("on_update")
+        self._on_delete = callbacks.get("on_delete")
+        self._failure: RapportError | None = None
+        self._ready = asyncio.Event()
+        self._is_closed = False
+        self._untold: deque[Change[ShownT]] = deque()
+        self._readers: list[asyncio.Queue[Change[ShownT] | None]] = []
+        self._news = asyncio.Event()
+        self._teller = asyncio.create_task(self._tell())
+        hub.attach(self)
+
+    @property
+    def tables(self) -> frozenset[str]:
+        """The tables whose changes it follows."""
+        return self._source.tables
+
+    @property
+    def rows(self) -> Mapping[UUID, ShownT]:
+        """The rows as they stand, by id."""
+        return self._source.rows
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether changes arrive as they happen; else they are polled."""
+        return self.is_loaded and not self._is_closed and self._hub.link.hears(self.scope)
+
+    @property
+    def error(self) -> Exception | None:
+        """What is wrong at the moment: rows can't be read, or changes don't arrive at once."""
+        return self._failure or self._hub.error or self._hub.link.refusal(self.scope)
+
+    async def ready(self) -> None:
+        """Waits until the rows are read; for as long as the server is away, `error` says why.
+
+        Raises what the server refuses them with. It is asked again with every poll, though.
+        """
+        await self._ready.wait()
+        if not self.is_loaded and self._failure is not None:
+            raise self._failure
+
+    async def close(self) -> None:
+        """Ends it, with all that belongs to it; iterations end."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        self._hub.detach(self)
+        for reader in self._readers:
+            reader.put_nowait(None)
+        if self._teller is not asyncio.current_task():
+            self._teller.cancel()
+            await asyncio.wait([self._teller])
+        self._untold.clear()
+        self._ready.set()
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self.ready()
+        except BaseException:
+            await self.close()
+            raise
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def __aiter__(self) -> AsyncIterator[Change[ShownT]]:
+        reader: asyncio.Queue[Change[ShownT] | None] = asyncio.Queue()
+        self._readers.append(reader)
+        try:
+            while not self._is_closed and (change := await reader.get()) is not None:
+                yield change
+        finally:
+            self._readers.remove(reader)
+
+    def hear(self, event: Event) -> bool:
+        """Takes a broadcast."""
+        return self._take(self._source.hear(event))
+
+    def mark(self) -> int:
+        """The moment before a catch-up."""
+        return self._source.mark()
+
+    def settle(self, events: Iterable[Event], mark: int) -> bool:
+        """Takes a whole catch-up."""
+        doubt = self._take(self._source.settle(events, mark))
+        self._ready.set()
+        return doubt
+
+    async def load(self, server: Server) -> None:
+        """Reads the rows."""
+        await self._source.load(server)
+        self.is_loaded = True
+
+    async def reread(self, server: Server) -> None:
+        """Reads the rows again, and tells what differs."""
+        self._take(await self._source.reread(server))
+
+    def fail(self, error: RapportError | None) -> None:
+        """Notes why rows can't be read."""
+        self._failure = error
+        if error is not None and not error.retryable:
+            self._ready.set()
+
+    def _take(self, heard: Heard[ShownT]) -> bool:
+        if heard.changes and not self._is_closed:
+            self._untold.extend(heard.changes)
+            self._news.set()
+        return heard.in_doubt
+
+    async def _tell(self) -> None:
+        while not self._is_closed:
+            await self._news.wait()
+            self._news.clear()
+            while self._untold and not self._is_closed:
+                change = self._untold.popleft()
+                self.latest_update = change
+                for reader in self._readers:
+                    reader.put_nowait(change)
+                await run(self._calls(change))
+
+    def _calls(self, change: Change[ShownT]) -> Iterable[Callable[[], Called]]:
+        """The callbacks that a change is for."""
+        new, old = change.new, change.old
+        if new is not None and change.operation == "INSERT":
+            yield from bound(self._on_insert, new)
+        elif new is not None:
+            if (on_update := self._on_update) is not None:
+                yield lambda: on_update(new, old)
+        elif old is not None:
+            yield from bound(self._on_delete, old)

@@ -1,0 +1,95 @@
+"""Access tokens that are renewed before they expire."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import time
+from collections.abc import Awaitable, Callable
+from uuid import UUID
+
+from pydantic import BaseModel, ValidationError
+from supabase import AsyncClient
+
+from rapport.errors import NotSignedIn
+
+AccessToken = Callable[[], Awaitable[str]]
+
+
+class Claims(BaseModel):
+    """What a client reads of its own token; the server alone can verify it."""
+
+    sub: UUID
+    # seconds since 1970
+    exp: float
+
+
+class Tokens:
+    """The user's token of the moment, asked of `provider` anew when it is about to expire.
+
+    `margin` is in seconds; a token that lives shorter is renewed after half of its life.
+    """
+
+    def __init__(self, provider: AccessToken, margin: float) -> None:
+        self._provider = provider
+        self._margin = margin
+        self._token: str | None = None
+        self._renew_at = 0.0
+        self._user: UUID | None = None
+        self._asking = asyncio.Lock()
+
+    @property
+    def seconds_left(self) -> float:
+        """How long until the token is renewed; at least 0."""
+        return max(0.0, self._renew_at - time.time())
+
+    async def user(self) -> UUID:
+        """The user whom the tokens are of."""
+        return _claims(await self.current()).sub
+
+    async def current(self) -> str:
+        """A token that is good for some time yet.
+
+        Raises NotSignedIn when the provider gives no such token, and what the provider raises.
+        """
+        async with self._asking:
+            if self._token is not None and time.time() < self._renew_at:
+                return self._token
+            token = await self._provider()
+            claims = _claims(token)
+            now = time.time()
+            if claims.exp <= now:
+                raise NotSignedIn("The access token has expired.")
+            if self._user not in (None, claims.sub):
+                # what was told so far is another's
+                raise NotSignedIn("The access token is another user's.")
+            self._user = claims.sub
+            self._renew_at = max(claims.exp - self._margin, now + (claims.exp - now) / 2)
+            self._token = token
+            return token
+
+    def discard(self) -> None:
+        """Forgets a token that was refused."""
+        self._token = None
+        self._renew_at = 0.0
+
+
+def of_session(client: AsyncClient) -> AccessToken:
+    """The tokens of whoever is signed in with the official client, which renews them."""
+
+    async def current() -> str:
+        session = await client.auth.get_session()
+        if session is None:
+            raise NotSignedIn("Nobody is signed in.")
+        return session.access_token
+
+    return current
+
+
+def _claims(token: str) -> Claims:
+    try:
+        body = token.split(".")[1]
+        return Claims.model_validate_json(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))
+    except (IndexError, binascii.Error, ValueError, ValidationError) as error:
+        raise NotSignedIn("This is not a user's access token.") from error

@@ -1,0 +1,124 @@
+"""What the tests of the live client share: customers, their conversations, and the servers."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+from tests.sql.conftest import World, seed_uuid
+
+from rapport.client.live import LiveClient
+from rapport.client.timing import Timing
+from rapport.local import children, keys
+from rapport.local.npm import Binaries
+from rapport.local.process import Process
+from rapport.local.stack import Stack
+
+# patience for what should happen in a moment
+SECONDS = 20.0
+
+QUICK = Timing(
+    slow_poll=1,
+    fast_poll=0.3,
+    heartbeat=0.5,
+    heartbeat_timeout=0.5,
+    join_timeout=2,
+    first_backoff=0.05,
+    longest_backoff=0.5,
+    refresh_margin=1,
+    request_timeout=2,
+)
+# nothing is found by polling
+HEARING = Timing(slow_poll=600)
+
+
+class Servers:
+    """The gateway, stopped and started again."""
+
+    def __init__(self, stack: Stack, binaries: Binaries) -> None:
+        self._child = {child.name: child for child in children.every(stack, binaries)}["gateway"]
+        self._folder = stack.folder / "logs"
+        self._process: Process | None = None
+
+    def start_gateway(self) -> None:
+        self._process = Process(self._child, self._folder / "gateway.log", lambda _: None)
+
+    def wait_for_gateway(self) -> None:
+        deadline = time.monotonic() + SECONDS
+        while not self._child.is_ready():
+            assert time.monotonic() < deadline, "the gateway does not start"
+            time.sleep(0.02)
+
+    def stop_gateway(self) -> None:
+        if self._process is not None:
+            self._process.ask_to_stop()
+            self._process.wait()
+            self._process = None
+
+
+class Portal:
+    """Two businesses' customers, and what is written to them."""
+
+    def __init__(self, stack: Stack, world: World, servers: Servers) -> None:
+        self.stack = stack
+        self.world = world
+        self.servers = servers
+
+    def customer(self, name: str) -> UUID:
+        return seed_uuid(f"contact {name}")
+
+    def client(
+        self,
+        user: str,
+        timing: Timing = QUICK,
+        url: str | None = None,
+        lifetime: Callable[[], timedelta] = lambda: timedelta(hours=1),
+        **options: Any,
+    ) -> LiveClient:
+        async def access_token() -> str:
+            return keys.mint_user_token(
+                self.stack.jwt_secret, user_id=seed_uuid(user), lifetime=lifetime()
+            )
+
+        return LiveClient(
+            url or self.stack.url, self.stack.anon_key, access_token, timing=timing, **options
+        )
+
+    def conversation(self, customer: str) -> UUID:
+        """Opens a conversation in the portal."""
+        conversation = uuid4()
+        self.world.owner.execute(
+            """
+            insert into public.conversations (id, account_id, customer_id, channel, thread_key)
+            select %s, account_id, id, 'portal', %s
+            from public.contacts
+            where id = %s
+            """,
+            (conversation, f"portal:{conversation}", self.customer(customer)),
+        )
+        return conversation
+
+    def write(self, user: str, conversation: UUID, *texts: str) -> None:
+        """A person writes, each text in a transaction of its own."""
+        for text in texts:
+            with self.world.acting_as(user) as connection:
+                connection.execute(
+                    "insert into public.messages (conversation_id, message) values (%s, %s)",
+                    (conversation, text),
+                )
+
+    def rename(self, customer: str, name: str) -> None:
+        self.world.owner.execute(
+            "update public.contacts set name = %s where id = %s", (name, self.customer(customer))
+        )
+
+
+async def until(condition: Callable[[], bool], seconds: float = SECONDS) -> None:
+    """Waits for what is to become true."""
+    async with asyncio.timeout(seconds):
+        while not condition():  # noqa: ASYNC110 - of what has no event
+            await asyncio.sleep(0.01)
