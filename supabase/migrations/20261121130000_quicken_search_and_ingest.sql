@@ -1,7 +1,7 @@
 /*
-    A message of somebody known goes into an open conversation with fewer statements, and with
-    one savepoint instead of two nested ones, which made a multixact of every lock. What follows
-    from new messages is asked once a statement.
+    Searching, importing, merging and taking webhooks in without detours. What follows from new
+    messages is asked once a statement; a username is theirs whose latest message says so, in
+    whatever order messages arrive.
 */
 drop function private.apply_whatsapp_items(private.whatsapp_item[]);
 drop function private.apply_whatsapp_messages(private.whatsapp_item[]);
@@ -16,109 +16,353 @@ drop function private.tg_messages__expect_media();
 drop function private.tg_messages__attach_upload();
 drop function private.tg_messages__enqueue();
 
+drop index public.account_members_user_id_idx;
+drop index private.contact_search_list_idx;
 
 
-create or replace function private.hidden_columns(table_name text, audience text, sample jsonb)
-    returns text[]
+-- every policy of every statement looks here: by hash that is a page of the index and the row,
+-- by tree one page more; half full, so that no bucket goes on on a second page
+create index account_members_user_id_idx
+    on public.account_members
+    using hash (user_id)
+    with (fillfactor = 40);
+
+create or replace function private.my_account_ids()
+    returns setof uuid
+    -- plpgsql keeps the plan, and every policy of every statement asks
+    language plpgsql
+    stable
+    -- definer, or the policy of account_members would ask itself
+    security definer
+    set search_path = ''
+    -- not by the plan that was best while the table was empty
+    set enable_seqscan = off
+as $$
+begin
+    return query
+        select m.account_id
+        from public.account_members m
+        where m.user_id = (select auth.uid());
+end
+$$;
+
+create or replace function private.my_writable_account_ids()
+    returns setof uuid
+    language plpgsql
+    stable
+    -- definer, as my_account_ids
+    security definer
+    set search_path = ''
+    set enable_seqscan = off
+as $$
+begin
+    return query
+        select m.account_id
+        from public.account_members m
+        where m.user_id = (select auth.uid())
+          and m.role in ('owner', 'admin', 'agent');
+end
+$$;
+
+create function private.my_admin_account_ids()
+    returns setof uuid
+    language sql
+    stable
+    -- definer, as my_account_ids
+    security definer
+    set search_path = ''
+as $$
+    select m.account_id
+    from public.account_members m
+    where m.user_id = (select auth.uid())
+      and m.role in ('owner', 'admin')
+$$;
+
+grant execute on function private.my_admin_account_ids() to authenticated;
+
+comment on function private.my_admin_account_ids() is
+    'The accounts that the signed-in user owns or administers: whose connections they may change.';
+
+
+create or replace function private.my_customer_ids()
+    returns setof uuid
+    language plpgsql
+    stable
+    -- definer, or the policy of customers would ask itself
+    security definer
+    set search_path = ''
+    -- not by the plan that was best while the table was empty
+    set enable_seqscan = off
+as $$
+begin
+    return query
+        select c.id
+        from public.customers c
+        where c.portal_user_id = (select auth.uid());
+end
+$$;
+
+
+/*
+    What contacts are found by, folded once when it is written. Apart from contacts: an index on
+    an expression would fold each candidate again when it is searched, and clients have no use
+    for a column of it.
+*/
+create function private.word_beginnings(words text)
+    returns text
     language plpgsql
     immutable
     set search_path = ''
 as $$
 declare
-    shown constant text[] := private.shown_columns(table_name, audience);
-    -- hidden for sure; asking what else there is takes a statement
-    known constant text[] := case hidden_columns.table_name
-        when 'contacts' then array['profile_named_at', 'deleted_at', 'merged_into']
-        when 'messages' then array['whatsapp_channel_id']
-        else '{}'
-    end;
-begin
-    if shown is null then
-        return null;
-    elsif sample - shown - known = '{}' then
-        return known;
-    end if;
-    return array(
-        select k
-        from jsonb_object_keys(sample) k
-        where k <> all (shown)
+    beginnings constant text := (
+        select string_agg(distinct ' ' || left(w, 2), '')
+        from string_to_table(words, ' ') w
+        where w <> ''
     );
+begin
+    -- part of an index, which has no room for all that could be
+    return case when octet_length(beginnings) <= 400 then beginnings end;
 end
 $$;
 
-create or replace function private.delete_contact(account_id uuid, contact_id uuid)
-    returns void
+-- with the beginnings of words, so that a walk along the list for a letter reads no rows
+alter table private.contact_search
+    add column beginnings text
+        generated always as (private.word_beginnings(words)) stored;
+
+create index contact_search_list_idx
+    on private.contact_search (account_id, sort_name, contact_id)
+    include (beginnings);
+
+comment on column private.contact_search.beginnings is
+    'The first two letters of every word, each with a space before it.';
+
+comment on function private.word_beginnings(text) is
+    'The different beginnings of words, two letters each; null where there are too many.';
+
+
+create or replace function private.search_page(
+    account_id uuid,
+    patterns text[],
+    after_name text,
+    after_id uuid,
+    page_size integer
+)
+    returns table (contact_id uuid, sort_name text)
     language plpgsql
+    stable
+    -- definer: what is searched is not readable; the caller is checked first
+    security definer
+    rows 50
     set search_path = ''
+    -- a plan for this account and this word: both differ a hundredfold
+    set plan_cache_mode = force_custom_plan
 as $$
+declare
+    pattern constant text := patterns[1];
+    others constant text[] := patterns[2:];
+    -- beginnings of words are in the list's own index, where a step is a sixth of one that
+    -- reads the row
+    of_beginnings constant boolean := pattern like '\% %';
+    -- a frequent word is met often enough on a walk along the list, while sorting all that
+    -- have it would take longer; a rare one is not, and its index finds it sooner
+    walk integer := case when of_beginnings then 12000 else 1000 end;
+    met integer := 0;
+    met_here integer;
 begin
-    perform private.lock_identities(
-        account_id => delete_contact.account_id,
-        contact_ids => array[delete_contact.contact_id],
-        kinds => array['bsuid', 'email', 'metakocka', 'phone', 'username']
-    );
-    -- in two steps: whoever enters the portal by this contact hears of leaving it
-    update public.contacts c
-    set portal_user_id = null
-    where c.id = delete_contact.contact_id
-      and c.account_id = delete_contact.account_id
-      and c.portal_user_id is not null;
-
-    update public.contacts c
-    set deleted_at = now(),
-        name = null,
-        profile_name = null,
-        profile_named_at = null,
-        phone = null,
-        email = null,
-        username = null,
-        tags = '{}',
-        notes = null,
-        preferences = '{}'
-    where c.id = delete_contact.contact_id
-      and c.account_id = delete_contact.account_id
-      and c.deleted_at is null;
-    if not found then
+    if account_id is null or account_id not in (select private.my_account_ids()) then
         raise sqlstate 'PT404' using
-            message = 'There is no such contact, or it is not yours to change.',
-            detail = format('contact: %s', delete_contact.contact_id);
+            message = 'There is no such account, or it is not yours to see.',
+            detail = 'field: account_id';
     end if;
 
-    perform private.revoke_open_invitations(
-        account_id => delete_contact.account_id, contact_id => delete_contact.contact_id);
+    loop
+        if of_beginnings then
+            return query
+            select s.contact_id, s.sort_name
+            from (
+                select w.contact_id, w.sort_name, w.beginnings
+                from private.contact_search w
+                where w.account_id = search_page.account_id
+                  and (w.sort_name, w.contact_id) > (after_name, after_id)
+                order by w.sort_name, w.contact_id
+                limit walk
+            ) s
+            where (s.beginnings like pattern and s.beginnings like all (others))
+               or (
+                   s.beginnings is null
+                   and exists (
+                       select
+                       from private.contact_search w
+                       where w.contact_id = s.contact_id
+                         and w.words like pattern
+                         and w.words like all (others)
+                   )
+               )
+            order by s.sort_name, s.contact_id
+            limit page_size;
+        else
+            return query
+            select s.contact_id, s.sort_name
+            from (
+                select w.contact_id, w.sort_name, w.words
+                from private.contact_search w
+                where w.account_id = search_page.account_id
+                  and (w.sort_name, w.contact_id) > (after_name, after_id)
+                order by w.sort_name, w.contact_id
+                limit case when pattern is null then page_size else walk end
+            ) s
+            where pattern is null
+               or (s.words like pattern and s.words like all (others))
+            order by s.sort_name, s.contact_id
+            limit page_size - met;
+        end if;
+        get diagnostics met_here = row_count;
+        met := met + met_here;
+        if met = page_size or pattern is null then
+            return;
+        end if;
 
-    -- whoever writes from the number from now on is somebody new
-    with released as materialized (
-        select o.account_id, o.kind, o.match_key
-        from public.contact_identities o
-        where o.contact_id = delete_contact.contact_id
-          and o.account_id = delete_contact.account_id
-        -- locked already, but for one that came meanwhile: to wait for that would be out of order
-        for update nowait
-    )
-    delete from public.contact_identities o
-    using released r
-    where o.account_id = r.account_id
-      and o.kind = r.kind
-      and o.match_key = r.match_key;
+        select w.sort_name, w.contact_id
+        into after_name, after_id
+        from private.contact_search w
+        where w.account_id = search_page.account_id
+          and (w.sort_name, w.contact_id) > (after_name, after_id)
+        order by w.sort_name, w.contact_id
+        offset walk - 1
+        limit 1;
+        if not found then
+            return;
+        end if;
 
-    delete from private.stated_usernames u
-    where u.contact_id = delete_contact.contact_id;
+        -- on once more, and further, where that promises to fill the page
+        exit when walk > 1000 or met * 4 < page_size;
+        walk := 3000;
+    end loop;
 
-    perform
-    from public.conversations k
-    where k.customer_id = delete_contact.contact_id
-      and k.account_id = delete_contact.account_id
-    order by k.id
-    for no key update;
-
-    update public.conversations k
-    set status = 'closed'
-    where k.customer_id = delete_contact.contact_id
-      and k.account_id = delete_contact.account_id
-      and k.status <> 'closed';
+    return query
+    select m.contact_id, m.sort_name
+    from (
+        select w.contact_id, w.sort_name
+        from private.contact_search w
+        where w.account_id = search_page.account_id
+          and w.words like pattern
+          and w.words like all (others)
+        -- found by the word alone, or the planner might walk again
+        offset 0
+    ) m
+    where (m.sort_name, m.contact_id) > (after_name, after_id)
+    order by m.sort_name, m.contact_id
+    limit page_size - met;
 end
 $$;
+
+
+create or replace function backend.import_contacts(
+    account text,
+    contacts jsonb,
+    dry_run boolean default false
+)
+    returns jsonb
+    language plpgsql
+    -- definer: service_role has no rights of its own on tables
+    security definer
+    set search_path = ''
+    -- rows are looked up by key, one at a time: one plan does for all, and not the one that
+    -- was best while the tables were empty
+    set plan_cache_mode = force_generic_plan
+    set enable_seqscan = off
+    -- the price that the planner puts on what is off must not look like work worth compiling
+    set jit = off
+as $$
+declare
+    owner_id constant uuid := private.account_named(import_contacts.account);
+    lock_timeout constant text := current_setting('lock_timeout');
+    given record;
+    result jsonb;
+    results jsonb := '{}';
+begin
+    if jsonb_typeof(contacts) is distinct from 'array'
+        or contacts @? 'strict $[*] ? (@.type() != "object")'
+    then
+        raise sqlstate 'PT422' using
+            message = 'Contacts are a list of objects.',
+            detail = 'field: contacts';
+    elsif jsonb_array_length(contacts) > 200 then
+        raise sqlstate 'PT422' using
+            message = 'These are too many contacts for one call.',
+            detail = 'field: contacts',
+            hint = 'At most 200.';
+    end if;
+
+    if jsonb_array_length(contacts) > 100 then
+        perform set_config('rapport.broadcast_later', 'on', true);
+    end if;
+    begin
+        -- in the order of the identities' locks, whatever the file's: two imports queue
+        for given in
+            select g.contact, g.place
+            from jsonb_array_elements(contacts) with ordinality as g (contact, place)
+            left join lateral (
+                select k.key as kind, private.match_key(kind => k.key, value => k.value) as match_key
+                from jsonb_each_text(g.contact) k
+                where k.key in ('id', 'email', 'phone', 'username')
+                order by k.key
+                limit 1
+            ) first_key
+                on true
+            order by first_key.kind, first_key.match_key, g.place
+        loop
+            result := private.try_import_row(
+                account_id => owner_id, contact => given.contact);
+            results := results || jsonb_build_object(given.place::text, result);
+            if result ->> 'outcome' not in ('unchanged', 'refused') then
+                -- a row's locks are in order, those of several are not: from the second on it
+                -- gives way long before it could be part of a deadlock
+                perform set_config('lock_timeout', '400ms', true);
+            end if;
+        end loop;
+        if dry_run then
+            raise sqlstate 'RP001';
+        end if;
+        if jsonb_array_length(contacts) > 100 then
+            perform private.broadcast_logged(owner_id);
+        end if;
+    exception
+        when sqlstate 'RP001' then
+            null;
+        when lock_not_available then
+            raise sqlstate 'PT503' using
+                message = 'Others are writing some of these contacts.',
+                hint = 'Try again.';
+    end;
+    perform set_config('lock_timeout', lock_timeout, true);
+    perform set_config('rapport.broadcast_later', 'off', true);
+
+    return (
+        select coalesce(
+            jsonb_agg(
+                jsonb_build_object(
+                    'row', r.key::integer,
+                    'outcome', r.value -> 'outcome',
+                    -- what was made in a trial is gone
+                    'contact_id', case
+                        when dry_run and r.value ->> 'outcome' = 'created' then null
+                        else r.value -> 'contact_id'
+                    end,
+                    'field', r.value -> 'field',
+                    'reason', r.value -> 'reason'
+                )
+                order by r.key::integer
+            ),
+            '[]'
+        )
+        from jsonb_each(results) r
+    );
+end
+$$;
+
 
 create or replace function private.read_whatsapp_items(items jsonb)
     returns private.whatsapp_item[]
@@ -186,6 +430,7 @@ begin
     return read;
 end
 $$;
+
 
 /*
     Usernames on WhatsApp belong to one person at a time and change hands. What somebody is
@@ -455,6 +700,7 @@ comment on function private.lock_username(uuid, text, uuid) is
 comment on function private.latest_stater(private.whatsapp_item[], uuid, text) is
     'Of those whose latest message states a username, the one who wrote last; the given messages count as well.';
 
+
 create function private.placed_whatsapp_item(
     item private.whatsapp_item,
     conversation_id uuid,
@@ -658,6 +904,7 @@ comment on function private.placed_whatsapp_item(private.whatsapp_item, uuid, uu
 comment on function private.continue_whatsapp_threads(private.whatsapp_item[]) is
     'Finds and locks the conversations of new messages, if all of them have one.';
 
+
 create or replace function private.apply_whatsapp_messages(
     items private.whatsapp_item[],
     may_continue boolean
@@ -756,6 +1003,7 @@ $$;
 comment on function private.apply_whatsapp_messages(private.whatsapp_item[], boolean) is
     'Everything that follows from a batch of received messages; returns how many were new.';
 
+
 create or replace function private.refusal_of(items private.whatsapp_item[])
     returns jsonb
     language plpgsql
@@ -773,6 +1021,7 @@ exception
         return private.refusal(items[1].index, sqlstate, sqlerrm);
 end
 $$;
+
 
 /*
     A WhatsApp webhook: one event, one transaction, one call. The raw body is kept first; its
@@ -937,22 +1186,6 @@ comment on function private.lock_whatsapp_numbers(private.whatsapp_item[]) is
 comment on function private.apply_whatsapp_items(private.whatsapp_item[], boolean) is
     'Applies updates as sets; returns how many were news. Where it may continue open threads it is quick, and raises RP003 if that can''t be done for all.';
 
-create function private.enqueue_messages(message_ids uuid[])
-    returns void
-    language plpgsql
-    set search_path = ''
-as $$
-begin
-    insert into private.outbound_queue (message_id, whatsapp_channel_id, conversation_id, seq)
-    select m.id, m.whatsapp_channel_id, m.conversation_id, m.seq
-    from public.messages m
-    where m.id = any (message_ids);
-    perform private.ring('deliver_outbound');
-end
-$$;
-
-comment on function private.enqueue_messages(uuid[]) is
-    'Puts messages that are to be sent by WhatsApp into the queue.';
 
 create function private.expect_media(message_ids uuid[])
     returns void
@@ -1015,6 +1248,7 @@ $$;
 comment on function private.expect_media(uuid[]) is
     'Notes the files of messages that WhatsApp delivers, and that they are to be fetched.';
 
+
 create function private.attach_uploads(message_ids uuid[])
     returns void
     language plpgsql
@@ -1061,13 +1295,15 @@ $$;
 comment on function private.attach_uploads(uuid[]) is
     'Gives messages the files that were uploaded for them.';
 
+
 /*
     What follows from new messages, whoever writes them: asked in one statement. A trigger's
     condition for each row is read anew in every statement: four of them took 6 % of ingest.
 
     There is no foreign key to the number: all messages of a number would queue for its one row.
-    And none to the conversation beside the one that is there: clients that read conversations
-    with their messages would have to say by which. So the number is checked here.
+    None to the booking: it would be locked after its conversation, and whoever moves both locks
+    it before. And none to the conversation beside the one that is there: clients that read
+    conversations with their messages would have to say by which. So both are checked here.
 */
 create function private.tg_messages__follow_up()
     returns trigger
@@ -1079,18 +1315,19 @@ create function private.tg_messages__follow_up()
 as $$
 declare
     media_types constant text[] := array['image', 'video', 'audio', 'document', 'sticker'];
-    has_wrong_number boolean;
+    is_of_its_thread boolean;
     queued uuid[];
     with_media uuid[];
     with_upload uuid[];
 begin
     select
-        bool_or(n.whatsapp_channel_id is not null and n.whatsapp_channel_id is distinct from (
-            select c.whatsapp_channel_id
+        bool_and(coalesce((
+            select c.whatsapp_channel_id is not distinct from n.whatsapp_channel_id
+                and c.booking_id is not distinct from n.booking_id
             from public.conversations c
             where c.id = n.conversation_id
             limit 1
-        )),
+        ), false)),
         array_agg(n.id) filter (where n.status = 'queued'),
         -- it came by WhatsApp: from the customer, or as an echo of what our phone app sent
         array_agg(n.id) filter (where n.type = any (media_types) and n.provider_id is not null),
@@ -1100,12 +1337,12 @@ begin
               and n.status = 'queued'
               and n.content ? 'upload_id'
         )
-    into has_wrong_number, queued, with_media, with_upload
+    into is_of_its_thread, queued, with_media, with_upload
     from new_rows n;
 
-    if has_wrong_number then
+    if not is_of_its_thread then
         raise foreign_key_violation using
-            message = 'A message is sent by the WhatsApp number of its conversation.';
+            message = 'A message has the WhatsApp number and the booking of its conversation.';
     end if;
     if with_media is not null then
         perform private.expect_media(with_media);
@@ -1126,8 +1363,9 @@ create trigger _500_follow_up
     for each statement
     execute function private.tg_messages__follow_up();
 
+
 comment on function private.tg_messages__follow_up() is
-    'Holds messages to the WhatsApp number of their conversation, and with that to its tenant; notes their files and queues what is to be sent.';
+    'Holds messages to the WhatsApp number and the booking of their conversation, and with that to its tenant; notes their files and queues what is to be sent.';
 
 
 insert into private.stated_usernames (contact_id, account_id, match_key, username)
