@@ -210,7 +210,7 @@ def _select_insert_update(exchange: Exchange, number: int) -> None:
 def _append(exchange: Exchange, message: dict[str, JsonValue]) -> None:
     """Numbers the message one past the last; another may have taken the number meanwhile."""
     thread = {"conversation_id": message["conversation_id"]}
-    for _ in range(20):
+    for _ in range(200):
         activity = _only(exchange(_get("/conversation_activity", **thread)))
         last_seq = int(activity["last_seq"]) + 1
         try:
