@@ -14,6 +14,10 @@ create table private.partner_intents (
     fingerprint  text not null
                  constraint partner_intents_fingerprint_check
                  check (length(fingerprint) between 1 and 128),
+    -- what was to be sent, by which it is looked for: the contact may be another by then
+    sent         jsonb not null default '{}'
+                 constraint partner_intents_sent_check
+                 check (jsonb_typeof(sent) = 'object' and octet_length(sent::text) <= 131072),
     state        text not null default 'intended'
                  constraint partner_intents_state_check
                  check (state in (
@@ -68,5 +72,7 @@ comment on table private.partner_intents is
     'Calls to Metakocka that must not happen twice, from before they begin.';
 comment on column private.partner_intents.fingerprint is
     'A digest of what was to be sent.';
+comment on column private.partner_intents.sent is
+    'The fields that were to be sent; a partner that may have been made is looked for by them.';
 comment on policy "nobody reads partner intents directly" on private.partner_intents is
     'The sync alone settles them.';

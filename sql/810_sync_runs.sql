@@ -86,7 +86,8 @@ create function private.next_sync_run(
     account_id uuid,
     direction text,
     trigger text,
-    user_id uuid
+    user_id uuid,
+    request jsonb
 )
     returns uuid
     language plpgsql
@@ -95,6 +96,36 @@ as $$
 declare
     next_id uuid;
 begin
+    if request is not null then
+        -- somebody waits for the answer: what was left and what is queued come after it
+        if exists (
+            select
+            from public.sync_runs r
+            where r.account_id = next_sync_run.account_id
+              and r.state = 'running'
+        ) then
+            update public.sync_runs r
+            set state = 'stopped'
+            where r.account_id = next_sync_run.account_id
+              and r.state = 'running';
+        end if;
+        insert into public.sync_runs (
+            account_id, direction, trigger, state, user_id, started_at, request
+        )
+        values (
+            next_sync_run.account_id,
+            next_sync_run.direction,
+            next_sync_run.trigger,
+            'running',
+            next_sync_run.user_id,
+            clock_timestamp(),
+            next_sync_run.request
+        )
+        returning id
+        into next_id;
+        return next_id;
+    end if;
+
     -- one that another left, then those that wait
     select r.id
     into next_id
@@ -142,7 +173,8 @@ create function backend.begin_sync(
     direction text,
     trigger text,
     worker text,
-    user_id uuid default null
+    user_id uuid default null,
+    request jsonb default null
 )
     returns jsonb
     language plpgsql
@@ -183,10 +215,21 @@ begin
             account_id => begin_sync.account_id,
             direction => begin_sync.direction,
             trigger => begin_sync.trigger,
-            user_id => begin_sync.user_id
+            user_id => begin_sync.user_id,
+            request => begin_sync.request
         );
         if begun is null then
             return null;
+        end if;
+        -- what the last worker held when it ended is this one's
+        update private.metakocka_dirty d
+        set lease_until = null,
+            worker = null
+        where d.account_id = begin_sync.account_id
+          and d.worker is not null;
+        if begin_sync.request ? 'contact_ids' then
+            perform private.mark_requested(
+                account_id => begin_sync.account_id, contact_ids => request -> 'contact_ids');
         end if;
     end if;
 
@@ -218,7 +261,8 @@ begin
             'base_url', connection.base_url,
             'conflict_rule', connection.conflict_rule,
             'listing', connection.listing,
-            'documents_seen_until', connection.documents_seen_until
+            'documents_seen_until', connection.documents_seen_until,
+            'partners_seen_at', private.partners_seen_at(begin_sync.account_id)
         )
         from public.sync_runs r
         where r.id = begun
@@ -226,14 +270,105 @@ begin
 end
 $$;
 
-grant execute on function backend.begin_sync(uuid, text, text, text, uuid) to service_role;
+grant execute on function backend.begin_sync(uuid, text, text, text, uuid, jsonb) to service_role;
+
+
+create function private.mark_requested(account_id uuid, contact_ids jsonb)
+    returns void
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    marked constant uuid[] := array(
+        select c.id
+        from jsonb_array_elements_text(contact_ids) i
+        join public.contacts c
+            on c.id = i::uuid
+        where c.account_id = mark_requested.account_id
+          and c.deleted_at is null
+        order by c.id
+    );
+begin
+    if marked <> '{}' then
+        perform private.mark_dirty(
+            account_id => mark_requested.account_id,
+            contact_ids => marked,
+            quiet_for => interval '0'
+        );
+    end if;
+end
+$$;
+
+
+create function private.partners_seen_at(account_id uuid)
+    returns timestamptz
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+begin
+    return (
+        select max(r.started_at)
+        from public.sync_runs r
+        where r.account_id = partners_seen_at.account_id
+          and r.state = 'done'
+          and r.direction <> 'to_metakocka'
+          and r.request = '{}'
+    );
+end
+$$;
+
+
+create function backend.metakocka_connection(account text)
+    returns jsonb
+    language plpgsql
+    stable
+    -- definer: service_role has no rights of its own on tables
+    security definer
+    set search_path = ''
+as $$
+declare
+    found_connection jsonb;
+begin
+    select jsonb_build_object(
+        'account_id', a.id,
+        'company_id', k.company_id,
+        'base_url', k.base_url,
+        'conflict_rule', k.conflict_rule,
+        'listing', k.listing,
+        'documents_seen_until', k.documents_seen_until,
+        'partners_seen_at', private.partners_seen_at(a.id)
+    )
+    into found_connection
+    from public.accounts a
+    join public.metakocka_connections k
+        on k.account_id = a.id
+       and k.active
+    where a.external_id = account
+       or a.id::text = account;
+    if found_connection is null then
+        raise sqlstate 'PT404' using
+            message = 'There is no such account, or it has no active connection to Metakocka.',
+            detail = 'field: account';
+    end if;
+    return found_connection;
+end
+$$;
+
+grant execute on function backend.metakocka_connection(text) to service_role;
 
 
 comment on function private.sync_lease() is
     'How long a run is its worker''s without a word from it.';
-comment on function private.next_sync_run(uuid, text, text, uuid) is
-    'The run to go on with, or a new one; null where a wake finds nothing to send.';
+comment on function private.next_sync_run(uuid, text, text, uuid, jsonb) is
+    'The run to go on with, or a new one; null where a wake finds nothing to send. A request is always a new one.';
+comment on function private.mark_requested(uuid, jsonb) is
+    'Marks the contacts that somebody wants to be sent now.';
+comment on function private.partners_seen_at(uuid) is
+    'Since when all partners have been looked at: what differs now has changed after that.';
+comment on function backend.metakocka_connection(text) is
+    'The connection of an account by its id or external id: {account_id, company_id, base_url, conflict_rule, listing, documents_seen_until, partners_seen_at}.';
 comment on function backend.metakocka_connections_due(integer) is
     'The accounts for which there is something to do and nobody at work, the longest waiting first: [{account_id, reasons}]; reasons are run (to be gone on with), contacts (to be sent) and schedule.';
-comment on function backend.begin_sync(uuid, text, text, text, uuid) is
-    'Leases an account to a worker: the run that waits or was left, with its cursor and counts, or a new one; null where another is at work or a wake finds nothing. Repeating it under the same name answers the same.';
+comment on function backend.begin_sync(uuid, text, text, text, uuid, jsonb) is
+    'Leases an account to a worker: the run that waits or was left, with its cursor and counts, or a new one; null where another is at work or a wake finds nothing. With a request, {contact_ids} or {metakocka_ids}, a run of its own. Repeating it under the same name answers the same.';

@@ -2,7 +2,13 @@
     The worker's side of marks: claim some, send each, settle it. What is changed while it is
     being sent keeps its mark.
 */
-create function backend.claim_dirty_contacts(account_id uuid, worker text, batch integer default 10)
+create function backend.claim_dirty_contacts(
+    account_id uuid,
+    worker text,
+    batch integer default 10,
+    contact_ids uuid[] default null,
+    dry_run boolean default false
+)
     returns jsonb
     language plpgsql
     -- definer: service_role has no rights of its own on tables
@@ -16,13 +22,15 @@ begin
         select d.contact_id
         from private.metakocka_dirty d
         where d.account_id = claim_dirty_contacts.account_id
-          and d.not_before <= clock_timestamp()
-          and coalesce(d.lease_until <= clock_timestamp(), true)
+          and (claim_dirty_contacts.contact_ids is null
+               or d.contact_id = any (claim_dirty_contacts.contact_ids))
+          and (d.not_before <= clock_timestamp() or dry_run)
+          and (coalesce(d.lease_until <= clock_timestamp(), true) or dry_run)
         order by d.changed_seq
         limit least(greatest(batch, 1), 100)
         for update skip locked
     );
-    if claimed <> '{}' then
+    if claimed <> '{}' and not dry_run then
         update private.metakocka_dirty d
         set lease_until = clock_timestamp() + private.sync_lease(),
             worker = claim_dirty_contacts.worker,
@@ -47,13 +55,9 @@ begin
                         'state', m.state,
                         -- a call whose outcome is to be found out first
                         'intent', (
-                            select jsonb_build_object(
-                                'intent_id', i.id,
-                                'operation', i.operation,
-                                'fingerprint', i.fingerprint,
-                                'state', i.state
-                            )
+                            select to_jsonb(e)
                             from private.partner_intents i
+                            cross join lateral private.intent_rows(i.id) e
                             where i.contact_id = c.id
                               and i.state in ('intended', 'sent', 'unknown')
                         )
@@ -75,13 +79,16 @@ begin
             select min(greatest(d.not_before, d.lease_until))
             from private.metakocka_dirty d
             where d.account_id = claim_dirty_contacts.account_id
+              and (claim_dirty_contacts.contact_ids is null
+                   or d.contact_id = any (claim_dirty_contacts.contact_ids))
               and d.contact_id <> all (claimed)
         )
     );
 end
 $$;
 
-grant execute on function backend.claim_dirty_contacts(uuid, text, integer) to service_role;
+grant execute on function backend.claim_dirty_contacts(uuid, text, integer, uuid[], boolean)
+    to service_role;
 
 
 create function private.take_mark(contact_id uuid, changed_seq bigint)
@@ -292,8 +299,8 @@ $$;
 grant execute on function backend.postpone_contact(uuid, uuid, text, interval) to service_role;
 
 
-comment on function backend.claim_dirty_contacts(uuid, text, integer) is
-    'Leases up to 100 contacts that changed, in the order of their change: {claimed: [{contact_id, changed_seq, attempts, version, updated_at, party, metakocka_id, base, base_version, state, intent}], next_at}.';
+comment on function backend.claim_dirty_contacts(uuid, text, integer, uuid[], boolean) is
+    'Leases up to 100 contacts that changed, all or those of contact_ids, in the order of their change; a dry_run shows them and leases none: {claimed: [{contact_id, changed_seq, attempts, version, updated_at, party, metakocka_id, base, base_version, state, intent}], next_at}.';
 comment on function private.take_mark(uuid, bigint) is
     'Takes a contact''s mark away if it is not newer than this; otherwise gives its lease free. Whether there is no mark left.';
 comment on function backend.settle_partner(uuid, uuid, uuid, bigint, jsonb) is

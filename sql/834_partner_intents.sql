@@ -6,7 +6,8 @@ create function backend.begin_intent(
     account_id uuid,
     contact_id uuid,
     operation text,
-    fingerprint text
+    fingerprint text,
+    sent jsonb default '{}'
 )
     returns jsonb
     language plpgsql
@@ -32,10 +33,23 @@ begin
         );
     end if;
 
-    insert into private.partner_intents (account_id, contact_id, operation, fingerprint)
+    -- made by another worker since the caller has looked
+    if operation = 'add_partner' and exists (
+        select
+        from public.metakocka_contact_mappings m
+        where m.contact_id = begin_intent.contact_id
+          and m.metakocka_id is not null
+    ) then
+        raise sqlstate 'PT409' using
+            message = 'This contact is a partner already.',
+            detail = format('contact: %s', begin_intent.contact_id),
+            hint = 'Claim it again.';
+    end if;
+
+    insert into private.partner_intents (account_id, contact_id, operation, fingerprint, sent)
     values (
         begin_intent.account_id, begin_intent.contact_id, begin_intent.operation,
-        begin_intent.fingerprint
+        begin_intent.fingerprint, begin_intent.sent
     )
     returning id
     into begun;
@@ -46,7 +60,7 @@ begin
 end
 $$;
 
-grant execute on function backend.begin_intent(uuid, uuid, text, text) to service_role;
+grant execute on function backend.begin_intent(uuid, uuid, text, text, jsonb) to service_role;
 
 
 create function private.intent_rows(wanted uuid)
@@ -54,9 +68,10 @@ create function private.intent_rows(wanted uuid)
         intent_id uuid,
         operation text,
         fingerprint text,
+        sent jsonb,
         state text,
         metakocka_id text,
-        created_at timestamptz
+        age double precision
     )
     language plpgsql
     stable
@@ -64,7 +79,10 @@ create function private.intent_rows(wanted uuid)
 as $$
 begin
     return query
-    select i.id, i.operation, i.fingerprint, i.state, i.metakocka_id, i.created_at
+    select
+        i.id, i.operation, i.fingerprint, i.sent, i.state, i.metakocka_id,
+        -- in seconds, since the call began
+        extract(epoch from clock_timestamp() - coalesce(i.sent_at, i.created_at))::double precision
     from private.partner_intents i
     where i.id = wanted;
 end
@@ -132,8 +150,8 @@ $$;
 grant execute on function backend.settle_intent(uuid, uuid, text, text) to service_role;
 
 
-comment on function backend.begin_intent(uuid, uuid, text, text) is
-    'Notes that a contact''s partner is about to be made (add_partner) or changed: {intent_id, operation, fingerprint, state, metakocka_id, created_at, is_new}. If one is open already that one, with is_new false: what became of it is to be found out first.';
+comment on function backend.begin_intent(uuid, uuid, text, text, jsonb) is
+    'Notes that a contact''s partner is about to be made (add_partner) or changed: {intent_id, operation, fingerprint, sent, state, metakocka_id, age, is_new}. If one is open already that one, with is_new false: what became of it is to be found out first. A contact that is a partner already gets no other: 409.';
 comment on function private.intent_rows(uuid) is
     'An intent as it is told.';
 comment on function backend.settle_intent(uuid, uuid, text, text) is

@@ -26,6 +26,11 @@ begin
         from private.my_admin_account_ids() a;
     end if;
 
+    if chosen is null and (select count(*) from private.my_admin_account_ids()) > 1 then
+        raise sqlstate 'PT422' using
+            message = 'Several accounts are yours: say which one is meant.',
+            detail = 'field: account_id';
+    end if;
     if chosen is null or chosen not in (select private.my_admin_account_ids()) then
         if chosen is not null and chosen not in (select private.my_account_ids()) then
             raise sqlstate 'PT404' using
@@ -75,6 +80,7 @@ declare
 begin
     return jsonb_build_object(
         'account_id', chosen,
+        'user_id', auth.uid(),
         'contact_ids', known,
         'not_found', array(
             select distinct i
@@ -301,7 +307,7 @@ comment on function private.sync_account(uuid, uuid[]) is
 comment on function private.authorize(uuid, uuid[]) is
     'The account and those of the contacts that are its own.';
 comment on function public.authorize_sync(uuid, uuid[]) is
-    'Whether you may synchronize these contacts: {account_id, contact_ids, not_found}, for owners and admins of a connected account. Without account_id that of the contacts, or the only one that you administer.';
+    'Whether you may synchronize these contacts: {account_id, user_id, contact_ids, not_found}, for owners and admins of a connected account. Without account_id that of the contacts, or the only one that you administer.';
 comment on function private.queue_sync(uuid, text, uuid[], text[]) is
     'Queues a run, marks its contacts and rings; returns the run''s id.';
 comment on function public.request_sync(text, uuid, uuid[], text[]) is

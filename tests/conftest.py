@@ -25,6 +25,9 @@ from rapport.local.supervisor import Supervisor
 
 SCRUBBED = ("SUPABASE_", "WHATSAPP_", "METAKOCKA_", "RAPPORT_", "AWS_", "PG", "WAKE_", "WORKER_")
 
+# what a smoke test is told, which is for a deployment
+KEPT = frozenset({"METAKOCKA_ID"})
+
 # bytes, for as many clusters as a machine has processors
 MEMORY_FOR_TESTS = 6 * 1024**3
 
@@ -36,7 +39,7 @@ _FOLDER = pytest.StashKey[Path]()
 def pytest_configure() -> None:
     """Nothing of the developer's own projects may reach a test."""
     for name in list(os.environ):
-        if name.startswith(SCRUBBED):
+        if name.startswith(SCRUBBED) and name not in KEPT:
             del os.environ[name]
 
 
@@ -163,6 +166,6 @@ def gateway(start: Start) -> Stack:
 @pytest.fixture
 def stack(start: Start) -> Stack:
     """A whole stack, with the schema and no rows."""
-    stack = start("postgrest", "gateway", "functions", "whatsapp", "net")
+    stack = start("postgrest", "gateway", "functions", "whatsapp", "metakocka", "net")
     set_doorbell(stack)
     return stack

@@ -50,11 +50,18 @@ def demo() -> None:
 
 
 @app.command()
-def bench() -> None:
+def bench(
+    metakocka: Annotated[
+        bool, typer.Option("--metakocka", help="Measure the import of 50,000 partners instead.")
+    ] = False,
+) -> None:
     """Measure speed and memory on a stack of its own."""
-    from rapport.local.bench.command import bench
+    from rapport.local.bench.command import bench, bench_metakocka
 
-    bench()
+    if metakocka:
+        bench_metakocka()
+    else:
+        bench()
 
 
 @app.command()
@@ -74,6 +81,24 @@ def replay(
 
     if not replay(since=since, until=until, dry_run=dry_run):
         raise typer.Exit(1)
+
+
+@app.command()
+def sync(
+    account: Account,
+    direction: Annotated[
+        str, typer.Option(help="both, to (Metakocka) or from (Metakocka).")
+    ] = "both",
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would change, and change nothing.")
+    ] = False,
+) -> None:
+    """Synchronize an account's contacts with its partners at Metakocka."""
+    from rapport.local.sync import sync
+
+    status = sync(account, direction, dry_run=dry_run)
+    if status:
+        raise typer.Exit(status)
 
 
 @app.command()

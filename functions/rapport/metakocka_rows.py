@@ -69,6 +69,20 @@ class Run(Counts):
     conflict_rule: Rule
     listing: Literal["all", "documents"]
     documents_seen_until: datetime | None
+    # since when all partners have been looked at
+    partners_seen_at: datetime | None
+
+
+class Connection(_Row):
+    """How an account is connected to its company."""
+
+    account_id: UUID
+    company_id: str
+    base_url: str | None
+    conflict_rule: Rule
+    listing: Literal["all", "documents"]
+    documents_seen_until: datetime | None
+    partners_seen_at: datetime | None
 
 
 class PartnerRef(_Given):
@@ -173,14 +187,17 @@ class Intent(_Row):
     operation: Literal["add_partner", "update_partner"]
     # a digest of what was to be sent
     fingerprint: str
+    # what was to be sent
+    sent: Fields
     state: IntentState
+    # seconds since the call began
+    age: float
 
 
 class BegunIntent(Intent):
     """The intent of a contact; one that is not new is to be settled first."""
 
     is_new: bool
-    created_at: datetime
 
 
 class DirtyContact(_Row):

@@ -12,14 +12,17 @@ from pydantic import JsonValue
 from rapport.errors import StoreError
 from rapport.metakocka_rows import (
     BegunIntent,
+    Connection,
     Counts,
     Direction,
     DirtyClaim,
     Due,
+    Fields,
     KnownPartner,
     PartnerItem,
     PartnerRef,
     PartnerResult,
+    Request,
     Run,
     Settled,
     SyncError,
@@ -46,10 +49,12 @@ class MetakockaStore(Store):
         trigger: Trigger,
         worker: str,
         user_id: UUID | None = None,
+        request: Request | None = None,
     ) -> Run | None:
         """Leases an account; None where another works for it, or a wake finds nothing to do.
 
         What was left or waits is gone on with: the run may be of another direction and trigger.
+        A `request` is a run of its own, and its contacts are marked to be sent.
         """
         answer = self._call(
             "begin_sync",
@@ -59,6 +64,7 @@ class MetakockaStore(Store):
                 "trigger": trigger,
                 "worker": worker,
                 "user_id": _text(user_id),
+                "request": request and request.model_dump(mode="json", exclude_none=True),
             },
         )
         return None if answer is None else understood(Run, answer)
@@ -133,11 +139,33 @@ class MetakockaStore(Store):
             raise StoreError("The database's answer is about other partners.")
         return results
 
-    def claim_dirty_contacts(self, account_id: UUID, worker: str, batch: int) -> DirtyClaim:
-        """Leases up to `batch` contacts to be sent, in the order of their change."""
+    def connection(self, account: str) -> Connection:
+        """The connection of an account, by its id or external id."""
+        answer = self._call("metakocka_connection", {"account": account})
+        return understood(Connection, answer)
+
+    def claim_dirty_contacts(
+        self,
+        account_id: UUID,
+        worker: str,
+        batch: int,
+        contact_ids: Sequence[UUID] | None = None,
+        *,
+        dry_run: bool = False,
+    ) -> DirtyClaim:
+        """Leases up to `batch` contacts to be sent, in the order of their change.
+
+        All that are due, or those of `contact_ids`; a dry run shows them and leases none.
+        """
         answer = self._call(
             "claim_dirty_contacts",
-            {"account_id": str(account_id), "worker": worker, "batch": batch},
+            {
+                "account_id": str(account_id),
+                "worker": worker,
+                "batch": batch,
+                "contact_ids": None if contact_ids is None else [str(one) for one in contact_ids],
+                "dry_run": dry_run,
+            },
         )
         return understood(DirtyClaim, answer)
 
@@ -206,8 +234,12 @@ class MetakockaStore(Store):
         contact_id: UUID,
         operation: Literal["add_partner", "update_partner"],
         fingerprint: str,
+        sent: Fields,
     ) -> BegunIntent:
-        """Notes that a call is about to be made, or answers the one that is open already."""
+        """Notes that a call is about to be made, or answers the one that is open already.
+
+        What was `sent` is what its outcome will be looked for by.
+        """
         answer = self._call(
             "begin_intent",
             {
@@ -215,6 +247,7 @@ class MetakockaStore(Store):
                 "contact_id": str(contact_id),
                 "operation": operation,
                 "fingerprint": fingerprint,
+                "sent": sent,
             },
         )
         return understood(BegunIntent, answer)

@@ -68,13 +68,14 @@ class UserStores:
 
     def of(self, token: str) -> UserStore:
         """The database as the user of this access token sees it."""
-        return UserStore(
-            SyncPostgrestClient(
-                self._url,
-                schema="public",
-                headers={"apikey": self._key, "Authorization": f"Bearer {token}"},
-                http_client=self._http,
-            )
+        return UserStore(self._client(token))
+
+    def _client(self, token: str) -> SyncPostgrestClient:
+        return SyncPostgrestClient(
+            self._url,
+            schema="public",
+            headers={"apikey": self._key, "Authorization": f"Bearer {token}"},
+            http_client=self._http,
         )
 
 

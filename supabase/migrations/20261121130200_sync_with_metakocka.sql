@@ -913,6 +913,10 @@ create table private.partner_intents (
     fingerprint  text not null
                  constraint partner_intents_fingerprint_check
                  check (length(fingerprint) between 1 and 128),
+    -- what was to be sent, by which it is looked for: the contact may be another by then
+    sent         jsonb not null default '{}'
+                 constraint partner_intents_sent_check
+                 check (jsonb_typeof(sent) = 'object' and octet_length(sent::text) <= 131072),
     state        text not null default 'intended'
                  constraint partner_intents_state_check
                  check (state in (
@@ -967,6 +971,8 @@ comment on table private.partner_intents is
     'Calls to Metakocka that must not happen twice, from before they begin.';
 comment on column private.partner_intents.fingerprint is
     'A digest of what was to be sent.';
+comment on column private.partner_intents.sent is
+    'The fields that were to be sent; a partner that may have been made is looked for by them.';
 comment on policy "nobody reads partner intents directly" on private.partner_intents is
     'The sync alone settles them.';
 
@@ -3032,7 +3038,8 @@ create function private.next_sync_run(
     account_id uuid,
     direction text,
     trigger text,
-    user_id uuid
+    user_id uuid,
+    request jsonb
 )
     returns uuid
     language plpgsql
@@ -3041,6 +3048,36 @@ as $$
 declare
     next_id uuid;
 begin
+    if request is not null then
+        -- somebody waits for the answer: what was left and what is queued come after it
+        if exists (
+            select
+            from public.sync_runs r
+            where r.account_id = next_sync_run.account_id
+              and r.state = 'running'
+        ) then
+            update public.sync_runs r
+            set state = 'stopped'
+            where r.account_id = next_sync_run.account_id
+              and r.state = 'running';
+        end if;
+        insert into public.sync_runs (
+            account_id, direction, trigger, state, user_id, started_at, request
+        )
+        values (
+            next_sync_run.account_id,
+            next_sync_run.direction,
+            next_sync_run.trigger,
+            'running',
+            next_sync_run.user_id,
+            clock_timestamp(),
+            next_sync_run.request
+        )
+        returning id
+        into next_id;
+        return next_id;
+    end if;
+
     -- one that another left, then those that wait
     select r.id
     into next_id
@@ -3088,7 +3125,8 @@ create function backend.begin_sync(
     direction text,
     trigger text,
     worker text,
-    user_id uuid default null
+    user_id uuid default null,
+    request jsonb default null
 )
     returns jsonb
     language plpgsql
@@ -3129,10 +3167,21 @@ begin
             account_id => begin_sync.account_id,
             direction => begin_sync.direction,
             trigger => begin_sync.trigger,
-            user_id => begin_sync.user_id
+            user_id => begin_sync.user_id,
+            request => begin_sync.request
         );
         if begun is null then
             return null;
+        end if;
+        -- what the last worker held when it ended is this one's
+        update private.metakocka_dirty d
+        set lease_until = null,
+            worker = null
+        where d.account_id = begin_sync.account_id
+          and d.worker is not null;
+        if begin_sync.request ? 'contact_ids' then
+            perform private.mark_requested(
+                account_id => begin_sync.account_id, contact_ids => request -> 'contact_ids');
         end if;
     end if;
 
@@ -3164,7 +3213,8 @@ begin
             'base_url', connection.base_url,
             'conflict_rule', connection.conflict_rule,
             'listing', connection.listing,
-            'documents_seen_until', connection.documents_seen_until
+            'documents_seen_until', connection.documents_seen_until,
+            'partners_seen_at', private.partners_seen_at(begin_sync.account_id)
         )
         from public.sync_runs r
         where r.id = begun
@@ -3172,17 +3222,108 @@ begin
 end
 $$;
 
-grant execute on function backend.begin_sync(uuid, text, text, text, uuid) to service_role;
+grant execute on function backend.begin_sync(uuid, text, text, text, uuid, jsonb) to service_role;
+
+
+create function private.mark_requested(account_id uuid, contact_ids jsonb)
+    returns void
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    marked constant uuid[] := array(
+        select c.id
+        from jsonb_array_elements_text(contact_ids) i
+        join public.contacts c
+            on c.id = i::uuid
+        where c.account_id = mark_requested.account_id
+          and c.deleted_at is null
+        order by c.id
+    );
+begin
+    if marked <> '{}' then
+        perform private.mark_dirty(
+            account_id => mark_requested.account_id,
+            contact_ids => marked,
+            quiet_for => interval '0'
+        );
+    end if;
+end
+$$;
+
+
+create function private.partners_seen_at(account_id uuid)
+    returns timestamptz
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+begin
+    return (
+        select max(r.started_at)
+        from public.sync_runs r
+        where r.account_id = partners_seen_at.account_id
+          and r.state = 'done'
+          and r.direction <> 'to_metakocka'
+          and r.request = '{}'
+    );
+end
+$$;
+
+
+create function backend.metakocka_connection(account text)
+    returns jsonb
+    language plpgsql
+    stable
+    -- definer: service_role has no rights of its own on tables
+    security definer
+    set search_path = ''
+as $$
+declare
+    found_connection jsonb;
+begin
+    select jsonb_build_object(
+        'account_id', a.id,
+        'company_id', k.company_id,
+        'base_url', k.base_url,
+        'conflict_rule', k.conflict_rule,
+        'listing', k.listing,
+        'documents_seen_until', k.documents_seen_until,
+        'partners_seen_at', private.partners_seen_at(a.id)
+    )
+    into found_connection
+    from public.accounts a
+    join public.metakocka_connections k
+        on k.account_id = a.id
+       and k.active
+    where a.external_id = account
+       or a.id::text = account;
+    if found_connection is null then
+        raise sqlstate 'PT404' using
+            message = 'There is no such account, or it has no active connection to Metakocka.',
+            detail = 'field: account';
+    end if;
+    return found_connection;
+end
+$$;
+
+grant execute on function backend.metakocka_connection(text) to service_role;
 
 
 comment on function private.sync_lease() is
     'How long a run is its worker''s without a word from it.';
-comment on function private.next_sync_run(uuid, text, text, uuid) is
-    'The run to go on with, or a new one; null where a wake finds nothing to send.';
+comment on function private.next_sync_run(uuid, text, text, uuid, jsonb) is
+    'The run to go on with, or a new one; null where a wake finds nothing to send. A request is always a new one.';
+comment on function private.mark_requested(uuid, jsonb) is
+    'Marks the contacts that somebody wants to be sent now.';
+comment on function private.partners_seen_at(uuid) is
+    'Since when all partners have been looked at: what differs now has changed after that.';
+comment on function backend.metakocka_connection(text) is
+    'The connection of an account by its id or external id: {account_id, company_id, base_url, conflict_rule, listing, documents_seen_until, partners_seen_at}.';
 comment on function backend.metakocka_connections_due(integer) is
     'The accounts for which there is something to do and nobody at work, the longest waiting first: [{account_id, reasons}]; reasons are run (to be gone on with), contacts (to be sent) and schedule.';
-comment on function backend.begin_sync(uuid, text, text, text, uuid) is
-    'Leases an account to a worker: the run that waits or was left, with its cursor and counts, or a new one; null where another is at work or a wake finds nothing. Repeating it under the same name answers the same.';
+comment on function backend.begin_sync(uuid, text, text, text, uuid, jsonb) is
+    'Leases an account to a worker: the run that waits or was left, with its cursor and counts, or a new one; null where another is at work or a wake finds nothing. With a request, {contact_ids} or {metakocka_ids}, a run of its own. Repeating it under the same name answers the same.';
 
 
 /*
@@ -4450,7 +4591,13 @@ comment on function backend.apply_partners(uuid, uuid, jsonb, boolean) is
     The worker's side of marks: claim some, send each, settle it. What is changed while it is
     being sent keeps its mark.
 */
-create function backend.claim_dirty_contacts(account_id uuid, worker text, batch integer default 10)
+create function backend.claim_dirty_contacts(
+    account_id uuid,
+    worker text,
+    batch integer default 10,
+    contact_ids uuid[] default null,
+    dry_run boolean default false
+)
     returns jsonb
     language plpgsql
     -- definer: service_role has no rights of its own on tables
@@ -4464,13 +4611,15 @@ begin
         select d.contact_id
         from private.metakocka_dirty d
         where d.account_id = claim_dirty_contacts.account_id
-          and d.not_before <= clock_timestamp()
-          and coalesce(d.lease_until <= clock_timestamp(), true)
+          and (claim_dirty_contacts.contact_ids is null
+               or d.contact_id = any (claim_dirty_contacts.contact_ids))
+          and (d.not_before <= clock_timestamp() or dry_run)
+          and (coalesce(d.lease_until <= clock_timestamp(), true) or dry_run)
         order by d.changed_seq
         limit least(greatest(batch, 1), 100)
         for update skip locked
     );
-    if claimed <> '{}' then
+    if claimed <> '{}' and not dry_run then
         update private.metakocka_dirty d
         set lease_until = clock_timestamp() + private.sync_lease(),
             worker = claim_dirty_contacts.worker,
@@ -4495,13 +4644,9 @@ begin
                         'state', m.state,
                         -- a call whose outcome is to be found out first
                         'intent', (
-                            select jsonb_build_object(
-                                'intent_id', i.id,
-                                'operation', i.operation,
-                                'fingerprint', i.fingerprint,
-                                'state', i.state
-                            )
+                            select to_jsonb(e)
                             from private.partner_intents i
+                            cross join lateral private.intent_rows(i.id) e
                             where i.contact_id = c.id
                               and i.state in ('intended', 'sent', 'unknown')
                         )
@@ -4523,13 +4668,16 @@ begin
             select min(greatest(d.not_before, d.lease_until))
             from private.metakocka_dirty d
             where d.account_id = claim_dirty_contacts.account_id
+              and (claim_dirty_contacts.contact_ids is null
+                   or d.contact_id = any (claim_dirty_contacts.contact_ids))
               and d.contact_id <> all (claimed)
         )
     );
 end
 $$;
 
-grant execute on function backend.claim_dirty_contacts(uuid, text, integer) to service_role;
+grant execute on function backend.claim_dirty_contacts(uuid, text, integer, uuid[], boolean)
+    to service_role;
 
 
 create function private.take_mark(contact_id uuid, changed_seq bigint)
@@ -4740,8 +4888,8 @@ $$;
 grant execute on function backend.postpone_contact(uuid, uuid, text, interval) to service_role;
 
 
-comment on function backend.claim_dirty_contacts(uuid, text, integer) is
-    'Leases up to 100 contacts that changed, in the order of their change: {claimed: [{contact_id, changed_seq, attempts, version, updated_at, party, metakocka_id, base, base_version, state, intent}], next_at}.';
+comment on function backend.claim_dirty_contacts(uuid, text, integer, uuid[], boolean) is
+    'Leases up to 100 contacts that changed, all or those of contact_ids, in the order of their change; a dry_run shows them and leases none: {claimed: [{contact_id, changed_seq, attempts, version, updated_at, party, metakocka_id, base, base_version, state, intent}], next_at}.';
 comment on function private.take_mark(uuid, bigint) is
     'Takes a contact''s mark away if it is not newer than this; otherwise gives its lease free. Whether there is no mark left.';
 comment on function backend.settle_partner(uuid, uuid, uuid, bigint, jsonb) is
@@ -4762,7 +4910,8 @@ create function backend.begin_intent(
     account_id uuid,
     contact_id uuid,
     operation text,
-    fingerprint text
+    fingerprint text,
+    sent jsonb default '{}'
 )
     returns jsonb
     language plpgsql
@@ -4788,10 +4937,23 @@ begin
         );
     end if;
 
-    insert into private.partner_intents (account_id, contact_id, operation, fingerprint)
+    -- made by another worker since the caller has looked
+    if operation = 'add_partner' and exists (
+        select
+        from public.metakocka_contact_mappings m
+        where m.contact_id = begin_intent.contact_id
+          and m.metakocka_id is not null
+    ) then
+        raise sqlstate 'PT409' using
+            message = 'This contact is a partner already.',
+            detail = format('contact: %s', begin_intent.contact_id),
+            hint = 'Claim it again.';
+    end if;
+
+    insert into private.partner_intents (account_id, contact_id, operation, fingerprint, sent)
     values (
         begin_intent.account_id, begin_intent.contact_id, begin_intent.operation,
-        begin_intent.fingerprint
+        begin_intent.fingerprint, begin_intent.sent
     )
     returning id
     into begun;
@@ -4802,7 +4964,7 @@ begin
 end
 $$;
 
-grant execute on function backend.begin_intent(uuid, uuid, text, text) to service_role;
+grant execute on function backend.begin_intent(uuid, uuid, text, text, jsonb) to service_role;
 
 
 create function private.intent_rows(wanted uuid)
@@ -4810,9 +4972,10 @@ create function private.intent_rows(wanted uuid)
         intent_id uuid,
         operation text,
         fingerprint text,
+        sent jsonb,
         state text,
         metakocka_id text,
-        created_at timestamptz
+        age double precision
     )
     language plpgsql
     stable
@@ -4820,7 +4983,10 @@ create function private.intent_rows(wanted uuid)
 as $$
 begin
     return query
-    select i.id, i.operation, i.fingerprint, i.state, i.metakocka_id, i.created_at
+    select
+        i.id, i.operation, i.fingerprint, i.sent, i.state, i.metakocka_id,
+        -- in seconds, since the call began
+        extract(epoch from clock_timestamp() - coalesce(i.sent_at, i.created_at))::double precision
     from private.partner_intents i
     where i.id = wanted;
 end
@@ -4888,8 +5054,8 @@ $$;
 grant execute on function backend.settle_intent(uuid, uuid, text, text) to service_role;
 
 
-comment on function backend.begin_intent(uuid, uuid, text, text) is
-    'Notes that a contact''s partner is about to be made (add_partner) or changed: {intent_id, operation, fingerprint, state, metakocka_id, created_at, is_new}. If one is open already that one, with is_new false: what became of it is to be found out first.';
+comment on function backend.begin_intent(uuid, uuid, text, text, jsonb) is
+    'Notes that a contact''s partner is about to be made (add_partner) or changed: {intent_id, operation, fingerprint, sent, state, metakocka_id, age, is_new}. If one is open already that one, with is_new false: what became of it is to be found out first. A contact that is a partner already gets no other: 409.';
 comment on function private.intent_rows(uuid) is
     'An intent as it is told.';
 comment on function backend.settle_intent(uuid, uuid, text, text) is
@@ -5341,6 +5507,11 @@ begin
         from private.my_admin_account_ids() a;
     end if;
 
+    if chosen is null and (select count(*) from private.my_admin_account_ids()) > 1 then
+        raise sqlstate 'PT422' using
+            message = 'Several accounts are yours: say which one is meant.',
+            detail = 'field: account_id';
+    end if;
     if chosen is null or chosen not in (select private.my_admin_account_ids()) then
         if chosen is not null and chosen not in (select private.my_account_ids()) then
             raise sqlstate 'PT404' using
@@ -5390,6 +5561,7 @@ declare
 begin
     return jsonb_build_object(
         'account_id', chosen,
+        'user_id', auth.uid(),
         'contact_ids', known,
         'not_found', array(
             select distinct i
@@ -5616,7 +5788,7 @@ comment on function private.sync_account(uuid, uuid[]) is
 comment on function private.authorize(uuid, uuid[]) is
     'The account and those of the contacts that are its own.';
 comment on function public.authorize_sync(uuid, uuid[]) is
-    'Whether you may synchronize these contacts: {account_id, contact_ids, not_found}, for owners and admins of a connected account. Without account_id that of the contacts, or the only one that you administer.';
+    'Whether you may synchronize these contacts: {account_id, user_id, contact_ids, not_found}, for owners and admins of a connected account. Without account_id that of the contacts, or the only one that you administer.';
 comment on function private.queue_sync(uuid, text, uuid[], text[]) is
     'Queues a run, marks its contacts and rings; returns the run''s id.';
 comment on function public.request_sync(text, uuid, uuid[], text[]) is

@@ -292,6 +292,7 @@ FUNCTIONS = {
     "backend.media_to_send": Function(SERVICE),
     "backend.template_owners": Function(SERVICE),
     "backend.apply_templates": Function(SERVICE),
+    "backend.metakocka_connection": Function(SERVICE),
     "backend.metakocka_connections_due": Function(SERVICE),
     "backend.begin_sync": Function(SERVICE),
     "backend.advance_sync": Function(SERVICE),

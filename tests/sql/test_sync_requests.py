@@ -77,6 +77,7 @@ def test_contacts_of_another_account_do_not_exist(erp: World) -> None:
     [row] = ask(erp, "olivia", "select public.authorize_sync(null, %s) as answer", [CILKA, CARLOS])
     assert row["answer"] == {
         "account_id": str(ALPINE),
+        "user_id": str(seed_uuid("olivia")),
         "contact_ids": [str(CILKA)],
         "not_found": [str(CARLOS)],
     }

@@ -13,7 +13,7 @@ from pydantic import HttpUrl, SecretStr
 from rapport.errors import Conflict, NotFound
 from rapport.local.postgres import Database
 from rapport.local.stack import Stack
-from rapport.metakocka_rows import Counts, FieldConflict, PartnerItem, PartnerRef, SyncError
+from rapport.metakocka_rows import Counts, FieldConflict, Fields, PartnerItem, PartnerRef, SyncError
 from rapport.metakocka_store import MetakockaStore
 from rapport.settings import StoreSettings
 
@@ -122,11 +122,13 @@ def test_a_contact_from_its_change_to_its_partner(
     kos, zupan = store.claim_dirty_contacts(account, "w", 10).claimed
     assert (kos.party["name"], kos.intent, kos.metakocka_id) == ("Kos", None, None)
 
-    intent = store.begin_intent(account, kos.contact_id, "add_partner", "digest")
+    sent: Fields = {"name": "Kos"}
+    intent = store.begin_intent(account, kos.contact_id, "add_partner", "digest", sent)
     assert intent.is_new
     assert store.settle_intent(account, intent.intent_id, "sent") is True
     assert store.settle_intent(account, intent.intent_id, "sent") is False
-    assert store.begin_intent(account, kos.contact_id, "add_partner", "digest").state == "sent"
+    open_one = store.begin_intent(account, kos.contact_id, "add_partner", "another", {})
+    assert (open_one.state, open_one.sent, open_one.fingerprint) == ("sent", sent, "digest")
     assert store.settle_intent(account, intent.intent_id, "settled", "1600") is True
     sent = PartnerItem(metakocka_id="1600", partner_hash="h", base=kos.party)
     settled = store.settle_partner(account, None, kos.contact_id, kos.changed_seq, sent)
@@ -143,6 +145,6 @@ def test_what_is_not_the_accounts_is_not_found(store: MetakockaStore, account: U
     with pytest.raises(NotFound):
         store.begin_sync(uuid4(), "both", "cli", "w")
     with pytest.raises(NotFound):
-        store.begin_intent(account, uuid4(), "add_partner", "digest")
+        store.begin_intent(account, uuid4(), "add_partner", "digest", {})
     with pytest.raises(NotFound):
         store.settle_intent(account, uuid4(), "sent")

@@ -47,6 +47,7 @@ RUN_ROW: dict[str, Any] = {
     "conflict_rule": "ask",
     "listing": "all",
     "documents_seen_until": AT,
+    "partners_seen_at": None,
 }
 RESULT = {"metakocka_id": "1600", "status": "created", "contact_id": str(CONTACT), "reason": None}
 ITEM = PartnerItem(metakocka_id="1600", partner_hash="h", base={"name": "Novak"})
@@ -98,6 +99,7 @@ def test_a_run_comes_with_its_connection_and_counts(stores: Stores) -> None:
                 "trigger": "schedule",
                 "worker": "w",
                 "user_id": None,
+                "request": None,
             },
         )
     ]
@@ -217,7 +219,9 @@ def test_contacts_are_claimed_with_what_may_have_happened_to_them(stores: Stores
             "intent_id": str(INTENT),
             "operation": "add_partner",
             "fingerprint": "f",
+            "sent": {"name": "Kos"},
             "state": "sent",
+            "age": 1.5,
         },
     }
     backend = Backend({"claimed": [contact], "next_at": AT})
@@ -251,12 +255,13 @@ def test_a_call_may_go_on_only_if_the_database_says_so(stores: Stores) -> None:
         "intent_id": str(INTENT),
         "operation": "add_partner",
         "fingerprint": "f",
+        "sent": {"name": "Kos"},
         "state": "intended",
         "metakocka_id": None,
-        "created_at": AT,
+        "age": 0.1,
         "is_new": True,
     }
-    intent = stores(Backend(begun)).begin_intent(ACCOUNT, CONTACT, "add_partner", "f")
+    intent = stores(Backend(begun)).begin_intent(ACCOUNT, CONTACT, "add_partner", "f", {})
     assert (intent.intent_id, intent.is_new) == (INTENT, True)
     assert stores(Backend(False)).settle_intent(ACCOUNT, INTENT, "sent") is False
     missing = Backend({"code": "PT404", "message": "m", "details": "d", "hint": None}, 404)

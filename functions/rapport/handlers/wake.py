@@ -20,8 +20,8 @@ from rapport.settings import WakeSettings
 from rapport.starter import LambdaStarter, Starter, ThreadStarter
 
 BODY_LIMIT = 1024
-# How long a worker may go on that runs here: as the functions' own time-out, in seconds.
-RUN_TIME = 60.0
+# How long a worker may go on that runs here, in seconds: as the function's own time-out.
+RUN_TIME = {"deliver_outbound": 60.0, "fetch_media": 120.0, "metakocka_sync": 300.0}
 
 _settings = cache(WakeSettings.load)
 
@@ -29,14 +29,14 @@ _settings = cache(WakeSettings.load)
 class Wake(BaseModel):
     """Whom to wake."""
 
-    worker: Literal["deliver_outbound", "fetch_media"]
+    worker: Literal["deliver_outbound", "fetch_media", "metakocka_sync"]
 
 
 @dataclass(frozen=True)
 class _Run:
     """The context of a worker that runs here."""
 
-    ends_at: float = field(default_factory=lambda: time.monotonic() + RUN_TIME)
+    ends_at: float
     aws_request_id: str = field(default_factory=lambda: str(uuid4()))
 
     def get_remaining_time_in_millis(self) -> int:
@@ -45,7 +45,7 @@ class _Run:
 
 def _run_here(worker: str) -> object:
     module = importlib.import_module(f"rapport.handlers.{worker}")
-    return module.handler({"worker": worker}, _Run())
+    return module.handler({"worker": worker}, _Run(time.monotonic() + RUN_TIME[worker]))
 
 
 @cache

@@ -49,9 +49,9 @@ class Policy:
 POLICIES: Mapping[Operation, Policy] = {
     "add_partner": Policy(),
     "get_partner": Policy(),
-    # all partners in one answer
-    "list_partners": Policy(timeout=120, retries=Retries(attempts=2, within=120)),
-    "search": Policy(timeout=60),
+    # all partners in one answer; within the lease of a run
+    "list_partners": Policy(timeout=70, retries=Retries(attempts=1)),
+    "search": Policy(timeout=40),
     "update_partner": Policy(),
 }
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Annotated, TypeVar
 
 from pydantic import (
@@ -162,6 +162,11 @@ def _canonical(value: object) -> str:
     return json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
 
 
+def in_order(mk_id: str) -> tuple[int, str]:
+    """What ids are sorted by: they are numbers, given in turn."""
+    return (len(mk_id), mk_id)
+
+
 class PartnerList:
     """The partners of an answer, each read when its turn comes.
 
@@ -178,7 +183,22 @@ class PartnerList:
         return len(self._elements)
 
     def __iter__(self) -> Iterator[PartnerRecord]:
-        for element in self._elements:
+        yield from self._read(self._elements)
+
+    def in_order(self, after: str | None = None) -> Iterator[PartnerRecord]:
+        """The partners by their ids, from the first beyond `after`."""
+        first = in_order(after) if after is not None else None
+        keyed = [
+            (in_order(_text(element.get("mk_id")) or ""), place)
+            for place, element in enumerate(self._elements)
+            if isinstance(element, dict)
+        ]
+        self.is_complete = self.is_complete and len(keyed) == len(self._elements)
+        keyed = [one for one in sorted(keyed) if first is None or one[0] > first]
+        yield from self._read(self._elements[place] for _, place in keyed)
+
+    def _read(self, elements: Iterable[JsonValue]) -> Iterator[PartnerRecord]:
+        for element in elements:
             record = read(PartnerRecord, element)
             if record is None:
                 self.is_complete = False

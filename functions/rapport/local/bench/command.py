@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from rapport.local import launch
-from rapport.local.bench import ingest, live
+from rapport.local.bench import ingest, live, metakocka
 from rapport.local.stack import Stack
 from rapport.local.up import TerminalProgress, interrupt_on_signals
 
@@ -52,6 +52,32 @@ def bench() -> None:
     finally:
         shutil.rmtree(folder)
     _show(figures)
+
+
+def bench_metakocka() -> None:
+    """Starts a stack in a temporary folder, and imports partners into it from the stand-in."""
+    interrupt_on_signals()
+    progress = TerminalProgress(Console(stderr=True))
+    folder = Path(tempfile.mkdtemp(prefix="rapport-bench-"))
+    try:
+        with (
+            launch.running(folder, progress, only={"postgrest", "gateway"}) as running,
+            progress.step(f"Importing {metakocka.PARTNERS:,} partners"),
+        ):
+            measured = metakocka.measure(running.stack)
+    finally:
+        shutil.rmtree(folder)
+    _show(
+        [
+            Figure("First import", f"{measured.first_s:.1f} s, {measured.per_second:.0f}/s"),
+            Figure("… beside one by one", f"{measured.times_one_by_one:.1f} times as fast", "≥ 5"),
+            Figure("… in the database", f"{measured.first_cpu_s:.1f} s"),
+            Figure("… beside COPY", f"{measured.times_copy:.2f} times as long", "≤ 4"),
+            Figure("… events to those who follow", f"{measured.events}", "1"),
+            Figure("Second run, 1 % changed", f"{measured.second_s:.1f} s"),
+            Figure("… contacts written", f"{measured.second_writes}", f"{measured.changed}"),
+        ]
+    )
 
 
 def _memory() -> Figure:

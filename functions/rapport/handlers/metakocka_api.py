@@ -1,0 +1,148 @@
+"""Contacts to and from Metakocka, for those who administer an account."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import cache
+from uuid import uuid4
+
+from aws_lambda_powertools.utilities.data_classes import APIGatewayProxyEventV2
+
+from rapport.errors import NotFound, RapportError
+from rapport.handlers.http import Response, bearer, http_function, json_, read_json, read_query
+from rapport.metakocka import on_request
+from rapport.metakocka.on_request import Answer, require_good
+from rapport.metakocka.requests import (
+    Contacts,
+    OneContact,
+    OnePartner,
+    Partners,
+    Unsynced,
+    WhichMappings,
+    WhichWay,
+    bulk_answer,
+    one_answer,
+)
+from rapport.metakocka.secrets import SecretSource, secret_source
+from rapport.metakocka.sync import Sync
+from rapport.metakocka_store import MetakockaStore
+from rapport.metakocka_users import MetakockaUser, MetakockaUsers
+from rapport.settings import MetakockaSettings, StoreSettings, UserStoreSettings
+
+BODY_LIMIT = 128 * 1024  # bytes
+_BASE = "/api/integrations/metakocka/contacts"
+# what the database calls the fields of requests
+_FIELDS = {
+    "account_id": "accountId",
+    "contact_id": "contactId",
+    "contact_ids": "contactIds",
+    "metakocka_ids": "metakockaIds",
+}
+
+
+@cache
+def _users() -> MetakockaUsers:
+    return MetakockaUsers(UserStoreSettings.load())
+
+
+@cache
+def _store() -> MetakockaStore:
+    return MetakockaStore(StoreSettings.load())
+
+
+@cache
+def _settings() -> MetakockaSettings:
+    return MetakockaSettings.load()
+
+
+@cache
+def _secrets() -> SecretSource:
+    return secret_source(_settings())
+
+
+def _sync() -> Sync:
+    ends_at = time.monotonic() + on_request.TIME
+    return Sync(
+        _store(),
+        _secrets(),
+        _settings(),
+        worker=f"request-{uuid4()}",
+        remaining=lambda: ends_at - time.monotonic(),
+        reserve=on_request.RESERVE,
+        policies=on_request.POLICIES,
+    )
+
+
+def _send(request: APIGatewayProxyEventV2, user: MetakockaUser) -> Response:
+    if read_query(WhichWay, request).bulk:
+        many = read_json(Contacts, request, BODY_LIMIT)
+        return _many(on_request.send(_sync(), user, many.accountId, many.contactIds))
+    one = read_json(OneContact, request, BODY_LIMIT)
+    return _one(on_request.send(_sync(), user, one.accountId, [one.contactId]))
+
+
+def _receive(request: APIGatewayProxyEventV2, user: MetakockaUser) -> Response:
+    one = read_json(OnePartner, request, BODY_LIMIT)
+    return _one(on_request.receive(_sync(), user, one.accountId, [one.metakockaId]))
+
+
+def _receive_many(request: APIGatewayProxyEventV2, user: MetakockaUser) -> Response:
+    many = read_json(Partners, request, BODY_LIMIT)
+    return _many(on_request.receive(_sync(), user, many.accountId, many.metakockaIds))
+
+
+def _unsynced(request: APIGatewayProxyEventV2, user: MetakockaUser) -> Response:
+    page = read_query(Unsynced, request)
+    return json_(200, on_request.unsynced(_sync(), user, page.accountId, page.cursor, page.limit))
+
+
+def _mappings(request: APIGatewayProxyEventV2, user: MetakockaUser) -> Response:
+    page = read_query(WhichMappings, request)
+    wanted = [page.contactId] if page.contactId else []
+    allowed = user.authorize(page.accountId, wanted)
+    if allowed.not_found:
+        raise NotFound("There is no such contact.", field="contactId")
+    found = user.mappings(allowed.account_id, page.contactId, page.cursor, page.limit)
+    if page.contactId is None:
+        return json_(200, found.model_dump(mode="json"))
+    if not found.mappings:
+        raise NotFound("This contact is no partner yet.", field="contactId")
+    return json_(200, {"mapping": found.mappings[0]})
+
+
+_ROUTES: dict[str, Callable[[APIGatewayProxyEventV2, MetakockaUser], Response]] = {
+    f"POST {_BASE}/sync-to-metakocka": _send,
+    f"POST {_BASE}/sync-from-metakocka": _receive,
+    f"GET {_BASE}/sync-from-metakocka": _unsynced,
+    f"POST {_BASE}/sync-all-from-metakocka": _receive_many,
+    f"GET {_BASE}/mappings": _mappings,
+}
+
+
+@http_function
+def handler(request: APIGatewayProxyEventV2) -> Response:
+    """Answers one request of a signed-in user's."""
+    route = _ROUTES.get(request.route_key)
+    if route is None:
+        raise NotFound
+    try:
+        return route(request, _users().of(bearer(request)))
+    except RapportError as error:
+        error.field = _FIELDS.get(error.field or "", error.field)
+        raise
+
+
+def _one(answer: Answer) -> Response:
+    if not answer.outcomes or answer.run_id:
+        return json_(202, {"runId": str(answer.run_id)})
+    [outcome] = answer.outcomes
+    require_good(outcome)
+    return json_(202 if outcome.status == "waiting" else 200, one_answer(outcome))
+
+
+def _many(answer: Answer) -> Response:
+    told = bulk_answer(answer.outcomes)
+    if answer.run_id is None:
+        return json_(200, told)
+    return json_(202, {"runId": str(answer.run_id), **told})

@@ -1,0 +1,53 @@
+"""Synchronizes contacts with Metakocka: woken by the database, and every minute in any case."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Protocol
+from uuid import uuid4
+
+from rapport.log import correlated
+from rapport.metakocka.secrets import SecretSource, secret_source
+from rapport.metakocka.sync import Sync
+from rapport.metakocka.worker import serve
+from rapport.metakocka_store import MetakockaStore
+from rapport.settings import MetakockaSettings, StoreSettings
+
+
+class Context(Protocol):
+    """What is asked of Lambda's context."""
+
+    aws_request_id: str
+
+    def get_remaining_time_in_millis(self) -> int: ...
+
+
+@cache
+def _store() -> MetakockaStore:
+    return MetakockaStore(StoreSettings.load())
+
+
+@cache
+def _settings() -> MetakockaSettings:
+    return MetakockaSettings.load()
+
+
+@cache
+def _secrets() -> SecretSource:
+    return secret_source(_settings())
+
+
+def handler(_event: dict[str, object], context: Context) -> dict[str, int]:
+    """Answers how many runs came to which end."""
+    with correlated(context.aws_request_id):
+        return dict(
+            serve(
+                Sync(
+                    _store(),
+                    _secrets(),
+                    _settings(),
+                    worker=f"sync-{uuid4()}",
+                    remaining=lambda: context.get_remaining_time_in_millis() / 1000,
+                )
+            )
+        )

@@ -1,0 +1,171 @@
+"""The sync while somebody waits for the answer: some contacts or partners now, more as a run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from uuid import UUID
+
+from pydantic import JsonValue
+
+from rapport.errors import (
+    Conflict,
+    MetakockaError,
+    MetakockaUnavailable,
+    NotFound,
+    RapportError,
+    Unprocessable,
+)
+from rapport.metakocka.client import Operation, Policy
+from rapport.metakocka.mapping import from_record
+from rapport.metakocka.party import Party
+from rapport.metakocka.plan import ref_of
+from rapport.metakocka.progress import Outcome
+from rapport.metakocka.sync import Sync
+from rapport.metakocka_rows import Direction, Request
+from rapport.metakocka_users import Authorized, MetakockaUser
+from rapport.retry import Retries
+
+# more become a run
+AT_ONCE = 50
+# seconds: an HTTP API waits 30
+TIME = 25.0
+RESERVE = 10.0
+_ONCE = Retries(attempts=1)
+POLICIES: Mapping[Operation, Policy] = {
+    "add_partner": Policy(timeout=8, retries=_ONCE),
+    "get_partner": Policy(timeout=8, retries=_ONCE),
+    "list_partners": Policy(timeout=20, retries=_ONCE),
+    "search": Policy(timeout=8, retries=_ONCE),
+    "update_partner": Policy(timeout=8, retries=_ONCE),
+}
+_SHOWN = ("name", "email", "phone", "gsm", "tax_id_number", "street", "post_number", "place")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What is known by the time of the answer; the rest goes on in the run."""
+
+    outcomes: list[Outcome]
+    run_id: UUID | None = None
+
+
+def send(
+    sync: Sync, user: MetakockaUser, account_id: UUID | None, contact_ids: Sequence[UUID]
+) -> Answer:
+    """Sends contacts to Metakocka.
+
+    Raises:
+        RapportError: The user may not, or the account is not clear or not connected.
+    """
+    wanted = list(dict.fromkeys(contact_ids))
+    allowed = user.authorize(account_id, wanted)
+    known = set(allowed.contact_ids)
+    missing = [
+        Outcome(str(one), "not_found", code="not_found", message="There is no such contact.")
+        for one in wanted
+        if one not in known
+    ]
+    if not known:
+        return Answer(missing)
+    if len(known) > AT_ONCE:
+        run_id = user.request_sync(
+            allowed.account_id, "to_metakocka", contact_ids=allowed.contact_ids
+        )
+        return Answer(missing, run_id)
+    request = Request(contact_ids=allowed.contact_ids)
+    answer = _run(sync, user, allowed, "to_metakocka", request)
+    return Answer([*answer.outcomes, *missing], answer.run_id)
+
+
+def receive(
+    sync: Sync,
+    user: MetakockaUser,
+    account_id: UUID | None,
+    metakocka_ids: Sequence[str] | None,
+) -> Answer:
+    """Reads partners from Metakocka, all of them without ids; raises as `send`."""
+    allowed = user.authorize(account_id)
+    if metakocka_ids is None or len(set(metakocka_ids)) > AT_ONCE:
+        run_id = user.request_sync(
+            allowed.account_id, "from_metakocka", metakocka_ids=metakocka_ids or ()
+        )
+        return Answer([], run_id)
+    request = Request(metakocka_ids=list(dict.fromkeys(metakocka_ids)))
+    return _run(sync, user, allowed, "from_metakocka", request)
+
+
+def unsynced(
+    sync: Sync, user: MetakockaUser, account_id: UUID | None, after: str | None, limit: int
+) -> dict[str, JsonValue]:
+    """A page of the partners that are no contact, by id; raises as `send`, and MetakockaError."""
+    allowed = user.authorize(account_id)
+    connection = sync.store.connection(str(allowed.account_id))
+    terms = sync.terms(connection)
+    found: list[JsonValue] = []
+    last: str | None = None
+    with sync.client(allowed.account_id, connection) as client:
+        records = client.list_partners().in_order(after)
+        while batch := list(islice(records, 200)):
+            refs = [ref_of(one, terms, known_hash=False) for one in batch]
+            known = sync.store.read_partners(allowed.account_id, refs)
+            for record, one in zip(batch, known, strict=True):
+                if one.contact_id is None:
+                    if len(found) == limit:
+                        return {"partners": found, "cursor": last}
+                    party = from_record(record, region=terms.region).party
+                    found.append({"metakockaId": record.mk_id, **_shown(party)})
+                last = record.mk_id
+    return {"partners": found, "cursor": None}
+
+
+def require_good(outcome: Outcome) -> None:
+    """Lets pass what went well, or is being seen to.
+
+    Raises:
+        RapportError: What an endpoint answers where it did not.
+    """
+    if outcome.is_good or outcome.status == "waiting":
+        return
+    words = outcome.message
+    error: RapportError = MetakockaError(words)
+    if outcome.status == "not_found":
+        error = NotFound(words)
+    elif outcome.status == "blocked":
+        error = Unprocessable(words, field=outcome.field, hint="Fill in or correct it.")
+    elif outcome.status == "conflict":
+        error = Conflict(words, hint="Decide it in sync_conflicts.")
+    elif outcome.code == MetakockaUnavailable().code:
+        error = MetakockaUnavailable(words)
+    raise error
+
+
+def _run(
+    sync: Sync, user: MetakockaUser, allowed: Authorized, direction: Direction, request: Request
+) -> Answer:
+    report = sync.run(allowed.account_id, direction, "user", allowed.user_id, request)
+    if report is None:
+        # another is at work: it comes after that
+        run_id = user.request_sync(
+            allowed.account_id,
+            direction,
+            request.contact_ids or (),
+            request.metakocka_ids or (),
+        )
+        return Answer([], run_id)
+    by_id = {one.id: one for one in report.outcomes}
+    wanted = [str(one) for one in request.contact_ids or request.metakocka_ids or ()]
+    outcomes = [by_id.get(one) or _untouched(one, report.error) for one in wanted]
+    is_open = report.state in ("stopped", "taken over")
+    return Answer(outcomes, report.run_id if is_open else None)
+
+
+def _untouched(id_: str, error: RapportError | None) -> Outcome:
+    if error is None:
+        return Outcome(id_, "waiting", code="waiting", message="Its turn is still to come.")
+    return Outcome(id_, "failed", code=error.code, message=str(error))
+
+
+def _shown(party: Party) -> dict[str, JsonValue]:
+    return {name: value for name in _SHOWN if (value := getattr(party, name)) is not None}

@@ -1,0 +1,207 @@
+"""What is to be written where, for one contact and its partner. Pure: nothing is called here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TypeVar
+from uuid import UUID
+
+from rapport.metakocka.compare import code
+from rapport.metakocka.decisions import Conflict, Rule
+from rapport.metakocka.limits import misfit
+from rapport.metakocka.mapping import Partner, from_record
+from rapport.metakocka.merge import Merged, merge
+from rapport.metakocka.party import LISTS, Entry, Party, Value, as_json
+from rapport.metakocka.wire import PartnerRecord
+from rapport.metakocka_rows import (
+    Candidate,
+    FieldConflict,
+    Fields,
+    KnownPartner,
+    PartnerItem,
+    PartnerRef,
+)
+
+E = TypeVar("E", bound=Entry)
+
+
+@dataclass(frozen=True)
+class Terms:
+    """How an account merges.
+
+    Metakocka gives no times. What differs at `seen_at`, when all partners were last looked at,
+    would have been seen then: an edit there is later, and by `newest` it wins over every edit of
+    the contact that is earlier.
+    """
+
+    rule: Rule
+    region: str
+    seen_at: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Contact:
+    """A contact as it was read, with what was last agreed of it."""
+
+    contact_id: UUID
+    version: int
+    updated_at: datetime
+    party: Party
+    base: Party | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a merge comes to."""
+
+    partner: Partner
+    record: PartnerRecord
+    merged: Merged
+
+    @property
+    def base(self) -> Party:
+        """What both sides hold at present.
+
+        For what is still to be sent that is Metakocka's value: the contact differs from it, and
+        so it is the contact that has changed.
+        """
+        pending: dict[str, object] = {}
+        for name, value in self.merged.erp_changes.items():
+            theirs = getattr(self.partner.party, name)
+            if name in LISTS:
+                agreed = getattr(self.merged.party, name)
+                pending[name] = _without(agreed, _entries(value), theirs)
+            else:
+                pending[name] = theirs
+        return self.merged.party.model_copy(update=pending)
+
+    def item(self, contact: Contact | None) -> PartnerItem:
+        """For the database to write; without a contact one is made."""
+        changes = as_fields(self.merged.crm_changes)
+        return PartnerItem(
+            metakocka_id=self.partner.mk_id,
+            partner_hash=self.record.hash,
+            base=party_fields(self.base),
+            contact_id=contact and contact.contact_id,
+            # where nothing is written to it, it may change meanwhile
+            expected_version=contact.version if contact and changes else None,
+            changes=changes,
+            conflicts=field_conflicts(self.merged.conflicts),
+            push=bool(self.merged.erp_changes),
+        )
+
+
+def plan_of(contact: Contact | None, record: PartnerRecord, terms: Terms) -> Plan:
+    """Merges a partner with the contact that it is, or with none."""
+    base = contact.base if contact else None
+    partner = from_record(record, own_person=base.own_person if base else None, region=terms.region)
+    merged = merge(
+        base,
+        contact.party if contact else Party(),
+        partner.party,
+        terms.rule,
+        contact.updated_at if contact else None,
+        terms.seen_at,
+    )
+    return Plan(partner, record, merged)
+
+
+def ref_of(record: PartnerRecord, terms: Terms, *, known_hash: bool = True) -> PartnerRef:
+    """What a partner may be known by; without its hash everything is told of it."""
+    party = from_record(record, region=terms.region).party
+    email = party.email if misfit("crm", "email", party.email) is None else None
+    return PartnerRef(
+        metakocka_id=record.mk_id,
+        partner_hash=record.hash if known_hash else None,
+        tax_id_number=party.tax_id_number,
+        emails=[email] if email else [],
+        phones=[
+            number
+            for number in (party.phone, party.gsm)
+            if number and misfit("crm", "phone", number) is None
+        ],
+    )
+
+
+def contact_of(known: KnownPartner | Candidate) -> Contact | None:
+    """The contact that a partner is, or may be."""
+    if known.contact_id is None or known.version is None or known.updated_at is None:
+        return None
+    base = known.base if isinstance(known, KnownPartner) else None
+    return Contact(
+        known.contact_id,
+        known.version,
+        known.updated_at,
+        Party.model_validate(known.party or {}),
+        None if base is None else Party.model_validate(base),
+    )
+
+
+def waiting(record: PartnerRecord, candidates: Iterable[Candidate], terms: Terms) -> PartnerItem:
+    """A partner that a person has to find the contact of."""
+    party = party_fields(from_record(record, region=terms.region).party)
+    return PartnerItem(
+        metakocka_id=record.mk_id,
+        partner_hash=None,
+        base=party,
+        candidates=[one.contact_id for one in candidates],
+        partner=party,
+    )
+
+
+def is_other(candidate: Candidate, record: PartnerRecord) -> bool:
+    """Whether a contact that shares an address or number has a tax number of its own."""
+    ours = Party.model_validate(candidate.party).tax_id_number
+    theirs = record.tax_id_number
+    return (
+        ours is not None
+        and theirs is not None
+        and "tax" not in candidate.matched_by
+        and code(ours)[-8:] != code(theirs)[-8:]
+    )
+
+
+def party_fields(party: Party) -> Fields:
+    """A party as the database keeps it: what is known, and both lists."""
+    fields: Fields = party.model_dump(mode="json", exclude_none=True)
+    return fields
+
+
+def as_fields(changes: Mapping[str, Value]) -> Fields:
+    return {name: as_json(value) for name, value in changes.items()}
+
+
+def field_conflicts(conflicts: Iterable[Conflict]) -> list[FieldConflict]:
+    """Conflicts as the database takes them, one for each field."""
+    return list(
+        {
+            one.field: FieldConflict(
+                field=one.field,
+                base=as_json(one.base),
+                crm=as_json(one.crm),
+                erp=as_json(one.erp),
+                decided_by=None if one.winner is None else one.decided_by,
+                winner=one.winner,
+            )
+            for one in conflicts
+        }.values()
+    )
+
+
+def _entries(value: Value) -> tuple[Entry, ...]:
+    return value if isinstance(value, tuple) else ()
+
+
+def _without(
+    agreed: tuple[E, ...], pending: tuple[Entry, ...], theirs: tuple[E, ...]
+) -> tuple[E, ...]:
+    """The agreed entries, those that are still to be sent as Metakocka has them."""
+    changed = {one.mk_id for one in pending if one.mk_id}
+    there = {one.mk_id: one for one in theirs}
+    return tuple(
+        there.get(one.mk_id, one) if one.mk_id in changed else one
+        for one in agreed
+        if one.mk_id is not None
+    )

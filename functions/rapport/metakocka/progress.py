@@ -1,0 +1,162 @@
+"""How far a run has come: what became of each, told to the database as it goes on."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal
+from uuid import UUID
+
+from pydantic import JsonValue
+
+from rapport.errors import MetakockaError, RapportError
+from rapport.log import logger
+from rapport.metakocka_rows import Counts, Fields, Run, SyncError
+from rapport.metakocka_store import MetakockaStore
+
+# seconds; a lease lasts 90, and one call with its repetitions some 60
+KEEP = 15.0
+TELL = 2.0
+
+Status = Literal[
+    "created",  # a partner or a contact was made
+    "adopted",  # it was there, and is known as this one now
+    "updated",
+    "unchanged",
+    "blocked",  # something is missing
+    "conflict",  # a person decides
+    "waiting",  # it will be tried again
+    "failed",
+    "not_found",
+]
+_GOOD = frozenset({"created", "adopted", "updated"})
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one contact or partner; `id` is what it was asked for by."""
+
+    id: str
+    status: Status
+    contact_id: UUID | None = None
+    metakocka_id: str | None = None
+    code: str | None = None
+    message: str | None = None
+    field: str | None = None
+
+    @property
+    def is_good(self) -> bool:
+        return self.status in _GOOD or self.status == "unchanged"
+
+
+@dataclass
+class Progress:
+    """The counts of a run that is leased to `worker`; whatever is told extends the lease.
+
+    Telling raises Conflict once another worker has taken the run over.
+    """
+
+    store: MetakockaStore
+    run: Run
+    account_id: UUID
+    worker: str
+    # outcomes are kept for whoever waits for them
+    keep_outcomes: bool = False
+    watch: Callable[[Counts], object] = lambda _counts: None
+    cursor: JsonValue = None
+    total: int | None = None
+    outcomes: list[Outcome] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.cursor, self.total = self.run.cursor, self.run.total
+        self._done = Counter(
+            succeeded=self.run.succeeded, failed=self.run.failed, unchanged=self.run.unchanged
+        )
+        self._errors = Counter(self.run.errors)
+        self._told_at = time.monotonic()
+
+    @property
+    def counts(self) -> Counts:
+        done = self._done.total()
+        return Counts(
+            total=None if self.total is None else max(self.total, done),
+            done=done,
+            succeeded=self._done["succeeded"],
+            failed=self._done["failed"],
+            unchanged=self._done["unchanged"],
+            errors=dict(self._errors),
+        )
+
+    def add(self, outcome: Outcome) -> None:
+        """Counts what became of one."""
+        kind = "succeeded" if outcome.status in _GOOD else "failed"
+        self._done["unchanged" if outcome.status == "unchanged" else kind] += 1
+        if not outcome.is_good:
+            self._errors[outcome.code or outcome.status] += 1
+        if self.keep_outcomes:
+            self.outcomes.append(outcome)
+        self.watch(self.counts)
+        self._keep(TELL)
+
+    def add_unchanged(self, count: int) -> None:
+        """Counts partners that are as they were."""
+        self._done["unchanged"] += count
+        self.watch(self.counts)
+
+    def keep(self) -> None:
+        """Extends the lease if it has not been for a while; called before each slow step."""
+        self._keep(KEEP)
+
+    def tell(self) -> None:
+        """Notes how far the run has come."""
+        self.store.advance_sync(self.run.run_id, self.worker, self.cursor, self.counts)
+        self._told_at = time.monotonic()
+
+    def _keep(self, patience: float) -> None:
+        if time.monotonic() - self._told_at >= patience:
+            self.tell()
+
+    def log(
+        self,
+        operation: str,
+        error: RapportError,
+        *,
+        contact_id: UUID | None = None,
+        metakocka_id: str | None = None,
+        details: Fields | None = None,
+    ) -> None:
+        """Writes an error for the account's admins, and for the log; a request's body never."""
+        attempts, known = 1, dict(details or {})
+        if isinstance(error, MetakockaError):
+            attempts = error.attempts
+            known |= {
+                name: value
+                for name in ("operation", "opr_code")
+                if (value := getattr(error, name)) is not None
+            }
+        if error.field:
+            known["field"] = error.field
+        logger.warning(
+            "not synchronized",
+            operation=operation,
+            code=error.code,
+            reason=str(error),
+            contact_id=str(contact_id),
+            metakocka_id=metakocka_id,
+        )
+        self.store.log_sync_error(
+            self.account_id,
+            SyncError(
+                operation=operation,
+                code=error.code,
+                message=str(error),
+                run_id=self.run.run_id,
+                user_id=self.run.user_id,
+                contact_id=contact_id,
+                metakocka_id=metakocka_id,
+                details=known,
+                attempts=attempts,
+            ),
+        )

@@ -1,0 +1,253 @@
+"""Partners from Metakocka: list them, pass over those that have not changed, merge the rest.
+
+They are looked at in the order of their ids, so a run that was stopped goes on where it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+from uuid import UUID
+
+from pydantic import BaseModel
+
+from rapport.errors import MetakockaError, NotFound, StoreError, Unprocessable
+from rapport.metakocka.client import PAGE_LIMIT, MetakockaClient
+from rapport.metakocka.plan import Contact, Terms, contact_of, is_other, plan_of, ref_of, waiting
+from rapport.metakocka.progress import Outcome, Progress, Status
+from rapport.metakocka.wire import PartnerRecord, in_order
+from rapport.metakocka_rows import Candidate, KnownPartner, PartnerItem, PartnerResult
+from rapport.metakocka_store import MetakockaStore
+
+OPERATION = "syncContactFromMetakocka"
+BATCH = 500
+# partners that are asked for one at a time
+ASKED = 20
+# so often a partner is read and merged again because its contact has changed meanwhile
+ROUNDS = 4
+# more events at once are none to those who follow: they are told to read again at the end
+QUIET = 100
+# errors of one kind that are written for admins in one run; the rest is counted
+LOGGED = 50
+DOC_TYPES = ("sales_order", "sales_offer", "sales_bill_domestic", "sales_bill_foreign")
+# clocks differ, and documents are written before they can be seen
+_OVERLAP = timedelta(minutes=10)
+_BEGINNING = datetime(2000, 1, 1, tzinfo=UTC)
+
+
+class Cursor(BaseModel):
+    """Where a run is: the last partner that was looked at."""
+
+    after: str | None = None
+    # of documents: when they were looked through
+    seen_until: datetime | None = None
+    is_pulled: bool = False
+
+
+@dataclass
+class Pull:
+    """The part of a run that reads."""
+
+    store: MetakockaStore
+    client: MetakockaClient
+    progress: Progress
+    terms: Terms
+    has_time: Callable[[], bool]
+    # done between batches, so that nothing waits for the end
+    between: Callable[[], object] = lambda: None
+    _logged: int = 0
+
+    def run(self, metakocka_ids: Sequence[str] | None = None) -> bool:
+        """Looks at all partners, or these; False where the time was over.
+
+        Raises as `Push.run` does.
+        """
+        cursor = Cursor.model_validate(self.progress.cursor or {})
+        if cursor.is_pulled:
+            return True
+        self.progress.keep()
+        if metakocka_ids is not None:
+            batches = self._asked(sorted(set(metakocka_ids), key=in_order), cursor)
+        elif self.progress.run.listing == "documents":
+            if cursor.seen_until is None:
+                cursor.seen_until = datetime.now(UTC)
+            batches = self._asked(
+                named_by_documents(
+                    self.client, self.progress.run.documents_seen_until, self.progress.keep
+                ),
+                cursor,
+            )
+        else:
+            batches = self._listed(cursor)
+        for batch in batches:
+            self._take(batch)
+            cursor.after = batch[-1].mk_id if batch else cursor.after
+            self._tell(cursor)
+            self.between()
+            if not self.has_time():
+                return False
+        cursor.is_pulled = True
+        self._tell(cursor)
+        return True
+
+    @property
+    def seen_until(self) -> datetime | None:
+        """Until when documents have been looked through, once the run is done."""
+        return Cursor.model_validate(self.progress.cursor or {}).seen_until
+
+    def _tell(self, cursor: Cursor) -> None:
+        self.progress.cursor = cursor.model_dump(mode="json", exclude_defaults=True)
+        self.progress.tell()
+
+    def _listed(self, cursor: Cursor) -> Iterator[list[PartnerRecord]]:
+        partners = self.client.list_partners()
+        self.progress.total = len(partners)
+        self.progress.keep()
+        records = partners.in_order(cursor.after)
+        while batch := list(islice(records, BATCH)):
+            yield batch
+        if not partners.is_complete:
+            self._log_some(MetakockaError("Some partners in the list are not readable."))
+
+    def _asked(self, ids: Iterable[str], cursor: Cursor) -> Iterator[list[PartnerRecord]]:
+        after = cursor.after
+        wanted = list(ids)
+        self.progress.total = len(wanted)
+        left = iter([one for one in wanted if after is None or in_order(one) > in_order(after)])
+        while part := list(islice(left, ASKED)):
+            records: list[PartnerRecord] = []
+            for metakocka_id in part:
+                self.progress.keep()
+                record = self.client.get_partner(metakocka_id)
+                if record is None:
+                    self._missing(metakocka_id)
+                else:
+                    records.append(record)
+            yield records
+
+    def _missing(self, metakocka_id: str) -> None:
+        error = NotFound("Metakocka has no such partner.")
+        self._log_some(error, metakocka_id)
+        self._add(metakocka_id, "not_found", error=error)
+
+    def _take(self, batch: Sequence[PartnerRecord]) -> None:
+        """Merges and writes one batch; what went stale meanwhile is read again."""
+        by_id = {record.mk_id: record for record in batch}
+        for turn in range(ROUNDS):
+            if not by_id:
+                return
+            results = self._write(list(by_id.values()), known_hash=turn == 0)
+            for result in results:
+                record = by_id.pop(result.metakocka_id or "")
+                if result.status == "stale" and turn < ROUNDS - 1:
+                    by_id[record.mk_id] = record
+                else:
+                    self._count(result)
+
+    def _write(self, records: Sequence[PartnerRecord], *, known_hash: bool) -> list[PartnerResult]:
+        known = self.store.read_partners(
+            self.progress.account_id,
+            [ref_of(record, self.terms, known_hash=known_hash) for record in records],
+        )
+        results: list[PartnerResult] = []
+        items: list[PartnerItem] = []
+        for record, one in zip(records, known, strict=True):
+            item = None if one.unchanged or one.is_deleted else self._item(record, one)
+            if item is None:
+                results.append(_unchanged(record, one.contact_id))
+            else:
+                items.append(item)
+        if items:
+            results += self.store.apply_partners(
+                self.progress.account_id,
+                self.progress.run.run_id,
+                items,
+                quiet=len(items) > QUIET,
+            )
+        return results
+
+    def _item(self, record: PartnerRecord, known: KnownPartner) -> PartnerItem:
+        contact = match(record, known)
+        if isinstance(contact, Sequence):
+            return waiting(record, contact, self.terms)
+        plan = plan_of(contact, record, self.terms)
+        for held in plan.merged.held:
+            words = f"{held.field}: {held.reason}"
+            self._log_some(Unprocessable(words, field=held.field), record.mk_id)
+        return plan.item(contact)
+
+    def _count(self, result: PartnerResult) -> None:
+        metakocka_id = result.metakocka_id or ""
+        if result.status == "waiting":
+            error = MetakockaError("Several contacts may be this partner: a person decides.")
+            self._add(metakocka_id, "conflict", error=error)
+        elif result.status == "stale" or result.status == "refused":
+            words = result.reason or "It changes faster than it can be merged."
+            refused = StoreError(words)
+            self._log_some(refused, metakocka_id)
+            self._add(metakocka_id, "failed", error=refused)
+        else:
+            self._add(metakocka_id, result.status, result.contact_id)
+
+    def _add(
+        self,
+        metakocka_id: str,
+        status: Status,
+        contact_id: UUID | None = None,
+        error: MetakockaError | NotFound | StoreError | None = None,
+    ) -> None:
+        self.progress.add(
+            Outcome(
+                id=metakocka_id,
+                status=status,
+                contact_id=contact_id,
+                metakocka_id=metakocka_id,
+                code=error.code if error else None,
+                message=str(error) if error else None,
+            )
+        )
+
+    def _log_some(
+        self,
+        error: MetakockaError | NotFound | StoreError | Unprocessable,
+        metakocka_id: str = "batch",
+    ) -> None:
+        self._logged += 1
+        if self._logged <= LOGGED:
+            self.progress.log(OPERATION, error, metakocka_id=metakocka_id)
+
+
+def named_by_documents(
+    client: MetakockaClient,
+    since: datetime | None,
+    before_call: Callable[[], object] = lambda: None,
+) -> list[str]:
+    """The ids of the partners that changed documents name, in order."""
+    since = _BEGINNING if since is None else since - _OVERLAP
+    found: set[str] = set()
+    for doc_type in DOC_TYPES:
+        offset, is_last = 0, False
+        while not is_last:
+            before_call()
+            page = client.search_documents(doc_type, since, offset=offset)
+            found.update(page.partner_ids)
+            offset += page.count
+            is_last = page.count < PAGE_LIMIT
+    return sorted(found, key=in_order)
+
+
+def match(record: PartnerRecord, known: KnownPartner) -> Contact | Sequence[Candidate] | None:
+    """The contact that a partner is, None for a new one, or those among whom a person chooses."""
+    contact = contact_of(known)
+    if contact is not None or not known.candidates:
+        return contact
+    [first, *others] = known.candidates
+    return known.candidates if others or is_other(first, record) else contact_of(first)
+
+
+def _unchanged(record: PartnerRecord, contact_id: UUID | None) -> PartnerResult:
+    return PartnerResult(
+        metakocka_id=record.mk_id, status="unchanged", contact_id=contact_id, reason=None
+    )

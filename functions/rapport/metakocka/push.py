@@ -1,0 +1,307 @@
+"""Contacts to Metakocka: claim what has changed, merge, send, settle.
+
+A partner is read before it is changed, so what was edited there meanwhile is not run over.
+Killed anywhere, the mark of the contact is still there and the next worker begins anew; that
+nothing is made twice is up to `creation`.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+from rapport.errors import (
+    MetakockaError,
+    MetakockaOutcomeUnknown,
+    MetakockaRefused,
+    NotFound,
+    RapportError,
+    StoreError,
+    Unprocessable,
+)
+from rapport.metakocka.client import MetakockaClient
+from rapport.metakocka.creation import Blocked, Creation, Known, Later
+from rapport.metakocka.decisions import Conflict, Held
+from rapport.metakocka.party import Party, Value
+from rapport.metakocka.payloads import AddingUpdate, PartnerUpdate, partner_update
+from rapport.metakocka.plan import Contact, Plan, Terms, as_fields, field_conflicts, plan_of
+from rapport.metakocka.progress import Outcome, Progress, Status
+from rapport.metakocka.wire import PartnerRecord
+from rapport.metakocka_rows import DirtyContact, PartnerItem
+from rapport.metakocka_store import MetakockaStore
+
+OPERATION = "syncContactToMetakocka"
+BATCH = 10
+# what comes back so often in one run is left for a later one
+TRIES = 3
+# new entries come back with ids, and are merged once more
+ROUNDS = 3
+# seconds, as all here: how long a worker waits for the end of a quiet moment
+PATIENCE = 3.0
+_FIRST_PAUSE = 15.0
+_LONGEST_PAUSE = 3600.0
+
+
+@dataclass
+class Push:
+    """The part of a run that sends; `has_time` tells whether there is enough for one contact."""
+
+    store: MetakockaStore
+    client: MetakockaClient
+    progress: Progress
+    terms: Terms
+    has_time: Callable[[], bool]
+    # how old a call of unknown outcome has to be until what is not found did not happen
+    late: float
+    _seen: Counter[UUID] = field(default_factory=Counter)
+
+    def __post_init__(self) -> None:
+        self._creation = Creation(self.store, self.client, self.progress, self.terms, self.late)
+
+    def run(self, contact_ids: Sequence[UUID] | None = None, *, patience: float = PATIENCE) -> bool:
+        """Sends what there is to send, all or these; False where the time was over.
+
+        Edits that go on are waited for, so that several become one.
+
+        Raises:
+            UpstreamError: Metakocka can't be reached, or the key can't be read.
+            ConfigError: There is no key.
+            StoreError: The database refused, or can't be reached; Conflict where another worker
+                has taken the run over.
+        """
+        while self.has_time():
+            self.progress.keep()
+            claim = self.store.claim_dirty_contacts(
+                self.progress.account_id, self.progress.worker, BATCH, contact_ids
+            )
+            for job in claim.claimed:
+                if not self.has_time():
+                    return False
+                self._push(job)
+            if claim.claimed:
+                continue
+            pause = _until(claim.next_at)
+            if pause is None or pause > patience:
+                return True
+            time.sleep(max(pause, 0.02))
+        return False
+
+    def _push(self, job: DirtyContact) -> None:
+        self._seen[job.contact_id] += 1
+        if self._seen[job.contact_id] > TRIES:
+            self._postpone(job, _FIRST_PAUSE)
+            return
+        try:
+            outcome = self._sent(job)
+        except NotFound as error:
+            # deleted or merged meanwhile
+            outcome = _outcome(job, "not_found", error)
+        except StoreError:
+            raise
+        except Unprocessable as error:
+            self._log(job, error)
+            outcome = self._blocked(
+                job, Blocked("blocked", error, (error.field,) if error.field else ())
+            )
+        except MetakockaOutcomeUnknown as error:
+            self._log(job, error)
+            self._postpone(job, self.late)
+            outcome = _outcome(job, "waiting", error)
+        except MetakockaRefused as error:
+            self._log(job, error)
+            self._postpone(job)
+            outcome = _outcome(job, "failed", error)
+        except RapportError as error:
+            self._log(job, error)
+            self._postpone(job)
+            self.progress.add(_outcome(job, "failed", error))
+            # not about this contact: whoever comes next would fare no better
+            raise
+        self.progress.add(outcome)
+
+    def _sent(self, job: DirtyContact) -> Outcome:
+        contact = Contact(
+            job.contact_id, job.version, job.updated_at, Party.model_validate(job.party)
+        )
+        known = self._creation.partner_of(job, contact.party)
+        if isinstance(known, Later):
+            self._postpone(job, known.seconds)
+            return _outcome(job, "waiting", known.error)
+        if isinstance(known, Blocked):
+            return self._blocked(job, known)
+        self.progress.keep()
+        record = self.client.get_partner(known.metakocka_id)
+        if record is None:
+            # one that is gone erases nothing
+            gone = MetakockaError("Metakocka has no such partner any more.")
+            self._log(job, gone)
+            return self._blocked(job, Blocked("conflict", gone))
+        agreed = self._agreed(job, replace(contact, base=known.base), record)
+        return self._settled(job, known, agreed)
+
+    def _agreed(self, job: DirtyContact, contact: Contact, record: PartnerRecord) -> _Agreed:
+        """Sends what the partner lacks, until there is nothing more."""
+        agreed = _Agreed(contact, plan_of(contact, record, self.terms))
+        for _ in range(ROUNDS):
+            update = partner_update(agreed.plan.partner, agreed.plan.merged.erp_changes)
+            if update is None:
+                break
+            shown = self._update(job, update) or self.client.get_partner(update.mk_id)
+            if shown is None:
+                raise MetakockaRefused("Metakocka does not show it.", operation="update_partner")
+            agreed = agreed.after(shown, self.terms)
+        return agreed
+
+    def _update(self, job: DirtyContact, update: PartnerUpdate) -> PartnerRecord | None:
+        self.progress.keep()
+        if not isinstance(update, AddingUpdate):
+            return self.client.update_partner(update)
+        creation = self._creation
+        with creation.intended(job.contact_id, "update_partner", update.body, {}) as intent:
+            shown = self.client.update_partner(update)
+        self.store.settle_intent(
+            self.progress.account_id, intent.intent_id, "settled", update.mk_id
+        )
+        return shown
+
+    def _settled(self, job: DirtyContact, known: Known, agreed: _Agreed) -> Outcome:
+        for held in agreed.held:
+            words = f"{held.field}: {held.reason}"
+            self._log(job, Unprocessable(words, field=held.field), {"side": held.side})
+        settled = self.store.settle_partner(
+            self.progress.account_id,
+            self.progress.run.run_id,
+            job.contact_id,
+            job.changed_seq,
+            agreed.item(),
+        )
+        if settled.status == "stale":
+            return _outcome(job, "waiting", StoreError("It has changed meanwhile."))
+        if settled.status == "refused":
+            refused = StoreError(settled.reason or "The database does not take it.")
+            self._log(job, refused)
+            # or it would be claimed again at once
+            self._blocked(job, Blocked("conflict", refused))
+            return _outcome(job, "failed", refused)
+        if agreed.is_open:
+            asked = MetakockaError("Both sides have changed it: a person decides.")
+            return _outcome(job, "conflict", asked)
+        status: Status = "updated" if agreed.has_changes else "unchanged"
+        if known.status != "known":
+            status = known.status
+        return replace(_outcome(job, status), metakocka_id=known.metakocka_id)
+
+    def _blocked(self, job: DirtyContact, blocked: Blocked) -> Outcome:
+        self.store.block_contact(
+            self.progress.account_id,
+            job.contact_id,
+            job.changed_seq,
+            blocked.missing,
+            blocked.state,
+        )
+        return _outcome(job, blocked.state, blocked.error)
+
+    def _postpone(self, job: DirtyContact, seconds: float | None = None) -> None:
+        if seconds is None:
+            # full jitter, so that those who failed together do not come back together
+            bound = min(_FIRST_PAUSE * 2 ** min(job.attempts, 16), _LONGEST_PAUSE)
+            seconds = random.uniform(_FIRST_PAUSE, bound)  # noqa: S311 - nothing secret
+        self.store.postpone_contact(
+            self.progress.account_id,
+            job.contact_id,
+            self.progress.worker,
+            timedelta(seconds=seconds),
+        )
+
+    def _log(
+        self, job: DirtyContact, error: RapportError, details: Mapping[str, str] | None = None
+    ) -> None:
+        self.progress.log(
+            OPERATION,
+            error,
+            contact_id=job.contact_id,
+            metakocka_id=job.metakocka_id,
+            details={**(details or {}), "attempt": job.attempts},
+        )
+
+
+@dataclass(frozen=True)
+class _Agreed:
+    """How far two sides have come: the contact as it is to be, and the last merge.
+
+    The version is that of the contact as it was claimed.
+    """
+
+    contact: Contact
+    plan: Plan
+    # of the merges before the last
+    changes: Mapping[str, Value] = field(default_factory=dict)
+    decided: tuple[Conflict, ...] = ()
+    held: tuple[Held, ...] = ()
+    has_sent: bool = False
+
+    def __post_init__(self) -> None:
+        known = {one.field: one for one in (*self.held, *self.plan.merged.held)}
+        object.__setattr__(self, "held", tuple(known.values()))
+
+    def after(self, record: PartnerRecord, terms: Terms) -> _Agreed:
+        """The same once more, with the partner as it is now."""
+        merged = self.plan.merged
+        contact = replace(
+            self.contact,
+            party=self.contact.party.model_copy(update=dict(merged.crm_changes)),
+            base=merged.party,
+        )
+        return _Agreed(
+            contact,
+            plan_of(contact, record, terms),
+            {**self.changes, **merged.crm_changes},
+            (*self.decided, *(one for one in merged.conflicts if one.winner is not None)),
+            self.held,
+            has_sent=True,
+        )
+
+    @property
+    def is_open(self) -> bool:
+        return any(one.winner is None for one in self.plan.merged.conflicts)
+
+    @property
+    def has_changes(self) -> bool:
+        return self.has_sent or bool(self.changes) or not self.plan.merged.is_quiet
+
+    def item(self) -> PartnerItem:
+        changes = as_fields({**self.changes, **self.plan.merged.crm_changes})
+        return self.plan.item(self.contact).model_copy(
+            update={
+                "changes": changes,
+                "expected_version": self.contact.version if changes else None,
+                "conflicts": field_conflicts((*self.decided, *self.plan.merged.conflicts)),
+                # what Metakocka has not taken after some rounds it would not take now
+                "push": False,
+            }
+        )
+
+
+def _outcome(
+    job: DirtyContact,
+    status: Status,
+    error: RapportError | None = None,
+) -> Outcome:
+    return Outcome(
+        id=str(job.contact_id),
+        status=status,
+        contact_id=job.contact_id,
+        metakocka_id=job.metakocka_id,
+        code=error.code if error else None,
+        message=str(error) if error else None,
+        field=error.field if error else None,
+    )
+
+
+def _until(moment: datetime | None) -> float | None:
+    return None if moment is None else (moment - datetime.now(UTC)).total_seconds()

@@ -1,0 +1,173 @@
+"""A run of the sync for one account: lease it, read, send, and say how it ended.
+
+Whoever has the lease calls Metakocka for the account, and nobody else. A run that ends early,
+because its time is over or because it was killed, is gone on with by the next worker.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+from uuid import UUID
+
+import httpx
+
+from rapport.errors import Conflict, RapportError
+from rapport.log import log_crash, logger
+from rapport.metakocka.calls import company
+from rapport.metakocka.client import MetakockaClient, Operation, Policy
+from rapport.metakocka.plan import Terms
+from rapport.metakocka.progress import Outcome, Progress
+from rapport.metakocka.pull import Pull
+from rapport.metakocka.push import Push
+from rapport.metakocka.secrets import SecretSource
+from rapport.metakocka_rows import Connection, Counts, Direction, Request, Run, Trigger
+from rapport.metakocka_store import MetakockaStore
+from rapport.settings import MetakockaSettings
+
+# seconds: what one step takes at worst, with its repetitions
+RESERVE = 80.0
+# a call that was heard takes effect by then, or never
+LATE = 60.0
+
+
+@dataclass(frozen=True)
+class Report:
+    """How a run ended; `outcomes` are those of a request, and `error` is why it failed."""
+
+    run_id: UUID
+    state: Literal["done", "stopped", "failed", "taken over"]
+    counts: Counts
+    outcomes: tuple[Outcome, ...] = ()
+    error: RapportError | None = None
+
+
+@dataclass(frozen=True)
+class Sync:
+    """Runs for any account; `worker` tells this one from all others."""
+
+    store: MetakockaStore
+    secrets: SecretSource
+    settings: MetakockaSettings
+    worker: str
+    # seconds left
+    remaining: Callable[[], float]
+    reserve: float = RESERVE
+    late: float = LATE
+    policies: Mapping[Operation, Policy] = field(default_factory=dict)
+    transport: httpx.BaseTransport | None = None
+    watch: Callable[[Counts], object] = lambda _counts: None
+
+    def run(
+        self,
+        account_id: UUID,
+        direction: Direction,
+        trigger: Trigger,
+        user_id: UUID | None = None,
+        request: Request | None = None,
+    ) -> Report | None:
+        """One run, of this request or of what there is to do; None where another is at work.
+
+        Raises:
+            StoreError: The run can't be begun or ended.
+            NotFound: The account has no active connection.
+        """
+        run = self.store.begin_sync(account_id, direction, trigger, self.worker, user_id, request)
+        if run is None:
+            return None
+        progress = Progress(
+            self.store,
+            run,
+            account_id,
+            self.worker,
+            keep_outcomes=request not in (None, Request()),
+            watch=self.watch,
+        )
+        begun = time.monotonic()
+        try:
+            report = self._run(run, progress)
+        except Conflict:
+            # its lease was over: what it did is written, and another goes on
+            report = Report(run.run_id, "taken over", progress.counts)
+        except KeyboardInterrupt:
+            self.store.finish_sync(run.run_id, self.worker, "stopped")
+            raise
+        except Exception as error:
+            log_crash(error, account_id=str(account_id), run_id=str(run.run_id))
+            self.store.finish_sync(run.run_id, self.worker, "failed")
+            raise
+        logger.info(
+            "synchronized",
+            account_id=str(account_id),
+            run_id=str(run.run_id),
+            direction=run.direction,
+            state=report.state,
+            seconds=round(time.monotonic() - begun, 3),
+            **progress.counts.model_dump(),
+        )
+        return report
+
+    def client(self, account_id: UUID, connection: Run | Connection) -> MetakockaClient:
+        """The client of an account's company.
+
+        Raises:
+            ConfigError: Its server is not one that may be called.
+        """
+        return MetakockaClient(
+            company(self.settings, str(account_id), connection.company_id, connection.base_url),
+            self.secrets,
+            self.policies,
+            self.transport,
+        )
+
+    def terms(self, connection: Run | Connection) -> Terms:
+        """How an account merges."""
+        return Terms(
+            connection.conflict_rule,
+            self.settings.metakocka_region,
+            connection.partners_seen_at,
+        )
+
+    def _run(self, run: Run, progress: Progress) -> Report:
+        state: Literal["done", "stopped", "failed"] = "failed"
+        failure: RapportError | None = None
+        pull: Pull | None = None
+        try:
+            with self.client(progress.account_id, run) as client:
+                push = Push(
+                    self.store, client, progress, self.terms(run), self._has_time, self.late
+                )
+                pull = Pull(
+                    self.store,
+                    client,
+                    progress,
+                    self.terms(run),
+                    self._has_time,
+                    # edits do not wait for the end of a long list
+                    between=lambda: run.request == Request() and push.run(patience=0),
+                )
+                state = "done" if self._do(run, push, pull) else "stopped"
+        except Conflict:
+            raise
+        except RapportError as error:
+            failure = error
+            progress.log("syncMetakocka", error, metakocka_id="batch")
+        progress.tell()
+        self.store.finish_sync(run.run_id, self.worker, state, pull.seen_until if pull else None)
+        return Report(run.run_id, state, progress.counts, tuple(progress.outcomes), failure)
+
+    def _do(self, run: Run, push: Push, pull: Pull) -> bool:
+        """Whether all of it is done."""
+        request = run.request
+        if run.direction != "to_metakocka" and not pull.run(request.metakocka_ids):
+            return False
+        if request.contact_ids is not None:
+            push.progress.total = len(request.contact_ids)
+            return push.run(request.contact_ids)
+        # what partners lack is sent at once, whatever the run was for; a request is for its own
+        return request.metakocka_ids is not None or push.run()
+
+    def _has_time(self) -> bool:
+        return self.remaining() > self.reserve

@@ -1,0 +1,56 @@
+"""The worker that synchronizes whatever account has something to do."""
+
+from __future__ import annotations
+
+from collections import Counter
+from uuid import UUID
+
+from rapport.errors import Conflict, NotFound, RapportError
+from rapport.log import logger
+from rapport.metakocka.sync import Sync
+from rapport.metakocka_rows import Direction, Due, Trigger
+
+ACCOUNTS = 50
+
+
+def serve(sync: Sync) -> Counter[str]:
+    """Runs until nobody has anything to do, or the time is nearly over; answers runs by state.
+
+    It looks again after each run: who rang while an account was leased found nothing due.
+
+    Raises:
+        StoreError: The database can't be asked.
+    """
+    ends: Counter[str] = Counter()
+    left_alone: set[UUID] = set()
+    while sync.remaining() > sync.reserve:
+        due = [
+            one for one in sync.store.connections_due(ACCOUNTS) if one.account_id not in left_alone
+        ]
+        if not due:
+            break
+        for one in due:
+            if sync.remaining() <= sync.reserve:
+                break
+            end = _run(sync, one)
+            ends[end] += 1
+            if end != "done":
+                # the next worker's
+                left_alone.add(one.account_id)
+    return ends
+
+
+def _run(sync: Sync, due: Due) -> str:
+    direction: Direction = "to_metakocka"
+    trigger: Trigger = "wake"
+    if "schedule" in due.reasons and "run" not in due.reasons:
+        direction, trigger = "both", "schedule"
+    try:
+        report = sync.run(due.account_id, direction, trigger)
+    except (NotFound, Conflict):
+        return "passed over"  # disconnected, or another's
+    except RapportError as error:
+        # one account's trouble is not the others'
+        logger.error("not run", account_id=str(due.account_id), reason=str(error))
+        return "failed"
+    return report.state if report else "passed over"

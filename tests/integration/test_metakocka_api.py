@@ -1,0 +1,253 @@
+"""The endpoints for Metakocka and the worker, as the people of two businesses meet them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import pytest
+from tests.integration.desk import Desk, open_desk
+from tests.sql.conftest import ALPINE, BAY, seed_uuid
+
+from rapport.local.doorbell import set_doorbell
+from rapport.local.postgres import Database
+from rapport.local.stack import Stack
+from rapport.local.state import PROJECT
+
+BASE = "/api/integrations/metakocka/contacts"
+TO, FROM = f"{BASE}/sync-to-metakocka", f"{BASE}/sync-from-metakocka"
+ALL_FROM, MAPPINGS = f"{BASE}/sync-all-from-metakocka", f"{BASE}/mappings"
+CILKA, CARLOS = str(seed_uuid("contact cilka")), str(seed_uuid("contact carlos"))
+ADDRESS = (
+    "update public.contacts set street = 'Pot 1', post_number = '1000', place = 'Ljubljana',"
+    " country = 'Slovenija' where id = %s"
+)
+
+
+@pytest.fixture
+def database(world_database: Database) -> Database:
+    """What the stack runs on."""
+    return world_database
+
+
+@pytest.fixture
+def desk(start: Callable[..., Stack], database: Database) -> Iterator[Desk]:
+    with open_desk(start, database, "functions", "metakocka") as desk:
+        for account, company in ((ALPINE, "16"), (BAY, "17")):
+            desk.world.owner.execute(
+                "insert into public.metakocka_connections (account_id, company_id) values (%s, %s)",
+                [account, company],
+            )
+        yield desk
+
+
+def erp(desk: Desk, method: str, path: str, body: object = None) -> Any:
+    """Somebody at Metakocka, in company 16."""
+    url = f"{desk.stack.metakocka_fake_url}/_fake/{path}"
+    return httpx.request(method, url, json=body, trust_env=False, timeout=10).json()
+
+
+def partners(desk: Desk) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = erp(desk, "GET", "partners?company_id=16")["partners"]
+    return found
+
+
+def test_an_admin_sends_a_contact_and_reads_its_mapping(desk: Desk) -> None:
+    desk.world.owner.execute(ADDRESS.encode(), [CILKA])
+    assert desk.call("adam", "GET", MAPPINGS, contactId=CILKA).status_code == 404
+    answer = desk.call("adam", "POST", TO, {"contactId": CILKA})
+    assert (answer.status_code, answer.json()["status"]) == (200, "created"), answer.text
+    mapping = desk.call("adam", "GET", MAPPINGS, contactId=CILKA).json()["mapping"]
+    assert mapping["metakocka_id"] == answer.json()["metakockaId"]
+    assert mapping["state"] == "synced"
+    page = desk.call("olivia", "GET", MAPPINGS).json()
+    assert [one["contact_id"] for one in page["mappings"]] == [CILKA]
+    again = desk.call("adam", "POST", TO, {"contactId": CILKA})
+    assert (again.status_code, again.json()["status"]) == (200, "unchanged")
+
+
+def test_what_a_contact_lacks_is_named(desk: Desk) -> None:
+    answer = desk.call("adam", "POST", TO, {"contactId": CILKA})
+    assert (answer.status_code, answer.json()["field"]) == (422, "street")
+    assert "post_number" in answer.json()["message"]
+
+
+def test_many_at_once_each_with_its_end(desk: Desk) -> None:
+    desk.world.owner.execute(ADDRESS.encode(), [CILKA])
+    stranger = str(uuid4())
+    answer = desk.call("adam", "POST", TO, {"contactIds": [CILKA, CARLOS, stranger]}, bulk="true")
+    told = answer.json()
+    assert answer.status_code == 200
+    assert (told["total"], told["succeeded"], told["failed"]) == (3, 1, 2)
+    assert [(one["id"], one["status"]) for one in told["results"]] == [
+        (CILKA, "created"),
+        (CARLOS, "not_found"),
+        (stranger, "not_found"),
+    ]
+    assert told["results"][1]["error"]["error"] == "not_found"
+
+
+def test_partners_that_are_no_contact_yet_are_listed_and_read(desk: Desk) -> None:
+    assert erp(desk, "POST", "fill", {"company_id": "16", "count": 3}) == {"partners": 3}
+    listed = desk.call("adam", "GET", FROM, limit=2).json()
+    assert len(listed["partners"]) == 2
+    rest = desk.call("adam", "GET", FROM, cursor=listed["cursor"]).json()
+    assert (len(rest["partners"]), rest["cursor"]) == (1, None)
+    [first, second, third] = [
+        one["metakockaId"] for one in (*listed["partners"], *rest["partners"])
+    ]
+    single = desk.call("adam", "POST", FROM, {"metakockaId": first})
+    assert (single.status_code, single.json()["status"]) == (200, "created")
+    bulk = desk.call("adam", "POST", ALL_FROM, {"metakockaIds": [second, third, "404"]}).json()
+    assert (bulk["total"], bulk["succeeded"], bulk["failed"]) == (3, 2, 1)
+    assert desk.call("adam", "GET", FROM).json() == {"partners": [], "cursor": None}
+    missing = desk.call("adam", "POST", FROM, {"metakockaId": "404"})
+    assert missing.status_code == 404
+
+
+def test_more_than_fifty_become_a_run(desk: Desk) -> None:
+    ids = [str(one) for one in range(51)]
+    answer = desk.call("adam", "POST", ALL_FROM, {"metakockaIds": ids})
+    assert answer.status_code == 202
+    run = desk.world.rows("select * from public.sync_runs")
+    assert [str(one["id"]) for one in run] == [answer.json()["runId"]]
+    assert run[0]["user_id"] == seed_uuid("adam")
+
+
+def test_only_those_who_administer_the_account_are_served(desk: Desk) -> None:
+    for user in ("andrej", "vera", "cilka", "stranger"):
+        for method, path, body in (
+            ("POST", TO, {"contactId": CILKA}),
+            ("POST", FROM, {"metakockaId": "1"}),
+            ("POST", ALL_FROM, {"metakockaIds": ["1"]}),
+            ("GET", FROM, None),
+            ("GET", MAPPINGS, None),
+        ):
+            assert desk.call(user, method, path, body).status_code == 403, (user, path)
+    other = desk.call("adam", "POST", TO, {"contactId": CARLOS})
+    assert (other.status_code, other.json()["error"]) == (404, "not_found")
+    theirs = desk.call("adam", "GET", MAPPINGS, accountId=BAY)
+    assert (theirs.status_code, theirs.json()["field"]) == (404, "accountId")
+    assert desk.world.value("select count(*) from public.sync_runs") == 0
+    assert httpx.post(f"{desk.stack.functions_url}{TO}", trust_env=False).status_code == 401
+
+
+def test_who_administers_several_accounts_says_which(desk: Desk) -> None:
+    desk.world.owner.execute(
+        "insert into public.account_members (account_id, user_id, role, display_name)"
+        " values (%s, %s, 'admin', 'adam')",
+        [BAY, seed_uuid("adam")],
+    )
+    answer = desk.call("adam", "POST", FROM, {"metakockaId": "404"})
+    assert (answer.status_code, answer.json()["field"]) == (422, "accountId")
+    named = desk.call("adam", "POST", FROM, {"metakockaId": "404", "accountId": str(BAY)})
+    assert named.status_code == 404
+    assert desk.world.value("select account_id from public.sync_runs") == BAY
+
+
+MISTAKES: list[tuple[str, str, dict[str, object], dict[str, object], str]] = [
+    ("POST", TO, {}, {}, "contactId"),
+    ("POST", TO, {"contactId": "x"}, {}, "contactId"),
+    ("POST", TO, {"contactIds": []}, {"bulk": "true"}, "contactIds"),
+    ("POST", TO, {"contactId": CILKA, "force": True}, {}, "force"),
+    ("POST", FROM, {"metakockaId": " "}, {}, "metakockaId"),
+    ("POST", ALL_FROM, {"metakockaIds": []}, {}, "metakockaIds"),
+    ("GET", FROM, {}, {"limit": 1000}, "limit"),
+    ("GET", MAPPINGS, {}, {"contactId": "x"}, "contactId"),
+    ("GET", MAPPINGS, {}, {"accountId": "x"}, "accountId"),
+]
+
+
+def test_a_mistake_is_named_by_its_field(desk: Desk) -> None:
+    for method, path, body, query, field in MISTAKES:
+        answer = desk.call("adam", method, path, body or None, **query)
+        assert (answer.status_code, answer.json().get("field")) == (422, field), (path, body)
+
+
+def test_a_contact_that_changes_is_at_metakocka_a_moment_later(
+    start: Callable[..., Stack], desk: Desk
+) -> None:
+    start("net")
+    set_doorbell(desk.stack)
+    desk.world.owner.execute(ADDRESS.encode(), [CILKA])
+    for name in ("Cilka", "Cilka K", "Cilka Kos"):
+        with desk.world.acting_as("andrej") as connection:
+            connection.execute(
+                "update public.contacts_v2 set name = %s where id = %s", [name, CILKA]
+            )
+    for _ in range(200):
+        if partners(desk):
+            break
+        time.sleep(0.1)
+    [partner] = partners(desk)
+    assert partner["customer"] == "Cilka Kos"
+
+
+def test_the_smoke_test_passes_against_the_stack(desk: Desk) -> None:
+    desk.world.owner.execute(ADDRESS.encode(), [CILKA])
+    erp(desk, "POST", "fill", {"company_id": "16", "count": 1})
+    script = PROJECT / "tests/metakocka/run-contact-sync-test.sh"
+    environment = os.environ | {
+        "AUTH_TOKEN": desk.token("adam"),
+        "CONTACT_ID": CILKA,
+        "METAKOCKA_ID": partners(desk)[0]["mk_id"],
+        "API_URL": desk.stack.functions_url,
+        "no_proxy": desk.stack.host,
+    }
+    done = subprocess.run(
+        [script, "-q"], env=environment, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stdout
+    assert "6 passed" in done.stdout
+
+
+def test_the_command_line_shows_differences_and_settles_them(desk: Desk) -> None:
+    desk.world.owner.execute(ADDRESS.encode(), [CILKA])
+    desk.world.owner.execute("update private.metakocka_dirty set not_before = now()")
+    erp(desk, "POST", "fill", {"company_id": "16", "count": 2})
+    environment = os.environ | {
+        "SUPABASE_URL": desk.stack.url,
+        "SUPABASE_SERVICE_ROLE_KEY": desk.stack.service_role_key,
+        "METAKOCKA_URL": desk.stack.metakocka_url,
+        "METAKOCKA_SECRET_KEY": desk.stack.metakocka_secret_key,
+        "no_proxy": desk.stack.host,
+        "COLUMNS": "200",
+    }
+
+    def sync(*options: str) -> tuple[int, str]:
+        done = subprocess.run(
+            [
+                sys.executable,
+                "-m",
+                "rapport",
+                "sync",
+                "--account",
+                "695a15a5c526dbe7c085ece2",
+                *options,
+            ],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert "Traceback" not in done.stderr, done.stderr
+        return done.returncode, done.stdout
+
+    status, shown = sync("--dry-run")
+    assert status == 0
+    assert "contact  name: — → " in shown
+    assert "Nothing was written. 2 new contact, 1 new partner." in shown
+    assert desk.world.value("select count(*) from public.metakocka_contact_mappings") == 0
+    assert desk.world.value("select count(*) from public.sync_runs") == 0
+
+    assert sync() == (0, "done: 3 looked at, 3 synchronized, 0 unchanged, 0 failed.\n")
+    assert len(partners(desk)) == 3
+    assert sync("--dry-run") == (0, "Nothing was written. Both sides agree.\n")
+    assert sync("--direction", "sideways")[0] == 1
