@@ -23,7 +23,11 @@ OnTransaction = Callable[[LoyaltyTransaction], Called]
 
 
 class MessageCallbacks(TypedDict, total=False):
-    """`on_update` gets every change of a message, these three among them."""
+    """`on_update` gets every change of a message, these three among them.
+
+    A message is read when its other side has read it: `on_message_read` also gets those that the
+    user reads.
+    """
 
     on_new_message: OnMessage | None
     on_message_read: OnMessage | None
@@ -58,9 +62,10 @@ class MessageSubscription(Subscription[Message]):
         hub: Hub,
         server: Server,
         scope: Scope,
+        booking_id: UUID | None = None,
         **callbacks: Unpack[MessageCallbacks],
     ) -> None:
-        self._messages = MessageSource(scope)
+        self._messages = MessageSource(scope, booking_id)
         self._server = server
         self._on_new_message = callbacks.get("on_new_message")
         self._on_message_read = callbacks.get("on_message_read")

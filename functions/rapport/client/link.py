@@ -13,7 +13,7 @@ from uuid import UUID
 
 from pydantic import JsonValue
 
-from rapport.client.server import Server
+from rapport.client.server import Server, Topic
 from rapport.client.socket import Connection, Room
 from rapport.client.timing import Timing
 from rapport.client.tokens import Tokens
@@ -67,6 +67,9 @@ class Link:
         self._changed = changed
         self._scopes: Counter[Scope] = Counter()
         self._topics: dict[Scope, frozenset[str]] = {}
+        # the user's own topics, where alone it is told that topics have other names: whoever
+        # follows one chat would else miss what is said there until names are asked for again
+        self._news: frozenset[str] = frozenset()
         self._rooms: dict[Scope, Room] = {}
         self._refused: dict[str, RapportError] = {}
         self._connection: Connection | None = None
@@ -138,11 +141,11 @@ class Link:
             for topic in self._topics[scope]:
                 await self._connection.send(topic, event, payload)
 
-    async def track(self, scope: Scope, payload: dict[str, JsonValue] | None) -> None:
+    async def track(self, scope: Scope) -> None:
         """Shows the user in a room, or no more, if it is joined at the moment."""
         if self._connection is not None and self.hears(scope):
             for topic in self._topics[scope]:
-                await self._connection.track(topic, payload)
+                await self._connection.track(topic, self._rooms[scope])
 
     async def run(self) -> None:
         """Runs until it is cancelled, and leaves no connection then."""
@@ -209,7 +212,7 @@ class Link:
             self._is_stale = False
             self._refused.clear()
             self._topics = await self._named(set(self._scopes))
-        wanted = frozenset[str]().union(*self._topics.values())
+        wanted = self._news.union(*self._topics.values())
         missing = wanted - connection.joined.keys() - self._refused.keys()
         for topic in connection.joined.keys() - wanted:
             await connection.leave(topic)
@@ -234,6 +237,7 @@ class Link:
     async def _named(self, scopes: set[Scope]) -> dict[Scope, frozenset[str]]:
         """The topics of each scope by their present names; none where the user may not."""
         mine = await self._server.my_topics()
+        of_conversations: dict[UUID, list[Topic]] = {}
         named: dict[Scope, frozenset[str]] = {}
         for scope in scopes:
             if scope.kind == "all":
@@ -242,10 +246,15 @@ class Link:
                 own = {t.topic for t in mine if t.kind == "customer" and t.id == scope.id}
                 names = own or {t.topic for t in mine if t.kind == "account"}
             else:
-                is_desk = scope.kind == "presence_desk"
-                asked = mine if is_desk else await self._server.my_topics(scope.id)
+                asked = mine
+                if scope.kind != "presence_desk" and scope.id is not None:
+                    # the chat, who is there and who writes are named in one answer
+                    if scope.id not in of_conversations:
+                        of_conversations[scope.id] = await self._server.my_topics(scope.id)
+                    asked = of_conversations[scope.id]
                 names = {t.topic for t in asked if t.kind == scope.kind and t.id == scope.id}
             named[scope] = frozenset(names)
+        self._news = frozenset(t.topic for t in mine if t.kind in {"account", "customer"})
         return named
 
     def _receive(self, topic: str, event: str, payload: dict[str, JsonValue]) -> None:
@@ -254,7 +263,7 @@ class Link:
             room.hear(event, payload)
             return
         # what still comes on a topic that was left is late, and found by catching up
-        if any(topic in topics for topics in self._topics.values()):
+        if event == "topics.changed" or any(topic in topics for topics in self._topics.values()):
             self._hear(event, payload)
 
     def _room(self, topic: str) -> Room | None:

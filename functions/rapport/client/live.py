@@ -141,10 +141,17 @@ class LiveClient:
         return Subscription(self._hub, TableSource("invoices", Invoice, scope), scope, **callbacks)
 
     def messages(
-        self, customer_id: UUID | None = None, **callbacks: Unpack[MessageCallbacks]
+        self,
+        customer_id: UUID | None = None,
+        booking_id: UUID | None = None,
+        **callbacks: Unpack[MessageCallbacks],
     ) -> MessageSubscription:
-        """Messages with a customer; without one, those to come in all conversations."""
-        return MessageSubscription(self._hub, self._server, _of(customer_id), **callbacks)
+        """Messages with a customer, of one booking if it is given, which is a job's id.
+
+        Without either, those to come in all conversations.
+        """
+        scope = _of(customer_id)
+        return MessageSubscription(self._hub, self._server, scope, booking_id, **callbacks)
 
     def conversation(
         self, conversation_id: UUID, **callbacks: Unpack[MessageCallbacks]

@@ -1,8 +1,8 @@
 """Messages that wait to be sent, in a file that survives the process.
 
-Several processes may share the file. The earliest message of each conversation is claimed by
-one of them for a while; should that one die, another sends it again, and `client_ref` makes the
-two one message.
+Several processes may share the file. The earliest message of each chat is claimed by one of
+them for a while; should that one die, another sends it again, and `client_ref` makes the two one
+message.
 """
 
 from __future__ import annotations
@@ -14,12 +14,14 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 from uuid import UUID, uuid4
 
-from pydantic import BaseModel, ConfigDict, JsonValue
+from pydantic import BaseModel, ConfigDict, JsonValue, model_validator
 
 _BUSY_SECONDS = 5.0
+# those of a message that have no column
+_FIELDS = {"booking_id", "customer_id", "message", "type", "content", "reply_to"}
 # longer than any request takes
 CLAIM_SECONDS = 30.0
 
@@ -28,6 +30,7 @@ create table if not exists messages (
     number          integer primary key autoincrement,
     client_ref      text not null unique,
     user_id         text not null,
+    -- or whichever id is given of the chat
     conversation_id text not null,
     fields          text not null,
     written_at      real not null,
@@ -50,13 +53,33 @@ class PendingMessage(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     client_ref: str
-    conversation_id: UUID
+    # where it goes, one of three: the chat of a booking, or of a customer in the portal, need
+    # not be known, nor be there yet
+    conversation_id: UUID | None = None
+    booking_id: UUID | None = None
+    customer_id: UUID | None = None
     message: str
     type: str = "text"
     content: JsonValue = None
     reply_to: UUID | None = None
     written_at: float
     refusal: str | None = None
+
+    @model_validator(mode="after")
+    def _goes_to_one_chat(self) -> Self:
+        if len(self._chats) != 1:
+            raise ValueError("Name one of conversation_id, booking_id and customer_id.")
+        return self
+
+    @property
+    def _chats(self) -> list[UUID]:
+        named = (self.conversation_id, self.booking_id, self.customer_id)
+        return [chat for chat in named if chat is not None]
+
+    @property
+    def chat(self) -> UUID:
+        """Whichever id is given of the chat; what has the same one is sent in order."""
+        return self._chats[0]
 
     @property
     def state(self) -> Literal["pending", "refused"]:
@@ -88,8 +111,8 @@ class Outbox:
             self._db.close()
 
     def put(self, message: PendingMessage) -> None:
-        """Keeps a message, after all others of its conversation."""
-        fields = message.model_dump_json(include={"message", "type", "content", "reply_to"})
+        """Keeps a message, after all others of its chat."""
+        fields = message.model_dump_json(include=_FIELDS)
         with self._transaction():
             self._db.execute(
                 "insert into messages (client_ref, user_id, conversation_id, fields, written_at)"
@@ -97,7 +120,7 @@ class Outbox:
                 (
                     message.client_ref,
                     self._user,
-                    str(message.conversation_id),
+                    str(message.chat),
                     fields,
                     message.written_at,
                 ),
@@ -114,7 +137,7 @@ class Outbox:
         return [_pending(row) for row in rows]
 
     def claim(self) -> list[PendingMessage]:
-        """The next message of each conversation, to be sent by this process alone."""
+        """The next message of each chat, to be sent by this process alone."""
         now = time.time()
         with self._transaction():
             rows = self._db.execute(
@@ -181,12 +204,14 @@ class Outbox:
 
 
 def _pending(row: tuple[str, str, str, float, str | None]) -> PendingMessage:
-    client_ref, conversation_id, fields, written_at, refusal = row
+    client_ref, chat, fields_as_text, written_at, refusal = row
+    fields = json.loads(fields_as_text)
+    if not (fields.get("booking_id") or fields.get("customer_id")):
+        fields["conversation_id"] = chat
     return PendingMessage.model_validate(
         {
-            **json.loads(fields),
+            **fields,
             "client_ref": client_ref,
-            "conversation_id": conversation_id,
             "written_at": written_at,
             "refusal": refusal,
         }

@@ -16,6 +16,7 @@ from pydantic import JsonValue
 from rapport.client.callbacks import run_now
 from rapport.client.hub import Hub
 from rapport.client.link import Scope
+from rapport.errors import RapportError
 
 TYPING = "typing"
 # who types says so again and again; nobody does for longer without a word
@@ -29,6 +30,7 @@ class _Room:
     def __init__(self, hub: Hub, scope: Scope, key: str) -> None:
         self.key = key
         self.tracked: dict[str, JsonValue] | None = None
+        self._refused: RapportError | None = None
         self._link = hub.link
         self._scope = scope
         self._is_closed = False
@@ -42,7 +44,7 @@ class _Room:
     @property
     def error(self) -> Exception | None:
         """What is wrong at the moment."""
-        return self._link.refusal(self._scope)
+        return self._link.refusal(self._scope) or self._refused
 
     async def close(self) -> None:
         """Leaves the topic."""
@@ -55,6 +57,11 @@ class _Room:
 
     def hear(self, event: str, payload: dict[str, JsonValue]) -> None:
         """Takes what another client has broadcast."""
+
+    def turn_away(self, reason: RapportError) -> None:
+        """Takes that the user may not be seen here."""
+        self.tracked = None
+        self._refused = reason
 
     async def __aenter__(self) -> Self:
         return self
@@ -93,15 +100,18 @@ class Presence(_Room):
     async def show_me(self, **shown: JsonValue) -> None:
         """Lets others see the user, also after the connection was lost.
 
-        The server ends a topic on which that changes more than five times in 30 seconds.
+        `error` says soon when the server refuses it, as on the other side's topic. The server
+        ends a topic on which that changes more than five times in 30 seconds.
         """
         self.tracked = shown
-        await self._link.track(self._scope, shown)
+        self._refused = None
+        await self._link.track(self._scope)
 
     async def hide_me(self) -> None:
         """Ends that."""
         self.tracked = None
-        await self._link.track(self._scope, None)
+        self._refused = None
+        await self._link.track(self._scope)
 
     def show(self, who: frozenset[str]) -> None:
         """Takes the keys of all who are there."""

@@ -1,4 +1,4 @@
-"""Sends what is in the outbox, in the order of each conversation."""
+"""Sends what is in the outbox, in the order of each chat."""
 
 from __future__ import annotations
 
@@ -19,6 +19,16 @@ from rapport.errors import NotSignedIn, RapportError, StoreError
 
 # of other processes that share the file, or that have died with a message in hand
 _LOOK_AGAIN_SECONDS = 5.0
+_SENT = {
+    "conversation_id",
+    "booking_id",
+    "customer_id",
+    "message",
+    "type",
+    "content",
+    "reply_to",
+    "client_ref",
+}
 
 logger = logging.getLogger(__name__)
 
@@ -75,16 +85,26 @@ class Sender:
 
     async def send(
         self,
-        conversation_id: UUID,
+        conversation_id: UUID | None,
         message: str,
         type_: str = "text",
         content: JsonValue = None,
         reply_to: UUID | None = None,
+        *,
+        booking_id: UUID | None = None,
+        customer_id: UUID | None = None,
     ) -> PendingMessage:
-        """Keeps a message to be sent, and returns it as it is shown meanwhile."""
+        """Keeps a message to be sent, and returns it as it is shown meanwhile.
+
+        Instead of its conversation, a chat may be named by its booking, or by the customer whose
+        chat in the portal it is, which the first message opens. Name it in one way: what is sent
+        by two names is not in order. Raises ValueError unless it is one of the three.
+        """
         pending = PendingMessage(
             client_ref=uuid4().hex,
             conversation_id=conversation_id,
+            booking_id=booking_id,
+            customer_id=customer_id,
             message=message,
             type=type_,
             content=content,
@@ -113,7 +133,7 @@ class Sender:
             self._wake.clear()
             claimed = await asyncio.to_thread(self._outbox.claim)
             try:
-                # conversations don't wait for each other
+                # chats don't wait for each other
                 errors = await asyncio.gather(*(self._post(message) for message in claimed))
             finally:
                 await self._refresh()
@@ -136,12 +156,7 @@ class Sender:
         """Sends one message; returns why it could not be, if it is to be tried again."""
         try:
             record = await self._server.post_message(
-                conversation_id=str(message.conversation_id),
-                message=message.message,
-                type=message.type,
-                content=message.content,
-                reply_to=str(message.reply_to) if message.reply_to else None,
-                client_ref=message.client_ref,
+                **message.model_dump(mode="json", include=_SENT)
             )
         except Exception as error:
             if _is_refusal(error):

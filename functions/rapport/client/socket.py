@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from pydantic import JsonValue
@@ -21,10 +21,21 @@ from realtime import (
     RealtimeSubscribeStates,
 )
 from realtime.message import Message, ServerMessage
-from realtime.types import BroadcastPayload, ChannelEvents, RealtimeChannelOptions
+from realtime.types import (
+    BroadcastPayload,
+    ChannelEvents,
+    RealtimeAcknowledgementStatus,
+    RealtimeChannelOptions,
+)
 
 from rapport.client.timing import Timing
-from rapport.errors import NotAllowed, NotSignedIn, UpstreamUnavailable
+from rapport.errors import (
+    NotAllowed,
+    NotSignedIn,
+    RapportError,
+    Unprocessable,
+    UpstreamUnavailable,
+)
 
 # the package sends its own and looks for no answer: ours does for both
 _NEVER = 10**6
@@ -50,6 +61,9 @@ class Room(Protocol):
 
     def hear(self, event: str, payload: dict[str, JsonValue]) -> None:
         """Takes what another client has broadcast."""
+
+    def turn_away(self, reason: RapportError) -> None:
+        """Takes that the user may not be seen here."""
 
 
 class Connection:
@@ -134,7 +148,7 @@ class Connection:
             raise _refusal(state, reason)
         self.joined[topic] = channel
         if room is not None and room.tracked is not None:
-            await self.track(topic, room.tracked)
+            await self.track(topic, room)
 
     async def leave(self, topic: str) -> None:
         """Leaves a topic, and returns when the server has let go of it."""
@@ -160,10 +174,20 @@ class Connection:
         """Broadcasts to a joined topic; without permission to write nobody hears it."""
         await self.joined[topic].send_broadcast(event, payload)
 
-    async def track(self, topic: str, payload: dict[str, JsonValue] | None) -> None:
-        """Shows the user as present in a joined room, or no more."""
-        channel = self.joined[topic]
-        await (channel.untrack() if payload is None else channel.track(payload))
+    async def track(self, topic: str, room: Room) -> None:
+        """Shows the user as present in a joined room, or no more, as the room has it.
+
+        The answer is not waited for: the room is told when it is no.
+        """
+        wanted: dict[str, JsonValue] = {"event": "untrack", "payload": {}}
+        if room.tracked is not None:
+            wanted = {"event": "track", "payload": room.tracked}
+        # the package's own track drops the answer
+        push = await self.joined[topic].push(ChannelEvents.presence, wanted)
+        push.receive(
+            RealtimeAcknowledgementStatus.Error,
+            lambda answer: room.turn_away(_no_place(answer)),
+        )
 
     async def close(self) -> None:
         """Leaves nothing behind: no task, no timer, no socket."""
@@ -245,6 +269,14 @@ def _discard(channel: AsyncRealtimeChannel) -> None:
     for push in channel.messages_waiting_for_ack.values():
         push.destroy()
     channel.messages_waiting_for_ack.clear()
+
+
+def _no_place(answer: Mapping[str, object]) -> RapportError:
+    """Why the user is not shown."""
+    reason = str(answer.get("reason", ""))
+    if "permission" in reason:
+        return NotAllowed("You may not show yourself here.")
+    return Unprocessable(f"Realtime does not show this ({reason}).")
 
 
 def _refusal(state: RealtimeSubscribeStates, error: Exception | None) -> Exception:

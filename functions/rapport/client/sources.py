@@ -90,23 +90,26 @@ _ACTIVITIES = TypeAdapter(list[_Activity])
 
 
 class MessageSource(TableSource[Message]):
-    """Messages of a customer or a conversation, all of them; of accounts, from now on.
+    """Messages of a customer, a booking or a conversation, all of them; of accounts, from now on.
 
     Whoever follows all that happens in an account is told what comes, and does not read a
     million messages before.
     """
 
-    def __init__(self, scope: Scope) -> None:
+    def __init__(self, scope: Scope, booking_id: UUID | None = None) -> None:
+        is_one_chat = scope.kind == "conversation" or booking_id is not None
+        self._is_whole = scope.kind != "all" or is_one_chat
         super().__init__(
             "messages",
             Message,
             scope,
-            # unique there, and the index of a conversation's messages
-            key="seq" if scope.kind == "conversation" else "id",
+            # unique there, and in the index of a chat's messages
+            key="seq" if is_one_chat else "id",
             place=lambda message: (message.conversation_id, message.seq),
-            is_whole=scope.kind != "all",
+            is_whole=self._is_whole,
         )
-        self._is_whole = scope.kind != "all"
+        if booking_id is not None:
+            self._equals["booking_id"] = booking_id
         self._accounts: frozenset[UUID] = frozenset()
         self._markers: dict[UUID, int] = {}
 

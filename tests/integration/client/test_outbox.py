@@ -7,8 +7,10 @@ from pathlib import Path
 from random import Random
 from uuid import UUID
 
+import pytest
 from tests.integration.client.portal import QUICK, Portal, until
 from tests.integration.client.proxy import Faults, Proxy
+from tests.sql.portal import CILKA, chat, make_job
 
 from rapport.client.outbox import PendingMessage
 
@@ -95,3 +97,30 @@ async def test_refusal_is_told_and_the_next_message_goes_out(portal: Portal, out
             await live.outbox.dismiss(message.client_ref)
         assert live.outbox.pending == []
         assert texts(portal, foreign) == []
+
+
+async def test_customer_who_has_not_written_yet_writes_offline_in_chats_by_what_they_are_of(
+    portal: Portal, outbox: Path
+) -> None:
+    world = portal.world
+    booking = make_job(world)["id"]
+    portal.servers.stop_gateway()
+    async with portal.client("cilka", outbox=outbox) as live:
+        await live.outbox.send(None, "Is anybody there?", customer_id=CILKA)
+        await live.outbox.send(None, "At nine?", booking_id=booking)
+        await live.outbox.send(None, "Hello?", customer_id=CILKA)
+        with pytest.raises(ValueError, match="Name one of"):
+            await live.outbox.send(None, "where?")
+        with pytest.raises(ValueError, match="Name one of"):
+            await live.outbox.send(booking, "twice", booking_id=booking)
+
+    portal.servers.start_gateway()
+    await asyncio.to_thread(portal.servers.wait_for_gateway)
+    async with portal.client("cilka", outbox=outbox) as live:
+        assert [message.chat for message in live.outbox.pending] == [CILKA, booking, CILKA]
+        await until(lambda: live.outbox.pending == [])
+
+    system, *told = chat(world, booking)
+    assert system[0] == "system"
+    assert told == [("client", "At nine?")]
+    assert chat(world) == [("client", "Is anybody there?"), ("client", "Hello?")]

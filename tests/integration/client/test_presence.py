@@ -1,68 +1,208 @@
-"""Passing things between clients: who is typing, on a topic that lets clients write.
-
-The topics are the test's own, under the kinds by which the client asks for them.
-"""
+"""Passing things between clients: who is there and who is typing, each side on its own topics."""
 
 from __future__ import annotations
 
-import pytest
-from tests.integration.client.portal import Portal, until
+from contextlib import AsyncExitStack
+from functools import partial
+from random import Random
+from typing import Literal
+from uuid import UUID
 
-from rapport.errors import NotAllowed
+from tests.integration.client.portal import HEARING, QUICK, Portal, until
+from tests.integration.client.proxy import Faults, Proxy
+from tests.sql.conftest import ALPINE, seed_uuid
+from tests.sql.portal import make_job
 
-TOPICS = """
-    create or replace function public.my_topics(conversation_id uuid default null)
-        returns table (topic text, kind text, id uuid)
-        language sql
-        stable
-        set search_path = ''
-    as $$
-        select t.topic, t.kind, t.id
-        from private.topics_of_caller(my_topics.conversation_id) t
-        where t.kind in ('account', 'customer')
-        union all
-        select 'typing:customer:' || c.id, 'typing_customer', c.id
-        from public.conversations c
-        where c.id = my_topics.conversation_id
-    $$;
-    create policy "both sides can listen"
-        on realtime.messages
-        for select
-        to authenticated
-        using (realtime.topic() like 'typing:customer:%');
-    create policy "somebody can write"
-        on realtime.messages
-        for insert
-        to authenticated
-        with check (realtime.topic() like 'typing:customer:%');
-"""
+from rapport.client.live import LiveClient
+from rapport.client.presence import Presence, Typing
+from rapport.errors import NotAllowed, Unprocessable
+
+Side = Literal["staff", "customer"]
 
 
-@pytest.fixture
-def conversation_topics(portal: Portal) -> None:
-    portal.world.owner.execute(TOPICS.encode())
+def keys(*users: str) -> frozenset[str]:
+    return frozenset(str(seed_uuid(user)) for user in users)
 
 
-@pytest.mark.usefixtures("conversation_topics")
-async def test_the_other_side_sees_who_types_and_nobody_else_does(portal: Portal) -> None:
-    conversation = portal.conversation("cilka")
+def booking_chat(portal: Portal) -> UUID:
+    make_job(portal.world)
+    found: UUID = portal.world.value("select id from public.conversations")
+    return found
+
+
+async def joined(*rooms: Presence | Typing) -> None:
+    await until(lambda: all(room.is_connected for room in rooms))
+
+
+async def refused(*rooms: Presence | Typing) -> None:
+    await until(lambda: all(isinstance(room.error, NotAllowed) for room in rooms))
+
+
+async def test_customers_see_who_is_at_the_desk_and_do_not_stand_there(portal: Portal) -> None:
+    seen: list[frozenset[str]] = []
+    async with (
+        portal.client("andrej") as andrej,
+        portal.client("vera") as vera,
+        portal.client("cilka") as cilka,
+        portal.client("ana") as ana,
+        portal.client("carlos") as carlos,
+        await andrej.presence("desk", ALPINE) as his,
+        await vera.presence("desk", ALPINE) as veras,
+        await cilka.presence("desk", ALPINE, seen.append) as hers,
+        await ana.presence("desk", ALPINE) as anas,
+        await carlos.presence("desk", ALPINE) as carloss,
+    ):
+        await joined(his, veras, hers)
+        await refused(anas, carloss)
+
+        await hers.show_me(name="andrej")
+        await refused(hers)
+        assert hers.is_connected
+        await his.show_me(status="here")
+        await until(lambda: hers.online == veras.online == keys("andrej"))
+        # who may write nothing is there all the same
+        await veras.show_me()
+        await until(lambda: hers.online == his.online == keys("andrej", "vera"))
+        await his.hide_me()
+        await until(lambda: hers.online == veras.online == keys("vera"))
+        await vera.pause()
+        await until(lambda: hers.online == his.online == keys())
+
+        assert seen == [keys("andrej"), keys("andrej", "vera"), keys("vera"), keys()]
+        assert anas.online == carloss.online == keys()
+        assert his.error is None
+
+
+async def test_each_side_of_a_conversation_sees_the_other_one_there(portal: Portal) -> None:
+    conversation = booking_chat(portal)
+
+    async def enter(live: LiveClient, side: Side) -> Presence:
+        return await opened.enter_async_context(await live.presence(side, conversation))
+
+    async with (
+        portal.client("andrej") as andrej,
+        portal.client("cilka") as cilka,
+        portal.client("carlos") as carlos,
+        AsyncExitStack() as opened,
+    ):
+        his, his_view = await enter(andrej, "staff"), await enter(andrej, "customer")
+        hers, her_view = await enter(cilka, "customer"), await enter(cilka, "staff")
+        foreign = [await enter(carlos, "staff"), await enter(carlos, "customer")]
+        await joined(his, his_view, hers, her_view)
+        await refused(*foreign)
+
+        # each on the other's topic
+        await her_view.show_me()
+        await his_view.show_me()
+        await refused(her_view, his_view)
+        await his.show_me()
+        await hers.show_me()
+
+        await until(lambda: her_view.online == his.online == keys("andrej"))
+        await until(lambda: his_view.online == hers.online == keys("cilka"))
+        assert [room.online for room in foreign] == [keys(), keys()]
+
+        await hers.show_me(**{str(n): n for n in range(11)})
+        await until(lambda: isinstance(hers.error, Unprocessable))
+
+
+async def test_who_is_there_is_seen_again_after_the_connection_was_lost(portal: Portal) -> None:
+    conversation = booking_chat(portal)
+    async with (
+        Proxy(portal.stack.gateway_port, Faults(Random(1))).serve() as proxy,
+        portal.client("cilka", QUICK, proxy.url) as cilka,
+        portal.client("andrej") as andrej,
+        await cilka.presence("customer", conversation) as hers,
+        await cilka.presence("staff", conversation) as posing,
+        await andrej.presence("customer", conversation) as his,
+    ):
+        # before there is a connection
+        await hers.show_me()
+        await posing.show_me()
+        await until(lambda: his.online == keys("cilka"))
+        await refused(posing)
+        proxy.refuses_sockets = True
+        proxy.cut_all()
+        await until(lambda: his.online == hers.online == keys())
+
+        proxy.refuses_sockets = False
+        await until(lambda: his.online == hers.online == keys("cilka"))
+
+
+async def test_the_other_side_sees_who_types_and_nobody_types_for_it(portal: Portal) -> None:
+    conversation = booking_chat(portal)
+    heard: list[tuple[str, Side]] = []
+    people: dict[str, LiveClient] = {}
+    rooms: dict[tuple[str, Side], Typing] = {}
+
+    async with AsyncExitStack() as opened:
+        for name in ("cilka", "andrej", "vera", "ana", "carlos"):
+            live = people[name] = await opened.enter_async_context(portal.client(name))
+            sides: tuple[Side, Side] = ("staff", "customer")
+            for side in sides:
+                # noted by who listens, and to which side
+                note = partial(heard.append, (name, side))
+                room = await live.typing(side, conversation, note)
+                rooms[name, side] = await opened.enter_async_context(room)
+        vera_there = await opened.enter_async_context(
+            await people["vera"].presence("staff", conversation)
+        )
+        await joined(*(room for (name, _), room in rooms.items() if name not in {"ana", "carlos"}))
+        await refused(*(room for (name, _), room in rooms.items() if name in {"ana", "carlos"}))
+
+        # of one who may look and not write; her own presence comes after it
+        await rooms["vera", "staff"].say()
+        await rooms["vera", "customer"].say()
+        await vera_there.show_me()
+        await until(lambda: vera_there.online == keys("vera"))
+        # as staff, and then as herself: for every key, and told once
+        await rooms["cilka", "staff"].say()
+        for _ in range(3):
+            await rooms["cilka", "customer"].say()
+        await until(lambda: len(heard) == 2)
+        assert sorted(heard) == [("andrej", "customer"), ("vera", "customer")]
+        assert rooms["andrej", "customer"].is_typing
+        assert not rooms["cilka", "customer"].is_typing
+
+        # and so does he
+        await rooms["andrej", "customer"].say()
+        await rooms["andrej", "staff"].say()
+        await until(lambda: len(heard) == 4)
+        assert sorted(heard[2:]) == [("cilka", "staff"), ("vera", "staff")]
+        assert rooms["cilka", "staff"].is_typing
+
+
+async def test_who_follows_one_chat_alone_stays_in_it_when_a_member_leaves(portal: Portal) -> None:
+    conversation = booking_chat(portal)
     heard: list[str] = []
     async with (
-        portal.client("cilka") as cilka,
-        portal.client("andrej") as andrej,
-        portal.client("ana") as ana,
-        await cilka.typing("customer", conversation, lambda: heard.append("cilka")) as hers,
-        await andrej.typing("customer", conversation, lambda: heard.append("andrej")) as his,
-        await ana.typing("customer", conversation, lambda: heard.append("ana")) as foreign,
+        portal.client("cilka", HEARING) as cilka,
+        portal.client("andrej", HEARING) as andrej,
+        cilka.conversation(
+            conversation, on_new_message=lambda row: heard.append(row.message)
+        ) as messages,
+        await cilka.presence("staff", conversation) as her_view,
+        await cilka.presence("desk", ALPINE) as her_desk,
+        await andrej.presence("staff", conversation) as his,
+        await andrej.presence("desk", ALPINE) as his_desk,
     ):
-        await until(lambda: hers.is_connected and his.is_connected)
-        await until(lambda: isinstance(foreign.error, NotAllowed))
-        assert not his.is_typing
+        await joined(her_view, her_desk, his, his_desk)
+        await his.show_me()
+        await his_desk.show_me()
+        await until(lambda: her_view.online == her_desk.online == keys("andrej"))
+        # which gives all of these topics other names
+        portal.world.owner.execute(
+            "delete from public.account_members where user_id = %s", [seed_uuid("vera")]
+        )
+        portal.write("andrej", conversation, "still there")
+        await until(lambda: heard == ["still there"])
 
-        for _ in range(3):
-            await hers.say()
-
-        await until(lambda: his.is_typing)
-        assert heard == ["andrej"]
-        assert not hers.is_typing
-        assert not foreign.is_connected
+        await joined(her_view, her_desk, his, his_desk)
+        await his.hide_me()
+        await his_desk.hide_me()
+        await until(lambda: her_view.online == her_desk.online == keys())
+        await his.show_me()
+        await his_desk.show_me()
+        await until(lambda: her_view.online == her_desk.online == keys("andrej"))
+        portal.write("andrej", conversation, "and still")
+        await until(lambda: heard == ["still there", "and still"] and messages.is_connected)
