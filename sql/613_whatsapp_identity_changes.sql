@@ -40,40 +40,55 @@ end
 $$;
 
 
-create function private.lock_identity_changes(changes private.identity_change[])
-    returns private.identity_change[]
+create function private.identity_name(account_id uuid, kind text, match_key text)
+    returns text
+    language plpgsql
+    immutable
+    set search_path = ''
+as $$
+begin
+    return concat_ws(' ', account_id, kind, match_key);
+end
+$$;
+
+
+create function private.lock_identity_changes(
+    changes private.identity_change[],
+    out claimed private.identity_change[],
+    out locked text[]
+)
     language plpgsql
     set search_path = ''
 as $$
 /*
     Who has a new key yet is only sure when it is there and locked, so it is claimed for the
-    old one's owner. Returned is what was claimed: as good as free, and to be given back if
-    nothing comes of it.
+    old one's owner. What was claimed is as good as free, and to be given back if nothing comes
+    of it. What was not there to be locked is not looked at again: somebody who has written it
+    since may wait for what is locked here.
 */
 declare
-    claimed private.identity_change[] := '{}';
     wanted record;
 begin
+    claimed := '{}';
+    locked := '{}';
     for wanted in
         select
             k.account_id,
             k.kind,
             k.match_key,
             (array_agg(k.new_value) filter (where k.new_value is not null))[1] as new_value,
-            (array_agg(k.heir) filter (where k.heir is not null))[1] as heir
+            (array_agg(k.heir) filter (where k.heir is not null))[1] as heir,
+            bool_or(k.was_there) as was_there
         from unnest(changes) c
         cross join lateral (
+            select private.identity_owner(
+                account_id => c.account_id, kind => c.kind, match_key => c.old_key) as id
+        ) owner
+        cross join lateral (
             values
-                (c.account_id, c.kind, c.old_key, null, null),
-                (
-                    c.account_id,
-                    c.kind,
-                    c.new_key,
-                    c.new_value,
-                    private.identity_owner(
-                        account_id => c.account_id, kind => c.kind, match_key => c.old_key)
-                )
-        ) as k (account_id, kind, match_key, new_value, heir)
+                (c.account_id, c.kind, c.old_key, null, null, owner.id is not null),
+                (c.account_id, c.kind, c.new_key, c.new_value, owner.id, false)
+        ) as k (account_id, kind, match_key, new_value, heir, was_there)
         where k.match_key is not null
         group by k.account_id, k.kind, k.match_key
         order by k.account_id, k.kind, k.match_key
@@ -88,6 +103,7 @@ begin
                 claimed := claimed || (
                     wanted.account_id, wanted.kind, null, wanted.match_key, wanted.new_value, null
                 )::private.identity_change;
+                wanted.was_there := true;
             end if;
         end if;
 
@@ -97,8 +113,14 @@ begin
           and o.kind = wanted.kind
           and o.match_key = wanted.match_key
         for update;
+        if found and wanted.was_there then
+            locked := locked || private.identity_name(
+                account_id => wanted.account_id,
+                kind => wanted.kind,
+                match_key => wanted.match_key
+            );
+        end if;
     end loop;
-    return claimed;
 end
 $$;
 
@@ -166,8 +188,10 @@ comment on type private.identity_change is
     'An identity that takes the place of another.';
 comment on function private.identity_changes(private.whatsapp_item) is
     'What a notice of WhatsApp''s changes: number, user id, both or nothing.';
+comment on function private.identity_name(uuid, text, text) is
+    'One text for an identity''s key.';
 comment on function private.lock_identity_changes(private.identity_change[]) is
-    'Locks old and new identities of a batch; returns the new ones that nobody had.';
+    'Locks old and new identities of a batch: the new ones that nobody had are claimed, and those that had an owner are named as locked.';
 comment on function private.claim_whatsapp_identity(uuid, text, text, uuid) is
     'Claims a number or user id for a contact; false where somebody has it.';
 comment on function private.drop_identity(uuid, text, text) is

@@ -2,9 +2,33 @@
     A number or user id that WhatsApp says has become another: here the identities are
     relinked. Contacts and conversations follow in their turn (624_whatsapp_moves).
 */
+create function private.locked_owner(
+    account_id uuid,
+    kind text,
+    match_key text,
+    locked text[]
+)
+    returns uuid
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+begin
+    return case
+        when private.identity_name(account_id => account_id, kind => kind, match_key => match_key)
+             = any (locked)
+            then private.identity_owner(
+                account_id => account_id, kind => kind, match_key => match_key)
+    end;
+end
+$$;
+
+
 create function private.relink_identities(
     changes private.identity_change[],
     claimed private.identity_change[],
+    -- the old keys that had an owner when they were locked
+    locked text[],
     out owner uuid,
     -- who has one of the new keys: then nothing is relinked
     out other uuid
@@ -23,8 +47,12 @@ begin
     foreach change in array changes loop
         owner := coalesce(
             owner,
-            private.identity_owner(
-                account_id => change.account_id, kind => change.kind, match_key => change.old_key)
+            private.locked_owner(
+                account_id => change.account_id,
+                kind => change.kind,
+                match_key => change.old_key,
+                locked => locked
+            )
         );
     end loop;
     if owner is null then
@@ -33,8 +61,12 @@ begin
 
     foreach change in array changes loop
         heir := coalesce(
-            private.identity_owner(
-                account_id => change.account_id, kind => change.kind, match_key => change.old_key),
+            private.locked_owner(
+                account_id => change.account_id,
+                kind => change.kind,
+                match_key => change.old_key,
+                locked => locked
+            ),
             owner
         );
         holder := private.identity_owner(
@@ -48,8 +80,12 @@ begin
 
     foreach change in array changes loop
         heir := coalesce(
-            private.identity_owner(
-                account_id => change.account_id, kind => change.kind, match_key => change.old_key),
+            private.locked_owner(
+                account_id => change.account_id,
+                kind => change.kind,
+                match_key => change.old_key,
+                locked => locked
+            ),
             owner
         );
         perform private.claim_whatsapp_identity(
@@ -85,6 +121,7 @@ declare
     item private.whatsapp_item;
     changes private.identity_change[];
     claimed private.identity_change[];
+    locked text[];
     change private.identity_change;
     outcome record;
 begin
@@ -107,19 +144,22 @@ begin
         end if;
     end loop;
 
-    claimed := private.lock_identity_changes(array(
+    select l.claimed, l.locked
+    into claimed, locked
+    from private.lock_identity_changes(array(
         select c
         from unnest(items) i
         cross join lateral unnest(private.identity_changes(i)) c
         where i.kind = 'system'
-    ));
+    )) l;
 
     foreach item in array items loop
         if item.kind = 'system' then
             changes := private.identity_changes(item);
             select r.owner, r.other
             into outcome
-            from private.relink_identities(changes => changes, claimed => claimed) r;
+            from private.relink_identities(
+                changes => changes, claimed => claimed, locked => locked) r;
 
             foreach change in array changes loop
                 if change.old_key is not null then
@@ -182,8 +222,10 @@ end
 $$;
 
 
+comment on function private.locked_owner(uuid, text, text, text[]) is
+    'Who owns an identity that is locked; null for others.';
 comment on function private.relink_identities(
-    private.identity_change[], private.identity_change[]
+    private.identity_change[], private.identity_change[], text[]
 ) is
     'Gives the owner the new identities for the old ones, unless another contact has one of them.';
 comment on function private.relink_whatsapp_senders(private.whatsapp_item[]) is

@@ -7,20 +7,19 @@ import secrets
 import shutil
 import tempfile
 from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
 import pytest
 
-from rapport.local import children
-from rapport.local.doorbell import set_doorbell
 from rapport.local.npm import Binaries, install
 from rapport.local.ports import choose_any
 from rapport.local.postgres import Cluster, Database
 from rapport.local.prepare import prepare
 from rapport.local.process import log_tail
 from rapport.local.stack import Stack
-from rapport.local.state import PREFERRED_PORTS, PROJECT, new_stack, npm_folder, settings_file
+from rapport.local.state import PROJECT, npm_folder
 from rapport.local.supervisor import Supervisor
 
 SCRUBBED = ("SUPABASE_", "WHATSAPP_", "METAKOCKA_", "RAPPORT_", "AWS_", "PG", "WAKE_", "WORKER_")
@@ -33,14 +32,21 @@ MEMORY_FOR_TESTS = 6 * 1024**3
 
 Start = Callable[..., Stack]
 
-_FOLDER = pytest.StashKey[Path]()
+# where a test's servers write their logs
+FOLDER = pytest.StashKey[Path]()
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     """Nothing of the developer's own projects may reach a test."""
     for name in list(os.environ):
         if name.startswith(SCRUBBED) and name not in KEPT:
             del os.environ[name]
+    # where modules are not cached beside their sources, each server and each command would compile
+    # all that it imports: a second of processor time
+    if os.environ.pop("PYTHONDONTWRITEBYTECODE", None):
+        folder = tempfile.mkdtemp(prefix="rapport-tests-bytecode-")
+        config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
+        os.environ["PYTHONPYCACHEPREFIX"] = folder
 
 
 @pytest.hookimpl(wrapper=True)
@@ -49,8 +55,8 @@ def pytest_runtest_makereport(
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Shows what the test's own servers have logged when it fails."""
     report = yield
-    if call.excinfo and report.failed and _FOLDER in item.stash:
-        for log in sorted((item.stash[_FOLDER] / "logs").glob("*.log")):
+    if call.excinfo and report.failed and FOLDER in item.stash:
+        for log in sorted((item.stash[FOLDER] / "logs").glob("*.log")):
             report.sections.append((f"end of {log.name}", log_tail(log)))
     return report
 
@@ -119,53 +125,16 @@ def template(cluster: Cluster, prepared: Database) -> Database:
     return database
 
 
-@pytest.fixture
-def database(cluster: Cluster, template: Database) -> Iterator[Database]:
-    """A database with the schema for one test alone."""
+@contextmanager
+def copy_of(cluster: Cluster, template: Database) -> Iterator[Database]:
+    """A copy of a prepared database, dropped at the end."""
     name = f"test_{secrets.token_hex(6)}"
     yield cluster.clone_database(template, name)
     cluster.drop_database(name)
 
 
 @pytest.fixture
-def start(
-    request: pytest.FixtureRequest,
-    session_folder: Path,
-    binaries: Binaries,
-    cluster: Cluster,
-    database: Database,
-) -> Iterator[Start]:
-    """Starts the named children of a stack on the test's database and returns its settings.
-
-    The names are those in `rapport.local.children`: `start("postgrest", "gateway")`.
-    """
-    folder = session_folder / database.name
-    folder.mkdir()
-    request.node.stash[_FOLDER] = folder
-    ports = choose_any(*PREFERRED_PORTS) | {"db_port": cluster.port}
-    stack = new_stack(folder, ports).model_copy(
-        update={"database": database.name, "db_password": cluster.password}
-    )
-    stack.save(settings_file(folder))
-    by_name = {child.name: child for child in children.every(stack, binaries)}
-    with Supervisor(folder) as supervisor:
-
-        def start(*names: str) -> Stack:
-            supervisor.start(*(by_name[name] for name in names))
-            return stack
-
-        yield start
-
-
-@pytest.fixture
-def gateway(start: Start) -> Stack:
-    """A stack of Postgres, PostgREST and the gateway, with the schema and no rows."""
-    return start("postgrest", "gateway")
-
-
-@pytest.fixture
-def stack(start: Start) -> Stack:
-    """A whole stack, with the schema and no rows."""
-    stack = start("postgrest", "gateway", "functions", "whatsapp", "metakocka", "net")
-    set_doorbell(stack)
-    return stack
+def database(cluster: Cluster, template: Database) -> Iterator[Database]:
+    """A database with the schema for one test alone."""
+    with copy_of(cluster, template) as database:
+        yield database

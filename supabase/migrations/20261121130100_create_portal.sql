@@ -2253,7 +2253,14 @@ create policy "subscribers can receive on their own topics"
     for select
     to authenticated
     using (
-        realtime.messages.extension in ('broadcast', 'presence')
+        (
+            realtime.messages.extension = 'broadcast'
+            or (
+                realtime.messages.extension = 'presence'
+                -- nobody is present where data is told
+                and (select realtime.topic()) like 'presence:%'
+            )
+        )
         and private.may_receive((select realtime.topic()))
     );
 

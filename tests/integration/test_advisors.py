@@ -25,14 +25,16 @@ NOT_WORTH_AN_INDEX = {
 }
 
 
-def test_the_advisors_find_nothing_in_our_schema(database: Database, binaries: Binaries) -> None:
-    assert advisors(database, binaries, PROJECT) == []
+def test_the_advisors_find_nothing_in_our_schema(
+    own_database: Database, binaries: Binaries
+) -> None:
+    assert advisors(own_database, binaries, PROJECT) == []
 
 
-def test_the_advisors_hints_are_known(database: Database, binaries: Binaries) -> None:
+def test_the_advisors_hints_are_known(own_database: Database, binaries: Binaries) -> None:
     hints = [
         lint
-        for lint in advisors(database, binaries, PROJECT, "info")
+        for lint in advisors(own_database, binaries, PROJECT, "info")
         # no index of a new database has been used
         if lint.name != "unused_index"
     ]
@@ -43,10 +45,10 @@ def test_the_advisors_hints_are_known(database: Database, binaries: Binaries) ->
 
 
 def test_the_advisors_find_a_table_without_row_level_security(
-    database: Database, binaries: Binaries
+    own_database: Database, binaries: Binaries
 ) -> None:
-    with psycopg.connect(database.url()) as connection:
+    with psycopg.connect(own_database.url()) as connection:
         connection.execute("create table public.bare (id int primary key)")
         connection.execute("grant select on public.bare to anon")
-    lints = advisors(database, binaries, PROJECT)
+    lints = advisors(own_database, binaries, PROJECT)
     assert [lint.name for lint in lints] == ["rls_disabled_in_public"]

@@ -13,6 +13,7 @@ import boto3
 import httpx
 import psycopg
 import pytest
+from tests.conftest import Start
 
 from rapport.local import children
 from rapport.local.functions import runtime_values
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
 
 NUMBER = "106540352242922"
 PATIENCE = 40  # seconds
-
-Start = Callable[..., Stack]
 
 
 def queue_of(stack: Stack) -> SQSClient:
@@ -106,14 +105,23 @@ class System:
             time.sleep(0.1)
 
 
-@pytest.fixture
-def system(start: Start, database: Database, binaries: Binaries) -> Iterator[System]:
-    """A stack with its database out of reach."""
+def drain(sqs: SQSClient, url: str) -> None:
+    """Deletes what an earlier test has left on a queue: PurgeQueue may be called once a minute."""
+    while messages := sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10).get("Messages"):
+        for message in messages:
+            sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
+
+
+@contextmanager
+def opened(start: Start, database: Database, binaries: Binaries) -> Iterator[System]:
     stack = start("moto")
+    sqs = queue_of(stack)
     # before the first poll: what failed is there again soon, and not after six minutes
-    queue_of(stack).set_queue_attributes(
+    sqs.set_queue_attributes(
         QueueUrl=stack.queue_url("WebhookQueue"), Attributes={"VisibilityTimeout": "1"}
     )
+    for queue in ("WebhookQueue", "WebhookDeadLetters"):
+        drain(sqs, stack.queue_url(queue))
     start("gateway", "functions")
     with psycopg.connect(database.url(), autocommit=True) as connection:
         connection.execute(
@@ -124,6 +132,19 @@ def system(start: Start, database: Database, binaries: Binaries) -> Iterator[Sys
             [NUMBER],
         )
         yield System(stack, binaries, connection)
+
+
+@pytest.fixture
+def system(start: Start, database: Database, binaries: Binaries) -> Iterator[System]:
+    """A stack with its database out of reach."""
+    with opened(start, database, binaries) as system:
+        yield system
+
+
+@pytest.fixture
+def own_system(own_start: Start, own_database: Database, binaries: Binaries) -> Iterator[System]:
+    with opened(own_start, own_database, binaries) as system:
+        yield system
 
 
 def test_webhooks_of_an_outage_are_taken_and_arrive_exactly_once(system: System) -> None:
@@ -149,10 +170,10 @@ def test_webhooks_of_an_outage_are_taken_and_arrive_exactly_once(system: System)
 
 
 def test_without_database_and_queue_meta_is_to_repeat_it(
-    start: Start, database: Database, binaries: Binaries
+    own_start: Start, own_database: Database, binaries: Binaries
 ) -> None:
-    stack = start("gateway", "functions")
-    with psycopg.connect(database.url(), autocommit=True) as connection:
+    stack = own_start("gateway", "functions")
+    with psycopg.connect(own_database.url(), autocommit=True) as connection:
         answer = System(stack, binaries, connection).post("lost?")
     assert answer.status_code == 503
     assert answer.json()["error"] == "queue_unavailable"
@@ -176,9 +197,10 @@ def test_what_can_not_be_handled_ends_among_the_dead_letters_alone(system: Syste
 
 
 def test_a_webhook_that_the_database_refuses_is_kept_until_that_is_mended(
-    system: System, database: Database
+    own_system: System, own_database: Database
 ) -> None:
-    with psycopg.connect(database.url(), autocommit=True) as owner, system.database_reachable():
+    system = own_system
+    with psycopg.connect(own_database.url(), autocommit=True) as owner, system.database_reachable():
         owner.execute("revoke execute on function backend.ingest_whatsapp from service_role")
         assert system.post("refused").json() == {"queued": True}
         system.eventually(lambda: system.waiting("WebhookDeadLetters") == 1)

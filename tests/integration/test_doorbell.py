@@ -75,7 +75,7 @@ def listener() -> Iterator[Listener]:
 
     server = Server(("127.0.0.1", 0), Handler)
     listener.port = server.server_address[1]
-    thread = threading.Thread(target=server.serve_forever)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()
     yield listener
     stopped.set()
@@ -96,6 +96,25 @@ def bell(start: Start, owner: psycopg.Connection[Any], listener: Listener) -> Li
     start("net")
     owner.execute("select backend.set_doorbell(%s, %s)", [listener.url, SECRET])
     return listener
+
+
+@pytest.fixture
+def own_owner(own_database: Database) -> Iterator[psycopg.Connection[Any]]:
+    with psycopg.connect(own_database.url(), autocommit=True) as connection:
+        yield connection
+
+
+@pytest.fixture
+def own_bell(own_start: Start, own_owner: psycopg.Connection[Any], listener: Listener) -> Listener:
+    own_start("net")
+    own_owner.execute("select backend.set_doorbell(%s, %s)", [listener.url, SECRET])
+    return listener
+
+
+@pytest.fixture
+def own_gateway(own_start: Start) -> Stack:
+    """A stack in which nobody makes requests."""
+    return own_start("postgrest", "gateway")
 
 
 @contextmanager
@@ -272,15 +291,15 @@ def test_a_request_ends_at_its_time_out(bell: Listener, owner: psycopg.Connectio
     assert response["error_msg"] == "Timeout of 100 ms reached."
 
 
-def test_parameters_are_encoded_into_the_url(owner: psycopg.Connection[Any]) -> None:
+def test_parameters_are_encoded_into_the_url(own_owner: psycopg.Connection[Any]) -> None:
     for url, encoded in (
         ("http://example.com/", "http://example.com/?to=a%20b%26%C5%BE~"),
         ("http://example.com/?limit=1", "http://example.com/?limit=1&to=a%20b%26%C5%BE~"),
     ):
         params = json.dumps({"to": "a b&ž~"})
-        row = owner.execute("select net.http_get(%s, params => %s)", [url, params]).fetchone()
+        row = own_owner.execute("select net.http_get(%s, params => %s)", [url, params]).fetchone()
         assert row is not None
-        assert owner.execute(
+        assert own_owner.execute(
             "select url from net.http_request_queue where id = %s", [row[0]]
         ).fetchone() == (encoded,)
 
@@ -302,31 +321,31 @@ def test_only_json_is_posted(owner: psycopg.Connection[Any]) -> None:
 
 
 def test_requests_of_a_time_without_a_worker_are_made_when_it_comes(
-    start: Start, owner: psycopg.Connection[Any], listener: Listener
+    own_start: Start, own_owner: psycopg.Connection[Any], listener: Listener
 ) -> None:
-    owner.execute("select backend.set_doorbell(%s, %s)", [listener.url, SECRET])
-    ring(owner)
+    own_owner.execute("select backend.set_doorbell(%s, %s)", [listener.url, SECRET])
+    ring(own_owner)
     with pytest.raises(psycopg.errors.RaiseException, match="not up"):
-        owner.execute("select net.check_worker_is_up()")
-    assert waiting(owner) == 1
+        own_owner.execute("select net.check_worker_is_up()")
+    assert waiting(own_owner) == 1
 
-    start("net")
+    own_start("net")
     listener.next()
-    owner.execute("select net.check_worker_is_up()")
+    own_owner.execute("select net.check_worker_is_up()")
 
 
 def test_the_worker_comes_back_when_it_loses_the_database(
-    bell: Listener, database: Database, owner: psycopg.Connection[Any]
+    own_bell: Listener, own_database: Database, own_owner: psycopg.Connection[Any]
 ) -> None:
-    with psycopg.connect(database.url("supabase_admin"), autocommit=True) as admin:
+    with psycopg.connect(own_database.url("supabase_admin"), autocommit=True) as admin:
         ended = admin.execute(
             "select pg_terminate_backend(pid) from pg_stat_activity"
             " where application_name = 'pg_net' and datname = current_database()"
         ).fetchall()
     assert ended == [(True,)]
-    ring(owner)
+    ring(own_owner)
 
-    assert json.loads(bell.next().body) == {"worker": "deliver_outbound"}
+    assert json.loads(own_bell.next().body) == {"worker": "deliver_outbound"}
 
 
 def test_more_requests_than_a_batch_holds_are_all_made(
@@ -339,25 +358,25 @@ def test_more_requests_than_a_batch_holds_are_all_made(
     assert waiting(owner) == 0
 
 
-def test_without_a_doorbell_nothing_rings(owner: psycopg.Connection[Any]) -> None:
-    ring(owner)
+def test_without_a_doorbell_nothing_rings(own_owner: psycopg.Connection[Any]) -> None:
+    ring(own_owner)
 
-    assert waiting(owner) == 0
+    assert waiting(own_owner) == 0
 
 
 def test_a_ring_that_fails_aborts_nothing(
-    database: Database, owner: psycopg.Connection[Any]
+    own_database: Database, own_owner: psycopg.Connection[Any]
 ) -> None:
-    owner.execute("select backend.set_doorbell('http://127.0.0.1:1/', %s)", [SECRET])
-    with psycopg.connect(database.url("supabase_admin"), autocommit=True) as admin:
+    own_owner.execute("select backend.set_doorbell('http://127.0.0.1:1/', %s)", [SECRET])
+    with psycopg.connect(own_database.url("supabase_admin"), autocommit=True) as admin:
         admin.execute("drop schema net cascade")
     warnings: list[str] = []
-    owner.add_notice_handler(lambda notice: warnings.append(str(notice.message_primary)))
-    with owner.transaction():
-        owner.execute("create table public.written as select 1 as value")
-        ring(owner)
+    own_owner.add_notice_handler(lambda notice: warnings.append(str(notice.message_primary)))
+    with own_owner.transaction():
+        own_owner.execute("create table public.written as select 1 as value")
+        ring(own_owner)
 
-    assert owner.execute("table public.written").fetchall() == [(1,)]
+    assert own_owner.execute("table public.written").fetchall() == [(1,)]
     assert len(warnings) == 1
     assert warnings[0].startswith("nobody was woken")
     assert SECRET not in warnings[0]
@@ -390,15 +409,15 @@ def test_only_functions_say_where_to_ring(database: Database, role: str) -> None
 
 
 def test_the_api_shows_nobody_what_is_to_be_requested(
-    gateway: Stack, owner: psycopg.Connection[Any]
+    own_gateway: Stack, own_owner: psycopg.Connection[Any]
 ) -> None:
-    owner.execute("select backend.set_doorbell('http://127.0.0.1:1/', %s)", [SECRET])
-    ring(owner)
-    assert waiting(owner) == 1
-    for key in (gateway.anon_key, gateway.service_role_key):
+    own_owner.execute("select backend.set_doorbell('http://127.0.0.1:1/', %s)", [SECRET])
+    ring(own_owner)
+    assert waiting(own_owner) == 1
+    for key in (own_gateway.anon_key, own_gateway.service_role_key):
         for schema in ("net", "private"):
             answer = httpx.get(
-                f"{gateway.url}/rest/v1/http_request_queue",
+                f"{own_gateway.url}/rest/v1/http_request_queue",
                 headers={
                     "apikey": key,
                     "authorization": f"Bearer {key}",

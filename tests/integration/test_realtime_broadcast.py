@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
 
 import psycopg
 import pytest
 from psycopg.types.json import Jsonb
 from realtime import RealtimeSubscribeStates
+from tests.conftest import Start, copy_of
 from tests.integration.realtime_clients import (
     ALICE,
     BOB,
@@ -18,7 +19,7 @@ from tests.integration.realtime_clients import (
 )
 
 from rapport.local.keys import mint_user_token
-from rapport.local.postgres import Database
+from rapport.local.postgres import Cluster, Database
 from rapport.local.stack import Stack
 
 POLICIES = """
@@ -45,16 +46,17 @@ POLICIES = """
 """
 
 
-@pytest.fixture(scope="session")
-def template(prepared: Database) -> Database:
-    """What a hosted project has, without the schema of sql/."""
-    return prepared
+@pytest.fixture(scope="module")
+def template(cluster: Cluster, prepared: Database) -> Iterator[Database]:
+    """What a hosted project has, with policies of these tests' own."""
+    with copy_of(cluster, prepared) as database:
+        with psycopg.connect(database.url("postgres")) as connection:
+            connection.execute(POLICIES)
+        yield database
 
 
 @pytest.fixture
-def stack(database: Database, start: Callable[..., Stack]) -> Stack:
-    with psycopg.connect(database.url("postgres")) as connection:
-        connection.execute(POLICIES)
+def stack(start: Start) -> Stack:
     return start("gateway")
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
 
 import psycopg
 import pytest
+from tests.conftest import Start, copy_of
 from tests.integration.realtime_clients import (
     ALICE,
     BOB,
@@ -18,7 +19,7 @@ from tests.integration.realtime_clients import (
 )
 
 from rapport.local.keys import mint_user_token
-from rapport.local.postgres import Database
+from rapport.local.postgres import Cluster, Database
 from rapport.local.stack import Stack
 
 SCHEMA = """
@@ -38,27 +39,36 @@ SCHEMA = """
         to authenticated
         using (owner_id = auth.uid());
 
+    create table public.unpublished (id int primary key);
+
+    alter publication supabase_realtime add table public.notes;
+"""
+# nothing can be deleted from it
+KEYLESS = """
     create table public.keyless (id int);
     alter table public.keyless enable row level security;
     grant select on public.keyless to authenticated;
-
-    create table public.unpublished (id int primary key);
-
-    alter publication supabase_realtime add table public.notes, public.keyless;
+    alter publication supabase_realtime add table public.keyless;
 """
 
 
-@pytest.fixture(scope="session")
-def template(prepared: Database) -> Database:
-    """What a hosted project has, without the schema of sql/."""
-    return prepared
+@pytest.fixture(scope="module")
+def template(cluster: Cluster, prepared: Database) -> Iterator[Database]:
+    """What a hosted project has, with a schema of these tests' own."""
+    with copy_of(cluster, prepared) as database:
+        with psycopg.connect(database.url("postgres")) as connection:
+            connection.execute(SCHEMA)
+        yield database
 
 
 @pytest.fixture
-def stack(database: Database, start: Callable[..., Stack]) -> Stack:
-    with psycopg.connect(database.url("postgres")) as connection:
-        connection.execute(SCHEMA)
+def stack(start: Start) -> Stack:
     return start("gateway")
+
+
+@pytest.fixture
+def own_stack(own_start: Start) -> Stack:
+    return own_start("gateway")
 
 
 def run(database: Database, *statements: str) -> None:
@@ -112,13 +122,13 @@ async def test_a_row_is_told_to_those_who_may_read_it(stack: Stack, database: Da
 
 
 async def test_an_update_has_the_old_key_and_under_full_identity_the_old_row(
-    stack: Stack, database: Database
+    own_stack: Stack, own_database: Database
 ) -> None:
-    async with official_client(stack, ALICE) as alice:
+    async with official_client(own_stack, ALICE) as alice:
         ear = await follow(alice, "notes", table="notes")
 
         run(
-            database,
+            own_database,
             f"insert into notes (id, owner_id, body) values (1, '{ALICE}', 'a')",
             "update notes set body = 'b'",
             "alter table notes replica identity full",
@@ -138,16 +148,18 @@ async def test_an_update_has_the_old_key_and_under_full_identity_the_old_row(
         assert whole["record"]["body"] == "c"
 
 
-async def test_a_deletion_is_told_to_all_by_its_key_alone(stack: Stack, database: Database) -> None:
+async def test_a_deletion_is_told_to_all_by_its_key_alone(
+    own_stack: Stack, own_database: Database
+) -> None:
     run(
-        database,
+        own_database,
         "alter table notes replica identity full",
         f"insert into notes (id, owner_id, body) values (1, '{ALICE}', 'a')",
     )
-    async with official_client(stack, BOB) as bob:
+    async with official_client(own_stack, BOB) as bob:
         ear = await follow(bob, "notes", table="notes")
 
-        run(database, "delete from notes")
+        run(own_database, "delete from notes")
 
         data = (await ear.change())["data"]
         assert data["type"] == "DELETE"
@@ -215,10 +227,10 @@ async def test_bindings_are_told_apart_by_their_ids(stack: Stack, database: Data
 
 
 async def test_a_policy_that_raises_fails_for_its_row_alone(
-    stack: Stack, database: Database
+    own_stack: Stack, own_database: Database
 ) -> None:
     run(
-        database,
+        own_database,
         """create policy "a broken policy"
             on notes
             as restrictive
@@ -226,12 +238,12 @@ async def test_a_policy_that_raises_fails_for_its_row_alone(
             to authenticated
             using (amount is null or 1 / amount > 0)""",
     )
-    async with official_client(stack, ALICE) as alice, official_client(stack, BOB) as bob:
+    async with official_client(own_stack, ALICE) as alice, official_client(own_stack, BOB) as bob:
         hers = await follow(alice, "notes", table="notes")
         his = await follow(bob, "notes", table="notes", filter="id=neq.2")
 
         run(
-            database,
+            own_database,
             f"""insert into notes (id, owner_id, amount) values
                 (1, '{ALICE}', null), (2, '{ALICE}', 0), (3, '{BOB}', null)""",
         )
@@ -243,11 +255,13 @@ async def test_a_policy_that_raises_fails_for_its_row_alone(
         assert await ids(his, 1) == [3]
 
 
-async def test_a_row_without_a_key_is_an_error(stack: Stack, database: Database) -> None:
-    async with official_client(stack, ALICE) as alice:
+async def test_a_row_without_a_key_is_an_error(own_database: Database, own_start: Start) -> None:
+    with write(own_database) as connection:
+        connection.execute(KEYLESS)
+    async with official_client(own_start("gateway"), ALICE) as alice:
         ear = await follow(alice, "keyless", table="keyless")
 
-        run(database, "insert into keyless values (1)")
+        run(own_database, "insert into keyless values (1)")
 
         data = (await ear.change())["data"]
         assert data["errors"] == ["Error 400: Bad Request, no primary key"]

@@ -19,8 +19,8 @@ def template(prepared: Database) -> Database:
 
 
 @pytest.fixture
-def connection(database: Database) -> Iterator[psycopg.Connection]:
-    with psycopg.connect(database.url("supabase_admin"), autocommit=True) as connection:
+def connection(own_database: Database) -> Iterator[psycopg.Connection]:
+    with psycopg.connect(own_database.url("supabase_admin"), autocommit=True) as connection:
         yield connection
 
 
@@ -121,8 +121,8 @@ def test_a_trigger_broadcasts_its_row(connection: psycopg.Connection) -> None:
     ]
 
 
-def test_postgres_writes_policies_and_creates_nothing_else(database: Database) -> None:
-    with psycopg.connect(database.url("postgres"), autocommit=True) as connection:
+def test_postgres_writes_policies_and_creates_nothing_else(own_database: Database) -> None:
+    with psycopg.connect(own_database.url("postgres"), autocommit=True) as connection:
         connection.execute(
             "create policy p on realtime.messages for select to authenticated using (true)"
         )

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import psycopg
 import pytest
 from realtime import RealtimeSubscribeStates
+from tests.conftest import copy_of
 from tests.integration.realtime_clients import bare_socket, listen, official_client, write
 from tests.sql.conftest import ALPINE, STAFF, seed_uuid
 
 from rapport.local.keys import mint_user_token
-from rapport.local.postgres import Database
+from rapport.local.postgres import Cluster, Database
 from rapport.local.stack import Stack
 
 POLICIES = """
@@ -39,6 +40,15 @@ ACKNOWLEDGED = {"private": True, "broadcast": {"ack": True, "self": True}}
 OK = {"status": "ok", "response": {}}
 
 
+@pytest.fixture(scope="module")
+def world_template(cluster: Cluster, world_template: Database) -> Iterator[Database]:
+    """Two businesses, and policies of these tests' own."""
+    with copy_of(cluster, world_template) as database:
+        with psycopg.connect(database.url("postgres")) as connection:
+            connection.execute(POLICIES)
+        yield database
+
+
 @pytest.fixture
 def database(world_database: Database) -> Database:
     """Of this module, two businesses."""
@@ -49,7 +59,6 @@ def database(world_database: Database) -> Database:
 def stack(database: Database, start: Callable[..., Stack]) -> Stack:
     """Olivia and Andrej may type; everybody hears."""
     with psycopg.connect(database.url("postgres")) as connection:
-        connection.execute(POLICIES)
         connection.execute(
             "insert into typists select unnest(%s::uuid[])",
             [[seed_uuid("olivia"), seed_uuid("andrej")]],

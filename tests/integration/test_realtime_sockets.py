@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from datetime import timedelta
 
 import jwt
 import psycopg
 import pytest
+from tests.conftest import Start, copy_of
 from tests.integration.realtime_clients import (
     ALICE,
     BOB,
@@ -23,7 +24,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
 from rapport.local.keys import ALGORITHM, mint_user_token
-from rapport.local.postgres import Database
+from rapport.local.postgres import Cluster, Database
 from rapport.local.stack import Stack
 
 SCHEMA = """
@@ -46,17 +47,23 @@ SCHEMA = """
 NOTES = {"config": {"postgres_changes": [{"event": "*", "schema": "public", "table": "notes"}]}}
 
 
-@pytest.fixture(scope="session")
-def template(prepared: Database) -> Database:
-    """What a hosted project has, without the schema of sql/."""
-    return prepared
+@pytest.fixture(scope="module")
+def template(cluster: Cluster, prepared: Database) -> Iterator[Database]:
+    """What a hosted project has, with a schema of these tests' own."""
+    with copy_of(cluster, prepared) as database:
+        with psycopg.connect(database.url("postgres")) as connection:
+            connection.execute(SCHEMA)
+        yield database
 
 
 @pytest.fixture
-def stack(database: Database, start: Callable[..., Stack]) -> Stack:
-    with psycopg.connect(database.url("postgres")) as connection:
-        connection.execute(SCHEMA)
+def stack(start: Start) -> Stack:
     return start("gateway")
+
+
+@pytest.fixture
+def own_stack(own_start: Start) -> Stack:
+    return own_start("gateway")
 
 
 async def test_a_connection_without_a_valid_token_is_refused(stack: Stack) -> None:
@@ -244,21 +251,21 @@ async def test_changes_follow_the_user_of_a_new_token(stack: Stack, database: Da
 
 
 async def test_everything_flows_again_after_the_database_went_away(
-    stack: Stack, database: Database
+    own_stack: Stack, own_database: Database
 ) -> None:
-    async with official_client(stack, ALICE) as alice:
+    async with official_client(own_stack, ALICE) as alice:
         binding = {"event": "*", "schema": "public", "table": "notes"}
         ear = await listen(alice, f"user:{ALICE}", private=True, changes=(binding,))
         assert await ear.system() == "Subscribed to PostgreSQL"
 
-        with database.cluster.connect() as connection:
+        with own_database.cluster.connect() as connection:
             connection.execute(
                 "select pg_terminate_backend(pid) from pg_stat_activity where datname = %s",
-                [database.name],
+                [own_database.name],
             )
 
         assert await ear.system() == "Subscribed to PostgreSQL"
-        with write(database) as connection:
+        with write(own_database) as connection:
             connection.execute("insert into notes values (1, %s)", [ALICE])
             connection.execute("select realtime.send('{}', 'note', %s)", [f"user:{ALICE}"])
         assert (await ear.change())["data"]["record"]["id"] == 1

@@ -14,8 +14,8 @@ import psycopg
 import pytest
 from psycopg.rows import dict_row
 
-from rapport.local.functions import without_proxy
 from rapport.local.postgres import Database
+from rapport.local.proxy import without_proxy
 from rapport.local.stack import Stack
 from rapport.settings import StoreSettings
 from rapport.store import Item, MessageItem, SkippedItem, Store

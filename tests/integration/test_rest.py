@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import timedelta
 from uuid import uuid4
 
 import httpx
 import psycopg
 import pytest
+from tests.conftest import Start, copy_of
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
 from rapport.local import keys
-from rapport.local.postgres import Database
+from rapport.local.postgres import Cluster, Database
 from rapport.local.stack import Stack
 
 SCHEMA = """
@@ -45,10 +46,17 @@ SCHEMA = """
 """
 
 
+@pytest.fixture(scope="module")
+def template(cluster: Cluster, template: Database) -> Iterator[Database]:
+    """A database with a table and a function of these tests' own."""
+    with copy_of(cluster, template) as database:
+        with psycopg.connect(database.url("postgres")) as connection:
+            connection.execute(SCHEMA)
+        yield database
+
+
 @pytest.fixture
-def stack(database: Database, start: Callable[..., Stack]) -> Stack:
-    with psycopg.connect(database.url("postgres")) as connection:
-        connection.execute(SCHEMA)
+def stack(start: Start) -> Stack:
     return start("postgrest", "gateway")
 
 
@@ -213,8 +221,8 @@ def test_browsers_of_any_origin_may_call(stack: Stack, http: httpx.Client) -> No
     assert refused.headers["access-control-allow-origin"] == "*"
 
 
-def test_without_postgrest_the_gateway_answers_503(start: Callable[..., Stack]) -> None:
-    stack = start("gateway")
+def test_without_postgrest_the_gateway_answers_503(own_start: Start) -> None:
+    stack = own_start("gateway")
 
     answer = httpx.get(f"{stack.url}/rest/v1/", headers={"apikey": stack.anon_key})
 

@@ -105,7 +105,7 @@ def function() -> Iterator[Function]:
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     function.port = server.server_address[1]
-    thread = threading.Thread(target=server.serve_forever)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()
     yield function
     server.shutdown()

@@ -33,6 +33,8 @@ class Webhook:
         self.stack = stack
         self._connection = connection
         self._client = httpx.Client(base_url=stack.functions_url, trust_env=False, timeout=30)
+        self._log = stack.folder / "logs" / "functions.log"
+        self._logged = self._log.stat().st_size
 
     def close(self) -> None:
         self._client.close()
@@ -67,6 +69,12 @@ class Webhook:
 
     def events(self) -> list[Row]:
         return self.rows("select body, rejected from private.webhook_events order by id")
+
+    def log(self) -> str:
+        """What the functions have logged since this began."""
+        with self._log.open("rb") as log:
+            log.seek(self._logged)
+            return log.read().decode()
 
     def reasons(self) -> list[object]:
         """Why items of the webhooks so far were not applied."""
@@ -218,7 +226,7 @@ def test_every_type_of_message_is_shown_and_none_is_logged(webhook: Webhook) -> 
     plain = [row for row in rows if row["content"] is None]
     assert {row["type"] for row in plain} == {"text"}
     assert len(plain) == sum(row["type"] == "text" for row in rows) - len(TEXTS_WITH_MORE)
-    log = (webhook.stack.folder / "logs" / "functions.log").read_text()
+    log = webhook.log()
     assert log.count('"stored"') == len(EVERY_TYPE)
     assert not [word for word in PRIVATE if word in log]
 
@@ -265,17 +273,17 @@ def test_a_forged_webhook_leaves_nothing(webhook: Webhook) -> None:
 
 
 def test_a_proxy_of_the_machines_is_not_asked(
-    start: Start, database: Database, monkeypatch: pytest.MonkeyPatch
+    own_start: Start, own_database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
     monkeypatch.setenv("NO_PROXY", "intranet.example")
-    stack = start("postgrest", "gateway", "functions")
-    with connected(stack, database) as webhook:
+    stack = own_start("postgrest", "gateway", "functions")
+    with connected(stack, own_database) as webhook:
         assert webhook.deliver("text")["applied"] == 1
 
 
-def test_a_webhook_that_can_not_be_stored_is_for_meta_to_repeat(start: Start) -> None:
-    stack = start("functions")
+def test_a_webhook_that_can_not_be_stored_is_for_meta_to_repeat(own_start: Start) -> None:
+    stack = own_start("functions")
     body = (EVENTS / "text.json").read_bytes()
     response = httpx.post(
         stack.functions_url + WEBHOOK_PATH,

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import pytest
+from tests.conftest import Start
+from tests.integration.conftest import own_database as own_database  # fixtures
+from tests.integration.conftest import own_start as own_start
 
 from rapport.local.bench.metakocka import measure
-from rapport.local.stack import Stack
 
 pytestmark = pytest.mark.scale
 
 
-def test_partners_are_imported_in_a_few_times_what_copy_takes(gateway: Stack) -> None:
-    measured = measure(gateway)
+def test_partners_are_imported_in_a_few_times_what_copy_takes(own_start: Start) -> None:
+    measured = measure(own_start("postgrest", "gateway"))
     assert measured.times_copy <= 4, measured
     assert measured.times_one_by_one >= 5, measured
     assert measured.events == 1

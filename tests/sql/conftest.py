@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import secrets
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID, uuid5
 
 import psycopg
 import pytest
+from psycopg.pq import TransactionStatus
 from psycopg.rows import TupleRow, dict_row
 
 from rapport.local.postgres import Cluster, Database
@@ -83,6 +85,11 @@ class World:
     database: Database
     # as postgres, in autocommit
     owner: Connection
+    # sessions of the API, to be used again: most of a short test is what a new one has to learn
+    _idle: list[Connection] = field(default_factory=list, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        weakref.finalize(self, _close, self._idle)
 
     def connect(self, role: str = "postgres") -> Connection:
         return psycopg.connect(self.database.url(role), autocommit=True)
@@ -91,12 +98,26 @@ class World:
     def acting(self, role: str, user: str | None = None) -> Iterator[Connection]:
         """A transaction as PostgREST makes one: under a role and a user's claims."""
         claims = {"role": role} | ({"sub": str(seed_uuid(user))} if user else {})
-        with self.connect("authenticator") as connection, connection.transaction():
+        with self._session() as connection, connection.transaction():
             connection.execute(f"set local role {role}")
             connection.execute(
                 "select set_config('request.jwt.claims', %s, true)", [json.dumps(claims)]
             )
             yield connection
+
+    @contextmanager
+    def _session(self) -> Iterator[Connection]:
+        try:
+            connection = self._idle.pop()
+        except IndexError:
+            connection = self.connect("authenticator")
+        try:
+            yield connection
+        finally:
+            if connection.info.transaction_status == TransactionStatus.IDLE:
+                self._idle.append(connection)
+            else:
+                connection.close()
 
     @contextmanager
     def acting_as(self, user: str) -> Iterator[Connection]:
@@ -141,6 +162,11 @@ class World:
             order by inserted_at, topic, event
             """
         )
+
+
+def _close(connections: list[Connection]) -> None:
+    for connection in connections:
+        connection.close()
 
 
 @pytest.fixture(scope="session")

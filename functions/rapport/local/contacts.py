@@ -24,7 +24,7 @@ from rapport.contacts.phone import is_region
 from rapport.contacts.table import DELIMITERS, Table
 from rapport.errors import ConfigError, NotFound, StoreError
 from rapport.local import state
-from rapport.local.functions import without_proxy
+from rapport.local.proxy import without_proxy
 from rapport.settings import StoreSettings
 from rapport.store import ImportOutcome, Store
 

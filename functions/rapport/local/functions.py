@@ -23,6 +23,7 @@ from starlette.types import Receive, Scope, Send
 from rapport.errors import ConfigError
 from rapport.local.event_source import run_source
 from rapport.local.lambda_events import Answer, Context, Event, http_event, schedule_event
+from rapport.local.proxy import without_proxy
 from rapport.local.serverless import SERVERLESS_FILE, Function, Route, Service
 from rapport.local.stack import AWS_REGION, MEDIA_BUCKET, STACK_VARIABLE, Stack
 
@@ -215,12 +216,6 @@ def forget_aws() -> None:
         if name.startswith("AWS_"):
             del os.environ[name]
     os.environ["AWS_CONFIG_FILE"] = os.environ["AWS_SHARED_CREDENTIALS_FILE"] = os.devnull
-
-
-def without_proxy(host: str) -> dict[str, str]:
-    """Lets functions reach the stack on a machine that is behind a proxy."""
-    others = os.environ.get("no_proxy") or os.environ.get("NO_PROXY")
-    return {"no_proxy": f"{others},{host}" if others else host}
 
 
 def main() -> None:

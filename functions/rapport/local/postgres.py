@@ -99,6 +99,8 @@ class Cluster:
             "--auth=scram-sha-256",
             "--encoding=UTF8",
             f"--locale={_utf8_locale()}",
+            # our passwords are random: stretching them would only cost each connection milliseconds
+            "--set=scram_iterations=1",
             *(() if self.durable else ("--no-sync",)),
         ]
         try:
@@ -153,9 +155,10 @@ class Cluster:
 
     def clone_database(self, template: Database, name: str) -> Database:
         """Copies a prepared database that nobody is connected to."""
-        statement = sql.SQL("create database {} template {} owner postgres").format(
-            sql.Identifier(name), sql.Identifier(template.name)
-        )
+        # by its files, caches of the catalog included: half the time of copying through the log
+        statement = sql.SQL(
+            "create database {} template {} owner postgres strategy file_copy"
+        ).format(sql.Identifier(name), sql.Identifier(template.name))
         with self.connect() as connection:
             connection.execute(statement)
         return Database(self, name)

@@ -16,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from rapport.errors import ConfigError, NotFound
 from rapport.local import state
-from rapport.local.functions import without_proxy
+from rapport.local.proxy import without_proxy
 from rapport.log import logger
 from rapport.metakocka.preview import Change, Difference, Preview
 from rapport.metakocka.secrets import secret_source

@@ -298,20 +298,6 @@ async def test_callback_that_fails_keeps_no_other_from_being_told(portal: Portal
         assert heard == ["one", "two"]
 
 
-async def test_what_can_not_be_read_keeps_no_other_subscription_waiting(portal: Portal) -> None:
-    portal.world.owner.execute("revoke select on public.customers from authenticated")
-    async with portal.client("cilka", HEARING) as live:
-        everything = live.everything(portal.customer("cilka"))
-        await everything.messages.ready()
-        await until(lambda: everything.messages.is_connected)
-
-        with pytest.raises(NotAllowed):
-            await everything.profile.ready()
-        assert 0 < everything.active_subscriptions < 5
-        assert not everything.is_connected
-        assert everything.error is not None
-
-
 async def test_thousand_subscriptions_leave_nothing_behind(portal: Portal) -> None:
     cilka, conversation = portal.customer("cilka"), portal.conversation("cilka")
     portal.write("andrej", conversation, "one")
@@ -354,4 +340,20 @@ async def test_thousand_subscriptions_leave_nothing_behind(portal: Portal) -> No
         # bytes: some of the interpreter's own, and far less than a hundred for each
         assert grown < 100_000
     assert asyncio.all_tasks() == tasks
-    assert len(me.net_connections()) == sockets
+    # those of before may end meanwhile
+    assert len(me.net_connections()) <= sockets
+
+
+# the last one, since it leaves another schema
+async def test_what_can_not_be_read_keeps_no_other_subscription_waiting(portal: Portal) -> None:
+    portal.world.owner.execute("revoke select on public.customers from authenticated")
+    async with portal.client("cilka", HEARING) as live:
+        everything = live.everything(portal.customer("cilka"))
+        await everything.messages.ready()
+        await until(lambda: everything.messages.is_connected)
+
+        with pytest.raises(NotAllowed):
+            await everything.profile.ready()
+        assert 0 < everything.active_subscriptions < 5
+        assert not everything.is_connected
+        assert everything.error is not None

@@ -1,0 +1,90 @@
+"""Stacks on databases of tests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import TracebackType
+
+import httpx
+from tests.integration.rows import Rows
+
+from rapport.local import children
+from rapport.local.npm import Binaries
+from rapport.local.ports import choose_any
+from rapport.local.postgres import Database
+from rapport.local.stack import Stack
+from rapport.local.state import PREFERRED_PORTS, new_stack, settings_file
+from rapport.local.supervisor import ChildDiedError, Supervisor
+
+
+class Running:
+    """The children of a stack, started as they are asked for and stopped at the end.
+
+    `parent` is where the stack's folder is made, under the database's name.
+    """
+
+    def __init__(self, database: Database, parent: Path, binaries: Binaries) -> None:
+        self.folder = parent / database.name
+        self.folder.mkdir()
+        cluster = database.cluster
+        ports = choose_any(*PREFERRED_PORTS) | {"db_port": cluster.port}
+        self._stack = new_stack(self.folder, ports).model_copy(
+            update={"database": database.name, "db_password": cluster.password}
+        )
+        self._stack.save(settings_file(self.folder))
+        self._children = {child.name: child for child in children.every(self._stack, binaries)}
+        self._supervisor = Supervisor(self.folder)
+
+    def __enter__(self) -> Running:
+        self._supervisor.__enter__()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._supervisor.__exit__(kind, error, traceback)
+
+    @property
+    def names(self) -> set[str]:
+        """The children that were started."""
+        return {process.child.name for process in self._supervisor.processes}
+
+    def start(self, *names: str) -> Stack:
+        """Starts those of the named children that do not run; returns the stack's settings.
+
+        The names are those in `rapport.local.children`.
+        """
+        for process in self._supervisor.processes:
+            if process.exit_status is not None:
+                raise ChildDiedError(process)
+        missing = [self._children[name] for name in names if name not in self.names]
+        if missing:
+            self._supervisor.start(*missing)
+        return self._stack
+
+
+class Shared:
+    """A database and its stack, for tests that come one after another."""
+
+    def __init__(self, database: Database, running: Running) -> None:
+        self.database = database
+        self.running = running
+        self._rows = Rows(database)
+        self._is_used = False
+
+    def renewed(self) -> Database:
+        """The database with its first rows; what its stack remembers is forgotten as well."""
+        if self._is_used:
+            stack = self.running.start()
+            for name, url in (
+                ("whatsapp", stack.whatsapp_url),
+                ("metakocka", stack.metakocka_fake_url),
+            ):
+                if name in self.running.names:
+                    httpx.post(f"{url}/_fake/reset", trust_env=False).raise_for_status()
+            self._rows.put_back()
+        self._is_used = True
+        return self.database
