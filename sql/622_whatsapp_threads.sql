@@ -156,19 +156,17 @@ as $$
 /*
     The common case in one statement: all messages are new, and everybody is known, by the names
     and the spelling that they give, and has an open conversation. Null, and nothing locked,
-    where that is so of none; RP003 where it is so of some, or no longer. The locks that were
-    taken must then go: what follows begins with identities.
+    where that is not so of all; RP003 where it no longer is when they are locked. Those locks
+    must then go, also of rows that are passed over: what follows begins with identities.
 */
 declare
     found_items private.whatsapp_item[];
+    found_count integer;
 begin
     -- lateral with a limit, here and elsewhere: each item is looked up by key, whatever the
     -- planner thinks of the tables' sizes
-    -- whoever owns the number now, an open thread stays with its customer
-    select array_agg(private.placed_whatsapp_item(t.item, t.id, t.customer_id))
-    into found_items
-    from (
-        select i as item, c.id, c.customer_id
+    with found as materialized (
+        select i as item, thread.id
         from unnest(items) i
         cross join lateral (
             select o.contact_id
@@ -206,9 +204,6 @@ begin
               and (i.wa_id is null or t.customer_wa_id = i.wa_id)
             limit 1
         ) thread
-        join public.conversations c
-            on c.id = thread.id
-           and c.status <> 'closed'
         where i.kind in ('message', 'echo')
           and (
               i.user_id is null
@@ -231,11 +226,27 @@ begin
                 and m.provider_id = i.provider_id
               limit 1
           ) is null
+    )
+    -- whoever owns the number now, an open thread stays with its customer
+    select
+        array_agg(private.placed_whatsapp_item(t.item, t.id, t.customer_id)),
+        (select count(*) from found)
+    into found_items, found_count
+    from (
+        select f.item, c.id, c.customer_id
+        from found f
+        join public.conversations c
+            on c.id = f.id
+           and c.status <> 'closed'
+        -- or nothing is locked
+        where (select count(*) from found) = cardinality(items)
         order by c.id
         for no key update of c
     ) t;
 
-    if cardinality(found_items) < cardinality(items) then
+    if found_count < cardinality(items) then
+        return null;
+    elsif coalesce(cardinality(found_items), 0) < cardinality(items) then
         raise sqlstate 'RP003';
     end if;
     return found_items;

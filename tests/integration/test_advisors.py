@@ -14,6 +14,8 @@ COVERED_BY_THE_FIRST_COLUMN = {
     "contacts_merged_into_fkey",
     "conversation_activity_conversation_fkey",
     "loyalty_lots_transaction_fkey",
+    "metakocka_contact_mappings_contact_fkey",
+    "metakocka_dirty_contact_fkey",
     "messages_conversation_fkey",
     "read_markers_conversation_fkey",
 }
@@ -22,6 +24,11 @@ NOT_WORTH_AN_INDEX = {
     "contact_merges_merged_by_fkey",
     "contact_merges_undone_by_fkey",
     "contact_suggestions_decided_by_fkey",
+    "metakocka_connections_user_id_fkey",
+    "metakocka_contact_mappings_user_id_fkey",
+    "sync_conflicts_resolved_by_fkey",
+    "sync_errors_user_id_fkey",
+    "sync_runs_user_id_fkey",
 }
 
 

@@ -149,7 +149,12 @@ def test_merging_does_not_deadlock_with_who_writes(world: World, nina: UUID) -> 
         world.ingest(text_message("wamid.1", wa_id="38640111222"))
 
     def read() -> None:
-        ask(world, "andrej", "select public.mark_read(id, 9999) from public.conversations")
+        ask(
+            world,
+            "andrej",
+            "select public.mark_read(k.id, 9999)"
+            " from (select id from public.conversations order by id) k",
+        )
 
     writers = [move, talk, earn, put_off, receive, read]
     with ThreadPoolExecutor(len(writers)) as pool:

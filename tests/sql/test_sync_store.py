@@ -12,16 +12,19 @@ from pydantic import HttpUrl, SecretStr
 
 from rapport.errors import Conflict, NotFound
 from rapport.local.postgres import Database
-from rapport.local.stack import Stack
 from rapport.metakocka_rows import Counts, FieldConflict, Fields, PartnerItem, PartnerRef, SyncError
 from rapport.metakocka_store import MetakockaStore
 from rapport.settings import StoreSettings
+from tests.conftest import Start
+from tests.integration.conftest import own_database as own_database  # fixtures
+from tests.integration.conftest import own_start as own_start
 
 NOVAK = {"name": "Novak", "email": "info@novak.si", "people": [], "addresses": []}
 
 
 @pytest.fixture
-def store(gateway: Stack) -> Iterator[MetakockaStore]:
+def store(own_start: Start) -> Iterator[MetakockaStore]:
+    gateway = own_start("postgrest", "gateway")
     store = MetakockaStore(
         StoreSettings(
             supabase_url=HttpUrl(gateway.url),
@@ -33,9 +36,9 @@ def store(gateway: Stack) -> Iterator[MetakockaStore]:
 
 
 @pytest.fixture
-def account(database: Database) -> UUID:
+def account(own_database: Database) -> UUID:
     account = uuid4()
-    with psycopg.connect(database.url(), autocommit=True) as owner:
+    with psycopg.connect(own_database.url(), autocommit=True) as owner:
         owner.execute(
             "insert into public.accounts (id, external_id, name) values (%s, 'a', 'Alpine')",
             [account],
@@ -107,10 +110,10 @@ def test_a_run_from_its_beginning_to_its_end(store: MetakockaStore, account: UUI
 
 
 def test_a_contact_from_its_change_to_its_partner(
-    store: MetakockaStore, account: UUID, database: Database
+    store: MetakockaStore, account: UUID, own_database: Database
 ) -> None:
     assert store.begin_sync(account, "to_metakocka", "wake", "w") is None
-    with psycopg.connect(database.url(), autocommit=True) as owner:
+    with psycopg.connect(own_database.url(), autocommit=True) as owner:
         for name in ("Kos", "Zupan"):
             owner.execute(
                 "insert into public.contacts (account_id, name) values (%s, %s)", [account, name]
