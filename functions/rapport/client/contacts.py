@@ -43,7 +43,7 @@ class FaceSource(Generic[FaceRow]):
         self._doubts = self._feed.to_read
         return 0
 
-    def settle(self, events: Iterable[Event], mark: int) -> Heard[FaceRow]:  # noqa: ARG002
+    def settle(self, events: Iterable[Event], mark: int) -> Heard[FaceRow]:  # noqa: ARG002 - as Ledger
         """Takes a whole catch-up; of one feed there is one at a time."""
         changes = self._feed.apply(*events)
         # what was heard before it and is not in it was late

@@ -144,7 +144,7 @@ class Typing(_Room):
             self._said = now
             await self._link.send(self._scope, TYPING, {})
 
-    def hear(self, event: str, payload: dict[str, JsonValue]) -> None:  # noqa: ARG002
+    def hear(self, event: str, payload: dict[str, JsonValue]) -> None:  # noqa: ARG002 - a room's
         """Takes what another client has broadcast, whatever it holds."""
         if event == TYPING and not self._is_closed:
             self._heard = time.monotonic()

@@ -258,7 +258,7 @@ class _Pulse(AsyncRealtimeChannel):
         super().__init__(client, "phoenix")
         self.answered = asyncio.Event()
 
-    def _handle_message(self, message: ServerMessage) -> None:  # noqa: ARG002
+    def _handle_message(self, message: ServerMessage) -> None:  # noqa: ARG002 - realtime's
         self.answered.set()
 
 
