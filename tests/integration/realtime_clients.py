@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -146,7 +147,15 @@ class BareSocket:
 
 
 @asynccontextmanager
-async def bare_socket(stack: Stack, token: str | None = None) -> AsyncIterator[BareSocket]:
+async def bare_socket(
+    stack: Stack, token: str | None = None, *, receive_buffer: int | None = None
+) -> AsyncIterator[BareSocket]:
+    """Connects; of what is not read the system keeps `receive_buffer` bytes, or what it likes."""
     url = websocket_url(stack, apikey=token or stack.anon_key, vsn="2.0.0")
-    async with connect(url) as connection:
+    tcp = None
+    if receive_buffer is not None:
+        tcp = socket.socket()
+        tcp.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        tcp.connect((stack.host, stack.gateway_port))
+    async with connect(url, sock=tcp) as connection:
         yield BareSocket(connection)
