@@ -93,6 +93,55 @@ end
 $$;
 
 
+create type private.row_topics as (
+    account      text,
+    customer     text,
+    conversation text
+);
+
+
+create function private.row_topics(account_id uuid, customer_id uuid, conversation_id uuid)
+    returns private.row_topics
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+/*
+    The three names above with one look-up, as every write needs them. Null for a customer who
+    has no login: nobody listens there.
+*/
+declare
+    of_account integer;
+    of_customer integer;
+    of_all text;
+    has_login boolean := false;
+begin
+    select
+        max(e.epoch) filter (where e.owner_id = row_topics.account_id),
+        max(e.epoch) filter (where e.owner_id = row_topics.customer_id),
+        string_agg(left(e.owner_id::text, 8) || '-' || e.epoch, '.' order by e.owner_id)
+    into of_account, of_customer, of_all
+    from private.topic_epochs e
+    where e.owner_id in (
+        row_topics.account_id, row_topics.customer_id, row_topics.conversation_id
+    );
+
+    if customer_id is not null then
+        has_login := (
+            select c.portal_user_id is not null
+            from public.customers c
+            where c.id = row_topics.customer_id
+        );
+    end if;
+    return (
+        'account:' || account_id || ':' || coalesce(of_account, 0),
+        case when has_login then 'customer:' || customer_id || ':' || coalesce(of_customer, 0) end,
+        'conversation:' || conversation_id || ':' || coalesce(of_all, '0')
+    )::private.row_topics;
+end
+$$;
+
+
 create function private.may_receive(topic text)
     returns boolean
     language plpgsql
@@ -179,6 +228,10 @@ comment on function private.customer_topic(uuid) is
     'The topic of one customer.';
 comment on function private.conversation_topic(uuid, uuid, uuid) is
     'The topic of one conversation, for both its sides.';
+comment on type private.row_topics is
+    'The topics that are told of a row; null where there is nobody to tell.';
+comment on function private.row_topics(uuid, uuid, uuid) is
+    'The topics of an account, of a customer who has a login, and of a conversation.';
 comment on function private.may_receive(text) is
     'Whether the signed-in user may join a topic, by its present name.';
 comment on policy "subscribers can receive on their own topics" on realtime.messages is

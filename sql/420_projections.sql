@@ -57,24 +57,21 @@ end
 $$;
 
 
-create function private.hidden_columns(table_name text, audience text, sample jsonb)
+create type private.hidden_columns as (
+    staff    text[],
+    customer text[]
+);
+
+
+create function private.columns_but(shown text[], known text[], sample jsonb)
     returns text[]
     language plpgsql
     immutable
     set search_path = ''
 as $$
-declare
-    shown constant text[] := private.shown_columns(table_name, audience);
-    -- hidden for sure; asking what else there is takes a statement
-    known constant text[] := case hidden_columns.table_name
-        when 'contacts' then array['profile_named_at', 'deleted_at', 'merged_into']
-        when 'messages' then array['whatsapp_channel_id']
-        else '{}'
-    end;
 begin
-    if shown is null then
-        return null;
-    elsif sample - shown - known = '{}' then
+    -- asking what else there is takes a statement
+    if sample - shown - known = '{}' then
         return known;
     end if;
     return array(
@@ -86,7 +83,39 @@ end
 $$;
 
 
+create function private.hidden_columns(table_name text, sample jsonb)
+    returns private.hidden_columns
+    language plpgsql
+    immutable
+    set search_path = ''
+as $$
+declare
+    staff constant text[] := private.shown_columns(table_name, 'staff');
+    customer constant text[] := private.shown_columns(table_name, 'customer');
+    -- hidden for sure
+    known constant text[] := case hidden_columns.table_name
+        when 'contacts' then array['profile_named_at', 'deleted_at', 'merged_into']
+        when 'messages' then array['whatsapp_channel_id']
+        else '{}'
+    end;
+    hidden private.hidden_columns;
+begin
+    hidden.staff := private.columns_but(staff, known, sample);
+    if customer = staff then
+        hidden.customer := hidden.staff;
+    elsif customer is not null then
+        hidden.customer := private.columns_but(customer, known, sample);
+    end if;
+    return hidden;
+end
+$$;
+
+
 comment on function private.shown_columns(text, text) is
     'The columns of a table that staff or customers are sent; null where they are sent nothing.';
-comment on function private.hidden_columns(text, text, jsonb) is
-    'The columns of a row that an audience is not sent, newer ones than shown_columns knows among them; null where it is sent nothing.';
+comment on type private.hidden_columns is
+    'The columns of a row that staff and customers are not sent; null where they are sent nothing.';
+comment on function private.columns_but(text[], text[], jsonb) is
+    'The columns of a row that are not shown: those known to be hidden, and newer ones that nobody has named.';
+comment on function private.hidden_columns(text, jsonb) is
+    'What of a row each audience is not sent.';

@@ -26,43 +26,32 @@ end
 $$;
 
 
-create function private.customer_key(table_name text)
-    returns text
+create type private.followed_table as (
+    name             text,
+    customer_key     text,
+    conversation_key text,
+    hides_rows       boolean
+);
+
+
+create function private.followed_table(name text)
+    returns private.followed_table
     language plpgsql
     immutable
     set search_path = ''
 as $$
 begin
-    return case table_name
-        -- followed by staff alone; the customer follows public.customers
-        when 'contacts' then ''
-        when 'customers' then 'id'
-        else 'customer_id'
-    end;
-end
-$$;
-
-
-create function private.conversation_key(table_name text)
-    returns text
-    language plpgsql
-    immutable
-    set search_path = ''
-as $$
-begin
-    return case table_name when 'conversations' then 'id' else 'conversation_id' end;
-end
-$$;
-
-
-create function private.hides_rows(table_name text)
-    returns boolean
-    language plpgsql
-    immutable
-    set search_path = ''
-as $$
-begin
-    return table_name = 'invoices';
+    return (
+        name,
+        case name
+            -- followed by staff alone; the customer follows public.customers
+            when 'contacts' then ''
+            when 'customers' then 'id'
+            else 'customer_id'
+        end,
+        case name when 'conversations' then 'id' else 'conversation_id' end,
+        name = 'invoices'
+    )::private.followed_table;
 end
 $$;
 
@@ -86,36 +75,66 @@ end
 $$;
 
 
-create function private.log_changes(table_name text, changes private.row_change[])
+create function private.log_changes(
+    followed private.followed_table,
+    operation text,
+    changes private.row_change[]
+)
     returns void
     language plpgsql
     set search_path = ''
 as $$
-declare
-    customer_key constant text := private.customer_key(table_name);
-    conversation_key constant text := private.conversation_key(table_name);
 begin
-    if private.hides_rows(table_name) then
-        perform private.log_partly_hidden_changes(table_name, changes);
-        return;
+    if followed.hides_rows then
+        perform private.log_partly_hidden_changes(followed, changes);
+    elsif operation = 'UPDATE' then
+        perform private.log_updates(followed, changes);
+    else
+        insert into private.changes (
+            account_id, customer_id, conversation_id, table_name, row_id, operation, version
+        )
+        select
+            (c.row ->> 'account_id')::uuid,
+            (c.row ->> followed.customer_key)::uuid,
+            (c.row ->> followed.conversation_key)::uuid,
+            followed.name,
+            (c.row ->> 'id')::uuid,
+            log_changes.operation::private.change_operation,
+            (c.row ->> 'version')::bigint
+        from (
+            select coalesce(n.new, n.old)
+            from unnest(changes) n
+        ) c (row);
     end if;
+end
+$$;
 
+
+create function private.log_updates(
+    followed private.followed_table,
+    changes private.row_change[]
+)
+    returns void
+    language plpgsql
+    set search_path = ''
+as $$
+begin
     insert into private.changes (
         account_id, customer_id, conversation_id, table_name, row_id, operation, version,
         customer_operation
     )
     select
         (e.row ->> 'account_id')::uuid,
-        (e.row ->> customer_key)::uuid,
-        (e.row ->> conversation_key)::uuid,
-        log_changes.table_name,
+        (e.row ->> followed.customer_key)::uuid,
+        (e.row ->> followed.conversation_key)::uuid,
+        followed.name,
         (e.row ->> 'id')::uuid,
-        e.operation,
+        e.operation::private.change_operation,
         (e.row ->> 'version')::bigint,
-        e.customer_operation
+        e.customer_operation::private.change_operation
     from unnest(changes) c
     cross join lateral (
-        select c.old ->> customer_key <> c.new ->> customer_key as has_moved
+        select c.old ->> followed.customer_key <> c.new ->> followed.customer_key as has_moved
     ) m
     cross join lateral (
         values
@@ -133,13 +152,14 @@ end
 $$;
 
 
-create function private.log_partly_hidden_changes(table_name text, changes private.row_change[])
+create function private.log_partly_hidden_changes(
+    followed private.followed_table,
+    changes private.row_change[]
+)
     returns void
     language plpgsql
     set search_path = ''
 as $$
-declare
-    customer_key constant text := private.customer_key(table_name);
 begin
     insert into private.changes (
         account_id, customer_id, table_name, row_id, operation, version, customer_operation
@@ -147,18 +167,17 @@ begin
     select
         (e.row ->> 'account_id')::uuid,
         -- what the customer does not see does not happen to them
-        case when e.is_seen then (e.row ->> customer_key)::uuid end,
-        log_partly_hidden_changes.table_name,
+        case when e.is_seen then (e.row ->> followed.customer_key)::uuid end,
+        followed.name,
         (e.row ->> 'id')::uuid,
-        e.operation,
+        e.operation::private.change_operation,
         (e.row ->> 'version')::bigint,
-        e.customer_operation
+        e.customer_operation::private.change_operation
     from unnest(changes) c
     cross join lateral (
         select
-            c.old ->> customer_key <> c.new ->> customer_key as has_moved,
-            private.customer_change(table_name => log_partly_hidden_changes.table_name, change => c)
-                as seen
+            c.old ->> followed.customer_key <> c.new ->> followed.customer_key as has_moved,
+            private.customer_change(table_name => followed.name, change => c) as seen
     ) m
     cross join lateral (
         values
@@ -184,15 +203,15 @@ comment on type private.row_change is
     'A row before and after a change, either of which may be missing.';
 comment on function private.row_operation(private.row_change) is
     'What happened to a row: INSERT, UPDATE or DELETE.';
-comment on function private.customer_key(text) is
-    'The column of a followed table that names the customer who follows the row.';
-comment on function private.conversation_key(text) is
-    'The column of a followed table that names the conversation.';
-comment on function private.hides_rows(text) is
-    'Whether a table has rows that are of a customer and not theirs to see.';
+comment on type private.followed_table is
+    'What the rows of a table are followed by: the columns that name the customer and the conversation, and whether there are rows of a customer that are not theirs to see.';
+comment on function private.followed_table(text) is
+    'How a table is followed.';
 comment on function private.customer_change(text, private.row_change) is
     'A change as the row''s customer sees it: before, after, both or neither.';
-comment on function private.log_partly_hidden_changes(text, private.row_change[]) is
+comment on function private.log_partly_hidden_changes(private.followed_table, private.row_change[]) is
     'Appends changes of a table whose customers see some of its rows.';
-comment on function private.log_changes(text, private.row_change[]) is
+comment on function private.log_changes(private.followed_table, text, private.row_change[]) is
     'Appends a statement''s changes to the log.';
+comment on function private.log_updates(private.followed_table, private.row_change[]) is
+    'Appends updates to the log, and what they are to those who lose or gain a row.';

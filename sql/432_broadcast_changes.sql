@@ -27,17 +27,18 @@ end
 $$;
 
 
-create function private.changed_topics(table_name text, changes private.row_change[])
+create function private.changed_topics(
+    followed private.followed_table,
+    changes private.row_change[]
+)
     returns table (topic text, rows bigint)
     language plpgsql
     stable
     set search_path = ''
 as $$
 declare
-    customer_key constant text := private.customer_key(table_name);
-    conversation_key constant text := private.conversation_key(table_name);
-    has_customers constant boolean := private.shown_columns(table_name, 'customer') is not null;
-    hides_rows constant boolean := private.hides_rows(table_name);
+    has_customers constant boolean :=
+        private.shown_columns(followed.name, 'customer') is not null;
 begin
     return query
         with owners as materialized (
@@ -46,14 +47,14 @@ begin
                 (s.row ->> 'account_id')::uuid as account_id,
                 -- null where the customer does not see the row
                 case
-                    when not hides_rows or s.row in ((c.seen).old, (c.seen).new)
-                        then (s.row ->> customer_key)::uuid
+                    when not followed.hides_rows or s.row in ((c.seen).old, (c.seen).new)
+                        then (s.row ->> followed.customer_key)::uuid
                 end as customer_id,
-                (s.row ->> conversation_key)::uuid as conversation_id
+                (s.row ->> followed.conversation_key)::uuid as conversation_id
             from unnest(changes) with ordinality as n (old, new, ordinal)
             cross join lateral (
-                select case when hides_rows then private.customer_change(
-                    table_name => changed_topics.table_name,
+                select case when followed.hides_rows then private.customer_change(
+                    table_name => followed.name,
                     change => (n.old, n.new)::private.row_change
                 ) end as seen
             ) c
@@ -87,73 +88,77 @@ end
 $$;
 
 
-create function private.change_event(
+create function private.change_payload(
     table_name text,
-    topic text,
     operation text,
     current_row jsonb,
     record jsonb,
     old_record jsonb
 )
-    returns private.broadcast_event
+    returns jsonb
     language plpgsql
     immutable
     set search_path = ''
 as $$
 declare
-    hint constant jsonb := jsonb_build_object(
+    payload constant jsonb := jsonb_build_object(
         'table', table_name,
         'id', current_row -> 'id',
         'version', current_row -> 'version',
-        'operation', operation
+        'operation', operation,
+        'record', record,
+        'old_record', old_record
     );
-    payload constant jsonb :=
-        hint || jsonb_build_object('record', record, 'old_record', old_record);
 begin
-    return (
-        topic,
-        table_name || case operation
-            when 'INSERT' then '.inserted'
-            when 'UPDATE' then '.updated'
-            else '.deleted'
-        end,
-        case
-            -- whoever wants a larger one fetches it; the first test spares most the second
-            when pg_column_size(payload) > 16384 and octet_length(payload::text) > 65536
-                then hint
-            else payload
-        end
-    )::private.broadcast_event;
+    -- whoever wants a larger one fetches it; the first test spares most the second
+    if pg_column_size(payload) > 16384 and octet_length(payload::text) > 65536 then
+        return payload - array['record', 'old_record'];
+    end if;
+    return payload;
 end
 $$;
 
 
-create function private.broadcast_changes(table_name text, changes private.row_change[])
+create function private.change_event(table_name text, operation text)
+    returns text
+    language plpgsql
+    immutable
+    set search_path = ''
+as $$
+begin
+    return table_name || case operation
+        when 'INSERT' then '.inserted'
+        when 'UPDATE' then '.updated'
+        else '.deleted'
+    end;
+end
+$$;
+
+
+create function private.broadcast_changes(
+    followed private.followed_table,
+    changes private.row_change[]
+)
     returns void
     language plpgsql
     set search_path = ''
 as $$
 declare
-    customer_key constant text := private.customer_key(table_name);
-    conversation_key constant text := private.conversation_key(table_name);
     -- they change with every change
     stamps constant text[] := array['version', 'updated_at'];
-    staff_hidden constant text[] :=
-        private.hidden_columns(table_name, 'staff', coalesce(changes[1].new, changes[1].old));
-    customer_hidden constant text[] := case
-        when private.shown_columns(table_name, 'customer')
-             = private.shown_columns(table_name, 'staff') then staff_hidden
-        else private.hidden_columns(table_name, 'customer', coalesce(changes[1].new, changes[1].old))
-    end;
-    hides_rows constant boolean := private.hides_rows(table_name);
+    hidden constant private.hidden_columns :=
+        private.hidden_columns(followed.name, coalesce(changes[1].new, changes[1].old));
     crowded text[] := '{}';
     events private.broadcast_event[] := '{}';
     change private.row_change;
-    operation text;
     current_row jsonb;
+    operation text;
+    event text;
     record jsonb;
     old_record jsonb;
-    topic text;
+    payload jsonb;
+    topics private.row_topics;
+    lost_topic text;
 begin
     -- of many statements whoever makes them tells at the end: broadcast_logged
     if current_setting('rapport.broadcast_later', true) = 'on' then
@@ -163,7 +168,7 @@ begin
     if cardinality(changes) > 100 then
         crowded := array(
             select t.topic
-            from private.changed_topics(table_name => broadcast_changes.table_name, changes => changes) t
+            from private.changed_topics(followed, changes) t
             where t.rows > 100
         );
     end if;
@@ -171,57 +176,66 @@ begin
     foreach change in array changes loop
         current_row := coalesce(change.new, change.old);
         operation := private.row_operation(change);
+        event := private.change_event(followed.name, operation);
+        topics := private.row_topics(
+            account_id => (current_row ->> 'account_id')::uuid,
+            customer_id => (current_row ->> followed.customer_key)::uuid,
+            conversation_id => (current_row ->> followed.conversation_key)::uuid
+        );
 
-        record := change.new - staff_hidden;
-        old_record := change.old - staff_hidden;
+        record := change.new - hidden.staff;
+        old_record := change.old - hidden.staff;
+        payload := null;
         -- what an audience can't see changing has not changed for it
         if operation <> 'UPDATE' or record - stamps <> old_record - stamps then
-            topic := private.account_topic((current_row ->> 'account_id')::uuid);
-            if topic <> all (crowded) then
-                events := events || private.change_event(
-                    table_name, topic, operation, current_row, record, old_record);
+            payload := private.change_payload(
+                followed.name, operation, current_row, record, old_record);
+            if topics.account <> all (crowded) then
+                events := events || (topics.account, event, payload)::private.broadcast_event;
             end if;
         end if;
 
-        continue when customer_hidden is null;
-        if hides_rows then
-            change := private.customer_change(
-                table_name => broadcast_changes.table_name, change => change);
+        continue when hidden.customer is null;
+        if followed.hides_rows then
+            change := private.customer_change(table_name => followed.name, change => change);
             continue when num_nonnulls(change.old, change.new) = 0;
             -- what comes into sight is new, what goes out of it is gone
             operation := private.row_operation(change);
+            event := private.change_event(followed.name, operation);
             current_row := coalesce(change.new, change.old);
         end if;
-        record := change.new - customer_hidden;
-        old_record := change.old - customer_hidden;
+        if followed.hides_rows or hidden.customer <> hidden.staff then
+            record := change.new - hidden.customer;
+            old_record := change.old - hidden.customer;
+            payload := null;
+        end if;
         continue when operation = 'UPDATE' and record - stamps = old_record - stamps;
 
-        if change.old ->> customer_key <> change.new ->> customer_key then
+        if change.old ->> followed.customer_key <> change.new ->> followed.customer_key then
             -- gone to another owner: it is new to that one, and the old one learns its id alone
-            topic := private.listened_topic((change.old ->> customer_key)::uuid);
-            if topic is not null and topic <> all (crowded) then
-                events := events || private.change_event(
-                    table_name, topic, 'DELETE', current_row, null, null);
+            lost_topic := private.listened_topic((change.old ->> followed.customer_key)::uuid);
+            if lost_topic is not null and lost_topic <> all (crowded) then
+                events := events || (
+                    lost_topic,
+                    private.change_event(followed.name, 'DELETE'),
+                    private.change_payload(followed.name, 'DELETE', current_row, null, null)
+                )::private.broadcast_event;
             end if;
             operation := 'INSERT';
+            event := private.change_event(followed.name, operation);
             old_record := null;
+            payload := null;
         end if;
 
-        topic := private.listened_topic((current_row ->> customer_key)::uuid);
-        if topic is not null and topic <> all (crowded) then
-            events := events || private.change_event(
-                table_name, topic, operation, current_row, record, old_record);
+        if payload is null then
+            payload := private.change_payload(
+                followed.name, operation, current_row, record, old_record);
         end if;
-        if current_row ? conversation_key then
-            topic := private.conversation_topic(
-                (current_row ->> conversation_key)::uuid,
-                (current_row ->> 'account_id')::uuid,
-                (current_row ->> customer_key)::uuid
-            );
-            if topic <> all (crowded) then
-                events := events || private.change_event(
-                    table_name, topic, operation, current_row, record, old_record);
-            end if;
+        if topics.customer is not null and topics.customer <> all (crowded) then
+            events := events || (topics.customer, event, payload)::private.broadcast_event;
+        end if;
+        if topics.conversation is not null and topics.conversation <> all (crowded) then
+            events := events || (topics.conversation, event, payload)::private.broadcast_event;
         end if;
     end loop;
 
@@ -232,7 +246,7 @@ begin
         perform private.broadcast_to(
             topics => crowded,
             event => 'resync',
-            payload => jsonb_build_object('tables', array[table_name])
+            payload => jsonb_build_object('tables', array[followed.name])
         );
     end if;
 exception
@@ -264,11 +278,13 @@ comment on type private.broadcast_event is
     'A message for one topic.';
 comment on function private.listened_topic(uuid) is
     'The topic of a customer who has a login; null for others.';
-comment on function private.changed_topics(text, private.row_change[]) is
+comment on function private.changed_topics(private.followed_table, private.row_change[]) is
     'The topics that are told of changes, and of how many rows each.';
-comment on function private.change_event(text, text, text, jsonb, jsonb, jsonb) is
-    'What one topic is told of one changed row: {table, id, version, operation, record, old_record}; without the records where they are too large.';
-comment on function private.broadcast_changes(text, private.row_change[]) is
+comment on function private.change_payload(text, text, jsonb, jsonb, jsonb) is
+    'What an audience is told of one changed row: {table, id, version, operation, record, old_record}; without the records where they are too large.';
+comment on function private.change_event(text, text) is
+    'The name of a change''s event, such as messages.inserted.';
+comment on function private.broadcast_changes(private.followed_table, private.row_change[]) is
     'Tells a statement''s changes: a message for each row, or one resync for a topic with more than 100. A failure is a warning.';
 comment on function private.broadcast_to(text[], text, jsonb) is
     'Sends one message to several topics. A failure is a warning.';

@@ -23,9 +23,9 @@ begin
             count(*) over (partition by t.topic, l.table_name) > 100 as crowded
         from private.changes l
         cross join lateral (
-            select private.account_topic(l.account_id), l.operation
+            select private.account_topic(l.account_id), l.operation::text
             union all
-            select c.topic, coalesce(l.customer_operation, l.operation)
+            select c.topic, coalesce(l.customer_operation, l.operation)::text
             from (
                 values
                     (private.listened_topic(l.customer_id)),
@@ -49,16 +49,17 @@ begin
     union all
     -- the log has no rows: as of those that are too large, whoever wants one fetches it
     select
-        e.topic, 'broadcast', e.event, e.payload - array['record', 'old_record'], true
+        t.topic,
+        'broadcast',
+        private.change_event(t.table_name, t.operation),
+        jsonb_build_object(
+            'table', t.table_name,
+            'id', t.row_id,
+            'version', t.version,
+            'operation', t.operation
+        ),
+        true
     from told t
-    cross join lateral private.change_event(
-        table_name => t.table_name,
-        topic => t.topic,
-        operation => t.operation,
-        current_row => jsonb_build_object('id', t.row_id, 'version', t.version),
-        record => null,
-        old_record => null
-    ) e
     where not t.crowded;
 exception
     when others then

@@ -44,6 +44,7 @@ as $$
 declare
     -- a transition table is read whole while it is small
     small constant integer := 1000;
+    followed constant private.followed_table := private.followed_table(tg_table_name);
     source refcursor;
     change private.row_change;
     changes private.row_change[];
@@ -75,7 +76,7 @@ begin
     if changes is null then
         return null;
     elsif cardinality(changes) <= small then
-        perform private.log_changes(table_name => tg_table_name, changes => changes);
+        perform private.log_changes(followed, operation => tg_op, changes => changes);
         if current_setting('rapport.quiet', true) = 'yes' then
             -- staff are told once, when all of it is done; customers of their own at once
             changes := array(
@@ -87,7 +88,7 @@ begin
                 return null;
             end if;
         end if;
-        perform private.broadcast_changes(table_name => tg_table_name, changes => changes);
+        perform private.broadcast_changes(followed, changes);
         return null;
     end if;
 
@@ -115,12 +116,12 @@ begin
         end loop;
         exit when changes = '{}';
 
-        perform private.log_changes(table_name => tg_table_name, changes => changes);
+        perform private.log_changes(followed, operation => tg_op, changes => changes);
         topics := array(
             select unnest(topics)
             union
             select t.topic
-            from private.changed_topics(table_name => tg_table_name, changes => changes) t
+            from private.changed_topics(followed, changes) t
         );
     end loop;
     close source;

@@ -67,7 +67,7 @@ create function private.my_changes(
 as $$
     with entries as (
         (
-            select c.xid, c.seq, c.table_name, c.row_id, c.operation, c.version
+            select c.xid, c.seq, c.table_name, c.row_id, c.operation::text, c.version
             from private.changes c
             where c.account_id = any (array(select private.my_account_ids()))
               and c.xid >= pg_snapshot_xmin(since)
@@ -85,7 +85,7 @@ as $$
                 c.seq,
                 c.table_name,
                 c.row_id,
-                coalesce(c.customer_operation, c.operation) as operation,
+                coalesce(c.customer_operation, c.operation)::text as operation,
                 c.version
             from private.changes c
             where c.customer_id = any (array(select private.my_customer_ids()))

@@ -64,9 +64,8 @@ begin
         Only the number decides whose an update is. Whatever the caller said in the fields
         that are found out here is not read.
     */
-    read := array(
         -- a row of casts: jsonb_populate_record looks up every column's type at each call
-        select (
+    select array_agg((
             i.value ->> 'kind',
             i.ordinal - 1,
             i.value ->> 'phone_number_id',
@@ -98,7 +97,8 @@ begin
             null,
             null,
             null
-        )::private.whatsapp_item
+        )::private.whatsapp_item)
+    into read
         from jsonb_array_elements(items) with ordinality as i (value, ordinal)
         join public.whatsapp_channels w
             on w.phone_number_id = i.value ->> 'phone_number_id'
@@ -107,8 +107,8 @@ begin
                 case when i.value ->> 'wa_id' is not null then 'phone' else 'bsuid' end,
                 coalesce(i.value ->> 'wa_id', i.value ->> 'user_id')
         ) as k (kind, value)
-        where i.value ->> 'kind' not in ('skipped', 'account_event')
-    );
+        where i.value ->> 'kind' not in ('skipped', 'account_event');
+    read := coalesce(read, '{}');
     if cardinality(read) < jsonb_array_length(items)
         and items @? '$[*].kind ? (@ == "account_event")'
     then

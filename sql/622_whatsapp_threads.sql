@@ -154,8 +154,8 @@ create function private.continue_whatsapp_threads(items private.whatsapp_item[])
     set search_path = ''
 as $$
 /*
-    The common case in one statement: all messages are new, and everybody is known, by the names
-    and the spelling that they give, and has an open conversation. Null, and nothing locked,
+    The common case in one statement: everybody is known, by the names and the spelling that
+    they give, and has an open conversation. Null, and nothing locked,
     where that is not so of all; RP003 where it no longer is when they are locked. Those locks
     must then go, also of rows that are passed over: what follows begins with identities.
 */
@@ -166,7 +166,7 @@ begin
     -- lateral with a limit, here and elsewhere: each item is looked up by key, whatever the
     -- planner thinks of the tables' sizes
     with found as materialized (
-        select i as item, thread.id
+        select i as item, thread.id, count(*) over () as found_count
         from unnest(items) i
         cross join lateral (
             select o.contact_id
@@ -204,42 +204,36 @@ begin
               and (i.wa_id is null or t.customer_wa_id = i.wa_id)
             limit 1
         ) thread
+        left join lateral (
+            select u.contact_id
+            from public.contact_identities u
+            where u.account_id = i.account_id
+              and u.kind = 'bsuid'
+              and u.match_key = i.user_id
+            limit 1
+        ) by_user on true
         where i.kind in ('message', 'echo')
           and (
               i.user_id is null
               or i.identity_kind = 'bsuid'
-              or (
-                  select u.contact_id
-                  from public.contact_identities u
-                  where u.account_id = i.account_id
-                    and u.kind = 'bsuid'
-                    and u.match_key = i.user_id
-                  limit 1
-              ) = owner.contact_id
+              or by_user.contact_id = owner.contact_id
               and i.identity_key = private.number_of_user(
                   account_id => i.account_id, user_id => i.user_id)
           )
-          and (
-              select true
-              from public.messages m
-              where m.whatsapp_channel_id = i.whatsapp_channel_id
-                and m.provider_id = i.provider_id
-              limit 1
-          ) is null
     )
     -- whoever owns the number now, an open thread stays with its customer
     select
         array_agg(private.placed_whatsapp_item(t.item, t.id, t.customer_id)),
-        (select count(*) from found)
+        max(t.found_count)
     into found_items, found_count
     from (
-        select f.item, c.id, c.customer_id
+        select f.item, f.found_count, c.id, c.customer_id
         from found f
         join public.conversations c
             on c.id = f.id
            and c.status <> 'closed'
         -- or nothing is locked
-        where (select count(*) from found) = cardinality(items)
+        where f.found_count = cardinality(items)
         order by c.id
         for no key update of c
     ) t;
@@ -261,4 +255,4 @@ comment on function private.placed_whatsapp_item(private.whatsapp_item, uuid, uu
 comment on function private.open_whatsapp_threads(private.whatsapp_item[]) is
     'Finds or opens the conversation of each message, and locks it.';
 comment on function private.continue_whatsapp_threads(private.whatsapp_item[]) is
-    'Finds and locks the conversations of new messages, if all of them have one.';
+    'Finds and locks the open conversations of messages, if all of them have one.';

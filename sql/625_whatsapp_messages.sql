@@ -64,64 +64,42 @@ begin
     -- the conversations are locked: nobody else numbers messages in them
     with fresh as materialized (
         select
-            i.*,
+            i.account_id,
+            i.conversation_id,
+            i.contact_id,
+            i.kind,
+            i.wa_id,
+            i.user_id,
+            i.profile_name,
+            i.type,
+            i.text,
+            i.content,
+            i.reply_to,
+            i.whatsapp_channel_id,
+            i.provider_id,
+            i.sent_at,
             row_number() over (
                 partition by i.conversation_id
                 order by i.sent_at, i.provider_id
             ) as place
         from unnest(items) i
-        where (
-            select true
+        left join lateral (
+            select true as is_there
             from public.messages m
             where m.whatsapp_channel_id = i.whatsapp_channel_id
               and m.provider_id = i.provider_id
             limit 1
-        ) is null
-    ),
-    appended_rows as (
-        insert into public.messages (
-            account_id, conversation_id, customer_id, seq, sender_type, sender_id, sender_name,
-            type, message, content, reply_to, whatsapp_channel_id, provider_id, status, sent_at
-        )
-        select
-            f.account_id,
-            f.conversation_id,
-            f.contact_id,
-            thread.last_seq + f.place,
-            case f.kind when 'system' then 'system' when 'echo' then 'operator' else 'client' end,
-            case f.kind when 'message' then coalesce(f.wa_id, f.user_id) end,
-            f.profile_name,
-            f.type,
-            f.text,
-            f.content,
-            case when f.reply_to is not null then private.answered_message(
-                conversation_id => f.conversation_id,
-                whatsapp_channel_id => f.whatsapp_channel_id,
-                provider_id => f.reply_to
-            ) end,
-            f.whatsapp_channel_id,
-            f.provider_id,
-            -- what becomes of an echo its statuses say
-            case f.kind when 'echo' then 'sent' else 'delivered' end,
-            f.sent_at
-        from fresh f
-        cross join lateral (
-            select a.last_seq
-            from public.conversation_activity a
-            where a.conversation_id = f.conversation_id
-            limit 1
-        ) thread
-        order by f.conversation_id, f.place
-        returning conversation_id, sender_type, sent_at
+        ) known on true
+        where known.is_there is null
     ),
     latest as (
         select
-            r.conversation_id,
+            f.conversation_id,
             count(*) as added,
-            max(r.sent_at) as sent_at,
-            max(r.sent_at) filter (where r.sender_type = 'client') as inbound_at
-        from appended_rows r
-        group by r.conversation_id
+            max(f.sent_at) as sent_at,
+            max(f.sent_at) filter (where f.kind = 'message') as inbound_at
+        from fresh f
+        group by f.conversation_id
     ),
     counted as (
         update public.conversation_activity a
@@ -134,12 +112,40 @@ begin
             last_inbound_at = greatest(a.last_inbound_at, l.inbound_at)
         from latest l
         where a.conversation_id = l.conversation_id
-        returning l.added
+        returning a.conversation_id, a.last_seq - l.added as last_seq
     )
-    select coalesce(sum(n.added), 0)
-    into appended
-    from counted n;
+    insert into public.messages (
+        account_id, conversation_id, customer_id, seq, sender_type, sender_id, sender_name,
+        type, message, content, reply_to, whatsapp_channel_id, provider_id, status, sent_at
+    )
+    select
+        f.account_id,
+        f.conversation_id,
+        f.contact_id,
+        c.last_seq + f.place,
+        case f.kind when 'system' then 'system' when 'echo' then 'operator' else 'client' end,
+        case f.kind when 'message' then coalesce(f.wa_id, f.user_id) end,
+        f.profile_name,
+        f.type,
+        f.text,
+        f.content,
+        case when f.reply_to is not null then private.answered_message(
+            conversation_id => f.conversation_id,
+            whatsapp_channel_id => f.whatsapp_channel_id,
+            provider_id => f.reply_to
+        ) end,
+        f.whatsapp_channel_id,
+        f.provider_id,
+        -- what becomes of an echo its statuses say
+        case f.kind when 'echo' then 'sent' else 'delivered' end,
+        f.sent_at
+    from fresh f
+    join counted c
+        on c.conversation_id = f.conversation_id
+    -- as they are numbered, so the log has them
+    order by f.conversation_id, f.sent_at, f.provider_id;
 
+    get diagnostics appended = row_count;
     return appended;
 end
 $$;

@@ -86,27 +86,28 @@ declare
     message_ids uuid[];
 begin
     -- the common case: a message for which nothing has waited
-    if (
-        select true
-        from unnest(items) i
-        where i.kind in ('status', 'effect', 'echo')
-           or i.reply_to is not null
-           or (
-               select true
-               from private.message_effects e
-               where e.whatsapp_channel_id = i.whatsapp_channel_id
-                 and e.parent_provider_id = i.provider_id
-               limit 1
-           )
-           or (
-               select true
-               from private.parked_replies p
-               where p.whatsapp_channel_id = i.whatsapp_channel_id
-                 and p.parent_provider_id = i.provider_id
-               limit 1
-           )
+    perform
+    from unnest(items) i
+    left join lateral (
+        select true as is_there
+        from private.message_effects e
+        where e.whatsapp_channel_id = i.whatsapp_channel_id
+          and e.parent_provider_id = i.provider_id
         limit 1
-    ) is null then
+    ) effect on true
+    left join lateral (
+        select true as is_there
+        from private.parked_replies p
+        where p.whatsapp_channel_id = i.whatsapp_channel_id
+          and p.parent_provider_id = i.provider_id
+        limit 1
+    ) reply on true
+    where i.kind in ('status', 'effect', 'echo')
+       or i.reply_to is not null
+       or effect.is_there
+       or reply.is_there
+    limit 1;
+    if not found then
         return;
     end if;
 

@@ -172,13 +172,14 @@ create function private.shown_rejections(rejections jsonb)
     set search_path = ''
 as $$
 begin
-    return case
-        when rejections = '[]' then rejections
-        else (
-            select jsonb_agg(r.value - 'detail')
-            from jsonb_array_elements(rejections) r
-        )
-    end;
+    -- nearly always; where a query is part of an expression, that takes a statement
+    if rejections = '[]' then
+        return rejections;
+    end if;
+    return (
+        select jsonb_agg(r.value - 'detail')
+        from jsonb_array_elements(rejections) r
+    );
 end
 $$;
 
