@@ -78,11 +78,9 @@ end
 $$;
 
 
-create function private.move_read_marker(conversation_id uuid, up_to_seq bigint)
+create function private.write_read_marker(conversation_id uuid, up_to_seq bigint)
     returns bigint
     language plpgsql
-    -- definer: markers are written here alone, each reader's own
-    security definer
     set search_path = ''
 as $$
 declare
@@ -95,7 +93,7 @@ begin
     select k.account_id, k.customer_id, k.channel
     into read_conversation
     from public.conversations k
-    where k.id = move_read_marker.conversation_id
+    where k.id = write_read_marker.conversation_id
       and (
           k.account_id in (select private.my_account_ids())
           or k.customer_id in (select private.my_customer_ids())
@@ -115,7 +113,7 @@ begin
     select r.last_read_seq
     into former
     from public.read_markers r
-    where r.conversation_id = move_read_marker.conversation_id
+    where r.conversation_id = write_read_marker.conversation_id
       and r.user_id = reader;
 
     insert into public.read_markers as r (
@@ -129,7 +127,7 @@ begin
         -- what has yet to be written is not read
         least(up_to_seq, a.last_seq)
     from public.conversation_activity a
-    where a.conversation_id = move_read_marker.conversation_id
+    where a.conversation_id = write_read_marker.conversation_id
     on conflict on constraint read_markers_pkey do update
         set last_read_seq = excluded.last_read_seq,
             read_at = excluded.read_at
@@ -138,13 +136,13 @@ begin
     select r.last_read_seq
     into reached
     from public.read_markers r
-    where r.conversation_id = move_read_marker.conversation_id
+    where r.conversation_id = write_read_marker.conversation_id
       and r.user_id = reader;
 
     -- what WhatsApp carries WhatsApp says the status of
     if read_conversation.channel <> 'whatsapp' and reached > coalesce(former, 0) then
         perform private.receipt_messages(
-            conversation_id => move_read_marker.conversation_id,
+            conversation_id => write_read_marker.conversation_id,
             after_seq => coalesce(former, 0),
             up_to_seq => reached,
             senders => case
@@ -158,6 +156,48 @@ begin
         );
     end if;
     return reached;
+end
+$$;
+
+
+create function private.write_read_marker_at_once(conversation_id uuid, up_to_seq bigint)
+    returns bigint
+    language plpgsql
+    set search_path = ''
+    -- the least that is a limit
+    set lock_timeout = '1ms'
+as $$
+begin
+    return private.write_read_marker(conversation_id => conversation_id, up_to_seq => up_to_seq);
+exception
+    when lock_not_available then
+        raise sqlstate 'PT503' using
+            message = 'Somebody else is changing this conversation.',
+            detail = format('conversation: %s', conversation_id),
+            hint = 'Try again; of several in one transaction, read them in the order of their ids.';
+end
+$$;
+
+
+create function private.move_read_marker(conversation_id uuid, up_to_seq bigint)
+    returns bigint
+    language plpgsql
+    -- definer: markers are written here alone, each reader's own
+    security definer
+    set search_path = ''
+as $$
+declare
+    -- an empty text once another transaction of the session has had one
+    furthest constant uuid := nullif(current_setting('rapport.read_conversation', true), '');
+begin
+    -- Conversations are locked in the order of their ids. A transaction that has a later one does
+    -- not wait for this: whoever holds it may be waiting for that.
+    if conversation_id < furthest then
+        return private.write_read_marker_at_once(
+            conversation_id => conversation_id, up_to_seq => up_to_seq);
+    end if;
+    perform set_config('rapport.read_conversation', conversation_id::text, true);
+    return private.write_read_marker(conversation_id => conversation_id, up_to_seq => up_to_seq);
 end
 $$;
 
@@ -187,7 +227,11 @@ comment on policy "readers can read their own markers" on public.read_markers is
     'Nobody sees how far others have read.';
 comment on function private.receipt_messages(uuid, bigint, bigint, text[]) is
     'Sets messages of the other side to read, forward only.';
-comment on function private.move_read_marker(uuid, bigint) is
+comment on function private.write_read_marker(uuid, bigint) is
     'Moves the caller''s marker forward, never beyond the latest message; returns where it stands.';
+comment on function private.write_read_marker_at_once(uuid, bigint) is
+    'The same without waiting for anybody; refused where it would have to.';
+comment on function private.move_read_marker(uuid, bigint) is
+    'Moves the caller''s marker; of several in one transaction it waits for those alone that are in the order of their ids.';
 comment on function public.mark_read(uuid, bigint) is
-    'Says that the caller has read a conversation up to this seq: forward only, and no further than its latest message. In the portal and about bookings the other side''s messages become read, unless by a viewer. Staff, viewers too, and the conversation''s customer; returns the seq up to which it now counts as read. Unknown: 404.';
+    'Says that the caller has read a conversation up to this seq: forward only, and no further than its latest message. In the portal and about bookings the other side''s messages become read, unless by a viewer. Staff, viewers too, and the conversation''s customer; returns the seq up to which it now counts as read. Unknown: 404. Of several in one transaction, one out of the order of their ids that somebody is changing: 503.';

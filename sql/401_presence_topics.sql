@@ -2,7 +2,8 @@
     The topics by which people see each other. On them clients do send, each side on its own,
     and the other one listens:
 
-        presence:desk:<account>:<epoch>             staff who are there; customers look on
+        presence:desk:<account>:<epoch>             staff who are there; customers look on: an
+                                                    epoch of its own, see desk_epochs
         presence:staff:<conversation>:<epochs>      staff who are in a conversation
         presence:customer:<conversation>:<epochs>   its customer
         typing:staff:<conversation>:<epochs>        staff who are writing, as broadcasts
@@ -19,7 +20,10 @@ create function private.desk_topic(account_id uuid)
     set search_path = ''
 as $$
 begin
-    return 'presence:desk:' || account_id || ':' || private.topic_epoch(account_id);
+    return private.desk_topic(
+        account_id => desk_topic.account_id,
+        epoch => private.desk_epoch(account_id)
+    );
 end
 $$;
 

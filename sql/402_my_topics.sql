@@ -65,4 +65,4 @@ grant execute on function public.my_topics(uuid) to authenticated;
 comment on function private.topics_of_caller(uuid) is
     'The topics of the signed-in user.';
 comment on function public.my_topics(uuid) is
-    'The private topics you may join, by kind: your accounts'' (account), your own as a customer (customer), and the given conversation''s (conversation), all of them read-only; who is at the desk (presence_desk), in the conversation (presence_staff, presence_customer) and writing there (typing_staff, typing_customer), on which you send as your own side. Ask again when a join is refused, and on the event topics.changed: names change when somebody leaves.';
+    'The private topics you may join, by kind: your accounts'' (account), your own as a customer (customer), and the given conversation''s (conversation), all of them read-only; who is at the desk (presence_desk), in the conversation (presence_staff, presence_customer) and writing there (typing_staff, typing_customer), on which you send as your own side. Ask again when a join is refused, and on the event topics.changed, which those who look at a desk hear there: names change when somebody leaves.';

@@ -6,7 +6,7 @@
     With the setting rapport.broadcast_later on, broadcast_changes is silent; whoever turns it on
     for their transaction calls this, and turns it off again.
 */
-create function private.broadcast_logged(account_id uuid)
+create function private.broadcast_logged(account_id uuid, to_staff boolean default true)
     returns void
     language plpgsql
     set search_path = ''
@@ -24,6 +24,7 @@ begin
         from private.changes l
         cross join lateral (
             select private.account_topic(l.account_id), l.operation::text
+            where to_staff
             union all
             select c.topic, coalesce(l.customer_operation, l.operation)::text
             from (
@@ -69,5 +70,5 @@ end
 $$;
 
 
-comment on function private.broadcast_logged(uuid) is
-    'Tells what this transaction has logged of an account: {table, id, version, operation} for each change, or one resync for a topic with more than 100 of a table. A failure is a warning.';
+comment on function private.broadcast_logged(uuid, boolean) is
+    'Tells staff and customers, or customers alone, what this transaction has logged of an account: {table, id, version, operation} for each change, or one resync for a topic with more than 100 of a table. A failure is a warning.';

@@ -63,5 +63,71 @@ create trigger _500_raise_epoch
     execute function private.tg__raise_epoch('id');
 
 
+create function private.tg_customers__raise_desk_epoch()
+    returns trigger
+    language plpgsql
+    -- definer: desk epochs are nobody's to write
+    security definer
+    set search_path = ''
+as $$
+declare
+    raised integer;
+begin
+    -- once in a transaction, however many logins go
+    if current_setting('rapport.desk_raised', true) = old.account_id::text
+        -- a merge has given the login to another contact of the account
+        or exists (
+            select
+            from public.customers c
+            where c.account_id = old.account_id
+              and c.portal_user_id = old.portal_user_id
+        )
+        -- the account itself is being deleted
+        or not exists (select from public.accounts a where a.id = old.account_id)
+    then
+        return null;
+    end if;
+
+    insert into private.desk_epochs as e (account_id)
+    values (old.account_id)
+    on conflict (account_id) do update
+        set epoch = e.epoch + 1
+    returning e.epoch into raised;
+    perform set_config('rapport.desk_raised', old.account_id::text, true);
+
+    -- staff are told on their own topic. An account may have 50,000 customers: those who look at
+    -- the desk are told there, all at once, and so is the one who goes, that it has another name
+    perform private.broadcast_to(
+        topics => array[private.desk_topic(
+            account_id => old.account_id,
+            epoch => private.topic_epoch(old.account_id) + raised - 1
+        )],
+        event => 'topics.changed',
+        payload => '{}'
+    );
+    return null;
+end
+$$;
+
+
+-- At the end of the transaction: all who unlink a customer of an account meet in one row, and
+-- whoever waits there waits with no other lock still to take.
+create constraint trigger _510_raise_desk_epoch_update
+    after update of portal_user_id on public.customers
+    deferrable initially deferred
+    for each row
+    when (old.portal_user_id is not null and old.portal_user_id is distinct from new.portal_user_id)
+    execute function private.tg_customers__raise_desk_epoch();
+
+create constraint trigger _510_raise_desk_epoch_delete
+    after delete on public.customers
+    deferrable initially deferred
+    for each row
+    when (old.portal_user_id is not null)
+    execute function private.tg_customers__raise_desk_epoch();
+
+
 comment on function private.tg__raise_epoch() is
     'Renames the topics of whoever lost a listener, and tells the others.';
+comment on function private.tg_customers__raise_desk_epoch() is
+    'Renames the topic of the desk that a customer can no longer look at, and tells those who look at it.';

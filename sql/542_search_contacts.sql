@@ -3,52 +3,6 @@
     no trigram index is ever used: a definer function checks the caller first and finds ids,
     and an invoker function reads those rows as the caller.
 */
-create function private.search_patterns(query text)
-    returns text[]
-    language plpgsql
-    immutable
-    set search_path = ''
-as $$
-declare
-    folded constant text := private.fold(query);
-    -- digits as people write them in a phone number, (0) being the national zero
-    phone_like constant text := '^\+?[0-9 ()./-]*$';
-    words text[];
-begin
-    words := case
-        when folded ~ phone_like and folded ~ '[1-9]([^0-9]*[0-9]){2}' then array[folded]
-        else string_to_array(btrim(regexp_replace(folded, '\s+', ' ', 'g')), ' ')
-    end;
-    return array(
-        select case
-            -- too short for a trigram of its own: the beginning of a word, which has one
-            when length(p.word) < 3 then '% '
-            else '%'
-        end || regexp_replace(p.word, '([\\%_])', '\\\1', 'g') || '%'
-        from unnest(words) w
-        cross join lateral (
-            select case
-                when w ~ phone_like
-                    then regexp_replace(replace(w, '(0)', ''), '[^0-9]', '', 'g')
-            end as digits
-        ) d
-        cross join lateral (
-            -- neither 00 nor the national 0 is part of what is stored
-            select case
-                when length(ltrim(d.digits, '0')) >= 3 then regexp_replace(d.digits, '^00?', '')
-                else w
-            end as word
-        ) p
-        where w <> ''
-        -- the index is asked for the longest, which is the rarest as a rule
-        order by length(p.word) desc, p.word
-    );
-end
-$$;
-
-grant execute on function private.search_patterns(text) to authenticated;
-
-
 create function private.search_page(
     account_id uuid,
     patterns text[],
@@ -63,20 +17,15 @@ create function private.search_page(
     security definer
     rows 50
     set search_path = ''
-    -- a plan for this account and this word: both differ a hundredfold
-    set plan_cache_mode = force_custom_plan
 as $$
 declare
-    pattern constant text := patterns[1];
-    others constant text[] := patterns[2:];
-    -- beginnings of words are in the list's own index, where a step is a sixth of one that
-    -- reads the row
-    of_beginnings constant boolean := pattern like '\% %';
-    -- a frequent word is met often enough on a walk along the list, while sorting all that
-    -- have it would take longer; a rare one is not, and its index finds it sooner
-    walk integer := case when of_beginnings then 12000 else 1000 end;
+    beginning constant text := private.asked_beginning(patterns);
+    -- in a list of names beginnings come in lumps: those of surnames once for each first name
+    steps integer := case when patterns[1] like '\% %' then 4000 else 1000 end;
+    walks integer := 1;
     met integer := 0;
-    met_here integer;
+    last_name text := after_name;
+    last_id uuid := after_id;
 begin
     if account_id is null or account_id not in (select private.my_account_ids()) then
         raise sqlstate 'PT404' using
@@ -84,83 +33,73 @@ begin
             detail = 'field: account_id';
     end if;
 
+    -- A frequent word is met often enough on a walk along the list, while sorting all that have
+    -- it would take longer. A rare one is not, and an index of words finds it sooner.
     loop
-        if of_beginnings then
-            return query
-            select s.contact_id, s.sort_name
-            from (
-                select w.contact_id, w.sort_name, w.beginnings
-                from private.contact_search w
-                where w.account_id = search_page.account_id
-                  and (w.sort_name, w.contact_id) > (after_name, after_id)
-                order by w.sort_name, w.contact_id
-                limit walk
-            ) s
-            where (s.beginnings like pattern and s.beginnings like all (others))
-               or (
-                   s.beginnings is null
-                   and exists (
-                       select
-                       from private.contact_search w
-                       where w.contact_id = s.contact_id
-                         and w.words like pattern
-                         and w.words like all (others)
-                   )
-               )
-            order by s.sort_name, s.contact_id
-            limit page_size;
-        else
-            return query
-            select s.contact_id, s.sort_name
-            from (
-                select w.contact_id, w.sort_name, w.words
-                from private.contact_search w
-                where w.account_id = search_page.account_id
-                  and (w.sort_name, w.contact_id) > (after_name, after_id)
-                order by w.sort_name, w.contact_id
-                limit case when pattern is null then page_size else walk end
-            ) s
-            where pattern is null
-               or (s.words like pattern and s.words like all (others))
-            order by s.sort_name, s.contact_id
-            limit page_size - met;
-        end if;
-        get diagnostics met_here = row_count;
-        met := met + met_here;
-        if met = page_size or pattern is null then
+        for contact_id, sort_name in
+            select w.contact_id, w.sort_name
+            from private.walk_search_list(
+                account_id => search_page.account_id,
+                patterns => patterns,
+                after_name => after_name,
+                after_id => after_id,
+                steps => steps,
+                page_size => page_size - met
+            ) w
+        loop
+            return next;
+            met := met + 1;
+            last_name := sort_name;
+            last_id := contact_id;
+        end loop;
+        if met = page_size or patterns = '{}' then
             return;
         end if;
+        -- the index of beginnings costs less than to look how far the walk came
+        exit when beginning is not null;
 
-        select w.sort_name, w.contact_id
-        into after_name, after_id
-        from private.contact_search w
-        where w.account_id = search_page.account_id
-          and (w.sort_name, w.contact_id) > (after_name, after_id)
-        order by w.sort_name, w.contact_id
-        offset walk - 1
-        limit 1;
-        if not found then
+        select p.after_name, p.after_id
+        into last_name, last_id
+        from private.search_list_place(
+            account_id => search_page.account_id,
+            after_name => after_name,
+            after_id => after_id,
+            steps => steps
+        ) p;
+        if last_id is null then
             return;
         end if;
-
-        -- on once more, and further, where that promises to fill the page
-        exit when walk > 1000 or met * 4 < page_size;
-        walk := 3000;
+        -- on once more, half as far again as should fill the page, unless that is too far
+        exit when walks = 2 or met * 4 < page_size;
+        after_name := last_name;
+        after_id := last_id;
+        steps := least(steps * 3 / 2 * (page_size - met) / met, 3000);
+        walks := 2;
     end loop;
 
     return query
     select m.contact_id, m.sort_name
     from (
         select w.contact_id, w.sort_name
-        from private.contact_search w
-        where w.account_id = search_page.account_id
-          and w.words like pattern
-          and w.words like all (others)
-        -- found by the word alone, or the planner might walk again
-        offset 0
+        from private.search_by_words(
+            account_id => search_page.account_id,
+            patterns => patterns,
+            after_name => last_name,
+            after_id => last_id,
+            page_size => page_size - met
+        ) w
+        union all
+        select n.contact_id, n.sort_name
+        from private.search_by_name(
+            account_id => search_page.account_id,
+            patterns => patterns,
+            after_name => last_name,
+            after_id => last_id,
+            page_size => page_size - met
+        ) n
     ) m
-    where (m.sort_name, m.contact_id) > (after_name, after_id)
-    order by m.sort_name, m.contact_id
+    -- what comes out of a function has lost the list's collation
+    order by m.sort_name collate "C", m.contact_id
     limit page_size - met;
 end
 $$;
@@ -267,8 +206,6 @@ $$;
 grant execute on function public.search_contacts(uuid, text, text, integer) to authenticated;
 
 
-comment on function private.search_patterns(text) is
-    'A query''s words as patterns, the longest first; what looks like a phone number is one word of digits.';
 comment on function private.search_page(uuid, text[], text, uuid, integer) is
     'A page of an account''s contacts that match every pattern, by name; refuses those who do not work for it.';
 comment on function private.read_search_cursor(text) is

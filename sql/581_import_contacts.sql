@@ -28,7 +28,8 @@ $$;
 create function backend.import_contacts(
     account text,
     contacts jsonb,
-    dry_run boolean default false
+    dry_run boolean default false,
+    quiet boolean default false
 )
     returns jsonb
     language plpgsql
@@ -62,7 +63,7 @@ begin
             hint = 'At most 200.';
     end if;
 
-    if jsonb_array_length(contacts) > 100 then
+    if quiet or jsonb_array_length(contacts) > 100 then
         perform set_config('rapport.broadcast_later', 'on', true);
     end if;
     begin
@@ -92,8 +93,9 @@ begin
         if dry_run then
             raise sqlstate 'RP001';
         end if;
-        if jsonb_array_length(contacts) > 100 then
-            perform private.broadcast_logged(owner_id);
+        if quiet or jsonb_array_length(contacts) > 100 then
+            -- customers hear of theirs at once, staff perhaps when all calls are made
+            perform private.broadcast_logged(account_id => owner_id, to_staff => not quiet);
         end if;
     exception
         when sqlstate 'RP001' then
@@ -129,10 +131,31 @@ begin
 end
 $$;
 
-grant execute on function backend.import_contacts(text, jsonb, boolean) to service_role;
+grant execute on function backend.import_contacts(text, jsonb, boolean, boolean) to service_role;
+
+
+create function backend.announce_import(account text)
+    returns void
+    language plpgsql
+    -- definer, as import_contacts
+    security definer
+    set search_path = ''
+as $$
+begin
+    perform private.broadcast_to(
+        topics => array[private.account_topic(private.account_named(announce_import.account))],
+        event => 'resync',
+        payload => jsonb_build_object('tables', array['contacts', 'conversations', 'customers'])
+    );
+end
+$$;
+
+grant execute on function backend.announce_import(text) to service_role;
 
 
 comment on function private.account_named(text) is
     'The account with this external_id.';
-comment on function backend.import_contacts(text, jsonb, boolean) is
-    'Writes up to 200 contacts, in the contacts page''s words: [{row, outcome, contact_id, field, reason}] by their places from 1; outcome is created, updated, unchanged, refused or ambiguous. A dry run undoes it all. Repeating it changes nothing.';
+comment on function backend.import_contacts(text, jsonb, boolean, boolean) is
+    'Writes up to 200 contacts, in the contacts page''s words: [{row, outcome, contact_id, field, reason}] by their places from 1; outcome is created, updated, unchanged, refused or ambiguous. A dry run undoes it all. Repeating it changes nothing. quiet leaves it to announce_import to tell staff.';
+comment on function backend.announce_import(text) is
+    'Tells an account''s staff once that contacts were imported: who follows them reads again.';

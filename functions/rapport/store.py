@@ -325,11 +325,17 @@ class Store:
         )
 
     def import_contacts(
-        self, account: str, contacts: Sequence[Contact], *, dry_run: bool = False
+        self,
+        account: str,
+        contacts: Sequence[Contact],
+        *,
+        dry_run: bool = False,
+        quiet: bool = False,
     ) -> list[ImportedRow]:
         """Writes up to 200 contacts of the account with this external id, or tries to.
 
-        Answers a row for each, in their order. Repeating it changes nothing.
+        Answers a row for each, in their order. Repeating it changes nothing. Quietly, staff
+        hear nothing of it before `announce_import`.
 
         Raises:
             NotFound: There is no such account.
@@ -343,12 +349,22 @@ class Store:
                     contact.model_dump(mode="json", exclude_none=True) for contact in contacts
                 ],
                 "dry_run": dry_run,
+                "quiet": quiet,
             },
         )
         imported = understood(list[ImportedRow], answer)
         if [one.row for one in imported] != list(range(1, len(contacts) + 1)):
             raise StoreError("The database's answer is of other rows.")
         return imported
+
+    def announce_import(self, account: str) -> None:
+        """Tells the account's staff once that contacts were imported.
+
+        Raises:
+            NotFound: There is no such account.
+            StoreUnavailable: The database can't be reached, or is too busy.
+        """
+        self._call("announce_import", {"account": account})
 
     def export_contacts(self, account: str, *, after: UUID | None, page_size: int) -> list[Contact]:
         """A page of the account's contacts by id, beyond `after`; the last page is shorter.

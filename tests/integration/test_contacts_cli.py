@@ -226,6 +226,18 @@ def test_an_import_that_is_interrupted_goes_on_when_it_is_repeated(project: Proj
     )
 
 
+def test_a_long_file_is_told_once_to_those_who_follow(project: Project) -> None:
+    file = project.file("phone,name", *(f"+38640{n:06},Name {n}" for n in range(450)))
+    assert project.import_(file)[0] == 0
+    told = "select topic, event from realtime.messages"
+    [event] = project.rows(told)
+    assert event["topic"].startswith("account:")
+    assert event["event"] == "resync"
+
+    assert project.import_(file)[0] == 0
+    assert project.rows(told) == [event]
+
+
 def test_an_account_that_is_not_there_is_named(project: Project) -> None:
     contacts = project.file("phone", "+38640111222")
     report, exported = project.folder / "report.csv", project.folder / "exported.csv"

@@ -112,6 +112,21 @@ def given(*queries: str) -> Samples:
     return samples
 
 
+def letters_all_along(populated: Populated, account: int) -> list[Sequence[Any]]:
+    """Frequent and rare ones, asked for in the middle of the list and towards its end."""
+    cursors = populated.column(
+        """
+        select private.write_cursor(jsonb_build_object('name', s.sort_name, 'id', s.contact_id))
+        from private.contact_search s
+        where s.account_id = %s
+        order by s.sort_name, s.contact_id
+        """,
+        account_id(account),
+    )
+    places = [cursors[len(cursors) * n // 4] for n in (1, 2, 3)]
+    return [(letters, place) for letters in ("a", "no", "z", "q", "or") for place in places]
+
+
 SEARCH = "select public.search_contacts(%s, %s)"
 QUESTIONS = {
     "contacts, first page": Question(
@@ -230,8 +245,10 @@ QUESTIONS = {
     ),
     "search, one letter": Question(SEARCH, given(*"abcdefghijklmnopqrstuvwxyz")),
     "search, two letters": Question(
-        SEARCH, given("an", "ko", "xe", "zu", "zz", "qu", "el", "se", "no", "ma")
+        SEARCH, given("an", "ko", "xe", "zu", "zz", "qu", "el", "se", "no", "ma", "or", "vi")
     ),
+    "search, digits": Question(SEARCH, given("1", "3", "4", "9", "38", "40", "12", "99", "00")),
+    "search, deep page": Question("select public.search_contacts(%s, %s, %s)", letters_all_along),
     "search, email": Question(SEARCH, given("@example.com", "example", ".si", "info@")),
     "search, no match": Question(SEARCH, given("qqqq", "xyzzy nobody", "zzanovak", "0999999999")),
 }
@@ -245,11 +262,10 @@ def p95(values: Sequence[float]) -> float:
     return quantiles(values, n=20, method="inclusive")[-1] if len(values) > 1 else values[0]
 
 
-@pytest.mark.parametrize("account", ACCOUNTS)
-@pytest.mark.parametrize("name", QUESTIONS)
-def test_an_agent_is_answered_in_time_and_by_the_plan_of_an_owner(
+def ask(
     populated: Populated, report: Callable[[str], None], name: str, account: str
-) -> None:
+) -> list[tuple[Explained, Explained]]:
+    """Each sample as an agent and past the policies; reports, and requires that it is in time."""
     question = QUESTIONS[name]
     number = ACCOUNTS[account]
     samples = [(account_id(number), *sample) for sample in question.samples(populated, number)]
@@ -276,13 +292,20 @@ def test_an_agent_is_answered_in_time_and_by_the_plan_of_an_owner(
         f" (elapsed {median(elapsed):4.1f}, {p95(elapsed):4.1f})"
         f"  buffers {max(run.buffers for run in secured):5}, {max(shares):.2f} of an owner's"
     )
-    assert [run.rows for run in secured] == [run.rows for run in open_to_all]
-    assert [run.steps for run in secured] == [run.steps for run in open_to_all]
-    assert all(
-        a.buffers <= max(b.buffers * SHARE_OF_BUFFERS, b.buffers + question.looks * PAGES_OF_A_LOOK)
-        for a, b in zip(secured, open_to_all, strict=True)
-    ), shares
     assert p95(worked) <= LIMIT_MS
+    return list(zip(secured, open_to_all, strict=True))
+
+
+@pytest.mark.parametrize("account", ACCOUNTS)
+@pytest.mark.parametrize("name", QUESTIONS)
+def test_an_agent_is_answered_in_time_and_by_the_plan_of_an_owner(
+    populated: Populated, report: Callable[[str], None], name: str, account: str
+) -> None:
+    looks = QUESTIONS[name].looks * PAGES_OF_A_LOOK
+    for agent, owner in ask(populated, report, name, account):
+        assert agent.rows == owner.rows
+        assert agent.steps == owner.steps
+        assert agent.buffers <= max(owner.buffers * SHARE_OF_BUFFERS, owner.buffers + looks)
 
 
 def test_the_population_is_the_one_that_is_named(populated: Populated) -> None:
@@ -355,3 +378,26 @@ def test_the_population_is_as_triggers_and_constraints_would_have_left_it(
     )
     assert len(orphans) > 10
     assert [found for query in orphans for found in populated.column(query)] == []
+
+
+@pytest.fixture(scope="module")
+def unvacuumed(populated: Populated) -> Populated:
+    """The population after so many writes that an index can vouch for none of its rows."""
+    with populated.database.cluster.connect(populated.database.name) as superuser:
+        superuser.execute("create extension pg_visibility")
+        superuser.execute("select pg_truncate_visibility_map('private.contact_search')")
+        # which the planner knows
+        superuser.execute("analyze private.contact_search")
+    return populated
+
+
+@pytest.mark.parametrize("account", ACCOUNTS)
+@pytest.mark.parametrize("name", [name for name in QUESTIONS if name.startswith("search")])
+def test_a_search_is_answered_in_time_however_long_ago_a_vacuum_was(
+    unvacuumed: Populated, report: Callable[[str], None], name: str, account: str
+) -> None:
+    def report_state(line: str) -> None:
+        report(f"{line}  (no vacuum)")
+
+    for agent, owner in ask(unvacuumed, report_state, name, account):
+        assert agent.rows == owner.rows

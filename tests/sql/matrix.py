@@ -281,6 +281,7 @@ FUNCTIONS = {
     "backend.read_webhook_events": Function(SERVICE),
     "backend.replay_webhook": Function(SERVICE),
     "backend.import_contacts": Function(SERVICE),
+    "backend.announce_import": Function(SERVICE),
     "backend.export_contacts": Function(SERVICE),
     "backend.prune": Function(SERVICE),
     "backend.claim_outbound": Function(SERVICE),

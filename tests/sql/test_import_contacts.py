@@ -493,6 +493,37 @@ def test_few_changes_of_a_large_import_are_told_by_id_to_all_who_may_see_them(
     assert all("record" not in event["payload"] for event in world.events())
 
 
+def test_quiet_import_tells_customers_at_once_and_staff_when_it_is_announced(world: World) -> None:
+    world.ingest(text_message("wamid.1", wa_id="38640111222", profile_name="Cilka"))
+    world.forget_events()
+    with world.acting("service_role") as connection:
+        connection.execute(
+            "select backend.import_contacts(%s, %s, quiet => true)",
+            [
+                ACCOUNT,
+                json.dumps(
+                    [*guests(50), CILKA | {"name": "C. Novak", "conversation_status": "closed"}]
+                ),
+            ],
+        )
+
+    assert heard(world, "account") == []
+    assert [event for event, _ in heard(world, "customer")] == [
+        "conversations.updated",
+        "customers.updated",
+    ]
+    assert [event for event, _ in heard(world, "conversation")] == ["conversations.updated"]
+    world.forget_events()
+    with world.acting("service_role") as connection:
+        connection.execute("select backend.announce_import(%s)", [ACCOUNT])
+
+    assert heard(world, "account") == [("resync", ["contacts", "conversations", "customers"])]
+    assert len(world.events()) == 1
+    with pytest.raises(psycopg.Error) as unknown, world.acting("service_role") as connection:
+        connection.execute("select backend.announce_import('nobody')")
+    assert unknown.value.sqlstate == "PT404"
+
+
 @pytest.mark.parametrize("dry_run", [False, True])
 def test_what_follows_an_import_in_its_transaction_is_told_as_ever(
     world: World, dry_run: bool

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -11,6 +12,7 @@ import psycopg
 import pytest
 from psycopg.rows import dict_row
 
+from tests.sql.asking import Answer, start_blocked
 from tests.sql.conftest import (
     ALPINE,
     ALPINE_NUMBER,
@@ -293,6 +295,124 @@ def test_reading_and_moving_a_conversation_at_once_both_succeed(
 
     assert read == [2]
     assert talking.value("select customer_id from public.read_markers") == nejc
+
+
+MOVE = "update public.conversations set customer_id = %(to)s where id = %(id)s"
+
+
+def first_and_last(world: World) -> tuple[UUID, UUID]:
+    """Alpine's two, in the order in which conversations are locked."""
+    rows = world.rows(
+        "select id from public.conversations where account_id = %s order by id", [ALPINE]
+    )
+    first, last = (row["id"] for row in rows)
+    return first, last
+
+
+def two_of(world: World, user: str, order: str) -> Future[Answer]:
+    """Marks two conversations as read in one statement, whose first lock somebody holds."""
+    return start_blocked(
+        world,
+        user,
+        f"""
+        select public.mark_read(k.id, 1)
+        from (
+            select c.id
+            from public.conversations c
+            where c.account_id = %s
+            order by c.id {order}
+            offset 0
+        ) k
+        """,
+        ALPINE,
+    )
+
+
+def test_reading_several_conversations_waits_for_a_merge_that_moves_them(
+    talking: World,
+) -> None:
+    nejc = talking.value("select customer_id from public.inbox where customer_name = 'Nejc'")
+    with talking.connect() as merging, merging.transaction():
+        moved = merging.execute(MOVE, {"to": nejc, "id": first_and_last(talking)[0]})
+        assert moved.rowcount == 1
+        reading = two_of(talking, "andrej", "asc")
+        merging.execute(MOVE, {"to": nejc, "id": first_and_last(talking)[1]})
+
+    assert reading.result(10) == [{"mark_read": 1}, {"mark_read": 1}]
+    assert len(markers(talking, "andrej")) == 2
+
+
+def test_reading_several_conversations_out_of_order_gives_way_to_a_merge(
+    talking: World,
+) -> None:
+    """It holds the last one, for which the merge will wait, and does not wait for the first."""
+    nejc = talking.value("select customer_id from public.inbox where customer_name = 'Nejc'")
+    first, last = first_and_last(talking)
+    with (
+        talking.connect() as merging,
+        merging.transaction(),
+        talking.acting_as("andrej") as reading,
+    ):
+        merging.execute(MOVE, {"to": nejc, "id": first})
+        reading.execute("select public.mark_read(%s, 1)", [last])
+        with pytest.raises(psycopg.Error) as refused, reading.transaction():
+            reading.execute("select public.mark_read(%s, 1)", [first])
+        # nor for what is not the reader's, of which nothing is told
+        with pytest.raises(psycopg.Error) as unknown, reading.transaction():
+            reading.execute("select public.mark_read(%s, 1)", [UUID(int=0)])
+
+    assert refused.value.sqlstate == "PT503"
+    assert refused.value.diag.message_detail == f"conversation: {first}"
+    assert unknown.value.sqlstate == "PT404"
+    assert [row["conversation_id"] for row in markers(talking, "andrej")] == [last]
+    # alone it is nothing but read, also in a session that has read others before
+    assert call(talking, "andrej", "mark_read", first, 1) == 1
+
+
+def test_others_are_told_nothing_of_a_conversation_that_is_being_changed(talking: World) -> None:
+    first, last = first_and_last(talking)
+    with (
+        talking.connect() as merging,
+        merging.transaction(),
+        talking.acting_as("ana") as reading,
+    ):
+        merging.execute("update public.conversations set customer_id = customer_id")
+        merging.execute("select from public.conversations where id = %s for update", [first])
+        for conversation in (last, first):
+            with pytest.raises(psycopg.Error) as refused, reading.transaction():
+                reading.execute("select public.mark_read(%s, 1)", [conversation])
+            assert refused.value.sqlstate == "PT404"
+
+
+def test_readers_and_merges_of_the_same_conversations_never_deadlock(talking: World) -> None:
+    people = talking.rows("select customer_id from public.inbox where account_id = %s", [ALPINE])
+    one, other = (row["customer_id"] for row in people)
+    stop: list[bool] = []
+
+    def read(order: str) -> list[str]:
+        codes = []
+        while not stop:
+            try:
+                with talking.acting_as("andrej") as connection:
+                    connection.execute(
+                        "select public.mark_read(k.id, 1) from (select id from public.inbox"
+                        f" where account_id = %s order by id {order} offset 0) k".encode(),
+                        [ALPINE],
+                    )
+            except psycopg.Error as refused:
+                codes.append(refused.sqlstate or "")
+        return codes
+
+    with ThreadPoolExecutor(2) as pool:
+        readers = [pool.submit(read, order) for order in ("asc", "desc")]
+        for _ in range(8):
+            merged = call(talking, "olivia", "merge_contacts", one, other)
+            call(talking, "olivia", "undo_merge", merged["merge_id"])
+        stop.append(True)
+        in_order, out_of_order = (reader.result(20) for reader in readers)
+
+    assert in_order == []
+    assert set(out_of_order) <= {"PT503"}
 
 
 def markers(world: World, user: str) -> list[dict[str, Any]]:

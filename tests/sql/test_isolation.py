@@ -182,6 +182,7 @@ def test_token_without_subject_sees_nothing(talking: World) -> None:
         "private.changes",
         "private.change_log",
         "private.topic_epochs",
+        "private.desk_epochs",
         "private.webhook_events",
         "private.message_statuses",
     ],

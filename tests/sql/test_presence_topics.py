@@ -10,7 +10,7 @@ import pytest
 
 from tests.sql.asking import ask
 from tests.sql.conftest import ALPINE, BAY, Connection, World, seed_uuid
-from tests.sql.portal import CARLOS, make_job
+from tests.sql.portal import CARLOS, CILKA, make_job
 from tests.sql.test_topics import topics
 
 STAFF = ("olivia", "adam", "andrej", "vera")
@@ -204,11 +204,124 @@ def test_customer_who_loses_the_login_leaves_the_conversation(
     world.owner.execute("update public.contacts set portal_user_id = null where name = 'cilka'")
     after = topics(world, "andrej", thread)
 
-    for kind, topic in before.items():
+    assert not set(before.values()) & set(after.values())
+    for topic in (*before.values(), *after.values()):
         assert not realtime.may_join("cilka", topic)
         assert not realtime.may_send("cilka", topic, "presence")
-        # the desk's name is the account's, whose other customers go on looking at it
-        assert (topic == after.get(kind)) == (kind == "presence_desk")
+
+
+def desk(world: World, user: str = "andrej") -> str:
+    return topics(world, user)["presence_desk"]
+
+
+def add_customer(world: World, name: str, login: str | None = None) -> UUID:
+    """Of Alpine's."""
+    contact = seed_uuid(f"contact {name} of alpine")
+    world.owner.execute(
+        "insert into public.contacts (id, account_id, name, portal_user_id)"
+        " values (%s, %s, %s, %s)",
+        [contact, ALPINE, name, login and seed_uuid(login)],
+    )
+    return contact
+
+
+@pytest.mark.parametrize(
+    "leave",
+    [
+        "select public.unlink_portal_login(%s)",
+        "delete from public.contacts_v2 where id = %s",
+        "delete from public.contacts_live_chat where id = %s",
+    ],
+)
+def test_desk_has_another_name_once_a_customer_has_left_it(
+    world: World, realtime: Realtime, leave: str
+) -> None:
+    before = desk(world, "cilka")
+    ask(world, "andrej", leave, CILKA)
+
+    assert desk(world) != before
+    for topic in (before, desk(world)):
+        assert not realtime.may_join("cilka", topic)
+    assert realtime.listeners(desk(world)) == set(STAFF)
+
+
+@pytest.mark.parametrize(
+    ("leave", "who"),
+    [
+        ("delete from auth.users where id = %s", seed_uuid("cilka")),
+        ("delete from public.contacts where id = %s", CILKA),
+    ],
+)
+def test_desk_has_another_name_once_a_customer_is_erased(
+    world: World, leave: str, who: UUID
+) -> None:
+    before = desk(world)
+    world.owner.execute(leave.encode(), [who])
+
+    assert desk(world) != before
+
+
+def test_desk_keeps_its_name_while_its_customers_stay(world: World) -> None:
+    before = desk(world)
+    nina = add_customer(world, "nina")
+    world.owner.execute("update public.contacts set name = 'Cilka' where id = %s", [CILKA])
+    world.owner.execute("delete from public.contacts where id = %s", [nina])
+    add_customer(world, "maja", "stranger")
+    # which gives the login to another contact
+    jana = add_customer(world, "jana")
+    (merged,) = ask(world, "andrej", "select public.merge_contacts(%s, %s) as m", jana, CILKA)
+    assert desk(world) == desk(world, "cilka") == before
+    ask(world, "andrej", "select public.undo_merge(%s)", merged["m"]["merge_id"])
+
+    assert desk(world) == desk(world, "cilka") == desk(world, "stranger") == before
+
+
+def test_many_who_leave_at_once_rename_the_desk_once_and_where_all_hear_it(world: World) -> None:
+    """However many customers look at it: one message, with nothing in it."""
+    add_customer(world, "maja", "stranger")
+    add_customer(world, "nina", "ana")
+    account, before = topics(world, "andrej")["account"], desk(world)
+    world.forget_events()
+    with world.owner.transaction():
+        world.owner.execute(
+            "update public.contacts set portal_user_id = null where name in ('cilka', 'maja')"
+        )
+        world.owner.execute("update public.contacts set portal_user_id = null where name = 'nina'")
+
+    told = [(e["topic"], e["payload"]) for e in world.events() if e["event"] == "topics.changed"]
+    assert [payload for topic, payload in told if topic == before] == [{}]
+    assert {topic for topic, _ in told} == {before, account}
+    assert desk(world) == f"presence:desk:{ALPINE}:1"
+    assert topics(world, "andrej")["account"] == account
+
+
+def test_who_leaves_at_the_same_moment_as_another_leaves_a_name_behind(world: World) -> None:
+    maja = add_customer(world, "maja", "stranger")
+    names: list[str] = [desk(world)]
+    with world.connect() as first, world.connect() as second:
+        for connection, contact in ((first, CILKA), (second, maja)):
+            connection.execute("begin")
+            # each holds a contact, and before the end waits for nothing of the other's
+            connection.execute(
+                "update public.contacts set portal_user_id = null where id = %s", [contact]
+            )
+        for connection in (second, first):
+            connection.execute("commit")
+            names.append(desk(world))
+
+    assert len(set(names)) == 3
+
+
+def test_a_transaction_that_is_undone_renames_nothing(world: World) -> None:
+    before = desk(world)
+    with world.owner.transaction(force_rollback=True):
+        world.owner.execute(
+            "update public.contacts set portal_user_id = null where id = %s", [CILKA]
+        )
+        world.owner.execute("set constraints all immediate")
+        assert desk(world) == before
+
+    assert desk(world) == before
 
 
 def test_staff_who_are_customers_elsewhere_are_each_in_its_place(

@@ -77,7 +77,12 @@ RARE = [10000, 10998, 10999, 11000, 11001, 13998, 13999, 14000, 14001, 22999, 23
 # often enough at the beginning that the walk goes on, and then not until the end
 CLUSTERED = [*range(10000, 10020), *range(13990, 14010), *range(22990, 23001)]
 # a walk for beginnings of words goes further
-LATE = [10000, 21998, 21999, 22000, 22001, 23000]
+LATE = [10000, 13998, 13999, 14000, 14001, 23000]
+# some of them beyond that walk by their place in the list
+NAMES = [
+    "anna qu", "qu", "Qaver", "Qenia qu", "qé", "zoe q@x.example", "zoe x@qu.example",
+    "% off", "_x", "\\x", "zz \\"
+]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -102,8 +107,10 @@ def crowded(cluster: Cluster, world_template: Database) -> Iterator[World]:
             from generate_series(10000, 23000) n
             union all
             select %s::uuid, 'guest ' || n, '{}' from generate_series(10000, 12000) n
+            union all
+            select %s::uuid, n, '{}' from unnest(%s::text[]) n
             """,
-            (BAY, RARE, CLUSTERED, LATE, ALPINE),
+            (BAY, RARE, CLUSTERED, LATE, ALPINE, BAY, NAMES),
         )
         yield World(database, owner)
     cluster.drop_database(database.name)
@@ -291,6 +298,33 @@ def test_a_word_is_found_to_the_end_of_a_long_list(
         cursor = answer["cursor"]
 
     assert names == [f"guest {n}" for n in guests]
+
+
+@pytest.mark.parametrize("page_size", [1, 3, 50])
+@pytest.mark.parametrize(
+    ("query", "names"),
+    [
+        ("q", ["anna qu", "Qaver", "qé", "Qenia qu", "qu", "zoe q@x.example"]),
+        ("QU", ["anna qu", "Qenia qu", "qu"]),
+        ("q z", ["zoe q@x.example"]),
+        ("%", ["% off"]),
+        ("_", ["_x"]),
+        ("\\", ["\\x", "zz \\"]),
+        ("qx", []),
+    ],
+)
+def test_a_beginning_is_found_in_names_and_in_all_other_words(
+    crowded: World, query: str, names: list[str], page_size: int
+) -> None:
+    """Those who are sorted by it stand together, the others anywhere in the list."""
+    found: list[str] = []
+    cursor, is_first = None, True
+    while cursor or is_first:
+        answer = search(crowded, query, user="ana", account=BAY, cursor=cursor, page_size=page_size)
+        found += [contact["name"] for contact in answer["contacts"]]
+        cursor, is_first = answer["cursor"], False
+
+    assert found == names
 
 
 def test_a_word_of_few_is_found_among_many(crowded: World) -> None:

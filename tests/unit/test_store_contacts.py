@@ -64,6 +64,7 @@ def test_what_a_contact_does_not_say_is_not_sent(store: Store, database: Databas
                 "account": "alpine",
                 "contacts": [{"phone": "+38640111222", "tags": ["vip"]}],
                 "dry_run": False,
+                "quiet": False,
             },
         )
     ]

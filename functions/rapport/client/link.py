@@ -77,6 +77,8 @@ class Link:
         self._hurried = asyncio.Event()
         # names are asked for again
         self._is_stale = False
+        self._soon: asyncio.TimerHandle | None = None
+        self._doubted: set[str] = set()
 
     @property
     def is_live(self) -> bool:
@@ -130,6 +132,16 @@ class Link:
         """Asks for the names of topics again, since somebody has left."""
         self._is_stale = True
         self._wake.set()
+
+    def _refresh_soon(self) -> None:
+        """As `refresh`, at random within a moment: all who look at a desk hear it at once."""
+
+        def refresh() -> None:
+            self._soon = None
+            self.refresh()
+
+        if self._soon is None:
+            self._soon = asyncio.get_running_loop().call_later(self._timing.backoff(2), refresh)
 
     def hurry(self) -> None:
         """Connects at once, since the server is back."""
@@ -228,6 +240,10 @@ class Link:
             await connection.join(topic, self._room(topic))
         except NotAllowed as error:
             self._refused[topic] = error
+            # the name may have changed since it was asked for: once more, then it is meant
+            if topic not in self._doubted:
+                self._doubted.add(topic)
+                self._refresh_soon()
         except NotSignedIn as error:
             self._tokens.discard()
             connection.broken = connection.broken or error
@@ -260,7 +276,11 @@ class Link:
     def _receive(self, topic: str, event: str, payload: dict[str, JsonValue]) -> None:
         room = self._room(topic)
         if room is not None:
-            room.hear(event, payload)
+            # clients broadcast nothing where they show that they are there
+            if event == "topics.changed" and topic.startswith("presence:"):
+                self._refresh_soon()
+            else:
+                room.hear(event, payload)
             return
         # what still comes on a topic that was left is late, and found by catching up
         if event == "topics.changed" or any(topic in topics for topics in self._topics.values()):

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Protocol
 from uuid import UUID
 
 from rapport.contacts.rows import RefusedRow, read_row
 from rapport.contacts.table import Table
+from rapport.errors import RapportError
 from rapport.store import Contact, ImportedRow, ImportOutcome
 
 ROWS_PER_CALL = 200
@@ -28,8 +30,15 @@ class ImportsContacts(Protocol):
     """The part of the store that an import uses."""
 
     def import_contacts(
-        self, account: str, contacts: Sequence[Contact], *, dry_run: bool = False
+        self,
+        account: str,
+        contacts: Sequence[Contact],
+        *,
+        dry_run: bool = False,
+        quiet: bool = False,
     ) -> list[ImportedRow]: ...
+
+    def announce_import(self, account: str) -> None: ...
 
 
 @dataclass
@@ -66,11 +75,12 @@ def import_table(
     *,
     region: str | None = None,
     dry_run: bool = False,
-) -> Iterator[list[Result]]:
+) -> Generator[list[Result]]:
     """Imports the rows and tells, call by call, what became of them, in the file's order.
 
     Repeating it, whole or from where it was interrupted, changes nothing more. Phone numbers
-    without a country code are taken as numbers of `region`.
+    without a country code are taken as numbers of `region`. Who follows the contacts of the
+    account is told once, at the end, unless the rows are few.
 
     Raises:
         NotFound: There is no account with this external id.
@@ -80,29 +90,47 @@ def import_table(
     results: list[Result] = []
     rows: list[int] = []
     contacts: list[Contact] = []
+    # from the first full call on
+    is_quiet = False
+    is_untold = False
 
     def called() -> list[Result]:
-        imported = store.import_contacts(account, contacts, dry_run=dry_run) if contacts else []
+        nonlocal is_untold
+        imported: list[ImportedRow] = []
+        if contacts:
+            was_untold, is_untold = is_untold, is_quiet
+            imported = store.import_contacts(account, contacts, dry_run=dry_run, quiet=is_quiet)
+            # now that the answer is not lost
+            is_untold = was_untold or (
+                is_quiet and any(one.outcome in {"created", "updated"} for one in imported)
+            )
         told = [
             _result(row, one, seen.other_row_of(row, one.contact_id))
             for row, one in zip(rows, imported, strict=True)
         ]
         return sorted(results + told, key=lambda result: result.row)
 
-    for record in table.records():
-        try:
-            contact = read_row(record, table.columns, region)
-            seen.require_new(record.row, contact)
-        except RefusedRow as refused:
-            results.append(Result(record.row, "refused", refused.field, refused.reason))
-        else:
-            rows.append(record.row)
-            contacts.append(contact)
-        if len(results) + len(contacts) == ROWS_PER_CALL:
+    try:
+        for record in table.records():
+            try:
+                contact = read_row(record, table.columns, region)
+                seen.require_new(record.row, contact)
+            except RefusedRow as refused:
+                results.append(Result(record.row, "refused", refused.field, refused.reason))
+            else:
+                rows.append(record.row)
+                contacts.append(contact)
+            if len(results) + len(contacts) == ROWS_PER_CALL:
+                is_quiet = not dry_run
+                yield called()
+                results, rows, contacts = [], [], []
+        if results or contacts:
             yield called()
-            results, rows, contacts = [], [], []
-    if results or contacts:
-        yield called()
+    finally:
+        # also when the rest is not in; whoever hears nothing finds it by polling
+        if is_untold:
+            with suppress(RapportError):
+                store.announce_import(account)
 
 
 def _result(row: int, imported: ImportedRow, other: int | None) -> Result:

@@ -8,7 +8,7 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import IO, get_args
 
@@ -60,8 +60,8 @@ def import_file(
         _store() as store,
         _reporting(report, output) as tell,
         _counting(output, contacts.rows) as count,
+        closing(import_table(store, account, contacts, region=region, dry_run=dry_run)) as calls,
     ):
-        calls = import_table(store, account, contacts, region=region, dry_run=dry_run)
         try:
             for results in calls:
                 for result in results:

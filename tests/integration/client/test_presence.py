@@ -5,17 +5,22 @@ from __future__ import annotations
 from contextlib import AsyncExitStack
 from functools import partial
 from random import Random
-from typing import Literal
+from typing import Any, Literal
 from uuid import UUID
 
+import pytest
 from tests.integration.client.portal import HEARING, QUICK, Portal, until
 from tests.integration.client.proxy import Faults, Proxy
+from tests.integration.realtime_clients import BareSocket, bare_socket
 from tests.sql.conftest import ALPINE, seed_uuid
-from tests.sql.portal import make_job
+from tests.sql.portal import CARLOS, make_job
+from tests.sql.test_topics import topics
 
 from rapport.client.live import LiveClient
 from rapport.client.presence import Presence, Typing
+from rapport.client.server import Server, Topic
 from rapport.errors import NotAllowed, Unprocessable
+from rapport.local.keys import mint_user_token
 
 Side = Literal["staff", "customer"]
 
@@ -206,3 +211,93 @@ async def test_who_follows_one_chat_alone_stays_in_it_when_a_member_leaves(porta
         await until(lambda: her_view.online == her_desk.online == keys("andrej"))
         portal.write("andrej", conversation, "and still")
         await until(lambda: heard == ["still there", "and still"] and messages.is_connected)
+
+
+async def heard_by(socket: BareSocket) -> list[tuple[str, Any]]:
+    """What has come until now, by its event; of a broadcast the whole frame."""
+    heard: list[tuple[str, Any]] = []
+    await socket.send(None, "here", "phoenix", "heartbeat", {})
+    while True:
+        frame = await socket.receive()
+        if isinstance(frame, bytes):
+            heard.append(("broadcast", frame))
+        elif frame[1] == "here":
+            return heard
+        else:
+            heard.append((frame[3], frame[4]))
+
+
+async def test_a_customer_whose_login_is_unlinked_sees_nobody_come_to_the_desk(
+    portal: Portal,
+) -> None:
+    """On a socket that stays where it was; those who still belong there meet elsewhere."""
+    world = portal.world
+    world.owner.execute("update public.contacts set portal_user_id = null where id = %s", [CARLOS])
+    world.owner.execute(
+        "insert into public.contacts (id, account_id, name, portal_user_id)"
+        " values (%s, %s, 'carlos', %s)",
+        [seed_uuid("carlos of alpine"), ALPINE, seed_uuid("carlos")],
+    )
+    topic = f"realtime:{topics(world, 'cilka')['presence_desk']}"
+    token = mint_user_token(portal.stack.jwt_secret, user_id=seed_uuid("cilka"))
+    looks = {"config": {"private": True, "presence": {"enabled": True}}}
+    async with (
+        portal.client("andrej", HEARING) as andrej,
+        portal.client("carlos", HEARING) as carlos,
+        await andrej.presence("desk", ALPINE) as his,
+        await carlos.presence("desk", ALPINE) as carloss,
+        bare_socket(portal.stack, token) as hers,
+    ):
+        await joined(his, carloss)
+        await his.show_me()
+        await until(lambda: carloss.online == keys("andrej"))
+        assert (await hers.join(topic, looks))["status"] == "ok"
+        ((_, state),) = await heard_by(hers)
+        assert state.keys() == keys("andrej")
+
+        with world.acting_as("andrej") as connection:
+            connection.execute("select public.unlink_portal_login(%s)", [portal.customer("cilka")])
+        # moved, each for himself
+        await until(lambda: carloss.online == keys())
+        await until(lambda: carloss.online == keys("andrej"))
+        before = await heard_by(hers)
+        async with portal.client("vera") as vera, await vera.presence("desk", ALPINE) as veras:
+            await veras.show_me()
+            await until(lambda: carloss.online == his.online == keys("andrej", "vera"))
+        await until(lambda: carloss.online == his.online == keys("andrej"))
+        await his.hide_me()
+        await until(lambda: carloss.online == keys())
+
+        assert await heard_by(hers) == []
+        # by then nothing but that the name is another, and that those who were there left
+        (told, frame), (left, diff) = before
+        assert (told, left) == ("broadcast", "presence_diff")
+        assert b"topics.changed" in frame
+        assert diff["joins"] == {}
+        assert diff["leaves"].keys() == keys("andrej")
+
+
+async def test_a_name_that_changes_before_it_is_joined_is_asked_for_again(
+    portal: Portal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    ask = Server.my_topics
+
+    async def outdated(server: Server, conversation_id: UUID | None = None) -> list[Topic]:
+        named = await ask(server, conversation_id)
+        asked.append(len(named))
+        if len(asked) == 1:
+            # told to nobody who has not joined yet
+            portal.world.owner.execute(
+                "delete from public.account_members where user_id = %s", [seed_uuid("vera")]
+            )
+        return named
+
+    monkeypatch.setattr(Server, "my_topics", outdated)
+    async with (
+        portal.client("cilka", HEARING) as cilka,
+        await cilka.presence("desk", ALPINE) as hers,
+    ):
+        await joined(hers)
+
+    assert len(asked) == 2

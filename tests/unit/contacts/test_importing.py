@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tracemalloc
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from uuid import UUID
 
@@ -11,6 +12,7 @@ import pytest
 
 from rapport.contacts.importing import ROWS_PER_CALL, Result, import_table
 from rapport.contacts.table import Table
+from rapport.errors import StoreUnavailable
 from rapport.store import Contact, ImportedRow
 
 
@@ -19,6 +21,8 @@ class Account:
 
     def __init__(self) -> None:
         self.calls: list[list[Contact]] = []
+        # for each call whether staff hear of it, and "announced" where they are told once
+        self.told: list[bool | str] = []
 
     def import_contacts(
         self,
@@ -26,10 +30,17 @@ class Account:
         contacts: Sequence[Contact],
         *,
         dry_run: bool = False,
+        quiet: bool = False,
     ) -> list[ImportedRow]:
-        assert (account, dry_run) == ("alpine", True)
+        del dry_run
+        assert account == "alpine"
         self.calls.append(list(contacts))
+        self.told.append(not quiet)
         return [self.imported(row, contact) for row, contact in enumerate(contacts, 1)]
+
+    def announce_import(self, account: str) -> None:
+        assert account == "alpine"
+        self.told.append("announced")
 
     def imported(self, row: int, contact: Contact) -> ImportedRow:
         assert contact.phone
@@ -52,13 +63,46 @@ class OneContact(Account):
         )
 
 
+class Unchanged(Account):
+    """Knows every row already."""
+
+    def imported(self, row: int, contact: Contact) -> ImportedRow:
+        return super().imported(row, contact).model_copy(update={"outcome": "unchanged"})
+
+
+class Failing(Account):
+    """Takes one call, and is away for the second; whether it has taken that nobody knows."""
+
+    def import_contacts(
+        self,
+        account: str,
+        contacts: Sequence[Contact],
+        *,
+        dry_run: bool = False,
+        quiet: bool = False,
+    ) -> list[ImportedRow]:
+        rows = super().import_contacts(account, contacts, dry_run=dry_run, quiet=quiet)
+        if len(self.calls) == 2:
+            raise StoreUnavailable("The database can't be reached.")
+        return rows
+
+    def announce_import(self, account: str) -> None:
+        super().announce_import(account)
+        raise StoreUnavailable("The database can't be reached.")
+
+
 class Silent(Account):
     """Remembers nothing, so that what is measured is the importer."""
 
     def import_contacts(
-        self, account: str, contacts: Sequence[Contact], *, dry_run: bool = False
+        self,
+        account: str,
+        contacts: Sequence[Contact],
+        *,
+        dry_run: bool = False,
+        quiet: bool = False,
     ) -> list[ImportedRow]:
-        del account, dry_run
+        del account, dry_run, quiet
         return [self.imported(row, contact) for row, contact in enumerate(contacts, 1)]
 
 
@@ -67,9 +111,9 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "contacts.csv"
 
 
-def run(account: Account, file: Path, *lines: str) -> list[Result]:
+def run(account: Account, file: Path, *lines: str, dry_run: bool = True) -> list[Result]:
     file.write_text("phone,email,name\n" + "".join(f"{line}\n" for line in lines))
-    calls = import_table(account, "alpine", Table.open(file), region="SI", dry_run=True)
+    calls = import_table(account, "alpine", Table.open(file), region="SI", dry_run=dry_run)
     return [result for results in calls for result in results]
 
 
@@ -119,12 +163,53 @@ def test_rows_of_one_contact_under_different_names_are_told(file: Path) -> None:
 
 def test_a_call_has_at_most_200_rows_and_none_is_empty(file: Path) -> None:
     account = Account()
-    phones = [f"0401{number:05}" for number in range(2 * ROWS_PER_CALL + 1)]
 
-    results = run(account, file, *(f"{phone},," for phone in phones), *["x,,"] * ROWS_PER_CALL)
+    results = run(account, file, *phones(2 * ROWS_PER_CALL + 1), *["x,,"] * ROWS_PER_CALL)
 
     assert [len(call) for call in account.calls] == [200, 200, 1]
     assert [result.row for result in results] == list(range(2, 3 * ROWS_PER_CALL + 3))
+
+
+def phones(count: int) -> list[str]:
+    return [f"0401{number:05},," for number in range(count)]
+
+
+@pytest.mark.parametrize(
+    ("count", "told"),
+    [
+        (ROWS_PER_CALL - 1, [True]),
+        (ROWS_PER_CALL, [False, "announced"]),
+        (2 * ROWS_PER_CALL + 1, [False, False, False, "announced"]),
+    ],
+)
+def test_of_many_rows_staff_are_told_once_at_the_end(
+    file: Path, count: int, told: list[bool | str]
+) -> None:
+    account = Account()
+
+    run(account, file, *phones(count), dry_run=False)
+
+    assert account.told == told
+
+
+def test_nothing_is_told_of_what_has_not_changed_or_is_not_meant(file: Path) -> None:
+    trial, unchanged = Account(), Unchanged()
+    run(trial, file, *phones(ROWS_PER_CALL + 1))
+    run(unchanged, file, *phones(ROWS_PER_CALL + 1), dry_run=False)
+
+    assert trial.told == [True, True]
+    assert unchanged.told == [False, False]
+
+
+def test_what_went_in_is_told_when_the_rest_does_not_or_is_not_wanted(file: Path) -> None:
+    failing, left = Failing(), Account()
+    with pytest.raises(StoreUnavailable):
+        run(failing, file, *phones(ROWS_PER_CALL + 1), dry_run=False)
+    with closing(import_table(left, "alpine", Table.open(file), region="SI")) as calls:
+        next(calls)
+
+    assert failing.told == [False, False, "announced"]
+    assert left.told == [False, "announced"]
 
 
 def test_a_file_is_not_held_in_memory(file: Path) -> None:
