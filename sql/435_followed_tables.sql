@@ -1,6 +1,6 @@
 /*
     The tables whose every change is logged and broadcast. A table that is added here is
-    added to private.shown_columns, private.visible_row and the publication as well, and to
+    added to private.shown_columns, private.visible_rows and the publication as well, and to
     private.customer_change if a customer does not see all of its own rows.
 */
 create trigger _900_publish_insert

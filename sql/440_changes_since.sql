@@ -107,35 +107,64 @@ grant execute on function private.my_changes(pg_snapshot, pg_snapshot, xid8, big
     to authenticated;
 
 
-create function private.visible_row(table_name text, row_id uuid)
-    returns jsonb
-    language sql
+create function private.visible_rows(table_name text, row_ids uuid[])
+    returns table (row_id uuid, record jsonb)
+    language plpgsql
     stable
-    -- invoker: the caller's own row level security decides
+    -- invoker: the caller's own row level security decides, once for all rows of a table
     set search_path = ''
 as $$
-    select case table_name
-        when 'contacts' then (
-            select to_jsonb(r)
+begin
+    case table_name
+        when 'contacts' then
+            return query
+            select r.id, to_jsonb(r)
             from public.contacts r
-            where r.id = row_id
-              and r.deleted_at is null
-        )
-        when 'customers' then (select to_jsonb(r) from public.customers r where r.id = row_id)
-        when 'conversations' then (select to_jsonb(r) from public.conversations r where r.id = row_id)
-        when 'messages' then (select to_jsonb(r) from public.messages r where r.id = row_id)
-        when 'jobs' then (select to_jsonb(r) from public.jobs r where r.id = row_id)
-        when 'invoices' then (select to_jsonb(r) from public.invoices r where r.id = row_id)
-        when 'loyalty_transactions' then (
-            select to_jsonb(r)
+            where r.id = any (row_ids)
+              and r.deleted_at is null;
+        when 'customers' then
+            return query
+            select r.id, to_jsonb(r)
+            from public.customers r
+            where r.id = any (row_ids);
+        when 'conversations' then
+            return query
+            select r.id, to_jsonb(r)
+            from public.conversations r
+            where r.id = any (row_ids);
+        when 'messages' then
+            return query
+            select r.id, to_jsonb(r)
+            from public.messages r
+            where r.id = any (row_ids);
+        when 'jobs' then
+            return query
+            select r.id, to_jsonb(r)
+            from public.jobs r
+            where r.id = any (row_ids);
+        when 'invoices' then
+            return query
+            select r.id, to_jsonb(r)
+            from public.invoices r
+            where r.id = any (row_ids);
+        when 'loyalty_transactions' then
+            return query
+            select r.id, to_jsonb(r)
             from public.loyalty_transactions r
-            where r.id = row_id
-        )
-        when 'sync_runs' then (select to_jsonb(r) from public.sync_runs r where r.id = row_id)
-    end
+            where r.id = any (row_ids);
+        when 'sync_runs' then
+            return query
+            select r.id, to_jsonb(r)
+            from public.sync_runs r
+            where r.id = any (row_ids);
+        else
+            -- one that a later version follows
+            return;
+    end case;
+end
 $$;
 
-grant execute on function private.visible_row(text, uuid) to authenticated;
+grant execute on function private.visible_rows(text, uuid[]) to authenticated;
 
 
 create function private.read_cursor(cursor text)
@@ -233,6 +262,25 @@ begin
     -- pages lead to one fixed snapshot, which is the next cursor
     until := coalesce((given ->> 'until')::pg_snapshot, now_visible);
 
+    with page as materialized (
+        select c.xid, c.seq, c.table_name, c.row_id, c.operation, c.version
+        from private.my_changes(
+            since => since,
+            until => until,
+            after_xid => coalesce((given ->> 'xid')::xid8, '0'::xid8),
+            after_seq => coalesce((given ->> 'seq')::bigint, 0),
+            page_size => page_limit
+        ) c
+    ),
+    seen as (
+        select t.table_name, r.row_id, r.record
+        from (
+            select p.table_name, array_agg(distinct p.row_id) as row_ids
+            from page p
+            group by p.table_name
+        ) t
+        cross join lateral private.visible_rows(t.table_name, t.row_ids) r
+    )
     select
         coalesce(jsonb_agg(
             jsonb_build_object(
@@ -255,14 +303,8 @@ begin
             order by e.xid desc, e.seq desc
         ))[1]
     into entries, found_entries, last_entry
-    from private.my_changes(
-        since => since,
-        until => until,
-        after_xid => coalesce((given ->> 'xid')::xid8, '0'::xid8),
-        after_seq => coalesce((given ->> 'seq')::bigint, 0),
-        page_size => page_limit
-    ) e
-    cross join lateral private.visible_row(e.table_name, e.row_id) as r (record);
+    from page e
+    left join seen r on r.table_name = e.table_name and r.row_id = e.row_id;
 
     if found_entries = page_limit then
         next_cursor := given || last_entry || jsonb_build_object('until', until::text);
@@ -292,8 +334,8 @@ comment on function private.change_log_state() is
     'The log''s epoch, and since when it is complete.';
 comment on function private.my_changes(pg_snapshot, pg_snapshot, xid8, bigint, integer) is
     'The caller''s log entries between two snapshots, by page.';
-comment on function private.visible_row(text, uuid) is
-    'A followed row as the caller may see it; null where it is gone or not the caller''s.';
+comment on function private.visible_rows(text, uuid[]) is
+    'Those of a followed table''s rows that are there and that the caller may see.';
 comment on function private.read_cursor(text) is
     'The fields of a cursor; null where it is none.';
 comment on function private.write_cursor(jsonb) is

@@ -54,12 +54,17 @@ def bench(
     metakocka: Annotated[
         bool, typer.Option("--metakocka", help="Measure the import of 50,000 partners instead.")
     ] = False,
+    portal: Annotated[
+        bool, typer.Option("--portal", help="Measure what live clients see of changes instead.")
+    ] = False,
 ) -> None:
     """Measure speed and memory on a stack of its own."""
-    from rapport.local.bench.command import bench, bench_metakocka
+    from rapport.local.bench.command import bench, bench_metakocka, bench_portal
 
     if metakocka:
         bench_metakocka()
+    elif portal:
+        bench_portal()
     else:
         bench()
 

@@ -146,7 +146,7 @@ def test_what_policies_do_not_call_is_not_callable(catalog: psycopg.Connection[A
         "topics_of_caller",
         "undo_contact_merge",
         "unlink_portal_login",
-        "visible_row",
+        "visible_rows",
         "window_closes_at",
         "write_conversation_status",
         "write_cursor",
@@ -239,7 +239,7 @@ def test_followed_tables_are_logged_shown_readable_and_published(
         )
         assert set(row[0]) <= set(columns), table
         source = catalog.execute(
-            "select prosrc from pg_proc where oid = 'private.visible_row'::regproc"
+            "select prosrc from pg_proc where oid = 'private.visible_rows'::regproc"
         ).fetchone()
         assert source is not None
         assert f"when '{table}' then" in source[0]

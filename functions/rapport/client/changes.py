@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Generic, TypeVar
+from uuid import UUID
 
-from pydantic import BaseModel
+from rapport.client.face_feed import Operation, Shown
 
-from rapport.client.face_feed import Operation
-
-ShownT = TypeVar("ShownT", bound=BaseModel)
+ShownT = TypeVar("ShownT", bound=Shown)
 
 
 @dataclass(frozen=True)
@@ -23,6 +22,14 @@ class Change(Generic[ShownT]):
     operation: Operation
     new: ShownT | None
     old: ShownT | None
+
+    @property
+    def id(self) -> UUID:
+        """The row's."""
+        row = self.new or self.old
+        if row is None:
+            raise ValueError("A change is of a row.")
+        return row.id
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,9 @@ from typing import Generic
 from uuid import UUID
 
 from rapport.client.changes import Change, Heard
-from rapport.client.face_feed import Event, FaceChange, FaceFeed, FaceRow
+from rapport.client.face_feed import Event, FaceChange, FaceFeed, FaceRow, Record
 from rapport.client.faces import Contact, Thread
-from rapport.client.server import Record, Server
+from rapport.client.server import Server
 
 _KEYS = {"contacts": "id", "conversations": "id", "conversation_activity": "conversation_id"}
 

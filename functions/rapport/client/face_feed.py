@@ -11,10 +11,10 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Generic, Literal, TypeVar
+from typing import Generic, Literal, Protocol, TypeVar
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, JsonValue
+from pydantic import BaseModel, ConfigDict, JsonValue, SkipValidation
 
 from rapport.client.faces import (
     Contact,
@@ -25,9 +25,21 @@ from rapport.client.faces import (
 )
 
 Operation = Literal["INSERT", "UPDATE", "DELETE"]
-FaceRow = TypeVar("FaceRow", bound=BaseModel)
+# it was read from JSON, and looking at every value again is most of what an event costs
+Record = dict[str, SkipValidation[JsonValue]]
 
 _FOLLOWED = frozenset({"contacts", "conversations", "messages"})
+
+
+class Shown(Protocol):
+    """A row as it is told."""
+
+    @property
+    def id(self) -> UUID:
+        """What stays when the row changes."""
+
+
+FaceRow = TypeVar("FaceRow", bound=Shown)
 
 
 class Event(BaseModel):
@@ -42,9 +54,9 @@ class Event(BaseModel):
     id: UUID
     version: int
     operation: Operation
-    record: dict[str, JsonValue] | None = None
+    record: Record | None = None
     # broadcasts alone tell it
-    old_record: dict[str, JsonValue] | None = None
+    old_record: Record | None = None
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,11 @@ from pydantic import JsonValue
 
 from rapport.client.callbacks import Called, bound, run
 from rapport.client.changes import Change
-from rapport.client.face_feed import Event
+from rapport.client.face_feed import Event, Record
 from rapport.client.hub import Hub
 from rapport.client.link import Scope
 from rapport.client.rows import LoyaltyTransaction, Message, Profile
-from rapport.client.server import Record, Server
+from rapport.client.server import Server
 from rapport.client.sources import MessageSource, TableSource
 from rapport.client.subscription import Subscription
 

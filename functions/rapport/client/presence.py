@@ -52,6 +52,9 @@ class _Room:
             self._is_closed = True
             self._link.unwant(self._scope)
 
+    def enter(self) -> None:
+        """Takes that the topic is about to be joined."""
+
     def show(self, who: frozenset[str]) -> None:
         """Takes the keys of all who are there."""
 
@@ -90,6 +93,7 @@ class Presence(_Room):
     ) -> None:
         self._on_change = on_change
         self._who: frozenset[str] = frozenset()
+        self._told = self._who
         super().__init__(hub, scope, key)
 
     @property
@@ -113,10 +117,15 @@ class Presence(_Room):
         self._refused = None
         await self._link.track(self._scope)
 
+    def enter(self) -> None:
+        """Takes that the topic is about to be joined: who was there before may have left."""
+        self._who = frozenset()
+
     def show(self, who: frozenset[str]) -> None:
         """Takes the keys of all who are there."""
-        if who != self._who and not self._is_closed:
-            self._who = who
+        self._who = who
+        if who != self._told and not self._is_closed:
+            self._told = who
             if (on_change := self._on_change) is not None:
                 run_now([lambda: on_change(who)])
 

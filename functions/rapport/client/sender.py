@@ -11,9 +11,9 @@ from uuid import UUID, uuid4
 from pydantic import JsonValue
 
 from rapport.client.callbacks import Called, bound, run
-from rapport.client.face_feed import Event
+from rapport.client.face_feed import Event, Record
 from rapport.client.outbox import Outbox, PendingMessage
-from rapport.client.server import Record, Server
+from rapport.client.server import Server
 from rapport.client.timing import Timing
 from rapport.errors import NotSignedIn, RapportError, StoreError
 

@@ -12,14 +12,13 @@ from postgrest.exceptions import APIError
 from pydantic import BaseModel, JsonValue, TypeAdapter, ValidationError
 from supabase import AsyncClient, AsyncClientOptions
 
-from rapport.client.face_feed import Event
+from rapport.client.face_feed import Event, Record
 from rapport.client.tokens import Tokens
 from rapport.errors import NotSignedIn, StoreError, StoreUnavailable, from_users_postgrest
 
 PAGE = 1000
 IDS_IN_A_URL = 100
 
-Record = dict[str, JsonValue]
 AnswerT = TypeVar("AnswerT")
 
 

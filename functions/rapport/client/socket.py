@@ -56,6 +56,9 @@ class Room(Protocol):
     # what the user shows of itself; None while it is not to be seen
     tracked: dict[str, JsonValue] | None
 
+    def enter(self) -> None:
+        """Takes that the topic is about to be joined: who is there will be told anew."""
+
     def show(self, who: frozenset[str]) -> None:
         """Takes the keys of all who are there."""
 
@@ -121,6 +124,7 @@ class Connection:
         }
         channel = self._client.channel(topic, options)
         if room is not None:
+            room.enter()
             channel.on_presence_sync(lambda: room.show(frozenset(channel.presence_state())))
         self._channels.append(channel)
         channel.on_broadcast("*", lambda payload: self._receive(topic, payload))

@@ -9,11 +9,11 @@ from uuid import UUID
 from pydantic import BaseModel, TypeAdapter
 
 from rapport.client.changes import Heard
-from rapport.client.face_feed import Event
+from rapport.client.face_feed import Event, Record
 from rapport.client.ledger import Ledger, Place
 from rapport.client.link import Scope
 from rapport.client.rows import Message, RowT
-from rapport.client.server import Record, Server
+from rapport.client.server import Server
 
 
 class TableSource(Generic[RowT]):

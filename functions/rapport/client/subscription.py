@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from types import TracebackType
 from typing import Generic, Protocol, Self, TypedDict, Unpack
 from uuid import UUID
 
+from rapport.client.backlog import Backlog
 from rapport.client.callbacks import Called, bound, run
 from rapport.client.changes import Change, Heard, ShownT
 from rapport.client.face_feed import Event
@@ -57,7 +57,8 @@ class Subscription(Generic[ShownT]):
     """Rows kept live until `close`, which `async with` calls.
 
     Callbacks run one after another, in order; an async one is awaited. `async for` gives every
-    change from the first step on. What happens before `ready` is in `rows` and not told.
+    change from the first step on. Whoever is slow is told less often of a row that changes
+    often, see `backlog`. What happens before `ready` is in `rows` and not told.
     """
 
     def __init__(
@@ -78,9 +79,8 @@ class Subscription(Generic[ShownT]):
         self._failure: RapportError | None = None
         self._ready = asyncio.Event()
         self._is_closed = False
-        self._untold: deque[Change[ShownT]] = deque()
-        self._readers: list[asyncio.Queue[Change[ShownT] | None]] = []
-        self._news = asyncio.Event()
+        self._untold: Backlog[ShownT] = Backlog()
+        self._readers: list[Backlog[ShownT]] = []
         self._teller = asyncio.create_task(self._tell())
         hub.attach(self)
 
@@ -120,11 +120,11 @@ class Subscription(Generic[ShownT]):
         self._is_closed = True
         self._hub.detach(self)
         for reader in self._readers:
-            reader.put_nowait(None)
+            reader.close()
+        self._untold.close()
         if self._teller is not asyncio.current_task():
             self._teller.cancel()
             await asyncio.wait([self._teller])
-        self._untold.clear()
         self._ready.set()
 
     async def __aenter__(self) -> Self:
@@ -144,10 +144,12 @@ class Subscription(Generic[ShownT]):
         await self.close()
 
     async def __aiter__(self) -> AsyncIterator[Change[ShownT]]:
-        reader: asyncio.Queue[Change[ShownT] | None] = asyncio.Queue()
+        if self._is_closed:
+            return
+        reader: Backlog[ShownT] = Backlog()
         self._readers.append(reader)
         try:
-            while not self._is_closed and (change := await reader.get()) is not None:
+            while (change := await reader.next()) is not None:
                 yield change
         finally:
             self._readers.remove(reader)
@@ -182,21 +184,16 @@ class Subscription(Generic[ShownT]):
             self._ready.set()
 
     def _take(self, heard: Heard[ShownT]) -> bool:
-        if heard.changes and not self._is_closed:
-            self._untold.extend(heard.changes)
-            self._news.set()
+        for change in heard.changes:
+            self._untold.put(change)
         return heard.in_doubt
 
     async def _tell(self) -> None:
-        while not self._is_closed:
-            await self._news.wait()
-            self._news.clear()
-            while self._untold and not self._is_closed:
-                change = self._untold.popleft()
-                self.latest_update = change
-                for reader in self._readers:
-                    reader.put_nowait(change)
-                await run(self._calls(change))
+        while (change := await self._untold.next()) is not None:
+            self.latest_update = change
+            for reader in self._readers:
+                reader.put(change)
+            await run(self._calls(change))
 
     def _calls(self, change: Change[ShownT]) -> Iterable[Callable[[], Called]]:
         """The callbacks that a change is for."""

@@ -8,6 +8,7 @@ import tracemalloc
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import replace
+from itertools import pairwise
 from random import Random
 
 import httpx
@@ -17,6 +18,7 @@ from supabase import AsyncClientOptions, acreate_client
 from tests.integration.client.portal import HEARING, QUICK, Portal, until
 from tests.integration.client.proxy import Faults, Proxy
 
+from rapport.client.backlog import FEW
 from rapport.client.faces import LiveChatContact, contact_live_chat
 from rapport.client.live import LiveClient
 from rapport.client.rows import Message, Profile
@@ -51,6 +53,34 @@ async def test_customer_hears_messages_as_they_are_written(portal: Portal) -> No
         await messages.mark_read(conversation, 3)
         assert messages.unread_count == 0
         assert messages.error is None
+
+
+async def test_a_slow_callback_is_told_of_less_and_of_the_last(portal: Portal) -> None:
+    """What waits for it is bounded, however often a row changes."""
+    changes = FEW + 200
+    go_on = asyncio.Event()
+    heard: list[tuple[int | None, int, str | None]] = []
+
+    async def tell(new: Profile, old: Profile | None) -> None:
+        heard.append((old.version if old else None, new.version, new.name))
+        await go_on.wait()
+
+    customer = portal.customer("cilka")
+    async with (
+        portal.client("cilka", HEARING) as live,
+        live.profile(customer, on_update=tell) as profile,
+    ):
+        await until(lambda: profile.is_connected)
+        for number in range(changes):
+            await asyncio.to_thread(portal.rename, "cilka", f"name {number}")
+        last = f"name {changes - 1}"
+        await until(lambda: profile.rows[customer].name == last)
+        go_on.set()
+        await until(lambda: bool(heard) and heard[-1][2] == last)
+
+    # the one that is being told, and those that wait
+    assert len(heard) == 1 + FEW
+    assert all(later[0] == earlier[1] for earlier, later in pairwise(heard))
 
 
 async def test_profile_update_comes_with_what_it_was(portal: Portal) -> None:

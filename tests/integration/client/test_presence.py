@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from functools import partial
 from random import Random
@@ -111,8 +112,17 @@ async def test_each_side_of_a_conversation_sees_the_other_one_there(portal: Port
         await until(lambda: isinstance(hers.error, Unprocessable))
 
 
-async def test_who_is_there_is_seen_again_after_the_connection_was_lost(portal: Portal) -> None:
+async def test_who_is_there_is_seen_again_after_the_connection_was_lost(
+    portal: Portal, monkeypatch: pytest.MonkeyPatch
+) -> None:
     conversation = booking_chat(portal)
+    begun: list[Presence] = []
+
+    def enter(room: Presence, before: Callable[[Presence], None] = Presence.enter) -> None:
+        begun.append(room)
+        before(room)
+
+    monkeypatch.setattr(Presence, "enter", enter)
     async with (
         Proxy(portal.stack.gateway_port, Faults(Random(1))).serve() as proxy,
         portal.client("cilka", QUICK, proxy.url) as cilka,
@@ -129,9 +139,12 @@ async def test_who_is_there_is_seen_again_after_the_connection_was_lost(portal: 
         proxy.refuses_sockets = True
         proxy.cut_all()
         await until(lambda: his.online == hers.online == keys())
+        begun.clear()
 
         proxy.refuses_sockets = False
         await until(lambda: his.online == hers.online == keys("cilka"))
+        # who was there before the connection was lost is not taken to be there still
+        assert hers in begun
 
 
 async def test_the_other_side_sees_who_types_and_nobody_types_for_it(portal: Portal) -> None:

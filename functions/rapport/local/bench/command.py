@@ -8,13 +8,15 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 
 import psutil
 from rich.console import Console
 from rich.table import Table
 
 from rapport.local import launch
-from rapport.local.bench import ingest, live, metakocka
+from rapport.local.bench import away, batch, ingest, live, metakocka, portal, stream, subscribers
+from rapport.local.bench.latency import Latency
 from rapport.local.stack import Stack
 from rapport.local.up import TerminalProgress, interrupt_on_signals
 
@@ -48,7 +50,7 @@ def bench() -> None:
             ]
         # nothing else takes part in this one
         with launch.running(folder, progress, only={"postgrest"}) as running:
-            figures += _ingest(running.stack, progress)
+            figures += [*_batch(running.stack, progress), *_ingest(running.stack, progress)]
     finally:
         shutil.rmtree(folder)
     _show(figures)
@@ -80,6 +82,24 @@ def bench_metakocka() -> None:
     )
 
 
+def bench_portal() -> None:
+    """Starts a stack in a temporary folder, and measures what live clients see of changes."""
+    interrupt_on_signals()
+    progress = TerminalProgress(Console(stderr=True))
+    subscribers.allow_sockets()
+    folder = Path(tempfile.mkdtemp(prefix="rapport-bench-"))
+    try:
+        with launch.running(folder, progress, only={"postgrest", "gateway"}) as running:
+            figures = [
+                *_portal(running.stack, progress),
+                *_subscribers(running.stack, progress),
+                *_away(running.stack, progress),
+            ]
+    finally:
+        shutil.rmtree(folder)
+    _show(figures)
+
+
 def _memory() -> Figure:
     """The proportional set size of this process and all that it has started."""
     # what a start takes is given back a moment later
@@ -93,18 +113,76 @@ def _memory() -> Figure:
 def _live(stack: Stack, progress: TerminalProgress) -> list[Figure]:
     with progress.step(f"Sending {live.MESSAGES} messages, one at a time"):
         figures = live.measure(stack)
+    with progress.step(f"Sending {stream.MESSAGES} messages, {stream.PER_SECOND:.0f} a second"):
+        steady = stream.measure(stack)
     return [
-        Figure(
-            f"Webhook to {name}",
-            f"p50 {latency.p50:.0f} ms, p95 {latency.p95:.0f} ms",
-            limit,
-        )
+        Figure(f"Webhook to {name}", _times(latency), limit)
         for name, latency, limit in (
             ("its answer", figures.answer, ""),
             ("broadcast callback", figures.broadcast, "p50 ≤ 60 ms, p95 ≤ 150 ms"),
             ("postgres_changes callback", figures.postgres_changes, ""),
+            (f"live client, {stream.PER_SECOND:.0f} a second", steady, "p95 ≤ 250 ms"),
         )
     ]
+
+
+def _batch(stack: Stack, progress: TerminalProgress) -> list[Figure]:
+    with progress.step(
+        f"Taking in {batch.UPDATES:,} updates at once, of {batch.CONVERSATIONS} conversations"
+    ):
+        figures = batch.measure(stack)
+    return [
+        Figure(
+            f"Webhook of {batch.UPDATES:,} {what}",
+            f"{median(taken):.2f} ms each, least {min(taken):.2f}",
+            "≤ 0.25 ms",
+        )
+        for what, taken in (("messages", figures.messages), ("statuses", figures.statuses))
+    ]
+
+
+def _portal(stack: Stack, progress: TerminalProgress) -> list[Figure]:
+    load = portal.Load()
+    with progress.step(f"Changing {load.changes:,} appointments of {load.customers} customers"):
+        figures = portal.measure(stack, load)
+    return [
+        Figure("Change to callback, one customer", _times(figures.alone), "p50 ≤ 60 ms"),
+        Figure("… the slowest", f"{figures.alone.longest:.0f} ms", "< 500 ms"),
+        Figure(
+            f"… {load.customers} customers, {load.per_second:.0f} a second",
+            _times(figures.together),
+        ),
+        Figure("… the slowest", f"{figures.together.longest:.0f} ms", "< 1000 ms"),
+    ]
+
+
+def _subscribers(stack: Stack, progress: TerminalProgress) -> list[Figure]:
+    with progress.step(f"Changing what {subscribers.SUBSCRIBERS:,} sockets follow"):
+        figures = subscribers.measure(stack)
+    one, many = figures.with_one, figures.with_many
+    return [
+        Figure("Change in the database, 1 subscriber", f"{one.writing:.2f} ms"),
+        Figure(f"… {figures.subscribers:,} subscribers", f"{many.writing:.2f} ms"),
+        Figure("… beside one", f"{figures.times:.2f} times", "≤ 1.1"),
+        Figure("… with what Realtime asks", f"{figures.times_all:.2f} times"),
+    ]
+
+
+def _away(stack: Stack, progress: TerminalProgress) -> list[Figure]:
+    with progress.step(f"Making {away.CHANGES:,} changes for who is away, {away.ROUNDS} times"):
+        figures = away.measure(stack)
+    seconds = figures.seconds
+    return [
+        Figure(
+            f"Catch-up after {figures.changes:,} changes",
+            f"{median(seconds):.1f} s, least {min(seconds):.1f}",
+            "≤ 2 s",
+        )
+    ]
+
+
+def _times(latency: Latency) -> str:
+    return f"p50 {latency.p50:.0f} ms, p95 {latency.p95:.0f} ms"
 
 
 def _ingest(stack: Stack, progress: TerminalProgress) -> list[Figure]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import dataclass
-from statistics import median, quantiles
 
 import httpx
 
+from rapport.local.bench.latency import Latency
 from rapport.local.demo import ALPINE_NUMBER
 from rapport.local.graph.courier import Meta
 from rapport.local.logins import LOGINS
@@ -18,19 +18,6 @@ from rapport.local.whatsapp_payloads import inbound_text, message_id
 
 WARM_UP = 10
 MESSAGES = 100
-
-
-@dataclass(frozen=True)
-class Latency:
-    """Milliseconds."""
-
-    p50: float
-    p95: float
-
-    @classmethod
-    def of(cls, seconds: list[float]) -> Latency:
-        milliseconds = [value * 1000 for value in seconds]
-        return cls(median(milliseconds), quantiles(milliseconds, n=20)[-1])
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,45 @@
+"""Benchmarks on a small scale: all that is sent is heard; what it takes is not judged here."""
+
+from __future__ import annotations
+
+from tests.conftest import Start
+
+from rapport.local.bench import away, batch, portal, stream, subscribers
+
+
+def test_every_change_is_heard_by_its_customer(start: Start) -> None:
+    load = portal.Load(alone=5, customers=3, changes=12, per_second=20)
+
+    figures = portal.measure(start("postgrest", "gateway"), load)
+
+    assert (figures.alone.count, figures.together.count) == (5, 12)
+    assert 0 < figures.together.p50 <= figures.together.p95 <= figures.together.longest
+
+
+def test_every_subscriber_hears_of_every_change(start: Start) -> None:
+    figures = subscribers.measure(start("postgrest", "gateway"), subscribers=6, changes=3)
+
+    assert figures.subscribers == 6
+    assert figures.with_one.writing > 0
+    assert figures.with_many.all > figures.with_many.writing
+
+
+def test_who_was_away_is_told_everything(start: Start) -> None:
+    figures = away.measure(start("postgrest", "gateway"), changes=50, rounds=2)
+
+    assert figures.changes == 50
+    assert len(figures.seconds) == 2
+
+
+def test_every_update_of_a_large_webhook_is_applied(start: Start) -> None:
+    figures = batch.measure(start(), updates=12, conversations=4, calls=2)
+
+    assert (len(figures.messages), len(figures.statuses)) == (2, 2)
+
+
+def test_every_message_of_a_steady_stream_is_heard(start: Start) -> None:
+    stack = start("postgrest", "gateway", "functions")
+
+    figures = stream.measure(stack, messages=10, per_second=20)
+
+    assert figures.count == 10
