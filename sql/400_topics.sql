@@ -114,25 +114,23 @@ declare
     of_account integer;
     of_customer integer;
     of_all text;
-    has_login boolean := false;
+    has_login boolean;
 begin
     select
         max(e.epoch) filter (where e.owner_id = row_topics.account_id),
         max(e.epoch) filter (where e.owner_id = row_topics.customer_id),
-        string_agg(left(e.owner_id::text, 8) || '-' || e.epoch, '.' order by e.owner_id)
-    into of_account, of_customer, of_all
+        string_agg(left(e.owner_id::text, 8) || '-' || e.epoch, '.' order by e.owner_id),
+        (
+            select c.portal_user_id is not null
+            from public.customers c
+            where c.id = row_topics.customer_id
+        )
+    into of_account, of_customer, of_all, has_login
     from private.topic_epochs e
     where e.owner_id in (
         row_topics.account_id, row_topics.customer_id, row_topics.conversation_id
     );
 
-    if customer_id is not null then
-        has_login := (
-            select c.portal_user_id is not null
-            from public.customers c
-            where c.id = row_topics.customer_id
-        );
-    end if;
     return (
         'account:' || account_id || ':' || coalesce(of_account, 0),
         case when has_login then 'customer:' || customer_id || ':' || coalesce(of_customer, 0) end,

@@ -80,32 +80,37 @@ create function private.log_changes(
     operation text,
     changes private.row_change[]
 )
-    returns void
+    returns integer
     language plpgsql
     set search_path = ''
 as $$
+declare
+    logged integer;
 begin
     if followed.hides_rows then
-        perform private.log_partly_hidden_changes(followed, changes);
+        return private.log_partly_hidden_changes(followed, changes);
     elsif operation = 'UPDATE' then
-        perform private.log_updates(followed, changes);
-    else
-        insert into private.changes (
-            account_id, customer_id, conversation_id, table_name, row_id, operation, version
-        )
-        select
-            (c.row ->> 'account_id')::uuid,
-            (c.row ->> followed.customer_key)::uuid,
-            (c.row ->> followed.conversation_key)::uuid,
-            followed.name,
-            (c.row ->> 'id')::uuid,
-            log_changes.operation::private.change_operation,
-            (c.row ->> 'version')::bigint
-        from (
-            select coalesce(n.new, n.old)
-            from unnest(changes) n
-        ) c (row);
+        return private.log_updates(followed, changes);
     end if;
+
+    insert into private.changes (
+        account_id, customer_id, conversation_id, table_name, row_id, operation, version
+    )
+    select
+        (c.row ->> 'account_id')::uuid,
+        (c.row ->> followed.customer_key)::uuid,
+        (c.row ->> followed.conversation_key)::uuid,
+        followed.name,
+        (c.row ->> 'id')::uuid,
+        log_changes.operation::private.change_operation,
+        (c.row ->> 'version')::bigint
+    from (
+        select coalesce(n.new, n.old)
+        from unnest(changes) n
+    ) c (row);
+
+    get diagnostics logged = row_count;
+    return logged;
 end
 $$;
 
@@ -114,10 +119,12 @@ create function private.log_updates(
     followed private.followed_table,
     changes private.row_change[]
 )
-    returns void
+    returns integer
     language plpgsql
     set search_path = ''
 as $$
+declare
+    logged integer;
 begin
     insert into private.changes (
         account_id, customer_id, conversation_id, table_name, row_id, operation, version,
@@ -148,6 +155,9 @@ begin
             )
     ) as e (row, operation, customer_operation, happened)
     where e.happened;
+
+    get diagnostics logged = row_count;
+    return logged;
 end
 $$;
 
@@ -156,10 +166,12 @@ create function private.log_partly_hidden_changes(
     followed private.followed_table,
     changes private.row_change[]
 )
-    returns void
+    returns integer
     language plpgsql
     set search_path = ''
 as $$
+declare
+    logged integer;
 begin
     insert into private.changes (
         account_id, customer_id, table_name, row_id, operation, version, customer_operation
@@ -195,6 +207,9 @@ begin
             )
     ) as e (row, operation, customer_operation, is_seen, happened)
     where e.happened;
+
+    get diagnostics logged = row_count;
+    return logged;
 end
 $$;
 
@@ -210,8 +225,8 @@ comment on function private.followed_table(text) is
 comment on function private.customer_change(text, private.row_change) is
     'A change as the row''s customer sees it: before, after, both or neither.';
 comment on function private.log_partly_hidden_changes(private.followed_table, private.row_change[]) is
-    'Appends changes of a table whose customers see some of its rows.';
+    'Appends changes of a table whose customers see some of its rows; returns how many entries.';
 comment on function private.log_changes(private.followed_table, text, private.row_change[]) is
-    'Appends a statement''s changes to the log.';
+    'Appends a statement''s changes to the log; returns how many entries.';
 comment on function private.log_updates(private.followed_table, private.row_change[]) is
-    'Appends updates to the log, and what they are to those who lose or gain a row.';
+    'Appends updates to the log, and what they are to those who lose or gain a row; returns how many entries.';

@@ -139,7 +139,7 @@ create function private.broadcast_changes(
     followed private.followed_table,
     changes private.row_change[]
 )
-    returns void
+    returns integer
     language plpgsql
     set search_path = ''
 as $$
@@ -162,7 +162,7 @@ declare
 begin
     -- of many statements whoever makes them tells at the end: broadcast_logged
     if current_setting('rapport.broadcast_later', true) = 'on' then
-        return;
+        return 0;
     end if;
 
     if cardinality(changes) > 100 then
@@ -249,10 +249,12 @@ begin
             payload => jsonb_build_object('tables', array[followed.name])
         );
     end if;
+    return cardinality(events);
 exception
     when others then
         -- the log has it; a client that hears nothing finds it on its next poll
         raise warning 'broadcast failed: %', sqlerrm using errcode = sqlstate;
+        return 0;
 end
 $$;
 
@@ -285,6 +287,6 @@ comment on function private.change_payload(text, text, jsonb, jsonb, jsonb) is
 comment on function private.change_event(text, text) is
     'The name of a change''s event, such as messages.inserted.';
 comment on function private.broadcast_changes(private.followed_table, private.row_change[]) is
-    'Tells a statement''s changes: a message for each row, or one resync for a topic with more than 100. A failure is a warning.';
+    'Tells a statement''s changes: a message for each row, or one resync for a topic with more than 100; returns how many messages that were of a row. A failure is a warning.';
 comment on function private.broadcast_to(text[], text, jsonb) is
     'Sends one message to several topics. A failure is a warning.';

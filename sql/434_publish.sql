@@ -48,6 +48,8 @@ declare
     source refcursor;
     change private.row_change;
     changes private.row_change[];
+    logged integer;
+    told integer;
     topics text[] := '{}';
 begin
     if tg_op = 'INSERT' then
@@ -76,7 +78,7 @@ begin
     if changes is null then
         return null;
     elsif cardinality(changes) <= small then
-        perform private.log_changes(followed, operation => tg_op, changes => changes);
+        logged := private.log_changes(followed, operation => tg_op, changes => changes);
         if current_setting('rapport.quiet', true) = 'yes' then
             -- staff are told once, when all of it is done; customers of their own at once
             changes := array(
@@ -88,7 +90,7 @@ begin
                 return null;
             end if;
         end if;
-        perform private.broadcast_changes(followed, changes);
+        told := private.broadcast_changes(followed, changes);
         return null;
     end if;
 
@@ -116,7 +118,7 @@ begin
         end loop;
         exit when changes = '{}';
 
-        perform private.log_changes(followed, operation => tg_op, changes => changes);
+        logged := private.log_changes(followed, operation => tg_op, changes => changes);
         topics := array(
             select unnest(topics)
             union

@@ -78,7 +78,7 @@ $$;
 
 
 create function private.settle_whatsapp_items(items private.whatsapp_item[])
-    returns void
+    returns integer
     language plpgsql
     set search_path = ''
 as $$
@@ -108,13 +108,13 @@ begin
        or reply.is_there
     limit 1;
     if not found then
-        return;
+        return 0;
     end if;
 
     perform private.park_replies(items);
     message_ids := array_remove(private.messages_to_settle(items), null);
     if message_ids = '{}' then
-        return;
+        return 0;
     end if;
     -- all of them at once: a second round would lock out of order
     perform
@@ -125,6 +125,7 @@ begin
 
     perform private.attach_named_messages(items);
     perform private.settle_messages(message_ids);
+    return cardinality(message_ids);
 end
 $$;
 
@@ -167,6 +168,6 @@ comment on function private.settle_messages(uuid[]) is
 comment on function private.messages_to_settle(private.whatsapp_item[]) is
     'The messages of which a batch brings news, or which have been waited for.';
 comment on function private.settle_whatsapp_items(private.whatsapp_item[]) is
-    'Brings together what belongs together, after a batch''s messages, statuses and effects are kept.';
+    'Brings together what belongs together, after a batch''s messages, statuses and effects are kept; returns of how many messages.';
 comment on function private.settle_message_statuses(uuid[], text[]) is
     'The same for messages whose ids at WhatsApp have become known.';

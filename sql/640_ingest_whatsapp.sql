@@ -3,46 +3,27 @@
     updates are then applied as sets, in the lock order. Where a set fails, the updates that are
     at fault are looked for, and what passes is applied as a set again.
 */
-create function private.lock_whatsapp_numbers(items private.whatsapp_item[])
-    returns void
+create function private.lock_whatsapp_numbers(numbers bigint[], alone boolean)
+    returns integer
     language plpgsql
     set search_path = ''
 as $$
 declare
-    item private.whatsapp_item;
-    parent text;
-    whatsapp_channel_id uuid;
     number bigint;
-    numbers bigint[] := '{}';
-    alone boolean := false;
+    is_locked boolean;
 begin
-    foreach item in array items loop
-        if item.whatsapp_channel_id <> whatsapp_channel_id or whatsapp_channel_id is null then
-            whatsapp_channel_id := item.whatsapp_channel_id;
-            number := private.whatsapp_number_lock(whatsapp_channel_id);
-            if number <> all (numbers) then
-                numbers := numbers || number;
-            end if;
-        end if;
-        parent := case when item.kind = 'status' then item.provider_id else item.reply_to end;
-        if parent is not null and not alone then
-            alone := private.message_by_provider_id(
-                whatsapp_channel_id => item.whatsapp_channel_id, provider_id => parent
-            ) is null;
-        end if;
-    end loop;
-
     if cardinality(numbers) > 1 then
         numbers := array(select n from unnest(numbers) n order by n);
     end if;
-    -- before all other locks, which are taken under it
     foreach number in array numbers loop
+        -- here and elsewhere: an assignment calls a function, perform runs a statement for it
         if alone then
-            perform pg_advisory_xact_lock(number);
+            is_locked := pg_advisory_xact_lock(number) is not null;
         else
-            perform pg_advisory_xact_lock_shared(number);
+            is_locked := pg_advisory_xact_lock_shared(number) is not null;
         end if;
     end loop;
+    return cardinality(numbers);
 end
 $$;
 
@@ -57,16 +38,37 @@ create function private.apply_whatsapp_items(
 as $$
 declare
     item private.whatsapp_item;
+    whatsapp_channel_id uuid;
+    number bigint;
+    numbers bigint[] := '{}';
+    parent text;
+    alone boolean := false;
     has_news boolean := false;
     messages private.whatsapp_item[] := items;
     applied integer := 0;
+    locked integer;
+    settled integer;
 begin
-    perform private.lock_whatsapp_numbers(items);
     -- a loop of expressions takes less than starting a statement
     foreach item in array items loop
-        has_news := item.kind not in ('message', 'echo', 'system');
-        exit when has_news;
+        if item.whatsapp_channel_id is distinct from whatsapp_channel_id then
+            whatsapp_channel_id := item.whatsapp_channel_id;
+            number := private.whatsapp_number_lock(whatsapp_channel_id);
+            if number <> all (numbers) then
+                numbers := numbers || number;
+            end if;
+        end if;
+        parent := case when item.kind = 'status' then item.provider_id else item.reply_to end;
+        if parent is not null and not alone then
+            alone := private.message_by_provider_id(
+                whatsapp_channel_id => item.whatsapp_channel_id, provider_id => parent
+            ) is null;
+        end if;
+        has_news := has_news or item.kind not in ('message', 'echo', 'system');
     end loop;
+
+    -- before all other locks, which are taken under it
+    locked := private.lock_whatsapp_numbers(numbers, alone);
     if has_news then
         applied := private.keep_whatsapp_news(items);
         messages := array(
@@ -79,7 +81,7 @@ begin
         applied := applied + private.apply_whatsapp_messages(messages, may_continue);
     end if;
     -- this locks messages, so it comes after what locks conversations
-    perform private.settle_whatsapp_items(items);
+    settled := private.settle_whatsapp_items(items);
     return applied;
 end
 $$;
@@ -229,8 +231,8 @@ $$;
 grant execute on function backend.ingest_whatsapp(text, jsonb) to service_role;
 
 
-comment on function private.lock_whatsapp_numbers(private.whatsapp_item[]) is
-    'Takes the locks of a batch''s numbers, in their order; alone where an update''s message is missing.';
+comment on function private.lock_whatsapp_numbers(bigint[], boolean) is
+    'Takes the locks of a batch''s numbers, in their order, shared or alone; returns how many.';
 comment on function private.apply_whatsapp_items(private.whatsapp_item[], boolean) is
     'Applies updates as sets; returns how many were news. Where it may continue open threads it is quick, and raises RP003 if that can''t be done for all.';
 comment on function private.keep_whatsapp_news(private.whatsapp_item[]) is

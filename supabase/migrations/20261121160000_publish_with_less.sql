@@ -1,6 +1,7 @@
 /*
     A change is logged and told with fewer statements and fewer expressions, and a message taken
-    in with half of the planner's work: each of them is set up anew by every call.
+    in with half of the planner's work: each of them is set up anew by every call. Rows that
+    changed are read a table at a time, not one by one.
 */
 drop function private.hidden_columns(text, text, jsonb);
 drop function private.log_changes(text, private.row_change[]);
@@ -8,9 +9,13 @@ drop function private.log_partly_hidden_changes(text, private.row_change[]);
 drop function private.changed_topics(text, private.row_change[]);
 drop function private.change_event(text, text, text, jsonb, jsonb, jsonb);
 drop function private.broadcast_changes(text, private.row_change[]);
+drop function private.broadcast_logged(uuid);
+drop function private.lock_whatsapp_numbers(private.whatsapp_item[]);
 drop function private.customer_key(text);
 drop function private.conversation_key(text);
 drop function private.hides_rows(text);
+drop function private.visible_row(text, uuid);
+drop function private.settle_whatsapp_items(private.whatsapp_item[]);
 
 create type private.row_topics as (
     account      text,
@@ -32,25 +37,23 @@ declare
     of_account integer;
     of_customer integer;
     of_all text;
-    has_login boolean := false;
+    has_login boolean;
 begin
     select
         max(e.epoch) filter (where e.owner_id = row_topics.account_id),
         max(e.epoch) filter (where e.owner_id = row_topics.customer_id),
-        string_agg(left(e.owner_id::text, 8) || '-' || e.epoch, '.' order by e.owner_id)
-    into of_account, of_customer, of_all
+        string_agg(left(e.owner_id::text, 8) || '-' || e.epoch, '.' order by e.owner_id),
+        (
+            select c.portal_user_id is not null
+            from public.customers c
+            where c.id = row_topics.customer_id
+        )
+    into of_account, of_customer, of_all, has_login
     from private.topic_epochs e
     where e.owner_id in (
         row_topics.account_id, row_topics.customer_id, row_topics.conversation_id
     );
 
-    if customer_id is not null then
-        has_login := (
-            select c.portal_user_id is not null
-            from public.customers c
-            where c.id = row_topics.customer_id
-        );
-    end if;
     return (
         'account:' || account_id || ':' || coalesce(of_account, 0),
         case when has_login then 'customer:' || customer_id || ':' || coalesce(of_customer, 0) end,
@@ -171,32 +174,37 @@ create or replace function private.log_changes(
     operation text,
     changes private.row_change[]
 )
-    returns void
+    returns integer
     language plpgsql
     set search_path = ''
 as $$
+declare
+    logged integer;
 begin
     if followed.hides_rows then
-        perform private.log_partly_hidden_changes(followed, changes);
+        return private.log_partly_hidden_changes(followed, changes);
     elsif operation = 'UPDATE' then
-        perform private.log_updates(followed, changes);
-    else
-        insert into private.changes (
-            account_id, customer_id, conversation_id, table_name, row_id, operation, version
-        )
-        select
-            (c.row ->> 'account_id')::uuid,
-            (c.row ->> followed.customer_key)::uuid,
-            (c.row ->> followed.conversation_key)::uuid,
-            followed.name,
-            (c.row ->> 'id')::uuid,
-            log_changes.operation::private.change_operation,
-            (c.row ->> 'version')::bigint
-        from (
-            select coalesce(n.new, n.old)
-            from unnest(changes) n
-        ) c (row);
+        return private.log_updates(followed, changes);
     end if;
+
+    insert into private.changes (
+        account_id, customer_id, conversation_id, table_name, row_id, operation, version
+    )
+    select
+        (c.row ->> 'account_id')::uuid,
+        (c.row ->> followed.customer_key)::uuid,
+        (c.row ->> followed.conversation_key)::uuid,
+        followed.name,
+        (c.row ->> 'id')::uuid,
+        log_changes.operation::private.change_operation,
+        (c.row ->> 'version')::bigint
+    from (
+        select coalesce(n.new, n.old)
+        from unnest(changes) n
+    ) c (row);
+
+    get diagnostics logged = row_count;
+    return logged;
 end
 $$;
 
@@ -204,10 +212,12 @@ create function private.log_updates(
     followed private.followed_table,
     changes private.row_change[]
 )
-    returns void
+    returns integer
     language plpgsql
     set search_path = ''
 as $$
+declare
+    logged integer;
 begin
     insert into private.changes (
         account_id, customer_id, conversation_id, table_name, row_id, operation, version,
@@ -238,6 +248,9 @@ begin
             )
     ) as e (row, operation, customer_operation, happened)
     where e.happened;
+
+    get diagnostics logged = row_count;
+    return logged;
 end
 $$;
 
@@ -245,10 +258,12 @@ create or replace function private.log_partly_hidden_changes(
     followed private.followed_table,
     changes private.row_change[]
 )
-    returns void
+    returns integer
     language plpgsql
     set search_path = ''
 as $$
+declare
+    logged integer;
 begin
     insert into private.changes (
         account_id, customer_id, table_name, row_id, operation, version, customer_operation
@@ -284,6 +299,9 @@ begin
             )
     ) as e (row, operation, customer_operation, is_seen, happened)
     where e.happened;
+
+    get diagnostics logged = row_count;
+    return logged;
 end
 $$;
 
@@ -294,13 +312,13 @@ comment on function private.followed_table(text) is
     'How a table is followed.';
 
 comment on function private.log_partly_hidden_changes(private.followed_table, private.row_change[]) is
-    'Appends changes of a table whose customers see some of its rows.';
+    'Appends changes of a table whose customers see some of its rows; returns how many entries.';
 
 comment on function private.log_changes(private.followed_table, text, private.row_change[]) is
-    'Appends a statement''s changes to the log.';
+    'Appends a statement''s changes to the log; returns how many entries.';
 
 comment on function private.log_updates(private.followed_table, private.row_change[]) is
-    'Appends updates to the log, and what they are to those who lose or gain a row.';
+    'Appends updates to the log, and what they are to those who lose or gain a row; returns how many entries.';
 
 create or replace function private.changed_topics(
     followed private.followed_table,
@@ -411,7 +429,7 @@ create or replace function private.broadcast_changes(
     followed private.followed_table,
     changes private.row_change[]
 )
-    returns void
+    returns integer
     language plpgsql
     set search_path = ''
 as $$
@@ -434,7 +452,7 @@ declare
 begin
     -- of many statements whoever makes them tells at the end: broadcast_logged
     if current_setting('rapport.broadcast_later', true) = 'on' then
-        return;
+        return 0;
     end if;
 
     if cardinality(changes) > 100 then
@@ -521,10 +539,12 @@ begin
             payload => jsonb_build_object('tables', array[followed.name])
         );
     end if;
+    return cardinality(events);
 exception
     when others then
         -- the log has it; a client that hears nothing finds it on its next poll
         raise warning 'broadcast failed: %', sqlerrm using errcode = sqlstate;
+        return 0;
 end
 $$;
 
@@ -538,7 +558,7 @@ comment on function private.change_event(text, text) is
     'The name of a change''s event, such as messages.inserted.';
 
 comment on function private.broadcast_changes(private.followed_table, private.row_change[]) is
-    'Tells a statement''s changes: a message for each row, or one resync for a topic with more than 100. A failure is a warning.';
+    'Tells a statement''s changes: a message for each row, or one resync for a topic with more than 100; returns how many messages that were of a row. A failure is a warning.';
 
 /*
     What a transaction of many small statements tells at its end, from its entries in the log.
@@ -548,7 +568,7 @@ comment on function private.broadcast_changes(private.followed_table, private.ro
     With the setting rapport.broadcast_later on, broadcast_changes is silent; whoever turns it on
     for their transaction calls this, and turns it off again.
 */
-create or replace function private.broadcast_logged(account_id uuid)
+create or replace function private.broadcast_logged(account_id uuid, to_staff boolean default true)
     returns void
     language plpgsql
     set search_path = ''
@@ -566,6 +586,7 @@ begin
         from private.changes l
         cross join lateral (
             select private.account_topic(l.account_id), l.operation::text
+            where to_staff
             union all
             select c.topic, coalesce(l.customer_operation, l.operation)::text
             from (
@@ -610,6 +631,9 @@ exception
 end
 $$;
 
+comment on function private.broadcast_logged(uuid, boolean) is
+    'Tells staff and customers, or customers alone, what this transaction has logged of an account: {table, id, version, operation} for each change, or one resync for a topic with more than 100 of a table. A failure is a warning.';
+
 create or replace function private.tg__publish()
     returns trigger
     language plpgsql
@@ -633,6 +657,8 @@ declare
     source refcursor;
     change private.row_change;
     changes private.row_change[];
+    logged integer;
+    told integer;
     topics text[] := '{}';
 begin
     if tg_op = 'INSERT' then
@@ -661,7 +687,7 @@ begin
     if changes is null then
         return null;
     elsif cardinality(changes) <= small then
-        perform private.log_changes(followed, operation => tg_op, changes => changes);
+        logged := private.log_changes(followed, operation => tg_op, changes => changes);
         if current_setting('rapport.quiet', true) = 'yes' then
             -- staff are told once, when all of it is done; customers of their own at once
             changes := array(
@@ -673,7 +699,7 @@ begin
                 return null;
             end if;
         end if;
-        perform private.broadcast_changes(followed, changes);
+        told := private.broadcast_changes(followed, changes);
         return null;
     end if;
 
@@ -701,7 +727,7 @@ begin
         end loop;
         exit when changes = '{}';
 
-        perform private.log_changes(followed, operation => tg_op, changes => changes);
+        logged := private.log_changes(followed, operation => tg_op, changes => changes);
         topics := array(
             select unnest(topics)
             union
@@ -777,6 +803,184 @@ as $$
     order by e.xid, e.seq
     limit page_size
 $$;
+
+create function private.visible_rows(table_name text, row_ids uuid[])
+    returns table (row_id uuid, record jsonb)
+    language plpgsql
+    stable
+    -- invoker: the caller's own row level security decides, once for all rows of a table
+    set search_path = ''
+as $$
+begin
+    case table_name
+        when 'contacts' then
+            return query
+            select r.id, to_jsonb(r)
+            from public.contacts r
+            where r.id = any (row_ids)
+              and r.deleted_at is null;
+        when 'customers' then
+            return query
+            select r.id, to_jsonb(r)
+            from public.customers r
+            where r.id = any (row_ids);
+        when 'conversations' then
+            return query
+            select r.id, to_jsonb(r)
+            from public.conversations r
+            where r.id = any (row_ids);
+        when 'messages' then
+            return query
+            select r.id, to_jsonb(r)
+            from public.messages r
+            where r.id = any (row_ids);
+        when 'jobs' then
+            return query
+            select r.id, to_jsonb(r)
+            from public.jobs r
+            where r.id = any (row_ids);
+        when 'invoices' then
+            return query
+            select r.id, to_jsonb(r)
+            from public.invoices r
+            where r.id = any (row_ids);
+        when 'loyalty_transactions' then
+            return query
+            select r.id, to_jsonb(r)
+            from public.loyalty_transactions r
+            where r.id = any (row_ids);
+        when 'sync_runs' then
+            return query
+            select r.id, to_jsonb(r)
+            from public.sync_runs r
+            where r.id = any (row_ids);
+        else
+            -- one that a later version follows
+            return;
+    end case;
+end
+$$;
+
+grant execute on function private.visible_rows(text, uuid[]) to authenticated;
+
+create or replace function public.changes_since(cursor text default null, page_size integer default 500)
+    returns jsonb
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+declare
+    page_limit constant integer := least(greatest(page_size, 1), 1000);
+    now_visible constant pg_snapshot := pg_current_snapshot();
+    scope constant text := private.caller_scope();
+    state record;
+    given jsonb;
+    since pg_snapshot;
+    until pg_snapshot;
+    entries jsonb;
+    found_entries integer;
+    last_entry jsonb;
+    next_cursor jsonb;
+begin
+    select * into state from private.change_log_state();
+    next_cursor := jsonb_build_object(
+        'epoch', state.epoch, 'scope', scope, 'since', now_visible::text, 'at', now());
+
+    -- the first call: from here on
+    if changes_since.cursor is null then
+        return jsonb_build_object(
+            'cursor', private.write_cursor(next_cursor),
+            'changes', '[]'::jsonb, 'more', false, 'resync', false);
+    end if;
+
+    given := private.read_cursor(changes_since.cursor);
+    if given is null then
+        raise sqlstate 'PT400' using
+            message = 'This is not a cursor of changes_since.',
+            hint = 'Send the cursor of the last answer unchanged, or none to start anew.';
+    end if;
+
+    -- another database, another reader, or too long ago: what was missed can't be told
+    if given ->> 'epoch' is distinct from state.epoch
+        or given ->> 'scope' is distinct from scope
+        or (given ->> 'at')::timestamptz < state.kept_since
+        -- taken before the disk was put back to an earlier time
+        or pg_snapshot_xmax((given ->> 'since')::pg_snapshot) > pg_snapshot_xmax(now_visible)
+    then
+        return jsonb_build_object(
+            'cursor', private.write_cursor(next_cursor),
+            'changes', '[]'::jsonb, 'more', false, 'resync', true);
+    end if;
+
+    since := (given ->> 'since')::pg_snapshot;
+    -- pages lead to one fixed snapshot, which is the next cursor
+    until := coalesce((given ->> 'until')::pg_snapshot, now_visible);
+
+    with page as materialized (
+        select c.xid, c.seq, c.table_name, c.row_id, c.operation, c.version
+        from private.my_changes(
+            since => since,
+            until => until,
+            after_xid => coalesce((given ->> 'xid')::xid8, '0'::xid8),
+            after_seq => coalesce((given ->> 'seq')::bigint, 0),
+            page_size => page_limit
+        ) c
+    ),
+    seen as (
+        select t.table_name, r.row_id, r.record
+        from (
+            select p.table_name, array_agg(distinct p.row_id) as row_ids
+            from page p
+            group by p.table_name
+        ) t
+        cross join lateral private.visible_rows(t.table_name, t.row_ids) r
+    )
+    select
+        coalesce(jsonb_agg(
+            jsonb_build_object(
+                'table', e.table_name,
+                'id', e.row_id,
+                'version', e.version,
+                'operation', case
+                    when r.record is null then 'DELETE'
+                    -- left an owner, but not the caller's sight
+                    when e.operation = 'DELETE' then 'UPDATE'
+                    else e.operation
+                end,
+                'record', r.record
+            )
+            order by e.xid, e.seq
+        ), '[]'::jsonb),
+        count(*),
+        (array_agg(
+            jsonb_build_object('xid', e.xid::text, 'seq', e.seq::text)
+            order by e.xid desc, e.seq desc
+        ))[1]
+    into entries, found_entries, last_entry
+    from page e
+    left join seen r on r.table_name = e.table_name and r.row_id = e.row_id;
+
+    if found_entries = page_limit then
+        next_cursor := given || last_entry || jsonb_build_object('until', until::text);
+        if not given ? 'until' then
+            next_cursor := next_cursor || jsonb_build_object('until_at', now());
+        end if;
+    else
+        next_cursor := next_cursor || jsonb_build_object(
+            'since', until::text,
+            'at', coalesce((given ->> 'until_at')::timestamptz, now()));
+    end if;
+
+    return jsonb_build_object(
+        'cursor', private.write_cursor(next_cursor),
+        'changes', entries,
+        'more', found_entries = page_limit,
+        'resync', false);
+end
+$$;
+
+comment on function private.visible_rows(text, uuid[]) is
+    'Those of a followed table''s rows that are there and that the caller may see.';
 
 create or replace function private.read_whatsapp_items(items jsonb)
     returns private.whatsapp_item[]
@@ -1044,8 +1248,8 @@ begin
 end
 $$;
 
-create or replace function private.settle_whatsapp_items(items private.whatsapp_item[])
-    returns void
+create function private.settle_whatsapp_items(items private.whatsapp_item[])
+    returns integer
     language plpgsql
     set search_path = ''
 as $$
@@ -1075,13 +1279,13 @@ begin
        or reply.is_there
     limit 1;
     if not found then
-        return;
+        return 0;
     end if;
 
     perform private.park_replies(items);
     message_ids := array_remove(private.messages_to_settle(items), null);
     if message_ids = '{}' then
-        return;
+        return 0;
     end if;
     -- all of them at once: a second round would lock out of order
     perform
@@ -1092,6 +1296,97 @@ begin
 
     perform private.attach_named_messages(items);
     perform private.settle_messages(message_ids);
+    return cardinality(message_ids);
+end
+$$;
+
+comment on function private.settle_whatsapp_items(private.whatsapp_item[]) is
+    'Brings together what belongs together, after a batch''s messages, statuses and effects are kept; returns of how many messages.';
+
+/*
+    A WhatsApp webhook: one event, one transaction, one call. The raw body is kept first; its
+    updates are then applied as sets, in the lock order. Where a set fails, the updates that are
+    at fault are looked for, and what passes is applied as a set again.
+*/
+create or replace function private.lock_whatsapp_numbers(numbers bigint[], alone boolean)
+    returns integer
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    number bigint;
+    is_locked boolean;
+begin
+    if cardinality(numbers) > 1 then
+        numbers := array(select n from unnest(numbers) n order by n);
+    end if;
+    foreach number in array numbers loop
+        -- here and elsewhere: an assignment calls a function, perform runs a statement for it
+        if alone then
+            is_locked := pg_advisory_xact_lock(number) is not null;
+        else
+            is_locked := pg_advisory_xact_lock_shared(number) is not null;
+        end if;
+    end loop;
+    return cardinality(numbers);
+end
+$$;
+
+create or replace function private.apply_whatsapp_items(
+    items private.whatsapp_item[],
+    may_continue boolean
+)
+    returns integer
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    item private.whatsapp_item;
+    whatsapp_channel_id uuid;
+    number bigint;
+    numbers bigint[] := '{}';
+    parent text;
+    alone boolean := false;
+    has_news boolean := false;
+    messages private.whatsapp_item[] := items;
+    applied integer := 0;
+    locked integer;
+    settled integer;
+begin
+    -- a loop of expressions takes less than starting a statement
+    foreach item in array items loop
+        if item.whatsapp_channel_id is distinct from whatsapp_channel_id then
+            whatsapp_channel_id := item.whatsapp_channel_id;
+            number := private.whatsapp_number_lock(whatsapp_channel_id);
+            if number <> all (numbers) then
+                numbers := numbers || number;
+            end if;
+        end if;
+        parent := case when item.kind = 'status' then item.provider_id else item.reply_to end;
+        if parent is not null and not alone then
+            alone := private.message_by_provider_id(
+                whatsapp_channel_id => item.whatsapp_channel_id, provider_id => parent
+            ) is null;
+        end if;
+        has_news := has_news or item.kind not in ('message', 'echo', 'system');
+    end loop;
+
+    -- before all other locks, which are taken under it
+    locked := private.lock_whatsapp_numbers(numbers, alone);
+    if has_news then
+        applied := private.keep_whatsapp_news(items);
+        messages := array(
+            select i
+            from unnest(items) i
+            where i.kind in ('message', 'echo', 'system')
+        );
+    end if;
+    if cardinality(messages) > 0 then
+        applied := applied + private.apply_whatsapp_messages(messages, may_continue);
+    end if;
+    -- this locks messages, so it comes after what locks conversations
+    settled := private.settle_whatsapp_items(items);
+    return applied;
 end
 $$;
 
@@ -1112,6 +1407,9 @@ begin
     );
 end
 $$;
+
+comment on function private.lock_whatsapp_numbers(bigint[], boolean) is
+    'Takes the locks of a batch''s numbers, in their order, shared or alone; returns how many.';
 
 /*
     What follows from new messages, whoever writes them: nearly always one statement. A trigger's

@@ -3,7 +3,6 @@
     whose login goes loses the desk's topic as well; imports tell staff once, at their end;
     conversations are marked as read in the order of locks.
 */
-drop function private.broadcast_logged(uuid);
 drop function backend.import_contacts(text, jsonb, boolean);
 
 create function private.write_read_marker(conversation_id uuid, up_to_seq bigint)
@@ -234,72 +233,6 @@ comment on function private.desk_topic(uuid, integer) is
     With the setting rapport.broadcast_later on, broadcast_changes is silent; whoever turns it on
     for their transaction calls this, and turns it off again.
 */
-create or replace function private.broadcast_logged(account_id uuid, to_staff boolean default true)
-    returns void
-    language plpgsql
-    set search_path = ''
-as $$
-begin
-    insert into realtime.messages (topic, extension, event, payload, private)
-    with told as materialized (
-        select
-            t.topic,
-            l.table_name,
-            t.operation,
-            l.row_id,
-            l.version,
-            count(*) over (partition by t.topic, l.table_name) > 100 as crowded
-        from private.changes l
-        cross join lateral (
-            select private.account_topic(l.account_id), l.operation::text
-            where to_staff
-            union all
-            select c.topic, coalesce(l.customer_operation, l.operation)::text
-            from (
-                values
-                    (private.listened_topic(l.customer_id)),
-                    (private.conversation_topic(l.conversation_id, l.account_id, l.customer_id))
-            ) as c (topic)
-            where private.shown_columns(l.table_name, 'customer') is not null
-        ) as t (topic, operation)
-        where l.account_id = broadcast_logged.account_id
-          and l.xid = pg_current_xact_id()
-          and t.topic is not null
-    )
-    select
-        t.topic,
-        'broadcast',
-        'resync',
-        jsonb_build_object('tables', jsonb_agg(distinct t.table_name)),
-        true
-    from told t
-    where t.crowded
-    group by t.topic
-    union all
-    -- the log has no rows: as of those that are too large, whoever wants one fetches it
-    select
-        t.topic,
-        'broadcast',
-        private.change_event(t.table_name, t.operation),
-        jsonb_build_object(
-            'table', t.table_name,
-            'id', t.row_id,
-            'version', t.version,
-            'operation', t.operation
-        ),
-        true
-    from told t
-    where not t.crowded;
-exception
-    when others then
-        -- as in broadcast_changes
-        raise warning 'broadcast failed: %', sqlerrm using errcode = sqlstate;
-end
-$$;
-
-comment on function private.broadcast_logged(uuid, boolean) is
-    'Tells staff and customers, or customers alone, what this transaction has logged of an account: {table, id, version, operation} for each change, or one resync for a topic with more than 100 of a table. A failure is a warning.';
-
 create function private.tg_customers__raise_desk_epoch()
     returns trigger
     language plpgsql
