@@ -21,7 +21,9 @@ create table public.metakocka_contact_mappings (
     base_version   bigint,
     state          text not null
                    constraint metakocka_contact_mappings_state_check
-                   check (state in ('synced', 'waiting', 'conflict', 'blocked', 'unknown')),
+                   check (state in (
+                       'synced', 'waiting', 'conflict', 'blocked', 'unknown', 'unlinked'
+                   )),
     -- the fields without which it can't be sent
     missing        text[] not null default '{}'
                    constraint metakocka_contact_mappings_missing_check
@@ -34,6 +36,11 @@ create table public.metakocka_contact_mappings (
     created_at     timestamptz not null default now(),
     updated_at     timestamptz not null default now(),
     version        bigint not null default 1,
+    -- partners that a person has said it is not
+    not_partners   text[] not null default '{}'
+                   constraint metakocka_contact_mappings_not_partners_check
+                   check (cardinality(not_partners) <= 1000
+                          and array_position(not_partners, null) is null),
 
     constraint metakocka_contact_mappings_metakocka_id_key unique (account_id, metakocka_id),
     constraint metakocka_contact_mappings_contact_fkey
@@ -79,12 +86,14 @@ comment on column public.metakocka_contact_mappings.partner_hash is
 comment on column public.metakocka_contact_mappings.base_version is
     'The contact''s version with which the agreed state was reached.';
 comment on column public.metakocka_contact_mappings.state is
-    'synced; waiting: to be sent or looked at; conflict: a person decides (sync_conflicts); blocked: it can''t be sent, see missing, or the contact is deleted; unknown: it may have been made there, which is being found out.';
+    'synced; waiting: to be sent or looked at; conflict: a person decides (sync_conflicts); blocked: it can''t be sent, see missing, or the contact is deleted; unknown: it may have been made there, which is being found out; unlinked: a person wants it to be no partner, and it is sent only when somebody asks for it.';
 comment on column public.metakocka_contact_mappings.missing is
     'The fields that Metakocka asks for and that the contact lacks.';
 comment on column public.metakocka_contact_mappings.user_id is
     'Who connected the account, or asked for the sync that wrote this.';
 comment on column public.metakocka_contact_mappings.last_synced_at is
     'When both sides last agreed on something new.';
+comment on column public.metakocka_contact_mappings.not_partners is
+    'Partners that a person has said it is not: none of them is taken for it again.';
 comment on policy "members can read which partners their contacts are" on public.metakocka_contact_mappings is
     'Whoever may read the contacts.';

@@ -51,6 +51,8 @@ create table public.sync_runs (
                 constraint sync_runs_cursor_check check (octet_length(cursor::text) <= 65536),
     -- something was written without telling it: who follows reads again at the end
     quiet       boolean not null default false,
+    waiting     integer not null default 0
+                constraint sync_runs_waiting_check check (waiting >= 0),
 
     -- what a foreign key of the same account refers to
     constraint sync_runs_id_account_id_key unique (id, account_id),
@@ -141,7 +143,7 @@ comment on column public.sync_runs.state is
 comment on column public.sync_runs.total is
     'How many contacts or partners there are to look at; null while that is not known.';
 comment on column public.sync_runs.done is
-    'How many have been looked at: succeeded, failed and unchanged together.';
+    'How many have been looked at: succeeded, failed, unchanged and waiting together.';
 comment on column public.sync_runs.errors is
     'How many errors of each kind: {kind: count}.';
 comment on column public.sync_runs.duration_ms is
@@ -154,6 +156,8 @@ comment on column public.sync_runs.cursor is
     'Where the next one goes on.';
 comment on column public.sync_runs.quiet is
     'Whether contacts were written without an event for each: one resync tells of all at the end.';
+comment on column public.sync_runs.waiting is
+    'How many wait: for a person (sync_conflicts), or to be tried again.';
 comment on policy "members can read the sync runs of their accounts" on public.sync_runs is
     'Whoever may read the contacts.';
 comment on table private.sync_leases is

@@ -1,6 +1,7 @@
 /*
-    What the sync can't or didn't decide alone: a field that both sides have changed, or a
-    partner that several contacts may be. What a rule has decided is recorded here as well.
+    What the sync can't or didn't decide alone: a field that both sides have changed, a partner
+    that several contacts may be, or a contact that several partners may be or whose partner is
+    gone. What a rule has decided is recorded here as well.
 */
 create table public.sync_conflicts (
     id           uuid primary key default gen_random_uuid(),
@@ -9,10 +10,11 @@ create table public.sync_conflicts (
                  references public.accounts on delete cascade,
     -- null where it is not known which
     contact_id   uuid,
-    metakocka_id text not null
+    -- null where the contact is no partner so far
+    metakocka_id text
                  constraint sync_conflicts_metakocka_id_check
                  check (metakocka_id ~ '^[^\s]{1,64}$'),
-    -- null where the question is which contact it is
+    -- null where the question is which contact or partner it is
     field        text
                  constraint sync_conflicts_field_check check (length(field) between 1 and 128),
     base         jsonb,
@@ -23,7 +25,8 @@ create table public.sync_conflicts (
                  constraint sync_conflicts_candidates_check check (cardinality(candidates) <= 100),
     state        text not null default 'open'
                  constraint sync_conflicts_state_check check (state in ('open', 'resolved')),
-    -- crm, metakocka, a contact's id, new; or agreed, where both sides have come to the same
+    -- crm or metakocka; the id of a contact or a partner, new, unlink; or agreed, where both
+    -- sides have come to the same
     choice       text
                  constraint sync_conflicts_choice_check check (length(choice) <= 64),
     -- the account's rule, or a person
@@ -35,6 +38,17 @@ create table public.sync_conflicts (
                  references auth.users on delete set null,
     resolved_at  timestamptz,
     created_at   timestamptz not null default now(),
+    -- where the question is which partner a contact is: those that it may be
+    partners     jsonb
+                 constraint sync_conflicts_partners_check
+                 check (jsonb_typeof(partners) = 'array' and octet_length(partners::text) <= 262144),
+    question     text generated always as (
+                     case
+                         when partners is not null then 'partner'
+                         when field is not null then 'field'
+                         else 'contact'
+                     end
+                 ) stored,
 
     constraint sync_conflicts_contact_fkey
         foreign key (contact_id, account_id)
@@ -42,6 +56,12 @@ create table public.sync_conflicts (
         on delete cascade,
     -- a field is a known contact's
     constraint sync_conflicts_field_contact_check check (field is null or contact_id is not null),
+    constraint sync_conflicts_question_check check (
+        case
+            when partners is null then metakocka_id is not null
+            else contact_id is not null and field is null
+        end
+    ),
     constraint sync_conflicts_values_check check (
         octet_length(concat(base::text, crm::text, metakocka::text)) <= 262144
     ),
@@ -58,7 +78,11 @@ alter table public.sync_conflicts enable row level security;
 create unique index sync_conflicts_open_key
     on public.sync_conflicts (account_id, metakocka_id, field)
     nulls not distinct
-    where state = 'open';
+    where state = 'open' and partners is null;
+
+create unique index sync_conflicts_open_partner_key
+    on public.sync_conflicts (account_id, contact_id)
+    where state = 'open' and partners is not null;
 
 create index sync_conflicts_latest_idx
     on public.sync_conflicts (account_id, created_at desc, id);
@@ -78,11 +102,15 @@ grant select on public.sync_conflicts to authenticated;
 
 
 comment on table public.sync_conflicts is
-    'What both sides have changed and partners that several contacts may be; resolve_sync_conflict decides.';
+    'What both sides have changed, and who is who where the sync can''t tell; resolve_sync_conflict decides.';
+comment on column public.sync_conflicts.question is
+    'field: whose value stands; contact: which contact the partner is; partner: which partner the contact is.';
 comment on column public.sync_conflicts.contact_id is
-    'Whose field it is; null where the question is which contact the partner is.';
+    'Whose field or partner it is; null while the question is which contact the partner is.';
+comment on column public.sync_conflicts.metakocka_id is
+    'The partner; of the question which partner a contact is the one that it is so far, or that is gone, if any.';
 comment on column public.sync_conflicts.field is
-    'The field that both sides have changed, of a list such as people.228000046630.email; null where the question is which contact it is.';
+    'The field that both sides have changed, of a list such as people.228000046630.email; null where the question is which contact or partner it is.';
 comment on column public.sync_conflicts.base is
     'The value as last agreed.';
 comment on column public.sync_conflicts.crm is
@@ -92,7 +120,9 @@ comment on column public.sync_conflicts.metakocka is
 comment on column public.sync_conflicts.candidates is
     'The contacts that the partner may be.';
 comment on column public.sync_conflicts.choice is
-    'crm or metakocka, a contact''s id or new; agreed where both sides came to the same.';
+    'crm or metakocka; the id of a contact or a partner, new or unlink; agreed where both sides came to the same.';
+comment on column public.sync_conflicts.partners is
+    'The partners that the contact may be: [{metakocka_id, name, email, …}]; null for other questions.';
 comment on column public.sync_conflicts.decided_by is
     'A rule of the connection (crm, metakocka, newest), a person, or both sides.';
 comment on policy "members can read the sync conflicts of their accounts" on public.sync_conflicts is

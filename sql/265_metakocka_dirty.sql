@@ -15,6 +15,8 @@ create table private.metakocka_dirty (
     attempts    integer not null default 0,
     lease_until timestamptz,
     worker      text,
+    -- of the first edit since it was last claimed; null while there is none
+    edited_at   timestamptz default clock_timestamp(),
 
     constraint metakocka_dirty_contact_fkey
         foreign key (contact_id, account_id)
@@ -36,10 +38,32 @@ create policy "nobody reads the marks directly"
     using (false);
 
 
+create function private.quiet_moment()
+    returns interval
+    language sql
+    immutable
+    set search_path = ''
+as $$
+    -- after the last of several edits
+    select interval '1 second'
+$$;
+
+
+create function private.longest_wait()
+    returns interval
+    language sql
+    immutable
+    set search_path = ''
+as $$
+    -- after the first of them: edits that never end are sent all the same
+    select interval '10 seconds'
+$$;
+
+
 create function private.mark_dirty(
     account_id uuid,
     contact_ids uuid[],
-    quiet_for interval default interval '1 second'
+    quiet_for interval default private.quiet_moment()
 )
     returns void
     language plpgsql
@@ -70,12 +94,53 @@ begin
     insert into private.metakocka_dirty as d (account_id, contact_id, not_before)
     select mark_dirty.account_id, c.id, clock_timestamp() + quiet_for
     from unnest(contact_ids) as c (id)
+    where not exists (
+        select
+        from public.metakocka_contact_mappings m
+        where m.contact_id = c.id
+          and m.state = 'unlinked'
+    )
     order by c.id
     on conflict (contact_id) do update
         set changed_seq = excluded.changed_seq,
-            not_before = excluded.not_before,
-            attempts = 0;
+            not_before = least(
+                excluded.not_before, coalesce(d.edited_at, excluded.edited_at) + private.longest_wait()),
+            attempts = 0,
+            edited_at = coalesce(d.edited_at, excluded.edited_at);
     perform private.ring('metakocka_sync');
+end
+$$;
+
+
+create function private.mark_requested(account_id uuid, contact_ids uuid[])
+    returns void
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    unlinked constant uuid[] := array(
+        select m.contact_id
+        from public.metakocka_contact_mappings m
+        where m.contact_id = any (contact_ids)
+          and m.account_id = mark_requested.account_id
+          and m.state = 'unlinked'
+        order by m.contact_id
+        for no key update
+    );
+begin
+    -- an update of no row would still run the table's triggers
+    if unlinked <> '{}' then
+        update public.metakocka_contact_mappings m
+        set state = 'waiting'
+        where m.contact_id = any (unlinked);
+    end if;
+    if contact_ids <> '{}' then
+        perform private.mark_dirty(
+            account_id => mark_requested.account_id,
+            contact_ids => mark_requested.contact_ids,
+            quiet_for => interval '0'
+        );
+    end if;
 end
 $$;
 
@@ -163,88 +228,23 @@ create trigger _510_mark_dirty_update
     execute function private.tg_contacts__mark_dirty();
 
 
-create function private.forget_partners(contact_ids uuid[])
-    returns void
-    language plpgsql
-    set search_path = ''
-as $$
-begin
-    -- the mapping stays, or the partner would come back as a new contact; of a merged contact
-    -- what was agreed stays too, for the one to which its identity goes
-    update public.metakocka_contact_mappings m
-    set state = 'blocked',
-        missing = '{}',
-        base = case when c.merged_into is not null then m.base end
-    from public.contacts c
-    where c.id = any (contact_ids)
-      and m.contact_id = c.id;
-
-    delete from public.sync_conflicts s
-    where s.contact_id = any (contact_ids);
-
-    delete from private.metakocka_dirty d
-    where d.contact_id = any (contact_ids);
-end
-$$;
-
-
-create function private.tg_contact_identities__move_mapping()
-    returns trigger
-    language plpgsql
-    -- definer: mappings are nobody's to write
-    security definer
-    set search_path = ''
-as $$
-begin
-    -- one that holds no partner gives way; one that holds another stays, and so do both
-    delete from public.metakocka_contact_mappings m
-    where m.contact_id = new.contact_id
-      and m.metakocka_id is null;
-
-    update public.metakocka_contact_mappings m
-    set contact_id = new.contact_id,
-        state = 'waiting',
-        partner_hash = null
-    where m.contact_id = old.contact_id
-      and m.metakocka_id = new.value
-      and not exists (
-          select
-          from public.metakocka_contact_mappings o
-          where o.contact_id = new.contact_id
-      );
-    if found and exists (
-        select
-        from public.metakocka_connections k
-        where k.account_id = new.account_id
-          and k.active
-    ) then
-        perform private.mark_dirty(new.account_id, array[new.contact_id]);
-    end if;
-    return null;
-end
-$$;
-
--- merged contacts give their identities to the kept one, and get them back when it is undone
-create trigger _500_move_mapping
-    after update on public.contact_identities
-    for each row
-    when (new.kind = 'metakocka' and new.contact_id <> old.contact_id)
-    execute function private.tg_contact_identities__move_mapping();
-
-
 comment on sequence private.metakocka_dirty_seq is
     'The order of changes.';
 comment on table private.metakocka_dirty is
     'Contacts that are to be sent to Metakocka, in the order of their change.';
 comment on column private.metakocka_dirty.changed_seq is
     'The number of the last change; who has sent an earlier one leaves the mark.';
+comment on column private.metakocka_dirty.edited_at is
+    'When it was first edited since it was last claimed; null where it was not.';
 comment on policy "nobody reads the marks directly" on private.metakocka_dirty is
     'Whether a contact waits is read in its mapping.';
+comment on function private.quiet_moment() is
+    'How long after an edit a contact is sent, unless it is edited once more.';
+comment on function private.longest_wait() is
+    'How long after an edit a contact is sent at the latest, however often it is edited.';
+comment on function private.mark_requested(uuid, uuid[]) is
+    'Marks contacts that somebody wants to be sent now, also those that were to be no partners.';
 comment on function private.mark_dirty(uuid, uuid[], interval) is
-    'Notes that contacts of an account are to be sent, after a quiet moment, and rings.';
+    'Notes that contacts of an account are to be sent, after a quiet moment, and rings. Those that are to be no partners are passed over.';
 comment on function private.tg_contacts__mark_dirty() is
     'Marks the contacts of connected accounts whose synchronized fields change.';
-comment on function private.forget_partners(uuid[]) is
-    'What follows for the sync when contacts are deleted or merged.';
-comment on function private.tg_contact_identities__move_mapping() is
-    'A partner''s mapping goes where its identity goes.';

@@ -14,7 +14,8 @@ create table private.partner_intents (
     fingerprint  text not null
                  constraint partner_intents_fingerprint_check
                  check (length(fingerprint) between 1 and 128),
-    -- what was to be sent, by which it is looked for: the contact may be another by then
+    -- what was to be sent, by which it is looked for: the contact may be another by then.
+    -- Once nobody has to look any more it is forgotten
     sent         jsonb not null default '{}'
                  constraint partner_intents_sent_check
                  check (jsonb_typeof(sent) = 'object' and octet_length(sent::text) <= 131072),
@@ -57,6 +58,10 @@ create unique index partner_intents_open_key
     on private.partner_intents (contact_id)
     where state in ('intended', 'sent', 'unknown');
 
+create index partner_intents_open_idx
+    on private.partner_intents (account_id, created_at, id)
+    where state in ('intended', 'sent', 'unknown');
+
 create index partner_intents_contact_idx
     on private.partner_intents (contact_id, account_id);
 
@@ -73,6 +78,6 @@ comment on table private.partner_intents is
 comment on column private.partner_intents.fingerprint is
     'A digest of what was to be sent.';
 comment on column private.partner_intents.sent is
-    'The fields that were to be sent; a partner that may have been made is looked for by them.';
+    'The fields that were to be sent, by which a partner that may have been made is looked for; empty once that is settled.';
 comment on policy "nobody reads partner intents directly" on private.partner_intents is
     'The sync alone settles them.';

@@ -36,7 +36,8 @@ create function backend.advance_sync(
     succeeded integer,
     failed integer,
     unchanged integer,
-    errors jsonb default '{}'
+    errors jsonb default '{}',
+    waiting integer default 0
 )
     returns timestamptz
     language plpgsql
@@ -59,6 +60,7 @@ begin
         succeeded = advance_sync.succeeded,
         failed = advance_sync.failed,
         unchanged = advance_sync.unchanged,
+        waiting = advance_sync.waiting,
         errors = advance_sync.errors
     where r.id = advance_sync.run_id;
     return leased_until;
@@ -66,7 +68,7 @@ end
 $$;
 
 grant execute on function backend.advance_sync(
-    uuid, text, jsonb, integer, integer, integer, integer, integer, jsonb
+    uuid, text, jsonb, integer, integer, integer, integer, integer, jsonb, integer
 ) to service_role;
 
 
@@ -139,7 +141,7 @@ grant execute on function backend.finish_sync(uuid, text, text, timestamptz) to 
 comment on function private.require_lease(uuid, text) is
     'The account of a run, locked for the worker whose it is; refused where it is another''s.';
 comment on function backend.advance_sync(
-    uuid, text, jsonb, integer, integer, integer, integer, integer, jsonb
+    uuid, text, jsonb, integer, integer, integer, integer, integer, jsonb, integer
 ) is
     'Notes how far a run has come, in all and not since the last time, and extends its lease: returns until when. Taken over by another: 409.';
 comment on function backend.finish_sync(uuid, text, text, timestamptz) is

@@ -23,6 +23,14 @@ begin
                     'version', c.version,
                     'updated_at', c.updated_at,
                     'matched_by', g.kinds,
+                    'is_asked', exists (
+                        select
+                        from public.sync_conflicts s
+                        where s.account_id = partner_candidates.account_id
+                          and s.contact_id = c.id
+                          and s.state = 'open'
+                          and s.partners is not null
+                    ),
                     'party', private.contact_party(c)
                 )
                 order by c.id
@@ -63,7 +71,7 @@ begin
             on c.id = g.contact_id
            and c.deleted_at is null
         left join lateral (
-            select o.metakocka_id
+            select o.metakocka_id, o.not_partners
             from public.metakocka_contact_mappings o
             where o.contact_id = g.contact_id
             limit 1
@@ -71,6 +79,7 @@ begin
             on true
         -- one that is a partner already is not another
         where m.metakocka_id is null
+          and coalesce(partner_candidates.metakocka_id <> all (m.not_partners), true)
     );
 end
 $$;
@@ -89,6 +98,16 @@ create function backend.read_partners(account_id uuid, refs jsonb)
     set enable_seqscan = off
     set jit = off
 as $$
+declare
+    -- that somebody is asked about: they stay as they are until there is an answer
+    asked constant text[] := array(
+        select distinct p ->> 'metakocka_id'
+        from public.sync_conflicts s
+        cross join lateral jsonb_array_elements(s.partners) p
+        where s.account_id = read_partners.account_id
+          and s.state = 'open'
+          and s.partners is not null
+    );
 begin
     perform private.require_list(list => refs, field => 'refs', longest => 500);
 
@@ -113,6 +132,7 @@ begin
                     else jsonb_build_object(
                         'metakocka_id', r.metakocka_id,
                         'unchanged', false,
+                        'is_asked', r.metakocka_id = any (asked),
                         'candidates', private.partner_candidates(
                             account_id => read_partners.account_id,
                             metakocka_id => r.metakocka_id,
@@ -175,8 +195,8 @@ $$;
 
 
 comment on function private.partner_candidates(uuid, text, text, text[], text[]) is
-    'The contacts that a partner may be, by tax number, email, phone or its own id; none that is a partner already.';
+    'The contacts that a partner may be, by tax number, email, phone or its own id; none that is a partner already, or of which a person has said that it is not this one.';
 comment on function private.require_list(jsonb, text, integer) is
     'Refuses what is not a list of objects, or too long.';
 comment on function backend.read_partners(uuid, jsonb) is
-    'What is known of up to 500 partners, [{metakocka_id, partner_hash, tax_id_number, emails, phones}], in their order: {unchanged: true} where the hash is known; {contact_id, version, updated_at, is_deleted, party, base, base_version, state} where it is a contact; otherwise {candidates: [{contact_id, version, updated_at, matched_by, party}]}.';
+    'What is known of up to 500 partners, [{metakocka_id, partner_hash, tax_id_number, emails, phones}], in their order: {unchanged: true} where the hash is known; {contact_id, version, updated_at, is_deleted, party, base, base_version, state} where it is a contact; otherwise {is_asked, candidates: [{contact_id, version, updated_at, matched_by, is_asked, party}]}, where is_asked says that somebody is to tell which partner a contact is.';

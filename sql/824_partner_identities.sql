@@ -88,7 +88,7 @@ begin
               select
               from public.metakocka_contact_mappings m
               where m.contact_id = w.contact_id
-                and m.metakocka_id is not null
+                and (m.metakocka_id is not null or w.metakocka_id = any (m.not_partners))
           )
     )
         or exists (select from unnest(owned) w where w.kind = 'metakocka')

@@ -45,7 +45,9 @@ begin
         from unnest(items) i
         where i.status = 'waiting'
         order by 3, 4
-        on conflict (account_id, metakocka_id, field) where state = 'open' do update
+        on conflict (account_id, metakocka_id, field)
+            where state = 'open' and partners is null
+            do update
             set contact_id = excluded.contact_id,
                 base = excluded.base,
                 crm = excluded.crm,
@@ -89,6 +91,7 @@ begin
             where s.account_id = write_sync_conflicts.account_id
               and s.metakocka_id = i.metakocka_id
               and s.state = 'open'
+              and s.partners is null
             limit 1
         ) s
         where i.status <> 'waiting'
@@ -102,12 +105,45 @@ begin
         where s.account_id = write_sync_conflicts.account_id
           and s.metakocka_id = i.metakocka_id
           and s.state = 'open'
+          and s.partners is null
           and i.status <> 'waiting'
           and not exists (
               select
               from jsonb_array_elements(i.conflicts) f
               where f.value ->> 'field' = s.field
           );
+    end if;
+
+    -- it is known by now which partner a contact is, or its own is there again
+    if exists (
+        select
+        from unnest(items) i
+        cross join lateral (
+            select
+            from public.sync_conflicts s
+            where s.account_id = write_sync_conflicts.account_id
+              and s.contact_id = i.contact_id
+              and s.state = 'open'
+              and s.partners is not null
+            limit 1
+        ) s
+        where i.status <> 'waiting'
+    ) then
+        update public.sync_conflicts s
+        set state = 'resolved',
+            choice = i.metakocka_id,
+            decided_by = 'both',
+            resolved_at = clock_timestamp()
+        from unnest(items) i
+        where s.account_id = write_sync_conflicts.account_id
+          and s.contact_id = i.contact_id
+          and s.state = 'open'
+          and s.partners is not null
+          and i.status <> 'waiting'
+          -- that it is one of several is no answer to whether it is another
+          and not coalesce(
+              s.partners @> jsonb_build_array(jsonb_build_object('metakocka_id', s.metakocka_id)),
+              false);
     end if;
 end
 $$;

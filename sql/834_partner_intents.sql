@@ -66,6 +66,7 @@ grant execute on function backend.begin_intent(uuid, uuid, text, text, jsonb) to
 create function private.intent_rows(wanted uuid)
     returns table (
         intent_id uuid,
+        contact_id uuid,
         operation text,
         fingerprint text,
         sent jsonb,
@@ -80,11 +81,38 @@ as $$
 begin
     return query
     select
-        i.id, i.operation, i.fingerprint, i.sent, i.state, i.metakocka_id,
+        i.id, i.contact_id, i.operation, i.fingerprint, i.sent, i.state, i.metakocka_id,
         -- in seconds, since the call began
         extract(epoch from clock_timestamp() - coalesce(i.sent_at, i.created_at))::double precision
     from private.partner_intents i
     where i.id = wanted;
+end
+$$;
+
+
+create function private.open_intents(contact_id uuid)
+    returns jsonb
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+begin
+    return (
+        with recursive merged (id) as (
+            select open_intents.contact_id
+            union
+            select c.id
+            from merged m
+            join public.contacts c
+                on c.merged_into = m.id
+        )
+        select coalesce(jsonb_agg(to_jsonb(e) order by i.created_at, i.id), '[]')
+        from merged m
+        join private.partner_intents i
+            on i.contact_id = m.id
+           and i.state in ('intended', 'sent', 'unknown')
+        cross join lateral private.intent_rows(i.id) e
+    );
 end
 $$;
 
@@ -141,6 +169,11 @@ begin
         end,
         settled_at = case
             when settle_intent.state in ('settled', 'abandoned') then clock_timestamp()
+        end,
+        -- a person's data, for which there is no use any more
+        sent = case
+            when settle_intent.state in ('settled', 'abandoned') then '{}'
+            else i.sent
         end
     where i.id = intent.id;
     return true;
@@ -151,8 +184,10 @@ grant execute on function backend.settle_intent(uuid, uuid, text, text) to servi
 
 
 comment on function backend.begin_intent(uuid, uuid, text, text, jsonb) is
-    'Notes that a contact''s partner is about to be made (add_partner) or changed: {intent_id, operation, fingerprint, sent, state, metakocka_id, age, is_new}. If one is open already that one, with is_new false: what became of it is to be found out first. A contact that is a partner already gets no other: 409.';
+    'Notes that a contact''s partner is about to be made (add_partner) or changed: {intent_id, contact_id, operation, fingerprint, sent, state, metakocka_id, age, is_new}. If one is open already that one, with is_new false: what became of it is to be found out first. A contact that is a partner already gets no other: 409.';
 comment on function private.intent_rows(uuid) is
     'An intent as it is told.';
+comment on function private.open_intents(uuid) is
+    'The intents of a contact, and of those that were merged into it, of which nobody knows what became.';
 comment on function backend.settle_intent(uuid, uuid, text, text) is
     'Notes how a call stands: sent just before it begins, and then unknown, settled (with the partner''s id) or abandoned. False where that does not follow from where it stood: the caller must not go on.';

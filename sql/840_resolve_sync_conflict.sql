@@ -1,15 +1,14 @@
 /*
-    A person decides what the sync could not. A decision moves the agreed state: to the value
-    that is not wanted, so that the next merge finds the other side alone changed. It stays
-    true if a side changes once more before that: then both have, and it is asked again.
+    A person decides what the sync could not; the sync does the rest at once.
 */
-create function private.conflict_to_resolve(conflict_id uuid)
+create function private.conflict_to_resolve(conflict_id uuid, choice text)
     returns public.sync_conflicts
     language plpgsql
     set search_path = ''
 as $$
 declare
     conflict public.sync_conflicts;
+    seen public.sync_conflicts;
 begin
     select s.*
     into conflict
@@ -22,8 +21,38 @@ begin
             detail = format('conflict: %s', conflict_id);
     end if;
     perform private.require_writable(conflict.account_id);
+    if choice is null then
+        raise sqlstate 'PT422' using
+            message = 'Nothing was chosen.',
+            detail = 'field: choice';
+    end if;
 
-    -- in the lock order: contacts, mappings, then this
+    seen := conflict;
+    -- in the lock order: identities, contacts, mappings, then this
+    perform private.lock_identities(
+        account_id => conflict.account_id,
+        contact_ids => conflict.candidates || conflict.contact_id,
+        kinds => array['metakocka']
+    );
+    if conflict.question = 'partner'
+        and conflict.state = 'open'
+        and conflict.partners @> jsonb_build_array(jsonb_build_object('metakocka_id', choice))
+    then
+        perform private.claim_partner(
+            account_id => conflict.account_id,
+            contact_id => conflict.contact_id,
+            metakocka_id => choice
+        );
+    elsif conflict.question = 'contact'
+        and conflict.state = 'open'
+        and choice = any (conflict.candidates::text[])
+    then
+        perform private.claim_partner(
+            account_id => conflict.account_id,
+            contact_id => choice::uuid,
+            metakocka_id => conflict.metakocka_id
+        );
+    end if;
     perform
     from public.contacts c
     where c.id = conflict.contact_id
@@ -33,7 +62,8 @@ begin
     perform
     from public.metakocka_contact_mappings m
     where m.account_id = conflict.account_id
-      and m.metakocka_id = conflict.metakocka_id
+      and (m.metakocka_id = conflict.metakocka_id or m.contact_id = conflict.contact_id)
+    order by m.contact_id
     for no key update;
     select s.*
     into conflict
@@ -44,150 +74,13 @@ begin
         raise sqlstate 'PT409' using
             message = 'This has been decided already.',
             detail = format('conflict: %s', conflict_id);
+    elsif (conflict.candidates, conflict.partners) is distinct from (seen.candidates, seen.partners) then
+        raise sqlstate 'PT409' using
+            message = 'What may be chosen has changed meanwhile.',
+            detail = format('conflict: %s', conflict_id),
+            hint = 'Read it again.';
     end if;
     return conflict;
-end
-$$;
-
-
-create function private.with_agreed(base jsonb, field text, value jsonb)
-    returns jsonb
-    language plpgsql
-    immutable
-    set search_path = ''
-as $$
-declare
-    -- place, people.228000046630 or people.228000046630.email
-    path constant text[] := string_to_array(field, '.');
-    entry jsonb;
-    others jsonb;
-begin
-    if cardinality(path) = 1 then
-        return base || jsonb_build_object(field, value);
-    end if;
-
-    select
-        (jsonb_agg(e) filter (where e ->> 'mk_id' = path[2])) -> 0,
-        coalesce(jsonb_agg(e) filter (where e ->> 'mk_id' is distinct from path[2]), '[]')
-    into entry, others
-    from jsonb_array_elements(coalesce(nullif(base -> path[1], 'null'), '[]')) e;
-
-    entry := case
-        when cardinality(path) = 2 then nullif(value, 'null')
-        else coalesce(entry, jsonb_build_object('mk_id', path[2]))
-            || jsonb_build_object(path[3], value)
-    end;
-    return base || jsonb_build_object(
-        path[1], case when entry is null then others else others || entry end);
-end
-$$;
-
-
-create function private.decide_field(conflict public.sync_conflicts, choice text)
-    returns void
-    language plpgsql
-    set search_path = ''
-as $$
-begin
-    if choice not in ('crm', 'metakocka') then
-        raise sqlstate 'PT422' using
-            message = 'This is decided for one of the two sides.',
-            detail = 'field: choice',
-            hint = 'crm or metakocka.';
-    end if;
-    update public.metakocka_contact_mappings m
-    set base = private.with_agreed(
-            base => coalesce(m.base, '{}'),
-            field => conflict.field,
-            value => coalesce(
-                case choice when 'crm' then conflict.metakocka else conflict.crm end, 'null')
-        ),
-        -- the partner is looked at even if it has not changed
-        partner_hash = null,
-        state = case
-            when exists (
-                select
-                from public.sync_conflicts s
-                where s.account_id = conflict.account_id
-                  and s.metakocka_id = conflict.metakocka_id
-                  and s.state = 'open'
-                  and s.id <> conflict.id
-            ) then 'conflict'
-            else 'waiting'
-        end
-    where m.contact_id = conflict.contact_id
-      and m.metakocka_id = conflict.metakocka_id;
-end
-$$;
-
-
-create function private.decide_contact(conflict public.sync_conflicts, choice text)
-    returns uuid
-    language plpgsql
-    set search_path = ''
-as $$
-declare
-    chosen uuid;
-begin
-    if choice = 'new' then
-        chosen := gen_random_uuid();
-        insert into public.contact_identities (account_id, kind, value, contact_id)
-        values (conflict.account_id, 'metakocka', conflict.metakocka_id, chosen)
-        on conflict on constraint contact_identities_pkey do nothing;
-        if not found then
-            raise sqlstate 'PT409' using
-                message = 'This partner is a contact by now.',
-                detail = 'field: choice';
-        end if;
-        -- with its name alone: the sync brings the rest
-        insert into public.contacts (id, account_id, name)
-        values (
-            chosen, conflict.account_id,
-            nullif(left(btrim(conflict.metakocka ->> 'name'), 200), '')
-        );
-    else
-        if not pg_input_is_valid(choice, 'uuid')
-            or not choice::uuid = any (conflict.candidates)
-        then
-            raise sqlstate 'PT422' using
-                message = 'This is none of the contacts that it may be.',
-                detail = 'field: choice',
-                hint = 'One of the candidates'' ids, or new.';
-        end if;
-        chosen := choice::uuid;
-        if exists (
-            select
-            from public.contacts c
-            where c.id = chosen
-              and c.deleted_at is not null
-        ) then
-            raise sqlstate 'PT409' using
-                message = 'This contact has been deleted or merged meanwhile.',
-                detail = 'field: choice';
-        end if;
-    end if;
-
-    insert into public.metakocka_contact_mappings as m (
-        account_id, contact_id, metakocka_id, state, user_id
-    )
-    values (conflict.account_id, chosen, conflict.metakocka_id, 'waiting', auth.uid())
-    on conflict on constraint metakocka_contact_mappings_pkey do update
-        set metakocka_id = excluded.metakocka_id,
-            state = excluded.state,
-            missing = '{}',
-            user_id = excluded.user_id
-        where m.metakocka_id is null;
-    if not found then
-        raise sqlstate 'PT409' using
-            message = 'This contact is another partner by now.',
-            detail = 'field: choice';
-    end if;
-    return chosen;
-exception
-    when unique_violation then
-        raise sqlstate 'PT409' using
-            message = 'This partner is a contact by now.',
-            detail = 'field: choice';
 end
 $$;
 
@@ -200,15 +93,15 @@ create function private.resolve_conflict(conflict_id uuid, choice text)
     set search_path = ''
 as $$
 declare
-    conflict constant public.sync_conflicts := private.conflict_to_resolve(conflict_id);
+    conflict constant public.sync_conflicts := private.conflict_to_resolve(
+        conflict_id => resolve_conflict.conflict_id, choice => resolve_conflict.choice);
     contact uuid := conflict.contact_id;
 begin
-    if choice is null then
-        raise sqlstate 'PT422' using
-            message = 'Nothing was chosen.',
-            detail = 'field: choice';
-    elsif conflict.field is not null then
+    if conflict.question = 'field' then
         perform private.decide_field(conflict => conflict, choice => resolve_conflict.choice);
+    elsif conflict.question = 'partner' then
+        perform private.decide_partner(
+            conflict => conflict, choice => resolve_conflict.choice);
     else
         contact := private.decide_contact(
             conflict => conflict, choice => resolve_conflict.choice);
@@ -254,15 +147,9 @@ $$;
 grant execute on function public.resolve_sync_conflict(uuid, text) to authenticated;
 
 
-comment on function private.conflict_to_resolve(uuid) is
-    'An open conflict, locked with what it is about; refused where it is not the caller''s to decide.';
-comment on function private.with_agreed(jsonb, text, jsonb) is
-    'An agreed state in which a field, an entry of a list or a field of an entry has this value; null takes an entry out.';
-comment on function private.decide_field(public.sync_conflicts, text) is
-    'Moves what was agreed about a field to the value that is not wanted.';
-comment on function private.decide_contact(public.sync_conflicts, text) is
-    'Makes a contact the partner that several may be, or a new one; returns its id.';
+comment on function private.conflict_to_resolve(uuid, text) is
+    'An open conflict, locked with what it is about and what is chosen; refused where it is not the caller''s to decide.';
 comment on function private.resolve_conflict(uuid, text) is
     'Decides a conflict and has its contact looked at; returns the contact''s id.';
 comment on function public.resolve_sync_conflict(uuid, text) is
-    'Decides a conflict: of a field crm or metakocka, of a partner the id of one of the candidates or new. Answers the row of metakocka_partners; what follows is done by the sync at once. Decided already: 409.';
+    'Decides a conflict: of a field crm or metakocka; of a partner the id of one of the candidates, or new for a contact of its own; of a contact the id of one of the partners, new for another partner, or unlink for none. Answers the row of metakocka_partners; what follows is done by the sync at once. Decided already: 409.';

@@ -12,7 +12,7 @@ Direction = Literal["to_metakocka", "from_metakocka", "both"]
 Trigger = Literal["schedule", "wake", "user", "cli"]
 Rule = Literal["crm", "metakocka", "newest", "ask"]
 Reason = Literal["run", "contacts", "schedule"]
-MappingState = Literal["synced", "waiting", "conflict", "blocked", "unknown"]
+MappingState = Literal["synced", "waiting", "conflict", "blocked", "unknown", "unlinked"]
 IntentState = Literal["intended", "sent", "unknown", "settled", "abandoned"]
 # the fields that contacts share with partners, by their columns' names
 Fields = dict[str, JsonValue]
@@ -43,6 +43,8 @@ class Counts(_Row):
     succeeded: int = 0
     failed: int = 0
     unchanged: int = 0
+    # for a person, or to be tried again
+    waiting: int = 0
     # by kind
     errors: dict[str, int] = Field(default_factory=dict)
 
@@ -104,6 +106,8 @@ class Candidate(_Row):
     updated_at: datetime
     # metakocka, tax, email, phone
     matched_by: list[str]
+    # somebody is to tell which partner it is
+    is_asked: bool = False
     party: Fields
 
 
@@ -127,6 +131,8 @@ class KnownPartner(_Row):
     base: Fields | None = None
     base_version: int | None = None
     state: MappingState | None = None
+    # somebody is to tell whether a contact is this one
+    is_asked: bool = False
     candidates: list[Candidate] = Field(default_factory=list)
 
 
@@ -184,6 +190,8 @@ class Intent(_Row):
     """A call that must not happen twice."""
 
     intent_id: UUID
+    # of one that was deleted, or merged into the one that is claimed, too
+    contact_id: UUID
     operation: Literal["add_partner", "update_partner"]
     # a digest of what was to be sent
     fingerprint: str
@@ -192,6 +200,12 @@ class Intent(_Row):
     state: IntentState
     # seconds since the call began
     age: float
+
+
+class UnsettledIntent(Intent):
+    """An open intent of an account; an orphaned one's contact was deleted."""
+
+    is_orphaned: bool
 
 
 class BegunIntent(Intent):
@@ -215,14 +229,17 @@ class DirtyContact(_Row):
     base: Fields | None
     base_version: int | None
     state: MappingState | None
-    intent: Intent | None
+    # partners that a person has said it is not
+    not_partners: list[str]
+    # calls whose outcome is not known
+    intents: list[Intent]
 
 
 class DirtyClaim(_Row):
-    """Contacts leased to one worker, and when there will be others, as far as is known."""
+    """Contacts leased to one worker, and in how many seconds there are others, if any."""
 
     claimed: list[DirtyContact]
-    next_at: datetime | None
+    next_in: float | None
 
 
 class SyncError(_Given):

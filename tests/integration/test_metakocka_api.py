@@ -242,12 +242,12 @@ def test_the_command_line_shows_differences_and_settles_them(desk: Desk) -> None
 
     status, shown = sync("--dry-run")
     assert status == 0
-    assert "contact  name: — → " in shown
-    assert "Nothing was written. 2 new contact, 1 new partner." in shown
+    assert "contact  name: Novak 1 Janez" in shown
+    assert "Nothing was written. 2 new contacts, 1 new partner." in shown
     assert desk.world.value("select count(*) from public.metakocka_contact_mappings") == 0
     assert desk.world.value("select count(*) from public.sync_runs") == 0
 
-    assert sync() == (0, "done: 3 looked at, 3 synchronized, 0 unchanged, 0 failed.\n")
+    assert sync() == (0, "done: 3 looked at, 3 synchronized, 0 unchanged, 0 waiting, 0 failed.\n")
     assert len(partners(desk)) == 3
-    assert sync("--dry-run") == (0, "Nothing was written. Both sides agree.\n")
+    assert sync("--dry-run") == (0, "Nothing was written. There is nothing to do.\n")
     assert sync("--direction", "sideways")[0] == 1

@@ -305,6 +305,9 @@ FUNCTIONS = {
     "backend.block_contact": Function(SERVICE),
     "backend.postpone_contact": Function(SERVICE),
     "backend.begin_intent": Function(SERVICE),
+    "backend.forget_partner": Function(SERVICE),
+    "backend.unsettled_intents": Function(SERVICE),
+    "backend.ask_partner": Function(SERVICE),
     "backend.settle_intent": Function(SERVICE),
     "backend.log_sync_error": Function(SERVICE),
 }

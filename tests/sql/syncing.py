@@ -99,7 +99,7 @@ class SqlStore(MetakockaStore):
 
 
 def _is_json(name: str, value: object) -> bool:
-    return isinstance(value, dict) or name in ("refs", "items", "cursor")
+    return isinstance(value, dict) or name in ("refs", "items", "cursor", "partners")
 
 
 class FusedTransport(FakeTransport):

@@ -51,7 +51,8 @@ def test_open_intent_is_found_by_whoever_comes_next(erp: World) -> None:
     # and by whoever claims the contact
     ask(erp, "andrej", "update public.contacts_v2 set name = 'C' where id = %s", CILKA)
     [job] = claim(erp)
-    assert (job["intent"]["intent_id"], job["intent"]["state"]) == (first["intent_id"], "sent")
+    [intent] = job["intents"]
+    assert (intent["intent_id"], intent["state"]) == (first["intent_id"], "sent")
 
 
 def test_two_workers_at_once_begin_one_intent(erp: World) -> None:

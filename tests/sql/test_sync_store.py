@@ -120,10 +120,10 @@ def test_a_contact_from_its_change_to_its_partner(
             )
         first = store.claim_dirty_contacts(account, "w", 10)
         assert first.claimed == []
-        assert first.next_at is not None
+        assert first.next_in is not None
         owner.execute("update private.metakocka_dirty set not_before = now()")
     kos, zupan = store.claim_dirty_contacts(account, "w", 10).claimed
-    assert (kos.party["name"], kos.intent, kos.metakocka_id) == ("Kos", None, None)
+    assert (kos.party["name"], kos.intents, kos.metakocka_id) == ("Kos", [], None)
 
     sent: Fields = {"name": "Kos"}
     intent = store.begin_intent(account, kos.contact_id, "add_partner", "digest", sent)
@@ -141,7 +141,39 @@ def test_a_contact_from_its_change_to_its_partner(
     [again] = store.claim_dirty_contacts(account, "w", 10).claimed
     assert (again.contact_id, again.attempts) == (zupan.contact_id, 2)
     assert store.block_contact(account, again.contact_id, again.changed_seq, ["street"]) is True
-    assert store.claim_dirty_contacts(account, "w", 10).next_at is None
+    assert store.claim_dirty_contacts(account, "w", 10).next_in is None
+
+
+def test_a_question_and_a_lost_call_of_a_contact(
+    store: MetakockaStore, account: UUID, own_database: Database
+) -> None:
+    with psycopg.connect(own_database.url(), autocommit=True) as owner:
+        owner.execute(
+            "insert into public.contacts (account_id, name) values (%s, 'Kos')", [account]
+        )
+        owner.execute("update private.metakocka_dirty set not_before = now()")
+        [kos] = store.claim_dirty_contacts(account, "w", 10).claimed
+        offered: list[Fields] = [{"metakocka_id": "1600", "name": "Kos"}]
+        asked = (account, kos.contact_id, kos.changed_seq, None, offered)
+        assert store.ask_partner(*asked) is True
+        [known] = store.read_partners(account, [PartnerRef(metakocka_id="1600")])
+        assert (known.is_asked, known.contact_id) == (True, None)
+        [other] = store.read_partners(account, [PartnerRef(metakocka_id="1601")])
+        assert other.is_asked is False
+
+        store.begin_intent(account, kos.contact_id, "add_partner", "digest", {"name": "Kos"})
+        [intent] = store.unsettled_intents(account)
+        assert (intent.contact_id, intent.is_orphaned) == (kos.contact_id, False)
+        assert store.unsettled_intents(uuid4()) == []
+        # there it is: nothing to forget
+        assert store.forget_partner(account, kos.contact_id, "1600") is False
+        owner.execute("update public.contacts set deleted_at = now(), name = null")
+    [intent] = store.unsettled_intents(account)
+    assert intent.is_orphaned is True
+    assert store.forget_partner(uuid4(), kos.contact_id, "1600") is False
+    assert store.forget_partner(account, kos.contact_id, "1600") is True
+    [gone] = store.read_partners(account, [PartnerRef(metakocka_id="1600")])
+    assert (gone.contact_id, gone.is_deleted) == (kos.contact_id, True)
 
 
 def test_what_is_not_the_accounts_is_not_found(store: MetakockaStore, account: UUID) -> None:

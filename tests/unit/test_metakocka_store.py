@@ -124,6 +124,7 @@ def test_counts_are_sent_as_totals_and_nothing_of_the_run_besides(stores: Stores
         "succeeded": 3,
         "failed": 1,
         "unchanged": 0,
+        "waiting": 0,
         "errors": {"timeout": 1},
     }
 
@@ -215,21 +216,24 @@ def test_contacts_are_claimed_with_what_may_have_happened_to_them(stores: Stores
         "base": None,
         "base_version": None,
         "state": None,
-        "intent": {
-            "intent_id": str(INTENT),
-            "operation": "add_partner",
-            "fingerprint": "f",
-            "sent": {"name": "Kos"},
-            "state": "sent",
-            "age": 1.5,
-        },
+        "not_partners": ["1601"],
+        "intents": [
+            {
+                "intent_id": str(INTENT),
+                "contact_id": str(CONTACT),
+                "operation": "add_partner",
+                "fingerprint": "f",
+                "sent": {"name": "Kos"},
+                "state": "sent",
+                "age": 1.5,
+            }
+        ],
     }
-    backend = Backend({"claimed": [contact], "next_at": AT})
+    backend = Backend({"claimed": [contact], "next_in": 0.5})
     claim = stores(backend).claim_dirty_contacts(ACCOUNT, "w", 10)
     [one] = claim.claimed
-    assert one.intent is not None
-    assert (one.changed_seq, one.intent.state) == (7, "sent")
-    assert claim.next_at is not None
+    assert (one.changed_seq, [call.state for call in one.intents]) == (7, ["sent"])
+    assert (one.not_partners, claim.next_in) == (["1601"], 0.5)
 
 
 def test_what_was_sent_is_settled(stores: Stores) -> None:
@@ -253,6 +257,7 @@ def test_what_can_not_be_sent_says_why_and_may_come_later(stores: Stores) -> Non
 def test_a_call_may_go_on_only_if_the_database_says_so(stores: Stores) -> None:
     begun = {
         "intent_id": str(INTENT),
+        "contact_id": str(CONTACT),
         "operation": "add_partner",
         "fingerprint": "f",
         "sent": {"name": "Kos"},

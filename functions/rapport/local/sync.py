@@ -7,6 +7,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from uuid import uuid4
 
 from pydantic import HttpUrl, JsonValue, SecretStr
@@ -19,6 +20,7 @@ from rapport.local import state
 from rapport.local.proxy import without_proxy
 from rapport.log import logger
 from rapport.metakocka.preview import Change, Difference, Preview
+from rapport.metakocka.progress import Outcome
 from rapport.metakocka.secrets import secret_source
 from rapport.metakocka.sync import Report, Sync
 from rapport.metakocka_rows import Connection, Counts, Direction, Request
@@ -31,6 +33,7 @@ _DIRECTIONS: dict[str, Direction] = {
     "to": "to_metakocka",
     "from": "from_metakocka",
 }
+_ENTRY = ("name", "email", "street", "post_number", "place")
 _SIDES = {"crm": "contact", "metakocka": "Metakocka", None: "undecided"}
 
 
@@ -52,25 +55,27 @@ def sync(account: str, direction: str, *, dry_run: bool) -> int:
             connection = store.connection(account)
         except NotFound:
             raise NotFound(
-                f"There is no account {account!r} with an active connection to Metakocka."
+                f"There is no account {account!r} with an active connection to Metakocka:"
+                " --account is its id or external id, and an admin connects it by a row in"
+                " metakocka_connections."
             ) from None
-        with _counting(output) as watch:
-            worker = Sync(
-                store,
-                secret_source(settings),
-                settings,
-                worker=f"cli-{uuid4()}",
-                remaining=lambda: float("inf"),
-                watch=watch,
-            )
-            if not dry_run:
-                return _run(output, worker, connection, _DIRECTIONS[direction])
-        return _show(output, worker, connection, _DIRECTIONS[direction])
+        worker = Sync(
+            store,
+            secret_source(settings),
+            settings,
+            worker=f"cli-{uuid4()}",
+            remaining=lambda: float("inf"),
+        )
+        act = _show if dry_run else _run
+        return act(output, worker, connection, _DIRECTIONS[direction])
 
 
 def _run(output: Console, worker: Sync, connection: Connection, direction: Direction) -> int:
     try:
-        report = worker.run(connection.account_id, direction, "cli", request=Request())
+        with _counting(output) as watch:
+            report = replace(worker, watch=watch).run(
+                connection.account_id, direction, "cli", request=Request()
+            )
     except KeyboardInterrupt:
         output.print("Interrupted. What is counted is done, and the next run goes on from there.")
         return INTERRUPTED
@@ -85,14 +90,26 @@ def _summarize(output: Console, report: Report) -> None:
     counts = report.counts
     output.print(
         f"{report.state}: {counts.done:,} looked at, {counts.succeeded:,} synchronized,"
-        f" {counts.unchanged:,} unchanged, {counts.failed:,} failed."
+        f" {counts.unchanged:,} unchanged, {counts.waiting:,} waiting, {counts.failed:,} failed."
     )
     for kind, number in sorted(counts.errors.items()):
         output.print(f"  {number:,} {kind.replace('_', ' ')}")
     if report.error:
         output.print(f"  {escape(str(report.error))}")
+    for one in report.troubles:
+        output.print(f"  {one.status} {escape(_of(one))}", highlight=False)
     if counts.errors:
-        output.print("  sync_errors and sync_conflicts tell of each.")
+        output.print("  sync_errors tells of each, and metakocka_partners what is missing.")
+    if counts.waiting:
+        output.print(
+            "  What waits is tried again, or asked in sync_conflicts: resolve_sync_conflict."
+        )
+
+
+def _of(outcome: Outcome) -> str:
+    ids = {"contact": outcome.contact_id, "partner": outcome.metakocka_id}
+    whose = ", ".join(f"{what} {id_}" for what, id_ in ids.items() if id_)
+    return f"{whose or outcome.id}: {outcome.message}"
 
 
 def _show(output: Console, worker: Sync, connection: Connection, direction: Direction) -> int:
@@ -102,8 +119,10 @@ def _show(output: Console, worker: Sync, connection: Connection, direction: Dire
         for difference in preview.differences(direction):
             kinds[difference.kind] += 1
             _print(output, difference)
-    told = ", ".join(f"{number:,} {kind}" for kind, number in sorted(kinds.items()))
-    output.print(f"Nothing was written. {told or 'Both sides agree'}.")
+    told = ", ".join(
+        f"{number:,} {_plural(kind, number)}" for kind, number in sorted(kinds.items())
+    )
+    output.print(f"Nothing was written. {told or 'There is nothing to do'}.")
     return 0
 
 
@@ -120,13 +139,28 @@ def _line(change: Change) -> str:
     side, before, after = _SIDES[change.side], _value(change.before), _value(change.after)
     if change.side is None:
         return f"{side}  {change.field}: {before} here, {after} at Metakocka"
-    return f"{side}  {change.field}: {before} → {after}"
+    # of what is new there is nothing before
+    values = after if change.before in (None, []) else f"{before} → {after}"
+    return f"{side}  {change.field}: {values}"
 
 
 def _value(value: JsonValue) -> str:
-    if isinstance(value, list):
-        return f"{len(value)} entries"
-    return "—" if value is None else str(value)
+    match value:
+        case None | []:
+            return "—"
+        case bool():
+            return "yes" if value else "no"
+        case list():
+            return ", ".join(_value(one) for one in value)
+        case dict():
+            # a person by name, an address by its street
+            shown = [value[name] for name in _ENTRY if value.get(name)]
+            return " ".join(str(one) for one in shown) or "an empty entry"
+    return str(value)
+
+
+def _plural(kind: str, number: int) -> str:
+    return kind if number == 1 or kind == "blocked" else f"{kind}s"
 
 
 @contextmanager

@@ -31,6 +31,10 @@ class Found:
     record: PartnerRecord
     by: str
 
+    @property
+    def records(self) -> tuple[PartnerRecord, ...]:
+        return (self.record,)
+
 
 @dataclass(frozen=True)
 class Several:
@@ -43,6 +47,9 @@ class Several:
 @dataclass(frozen=True)
 class NotThere:
     """Nothing like it; it was not made."""
+
+    by: str | None = None
+    records: tuple[PartnerRecord, ...] = ()
 
 
 _KEYS: tuple[tuple[str, Key], ...] = (
@@ -75,6 +82,13 @@ def look_up(
         if matches:
             return Several(tuple(records[id_] for id_ in sorted(matches)), field)
     return NotThere()
+
+
+def is_like(party: Party, candidate: Party) -> bool:
+    """Whether a look-up for the party might find the candidate."""
+    return any(
+        getattr(party, field) is not None and _is_it(party, candidate, field) for field, _ in _KEYS
+    )
 
 
 def _is_it(party: Party, candidate: Party, field: str) -> bool:

@@ -9,11 +9,13 @@ from typing import Literal
 
 from pydantic import JsonValue
 
+from rapport.errors import MetakockaRefused
 from rapport.metakocka.client import MetakockaClient
 from rapport.metakocka.limits import Side, missing_fields
+from rapport.metakocka.matching import is_asked, match
 from rapport.metakocka.party import Party, as_json
 from rapport.metakocka.plan import Contact, Plan, Terms, as_fields, plan_of, ref_of
-from rapport.metakocka.pull import BATCH, match, named_by_documents
+from rapport.metakocka.pull import BATCH, named_by_documents
 from rapport.metakocka.wire import PartnerRecord
 from rapport.metakocka_rows import Connection, Direction, DirtyContact, Fields
 from rapport.metakocka_store import MetakockaStore
@@ -58,16 +60,26 @@ class Preview:
             UpstreamError: Metakocka can't be asked.
             StoreError: The database can't.
         """
+        shown: set[str | None] = set()
         if direction != "to_metakocka":
             records = iter(self._partners())
             while batch := list(islice(records, BATCH)):
-                yield from self._of_partners(batch)
+                for difference in self._of_partners(batch):
+                    shown.add(difference.metakocka_id)
+                    yield difference
         if direction != "from_metakocka":
             claim = self.store.claim_dirty_contacts(
                 self.connection.account_id, "preview", _DIRTY, dry_run=True
             )
             for job in claim.claimed:
-                yield from self._of_contact(job)
+                if job.metakocka_id is not None and job.metakocka_id in shown:
+                    continue
+                try:
+                    yield from self._of_contact(job)
+                except MetakockaRefused as error:
+                    # about this one: the others are to be seen all the same
+                    name = Party.model_validate(job.party).name
+                    yield Difference("blocked", name, job.metakocka_id, reason=str(error))
 
     def _partners(self) -> Iterable[PartnerRecord]:
         if self.connection.listing == "all":
@@ -81,6 +93,10 @@ class Preview:
         )
         for record, one in zip(batch, known, strict=True):
             if one.unchanged or one.is_deleted:
+                continue
+            if is_asked(one):
+                reason = "Somebody is to tell which partner a contact is."
+                yield Difference("question", record.customer, record.mk_id, reason=reason)
                 continue
             contact = match(record, one)
             if isinstance(contact, Sequence):

@@ -19,6 +19,8 @@ from rapport.metakocka_store import MetakockaStore
 # seconds; a lease lasts 90, and one call with its repetitions some 60
 KEEP = 15.0
 TELL = 2.0
+# outcomes that are told to whoever has begun the run
+TROUBLES = 20
 
 Status = Literal[
     "created",  # a partner or a contact was made
@@ -32,6 +34,7 @@ Status = Literal[
     "not_found",
 ]
 _GOOD = frozenset({"created", "adopted", "updated"})
+_WAITING = frozenset({"conflict", "waiting"})
 
 
 @dataclass(frozen=True)
@@ -68,11 +71,16 @@ class Progress:
     cursor: JsonValue = None
     total: int | None = None
     outcomes: list[Outcome] = field(default_factory=list)
+    # the first that did not go well
+    troubles: list[Outcome] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.cursor, self.total = self.run.cursor, self.run.total
         self._done = Counter(
-            succeeded=self.run.succeeded, failed=self.run.failed, unchanged=self.run.unchanged
+            succeeded=self.run.succeeded,
+            failed=self.run.failed,
+            unchanged=self.run.unchanged,
+            waiting=self.run.waiting,
         )
         self._errors = Counter(self.run.errors)
         self._told_at = time.monotonic()
@@ -86,15 +94,18 @@ class Progress:
             succeeded=self._done["succeeded"],
             failed=self._done["failed"],
             unchanged=self._done["unchanged"],
+            waiting=self._done["waiting"],
             errors=dict(self._errors),
         )
 
     def add(self, outcome: Outcome) -> None:
         """Counts what became of one."""
-        kind = "succeeded" if outcome.status in _GOOD else "failed"
-        self._done["unchanged" if outcome.status == "unchanged" else kind] += 1
-        if not outcome.is_good:
+        self._done[_kind(outcome.status)] += 1
+        # a question to a person is no error
+        if not outcome.is_good and outcome.status != "conflict":
             self._errors[outcome.code or outcome.status] += 1
+        if not outcome.is_good and len(self.troubles) < TROUBLES:
+            self.troubles.append(outcome)
         if self.keep_outcomes:
             self.outcomes.append(outcome)
         self.watch(self.counts)
@@ -160,3 +171,11 @@ class Progress:
                 attempts=attempts,
             ),
         )
+
+
+def _kind(status: Status) -> Literal["succeeded", "failed", "unchanged", "waiting"]:
+    if status == "unchanged":
+        return "unchanged"
+    if status in _WAITING:
+        return "waiting"
+    return "succeeded" if status in _GOOD else "failed"

@@ -9,16 +9,21 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import islice
+from typing import Literal
 from uuid import UUID
 
 from pydantic import BaseModel
 
 from rapport.errors import MetakockaError, NotFound, StoreError, Unprocessable
 from rapport.metakocka.client import PAGE_LIMIT, MetakockaClient
-from rapport.metakocka.plan import Contact, Terms, contact_of, is_other, plan_of, ref_of, waiting
+from rapport.metakocka.lookup import is_like
+from rapport.metakocka.mapping import from_record
+from rapport.metakocka.matching import is_asked, is_known, match
+from rapport.metakocka.party import Party
+from rapport.metakocka.plan import Terms, plan_of, ref_of, waiting
 from rapport.metakocka.progress import Outcome, Progress, Status
 from rapport.metakocka.wire import PartnerRecord, in_order
-from rapport.metakocka_rows import Candidate, KnownPartner, PartnerItem, PartnerResult
+from rapport.metakocka_rows import KnownPartner, PartnerItem, PartnerResult
 from rapport.metakocka_store import MetakockaStore
 
 OPERATION = "syncContactFromMetakocka"
@@ -34,6 +39,7 @@ LOGGED = 50
 DOC_TYPES = ("sales_order", "sales_offer", "sales_bill_domestic", "sales_bill_foreign")
 # clocks differ, and documents are written before they can be seen
 _OVERLAP = timedelta(minutes=10)
+_LOST = "It may be what a call without an answer has made, which is being found out."
 _BEGINNING = datetime(2000, 1, 1, tzinfo=UTC)
 
 
@@ -153,12 +159,16 @@ class Pull:
         )
         results: list[PartnerResult] = []
         items: list[PartnerItem] = []
+        lost = self._lost(known)
         for record, one in zip(records, known, strict=True):
-            item = None if one.unchanged or one.is_deleted else self._item(record, one)
-            if item is None:
-                results.append(_unchanged(record, one.contact_id))
+            if is_asked(one):
+                results.append(_result(record, "waiting"))
+            elif self._may_be_one_of(lost, record, one):
+                results.append(_result(record, "waiting", reason=_LOST))
+            elif one.unchanged or one.is_deleted:
+                results.append(_result(record, "unchanged", one.contact_id))
             else:
-                items.append(item)
+                items.append(self._item(record, one))
         if items:
             results += self.store.apply_partners(
                 self.progress.account_id,
@@ -167,6 +177,25 @@ class Pull:
                 quiet=len(items) > QUIET,
             )
         return results
+
+    def _lost(self, known: Sequence[KnownPartner]) -> list[Party]:
+        """What was sent by calls that may have made a partner which is none of the known."""
+        if all(is_known(one) for one in known):
+            return []
+        return [
+            Party.model_validate(intent.sent)
+            for intent in self.store.unsettled_intents(self.progress.account_id)
+            if intent.operation == "add_partner" and intent.state != "intended"
+        ]
+
+    def _may_be_one_of(
+        self, lost: Sequence[Party], record: PartnerRecord, known: KnownPartner
+    ) -> bool:
+        if not lost or is_known(known):
+            return False
+        # whoever sends the contact finds out; it may look like anything by now
+        party = from_record(record, region=self.terms.region).party
+        return any(is_like(sent, party) for sent in lost)
 
     def _item(self, record: PartnerRecord, known: KnownPartner) -> PartnerItem:
         contact = match(record, known)
@@ -181,8 +210,10 @@ class Pull:
     def _count(self, result: PartnerResult) -> None:
         metakocka_id = result.metakocka_id or ""
         if result.status == "waiting":
-            error = MetakockaError("Several contacts may be this partner: a person decides.")
-            self._add(metakocka_id, "conflict", error=error)
+            error = MetakockaError(
+                result.reason or "Which contact this partner is, a person decides."
+            )
+            self._add(metakocka_id, "waiting" if result.reason else "conflict", error=error)
         elif result.status == "stale" or result.status == "refused":
             words = result.reason or "It changes faster than it can be merged."
             refused = StoreError(words)
@@ -238,16 +269,12 @@ def named_by_documents(
     return sorted(found, key=in_order)
 
 
-def match(record: PartnerRecord, known: KnownPartner) -> Contact | Sequence[Candidate] | None:
-    """The contact that a partner is, None for a new one, or those among whom a person chooses."""
-    contact = contact_of(known)
-    if contact is not None or not known.candidates:
-        return contact
-    [first, *others] = known.candidates
-    return known.candidates if others or is_other(first, record) else contact_of(first)
-
-
-def _unchanged(record: PartnerRecord, contact_id: UUID | None) -> PartnerResult:
+def _result(
+    record: PartnerRecord,
+    status: Literal["unchanged", "waiting"],
+    contact_id: UUID | None = None,
+    reason: str | None = None,
+) -> PartnerResult:
     return PartnerResult(
-        metakocka_id=record.mk_id, status="unchanged", contact_id=contact_id, reason=None
+        metakocka_id=record.mk_id, status=status, contact_id=contact_id, reason=reason
     )

@@ -12,7 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from uuid import UUID
 
 from rapport.errors import (
@@ -24,15 +24,17 @@ from rapport.errors import (
     StoreError,
     Unprocessable,
 )
+from rapport.metakocka.agreed import Agreed
 from rapport.metakocka.client import MetakockaClient
-from rapport.metakocka.creation import Blocked, Creation, Known, Later
-from rapport.metakocka.decisions import Conflict, Held
-from rapport.metakocka.party import Party, Value
+from rapport.metakocka.creation import Creation
+from rapport.metakocka.outcomes import Outcomes
+from rapport.metakocka.partners import Asked, Blocked, Known, Later, Partners
+from rapport.metakocka.party import Party
 from rapport.metakocka.payloads import AddingUpdate, PartnerUpdate, partner_update
-from rapport.metakocka.plan import Contact, Plan, Terms, as_fields, field_conflicts, plan_of
+from rapport.metakocka.plan import Contact, Terms, plan_of
 from rapport.metakocka.progress import Outcome, Progress, Status
 from rapport.metakocka.wire import PartnerRecord
-from rapport.metakocka_rows import DirtyContact, PartnerItem
+from rapport.metakocka_rows import DirtyContact
 from rapport.metakocka_store import MetakockaStore
 
 OPERATION = "syncContactToMetakocka"
@@ -61,7 +63,9 @@ class Push:
     _seen: Counter[UUID] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
-        self._creation = Creation(self.store, self.client, self.progress, self.terms, self.late)
+        self._partners = Partners(self.store, self.client, self.progress, self.terms)
+        self._outcomes = Outcomes(self._partners, self.late)
+        self._creation = Creation(self._partners, self._outcomes)
 
     def run(self, contact_ids: Sequence[UUID] | None = None, *, patience: float = PATIENCE) -> bool:
         """Sends what there is to send, all or these; False where the time was over.
@@ -85,11 +89,14 @@ class Push:
                 self._push(job)
             if claim.claimed:
                 continue
-            pause = _until(claim.next_at)
-            if pause is None or pause > patience:
+            if claim.next_in is None or claim.next_in > patience:
                 return True
-            time.sleep(max(pause, 0.02))
+            time.sleep(max(claim.next_in, 0.02))
         return False
+
+    def settle_orphans(self) -> None:
+        """Finds out what became of calls for contacts that were deleted; raises as `run`."""
+        self._outcomes.settle_orphans()
 
     def _push(self, job: DirtyContact) -> None:
         self._seen[job.contact_id] += 1
@@ -105,9 +112,7 @@ class Push:
             raise
         except Unprocessable as error:
             self._log(job, error)
-            outcome = self._blocked(
-                job, Blocked("blocked", error, (error.field,) if error.field else ())
-            )
+            outcome = self._blocked(job, Blocked(error, (error.field,) if error.field else ()))
         except MetakockaOutcomeUnknown as error:
             self._log(job, error)
             self._postpone(job, self.late)
@@ -134,19 +139,22 @@ class Push:
             return _outcome(job, "waiting", known.error)
         if isinstance(known, Blocked):
             return self._blocked(job, known)
+        if isinstance(known, Asked):
+            return self._asked(job, known)
         self.progress.keep()
         record = self.client.get_partner(known.metakocka_id)
         if record is None:
             # one that is gone erases nothing
-            gone = MetakockaError("Metakocka has no such partner any more.")
+            gone = MetakockaError("Metakocka has no such partner any more: a person decides.")
             self._log(job, gone)
-            return self._blocked(job, Blocked("conflict", gone))
+            there = self._partners.look_up(job, contact.party, at_home=True)
+            return self._asked(job, Asked(gone, there.records, known.metakocka_id))
         agreed = self._agreed(job, replace(contact, base=known.base), record)
         return self._settled(job, known, agreed)
 
-    def _agreed(self, job: DirtyContact, contact: Contact, record: PartnerRecord) -> _Agreed:
+    def _agreed(self, job: DirtyContact, contact: Contact, record: PartnerRecord) -> Agreed:
         """Sends what the partner lacks, until there is nothing more."""
-        agreed = _Agreed(contact, plan_of(contact, record, self.terms))
+        agreed = Agreed(contact, plan_of(contact, record, self.terms))
         for _ in range(ROUNDS):
             update = partner_update(agreed.plan.partner, agreed.plan.merged.erp_changes)
             if update is None:
@@ -169,7 +177,7 @@ class Push:
         )
         return shown
 
-    def _settled(self, job: DirtyContact, known: Known, agreed: _Agreed) -> Outcome:
+    def _settled(self, job: DirtyContact, known: Known, agreed: Agreed) -> Outcome:
         for held in agreed.held:
             words = f"{held.field}: {held.reason}"
             self._log(job, Unprocessable(words, field=held.field), {"side": held.side})
@@ -186,7 +194,7 @@ class Push:
             refused = StoreError(settled.reason or "The database does not take it.")
             self._log(job, refused)
             # or it would be claimed again at once
-            self._blocked(job, Blocked("conflict", refused))
+            self._blocked(job, Blocked(refused))
             return _outcome(job, "failed", refused)
         if agreed.is_open:
             asked = MetakockaError("Both sides have changed it: a person decides.")
@@ -202,9 +210,12 @@ class Push:
             job.contact_id,
             job.changed_seq,
             blocked.missing,
-            blocked.state,
         )
-        return _outcome(job, blocked.state, blocked.error)
+        return _outcome(job, "blocked", blocked.error)
+
+    def _asked(self, job: DirtyContact, asked: Asked) -> Outcome:
+        self._partners.ask(job, asked, job.changed_seq)
+        return _outcome(job, "conflict", asked.error)
 
     def _postpone(self, job: DirtyContact, seconds: float | None = None) -> None:
         if seconds is None:
@@ -230,63 +241,6 @@ class Push:
         )
 
 
-@dataclass(frozen=True)
-class _Agreed:
-    """How far two sides have come: the contact as it is to be, and the last merge.
-
-    The version is that of the contact as it was claimed.
-    """
-
-    contact: Contact
-    plan: Plan
-    # of the merges before the last
-    changes: Mapping[str, Value] = field(default_factory=dict)
-    decided: tuple[Conflict, ...] = ()
-    held: tuple[Held, ...] = ()
-    has_sent: bool = False
-
-    def __post_init__(self) -> None:
-        known = {one.field: one for one in (*self.held, *self.plan.merged.held)}
-        object.__setattr__(self, "held", tuple(known.values()))
-
-    def after(self, record: PartnerRecord, terms: Terms) -> _Agreed:
-        """The same once more, with the partner as it is now."""
-        merged = self.plan.merged
-        contact = replace(
-            self.contact,
-            party=self.contact.party.model_copy(update=dict(merged.crm_changes)),
-            base=merged.party,
-        )
-        return _Agreed(
-            contact,
-            plan_of(contact, record, terms),
-            {**self.changes, **merged.crm_changes},
-            (*self.decided, *(one for one in merged.conflicts if one.winner is not None)),
-            self.held,
-            has_sent=True,
-        )
-
-    @property
-    def is_open(self) -> bool:
-        return any(one.winner is None for one in self.plan.merged.conflicts)
-
-    @property
-    def has_changes(self) -> bool:
-        return self.has_sent or bool(self.changes) or not self.plan.merged.is_quiet
-
-    def item(self) -> PartnerItem:
-        changes = as_fields({**self.changes, **self.plan.merged.crm_changes})
-        return self.plan.item(self.contact).model_copy(
-            update={
-                "changes": changes,
-                "expected_version": self.contact.version if changes else None,
-                "conflicts": field_conflicts((*self.decided, *self.plan.merged.conflicts)),
-                # what Metakocka has not taken after some rounds it would not take now
-                "push": False,
-            }
-        )
-
-
 def _outcome(
     job: DirtyContact,
     status: Status,
@@ -301,7 +255,3 @@ def _outcome(
         message=str(error) if error else None,
         field=error.field if error else None,
     )
-
-
-def _until(moment: datetime | None) -> float | None:
-    return None if moment is None else (moment - datetime.now(UTC)).total_seconds()

@@ -35,13 +35,17 @@ LATE = 60.0
 
 @dataclass(frozen=True)
 class Report:
-    """How a run ended; `outcomes` are those of a request, and `error` is why it failed."""
+    """How a run ended; `outcomes` are those of a request, and `error` is why it failed.
+
+    `troubles` are the first that did not go well.
+    """
 
     run_id: UUID
     state: Literal["done", "stopped", "failed", "taken over"]
     counts: Counts
     outcomes: tuple[Outcome, ...] = ()
     error: RapportError | None = None
+    troubles: tuple[Outcome, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -156,11 +160,20 @@ class Sync:
             progress.log("syncMetakocka", error, metakocka_id="batch")
         progress.tell()
         self.store.finish_sync(run.run_id, self.worker, state, pull.seen_until if pull else None)
-        return Report(run.run_id, state, progress.counts, tuple(progress.outcomes), failure)
+        return Report(
+            run.run_id,
+            state,
+            progress.counts,
+            tuple(progress.outcomes),
+            failure,
+            tuple(progress.troubles),
+        )
 
     def _do(self, run: Run, push: Push, pull: Pull) -> bool:
         """Whether all of it is done."""
         request = run.request
+        if request == Request():
+            push.settle_orphans()
         if run.direction != "to_metakocka" and not pull.run(request.metakocka_ids):
             return False
         if request.contact_ids is not None:

@@ -15,7 +15,17 @@ from rich.console import Console
 from rich.table import Table
 
 from rapport.local import launch
-from rapport.local.bench import away, batch, ingest, live, metakocka, portal, stream, subscribers
+from rapport.local.bench import (
+    away,
+    batch,
+    ingest,
+    live,
+    metakocka,
+    metakocka_edits,
+    portal,
+    stream,
+    subscribers,
+)
 from rapport.local.bench.latency import Latency
 from rapport.local.stack import Stack
 from rapport.local.up import TerminalProgress, interrupt_on_signals
@@ -57,20 +67,33 @@ def bench() -> None:
 
 
 def bench_metakocka() -> None:
-    """Starts a stack in a temporary folder, and imports partners into it from the stand-in."""
+    """Edits contacts in one temporary stack, and imports partners into another, empty one."""
     interrupt_on_signals()
     progress = TerminalProgress(Console(stderr=True))
-    folder = Path(tempfile.mkdtemp(prefix="rapport-bench-"))
+    folders = [Path(tempfile.mkdtemp(prefix="rapport-bench-")) for _ in range(2)]
+    parts = {"postgrest", "gateway", "functions", "metakocka", "net"}
     try:
         with (
-            launch.running(folder, progress, only={"postgrest", "gateway"}) as running,
+            launch.running(folders[0], progress, only=parts) as running,
+            progress.step(f"Editing a contact {metakocka_edits.ROUNDS} times"),
+        ):
+            edits = metakocka_edits.measure(running.stack)
+        with (
+            launch.running(folders[1], progress, only={"postgrest", "gateway"}) as running,
             progress.step(f"Importing {metakocka.PARTNERS:,} partners"),
         ):
             measured = metakocka.measure(running.stack)
     finally:
-        shutil.rmtree(folder)
+        for folder in folders:
+            shutil.rmtree(folder)
     _show(
         [
+            Figure(
+                "Edit to partner, after the last edit",
+                f"p50 {edits.latency.p50:.0f} ms, p95 {edits.latency.p95:.0f} ms",
+                "≤ 2 s",
+            ),
+            Figure("… calls for them", f"{edits.pushes}", f"{edits.rounds}"),
             Figure("First import", f"{measured.first_s:.1f} s, {measured.per_second:.0f}/s"),
             Figure("… beside one by one", f"{measured.times_one_by_one:.1f} times as fast", "≥ 5"),
             Figure("… in the database", f"{measured.first_cpu_s:.1f} s"),

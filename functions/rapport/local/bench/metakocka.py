@@ -94,7 +94,7 @@ def measure(stack: Stack, partners: int = PARTNERS) -> MetakockaFigures:
         owner.execute(_PREPARATION)
         account = _account(owner)
         first_s, first_cpu_s = _timed(owner, lambda: _sync(stack, fake, account, partners))
-        events = _events(owner)
+        events = _events(owner, account)
         for partner in list(company.partners.values())[:: partners // changed][:changed]:
             company.update({"mk_id": partner.mk_id, "customer": f"Novo ime {partner.mk_id}"})
         before = owner.execute("select clock_timestamp()").fetchone()
@@ -178,10 +178,11 @@ def _of_process(pid: int) -> float:
     return times.user + times.system
 
 
-def _events(owner: Owner) -> int:
+def _events(owner: Owner, account: UUID) -> int:
     row = owner.execute(
-        "select count(*) from realtime.messages"
-        " where payload ->> 'table' = 'contacts' or payload -> 'tables' ? 'contacts'"
+        "select count(*) from realtime.messages where topic = private.account_topic(%s)"
+        " and (payload ->> 'table' = 'contacts' or payload -> 'tables' ? 'contacts')",
+        [account],
     ).fetchone()
     return row[0] if row else 0
 

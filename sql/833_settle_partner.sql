@@ -1,118 +1,7 @@
 /*
-    The worker's side of marks: claim some, send each, settle it. What is changed while it is
-    being sent keeps its mark.
+    What became of a contact that was claimed: it is agreed with its partner, or it can't be
+    sent and says why.
 */
-create function backend.claim_dirty_contacts(
-    account_id uuid,
-    worker text,
-    batch integer default 10,
-    contact_ids uuid[] default null,
-    dry_run boolean default false
-)
-    returns jsonb
-    language plpgsql
-    -- definer: service_role has no rights of its own on tables
-    security definer
-    set search_path = ''
-as $$
-declare
-    claimed uuid[];
-begin
-    claimed := array(
-        select d.contact_id
-        from private.metakocka_dirty d
-        where d.account_id = claim_dirty_contacts.account_id
-          and (claim_dirty_contacts.contact_ids is null
-               or d.contact_id = any (claim_dirty_contacts.contact_ids))
-          and (d.not_before <= clock_timestamp() or dry_run)
-          and (coalesce(d.lease_until <= clock_timestamp(), true) or dry_run)
-        order by d.changed_seq
-        limit least(greatest(batch, 1), 100)
-        for update skip locked
-    );
-    if claimed <> '{}' and not dry_run then
-        update private.metakocka_dirty d
-        set lease_until = clock_timestamp() + private.sync_lease(),
-            worker = claim_dirty_contacts.worker,
-            attempts = d.attempts + 1
-        where d.contact_id = any (claimed);
-    end if;
-
-    return jsonb_build_object(
-        'claimed', (
-            select coalesce(
-                jsonb_agg(
-                    jsonb_build_object(
-                        'contact_id', c.id,
-                        'changed_seq', d.changed_seq,
-                        'attempts', d.attempts,
-                        'version', c.version,
-                        'updated_at', c.updated_at,
-                        'party', private.contact_party(c),
-                        'metakocka_id', m.metakocka_id,
-                        'base', m.base,
-                        'base_version', m.base_version,
-                        'state', m.state,
-                        -- a call whose outcome is to be found out first
-                        'intent', (
-                            select to_jsonb(e)
-                            from private.partner_intents i
-                            cross join lateral private.intent_rows(i.id) e
-                            where i.contact_id = c.id
-                              and i.state in ('intended', 'sent', 'unknown')
-                        )
-                    )
-                    order by d.changed_seq
-                ),
-                '[]')
-            from unnest(claimed) as l (contact_id)
-            join private.metakocka_dirty d
-                on d.contact_id = l.contact_id
-            join public.contacts c
-                on c.id = l.contact_id
-               and c.deleted_at is null
-            left join public.metakocka_contact_mappings m
-                on m.contact_id = l.contact_id
-        ),
-        -- when there is something to do again, as far as is known now
-        'next_at', (
-            select min(greatest(d.not_before, d.lease_until))
-            from private.metakocka_dirty d
-            where d.account_id = claim_dirty_contacts.account_id
-              and (claim_dirty_contacts.contact_ids is null
-                   or d.contact_id = any (claim_dirty_contacts.contact_ids))
-              and d.contact_id <> all (claimed)
-        )
-    );
-end
-$$;
-
-grant execute on function backend.claim_dirty_contacts(uuid, text, integer, uuid[], boolean)
-    to service_role;
-
-
-create function private.take_mark(contact_id uuid, changed_seq bigint)
-    returns boolean
-    language plpgsql
-    set search_path = ''
-as $$
-begin
-    delete from private.metakocka_dirty d
-    where d.contact_id = take_mark.contact_id
-      and d.changed_seq <= take_mark.changed_seq;
-    if found then
-        return true;
-    end if;
-    -- changed meanwhile: it is free to be sent again
-    update private.metakocka_dirty d
-    set lease_until = null,
-        worker = null
-    where d.contact_id = take_mark.contact_id;
-    return not found;
-end
-$$;
-
-
 create function backend.settle_partner(
     account_id uuid,
     run_id uuid,
@@ -237,9 +126,9 @@ as $$
 declare
     is_clear boolean;
 begin
-    if block_contact.state not in ('blocked', 'conflict', 'unknown') then
+    if block_contact.state not in ('blocked', 'unknown') then
         raise sqlstate 'PT422' using
-            message = 'What is not sent is blocked, in conflict or unknown.',
+            message = 'What is not sent is blocked or unknown.',
             detail = 'field: state';
     end if;
     perform private.require_contact(
@@ -272,42 +161,9 @@ $$;
 grant execute on function backend.block_contact(uuid, uuid, bigint, text[], text) to service_role;
 
 
-create function backend.postpone_contact(
-    account_id uuid,
-    contact_id uuid,
-    worker text,
-    retry_in interval
-)
-    returns void
-    language plpgsql
-    -- definer: service_role has no rights of its own on tables
-    security definer
-    set search_path = ''
-as $$
-begin
-    update private.metakocka_dirty d
-    set lease_until = null,
-        worker = null,
-        not_before = clock_timestamp()
-            + least(greatest(postpone_contact.retry_in, interval '0'), interval '1 day')
-    where d.contact_id = postpone_contact.contact_id
-      and d.account_id = postpone_contact.account_id
-      and d.worker = postpone_contact.worker;
-end
-$$;
-
-grant execute on function backend.postpone_contact(uuid, uuid, text, interval) to service_role;
-
-
-comment on function backend.claim_dirty_contacts(uuid, text, integer, uuid[], boolean) is
-    'Leases up to 100 contacts that changed, all or those of contact_ids, in the order of their change; a dry_run shows them and leases none: {claimed: [{contact_id, changed_seq, attempts, version, updated_at, party, metakocka_id, base, base_version, state, intent}], next_at}.';
-comment on function private.take_mark(uuid, bigint) is
-    'Takes a contact''s mark away if it is not newer than this; otherwise gives its lease free. Whether there is no mark left.';
 comment on function backend.settle_partner(uuid, uuid, uuid, bigint, jsonb) is
     'Notes what was agreed when a contact was sent, an item as of apply_partners: its answer with changed_meanwhile, true where the contact is to be sent again. Also if it is stale, that it is this partner stands.';
 comment on function private.require_contact(uuid, uuid) is
     'Locks a contact of an account; refused where there is none.';
 comment on function backend.block_contact(uuid, uuid, bigint, text[], text) is
-    'Notes why a contact is not sent: it lacks fields (blocked), a person decides (conflict), or it may have been (unknown). False where it has changed meanwhile and is to be sent again.';
-comment on function backend.postpone_contact(uuid, uuid, text, interval) is
-    'Gives a contact back, to be sent again later.';
+    'Notes why a contact is not sent: it lacks fields (blocked), or it may have been (unknown). False where it has changed meanwhile and is to be sent again.';

@@ -14,74 +14,6 @@ as $$
 $$;
 
 
-create function backend.metakocka_connections_due(batch integer default 50)
-    returns jsonb
-    language plpgsql
-    stable
-    -- definer: service_role has no rights of its own on tables
-    security definer
-    set search_path = ''
-as $$
-begin
-    return (
-        with reasons as (
-            select
-                k.account_id,
-                array_remove(array[
-                    case when o.since is not null then 'run' end,
-                    case when w.since is not null then 'contacts' end,
-                    case when n.at <= now() then 'schedule' end
-                ], null) as reasons,
-                least(o.since, w.since, case when n.at <= now() then n.at end) as waiting_since
-            from public.metakocka_connections k
-            cross join lateral (
-                select min(r.created_at) as since
-                from public.sync_runs r
-                where r.account_id = k.account_id
-                  and r.state in ('queued', 'running', 'stopped')
-            ) o
-            cross join lateral (
-                select min(d.not_before) as since
-                from private.metakocka_dirty d
-                where d.account_id = k.account_id
-                  -- nobody rings when the quiet moment is over: the worker waits for its end
-                  and d.not_before <= clock_timestamp() + interval '2 seconds'
-                  and coalesce(d.lease_until <= clock_timestamp(), true)
-            ) w
-            cross join lateral (
-                select coalesce(max(r.created_at) + k.sync_interval, k.created_at) as at
-                from public.sync_runs r
-                where r.account_id = k.account_id
-                  and r.trigger = 'schedule'
-            ) n
-            where k.active
-              and not exists (
-                  select
-                  from private.sync_leases l
-                  where l.account_id = k.account_id
-                    and l.lease_until > clock_timestamp()
-              )
-        ),
-        due as (
-            select r.*
-            from reasons r
-            where r.reasons <> '{}'
-            order by r.waiting_since, r.account_id
-            limit least(greatest(batch, 1), 500)
-        )
-        select coalesce(
-            jsonb_agg(
-                jsonb_build_object('account_id', d.account_id, 'reasons', d.reasons)
-                order by d.waiting_since, d.account_id),
-            '[]')
-        from due d
-    );
-end
-$$;
-
-grant execute on function backend.metakocka_connections_due(integer) to service_role;
-
-
 create function private.next_sync_run(
     account_id uuid,
     direction text,
@@ -229,7 +161,17 @@ begin
           and d.worker is not null;
         if begin_sync.request ? 'contact_ids' then
             perform private.mark_requested(
-                account_id => begin_sync.account_id, contact_ids => request -> 'contact_ids');
+                account_id => begin_sync.account_id,
+                contact_ids => array(
+                    select c.id
+                    from jsonb_array_elements_text(begin_sync.request -> 'contact_ids') i
+                    join public.contacts c
+                        on c.id = i::uuid
+                    where c.account_id = begin_sync.account_id
+                      and c.deleted_at is null
+                    order by c.id
+                )
+            );
         end if;
     end if;
 
@@ -255,6 +197,7 @@ begin
             'succeeded', r.succeeded,
             'failed', r.failed,
             'unchanged', r.unchanged,
+            'waiting', r.waiting,
             'errors', r.errors,
             'user_id', coalesce(r.user_id, connection.user_id),
             'company_id', connection.company_id,
@@ -273,102 +216,9 @@ $$;
 grant execute on function backend.begin_sync(uuid, text, text, text, uuid, jsonb) to service_role;
 
 
-create function private.mark_requested(account_id uuid, contact_ids jsonb)
-    returns void
-    language plpgsql
-    set search_path = ''
-as $$
-declare
-    marked constant uuid[] := array(
-        select c.id
-        from jsonb_array_elements_text(contact_ids) i
-        join public.contacts c
-            on c.id = i::uuid
-        where c.account_id = mark_requested.account_id
-          and c.deleted_at is null
-        order by c.id
-    );
-begin
-    if marked <> '{}' then
-        perform private.mark_dirty(
-            account_id => mark_requested.account_id,
-            contact_ids => marked,
-            quiet_for => interval '0'
-        );
-    end if;
-end
-$$;
-
-
-create function private.partners_seen_at(account_id uuid)
-    returns timestamptz
-    language plpgsql
-    stable
-    set search_path = ''
-as $$
-begin
-    return (
-        select max(r.started_at)
-        from public.sync_runs r
-        where r.account_id = partners_seen_at.account_id
-          and r.state = 'done'
-          and r.direction <> 'to_metakocka'
-          and r.request = '{}'
-    );
-end
-$$;
-
-
-create function backend.metakocka_connection(account text)
-    returns jsonb
-    language plpgsql
-    stable
-    -- definer: service_role has no rights of its own on tables
-    security definer
-    set search_path = ''
-as $$
-declare
-    found_connection jsonb;
-begin
-    select jsonb_build_object(
-        'account_id', a.id,
-        'company_id', k.company_id,
-        'base_url', k.base_url,
-        'conflict_rule', k.conflict_rule,
-        'listing', k.listing,
-        'documents_seen_until', k.documents_seen_until,
-        'partners_seen_at', private.partners_seen_at(a.id)
-    )
-    into found_connection
-    from public.accounts a
-    join public.metakocka_connections k
-        on k.account_id = a.id
-       and k.active
-    where a.external_id = account
-       or a.id::text = account;
-    if found_connection is null then
-        raise sqlstate 'PT404' using
-            message = 'There is no such account, or it has no active connection to Metakocka.',
-            detail = 'field: account';
-    end if;
-    return found_connection;
-end
-$$;
-
-grant execute on function backend.metakocka_connection(text) to service_role;
-
-
 comment on function private.sync_lease() is
     'How long a run is its worker''s without a word from it.';
 comment on function private.next_sync_run(uuid, text, text, uuid, jsonb) is
     'The run to go on with, or a new one; null where a wake finds nothing to send. A request is always a new one.';
-comment on function private.mark_requested(uuid, jsonb) is
-    'Marks the contacts that somebody wants to be sent now.';
-comment on function private.partners_seen_at(uuid) is
-    'Since when all partners have been looked at: what differs now has changed after that.';
-comment on function backend.metakocka_connection(text) is
-    'The connection of an account by its id or external id: {account_id, company_id, base_url, conflict_rule, listing, documents_seen_until, partners_seen_at}.';
-comment on function backend.metakocka_connections_due(integer) is
-    'The accounts for which there is something to do and nobody at work, the longest waiting first: [{account_id, reasons}]; reasons are run (to be gone on with), contacts (to be sent) and schedule.';
 comment on function backend.begin_sync(uuid, text, text, text, uuid, jsonb) is
     'Leases an account to a worker: the run that waits or was left, with its cursor and counts, or a new one; null where another is at work or a wake finds nothing. With a request, {contact_ids} or {metakocka_ids}, a run of its own. Repeating it under the same name answers the same.';

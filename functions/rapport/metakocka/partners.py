@@ -1,0 +1,182 @@
+"""A contact's partner: looking for it, taking it, and asking people which one it is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+from uuid import UUID
+
+from rapport.errors import MetakockaError, RapportError
+from rapport.metakocka.client import Key, MetakockaClient
+from rapport.metakocka.compare import same
+from rapport.metakocka.lookup import Found, NotThere, Several, look_up
+from rapport.metakocka.mapping import from_record
+from rapport.metakocka.party import LISTS, Party
+from rapport.metakocka.plan import Terms, party_fields, ref_of
+from rapport.metakocka.progress import Progress
+from rapport.metakocka.wire import PartnerRecord
+from rapport.metakocka_rows import DirtyContact, Fields, Intent, PartnerItem
+from rapport.metakocka_store import MetakockaStore
+
+# as many as a person may be shown to choose from
+SHOWN = 20
+_IN_A_CALL = 500
+
+
+@dataclass(frozen=True)
+class Known:
+    """The partner that a contact is, and what was agreed with it so far."""
+
+    metakocka_id: str
+    base: Party | None
+    status: Literal["known", "adopted", "created"] = "known"
+
+
+@dataclass(frozen=True)
+class Later:
+    """It can't be told yet: after so many seconds it may."""
+
+    seconds: float
+    error: RapportError
+
+
+@dataclass(frozen=True)
+class Blocked:
+    """It has no partner, and gets none until something changes."""
+
+    error: RapportError
+    missing: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A person decides which of `records` it is; `present` is the partner that it was so far."""
+
+    error: RapportError
+    records: Sequence[PartnerRecord]
+    present: str | None = None
+    # a call of which nobody knows whether it made one of them
+    intent: Intent | None = None
+
+
+@dataclass(frozen=True)
+class Partners:
+    """The partners of an account's company, as one run meets them."""
+
+    store: MetakockaStore
+    client: MetakockaClient
+    progress: Progress
+    terms: Terms
+
+    def look_up(
+        self, job: DirtyContact, party: Party, *, at_home: bool = False
+    ) -> Found | Several | NotThere:
+        """Looks for a claimed contact's partner by a party, its own or what was sent of it.
+
+        Partners of other contacts are none, nor those that a person has ruled out. Namesakes
+        are many: `at_home` takes one for another only where the address is the same.
+        """
+        there = self.find(job.contact_id, party, job.not_partners)
+        if not at_home or there.by != "name":
+            return there
+        alike = tuple(one for one in there.records if self._is_at_home(party, one))
+        if len(alike) == 1:
+            return Found(from_record(alike[0], region=self.terms.region), alike[0], "name")
+        return Several(alike, "name") if alike else NotThere()
+
+    def find(
+        self, contact_id: UUID, party: Party, ruled_out: Sequence[str] = ()
+    ) -> Found | Several | NotThere:
+        """Looks for a contact's partner, among those that are no other contact's."""
+        self.progress.keep()
+        free = _FreePartners(
+            self.store, self.client, self.progress.account_id, contact_id, self.terms
+        )
+        return look_up(free, party, ruled_out, region=self.terms.region)
+
+    def adopt(
+        self,
+        job: DirtyContact,
+        metakocka_id: str,
+        base: Party | None,
+        status: Literal["adopted", "created"],
+    ) -> Known | Later:
+        """Notes at once that the contact is this partner; its mark stays."""
+        settled = self.store.settle_partner(
+            self.progress.account_id,
+            self.progress.run.run_id,
+            job.contact_id,
+            None,
+            PartnerItem(
+                metakocka_id=metakocka_id,
+                partner_hash=None,
+                base=party_fields(base or Party()),
+            ),
+        )
+        if settled.status in ("adopted", "updated", "unchanged"):
+            return Known(metakocka_id, base, status)
+        # another contact has taken it since, or this one is gone
+        return Later(1.0, MetakockaError("This partner is another contact by now."))
+
+    def ask(self, job: DirtyContact, asked: Asked, changed_seq: int | None) -> None:
+        """Asks people; without `changed_seq` the contact goes on with the partner that it has."""
+        is_asked = self.store.ask_partner(
+            self.progress.account_id,
+            job.contact_id,
+            changed_seq,
+            asked.present,
+            [self._shown(one) for one in asked.records[:SHOWN]],
+        )
+        if is_asked and asked.intent is not None:
+            # in this order: whoever answers settles it
+            self.settle_intent(asked.intent, "abandoned")
+
+    def settle_intent(
+        self,
+        intent: Intent,
+        state: Literal["sent", "unknown", "settled", "abandoned"],
+        metakocka_id: str | None = None,
+    ) -> bool:
+        """As the store's."""
+        return self.store.settle_intent(
+            self.progress.account_id, intent.intent_id, state, metakocka_id
+        )
+
+    def _is_at_home(self, party: Party, record: PartnerRecord) -> bool:
+        theirs = from_record(record, region=self.terms.region).party
+        return all(
+            same(name, getattr(party, name), getattr(theirs, name))
+            for name in ("street", "post_number")
+        )
+
+    def _shown(self, record: PartnerRecord) -> Fields:
+        fields = party_fields(from_record(record, region=self.terms.region).party)
+        known = {name: value for name, value in fields.items() if name not in LISTS}
+        return {"metakocka_id": record.mk_id, **known}
+
+
+@dataclass(frozen=True)
+class _FreePartners:
+    """Finds partners that are no other contact's."""
+
+    store: MetakockaStore
+    client: MetakockaClient
+    account_id: UUID
+    contact_id: UUID
+    terms: Terms
+
+    def find_partners(self, key: Key, value: str) -> list[PartnerRecord]:
+        found = self.client.find_partners(key, value)
+        free: list[PartnerRecord] = []
+        for start in range(0, len(found), _IN_A_CALL):
+            part = found[start : start + _IN_A_CALL]
+            known = self.store.read_partners(
+                self.account_id, [ref_of(one, self.terms, known_hash=False) for one in part]
+            )
+            free += [
+                record
+                for record, one in zip(part, known, strict=True)
+                if one.contact_id in (None, self.contact_id) or one.is_deleted
+            ]
+        return free

@@ -1,0 +1,136 @@
+/*
+    What there is to do, and for whom: accounts with contacts to send, with a run that waits or
+    was left, or whose time has come.
+*/
+create function private.partners_seen_at(account_id uuid)
+    returns timestamptz
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+begin
+    return (
+        select max(r.started_at)
+        from public.sync_runs r
+        where r.account_id = partners_seen_at.account_id
+          and r.state = 'done'
+          and r.direction <> 'to_metakocka'
+          and r.request = '{}'
+    );
+end
+$$;
+
+
+create function backend.metakocka_connection(account text)
+    returns jsonb
+    language plpgsql
+    stable
+    -- definer: service_role has no rights of its own on tables
+    security definer
+    set search_path = ''
+as $$
+declare
+    found_connection jsonb;
+begin
+    select jsonb_build_object(
+        'account_id', a.id,
+        'company_id', k.company_id,
+        'base_url', k.base_url,
+        'conflict_rule', k.conflict_rule,
+        'listing', k.listing,
+        'documents_seen_until', k.documents_seen_until,
+        'partners_seen_at', private.partners_seen_at(a.id)
+    )
+    into found_connection
+    from public.accounts a
+    join public.metakocka_connections k
+        on k.account_id = a.id
+       and k.active
+    where a.external_id = account
+       or a.id::text = account;
+    if found_connection is null then
+        raise sqlstate 'PT404' using
+            message = 'There is no such account, or it has no active connection to Metakocka.',
+            detail = 'field: account';
+    end if;
+    return found_connection;
+end
+$$;
+
+grant execute on function backend.metakocka_connection(text) to service_role;
+
+
+create function backend.metakocka_connections_due(batch integer default 50)
+    returns jsonb
+    language plpgsql
+    stable
+    -- definer: service_role has no rights of its own on tables
+    security definer
+    set search_path = ''
+as $$
+begin
+    return (
+        with reasons as (
+            select
+                k.account_id,
+                array_remove(array[
+                    case when o.since is not null then 'run' end,
+                    case when w.since is not null then 'contacts' end,
+                    case when n.at <= now() then 'schedule' end
+                ], null) as reasons,
+                least(o.since, w.since, case when n.at <= now() then n.at end) as waiting_since
+            from public.metakocka_connections k
+            cross join lateral (
+                select min(r.created_at) as since
+                from public.sync_runs r
+                where r.account_id = k.account_id
+                  and r.state in ('queued', 'running', 'stopped')
+            ) o
+            cross join lateral (
+                select min(d.not_before) as since
+                from private.metakocka_dirty d
+                where d.account_id = k.account_id
+                  -- nobody rings when the quiet moment is over: the worker waits for its end
+                  and d.not_before <= clock_timestamp() + 2 * private.quiet_moment()
+                  and coalesce(d.lease_until <= clock_timestamp(), true)
+            ) w
+            cross join lateral (
+                select coalesce(max(r.created_at) + k.sync_interval, k.created_at) as at
+                from public.sync_runs r
+                where r.account_id = k.account_id
+                  and r.trigger = 'schedule'
+            ) n
+            where k.active
+              and not exists (
+                  select
+                  from private.sync_leases l
+                  where l.account_id = k.account_id
+                    and l.lease_until > clock_timestamp()
+              )
+        ),
+        due as (
+            select r.*
+            from reasons r
+            where r.reasons <> '{}'
+            order by r.waiting_since, r.account_id
+            limit least(greatest(batch, 1), 500)
+        )
+        select coalesce(
+            jsonb_agg(
+                jsonb_build_object('account_id', d.account_id, 'reasons', d.reasons)
+                order by d.waiting_since, d.account_id),
+            '[]')
+        from due d
+    );
+end
+$$;
+
+grant execute on function backend.metakocka_connections_due(integer) to service_role;
+
+
+comment on function private.partners_seen_at(uuid) is
+    'Since when all partners have been looked at: what differs now has changed after that.';
+comment on function backend.metakocka_connection(text) is
+    'The connection of an account by its id or external id: {account_id, company_id, base_url, conflict_rule, listing, documents_seen_until, partners_seen_at}.';
+comment on function backend.metakocka_connections_due(integer) is
+    'The accounts for which there is something to do and nobody at work, the longest waiting first: [{account_id, reasons}]; reasons are run (to be gone on with), contacts (to be sent) and schedule.';
