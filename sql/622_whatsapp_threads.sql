@@ -148,25 +148,44 @@ end
 $$;
 
 
-create function private.continue_whatsapp_threads(items private.whatsapp_item[])
-    returns private.whatsapp_item[]
+create function private.continue_whatsapp_threads(
+    items private.whatsapp_item[],
+    out placed private.whatsapp_item[],
+    out to_settle boolean
+)
     language plpgsql
     set search_path = ''
 as $$
 /*
     The common case in one statement: everybody is known, by the names and the spelling that
-    they give, and has an open conversation. Null, and nothing locked,
-    where that is not so of all; RP003 where it no longer is when they are locked. Those locks
-    must then go, also of rows that are passed over: what follows begins with identities.
+    they give, and has an open conversation. Null, and nothing locked, where that is not so of
+    all; RP003 where it no longer is when they are locked. Those locks must then go, also of rows
+    that are passed over: what follows begins with identities.
+
+    In passing: whether anything has waited for one of them, or one may have to wait.
 */
 declare
-    found_items private.whatsapp_item[];
     found_count integer;
+    locked_count integer;
 begin
     -- lateral with a limit, here and elsewhere: each item is looked up by key, whatever the
     -- planner thinks of the tables' sizes
-    with found as materialized (
-        select i as item, thread.id, count(*) over () as found_count
+    select
+        -- whoever owns the number now, an open thread stays with its customer
+        array_agg(private.placed_whatsapp_item(f.item, c.id, c.customer_id)),
+        coalesce(bool_or(f.to_settle), false),
+        count(f.id),
+        count(c.id)
+    into placed, to_settle, found_count, locked_count
+    from (
+        select
+            i as item,
+            thread.id,
+            i.reply_to is not null
+                or i.kind = 'echo'
+                or effect.is_there
+                or reply.is_there as to_settle,
+            count(*) over () as found_count
         from unnest(items) i
         cross join lateral (
             select o.contact_id
@@ -212,6 +231,20 @@ begin
               and u.match_key = i.user_id
             limit 1
         ) by_user on true
+        left join lateral (
+            select true as is_there
+            from private.message_effects e
+            where e.whatsapp_channel_id = i.whatsapp_channel_id
+              and e.parent_provider_id = i.provider_id
+            limit 1
+        ) effect on true
+        left join lateral (
+            select true as is_there
+            from private.parked_replies p
+            where p.whatsapp_channel_id = i.whatsapp_channel_id
+              and p.parent_provider_id = i.provider_id
+            limit 1
+        ) reply on true
         where i.kind in ('message', 'echo')
           and (
               i.user_id is null
@@ -220,30 +253,23 @@ begin
               and i.identity_key = private.number_of_user(
                   account_id => i.account_id, user_id => i.user_id)
           )
-    )
-    -- whoever owns the number now, an open thread stays with its customer
-    select
-        array_agg(private.placed_whatsapp_item(t.item, t.id, t.customer_id)),
-        max(t.found_count)
-    into found_items, found_count
-    from (
-        select f.item, f.found_count, c.id, c.customer_id
-        from found f
-        join public.conversations c
-            on c.id = f.id
-           and c.status <> 'closed'
-        -- or nothing is locked
-        where f.found_count = cardinality(items)
-        order by c.id
-        for no key update of c
-    ) t;
+        order by thread.id
+    ) f
+    left join lateral (
+        select k.id, k.customer_id
+        from public.conversations k
+        where k.id = f.id
+          and k.status <> 'closed'
+          -- or nothing is locked
+          and f.found_count = cardinality(items)
+        for no key update
+    ) c on true;
 
     if found_count < cardinality(items) then
-        return null;
-    elsif coalesce(cardinality(found_items), 0) < cardinality(items) then
+        placed := null;
+    elsif locked_count < found_count then
         raise sqlstate 'RP003';
     end if;
-    return found_items;
 end
 $$;
 
@@ -255,4 +281,4 @@ comment on function private.placed_whatsapp_item(private.whatsapp_item, uuid, uu
 comment on function private.open_whatsapp_threads(private.whatsapp_item[]) is
     'Finds or opens the conversation of each message, and locks it.';
 comment on function private.continue_whatsapp_threads(private.whatsapp_item[]) is
-    'Finds and locks the open conversations of messages, if all of them have one.';
+    'Finds and locks the open conversations of messages, if all of them have one; says whether they are to be settled.';

@@ -153,13 +153,15 @@ $$;
 
 create function private.apply_whatsapp_messages(
     items private.whatsapp_item[],
-    may_continue boolean
+    may_continue boolean,
+    settles boolean
 )
     returns integer
     language plpgsql
     set search_path = ''
 as $$
 declare
+    continued record;
     fresh private.whatsapp_item[];
     placed private.whatsapp_item[];
     usernames private.username_change[] := '{}';
@@ -167,11 +169,17 @@ declare
     may_be_two boolean;
     has_usernames boolean;
     learnt private.learnt_number[] := '{}';
+    applied integer;
+    settled integer;
 begin
     if may_continue then
-        placed := private.continue_whatsapp_threads(items);
-        if placed is not null then
-            return private.append_whatsapp_messages(placed);
+        continued := private.continue_whatsapp_threads(items);
+        if continued.placed is not null then
+            applied := private.append_whatsapp_messages(continued.placed);
+            if settles and continued.to_settle then
+                settled := private.settle_whatsapp_items(items);
+            end if;
+            return applied;
         end if;
     end if;
 
@@ -242,7 +250,11 @@ begin
     if may_be_two then
         perform private.suggest_same_senders(fresh);
     end if;
-    return private.append_whatsapp_messages(placed);
+    applied := private.append_whatsapp_messages(placed);
+    if settles then
+        settled := private.settle_whatsapp_items(items);
+    end if;
+    return applied;
 end
 $$;
 
@@ -253,5 +265,5 @@ comment on function private.answered_message(uuid, uuid, text) is
     'The message that a reply in a conversation refers to; null where it has not come yet.';
 comment on function private.append_whatsapp_messages(private.whatsapp_item[]) is
     'Numbers and inserts what is new; returns how many.';
-comment on function private.apply_whatsapp_messages(private.whatsapp_item[], boolean) is
-    'Everything that follows from a batch of received messages; returns how many were new.';
+comment on function private.apply_whatsapp_messages(private.whatsapp_item[], boolean, boolean) is
+    'Everything that follows from a batch of received messages; returns how many were new. Settles what has waited for them, unless somebody else does.';

@@ -78,10 +78,13 @@ begin
         );
     end if;
     if cardinality(messages) > 0 then
-        applied := applied + private.apply_whatsapp_messages(messages, may_continue);
+        applied := applied
+            + private.apply_whatsapp_messages(messages, may_continue, settles => not has_news);
     end if;
-    -- this locks messages, so it comes after what locks conversations
-    settled := private.settle_whatsapp_items(items);
+    if has_news then
+        -- this locks messages, so it comes once, after what locks conversations
+        settled := private.settle_whatsapp_items(items);
+    end if;
     return applied;
 end
 $$;
@@ -126,17 +129,12 @@ declare
     may_continue boolean := true;
 begin
     rejections := '[]';
-    begin
-        usable := private.read_whatsapp_items(items);
-    exception
-        when others then
-            select r.readable, r.refused
-            into usable, rejections
-            from private.readable_whatsapp_items(items) r;
-    end;
-
+    -- one block for reading and applying: each is a subtransaction
     loop
         begin
+            if usable is null then
+                usable := private.read_whatsapp_items(items);
+            end if;
             applied := private.apply_whatsapp_items(usable, may_continue);
             exit;
         exception
@@ -147,12 +145,18 @@ begin
             when serialization_failure or deadlock_detected or lock_not_available then
                 raise;
             when others then
-                select a.applicable, a.refused
-                into usable, refused
-                from private.applicable_whatsapp_items(usable) a;
-                rejections := rejections || refused;
-                applied := private.apply_whatsapp_items(usable, false);
-                exit;
+                if usable is null then
+                    select r.readable, r.refused
+                    into usable, rejections
+                    from private.readable_whatsapp_items(items) r;
+                else
+                    select a.applicable, a.refused
+                    into usable, refused
+                    from private.applicable_whatsapp_items(usable) a;
+                    rejections := rejections || refused;
+                    applied := private.apply_whatsapp_items(usable, false);
+                    exit;
+                end if;
         end;
     end loop;
 
