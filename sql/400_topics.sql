@@ -107,34 +107,41 @@ create function private.row_topics(account_id uuid, customer_id uuid, conversati
     set search_path = ''
 as $$
 /*
-    The three names above with one look-up, as every write needs them. Null for a customer who
-    has no login: nobody listens there.
+    The three names above, as every write needs them: with one look-up where nobody ever left.
+    Null for a customer who has no login: nobody listens there.
 */
 declare
-    of_account integer;
-    of_customer integer;
-    of_all text;
+    somebody_left boolean;
     has_login boolean;
 begin
     select
-        max(e.epoch) filter (where e.owner_id = row_topics.account_id),
-        max(e.epoch) filter (where e.owner_id = row_topics.customer_id),
-        string_agg(left(e.owner_id::text, 8) || '-' || e.epoch, '.' order by e.owner_id),
+        exists (
+            select
+            from private.topic_epochs e
+            where e.owner_id in (
+                row_topics.account_id, row_topics.customer_id, row_topics.conversation_id
+            )
+        ),
         (
             select c.portal_user_id is not null
             from public.customers c
             where c.id = row_topics.customer_id
         )
-    into of_account, of_customer, of_all, has_login
-    from private.topic_epochs e
-    where e.owner_id in (
-        row_topics.account_id, row_topics.customer_id, row_topics.conversation_id
-    );
+    into somebody_left, has_login;
 
+    if somebody_left then
+        return (
+            private.account_topic(account_id),
+            case when has_login then private.customer_topic(customer_id) end,
+            case when conversation_id is not null then
+                private.conversation_topic(conversation_id, account_id, customer_id)
+            end
+        )::private.row_topics;
+    end if;
     return (
-        'account:' || account_id || ':' || coalesce(of_account, 0),
-        case when has_login then 'customer:' || customer_id || ':' || coalesce(of_customer, 0) end,
-        'conversation:' || conversation_id || ':' || coalesce(of_all, '0')
+        'account:' || account_id || ':0',
+        case when has_login then 'customer:' || customer_id || ':0' end,
+        'conversation:' || conversation_id || ':0'
     )::private.row_topics;
 end
 $$;

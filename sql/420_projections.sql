@@ -63,26 +63,6 @@ create type private.hidden_columns as (
 );
 
 
-create function private.columns_but(shown text[], known text[], sample jsonb)
-    returns text[]
-    language plpgsql
-    immutable
-    set search_path = ''
-as $$
-begin
-    -- asking what else there is takes a statement
-    if sample - shown - known = '{}' then
-        return known;
-    end if;
-    return array(
-        select k
-        from jsonb_object_keys(sample) k
-        where k <> all (shown)
-    );
-end
-$$;
-
-
 create function private.hidden_columns(table_name text, sample jsonb)
     returns private.hidden_columns
     language plpgsql
@@ -92,21 +72,22 @@ as $$
 declare
     staff constant text[] := private.shown_columns(table_name, 'staff');
     customer constant text[] := private.shown_columns(table_name, 'customer');
-    -- hidden for sure
+    -- hidden for sure; asking what else there is takes a statement
     known constant text[] := case hidden_columns.table_name
         when 'contacts' then array['profile_named_at', 'deleted_at', 'merged_into']
         when 'messages' then array['whatsapp_channel_id']
         else '{}'
     end;
-    hidden private.hidden_columns;
 begin
-    hidden.staff := private.columns_but(staff, known, sample);
-    if customer = staff then
-        hidden.customer := hidden.staff;
-    elsif customer is not null then
-        hidden.customer := private.columns_but(customer, known, sample);
+    if (customer = staff) is not false and sample - staff - known = '{}' then
+        return (known, case when customer is not null then known end)::private.hidden_columns;
     end if;
-    return hidden;
+    return (
+        array(select k from jsonb_object_keys(sample) k where k <> all (staff)),
+        case when customer is not null then
+            array(select k from jsonb_object_keys(sample) k where k <> all (customer))
+        end
+    )::private.hidden_columns;
 end
 $$;
 
@@ -115,7 +96,5 @@ comment on function private.shown_columns(text, text) is
     'The columns of a table that staff or customers are sent; null where they are sent nothing.';
 comment on type private.hidden_columns is
     'The columns of a row that staff and customers are not sent; null where they are sent nothing.';
-comment on function private.columns_but(text[], text[], jsonb) is
-    'The columns of a row that are not shown: those known to be hidden, and newer ones that nobody has named.';
 comment on function private.hidden_columns(text, jsonb) is
-    'What of a row each audience is not sent.';
+    'What of a row each audience is not sent: columns that are known to be hidden, and newer ones that nobody has named.';

@@ -88,20 +88,27 @@ end
 $$;
 
 
-create function private.change_payload(
+create function private.change_event(
     table_name text,
     operation text,
     current_row jsonb,
     record jsonb,
     old_record jsonb
 )
-    returns jsonb
+    returns private.broadcast_event
     language plpgsql
     immutable
     set search_path = ''
 as $$
 declare
-    payload constant jsonb := jsonb_build_object(
+    event private.broadcast_event;
+begin
+    event.event := table_name || case operation
+        when 'INSERT' then '.inserted'
+        when 'UPDATE' then '.updated'
+        else '.deleted'
+    end;
+    event.payload := jsonb_build_object(
         'table', table_name,
         'id', current_row -> 'id',
         'version', current_row -> 'version',
@@ -109,28 +116,11 @@ declare
         'record', record,
         'old_record', old_record
     );
-begin
     -- whoever wants a larger one fetches it; the first test spares most the second
-    if pg_column_size(payload) > 16384 and octet_length(payload::text) > 65536 then
-        return payload - array['record', 'old_record'];
+    if pg_column_size(event.payload) > 16384 and octet_length(event.payload::text) > 65536 then
+        event.payload := event.payload - array['record', 'old_record'];
     end if;
-    return payload;
-end
-$$;
-
-
-create function private.change_event(table_name text, operation text)
-    returns text
-    language plpgsql
-    immutable
-    set search_path = ''
-as $$
-begin
-    return table_name || case operation
-        when 'INSERT' then '.inserted'
-        when 'UPDATE' then '.updated'
-        else '.deleted'
-    end;
+    return event;
 end
 $$;
 
@@ -153,10 +143,10 @@ declare
     change private.row_change;
     current_row jsonb;
     operation text;
-    event text;
     record jsonb;
     old_record jsonb;
-    payload jsonb;
+    event private.broadcast_event;
+    nothing constant private.broadcast_event := null;
     topics private.row_topics;
     lost_topic text;
 begin
@@ -176,7 +166,6 @@ begin
     foreach change in array changes loop
         current_row := coalesce(change.new, change.old);
         operation := private.row_operation(change);
-        event := private.change_event(followed.name, operation);
         topics := private.row_topics(
             account_id => (current_row ->> 'account_id')::uuid,
             customer_id => (current_row ->> followed.customer_key)::uuid,
@@ -185,13 +174,14 @@ begin
 
         record := change.new - hidden.staff;
         old_record := change.old - hidden.staff;
-        payload := null;
+        event := nothing;
         -- what an audience can't see changing has not changed for it
         if operation <> 'UPDATE' or record - stamps <> old_record - stamps then
-            payload := private.change_payload(
+            event := private.change_event(
                 followed.name, operation, current_row, record, old_record);
             if topics.account <> all (crowded) then
-                events := events || (topics.account, event, payload)::private.broadcast_event;
+                event.topic := topics.account;
+                events := events || event;
             end if;
         end if;
 
@@ -201,13 +191,12 @@ begin
             continue when num_nonnulls(change.old, change.new) = 0;
             -- what comes into sight is new, what goes out of it is gone
             operation := private.row_operation(change);
-            event := private.change_event(followed.name, operation);
             current_row := coalesce(change.new, change.old);
         end if;
         if followed.hides_rows or hidden.customer <> hidden.staff then
             record := change.new - hidden.customer;
             old_record := change.old - hidden.customer;
-            payload := null;
+            event := nothing;
         end if;
         continue when operation = 'UPDATE' and record - stamps = old_record - stamps;
 
@@ -215,27 +204,26 @@ begin
             -- gone to another owner: it is new to that one, and the old one learns its id alone
             lost_topic := private.listened_topic((change.old ->> followed.customer_key)::uuid);
             if lost_topic is not null and lost_topic <> all (crowded) then
-                events := events || (
-                    lost_topic,
-                    private.change_event(followed.name, 'DELETE'),
-                    private.change_payload(followed.name, 'DELETE', current_row, null, null)
-                )::private.broadcast_event;
+                event := private.change_event(followed.name, 'DELETE', current_row, null, null);
+                event.topic := lost_topic;
+                events := events || event;
             end if;
             operation := 'INSERT';
-            event := private.change_event(followed.name, operation);
             old_record := null;
-            payload := null;
+            event := nothing;
         end if;
 
-        if payload is null then
-            payload := private.change_payload(
+        if event.event is null then
+            event := private.change_event(
                 followed.name, operation, current_row, record, old_record);
         end if;
         if topics.customer is not null and topics.customer <> all (crowded) then
-            events := events || (topics.customer, event, payload)::private.broadcast_event;
+            event.topic := topics.customer;
+            events := events || event;
         end if;
         if topics.conversation is not null and topics.conversation <> all (crowded) then
-            events := events || (topics.conversation, event, payload)::private.broadcast_event;
+            event.topic := topics.conversation;
+            events := events || event;
         end if;
     end loop;
 
@@ -282,10 +270,8 @@ comment on function private.listened_topic(uuid) is
     'The topic of a customer who has a login; null for others.';
 comment on function private.changed_topics(private.followed_table, private.row_change[]) is
     'The topics that are told of changes, and of how many rows each.';
-comment on function private.change_payload(text, text, jsonb, jsonb, jsonb) is
-    'What an audience is told of one changed row: {table, id, version, operation, record, old_record}; without the records where they are too large.';
-comment on function private.change_event(text, text) is
-    'The name of a change''s event, such as messages.inserted.';
+comment on function private.change_event(text, text, jsonb, jsonb, jsonb) is
+    'What an audience is told of one changed row, without its topic: {table, id, version, operation, record, old_record}; without the records where they are too large.';
 comment on function private.broadcast_changes(private.followed_table, private.row_change[]) is
     'Tells a statement''s changes: a message for each row, or one resync for a topic with more than 100; returns how many messages that were of a row. A failure is a warning.';
 comment on function private.broadcast_to(text[], text, jsonb) is

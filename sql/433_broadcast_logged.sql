@@ -49,18 +49,15 @@ begin
     group by t.topic
     union all
     -- the log has no rows: as of those that are too large, whoever wants one fetches it
-    select
-        t.topic,
-        'broadcast',
-        private.change_event(t.table_name, t.operation),
-        jsonb_build_object(
-            'table', t.table_name,
-            'id', t.row_id,
-            'version', t.version,
-            'operation', t.operation
-        ),
-        true
+    select t.topic, 'broadcast', e.event, e.payload - array['record', 'old_record'], true
     from told t
+    cross join lateral private.change_event(
+        table_name => t.table_name,
+        operation => t.operation,
+        current_row => jsonb_build_object('id', t.row_id, 'version', t.version),
+        record => null,
+        old_record => null
+    ) e
     where not t.crowded;
 exception
     when others then

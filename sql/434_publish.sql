@@ -53,9 +53,13 @@ declare
     topics text[] := '{}';
 begin
     if tg_op = 'INSERT' then
-        select array_agg((null, to_jsonb(n))::private.row_change)
+        select array_agg(i.change)
         into changes
-        from (select * from new_rows limit small + 1) n;
+        from (
+            select (null, to_jsonb(n))::private.row_change
+            from new_rows n
+            limit small + 1
+        ) i (change);
     elsif tg_op = 'UPDATE' then
         select array_agg(c)
         into changes
@@ -70,9 +74,13 @@ begin
         cross join lateral private.shown_change(to_jsonb(u.o), to_jsonb(u.n)) c
         where num_nonnulls(c.old, c.new) > 0;
     else
-        select array_agg((to_jsonb(o), null)::private.row_change)
+        select array_agg(d.change)
         into changes
-        from (select * from old_rows limit small + 1) o;
+        from (
+            select (to_jsonb(o), null)::private.row_change
+            from old_rows o
+            limit small + 1
+        ) d (change);
     end if;
 
     if changes is null then

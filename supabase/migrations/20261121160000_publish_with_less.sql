@@ -10,6 +10,8 @@ drop function private.changed_topics(text, private.row_change[]);
 drop function private.change_event(text, text, text, jsonb, jsonb, jsonb);
 drop function private.broadcast_changes(text, private.row_change[]);
 drop function private.broadcast_logged(uuid);
+drop function private.continue_whatsapp_threads(private.whatsapp_item[]);
+drop function private.apply_whatsapp_messages(private.whatsapp_item[], boolean);
 drop function private.lock_whatsapp_numbers(private.whatsapp_item[]);
 drop function private.customer_key(text);
 drop function private.conversation_key(text);
@@ -30,34 +32,41 @@ create function private.row_topics(account_id uuid, customer_id uuid, conversati
     set search_path = ''
 as $$
 /*
-    The three names above with one look-up, as every write needs them. Null for a customer who
-    has no login: nobody listens there.
+    The three names above, as every write needs them: with one look-up where nobody ever left.
+    Null for a customer who has no login: nobody listens there.
 */
 declare
-    of_account integer;
-    of_customer integer;
-    of_all text;
+    somebody_left boolean;
     has_login boolean;
 begin
     select
-        max(e.epoch) filter (where e.owner_id = row_topics.account_id),
-        max(e.epoch) filter (where e.owner_id = row_topics.customer_id),
-        string_agg(left(e.owner_id::text, 8) || '-' || e.epoch, '.' order by e.owner_id),
+        exists (
+            select
+            from private.topic_epochs e
+            where e.owner_id in (
+                row_topics.account_id, row_topics.customer_id, row_topics.conversation_id
+            )
+        ),
         (
             select c.portal_user_id is not null
             from public.customers c
             where c.id = row_topics.customer_id
         )
-    into of_account, of_customer, of_all, has_login
-    from private.topic_epochs e
-    where e.owner_id in (
-        row_topics.account_id, row_topics.customer_id, row_topics.conversation_id
-    );
+    into somebody_left, has_login;
 
+    if somebody_left then
+        return (
+            private.account_topic(account_id),
+            case when has_login then private.customer_topic(customer_id) end,
+            case when conversation_id is not null then
+                private.conversation_topic(conversation_id, account_id, customer_id)
+            end
+        )::private.row_topics;
+    end if;
     return (
-        'account:' || account_id || ':' || coalesce(of_account, 0),
-        case when has_login then 'customer:' || customer_id || ':' || coalesce(of_customer, 0) end,
-        'conversation:' || conversation_id || ':' || coalesce(of_all, '0')
+        'account:' || account_id || ':0',
+        case when has_login then 'customer:' || customer_id || ':0' end,
+        'conversation:' || conversation_id || ':0'
     )::private.row_topics;
 end
 $$;
@@ -86,25 +95,6 @@ create type private.hidden_columns as (
     customer text[]
 );
 
-create function private.columns_but(shown text[], known text[], sample jsonb)
-    returns text[]
-    language plpgsql
-    immutable
-    set search_path = ''
-as $$
-begin
-    -- asking what else there is takes a statement
-    if sample - shown - known = '{}' then
-        return known;
-    end if;
-    return array(
-        select k
-        from jsonb_object_keys(sample) k
-        where k <> all (shown)
-    );
-end
-$$;
-
 create or replace function private.hidden_columns(table_name text, sample jsonb)
     returns private.hidden_columns
     language plpgsql
@@ -114,32 +104,30 @@ as $$
 declare
     staff constant text[] := private.shown_columns(table_name, 'staff');
     customer constant text[] := private.shown_columns(table_name, 'customer');
-    -- hidden for sure
+    -- hidden for sure; asking what else there is takes a statement
     known constant text[] := case hidden_columns.table_name
         when 'contacts' then array['profile_named_at', 'deleted_at', 'merged_into']
         when 'messages' then array['whatsapp_channel_id']
         else '{}'
     end;
-    hidden private.hidden_columns;
 begin
-    hidden.staff := private.columns_but(staff, known, sample);
-    if customer = staff then
-        hidden.customer := hidden.staff;
-    elsif customer is not null then
-        hidden.customer := private.columns_but(customer, known, sample);
+    if (customer = staff) is not false and sample - staff - known = '{}' then
+        return (known, case when customer is not null then known end)::private.hidden_columns;
     end if;
-    return hidden;
+    return (
+        array(select k from jsonb_object_keys(sample) k where k <> all (staff)),
+        case when customer is not null then
+            array(select k from jsonb_object_keys(sample) k where k <> all (customer))
+        end
+    )::private.hidden_columns;
 end
 $$;
 
 comment on type private.hidden_columns is
     'The columns of a row that staff and customers are not sent; null where they are sent nothing.';
 
-comment on function private.columns_but(text[], text[], jsonb) is
-    'The columns of a row that are not shown: those known to be hidden, and newer ones that nobody has named.';
-
 comment on function private.hidden_columns(text, jsonb) is
-    'What of a row each audience is not sent.';
+    'What of a row each audience is not sent: columns that are known to be hidden, and newer ones that nobody has named.';
 
 create type private.followed_table as (
     name             text,
@@ -380,20 +368,27 @@ begin
 end
 $$;
 
-create function private.change_payload(
+create or replace function private.change_event(
     table_name text,
     operation text,
     current_row jsonb,
     record jsonb,
     old_record jsonb
 )
-    returns jsonb
+    returns private.broadcast_event
     language plpgsql
     immutable
     set search_path = ''
 as $$
 declare
-    payload constant jsonb := jsonb_build_object(
+    event private.broadcast_event;
+begin
+    event.event := table_name || case operation
+        when 'INSERT' then '.inserted'
+        when 'UPDATE' then '.updated'
+        else '.deleted'
+    end;
+    event.payload := jsonb_build_object(
         'table', table_name,
         'id', current_row -> 'id',
         'version', current_row -> 'version',
@@ -401,27 +396,11 @@ declare
         'record', record,
         'old_record', old_record
     );
-begin
     -- whoever wants a larger one fetches it; the first test spares most the second
-    if pg_column_size(payload) > 16384 and octet_length(payload::text) > 65536 then
-        return payload - array['record', 'old_record'];
+    if pg_column_size(event.payload) > 16384 and octet_length(event.payload::text) > 65536 then
+        event.payload := event.payload - array['record', 'old_record'];
     end if;
-    return payload;
-end
-$$;
-
-create or replace function private.change_event(table_name text, operation text)
-    returns text
-    language plpgsql
-    immutable
-    set search_path = ''
-as $$
-begin
-    return table_name || case operation
-        when 'INSERT' then '.inserted'
-        when 'UPDATE' then '.updated'
-        else '.deleted'
-    end;
+    return event;
 end
 $$;
 
@@ -443,10 +422,10 @@ declare
     change private.row_change;
     current_row jsonb;
     operation text;
-    event text;
     record jsonb;
     old_record jsonb;
-    payload jsonb;
+    event private.broadcast_event;
+    nothing constant private.broadcast_event := null;
     topics private.row_topics;
     lost_topic text;
 begin
@@ -466,7 +445,6 @@ begin
     foreach change in array changes loop
         current_row := coalesce(change.new, change.old);
         operation := private.row_operation(change);
-        event := private.change_event(followed.name, operation);
         topics := private.row_topics(
             account_id => (current_row ->> 'account_id')::uuid,
             customer_id => (current_row ->> followed.customer_key)::uuid,
@@ -475,13 +453,14 @@ begin
 
         record := change.new - hidden.staff;
         old_record := change.old - hidden.staff;
-        payload := null;
+        event := nothing;
         -- what an audience can't see changing has not changed for it
         if operation <> 'UPDATE' or record - stamps <> old_record - stamps then
-            payload := private.change_payload(
+            event := private.change_event(
                 followed.name, operation, current_row, record, old_record);
             if topics.account <> all (crowded) then
-                events := events || (topics.account, event, payload)::private.broadcast_event;
+                event.topic := topics.account;
+                events := events || event;
             end if;
         end if;
 
@@ -491,13 +470,12 @@ begin
             continue when num_nonnulls(change.old, change.new) = 0;
             -- what comes into sight is new, what goes out of it is gone
             operation := private.row_operation(change);
-            event := private.change_event(followed.name, operation);
             current_row := coalesce(change.new, change.old);
         end if;
         if followed.hides_rows or hidden.customer <> hidden.staff then
             record := change.new - hidden.customer;
             old_record := change.old - hidden.customer;
-            payload := null;
+            event := nothing;
         end if;
         continue when operation = 'UPDATE' and record - stamps = old_record - stamps;
 
@@ -505,27 +483,26 @@ begin
             -- gone to another owner: it is new to that one, and the old one learns its id alone
             lost_topic := private.listened_topic((change.old ->> followed.customer_key)::uuid);
             if lost_topic is not null and lost_topic <> all (crowded) then
-                events := events || (
-                    lost_topic,
-                    private.change_event(followed.name, 'DELETE'),
-                    private.change_payload(followed.name, 'DELETE', current_row, null, null)
-                )::private.broadcast_event;
+                event := private.change_event(followed.name, 'DELETE', current_row, null, null);
+                event.topic := lost_topic;
+                events := events || event;
             end if;
             operation := 'INSERT';
-            event := private.change_event(followed.name, operation);
             old_record := null;
-            payload := null;
+            event := nothing;
         end if;
 
-        if payload is null then
-            payload := private.change_payload(
+        if event.event is null then
+            event := private.change_event(
                 followed.name, operation, current_row, record, old_record);
         end if;
         if topics.customer is not null and topics.customer <> all (crowded) then
-            events := events || (topics.customer, event, payload)::private.broadcast_event;
+            event.topic := topics.customer;
+            events := events || event;
         end if;
         if topics.conversation is not null and topics.conversation <> all (crowded) then
-            events := events || (topics.conversation, event, payload)::private.broadcast_event;
+            event.topic := topics.conversation;
+            events := events || event;
         end if;
     end loop;
 
@@ -551,11 +528,8 @@ $$;
 comment on function private.changed_topics(private.followed_table, private.row_change[]) is
     'The topics that are told of changes, and of how many rows each.';
 
-comment on function private.change_payload(text, text, jsonb, jsonb, jsonb) is
-    'What an audience is told of one changed row: {table, id, version, operation, record, old_record}; without the records where they are too large.';
-
-comment on function private.change_event(text, text) is
-    'The name of a change''s event, such as messages.inserted.';
+comment on function private.change_event(text, text, jsonb, jsonb, jsonb) is
+    'What an audience is told of one changed row, without its topic: {table, id, version, operation, record, old_record}; without the records where they are too large.';
 
 comment on function private.broadcast_changes(private.followed_table, private.row_change[]) is
     'Tells a statement''s changes: a message for each row, or one resync for a topic with more than 100; returns how many messages that were of a row. A failure is a warning.';
@@ -611,18 +585,15 @@ begin
     group by t.topic
     union all
     -- the log has no rows: as of those that are too large, whoever wants one fetches it
-    select
-        t.topic,
-        'broadcast',
-        private.change_event(t.table_name, t.operation),
-        jsonb_build_object(
-            'table', t.table_name,
-            'id', t.row_id,
-            'version', t.version,
-            'operation', t.operation
-        ),
-        true
+    select t.topic, 'broadcast', e.event, e.payload - array['record', 'old_record'], true
     from told t
+    cross join lateral private.change_event(
+        table_name => t.table_name,
+        operation => t.operation,
+        current_row => jsonb_build_object('id', t.row_id, 'version', t.version),
+        record => null,
+        old_record => null
+    ) e
     where not t.crowded;
 exception
     when others then
@@ -662,9 +633,13 @@ declare
     topics text[] := '{}';
 begin
     if tg_op = 'INSERT' then
-        select array_agg((null, to_jsonb(n))::private.row_change)
+        select array_agg(i.change)
         into changes
-        from (select * from new_rows limit small + 1) n;
+        from (
+            select (null, to_jsonb(n))::private.row_change
+            from new_rows n
+            limit small + 1
+        ) i (change);
     elsif tg_op = 'UPDATE' then
         select array_agg(c)
         into changes
@@ -679,9 +654,13 @@ begin
         cross join lateral private.shown_change(to_jsonb(u.o), to_jsonb(u.n)) c
         where num_nonnulls(c.old, c.new) > 0;
     else
-        select array_agg((to_jsonb(o), null)::private.row_change)
+        select array_agg(d.change)
         into changes
-        from (select * from old_rows limit small + 1) o;
+        from (
+            select (to_jsonb(o), null)::private.row_change
+            from old_rows o
+            limit small + 1
+        ) d (change);
     end if;
 
     if changes is null then
@@ -1049,25 +1028,44 @@ begin
 end
 $$;
 
-create or replace function private.continue_whatsapp_threads(items private.whatsapp_item[])
-    returns private.whatsapp_item[]
+create or replace function private.continue_whatsapp_threads(
+    items private.whatsapp_item[],
+    out placed private.whatsapp_item[],
+    out to_settle boolean
+)
     language plpgsql
     set search_path = ''
 as $$
 /*
     The common case in one statement: everybody is known, by the names and the spelling that
-    they give, and has an open conversation. Null, and nothing locked,
-    where that is not so of all; RP003 where it no longer is when they are locked. Those locks
-    must then go, also of rows that are passed over: what follows begins with identities.
+    they give, and has an open conversation. Null, and nothing locked, where that is not so of
+    all; RP003 where it no longer is when they are locked. Those locks must then go, also of rows
+    that are passed over: what follows begins with identities.
+
+    In passing: whether anything has waited for one of them, or one may have to wait.
 */
 declare
-    found_items private.whatsapp_item[];
     found_count integer;
+    locked_count integer;
 begin
     -- lateral with a limit, here and elsewhere: each item is looked up by key, whatever the
     -- planner thinks of the tables' sizes
-    with found as materialized (
-        select i as item, thread.id, count(*) over () as found_count
+    select
+        -- whoever owns the number now, an open thread stays with its customer
+        array_agg(private.placed_whatsapp_item(f.item, c.id, c.customer_id)),
+        coalesce(bool_or(f.to_settle), false),
+        count(f.id),
+        count(c.id)
+    into placed, to_settle, found_count, locked_count
+    from (
+        select
+            i as item,
+            thread.id,
+            i.reply_to is not null
+                or i.kind = 'echo'
+                or effect.is_there
+                or reply.is_there as to_settle,
+            count(*) over () as found_count
         from unnest(items) i
         cross join lateral (
             select o.contact_id
@@ -1113,6 +1111,20 @@ begin
               and u.match_key = i.user_id
             limit 1
         ) by_user on true
+        left join lateral (
+            select true as is_there
+            from private.message_effects e
+            where e.whatsapp_channel_id = i.whatsapp_channel_id
+              and e.parent_provider_id = i.provider_id
+            limit 1
+        ) effect on true
+        left join lateral (
+            select true as is_there
+            from private.parked_replies p
+            where p.whatsapp_channel_id = i.whatsapp_channel_id
+              and p.parent_provider_id = i.provider_id
+            limit 1
+        ) reply on true
         where i.kind in ('message', 'echo')
           and (
               i.user_id is null
@@ -1121,35 +1133,28 @@ begin
               and i.identity_key = private.number_of_user(
                   account_id => i.account_id, user_id => i.user_id)
           )
-    )
-    -- whoever owns the number now, an open thread stays with its customer
-    select
-        array_agg(private.placed_whatsapp_item(t.item, t.id, t.customer_id)),
-        max(t.found_count)
-    into found_items, found_count
-    from (
-        select f.item, f.found_count, c.id, c.customer_id
-        from found f
-        join public.conversations c
-            on c.id = f.id
-           and c.status <> 'closed'
-        -- or nothing is locked
-        where f.found_count = cardinality(items)
-        order by c.id
-        for no key update of c
-    ) t;
+        order by thread.id
+    ) f
+    left join lateral (
+        select k.id, k.customer_id
+        from public.conversations k
+        where k.id = f.id
+          and k.status <> 'closed'
+          -- or nothing is locked
+          and f.found_count = cardinality(items)
+        for no key update
+    ) c on true;
 
     if found_count < cardinality(items) then
-        return null;
-    elsif coalesce(cardinality(found_items), 0) < cardinality(items) then
+        placed := null;
+    elsif locked_count < found_count then
         raise sqlstate 'RP003';
     end if;
-    return found_items;
 end
 $$;
 
 comment on function private.continue_whatsapp_threads(private.whatsapp_item[]) is
-    'Finds and locks the open conversations of messages, if all of them have one.';
+    'Finds and locks the open conversations of messages, if all of them have one; says whether they are to be settled.';
 
 create or replace function private.append_whatsapp_messages(items private.whatsapp_item[])
     returns integer
@@ -1247,6 +1252,116 @@ begin
     return appended;
 end
 $$;
+
+create or replace function private.apply_whatsapp_messages(
+    items private.whatsapp_item[],
+    may_continue boolean,
+    settles boolean
+)
+    returns integer
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    continued record;
+    fresh private.whatsapp_item[];
+    placed private.whatsapp_item[];
+    usernames private.username_change[] := '{}';
+    has_notices boolean;
+    may_be_two boolean;
+    has_usernames boolean;
+    learnt private.learnt_number[] := '{}';
+    applied integer;
+    settled integer;
+begin
+    if may_continue then
+        continued := private.continue_whatsapp_threads(items);
+        if continued.placed is not null then
+            applied := private.append_whatsapp_messages(continued.placed);
+            if settles and continued.to_settle then
+                settled := private.settle_whatsapp_items(items);
+            end if;
+            return applied;
+        end if;
+    end if;
+
+    -- a repeated delivery ends here, having locked and written nothing
+    select array_agg(i::private.whatsapp_item order by i.index)
+    into fresh
+    from (
+        select distinct on (i.whatsapp_channel_id, i.provider_id) i.*
+        from unnest(items) i
+        order by i.whatsapp_channel_id, i.provider_id, i.index
+    ) i
+    where (
+        select true
+        from public.messages m
+        where m.whatsapp_channel_id = i.whatsapp_channel_id
+          and m.provider_id = i.provider_id
+        limit 1
+    ) is null;
+    if fresh is null then
+        return 0;
+    end if;
+
+    select
+        bool_or(i.kind = 'system'),
+        bool_or(i.user_id is not null or i.kind = 'system'),
+        bool_or(i.username is not null)
+    into has_notices, may_be_two, has_usernames
+    from unnest(fresh) i;
+
+    -- identities
+    if has_notices then
+        fresh := private.relink_whatsapp_senders(fresh);
+    end if;
+    fresh := private.claim_whatsapp_senders(fresh);
+    if has_usernames then
+        usernames := private.claim_whatsapp_usernames(fresh);
+    end if;
+    if may_be_two then
+        learnt := private.learn_user_numbers(fresh);
+    end if;
+
+    -- contacts
+    if has_notices or cardinality(usernames) > 0 or cardinality(learnt) > 0 then
+        perform private.lock_whatsapp_contacts(fresh, usernames);
+    end if;
+    perform private.name_whatsapp_senders(fresh, usernames);
+    if cardinality(usernames) > 0 then
+        perform private.write_whatsapp_usernames(usernames);
+    end if;
+    perform private.write_learnt_phones(learnt);
+
+    -- conversations
+    if has_notices then
+        perform private.move_whatsapp_phones(fresh);
+    end if;
+    placed := private.follow_numbers(fresh);
+    if has_notices or cardinality(learnt) > 0 then
+        perform private.lock_whatsapp_threads(placed);
+    end if;
+    if has_notices then
+        perform private.move_whatsapp_threads(fresh);
+    end if;
+    if cardinality(learnt) > 0 then
+        perform private.move_learnt_threads(learnt);
+    end if;
+    placed := private.open_whatsapp_threads(placed);
+
+    if may_be_two then
+        perform private.suggest_same_senders(fresh);
+    end if;
+    applied := private.append_whatsapp_messages(placed);
+    if settles then
+        settled := private.settle_whatsapp_items(items);
+    end if;
+    return applied;
+end
+$$;
+
+comment on function private.apply_whatsapp_messages(private.whatsapp_item[], boolean, boolean) is
+    'Everything that follows from a batch of received messages; returns how many were new. Settles what has waited for them, unless somebody else does.';
 
 create function private.settle_whatsapp_items(items private.whatsapp_item[])
     returns integer
@@ -1382,11 +1497,70 @@ begin
         );
     end if;
     if cardinality(messages) > 0 then
-        applied := applied + private.apply_whatsapp_messages(messages, may_continue);
+        applied := applied
+            + private.apply_whatsapp_messages(messages, may_continue, settles => not has_news);
     end if;
-    -- this locks messages, so it comes after what locks conversations
-    settled := private.settle_whatsapp_items(items);
+    if has_news then
+        -- this locks messages, so it comes once, after what locks conversations
+        settled := private.settle_whatsapp_items(items);
+    end if;
     return applied;
+end
+$$;
+
+create or replace function private.try_whatsapp_items(
+    items jsonb,
+    out applied integer,
+    out duplicates integer,
+    out rejections jsonb,
+    out usable private.whatsapp_item[]
+)
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    refused jsonb;
+    may_continue boolean := true;
+begin
+    rejections := '[]';
+    -- one block for reading and applying: each is a subtransaction
+    loop
+        begin
+            if usable is null then
+                usable := private.read_whatsapp_items(items);
+            end if;
+            applied := private.apply_whatsapp_items(usable, may_continue);
+            exit;
+        exception
+            -- in haste it did not go; that is undone
+            when sqlstate 'RP003' then
+                may_continue := false;
+            -- contention is for the caller to repeat, whole
+            when serialization_failure or deadlock_detected or lock_not_available then
+                raise;
+            when others then
+                if usable is null then
+                    select r.readable, r.refused
+                    into usable, rejections
+                    from private.readable_whatsapp_items(items) r;
+                else
+                    select a.applicable, a.refused
+                    into usable, refused
+                    from private.applicable_whatsapp_items(usable) a;
+                    rejections := rejections || refused;
+                    applied := private.apply_whatsapp_items(usable, false);
+                    exit;
+                end if;
+        end;
+    end loop;
+
+    duplicates := cardinality(usable) - applied;
+    if cardinality(usable) < jsonb_array_length(items) then
+        rejections := rejections || private.left_out_whatsapp_items(items);
+        select jsonb_agg(r.value order by r.value -> 'index')
+        into rejections
+        from jsonb_array_elements(rejections) r;
+    end if;
 end
 $$;
 
