@@ -79,11 +79,8 @@ create table public.messages (
         check (has_invoice = (invoice_data is not null)),
     -- evidence of delivery outranks a failure, and nothing is read undelivered
     constraint messages_status_time_check check (
-        case status
-            when 'read' then read_at is not null
-            when 'failed' then failed_at is not null and delivered_at is null
-            else true
-        end
+        (status <> 'read' or read_at is not null)
+        and (status <> 'failed' or failed_at is not null and delivered_at is null)
         and (read_at is null or delivered_at is not null)
     )
 );

@@ -2,10 +2,11 @@
     The raw webhook inbox: what arrived, whole, before anything is made of it. What a better
     parser understands later is made from here.
 */
+create type private.webhook_provider as enum ('whatsapp');
+
 create table private.webhook_events (
     id               bigint generated always as identity primary key,
-    provider         text not null
-                     constraint webhook_events_provider_check check (provider in ('whatsapp')),
+    provider         private.webhook_provider not null,
     -- text, not jsonb: the sender's own bytes, escapes and duplicate keys included
     body             text not null,
     -- a delivery that is repeated is the same event
@@ -61,6 +62,8 @@ create policy "nobody reads message statuses directly"
     using (false);
 
 
+comment on type private.webhook_provider is
+    'Whose webhooks are taken in.';
 comment on table private.webhook_events is
     'What providers posted, whole; each body once.';
 comment on column private.webhook_events.deliveries is

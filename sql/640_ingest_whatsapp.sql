@@ -3,31 +3,6 @@
     updates are then applied as sets, in the lock order. Where a set fails, the updates that are
     at fault are looked for, and what passes is applied as a set again.
 */
-create function private.lock_whatsapp_numbers(numbers bigint[], alone boolean)
-    returns integer
-    language plpgsql
-    set search_path = ''
-as $$
-declare
-    number bigint;
-    is_locked boolean;
-begin
-    if cardinality(numbers) > 1 then
-        numbers := array(select n from unnest(numbers) n order by n);
-    end if;
-    foreach number in array numbers loop
-        -- here and elsewhere: an assignment calls a function, perform runs a statement for it
-        if alone then
-            is_locked := pg_advisory_xact_lock(number) is not null;
-        else
-            is_locked := pg_advisory_xact_lock_shared(number) is not null;
-        end if;
-    end loop;
-    return cardinality(numbers);
-end
-$$;
-
-
 create function private.apply_whatsapp_items(
     items private.whatsapp_item[],
     may_continue boolean
@@ -46,7 +21,7 @@ declare
     has_news boolean := false;
     messages private.whatsapp_item[] := items;
     applied integer := 0;
-    locked integer;
+    is_locked boolean;
     settled integer;
 begin
     -- a loop of expressions takes less than starting a statement
@@ -67,8 +42,19 @@ begin
         has_news := has_news or item.kind not in ('message', 'echo', 'system');
     end loop;
 
-    -- before all other locks, which are taken under it
-    locked := private.lock_whatsapp_numbers(numbers, alone);
+    -- before all other locks, which are taken under it, in one order by all
+    if cardinality(numbers) > 1 then
+        numbers := array(select n from unnest(numbers) n order by n);
+    end if;
+    foreach number in array numbers loop
+        -- here and elsewhere: an assignment calls a function, perform runs a statement for it
+        if alone then
+            is_locked := pg_advisory_xact_lock(number) is not null;
+        else
+            is_locked := pg_advisory_xact_lock_shared(number) is not null;
+        end if;
+    end loop;
+
     if has_news then
         applied := private.keep_whatsapp_news(items);
         messages := array(
@@ -207,12 +193,25 @@ declare
     event_id bigint;
     tried record;
 begin
-    insert into private.webhook_events as e (provider, body, body_sha256)
+    -- another delivery of the same body is rare: what to do about it is a statement of its own
+    insert into private.webhook_events (provider, body, body_sha256)
     values ('whatsapp', body, sha256(convert_to(body, 'UTF8')))
-    on conflict (provider, body_sha256) do update
+    on conflict (provider, body_sha256) do nothing
+    returning id into event_id;
+    if event_id is null then
+        update private.webhook_events e
         set deliveries = e.deliveries + 1,
             last_received_at = now()
-    returning id into event_id;
+        where e.provider = 'whatsapp'
+          and e.body_sha256 = sha256(convert_to(ingest_whatsapp.body, 'UTF8'))
+        returning e.id into event_id;
+    end if;
+    if event_id is null then
+        -- pruned in between
+        raise sqlstate '40001' using
+            message = 'The event was deleted while it was delivered again.',
+            hint = 'Try again.';
+    end if;
 
     tried := private.try_whatsapp_items(items);
 
@@ -235,8 +234,6 @@ $$;
 grant execute on function backend.ingest_whatsapp(text, jsonb) to service_role;
 
 
-comment on function private.lock_whatsapp_numbers(bigint[], boolean) is
-    'Takes the locks of a batch''s numbers, in their order, shared or alone; returns how many.';
 comment on function private.apply_whatsapp_items(private.whatsapp_item[], boolean) is
     'Applies updates as sets; returns how many were news. Where it may continue open threads it is quick, and raises RP003 if that can''t be done for all.';
 comment on function private.keep_whatsapp_news(private.whatsapp_item[]) is

@@ -1423,30 +1423,6 @@ comment on function private.settle_whatsapp_items(private.whatsapp_item[]) is
     updates are then applied as sets, in the lock order. Where a set fails, the updates that are
     at fault are looked for, and what passes is applied as a set again.
 */
-create or replace function private.lock_whatsapp_numbers(numbers bigint[], alone boolean)
-    returns integer
-    language plpgsql
-    set search_path = ''
-as $$
-declare
-    number bigint;
-    is_locked boolean;
-begin
-    if cardinality(numbers) > 1 then
-        numbers := array(select n from unnest(numbers) n order by n);
-    end if;
-    foreach number in array numbers loop
-        -- here and elsewhere: an assignment calls a function, perform runs a statement for it
-        if alone then
-            is_locked := pg_advisory_xact_lock(number) is not null;
-        else
-            is_locked := pg_advisory_xact_lock_shared(number) is not null;
-        end if;
-    end loop;
-    return cardinality(numbers);
-end
-$$;
-
 create or replace function private.apply_whatsapp_items(
     items private.whatsapp_item[],
     may_continue boolean
@@ -1465,7 +1441,7 @@ declare
     has_news boolean := false;
     messages private.whatsapp_item[] := items;
     applied integer := 0;
-    locked integer;
+    is_locked boolean;
     settled integer;
 begin
     -- a loop of expressions takes less than starting a statement
@@ -1486,8 +1462,19 @@ begin
         has_news := has_news or item.kind not in ('message', 'echo', 'system');
     end loop;
 
-    -- before all other locks, which are taken under it
-    locked := private.lock_whatsapp_numbers(numbers, alone);
+    -- before all other locks, which are taken under it, in one order by all
+    if cardinality(numbers) > 1 then
+        numbers := array(select n from unnest(numbers) n order by n);
+    end if;
+    foreach number in array numbers loop
+        -- here and elsewhere: an assignment calls a function, perform runs a statement for it
+        if alone then
+            is_locked := pg_advisory_xact_lock(number) is not null;
+        else
+            is_locked := pg_advisory_xact_lock_shared(number) is not null;
+        end if;
+    end loop;
+
     if has_news then
         applied := private.keep_whatsapp_news(items);
         messages := array(
@@ -1582,8 +1569,60 @@ begin
 end
 $$;
 
-comment on function private.lock_whatsapp_numbers(bigint[], boolean) is
-    'Takes the locks of a batch''s numbers, in their order, shared or alone; returns how many.';
+create or replace function backend.ingest_whatsapp(body text, items jsonb)
+    returns jsonb
+    language plpgsql
+    -- definer: service_role has no rights of its own on tables
+    security definer
+    set search_path = ''
+    -- rows are looked up by key, a few at a time: one plan does for all, and not the one that
+    -- was best while the tables were empty
+    set plan_cache_mode = force_generic_plan
+    set enable_seqscan = off
+    -- the price that the planner puts on what is off must not look like work worth compiling
+    set jit = off
+as $$
+declare
+    event_id bigint;
+    tried record;
+begin
+    -- another delivery of the same body is rare: what to do about it is a statement of its own
+    insert into private.webhook_events (provider, body, body_sha256)
+    values ('whatsapp', body, sha256(convert_to(body, 'UTF8')))
+    on conflict (provider, body_sha256) do nothing
+    returning id into event_id;
+    if event_id is null then
+        update private.webhook_events e
+        set deliveries = e.deliveries + 1,
+            last_received_at = now()
+        where e.provider = 'whatsapp'
+          and e.body_sha256 = sha256(convert_to(ingest_whatsapp.body, 'UTF8'))
+        returning e.id into event_id;
+    end if;
+    if event_id is null then
+        -- pruned in between
+        raise sqlstate '40001' using
+            message = 'The event was deleted while it was delivered again.',
+            hint = 'Try again.';
+    end if;
+
+    tried := private.try_whatsapp_items(items);
+
+    if tried.rejections <> '[]' then
+        update private.webhook_events e
+        set rejected = tried.rejections
+        where e.id = event_id
+          and e.rejected <> tried.rejections;
+    end if;
+
+    return jsonb_build_object(
+        'event_id', event_id,
+        'applied', tried.applied,
+        'duplicates', tried.duplicates,
+        'rejected', private.shown_rejections(tried.rejections)
+    );
+end
+$$;
 
 /*
     What follows from new messages, whoever writes them: nearly always one statement. A trigger's

@@ -3,6 +3,16 @@
     statement that writes the table, that of a domain once in a session. What is built on these
     columns is made again.
 */
+create type private.webhook_provider as enum ('whatsapp');
+
+comment on type private.webhook_provider is
+    'Whose webhooks are taken in.';
+
+alter table private.webhook_events
+    drop constraint webhook_events_provider_check,
+    alter column provider type private.webhook_provider
+        using provider::private.webhook_provider;
+
 drop policy "agents and customers can write in their conversations" on public.messages;
 drop view public.inbox;
 
@@ -42,11 +52,8 @@ alter table public.messages
 
 alter table public.messages
     add constraint messages_status_time_check check (
-        case status
-            when 'read' then read_at is not null
-            when 'failed' then failed_at is not null and delivered_at is null
-            else true
-        end
+        (status <> 'read' or read_at is not null)
+        and (status <> 'failed' or failed_at is not null and delivered_at is null)
         and (read_at is null or delivered_at is not null)
     );
 
