@@ -31,7 +31,8 @@ begin
             'sender_id', 'sender_name', 'type', 'message', 'content', 'reply_to', 'client_ref',
             'provider_id', 'status', 'sent_at', 'delivered_at', 'read_at', 'failed_at',
             'error_code', 'error_message', 'created_at', 'updated_at', 'version', 'reactions',
-            'edited_at', 'revoked_at', 'booking_id', 'has_invoice', 'invoice_data'
+            'edited_at', 'revoked_at', 'booking_id', 'has_invoice', 'invoice_data',
+            'whatsapp_channel_id'
         ]
         when 'jobs' then array[
             'id', 'account_id', 'customer_id', 'service_type', 'status', 'starts_at', 'ends_at',
@@ -75,7 +76,6 @@ declare
     -- hidden for sure; asking what else there is takes a statement
     known constant text[] := case hidden_columns.table_name
         when 'contacts' then array['profile_named_at', 'deleted_at', 'merged_into']
-        when 'messages' then array['whatsapp_channel_id']
         else '{}'
     end;
 begin

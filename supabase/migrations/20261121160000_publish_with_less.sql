@@ -90,6 +90,65 @@ alter table private.changes
 comment on type private.change_operation is
     'What happened to a row. (A check on a text is parsed anew by every statement: 1 % of ingest each.)';
 
+/*
+    What each audience is shown of a row when it is broadcast: for staff and for customers,
+    a subset of what that audience can select. A column that is not named here is not sent.
+*/
+create or replace function private.shown_columns(table_name text, audience text)
+    returns text[]
+    language plpgsql
+    immutable
+    set search_path = ''
+as $$
+begin
+    return case shown_columns.table_name
+        when 'contacts' then
+            case audience when 'staff' then array[
+                'id', 'account_id', 'name', 'profile_name', 'phone', 'email', 'tags', 'notes',
+                'portal_user_id', 'created_at', 'updated_at', 'version', 'username', 'status',
+                'preferences', 'gsm', 'fax', 'business_entity', 'taxpayer', 'foreign_county',
+                'buyer', 'supplier', 'tax_id_number', 'registration_number', 'street',
+                'post_number', 'place', 'province', 'country', 'people', 'addresses'
+            ] end
+        when 'customers' then array[
+            'id', 'account_id', 'portal_user_id', 'name', 'phone', 'email', 'created_at',
+            'updated_at', 'version', 'preferences'
+        ]
+        when 'conversations' then array[
+            'id', 'account_id', 'customer_id', 'channel', 'whatsapp_channel_id', 'thread_key',
+            'customer_wa_id', 'status', 'created_at', 'updated_at', 'version', 'booking_id'
+        ]
+        when 'messages' then array[
+            'id', 'account_id', 'conversation_id', 'customer_id', 'seq', 'sender_type',
+            'sender_id', 'sender_name', 'type', 'message', 'content', 'reply_to', 'client_ref',
+            'provider_id', 'status', 'sent_at', 'delivered_at', 'read_at', 'failed_at',
+            'error_code', 'error_message', 'created_at', 'updated_at', 'version', 'reactions',
+            'edited_at', 'revoked_at', 'booking_id', 'has_invoice', 'invoice_data',
+            'whatsapp_channel_id'
+        ]
+        when 'jobs' then array[
+            'id', 'account_id', 'customer_id', 'service_type', 'status', 'starts_at', 'ends_at',
+            'address', 'description', 'created_at', 'updated_at', 'version'
+        ]
+        when 'invoices' then array[
+            'id', 'account_id', 'customer_id', 'job_id', 'number', 'status', 'currency',
+            'amount_minor', 'tax_minor', 'description', 'issued_at', 'due_at', 'sent_at',
+            'paid_at', 'voided_at', 'created_at', 'updated_at', 'version'
+        ]
+        when 'loyalty_transactions' then array[
+            'id', 'account_id', 'customer_id', 'type', 'points', 'description', 'expires_at',
+            'created_at', 'updated_at', 'version'
+        ]
+        when 'sync_runs' then
+            case audience when 'staff' then array[
+                'id', 'account_id', 'direction', 'trigger', 'state', 'total', 'done', 'succeeded',
+                'failed', 'unchanged', 'errors', 'user_id', 'started_at', 'finished_at',
+                'duration_ms', 'created_at', 'updated_at', 'version'
+            ] end
+    end;
+end
+$$;
+
 create type private.hidden_columns as (
     staff    text[],
     customer text[]
@@ -107,7 +166,6 @@ declare
     -- hidden for sure; asking what else there is takes a statement
     known constant text[] := case hidden_columns.table_name
         when 'contacts' then array['profile_named_at', 'deleted_at', 'merged_into']
-        when 'messages' then array['whatsapp_channel_id']
         else '{}'
     end;
 begin

@@ -191,7 +191,8 @@ def test_reading_over_http_is_a_receipt(desk: Desk, booking: UUID) -> None:
     assert (first.status_code, first.json()) == (200, {"last_read_seq": 1, "shown": False})
     rest = desk.call("cilka", "POST", path)
     assert rest.json()["last_read_seq"] == 2
-    assert desk.world.value("select array_agg(distinct status) from public.messages") == ["read"]
+    statuses = "select array_agg(distinct status::text) from public.messages"
+    assert desk.world.value(statuses) == ["read"]
     assert desk.call("cilka", "POST", path, {"up_to_seq": 0}).status_code == 422
 
 
