@@ -92,9 +92,38 @@ end
 $$;
 
 
+create function private.unshown_columns(table_name text)
+    returns text[]
+    language plpgsql
+    -- with a name that stands in a statement the answer becomes part of its plan, which is made
+    -- anew when the table is altered
+    immutable
+    set search_path = ''
+as $$
+begin
+    return array(
+        select a.attname::text
+        from pg_attribute a
+        where a.attrelid = ('public.' || quote_ident(unshown_columns.table_name))::regclass
+          and a.attnum > 0
+          and not a.attisdropped
+          and a.attname <> all (
+              array(
+                  select unnest(private.shown_columns(unshown_columns.table_name, 'staff'))
+                  intersect
+                  select unnest(private.shown_columns(unshown_columns.table_name, 'customer'))
+              )
+          )
+    );
+end
+$$;
+
+
 comment on function private.shown_columns(text, text) is
     'The columns of a table that staff or customers are sent; null where they are sent nothing.';
 comment on type private.hidden_columns is
     'The columns of a row that staff and customers are not sent; null where they are sent nothing.';
 comment on function private.hidden_columns(text, jsonb) is
     'What of a row each audience is not sent: columns that are known to be hidden, and newer ones that nobody has named.';
+comment on function private.unshown_columns(text) is
+    'The columns of a table that are not sent to staff and customers alike, newer ones that nobody has named among them.';

@@ -25,6 +25,86 @@ end
 $$;
 
 
+create function private.publish_changes(
+    followed private.followed_table,
+    operation text,
+    changes private.row_change[]
+)
+    returns integer
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    logged constant integer :=
+        private.log_changes(followed, operation => operation, changes => changes);
+    to_tell private.row_change[] := changes;
+    told integer;
+begin
+    if current_setting('rapport.quiet', true) = 'yes' then
+        -- staff are told once, when all of it is done; customers of their own at once
+        to_tell := array(
+            select c
+            from unnest(changes) c
+            where coalesce(c.old ->> 'portal_user_id', c.new ->> 'portal_user_id') is not null
+        );
+    end if;
+    if to_tell <> '{}' then
+        told := private.broadcast_changes(followed, to_tell);
+    end if;
+    return logged;
+end
+$$;
+
+
+create function private.publish_from(
+    followed private.followed_table,
+    operation text,
+    source refcursor
+)
+    returns integer
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    held constant integer := 1000;
+    change private.row_change;
+    changes private.row_change[];
+    topics text[] := '{}';
+    logged integer := 0;
+begin
+    loop
+        changes := '{}';
+        loop
+            fetch source into change.old, change.new;
+            exit when not found;
+            changes := changes || change;
+            exit when cardinality(changes) = held;
+        end loop;
+        exit when changes = '{}';
+        if logged = 0 and cardinality(changes) < held then
+            return private.publish_changes(followed, operation => operation, changes => changes);
+        end if;
+
+        -- too much to hold at once, and to tell one by one: everybody concerned reads again
+        logged := logged
+            + private.log_changes(followed, operation => operation, changes => changes);
+        topics := array(
+            select unnest(topics)
+            union
+            select t.topic
+            from private.changed_topics(followed, changes) t
+        );
+    end loop;
+    perform private.broadcast_to(
+        topics => topics,
+        event => 'resync',
+        payload => jsonb_build_object('tables', array[followed.name])
+    );
+    return logged;
+end
+$$;
+
+
 create function private.tg__publish()
     returns trigger
     language plpgsql
@@ -46,11 +126,8 @@ declare
     small constant integer := 1000;
     followed constant private.followed_table := private.followed_table(tg_table_name);
     source refcursor;
-    change private.row_change;
     changes private.row_change[];
     logged integer;
-    told integer;
-    topics text[] := '{}';
 begin
     if tg_op = 'INSERT' then
         select array_agg(i.change)
@@ -86,23 +163,10 @@ begin
     if changes is null then
         return null;
     elsif cardinality(changes) <= small then
-        logged := private.log_changes(followed, operation => tg_op, changes => changes);
-        if current_setting('rapport.quiet', true) = 'yes' then
-            -- staff are told once, when all of it is done; customers of their own at once
-            changes := array(
-                select c
-                from unnest(changes) c
-                where coalesce(c.old ->> 'portal_user_id', c.new ->> 'portal_user_id') is not null
-            );
-            if changes = '{}' then
-                return null;
-            end if;
-        end if;
-        told := private.broadcast_changes(followed, changes);
+        logged := private.publish_changes(followed, operation => tg_op, changes => changes);
         return null;
     end if;
 
-    -- too much to hold at once, and to tell one by one: everybody concerned reads again
     if tg_op = 'INSERT' then
         open source for select null::jsonb, to_jsonb(n) from new_rows n;
     elsif tg_op = 'UPDATE' then
@@ -116,30 +180,8 @@ begin
     else
         open source for select to_jsonb(o), null::jsonb from old_rows o;
     end if;
-    loop
-        changes := '{}';
-        loop
-            fetch source into change.old, change.new;
-            exit when not found;
-            changes := changes || change;
-            exit when cardinality(changes) = small;
-        end loop;
-        exit when changes = '{}';
-
-        logged := private.log_changes(followed, operation => tg_op, changes => changes);
-        topics := array(
-            select unnest(topics)
-            union
-            select t.topic
-            from private.changed_topics(followed, changes) t
-        );
-    end loop;
+    logged := private.publish_from(followed, operation => tg_op, source => source);
     close source;
-    perform private.broadcast_to(
-        topics => topics,
-        event => 'resync',
-        payload => jsonb_build_object('tables', array[tg_table_name])
-    );
     return null;
 end
 $$;
@@ -147,5 +189,9 @@ $$;
 
 comment on function private.shown_change(jsonb, jsonb) is
     'A row before and after an update, as those see it who do not see what is deleted.';
+comment on function private.publish_changes(private.followed_table, text, private.row_change[]) is
+    'Logs changes and tells them; returns how many entries.';
+comment on function private.publish_from(private.followed_table, text, refcursor) is
+    'The same of as many as a cursor (old, new) has: more than 1000 are told as one resync.';
 comment on function private.tg__publish() is
     'Logs and broadcasts what a statement changed.';

@@ -60,12 +60,7 @@ create trigger _900_publish_delete
     execute function private.tg__publish();
 
 
-create trigger _900_publish_insert
-    after insert on public.messages
-    referencing new table as new_rows
-    for each statement
-    execute function private.tg__publish();
-
+-- new messages: 768_new_messages
 create trigger _900_publish_update
     after update on public.messages
     referencing old table as old_rows new table as new_rows

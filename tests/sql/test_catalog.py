@@ -222,7 +222,9 @@ def test_followed_tables_are_logged_shown_readable_and_published(
         select distinct c.relname::text
         from pg_trigger t
         join pg_class c on c.oid = t.tgrelid
-        where t.tgfoid = 'private.tg__publish'::regproc
+        where t.tgfoid in (
+            'private.tg__publish'::regproc, 'private.tg_messages__publish_new'::regproc
+        )
         group by c.relname
         having count(*) = 3
         """,

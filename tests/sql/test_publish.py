@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -171,6 +172,71 @@ def test_every_row_of_a_large_statement_is_logged(quiet: World, rows: int) -> No
     quiet.owner.execute("update public.contacts set notes = 'all' where name like 'bulk%'")
     assert quiet.value("select count(*) from private.changes where table_name = 'contacts'") == rows
     assert heard(quiet, "account") == ["resync"]
+
+
+@pytest.mark.parametrize("rows", [1, 100, 101, 1001])
+def test_new_messages_are_logged_and_told_as_other_rows_are(quiet: World, rows: int) -> None:
+    quiet.ingest(
+        *(text_message(f"wamid.many.{n}", wa_id="38640111222") for n in range(rows)),
+    )
+
+    told = ["messages.inserted"] * rows if rows <= 100 else ["resync"]
+    for kind in ("account", "customer", "conversation"):
+        assert heard(quiet, kind) == told
+    assert logged(quiet) == [("messages", "INSERT", 1)] * rows
+    assert quiet.rows(
+        "select row_id, account_id, customer_id, conversation_id from private.changes order by seq"
+    ) == quiet.rows(
+        "select id as row_id, account_id, customer_id, conversation_id from public.messages"
+        " where provider_id <> 'wamid.1' order by seq"
+    )
+
+
+def test_message_is_told_alike_alone_and_among_many(quiet: World) -> None:
+    quiet.ingest(text_message("wamid.alone", wa_id="38640111222"))
+    quiet.ingest(
+        text_message("wamid.among", wa_id="38640111222"),
+        *(text_message(f"wamid.many.{n}") for n in range(100)),
+    )
+
+    alone, among = (
+        [
+            (event["kind"], event["topic"], event["payload"])
+            for event in quiet.events()
+            if event["event"] == "messages.inserted"
+            and event["payload"]["record"]["provider_id"] == provider_id
+        ]
+        for provider_id in ("wamid.alone", "wamid.among")
+    )
+    # staff are told of the hundred and one to read again
+    assert [kind for kind, *_ in alone] == ["account", "conversation", "customer"]
+    assert [kind for kind, *_ in among] == ["conversation", "customer"]
+    for kind, topic, payload in among:
+        [other] = [told for told in alone if told[0] == kind]
+        assert other[1] == topic
+        assert set(other[2]) == set(payload)
+        assert set(other[2]["record"]) == set(payload["record"])
+
+
+def test_column_that_nobody_has_named_is_not_sent(quiet: World) -> None:
+    """Also where a session has sent rows of the table before."""
+    quiet.owner.execute(
+        "select backend.ingest_whatsapp('[]', %s)",
+        [json.dumps([text_message("wamid.2", wa_id="38640111222")])],
+    )
+    for table in ("messages", "conversations"):
+        quiet.owner.execute(f"alter table public.{table} add secret text default 's'".encode())
+    quiet.forget_events()
+    quiet.owner.execute(
+        "select backend.ingest_whatsapp('[1]', %s)",
+        [json.dumps([text_message("wamid.3", wa_id="38640111222")])],
+    )
+    quiet.owner.execute("update public.conversations set status = 'pending'")
+
+    told = quiet.events()
+    assert {event["payload"]["table"] for event in told} == {"messages", "conversations"}
+    for event in told:
+        assert "secret" not in event["payload"]["record"]
 
 
 def test_large_row_is_told_by_id_alone(quiet: World) -> None:

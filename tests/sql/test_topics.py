@@ -109,7 +109,11 @@ def test_member_who_leaves_is_left_behind(talking: World) -> None:
     talking.forget_events()
     talking.ingest(text_message("wamid.2", wa_id="38640111222"))
     sent = {event["topic"] for event in talking.events()}
-    assert sent
+    assert sent == {
+        after["account"],
+        after["conversation"],
+        topics(talking, "cilka")["customer"],
+    }
     assert not sent & set(before.values())
 
 

@@ -1,0 +1,404 @@
+/*
+    New messages are logged, told and held to their conversation by one statement of their own:
+    publishing them as every table is published was a third of what taking one in took.
+*/
+drop trigger _900_publish_insert on public.messages;
+drop trigger _500_follow_up on public.messages;
+drop function private.tg_messages__follow_up();
+
+create function private.unshown_columns(table_name text)
+    returns text[]
+    language plpgsql
+    -- with a name that stands in a statement the answer becomes part of its plan, which is made
+    -- anew when the table is altered
+    immutable
+    set search_path = ''
+as $$
+begin
+    return array(
+        select a.attname::text
+        from pg_attribute a
+        where a.attrelid = ('public.' || quote_ident(unshown_columns.table_name))::regclass
+          and a.attnum > 0
+          and not a.attisdropped
+          and a.attname <> all (
+              array(
+                  select unnest(private.shown_columns(unshown_columns.table_name, 'staff'))
+                  intersect
+                  select unnest(private.shown_columns(unshown_columns.table_name, 'customer'))
+              )
+          )
+    );
+end
+$$;
+
+comment on function private.unshown_columns(text) is
+    'The columns of a table that are not sent to staff and customers alike, newer ones that nobody has named among them.';
+
+create function private.publish_changes(
+    followed private.followed_table,
+    operation text,
+    changes private.row_change[]
+)
+    returns integer
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    logged constant integer :=
+        private.log_changes(followed, operation => operation, changes => changes);
+    to_tell private.row_change[] := changes;
+    told integer;
+begin
+    if current_setting('rapport.quiet', true) = 'yes' then
+        -- staff are told once, when all of it is done; customers of their own at once
+        to_tell := array(
+            select c
+            from unnest(changes) c
+            where coalesce(c.old ->> 'portal_user_id', c.new ->> 'portal_user_id') is not null
+        );
+    end if;
+    if to_tell <> '{}' then
+        told := private.broadcast_changes(followed, to_tell);
+    end if;
+    return logged;
+end
+$$;
+
+create function private.publish_from(
+    followed private.followed_table,
+    operation text,
+    source refcursor
+)
+    returns integer
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    held constant integer := 1000;
+    change private.row_change;
+    changes private.row_change[];
+    topics text[] := '{}';
+    logged integer := 0;
+begin
+    loop
+        changes := '{}';
+        loop
+            fetch source into change.old, change.new;
+            exit when not found;
+            changes := changes || change;
+            exit when cardinality(changes) = held;
+        end loop;
+        exit when changes = '{}';
+        if logged = 0 and cardinality(changes) < held then
+            return private.publish_changes(followed, operation => operation, changes => changes);
+        end if;
+
+        -- too much to hold at once, and to tell one by one: everybody concerned reads again
+        logged := logged
+            + private.log_changes(followed, operation => operation, changes => changes);
+        topics := array(
+            select unnest(topics)
+            union
+            select t.topic
+            from private.changed_topics(followed, changes) t
+        );
+    end loop;
+    perform private.broadcast_to(
+        topics => topics,
+        event => 'resync',
+        payload => jsonb_build_object('tables', array[followed.name])
+    );
+    return logged;
+end
+$$;
+
+create or replace function private.tg__publish()
+    returns trigger
+    language plpgsql
+    -- definer: the log and the topics are nobody's to write
+    security definer
+    set search_path = ''
+    -- rows are looked up by key, a few at a time: one plan does for all, and not the one that
+    -- was best while the tables were empty
+    set plan_cache_mode = force_generic_plan
+    set enable_seqscan = off
+    -- old and new rows are matched by hash: the plan of one row, kept, would compare each of
+    -- 10,000 with each, 8 s
+    set enable_nestloop = off
+    -- the price that the planner puts on what is off must not look like work worth compiling
+    set jit = off
+as $$
+declare
+    -- a transition table is read whole while it is small
+    small constant integer := 1000;
+    followed constant private.followed_table := private.followed_table(tg_table_name);
+    source refcursor;
+    changes private.row_change[];
+    logged integer;
+begin
+    if tg_op = 'INSERT' then
+        select array_agg(i.change)
+        into changes
+        from (
+            select (null, to_jsonb(n))::private.row_change
+            from new_rows n
+            limit small + 1
+        ) i (change);
+    elsif tg_op = 'UPDATE' then
+        select array_agg(c)
+        into changes
+        from (
+            select o as old, n as new
+            from old_rows o
+            join new_rows n using (id)
+            -- the stamp left the version alone where nothing changed
+            where n.version <> o.version
+            limit small + 1
+        ) as u (o, n)
+        cross join lateral private.shown_change(to_jsonb(u.o), to_jsonb(u.n)) c
+        where num_nonnulls(c.old, c.new) > 0;
+    else
+        select array_agg(d.change)
+        into changes
+        from (
+            select (to_jsonb(o), null)::private.row_change
+            from old_rows o
+            limit small + 1
+        ) d (change);
+    end if;
+
+    if changes is null then
+        return null;
+    elsif cardinality(changes) <= small then
+        logged := private.publish_changes(followed, operation => tg_op, changes => changes);
+        return null;
+    end if;
+
+    if tg_op = 'INSERT' then
+        open source for select null::jsonb, to_jsonb(n) from new_rows n;
+    elsif tg_op = 'UPDATE' then
+        open source for
+            select c.old, c.new
+            from old_rows o
+            join new_rows n using (id)
+            cross join lateral private.shown_change(to_jsonb(o), to_jsonb(n)) c
+            where n.version <> o.version
+              and num_nonnulls(c.old, c.new) > 0;
+    else
+        open source for select to_jsonb(o), null::jsonb from old_rows o;
+    end if;
+    logged := private.publish_from(followed, operation => tg_op, source => source);
+    close source;
+    return null;
+end
+$$;
+
+comment on function private.publish_changes(private.followed_table, text, private.row_change[]) is
+    'Logs changes and tells them; returns how many entries.';
+
+comment on function private.publish_from(private.followed_table, text, refcursor) is
+    'The same of as many as a cursor (old, new) has: more than 1000 are told as one resync.';
+
+/*
+    What follows from new messages, whoever writes them: they are logged and told, as
+    434_publish does it for every other table, held to their conversation, and queued. Nearly
+    always that is one statement, since starting one is what costs, and each column is read as
+    it is: of all that takes a message in, publishing it by way of JSON was a third.
+
+    There is no foreign key to the number: all messages of a number would queue for its one row.
+    None to the booking: it would be locked after its conversation, and whoever moves both locks
+    it before. And none to the conversation beside the one that is there: clients that read
+    conversations with their messages would have to say by which. So both are checked here.
+*/
+create function private.tg_messages__publish_new()
+    returns trigger
+    language plpgsql
+    -- definer: the conversation is looked at, and the log, the topics and the queues are
+    -- written, whoever writes
+    security definer
+    set search_path = ''
+    -- as in 434_publish
+    set plan_cache_mode = force_generic_plan
+    set enable_seqscan = off
+    set jit = off
+as $$
+declare
+    media_types constant text[] := array['image', 'video', 'audio', 'document', 'sticker'];
+    published integer;
+    source refcursor;
+    is_of_its_thread boolean;
+    has_more boolean;
+    queued uuid[];
+    with_media uuid[];
+    with_upload uuid[];
+begin
+    begin
+        with news as materialized (
+            select
+                n.id,
+                n.account_id,
+                n.customer_id,
+                n.conversation_id,
+                n.version,
+                n.status = 'queued' or n.type = any (media_types) as has_more,
+                thread.is_there is not null
+                    and thread.whatsapp_channel_id is not distinct from n.whatsapp_channel_id
+                    and thread.booking_id is not distinct from n.booking_id as is_of_its_thread,
+                -- nobody listens where nobody can sign in
+                customer.portal_user_id is not null as has_login,
+                epoch.is_there as somebody_left,
+                jsonb_build_object(
+                    'table', 'messages',
+                    'id', n.id,
+                    'version', n.version,
+                    'operation', 'INSERT',
+                    'record', to_jsonb(n) - private.unshown_columns('messages'),
+                    'old_record', null
+                ) as payload
+            from new_rows n
+            left join lateral (
+                select true as is_there, c.whatsapp_channel_id, c.booking_id
+                from public.conversations c
+                where c.id = n.conversation_id
+                limit 1
+            ) thread on true
+            left join lateral (
+                select c.portal_user_id
+                from public.customers c
+                where c.id = n.customer_id
+                limit 1
+            ) customer on true
+            left join lateral (
+                select true as is_there
+                from private.topic_epochs e
+                where e.owner_id in (n.account_id, n.customer_id, n.conversation_id)
+                limit 1
+            ) epoch on true
+            -- more than that may be told as one resync, or later
+            where (select count(*) from new_rows) <= 100
+              and current_setting('rapport.broadcast_later', true) is distinct from 'on'
+        ),
+        logged as (
+            insert into private.changes (
+                account_id, customer_id, conversation_id, table_name, row_id, operation, version
+            )
+            select
+                n.account_id, n.customer_id, n.conversation_id, 'messages', n.id, 'INSERT',
+                n.version
+            from news n
+        ),
+        told as (
+            insert into realtime.messages (topic, extension, event, payload, private)
+            select
+                t.topic,
+                'broadcast',
+                'messages.inserted',
+                -- as private.change_event has it
+                case
+                    when pg_column_size(n.payload) > 16384
+                        and octet_length(n.payload::text) > 65536
+                        then n.payload - array['record', 'old_record']
+                    else n.payload
+                end,
+                true
+            from news n
+            -- as private.row_topics has them
+            cross join lateral (
+                values
+                    (
+                        case
+                            when n.somebody_left then private.account_topic(n.account_id)
+                            else 'account:' || n.account_id || ':0'
+                        end
+                    ),
+                    (
+                        case
+                            when not n.has_login then null
+                            when n.somebody_left then private.customer_topic(n.customer_id)
+                            else 'customer:' || n.customer_id || ':0'
+                        end
+                    ),
+                    (
+                        case
+                            when n.somebody_left then private.conversation_topic(
+                                n.conversation_id, n.account_id, n.customer_id)
+                            else 'conversation:' || n.conversation_id || ':0'
+                        end
+                    )
+            ) as t (topic)
+            where t.topic is not null
+        )
+        select count(*), bool_and(n.is_of_its_thread), bool_or(n.has_more)
+        into published, is_of_its_thread, has_more
+        from news n;
+    exception
+        when others then
+            -- as in broadcast_changes: what can't be told is written nevertheless
+            raise warning 'publishing in haste failed: %', sqlerrm using errcode = sqlstate;
+            published := 0;
+    end;
+
+    if published = 0 then
+        open source for select null::jsonb, to_jsonb(n) from new_rows n;
+        published := private.publish_from(
+            private.followed_table('messages'), operation => 'INSERT', source => source);
+        close source;
+
+        has_more := true;
+        select bool_and(
+            thread.is_there is not null
+            and thread.whatsapp_channel_id is not distinct from n.whatsapp_channel_id
+            and thread.booking_id is not distinct from n.booking_id
+        )
+        into is_of_its_thread
+        from new_rows n
+        left join lateral (
+            select true as is_there, c.whatsapp_channel_id, c.booking_id
+            from public.conversations c
+            where c.id = n.conversation_id
+            limit 1
+        ) thread on true;
+    end if;
+
+    if not is_of_its_thread then
+        raise foreign_key_violation using
+            message = 'A message has the WhatsApp number and the booking of its conversation.';
+    end if;
+    if not has_more then
+        return null;
+    end if;
+
+    select
+        array_agg(n.id) filter (where n.status = 'queued'),
+        -- it came by WhatsApp: from the customer, or as an echo of what our phone app sent
+        array_agg(n.id) filter (where n.type = any (media_types) and n.provider_id is not null),
+        -- other files are WhatsApp's own, by id, or lie at a link
+        array_agg(n.id) filter (
+            where n.type = any (media_types)
+              and n.status = 'queued'
+              and n.content ? 'upload_id'
+        )
+    into queued, with_media, with_upload
+    from new_rows n;
+    if with_media is not null then
+        perform private.expect_media(with_media);
+    end if;
+    if with_upload is not null then
+        perform private.attach_uploads(with_upload);
+    end if;
+    if queued is not null then
+        perform private.enqueue_messages(queued);
+    end if;
+    return null;
+end
+$$;
+
+create trigger _500_publish_new
+    after insert on public.messages
+    referencing new table as new_rows
+    for each statement
+    execute function private.tg_messages__publish_new();
+
+comment on function private.tg_messages__publish_new() is
+    'Logs and broadcasts new messages; holds them to the WhatsApp number and the booking of their conversation, and with that to its tenant; notes their files and queues what is to be sent.';
