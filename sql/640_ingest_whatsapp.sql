@@ -192,6 +192,7 @@ as $$
 declare
     event_id bigint;
     tried record;
+    rejected jsonb := '[]';
 begin
     -- another delivery of the same body is rare: what to do about it is a statement of its own
     insert into private.webhook_events (provider, body, body_sha256)
@@ -216,6 +217,7 @@ begin
     tried := private.try_whatsapp_items(items);
 
     if tried.rejections <> '[]' then
+        rejected := private.shown_rejections(tried.rejections);
         update private.webhook_events e
         set rejected = tried.rejections
         where e.id = event_id
@@ -226,7 +228,7 @@ begin
         'event_id', event_id,
         'applied', tried.applied,
         'duplicates', tried.duplicates,
-        'rejected', private.shown_rejections(tried.rejections)
+        'rejected', rejected
     );
 end
 $$;

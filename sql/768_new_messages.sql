@@ -44,8 +44,17 @@ begin
                     and thread.whatsapp_channel_id is not distinct from n.whatsapp_channel_id
                     and thread.booking_id is not distinct from n.booking_id as is_of_its_thread,
                 -- nobody listens where nobody can sign in
-                customer.portal_user_id is not null as has_login,
-                epoch.is_there as somebody_left,
+                (
+                    select c.portal_user_id
+                    from public.customers c
+                    where c.id = n.customer_id
+                ) is not null as has_login,
+                (
+                    select true
+                    from private.topic_epochs e
+                    where e.owner_id in (n.account_id, n.customer_id, n.conversation_id)
+                    limit 1
+                ) as somebody_left,
                 jsonb_build_object(
                     'table', 'messages',
                     'id', n.id,
@@ -61,18 +70,6 @@ begin
                 where c.id = n.conversation_id
                 limit 1
             ) thread on true
-            left join lateral (
-                select c.portal_user_id
-                from public.customers c
-                where c.id = n.customer_id
-                limit 1
-            ) customer on true
-            left join lateral (
-                select true as is_there
-                from private.topic_epochs e
-                where e.owner_id in (n.account_id, n.customer_id, n.conversation_id)
-                limit 1
-            ) epoch on true
             -- more than that may be told as one resync, or later
             where (select count(*) from new_rows) <= 100
               and current_setting('rapport.broadcast_later', true) is distinct from 'on'

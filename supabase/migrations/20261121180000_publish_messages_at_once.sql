@@ -200,6 +200,63 @@ comment on function private.publish_changes(private.followed_table, text, privat
 comment on function private.publish_from(private.followed_table, text, refcursor) is
     'The same of as many as a cursor (old, new) has: more than 1000 are told as one resync.';
 
+create or replace function backend.ingest_whatsapp(body text, items jsonb)
+    returns jsonb
+    language plpgsql
+    -- definer: service_role has no rights of its own on tables
+    security definer
+    set search_path = ''
+    -- rows are looked up by key, a few at a time: one plan does for all, and not the one that
+    -- was best while the tables were empty
+    set plan_cache_mode = force_generic_plan
+    set enable_seqscan = off
+    -- the price that the planner puts on what is off must not look like work worth compiling
+    set jit = off
+as $$
+declare
+    event_id bigint;
+    tried record;
+    rejected jsonb := '[]';
+begin
+    -- another delivery of the same body is rare: what to do about it is a statement of its own
+    insert into private.webhook_events (provider, body, body_sha256)
+    values ('whatsapp', body, sha256(convert_to(body, 'UTF8')))
+    on conflict (provider, body_sha256) do nothing
+    returning id into event_id;
+    if event_id is null then
+        update private.webhook_events e
+        set deliveries = e.deliveries + 1,
+            last_received_at = now()
+        where e.provider = 'whatsapp'
+          and e.body_sha256 = sha256(convert_to(ingest_whatsapp.body, 'UTF8'))
+        returning e.id into event_id;
+    end if;
+    if event_id is null then
+        -- pruned in between
+        raise sqlstate '40001' using
+            message = 'The event was deleted while it was delivered again.',
+            hint = 'Try again.';
+    end if;
+
+    tried := private.try_whatsapp_items(items);
+
+    if tried.rejections <> '[]' then
+        rejected := private.shown_rejections(tried.rejections);
+        update private.webhook_events e
+        set rejected = tried.rejections
+        where e.id = event_id
+          and e.rejected <> tried.rejections;
+    end if;
+
+    return jsonb_build_object(
+        'event_id', event_id,
+        'applied', tried.applied,
+        'duplicates', tried.duplicates,
+        'rejected', rejected
+    );
+end
+$$;
+
 /*
     What follows from new messages, whoever writes them: they are logged and told, as
     434_publish does it for every other table, held to their conversation, and queued. Nearly
@@ -246,8 +303,17 @@ begin
                     and thread.whatsapp_channel_id is not distinct from n.whatsapp_channel_id
                     and thread.booking_id is not distinct from n.booking_id as is_of_its_thread,
                 -- nobody listens where nobody can sign in
-                customer.portal_user_id is not null as has_login,
-                epoch.is_there as somebody_left,
+                (
+                    select c.portal_user_id
+                    from public.customers c
+                    where c.id = n.customer_id
+                ) is not null as has_login,
+                (
+                    select true
+                    from private.topic_epochs e
+                    where e.owner_id in (n.account_id, n.customer_id, n.conversation_id)
+                    limit 1
+                ) as somebody_left,
                 jsonb_build_object(
                     'table', 'messages',
                     'id', n.id,
@@ -263,18 +329,6 @@ begin
                 where c.id = n.conversation_id
                 limit 1
             ) thread on true
-            left join lateral (
-                select c.portal_user_id
-                from public.customers c
-                where c.id = n.customer_id
-                limit 1
-            ) customer on true
-            left join lateral (
-                select true as is_there
-                from private.topic_epochs e
-                where e.owner_id in (n.account_id, n.customer_id, n.conversation_id)
-                limit 1
-            ) epoch on true
             -- more than that may be told as one resync, or later
             where (select count(*) from new_rows) <= 100
               and current_setting('rapport.broadcast_later', true) is distinct from 'on'
