@@ -12,6 +12,7 @@ from typing import Protocol
 from rapport.local import children, npm, state
 from rapport.local.doorbell import set_doorbell
 from rapport.local.errors import StackError
+from rapport.local.ports import reserved
 from rapport.local.postgres import Cluster, Database, remove
 from rapport.local.prepare import prepare
 from rapport.local.stack import Stack
@@ -49,12 +50,16 @@ def running(
     """
     _forget_libpq_settings()
     state.open_folder(folder)
-    with state.locked(folder), Supervisor(folder) as supervisor:
+    with (
+        state.locked(folder),
+        reserved(state.PREFERRED_PORTS) as ports,
+        Supervisor(folder) as supervisor,
+    ):
         if fresh:
             remove(_data(folder))
             state.settings_file(folder).unlink(missing_ok=True)
         binaries = _install(progress)
-        stack = _settings(folder)
+        stack = _settings(folder, ports)
         cluster = _cluster(stack, binaries)
         if not cluster.is_created:
             with progress.step("Creating the database cluster"):
@@ -96,14 +101,14 @@ def _install(progress: Progress) -> npm.Binaries:
         return npm.install(folder, bar)
 
 
-def _settings(folder: Path) -> Stack:
+def _settings(folder: Path, ports: dict[str, int]) -> Stack:
     file = state.settings_file(folder)
     if _data(folder).exists() and not file.exists():
         raise StackError(
             f"{folder} has a database and no {file.name}, which holds its password. "
             "Restore it, or start anew with `rapport up --fresh`, which deletes the data."
         )
-    stack = state.load_or_create(folder)
+    stack = state.load_or_create(folder, ports)
     stack.save(file)
     return stack
 

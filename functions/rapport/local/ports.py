@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import socket
+from collections.abc import Callable, Iterator
 
 from rapport.local.errors import StackError
 
@@ -25,17 +27,43 @@ def is_free(port: int) -> bool:
     return True
 
 
-def choose(preferred: dict[str, int]) -> dict[str, int]:
+@contextlib.contextmanager
+def reserved(preferred: dict[str, int]) -> Iterator[dict[str, int]]:
+    """Yields what `choose` returns; until the end no other stack is given any of these ports.
+
+    Of two stacks that start at once each would find a port free before the other's server has
+    bound it. So whoever is given a TCP port holds the UDP port of its number, which nobody uses
+    and the kernel gives back however the process ends.
+    """
+    with contextlib.ExitStack() as held:
+
+        def take(port: int) -> bool:
+            with contextlib.ExitStack() as attempt:
+                claim = attempt.enter_context(socket.socket(type=socket.SOCK_DGRAM))
+                try:
+                    claim.bind((HOST, port))
+                except OSError:
+                    return False
+                if is_free(port):
+                    held.push(attempt.pop_all())
+                    return True
+            return False
+
+        yield choose(preferred, take)
+
+
+def choose(preferred: dict[str, int], take: Callable[[int], bool] = is_free) -> dict[str, int]:
     """Returns a distinct free port for each name: the preferred one, or the next that is free.
 
-    Raises StackError where none of the 1,000 ports above a preferred one is free.
+    `take` says whether a port may be had. Raises StackError where none of the 1,000 ports above
+    a preferred one is free.
     """
     chosen: dict[str, int] = {}
     reserved = set(preferred.values())
     for name, wish in preferred.items():
         above = (port for port in range(wish + 1, min(wish + 1_000, 65_536)))
         candidates = [wish, *(port for port in above if port not in reserved)]
-        port = next((port for port in candidates if is_free(port)), None)
+        port = next((port for port in candidates if take(port)), None)
         if port is None:
             raise StackError(
                 f"No free port for {name} between {wish} and {candidates[-1]}. "

@@ -15,7 +15,6 @@ from pydantic import ValidationError
 
 from rapport.local.errors import StackError
 from rapport.local.keys import mint_key
-from rapport.local.ports import choose
 from rapport.local.stack import Stack
 
 PROJECT = Path(__file__).parents[3]
@@ -139,12 +138,11 @@ def settings_file(path: Path) -> Path:
     return path / "stack.json"
 
 
-def load_or_create(path: Path) -> Stack:
-    """Returns the folder's settings with ports that are free now; secrets are made once.
+def load_or_create(path: Path, ports: dict[str, int]) -> Stack:
+    """Returns the folder's settings with these ports; secrets are made once.
 
     Raises StackError for settings that cannot be read.
     """
-    ports = choose(PREFERRED_PORTS)
     file = settings_file(path)
     if not file.exists():
         return new_stack(path, ports)

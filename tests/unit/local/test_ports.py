@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from rapport.local.errors import StackError
-from rapport.local.ports import HOST, choose, choose_any, is_free
+from rapport.local.ports import HOST, choose, choose_any, is_free, reserved
 
 
 @pytest.fixture
@@ -40,3 +40,20 @@ def test_what_gives_way_leaves_the_wishes_of_others_alone(taken: int) -> None:
 def test_no_free_port_is_said_with_the_name_of_what_wanted_it() -> None:
     with socket.create_server((HOST, 65_535)), pytest.raises(StackError, match="gateway"):
         choose({"gateway": 65_535})
+
+
+def test_two_that_start_at_once_are_given_different_ports() -> None:
+    """Though no server of the first listens yet."""
+    wish = choose_any("gateway", "db")
+    with reserved(wish) as first:
+        assert first == wish
+        with reserved(wish) as second:
+            assert not set(first.values()) & set(second.values())
+    with reserved(wish) as again:
+        assert again == wish
+
+
+def test_a_reserved_port_is_for_a_server_to_bind(taken: int) -> None:
+    with reserved({"gateway": taken}) as ports:
+        assert ports["gateway"] != taken
+        socket.create_server((HOST, ports["gateway"])).close()

@@ -13,16 +13,16 @@ as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root runs Postgres 
 
 
 def test_secrets_are_made_once_and_kept(tmp_path: Path) -> None:
-    first = state.load_or_create(tmp_path)
+    first = state.load_or_create(tmp_path, state.PREFERRED_PORTS)
     first.save(state.settings_file(tmp_path))
-    second = state.load_or_create(tmp_path)
+    second = state.load_or_create(tmp_path, state.PREFERRED_PORTS)
     ports = set(state.PREFERRED_PORTS)
     assert second.model_dump(exclude=ports) == first.model_dump(exclude=ports)
 
 
 def test_two_folders_share_no_secret(tmp_path: Path) -> None:
-    one = state.load_or_create(tmp_path / "one")
-    other = state.load_or_create(tmp_path / "other")
+    one = state.load_or_create(tmp_path / "one", state.PREFERRED_PORTS)
+    other = state.load_or_create(tmp_path / "other", state.PREFERRED_PORTS)
     secrets = (
         "db_password",
         "jwt_secret",
@@ -38,33 +38,33 @@ def test_two_folders_share_no_secret(tmp_path: Path) -> None:
 
 def test_a_folder_from_before_a_secret_was_needed_gets_one_and_keeps_it(tmp_path: Path) -> None:
     file = state.settings_file(tmp_path)
-    state.load_or_create(tmp_path).save(file)
+    state.load_or_create(tmp_path, state.PREFERRED_PORTS).save(file)
     older = json.loads(file.read_text())
     del older["wake_secret"]
     file.write_text(json.dumps(older))
 
-    stack = state.load_or_create(tmp_path)
+    stack = state.load_or_create(tmp_path, state.PREFERRED_PORTS)
     stack.save(file)
     assert len(stack.wake_secret) >= 32
-    assert state.load_or_create(tmp_path).wake_secret == stack.wake_secret
+    assert state.load_or_create(tmp_path, state.PREFERRED_PORTS).wake_secret == stack.wake_secret
 
 
 def test_keys_are_signed_with_the_stack_s_own_secret(tmp_path: Path) -> None:
-    stack = state.load_or_create(tmp_path)
+    stack = state.load_or_create(tmp_path, state.PREFERRED_PORTS)
     assert keys.verify(stack.jwt_secret, stack.anon_key).role == "anon"
     assert keys.verify(stack.jwt_secret, stack.service_role_key).role == "service_role"
 
 
 def test_settings_are_readable_by_their_owner_alone(tmp_path: Path) -> None:
     file = state.settings_file(tmp_path)
-    state.load_or_create(tmp_path).save(file)
+    state.load_or_create(tmp_path, state.PREFERRED_PORTS).save(file)
     assert file.stat().st_mode & 0o777 == 0o600
 
 
 def test_damaged_settings_are_refused_without_showing_what_they_hold(tmp_path: Path) -> None:
     state.settings_file(tmp_path).write_text('{"db_password": "hush", "jwt_secret": 7}')
     with pytest.raises(StackError, match="--fresh") as caught:
-        state.load_or_create(tmp_path)
+        state.load_or_create(tmp_path, state.PREFERRED_PORTS)
     assert "hush" not in str(caught.value)
     assert caught.value.__cause__ is None
 
@@ -86,7 +86,7 @@ def test_a_released_folder_can_be_locked_again(tmp_path: Path) -> None:
 
 
 def test_only_a_locked_folder_has_a_running_stack(tmp_path: Path) -> None:
-    stack = state.load_or_create(tmp_path)
+    stack = state.load_or_create(tmp_path, state.PREFERRED_PORTS)
     stack.save(state.settings_file(tmp_path))
     assert state.running_stack(tmp_path) is None
     with state.locked(tmp_path):
