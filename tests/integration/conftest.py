@@ -74,7 +74,7 @@ def gateway(start: Start) -> Stack:
 @pytest.fixture
 def stack(start: Start) -> Stack:
     """A whole stack, with the schema and no rows."""
-    stack = start("postgrest", "gateway", "functions", "whatsapp", "metakocka", "net")
+    stack = start("postgrest", "gateway", "functions", "fakes", "net")
     set_doorbell(stack)
     return stack
 

@@ -32,7 +32,9 @@ class Running:
             update={"database": database.name, "db_password": cluster.password}
         )
         self._stack.save(settings_file(self.folder))
-        self._children = {child.name: child for child in children.every(self._stack, binaries)}
+        # a test that plays WhatsApp itself takes Metakocka alone
+        every = (*children.every(self._stack, binaries), children.metakocka(self._stack))
+        self._children = {child.name: child for child in every}
         self._supervisor = Supervisor(self.folder)
 
     def __enter__(self) -> Running:
@@ -79,11 +81,12 @@ class Shared:
         """The database with its first rows; what its stack remembers is forgotten as well."""
         if self._is_used:
             stack = self.running.start()
-            for name, url in (
-                ("whatsapp", stack.whatsapp_url),
+            for child, url in (
+                ("fakes", stack.whatsapp_url),
+                ("fakes", stack.metakocka_fake_url),
                 ("metakocka", stack.metakocka_fake_url),
             ):
-                if name in self.running.names:
+                if child in self.running.names:
                     httpx.post(f"{url}/_fake/reset", trust_env=False).raise_for_status()
             self._rows.put_back()
         self._is_used = True

@@ -112,7 +112,7 @@ def database(world_database: Database) -> Database:
 
 @pytest.fixture
 def desk(start: Start, database: Database) -> Iterator[Desk]:
-    stack = start("postgrest", "gateway", "functions", "whatsapp", "net", "moto")
+    stack = start("postgrest", "gateway", "functions", "fakes", "net", "moto")
     set_doorbell(stack)
     with psycopg.connect(database.url(), autocommit=True) as owner:
         desk = Desk(stack, World(database, owner))

@@ -305,7 +305,7 @@ def test_parameters_are_encoded_into_the_url(own_owner: psycopg.Connection[Any])
 
 
 def test_a_get_is_answered(start: Start, owner: psycopg.Connection[Any]) -> None:
-    stack = start("net", "whatsapp")
+    stack = start("net", "fakes")
     owner.execute("select net.http_get(%s)", [f"{stack.whatsapp_url}/health"])
 
     (response,) = responses(owner, 1)

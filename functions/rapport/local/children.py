@@ -46,14 +46,18 @@ def functions(stack: Stack) -> Child:
     return _module("functions", stack, answers(stack.functions_port))
 
 
-def whatsapp(stack: Stack) -> Child:
-    """The stand-in for WhatsApp's Graph API."""
-    return _module("whatsapp", stack, answers(stack.whatsapp_port), module="whatsapp_fake")
+def fakes(stack: Stack) -> Child:
+    """The stand-ins for WhatsApp's Graph API and for Metakocka."""
+    whatsapp, metakocka = answers(stack.whatsapp_port), answers(stack.metakocka_port)
+    return _module(
+        "fakes", stack, lambda: whatsapp() and metakocka(), arguments=("whatsapp", "metakocka")
+    )
 
 
 def metakocka(stack: Stack) -> Child:
-    """The stand-in for Metakocka."""
-    return _module("metakocka", stack, answers(stack.metakocka_port), module="metakocka_fake")
+    """The stand-in for Metakocka alone, for whoever brings a WhatsApp of their own."""
+    is_ready = answers(stack.metakocka_port)
+    return _module("metakocka", stack, is_ready, module="fakes", arguments=("metakocka",))
 
 
 def net(stack: Stack) -> Child:
@@ -72,19 +76,22 @@ def every(stack: Stack, binaries: Binaries) -> tuple[Child, ...]:
         postgrest(stack, binaries),
         gateway(stack),
         functions(stack),
-        whatsapp(stack),
-        metakocka(stack),
+        fakes(stack),
         net(stack),
         moto(stack),
     )
 
 
 def _module(
-    name: str, stack: Stack, is_ready: Callable[[], bool], module: str | None = None
+    name: str,
+    stack: Stack,
+    is_ready: Callable[[], bool],
+    module: str | None = None,
+    arguments: tuple[str, ...] = (),
 ) -> Child:
     return Child(
         name=name,
-        command=(sys.executable, "-m", f"rapport.local.{module or name}"),
+        command=(sys.executable, "-m", f"rapport.local.{module or name}", *arguments),
         is_ready=is_ready,
         environment={STACK_VARIABLE: str(settings_file(stack.folder)), **_no_proxy()},
     )

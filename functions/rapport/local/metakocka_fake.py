@@ -9,11 +9,8 @@ misbehave, /_fake/reset forgets everything; GET /_fake/partners and /_fake/calls
 from __future__ import annotations
 
 import asyncio
-import os
 from collections import defaultdict
-from pathlib import Path
 
-import uvicorn
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
@@ -23,7 +20,7 @@ from starlette.routing import Route
 from rapport.local.graph.api import CloseDropped, Dropped
 from rapport.local.metakocka.controls import Controls
 from rapport.local.metakocka.fake import Fake, company_of
-from rapport.local.stack import METAKOCKA_PATH, STACK_VARIABLE, Stack
+from rapport.local.stack import METAKOCKA_PATH
 
 
 class _Api:
@@ -68,19 +65,3 @@ def application(secret: str) -> CloseDropped:
 
 async def _health(_request: Request) -> Response:
     return PlainTextResponse("ok")
-
-
-def main() -> None:
-    """Serves until it is stopped."""
-    stack = Stack.load(Path(os.environ[STACK_VARIABLE]))
-    uvicorn.run(
-        application(stack.metakocka_secret_key),
-        host=stack.host,
-        port=stack.metakocka_port,
-        log_level="warning",
-        timeout_graceful_shutdown=5,
-    )
-
-
-if __name__ == "__main__":
-    main()

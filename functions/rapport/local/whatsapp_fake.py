@@ -8,13 +8,10 @@ tells of anything else, /_fake/behaviour makes it misbehave, /_fake/release post
 
 from __future__ import annotations
 
-import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 import httpx
-import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
@@ -24,7 +21,6 @@ from rapport.local.graph.api import CloseDropped, GraphApi
 from rapport.local.graph.controls import Controls
 from rapport.local.graph.courier import Courier, Meta
 from rapport.local.graph.state import State
-from rapport.local.stack import STACK_VARIABLE, Stack
 
 
 def application(webhook_url: str, app_secret: str, token: str) -> CloseDropped:
@@ -53,19 +49,3 @@ def application(webhook_url: str, app_secret: str, token: str) -> CloseDropped:
 
 async def _health(_request: Request) -> Response:
     return PlainTextResponse("ok")
-
-
-def main() -> None:
-    """Serves until it is stopped."""
-    stack = Stack.load(Path(os.environ[STACK_VARIABLE]))
-    uvicorn.run(
-        application(stack.webhook_url, stack.whatsapp_app_secret, stack.whatsapp_token),
-        host=stack.host,
-        port=stack.whatsapp_port,
-        log_level="warning",
-        timeout_graceful_shutdown=5,
-    )
-
-
-if __name__ == "__main__":
-    main()

@@ -71,7 +71,7 @@ def bench_metakocka() -> None:
     interrupt_on_signals()
     progress = TerminalProgress(Console(stderr=True))
     folders = [Path(tempfile.mkdtemp(prefix="rapport-bench-")) for _ in range(2)]
-    parts = {"postgrest", "gateway", "functions", "metakocka", "net"}
+    parts = {"postgrest", "gateway", "functions", "fakes", "net"}
     try:
         with (
             launch.running(folders[0], progress, only=parts) as running,
