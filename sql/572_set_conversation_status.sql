@@ -59,7 +59,41 @@ $$;
 grant execute on function public.set_conversation_status(uuid, text, text) to authenticated;
 
 
+create function private.set_conversation_status(conversation_id uuid, status text)
+    returns void
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    opened uuid;
+begin
+    update public.conversations k
+    set status = set_conversation_status.status
+    where k.id = set_conversation_status.conversation_id
+      and k.status <> set_conversation_status.status;
+exception
+    when unique_violation then
+        select o.id
+        into opened
+        from public.conversations k
+        join public.conversations o
+            on o.account_id = k.account_id
+           and o.channel = k.channel
+           and o.whatsapp_channel_id is not distinct from k.whatsapp_channel_id
+           and o.thread_key = k.thread_key
+           and o.status <> 'closed'
+        where k.id = set_conversation_status.conversation_id;
+        raise sqlstate 'PT409' using
+            message = 'Another conversation with the same person is open.',
+            detail = format('field: conversation_status; conversation: %s', opened),
+            hint = 'Go on in that one, or close it first.';
+end
+$$;
+
+
 comment on function private.write_conversation_status(uuid, text, text) is
     'Writes a conversation''s status in the words of a face; refuses whoever may not.';
 comment on function public.set_conversation_status(uuid, text, text) is
     'Opens, suspends or closes a conversation, in the words of a face (contacts_page, live_chat, wati, portal, erp); answers the word. Another open conversation with the same person: 409; not a member: 404.';
+comment on function private.set_conversation_status(uuid, text) is
+    'Opens or closes a conversation; refused where another of the same person is open.';

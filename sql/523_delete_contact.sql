@@ -1,0 +1,96 @@
+/*
+    A contact that is deleted: blank, its row kept for what refers to it.
+*/
+create function private.delete_contact(account_id uuid, contact_id uuid)
+    returns void
+    language plpgsql
+    set search_path = ''
+as $$
+begin
+    perform private.lock_identities(
+        account_id => delete_contact.account_id,
+        contact_ids => array[delete_contact.contact_id],
+        kinds => array['bsuid', 'email', 'metakocka', 'phone', 'username']
+    );
+    -- in two steps: whoever enters the portal by this contact hears of leaving it
+    update public.contacts c
+    set portal_user_id = null
+    where c.id = delete_contact.contact_id
+      and c.account_id = delete_contact.account_id
+      and c.portal_user_id is not null;
+
+    update public.contacts c
+    set deleted_at = now(),
+        name = null,
+        profile_name = null,
+        profile_named_at = null,
+        phone = null,
+        email = null,
+        username = null,
+        tags = '{}',
+        notes = null,
+        preferences = '{}',
+        gsm = null,
+        fax = null,
+        business_entity = null,
+        taxpayer = null,
+        foreign_county = null,
+        buyer = null,
+        supplier = null,
+        tax_id_number = null,
+        registration_number = null,
+        street = null,
+        post_number = null,
+        place = null,
+        province = null,
+        country = null,
+        people = '[]',
+        addresses = '[]'
+    where c.id = delete_contact.contact_id
+      and c.account_id = delete_contact.account_id
+      and c.deleted_at is null;
+    if not found then
+        raise sqlstate 'PT404' using
+            message = 'There is no such contact, or it is not yours to change.',
+            detail = format('contact: %s', delete_contact.contact_id);
+    end if;
+
+    perform private.revoke_open_invitations(
+        account_id => delete_contact.account_id, contact_id => delete_contact.contact_id);
+
+    -- whoever writes from the number from now on is somebody new
+    with released as materialized (
+        select o.account_id, o.kind, o.match_key
+        from public.contact_identities o
+        where o.contact_id = delete_contact.contact_id
+          and o.account_id = delete_contact.account_id
+        -- locked already, but for one that came meanwhile: to wait for that would be out of order
+        for update nowait
+    )
+    delete from public.contact_identities o
+    using released r
+    where o.account_id = r.account_id
+      and o.kind = r.kind
+      and o.match_key = r.match_key;
+
+    delete from private.stated_usernames u
+    where u.contact_id = delete_contact.contact_id;
+
+    perform
+    from public.conversations k
+    where k.customer_id = delete_contact.contact_id
+      and k.account_id = delete_contact.account_id
+    order by k.id
+    for no key update;
+
+    update public.conversations k
+    set status = 'closed'
+    where k.customer_id = delete_contact.contact_id
+      and k.account_id = delete_contact.account_id
+      and k.status <> 'closed';
+end
+$$;
+
+
+comment on function private.delete_contact(uuid, uuid) is
+    'Blanks a contact, gives its identities back and closes its conversations.';
