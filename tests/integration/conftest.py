@@ -8,12 +8,13 @@ A test that stops parts of its stack, starts them otherwise or changes the schem
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
 from tests.conftest import FOLDER, Start, copy_of
 from tests.integration.stacks import Running, Shared
+from tests.rows import Rows
 from tests.sql.conftest import world_template as world_template  # a fixture
 
 from rapport.local.doorbell import set_doorbell
@@ -34,7 +35,8 @@ def share(session_folder: Path, binaries: Binaries, cluster: Cluster) -> Iterato
             if template.name not in by_name:
                 database = ending.enter_context(copy_of(cluster, template))
                 running = ending.enter_context(Running(database, session_folder, binaries))
-                shared = Shared(database, running)
+                rows = ending.enter_context(closing(Rows(database)))
+                shared = Shared(database, running, rows)
                 by_name[template.name] = by_name[database.name] = shared
             return by_name[template.name]
 

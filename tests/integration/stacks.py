@@ -6,7 +6,7 @@ from pathlib import Path
 from types import TracebackType
 
 import httpx
-from tests.integration.rows import Rows
+from tests.rows import Rows
 
 from rapport.local import children
 from rapport.local.npm import Binaries
@@ -71,10 +71,10 @@ class Running:
 class Shared:
     """A database and its stack, for tests that come one after another."""
 
-    def __init__(self, database: Database, running: Running) -> None:
+    def __init__(self, database: Database, running: Running, rows: Rows) -> None:
         self.database = database
         self.running = running
-        self._rows = Rows(database)
+        self._rows = rows
         self._is_used = False
 
     def renewed(self) -> Database:

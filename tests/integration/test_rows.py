@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 
 import psycopg
 import pytest
-from tests.integration.rows import Rows
+from tests.rows import Rows
 
 from rapport.local.postgres import Database
 
@@ -34,11 +35,18 @@ def owner(own_database: Database) -> Iterator[psycopg.Connection]:
         yield connection
 
 
-def test_rows_and_sequences_are_again_what_they_were(
-    own_database: Database, owner: psycopg.Connection
-) -> None:
+@pytest.fixture
+def rows(
+    own_database: Database,
+    owner: psycopg.Connection,  # noqa: ARG001 - has written
+) -> Iterator[Rows]:
+    """As the owner has left them."""
+    with closing(Rows(own_database)) as rows:
+        yield rows
+
+
+def test_rows_and_sequences_are_again_what_they_were(owner: psycopg.Connection, rows: Rows) -> None:
     before = owner.execute(EVERYTHING).fetchall()
-    rows = Rows(own_database)
     for _ in range(2):
         owner.execute("update public.contacts set name = 'Nika', tags = '{vip}'")
         owner.execute("insert into public.contacts (account_id) values (%s)", [ACCOUNT])
@@ -52,10 +60,7 @@ def test_rows_and_sequences_are_again_what_they_were(
         assert owner.execute(EVERYTHING).fetchall() == before
 
 
-def test_what_is_still_being_written_is_waited_for(
-    own_database: Database, owner: psycopg.Connection
-) -> None:
-    rows = Rows(own_database)
+def test_what_is_still_being_written_is_waited_for(owner: psycopg.Connection, rows: Rows) -> None:
     with owner.transaction():
         owner.execute("update public.contacts set name = 'Nika'")
         putting_back = threading.Thread(target=rows.put_back)
@@ -78,9 +83,8 @@ def test_what_is_still_being_written_is_waited_for(
     ],
 )
 def test_a_schema_that_was_changed_is_refused(
-    own_database: Database, owner: psycopg.Connection, statement: str
+    owner: psycopg.Connection, rows: Rows, statement: str
 ) -> None:
-    rows = Rows(own_database)
     owner.execute(statement.encode())
 
     with pytest.raises(RuntimeError, match="changed the schema"):

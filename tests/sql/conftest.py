@@ -17,6 +17,7 @@ from psycopg.pq import TransactionStatus
 from psycopg.rows import TupleRow, dict_row
 
 from rapport.local.postgres import Cluster, Database
+from tests.rows import Rows, SchemaChangedError
 
 SEED = UUID("6ba7b810-9dad-11d1-80b4-00c04fd430c8")
 
@@ -78,6 +79,19 @@ def status(provider_id: str, status: str, at: str, **changes: Any) -> Item:
     } | changes
 
 
+class Sessions:
+    """Idle sessions of the API: most of a short test is what a new one has to learn."""
+
+    def __init__(self) -> None:
+        self.idle: list[Connection] = []
+        weakref.finalize(self, _close, self.idle)
+
+    def reset(self) -> None:
+        """Forgets what a test has set for a session."""
+        for connection in self.idle:
+            connection.execute("reset all")
+
+
 @dataclass(frozen=True)
 class World:
     """One test's database with two businesses in it."""
@@ -85,11 +99,7 @@ class World:
     database: Database
     # as postgres, in autocommit
     owner: Connection
-    # sessions of the API, to be used again: most of a short test is what a new one has to learn
-    _idle: list[Connection] = field(default_factory=list, init=False, repr=False)
-
-    def __post_init__(self) -> None:
-        weakref.finalize(self, _close, self._idle)
+    sessions: Sessions = field(default_factory=Sessions, repr=False)
 
     def connect(self, role: str = "postgres") -> Connection:
         return psycopg.connect(self.database.url(role), autocommit=True)
@@ -108,14 +118,14 @@ class World:
     @contextmanager
     def _session(self) -> Iterator[Connection]:
         try:
-            connection = self._idle.pop()
+            connection = self.sessions.idle.pop()
         except IndexError:
             connection = self.connect("authenticator")
         try:
             yield connection
         finally:
             if connection.info.transaction_status == TransactionStatus.IDLE:
-                self._idle.append(connection)
+                self.sessions.idle.append(connection)
             else:
                 connection.close()
 
@@ -218,9 +228,51 @@ def world_template(cluster: Cluster, template: Database) -> Database:
     return database
 
 
+class Worlds:
+    """The database that a file's tests have one after the other, each as if it were new."""
+
+    def __init__(self, cluster: Cluster, template: Database) -> None:
+        self._cluster = cluster
+        self._template = template
+        self._database: Database | None = None
+        self._rows: Rows | None = None
+        self.sessions = Sessions()
+
+    def renewed(self) -> Database:
+        """The database with its first rows; another one where the last test changed the schema."""
+        if self._database is not None and self._rows is not None:
+            try:
+                self._rows.put_back()
+            except SchemaChangedError:
+                self.close()
+            else:
+                self.sessions.reset()
+                return self._database
+        self._database = self._cluster.clone_database(
+            self._template, f"world_{secrets.token_hex(6)}"
+        )
+        self._rows = Rows(self._database)
+        return self._database
+
+    def close(self) -> None:
+        self.sessions = Sessions()
+        if self._rows is not None:
+            self._rows.close()
+        if self._database is not None:
+            self._cluster.drop_database(self._database.name)
+            self._database = None
+
+
+@pytest.fixture(scope="module")
+def worlds(cluster: Cluster, world_template: Database) -> Iterator[Worlds]:
+    worlds = Worlds(cluster, world_template)
+    yield worlds
+    worlds.close()
+
+
 @pytest.fixture
-def world(cluster: Cluster, world_template: Database) -> Iterator[World]:
-    database = cluster.clone_database(world_template, f"world_{secrets.token_hex(6)}")
+def world(worlds: Worlds) -> Iterator[World]:
+    """Two businesses, as no other test has touched them."""
+    database = worlds.renewed()
     with psycopg.connect(database.url(), autocommit=True) as owner:
-        yield World(database, owner)
-    cluster.drop_database(database.name)
+        yield World(database, owner, worlds.sessions)

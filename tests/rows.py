@@ -58,6 +58,10 @@ _IS_STREAMED = """
 """
 
 
+class SchemaChangedError(RuntimeError):
+    """A test has left another schema than it found."""
+
+
 class Rows:
     """All rows and sequences of a database, as they are when this is made.
 
@@ -66,45 +70,57 @@ class Rows:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        with self._connect() as connection:
-            self._schema = connection.execute(_SCHEMA.encode()).fetchall()
-            self._tables = [
-                sql.Identifier(*row) for row in connection.execute(_TABLES, ["r"]).fetchall()
-            ]
-            self._contents = [
-                (table, content) for table in self._tables if (content := _read(connection, table))
-            ]
-            self._sequences = sql.SQL("; ").join(
-                _set(connection, sql.Identifier(*row))
-                for row in connection.execute(_TABLES, ["S"]).fetchall()
-            )
+        self._connection = connection = self._connect()
+        self._schema = connection.execute(_SCHEMA.encode()).fetchall()
+        self._tables = [
+            sql.Identifier(*row) for row in connection.execute(_TABLES, ["r"]).fetchall()
+        ]
+        self._contents = [
+            (table, content) for table in self._tables if (content := _read(connection, table))
+        ]
+        self._sequences = sql.SQL("; ").join(
+            _set(connection, sql.Identifier(*row))
+            for row in connection.execute(_TABLES, ["S"]).fetchall()
+        )
 
     def put_back(self) -> None:
         """Makes the rows what they were, once nobody writes any more.
 
-        When it returns, Realtime has read all of it. Raises RuntimeError where the schema is
-        another than it was.
+        When it returns, Realtime has read all of it. Raises SchemaChangedError where the schema
+        is another than it was.
         """
-        with self._connect() as connection:
-            if not _comes(lambda: _value(connection, _IS_QUIET)):
-                # sessions that a failed test has left
-                connection.execute(_END_THE_BUSY)
-            if connection.execute(_SCHEMA.encode()).fetchall() != self._schema:
-                raise RuntimeError(
-                    "The former test has changed the schema: it needs a database of its own."
-                )
-            with connection.transaction():
-                # no trigger and no foreign key has a say
-                connection.execute("set local session_replication_role = replica")
-                connection.execute(
-                    sql.SQL("; ").join(map(sql.SQL("delete from {}").format, self._tables))
-                )
-                for table, content in self._contents:
-                    _write(connection, table, content)
-                connection.execute(self._sequences)
-            end = _value(connection, "select pg_current_wal_flush_lsn()")
-            if not _comes(lambda: _value(connection, _IS_STREAMED, end)):
-                raise RuntimeError("Realtime does not read the write-ahead log.")
+        connection = self._session()
+        if not _comes(lambda: _value(connection, _IS_QUIET)):
+            # sessions that a failed test has left
+            connection.execute(_END_THE_BUSY)
+        if connection.execute(_SCHEMA.encode()).fetchall() != self._schema:
+            raise SchemaChangedError(
+                "The former test has changed the schema: it needs a database of its own."
+            )
+        with connection.transaction():
+            # no trigger and no foreign key has a say
+            connection.execute("set local session_replication_role = replica")
+            connection.execute(
+                sql.SQL("; ").join(map(sql.SQL("delete from {}").format, self._tables))
+            )
+            for table, content in self._contents:
+                _write(connection, table, content)
+            connection.execute(self._sequences)
+        end = _value(connection, "select pg_current_wal_flush_lsn()")
+        if not _comes(lambda: _value(connection, _IS_STREAMED, end)):
+            raise RuntimeError("Realtime does not read the write-ahead log.")
+
+    def close(self) -> None:
+        """Closes the session, with which nobody can copy the database."""
+        self._connection.close()
+
+    def _session(self) -> psycopg.Connection:
+        try:
+            self._connection.execute("select")
+        except psycopg.OperationalError:
+            # a test may end every session that there is
+            self._connection = self._connect()
+        return self._connection
 
     def _connect(self) -> psycopg.Connection:
         return self._database.cluster.connect(self._database.name)
