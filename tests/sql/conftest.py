@@ -108,7 +108,7 @@ class World:
     def acting(self, role: str, user: str | None = None) -> Iterator[Connection]:
         """A transaction as PostgREST makes one: under a role and a user's claims."""
         claims = {"role": role} | ({"sub": str(seed_uuid(user))} if user else {})
-        with self._session() as connection, connection.transaction():
+        with self.session() as connection, connection.transaction():
             connection.execute(f"set local role {role}")
             connection.execute(
                 "select set_config('request.jwt.claims', %s, true)", [json.dumps(claims)]
@@ -116,7 +116,8 @@ class World:
             yield connection
 
     @contextmanager
-    def _session(self) -> Iterator[Connection]:
+    def session(self) -> Iterator[Connection]:
+        """A session of the API; unless it was left in a transaction, others have it later."""
         try:
             connection = self.sessions.idle.pop()
         except IndexError:

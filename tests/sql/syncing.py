@@ -71,7 +71,9 @@ class SqlStore(MetakockaStore):
             StoreSettings(
                 supabase_url=HttpUrl("http://nowhere.invalid"),
                 supabase_service_role_key=SecretStr("none"),
-            )
+            ),
+            # nobody's, and made in no time: one of HTTP reads certificates
+            transport=httpx.BaseTransport(),
         )
         self._connection = connection
         self._fuse = fuse
@@ -155,7 +157,7 @@ class Erp:
         remaining: Callable[[], float] = lambda: 600,
     ) -> Iterator[Sync]:
         fuse = fuse or Fuse()
-        with self.world.connect() as connection:
+        with self.world.session() as connection:
             store = SqlStore(connection, fuse)
             try:
                 yield Sync(
@@ -195,13 +197,17 @@ class Erp:
             return True
         return False
 
-    def end_quiet(self) -> None:
-        """Time passes: quiet moments, pauses and the leases of dead workers are over."""
+    def end_pauses(self) -> None:
+        """Time passes: quiet moments and pauses are over."""
         self.world.owner.execute(
             "update private.metakocka_dirty set not_before = clock_timestamp()"
             " where account_id = %s",
             [self.account],
         )
+
+    def end_quiet(self) -> None:
+        """More time passes: so are the leases of dead workers."""
+        self.end_pauses()
         self.world.owner.execute(
             "update private.sync_leases set lease_until = clock_timestamp() where account_id = %s",
             [self.account],

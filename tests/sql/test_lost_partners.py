@@ -236,6 +236,8 @@ def test_whenever_it_happens_there_is_one_partner(world: World, what: str) -> No
             merge(erp, erp.add_contact(name="Kos"), contact)
         else:
             delete(erp, contact)
+        # the worker goes on with what this has marked, and would wait for it
+        erp.end_pauses()
 
     fuse = Fuse()
     first = Erp(world, Fake(SECRET))
