@@ -1,7 +1,9 @@
 /*
     What WhatsApp's error codes mean for a message and for its number. The code decides, never
     the text. Codes below zero are our own: -1 where nothing reached WhatsApp, -2 where what
-    was written can't be sent (a failure, with a sentence of its own), -3 without an access token. (Source: developers.facebook.com, WhatsApp Cloud API, "Error codes".)
+    was written can't be sent (a failure, with a sentence of its own), -3 without an access
+    token, -4 where the file can't be read. (Source: developers.facebook.com, WhatsApp Cloud
+    API, "Error codes".)
 */
 create table private.send_errors (
     code     integer primary key,
@@ -17,7 +19,10 @@ create table private.send_errors (
     holds    boolean not null default false
              constraint send_errors_holds_check check (action = 'retry' or not holds),
     -- what the operator reads
-    sentence text not null
+    sentence text not null,
+    -- how long nobody has it sent again either: to try sooner makes it worse
+    rest     interval
+             constraint send_errors_rest_check check (action = 'fail' or rest is null)
 );
 alter table private.send_errors enable row level security;
 
@@ -32,6 +37,7 @@ create policy "nobody reads send errors directly"
 insert into private.send_errors (code, action, wait, factor, holds, sentence)
 values
     (-1, 'retry', '5 seconds', 2, false, 'WhatsApp can not be reached at the moment.'),
+    (-4, 'retry', '5 seconds', 2, false, 'The file of this message can not be read at the moment.'),
     (1, 'retry', '5 seconds', 2, false, 'WhatsApp has a problem of its own at the moment.'),
     (2, 'retry', '5 seconds', 2, false, 'WhatsApp is not available at the moment.'),
     (4, 'retry', '30 seconds', 2, true, 'WhatsApp receives too many requests from this app.'),
@@ -51,7 +57,6 @@ values
     (131026, 'fail', null, 1, false, 'It can not be delivered: the person may not be on WhatsApp.'),
     (131047, 'fail', null, 1, false, 'More than 24 hours have passed since the person last wrote: send a template.'),
     (131048, 'fail', null, 1, false, 'WhatsApp restricts this number, since too many people reported it.'),
-    (131049, 'fail', null, 1, false, 'WhatsApp limits marketing messages to this person: try again tomorrow.'),
     (131050, 'fail', null, 1, false, 'The person does not want marketing messages from you.'),
     (131051, 'fail', null, 1, false, 'WhatsApp does not know this type of message.'),
     (131052, 'fail', null, 1, false, 'The file could not be downloaded.'),
@@ -76,6 +81,10 @@ values
     (131042, 'stop', null, 1, false, 'WhatsApp lacks a way to be paid: see to the payment settings.'),
     (131045, 'stop', null, 1, false, 'The number has to be registered anew.'),
     (133010, 'stop', null, 1, false, 'The number is not registered with WhatsApp.');
+
+insert into private.send_errors (code, action, factor, sentence, rest)
+values
+    (131049, 'fail', 1, 'WhatsApp limits marketing messages to this person: try again tomorrow.', '24 hours');
 
 
 comment on table private.send_errors is

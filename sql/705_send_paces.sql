@@ -78,9 +78,12 @@ create function private.hold_number(whatsapp_channel_id uuid, until timestamptz)
     set search_path = ''
 as $$
 begin
-    -- a number's burst is a second's, whatever its rate: see claim_outbound
+    -- one goes then, and the others after it at the number's pace
     insert into private.send_paces as p (whatsapp_channel_id, recipient, due_at)
-    values (hold_number.whatsapp_channel_id, '', until + interval '1 second')
+    select w.id, '', until + pace.every * (pace.burst - 1)
+    from public.whatsapp_channels w
+    cross join lateral private.number_pace(w.messages_per_second) pace
+    where w.id = hold_number.whatsapp_channel_id
     on conflict on constraint send_paces_pkey do update
         set due_at = excluded.due_at
         where p.due_at < excluded.due_at;

@@ -29,7 +29,7 @@ create unique index outbound_queue_conversation_idx
     on private.outbound_queue (conversation_id, seq);
 
 create index outbound_queue_due_idx
-    on private.outbound_queue (not_before)
+    on private.outbound_queue (whatsapp_channel_id, not_before)
     where state = 'queued';
 
 create index outbound_queue_lease_idx

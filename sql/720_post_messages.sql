@@ -74,6 +74,12 @@ begin
     from public.conversations k
     where k.id = thread.id
     for no key update;
+    if exists (select from public.contacts c where c.id = thread.customer_id and c.deleted_at is not null) then
+        raise sqlstate 'PT422' using
+            message = 'The contact of this conversation was deleted.',
+            detail = 'field: conversation_id',
+            hint = 'Once the person writes again there is another one.';
+    end if;
     new.account_id := thread.account_id;
     new.customer_id := thread.customer_id;
     new.booking_id := thread.booking_id;
@@ -93,6 +99,15 @@ begin
     new.has_invoice := new.invoice_data is not null;
     if new.has_invoice then
         new.message := coalesce(new.message, 'Invoice ' || (new.invoice_data ->> 'number'));
+    end if;
+    if is_staff and thread.channel = 'whatsapp' and new.type = 'template' and new.content ? 'variables' then
+        new := private.fill_template(new);
+    end if;
+    if new.type <> 'text' and new.content is not null then
+        new.message := coalesce(
+            nullif(new.message, ''),
+            private.words_of_content(type => new.type, content => new.content)
+        );
     end if;
     perform private.check_post(post => new, channel => thread.channel);
 
@@ -141,7 +156,12 @@ begin
             message = format('Messages of the type %s are not sent here.', quote_literal(left(post.type, 64))),
             detail = 'field: type',
             hint = format('Known: %s.', array_to_string(types, ', '));
-    elsif post.message is null or (post.type = 'text' and btrim(post.message, E' \t\r\n') = '') then
+    elsif (post.type = 'text') <> (post.content is null) or octet_length(post.content::text) > 65536 then
+        raise sqlstate 'PT422' using
+            message = 'Every type but text has its content, of at most 64 KB.',
+            detail = 'field: content',
+            hint = 'The object that WhatsApp takes under the name of the type.';
+    elsif post.message is null or (post.type = 'text' and private.is_blank(post.message)) then
         raise sqlstate 'PT422' using
             message = 'The message is empty.',
             detail = 'field: message';
@@ -150,11 +170,6 @@ begin
             message = 'The message is too long.',
             detail = 'field: message',
             hint = 'At most 4,096 characters.';
-    elsif (post.type = 'text') <> (post.content is null) or octet_length(post.content::text) > 65536 then
-        raise sqlstate 'PT422' using
-            message = 'Every type but text has its content, of at most 64 KB.',
-            detail = 'field: content',
-            hint = 'The object that WhatsApp takes under the name of the type.';
     elsif post.reply_to is not null and not exists (
         select
         from public.messages m
@@ -172,6 +187,8 @@ begin
             message = 'More than 24 hours have passed since the person last wrote.',
             detail = 'field: type',
             hint = 'Send a template.';
+    elsif post.content is not null then
+        perform private.check_content(post);
     end if;
 end
 $$;

@@ -19,6 +19,7 @@ create function public.post_message(
 as $$
 declare
     posted public.messages;
+    is_another boolean := false;
 begin
     for attempt in 1 .. 2 loop
         -- a repeated send is the message that was sent
@@ -49,7 +50,19 @@ begin
                   )
               end
         limit 1;
-        exit when found;
+        if found then
+            -- another message's, unless that one's words were changed since
+            is_another := coalesce(posted.edited_at, posted.revoked_at) is null
+                and (
+                    posted.type <> post_message.type
+                    -- a template's are made of its variables
+                    or case when post_message.content ? 'variables' then posted.content - 'components'
+                            else posted.content end is distinct from post_message.content
+                    or posted.message <> nullif(post_message.message, '')
+                    or posted.invoice_data ->> 'invoice_id' <> post_message.invoice_data ->> 'invoice_id'
+                ) is true;
+            exit;
+        end if;
 
         begin
             insert into public.messages (
@@ -68,17 +81,20 @@ begin
                 post_message.invoice_data
             )
             returning * into posted;
+            is_another := false;
             exit;
         exception
             when unique_violation then
-                if attempt = 2 then
-                    raise sqlstate 'PT409' using
-                        message = 'You have used this reference for another message.',
-                        detail = 'field: client_ref',
-                        hint = 'Give each message a reference of its own.';
-                end if;
+                -- in another conversation
+                is_another := true;
         end;
     end loop;
+    if is_another then
+        raise sqlstate 'PT409' using
+            message = 'You have used this reference for another message.',
+            detail = 'field: client_ref',
+            hint = 'Give each message a reference of its own.';
+    end if;
     return to_jsonb(posted);
 end
 $$;

@@ -9,36 +9,46 @@ create function private.recover_outbound()
     set search_path = ''
 as $$
 declare
-    lost uuid[];
+    lost record;
 begin
-    -- claimed and never begun: as if it had not been claimed
+    -- claimed and never begun: it can be claimed again
     update private.outbound_queue q
     set state = 'queued',
         leased_until = null,
-        worker = null
+        worker = null,
+        attempts = q.attempts + 1
     from (
         select o.message_id
         from private.outbound_queue o
         where o.state = 'leased'
           and o.leased_until < clock_timestamp()
+          and o.attempts < 7
         for update skip locked
     ) l
     where q.message_id = l.message_id;
 
-    -- begun and never settled: it may have been sent
-    lost := array(
-        select m.id
+    for lost in
+        select o.message_id, o.state
         from private.outbound_queue o
         join public.messages m
             on m.id = o.message_id
-        where o.state = 'sending'
+        where o.state in ('leased', 'sending')
           and o.leased_until < clock_timestamp()
         for update of o, m skip locked
-    );
-    if lost <> '{}' then
-        perform private.settle_unknown(l.id)
-        from unnest(lost) as l (id);
-    end if;
+    loop
+        if lost.state = 'sending' then
+            -- begun and never settled: it may have been sent
+            perform private.settle_unknown(lost.message_id);
+        else
+            -- no worker ever comes to its end, and what was written after it waits
+            perform private.refuse_send(
+                message_id => lost.message_id,
+                code => -2,
+                details => 'It could not be prepared in eight tries: its file may be too slow to read.',
+                retry_after => null
+            );
+        end if;
+    end loop;
 end
 $$;
 
@@ -72,65 +82,53 @@ create function backend.claim_outbound(worker text, batch integer default 10)
     set search_path = ''
 as $$
 declare
+    picked uuid[];
     job record;
     free_at timestamptz;
     claimed jsonb := '[]';
 begin
     perform private.recover_outbound();
 
+    -- a statement of its own: what these wait for has been settled when the next one looks
+    picked := private.lock_next_to_send(least(greatest(batch, 1), 100));
     for job in
-        select c.*
-        from (
-            select
-                q.message_id,
-                w.id as whatsapp_channel_id,
-                w.phone_number_id,
-                w.messages_per_second,
-                k.thread_key,
-                k.customer_wa_id,
-                m.account_id,
-                m.type,
-                m.message,
-                m.content,
-                parent.provider_id as reply_to,
-                target.provider_id as reaction_to
-            from private.outbound_queue q
-            join public.messages m
-                on m.id = q.message_id
-            join public.conversations k
-                on k.id = q.conversation_id
-            join public.whatsapp_channels w
-                on w.id = q.whatsapp_channel_id
-            left join public.messages parent
-                on parent.id = m.reply_to
-            left join public.messages target
-                on target.conversation_id = m.conversation_id
-               and target.id = case
-                   when m.type = 'reaction' and pg_input_is_valid(m.content ->> 'message_id', 'uuid')
-                       then (m.content ->> 'message_id')::uuid
-               end
-            where q.state = 'queued'
-              and q.not_before <= clock_timestamp()
-              and w.stopped_at is null
-              -- in order: what was written before goes before
-              and not exists (
-                  select
-                  from private.outbound_queue earlier
-                  where earlier.conversation_id = q.conversation_id
-                    and earlier.seq < q.seq
-              )
-            order by q.not_before, q.message_id
-            limit least(greatest(batch, 1), 100)
-            for update of q skip locked
-        ) c
+        select
+            m.id as message_id,
+            w.id as whatsapp_channel_id,
+            w.phone_number_id,
+            pace.every,
+            pace.burst,
+            k.thread_key,
+            k.customer_wa_id,
+            m.account_id,
+            m.type,
+            m.message,
+            m.content,
+            parent.provider_id as reply_to,
+            target.provider_id as reaction_to
+        from public.messages m
+        join public.conversations k
+            on k.id = m.conversation_id
+        join public.whatsapp_channels w
+            on w.id = m.whatsapp_channel_id
+        cross join lateral private.number_pace(w.messages_per_second) pace
+        left join public.messages parent
+            on parent.id = m.reply_to
+        left join public.messages target
+            on target.conversation_id = m.conversation_id
+           and target.id = case
+               when m.type = 'reaction' and pg_input_is_valid(m.content ->> 'message_id', 'uuid')
+                   then (m.content ->> 'message_id')::uuid
+           end
+        where m.id = any (picked)
         -- workers wait for each other's paces, so all take them in one order
-        order by c.whatsapp_channel_id, c.thread_key
+        order by w.id, k.thread_key
     loop
         free_at := private.take_pace(
             whatsapp_channel_id => job.whatsapp_channel_id,
             recipient => '',
-            every => interval '1 second' / job.messages_per_second,
-            burst => job.messages_per_second
+            every => job.every,
+            burst => job.burst
         );
         if free_at is null then
             free_at := private.take_pace(
@@ -143,7 +141,7 @@ begin
                 perform private.give_back_pace(
                     whatsapp_channel_id => job.whatsapp_channel_id,
                     recipient => '',
-                    every => interval '1 second' / job.messages_per_second
+                    every => job.every
                 );
             end if;
         end if;
@@ -179,21 +177,7 @@ begin
     return jsonb_build_object(
         'claimed', claimed,
         -- when there is something to do again, as far as is known now
-        'next_at', (
-            select min(q.not_before)
-            from private.outbound_queue q
-            join public.whatsapp_channels w
-                on w.id = q.whatsapp_channel_id
-            where q.state = 'queued'
-              and w.stopped_at is null
-              -- what waits for another of its conversation has no time of its own
-              and not exists (
-                  select
-                  from private.outbound_queue earlier
-                  where earlier.conversation_id = q.conversation_id
-                    and earlier.seq < q.seq
-              )
-        )
+        'next_at', private.next_send_at()
     );
 end
 $$;
@@ -217,11 +201,15 @@ begin
     where m.id = begin_send.message_id
     for no key update;
 
-    select q.state, q.whatsapp_channel_id, q.conversation_id, m.type, w.stopped_at
+    select
+        q.state, q.whatsapp_channel_id, q.conversation_id, m.type, w.stopped_at,
+        c.deleted_at is not null as is_deleted
     into job
     from private.outbound_queue q
     join public.messages m
         on m.id = q.message_id
+    join public.contacts c
+        on c.id = m.customer_id
     join public.whatsapp_channels w
         on w.id = q.whatsapp_channel_id
     where q.message_id = begin_send.message_id
@@ -243,6 +231,16 @@ begin
             leased_until = null,
             worker = null
         where q.message_id = begin_send.message_id;
+        return false;
+    end if;
+
+    if job.is_deleted then
+        perform private.refuse_send(
+            message_id => begin_send.message_id,
+            code => -2,
+            details => 'The contact was deleted before it was sent.',
+            retry_after => null
+        );
         return false;
     end if;
 
@@ -285,4 +283,4 @@ comment on function private.settle_unknown(uuid) is
 comment on function backend.claim_outbound(text, integer) is
     'Leases messages that may go now, one a conversation: {claimed: [{message_id, account_id, phone_number_id, wa_id, user_id, type, text, content, reply_to, reaction_to}], next_at}; reply_to and reaction_to are WhatsApp''s ids.';
 comment on function backend.begin_send(uuid, text) is
-    'Notes that the call is about to be made; false where it is not to be: the lease has passed to somebody else, the number was stopped, the window has closed.';
+    'Notes that the call is about to be made; false where it is not to be: the lease has passed to somebody else, the number was stopped, the window has closed, the contact was deleted.';

@@ -105,7 +105,11 @@ begin
         set status = 'failed',
             failed_at = now(),
             error_code = refuse_send.code,
-            error_message = coalesce(rule.sentence, left(refuse_send.details, 500))
+            error_message = coalesce(
+                rule.sentence,
+                nullif(left(refuse_send.details, 500), ''),
+                format('WhatsApp refused it with the code %s.', refuse_send.code)
+            )
         where m.id = refuse_send.message_id
           and m.status in ('queued', 'unknown');
         return action;

@@ -25,6 +25,15 @@ begin
     if found_message.whatsapp_channel_id is null
         or found_message.sender_type = 'client'
         or found_message.status not in ('failed', 'unknown')
+        -- it was sent from the phone app
+        or (
+            found_message.provider_id is not null
+            and not exists (
+                select
+                from private.outbound_attempts t
+                where t.message_id = found_message.id
+            )
+        )
     then
         raise sqlstate 'PT409' using
             message = 'There is nothing to decide about this message.',
@@ -54,6 +63,7 @@ create function private.decide_message(message_id uuid, decision text)
 as $$
 declare
     decided constant public.messages := private.message_to_decide(message_id);
+    rest interval;
 begin
     if decision = 'drop' then
         update public.messages m
@@ -64,7 +74,22 @@ begin
         return;
     end if;
 
-    if decided.type <> 'template'
+    select e.rest
+    into rest
+    from private.send_errors e
+    where e.code = decided.error_code;
+    if decided.failed_at > now() - rest then
+        raise sqlstate 'PT409' using
+            message = 'WhatsApp would refuse it again.',
+            detail = 'field: error_code',
+            hint = format('Wait until %s.', to_char(
+                (decided.failed_at + rest) at time zone 'utc', 'YYYY-MM-DD HH24:MI "UTC"'));
+    elsif exists (select from public.contacts c where c.id = decided.customer_id and c.deleted_at is not null) then
+        raise sqlstate 'PT422' using
+            message = 'The contact of this message was deleted.',
+            detail = 'field: message_id',
+            hint = 'Drop the message.';
+    elsif decided.type <> 'template'
         and coalesce(private.window_closes_at(decided.conversation_id), '-infinity') <= now()
     then
         raise sqlstate 'PT422' using

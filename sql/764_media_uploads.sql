@@ -192,7 +192,7 @@ begin
     if attached < cardinality(message_ids) then
         raise sqlstate 'PT422' using
             message = 'There is no such upload for a message of this type.',
-            detail = 'field: content',
+            detail = 'field: content.upload_id',
             hint = 'POST /api/media answers an upload_id.';
     end if;
 end

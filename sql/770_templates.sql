@@ -75,7 +75,7 @@ comment on column public.whatsapp_templates.status is
 comment on column public.whatsapp_templates.components is
     'Header, body, footer and buttons, as WhatsApp describes them.';
 comment on column public.whatsapp_templates.variables is
-    'What is to be filled: {header: [names], body: [names], buttons: [names]}, each name such as body.1, header.image or buttons.0.1.';
+    'What is to be filled: {header: [names], body: [names], buttons: [names]}, each name such as body.1, header.image or buttons.0.1. A message with the content {name, language, variables: {name: text}} fills them; header.image and its like are objects, as in a message of the type.';
 comment on column public.whatsapp_templates.synced_at is
     'When WhatsApp last listed it.';
 comment on column public.whatsapp_templates.gone_at is

@@ -78,7 +78,17 @@ class Desk:
     def conversation(self) -> str:
         return str(self.world.value("select id from public.conversations"))
 
-    def answer(self, text: str, **fields: Any) -> str:
+    def write(self, way: str, **fields: Any) -> str:
+        """A message by the one way or the other; returns its id."""
+        if way == "row":
+            return self.answer(None, **fields)
+        body = {"conversation_id": self.conversation} | fields
+        answer = self.api("POST", "/operator/messages", body)
+        answer.raise_for_status()
+        message_id: str = answer.json()["id"]
+        return message_id
+
+    def answer(self, text: str | None, **fields: Any) -> str:
         """Inserts a message through PostgREST, as a dashboard does; returns its id."""
         answer = self._rest.post(
             "/messages",
@@ -203,7 +213,38 @@ def test_file_that_a_customer_sends_is_kept_and_given_to_the_agent(desk: Desk) -
     assert httpx.get(link, trust_env=False).content == picture
 
 
-def test_file_that_an_agent_sends_reaches_the_phone(desk: Desk) -> None:
+@pytest.mark.parametrize("way", ["row", "endpoint"])
+def test_template_is_filled_by_name_and_read_on_the_phone(desk: Desk, way: str) -> None:
+    desk.customer_writes("When do I come?")
+    # as sync_templates reads it from the stand-in
+    desk.world.owner.execute(
+        "update public.whatsapp_channels set waba_id = '9' where phone_number_id = %s",
+        [ALPINE_NUMBER],
+    )
+    desk.world.owner.execute(
+        "insert into public.whatsapp_templates"
+        " (account_id, waba_id, name, language, category, status, components, variables)"
+        " select account_id, '9', 'appointment_reminder', 'en', 'UTILITY', 'APPROVED',"
+        """ '[{"type": "BODY", "text": "Hello {{1}}, we see you on {{2}}."}]',"""
+        """ '{"header": [], "body": ["body.1", "body.2"], "buttons": []}'"""
+        " from public.whatsapp_channels where waba_id = '9'"
+    )
+    content = {
+        "name": "appointment_reminder",
+        "language": "en",
+        "variables": {"body.1": "Cilka", "body.2": "Friday"},
+    }
+    message = desk.write(way, type="template", content=content)
+
+    until(lambda: desk.has_status(message, "read"))
+    assert desk.shown() == ["Hello Cilka, we see you on Friday."]
+    assert desk.shown() == [
+        desk.world.value("select message from public.messages where id = %s", [message])
+    ]
+
+
+@pytest.mark.parametrize("way", ["row", "endpoint"])
+def test_file_that_an_agent_sends_reaches_the_phone(desk: Desk, way: str) -> None:
     desk.customer_writes("What does the hall look like?")
     picture = b"GIF89a" + bytes(100)
     announced = desk.api(
@@ -222,9 +263,8 @@ def test_file_that_an_agent_sends_reaches_the_phone(desk: Desk) -> None:
     )
     assert put.status_code == 200
 
-    message = desk.answer(
-        "[image]", type="image", content={"upload_id": announced["upload_id"], "caption": "So"}
-    )
+    content = {"upload_id": announced["upload_id"], "caption": "So"}
+    message = desk.write(way, type="image", content=content)
 
     until(lambda: desk.has_status(message, "read"))
     [shown] = desk.messages()

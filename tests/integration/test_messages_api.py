@@ -275,8 +275,12 @@ MISTAKES: list[tuple[dict[str, object], int, str | None]] = [
     ({"message": "hi", "reply_to": str(uuid4())}, 422, "reply_to"),
     ({"message": "hi", "status": "read"}, 422, "status"),
     ({"type": "poll"}, 422, "type"),
+    ({"type": "image"}, 422, "content"),
     ({"type": "image", "content": {"link": "ftp://a"}}, 422, "content.link"),
+    ({"type": "location", "content": {"latitude": 1, "longitude": 181}}, 422, "content.longitude"),
     ({"message": "hi", "content": {"a": 1}}, 422, "content"),
+    ({"message": "h\x00i"}, 422, "message"),
+    ({"type": "image", "content": {"id": "1", "caption": "\x00"}}, 422, "content"),
 ]
 
 
@@ -289,6 +293,33 @@ def test_a_mistake_is_answered_with_its_field(desk: Desk, thread: UUID) -> None:
         assert (answer.status_code, answer.json().get("field")) == (status, field), mistake
         assert answer.json()["message"]
     assert desk.world.value("select count(*) from private.outbound_queue") == 0
+
+
+def test_a_number_beyond_all_bounds_is_a_mistake_and_no_fault_of_ours(
+    desk: Desk, thread: UUID
+) -> None:
+    body = (
+        f'{{"conversation_id": "{thread}", "type": "location",'
+        ' "content": {"latitude": 1e999, "longitude": 0}}'
+    )
+    answer = desk.http.post(
+        "/api/operator/messages",
+        content=body,
+        headers={
+            "Authorization": f"Bearer {desk.token('andrej')}",
+            "Content-Type": "application/json",
+        },
+    )
+    assert (answer.status_code, answer.json()["field"]) == (422, "content")
+
+
+def test_the_same_reference_for_other_words_is_a_conflict(desk: Desk, thread: UUID) -> None:
+    def write(text: str) -> int:
+        body = {"conversation_id": str(thread), "message": text, "client_ref": "1"}
+        return desk.call("andrej", "POST", "/api/operator/messages", body).status_code
+
+    assert [write("one"), write("one"), write("two")] == [201, 201, 409]
+    assert desk.graph.received == []
 
 
 def test_a_query_that_makes_no_sense_is_refused(desk: Desk) -> None:

@@ -376,6 +376,18 @@ def test_the_next_requests_fail_as_often_as_asked_for(fake: Fake) -> None:
     assert [fault["on"] for fault in left] == ["read"]
 
 
+def test_more_than_a_number_may_send_is_refused(fake: Fake) -> None:
+    fake.behave(limits={"pair_burst": 2})
+    assert [fake.send().is_success for _ in range(2)] == [True, True]
+    assert refused(fake.send()) == (400, 131056)
+    # somebody else is not concerned
+    assert fake.send(TEXT | {"to": "38640333444"}).is_success
+
+    fake.behave(limits={"per_second": 1})
+    answers = [fake.send(TEXT | {"to": f"3864033344{n}"}) for n in range(8)]
+    assert {refused(answer) for answer in answers if not answer.is_success} == {(400, 130429)}
+
+
 def test_a_fault_that_cannot_be_is_refused(fake: Fake) -> None:
     assert fake.order("behaviour", faults=[{"drop": True, "code": 1}]).status_code == 422
     assert fake.order("behaviour", webhooks={"copies": 0}).status_code == 422
@@ -731,6 +743,37 @@ def test_a_template_is_submitted_and_used_with_its_variables(fake: Fake) -> None
     assert fake.shown()[0]["text_shown"] == "Ana, ponuda: 120 €"
     assert refused(use("offer_ready", "Ana")) == (400, 132000)
     assert refused(use("no_such_template")) == (404, 132001)
+
+
+def test_every_part_of_a_template_has_its_variables(fake: Fake) -> None:
+    template = {
+        "name": "visit",
+        "language": "hr",
+        "category": "UTILITY",
+        "components": [
+            {"type": "HEADER", "format": "IMAGE"},
+            {"type": "BODY", "text": "x"},
+            {"type": "BUTTONS", "buttons": [{"type": "URL", "url": "https://a.example/{{1}}"}]},
+        ],
+    }
+    fake.graph("POST", "1/message_templates", json=template)
+    header = {"type": "header", "parameters": [{"type": "image", "image": {"id": "7"}}]}
+    button = {
+        "type": "button",
+        "sub_type": "url",
+        "index": "0",
+        "parameters": [{"type": "text", "text": "7"}],
+    }
+
+    def use(*components: object) -> httpx.Response:
+        used = {"name": "visit", "language": {"code": "hr"}, "components": components}
+        return fake.send(TEXT | {"type": "template", "template": used})
+
+    assert refused(use(button)) == (400, 132012)
+    assert refused(use(header)) == (400, 132000)
+    assert refused(use(header, button | {"index": 1})) == (400, 132000)
+    assert use(header, button).is_success
+    assert use(header, button | {"index": 0}).is_success
 
 
 @pytest.mark.parametrize(

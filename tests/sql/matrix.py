@@ -70,6 +70,9 @@ FACE = Table(
 )
 OF_CUSTOMER = Table(customer="customer_id = %(contact)s")
 
+# of all that is sent by WhatsApp the window keeps only this from nobody
+TEMPLATE = '{"name": "hello", "language": "en"}'
+
 TABLES = {
     "accounts": Table(staff="id = %(account)s"),
     "account_members": Table(),
@@ -104,7 +107,7 @@ TABLES = {
         customer="customer_id = %(contact)s",
         writers={"insert": EDITORS},
         inserted="(conversation_id, type, message, content)"
-        " values (%(conversation)s, 'template', 'hello', '[]')",
+        f" values (%(conversation)s, 'template', 'hello', '{TEMPLATE}')",
         updated="message = 'x'",
         # a conversation that is held on WhatsApp, to its customer
         refused=UNPROCESSABLE,
@@ -201,7 +204,7 @@ FUNCTIONS = {
     ),
     "public.post_message": Function(
         AUTHENTICATED,
-        call="select public.post_message(%(conversation)s, 'hello', 'template', '{}')",
+        call=f"select public.post_message(%(conversation)s, 'hello', 'template', '{TEMPLATE}')",
         callers=EDITORS,
         refused=UNPROCESSABLE,
     ),

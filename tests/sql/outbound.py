@@ -36,7 +36,7 @@ def conversation(
 
 
 def post(
-    world: World, user: str, thread: UUID | None, message: str = "hi", **more: Any
+    world: World, user: str, thread: UUID | None, message: str | None = "hi", **more: Any
 ) -> dict[str, Any]:
     """What post_message answers a person."""
     named = ", ".join(f", {name} => %({name})s" for name in more).replace(", ,", ",")

@@ -64,19 +64,15 @@ def test_a_reply_and_a_reaction_name_their_message_as_whatsapp_does(world: World
     assert claim(world)[0]["reaction_to"] == inbound["provider_id"]
 
 
-@pytest.mark.parametrize("target", ["elsewhere", "no uuid", None])
-def test_a_reaction_to_a_message_of_another_conversation_names_none(
-    world: World, target: str | None
-) -> None:
+def test_a_reaction_to_a_message_of_another_conversation_is_refused(world: World) -> None:
     thread = conversation(world)
     conversation(world, "38640333444")
-    if target == "elsewhere":
-        target = str(
-            world.value("select id from public.messages where conversation_id <> %s", [thread])
-        )
-    content = psycopg.types.json.Jsonb({"message_id": target, "emoji": "👍"})
-    post(world, "andrej", thread, "[reaction]", type="reaction", content=content)
-    assert claim(world)[0]["reaction_to"] is None
+    target = world.value("select id from public.messages where conversation_id <> %s", [thread])
+    content = psycopg.types.json.Jsonb({"message_id": str(target), "emoji": "👍"})
+    with pytest.raises(psycopg.Error) as refusal:
+        post(world, "andrej", thread, "[reaction]", type="reaction", content=content)
+    assert refusal.value.sqlstate == "PT422"
+    assert claim(world) == []
 
 
 def test_a_person_without_a_number_is_named_by_user_id(world: World) -> None:
@@ -126,6 +122,7 @@ def test_what_waits_for_its_next_try_holds_back_what_was_written_after_it(world:
 
 
 def test_several_workers_share_the_queue_and_none_waits_for_another(world: World) -> None:
+    world.owner.execute("update public.whatsapp_channels set messages_per_second = 1000")
     threads = [conversation(world, f"386402000{n:02}") for n in range(20)]
     posted = {post(world, "andrej", thread)["id"] for thread in threads}
     barrier = threading.Barrier(4)
@@ -255,6 +252,45 @@ def test_what_we_can_not_send_fails_in_our_own_words(world: World) -> None:
     message = send_to(world, conversation(world))
     refuse(world, message, -2, details="content.link: must be a link.")
     assert state(world, message)["error_message"] == "content.link: must be a link."
+
+
+@pytest.mark.parametrize("details", [None, "", "Something new."])
+def test_a_code_that_nobody_knows_still_says_something(world: World, details: str | None) -> None:
+    message = send_to(world, conversation(world))
+    refuse(world, message, 999999, details=details)
+    shown = state(world, message)["error_message"]
+    assert shown == (details or "WhatsApp refused it with the code 999999.")
+
+
+def test_a_message_at_which_every_worker_dies_fails_and_lets_the_next_one_go(world: World) -> None:
+    thread = conversation(world)
+    first = post(world, "andrej", thread, "one")["id"]
+    post(world, "andrej", thread, "two")
+    # each claim takes a place, and nobody waits for the next one here
+    world.owner.execute("update public.whatsapp_channels set messages_per_second = 1000")
+    for _ in range(8):
+        assert [job["text"] for job in claim(world)] == ["one"]
+        end_leases(world)
+    assert [job["text"] for job in claim(world)] == ["two"]
+    assert state(world, first)["status"] == "failed"
+    assert state(world, first)["error_message"]
+    assert attempts(world, first) == []
+
+
+def test_nothing_goes_to_somebody_who_was_deleted_meanwhile(world: World) -> None:
+    thread = conversation(world, "38640777777")
+    posted = post(world, "andrej", thread)["id"]
+    claim(world)
+    with world.acting_as("andrej") as connection:
+        connection.execute(
+            "delete from public.contacts_v2 where id ="
+            " (select customer_id from public.conversations where id = %s)",
+            [thread],
+        )
+    assert not begin(world, posted)
+    assert state(world, posted)["status"] == "failed"
+    assert state(world, posted)["error_message"] == "The contact was deleted before it was sent."
+    assert attempts(world, posted) == []
 
 
 def test_the_pair_rate_backs_off_by_powers_of_four(world: World) -> None:

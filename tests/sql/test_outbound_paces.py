@@ -6,8 +6,10 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
-from tests.sql.conftest import ALPINE_NUMBER, World
-from tests.sql.outbound import claim, conversation, make_due, post
+import pytest
+
+from tests.sql.conftest import ALPINE_NUMBER, BAY_NUMBER, World
+from tests.sql.outbound import backend, claim, conversation, make_due, post
 
 
 def take(world: World, burst: int) -> datetime | None:
@@ -59,7 +61,6 @@ def test_one_person_gets_45_at_once_and_then_one_in_six_seconds(world: World) ->
 
 
 def test_one_number_is_held_to_its_messages_per_second(world: World) -> None:
-    world.owner.execute("update public.whatsapp_channels set messages_per_second = 5")
     for n in range(9):
         post(world, "andrej", conversation(world, f"386402000{n:02}"))
     # a pace that can't refill while this runs
@@ -67,10 +68,41 @@ def test_one_number_is_held_to_its_messages_per_second(world: World) -> None:
         "insert into private.send_paces"
         " select id, '', now() + interval '1 hour' from public.whatsapp_channels"
     )
-    assert claim(world) == []
-    assert world.value("select count(*) from private.outbound_queue where not_before > now()") == 9
+    answer = backend(world, "claim_outbound('w')")
+    assert answer["claimed"] == []
+    assert datetime.fromisoformat(answer["next_at"]) > datetime.now(UTC) + timedelta(minutes=59)
     # the person's pace is not used up by what did not go
     assert world.value("select count(*) from private.send_paces where recipient <> ''") == 0
+
+
+@pytest.mark.parametrize("rate", [2, 20, 80, 1000])
+def test_a_number_sends_no_more_in_any_second_than_it_may(world: World, rate: int) -> None:
+    every, burst = world.rows("select * from private.number_pace(%s)", [rate])[0].values()
+    # all at once after a rest, and then as fast as places come free
+    assert 1 <= burst <= rate
+    assert burst + timedelta(seconds=1) / every <= rate
+
+
+def test_a_business_that_has_much_to_send_delays_no_other(world: World) -> None:
+    for n in range(60):
+        post(world, "andrej", conversation(world, f"386402000{n:02}"))
+    post(world, "ana", conversation(world, number=BAY_NUMBER), "one")
+    # whichever has the first turn, the other has the next
+    turns = [job["text"] for worker in "ab" for job in claim(world, worker, 5)]
+    assert "one" in turns
+    assert "hi" in turns
+
+
+def test_what_no_number_may_send_yet_hides_nothing_that_may_go(world: World) -> None:
+    for n in range(30):
+        post(world, "andrej", conversation(world, f"386402000{n:02}"))
+    world.owner.execute(
+        "select private.hold_number(id, now() + interval '1 hour') from public.whatsapp_channels"
+        " where phone_number_id = %s",
+        [ALPINE_NUMBER],
+    )
+    post(world, "ana", conversation(world, number=BAY_NUMBER), "one")
+    assert [job["text"] for job in claim(world)] == ["one"]
 
 
 def test_what_one_person_may_not_get_yet_uses_up_nothing_of_the_number(world: World) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -137,7 +138,11 @@ def test_outside_the_window_only_a_template_goes(world: World, write: Any) -> No
     """Failure case 19: free text outside 24 hours."""
     thread = conversation(world, written=ago(hours=25))
     assert refused(write, world, "andrej", thread) == ("PT422", "field: type")
-    template = {"type": "template", "content": Jsonb({"name": "hello"}), "message": "[template]"}
+    template = {
+        "type": "template",
+        "content": Jsonb({"name": "hello", "language": "en"}),
+        "message": "[template]",
+    }
     assert write(world, "andrej", thread, **template)["status"] == "queued"
 
 
@@ -152,6 +157,42 @@ def test_the_window_is_open_for_24_hours_from_the_providers_time(world: World) -
         later = connection.execute("select public.reply_window(%s)", [thread]).fetchone()
     assert later is not None
     assert later[0]["closes_at"] > row[0]["closes_at"]
+
+
+@pytest.mark.parametrize(("later", "is_open"), [("0 seconds", False), ("1 microsecond", True)])
+def test_at_24_hours_to_the_instant_the_window_is_closed(
+    world: World, thread: UUID, later: str, is_open: bool
+) -> None:
+    with world.connect() as owner, owner.transaction():
+        # now() is the transaction's
+        owner.execute(
+            "update public.conversation_activity"
+            " set last_inbound_at = now() - interval '24 hours' + %s::interval",
+            [later],
+        )
+        owner.execute("set local role authenticated")
+        owner.execute(
+            "select set_config('request.jwt.claims', %s, true)",
+            [json.dumps({"sub": str(seed_uuid("andrej"))})],
+        )
+        row = owner.execute("select public.reply_window(%s) -> 'open'", [thread]).fetchone()
+    assert row == (is_open,)
+
+
+def test_the_window_of_one_number_is_not_that_of_another(world: World, thread: UUID) -> None:
+    """Somebody writes to one of our two numbers, and has only been written to from the other."""
+    second = "1003427786179740"
+    world.owner.execute(
+        "insert into public.whatsapp_channels"
+        " (account_id, phone_number_id, display_phone_number, name) values (%s, %s, 'b', 'b')",
+        [ALPINE, second],
+    )
+    world.ingest(
+        text_message("wamid.b", CILKA, kind="echo", sent_at=ago(seconds=1), phone_number_id=second)
+    )
+    other = world.value("select id from public.conversations where id <> %s", [thread])
+    assert post(world, "andrej", thread)["status"] == "queued"
+    assert refused(post, world, "andrej", other) == ("PT422", "field: type")
 
 
 def test_closing_a_thread_closes_no_window(world: World, thread: UUID) -> None:
@@ -181,6 +222,44 @@ def test_a_reference_is_not_used_for_two_conversations(world: World, thread: UUI
     assert refused(post, world, "andrej", other, client_ref="a") == ("PT409", "field: client_ref")
 
 
+@pytest.mark.parametrize(
+    "other", [{"message": "ho"}, {"type": "image", "content": Jsonb({"id": "1"})}]
+)
+def test_a_reference_is_not_used_for_other_words(
+    world: World, thread: UUID, other: dict[str, Any]
+) -> None:
+    """Two devices that count alike: neither message is taken for the other."""
+    post(world, "andrej", thread, client_ref="1")
+    assert refused(post, world, "andrej", thread, **({"client_ref": "1"} | other)) == (
+        "PT409",
+        "field: client_ref",
+    )
+    assert queued(world) == 1
+
+
+def test_a_repeated_image_is_one_whose_words_the_database_chose(world: World, thread: UUID) -> None:
+    image = {"type": "image", "content": Jsonb({"id": "1", "caption": "x"}), "client_ref": "1"}
+    first = post(world, "andrej", thread, None, **image)
+    assert first["message"] == "[image] x"
+    assert post(world, "andrej", thread, None, **image) == first
+
+
+@WAYS
+def test_nobody_writes_to_a_contact_that_was_deleted(world: World, write: Any) -> None:
+    thread = conversation(world, "38640777777")
+    with world.acting_as("andrej") as connection:
+        connection.execute(
+            "delete from public.contacts_v2 where id ="
+            " (select customer_id from public.conversations where id = %s)",
+            [thread],
+        )
+    assert refused(write, world, "andrej", thread) == ("PT422", "field: conversation_id")
+    # and the thread that was closed with it stays so
+    assert (
+        world.value("select status from public.conversations where id = %s", [thread]) == "closed"
+    )
+
+
 def test_a_message_sent_many_times_at_once_is_one(world: World, thread: UUID) -> None:
     """Failure case 20: a time-out, or a second click, and the message goes four times."""
     barrier = threading.Barrier(8)
@@ -193,6 +272,24 @@ def test_a_message_sent_many_times_at_once_is_one(world: World, thread: UUID) ->
         assert len(set(pool.map(send, range(8)))) == 1
     assert queued(world) == 1
     assert world.value("select last_seq from public.conversation_activity") == 2
+
+
+def test_of_other_words_at_once_under_one_reference_none_are_lost_in_silence(
+    world: World, thread: UUID
+) -> None:
+    barrier = threading.Barrier(6)
+
+    def send(n: int) -> str | None:
+        barrier.wait()
+        try:
+            return str(post(world, "andrej", thread, f"words {n}", client_ref="1")["message"])
+        except psycopg.Error as error:
+            return error.sqlstate
+
+    with ThreadPoolExecutor(6) as pool:
+        answers = list(pool.map(send, range(6)))
+    (written,) = world.rows("select message from public.messages where client_ref = '1'")
+    assert sorted(answers, key=str) == ["PT409"] * 5 + [written["message"]]
 
 
 def test_numbers_have_no_gap_while_both_sides_write_at_once(world: World, thread: UUID) -> None:

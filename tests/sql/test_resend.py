@@ -9,8 +9,9 @@ from uuid import UUID
 import psycopg
 import pytest
 
-from tests.sql.conftest import World, status
+from tests.sql.conftest import World, status, text_message
 from tests.sql.outbound import (
+    CILKA,
     accept,
     ago,
     attempts,
@@ -124,6 +125,20 @@ def test_outside_the_window_it_is_not_sent_again(world: World, unknown: str) -> 
     assert refusal(world, "resend", unknown) == "PT422"
 
 
+def test_to_somebody_who_was_deleted_it_is_not_sent_again(world: World) -> None:
+    thread = conversation(world, "38640777777")
+    message = send_to(world, thread)
+    refuse(world, message, 131026)
+    with world.acting_as("andrej") as connection:
+        connection.execute(
+            "delete from public.contacts_v2 where id ="
+            " (select customer_id from public.conversations where id = %s)",
+            [thread],
+        )
+    assert refusal(world, "resend", message) == "PT422"
+    assert claim(world) == []
+
+
 @pytest.mark.parametrize("decision", ["resend", "drop"])
 def test_nothing_is_decided_about_a_message_that_is_under_way(
     world: World, thread: UUID, decision: str
@@ -160,6 +175,31 @@ def test_only_those_who_may_write_resume_a_number(
         connection.execute("select public.resume_channel(%s)", [number])
     assert caught.value.sqlstate == code
     assert claim(world) == []
+
+
+def test_what_was_sent_from_the_phone_is_not_sent_by_us(world: World) -> None:
+    """Failure case 18: it failed there, and keeps the id by which it is known."""
+    world.ingest(text_message("wamid.phone", CILKA, sent_at=ago(seconds=5), kind="echo"))
+    world.ingest(status("wamid.phone", "failed", ago(seconds=1), error_code=131026))
+    message = world.value("select id from public.messages where provider_id = 'wamid.phone'")
+    assert state(world, message)["status"] == "failed"
+    assert refusal(world, "resend", message) == "PT409"
+    world.ingest(
+        text_message("wamid.phone", CILKA, sent_at=ago(seconds=5), kind="echo"), body="again"
+    )
+    assert world.value("select count(*) from public.messages where sender_type = 'operator'") == 1
+
+
+def test_to_whom_whatsapp_limits_marketing_nothing_is_sent_for_a_day(
+    world: World, thread: UUID
+) -> None:
+    message = send_to(world, thread)
+    accept(world, message, "wamid.1")
+    world.ingest(status("wamid.1", "failed", ago(hours=23), error_code=131049))
+    assert refusal(world, "resend", message) == "PT409"
+    world.owner.execute("update public.messages set failed_at = failed_at - interval '1 hour'")
+    decide(world, "resend", message)
+    assert state(world, message)["status"] == "queued"
 
 
 def test_two_people_who_decide_at_once_send_it_once(world: World, unknown: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from uuid import UUID
 
 from pydantic import JsonValue
@@ -10,8 +9,6 @@ from pydantic import JsonValue
 from rapport.chat.requests import NewMessage, Page, Where
 from rapport.errors import Unprocessable
 from rapport.user_store import Row, UserStore
-from rapport.whatsapp.outgoing import check_content
-from rapport.whatsapp.placeholder import placeholder
 
 
 def list_messages(store: UserStore, page: Page, *, as_staff: bool) -> dict[str, JsonValue]:
@@ -48,35 +45,20 @@ def write_message(store: UserStore, new: NewMessage, where: Where, *, as_staff: 
             "Say which booking_id, which conversation_id or which customer_id.",
             field="conversation_id",
         )
-    text, content = _said(new)
     # the first message opens the portal's, so that there may be none yet
     conversation_id = None if place.customer_id else _conversation(store, place)
     if as_staff:
         store.require_staff(conversation_id, place.customer_id)
     return store.post_message(
         conversation_id,
-        text,
+        new.message,
         new.type,
-        content,
+        new.content,
         new.reply_to,
         new.client_ref,
         customer_id=place.customer_id,
         invoice_data=new.invoice_data,
     )
-
-
-def _said(new: NewMessage) -> tuple[str | None, JsonValue]:
-    """The line that people read, and what a text can't say."""
-    if new.type != "text":
-        check_content(new.type, "", new.content)
-        return new.message or _words(new.type, new.content), new.content
-    if new.content is not None:
-        raise Unprocessable("A text has no content.", field="content")
-    if new.invoice_data is not None and new.message is None:
-        # the database has words for an invoice
-        return None, None
-    check_content("text", new.message or "", None)
-    return new.message, None
 
 
 def _conversation(store: UserStore, where: Where) -> UUID | None:
@@ -85,13 +67,3 @@ def _conversation(store: UserStore, where: Where) -> UUID | None:
     if where.customer_id is not None:
         return store.portal_conversation(where.customer_id)
     return store.resolve_conversation(where.conversation_id or "")
-
-
-def _words(type_: str, content: JsonValue) -> str:
-    """The line that people read in place of what is no text."""
-    if type_ == "template" and isinstance(content, Mapping):
-        return f"[template] {content.get('name')}"
-    if type_ == "interactive" and isinstance(content, Mapping):
-        body = content.get("body")
-        return str(body.get("text")) if isinstance(body, Mapping) else "[interactive]"
-    return placeholder(type_, {type_: content})

@@ -2,15 +2,42 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    StringConstraints,
+    field_validator,
+    model_validator,
+)
 from pydantic.alias_generators import to_camel
 
 # A conversation's id, or an older key of account, number and customer.
 Reference = Annotated[str, StringConstraints(min_length=1, max_length=128)]
 Seq = Annotated[int, Field(ge=1, le=2**63 - 1)]
+
+
+def _check_storable(value: object) -> None:
+    """Refuses what JSON can hold and Postgres can't."""
+    match value:
+        case str() if "\x00" in value:
+            raise ValueError("The character NUL can't be kept")
+        case float() if not math.isfinite(value):
+            raise ValueError("A number is too large")
+        case list():
+            for element in value:
+                _check_storable(element)
+        case dict():
+            for key, element in value.items():
+                _check_storable(key)
+                _check_storable(element)
+        case _:
+            pass
 
 
 class _Request(BaseModel):
@@ -23,6 +50,12 @@ class _Request(BaseModel):
         populate_by_name=True,
         loc_by_alias=False,
     )
+
+    @field_validator("*")
+    @classmethod
+    def _can_be_stored(cls, value: object) -> object:
+        _check_storable(value)
+        return value
 
 
 class Where(_Request):

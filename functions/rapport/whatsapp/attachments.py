@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rapport.errors import (
+    ConfigError,
     NotFound,
     PayloadTooLarge,
     Unprocessable,
@@ -11,6 +12,7 @@ from rapport.errors import (
 from rapport.media_store import MediaStore
 from rapport.storage import Storage
 from rapport.store import OutboundMessage
+from rapport.whatsapp.graph import NO_TOKEN
 from rapport.whatsapp.graph_media import GraphMedia
 from rapport.whatsapp.media import content_to_send, upload_to_whatsapp
 
@@ -29,7 +31,9 @@ class Attachments:
         Raises:
             Unprocessable: It can't be sent, now or later: the file was never put, say.
             StoreError: As rapport.store.
-            UpstreamError: The storage or WhatsApp can't be reached; nothing has been sent.
+            StorageError: The storage refused, or can't be reached.
+            WhatsAppError: WhatsApp refused the file, or can't be reached, or there is no token
+                for the number; nothing has been sent.
         """
         content = message.content
         if not isinstance(content, dict) or "upload_id" not in content:
@@ -43,7 +47,9 @@ class Attachments:
             raise Unprocessable(
                 "The file was announced and never uploaded.", field="content.upload_id"
             ) from None
-        except (PayloadTooLarge, WhatsAppRefused) as error:
+        except ConfigError as error:
+            raise WhatsAppRefused(str(error), NO_TOKEN) from None
+        except PayloadTooLarge as error:
             raise Unprocessable(str(error), field="content.upload_id") from None
         return message.model_copy(
             update={"content": content_to_send(message.type, content, file, media_id)}

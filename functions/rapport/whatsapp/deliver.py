@@ -18,10 +18,27 @@ from uuid import UUID
 
 from pydantic import JsonValue
 
-from rapport.errors import RapportError, StoreUnavailable, Unprocessable
+from rapport.errors import (
+    ConfigError,
+    RapportError,
+    StorageError,
+    StoreUnavailable,
+    Unprocessable,
+    UpstreamUnavailable,
+    WhatsAppError,
+    WhatsAppRefused,
+)
 from rapport.log import logger
 from rapport.store import Claim, OutboundMessage
-from rapport.whatsapp.graph import NOT_SENDABLE, Accepted, Outcome, Refused, Unknown
+from rapport.whatsapp.graph import (
+    NO_FILE,
+    NOT_REACHED,
+    NOT_SENDABLE,
+    Accepted,
+    Outcome,
+    Refused,
+    Unknown,
+)
 from rapport.whatsapp.outgoing import request_body
 
 PARALLEL = 10
@@ -34,6 +51,8 @@ PATIENCE = 15.0
 LOOK = 1.0
 _SHORTEST_WAIT = 0.05
 _SETTLE_AGAIN = 0.5
+# The code of the Graph API's for a file that it did not take.
+_FILE_NOT_TAKEN = 131053
 
 
 class Queue(Protocol):
@@ -117,6 +136,9 @@ class Delivery:
             # its lease ends, and then it is free again, or unknown
             logger.error("not settled", message_id=str(message.message_id), reason=str(error))
             return "not settled"
+        except Exception:  # noqa: BLE001 - one message's fault is no reason to send no other
+            logger.exception("not settled", message_id=str(message.message_id))
+            return "not settled"
         logger.info(
             "delivery",
             message_id=str(message.message_id),
@@ -134,6 +156,14 @@ class Delivery:
             return request_body(self.files.attach(message), self.user_id_field)
         except Unprocessable as error:
             return Refused(NOT_SENDABLE, str(error))
+        # what follows from a file that can't be given to WhatsApp is by code as well
+        except WhatsAppError as error:
+            unnamed = _FILE_NOT_TAKEN if isinstance(error, WhatsAppRefused) else NOT_REACHED
+            return Refused(unnamed if error.graph_code is None else error.graph_code, str(error))
+        except (StorageError, ConfigError) as error:
+            return Refused(NO_FILE, str(error))
+        except UpstreamUnavailable as error:
+            return Refused(NOT_REACHED, str(error))
 
     def _settle(self, message: OutboundMessage, lease: str, outcome: Outcome) -> str:
         """Settles for as long as there is time: what is known now can't be found out again."""

@@ -10,9 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from typing import Annotated
 
 import httpx
-from pydantic import BaseModel, JsonValue, ValidationError
+from pydantic import BaseModel, BeforeValidator, JsonValue, ValidationError
 
 from rapport.errors import ConfigError, UpstreamUnavailable
 from rapport.settings import GraphSettings
@@ -22,6 +23,7 @@ from rapport.whatsapp.tokens import TokenSource, token_source
 NOT_REACHED = -1
 NOT_SENDABLE = -2
 NO_TOKEN = -3
+NO_FILE = -4
 
 _TOO_MANY_CALLS = 4
 # The number is not there for this token: not this message's fault, but the token's.
@@ -67,15 +69,32 @@ class _Sent(BaseModel):
     messages: list[_Id]
 
 
+def _text_or_none(value: object) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _object_or_none(value: object) -> object:
+    return value if isinstance(value, dict) else None
+
+
+def _int_or_none(value: object) -> int | None:
+    return value if isinstance(value, int) else None
+
+
+_Words = Annotated[str | None, BeforeValidator(_text_or_none)]
+
+
 class _ErrorData(BaseModel):
-    details: str = ""
+    details: _Words = None
 
 
 class _Fault(BaseModel):
+    """The code says what it is: what else comes with it may look as it likes."""
+
     code: int
-    error_subcode: int | None = None
-    message: str = ""
-    error_data: _ErrorData | None = None
+    error_subcode: Annotated[int | None, BeforeValidator(_int_or_none)] = None
+    message: _Words = None
+    error_data: Annotated[_ErrorData | None, BeforeValidator(_object_or_none)] = None
 
 
 class _Failed(BaseModel):
@@ -166,7 +185,7 @@ class GraphClient:
             return Unknown(f"HTTP status {response.status_code}")
         if fault.code in _TOKEN_CODES:
             self._tokens.forget(phone_number_id)
-        details = (fault.error_data and fault.error_data.details) or fault.message
+        details = (fault.error_data and fault.error_data.details) or fault.message or ""
         return Refused(
             _SUBCODES.get((fault.code, fault.error_subcode or 0), fault.code),
             details[:_DETAILS_LIMIT],

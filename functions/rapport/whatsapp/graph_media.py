@@ -11,10 +11,19 @@ from contextlib import contextmanager
 from typing import IO, Annotated, TypeVar
 
 import httpx
-from pydantic import BaseModel, BeforeValidator, Field, HttpUrl, JsonValue, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    Field,
+    HttpUrl,
+    JsonValue,
+    SecretStr,
+    ValidationError,
+)
 
 from rapport.errors import ConfigError, WhatsAppError, WhatsAppRefused, WhatsAppUnavailable
 from rapport.settings import GraphSettings
+from rapport.whatsapp.tokens import TokenSource, token_source
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -24,8 +33,10 @@ _UPLOAD_TIMEOUT = httpx.Timeout(30, connect=5)  # it answers when it has looked 
 _FILE_HOSTS = re.compile(r"([a-z0-9-]+\.)*(fbsbx\.com|facebook\.com|fbcdn\.net|whatsapp\.net)")
 # throttled, or out of order for the moment
 _TRANSIENT = {1, 2, 4, 17, 80007, 130429, 131000, 131016, 131057}
+_TOKEN_CODES = frozenset({0, 190})
 _PAGE = 100
 _PAGES = 100
+_UNSET = "WHATSAPP_TOKEN is not set: files and templates are fetched with it."
 _FIELDS = "name,language,category,status,components"
 
 
@@ -75,19 +86,24 @@ class GraphMedia:
         WhatsAppUnavailable: It can't be reached, is too busy, or broke off.
         WhatsAppRefused: It refused; `graph_code` says why.
         WhatsAppError: It answered what we don't understand.
+        ConfigError: There is no token for it.
     """
 
     def __init__(
-        self, settings: GraphSettings, transport: httpx.BaseTransport | None = None
+        self,
+        settings: GraphSettings,
+        transport: httpx.BaseTransport | None = None,
+        tokens: TokenSource | None = None,
     ) -> None:
         self._root = str(settings.whatsapp_graph_url).rstrip("/")
         self._origin = (settings.whatsapp_graph_url.scheme, settings.whatsapp_graph_url.host)
-        if settings.whatsapp_token is None:
-            raise ConfigError("WHATSAPP_TOKEN is not set: files and templates are fetched with it.")
-        token = settings.whatsapp_token.get_secret_value()
-        self._http = httpx.Client(
-            timeout=_TIMEOUT, transport=transport, headers={"Authorization": f"Bearer {token}"}
-        )
+        if settings.whatsapp_token is None and settings.whatsapp_token_parameter is None:
+            raise ConfigError(_UNSET)
+        # files are given to WhatsApp with the token of the number that sends them; what is
+        # fetched is known by no number
+        self._tokens = tokens or token_source(settings)
+        self._token = settings.whatsapp_token
+        self._http = httpx.Client(timeout=_TIMEOUT, transport=transport)
 
     def close(self) -> None:
         """Closes the connections."""
@@ -96,7 +112,7 @@ class GraphMedia:
     def find(self, media_id: str) -> FileAddress:
         """Where the file is."""
         with _transport_errors():
-            response = self._http.get(f"{self._root}/{media_id}")
+            response = self._http.get(f"{self._root}/{media_id}", headers=self._authorized())
         return _read(FileAddress, response)
 
     @contextmanager
@@ -106,7 +122,10 @@ class GraphMedia:
         is_ours = (address.url.scheme, host) == self._origin
         if not is_ours and not (address.url.scheme == "https" and _FILE_HOSTS.fullmatch(host)):
             raise WhatsAppError("WhatsApp named an address that is not its own.")
-        with _transport_errors(), self._http.stream("GET", str(address.url)) as response:
+        with (
+            _transport_errors(),
+            self._http.stream("GET", str(address.url), headers=self._authorized()) as response,
+        ):
             if response.status_code != 200:
                 # an address that has run out is asked for anew at the next try
                 raise WhatsAppUnavailable(
@@ -118,14 +137,21 @@ class GraphMedia:
         self, phone_number_id: str, file: IO[bytes], *, mime_type: str, file_name: str
     ) -> str:
         """Gives WhatsApp a file to be sent from a number; answers its id, good for 30 days."""
+        token = self._tokens.token(phone_number_id)
         with _transport_errors():
             response = self._http.post(
                 f"{self._root}/{phone_number_id}/media",
                 data={"messaging_product": "whatsapp", "type": mime_type},
                 files={"file": (file_name, file, mime_type)},
+                headers=_bearer(token),
                 timeout=_UPLOAD_TIMEOUT,
             )
-        return _read(_Uploaded, response).id
+        try:
+            return _read(_Uploaded, response).id
+        except WhatsAppError as error:
+            if error.graph_code in _TOKEN_CODES:
+                self._tokens.forget(phone_number_id)
+            raise
 
     def templates(self, waba_id: str) -> list[JsonValue]:
         """All templates of a WhatsApp Business account, as they come."""
@@ -135,13 +161,26 @@ class GraphMedia:
             query = {"limit": str(_PAGE), "fields": _FIELDS} | ({"after": after} if after else {})
             with _transport_errors():
                 # by the cursor: the address of the next page has the token in it
-                response = self._http.get(f"{self._root}/{waba_id}/message_templates", params=query)
+                response = self._http.get(
+                    f"{self._root}/{waba_id}/message_templates",
+                    params=query,
+                    headers=self._authorized(),
+                )
             page = _read(_Page, response)
             found += page.data
             after = page.paging.cursors.after if page.paging and page.paging.cursors else None
             if not (page.paging and page.paging.next and after):
                 return found
         raise WhatsAppError(f"WhatsApp lists templates on more than {_PAGES} pages.")
+
+    def _authorized(self) -> dict[str, str]:
+        if self._token is None:
+            raise ConfigError(_UNSET)
+        return _bearer(self._token)
+
+
+def _bearer(token: SecretStr) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token.get_secret_value()}"}
 
 
 @contextmanager

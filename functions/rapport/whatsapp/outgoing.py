@@ -123,11 +123,15 @@ def _spelled_out(language: object) -> object:
 
 
 class Template(_Content):
-    """A template that WhatsApp has approved; `components` hold its variables."""
+    """A template that WhatsApp has approved; `components` hold its variables.
+
+    The database has made them of `variables`, which WhatsApp does not know.
+    """
 
     name: Annotated[str, StringConstraints(pattern=r"^[a-z0-9_]{1,512}$")]
     language: Annotated[_Language, BeforeValidator(_spelled_out)]
     components: list[Object] | None = None
+    variables: Annotated[Object | None, Field(exclude=True)] = None
 
 
 class Contacts(RootModel[Annotated[list[ContactCard], Field(min_length=1, max_length=257)]]):

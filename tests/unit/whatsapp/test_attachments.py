@@ -9,6 +9,7 @@ from uuid import uuid4
 import pytest
 
 from rapport.errors import (
+    ConfigError,
     NotFound,
     PayloadTooLarge,
     RapportError,
@@ -21,6 +22,7 @@ from rapport.media_store import FileToSend
 from rapport.store import OutboundMessage
 from rapport.whatsapp import attachments
 from rapport.whatsapp.attachments import Attachments
+from rapport.whatsapp.graph import NO_TOKEN
 
 
 def message(content: dict[str, Any] | None) -> OutboundMessage:
@@ -86,8 +88,8 @@ def test_message_without_a_file_of_ours_is_left_alone(
         # it will never go
         (NotFound(), Unprocessable),
         (PayloadTooLarge(), Unprocessable),
-        (WhatsAppRefused(), Unprocessable),
-        # another time it may
+        # by its code, or another time
+        (WhatsAppRefused(None, 190), WhatsAppRefused),
         (StorageUnavailable(), StorageUnavailable),
         (WhatsAppUnavailable(), WhatsAppUnavailable),
     ],
@@ -100,6 +102,15 @@ def test_what_goes_wrong_is_told_apart(
 
     with pytest.raises(raised):
         attached(monkeypatch, {"upload_id": "u"}, fail)
+
+
+def test_without_a_token_it_is_the_numbers_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> str:
+        raise ConfigError("There is no parameter.")
+
+    with pytest.raises(WhatsAppRefused) as refusal:
+        attached(monkeypatch, {"upload_id": "u"}, fail)
+    assert refusal.value.graph_code == NO_TOKEN
 
 
 def test_file_that_is_gone_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

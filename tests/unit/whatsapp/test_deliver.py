@@ -12,7 +12,16 @@ from uuid import UUID, uuid4
 import pytest
 from pydantic import JsonValue
 
-from rapport.errors import StoreError, StoreUnavailable
+from rapport.errors import (
+    ConfigError,
+    StorageUnavailable,
+    StoreError,
+    StoreUnavailable,
+    Unprocessable,
+    UpstreamUnavailable,
+    WhatsAppRefused,
+    WhatsAppUnavailable,
+)
 from rapport.store import Claim, OutboundMessage
 from rapport.whatsapp import deliver
 from rapport.whatsapp.deliver import RESERVE, Delivery
@@ -140,6 +149,48 @@ def test_what_can_not_be_composed_is_refused_without_a_call() -> None:
     (settled,) = queue.settled
     assert (settled["outcome"], settled["code"]) == ("refused", -2)
     assert "content" in str(settled["details"])
+
+
+class BrokenFiles:
+    """Files that can't be given to WhatsApp."""
+
+    def __init__(self, error: Exception) -> None:
+        self._error = error
+
+    def attach(self, message: OutboundMessage) -> OutboundMessage:
+        if message.type == "text":
+            return message
+        raise self._error
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (WhatsAppRefused("no", 190), 190),
+        (WhatsAppRefused("no", 131042), 131042),
+        (WhatsAppRefused("no"), 131053),
+        (WhatsAppUnavailable("busy", 130429), 130429),
+        (WhatsAppUnavailable("away"), -1),
+        (WhatsAppRefused("no token", -3), -3),
+        (ConfigError("no bucket"), -4),
+        (UpstreamUnavailable("no token at the moment"), -1),
+        (StorageUnavailable("away"), -4),
+        (Unprocessable("never uploaded"), -2),
+    ],
+)
+def test_a_file_that_is_not_taken_has_a_code_as_a_message_has(error: Exception, code: int) -> None:
+    queue, sender = Queue(message(type="image", content={"upload_id": "u"})), Sender(Unknown(""))
+    Delivery(queue, sender, BrokenFiles(error), "w", Clock(1000)).run()
+    assert sender.sent == []
+    (settled,) = queue.settled
+    assert (settled["outcome"], settled["code"]) == ("refused", code)
+
+
+def test_a_message_that_nobody_thought_of_stops_no_other() -> None:
+    odd = message(type="image", content={"upload_id": "u"})
+    queue, sender = Queue(odd, message()), Sender(Accepted("wamid.1"))
+    ends = Delivery(queue, sender, BrokenFiles(RecursionError()), "w", Clock(1000)).run()
+    assert ends == Counter({"accepted": 1, "not settled": 1})
 
 
 def test_an_answer_is_settled_when_the_database_is_back_and_never_sent_twice() -> None:

@@ -48,7 +48,8 @@ def answers(status: int, body: object, **headers: str) -> Respond:
 
 
 def error(code: int, **more: object) -> dict[str, object]:
-    return {"error": {"message": "in words", "type": "OAuthException", "code": code} | more}
+    known: dict[str, object] = {"message": "in words", "type": "OAuthException", "code": code}
+    return {"error": known | more}
 
 
 def raises(error: type[httpx.RequestError]) -> Respond:
@@ -126,6 +127,22 @@ def test_an_error_of_whatsapps_is_its_code_whatever_the_status(
     clients: Clients, status: int
 ) -> None:
     assert send(clients, answers(status, error(131026))) == Refused(131026, "in words")
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"error_data": "in words"},
+        {"error_data": []},
+        {"error_data": {"details": None}},
+        {"message": None},
+        {"error_subcode": "463"},
+    ],
+)
+def test_a_code_counts_however_odd_the_rest_is(clients: Clients, odd: dict[str, object]) -> None:
+    outcome = send(clients, answers(401, error(190, **odd)))
+    assert isinstance(outcome, Refused)
+    assert outcome.code == 190
 
 
 def test_the_details_say_more_than_the_message(clients: Clients) -> None:

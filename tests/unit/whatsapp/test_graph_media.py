@@ -9,7 +9,7 @@ import httpx
 import pytest
 from pydantic import HttpUrl, SecretStr
 
-from rapport.errors import WhatsAppError, WhatsAppRefused, WhatsAppUnavailable
+from rapport.errors import ConfigError, WhatsAppError, WhatsAppRefused, WhatsAppUnavailable
 from rapport.settings import GraphSettings
 from rapport.whatsapp.graph_media import FileAddress, GraphMedia
 
@@ -153,6 +153,42 @@ def test_a_file_is_given_with_its_name_and_type(graphs: Graphs) -> None:
     for part in (b"messaging_product", b"whatsapp", b'filename="a.pdf"', b"application/pdf"):
         assert part in request.content
     assert "content-length" in request.headers
+
+
+class Tokens:
+    """A token for each number, told anew once it was forgotten."""
+
+    def __init__(self) -> None:
+        self.forgotten: list[str] = []
+
+    def token(self, phone_number_id: str) -> SecretStr:
+        return SecretStr(f"token {len(self.forgotten)} of {phone_number_id}")
+
+    def forget(self, phone_number_id: str) -> None:
+        self.forgotten.append(phone_number_id)
+
+
+def test_a_file_is_given_with_the_token_of_its_number() -> None:
+    """A deployment has a token for each number, and none for all."""
+    used: list[str] = []
+
+    def respond(request: httpx.Request) -> httpx.Response:
+        used.append(request.headers["authorization"])
+        return error(190, 401)(request)
+
+    settings = GraphSettings(
+        whatsapp_graph_url=HttpUrl("https://graph.example/v26.0"),
+        whatsapp_token=None,
+        whatsapp_token_parameter="/whatsapp/{phone_number_id}",
+    )
+    graph = GraphMedia(settings, httpx.MockTransport(respond), Tokens())
+    for number in ("106", "106", "107"):
+        with pytest.raises(WhatsAppRefused):
+            graph.upload(number, io.BytesIO(b"%PDF"), mime_type="application/pdf", file_name="a")
+    assert used == ["Bearer token 0 of 106", "Bearer token 1 of 106", "Bearer token 2 of 107"]
+    with pytest.raises(ConfigError):
+        graph.find("77")
+    graph.close()
 
 
 def test_templates_are_read_page_by_page_to_the_last(graphs: Graphs) -> None:

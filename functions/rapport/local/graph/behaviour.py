@@ -64,12 +64,22 @@ class Webhooks(_Model):
     error_code: int = 131026
 
 
+class Limits(_Model):
+    """How much is taken from one number; what is more is refused, as the API does it."""
+
+    # messages within a second: 130429
+    per_second: Annotated[int, Field(ge=1)] | None = None
+    # messages to one person within six times as many seconds: 131056
+    pair_burst: Annotated[int, Field(ge=1)] | None = None
+
+
 class Behaviour(_Model):
     """All of it. What is left out is as it should be."""
 
     # in turn: the first that is about the endpoint and has some `times` left
     faults: list[Fault] = Field(default_factory=list)
     webhooks: Webhooks = Field(default_factory=Webhooks)
+    limits: Limits = Field(default_factory=Limits)
     # free words 24 hours after the person last wrote: taken all the same, refused with 131047,
     # or taken and then reported as failed with it
     closed_window: Literal["ignore", "refuse", "fail"] = "ignore"

@@ -50,6 +50,9 @@ TITLES: dict[int, tuple[str, int]] = {
     131062: ("Recipient needs a phone number", 400),
     132000: ("Template param count mismatch", 400),
     132001: ("Template does not exist", 404),
+    132012: ("Template parameter format mismatch", 400),
+    132015: ("Template is paused", 400),
+    132016: ("Template is disabled", 400),
     133004: ("Server temporarily unavailable", 503),
     133010: ("Phone number not registered", 400),
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from pydantic import JsonValue
 
@@ -28,6 +28,7 @@ def accept(state: State, courier: Courier, number: str, body: dict[str, JsonValu
             raise GraphError(131009, f"Parameter {name}.id: there is no such media.")
     if send.template and send.type == "template":
         check_template(state, send.template)
+    _check_limits(state, number, person)
     is_closed = send.type != "template" and not state.is_window_open(number, person)
     if is_closed and state.behaviour.closed_window == "refuse":
         raise GraphError(131047, "More than 24 hours have passed since the customer last replied.")
@@ -47,6 +48,15 @@ def accept(state: State, courier: Courier, number: str, body: dict[str, JsonValu
     fails = is_closed and state.behaviour.closed_window == "fail"
     courier.report(sent, error_code=131047 if fails else None)
     return _answer(body, sent)
+
+
+def _check_limits(state: State, number: str, person: Person) -> None:
+    limits = state.behaviour.limits
+    if limits.per_second and state.taken(number, timedelta(seconds=1)) >= limits.per_second:
+        raise GraphError(130429, "Cloud API message throughput has been reached.")
+    burst = limits.pair_burst
+    if burst and state.taken(number, timedelta(seconds=6 * burst), person) >= burst:
+        raise GraphError(131056, "Too many messages to the same person in a short time.")
 
 
 def mark_read(state: State, number: str, body: dict[str, JsonValue]) -> Payload:

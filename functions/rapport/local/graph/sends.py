@@ -88,8 +88,14 @@ class Language(_Part):
     code: str
 
 
+def _as_text(value: object) -> object:
+    return str(value) if isinstance(value, int) else value
+
+
 class Component(_Part):
     type: str
+    # of a button
+    index: Annotated[str | None, BeforeValidator(_as_text)] = None
     parameters: list[dict[str, JsonValue]] = Field(default_factory=list)
 
 

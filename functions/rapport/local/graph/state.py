@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from itertools import takewhile
 from typing import TypeVar
 
 from pydantic import JsonValue
@@ -119,3 +120,11 @@ class State:
     def is_window_open(self, phone_number_id: str, person: Person) -> bool:
         last = self.last_inbound.get((phone_number_id, person.key))
         return last is not None and datetime.now(UTC) - last < WINDOW
+
+    def taken(self, phone_number_id: str, within: timedelta, to: Person | None = None) -> int:
+        """How many messages a number has sent of late, altogether or to one person."""
+        since = datetime.now(UTC) - within
+        return sum(
+            sent.phone_number_id == phone_number_id and (to is None or sent.to == to)
+            for sent in takewhile(lambda sent: sent.at > since, reversed(self.sent.values()))
+        )

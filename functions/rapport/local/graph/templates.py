@@ -16,7 +16,23 @@ from rapport.local.whatsapp_payloads import Payload
 
 PAGE = 25
 PAGE_LIMIT = 1000
+# the formats of a header that has no words
+FILES = ("IMAGE", "VIDEO", "DOCUMENT", "LOCATION")
 VARIABLE = re.compile(r"\{\{\s*(\w+)\s*\}\}")
+
+
+class Button(BaseModel):
+    """A button; an address may have a variable at its end."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: str
+    url: str = ""
+
+    @property
+    def wants_parameter(self) -> bool:
+        kind = self.type.upper()
+        return kind in ("COPY_CODE", "OTP") or (kind == "URL" and bool(VARIABLE.search(self.url)))
 
 
 class Component(BaseModel):
@@ -25,7 +41,9 @@ class Component(BaseModel):
     model_config = ConfigDict(extra="allow")
 
     type: str
+    format: str | None = None
     text: str | None = None
+    buttons: list[Button] | None = None
 
 
 class NewTemplate(BaseModel):
@@ -123,7 +141,8 @@ def check_template(state: State, used: Template) -> None:
     """Whether a message may use a template so.
 
     Raises:
-        GraphError: 132001, 132015 or 132016, or 132000 for another number of variables.
+        GraphError: 132001, 132015 or 132016, 132000 for another number of variables, or 132012
+            for a header without its file.
     """
     template = _find(state, used)
     if template is None or template["status"] in ("PENDING", "REJECTED"):
@@ -136,20 +155,36 @@ def check_template(state: State, used: Template) -> None:
             132015 if template["status"] == "PAUSED" else 132016,
             f"template name ({used.name[:64]}) is {str(template['status']).lower()}",
         )
-    given = len(_parameters(used))
-    wanted = len(set(VARIABLE.findall(_body_text(template))))
+    for component in NewTemplate.model_validate(template).components:
+        _check_part(component, used)
+
+
+def _check_part(component: Component, used: Template) -> None:
+    """Whether a part of the template has what it wants."""
+    part = component.type.lower()
+    if part == "buttons":
+        for index, button in enumerate(component.buttons or ()):
+            if button.wants_parameter and not _parameters(used, "button", str(index)):
+                raise GraphError(132000, f"buttons: the one at index {index} wants a parameter")
+        return
+    given = len(_parameters(used, part))
+    if (component.format or "").upper() in FILES:
+        if given != 1:
+            raise GraphError(132012, f"{part}: format mismatch, expected {component.format}")
+        return
+    wanted = len(set(VARIABLE.findall(component.text or "")))
     if given != wanted:
         raise GraphError(
             132000,
-            f"body: number of localizable_params ({given}) does not match the expected number of"
-            f" params ({wanted})",
+            f"{part}: number of localizable_params ({given}) does not match the expected number"
+            f" of params ({wanted})",
         )
 
 
 def shown_template(state: State, used: Template) -> str:
     """The template's body with its variables, as the customer reads it."""
     template = _find(state, used)
-    parameters = _parameters(used)
+    parameters = _parameters(used, "body")
     values = {
         str(parameter.get("parameter_name", place)): str(parameter.get("text", ""))
         for place, parameter in enumerate(parameters, 1)
@@ -158,11 +193,11 @@ def shown_template(state: State, used: Template) -> str:
     return VARIABLE.sub(lambda found: values.get(found[1], found[0]), text)
 
 
-def _parameters(used: Template) -> list[dict[str, JsonValue]]:
+def _parameters(used: Template, part: str, index: str | None = None) -> list[dict[str, JsonValue]]:
     return [
         parameter
         for component in used.components
-        if component.type.lower() == "body"
+        if component.type.lower() == part and (index is None or component.index == index)
         for parameter in component.parameters
     ]
 

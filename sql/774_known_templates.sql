@@ -1,0 +1,145 @@
+/*
+    Whether a template can be sent, as far as is known: what WhatsApp has of it was read lately,
+    and what it would refuse is refused here, where it can still be mended.
+*/
+create function private.check_known_template(content jsonb, whatsapp_channel_id uuid)
+    returns void
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+declare
+    used_language constant text := coalesce(content #>> '{language,code}', content ->> 'language');
+    languages text;
+    template public.whatsapp_templates;
+    fault record;
+begin
+    -- where they were not read of late, or never, nothing is known
+    if not exists (
+        select
+        from public.whatsapp_channels w
+        join public.whatsapp_templates t
+            on t.account_id = w.account_id
+           and t.waba_id = w.waba_id
+        where w.id = check_known_template.whatsapp_channel_id
+          and t.synced_at > now() - interval '1 hour'
+    ) then
+        return;
+    end if;
+
+    select t.*
+    into template
+    from public.whatsapp_channels w
+    join public.whatsapp_templates t
+        on t.account_id = w.account_id
+       and t.waba_id = w.waba_id
+    where w.id = check_known_template.whatsapp_channel_id
+      and t.name = content ->> 'name'
+      and t.language = used_language;
+    if not found then
+        select string_agg(t.language, ', ' order by t.language)
+        into languages
+        from public.whatsapp_channels w
+        join public.whatsapp_templates t
+            on t.account_id = w.account_id
+           and t.waba_id = w.waba_id
+        where w.id = check_known_template.whatsapp_channel_id
+          and t.name = content ->> 'name'
+          and t.status = 'APPROVED'
+          and t.gone_at is null;
+        perform private.refuse_content(
+            case when languages is null then 'name' else 'language' end,
+            'There is no such template in this language.',
+            coalesce(
+                'It is there in: ' || languages || '.',
+                'sendable_templates has those that can be sent; they are read every 15 minutes.'
+            )
+        );
+    elsif template.status <> 'APPROVED' or template.gone_at is not null then
+        perform private.refuse_content(
+            'name',
+            format(
+                'WhatsApp does not let this template be sent: it is %s.',
+                case when template.gone_at is not null then 'deleted' else lower(template.status) end
+            ),
+            'sendable_templates has those that can be sent; they are read every 15 minutes.'
+        );
+    end if;
+
+    -- these are made into components, see fill_template
+    if content ? 'variables' and not content ? 'components' then
+        return;
+    end if;
+    select v.name, v.wanted
+    into fault
+    from private.template_faults(components => content -> 'components', variables => template.variables) v
+    limit 1;
+    if found then
+        perform private.refuse_content(
+            'components',
+            format('The variables of the template''s %s are not right.', fault.name),
+            format('It wants: %s.', coalesce(nullif(fault.wanted, ''), 'none'))
+        );
+    end if;
+end
+$$;
+
+
+create function private.template_faults(components jsonb, variables jsonb)
+    returns table (name text, wanted text)
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+begin
+    return query
+    with given as (
+        select
+            lower(c.value ->> 'type') as part,
+            c.value ->> 'index' as index,
+            p.value as parameter
+        from jsonb_array_elements(
+            case jsonb_typeof(components) when 'array' then components else '[]' end) as c (value)
+        cross join lateral jsonb_path_query(c.value, 'strict $.parameters[*]', silent => true) as p (value)
+    ),
+    wanted as (
+        select p.part, v.variable, split_part(v.variable, '.', 2) as key
+        from unnest(array['header', 'body', 'buttons']) as p (part)
+        cross join lateral jsonb_array_elements_text(
+            coalesce(variables -> p.part, '[]')) as v (variable)
+    )
+    select p.part, coalesce((
+        select string_agg(w.variable, ', ') from wanted w where w.part = p.part), '')
+    from unnest(array['header', 'body', 'buttons']) as p (part)
+    where case p.part
+        -- buttons have parameters of other kinds beside
+        when 'buttons' then exists (
+            select
+            from wanted w
+            where w.part = 'buttons'
+              and not exists (select from given g where g.part = 'button' and g.index = w.key)
+        )
+        else (select count(*) from wanted w where w.part = p.part)
+                <> (select count(*) from given g where g.part = p.part)
+            -- by name, where they have names
+            or exists (
+                select
+                from wanted w
+                where w.part = p.part
+                  and w.key !~ '^[0-9]+$'
+                  and not exists (
+                      select
+                      from given g
+                      where g.part = p.part
+                        and w.key in (g.parameter ->> 'parameter_name', g.parameter ->> 'type')
+                  )
+            )
+        end;
+end
+$$;
+
+
+comment on function private.check_known_template(jsonb, uuid) is
+    'Refuses a template that WhatsApp would refuse, where the number''s templates have been read.';
+comment on function private.template_faults(jsonb, jsonb) is
+    'The parts of a template whose variables are not those that it wants, with what these are.';

@@ -1,0 +1,172 @@
+/*
+    A template that is filled by name: whoever writes gives the variables that
+    sendable_templates lists, and what WhatsApp takes is made of them here, with the words that
+    the customer will read.
+*/
+create function private.filled_words(words text, section text, variables jsonb)
+    returns text
+    language plpgsql
+    immutable
+    set search_path = ''
+as $$
+declare
+    rest text := words;
+    filled text := '';
+    place text;
+begin
+    -- from left to right: what a variable holds is not filled in its turn
+    loop
+        place := substring(rest from '\{\{\s*[A-Za-z0-9_]+\s*\}\}');
+        exit when place is null;
+        filled := filled || left(rest, strpos(rest, place) - 1)
+            || coalesce(variables ->> (section || '.' || btrim(place, E'{} \t\r\n')), place);
+        rest := substr(rest, strpos(rest, place) + length(place));
+    end loop;
+    return filled || rest;
+end
+$$;
+
+
+create function private.filled_parameter(variable text, value jsonb)
+    returns jsonb
+    language plpgsql
+    immutable
+    set search_path = ''
+as $$
+declare
+    key constant text := split_part(variable, '.', -1);
+begin
+    return case
+        -- a file or a place: an object, as in a message of its type
+        when variable in ('header.image', 'header.video', 'header.document', 'header.location')
+            then jsonb_build_object('type', key, key, value)
+        when variable like 'buttons.%.code'
+            then jsonb_build_object('type', 'coupon_code', 'coupon_code', value)
+        when variable like 'buttons.%' or key ~ '^[0-9]+$'
+            then jsonb_build_object('type', 'text', 'text', value)
+        else jsonb_build_object('type', 'text', 'parameter_name', key, 'text', value)
+    end;
+end
+$$;
+
+
+create function private.check_variables(wanted jsonb, given jsonb)
+    returns void
+    language plpgsql
+    immutable
+    set search_path = ''
+as $$
+declare
+    variable text;
+begin
+    perform private.check_object(
+        'variables', given, array(select v.value #>> '{}' from jsonb_path_query(wanted, '$.*[*]') as v (value)));
+    for variable in
+        select v.value #>> '{}'
+        from jsonb_path_query(wanted, '$.*[*]') as v (value)
+    loop
+        if variable in ('header.image', 'header.video', 'header.document', 'header.location') then
+            perform private.check_object('variables.' || variable, given -> variable);
+        else
+            perform private.check_variable('variables.' || variable, given -> variable);
+        end if;
+    end loop;
+end
+$$;
+
+
+create function private.fill_template(post public.messages)
+    returns public.messages
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+declare
+    given constant jsonb := post.content -> 'variables';
+    template public.whatsapp_templates;
+    components jsonb;
+begin
+    perform private.check_template(post.content);
+    perform private.check_known_template(post.content, whatsapp_channel_id => post.whatsapp_channel_id);
+    select t.*
+    into template
+    from public.whatsapp_channels w
+    join public.whatsapp_templates t
+        on t.account_id = w.account_id
+       and t.waba_id = w.waba_id
+    where w.id = post.whatsapp_channel_id
+      and t.name = post.content ->> 'name'
+      and t.language = coalesce(post.content #>> '{language,code}', post.content ->> 'language');
+    if not found then
+        perform private.refuse_content(
+            'variables', 'This template is not known here.', 'Give its components, as WhatsApp takes them.');
+    elsif post.content ? 'components' then
+        perform private.refuse_content('variables', 'A template has variables or components, not both.');
+    end if;
+    perform private.check_variables(wanted => template.variables, given => given);
+
+    select jsonb_agg(
+        case p.part
+            when 'buttons' then jsonb_build_object(
+                'type', 'button',
+                'sub_type', case when p.key = 'code' then 'copy_code' else 'url' end,
+                'index', p.index,
+                'parameters', p.parameters
+            )
+            else jsonb_build_object('type', p.part, 'parameters', p.parameters)
+        end
+        order by p.part <> 'header', p.part <> 'body', p.index
+    )
+    into components
+    from (
+        select
+            v.part,
+            v.index,
+            max(v.key) as key,
+            jsonb_agg(
+                private.filled_parameter(variable => v.variable, value => given -> v.variable)
+                order by v.ordinal
+            ) as parameters
+        from (
+            select
+                s.part,
+                n.variable,
+                n.ordinal,
+                case when s.part = 'buttons' then split_part(n.variable, '.', 2) end as index,
+                split_part(n.variable, '.', -1) as key
+            from unnest(array['header', 'body', 'buttons']) as s (part)
+            cross join lateral jsonb_array_elements_text(coalesce(template.variables -> s.part, '[]'))
+                with ordinality as n (variable, ordinal)
+        ) v
+        group by v.part, v.index
+    ) p;
+
+    post.content := post.content || jsonb_build_object('components', coalesce(components, '[]'));
+    if coalesce(post.message, '') = '' then
+        select left(
+            string_agg(
+                private.filled_words(
+                    words => c.value ->> 'text', section => lower(c.value ->> 'type'), variables => given),
+                E'\n\n'
+                order by c.ordinal
+            ),
+            4096
+        )
+        into post.message
+        from jsonb_array_elements(template.components) with ordinality as c (value, ordinal)
+        where upper(c.value ->> 'type') in ('HEADER', 'BODY', 'FOOTER')
+          and c.value ->> 'text' <> '';
+    end if;
+    return post;
+end
+$$;
+
+
+comment on function private.filled_words(text, text, jsonb) is
+    'The words of a template''s part with its variables.';
+comment on function private.filled_parameter(text, jsonb) is
+    'A variable as WhatsApp takes it.';
+comment on function private.check_variables(jsonb, jsonb) is
+    'Refuses variables that are not those that a template wants, naming the first.';
+comment on function private.fill_template(public.messages) is
+    'A template message with the components that its variables make, and with the words that the customer will read.';
