@@ -161,12 +161,13 @@ begin
         return moved;
     end if;
 
-    -- the foreign key moves them in any order, while statuses lock them by id
+    -- the foreign key moves them in any order, while statuses lock them by id; it names the
+    -- conversation, a part of a key, and so its update takes the strongest lock
     perform
     from public.messages m
     where m.conversation_id = any (moved)
     order by m.id
-    for no key update;
+    for update;
 
     update public.conversations k
     set customer_id = to_contact_id

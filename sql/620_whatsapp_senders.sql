@@ -37,15 +37,14 @@ end
 $$;
 
 
-create function private.claim_whatsapp_ids(items private.whatsapp_item[], are_current boolean)
+create function private.claim_whatsapp_ids(items private.whatsapp_item[])
     returns integer
     language plpgsql
     set search_path = ''
 as $$
 /*
     Claimed or locked, key by key: until these messages are stored, nobody gives away what
-    their senders are known by. Null where somebody just did, or what is unknown may be an id
-    that was changed later; then nothing is claimed.
+    their senders are known by. Null where somebody just did; then nothing is claimed.
 */
 declare
     accounts uuid[];
@@ -142,21 +141,7 @@ begin
 
     if accounts is null then
         return 0;
-    elsif vanished or (
-        not are_current
-        and exists (
-            select
-            from unnest(accounts, kinds, match_keys) as n (account_id, kind, match_key)
-            cross join lateral (
-                select h.changed_at
-                from private.whatsapp_id_changes h
-                where h.account_id = n.account_id
-                  and h.kind = n.kind
-                  and h.old_key = n.match_key
-                limit 1
-            ) change
-        )
-    ) then
+    elsif vanished then
         delete from public.contact_identities o
         using unnest(accounts, kinds, match_keys) as n (account_id, kind, match_key)
         where o.account_id = n.account_id
@@ -181,15 +166,14 @@ as $$
     whoever deletes the contact waits for the conversation that is opened.
 */
 declare
-    current_items private.whatsapp_item[] := items;
+    current_items private.whatsapp_item[];
     claimed integer;
 begin
     for attempt in 1 .. 4 loop
-        claimed := private.claim_whatsapp_ids(items => current_items, are_current => attempt > 1);
-        if claimed is null then
-            current_items := private.follow_id_changes(items);
-            continue;
-        end if;
+        -- no notice comes in between: it has the number for itself
+        current_items := private.follow_id_changes(items);
+        claimed := private.claim_whatsapp_ids(current_items);
+        continue when claimed is null;
 
         current_items := private.known_whatsapp_senders(current_items);
         if claimed > 0 then
@@ -222,7 +206,7 @@ $$;
 
 comment on function private.known_whatsapp_senders(private.whatsapp_item[]) is
     'The messages whose senders are known by all that is said of them, with their contacts.';
-comment on function private.claim_whatsapp_ids(private.whatsapp_item[], boolean) is
+comment on function private.claim_whatsapp_ids(private.whatsapp_item[]) is
     'Claims what senders are known by, or locks it; notes how WhatsApp spells known numbers. Returns how many are new.';
 comment on function private.claim_whatsapp_senders(private.whatsapp_item[]) is
     'Finds or claims the contact of each sender.';

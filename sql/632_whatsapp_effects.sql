@@ -29,6 +29,31 @@ end
 $$;
 
 
+create function private.effects_about(message public.messages)
+    returns setof private.message_effects
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+declare
+    known_ids constant text[] := private.provider_ids_of(message);
+begin
+    return query
+    select e.*
+    from unnest(known_ids) as known (provider_id)
+    cross join lateral (
+        select k.*
+        from private.message_effects k
+        where k.whatsapp_channel_id = message.whatsapp_channel_id
+          and k.parent_provider_id = known.provider_id
+        -- looked up id by id: a plan that was made while the table was new went through all
+        -- effects of the number
+        offset 0
+    ) e;
+end
+$$;
+
+
 create function private.effects_of(message public.messages)
     returns setof private.message_effects
     language plpgsql
@@ -38,14 +63,10 @@ as $$
 begin
     return query
     select e.*
-    from private.message_effects e
-    where e.whatsapp_channel_id = message.whatsapp_channel_id
-      and e.parent_provider_id = any (private.provider_ids_of(message))
-      and (
-          e.kind = 'reaction'
-          -- each side edits and deletes its own
-          or (e.sender_type = 'client') = (message.sender_type = 'client')
-      );
+    from private.effects_about(message) e
+    where e.kind = 'reaction'
+       -- each side edits and deletes its own
+       or (e.sender_type = 'client') = (message.sender_type = 'client');
 end
 $$;
 
@@ -76,12 +97,16 @@ create function private.with_effects(message public.messages)
     set search_path = ''
 as $$
 declare
+    effects constant private.message_effects[] := array(
+        select e
+        from private.effects_of(message) e
+    );
     edit private.message_effects;
     original private.message_effects;
 begin
     select e.*
     into edit
-    from private.effects_of(message) e
+    from unnest(effects) e
     where e.kind = 'edit'
     order by e.at desc, e.provider_id desc
     limit 1;
@@ -89,7 +114,7 @@ begin
 
     select min(e.at)
     into message.revoked_at
-    from private.effects_of(message) e
+    from unnest(effects) e
     where e.kind = 'revoke';
     if message.revoked_at is not null then
         message.message := '';
@@ -101,7 +126,7 @@ begin
     if edit.provider_id is not null then
         select e.*
         into original
-        from private.effects_of(message) e
+        from unnest(effects) e
         where e.kind = 'original'
         limit 1;
         message.message := coalesce(edit.text, original.text);
@@ -123,12 +148,44 @@ begin
         )
         from (
             select distinct on (e.sender_type, e.sender_id) e.*
-            from private.effects_of(message) e
+            from unnest(effects) e
             where e.kind = 'reaction'
             order by e.sender_type, e.sender_id, e.at desc, e.provider_id desc
         ) r
     );
     return message;
+end
+$$;
+
+
+create function private.forget_effects(message public.messages)
+    returns void
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    effect private.message_effects;
+begin
+    -- what its sender took back is not kept as history either
+    for effect in
+        select e.*
+        from private.effects_about(message) e
+        where num_nonnulls(e.text, e.content) > 0
+    loop
+        if effect.kind = 'original' then
+            delete from private.message_effects e
+            where e.whatsapp_channel_id = effect.whatsapp_channel_id
+              and e.parent_provider_id = effect.parent_provider_id
+              and e.provider_id = effect.provider_id;
+        else
+            update private.message_effects e
+            set text = null,
+                content = null
+            where e.whatsapp_channel_id = effect.whatsapp_channel_id
+              and e.parent_provider_id = effect.parent_provider_id
+              and e.provider_id = effect.provider_id;
+        end if;
+    end loop;
 end
 $$;
 
@@ -139,8 +196,20 @@ create function private.show_message_effects(message_ids uuid[])
     set search_path = ''
 as $$
 declare
+    -- none of those that have but statuses
+    touched constant uuid[] := array(
+        select m.id
+        from public.messages m
+        where m.id = any (message_ids)
+          and exists (select from private.effects_of(m))
+    );
     changed public.messages[];
+    revoked public.messages;
 begin
+    if touched = '{}' then
+        return;
+    end if;
+
     insert into private.message_effects (
         whatsapp_channel_id, provider_id, parent_provider_id, kind, sender_type, text, content
     )
@@ -153,7 +222,7 @@ begin
         m.message,
         m.content
     from public.messages m
-    where m.id = any (message_ids)
+    where m.id = any (touched)
       and m.provider_id is not null
       and m.revoked_at is null
       and exists (select from private.effects_of(m) e where e.kind = 'edit')
@@ -164,7 +233,7 @@ begin
         select w
         from public.messages m
         cross join lateral private.with_effects(m) w
-        where m.id = any (message_ids)
+        where m.id = any (touched)
           and (w.message, w.content, w.reactions, w.edited_at, w.revoked_at)
               is distinct from (m.message, m.content, m.reactions, m.edited_at, m.revoked_at)
     );
@@ -180,100 +249,31 @@ begin
         where m.id = c.id;
     end if;
 
-    -- what its sender took back is not kept as history either
-    delete from private.message_effects e
-    using public.messages m
-    where m.id = any (message_ids)
-      and m.revoked_at is not null
-      and e.whatsapp_channel_id = m.whatsapp_channel_id
-      and e.provider_id = m.provider_id
-      and e.kind = 'original';
-    update private.message_effects e
-    set text = null,
-        content = null
-    from public.messages m
-    where m.id = any (message_ids)
-      and m.revoked_at is not null
-      and e.whatsapp_channel_id = m.whatsapp_channel_id
-      and e.parent_provider_id = any (private.provider_ids_of(m))
-      and num_nonnulls(e.text, e.content) > 0;
-end
-$$;
-
-
-create function private.park_replies(items private.whatsapp_item[])
-    returns void
-    language plpgsql
-    set search_path = ''
-as $$
-begin
-    insert into private.parked_replies (message_id, whatsapp_channel_id, parent_provider_id)
-    select m.id, m.whatsapp_channel_id, min(i.reply_to)
-    from unnest(items) i
-    join public.messages m
-        on m.whatsapp_channel_id = i.whatsapp_channel_id
-       and m.provider_id = i.provider_id
-    where i.kind <> 'effect'
-      and i.reply_to is not null
-      and m.reply_to is null
-    group by m.id
-    on conflict do nothing;
-end
-$$;
-
-
-create function private.attach_replies(message_ids uuid[])
-    returns void
-    language plpgsql
-    set search_path = ''
-as $$
-declare
-    children uuid[];
-    parents uuid[];
-begin
-    with attached as (
-        delete from private.parked_replies p
-        where p.message_id = any (message_ids)
-          and private.message_by_provider_id(
-              whatsapp_channel_id => p.whatsapp_channel_id,
-              provider_id => p.parent_provider_id
-          ) is not null
-        returning p.*
-    )
-    select array_agg(m.id), array_agg(answered.id)
-    into children, parents
-    from attached p
-    join public.messages m
-        on m.id = p.message_id
-    cross join lateral private.answered_message(
-        conversation_id => m.conversation_id,
-        whatsapp_channel_id => p.whatsapp_channel_id,
-        provider_id => p.parent_provider_id
-    ) as answered (id)
-    where answered.id is not null;
-
-    -- an update of no row would still run the table's triggers
-    if children is not null then
-        update public.messages m
-        set reply_to = a.parent_id
-        from unnest(children, parents) as a (id, parent_id)
-        where m.id = a.id;
-    end if;
+    for revoked in
+        select m.*
+        from public.messages m
+        where m.id = any (touched)
+          and m.revoked_at is not null
+        order by m.id
+    loop
+        perform private.forget_effects(revoked);
+        perform private.take_back_media(revoked.id);
+    end loop;
 end
 $$;
 
 
 comment on function private.keep_whatsapp_effects(private.whatsapp_item[]) is
     'Keeps what was done to messages, known or not; returns how many were news.';
+comment on function private.effects_about(public.messages) is
+    'What was done to a message by whomever, and what it said before.';
 comment on function private.effects_of(public.messages) is
     'What was done to a message by whoever may; a side edits and deletes its own.';
 comment on function private.edited_content(jsonb, jsonb) is
     'A message''s content after an edit.';
 comment on function private.with_effects(public.messages) is
     'A message as it is to be shown after all that was done to it.';
+comment on function private.forget_effects(public.messages) is
+    'Forgets what a message said before it was deleted.';
 comment on function private.show_message_effects(uuid[]) is
     'Shows on messages, which are locked, what was done to them; repeating it changes nothing.';
-comment on function private.park_replies(private.whatsapp_item[]) is
-    'Notes what a batch''s replies answer, where they do not say so yet.';
-comment on function private.attach_replies(uuid[]) is
-    'Tells replies, which are locked, what they answer, where that has come.';

@@ -16,6 +16,35 @@ end
 $$;
 
 
+create function private.whatsapp_numbers_of(items private.whatsapp_item[], numbers bigint[])
+    returns bigint[]
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+begin
+    /*
+        A notice locks what it changes before it is known who is meant by the batch's messages,
+        and these lock their senders: two such batches would wait for each other. Who somebody is
+        is the same on all numbers of an account, so it has all of them.
+    */
+    return array(
+        select n
+        from unnest(numbers) n
+        union
+        select private.whatsapp_number_lock(w.id)
+        from public.whatsapp_channels w
+        where w.account_id in (
+            select i.account_id
+            from unnest(items) i
+            where i.kind = 'system'
+        )
+        order by 1
+    );
+end
+$$;
+
+
 create function private.settle_messages(message_ids uuid[])
     returns void
     language plpgsql
@@ -64,14 +93,15 @@ begin
             on p.whatsapp_channel_id = i.whatsapp_channel_id
            and p.parent_provider_id = i.provider_id
         union
-        select p.message_id
+        -- and replies that do not say yet what they answer
+        select m.id
         from unnest(items) i
         join public.messages m
             on m.whatsapp_channel_id = i.whatsapp_channel_id
            and m.provider_id = i.provider_id
-        join private.parked_replies p
-            on p.message_id = m.id
         where i.reply_to is not null
+          and i.kind <> 'effect'
+          and m.reply_to is null
     );
 end
 $$;
@@ -111,7 +141,6 @@ begin
         return 0;
     end if;
 
-    perform private.park_replies(items);
     message_ids := array_remove(private.messages_to_settle(items), null);
     if message_ids = '{}' then
         return 0;
@@ -123,6 +152,7 @@ begin
     order by m.id
     for no key update;
 
+    perform private.park_replies(items);
     perform private.attach_named_messages(items);
     perform private.settle_messages(message_ids);
     return cardinality(message_ids);
@@ -162,7 +192,9 @@ $$;
 
 
 comment on function private.whatsapp_number_lock(uuid) is
-    'The advisory lock of a number of ours: shared by what brings messages, exclusive for what misses one.';
+    'The advisory lock of a number of ours: shared by what brings messages, exclusive for what misses one and for notices.';
+comment on function private.whatsapp_numbers_of(private.whatsapp_item[], bigint[]) is
+    'The locks of a batch''s numbers, and of the other numbers of accounts that notices are for, in order.';
 comment on function private.settle_messages(uuid[]) is
     'Shows on messages, which are locked, all that is known of them.';
 comment on function private.messages_to_settle(private.whatsapp_item[]) is

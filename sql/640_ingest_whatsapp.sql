@@ -33,7 +33,11 @@ begin
                 numbers := numbers || number;
             end if;
         end if;
-        parent := case when item.kind = 'status' then item.provider_id else item.reply_to end;
+        parent := case
+            -- a notice that is not known yet is alone as well, see whatsapp_numbers_of
+            when item.kind in ('status', 'system') then item.provider_id
+            else item.reply_to
+        end;
         if parent is not null and not alone then
             alone := private.message_by_provider_id(
                 whatsapp_channel_id => item.whatsapp_channel_id, provider_id => parent
@@ -43,7 +47,9 @@ begin
     end loop;
 
     -- before all other locks, which are taken under it, in one order by all
-    if cardinality(numbers) > 1 then
+    if alone then
+        numbers := private.whatsapp_numbers_of(items, numbers);
+    elsif cardinality(numbers) > 1 then
         numbers := array(select n from unnest(numbers) n order by n);
     end if;
     foreach number in array numbers loop

@@ -100,14 +100,18 @@ begin
             from public.messages m
             where m.whatsapp_channel_id = i.whatsapp_channel_id
               and m.provider_id = i.provider_id
-              and m.sender_type = 'client'
+              and (
+                  m.sender_type = 'client' and i.kind in ('message', 'system')
+                  or m.sender_type = 'system' and i.kind = 'system'
+                  -- from the phone app: what was written here names its operator
+                  or m.sender_type = 'operator' and i.kind = 'echo' and m.sender_id is null
+              )
               and m.created_at >= correct_whatsapp_messages.received_at
               -- else it would say again what was taken back
               and m.edited_at is null
               and m.revoked_at is null
             limit 1
         ) k
-        where i.kind in ('message', 'system')
         order by k.id, i.index
     ) d
     join public.messages m
@@ -135,6 +139,15 @@ begin
     where m.id = n.id;
 
     get diagnostics corrected = row_count;
+
+    -- a file that was not seen to be one
+    perform private.expect_media(array(
+        select m.id
+        from public.messages m
+        where m.id = any (ids)
+          and exists (select from private.media_types t where t.type = m.type)
+          and not exists (select from public.message_media f where f.message_id = m.id)
+    ));
     return corrected;
 end
 $$;
@@ -207,6 +220,6 @@ comment on function backend.span_of_webhook_events(timestamptz, timestamptz) is
 comment on function backend.read_webhook_events(bigint, timestamptz, timestamptz, integer) is
     'Raw events of a span of time after an id, in order of id: [{id, body}]; fewer than asked for where they are large, none at the end.';
 comment on function private.correct_whatsapp_messages(private.whatsapp_item[], timestamptz) is
-    'Shows customers'' messages as the updates of their webhook say; returns how many were changed.';
+    'Shows messages as the updates of their webhook say, and has files fetched that they turn out to have; returns how many were changed.';
 comment on function backend.replay_webhook(bigint, jsonb, boolean) is
     'Applies the items of a stored webhook anew: {event_id, applied, duplicates, corrected, rejected: [{index, reason}]}. Repeating it changes nothing; dry_run says what would change.';

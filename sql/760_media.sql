@@ -162,6 +162,37 @@ end
 $$;
 
 
+create function private.take_back_media(message_id uuid)
+    returns void
+    language plpgsql
+    set search_path = ''
+as $$
+begin
+    -- the file first and then its job, as where a worker settles it
+    update public.message_media f
+    set state = 'expired',
+        error = 'Its sender deleted it.',
+        stored_at = null,
+        -- what is known of the file as well; where it lies stays, so that it can be removed there
+        provider_id = null,
+        mime_type = null,
+        file_name = null,
+        size = null,
+        sha256 = null
+    where f.message_id = take_back_media.message_id
+      and (
+          f.state <> 'expired'
+          or num_nonnulls(f.provider_id, f.mime_type, f.file_name, f.size, f.sha256) > 0
+      );
+
+    delete from private.media_queue q
+    using public.message_media f
+    where f.message_id = take_back_media.message_id
+      and q.media_id = f.id;
+end
+$$;
+
+
 comment on table public.message_media is
     'The file of a message, one row each. GET /api/messages/{message_id}/media gives it.';
 comment on column public.message_media.provider_id is
@@ -173,7 +204,7 @@ comment on column public.message_media.size is
 comment on column public.message_media.sha256 is
     'In hex; what is stored has been held against it.';
 comment on column public.message_media.state is
-    'pending: it is being fetched; stored: it can be had; failed: refetch_media tries again; expired: WhatsApp no longer has it.';
+    'pending: it is being fetched; stored: it can be had; failed: refetch_media tries again; expired: WhatsApp no longer has it, or its sender deleted it.';
 comment on column public.message_media.error is
     'Why it failed or expired, in a sentence.';
 comment on policy "members and the customer can read a message's media" on public.message_media is
@@ -182,3 +213,5 @@ comment on function private.sha256_hex(text) is
     'A SHA-256 in hex, whichever way it is written; null for what is none.';
 comment on function private.expect_media(uuid[]) is
     'Notes the files of messages that WhatsApp delivers, and that they are to be fetched.';
+comment on function private.take_back_media(uuid) is
+    'Has the file of a message that its sender has deleted neither fetched nor handed out.';

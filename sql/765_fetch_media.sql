@@ -37,7 +37,8 @@ create function private.media_expires_at(sent_at timestamptz)
     set search_path = ''
 as $$
 begin
-    return coalesce(sent_at, now()) + interval '7 days';
+    -- whatever the message says of its time, it was sent before it came
+    return least(sent_at, now()) + interval '7 days';
 end
 $$;
 

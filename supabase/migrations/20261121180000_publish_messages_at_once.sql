@@ -200,63 +200,6 @@ comment on function private.publish_changes(private.followed_table, text, privat
 comment on function private.publish_from(private.followed_table, text, refcursor) is
     'The same of as many as a cursor (old, new) has: more than 1000 are told as one resync.';
 
-create or replace function backend.ingest_whatsapp(body text, items jsonb)
-    returns jsonb
-    language plpgsql
-    -- definer: service_role has no rights of its own on tables
-    security definer
-    set search_path = ''
-    -- rows are looked up by key, a few at a time: one plan does for all, and not the one that
-    -- was best while the tables were empty
-    set plan_cache_mode = force_generic_plan
-    set enable_seqscan = off
-    -- the price that the planner puts on what is off must not look like work worth compiling
-    set jit = off
-as $$
-declare
-    event_id bigint;
-    tried record;
-    rejected jsonb := '[]';
-begin
-    -- another delivery of the same body is rare: what to do about it is a statement of its own
-    insert into private.webhook_events (provider, body, body_sha256)
-    values ('whatsapp', body, sha256(convert_to(body, 'UTF8')))
-    on conflict (provider, body_sha256) do nothing
-    returning id into event_id;
-    if event_id is null then
-        update private.webhook_events e
-        set deliveries = e.deliveries + 1,
-            last_received_at = now()
-        where e.provider = 'whatsapp'
-          and e.body_sha256 = sha256(convert_to(ingest_whatsapp.body, 'UTF8'))
-        returning e.id into event_id;
-    end if;
-    if event_id is null then
-        -- pruned in between
-        raise sqlstate '40001' using
-            message = 'The event was deleted while it was delivered again.',
-            hint = 'Try again.';
-    end if;
-
-    tried := private.try_whatsapp_items(items);
-
-    if tried.rejections <> '[]' then
-        rejected := private.shown_rejections(tried.rejections);
-        update private.webhook_events e
-        set rejected = tried.rejections
-        where e.id = event_id
-          and e.rejected <> tried.rejections;
-    end if;
-
-    return jsonb_build_object(
-        'event_id', event_id,
-        'applied', tried.applied,
-        'duplicates', tried.duplicates,
-        'rejected', rejected
-    );
-end
-$$;
-
 /*
     What follows from new messages, whoever writes them: they are logged and told, as
     434_publish does it for every other table, held to their conversation, and queued. Nearly

@@ -20,7 +20,7 @@ import uvicorn
 
 from rapport.local.graph import media
 from rapport.local.graph.errors import GraphError
-from rapport.local.graph.state import State
+from rapport.local.graph.state import Bucket, State
 from rapport.local.stack import Stack
 from rapport.local.whatsapp_fake import application
 from rapport.whatsapp import signature
@@ -376,18 +376,6 @@ def test_the_next_requests_fail_as_often_as_asked_for(fake: Fake) -> None:
     assert [fault["on"] for fault in left] == ["read"]
 
 
-def test_more_than_a_number_may_send_is_refused(fake: Fake) -> None:
-    fake.behave(limits={"pair_burst": 2})
-    assert [fake.send().is_success for _ in range(2)] == [True, True]
-    assert refused(fake.send()) == (400, 131056)
-    # somebody else is not concerned
-    assert fake.send(TEXT | {"to": "38640333444"}).is_success
-
-    fake.behave(limits={"per_second": 1})
-    answers = [fake.send(TEXT | {"to": f"3864033344{n}"}) for n in range(8)]
-    assert {refused(answer) for answer in answers if not answer.is_success} == {(400, 130429)}
-
-
 def test_a_fault_that_cannot_be_is_refused(fake: Fake) -> None:
     assert fake.order("behaviour", faults=[{"drop": True, "code": 1}]).status_code == 422
     assert fake.order("behaviour", webhooks={"copies": 0}).status_code == 422
@@ -400,6 +388,15 @@ def test_webhooks_can_come_twice_and_against_their_order(fake: Fake, function: F
 
     words = [one["status"] for one in function.statuses(6)]
     assert words == ["read", "read", "delivered", "delivered", "sent", "sent"]
+
+
+def test_what_comes_against_its_order_happened_in_its_order(fake: Fake, function: Function) -> None:
+    fake.behave(webhooks={"statuses": ["sent", "read"], "reverse": True, "pace_ms": 1000})
+    fake.send()
+
+    read, sent = function.statuses(2)
+    assert (read["status"], sent["status"]) == ("read", "sent")
+    assert int(sent["timestamp"]) < int(read["timestamp"])
 
 
 def test_webhooks_can_be_held_and_released(fake: Fake, function: Function) -> None:
@@ -432,6 +429,51 @@ def test_a_status_that_the_function_refuses_comes_again(fake: Fake, function: Fu
     fake.send()
 
     assert [one["status"] for one in function.statuses(3)] == ["sent", "delivered", "read"]
+
+
+def test_what_a_customer_wrote_comes_again_until_it_is_taken(
+    fake: Fake, function: Function
+) -> None:
+    function.refusals = 2
+    order = fake.order("inbound", **{"phone_number_id": NUMBER, "from": ANA, "text": "hello"})
+    assert order.json()["status"] == httpx.codes.SERVICE_UNAVAILABLE
+
+    assert function.next()["messages"][0]["text"]["body"] == "hello"
+
+
+def test_what_was_held_comes_again_until_it_is_taken(fake: Fake, function: Function) -> None:
+    fake.behave(webhooks={"mode": "hold"})
+    fake.order("inbound", **{"phone_number_id": NUMBER, "from": ANA, "text": "hello"})
+    fake.behave()
+    function.refusals = 1
+
+    assert fake.order("release").json() == {"released": 1}
+    assert function.next()["messages"][0]["text"]["body"] == "hello"
+
+
+def test_a_number_can_be_limited(fake: Fake) -> None:
+    fake.behave(limits={"per_second": 1})
+    assert fake.send().is_success
+    refused = fake.send()
+    assert refused.json()["error"]["code"] == 130429
+    assert len(fake.shown()) == 1
+
+    fake.behave()
+    assert fake.send().is_success
+
+
+def test_a_limit_refills_one_by_one() -> None:
+    bucket = Bucket(left=2, at=0)
+    taken = [bucket.take(at, size=2, seconds_each=6) for at in (0, 0, 0, 6, 6, 60, 60, 60)]
+    assert taken == [True, True, False, True, False, True, True, False]
+
+
+def test_messages_to_one_person_can_be_limited_apart(fake: Fake) -> None:
+    fake.behave(limits={"pair_burst": 2, "pair_ms": 120_000})
+    answers = [fake.send() for _ in range(3)]
+    assert [answer.is_success for answer in answers] == [True, True, False]
+    assert answers[2].json()["error"]["code"] == 131056
+    assert fake.send(TEXT | {"to": "385911234568"}).is_success
 
 
 def test_a_message_can_fail_later(fake: Fake, function: Function) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from itertools import permutations
 from typing import Any
 from uuid import UUID
@@ -274,6 +275,26 @@ def test_deleted_message_is_blank_in_any_order(world: World, order: tuple[int, .
         "select from private.message_effects where text like '%%secret%%'"
         " or content::text like '%%secret%%'"
     )
+
+
+@pytest.mark.parametrize("type_", ["reaction", "edit", "revoke"])
+def test_effects_are_found_by_their_message_however_many_there_are(
+    world: World, type_: str
+) -> None:
+    count = 200
+    world.ingest(*(text_message(f"wamid.{n}") for n in range(count)))
+    items = [effect(f"wamid.e{n}", type_, f"wamid.{n}", 1, text="x") for n in range(count)]
+    with world.acting("service_role") as connection:
+        connection.execute("select backend.ingest_whatsapp('effects', %s)", [json.dumps(items)])
+        connection.execute("reset role")
+        row = connection.execute(
+            "select coalesce(seq_tup_read, 0) + coalesce(idx_tup_fetch, 0)"
+            " from pg_catalog.pg_stat_xact_user_tables where relname = 'message_effects'"
+        ).fetchone()
+    assert row is not None
+    # a few of each, not all for each
+    assert count < row[0] < count * 30
+    assert world.value("select count(*) from public.messages where version > 1") == count
 
 
 def test_each_side_edits_and_deletes_its_own(world: World) -> None:

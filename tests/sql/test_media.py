@@ -12,7 +12,7 @@ from uuid import UUID
 import psycopg
 import pytest
 
-from tests.sql.conftest import ALPINE, BAY_NUMBER, World, text_message
+from tests.sql.conftest import ALPINE, ALPINE_NUMBER, BAY_NUMBER, World, text_message
 
 DIGEST = hashlib.sha256(b"photo").digest()
 DIGEST_BASE64 = base64.b64encode(DIGEST).decode()
@@ -192,6 +192,11 @@ def test_tries_end_when_whatsapp_forgets_the_file(world: World) -> None:
     assert world.rows("select from private.media_queue") == []
 
 
+def test_a_message_of_the_far_future_is_not_tried_for_ever(world: World) -> None:
+    world.ingest(photo("wamid.1", sent_at="2286-11-20T17:46:39Z"))
+    assert world.value("select expires_at <= now() + interval '7 days' from private.media_queue")
+
+
 def test_a_message_that_came_too_late_has_one_try(world: World) -> None:
     world.ingest(photo("wamid.1", sent_at=now(days=8)))
     (job,) = claim(world)
@@ -243,6 +248,58 @@ def test_an_outcome_that_is_none_is_refused(world: World) -> None:
     with pytest.raises(psycopg.Error) as refused:
         settle(world, job["media_id"], "lost")
     assert refused.value.sqlstate == "PT422"
+
+
+# deleted for everybody
+
+
+def deletion(parent: str) -> dict[str, Any]:
+    return {
+        "kind": "effect",
+        "phone_number_id": ALPINE_NUMBER,
+        "provider_id": f"{parent}.deleted",
+        "type": "revoke",
+        "reply_to": parent,
+        "sender_type": "client",
+        "sender_id": None,
+        "sent_at": now(),
+        "text": None,
+        "content": None,
+    }
+
+
+@pytest.mark.parametrize("parts", [(0, 1), (1, 0)])
+def test_a_deleted_photo_is_not_fetched_in_any_order(world: World, parts: tuple[int, ...]) -> None:
+    items = (photo("wamid.1"), deletion("wamid.1"))
+    for part in parts:
+        world.ingest(items[part])
+
+    row = media(world)
+    assert (row["state"], row["error"]) == ("expired", "Its sender deleted it.")
+    assert (row["provider_id"], row["sha256"], row["mime_type"]) == (None, None, None)
+    assert claim(world) == []
+    before = media(world)
+    world.ingest(*items)
+    assert media(world) == before
+
+
+def test_a_photo_that_is_here_is_not_handed_out_once_it_is_deleted(world: World) -> None:
+    world.ingest(photo("wamid.1"), photo("wamid.2"))
+    for job in claim(world):
+        assert settle(world, job["media_id"], "stored") == "stored"
+    world.ingest(deletion("wamid.1"))
+
+    assert (media(world)["state"], media(world)["size"]) == ("expired", None)
+    assert media(world, "wamid.2")["state"] == "stored"
+
+
+def test_a_photo_that_is_deleted_while_it_is_fetched_stays_deleted(world: World) -> None:
+    world.ingest(photo("wamid.1"))
+    (job,) = claim(world)
+    world.ingest(deletion("wamid.1"))
+
+    assert settle(world, job["media_id"], "stored") == "settled already"
+    assert media(world)["state"] == "expired"
 
 
 # who sees it, and who may have it fetched again

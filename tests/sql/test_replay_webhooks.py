@@ -144,6 +144,29 @@ def test_what_a_replay_has_added_a_later_one_can_correct(world: World) -> None:
     assert replay(world, 1, UNDERSTOOD)["corrected"] == 1
 
 
+@pytest.mark.parametrize("kind", ["echo", "system"])
+def test_what_the_phone_app_and_whatsapp_said_is_corrected_as_well(world: World, kind: str) -> None:
+    unknown = {"kind": kind, "text": "[unsupported message]", "content": {"a": 1}}
+    world.ingest(text_message("wamid.1", **unknown))
+    understood = text_message("wamid.1", **(unknown | {"text": "understood"}))
+
+    assert replay(world, 1, understood)["corrected"] == 1
+    assert shown(world)[0]["message"] == "understood"
+    assert replay(world, 1, understood)["corrected"] == 0
+
+
+def test_a_file_that_was_not_seen_to_be_one_is_fetched(world: World) -> None:
+    world.ingest(text_message("wamid.1", type="unsupported", text="[unsupported message]"))
+    assert world.rows("select from public.message_media") == []
+
+    for _ in range(2):
+        replay(world, 1, UNDERSTOOD)
+        assert world.rows(
+            "select f.provider_id, f.state, q.attempts from public.message_media f"
+            " join private.media_queue q on q.media_id = f.id"
+        ) == [{"provider_id": "7", "state": "pending", "attempts": 0}]
+
+
 def test_an_operator_s_message_is_never_rewritten(world: World) -> None:
     world.ingest(text_message("wamid.1"))
     world.owner.execute(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -686,6 +687,38 @@ def test_change_and_message_from_the_new_number_at_once_lose_nothing(world: Worl
         assert first is not None or not world.rows(
             "select from public.conversations where thread_key = %s", [f"phone:{old}"]
         )
+
+
+def test_batches_with_changes_and_messages_at_once_never_deadlock(world: World) -> None:
+    world.owner.execute(
+        "insert into public.whatsapp_channels"
+        " (account_id, phone_number_id, display_phone_number, name) values (%s, %s, 'any', 'any')",
+        [ALPINE, SECOND_NUMBER],
+    )
+    people = [f"386400003{n:02}" for n in range(24)]
+
+    def send(session: int) -> None:
+        chance = random.Random(session)
+        for turn in range(10):
+            batch = [f"wamid.{session}.{turn}.{place}" for place in range(10)]
+            number = chance.choice([ALPINE_NUMBER, SECOND_NUMBER])
+            wrote, changed, became = (chance.choices(people, k=len(batch)) for _ in range(3))
+            world.ingest(
+                *(
+                    notice(
+                        id_, wa_id=changed[place], new_wa_id=became[place], phone_number_id=number
+                    )
+                    if place % 3 == 0
+                    else text_message(
+                        id_, wrote[place], profile_name=f"{turn}", phone_number_id=number
+                    )
+                    for place, id_ in enumerate(batch)
+                )
+            )
+
+    together(*(lambda session=session: send(session) for session in range(6)))
+
+    assert world.value("select count(*) from public.messages") == 600
 
 
 def test_changes_and_staff_edits_at_once_never_deadlock(world: World) -> None:

@@ -22,6 +22,11 @@ from rapport.whatsapp.backlog import Backlog, unpack
 from rapport.whatsapp.intake import take_in
 from rapport.whatsapp.webhook import parse
 
+# So many webhooks in a row that the database can't take, and it is away: asked no more this time.
+# One alone may be a webhook that takes the database too long, and that must not keep the others,
+# which would be put off with it and come back with it, try after try, to the dead letters.
+AWAY = 2
+
 _settings = cache(BacklogSettings.load)
 
 
@@ -49,25 +54,28 @@ def _backlog() -> Backlog | None:
 
 
 def handler(event: dict[str, object], _context: object) -> Answer:
-    """Stores each webhook of the batch, up to the first that finds the database away."""
+    """Stores each webhook of the batch, until the database is found away."""
     failures: list[Failure] = []
-    is_away = False
+    # in a row
+    unavailable = 0
     for record in SQSEvent(event).records:
         with correlated(record.message_id):
-            # a database that is away is asked once a batch
-            if not is_away:
+            is_put_off = unavailable == AWAY
+            if not is_put_off:
                 try:
                     _drain(record)
+                    unavailable = 0
                     continue
                 except StoreUnavailable as error:
-                    is_away = True
+                    unavailable += 1
+                    is_put_off = True
                     logger.warning("not stored", code=error.code, reason=str(error))
                 except RapportError as error:
                     logger.error("not stored", code=error.code, reason=str(error))
                 # one webhook that we can't handle must not keep the others
                 except Exception as error:  # noqa: BLE001 - a bug of ours loses no webhook
                     log_crash(error)
-            if is_away:
+            if is_put_off:
                 _put_off(record)
             failures.append({"itemIdentifier": record.message_id})
     return {"batchItemFailures": failures}

@@ -6,7 +6,6 @@ Source: docs.aws.amazon.com, "Create AWS Lambda proxy integrations for HTTP APIs
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 import re
 from collections.abc import Callable
@@ -67,7 +66,8 @@ def body_of(event: APIGatewayProxyEventV2, limit: int) -> bytes:
     if event.is_base64_encoded:
         try:
             raw = base64.b64decode(body, validate=True)
-        except binascii.Error:
+        # letters that are none of base64's, or too few of them
+        except ValueError:
             raise MalformedPayload("The body is not base64.") from None
     else:
         raw = body.encode("utf-8", "surrogatepass")

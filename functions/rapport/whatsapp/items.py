@@ -126,10 +126,18 @@ def _of_value(value: Value) -> Iterator[Item]:
     yield from _items(
         Status, value.statuses, "malformed_status", lambda status: _of_status(status, number)
     )
-    for problem in _valid(_OBJECT, value.errors):
-        yield AccountEventItem(
-            phone_number_id=number, waba_id=None, type="errors", at=None, content=problem
-        )
+    for problem in value.errors:
+        yield _of_problem(problem, number)
+
+
+def _of_problem(problem: object, number: str) -> Item:
+    try:
+        content = _OBJECT.validate_python(problem)
+    except ValidationError as error:
+        return _skipped("malformed_error", _faults(error))
+    return AccountEventItem(
+        phone_number_id=number, waba_id=None, type="errors", at=None, content=content
+    )
 
 
 def _of_message(

@@ -50,6 +50,9 @@ ACCOUNT_FIELDS = frozenset(
     }
 )
 
+# the type of a message that says none
+UNSUPPORTED = "unsupported"
+
 # an escaped character of a JSON text; a pair of surrogates is one
 _ESCAPE = re.compile(
     r"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
@@ -91,13 +94,23 @@ def _or_none(value: object, validate: ValidatorFunctionWrapHandler) -> object:
     return valid
 
 
+def _or_unsupported(value: object, validate: ValidatorFunctionWrapHandler) -> object:
+    valid = _or_none(value, validate)
+    return UNSUPPORTED if valid is None else valid
+
+
 def _not_blank(value: object) -> object:
     return None if isinstance(value, str) and not value.strip() else value
 
 
+def _as_text(value: object) -> object:
+    """An id of digits, which may come as a number."""
+    return str(value) if type(value) is int else value
+
+
 def _digits(value: object) -> object:
     """A WhatsApp id, which some versions send as a number or with a plus sign."""
-    text = str(value) if isinstance(value, int) else value
+    text = _as_text(value)
     return re.sub(r"[+ ()-]", "", text) if isinstance(text, str) else text
 
 
@@ -115,7 +128,7 @@ def _with_whole(value: object) -> object:
 
 # an index entry holds no more than some 2,700 bytes
 Id = Annotated[str, StringConstraints(min_length=1, max_length=512)]
-OptionalId = Annotated[Id | None, BeforeValidator(_not_blank)]
+OptionalId = Annotated[Id | None, BeforeValidator(_not_blank), WrapValidator(_or_none)]
 OptionalText = Annotated[str | None, BeforeValidator(_not_blank), WrapValidator(_or_none)]
 # as an identity is stored
 WaId = Annotated[str, StringConstraints(pattern=r"^[0-9]{1,32}$")]
@@ -141,7 +154,7 @@ class Webhook(_Model):
 class Entry(_Model):
     """What happened to one WhatsApp Business account."""
 
-    id: OptionalId = None
+    id: Annotated[OptionalId, BeforeValidator(_as_text)] = None
     time: Annotated[Timestamp | None, WrapValidator(_or_none)] = None
     changes: Listed
 
@@ -156,7 +169,7 @@ class Change(_Model):
 class Metadata(_Model):
     """Which of the business's numbers it is about."""
 
-    phone_number_id: Id
+    phone_number_id: Annotated[Id, BeforeValidator(_as_text)]
 
 
 class Problem(_Model):
@@ -184,8 +197,8 @@ class Contact(_Model):
         name: OptionalText = None
         username: OptionalText = None
 
-    wa_id: OptionalId = None
-    user_id: OptionalId = None
+    wa_id: OptionalWaId = None
+    user_id: OptionalUserId = None
     profile: Annotated[Profile | None, WrapValidator(_or_none)] = None
 
 
@@ -262,13 +275,13 @@ class Message(_Model):
     """One message from a customer, of whatever type, or to one from the phone app."""
 
     id: Id
-    from_: Annotated[OptionalId, Field(alias="from")] = None
-    from_user_id: OptionalId = None
+    from_: Annotated[OptionalWaId, Field(alias="from")] = None
+    from_user_id: OptionalUserId = None
     to: OptionalWaId = None
     to_user_id: OptionalUserId = None
     group_id: OptionalId = None
     timestamp: Timestamp
-    type: Id
+    type: Annotated[Id, WrapValidator(_or_unsupported)] = UNSUPPORTED
     text: Annotated[Text | None, WrapValidator(_or_none)] = None
     context: Annotated[Context | None, WrapValidator(_or_none)] = None
     system: Annotated[System | None, WrapValidator(_or_none)] = None

@@ -97,11 +97,20 @@ def test_a_crash_is_logged_by_its_place_and_without_its_words(
     assert "385911234567" not in logged
 
 
-def test_a_database_that_is_away_is_asked_once_a_batch(drain: Drain, backlog: FakeBacklog) -> None:
-    store = FakeStore({"[2]": StoreUnavailable()})
-    assert drain(store, pack("[1]"), pack("[2]"), pack("[3]"), pack("[4]")) == ["1", "2", "3"]
-    assert store.asked == ["[1]", "[2]"]
-    assert backlog.put == [("receipt 1", 30), ("receipt 2", 30), ("receipt 3", 30)]
+def test_a_database_that_is_away_is_asked_twice_a_batch(drain: Drain, backlog: FakeBacklog) -> None:
+    store = FakeStore({"[2]": StoreUnavailable(), "[3]": StoreUnavailable()})
+    messages = [pack(f"[{number}]") for number in range(1, 6)]
+    assert drain(store, *messages) == ["1", "2", "3", "4"]
+    assert store.asked == ["[1]", "[2]", "[3]"]
+    assert backlog.put == [(f"receipt {place}", 30) for place in range(1, 5)]
+
+
+def test_a_webhook_that_takes_the_database_too_long_keeps_no_other(
+    drain: Drain, backlog: FakeBacklog
+) -> None:
+    store = FakeStore({"[1]": StoreUnavailable(), "[3]": StoreUnavailable()})
+    assert drain(store, *(pack(f"[{number}]") for number in range(1, 6))) == ["0", "2"]
+    assert backlog.put == [("receipt 0", 30), ("receipt 2", 30)]
 
 
 @pytest.mark.parametrize(("tries", "seconds"), [(1, 30), (2, 120), (3, 480), (4, 1920)])

@@ -34,9 +34,10 @@ def test_no_body_is_an_empty_one() -> None:
     assert body_of(request(), 10) == b""
 
 
-def test_what_is_marked_as_base64_and_is_not_is_malformed() -> None:
+@pytest.mark.parametrize("body", ["{}", "č", "abc"])
+def test_what_is_marked_as_base64_and_is_not_is_malformed(body: str) -> None:
     with pytest.raises(MalformedPayload):
-        body_of(request(body="{}", isBase64Encoded=True), 10)
+        body_of(request(body=body, isBase64Encoded=True), 10)
 
 
 def test_the_limit_counts_decoded_bytes() -> None:

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import JsonValue
 
-from rapport.local.whatsapp_payloads import Payload, inbound_text, status_update
-from rapport.store import MessageItem, SkippedItem, StatusItem, SystemItem
+from rapport.local.whatsapp_payloads import Payload, inbound_text, status_update, webhook
+from rapport.store import AccountEventItem, MessageItem, SkippedItem, StatusItem, SystemItem
 from rapport.whatsapp.items import NAME_LIMIT, TEXT_LIMIT, items_of
 from rapport.whatsapp.webhook import parse
 
@@ -45,6 +45,14 @@ def text_payload(**message: JsonValue) -> Payload:
     return payload
 
 
+def _with_account(payload: Payload, id_: JsonValue) -> JsonValue:
+    entries = payload["entry"]
+    assert isinstance(entries, list)
+    (entry,) = entries
+    assert isinstance(entry, dict)
+    return {"entry": [{**entry, "id": id_}]}
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -56,7 +64,6 @@ def text_payload(**message: JsonValue) -> Payload:
         {"id": ""},
         {"id": "w" * 513},
         {"id": 7},
-        {"from": ["385911234567"]},
         {"text": {"body": None}},
         {"text": None},
     ],
@@ -65,6 +72,58 @@ def test_a_message_that_can_not_be_stored_is_skipped(change: dict[str, JsonValue
     (item,) = items_of(text_payload(**change))
     assert isinstance(item, SkippedItem)
     assert item.reason == "malformed_message"
+
+
+@pytest.mark.parametrize("sender", [["385911234567"], {}, "Ana", "3" * 33, "", None])
+def test_a_message_of_nobody_that_is_known_is_recorded(sender: JsonValue) -> None:
+    (item,) = items_of(text_payload(**{"from": sender}))
+    assert isinstance(item, SkippedItem)
+    assert item.reason == "message_without_sender"
+
+
+@pytest.mark.parametrize("sender", [385911234567, "+385 91 1234567"])
+def test_a_number_is_understood_in_other_spellings(sender: JsonValue) -> None:
+    (item,) = items_of(text_payload(**{"from": sender}))
+    assert isinstance(item, MessageItem)
+    assert (item.wa_id, item.profile_name) == ("385911234567", "Ana")
+
+
+@pytest.mark.parametrize("odd", [7, {}, [], True, "x" * 600])
+@pytest.mark.parametrize("name", ["from_user_id", "group_id"])
+def test_an_odd_id_beside_the_number_does_not_cost_the_message(name: str, odd: JsonValue) -> None:
+    (item,) = items_of(text_payload(**{name: odd}))
+    assert isinstance(item, MessageItem)
+    assert (item.wa_id, item.user_id) == ("385911234567", None)
+
+
+@pytest.mark.parametrize("odd", [None, 7, {}, "", "x" * 600])
+def test_a_message_of_no_type_is_kept_as_unsupported(odd: JsonValue) -> None:
+    (item,) = items_of(text_payload(type=odd))
+    assert isinstance(item, MessageItem)
+    assert (item.type, item.text) == ("unsupported", "[unsupported message]")
+
+
+@pytest.mark.parametrize("odd", [0, {}, "", "0" * 600])
+def test_an_odd_id_of_an_entry_costs_none_of_its_messages(odd: JsonValue) -> None:
+    payload = _with_account(text_payload(), odd)
+    (item,) = items_of(payload)
+    assert isinstance(item, MessageItem)
+
+
+def test_a_number_of_ours_may_be_a_number() -> None:
+    payload = json.loads(json.dumps(text_payload()).replace('"106540352242922"', "106540352242922"))
+    (item,) = items_of(payload)
+    assert isinstance(item, MessageItem)
+    assert item.phone_number_id == "106540352242922"
+
+
+def test_an_error_that_is_none_is_recorded_and_blocks_no_other() -> None:
+    payload = webhook("106540352242922", {"errors": ["odd", {"code": 130429}]})
+    odd, error = items_of(payload)
+    assert isinstance(odd, SkippedItem)
+    assert odd.reason == "malformed_error"
+    assert isinstance(error, AccountEventItem)
+    assert error.content == {"code": 130429}
 
 
 def test_a_number_that_jsonb_has_not_costs_its_own_message_alone() -> None:

@@ -65,12 +65,18 @@ class Webhooks(_Model):
 
 
 class Limits(_Model):
-    """How much is taken from one number; what is more is refused, as the API does it."""
+    """How fast messages may be sent; without a limit as fast as they come.
 
-    # messages within a second: 130429
+    WhatsApp's own are 80 a second from a number, and to one person one every 6 seconds after a
+    burst of 45.
+    """
+
+    # from one number; what is too much is refused with 130429
     per_second: Annotated[int, Field(ge=1)] | None = None
-    # messages to one person within six times as many seconds: 131056
+    # from one number to one person; what is too much is refused with 131056
     pair_burst: Annotated[int, Field(ge=1)] | None = None
+    # one more of a burst after each
+    pair_ms: Annotated[int, Field(ge=1, le=120_000)] = 6000
 
 
 class Behaviour(_Model):

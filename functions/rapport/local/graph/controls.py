@@ -103,7 +103,7 @@ class Controls:
         return await self._post(change(order.account, order.field, order.value))
 
     async def _post(self, webhook: Payload) -> Response:
-        answer = await self._courier.deliver(webhook)
+        answer = await self._courier.bring(webhook)
         return JSONResponse(
             {
                 "webhook": webhook,

@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 from collections import deque
 from collections.abc import Coroutine
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 
 import httpx
 
@@ -18,6 +20,16 @@ from rapport.whatsapp import signature
 # seconds: at once, then less and less often; Meta goes on for seven days
 RETRIES = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
 HELD = 5_000
+
+
+@dataclass(frozen=True)
+class Step:
+    """What becomes of a message, and when."""
+
+    word: StatusWord
+    at: datetime
+    # of Graph's, where it fails
+    error_code: int | None
 
 
 class Meta:
@@ -76,8 +88,25 @@ class Courier:
             answer = await self._meta.post(payload)
         return answer
 
+    async def bring(self, payload: Payload) -> httpx.Response | None:
+        """Delivers a webhook, and again in the background where the function does not take it.
+
+        Raises:
+            httpx.TransportError: The function can't be reached as yet.
+        """
+        try:
+            answer = await self.deliver(payload)
+        except httpx.TransportError:
+            self._start(self._insist(payload))
+            raise
+        if answer is not None and not answer.is_success:
+            self._start(self._insist(payload))
+        return answer
+
     async def release(self, *, reverse: bool) -> int:
         """Posts what was held, in its order or against it, and returns how many that were.
+
+        What the function does not take comes again.
 
         Raises:
             httpx.TransportError: The function can't be reached; what is left is held still.
@@ -86,10 +115,12 @@ class Courier:
         while self.held:
             payload = self.held.pop() if reverse else self.held.popleft()
             try:
-                await self._meta.post(payload)
+                answer = await self._meta.post(payload)
             except httpx.TransportError:
                 (self.held.append if reverse else self.held.appendleft)(payload)
                 raise
+            if not answer.is_success:
+                self._start(self._insist(payload))
             count += 1
         return count
 
@@ -97,28 +128,34 @@ class Courier:
         """Posts, from now on, what becomes of a message; with an error code, that it failed."""
         webhooks = self._behaviour.webhooks
         words: tuple[StatusWord, ...] = ("failed",) if error_code else webhooks.statuses
+        pace = timedelta(milliseconds=webhooks.pace_ms)
+        now = datetime.now(UTC)
+        # it happens in this order, however the webhooks come
         steps = [
-            (word, (error_code or webhooks.error_code) if word == "failed" else None)
-            for word in words
+            Step(
+                word,
+                at=now + place * pace,
+                error_code=(error_code or webhooks.error_code) if word == "failed" else None,
+            )
+            for place, word in enumerate(words, 1)
         ]
         if webhooks.reverse:
             steps.reverse()
-        self._start(self._report(sent, steps, webhooks.pace_ms / 1000))
+        self._start(self._report(sent, steps, pace.total_seconds()))
 
-    async def _report(
-        self, sent: Sent, steps: list[tuple[StatusWord, int | None]], pace: float
-    ) -> None:
-        for word, code in steps:
+    async def _report(self, sent: Sent, steps: list[Step], pace: float) -> None:
+        for step in steps:
             await asyncio.sleep(pace)
-            sent.statuses.append(word)
+            sent.statuses.append(step.word)
             await self._insist(
                 status_update(
                     phone_number_id=sent.phone_number_id,
                     recipient=sent.to.wa_id,
                     user_id=sent.to.user_id,
                     provider_id=sent.id,
-                    status=word,
-                    error=problem(code) if code is not None else None,
+                    status=step.word,
+                    at=step.at,
+                    error=problem(step.error_code) if step.error_code is not None else None,
                     callback_data=sent.callback_data,
                 )
             )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 from pydantic import JsonValue
 
@@ -28,10 +28,10 @@ def accept(state: State, courier: Courier, number: str, body: dict[str, JsonValu
             raise GraphError(131009, f"Parameter {name}.id: there is no such media.")
     if send.template and send.type == "template":
         check_template(state, send.template)
-    _check_limits(state, number, person)
     is_closed = send.type != "template" and not state.is_window_open(number, person)
     if is_closed and state.behaviour.closed_window == "refuse":
         raise GraphError(131047, "More than 24 hours have passed since the customer last replied.")
+    _require_pace(state, number, person)
 
     sent = Sent(
         id=message_id(),
@@ -50,15 +50,6 @@ def accept(state: State, courier: Courier, number: str, body: dict[str, JsonValu
     return _answer(body, sent)
 
 
-def _check_limits(state: State, number: str, person: Person) -> None:
-    limits = state.behaviour.limits
-    if limits.per_second and state.taken(number, timedelta(seconds=1)) >= limits.per_second:
-        raise GraphError(130429, "Cloud API message throughput has been reached.")
-    burst = limits.pair_burst
-    if burst and state.taken(number, timedelta(seconds=6 * burst), person) >= burst:
-        raise GraphError(131056, "Too many messages to the same person in a short time.")
-
-
 def mark_read(state: State, number: str, body: dict[str, JsonValue]) -> Payload:
     """Notes that a customer's message was read.
 
@@ -74,6 +65,18 @@ def mark_read(state: State, number: str, body: dict[str, JsonValue]) -> Payload:
     }
     state.keep(state.reads, read.message_id, mark)
     return {"success": True}
+
+
+def _require_pace(state: State, number: str, person: Person) -> None:
+    limits = state.behaviour.limits
+    if limits.per_second is not None and not state.may_send(
+        number, size=limits.per_second, seconds_each=1 / limits.per_second
+    ):
+        raise GraphError(130429, "Too many messages were sent from this number in a short time.")
+    if limits.pair_burst is not None and not state.may_send(
+        number, person.key, size=limits.pair_burst, seconds_each=limits.pair_ms / 1000
+    ):
+        raise GraphError(131056, "Too many messages were sent to this person in a short time.")
 
 
 def _answer(body: dict[str, JsonValue], sent: Sent) -> Payload:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from itertools import takewhile
+from time import monotonic
 from typing import TypeVar
 
 from pydantic import JsonValue
@@ -19,6 +19,23 @@ V = TypeVar("V")
 KEPT = 5_000
 KEPT_MEDIA_BYTES = 64 * 1024 * 1024
 WINDOW = timedelta(hours=24)
+
+
+@dataclass
+class Bucket:
+    """What may be sent at once, as it refills."""
+
+    left: float
+    at: float
+
+    def take(self, now: float, *, size: int, seconds_each: float) -> bool:
+        """Whether there is one left, which is then one fewer; `now` is of a monotonic clock."""
+        self.left = min(size, self.left + (now - self.at) / seconds_each)
+        self.at = now
+        if self.left < 1:
+            return False
+        self.left -= 1
+        return True
 
 
 @dataclass(frozen=True)
@@ -89,13 +106,18 @@ class State:
     downloads: OrderedDict[str, tuple[str, datetime]] = field(default_factory=OrderedDict)
     # of a WhatsApp Business account, by id, newest last
     templates: dict[str, dict[str, Payload]] = field(default_factory=dict)
+    # what may be sent by a number, and by a number to a person
+    buckets: OrderedDict[tuple[str, ...], Bucket] = field(default_factory=OrderedDict)
     # when a person last wrote to a number
     last_inbound: OrderedDict[tuple[str, str], datetime] = field(default_factory=OrderedDict)
 
     def clear(self) -> None:
         """Forgets everything, in place: whoever holds it sees it empty."""
         self.behaviour = Behaviour()
-        for store in (self.sent, self.reads, self.media, self.downloads, self.last_inbound):
+        for store in (
+            *(self.sent, self.reads, self.media, self.downloads),
+            *(self.buckets, self.last_inbound),
+        ):
             store.clear()
         self.templates.clear()
 
@@ -111,6 +133,13 @@ class State:
         while sum(len(one.content) for one in self.media.values()) > KEPT_MEDIA_BYTES:
             self.media.popitem(last=False)
 
+    def may_send(self, *key: str, size: int, seconds_each: float) -> bool:
+        """Whether one more is within a limit of `size` at once, refilled one by one."""
+        now = monotonic()
+        bucket = self.buckets.get(key) or Bucket(left=size, at=now)
+        self.keep(self.buckets, key, bucket)
+        return bucket.take(now, size=size, seconds_each=seconds_each)
+
     def note_inbound(self, phone_number_id: str, person: Person, at: datetime) -> None:
         """Opens the window of a person on a number."""
         for key in filter(None, (person.wa_id, person.user_id)):
@@ -120,11 +149,3 @@ class State:
     def is_window_open(self, phone_number_id: str, person: Person) -> bool:
         last = self.last_inbound.get((phone_number_id, person.key))
         return last is not None and datetime.now(UTC) - last < WINDOW
-
-    def taken(self, phone_number_id: str, within: timedelta, to: Person | None = None) -> int:
-        """How many messages a number has sent of late, altogether or to one person."""
-        since = datetime.now(UTC) - within
-        return sum(
-            sent.phone_number_id == phone_number_id and (to is None or sent.to == to)
-            for sent in takewhile(lambda sent: sent.at > since, reversed(self.sent.values()))
-        )
