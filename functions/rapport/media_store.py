@@ -8,11 +8,11 @@ from typing import Literal, TypeVar
 from uuid import UUID
 
 import httpx
-from pydantic import BaseModel, ConfigDict, JsonValue, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
-from rapport.errors import NotSignedIn, RapportError, StoreError, StoreUnavailable, from_postgrest
+from rapport.errors import NotSignedIn, RapportError, StoreUnavailable, from_postgrest
 from rapport.settings import UserStoreSettings
-from rapport.store import Store
+from rapport.store import Store, understood
 
 T = TypeVar("T")
 _TIMEOUT = httpx.Timeout(9, connect=2)
@@ -81,7 +81,7 @@ class MediaStore(Store):
     def claim_media(self, worker: str, batch: int) -> list[FetchJob]:
         """Leases up to `batch` files to be fetched, for five minutes."""
         answer = self._call("claim_media", {"worker": worker, "batch": batch})
-        return _read(list[FetchJob], answer)
+        return understood(list[FetchJob], answer)
 
     def settle_media(self, job: FetchJob, worker: str, outcome: MediaOutcome) -> str:
         """Notes what became of a try; answers the file's state, or "settled already"."""
@@ -97,11 +97,11 @@ class MediaStore(Store):
                 "error": outcome.error,
             },
         )
-        return _read(str, answer)
+        return understood(str, answer)
 
     def media_to_send(self, message_id: UUID) -> FileToSend | None:
         """The file of ours that a message carries, if it carries one."""
-        return _read(
+        return understood(
             # a union is no type to the type checker, and is one to pydantic
             FileToSend | None,  # type: ignore[arg-type]
             self._call("media_to_send", {"message_id": str(message_id)}),
@@ -109,7 +109,7 @@ class MediaStore(Store):
 
     def template_owners(self) -> list[str]:
         """The ids of the WhatsApp Business accounts whose templates are to be read."""
-        return _read(list[str], self._call("template_owners", {}))
+        return understood(list[str], self._call("template_owners", {}))
 
     def apply_templates(self, waba_id: str, templates: Sequence[Template]) -> TemplateSync:
         """Writes all templates of a WhatsApp Business account; those not given are gone."""
@@ -120,7 +120,7 @@ class MediaStore(Store):
                 "templates": [template.model_dump(mode="json") for template in templates],
             },
         )
-        return _read(TemplateSync, answer)
+        return understood(TemplateSync, answer)
 
 
 class MediaRow(_Row):
@@ -172,12 +172,12 @@ class UserMedia:
             "message_id": f"eq.{message_id}",
             "select": "state,mime_type,file_name,size,object_key,error",
         }
-        rows = _read(list[MediaRow], self._ask("GET", "message_media", token, params=query))
+        rows = understood(list[MediaRow], self._ask("GET", "message_media", token, params=query))
         return rows[0] if rows else None
 
     def begin_upload(self, token: str, announced: dict[str, JsonValue]) -> Upload:
         """Announces a file: conversation_id, type, mime_type, size and file_name."""
-        return _read(Upload, self._ask("POST", "rpc/begin_upload", token, json=announced))
+        return understood(Upload, self._ask("POST", "rpc/begin_upload", token, json=announced))
 
     def _ask(
         self,
@@ -219,11 +219,3 @@ def _refusal(response: httpx.Response) -> RapportError:
     if problem.code.startswith("PT4"):
         return type(error)(" ".join(filter(None, (problem.message, problem.hint))))
     return error
-
-
-def _read(shape: type[T], answer: object) -> T:
-    try:
-        return TypeAdapter(shape).validate_python(answer)
-    except ValidationError:
-        # the error's text would quote the answer
-        raise StoreError("The database's answer is not what was asked for.") from None

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pydantic import HttpUrl, SecretStr
 
+from rapport.daily_store import DailyStore, Pruned
 from rapport.local.stack import Stack
 from rapport.settings import StoreSettings
-from rapport.store import Pruned, Store
 
 
 def test_functions_may_do_each_part(gateway: Stack) -> None:
-    store = Store(
+    store = DailyStore(
         StoreSettings(
             supabase_url=HttpUrl(gateway.url),
             supabase_service_role_key=SecretStr(gateway.service_role_key),

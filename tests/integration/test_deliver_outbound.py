@@ -24,8 +24,8 @@ from tests.sql.outbound import (
 
 from rapport.local.postgres import Database
 from rapport.local.stack import Stack
+from rapport.outbound_store import OutboundMessage, OutboundStore
 from rapport.settings import GraphSettings, StoreSettings
-from rapport.store import OutboundMessage, Store
 from rapport.whatsapp.deliver import Delivery
 from rapport.whatsapp.graph import GraphClient
 
@@ -52,7 +52,7 @@ def desk(start: Start, database: Database) -> Iterator[Desk]:
 @pytest.fixture
 def run(desk: Desk) -> Iterator[Callable[..., dict[str, int]]]:
     """Runs a worker to its end; several share the clients, as threads do."""
-    store = Store(_store_settings(desk.stack))
+    store = OutboundStore(_store_settings(desk.stack))
     graph = GraphClient(
         GraphSettings(
             whatsapp_graph_url=HttpUrl(desk.stack.graph_url),

@@ -18,7 +18,8 @@ from rapport.local.postgres import Database
 from rapport.local.proxy import without_proxy
 from rapport.local.stack import Stack
 from rapport.settings import StoreSettings
-from rapport.store import Item, MessageItem, SkippedItem, Store
+from rapport.webhook_rows import Item, MessageItem, SkippedItem
+from rapport.webhook_store import WebhookStore
 from rapport.whatsapp.items import items_of
 from rapport.whatsapp.webhook import parse
 
@@ -48,7 +49,7 @@ class Inbox:
     def __init__(self, stack: Stack, database: Database) -> None:
         self.stack = stack
         self.connection = psycopg.connect(database.url(), autocommit=True, row_factory=dict_row)
-        self.store = Store(
+        self.store = WebhookStore(
             StoreSettings.model_validate(
                 {
                     "supabase_url": stack.url,

@@ -115,10 +115,25 @@ def test_what_is_deployed_imports_nothing_that_is_not() -> None:
     assert wrong == []
 
 
+STORES = (
+    "store",
+    "contact_store",
+    "daily_store",
+    "media_store",
+    "metakocka_rows",
+    "metakocka_sending",
+    "metakocka_store",
+    "outbound_store",
+    "user_store",
+    "webhook_rows",
+    "webhook_store",
+)
+
+
 @pytest.mark.parametrize(
     ("lower", "upper"),
     [
-        ("store", ("handlers", "whatsapp")),
+        *((store, ("handlers", "whatsapp", "metakocka", "chat", "contacts")) for store in STORES),
         ("whatsapp", ("handlers",)),
         ("metakocka", ("handlers",)),
         ("errors", ("handlers", "store")),

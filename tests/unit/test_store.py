@@ -11,7 +11,8 @@ from pydantic import HttpUrl, SecretStr
 
 from rapport.errors import Conflict, RapportError, StoreError, StoreUnavailable
 from rapport.settings import StoreSettings
-from rapport.store import SkippedItem, Store
+from rapport.webhook_rows import SkippedItem
+from rapport.webhook_store import WebhookStore
 
 ANSWER = {"event_id": 12, "applied": 3, "duplicates": 0, "rejected": []}
 SETTINGS = StoreSettings(
@@ -47,11 +48,11 @@ def refuses(_request: httpx.Request) -> httpx.Response:
 
 
 @pytest.fixture
-def stores() -> Iterator[Callable[[Script], Store]]:
-    opened: list[Store] = []
+def stores() -> Iterator[Callable[[Script], WebhookStore]]:
+    opened: list[WebhookStore] = []
 
-    def opens(script: Script) -> Store:
-        opened.append(Store(SETTINGS, httpx.MockTransport(script)))
+    def opens(script: Script) -> WebhookStore:
+        opened.append(WebhookStore(SETTINGS, httpx.MockTransport(script)))
         return opened[-1]
 
     yield opens
@@ -59,7 +60,7 @@ def stores() -> Iterator[Callable[[Script], Store]]:
         store.close()
 
 
-Stores = Callable[[Script], Store]
+Stores = Callable[[Script], WebhookStore]
 
 
 def test_an_ingest_is_one_call_of_one_function(stores: Stores) -> None:

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from typing import Protocol
 from uuid import UUID
 
+from rapport.contact_store import Contact, ImportedRow, ImportOutcome
 from rapport.contacts.rows import RefusedRow, read_row
 from rapport.contacts.table import Table
 from rapport.errors import RapportError
-from rapport.store import Contact, ImportedRow, ImportOutcome
 
 ROWS_PER_CALL = 200
 

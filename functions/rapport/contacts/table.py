@@ -14,9 +14,9 @@ from itertools import count
 from pathlib import Path
 from typing import IO
 
+from rapport.contact_store import Contact
 from rapport.contacts.cells import guarded, join_tags
 from rapport.errors import MalformedTable
-from rapport.store import Contact
 
 COLUMNS = ("id", "name", "phone", "email", "username", "tags", "notes", "conversation_status")
 DELIMITERS = {"comma": ",", "semicolon": ";", "tab": "\t"}

@@ -7,9 +7,9 @@ from functools import cache
 
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
+from rapport.daily_store import DailyStore, Pruned
 from rapport.log import correlated, logger
 from rapport.settings import StoreSettings
-from rapport.store import Pruned, Store
 
 BATCH = 5000  # rows of each kind that are deleted in a call
 CUSTOMERS = 500  # invoices, or customers with points, in a call: each of them is told
@@ -18,8 +18,8 @@ RESERVE = 15_000
 
 
 @cache
-def _store() -> Store:
-    return Store(StoreSettings.load())
+def _store() -> DailyStore:
+    return DailyStore(StoreSettings.load())
 
 
 def handler(_event: dict[str, object], context: LambdaContext) -> None:
@@ -28,13 +28,13 @@ def handler(_event: dict[str, object], context: LambdaContext) -> None:
         run(_store(), context)
 
 
-def run(store: Store, context: LambdaContext) -> None:
+def run(store: DailyStore, context: LambdaContext) -> None:
     """Does all of it, what customers see first; one part that fails holds up no other.
 
     Raises:
         StoreError: The first failure, once everything has been tried.
     """
-    parts: tuple[Callable[[Store, LambdaContext], None], ...] = (mark_overdue, expire, prune)
+    parts: tuple[Callable[[DailyStore, LambdaContext], None], ...] = (mark_overdue, expire, prune)
     failures: list[Exception] = []
     for part in parts:
         try:
@@ -45,17 +45,17 @@ def run(store: Store, context: LambdaContext) -> None:
         raise failures[0]
 
 
-def mark_overdue(store: Store, context: LambdaContext) -> None:
+def mark_overdue(store: DailyStore, context: LambdaContext) -> None:
     """Makes invoices overdue whose time has passed, and logs how many."""
     _repeat("overdue", lambda: store.mark_overdue_invoices(CUSTOMERS), context)
 
 
-def expire(store: Store, context: LambdaContext) -> None:
+def expire(store: DailyStore, context: LambdaContext) -> None:
     """Writes off points whose time has passed, and logs of how many customers."""
     _repeat("expired", lambda: store.expire_points(CUSTOMERS), context)
 
 
-def prune(store: Store, context: LambdaContext) -> None:
+def prune(store: DailyStore, context: LambdaContext) -> None:
     """Deletes batch by batch and logs how many rows, also when a call fails."""
     total = Pruned(changes=0, webhook_events=0, sync=0)
     is_done = False

@@ -8,9 +8,9 @@ from uuid import uuid4
 
 from rapport.log import logger
 from rapport.media_store import MediaStore
+from rapport.outbound_store import OutboundMessage, OutboundStore
 from rapport.settings import GraphSettings, MediaSettings, StoreSettings
 from rapport.storage import Storage
-from rapport.store import OutboundMessage
 from rapport.whatsapp.attachments import Attachments
 from rapport.whatsapp.deliver import Delivery
 from rapport.whatsapp.graph import GraphClient
@@ -24,8 +24,8 @@ class Context(Protocol):
 
 
 @cache
-def _store() -> MediaStore:
-    return MediaStore(StoreSettings.load())
+def _store() -> OutboundStore:
+    return OutboundStore(StoreSettings.load())
 
 
 @cache
@@ -49,7 +49,8 @@ class _Files:
 
 @cache
 def _attachments() -> Attachments:
-    return Attachments(_store(), GraphMedia(_settings()), Storage(MediaSettings.load()))
+    store = MediaStore(StoreSettings.load())
+    return Attachments(store, GraphMedia(_settings()), Storage(MediaSettings.load()))
 
 
 def handler(_event: dict[str, object], context: Context) -> dict[str, int]:

@@ -17,7 +17,7 @@ from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 from rapport.errors import QueueUnavailable, RapportError, StoreUnavailable
 from rapport.log import correlated, log_crash, logger
 from rapport.settings import BacklogSettings, StoreSettings
-from rapport.store import Store
+from rapport.webhook_store import WebhookStore
 from rapport.whatsapp.backlog import Backlog, unpack
 from rapport.whatsapp.intake import take_in
 from rapport.whatsapp.webhook import parse
@@ -43,8 +43,8 @@ class Answer(TypedDict):
 
 
 @cache
-def _store() -> Store:
-    return Store(StoreSettings.load())
+def _store() -> WebhookStore:
+    return WebhookStore(StoreSettings.load())
 
 
 @cache

@@ -25,7 +25,7 @@ from rapport.errors import (
 from rapport.handlers.http import Response, body_of, http_function, json_, text
 from rapport.log import log_crash, logger
 from rapport.settings import BacklogSettings, StoreSettings, WhatsAppSettings
-from rapport.store import Store
+from rapport.webhook_store import WebhookStore
 from rapport.whatsapp import signature
 from rapport.whatsapp.backlog import Backlog
 from rapport.whatsapp.intake import take_in
@@ -38,8 +38,8 @@ _settings = cache(WhatsAppSettings.load)
 
 
 @cache
-def _store() -> Store:
-    return Store(StoreSettings.load())
+def _store() -> WebhookStore:
+    return WebhookStore(StoreSettings.load())
 
 
 @cache

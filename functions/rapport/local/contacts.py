@@ -16,6 +16,7 @@ from pydantic import HttpUrl, SecretStr
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from rapport.contact_store import ContactStore, ImportOutcome
 from rapport.contacts import table
 from rapport.contacts.cells import guarded
 from rapport.contacts.exporting import export_contacts
@@ -26,7 +27,6 @@ from rapport.errors import ConfigError, NotFound, StoreError
 from rapport.local import state
 from rapport.local.proxy import without_proxy
 from rapport.settings import StoreSettings
-from rapport.store import ImportOutcome, Store
 
 INTERRUPTED = 130
 
@@ -110,7 +110,7 @@ def export_file(file: Path | None, account: str) -> None:
 
 
 @contextmanager
-def _store() -> Iterator[Store]:
+def _store() -> Iterator[ContactStore]:
     """The project that the environment names, or the stack that runs on this machine."""
     if any(os.environ.get(name) for name in ("SUPABASE_URL", "SUPABASE_SERVICE_ROLE_KEY")):
         settings = StoreSettings.load()
@@ -125,7 +125,7 @@ def _store() -> Iterator[Store]:
             "There is no database to talk to: start `rapport up`, or set SUPABASE_URL and"
             " SUPABASE_SERVICE_ROLE_KEY."
         )
-    store = Store(settings)
+    store = ContactStore(settings)
     try:
         yield store
     finally:

@@ -15,7 +15,8 @@ from rapport.errors import RapportError
 from rapport.local import state
 from rapport.local.errors import StackError
 from rapport.settings import StoreSettings
-from rapport.store import EventSpan, Store
+from rapport.webhook_rows import EventSpan
+from rapport.webhook_store import WebhookStore
 from rapport.whatsapp.replay import Replayed
 from rapport.whatsapp.replay import replay as replay_events
 
@@ -55,7 +56,7 @@ def replay(*, since: datetime, until: datetime | None, dry_run: bool) -> bool:
     since, until = _utc(since), until and _utc(until)
     summary = Summary()
     try:
-        with closing(Store(settings)) as store:
+        with closing(WebhookStore(settings)) as store:
             span = store.span_of_webhook_events(since, until)
             console.print(
                 f"\n  {span.events} webhooks since {since:%Y-%m-%d %H:%M} UTC"
@@ -73,7 +74,7 @@ def replay(*, since: datetime, until: datetime | None, dry_run: bool) -> bool:
 
 
 def _run(
-    store: Store,
+    store: WebhookStore,
     span: EventSpan,
     summary: Summary,
     *,

@@ -10,8 +10,8 @@ from rapport.errors import (
     WhatsAppRefused,
 )
 from rapport.media_store import MediaStore
+from rapport.outbound_store import OutboundMessage
 from rapport.storage import Storage
-from rapport.store import OutboundMessage
 from rapport.whatsapp.graph import NO_TOKEN
 from rapport.whatsapp.graph_media import GraphMedia
 from rapport.whatsapp.media import content_to_send, upload_to_whatsapp

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import JsonValue
 
-from rapport.store import EffectItem
+from rapport.webhook_rows import EffectItem
 from rapport.whatsapp.placeholder import placeholder
 from rapport.whatsapp.webhook import Edit, Message
 

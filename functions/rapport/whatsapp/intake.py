@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pydantic import JsonValue
 
 from rapport.log import logger
-from rapport.store import IngestResult, Store
+from rapport.webhook_rows import IngestResult
+from rapport.webhook_store import WebhookStore
 from rapport.whatsapp.items import items_of
 
 
@@ -19,12 +20,12 @@ class Intake:
     result: IngestResult
 
 
-def take_in(store: Store, body: str, payload: JsonValue) -> Intake:
+def take_in(store: WebhookStore, body: str, payload: JsonValue) -> Intake:
     """Stores a verified webhook's `body` and applies the items of its `payload`.
 
     Raises:
-        StoreUnavailable: As Store.ingest_whatsapp.
-        StoreError: As Store.ingest_whatsapp.
+        StoreUnavailable: As WebhookStore.ingest_whatsapp.
+        StoreError: As WebhookStore.ingest_whatsapp.
     """
     items = items_of(payload)
     result = store.ingest_whatsapp(body, items)

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, JsonValue, TypeAdapter, ValidationError
 
-from rapport.store import (
+from rapport.webhook_rows import (
     AccountEventItem,
     Item,
     MessageItem,

@@ -8,7 +8,8 @@ from datetime import datetime
 
 from rapport.errors import RapportError, StoreUnavailable
 from rapport.log import log_crash, logger
-from rapport.store import RawEvent, Store
+from rapport.webhook_rows import RawEvent
+from rapport.webhook_store import WebhookStore
 from rapport.whatsapp.items import items_of
 from rapport.whatsapp.webhook import parse
 
@@ -28,7 +29,7 @@ class Replayed:
 
 
 def replay(
-    store: Store,
+    store: WebhookStore,
     *,
     since: datetime,
     until: datetime | None = None,
@@ -54,7 +55,7 @@ def replay(
         after_id = page[-1].id
 
 
-def _replay_one(store: Store, event: RawEvent, *, dry_run: bool) -> Replayed:
+def _replay_one(store: WebhookStore, event: RawEvent, *, dry_run: bool) -> Replayed:
     try:
         items = items_of(parse(event.body))
         result = store.replay_webhook(event.id, items, dry_run=dry_run)

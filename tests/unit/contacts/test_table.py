@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rapport.contact_store import Contact
 from rapport.contacts.rows import RefusedRow, read_row
 from rapport.contacts.table import COLUMNS, LINE_LIMIT, Record, Table, write
 from rapport.errors import MalformedTable
-from rapport.store import Contact
 
 BOM = b"\xef\xbb\xbf"
 

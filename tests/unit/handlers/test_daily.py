@@ -12,12 +12,12 @@ import pytest
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from pydantic import HttpUrl, SecretStr
 
+from rapport.daily_store import DailyStore
 from rapport.errors import StoreError
 from rapport.handlers import daily
 from rapport.handlers.daily import BATCH, CUSTOMERS, RESERVE, prune
 from rapport.log import logger
 from rapport.settings import StoreSettings
-from rapport.store import Store
 
 SETTINGS = StoreSettings(
     supabase_url=HttpUrl("https://project.example"),
@@ -57,7 +57,7 @@ class Database:
 
 
 def run(database: Database, *milliseconds: int) -> None:
-    store = Store(SETTINGS, httpx.MockTransport(database))
+    store = DailyStore(SETTINGS, httpx.MockTransport(database))
     try:
         prune(store, Clock(*milliseconds))
     finally:
@@ -141,7 +141,7 @@ class Calls:
 
 
 def run_all(calls: Calls, *milliseconds: int) -> None:
-    store = Store(SETTINGS, httpx.MockTransport(calls))
+    store = DailyStore(SETTINGS, httpx.MockTransport(calls))
     try:
         daily.run(store, Clock(*milliseconds))
     finally:

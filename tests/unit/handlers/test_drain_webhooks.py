@@ -10,7 +10,7 @@ import pytest
 from rapport.errors import ConfigError, QueueUnavailable, StoreError, StoreUnavailable
 from rapport.handlers import drain_webhooks
 from rapport.settings import BacklogSettings
-from rapport.store import IngestResult
+from rapport.webhook_rows import IngestResult
 from rapport.whatsapp.backlog import pack
 
 

@@ -19,7 +19,7 @@ from rapport.errors import (
     WhatsAppUnavailable,
 )
 from rapport.media_store import FileToSend
-from rapport.store import OutboundMessage
+from rapport.outbound_store import OutboundMessage
 from rapport.whatsapp import attachments
 from rapport.whatsapp.attachments import Attachments
 from rapport.whatsapp.graph import NO_TOKEN

@@ -10,7 +10,7 @@ from uuid import UUID
 import pytest
 from pydantic import JsonValue
 
-from rapport.store import (
+from rapport.webhook_rows import (
     AccountEventItem,
     EffectItem,
     Item,

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pydantic import JsonValue
 
 from rapport.local.whatsapp_payloads import Payload, inbound_text, status_update, webhook
-from rapport.store import AccountEventItem, MessageItem, SkippedItem, StatusItem, SystemItem
+from rapport.webhook_rows import AccountEventItem, MessageItem, SkippedItem, StatusItem, SystemItem
 from rapport.whatsapp.items import NAME_LIMIT, TEXT_LIMIT, items_of
 from rapport.whatsapp.webhook import parse
 

@@ -10,9 +10,9 @@ import httpx
 import pytest
 from pydantic import HttpUrl, SecretStr
 
+from rapport.contact_store import Contact, ContactStore, ImportedRow
 from rapport.errors import NotFound, StoreError
 from rapport.settings import StoreSettings
-from rapport.store import Contact, ImportedRow, Pruned, Store
 
 ID = UUID(int=7)
 CREATED = {"row": 1, "outcome": "created", "contact_id": str(ID), "field": None, "reason": None}
@@ -39,17 +39,17 @@ def database() -> Database:
 
 
 @pytest.fixture
-def store(database: Database) -> Iterator[Store]:
+def store(database: Database) -> Iterator[ContactStore]:
     settings = StoreSettings(
         supabase_url=HttpUrl("https://project.example"),
         supabase_service_role_key=SecretStr("service-key"),
     )
-    store = Store(settings, httpx.MockTransport(database))
+    store = ContactStore(settings, httpx.MockTransport(database))
     yield store
     store.close()
 
 
-def test_what_a_contact_does_not_say_is_not_sent(store: Store, database: Database) -> None:
+def test_what_a_contact_does_not_say_is_not_sent(store: ContactStore, database: Database) -> None:
     database.answer = [CREATED]
 
     imported = store.import_contacts("alpine", [Contact(phone="+38640111222", tags=["vip"])])
@@ -70,7 +70,7 @@ def test_what_a_contact_does_not_say_is_not_sent(store: Store, database: Databas
     ]
 
 
-def test_a_page_begins_after_an_id(store: Store, database: Database) -> None:
+def test_a_page_begins_after_an_id(store: ContactStore, database: Database) -> None:
     database.answer = [{"id": str(ID), "name": None, "tags": []}]
 
     assert store.export_contacts("alpine", after=None, page_size=2) == [Contact(id=ID, tags=[])]
@@ -82,15 +82,8 @@ def test_a_page_begins_after_an_id(store: Store, database: Database) -> None:
     ]
 
 
-def test_a_prune_tells_how_many(store: Store, database: Database) -> None:
-    database.answer = {"changes": 3, "webhook_events": 0, "sync": 2}
-
-    assert store.prune(10) == Pruned(changes=3, webhook_events=0, sync=2)
-    assert database.asked == [("/rest/v1/rpc/prune", {"batch": 10})]
-
-
 def test_an_account_that_is_not_there_has_an_error_of_its_own(
-    store: Store, database: Database
+    store: ContactStore, database: Database
 ) -> None:
     database.status, database.answer = 404, {"code": "PT404", "message": "There is none."}
 
@@ -101,7 +94,7 @@ def test_an_account_that_is_not_there_has_an_error_of_its_own(
 
 @pytest.mark.parametrize("answer", [[], [CREATED | {"row": 2}], [{"Ana": 1}], {"Ana": 1}, None])
 def test_an_answer_that_is_not_of_these_rows_is_refused_unquoted(
-    store: Store, database: Database, answer: object
+    store: ContactStore, database: Database, answer: object
 ) -> None:
     database.answer = answer
 
