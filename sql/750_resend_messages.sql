@@ -54,6 +54,43 @@ end
 $$;
 
 
+create function private.withdraw_message(message_id uuid)
+    returns boolean
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    account uuid;
+begin
+    select m.account_id
+    into account
+    from public.messages m
+    where m.id = withdraw_message.message_id
+      and m.account_id in (select private.my_account_ids())
+      and m.status = 'queued'
+    for no key update;
+    if not found then
+        return false;
+    end if;
+    perform private.require_writable(account);
+
+    -- whoever has it leased asks once more before the call, and waits for the message meanwhile
+    delete from private.outbound_queue q
+    where q.message_id = withdraw_message.message_id
+      and q.state <> 'sending';
+    if not found then
+        return false;
+    end if;
+    update public.messages m
+    set status = 'failed',
+        failed_at = now(),
+        error_message = 'It was withdrawn before it was sent.'
+    where m.id = withdraw_message.message_id;
+    return true;
+end
+$$;
+
+
 create function private.decide_message(message_id uuid, decision text)
     returns void
     language plpgsql
@@ -62,9 +99,14 @@ create function private.decide_message(message_id uuid, decision text)
     set search_path = ''
 as $$
 declare
-    decided constant public.messages := private.message_to_decide(message_id);
+    decided public.messages;
     rest interval;
 begin
+    if decision = 'drop' and private.withdraw_message(message_id) then
+        return;
+    end if;
+
+    decided := private.message_to_decide(message_id);
     if decision = 'drop' then
         update public.messages m
         set status = 'failed',
@@ -184,12 +226,14 @@ grant execute on function public.resume_channel(uuid) to authenticated;
 
 comment on function private.message_to_decide(uuid) is
     'A message whose fate is a person''s to decide, locked; refused where it is not.';
+comment on function private.withdraw_message(uuid) is
+    'Takes a message out of the queue that no worker has begun to send; false where there is none.';
 comment on function private.decide_message(uuid, text) is
     'Queues a failed or unknown message again, or lets it be.';
 comment on function public.resend_message(uuid) is
     'Sends a message again that failed, or of which nobody knows (two minutes after); a new attempt of the same message.';
 comment on function public.drop_message(uuid) is
-    'Lets a message be of which nobody knows whether it was sent.';
+    'Lets a message be that still waits, or of which nobody knows whether it was sent.';
 comment on function private.resume_number(uuid) is
     'Lets a stopped number send again.';
 comment on function public.resume_channel(uuid) is

@@ -1446,6 +1446,42 @@ begin
 end
 $$;
 
+create function private.withdraw_message(message_id uuid)
+    returns boolean
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    account uuid;
+begin
+    select m.account_id
+    into account
+    from public.messages m
+    where m.id = withdraw_message.message_id
+      and m.account_id in (select private.my_account_ids())
+      and m.status = 'queued'
+    for no key update;
+    if not found then
+        return false;
+    end if;
+    perform private.require_writable(account);
+
+    -- whoever has it leased asks once more before the call, and waits for the message meanwhile
+    delete from private.outbound_queue q
+    where q.message_id = withdraw_message.message_id
+      and q.state <> 'sending';
+    if not found then
+        return false;
+    end if;
+    update public.messages m
+    set status = 'failed',
+        failed_at = now(),
+        error_message = 'It was withdrawn before it was sent.'
+    where m.id = withdraw_message.message_id;
+    return true;
+end
+$$;
+
 create or replace function private.decide_message(message_id uuid, decision text)
     returns void
     language plpgsql
@@ -1454,9 +1490,14 @@ create or replace function private.decide_message(message_id uuid, decision text
     set search_path = ''
 as $$
 declare
-    decided constant public.messages := private.message_to_decide(message_id);
+    decided public.messages;
     rest interval;
 begin
+    if decision = 'drop' and private.withdraw_message(message_id) then
+        return;
+    end if;
+
+    decided := private.message_to_decide(message_id);
     if decision = 'drop' then
         update public.messages m
         set status = 'failed',
@@ -1502,6 +1543,12 @@ begin
     perform private.ring('deliver_outbound');
 end
 $$;
+
+comment on function private.withdraw_message(uuid) is
+    'Takes a message out of the queue that no worker has begun to send; false where there is none.';
+
+comment on function public.drop_message(uuid) is
+    'Lets a message be that still waits, or of which nobody knows whether it was sent.';
 
 create or replace function private.attach_uploads(message_ids uuid[])
     returns void

@@ -20,6 +20,7 @@ from tests.sql.outbound import (
     conversation,
     lose,
     make_due,
+    post,
     refuse,
     send_to,
     state,
@@ -108,6 +109,41 @@ def test_a_dropped_message_has_failed_and_is_not_sent(world: World, unknown: str
     assert state(world, unknown)["error_message"]
     make_due(world)
     assert claim(world) == []
+
+
+@pytest.mark.parametrize("is_claimed", [False, True])
+def test_a_message_that_still_waits_can_be_withdrawn(
+    world: World, thread: UUID, is_claimed: bool
+) -> None:
+    """Also by the side of the worker that has claimed it, which then does not send it."""
+    first = post(world, "andrej", thread, "one")["id"]
+    post(world, "andrej", thread, "two")
+    if is_claimed:
+        assert [job["message_id"] for job in claim(world)] == [first]
+
+    decide(world, "drop", first)
+
+    assert not begin(world, first)
+    shown = state(world, first)
+    assert (shown["status"], shown["error_message"]) == (
+        "failed",
+        "It was withdrawn before it was sent.",
+    )
+    assert [job["text"] for job in claim(world)] == ["two"]
+    # a person may think better of it
+    decide(world, "resend", first)
+    assert state(world, first)["status"] == "queued"
+
+
+def test_what_waits_at_a_stopped_number_can_be_withdrawn(world: World, thread: UUID) -> None:
+    refuse(world, send_to(world, thread), 190)
+    waiting = post(world, "andrej", thread, "two")["id"]
+
+    assert refusal(world, "drop", waiting, "vera") == "42501"
+    assert refusal(world, "drop", waiting, "ana") == "PT404"
+    decide(world, "drop", waiting)
+
+    assert state(world, waiting)["status"] == "failed"
 
 
 def test_within_two_minutes_evidence_may_still_come(world: World, thread: UUID) -> None:
