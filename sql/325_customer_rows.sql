@@ -42,6 +42,25 @@ end
 $$;
 
 
+create function private.hold_contact_at_once(account_id uuid, contact_id uuid)
+    returns uuid
+    language plpgsql
+    set search_path = ''
+    -- the least that is a limit
+    set lock_timeout = '1ms'
+as $$
+begin
+    return private.hold_contact(account_id => account_id, contact_id => contact_id);
+exception
+    when lock_not_available then
+        raise sqlstate 'PT503' using
+            message = 'Somebody else is changing one of these customers.',
+            detail = 'field: customer_id',
+            hint = 'Try again; write rows of several customers in the order of their ids.';
+end
+$$;
+
+
 create function private.tg__own_by_customer()
     returns trigger
     language plpgsql
@@ -53,6 +72,8 @@ declare
     account uuid;
     -- whoever is not signed in is the database's own
     is_user constant boolean := auth.uid() is not null;
+    -- an empty text once another transaction of the session has had one
+    furthest constant uuid := nullif(current_setting('rapport.held_customer', true), '');
 begin
     select c.account_id
     into account
@@ -73,7 +94,17 @@ begin
     end if;
 
     new.account_id := account;
+    -- Contacts are locked in the order of their ids, and rows come in any order. A transaction
+    -- that has a later one does not wait for this: whoever holds it may be waiting for that.
+    if new.customer_id < furthest then
+        new.customer_id := private.hold_contact_at_once(
+            account_id => account, contact_id => new.customer_id);
+        return new;
+    end if;
     new.customer_id := private.hold_contact(account_id => account, contact_id => new.customer_id);
+    if furthest is null or new.customer_id > furthest then
+        perform set_config('rapport.held_customer', new.customer_id::text, true);
+    end if;
     return new;
 end
 $$;
@@ -110,6 +141,8 @@ $$;
 
 comment on function private.hold_contact(uuid, uuid) is
     'The contact, or the one that it was merged into, which is then neither merged nor deleted before the transaction ends. Gone: 404.';
+comment on function private.hold_contact_at_once(uuid, uuid) is
+    'The same without waiting for anybody; refused where it would have to.';
 comment on function private.tg__own_by_customer() is
     'Completes a new row with the account and the present contact of its customer; refuses who may not write there.';
 comment on function private.tg__follow_merge() is

@@ -20,8 +20,10 @@ create table public.jobs (
                  check (
                      status in ('scheduled', 'rescheduled', 'in_progress', 'completed', 'cancelled')
                  ),
+    -- what every client can read: with a fifth digit a year is no date in Python or JavaScript
     starts_at    timestamptz not null
-                 constraint jobs_starts_at_check check (isfinite(starts_at)),
+                 constraint jobs_starts_at_check
+                 check (starts_at between '0001-01-02' and '9999-12-30'),
     ends_at      timestamptz,
     address      text
                  constraint jobs_address_check check (length(address) <= 500),
@@ -37,7 +39,7 @@ create table public.jobs (
         foreign key (customer_id, account_id)
         references public.contacts (id, account_id)
         on delete cascade,
-    constraint jobs_ends_at_check check (ends_at > starts_at and isfinite(ends_at))
+    constraint jobs_ends_at_check check (ends_at > starts_at and ends_at <= '9999-12-30')
 );
 alter table public.jobs enable row level security;
 -- clients compare the old row with the new one

@@ -29,9 +29,13 @@ create table public.invoices (
     tax_minor    bigint not null default 0,
     description  text
                  constraint invoices_description_check check (length(description) <= 4000),
-    issued_at    timestamptz,
+    -- as the times of jobs: what every client can read
+    issued_at    timestamptz
+                 constraint invoices_issued_at_check
+                 check (issued_at between '0001-01-02' and '9999-12-30'),
     due_at       timestamptz
-                 constraint invoices_due_at_check check (isfinite(due_at)),
+                 constraint invoices_due_at_check
+                 check (due_at between '0001-01-02' and '9999-12-30'),
     sent_at      timestamptz,
     paid_at      timestamptz,
     voided_at    timestamptz,

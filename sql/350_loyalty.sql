@@ -32,7 +32,12 @@ create table public.loyalty_transactions (
     constraint loyalty_transactions_points_check
         check (case when type in ('earned', 'bonus') then points > 0 else points < 0 end),
     constraint loyalty_transactions_expires_at_check
-        check (expires_at is null or type in ('earned', 'bonus'))
+        check (
+            expires_at is null
+            or type in ('earned', 'bonus')
+            -- as the times of jobs: what every client can read
+            and expires_at between '0001-01-02' and '9999-12-30'
+        )
 );
 alter table public.loyalty_transactions enable row level security;
 

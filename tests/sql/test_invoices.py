@@ -240,6 +240,10 @@ MISTAKES: list[dict[str, Any]] = [
     {"currency": "eur"},
     {"number": " "},
     {"due_at": "infinity"},
+    {"due_at": "20260-11-21"},
+    {"issued_at": "infinity"},
+    {"issued_at": "20260-11-21"},
+    {"issued_at": "0044-03-15 BC"},
 ]
 
 

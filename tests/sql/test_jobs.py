@@ -145,7 +145,10 @@ MISTAKES: list[dict[str, Any]] = [
     {"service_type": "  "},
     {"service_type": "x" * 201},
     {"starts_at": "infinity"},
+    {"starts_at": "20261-02-01"},
+    {"starts_at": "0044-03-15 BC"},
     {"starts_at": None},
+    {"ends_at": "20261-02-01"},
     {"ends_at": "2026-12-01T08:00:00Z"},
     {"description": "x" * 4001},
 ]

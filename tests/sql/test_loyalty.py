@@ -57,6 +57,12 @@ def test_the_sign_is_that_of_the_type(world: World, type_: str, points: int) -> 
     assert total(world) == 100
 
 
+@pytest.mark.parametrize("never", ["infinity", "20261-02-01", "0044-03-15 BC"])
+def test_points_expire_on_a_day_that_clients_can_read(world: World, never: str) -> None:
+    with pytest.raises(psycopg.errors.CheckViolation):
+        add_points(world, 100, expires_at=never)
+
+
 def test_what_expires_only_the_schedule_says(world: World) -> None:
     add_points(world, 100)
 
@@ -94,6 +100,31 @@ def test_first_points_at_once_are_all_counted(world: World) -> None:
     at_once(*[lambda: add_points(world, 10)] * 6)
 
     assert total(world) == 60
+
+
+def test_lines_of_many_customers_wait_for_nobody_who_may_wait_for_them(world: World) -> None:
+    """Whoever merges, imports or hears from contacts locks them by their ids."""
+    first, last = sorted(add_contact(world, name) for name in ("nina", "mina"))
+    bulk = (
+        "insert into public.loyalty_transactions (customer_id, type, points)"
+        " select c, 'earned', 1 from unnest(%s::uuid[]) c"
+    )
+    with (
+        world.connect() as other,
+        other.transaction(),
+        world.acting_as("andrej") as connection,
+    ):
+        other.execute("select from public.contacts where id = %s for no key update", [first])
+        connection.execute("set local statement_timeout = '5s'")
+        with pytest.raises(psycopg.Error) as refused, connection.transaction():
+            connection.execute(bulk, [[last, first]])
+        assert refused.value.sqlstate == "PT503"
+        # which it can now
+        other.execute("select from public.contacts where id = %s for no key update nowait", [last])
+
+    ask(world, "andrej", bulk, [last, first])
+    ask(world, "andrej", bulk, [first, last])
+    assert [total(world, first), total(world, last)] == [2, 2]
 
 
 def test_what_is_given_in_a_statement_can_be_redeemed_in_it(world: World) -> None:

@@ -19,7 +19,7 @@ from rapport.client.link import Link, Scope
 from rapport.client.server import Server
 from rapport.client.timing import Timing
 from rapport.client.tokens import Tokens
-from rapport.errors import NotSignedIn, RapportError
+from rapport.errors import NotSignedIn, RapportError, StoreError
 
 logger = logging.getLogger(__name__)
 
@@ -125,12 +125,16 @@ class Hub:
     def take(self, event: Event) -> None:
         """Takes a change that was broadcast, or that the server has answered with."""
         for follower in self._followers:
-            if (
-                event.table in follower.tables
-                # what comes while rows are being read is in the log as well
-                and follower.is_loaded
-                and follower.hear(event)
-            ):
+            # what comes while rows are being read is in the log as well
+            if event.table not in follower.tables or not follower.is_loaded:
+                continue
+            try:
+                if follower.hear(event):
+                    self.request()
+            except Exception:
+                logger.exception("a subscription could not take a change")
+                follower.fail(_unreadable())
+                self._stale.add(follower)
                 self.request()
 
     def _hear(self, name: str, payload: dict[str, JsonValue]) -> None:
@@ -216,10 +220,18 @@ class Hub:
                 break
         events, self._events = self._events, []
         for follower, mark in zip(followers, marks, strict=True):
-            if follower in self._followers and follower.settle(
-                [event for event in events if event.table in follower.tables], mark
-            ):
-                self.request()
+            if follower not in self._followers:
+                continue
+            try:
+                if follower.settle(
+                    [event for event in events if event.table in follower.tables], mark
+                ):
+                    self.request()
+            except Exception:
+                # the log has moved on: the others are told what it had, this one reads again
+                logger.exception("a subscription could not take what has changed")
+                follower.fail(_unreadable())
+                self._stale.add(follower)
 
     async def _read_rows(self) -> None:
         """Reads the rows of new subscriptions, and of all after a resync."""
@@ -240,3 +252,10 @@ class Hub:
                 follower.fail(error)
                 if error.retryable:
                     raise
+            except Exception:
+                logger.exception("a subscription could not take its rows")
+                follower.fail(_unreadable())
+
+
+def _unreadable() -> RapportError:
+    return StoreError("The database has rows that can't be read.")

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import TypedDict, Unpack
 from uuid import UUID
 
-from pydantic import JsonValue
+from pydantic import JsonValue, ValidationError
 
 from rapport.client.callbacks import Called, bound, run
 from rapport.client.changes import Change
@@ -17,6 +17,7 @@ from rapport.client.rows import LoyaltyTransaction, Message, Profile
 from rapport.client.server import Server
 from rapport.client.sources import MessageSource, TableSource
 from rapport.client.subscription import Subscription
+from rapport.errors import Unprocessable
 
 OnMessage = Callable[[Message], Called]
 OnTransaction = Callable[[LoyaltyTransaction], Called]
@@ -159,9 +160,17 @@ class ProfileSubscription(Subscription[Profile]):
         What is refused is taken back, and raised: Unprocessable, NotFound, Conflict,
         StoreUnavailable.
         """
+        known = self.rows.get(self._customer_id)
+        if known is not None:
+            try:
+                # what is no name, or no preferences, could not be shown either
+                Profile.model_validate(known.model_dump() | fields)
+            except ValidationError as error:
+                named = ".".join(str(part) for part in error.errors()[0]["loc"])
+                raise Unprocessable("This can't be in a profile.", field=named) from None
         self._edits.append(fields)
-        await self._show()
         try:
+            await self._show()
             self._took(await self._server.edit_profile(self._customer_id, fields))
         finally:
             self._edits.remove(fields)

@@ -12,7 +12,7 @@ import json
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal, Self
 from uuid import UUID, uuid4
@@ -95,6 +95,11 @@ class Outbox:
         self._me = uuid4().hex
         # calls come from worker threads, one at a time
         self._lock = threading.Lock()
+        # what customers write is nobody else's to read; what sqlite puts beside it is as the file
+        path.touch(0o600)
+        for file in (path, *(path.with_name(path.name + end) for end in ("-wal", "-shm"))):
+            if file.exists():
+                file.chmod(0o600)
         self._db = sqlite3.connect(
             path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
         )
@@ -102,8 +107,6 @@ class Outbox:
         # a message that was shown as written is not lost with the power
         self._db.execute("pragma synchronous = full")
         self._db.executescript(_SCHEMA)
-        # what customers write is nobody else's to read
-        path.chmod(0o600)
 
     def close(self) -> None:
         """Closes the file."""
@@ -136,8 +139,8 @@ class Outbox:
             ).fetchall()
         return [_pending(row) for row in rows]
 
-    def claim(self) -> list[PendingMessage]:
-        """The next message of each chat, to be sent by this process alone."""
+    def claim(self, but: Sequence[UUID] = ()) -> list[PendingMessage]:
+        """The next message of each chat `but` some, to be sent by this process alone."""
         now = time.time()
         with self._transaction():
             rows = self._db.execute(
@@ -150,10 +153,23 @@ class Outbox:
                     where user_id = ? and refusal is null
                     group by conversation_id
                 )
-                and (claimed_by is null or claimed_until < ?)
+                and conversation_id not in (select value from json_each(?))
+                and (
+                    claimed_by is null
+                    or claimed_until < ?
+                    -- by a clock that has been put back since
+                    or claimed_until > ?
+                )
                 returning client_ref, conversation_id, fields, written_at, refusal
                 """,
-                (self._me, now + CLAIM_SECONDS, self._user, now),
+                (
+                    self._me,
+                    now + CLAIM_SECONDS,
+                    self._user,
+                    json.dumps([str(chat) for chat in but]),
+                    now,
+                    now + CLAIM_SECONDS,
+                ),
             ).fetchall()
         return [_pending(row) for row in rows]
 

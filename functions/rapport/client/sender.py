@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sqlite3
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from uuid import UUID, uuid4
 
 from pydantic import JsonValue
@@ -33,6 +35,15 @@ _SENT = {
 logger = logging.getLogger(__name__)
 
 
+@dataclass
+class _Trouble:
+    """Why a chat waits, after how many failures, and until when by the monotonic clock."""
+
+    error: Exception
+    attempts: int
+    until: float
+
+
 class Sender:
     """The outbox of one user and the task that empties it.
 
@@ -50,7 +61,6 @@ class Sender:
         on_pending: Callable[[list[PendingMessage]], Called] | None = None,
         on_refused: Callable[[PendingMessage], Called] | None = None,
     ) -> None:
-        self.error: Exception | None = None
         self.pending: list[PendingMessage] = outbox.all()
         self._outbox = outbox
         self._server = server
@@ -58,12 +68,22 @@ class Sender:
         self._sent = sent
         self._on_pending = on_pending
         self._on_refused = on_refused
+        self._reading = asyncio.Lock()
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        # one chat that can't be written to keeps no other waiting
+        self._troubles: dict[UUID, _Trouble] = {}
+        self._failure: Exception | None = None
+
+    @property
+    def error(self) -> Exception | None:
+        """Why something waits that should have been sent: the file's trouble, or a chat's."""
+        return self._failure or next((trouble.error for trouble in self._troubles.values()), None)
 
     def start(self) -> None:
         """Begins, or goes on, to send."""
         if self._task is None:
+            self._troubles.clear()
             self._task = asyncio.create_task(self._run())
 
     async def stop(self) -> None:
@@ -73,15 +93,14 @@ class Sender:
             task.cancel()
             await asyncio.wait([task])
             # so that nobody has to wait until the claim of one that is gone runs out
-            await asyncio.to_thread(self._outbox.release_all)
+            try:
+                await asyncio.to_thread(self._outbox.release_all)
+            except sqlite3.Error:
+                logger.exception("claims could not be released")
 
     def close(self) -> None:
         """Closes the file; after `stop`."""
         self._outbox.close()
-
-    def hurry(self) -> None:
-        """Tries again at once, as when the server is back."""
-        self._wake.set()
 
     async def send(
         self,
@@ -113,6 +132,9 @@ class Sender:
         )
         await asyncio.to_thread(self._outbox.put, pending)
         await self._refresh()
+        if trouble := self._troubles.get(pending.chat):
+            # whoever writes wants it tried now
+            trouble.until = 0
         self._wake.set()
         return pending
 
@@ -122,56 +144,91 @@ class Sender:
         await self._refresh()
 
     async def _refresh(self) -> None:
-        pending = await asyncio.to_thread(self._outbox.all)
-        if pending != self.pending:
+        # one at a time: what was read first must not be shown last
+        async with self._reading:
+            pending = await asyncio.to_thread(self._outbox.all)
+            is_news = pending != self.pending
             self.pending = pending
+        if is_news:
             await run(bound(self._on_pending, pending))
 
     async def _run(self) -> None:
         failures = 0
         while True:
             self._wake.clear()
-            claimed = await asyncio.to_thread(self._outbox.claim)
             try:
-                # chats don't wait for each other
-                errors = await asyncio.gather(*(self._post(message) for message in claimed))
-            finally:
-                await self._refresh()
-            self.error = next((error for error in errors if error), None)
-            if self.error is not None:
-                pause = self._timing.backoff(failures)
-                failures += 1
-            elif claimed:
+                some = await self._send_some()
+                self._failure = None
                 failures = 0
+            except Exception as error:
+                # a file that is locked, or a disk that is full, is so for a while only
+                self._failure = error
+                logger.exception("the outbox can't be worked on")
+                await asyncio.sleep(self._timing.backoff(failures))
+                failures += 1
                 continue
-            else:
-                pause = _LOOK_AGAIN_SECONDS
+            if some:
+                continue
+            now = time.monotonic()
+            ends = [trouble.until - now for trouble in self._troubles.values()]
             try:
-                async with asyncio.timeout(pause):
+                async with asyncio.timeout(max(0, min([_LOOK_AGAIN_SECONDS, *ends]))):
                     await self._wake.wait()
             except TimeoutError:
                 pass
 
-    async def _post(self, message: PendingMessage) -> Exception | None:
-        """Sends one message; returns why it could not be, if it is to be tried again."""
+    async def _send_some(self) -> bool:
+        """Sends the next message of every chat that is not waiting; whether there was any."""
+        now = time.monotonic()
+        waiting = [chat for chat, trouble in self._troubles.items() if trouble.until > now]
+        claimed = await asyncio.to_thread(self._outbox.claim, waiting)
+        chats = {message.chat for message in claimed}
+        for chat in self._troubles.keys() - chats - set(waiting):
+            # what waited was given up, or another process has it
+            del self._troubles[chat]
+        # chats don't wait for each other
+        results = await asyncio.gather(
+            *(self._post(message) for message in claimed), return_exceptions=True
+        )
+        await self._refresh()
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
+        return bool(claimed)
+
+    async def _post(self, message: PendingMessage) -> None:
+        """Sends one message, or lets its chat wait."""
         try:
             record = await self._server.post_message(
                 **message.model_dump(mode="json", include=_SENT)
             )
-        except Exception as error:
-            if _is_refusal(error):
-                await asyncio.to_thread(self._outbox.refuse, message.client_ref, str(error))
-                refused = message.model_copy(update={"refusal": str(error)})
-                await run(bound(self._on_refused, refused))
-                return None
-            await asyncio.to_thread(self._outbox.release, message.client_ref)
-            if not isinstance(error, RapportError):
-                logger.exception("a message could not be sent")
-            return error
+            event = _inserted(record)
+        except Exception as error:  # noqa: BLE001 - told, and logged where it is ours
+            if not _is_refusal(error):
+                self._hold(message.chat, error)
+                await asyncio.to_thread(self._outbox.release, message.client_ref)
+                return
+            self._troubles.pop(message.chat, None)
+            await asyncio.to_thread(self._outbox.refuse, message.client_ref, str(error))
+            refused = message.model_copy(update={"refusal": str(error)})
+            await run(bound(self._on_refused, refused))
+            return
+        self._troubles.pop(message.chat, None)
         # shown as sent before it is no longer shown as pending
-        self._sent(_inserted(record))
+        try:
+            self._sent(event)
+        except Exception:
+            # the server has it, and whoever follows finds it there
+            logger.exception("a message could not be shown as sent")
         await asyncio.to_thread(self._outbox.remove, message.client_ref)
-        return None
+
+    def _hold(self, chat: UUID, error: Exception) -> None:
+        if not isinstance(error, RapportError):
+            logger.error("a message could not be sent", exc_info=error)
+        before = self._troubles.get(chat)
+        attempts = before.attempts + 1 if before else 0
+        until = time.monotonic() + self._timing.backoff(attempts)
+        self._troubles[chat] = _Trouble(error, attempts, until)
 
 
 def _is_refusal(error: Exception) -> bool:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextvars import ContextVar
 from typing import TypeVar
 from uuid import UUID
 
@@ -14,10 +17,25 @@ from supabase import AsyncClient, AsyncClientOptions
 
 from rapport.client.face_feed import Event, Record
 from rapport.client.tokens import Tokens
-from rapport.errors import NotSignedIn, StoreError, StoreUnavailable, from_users_postgrest
+from rapport.errors import (
+    NotSignedIn,
+    StoreError,
+    StoreUnavailable,
+    Unprocessable,
+    from_users_postgrest,
+)
 
 PAGE = 1000
 IDS_IN_A_URL = 100
+
+# classes of Postgres' codes: data exceptions, and constraints that are not kept
+_OF_VALUES = {"22", "23"}
+
+# in brackets; what we write ourselves has a dozen
+_DEEPEST = 100
+_STRING_OR_BRACKET = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}]')
+# of the task's latest call
+_response: ContextVar[httpx.Response | None] = ContextVar("response", default=None)
 
 AnswerT = TypeVar("AnswerT")
 
@@ -54,7 +72,10 @@ class Server:
 
     def __init__(self, url: str, key: str, tokens: Tokens, timeout: float) -> None:
         self._tokens = tokens
-        self._http = httpx.AsyncClient(timeout=httpx.Timeout(timeout, connect=min(timeout, 5)))
+        self._http = httpx.AsyncClient(
+            timeout=httpx.Timeout(timeout, connect=min(timeout, 5)),
+            event_hooks={"response": [_keep_response]},
+        )
         self._client = AsyncClient(
             url,
             key,
@@ -147,16 +168,62 @@ class Server:
     async def _call(self, call: Callable[[], Awaitable[APIResponse]]) -> object:
         self._client.postgrest.auth(await self._tokens.current())
         try:
-            return (await call()).data
+            answer: object = (await call()).data
+            # rows that it could not read the official client hands on as they came
+            return _read_odd_json() if isinstance(answer, str) else answer
         except APIError as error:
             refusal = from_users_postgrest(error.code, error.message, error.details, error.hint)
             if isinstance(refusal, NotSignedIn):
                 self._tokens.discard()
+            elif type(refusal) is StoreError and (error.code or "")[:2] in _OF_VALUES:
+                # a text with a NUL is one: it would be refused at every repetition
+                raise Unprocessable(str(refusal)) from None
             raise refusal from None
         except httpx.TransportError as error:
             raise StoreUnavailable(
                 f"The database can't be reached ({type(error).__name__})."
             ) from error
+        except (ValueError, RecursionError):
+            return _read_odd_json()
+        finally:
+            _response.set(None)
+
+
+async def _keep_response(response: httpx.Response) -> None:
+    _response.set(response)
+
+
+def _read_odd_json() -> JsonValue:
+    """Reads the answer that the official client has just got and could not read.
+
+    Whatever somebody has written in a row, a customer in its preferences say, must not keep
+    others from reading what is beside it. A number like 1e5000, of which the database writes all
+    digits, is read as infinity, and what is nested deeper than anybody means it as null.
+    """
+    response = _response.get()
+    try:
+        answer: JsonValue = json.loads(
+            _without_depths(response.text if response else ""),
+            parse_int=lambda digits: int(digits) if len(digits) < 400 else float(digits),
+        )
+    except ValueError:
+        raise StoreError("The database's answer is no JSON.") from None
+    return answer
+
+
+def _without_depths(text: str) -> str:
+    kept: list[str] = []
+    start = depth = 0
+    for token in _STRING_OR_BRACKET.finditer(text):
+        if token[0] in "[{":
+            depth += 1
+            if depth == _DEEPEST:
+                kept += (text[start : token.start()], "null")
+        elif token[0] in "]}":
+            if depth == _DEEPEST:
+                start = token.end()
+            depth -= 1
+    return "".join((*kept, text[start:]))
 
 
 def _understood(adapter: TypeAdapter[AnswerT], answer: object) -> AnswerT:

@@ -12,7 +12,11 @@ from uuid import UUID
 from pydantic import BaseModel, ValidationError
 from supabase import AsyncClient
 
-from rapport.errors import NotSignedIn
+from rapport.errors import NotSignedIn, UpstreamUnavailable
+
+# of a provider that is away, while a token is still good
+_ASK_AGAIN_SECONDS = 5.0
+_PATIENCE_SECONDS = 30.0
 
 AccessToken = Callable[[], Awaitable[str]]
 
@@ -28,7 +32,8 @@ class Claims(BaseModel):
 class Tokens:
     """The user's token of the moment, asked of `provider` anew when it is about to expire.
 
-    `margin` is in seconds; a token that lives shorter is renewed after half of its life.
+    `margin` is in seconds; a token that lives shorter is renewed after half of its life. Should
+    the provider be away then, the token serves for as long as it lives.
     """
 
     def __init__(self, provider: AccessToken, margin: float) -> None:
@@ -36,6 +41,7 @@ class Tokens:
         self._margin = margin
         self._token: str | None = None
         self._renew_at = 0.0
+        self._expires_at = 0.0
         self._user: UUID | None = None
         self._asking = asyncio.Lock()
 
@@ -56,7 +62,16 @@ class Tokens:
         async with self._asking:
             if self._token is not None and time.time() < self._renew_at:
                 return self._token
-            token = await self._provider()
+            try:
+                token = await self._ask()
+            except NotSignedIn:
+                raise
+            except Exception:
+                now = time.time()
+                if self._token is None or now >= self._expires_at:
+                    raise
+                self._renew_at = min(self._expires_at, now + _ASK_AGAIN_SECONDS)
+                return self._token
             claims = _claims(token)
             now = time.time()
             if claims.exp <= now:
@@ -65,9 +80,18 @@ class Tokens:
                 # what was told so far is another's
                 raise NotSignedIn("The access token is another user's.")
             self._user = claims.sub
+            self._expires_at = claims.exp
             self._renew_at = max(claims.exp - self._margin, now + (claims.exp - now) / 2)
             self._token = token
             return token
+
+    async def _ask(self) -> str:
+        try:
+            # everything waits for it
+            async with asyncio.timeout(_PATIENCE_SECONDS):
+                return await self._provider()
+        except TimeoutError:
+            raise UpstreamUnavailable("No access token has come in time.") from None
 
     def discard(self) -> None:
         """Forgets a token that was refused."""

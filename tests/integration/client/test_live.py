@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 import tracemalloc
 from collections.abc import Callable
 from contextlib import AsyncExitStack
@@ -17,9 +18,10 @@ import pytest
 from supabase import AsyncClientOptions, acreate_client
 from tests.integration.client.portal import HEARING, QUICK, Portal, until
 from tests.integration.client.proxy import Faults, Proxy
+from tests.sql.portal import make_job
 
 from rapport.client.backlog import FEW
-from rapport.client.faces import LiveChatContact, contact_live_chat
+from rapport.client.faces import Contact, LiveChatContact, Thread, contact_live_chat
 from rapport.client.live import LiveClient
 from rapport.client.rows import Message, Profile
 from rapport.client.tokens import of_session
@@ -274,6 +276,87 @@ async def test_profile_edit_shows_at_once_and_is_taken_back_when_refused(portal:
             )
             == "Cilka Novak"
         )
+
+
+async def test_profile_edit_that_nobody_could_show_is_refused_and_leaves_nothing_behind(
+    portal: Portal,
+) -> None:
+    async with (
+        portal.client("cilka", HEARING) as live,
+        live.profile(portal.customer("cilka")) as profile,
+    ):
+        before = profile.profile
+        for mistake in ({"name": 5}, {"preferences": "none"}):
+            with pytest.raises(Unprocessable) as refused:
+                await profile.edit(**mistake)
+            assert [refused.value.field] == list(mistake)
+
+        assert profile.profile == before
+        await profile.edit(name="Cilka Novak")
+        assert profile.profile is not None
+        assert profile.profile.name == "Cilka Novak"
+
+
+@pytest.mark.parametrize(
+    "preferences",
+    ['{"a": 1e5000}', '{"a": ' + "[" * 2000 + '"]"' + "]" * 2000 + "}"],
+    ids=["a long number", "a deep list"],
+)
+async def test_what_python_can_not_read_in_a_row_keeps_nobody_from_reading(
+    portal: Portal, preferences: str
+) -> None:
+    """Customers choose their preferences themselves, and staff read them with all else."""
+    async with (
+        portal.client("andrej") as live,
+        live.contacts(contact_live_chat) as contacts,
+        live.jobs() as jobs,
+    ):
+        with portal.world.acting_as("cilka") as connection:
+            connection.execute(
+                "update public.my_profile set name = 'Cilka Novak', preferences = %s",
+                [preferences],
+            )
+        make_job(portal.world)
+        await until(lambda: len(jobs.rows) == 1)
+        await until(lambda: [row.name for row in contacts.rows.values()] == ["Cilka Novak"])
+        await until(lambda: live.error is None)
+        make_job(portal.world)
+        await until(lambda: len(jobs.rows) == 2)
+
+    async with (
+        portal.client("andrej") as live,
+        live.contacts(contact_live_chat) as contacts,
+    ):
+        assert [row.name for row in contacts.rows.values()] == ["Cilka Novak"]
+
+
+async def test_row_that_one_subscription_can_not_take_keeps_no_other_waiting(
+    portal: Portal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of a status that a later version of the database has."""
+
+    def face(contact: Contact, thread: Thread | None) -> LiveChatContact:
+        if contact.name == "nobody":
+            raise ValueError(contact.name)
+        return contact_live_chat(contact, thread)
+
+    async with (
+        portal.client("andrej") as live,
+        live.contacts(face) as contacts,
+        live.jobs() as jobs,
+    ):
+        monkeypatch.setattr(logging.getLogger("rapport.client"), "disabled", True)
+        portal.rename("cilka", "nobody")
+        make_job(portal.world)
+        await until(lambda: contacts.error is not None)
+        await until(lambda: len(jobs.rows) == 1)
+
+        late = live.invoices()
+        await late.ready()
+        assert late.error is None
+        portal.rename("cilka", "somebody")
+        await until(lambda: contacts.error is None)
+        assert [row.name for row in contacts.rows.values()] == ["somebody"]
 
 
 async def test_who_signs_in_with_the_official_client_follows_with_its_session(

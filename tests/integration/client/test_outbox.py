@@ -99,6 +99,19 @@ async def test_refusal_is_told_and_the_next_message_goes_out(portal: Portal, out
         assert texts(portal, foreign) == []
 
 
+async def test_text_that_no_database_takes_is_refused_and_not_sent_for_ever(
+    portal: Portal, outbox: Path
+) -> None:
+    conversation = portal.conversation("cilka")
+    async with portal.client("cilka", outbox=outbox) as live:
+        await live.outbox.send(conversation, "a\x00b")
+        await live.outbox.send(conversation, "fine")
+
+        await until(lambda: texts(portal, conversation) == ["fine"])
+        await until(lambda: len(live.outbox.pending) == 1)
+        assert live.outbox.pending[0].state == "refused"
+
+
 async def test_customer_who_has_not_written_yet_writes_offline_in_chats_by_what_they_are_of(
     portal: Portal, outbox: Path
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from uuid import UUID
@@ -62,6 +63,35 @@ def test_messages_are_as_they_were_when_the_file_is_opened_again(path: Path) -> 
     assert again.all() == [kept]
     again.close()
     assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_nothing_beside_the_file_is_for_others_to_read(path: Path) -> None:
+    outbox = Outbox(path, CILKA)
+    outbox.put(message("a"))
+
+    files = list(path.parent.iterdir())
+    assert len(files) == 3
+    assert {file.stat().st_mode & 0o777 for file in files} == {0o600}
+    outbox.close()
+
+
+def test_a_clock_that_was_put_back_holds_nothing_up(
+    outbox: Outbox, another_process: Outbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outbox.put(message("a"))
+    tomorrow = time.time() + 86400
+    with monkeypatch.context() as clock:
+        clock.setattr(time, "time", lambda: tomorrow)
+        outbox.claim()
+
+    assert names(another_process.claim()) == ["a"]
+
+
+def test_chats_that_wait_are_left_alone(outbox: Outbox) -> None:
+    outbox.put(message("a"))
+    outbox.put(message("b", SECOND))
+
+    assert names(outbox.claim(but=[FIRST])) == ["b"]
 
 
 def test_earliest_of_each_conversation_is_sent_first(outbox: Outbox) -> None:

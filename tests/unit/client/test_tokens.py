@@ -10,7 +10,7 @@ from uuid import UUID
 import pytest
 
 from rapport.client.tokens import Tokens
-from rapport.errors import NotSignedIn
+from rapport.errors import NotSignedIn, UpstreamUnavailable
 from rapport.local.keys import mint_user_token
 
 CILKA, CARLOS = UUID(int=1), UUID(int=2)
@@ -61,6 +61,64 @@ async def test_short_token_is_renewed_after_half_of_its_life() -> None:
     await tokens.current()
 
     assert 13 < tokens.seconds_left <= 15
+
+
+async def test_provider_that_is_away_for_a_moment_costs_no_token_that_is_still_good(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    provider = Provider(timedelta(minutes=10))
+    is_away = False
+
+    async def sometimes() -> str:
+        if is_away:
+            raise ConnectionError("away")
+        return await provider()
+
+    tokens = Tokens(sometimes, margin=60)
+    first = await tokens.current()
+    start, is_away = time.time(), True
+    monkeypatch.setattr(time, "time", lambda: start + 550)
+    assert await tokens.current() == first
+    # and is asked again, though not at once
+    assert 0 < tokens.seconds_left <= 5
+    monkeypatch.setattr(time, "time", lambda: start + 600)
+    with pytest.raises(ConnectionError):
+        await tokens.current()
+
+    is_away = False
+    assert await tokens.current() != first
+
+
+async def test_provider_that_never_answers_is_not_waited_for_for_ever(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("rapport.client.tokens._PATIENCE_SECONDS", 0.01)
+
+    async def silent() -> str:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    tokens = Tokens(silent, margin=60)
+    for _ in range(2):
+        with pytest.raises(UpstreamUnavailable):
+            await tokens.current()
+
+
+async def test_who_has_signed_out_has_no_token_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    provider = Provider(timedelta(minutes=10))
+    is_out = False
+
+    async def session() -> str:
+        if is_out:
+            raise NotSignedIn("Nobody is signed in.")
+        return await provider()
+
+    tokens = Tokens(session, margin=60)
+    await tokens.current()
+    start, is_out = time.time(), True
+    monkeypatch.setattr(time, "time", lambda: start + 550)
+    with pytest.raises(NotSignedIn):
+        await tokens.current()
 
 
 async def test_refused_token_is_not_used_again() -> None:
