@@ -17,7 +17,9 @@ begin
         join public.contact_identities o
             on o.account_id = find_contact.account_id
            and o.kind = k.key
-           and o.match_key = private.match_key(kind => k.key, value => btrim(k.value))
+           -- without the spaces that are not written either
+           and o.match_key = private.match_key(
+               kind => k.key, value => btrim(k.value, E' \t\r\n'))
         where k.key in ('phone', 'email', 'username')
         order by o.contact_id
     );
@@ -42,8 +44,8 @@ declare
     found_id uuid := contact_id;
     redirect record;
 begin
-    -- a merged contact is found where it went; chains are short, and a ring can't be written
-    for hop in 1 .. 10 loop
+    -- a merged contact is found where it went, however often; a ring can't be written
+    loop
         select c.merged_into, c.deleted_at
         into redirect
         from public.contacts c
@@ -112,10 +114,8 @@ begin
             return target;
         exception
             when sqlstate 'PT409' or sqlstate 'PT404' then
-                -- made meanwhile, or deleted: if it was meant by its id, that is the answer
-                if attempt = 3
-                    or (exists_already and (sqlstate = 'PT409' or named is not null))
-                then
+                -- made meanwhile, or merged or deleted: then its id leads to another, or nowhere
+                if attempt = 3 or (exists_already and sqlstate = 'PT409') then
                     raise;
                 end if;
             when lock_not_available then

@@ -112,6 +112,51 @@ end
 $$;
 
 
+create function private.withdraw_owners(account_id uuid, contact_id uuid, fields jsonb)
+    returns void
+    language plpgsql
+    set search_path = ''
+as $$
+begin
+    delete from public.contact_suggestions s
+    using (
+        select o.id
+        from public.contact_suggestions o
+        cross join (values ('phone'), ('email')) as f (kind)
+        -- whose it is has not written it: that was this customer
+        join public.contact_identities i
+            on i.account_id = o.account_id
+           and i.kind = f.kind
+           and i.match_key = private.match_key(kind => f.kind, value => o.evidence ->> f.kind)
+           and i.contact_id in (o.contact_id, o.other_contact_id)
+           and i.contact_id <> withdraw_owners.contact_id
+        where o.account_id = withdraw_owners.account_id
+          and withdraw_owners.contact_id in (o.contact_id, o.other_contact_id)
+          and o.status = 'open'
+          and o.reason = 'same_' || f.kind
+          and o.evidence ->> 'written_in' = 'portal'
+          and fields ? f.kind
+          and i.match_key
+              is distinct from private.match_key(kind => f.kind, value => fields ->> f.kind)
+          -- the other may have written what this one is known by
+          and not exists (
+              select
+              from public.contacts c
+              join public.contact_identities mine
+                  on mine.contact_id = withdraw_owners.contact_id
+                 and mine.kind = f.kind
+                 and mine.match_key
+                     = private.match_key(kind => f.kind, value => to_jsonb(c) ->> f.kind)
+              where c.id = i.contact_id
+          )
+        -- somebody is deciding on it at this moment
+        for update of o skip locked
+    ) w
+    where s.id = w.id;
+end
+$$;
+
+
 create function private.tg_my_profile__write()
     returns trigger
     language plpgsql
@@ -158,6 +203,9 @@ begin
         raise sqlstate 'PT404' using
             message = 'This profile is not yours any more.';
     end if;
+    -- once the contact is locked, as a merge does, which decides on suggestions
+    perform private.withdraw_owners(
+        account_id => old.account_id, contact_id => old.id, fields => written);
     perform private.change_contact(
         account_id => old.account_id,
         contact_id => old.id,
@@ -210,5 +258,7 @@ comment on function private.read_profile(jsonb) is
     'Fields of a profile as fields of a contact; refuses what a customer does not write.';
 comment on function private.suggest_owners(uuid, uuid, jsonb) is
     'Notes for staff which other contacts are known by what a customer has written.';
+comment on function private.withdraw_owners(uuid, uuid, jsonb) is
+    'Takes open suggestions back for which what the customer wrote before was the evidence.';
 comment on function private.tg_my_profile__write() is
     'Writes the contact of the signed-in customer.';

@@ -144,6 +144,7 @@ as $$
 declare
     -- before the first: no name is less than none
     given jsonb := '{"name": "", "id": "00000000-0000-0000-0000-000000000000"}';
+    literal_patterns constant text[] := private.literal_patterns(search_contacts.query);
     ids uuid[];
     names text[];
     next_cursor text;
@@ -173,13 +174,31 @@ begin
         array_agg(p.contact_id order by p.sort_name collate "C", p.contact_id),
         array_agg(p.sort_name order by p.sort_name collate "C", p.contact_id)
     into ids, names
-    from private.search_page(
-        account_id => search_contacts.account_id,
-        patterns => private.search_patterns(coalesce(search_contacts.query, '')),
-        after_name => given ->> 'name',
-        after_id => (given ->> 'id')::uuid,
-        -- one more tells whether there is a next page
-        page_size => search_contacts.page_size + 1
+    from (
+        select u.contact_id, u.sort_name
+        from (
+            select n.contact_id, n.sort_name
+            from private.search_page(
+                account_id => search_contacts.account_id,
+                patterns => private.search_patterns(coalesce(search_contacts.query, '')),
+                after_name => given ->> 'name',
+                after_id => (given ->> 'id')::uuid,
+                -- one more tells whether there is a next page
+                page_size => search_contacts.page_size + 1
+            ) n
+            union
+            select n.contact_id, n.sort_name
+            from private.search_page(
+                account_id => search_contacts.account_id,
+                patterns => literal_patterns,
+                after_name => given ->> 'name',
+                after_id => (given ->> 'id')::uuid,
+                page_size => search_contacts.page_size + 1
+            ) n
+            where literal_patterns is not null
+        ) u
+        order by u.sort_name collate "C", u.contact_id
+        limit search_contacts.page_size + 1
     ) p;
 
     if cardinality(ids) > page_size then

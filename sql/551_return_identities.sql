@@ -125,6 +125,49 @@ end
 $$;
 
 
+create function private.returned_login(merge public.contact_merges, kept public.contacts)
+    returns uuid
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+declare
+    brought constant uuid := merge.dropped_before ->> 'portal_user_id';
+    invited uuid;
+begin
+    if brought is not null then
+        return case when kept.portal_user_id = brought then brought end;
+    elsif kept.portal_user_id::text = merge.kept_before ->> 'portal_user_id' then
+        return null;
+    end if;
+
+    -- whoever came in since by the dropped contact's invitation is that person
+    select p.contact_id
+    into invited
+    from public.portal_invitations p
+    where p.account_id = merge.account_id
+      and p.claimed_by = kept.portal_user_id
+    order by p.claimed_at desc
+    limit 1;
+    return case
+        when invited in (
+            with recursive lineage as (
+                select merge.dropped_contact_id as id
+                union
+                select c.id
+                from lineage l
+                join public.contacts c
+                    on c.merged_into = l.id
+            )
+            select l.id
+            from lineage l
+        )
+            then kept.portal_user_id
+    end;
+end
+$$;
+
+
 create function private.return_conversations(merge public.contact_merges)
     returns jsonb
     language plpgsql
@@ -173,5 +216,7 @@ comment on function private.shows_identity(public.contacts, text, text) is
     'Whether a contact''s own columns state an identity.';
 comment on function private.return_identities(public.contact_merges) is
     'Gives the dropped contact its identities back; returns those that stay where they are.';
+comment on function private.returned_login(public.contact_merges, public.contacts) is
+    'The login that goes to the dropped contact: the one that it had, or that its invitation let in since.';
 comment on function private.return_conversations(public.contact_merges) is
     'Gives the dropped contact its conversations back; returns those that stay where they are.';

@@ -104,7 +104,7 @@ declare
     kept public.contacts;
     dropped public.contacts;
     fields record;
-    login_returns boolean;
+    login uuid;
     not_returned jsonb;
 begin
     select m.*
@@ -128,13 +128,19 @@ begin
     merge := private.require_undoable(merge_id);
 
     select c.* into strict kept from public.contacts c where c.id = merge.kept_contact_id;
-    dropped := jsonb_populate_record(null::public.contacts, merge.dropped_before);
+    -- over the blank row: the journal does not know columns that came after it
+    select d.*
+    into strict dropped
+    from public.contacts c
+    cross join lateral jsonb_populate_record(c, merge.dropped_before) d
+    where c.id = merge.dropped_contact_id;
     select * into fields from private.unmerged_fields(merge => merge, present => kept);
 
     not_returned := '[]';
-    login_returns := kept.portal_user_id = dropped.portal_user_id;
-    if login_returns then
+    login := private.returned_login(merge => merge, kept => kept);
+    if login is not null then
         perform private.announce_login_move(kept.id);
+        fields.restored := fields.restored || '{"portal_user_id": null}';
     elsif dropped.portal_user_id is not null then
         not_returned := not_returned || jsonb_build_object(
             'kind', 'portal_user_id',
@@ -187,7 +193,7 @@ begin
         username = dropped.username,
         tags = dropped.tags,
         notes = dropped.notes,
-        portal_user_id = case when login_returns then dropped.portal_user_id end,
+        portal_user_id = login,
         preferences = dropped.preferences,
         gsm = dropped.gsm,
         fax = dropped.fax,
@@ -263,4 +269,4 @@ comment on function private.unmerged_fields(public.contact_merges, public.contac
 comment on function private.undo_contact_merge(uuid) is
     'Undoes a merge: {kept, restored, changed_since, not_returned}, the contacts by their ids.';
 comment on function public.undo_merge(uuid) is
-    'Takes a merge back: {kept, restored, changed_since: [{field, merged, now}], not_returned: [{kind, value, reason, contact_id}]}, the contacts as in contacts_v2. What was changed, opened or unlinked since the merge stays with the kept contact and is named. Undone already, or a later merge builds on it: 409.';
+    'Takes a merge back: {kept, restored, changed_since: [{field, merged, now}], not_returned: [{kind, value, reason, contact_id}]}, the contacts as in contacts_v2. What was changed, opened or unlinked since the merge stays with the kept contact and is named; a login that the dropped one''s invitation let in goes back with it. Undone already, or a later merge builds on it: 409.';

@@ -40,6 +40,14 @@ begin
            and o.kind = k.key
            and o.match_key = private.match_key(kind => k.key, value => k.value)
         where k.key in ('phone', 'email', 'username')
+          -- what it shows already says nothing new of it, though another be known by that:
+          -- customers write what they like into their profile
+          and not exists (
+              select
+              from public.contacts c
+              where c.id = present
+                and to_jsonb(c) ->> k.key = k.value
+          )
         order by 1
     );
 end
@@ -98,6 +106,7 @@ declare
     fields constant jsonb := jsonb_strip_nulls(private.clean_contact_fields(
         private.read_face(face => 'contacts_page', fields => said - 'id')));
     owners uuid[];
+    expected jsonb;
     news jsonb;
 begin
     if said ? 'id' and not pg_input_is_valid(said ->> 'id', 'uuid') then
@@ -141,7 +150,8 @@ begin
     end if;
 
     outcome := 'unchanged';
-    if private.news_of_row(contact_id => import_row.contact_id, fields => fields) = '{}' then
+    expected := private.news_of_row(contact_id => import_row.contact_id, fields => fields);
+    if expected = '{}' then
         return;
     end if;
 
@@ -149,8 +159,9 @@ begin
     perform private.lock_identities(
         account_id => import_row.account_id,
         contact_ids => array[import_row.contact_id],
-        kinds => private.touched_identity_kinds(fields),
-        claims => fields
+        kinds => private.touched_identity_kinds(expected),
+        -- of what is there already a file that was exported is no proof
+        claims => expected
     );
     perform
     from public.contacts c
@@ -158,7 +169,12 @@ begin
     for no key update;
 
     news := private.news_of_row(contact_id => import_row.contact_id, fields => fields);
-    if news <> '{}' then
+    if not private.touched_identity_kinds(expected) @> private.touched_identity_kinds(news) then
+        -- those are locked before the contact is: look again
+        raise sqlstate 'PT409' using
+            message = 'Others are writing this contact.',
+            hint = 'Import it again.';
+    elsif news <> '{}' then
         perform private.change_contact(
             account_id => import_row.account_id,
             contact_id => import_row.contact_id,
@@ -182,7 +198,8 @@ declare
     detail text;
     hint text;
 begin
-    -- another session may make the contact between the look and the write: look again
+    -- another session may make the contact between the look and the write, or merge or delete
+    -- it: look again
     for attempt in 1 .. 3 loop
         begin
             imported := private.import_row(
@@ -197,7 +214,7 @@ begin
                     message = message_text,
                     detail = pg_exception_detail,
                     hint = pg_exception_hint;
-                exit when code not in ('PT409', '23505');
+                exit when code not in ('PT404', 'PT409', '23505');
         end;
     end loop;
 

@@ -296,6 +296,24 @@ def test_what_is_wrong_is_one_sentence(
     assert "Traceback" not in result.stderr
 
 
+def test_a_report_does_not_overwrite_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "contacts.csv"
+    file.write_text("phone\n+38640111222\n")
+    (tmp_path / "link.csv").symlink_to(file)
+
+    for report in (file, tmp_path / "link.csv"):
+        result = run_alone(
+            tmp_path,
+            file,
+            "--report",
+            report,
+            SUPABASE_URL="http://127.0.0.1:9",
+            SUPABASE_SERVICE_ROLE_KEY="key",
+        )
+        assert (result.returncode, "--report would overwrite" in result.stderr) == (1, True)
+        assert file.read_text() == "phone\n+38640111222\n"
+
+
 def test_without_a_database_the_command_says_what_to_do(tmp_path: Path) -> None:
     file = tmp_path / "contacts.csv"
     file.write_text("phone\n+38640111222\n")

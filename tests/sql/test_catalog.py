@@ -119,6 +119,7 @@ def test_what_policies_do_not_call_is_not_callable(catalog: psycopg.Connection[A
         "find_latest_inbound",
         "fold",
         "invite_to_portal",
+        "literal_patterns",
         "match_key",
         "may_receive",
         "may_send",
@@ -148,6 +149,7 @@ def test_what_policies_do_not_call_is_not_callable(catalog: psycopg.Connection[A
         "unlink_portal_login",
         "visible_rows",
         "window_closes_at",
+        "word_patterns",
         "write_conversation_status",
         "write_cursor",
     ]

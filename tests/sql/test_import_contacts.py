@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from itertools import pairwise
 from typing import Any
 from uuid import uuid4
 
@@ -72,6 +73,17 @@ def everything(world: World) -> dict[str, list[Row]]:
         table: world.rows(f"select to_jsonb(t) as row from {table} t order by 1")
         for table in tables
     }
+
+
+def waits(world: World) -> bool:
+    """Whether a session waits for another's transaction."""
+    return bool(
+        world.value(
+            "select count(*) from pg_locks where not granted"
+            " and locktype = 'transactionid'"
+            " and pid in (select pid from pg_stat_activity where datname = current_database())"
+        )
+    )
 
 
 def test_new_row_is_a_contact_with_all_that_it_says(world: World) -> None:
@@ -232,6 +244,18 @@ def test_id_of_a_merged_contact_leads_where_it_went(world: World) -> None:
     assert (result["outcome"], result["contact_id"]) == ("updated", made["contact_id"])
 
 
+def test_id_of_a_contact_that_was_merged_many_times_still_leads_there(world: World) -> None:
+    made = import_contacts(world, *({"email": f"{number}@example.si"} for number in range(13)))
+    ids = [row["contact_id"] for row in made]
+    with world.acting_as("andrej") as andrej:
+        for drop, keep in pairwise(ids):
+            andrej.execute("select public.merge_contacts(%s, %s)", [keep, drop])
+
+    [result] = import_contacts(world, {"id": ids[0], "notes": "Rings."})
+
+    assert (result["outcome"], result["contact_id"]) == ("updated", ids[-1])
+
+
 def test_deleted_contact_does_not_come_back_by_its_id(world: World) -> None:
     with world.acting_as("andrej") as andrej:
         andrej.execute("delete from public.contacts_v2 where id = %s", [CILKA["id"]])
@@ -333,7 +357,7 @@ def test_import_gives_way_to_whoever_holds_a_later_row(world: World) -> None:
     changed = NIKA | {"name": "N."}
     with world.connect() as other, other.transaction():
         other.execute(
-            "select from public.contact_identities where value = %s for update", [NIKA["phone"]]
+            "select from public.contacts where phone = %s for no key update", [NIKA["phone"]]
         )
         with pytest.raises(psycopg.Error) as caught:
             import_contacts(world, {"email": "a@example.si"}, changed)
@@ -361,11 +385,7 @@ def test_tag_that_a_colleague_gives_meanwhile_stays(world: World) -> None:
             [made["contact_id"]],
         )
         importer.start()
-        while not world.value(
-            "select count(*) from pg_locks where not granted"
-            " and locktype = 'transactionid'"
-            " and pid in (select pid from pg_stat_activity where datname = current_database())"
-        ):
+        while not waits(world):
             assert importer.is_alive()
     importer.join()
 
@@ -400,6 +420,95 @@ def test_what_is_exported_is_unchanged_when_it_is_imported(world: World) -> None
     assert len(rows) == 5
     assert outcomes(import_contacts(world, *rows)) == ["unchanged"] * 5
     assert everything(world) == before
+
+
+def write_profile(world: World, **fields: str) -> None:
+    with world.acting_as("cilka") as cilka:
+        for column, value in fields.items():
+            cilka.execute(f"update public.my_profile set {column} = %s".encode(), [value])
+
+
+def test_a_number_that_a_customer_wrote_of_another_is_unchanged_by_an_export(world: World) -> None:
+    """Staff have said that the two are not one; the file knows nothing new of it."""
+    import_contacts(world, NIKA)
+    write_profile(world, phone=NIKA["phone"], email=NIKA["email"])
+    with world.acting_as("andrej") as andrej:
+        andrej.execute("select public.dismiss_suggestion(id) from public.open_suggestions")
+    rows = export(world)
+    before = everything(world)
+
+    assert outcomes(import_contacts(world, *rows)) == ["unchanged"] * 2
+    assert everything(world) == before
+    [row] = [row for row in rows if row["id"] == CILKA["id"]]
+    assert outcomes(import_contacts(world, row | {"notes": "Rings."})) == ["updated"]
+    assert world.rows("select * from public.open_suggestions") == []
+
+
+def test_a_file_is_no_proof_of_a_number_that_a_customer_wrote(world: World) -> None:
+    """Else whoever writes a stranger's number would be sent what the stranger writes."""
+    write_profile(world, phone="+38640999888", email="stranger@example.si")
+    [row] = export(world)
+
+    assert outcomes(import_contacts(world, row | {"notes": "Rings.", "tags": ["vip"]})) == [
+        "updated"
+    ]
+    assert page_shows(world, CILKA["id"])["notes"] == "Rings."
+    world.ingest(text_message("wamid.1", wa_id="38640999888"))
+    assert world.rows(
+        "select kind, match_key from public.contact_identities where contact_id = %s",
+        [CILKA["id"]],
+    ) == [{"kind": "phone", "match_key": "38640111222"}]
+    assert (
+        world.rows("select id from public.conversations where customer_id = %s", [CILKA["id"]])
+        == []
+    )
+
+
+@pytest.mark.parametrize("known_by", ["id", "phone"])
+def test_row_of_a_contact_that_is_being_merged_goes_to_the_kept_one(
+    world: World, known_by: str
+) -> None:
+    [made] = import_contacts(world, NIKA)
+    known = {"id": made["contact_id"], "phone": NIKA["phone"]}
+    result: list[Row] = []
+    importer = threading.Thread(
+        target=lambda: result.extend(
+            import_contacts(world, {known_by: known[known_by], "tags": ["imported"]})
+        )
+    )
+    with world.acting_as("andrej") as andrej:
+        andrej.execute("select public.merge_contacts(%s, %s)", [CILKA["id"], made["contact_id"]])
+        importer.start()
+        while not waits(world):
+            assert importer.is_alive()
+    importer.join()
+
+    assert [(row["outcome"], row["contact_id"]) for row in result] == [("updated", CILKA["id"])]
+    assert "imported" in page_shows(world, CILKA["id"])["tags"]
+
+
+def test_number_that_changes_meanwhile_is_looked_at_again(world: World) -> None:
+    """What was there already when it was read is news once a colleague has taken it away."""
+    [made] = import_contacts(world, NIKA)
+    result: list[Row] = []
+    row = {"id": made["contact_id"], "phone": NIKA["phone"], "notes": "Rings."}
+    importer = threading.Thread(target=lambda: result.extend(import_contacts(world, row)))
+    with world.acting_as("andrej") as andrej:
+        andrej.execute(
+            "update public.contacts_v2 set phone = null where id = %s", [made["contact_id"]]
+        )
+        importer.start()
+        while not waits(world):
+            assert importer.is_alive()
+    importer.join()
+
+    assert outcomes(result) == ["updated"]
+    shown = page_shows(world, made["contact_id"])
+    assert (shown["phone"], shown["notes"]) == (NIKA["phone"], "Rings.")
+    assert world.rows(
+        "select match_key from public.contact_identities where contact_id = %s and kind = 'phone'",
+        [made["contact_id"]],
+    ) == [{"match_key": "38631222333"}]
 
 
 def test_export_pages_through_the_account_s_own_contacts(world: World) -> None:

@@ -422,6 +422,20 @@ def test_undoing_at_once_gives_everything_back(nina: World) -> None:
     assert nina.value("select name from public.customers where id = %s", [NINA]) == "Nina Novak"
 
 
+def test_merge_is_undone_that_was_made_before_contacts_had_a_column(nina: World) -> None:
+    before = state(nina)
+    merge_id = merge(nina, CILKA, NINA)
+    nina.owner.execute(
+        "update public.contact_merges"
+        " set dropped_before = dropped_before - array['people', 'addresses', 'gsm'],"
+        " kept_before = kept_before - array['people', 'addresses', 'gsm'],"
+        " kept_after = kept_after - array['people', 'addresses', 'gsm']"
+    )
+    undo(nina, merge_id)
+
+    assert state(nina)["contacts"] == before["contacts"]
+
+
 texts = st.none() | st.sampled_from(["Ana", "ana", "Špela Ž", "x\ny"])
 people = st.fixed_dictionaries(
     {
@@ -595,6 +609,47 @@ def test_login_that_was_unlinked_since_is_not_let_in_again(nina: World) -> None:
     assert [entry["reason"] for entry in answer["not_returned"]] == ["unlinked_since"]
     assert contact(nina, CILKA)["portal_user_id"] is None
     assert topics(nina, "cilka") == []
+
+
+def claim(world: World, user: str, token: str) -> None:
+    call(world, user, "claim_portal_invitation", token)
+
+
+def logins(world: World) -> dict[Any, Any]:
+    return {
+        row["id"]: row["portal_user_id"]
+        for row in world.rows("select id, portal_user_id from public.customers")
+    }
+
+
+def test_login_that_came_in_by_the_dropped_ones_invitation_goes_back_with_it(nina: World) -> None:
+    """Who was invited as Nina must not go on to see what is Cilka's."""
+    call(nina, "andrej", "unlink_portal_login", CILKA)
+    token = call(nina, "andrej", "invite_to_portal", NINA)["token"]
+    merge_id = merge(nina, CILKA, NINA)
+    claim(nina, "stranger", token)
+    assert logins(nina)[CILKA] == seed_uuid("stranger")
+    nina.forget_events()
+
+    answer = undo(nina, merge_id)
+
+    assert (logins(nina)[CILKA], logins(nina)[NINA]) == (None, seed_uuid("stranger"))
+    assert answer["restored"]["portal_user_id"] == str(seed_uuid("stranger"))
+    assert answer["kept"]["portal_user_id"] is None
+    assert answer["not_returned"] == answer["changed_since"] == []
+    assert "topics.changed" in {event["event"] for event in nina.events()}
+
+
+def test_login_that_came_in_by_the_kept_ones_invitation_stays(nina: World) -> None:
+    call(nina, "andrej", "unlink_portal_login", CILKA)
+    claim(nina, "stranger", call(nina, "andrej", "invite_to_portal", NINA)["token"])
+    call(nina, "andrej", "unlink_portal_login", NINA)
+    merge_id = merge(nina, CILKA, NINA)
+    claim(nina, "stranger", call(nina, "andrej", "invite_to_portal", CILKA)["token"])
+
+    undo(nina, merge_id)
+
+    assert (logins(nina)[CILKA], logins(nina)[NINA]) == (seed_uuid("stranger"), None)
 
 
 def test_merges_are_undone_once_and_last_first(nina: World) -> None:

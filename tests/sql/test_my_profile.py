@@ -331,6 +331,39 @@ def test_staff_are_told_whose_number_and_address_a_customer_wrote(world: World, 
     ]
 
 
+def test_what_a_customer_no_longer_writes_is_no_evidence(world: World, nejc: UUID) -> None:
+    """Else a slip, or a list of numbers tried out, would wait to be taken for one person."""
+    world.owner.execute(
+        "update public.contacts set portal_user_id = %s where id = %s",
+        [seed_uuid("stranger"), nejc],
+    )
+    edit(world, "cilka", "phone", NEJC_PHONE)
+    edit(world, "cilka", "email", "c@home.example")
+    assert [row["reason"] for row in suggestions(world)] == ["same_phone"]
+
+    edit(world, "cilka", "phone", "+38640111222")
+    assert suggestions(world) == []
+
+    # what the other has written is not hers to take back
+    edit(world, "cilka", "phone", NEJC_PHONE)
+    edit(world, "stranger", "phone", "+38640111222")
+    edit(world, "cilka", "phone", None)
+    assert [row["reason"] for row in suggestions(world)] == ["same_phone"]
+
+
+def test_suggestion_that_was_decided_stays_so_whatever_the_customer_writes(
+    world: World, nejc: UUID
+) -> None:
+    edit(world, "cilka", "phone", NEJC_PHONE)
+    with world.acting_as("andrej") as andrej:
+        andrej.execute("select public.dismiss_suggestion(id) from public.open_suggestions")
+    edit(world, "cilka", "phone", None)
+    edit(world, "cilka", "phone", NEJC_PHONE)
+
+    assert world.value("select status from public.contact_suggestions") == "dismissed"
+    assert contact(world, nejc)["deleted_at"] is None
+
+
 @pytest.mark.usefixtures("nejc")
 def test_customer_learns_nothing_of_the_other(world: World) -> None:
     """The answer is that to a number that nobody has, and the suggestion is for staff."""
@@ -397,4 +430,5 @@ def test_customers_who_write_each_others_numbers_at_once_do_not_deadlock(world: 
         return first
 
     assert at_once(lambda: write("cilka", 0), lambda: write("stranger", 1)) == [0, 1]
+    edit(world, "cilka", "phone", phones[0])
     assert [row["reason"] for row in suggestions(world)] == ["same_phone"]

@@ -175,6 +175,42 @@ def test_agent_finds_contacts_by_every_word_whatever_case_and_accents(
 @pytest.mark.parametrize(
     ("query", "expected"),
     [
+        ("24/7", ["both", "tagged"]),
+        ("2026-11", ["tagged"]),
+        ("room 12-34", ["tagged"]),
+        ("12.34", ["written"]),
+        ("2026-11 room 24/7", ["tagged"]),
+    ],
+)
+def test_what_looks_like_a_number_is_found_as_it_is_written(
+    changing: World, query: str, expected: list[str]
+) -> None:
+    """Beside those whose phone has these digits, each once and in one order, page by page."""
+    people: dict[str, tuple[str, str | None, list[str]]] = {
+        "both": ("Anton", "+38640024700", ["24/7"]),
+        "tagged": ("Room 12-34", None, ["24/7", "2026-11"]),
+        "written": ("Written", None, ["12.34.56"]),
+    }
+    changing.owner.cursor().executemany(
+        "insert into public.contacts (id, account_id, name, phone, tags)"
+        " values (%s, %s, %s, %s, %s)",
+        [(seed_uuid(f"contact {key}"), ALPINE, *person) for key, person in people.items()],
+    )
+    names = [people[key][0] for key in expected]
+    met: list[str] = []
+    cursor = None
+    for _ in range(len(people) + 1):
+        page = search(changing, query, cursor=cursor, page_size=1)
+        met += [contact["name"] for contact in page["contacts"]]
+        cursor = page["cursor"]
+        if cursor is None:
+            break
+    assert met == names
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
         ("+386 41 222 333", ["ziga"]),
         ("041 222-333", ["ziga"]),
         ("(041) 222/333", ["ziga"]),

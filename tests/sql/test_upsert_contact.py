@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 from uuid import uuid4
 
@@ -46,8 +47,9 @@ def test_upsert_makes_a_contact_and_answers_as_the_face_shows_it(
         {"phone": "+38640111222"},
         {"email": "CILKA@zorn.si"},
         {"username": "Cilka.Z"},
+        {"email": " cilka@zorn.si\t\n"},
     ],
-    ids=lambda known: next(iter(known)),
+    ids=["id", "phone", "email", "username", "with spaces"],
 )
 def test_upsert_changes_the_contact_that_is_known(world: World, known_by: dict[str, str]) -> None:
     upsert(world, {"id": str(CILKA), "email": "cilka@zorn.si", "username": "cilka.z"})
@@ -164,3 +166,18 @@ def test_upsert_of_a_contact_that_is_being_deleted_makes_a_new_one(world: World)
     [again] = world.rows("select id from public.contacts where name = 'again'")
     assert again["id"] != CILKA
     assert identities(world, again["id"]) == {("phone", "38640111222")}
+
+
+def test_upsert_of_a_contact_that_is_being_merged_goes_to_the_kept_one(world: World) -> None:
+    other = upsert(world, {"name": "other"})
+
+    def second(connection: Connection) -> None:
+        connection.execute(
+            b"select public.upsert_contact(%s, %s)",
+            [ALPINE, json.dumps({"id": other["id"], "name": "again"})],
+        )
+
+    first = ["select public.merge_contacts(%s, %s)", CILKA, other["id"]]
+    assert meanwhile(world, first, second) == []
+    [again] = world.rows("select id from public.contacts where name = 'again'")
+    assert again["id"] == CILKA

@@ -49,6 +49,8 @@ class Table:
             MalformedTable: It can't be read, or has columns that nobody knows; the message
                 names the line or the column.
         """
+        if path.is_fifo():
+            raise MalformedTable("It can be read only once, and is read twice: give a file.")
         with path.open("rb") as file:
             header = next(_lines(file), "")
         delimiter = delimiter or _delimiter_of(header)
@@ -92,7 +94,8 @@ def write(file: IO[str], contacts: Iterable[Contact]) -> int:
 
 def _records(path: Path, delimiter: str) -> Iterator[Record]:
     with path.open("rb") as file:
-        reader = csv.reader(_lines(file), delimiter=delimiter)
+        # strict: else a quote that is left open takes the rows below it into its cell
+        reader = csv.reader(_lines(file), delimiter=delimiter, strict=True)
         for row in count(1):
             try:
                 cells = next(reader)
@@ -100,8 +103,8 @@ def _records(path: Path, delimiter: str) -> Iterator[Record]:
                 return
             except csv.Error:
                 raise MalformedTable(
-                    f"Line {reader.line_num} is no row of a table: a quote before it is not"
-                    " closed, or lines end in another way than LF or CR LF."
+                    f"Line {reader.line_num} is no row of a table: a quote in it or before it is"
+                    " not closed, or lines end in another way than LF or CR LF."
                 ) from None
             if any(cell.strip() for cell in cells):
                 yield Record(row, cells)

@@ -53,6 +53,8 @@ def import_file(
         raise ConfigError(f"--region {region!r} is not a country: give two letters, such as SI.")
     if delimiter != "auto" and delimiter not in DELIMITERS:
         raise ConfigError(f"--delimiter is one of auto, {', '.join(DELIMITERS)}.")
+    if report is not None and report.exists() and report.samefile(file):
+        raise ConfigError("--report would overwrite the file that is imported: give another.")
     contacts = Table.open(file, DELIMITERS.get(delimiter))
     output, status = Console(), 0
     outcomes: Counter[ImportOutcome] = Counter()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from pathlib import Path
 from uuid import UUID
 
@@ -70,6 +71,9 @@ def test_rows_are_counted_as_a_spreadsheet_does(file: Path) -> None:
         (BOM + b"phone,n\xe8\n", r"Line 1 is not UTF-8 at its byte 11 \(byte 11 of the file\)"),
         ("phone,name\n".encode("utf-16"), "Line 1 is not UTF-8 at its byte 1 "),
         (b'phone,name\n1,"' + b"x\n" * 70_000, "not closed"),
+        # the rows below would be part of its cell, and nobody would miss them
+        (b'phone,name\n1,"Ana\n2,Bor\n3,Cene\n', "Line 4 is no row.*not closed"),
+        (b'phone,name\n1,"Ana\n2,"Bor"\n3,Cene\n', "Line 3 is no row.*not closed"),
         (b"phone,name\r1,2\r", "end in another way"),
         (b"phone,name\n" + b"x" * (LINE_LIMIT + 1), f"Line 2 has more than {LINE_LIMIT}"),
     ],
@@ -79,6 +83,12 @@ def test_a_file_that_can_not_be_read_is_refused_before_its_rows(
 ) -> None:
     file.write_bytes(content)
     with pytest.raises(MalformedTable, match=message):
+        Table.open(file)
+
+
+def test_what_can_be_read_only_once_is_refused(file: Path) -> None:
+    os.mkfifo(file)
+    with pytest.raises(MalformedTable, match="only once"):
         Table.open(file)
 
 
