@@ -78,6 +78,56 @@ grant update (company_id, base_url, conflict_rule, listing, active, sync_interva
     to authenticated;
 
 
+/*
+    The company whose partners an account's contacts are, also after the connection has ended:
+    with another one's every partner would be somebody new.
+*/
+create table private.metakocka_companies (
+    account_id uuid primary key
+               constraint metakocka_companies_account_id_fkey
+               references public.accounts on delete cascade,
+    company_id text not null
+);
+alter table private.metakocka_companies enable row level security;
+
+
+create policy "nobody reads the companies directly"
+    on private.metakocka_companies
+    for all
+    to authenticated
+    using (false);
+
+
+create function private.tg_metakocka_connections__keep_company()
+    returns trigger
+    language plpgsql
+    -- definer: what was connected before is nobody's to read
+    security definer
+    set search_path = ''
+as $$
+begin
+    insert into private.metakocka_companies as k (account_id, company_id)
+    values (new.account_id, new.company_id)
+    on conflict on constraint metakocka_companies_pkey do update
+        set company_id = excluded.company_id
+        where k.company_id = excluded.company_id
+           or not exists (
+               select
+               from public.metakocka_contact_mappings m
+               where m.account_id = excluded.account_id
+                 and m.metakocka_id is not null
+           );
+    if not found then
+        raise sqlstate 'PT409' using
+            message = 'Contacts of this account are partners of another company.',
+            detail = 'field: company_id',
+            hint = 'Connect it to the company that it was connected to.';
+    end if;
+    return null;
+end
+$$;
+
+
 create trigger _050_keep_owner
     before update on public.metakocka_connections
     for each row
@@ -88,6 +138,18 @@ create trigger _100_stamp_change
     before update on public.metakocka_connections
     for each row
     execute function private.tg__stamp_change();
+
+-- after: whose account it is has been looked at by then
+create trigger _150_keep_company_insert
+    after insert on public.metakocka_connections
+    for each row
+    execute function private.tg_metakocka_connections__keep_company();
+
+create trigger _150_keep_company_update
+    after update on public.metakocka_connections
+    for each row
+    when (new.company_id <> old.company_id)
+    execute function private.tg_metakocka_connections__keep_company();
 
 create trigger _200_require_rows_before_insert
     before insert on public.metakocka_connections
@@ -114,6 +176,8 @@ create trigger _200_require_rows_delete
 
 comment on table public.metakocka_connections is
     'An account''s connection to its company at Metakocka; the secret key is not here.';
+comment on column public.metakocka_connections.company_id is
+    'Another one is refused (409) once contacts are partners of this.';
 comment on column public.metakocka_connections.base_url is
     'Of a company with a server of its own; null for https://main.metakocka.si/rest/eshop/v1.';
 comment on column public.metakocka_connections.conflict_rule is
@@ -121,7 +185,7 @@ comment on column public.metakocka_connections.conflict_rule is
 comment on column public.metakocka_connections.listing is
     'all: every partner is listed and compared; documents: the partners of documents that changed.';
 comment on column public.metakocka_connections.active is
-    'Without it nothing is synchronized and no change is noted.';
+    'Without it nothing is synchronized; what changes in known contacts meanwhile is sent once it is active again.';
 comment on column public.metakocka_connections.sync_interval is
     'How often partners are looked through; contacts that change are sent at once.';
 comment on column public.metakocka_connections.user_id is
@@ -136,3 +200,9 @@ comment on policy "admins can change their connection to Metakocka" on public.me
     'Not up to where it has read, which the sync knows alone.';
 comment on policy "admins can end their connection to Metakocka" on public.metakocka_connections is
     'Mappings stay, so that it can be connected again without doubles.';
+comment on table private.metakocka_companies is
+    'The company whose partners an account''s contacts are.';
+comment on policy "nobody reads the companies directly" on private.metakocka_companies is
+    'What is connected at present is in metakocka_connections.';
+comment on function private.tg_metakocka_connections__keep_company() is
+    'Refuses another company once contacts are partners of one.';

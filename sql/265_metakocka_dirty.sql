@@ -215,6 +215,47 @@ begin
 end
 $$;
 
+-- what was edited while an account was not connected was not marked
+create function private.tg_metakocka_connections__mark_changed()
+    returns trigger
+    language plpgsql
+    -- definer: marks and mappings are nobody's to write
+    security definer
+    set search_path = ''
+as $$
+declare
+    changed constant uuid[] := array(
+        select m.contact_id
+        from public.metakocka_contact_mappings m
+        join public.contacts c
+            on c.id = m.contact_id
+           and c.deleted_at is null
+        where m.account_id = new.account_id
+          and m.state <> 'unlinked'
+          and c.version is distinct from m.base_version
+        order by m.contact_id
+    );
+begin
+    if changed <> '{}' then
+        perform private.mark_dirty(new.account_id, changed);
+    end if;
+    return null;
+end
+$$;
+
+create trigger _500_mark_changed_insert
+    after insert on public.metakocka_connections
+    for each row
+    when (new.active)
+    execute function private.tg_metakocka_connections__mark_changed();
+
+create trigger _500_mark_changed_update
+    after update on public.metakocka_connections
+    for each row
+    when (new.active and not old.active)
+    execute function private.tg_metakocka_connections__mark_changed();
+
+
 create trigger _510_mark_dirty_insert
     after insert on public.contacts
     referencing new table as new_rows
@@ -246,5 +287,7 @@ comment on function private.mark_requested(uuid, uuid[]) is
     'Marks contacts that somebody wants to be sent now, also those that were to be no partners.';
 comment on function private.mark_dirty(uuid, uuid[], interval) is
     'Notes that contacts of an account are to be sent, after a quiet moment, and rings. Those that are to be no partners are passed over.';
+comment on function private.tg_metakocka_connections__mark_changed() is
+    'Marks the contacts that are not as they were last agreed, when their account is connected again.';
 comment on function private.tg_contacts__mark_dirty() is
     'Marks the contacts of connected accounts whose synchronized fields change.';

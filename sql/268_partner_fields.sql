@@ -130,6 +130,12 @@ begin
                 message = format('%s are a list of objects.', field),
                 detail = 'field: ' || field,
                 hint = 'At most 32 kB.';
+        elsif cleaned -> field @? 'strict $.** ? (@.type() == "number") ? (@ >= 1e300 || @ <= -1e300)' then
+            -- jsonb keeps all their digits, and readers give up on thousands of them
+            raise sqlstate 'PT422' using
+                message = format('A number in %s is too large.', field),
+                detail = 'field: ' || field,
+                hint = 'Write it as a text.';
         end if;
     end loop;
     return cleaned;

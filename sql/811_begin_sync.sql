@@ -153,12 +153,6 @@ begin
         if begun is null then
             return null;
         end if;
-        -- what the last worker held when it ended is this one's
-        update private.metakocka_dirty d
-        set lease_until = null,
-            worker = null
-        where d.account_id = begin_sync.account_id
-          and d.worker is not null;
         if begin_sync.request ? 'contact_ids' then
             perform private.mark_requested(
                 account_id => begin_sync.account_id,
@@ -173,6 +167,18 @@ begin
                 )
             );
         end if;
+        -- what the last worker held when it ended is this one's. After the mappings, and
+        -- without waiting: who edits several contacts takes their marks in an order of its own
+        update private.metakocka_dirty d
+        set lease_until = null,
+            worker = null
+        where d.contact_id = any (array(
+            select o.contact_id
+            from private.metakocka_dirty o
+            where o.account_id = begin_sync.account_id
+              and o.worker is not null
+            for update skip locked
+        ));
     end if;
 
     insert into private.sync_leases as l (account_id, run_id, worker, lease_until)

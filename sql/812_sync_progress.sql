@@ -47,9 +47,9 @@ create function backend.advance_sync(
 as $$
 declare
     leased_until constant timestamptz := clock_timestamp() + private.sync_lease();
+    account constant uuid := private.require_lease(
+        run_id => advance_sync.run_id, worker => advance_sync.worker);
 begin
-    perform private.require_lease(run_id => advance_sync.run_id, worker => advance_sync.worker);
-
     update private.sync_leases l
     set lease_until = leased_until
     where l.run_id = advance_sync.run_id;
@@ -63,6 +63,17 @@ begin
         waiting = advance_sync.waiting,
         errors = advance_sync.errors
     where r.id = advance_sync.run_id;
+
+    if not exists (
+        select
+        from public.metakocka_connections k
+        where k.account_id = account
+          and k.active
+    ) then
+        -- its worker is refused from now on, and whoever connects it again has it gone on with
+        perform backend.finish_sync(
+            run_id => advance_sync.run_id, worker => advance_sync.worker, state => 'stopped');
+    end if;
     return leased_until;
 end
 $$;
@@ -143,6 +154,6 @@ comment on function private.require_lease(uuid, text) is
 comment on function backend.advance_sync(
     uuid, text, jsonb, integer, integer, integer, integer, integer, jsonb, integer
 ) is
-    'Notes how far a run has come, in all and not since the last time, and extends its lease: returns until when. Taken over by another: 409.';
+    'Notes how far a run has come, in all and not since the last time, and extends its lease: returns until when. Taken over by another: 409, and so once the account is connected no more.';
 comment on function backend.finish_sync(uuid, text, text, timestamptz) is
     'Ends a run as done or failed, or leaves it to the next one (stopped), and gives its account free. Who follows the contacts is told to read again, if the run was quiet.';

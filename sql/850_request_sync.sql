@@ -40,6 +40,17 @@ begin
         raise sqlstate 'PT422' using
             message = 'This is not the id of a partner.',
             detail = 'field: metakocka_ids';
+    elsif cardinality(metakocka_ids) > 0
+        and (direction = 'to_metakocka' or cardinality(contact_ids) > 0)
+    then
+        raise sqlstate 'PT422' using
+            message = 'Partners are read from Metakocka, and contacts are not asked for with them.',
+            detail = 'field: metakocka_ids';
+    elsif cardinality(contact_ids) > 0 and direction = 'from_metakocka' then
+        raise sqlstate 'PT422' using
+            message = 'What is read from Metakocka are partners.',
+            detail = 'field: contact_ids',
+            hint = 'Name them by metakocka_ids; metakocka_mappings has those of contacts.';
     end if;
 
     asked_for := jsonb_strip_nulls(jsonb_build_object(
@@ -61,7 +72,8 @@ begin
             detail = 'field: contact_ids';
     end if;
 
-    if direction <> 'from_metakocka' then
+    -- what partners that are read lack is sent all the same
+    if direction <> 'from_metakocka' and not asked_for ? 'metakocka_ids' then
         marked := array(
             select c.id
             from public.contacts c

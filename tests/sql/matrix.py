@@ -140,8 +140,8 @@ TABLES = {
         staff="account_id = %(account)s and %(role)s in ('owner', 'admin')",
         writers={"insert": ADMINS, "update": ADMINS, "delete": ADMINS},
         inserted="(account_id, company_id) values (%(account)s, '2')"
-        " on conflict (account_id) do update set company_id = '2'",
-        updated="company_id = '2'",
+        " on conflict (account_id) do update set conflict_rule = 'crm'",
+        updated="conflict_rule = 'crm'",
     ),
     "metakocka_contact_mappings": Table(),
     "metakocka_partners": FACE,

@@ -329,3 +329,23 @@ def test_doorbell_rings_once_for_a_transaction_of_several_edits(erp: World) -> N
             "select convert_from(body, 'UTF8')::json from net.http_request_queue"
         ).fetchall()
     assert bodies == [({"worker": "metakocka_sync"},)]
+
+
+@pytest.mark.parametrize("ending", ["paused", "ended"])
+def test_edit_while_it_was_not_connected_is_sent_when_it_is_again(erp: World, ending: str) -> None:
+    apply(erp, partner("1600"), partner("1601", email="b@x.si", phone=None))
+    edited, same = (mapping(erp, one)["contact_id"] for one in ("1600", "1601"))
+    if ending == "paused":
+        change = "update public.metakocka_connections set active = false where account_id = %s"
+        back = change.replace("false", "true")
+    else:
+        change = "delete from public.metakocka_connections where account_id = %s"
+        back = "insert into public.metakocka_connections (account_id, company_id) values (%s, '16')"
+    ask(erp, "olivia", change, ALPINE)
+    ask(erp, "andrej", "update public.metakocka_partners set place = 'Bled' where id = %s", edited)
+    assert marked(erp) == []
+    ask(erp, "olivia", back, ALPINE)
+    assert marked(erp) == [edited]
+    assert mapping(erp, "1600")["state"] == "waiting"
+    assert mapping(erp, "1601")["state"] == "synced"
+    assert same != edited

@@ -197,3 +197,41 @@ def test_edits_and_both_directions_at_once_lose_nothing(erp: World) -> None:
         {"state": "synced"}
     ]
     assert erp.value("select count(*) from public.metakocka_contact_mappings") == 6
+
+
+def test_run_that_begins_and_an_edit_of_several_contacts_don_t_lock_each_other_out(
+    erp: World,
+) -> None:
+    """A worker that died holds marks: the next takes them over while somebody writes."""
+    applied = apply(erp, *(partner(str(n), email=f"{n}@x.si", phone=None) for n in range(2)))
+    first, last = sorted(row["contact_id"] for row in applied)
+    edit = "update public.metakocka_partners set place = %s where id = %s"
+    for one in (last, first):
+        ask(erp, "andrej", edit, "Kranj", one)
+    end_quiet(erp)
+    backend(erp, "claim_dirty_contacts", account_id=ALPINE, worker="dead")
+
+    waiting = (
+        "select count(*) from pg_stat_activity"
+        " where datname = current_database() and wait_event_type = 'Lock'"
+    )
+    with ThreadPoolExecutor(1) as pool:
+        with erp.acting_as("andrej") as editor:
+            editor.execute(edit, ["Bled", first])
+            begun = pool.submit(
+                backend,
+                erp,
+                "begin_sync",
+                account_id=ALPINE,
+                direction="both",
+                trigger="wake",
+                worker="next",
+            )
+            while not begun.done() and not erp.value(waiting):
+                pass
+            editor.execute(edit, ["Bled", last])
+        assert begun.result(timeout=30)["run_id"]
+    places = [
+        one["place"] for one in erp.rows("select place from public.contacts where place = 'Bled'")
+    ]
+    assert len(places) == 2

@@ -199,3 +199,27 @@ def test_server_that_is_no_named_host_by_tls_is_refused(world: World, url: str) 
 def test_how_far_it_has_read_is_the_syncs_alone(erp: World) -> None:
     statement = "update public.metakocka_connections set documents_seen_until = now()"
     assert refusal(erp, "olivia", statement).sqlstate == "42501"
+
+
+@pytest.mark.parametrize("ended", [False, True], ids=["changed", "connected again"])
+def test_contacts_stay_partners_of_their_company(erp: World, ended: bool) -> None:
+    """All of another company's partners would be new contacts, and ours go to strangers."""
+    other = "update public.metakocka_connections set company_id = '18' where account_id = %s"
+    ask(erp, "adam", other, ALPINE)
+    ask(erp, "adam", other.replace("18", "16"), ALPINE)
+    apply(erp, partner("1600"))
+    if ended:
+        ask(erp, "adam", "delete from public.metakocka_connections where account_id = %s", ALPINE)
+        other = (
+            "insert into public.metakocka_connections (account_id, company_id) values (%s, '18')"
+        )
+    error = refusal(erp, "adam", other, ALPINE)
+    assert (error.sqlstate, error.diag.message_detail) == ("PT409", "field: company_id")
+    ask(erp, "adam", other.replace("18", "16"), ALPINE)
+    # whose account it is not learns nothing
+    assert refusal(
+        erp,
+        "ana",
+        "insert into public.metakocka_connections (account_id, company_id) values (%s, '18')",
+        ALPINE,
+    ).sqlstate in ("42501", "23505")

@@ -359,3 +359,24 @@ def test_an_error_is_there_for_admins_to_read(erp: Erp, world: World) -> None:
     assert row[:3] == ("SYNC", "syncContactToMetakocka", contact)
     assert row[3]["opr_code"] == "6"
     assert SECRET not in str(row)
+
+
+def test_people_of_a_merged_contact_go_to_the_kept_ones_partner(erp: Erp, world: World) -> None:
+    """They have ids of a partner that it is not, and are no less its people."""
+    kept = erp.add_contact(**KOS)
+    dropped = erp.add_contact(
+        **{**KOS, "email": "lipa@kos.si", "phone": "+38614000002", "tax_id_number": "SI87654321"},
+        people=[{"name": "Bine", "email": "bine@kos.si"}],
+    )
+    erp.sync()
+    partner = erp.company.partners[erp.contact(kept)["metakocka_id"]]
+    assert len(partner.people) == 1
+    with world.acting_as("olivia") as connection:
+        connection.execute("select public.merge_contacts(%s, %s)", [kept, dropped])
+    erp.sync()
+    assert {one.get("name") for one in partner.people.values()} == {None, "Bine"}
+    [person] = erp.contact(kept)["people"]
+    assert person["mk_id"] in partner.people
+    before = erp.written()
+    erp.sync()
+    assert erp.written() == before

@@ -142,3 +142,20 @@ def test_cursor_of_something_else_is_refused(erp: World) -> None:
     query = "select public.metakocka_mappings(null, 'nonsense')"
     apply(erp, partner("1600"))
     assert refusal(erp, "vera", query).sqlstate == "PT400"
+
+
+@pytest.mark.parametrize(
+    ("direction", "contacts", "partners", "field"),
+    [
+        ("from_metakocka", [CILKA], [], "contact_ids"),
+        ("to_metakocka", [], ["1600"], "metakocka_ids"),
+        ("both", [CILKA], ["1600"], "metakocka_ids"),
+    ],
+)
+def test_request_that_names_what_it_does_not_move_is_refused(
+    erp: World, direction: str, contacts: list[UUID], partners: list[str], field: str
+) -> None:
+    """Or it would do something else: nothing, or all of the account."""
+    error = refusal(erp, "olivia", REQUEST, direction, contacts, partners)
+    assert (error.sqlstate, error.diag.message_detail) == ("PT422", f"field: {field}")
+    assert (marked(erp), erp.rows("select from public.sync_runs")) == ([], [])

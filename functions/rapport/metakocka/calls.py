@@ -7,6 +7,7 @@ chained to the HTTP library's, which holds the request.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
@@ -105,7 +106,7 @@ class Caller:
     def call(
         self, operation: str, body: Mapping[str, JsonValue], timeout: float
     ) -> dict[str, JsonValue]:
-        """The answer to one request; `timeout` in seconds, for each step of the connection.
+        """The answer to one request; `timeout` in seconds, for each step and for the answer.
 
         Raises:
             MetakockaRefused: It was not done.
@@ -143,9 +144,11 @@ class Caller:
     ) -> bytes | MetakockaError:
         url = f"{self._company.url}/{operation}"
         limits = httpx.Timeout(timeout, connect=min(timeout, 5))
+        # one that comes byte by byte would outlast the lease of a run
+        ends_at = time.monotonic() + timeout
         try:
             with self._http.stream("POST", url, json=body, timeout=limits) as response:
-                return self._read(operation, response)
+                return self._read(operation, response, ends_at)
         except _NOT_SENT as error:
             return MetakockaUnavailable(
                 f"Metakocka can't be reached ({type(error).__name__}).", operation=operation
@@ -155,7 +158,9 @@ class Caller:
                 f"Metakocka did not answer ({type(error).__name__}).", operation=operation
             )
 
-    def _read(self, operation: str, response: httpx.Response) -> bytes | MetakockaError:
+    def _read(
+        self, operation: str, response: httpx.Response, ends_at: float
+    ) -> bytes | MetakockaError:
         status = response.status_code
         if response.is_success:
             content = bytearray()
@@ -163,6 +168,8 @@ class Caller:
                 content += chunk
                 if len(content) > ANSWER_LIMIT:
                     return MetakockaOutcomeUnknown("The answer is too long.", operation=operation)
+                if time.monotonic() > ends_at:
+                    return MetakockaOutcomeUnknown("The answer is too slow.", operation=operation)
             return bytes(content)
         words = f"Metakocka answered with HTTP status {status}."
         if response.is_client_error and status not in _PASSING:

@@ -17,8 +17,10 @@ from uuid import UUID
 
 from rapport.errors import (
     ConfigError,
+    Conflict,
     MetakockaError,
     MetakockaOutcomeUnknown,
+    MetakockaRefused,
     Unprocessable,
     UpstreamError,
 )
@@ -93,7 +95,13 @@ class Creation:
         """
         store, account = self.partners.store, self.partners.progress.account_id
         fingerprint = hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
-        intent = store.begin_intent(account, contact_id, operation, fingerprint, sent)
+        try:
+            intent = store.begin_intent(account, contact_id, operation, fingerprint, sent)
+        except Conflict:
+            # not that the run is another's: the contact is a partner since it was claimed
+            raise MetakockaRefused(
+                "It has become a partner meanwhile.", operation=operation
+            ) from None
         is_ours = intent.state == "intended" and intent.fingerprint == fingerprint
         # granted once: whose answer is lost finds out later that nothing was called
         if not is_ours or not self.partners.settle_intent(intent, "sent"):

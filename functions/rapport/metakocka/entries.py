@@ -42,6 +42,8 @@ def merge_entries(
     to_erp: list[E] = []
     known: list[E] = list(base)
     listed: list[E] = list(erp)
+    ids = {one.mk_id for one in (*base, *erp)}
+    crm = [one if one.mk_id is None or one.mk_id in ids else _without_ids(one) for one in crm]
     for entry, theirs in zip(crm, _partners_of(crm, listed), strict=True):
         before = _take(known, theirs or entry)
         if theirs is not None:
@@ -52,10 +54,10 @@ def merge_entries(
                 to_erp.append(right)
             continue
         ours.append(entry)
-        if before is not None or entry.mk_id is not None:
+        if before is not None:
             # Metakocka tells no more of it, which is no erasure
-            agreed.append(before or entry)
-            if before is not None and not _equal(before, entry):
+            agreed.append(before)
+            if not _equal(before, entry):
                 gone = "Metakocka does not list it any more."
                 decisions.hold(_path(field, entry), "crm", entry, gone)
         elif _telling(entry):
@@ -72,6 +74,11 @@ def merge_entries(
         if is_ours:
             ours.append(theirs)
     return Entries((*agreed, *known), tuple(ours), tuple(to_erp))
+
+
+def _without_ids(entry: E) -> E:
+    """One of another partner's, of a contact that was merged or is another partner now."""
+    return entry.model_copy(update=dict.fromkeys(_names(entry, ids=True)))
 
 
 def _unlisted(

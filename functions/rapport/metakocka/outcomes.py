@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rapport.errors import MetakockaError, MetakockaRefused
+from rapport.errors import MetakockaError, MetakockaUnavailable
 from rapport.metakocka.lookup import NotThere
 from rapport.metakocka.partners import Asked, Known, Later, Partners
 from rapport.metakocka.party import Party
@@ -47,8 +47,11 @@ class Outcomes:
                 continue
             try:
                 self._settle_orphan(intent)
-            except MetakockaRefused as error:
+            except MetakockaError as error:
+                # it stays open, and what may be its partner waits with it
                 progress.log(OPERATION, error, contact_id=intent.contact_id)
+                if isinstance(error, MetakockaUnavailable):
+                    return
 
     def _settle(self, job: DirtyContact, intent: Intent) -> Known | Later | Asked | None:
         if _may_have_made_one(intent):

@@ -14,6 +14,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, JsonValue
 # what Postgres' text can't hold, or what no name has; line breaks and tabs stay
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
 
+_BEYOND_NUMBERS = 10**300
+
 
 def clean(value: object) -> str | None:
     """A text without control characters and outer spaces, None if that leaves nothing.
@@ -22,7 +24,8 @@ def clean(value: object) -> str | None:
     by hand.
     """
     if isinstance(value, int | float) and not isinstance(value, bool):
-        value = str(value)
+        # those of thousands of digits have no text
+        value = str(value) if abs(value) < _BEYOND_NUMBERS else None
     return (_CONTROLS.sub("", value).strip() or None) if isinstance(value, str) else None
 
 

@@ -6,7 +6,7 @@ They are looked at in the order of their ids, so a run that was stopped goes on 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import Literal
@@ -14,7 +14,14 @@ from uuid import UUID
 
 from pydantic import BaseModel
 
-from rapport.errors import MetakockaError, NotFound, StoreError, Unprocessable
+from rapport.errors import (
+    MetakockaError,
+    MetakockaRefused,
+    MetakockaUnavailable,
+    NotFound,
+    StoreError,
+    Unprocessable,
+)
 from rapport.metakocka.client import PAGE_LIMIT, MetakockaClient
 from rapport.metakocka.lookup import is_like
 from rapport.metakocka.mapping import from_record
@@ -22,6 +29,7 @@ from rapport.metakocka.matching import is_asked, is_known, match
 from rapport.metakocka.party import Party
 from rapport.metakocka.plan import Terms, plan_of, ref_of, waiting
 from rapport.metakocka.progress import Outcome, Progress, Status
+from rapport.metakocka.silence import Silence
 from rapport.metakocka.wire import PartnerRecord, in_order
 from rapport.metakocka_rows import KnownPartner, PartnerItem, PartnerResult
 from rapport.metakocka_store import MetakockaStore
@@ -42,13 +50,20 @@ _OVERLAP = timedelta(minutes=10)
 _LOST = "It may be what a call without an answer has made, which is being found out."
 _BEGINNING = datetime(2000, 1, 1, tzinfo=UTC)
 
+# partners, and the last id that was asked for
+Batch = tuple[list[PartnerRecord], str | None]
+
 
 class Cursor(BaseModel):
-    """Where a run is: the last partner that was looked at."""
+    """Where a run is: the last partner that was looked at, of all or of a page of documents."""
 
     after: str | None = None
-    # of documents: when they were looked through
+    # of documents: when they were looked through, and the page, by type and offset
     seen_until: datetime | None = None
+    doc_type: int = 0
+    offset: int = 0
+    # some of their partners could not be read, and are to be asked for again
+    is_partial: bool = False
     is_pulled: bool = False
 
 
@@ -63,6 +78,8 @@ class Pull:
     has_time: Callable[[], bool]
     # done between batches, so that nothing waits for the end
     between: Callable[[], object] = lambda: None
+    # of the whole run's calls
+    silence: Silence = field(default_factory=Silence)
     _logged: int = 0
 
     def run(self, metakocka_ids: Sequence[str] | None = None) -> bool:
@@ -75,21 +92,17 @@ class Pull:
             return True
         self.progress.keep()
         if metakocka_ids is not None:
-            batches = self._asked(sorted(set(metakocka_ids), key=in_order), cursor)
+            wanted = sorted(set(metakocka_ids), key=in_order)
+            self.progress.total = len(wanted)
+            batches = self._asked(wanted, cursor)
         elif self.progress.run.listing == "documents":
             if cursor.seen_until is None:
                 cursor.seen_until = datetime.now(UTC)
-            batches = self._asked(
-                named_by_documents(
-                    self.client, self.progress.run.documents_seen_until, self.progress.keep
-                ),
-                cursor,
-            )
+            batches = self._named(cursor)
         else:
             batches = self._listed(cursor)
-        for batch in batches:
+        for batch, cursor.after in batches:
             self._take(batch)
-            cursor.after = batch[-1].mk_id if batch else cursor.after
             self._tell(cursor)
             self.between()
             if not self.has_time():
@@ -101,37 +114,82 @@ class Pull:
     @property
     def seen_until(self) -> datetime | None:
         """Until when documents have been looked through, once the run is done."""
-        return Cursor.model_validate(self.progress.cursor or {}).seen_until
+        cursor = Cursor.model_validate(self.progress.cursor or {})
+        return None if cursor.is_partial else cursor.seen_until
 
     def _tell(self, cursor: Cursor) -> None:
         self.progress.cursor = cursor.model_dump(mode="json", exclude_defaults=True)
         self.progress.tell()
 
-    def _listed(self, cursor: Cursor) -> Iterator[list[PartnerRecord]]:
+    def _listed(self, cursor: Cursor) -> Iterator[Batch]:
         partners = self.client.list_partners()
+        self.silence.broken()
         self.progress.total = len(partners)
         self.progress.keep()
         records = partners.in_order(cursor.after)
         while batch := list(islice(records, BATCH)):
-            yield batch
+            yield batch, batch[-1].mk_id
         if not partners.is_complete:
             self._log_some(MetakockaError("Some partners in the list are not readable."))
 
-    def _asked(self, ids: Iterable[str], cursor: Cursor) -> Iterator[list[PartnerRecord]]:
+    def _named(self, cursor: Cursor) -> Iterator[Batch]:
+        """Those of documents, by page: a company may have more than one run has time for."""
+        since = _since(self.progress.run.documents_seen_until)
+        seen: set[str] = set()
+        refused = 0
+        while cursor.doc_type < len(DOC_TYPES):
+            self.progress.keep()
+            try:
+                page = self.client.search_documents(
+                    DOC_TYPES[cursor.doc_type], since, offset=cursor.offset
+                )
+            except MetakockaRefused as error:
+                # a company need not have every kind; without any it is not about that
+                refused += 1
+                if refused == len(DOC_TYPES):
+                    raise
+                self._log_some(error, DOC_TYPES[cursor.doc_type])
+                cursor.doc_type, cursor.offset = cursor.doc_type + 1, 0
+                yield [], None
+                continue
+            self.silence.broken()
+            yield from self._asked(sorted({*page.partner_ids} - seen, key=in_order), cursor)
+            seen.update(page.partner_ids)
+            if page.count < PAGE_LIMIT:
+                cursor.doc_type, cursor.offset = cursor.doc_type + 1, 0
+            else:
+                cursor.offset += page.count
+            yield [], None
+
+    def _asked(self, wanted: Iterable[str], cursor: Cursor) -> Iterator[Batch]:
         after = cursor.after
-        wanted = list(ids)
-        self.progress.total = len(wanted)
         left = iter([one for one in wanted if after is None or in_order(one) > in_order(after)])
         while part := list(islice(left, ASKED)):
             records: list[PartnerRecord] = []
             for metakocka_id in part:
                 self.progress.keep()
-                record = self.client.get_partner(metakocka_id)
+                try:
+                    record = self.client.get_partner(metakocka_id)
+                except MetakockaError as error:
+                    self._unread(metakocka_id, error, cursor)
+                    continue
+                self.silence.broken()
                 if record is None:
                     self._missing(metakocka_id)
                 else:
                     records.append(record)
-            yield records
+            yield records, part[-1]
+        self.silence.end()
+
+    def _unread(self, metakocka_id: str, error: MetakockaError, cursor: Cursor) -> None:
+        """One that can't be read keeps the others from nothing, unless nobody answers."""
+        self._log_some(error, metakocka_id)
+        self._add(metakocka_id, "failed", error=error)
+        if isinstance(error, MetakockaUnavailable):
+            cursor.is_partial = True
+            self.silence.add(error)
+        else:
+            self.silence.broken()
 
     def _missing(self, metakocka_id: str) -> None:
         error = NotFound("Metakocka has no such partner.")
@@ -250,23 +308,22 @@ class Pull:
             self.progress.log(OPERATION, error, metakocka_id=metakocka_id)
 
 
-def named_by_documents(
-    client: MetakockaClient,
-    since: datetime | None,
-    before_call: Callable[[], object] = lambda: None,
-) -> list[str]:
+def named_by_documents(client: MetakockaClient, since: datetime | None) -> list[str]:
     """The ids of the partners that changed documents name, in order."""
-    since = _BEGINNING if since is None else since - _OVERLAP
+    since = _since(since)
     found: set[str] = set()
     for doc_type in DOC_TYPES:
         offset, is_last = 0, False
         while not is_last:
-            before_call()
             page = client.search_documents(doc_type, since, offset=offset)
             found.update(page.partner_ids)
             offset += page.count
             is_last = page.count < PAGE_LIMIT
     return sorted(found, key=in_order)
+
+
+def _since(seen_until: datetime | None) -> datetime:
+    return _BEGINNING if seen_until is None else seen_until - _OVERLAP
 
 
 def _result(

@@ -19,6 +19,7 @@ from rapport.errors import (
     MetakockaError,
     MetakockaOutcomeUnknown,
     MetakockaRefused,
+    MetakockaUnavailable,
     NotFound,
     RapportError,
     StoreError,
@@ -33,6 +34,7 @@ from rapport.metakocka.party import Party
 from rapport.metakocka.payloads import AddingUpdate, PartnerUpdate, partner_update
 from rapport.metakocka.plan import Contact, Terms, plan_of
 from rapport.metakocka.progress import Outcome, Progress, Status
+from rapport.metakocka.silence import Silence
 from rapport.metakocka.wire import PartnerRecord
 from rapport.metakocka_rows import DirtyContact
 from rapport.metakocka_store import MetakockaStore
@@ -60,7 +62,10 @@ class Push:
     has_time: Callable[[], bool]
     # how old a call of unknown outcome has to be until what is not found did not happen
     late: float
+    # of the whole run's calls
+    silence: Silence = field(default_factory=Silence)
     _seen: Counter[UUID] = field(default_factory=Counter)
+    _is_given_up: bool = False
 
     def __post_init__(self) -> None:
         self._partners = Partners(self.store, self.client, self.progress, self.terms)
@@ -90,9 +95,20 @@ class Push:
             if claim.claimed:
                 continue
             if claim.next_in is None or claim.next_in > patience:
+                self.silence.end()
                 return True
             time.sleep(max(claim.next_in, 0.02))
         return False
+
+    def run_between(self) -> None:
+        """Sends what there is at the moment, unless nobody has answered; raises as `run`."""
+        if self._is_given_up:
+            return
+        try:
+            self.run(patience=0)
+        except MetakockaUnavailable:
+            # whoever reads goes on; what is left is sent after that
+            self._is_given_up = True
 
     def settle_orphans(self) -> None:
         """Finds out what became of calls for contacts that were deleted; raises as `run`."""
@@ -117,10 +133,15 @@ class Push:
             self._log(job, error)
             self._postpone(job, self.late)
             outcome = _outcome(job, "waiting", error)
-        except MetakockaRefused as error:
+        except MetakockaError as error:
             self._log(job, error)
             self._postpone(job)
             outcome = _outcome(job, "failed", error)
+            if isinstance(error, MetakockaUnavailable):
+                self.progress.add(outcome)
+                # it may be about this contact alone
+                self.silence.add(error)
+                return
         except RapportError as error:
             self._log(job, error)
             self._postpone(job)
@@ -128,6 +149,8 @@ class Push:
             # not about this contact: whoever comes next would fare no better
             raise
         self.progress.add(outcome)
+        if outcome.status not in ("blocked", "not_found"):
+            self.silence.broken()
 
     def _sent(self, job: DirtyContact) -> Outcome:
         contact = Contact(

@@ -23,6 +23,7 @@ from rapport.metakocka.progress import Outcome, Progress
 from rapport.metakocka.pull import Pull
 from rapport.metakocka.push import Push
 from rapport.metakocka.secrets import SecretSource
+from rapport.metakocka.silence import Silence
 from rapport.metakocka_rows import Connection, Counts, Direction, Request, Run, Trigger
 from rapport.metakocka_store import MetakockaStore
 from rapport.settings import MetakockaSettings
@@ -140,8 +141,15 @@ class Sync:
         pull: Pull | None = None
         try:
             with self.client(progress.account_id, run) as client:
+                silence = Silence()
                 push = Push(
-                    self.store, client, progress, self.terms(run), self._has_time, self.late
+                    self.store,
+                    client,
+                    progress,
+                    self.terms(run),
+                    self._has_time,
+                    self.late,
+                    silence,
                 )
                 pull = Pull(
                     self.store,
@@ -150,7 +158,8 @@ class Sync:
                     self.terms(run),
                     self._has_time,
                     # edits do not wait for the end of a long list
-                    between=lambda: run.request == Request() and push.run(patience=0),
+                    between=push.run_between if run.request == Request() else lambda: None,
+                    silence=silence,
                 )
                 state = "done" if self._do(run, push, pull) else "stopped"
         except Conflict:
@@ -174,7 +183,9 @@ class Sync:
         request = run.request
         if request == Request():
             push.settle_orphans()
-        if run.direction != "to_metakocka" and not pull.run(request.metakocka_ids):
+        # a contact that is sent is merged with its partner in any case
+        is_read = run.direction != "to_metakocka" and request.contact_ids is None
+        if is_read and not pull.run(request.metakocka_ids):
             return False
         if request.contact_ids is not None:
             push.progress.total = len(request.contact_ids)

@@ -6,7 +6,7 @@ from collections import Counter
 from uuid import UUID
 
 from rapport.errors import Conflict, NotFound, RapportError
-from rapport.log import logger
+from rapport.log import log_crash, logger
 from rapport.metakocka.sync import Sync
 from rapport.metakocka_rows import Direction, Due, Trigger
 
@@ -52,5 +52,8 @@ def _run(sync: Sync, due: Due) -> str:
     except RapportError as error:
         # one account's trouble is not the others'
         logger.error("not run", account_id=str(due.account_id), reason=str(error))
+        return "failed"
+    except Exception as error:  # noqa: BLE001 - nor is its crash
+        log_crash(error, account_id=str(due.account_id))
         return "failed"
     return report.state if report else "passed over"

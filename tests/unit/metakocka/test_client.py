@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
@@ -329,3 +330,21 @@ def test_without_a_key_nothing_is_sent() -> None:
     ):
         client.list_partners()
     assert server.requests == []
+
+
+def test_an_answer_that_comes_byte_by_byte_is_not_waited_for() -> None:
+    """A worker that did would lose its lease, and the next one after it."""
+
+    def drops() -> Iterator[bytes]:
+        while True:
+            time.sleep(0.01)
+            yield b" "
+
+    policies = {name: Policy(timeout=0.05, retries=Retries(attempts=1)) for name in POLICIES}
+    transport = httpx.MockTransport(lambda _request: httpx.Response(200, content=drops()))
+    client = MetakockaClient(COMPANY, OneSecret(SecretStr(SECRET)), policies, transport)
+    with client:
+        with pytest.raises(MetakockaUnavailable):
+            client.list_partners()
+        with pytest.raises(MetakockaOutcomeUnknown):
+            client.add_partner(NOVAK)

@@ -267,6 +267,16 @@ def test_an_entry_that_metakocka_does_not_list_is_kept() -> None:
     assert [one.field for one in held.held] == ["people.2"]
 
 
+def test_an_entry_of_another_partner_is_a_new_one_of_this() -> None:
+    """The contact was merged with another, or is another partner now."""
+    nameless = BINE.model_copy(update={"mk_id": None, "mk_address_id": None})
+    for base in (people(ANA), None):
+        merged = merge(base, people(ANA, BINE), people(ANA), "metakocka")
+        assert merged.erp_changes == {"people": (nameless,)}
+        assert merged.crm_changes == {"people": (ANA, nameless)}
+        assert merged.held == ()
+
+
 def test_an_entry_that_was_removed_here_does_not_come_back_until_it_is_edited_there() -> None:
     removed = merge(people(ANA, BINE), people(ANA), people(ANA, BINE), "metakocka")
     assert removed.is_quiet
