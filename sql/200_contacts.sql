@@ -45,6 +45,10 @@ create table public.contacts (
                      check (
                          jsonb_typeof(preferences) = 'object'
                          and octet_length(preferences::text) <= 8192
+                         -- what is so deep, or so large, some who have to read it can not read
+                         and not preferences @? 'strict $.**{17 to last}'
+                         and not preferences
+                             @? 'strict $.** ? (@.type() == "number" && (@ > 1e15 || @ < -1e15))'
                      ),
     deleted_at       timestamptz,
     -- where to look instead

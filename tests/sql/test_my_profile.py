@@ -193,6 +193,9 @@ def test_writing_what_is_there_changes_nothing(world: World) -> None:
         ("preferences", None),
         ("preferences", Jsonb(["language"])),
         ("preferences", Jsonb({"note": "x" * 8192})),
+        # Python reads neither, and so nobody could read the page that they are on
+        ("preferences", '{"number": 1e5000}'),
+        ("preferences", '{"depth": ' + "[" * 2000 + "]" * 2000 + "}"),
         ("id", CARLOS),
         ("account_id", BAY),
         ("account_name", "Mine"),
