@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from uuid import UUID
 
@@ -13,7 +13,7 @@ import pytest
 from pydantic import JsonValue
 
 from rapport.client.face_feed import Event, Record
-from rapport.client.outbox import Outbox
+from rapport.client.outbox import Outbox, PendingMessage
 from rapport.client.sender import Sender
 from rapport.client.server import Server
 from rapport.client.timing import Timing
@@ -48,9 +48,9 @@ class Locked(Outbox):
 
     is_locked = False
 
-    def claim(self, *args: object, **named: object) -> list:  # type: ignore[type-arg]
+    def claim(self, but: Sequence[UUID] = ()) -> list[PendingMessage]:
         self._look()
-        return super().claim(*args, **named)  # type: ignore[arg-type]
+        return super().claim(but)
 
     def remove(self, client_ref: str) -> None:
         self._look()
