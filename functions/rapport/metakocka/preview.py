@@ -11,11 +11,12 @@ from pydantic import JsonValue
 
 from rapport.errors import MetakockaRefused
 from rapport.metakocka.client import MetakockaClient
+from rapport.metakocka.documents import named_by_documents
 from rapport.metakocka.limits import Side, missing_fields
 from rapport.metakocka.matching import is_asked, match
 from rapport.metakocka.party import Party, as_json
 from rapport.metakocka.plan import Contact, Plan, Terms, as_fields, plan_of, ref_of
-from rapport.metakocka.pull import BATCH, named_by_documents
+from rapport.metakocka.pull import BATCH
 from rapport.metakocka.wire import PartnerRecord
 from rapport.metakocka_rows import Connection, Direction, DirtyContact, Fields
 from rapport.metakocka_store import MetakockaStore

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from itertools import islice
 from typing import Literal
 from uuid import UUID
@@ -23,6 +23,7 @@ from rapport.errors import (
     Unprocessable,
 )
 from rapport.metakocka.client import PAGE_LIMIT, MetakockaClient
+from rapport.metakocka.documents import DOC_TYPES, looked_at_from
 from rapport.metakocka.lookup import is_like
 from rapport.metakocka.mapping import from_record
 from rapport.metakocka.matching import is_asked, is_known, match
@@ -44,11 +45,7 @@ ROUNDS = 4
 QUIET = 100
 # errors of one kind that are written for admins in one run; the rest is counted
 LOGGED = 50
-DOC_TYPES = ("sales_order", "sales_offer", "sales_bill_domestic", "sales_bill_foreign")
-# clocks differ, and documents are written before they can be seen
-_OVERLAP = timedelta(minutes=10)
 _LOST = "It may be what a call without an answer has made, which is being found out."
-_BEGINNING = datetime(2000, 1, 1, tzinfo=UTC)
 
 # partners, and the last id that was asked for
 Batch = tuple[list[PartnerRecord], str | None]
@@ -134,7 +131,7 @@ class Pull:
 
     def _named(self, cursor: Cursor) -> Iterator[Batch]:
         """Those of documents, by page: a company may have more than one run has time for."""
-        since = _since(self.progress.run.documents_seen_until)
+        since = looked_at_from(self.progress.run.documents_seen_until)
         seen: set[str] = set()
         refused = 0
         while cursor.doc_type < len(DOC_TYPES):
@@ -306,24 +303,6 @@ class Pull:
         self._logged += 1
         if self._logged <= LOGGED:
             self.progress.log(OPERATION, error, metakocka_id=metakocka_id)
-
-
-def named_by_documents(client: MetakockaClient, since: datetime | None) -> list[str]:
-    """The ids of the partners that changed documents name, in order."""
-    since = _since(since)
-    found: set[str] = set()
-    for doc_type in DOC_TYPES:
-        offset, is_last = 0, False
-        while not is_last:
-            page = client.search_documents(doc_type, since, offset=offset)
-            found.update(page.partner_ids)
-            offset += page.count
-            is_last = page.count < PAGE_LIMIT
-    return sorted(found, key=in_order)
-
-
-def _since(seen_until: datetime | None) -> datetime:
-    return _BEGINNING if seen_until is None else seen_until - _OVERLAP
 
 
 def _result(

@@ -337,6 +337,7 @@ def test_an_answer_that_comes_byte_by_byte_is_not_waited_for() -> None:
 
     def drops() -> Iterator[bytes]:
         while True:
+            # each read is in time, the whole is not
             time.sleep(0.01)
             yield b" "
 
