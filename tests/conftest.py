@@ -21,6 +21,7 @@ from rapport.local.process import log_tail
 from rapport.local.stack import Stack
 from rapport.local.state import PROJECT, npm_folder
 from rapport.local.supervisor import Supervisor
+from tests.migrations.baseline import schema_files
 
 SCRUBBED = ("SUPABASE_", "WHATSAPP_", "METAKOCKA_", "RAPPORT_", "AWS_", "PG", "WAKE_", "WORKER_")
 
@@ -116,11 +117,11 @@ def template(cluster: Cluster, prepared: Database) -> Database:
     """A database with the schema of sql/ and no rows; to be cloned, not used."""
     database = cluster.clone_database(prepared, "template_schema")
     with psycopg.connect(database.url("postgres"), autocommit=True) as connection:
-        for file in sorted((PROJECT / "sql").glob("*.sql")):
+        for file in schema_files():
             try:
                 connection.execute(file.read_bytes())
             except psycopg.Error as error:
-                error.add_note(f"in {file.name}")
+                error.add_note(f"in {file.relative_to(PROJECT)}")
                 raise
     return database
 

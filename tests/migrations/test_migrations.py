@@ -1,4 +1,4 @@
-"""sql/ states the present, supabase/migrations the history: both make the same schema."""
+"""sql/ states the schema, supabase/migrations makes it on a project: both make the same."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from rapport.local import supabase_cli
 from rapport.local.npm import Binaries
 from rapport.local.postgres import Cluster, Database
 from rapport.local.state import PROJECT
+from tests.migrations import baseline
 
-MIGRATIONS = sorted((PROJECT / "supabase" / "migrations").glob("*.sql"))
+MIGRATIONS = sorted(baseline.MIGRATIONS.glob("*.sql"))
 
 OURS = "('public', 'backend', 'private')"
 RELATIONS = f"""
@@ -118,6 +119,11 @@ def test_schema_and_history_are_equal(template: Database, migrated: Database, pa
 
     assert stated
     assert read(migrated, CATALOG[part]) == stated
+
+
+def test_the_baseline_is_what_sql_says_now() -> None:
+    """Else: uv run python -m tests.migrations.baseline."""
+    assert {file.name: file.read_text() for file in MIGRATIONS} == baseline.baselines()
 
 
 def test_migrating_again_changes_nothing(migrated: Database, binaries: Binaries) -> None:

@@ -1,0 +1,193 @@
+/*
+    A person or company that an account knows: the one record behind every face.
+    Staff alone read it; a customer sees public.customers.
+*/
+create table public.contacts (
+    id               uuid primary key default gen_random_uuid(),
+    account_id       uuid not null
+                     constraint contacts_account_id_fkey
+                     references public.accounts on delete cascade,
+    -- what staff call them; until then the name they gave themselves is shown
+    name             text
+                     constraint contacts_name_check check (length(name) <= 200),
+    -- the WhatsApp profile's name and the provider's time of the message that brought it
+    profile_name     text
+                     constraint contacts_profile_name_check check (length(profile_name) <= 200),
+    profile_named_at timestamptz,
+    phone            text
+                     constraint contacts_phone_check check (phone ~ '^\+[1-9][0-9]{1,14}$'),
+    email            text
+                     constraint contacts_email_check
+                     check (email ~ '^[^@\s]+@[^@\s]+$' and length(email) <= 320),
+    tags             text[] not null default '{}'
+                     constraint contacts_tags_check
+                     check (cardinality(tags) <= 100 and array_position(tags, null) is null),
+    notes            text
+                     constraint contacts_notes_check check (length(notes) <= 20000),
+    -- the login with which they enter the portal
+    portal_user_id   uuid
+                     constraint contacts_portal_user_id_fkey
+                     references auth.users on delete set null,
+    created_at       timestamptz not null default now(),
+    updated_at       timestamptz not null default now(),
+    version          bigint not null default 1,
+    -- WhatsApp's: latest known, as profile_name
+    username         text
+                     constraint contacts_username_check
+                     check (username ~ '^[^\s@]+$' and length(username) <= 100),
+    -- shown until there is a conversation, which then has one of its own
+    status           text not null default 'open'
+                     constraint contacts_status_check
+                     check (status in ('open', 'pending', 'closed')),
+    -- the customer's own choices: language, channels, consent
+    preferences      jsonb not null default '{}'
+                     constraint contacts_preferences_check
+                     check (
+                         jsonb_typeof(preferences) = 'object'
+                         and octet_length(preferences::text) <= 8192
+                         -- what is so deep, or so large, some who have to read it can not read
+                         and not preferences @? 'strict $.**{17 to last}'
+                         and not preferences
+                             @? 'strict $.** ? (@.type() == "number" && (@ > 1e15 || @ < -1e15))'
+                     ),
+    deleted_at       timestamptz,
+    -- where to look instead
+    merged_into      uuid,
+    -- from here on as the ERP has them and in its limits; null is not known
+    gsm              text
+                     constraint contacts_gsm_check check (length(gsm) <= 255),
+    fax              text
+                     constraint contacts_fax_check check (length(fax) <= 255),
+    business_entity  boolean,
+    taxpayer         boolean,
+    -- in the ERP's spelling: the country is a foreign one
+    foreign_county   boolean,
+    buyer            boolean,
+    supplier         boolean,
+    tax_id_number    text
+                     constraint contacts_tax_id_number_check check (length(tax_id_number) <= 50),
+    registration_number text
+                     constraint contacts_registration_number_check
+                     check (length(registration_number) <= 50),
+    street           text
+                     constraint contacts_street_check check (length(street) <= 150),
+    post_number      text
+                     constraint contacts_post_number_check check (length(post_number) <= 20),
+    place            text
+                     constraint contacts_place_check check (length(place) <= 100),
+    province         text
+                     constraint contacts_province_check check (length(province) <= 50),
+    country          text
+                     constraint contacts_country_check check (length(country) <= 50),
+    people           jsonb not null default '[]'
+                     constraint contacts_people_check
+                     check (
+                         jsonb_typeof(people) = 'array'
+                         and octet_length(people::text) <= 32768
+                     ),
+    addresses        jsonb not null default '[]'
+                     constraint contacts_addresses_check
+                     check (
+                         jsonb_typeof(addresses) = 'array'
+                         and octet_length(addresses::text) <= 32768
+                     ),
+
+    -- what a foreign key of the same account refers to
+    constraint contacts_id_account_id_key unique (id, account_id),
+    constraint contacts_profile_name_time_check
+        check ((profile_name is null) = (profile_named_at is null)),
+    constraint contacts_merged_into_fkey
+        foreign key (merged_into, account_id)
+        references public.contacts (id, account_id)
+        on delete cascade,
+    constraint contacts_merged_into_check
+        check (merged_into is null or deleted_at is not null),
+    -- what is deleted is blanked in the same update
+    constraint contacts_deleted_check
+        check (
+            deleted_at is null
+            or (
+                num_nonnulls(
+                    name, profile_name, phone, email, username, notes, portal_user_id,
+                    gsm, fax, business_entity, taxpayer, foreign_county, buyer, supplier,
+                    tax_id_number, registration_number, street, post_number, place, province,
+                    country
+                ) = 0
+                and tags = '{}'
+                and preferences = '{}'
+                and people = '[]'
+                and addresses = '[]'
+            )
+        )
+);
+alter table public.contacts enable row level security;
+
+
+-- the list by the name that is shown; a case, since Postgres takes coalesce for a leak, and
+-- under row level security would not look up in the index where a page begins
+create index contacts_list_idx
+    on public.contacts (
+        account_id,
+        (case when name is null then profile_name else name end),
+        id
+    );
+
+create index contacts_merged_into_idx
+    on public.contacts (merged_into)
+    where merged_into is not null;
+
+-- one login is one customer of an account
+create unique index contacts_portal_user_id_key
+    on public.contacts (portal_user_id, account_id)
+    where portal_user_id is not null;
+
+
+create policy "members can read their contacts"
+    on public.contacts
+    for select
+    to authenticated
+    using (account_id = any (array(select private.my_account_ids())));
+
+
+grant select on public.contacts to authenticated;
+
+
+create trigger _050_keep_owner
+    before update on public.contacts
+    for each row
+    when (new.account_id <> old.account_id)
+    execute function private.tg__keep_owner('account_id');
+
+create trigger _100_stamp_change
+    before update on public.contacts
+    for each row
+    execute function private.tg__stamp_change();
+
+
+comment on table public.contacts is
+    'A person or company that an account knows; read by staff. Customers see public.customers.';
+comment on column public.contacts.name is
+    'What staff call them; profile_name is shown where this is null.';
+comment on column public.contacts.phone is
+    'E.164, with the plus sign.';
+comment on column public.contacts.status is
+    'Its own until there is a conversation; see contacts_v2 for what is shown.';
+comment on column public.contacts.preferences is
+    'The customer''s own choices, edited through my_profile.';
+comment on column public.contacts.deleted_at is
+    'Since when it is gone; contents are blanked, lists leave it out.';
+comment on column public.contacts.merged_into is
+    'The contact that it was merged into.';
+comment on column public.contacts.gsm is
+    'The mobile number; in E.164 where it could be read as one, and then they are known by it.';
+comment on column public.contacts.foreign_county is
+    'Whether the country is a foreign one; the ERP''s spelling.';
+comment on column public.contacts.people is
+    'Further persons of a company: [{mk_id, mk_address_id, name, email, phone, gsm, fax}].';
+comment on column public.contacts.addresses is
+    'Further addresses: [{mk_id, address_type, street, post_number, city, province, country}].';
+comment on policy "members can read their contacts" on public.contacts is
+    'Tags and notes are for staff.';
+
+
+select private.follow_table('contacts');

@@ -1,0 +1,129 @@
+/*
+    What staff write down of a contact makes it known by that: phone, email and username are
+    claimed as identities before the contact is written, in the lock order (identities,
+    contacts, conversations, messages, each by key).
+*/
+create function private.claimed_identities(fields jsonb)
+    returns table (kind text, value text)
+    language plpgsql
+    immutable
+    set search_path = ''
+as $$
+begin
+    return query
+    select i.kind, i.value
+    from (
+        values
+            ('email', fields ->> 'email'),
+            ('phone', fields ->> 'phone'),
+            ('username', fields ->> 'username'),
+            -- a mobile number may be what they write from
+            ('phone', substring(fields ->> 'gsm' from '^\+[1-9][0-9]{1,14}$'))
+    ) as i (kind, value)
+    where i.value is not null;
+end
+$$;
+
+
+create function private.lock_identities(
+    account_id uuid,
+    contact_ids uuid[],
+    kinds text[],
+    -- {phone, email, username, gsm}: to be claimed for the first contact
+    claims jsonb default '{}'
+)
+    returns void
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    wanted record;
+    owner uuid;
+begin
+    -- those to claim and those that the contacts have, in one order
+    for wanted in
+        select w.kind, w.match_key, min(w.value) as value
+        from (
+            select k.kind, private.match_key(kind => k.kind, value => k.value), k.value
+            from private.claimed_identities(claims) k
+            where k.kind = any (kinds)
+            union all
+            select o.kind, o.match_key, null
+            from public.contact_identities o
+            where o.contact_id = any (contact_ids)
+              and o.account_id = lock_identities.account_id
+              and o.kind = any (kinds)
+        ) as w (kind, match_key, value)
+        group by w.kind, w.match_key
+        order by w.kind, w.match_key
+    loop
+        -- an owner may let go of it between the two statements: then it is free to be claimed
+        loop
+            if wanted.value is not null then
+                insert into public.contact_identities (account_id, kind, value, contact_id)
+                values (
+                    lock_identities.account_id, wanted.kind, wanted.value, contact_ids[1])
+                on conflict do nothing;
+            end if;
+
+            select o.contact_id
+            into owner
+            from public.contact_identities o
+            where o.account_id = lock_identities.account_id
+              and o.kind = wanted.kind
+              and o.match_key = wanted.match_key
+            for update;
+            exit when found or wanted.value is null;
+        end loop;
+
+        if wanted.value is not null and owner <> contact_ids[1] then
+            raise sqlstate 'PT409' using
+                message = format('This %s belongs to another contact.', wanted.kind),
+                detail = format('field: %s; contact: %s', wanted.kind, owner),
+                hint = 'Merge the two, or correct it.';
+        end if;
+    end loop;
+end
+$$;
+
+
+create function private.release_identities(contact_id uuid, kinds text[])
+    returns void
+    language plpgsql
+    set search_path = ''
+as $$
+begin
+    delete from public.contact_identities d
+    using (
+        select o.account_id, o.kind, o.match_key
+        from public.contacts c
+        join public.contact_identities o
+            on o.contact_id = c.id
+           and o.account_id = c.account_id
+        where c.id = release_identities.contact_id
+          and o.kind = any (kinds)
+          -- somebody has written from it: it is theirs, whatever is written down
+          and o.wa_id is null
+          and not exists (
+              select
+              from private.claimed_identities(to_jsonb(c)) k
+              where k.kind = o.kind
+                and private.match_key(kind => k.kind, value => k.value) = o.match_key
+          )
+        -- one that has come since the others were locked is out of order: whoever brought it
+        -- may have it locked
+        for update of o skip locked
+    ) o
+    where d.account_id = o.account_id
+      and d.kind = o.kind
+      and d.match_key = o.match_key;
+end
+$$;
+
+
+comment on function private.claimed_identities(jsonb) is
+    'What a contact with these fields is known by.';
+comment on function private.lock_identities(uuid, uuid[], text[], jsonb) is
+    'Locks the identities of contacts, and claims others for the first of them; refuses what another contact owns.';
+comment on function private.release_identities(uuid, text[]) is
+    'Drops the identities of a contact that it no longer shows and that no message proves.';

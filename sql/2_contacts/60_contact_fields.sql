@@ -1,0 +1,130 @@
+/*
+    What may be written of a contact, and in what form.
+*/
+create function private.clean_contact_fields(fields jsonb)
+    returns jsonb
+    language plpgsql
+    immutable
+    set search_path = ''
+as $$
+declare
+    cleaned jsonb := fields;
+    field text;
+begin
+    foreach field in array array['name', 'phone', 'email', 'username', 'notes'] loop
+        if cleaned ? field then
+            if jsonb_typeof(cleaned -> field) not in ('string', 'null') then
+                raise sqlstate 'PT422' using
+                    message = format('The %s is a text.', field),
+                    detail = 'field: ' || field;
+            end if;
+            cleaned := jsonb_set(
+                cleaned, array[field],
+                coalesce(to_jsonb(nullif(btrim(cleaned ->> field, E' \t\r\n'), '')), 'null'));
+        end if;
+    end loop;
+
+    -- as the table's own checks, which name no field and no remedy
+    if length(cleaned ->> 'name') > 200 then
+        raise sqlstate 'PT422' using
+            message = 'The name is too long.',
+            detail = 'field: name',
+            hint = 'At most 200 characters.';
+    elsif cleaned ->> 'phone' !~ '^\+[1-9][0-9]{1,14}$' then
+        raise sqlstate 'PT422' using
+            message = 'This is not a phone number.',
+            detail = 'field: phone',
+            hint = 'With country code and digits alone, such as +38640111222.';
+    elsif length(cleaned ->> 'email') > 320 or cleaned ->> 'email' !~ '^[^@\s]+@[^@\s]+$' then
+        raise sqlstate 'PT422' using
+            message = 'This is not an email address.',
+            detail = 'field: email',
+            hint = 'Such as ana@example.com.';
+    elsif length(cleaned ->> 'username') > 100 or cleaned ->> 'username' !~ '^[^\s@]+$' then
+        raise sqlstate 'PT422' using
+            message = 'This is not a username.',
+            detail = 'field: username',
+            hint = 'Without @ and spaces, at most 100 characters.';
+    elsif length(cleaned ->> 'notes') > 20000 then
+        raise sqlstate 'PT422' using
+            message = 'The notes are too long.',
+            detail = 'field: notes',
+            hint = 'At most 20,000 characters.';
+    end if;
+
+    if cleaned ? 'tags' then
+        if jsonb_typeof(cleaned -> 'tags') not in ('array', 'null')
+            or nullif(cleaned -> 'tags', 'null') @? '$[*] ? (@.type() != "string")'
+        then
+            raise sqlstate 'PT422' using
+                message = 'Tags are a list of texts.',
+                detail = 'field: tags';
+        end if;
+        cleaned := jsonb_set(cleaned, '{tags}', (
+            select coalesce(jsonb_agg(t.tag order by t.place), '[]')
+            from (
+                select btrim(e.value) as tag, min(e.ordinal) as place
+                from jsonb_array_elements_text(nullif(cleaned -> 'tags', 'null'))
+                    with ordinality as e (value, ordinal)
+                where btrim(e.value) <> ''
+                group by btrim(e.value)
+            ) t
+        ));
+        if jsonb_array_length(cleaned -> 'tags') > 100
+            or exists (
+                select
+                from jsonb_array_elements_text(cleaned -> 'tags') e
+                where length(e) > 100
+            )
+        then
+            raise sqlstate 'PT422' using
+                message = 'There are too many tags, or one is too long.',
+                detail = 'field: tags',
+                hint = 'At most 100 tags of 100 characters.';
+        end if;
+    end if;
+    return private.clean_partner_fields(cleaned);
+end
+$$;
+
+
+create function private.touched_identity_kinds(fields jsonb)
+    returns text[]
+    language sql
+    immutable
+    set search_path = ''
+as $$
+    select array(
+        select distinct k.kind
+        from (
+            values ('email', 'email'), ('phone', 'phone'), ('gsm', 'phone'), ('username', 'username')
+        ) as k (field, kind)
+        where fields ? k.field
+        order by k.kind
+    )
+$$;
+
+
+create function private.require_writable(account_id uuid)
+    returns void
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+begin
+    if account_id is null or account_id not in (select private.my_writable_account_ids()) then
+        raise insufficient_privilege using
+            message = 'You may not write the contacts of this account.',
+            detail = 'field: account_id',
+            hint = 'Its owners, admins and agents may.';
+    end if;
+end
+$$;
+
+
+comment on function private.require_writable(uuid) is
+    'Refuses whoever may not write an account''s contacts.';
+comment on function private.clean_contact_fields(jsonb) is
+    'Fields of a contact without stray spaces, or a refusal that names the field.';
+comment on function private.touched_identity_kinds(jsonb) is
+    'The kinds of identity that a change of these fields concerns.';

@@ -1,0 +1,205 @@
+/*
+    The triggers of both faces: a row written through a face becomes fields of the contact,
+    the status translated from the face's own words, and what is returned is read anew.
+*/
+create function private.require_written_here(fields jsonb, writable text[])
+    returns void
+    language plpgsql
+    immutable
+    set search_path = ''
+as $$
+declare
+    unknown constant text := (
+        select min(k)
+        from jsonb_object_keys(fields) k
+        where k <> all (writable)
+    );
+begin
+    if unknown is not null then
+        raise sqlstate 'PT422' using
+            message = format('%s is not written here.', quote_ident(left(unknown, 64))),
+            detail = 'field: ' || left(unknown, 64),
+            hint = 'Written here: ' || array_to_string(writable, ', ') || '.';
+    end if;
+end
+$$;
+
+
+create function private.read_face(face text, fields jsonb)
+    returns jsonb
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+begin
+    perform private.require_written_here(
+        fields => fields,
+        writable => case face
+            when 'erp' then array[
+                'name', 'phone', 'email', 'gsm', 'fax', 'business_entity', 'taxpayer',
+                'foreign_county', 'buyer', 'supplier', 'tax_id_number', 'registration_number',
+                'street', 'post_number', 'place', 'province', 'country', 'people', 'addresses',
+                'conversation_status'
+            ]
+            else array[
+                'name', 'phone', 'email', 'username', 'tags', 'notes', 'conversation_status'
+            ]
+        end
+    );
+    if fields ? 'conversation_status' then
+        return fields - 'conversation_status' || jsonb_build_object(
+            'status',
+            private.status_of_word(
+                face => read_face.face, word => fields ->> 'conversation_status'));
+    end if;
+    return fields;
+end
+$$;
+
+
+create function private.tg__expect_hits()
+    returns trigger
+    language plpgsql
+    set search_path = ''
+as $$
+begin
+    perform set_config('rapport.hits', '0', true);
+    perform set_config('rapport.version_named', 'false', true);
+    perform set_config('rapport.lock_timeout', current_setting('lock_timeout'), true);
+    return null;
+end
+$$;
+
+
+create function private.tg__expect_version()
+    returns trigger
+    language plpgsql
+    set search_path = ''
+as $$
+begin
+    -- of a row alone it can't be told whether its version was written or only kept
+    perform set_config('rapport.version_named', 'true', true);
+    return null;
+end
+$$;
+
+
+create function private.tg__require_hits()
+    returns trigger
+    language plpgsql
+    set search_path = ''
+as $$
+begin
+    perform set_config('lock_timeout', current_setting('rapport.lock_timeout'), true);
+    if current_setting('rapport.hits') = '0' and tg_op <> 'INSERT' then
+        raise sqlstate 'PT404' using
+            message = 'No contact was hit: there is none like this, or it is not yours to see.';
+    end if;
+    return null;
+end
+$$;
+
+
+create function private.tg__write_face()
+    returns trigger
+    language plpgsql
+    -- definer: contacts are written here alone, by those who may
+    security definer
+    set search_path = ''
+as $$
+declare
+    -- the face's name in status_words
+    face constant text := tg_argv[0];
+    hits constant integer := current_setting('rapport.hits')::integer + 1;
+    old_row constant jsonb := case when tg_op <> 'INSERT' then to_jsonb(old) end;
+    written jsonb;
+    contact uuid;
+begin
+    perform set_config('rapport.hits', hits::text, true);
+    if hits > 1 then
+        -- rows of one statement come in any order, so that from the second on its locks are
+        -- out of order: it gives way long before it could be part of a deadlock
+        perform set_config('lock_timeout', '400ms', true);
+    end if;
+
+    if tg_op = 'DELETE' then
+        perform private.require_writable(old.account_id);
+        perform private.delete_contact(account_id => old.account_id, contact_id => old.id);
+        return old;
+    end if;
+
+    -- an insert names what it gives, an update what differs from what was read
+    select coalesce(jsonb_object_agg(n.key, n.value), '{}')
+    into written
+    from jsonb_each(to_jsonb(new)) n
+    where n.value is distinct from coalesce(old_row -> n.key, 'null');
+
+    if tg_op = 'INSERT' then
+        new.account_id := coalesce(new.account_id, private.only_writable_account_id());
+        perform private.require_writable(new.account_id);
+        contact := coalesce(new.id, gen_random_uuid());
+        perform private.add_contact(
+            account_id => new.account_id,
+            contact_id => contact,
+            fields => private.read_face(face => face, fields => written - array['id', 'account_id'])
+        );
+    else
+        perform private.require_writable(old.account_id);
+        if written ? 'version' then
+            raise sqlstate 'PT409' using
+                message = 'The contact has changed since it was read.',
+                detail = 'field: version',
+                hint = 'Read it again, and write what differs.';
+        end if;
+        contact := old.id;
+        if written <> '{}' then
+            perform private.change_contact(
+                account_id => old.account_id,
+                contact_id => contact,
+                fields => private.read_face(face => face, fields => written),
+                read_version => case
+                    when current_setting('rapport.version_named')::boolean then new.version
+                end
+            );
+        end if;
+    end if;
+
+    execute format('select * from %I.%I f where f.id = $1', tg_table_schema, tg_table_name)
+    into new
+    using contact;
+    return new;
+exception
+    when lock_not_available then
+        raise sqlstate 'PT503' using
+            message = 'Others are writing some of these contacts.',
+            hint = 'Try again.';
+end
+$$;
+
+
+create function private.only_writable_account_id()
+    returns uuid
+    language sql
+    stable
+    set search_path = ''
+as $$
+    -- whoever works for one account need not name it
+    select case when count(*) = 1 then min(a::text)::uuid end
+    from private.my_writable_account_ids() a
+$$;
+
+
+comment on function private.require_written_here(jsonb, text[]) is
+    'Refuses fields beyond the writable ones, by name.';
+comment on function private.read_face(text, jsonb) is
+    'Fields in a face''s words as fields of a contact; refuses what is not written through faces.';
+comment on function private.tg__expect_hits() is
+    'Begins to count the rows that a statement hits.';
+comment on function private.tg__expect_version() is
+    'Notes that a statement names the version that it has read.';
+comment on function private.tg__require_hits() is
+    'Refuses a statement that hit nothing: what row level security hides is no success.';
+comment on function private.tg__write_face() is
+    'Writes through a face; its argument is the face''s name in status_words.';
+comment on function private.only_writable_account_id() is
+    'The account of a caller who may write to one alone.';

@@ -1,0 +1,218 @@
+/*
+    Every change of a followed row becomes an entry of the change log, statement by statement.
+
+    What runs on every write is plpgsql, since a session keeps the plans of that and not of sql
+    functions, and it is few statements, since starting one is what costs.
+*/
+create function private.row_operation(change private.row_change)
+    returns text
+    language plpgsql
+    immutable
+    set search_path = ''
+as $$
+begin
+    return case
+        when change.new is null then 'DELETE'
+        when change.old is null then 'INSERT'
+        else 'UPDATE'
+    end;
+end
+$$;
+
+
+create function private.followed_table(name text)
+    returns private.followed_table
+    language plpgsql
+    immutable
+    set search_path = ''
+as $$
+begin
+    return (
+        name,
+        case name
+            -- followed by staff alone; the customer follows public.customers
+            when 'contacts' then ''
+            when 'customers' then 'id'
+            else 'customer_id'
+        end,
+        case name when 'conversations' then 'id' else 'conversation_id' end,
+        name = 'invoices'
+    )::private.followed_table;
+end
+$$;
+
+
+create function private.customer_change(table_name text, change private.row_change)
+    returns private.row_change
+    language plpgsql
+    immutable
+    set search_path = ''
+as $$
+begin
+    -- as the policy of the table has it
+    return case table_name
+        when 'invoices' then (
+            case when change.old ->> 'sent_at' is not null then change.old end,
+            case when change.new ->> 'sent_at' is not null then change.new end
+        )::private.row_change
+        else change
+    end;
+end
+$$;
+
+
+create function private.log_changes(
+    followed private.followed_table,
+    operation text,
+    changes private.row_change[]
+)
+    returns integer
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    logged integer;
+begin
+    if followed.hides_rows then
+        return private.log_partly_hidden_changes(followed, changes);
+    elsif operation = 'UPDATE' then
+        return private.log_updates(followed, changes);
+    end if;
+
+    insert into private.changes (
+        account_id, customer_id, conversation_id, table_name, row_id, operation, version
+    )
+    select
+        (c.row ->> 'account_id')::uuid,
+        (c.row ->> followed.customer_key)::uuid,
+        (c.row ->> followed.conversation_key)::uuid,
+        followed.name,
+        (c.row ->> 'id')::uuid,
+        log_changes.operation::private.change_operation,
+        (c.row ->> 'version')::bigint
+    from (
+        select coalesce(n.new, n.old)
+        from unnest(changes) n
+    ) c (row);
+
+    get diagnostics logged = row_count;
+    return logged;
+end
+$$;
+
+
+create function private.log_updates(
+    followed private.followed_table,
+    changes private.row_change[]
+)
+    returns integer
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    logged integer;
+begin
+    insert into private.changes (
+        account_id, customer_id, conversation_id, table_name, row_id, operation, version,
+        customer_operation
+    )
+    select
+        (e.row ->> 'account_id')::uuid,
+        (e.row ->> followed.customer_key)::uuid,
+        (e.row ->> followed.conversation_key)::uuid,
+        followed.name,
+        (e.row ->> 'id')::uuid,
+        e.operation::private.change_operation,
+        (e.row ->> 'version')::bigint,
+        e.customer_operation::private.change_operation
+    from unnest(changes) c
+    cross join lateral (
+        select c.old ->> followed.customer_key <> c.new ->> followed.customer_key as has_moved
+    ) m
+    cross join lateral (
+        values
+            -- gone to another owner: the old one is told as well, and to the new one it is new
+            (c.old, 'DELETE', null, m.has_moved),
+            (
+                coalesce(c.new, c.old),
+                private.row_operation(c),
+                case when m.has_moved then 'INSERT' end,
+                true
+            )
+    ) as e (row, operation, customer_operation, happened)
+    where e.happened;
+
+    get diagnostics logged = row_count;
+    return logged;
+end
+$$;
+
+
+create function private.log_partly_hidden_changes(
+    followed private.followed_table,
+    changes private.row_change[]
+)
+    returns integer
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    logged integer;
+begin
+    insert into private.changes (
+        account_id, customer_id, table_name, row_id, operation, version, customer_operation
+    )
+    select
+        (e.row ->> 'account_id')::uuid,
+        -- what the customer does not see does not happen to them
+        case when e.is_seen then (e.row ->> followed.customer_key)::uuid end,
+        followed.name,
+        (e.row ->> 'id')::uuid,
+        e.operation::private.change_operation,
+        (e.row ->> 'version')::bigint,
+        e.customer_operation::private.change_operation
+    from unnest(changes) c
+    cross join lateral (
+        select
+            c.old ->> followed.customer_key <> c.new ->> followed.customer_key as has_moved,
+            private.customer_change(table_name => followed.name, change => c) as seen
+    ) m
+    cross join lateral (
+        values
+            (c.old, 'DELETE', null, (m.seen).old is not null, m.has_moved and (m.seen).old is not null),
+            (
+                coalesce(c.new, c.old),
+                private.row_operation(c),
+                case
+                    when m.has_moved then 'INSERT'
+                    else nullif(private.row_operation(m.seen), private.row_operation(c))
+                end,
+                num_nonnulls((m.seen).old, (m.seen).new) > 0
+                    and not (m.has_moved and (m.seen).new is null),
+                true
+            )
+    ) as e (row, operation, customer_operation, is_seen, happened)
+    where e.happened;
+
+    get diagnostics logged = row_count;
+    return logged;
+end
+$$;
+
+
+comment on type private.row_change is
+    'A row before and after a change, either of which may be missing.';
+comment on function private.row_operation(private.row_change) is
+    'What happened to a row: INSERT, UPDATE or DELETE.';
+comment on type private.followed_table is
+    'What the rows of a table are followed by: the columns that name the customer and the conversation, and whether there are rows of a customer that are not theirs to see.';
+comment on function private.followed_table(text) is
+    'How a table is followed.';
+comment on function private.customer_change(text, private.row_change) is
+    'A change as the row''s customer sees it: before, after, both or neither.';
+comment on function private.log_partly_hidden_changes(private.followed_table, private.row_change[]) is
+    'Appends changes of a table whose customers see some of its rows; returns how many entries.';
+comment on function private.log_changes(private.followed_table, text, private.row_change[]) is
+    'Appends a statement''s changes to the log; returns how many entries.';
+comment on function private.log_updates(private.followed_table, private.row_change[]) is
+    'Appends updates to the log, and what they are to those who lose or gain a row; returns how many entries.';

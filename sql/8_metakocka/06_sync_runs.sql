@@ -1,0 +1,169 @@
+/*
+    A run of the sync: what a dashboard sees moving, and where the next one goes on if this one
+    ends early. An account has one run at a time; whose it is, its lease says.
+*/
+create table public.sync_runs (
+    id          uuid primary key default gen_random_uuid(),
+    account_id  uuid not null
+                constraint sync_runs_account_id_fkey
+                references public.accounts on delete cascade,
+    direction   text not null
+                constraint sync_runs_direction_check
+                check (direction in ('to_metakocka', 'from_metakocka', 'both')),
+    trigger     text not null
+                constraint sync_runs_trigger_check
+                check (trigger in ('schedule', 'wake', 'user', 'cli')),
+    state       text not null default 'queued'
+                constraint sync_runs_state_check
+                check (state in ('queued', 'running', 'stopped', 'done', 'failed')),
+    -- null: not known yet
+    total       integer
+                constraint sync_runs_total_check check (total >= 0),
+    done        integer not null default 0
+                constraint sync_runs_done_check check (done >= 0),
+    succeeded   integer not null default 0
+                constraint sync_runs_succeeded_check check (succeeded >= 0),
+    failed      integer not null default 0
+                constraint sync_runs_failed_check check (failed >= 0),
+    unchanged   integer not null default 0
+                constraint sync_runs_unchanged_check check (unchanged >= 0),
+    -- how many errors of each kind
+    errors      jsonb not null default '{}'
+                constraint sync_runs_errors_check
+                check (jsonb_typeof(errors) = 'object' and octet_length(errors::text) <= 8192),
+    -- who asked for it; null for the schedule's and the doorbell's
+    user_id     uuid
+                constraint sync_runs_user_id_fkey
+                references auth.users on delete set null,
+    started_at  timestamptz,
+    finished_at timestamptz,
+    duration_ms bigint
+                constraint sync_runs_duration_ms_check check (duration_ms >= 0),
+    created_at  timestamptz not null default now(),
+    updated_at  timestamptz not null default now(),
+    version     bigint not null default 1,
+    -- what was asked for: {contact_ids} or {metakocka_ids}; all without
+    request     jsonb not null default '{}'
+                constraint sync_runs_request_check
+                check (jsonb_typeof(request) = 'object' and octet_length(request::text) <= 131072),
+    -- where the next one goes on
+    cursor      jsonb
+                constraint sync_runs_cursor_check check (octet_length(cursor::text) <= 65536),
+    -- something was written without telling it: who follows reads again at the end
+    quiet       boolean not null default false,
+    waiting     integer not null default 0
+                constraint sync_runs_waiting_check check (waiting >= 0),
+
+    -- what a foreign key of the same account refers to
+    constraint sync_runs_id_account_id_key unique (id, account_id),
+    constraint sync_runs_state_times_check check (
+        (state = 'queued' or started_at is not null)
+        and (state in ('done', 'failed')) = (finished_at is not null)
+    )
+);
+alter table public.sync_runs enable row level security;
+
+
+create unique index sync_runs_running_key
+    on public.sync_runs (account_id)
+    where state = 'running';
+
+-- asked for twice before it begins is asked for once
+create unique index sync_runs_queued_key
+    on public.sync_runs (account_id, direction, md5(request::text))
+    where state = 'queued';
+
+create index sync_runs_open_idx
+    on public.sync_runs (account_id, created_at)
+    where state in ('queued', 'running', 'stopped');
+
+create index sync_runs_latest_idx on public.sync_runs (account_id, created_at desc, id);
+
+
+create policy "members can read the sync runs of their accounts"
+    on public.sync_runs
+    for select
+    to authenticated
+    using (account_id = any (array(select private.my_account_ids())));
+
+
+grant select on public.sync_runs to authenticated;
+
+
+create trigger _050_keep_owner
+    before update on public.sync_runs
+    for each row
+    when (new.account_id <> old.account_id)
+    execute function private.tg__keep_owner('account_id');
+
+create trigger _100_stamp_change
+    before update on public.sync_runs
+    for each row
+    execute function private.tg__stamp_change();
+
+
+/*
+    Who is at work for an account. A lease that is not extended in time is another's to take.
+*/
+create table private.sync_leases (
+    account_id  uuid primary key
+                constraint sync_leases_account_id_fkey
+                references public.accounts on delete cascade,
+    run_id      uuid not null,
+    worker      text not null
+                constraint sync_leases_worker_check check (length(worker) between 1 and 128),
+    lease_until timestamptz not null,
+
+    constraint sync_leases_run_fkey
+        foreign key (run_id, account_id)
+        references public.sync_runs (id, account_id)
+        on delete cascade
+);
+alter table private.sync_leases enable row level security;
+
+
+create index sync_leases_run_idx on private.sync_leases (run_id, account_id);
+
+
+create policy "nobody reads sync leases directly"
+    on private.sync_leases
+    for all
+    to authenticated
+    using (false);
+
+
+comment on table public.sync_runs is
+    'Runs of the sync with Metakocka, with their progress.';
+comment on column public.sync_runs.direction is
+    'to_metakocka, from_metakocka or both.';
+comment on column public.sync_runs.trigger is
+    'What it was begun by: the schedule, a changed contact (wake), a user, the command line.';
+comment on column public.sync_runs.state is
+    'queued: it was asked for; running; stopped: its time was over, the next goes on with it; done; failed.';
+comment on column public.sync_runs.total is
+    'How many contacts or partners there are to look at; null while that is not known.';
+comment on column public.sync_runs.done is
+    'How many have been looked at: succeeded, failed, unchanged and waiting together.';
+comment on column public.sync_runs.errors is
+    'How many errors of each kind: {kind: count}.';
+comment on column public.sync_runs.duration_ms is
+    'From its beginning to its end, in milliseconds.';
+comment on column public.sync_runs.user_id is
+    'Who asked for it; null for those that nobody asked for.';
+comment on column public.sync_runs.request is
+    'What was asked for: {contact_ids} or {metakocka_ids}; everything without.';
+comment on column public.sync_runs.cursor is
+    'Where the next one goes on.';
+comment on column public.sync_runs.quiet is
+    'Whether contacts were written without an event for each: one resync tells of all at the end.';
+comment on column public.sync_runs.waiting is
+    'How many wait: for a person (sync_conflicts), or to be tried again.';
+comment on policy "members can read the sync runs of their accounts" on public.sync_runs is
+    'Whoever may read the contacts.';
+comment on table private.sync_leases is
+    'Who is at work for an account, in which run and until when.';
+comment on policy "nobody reads sync leases directly" on private.sync_leases is
+    'Runs are read in sync_runs.';
+
+
+select private.follow_table('sync_runs');

@@ -1,0 +1,544 @@
+-- Made from sql/0_foundation/ by tests/migrations/baseline.py: edit there.
+set lock_timeout = '5s';
+
+
+/*
+    Three schemas: public is what clients see, backend is what functions call, private is
+    how it works. Nothing is granted by default; each grant stands beneath its object.
+*/
+create schema backend;
+
+grant usage on schema backend to service_role;
+
+comment on schema backend is
+    'RPCs for the deployed functions; exposed to PostgREST, usable by service_role alone.';
+
+
+create schema private;
+
+-- policies run as the user who asks, and they call helpers that live here
+grant usage on schema private to authenticated;
+
+comment on schema private is
+    'Helpers, change log, raw webhook inbox and ledgers; never exposed.';
+
+
+-- What a new project still hands to clients on every new object, taken back.
+alter default privileges for role postgres in schema public
+    revoke all on tables from anon, authenticated, service_role;
+
+alter default privileges for role postgres in schema public
+    revoke all on sequences from anon, authenticated, service_role;
+
+alter default privileges for role postgres in schema public
+    revoke all on functions from anon, authenticated, service_role;
+
+-- Functions are born executable by everybody, in every schema, unless this is said globally.
+alter default privileges for role postgres
+    revoke execute on functions from public;
+
+
+/*
+    What every followed row has in common: a version that rises by one with each change, the
+    server's time of that change, and an owner that it keeps.
+*/
+create function private.tg__stamp_change()
+    returns trigger
+    language plpgsql
+    set search_path = ''
+as $$
+begin
+    -- an update that changes nothing is no change: no version, no log entry, no event
+    if new is distinct from old then
+        new.version := old.version + 1;
+        new.updated_at := now();
+    end if;
+    return new;
+end
+$$;
+
+create function private.tg__keep_owner()
+    returns trigger
+    language plpgsql
+    set search_path = ''
+as $$
+begin
+    raise check_violation using
+        message = format('A row of %s stays with its owner.', tg_table_name),
+        detail = format('columns: %s', array_to_string(tg_argv, ', '));
+end
+$$;
+
+create function private.tg__require_rows()
+    returns trigger
+    language plpgsql
+    -- invoker: what foreign keys and functions of ours write may be nothing
+    set search_path = ''
+as $$
+begin
+    -- an upsert runs the triggers of updates as well, though it only inserts
+    if tg_op = 'INSERT' then
+        perform set_config(
+            'rapport.inserting', case tg_when when 'BEFORE' then 'yes' else 'no' end, true);
+    elsif current_user = 'authenticated'
+        and coalesce(current_setting('rapport.inserting', true), '') <> 'yes'
+        and not exists (select from hit_rows)
+    then
+        raise sqlstate 'PT404' using
+            message = 'Nothing was hit: there is no such row, or it is not yours to see.';
+    end if;
+    return null;
+end
+$$;
+
+
+comment on function private.tg__keep_owner() is
+    'Refuses an update of the columns that say whose a row is; the trigger''s condition tells when.';
+comment on function private.tg__stamp_change() is
+    'Raises version and updated_at of a row that really changes.';
+comment on function private.tg__require_rows() is
+    'Refuses a client''s update or delete that hit nothing: what row level security hides is no success. Triggers before and after inserts tell it of upserts.';
+
+
+/*
+    What searching text takes: trigrams, an index of them beside other columns, and one
+    spelling of a text whatever its case and accents.
+*/
+create extension if not exists unaccent with schema extensions;
+create extension if not exists pg_trgm with schema extensions;
+create extension if not exists btree_gin with schema extensions;
+
+
+create function private.fold(value text)
+    returns text
+    language plpgsql
+    -- unaccent is only stable, since its dictionary could be exchanged: whoever does that
+    -- writes anew what was folded before
+    immutable
+    set search_path = ''
+as $$
+begin
+    -- composed first: a letter and its accent may come as two characters
+    return lower(extensions.unaccent('extensions.unaccent', normalize(value, nfkc)));
+end
+$$;
+
+grant execute on function private.fold(text) to authenticated;
+
+
+comment on function private.fold(text) is
+    'A text without case and accents, as it is searched and sorted: Žiga becomes ziga.';
+
+
+/*
+    What clients read lies in memory or on flash, where a page out of order costs little more
+    than the next one. Postgres assumes a spinning disk, and row level security makes it expect
+    few rows of an account (the policy and the client's own filter name it twice, and their
+    odds are multiplied), so that it sorted all 50,000 contacts to show 50: 671 ms, now 1.0.
+    PostgREST applies a role's settings to each request.
+*/
+alter role authenticated set random_page_cost = 1.1;
+
+
+/*
+    A followed table: its every change is logged and broadcast, and clients may follow it by
+    postgres_changes, under its own row level security.
+
+    A table is followed from the call of private.follow_table at the end of its file. It is named
+    in private.shown_columns and private.visible_rows as well, and in private.customer_change if
+    a customer does not see all of its own rows.
+*/
+create type private.row_change as (
+    old jsonb,
+    new jsonb
+);
+
+
+create type private.followed_table as (
+    name             text,
+    customer_key     text,
+    conversation_key text,
+    hides_rows       boolean
+);
+
+
+create function private.tg__publish()
+    returns trigger
+    language plpgsql
+    -- definer: the log and the topics are nobody's to write
+    security definer
+    set search_path = ''
+    -- rows are looked up by key, a few at a time: one plan does for all, and not the one that
+    -- was best while the tables were empty
+    set plan_cache_mode = force_generic_plan
+    set enable_seqscan = off
+    -- old and new rows are matched by hash: the plan of one row, kept, would compare each of
+    -- 10,000 with each, 8 s
+    set enable_nestloop = off
+    -- the price that the planner puts on what is off must not look like work worth compiling
+    set jit = off
+as $$
+declare
+    -- a transition table is read whole while it is small
+    small constant integer := 1000;
+    followed constant private.followed_table := private.followed_table(tg_table_name);
+    source refcursor;
+    changes private.row_change[];
+    logged integer;
+begin
+    if tg_op = 'INSERT' then
+        select array_agg(i.change)
+        into changes
+        from (
+            select (null, to_jsonb(n))::private.row_change
+            from new_rows n
+            limit small + 1
+        ) i (change);
+    elsif tg_op = 'UPDATE' then
+        select array_agg(c)
+        into changes
+        from (
+            select o as old, n as new
+            from old_rows o
+            join new_rows n using (id)
+            -- the stamp left the version alone where nothing changed
+            where n.version <> o.version
+            limit small + 1
+        ) as u (o, n)
+        cross join lateral private.shown_change(to_jsonb(u.o), to_jsonb(u.n)) c
+        where num_nonnulls(c.old, c.new) > 0;
+    else
+        select array_agg(d.change)
+        into changes
+        from (
+            select (to_jsonb(o), null)::private.row_change
+            from old_rows o
+            limit small + 1
+        ) d (change);
+    end if;
+
+    if changes is null then
+        return null;
+    elsif cardinality(changes) <= small then
+        logged := private.publish_changes(followed, operation => tg_op, changes => changes);
+        return null;
+    end if;
+
+    if tg_op = 'INSERT' then
+        open source for select null::jsonb, to_jsonb(n) from new_rows n;
+    elsif tg_op = 'UPDATE' then
+        open source for
+            select c.old, c.new
+            from old_rows o
+            join new_rows n using (id)
+            cross join lateral private.shown_change(to_jsonb(o), to_jsonb(n)) c
+            where n.version <> o.version
+              and num_nonnulls(c.old, c.new) > 0;
+    else
+        open source for select to_jsonb(o), null::jsonb from old_rows o;
+    end if;
+    logged := private.publish_from(followed, operation => tg_op, source => source);
+    close source;
+    return null;
+end
+$$;
+
+
+create function private.follow_table(table_name text, tells_inserts boolean default true)
+    returns void
+    language plpgsql
+    set search_path = ''
+as $$
+begin
+    if tells_inserts then
+        execute format(
+            'create trigger _900_publish_insert'
+            ' after insert on public.%I'
+            ' referencing new table as new_rows'
+            ' for each statement'
+            ' execute function private.tg__publish()',
+            table_name
+        );
+    end if;
+    execute format(
+        'create trigger _900_publish_update'
+        ' after update on public.%I'
+        ' referencing old table as old_rows new table as new_rows'
+        ' for each statement'
+        ' execute function private.tg__publish()',
+        table_name
+    );
+    execute format(
+        'create trigger _900_publish_delete'
+        ' after delete on public.%I'
+        ' referencing old table as old_rows'
+        ' for each statement'
+        ' execute function private.tg__publish()',
+        table_name
+    );
+    -- no column list: Realtime and clients expect whole rows
+    execute format('alter publication supabase_realtime add table public.%I', table_name);
+end
+$$;
+
+
+comment on function private.tg__publish() is
+    'Logs and broadcasts what a statement changed.';
+comment on function private.follow_table(text, boolean) is
+    'Logs, broadcasts and publishes every change of a table from now on. Without tells_inserts a trigger of the table''s own does so for new rows.';
+
+
+/*
+    What is kept for a time only, and its removal. Messages, contacts and the statuses of
+    messages are not: they stay as long as their account.
+*/
+create table private.retention (
+    only_row       boolean primary key default true
+                   constraint retention_only_row_check check (only_row),
+    -- what a better parser could still be given; WhatsApp repeats a delivery for 7 days
+    webhook_events interval not null default interval '90 days'
+                   constraint retention_webhook_events_check
+                   check (webhook_events >= interval '7 days'),
+    sync           interval not null default interval '90 days'
+                   constraint retention_sync_check check (sync >= interval '1 day')
+);
+alter table private.retention enable row level security;
+
+
+create policy "nobody reads the retention settings directly"
+    on private.retention
+    for all
+    to authenticated
+    using (false);
+
+
+insert into private.retention default values;
+
+
+create function private.prune_changes(batch integer)
+    returns integer
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    -- a cursor may be as old as the log's retention, and an entry bears the time at which its
+    -- transaction began: it may have been seen a day later, if one transaction ran so long
+    kept_since constant timestamptz := (
+        select now() - l.retention - interval '1 day'
+        from private.change_log l
+    );
+    pruned integer := 0;
+    deleted integer;
+    account uuid := '00000000-0000-0000-0000-000000000000';
+    oldest timestamptz;
+begin
+    -- the log has no index by time, which every write would pay for: each account's entries
+    -- are looked at from the oldest transaction on
+    loop
+        select c.account_id, c.logged_at
+        into account, oldest
+        from private.changes c
+        where c.account_id > account
+        order by c.account_id, c.xid, c.seq
+        limit 1;
+        exit when not found or pruned >= batch;
+        continue when oldest >= kept_since;
+
+        with first_entries as (
+            select c.xid, c.seq, c.logged_at
+            from private.changes c
+            where c.account_id = account
+            order by c.xid, c.seq
+            limit batch - pruned
+            -- another run may be at them
+            for update skip locked
+        )
+        delete from private.changes c
+        using first_entries f
+        where c.account_id = account
+          and c.xid = f.xid
+          and c.seq = f.seq
+          and f.logged_at < kept_since;
+
+        get diagnostics deleted = row_count;
+        pruned := pruned + deleted;
+    end loop;
+    return pruned;
+end
+$$;
+
+
+create function private.prune_webhook_events(batch integer)
+    returns integer
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    pruned integer;
+begin
+    with first_events as (
+        select e.id, e.received_at
+        from private.webhook_events e
+        order by e.id
+        limit batch
+        -- another run may be at them
+        for update skip locked
+    )
+    delete from private.webhook_events e
+    using first_events f, private.retention r
+    where e.id = f.id
+      and f.received_at < now() - r.webhook_events;
+
+    get diagnostics pruned = row_count;
+    return pruned;
+end
+$$;
+
+
+create function backend.prune(batch integer default 1000)
+    returns jsonb
+    language plpgsql
+    -- definer: service_role has no rights of its own on tables
+    security definer
+    set search_path = ''
+as $$
+declare
+    batch_size constant integer := least(greatest(batch, 1), 5000);
+begin
+    return jsonb_build_object(
+        'changes', private.prune_changes(batch => batch_size),
+        'webhook_events', private.prune_webhook_events(batch => batch_size),
+        'sync', private.prune_sync(
+            batch => batch_size, kept => (select r.sync from private.retention r))
+    );
+end
+$$;
+
+grant execute on function backend.prune(integer) to service_role;
+
+
+comment on table private.retention is
+    'One row: how long is kept what is not kept for good. The change log has its own, private.change_log.retention.';
+comment on column private.retention.webhook_events is
+    'Raw webhooks are kept this long, to be applied anew.';
+comment on column private.retention.sync is
+    'Runs of the sync and its errors are kept this long.';
+comment on policy "nobody reads the retention settings directly" on private.retention is
+    'prune acts on them.';
+comment on function private.prune_changes(integer) is
+    'Deletes up to so many log entries that no cursor needs; returns how many.';
+comment on function private.prune_webhook_events(integer) is
+    'Deletes up to so many raw webhooks that are past their time; returns how many.';
+comment on function backend.prune(integer) is
+    'Deletes up to batch rows (5,000 at most) of each kind whose time is over: {changes, webhook_events, sync}. Call again until all are 0.';
+
+
+/*
+    Rows are the jobs, a doorbell wakes the worker: a request to POST /internal/wake when the
+    transaction commits. It may get lost; the schedule sweeps.
+*/
+do $$
+begin
+    -- as a rule there; where it is not, ringing is a warning and the schedule does it all
+    if exists (select from pg_catalog.pg_available_extensions where name = 'pg_net') then
+        create extension if not exists pg_net with schema extensions;
+    end if;
+end
+$$;
+
+
+create table private.doorbell (
+    only_row boolean primary key default true
+             constraint doorbell_only_row_check check (only_row),
+    -- null: nobody is to be woken, the schedule does it all
+    url      text
+             constraint doorbell_url_check check (url ~ '^https?://[^[:space:]]+$'),
+    secret   text
+             constraint doorbell_secret_check check (length(secret) between 32 and 256),
+
+    constraint doorbell_url_secret_check check ((url is null) = (secret is null))
+);
+alter table private.doorbell enable row level security;
+
+
+create policy "nobody reads the doorbell directly"
+    on private.doorbell
+    for all
+    to authenticated
+    using (false);
+
+
+insert into private.doorbell default values;
+
+
+create function private.ring(worker text)
+    returns void
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    bell private.doorbell;
+    -- ends with the transaction, or with the savepoint that the ring was in
+    rung constant text := 'rapport.rung_' || worker;
+begin
+    if current_setting(rung, true) = 'yes' then
+        return;
+    end if;
+    select d.*
+    into bell
+    from private.doorbell d
+    where d.url is not null;
+    if not found then
+        return;
+    end if;
+
+    perform net.http_post(
+        url => bell.url,
+        body => jsonb_build_object('worker', worker),
+        headers => jsonb_build_object(
+            'content-type', 'application/json', 'authorization', 'Bearer ' || bell.secret),
+        timeout_milliseconds => 5000
+    );
+    perform set_config(rung, 'yes', true);
+exception
+    when others then
+        -- the row is there, and the schedule finds it
+        raise warning 'nobody was woken: %', sqlerrm using errcode = sqlstate;
+end
+$$;
+
+
+create function backend.set_doorbell(url text, secret text)
+    returns void
+    language plpgsql
+    -- definer: service_role has no rights of its own on tables
+    security definer
+    set search_path = ''
+as $$
+begin
+    update private.doorbell d
+    set url = set_doorbell.url,
+        secret = set_doorbell.secret
+    where d.url is distinct from set_doorbell.url
+       or d.secret is distinct from set_doorbell.secret;
+exception
+    when check_violation then
+        -- without the row itself, which holds the secret
+        raise sqlstate 'PT422' using
+            message = 'The doorbell needs a URL and a secret, or neither.',
+            detail = 'field: url, secret',
+            hint = 'The URL of POST /internal/wake, and 32 to 256 characters.';
+end
+$$;
+
+grant execute on function backend.set_doorbell(text, text) to service_role;
+
+
+comment on table private.doorbell is
+    'Where to ring, and with which secret.';
+comment on policy "nobody reads the doorbell directly" on private.doorbell is
+    'It holds a secret.';
+comment on function private.ring(text) is
+    'Wakes a worker when the transaction commits, once. A failure is a warning.';
+comment on function backend.set_doorbell(text, text) is
+    'Says where POST /internal/wake is and the secret that it asks for (WAKE_SECRET); with two nulls nobody is woken. Once for a deployment.';

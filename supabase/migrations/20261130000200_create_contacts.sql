@@ -1,0 +1,1068 @@
+-- Made from sql/2_contacts/ by tests/migrations/baseline.py: edit there.
+set lock_timeout = '5s';
+
+
+/*
+    One status in the words of each face. The table is total (every face has a word for every
+    status) and goes both ways (no face has one word for two): what is written in one face's
+    words is read in another's, and comes back as it was.
+*/
+create table public.status_words (
+    face   text not null
+           constraint status_words_face_check
+           check (face in ('contacts_page', 'live_chat', 'wati', 'portal', 'erp')),
+    status text not null
+           constraint status_words_status_check
+           check (status in ('open', 'pending', 'closed')),
+    word   text not null
+           constraint status_words_word_check check (word <> ''),
+
+    primary key (face, status),
+    constraint status_words_face_word_key unique (face, word)
+);
+alter table public.status_words enable row level security;
+
+
+create policy "everybody signed in can read the words"
+    on public.status_words
+    for select
+    to authenticated
+    using (true);
+
+
+grant select on public.status_words to authenticated;
+
+
+insert into public.status_words (face, status, word)
+values
+    ('contacts_page', 'open', 'open'),
+    ('contacts_page', 'pending', 'pending'),
+    ('contacts_page', 'closed', 'closed'),
+    ('live_chat', 'open', 'Open'),
+    ('live_chat', 'pending', 'Pending'),
+    ('live_chat', 'closed', 'Closed'),
+    ('wati', 'open', 'OPEN'),
+    ('wati', 'pending', 'PENDING'),
+    ('wati', 'closed', 'SOLVED'),
+    ('portal', 'open', 'active'),
+    ('portal', 'pending', 'waiting'),
+    ('portal', 'closed', 'resolved'),
+    ('erp', 'open', 'O'),
+    ('erp', 'pending', 'P'),
+    ('erp', 'closed', 'C');
+
+
+create function private.status_of_word(face text, word text)
+    returns text
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+declare
+    found_status text;
+    known text;
+begin
+    select w.status
+    into found_status
+    from public.status_words w
+    where w.face = status_of_word.face
+      and w.word = status_of_word.word;
+
+    if found_status is null then
+        select string_agg(w.word, ', ' order by w.status <> 'open', w.status <> 'pending')
+        into known
+        from public.status_words w
+        where w.face = status_of_word.face;
+
+        if known is null then
+            raise sqlstate 'PT422' using
+                message = 'There is no such face.',
+                detail = 'field: face',
+                hint = 'Known: contacts_page, live_chat, wati, portal, erp.';
+        end if;
+        raise sqlstate 'PT422' using
+            message = format('%s is not a status of this face.', coalesce(quote_literal(left(word, 64)), 'Nothing')),
+            detail = 'field: conversation_status',
+            hint = format('Known: %s.', known);
+    end if;
+    return found_status;
+end
+$$;
+
+
+comment on table public.status_words is
+    'The words of each face for a conversation''s status: contacts page, live chat, WATI-style clients, portal, ERP.';
+comment on column public.status_words.status is
+    'The status of conversations: open, pending or closed.';
+comment on column public.status_words.word is
+    'What the face calls it; exact, case included.';
+comment on policy "everybody signed in can read the words" on public.status_words is
+    'Words belong to no tenant.';
+comment on function private.status_of_word(text, text) is
+    'The status that a face''s word stands for; unknown words are refused with the known ones.';
+
+
+/*
+    A person or company that an account knows: the one record behind every face.
+    Staff alone read it; a customer sees public.customers.
+*/
+create table public.contacts (
+    id               uuid primary key default gen_random_uuid(),
+    account_id       uuid not null
+                     constraint contacts_account_id_fkey
+                     references public.accounts on delete cascade,
+    -- what staff call them; until then the name they gave themselves is shown
+    name             text
+                     constraint contacts_name_check check (length(name) <= 200),
+    -- the WhatsApp profile's name and the provider's time of the message that brought it
+    profile_name     text
+                     constraint contacts_profile_name_check check (length(profile_name) <= 200),
+    profile_named_at timestamptz,
+    phone            text
+                     constraint contacts_phone_check check (phone ~ '^\+[1-9][0-9]{1,14}$'),
+    email            text
+                     constraint contacts_email_check
+                     check (email ~ '^[^@\s]+@[^@\s]+$' and length(email) <= 320),
+    tags             text[] not null default '{}'
+                     constraint contacts_tags_check
+                     check (cardinality(tags) <= 100 and array_position(tags, null) is null),
+    notes            text
+                     constraint contacts_notes_check check (length(notes) <= 20000),
+    -- the login with which they enter the portal
+    portal_user_id   uuid
+                     constraint contacts_portal_user_id_fkey
+                     references auth.users on delete set null,
+    created_at       timestamptz not null default now(),
+    updated_at       timestamptz not null default now(),
+    version          bigint not null default 1,
+    -- WhatsApp's: latest known, as profile_name
+    username         text
+                     constraint contacts_username_check
+                     check (username ~ '^[^\s@]+$' and length(username) <= 100),
+    -- shown until there is a conversation, which then has one of its own
+    status           text not null default 'open'
+                     constraint contacts_status_check
+                     check (status in ('open', 'pending', 'closed')),
+    -- the customer's own choices: language, channels, consent
+    preferences      jsonb not null default '{}'
+                     constraint contacts_preferences_check
+                     check (
+                         jsonb_typeof(preferences) = 'object'
+                         and octet_length(preferences::text) <= 8192
+                         -- what is so deep, or so large, some who have to read it can not read
+                         and not preferences @? 'strict $.**{17 to last}'
+                         and not preferences
+                             @? 'strict $.** ? (@.type() == "number" && (@ > 1e15 || @ < -1e15))'
+                     ),
+    deleted_at       timestamptz,
+    -- where to look instead
+    merged_into      uuid,
+    -- from here on as the ERP has them and in its limits; null is not known
+    gsm              text
+                     constraint contacts_gsm_check check (length(gsm) <= 255),
+    fax              text
+                     constraint contacts_fax_check check (length(fax) <= 255),
+    business_entity  boolean,
+    taxpayer         boolean,
+    -- in the ERP's spelling: the country is a foreign one
+    foreign_county   boolean,
+    buyer            boolean,
+    supplier         boolean,
+    tax_id_number    text
+                     constraint contacts_tax_id_number_check check (length(tax_id_number) <= 50),
+    registration_number text
+                     constraint contacts_registration_number_check
+                     check (length(registration_number) <= 50),
+    street           text
+                     constraint contacts_street_check check (length(street) <= 150),
+    post_number      text
+                     constraint contacts_post_number_check check (length(post_number) <= 20),
+    place            text
+                     constraint contacts_place_check check (length(place) <= 100),
+    province         text
+                     constraint contacts_province_check check (length(province) <= 50),
+    country          text
+                     constraint contacts_country_check check (length(country) <= 50),
+    people           jsonb not null default '[]'
+                     constraint contacts_people_check
+                     check (
+                         jsonb_typeof(people) = 'array'
+                         and octet_length(people::text) <= 32768
+                     ),
+    addresses        jsonb not null default '[]'
+                     constraint contacts_addresses_check
+                     check (
+                         jsonb_typeof(addresses) = 'array'
+                         and octet_length(addresses::text) <= 32768
+                     ),
+
+    -- what a foreign key of the same account refers to
+    constraint contacts_id_account_id_key unique (id, account_id),
+    constraint contacts_profile_name_time_check
+        check ((profile_name is null) = (profile_named_at is null)),
+    constraint contacts_merged_into_fkey
+        foreign key (merged_into, account_id)
+        references public.contacts (id, account_id)
+        on delete cascade,
+    constraint contacts_merged_into_check
+        check (merged_into is null or deleted_at is not null),
+    -- what is deleted is blanked in the same update
+    constraint contacts_deleted_check
+        check (
+            deleted_at is null
+            or (
+                num_nonnulls(
+                    name, profile_name, phone, email, username, notes, portal_user_id,
+                    gsm, fax, business_entity, taxpayer, foreign_county, buyer, supplier,
+                    tax_id_number, registration_number, street, post_number, place, province,
+                    country
+                ) = 0
+                and tags = '{}'
+                and preferences = '{}'
+                and people = '[]'
+                and addresses = '[]'
+            )
+        )
+);
+alter table public.contacts enable row level security;
+
+
+-- the list by the name that is shown; a case, since Postgres takes coalesce for a leak, and
+-- under row level security would not look up in the index where a page begins
+create index contacts_list_idx
+    on public.contacts (
+        account_id,
+        (case when name is null then profile_name else name end),
+        id
+    );
+
+create index contacts_merged_into_idx
+    on public.contacts (merged_into)
+    where merged_into is not null;
+
+-- one login is one customer of an account
+create unique index contacts_portal_user_id_key
+    on public.contacts (portal_user_id, account_id)
+    where portal_user_id is not null;
+
+
+create policy "members can read their contacts"
+    on public.contacts
+    for select
+    to authenticated
+    using (account_id = any (array(select private.my_account_ids())));
+
+
+grant select on public.contacts to authenticated;
+
+
+create trigger _050_keep_owner
+    before update on public.contacts
+    for each row
+    when (new.account_id <> old.account_id)
+    execute function private.tg__keep_owner('account_id');
+
+create trigger _100_stamp_change
+    before update on public.contacts
+    for each row
+    execute function private.tg__stamp_change();
+
+
+comment on table public.contacts is
+    'A person or company that an account knows; read by staff. Customers see public.customers.';
+comment on column public.contacts.name is
+    'What staff call them; profile_name is shown where this is null.';
+comment on column public.contacts.phone is
+    'E.164, with the plus sign.';
+comment on column public.contacts.status is
+    'Its own until there is a conversation; see contacts_v2 for what is shown.';
+comment on column public.contacts.preferences is
+    'The customer''s own choices, edited through my_profile.';
+comment on column public.contacts.deleted_at is
+    'Since when it is gone; contents are blanked, lists leave it out.';
+comment on column public.contacts.merged_into is
+    'The contact that it was merged into.';
+comment on column public.contacts.gsm is
+    'The mobile number; in E.164 where it could be read as one, and then they are known by it.';
+comment on column public.contacts.foreign_county is
+    'Whether the country is a foreign one; the ERP''s spelling.';
+comment on column public.contacts.people is
+    'Further persons of a company: [{mk_id, mk_address_id, name, email, phone, gsm, fax}].';
+comment on column public.contacts.addresses is
+    'Further addresses: [{mk_id, address_type, street, post_number, city, province, country}].';
+comment on policy "members can read their contacts" on public.contacts is
+    'Tags and notes are for staff.';
+
+
+select private.follow_table('contacts');
+
+
+/*
+    By what a contact is recognised. An identity is owned by one contact of an account:
+    the primary key sees to it, whoever writes at the same time.
+
+    A WhatsApp id is a phone number in Meta's spelling. Both are one row of kind 'phone', since
+    two rows could be owned by two contacts; replies use wa_id, which keeps the exact spelling.
+*/
+create function private.match_key(kind text, value text)
+    returns text
+    language plpgsql
+    immutable
+    set search_path = ''
+as $$
+begin
+    return case
+        when match_key.kind = 'phone' then
+            -- one number in two spellings: Brazil's ninth digit, Mexico's 1, Argentina's 9
+            regexp_replace(
+                regexp_replace(
+                    regexp_replace(
+                        regexp_replace(match_key.value, '[^0-9]', '', 'g'),
+                        '^(55[1-9][0-9])9([0-9]{8})$', '\1\2'),
+                    '^521([0-9]{10})$', '52\1'),
+                '^549([0-9]{10})$', '54\1')
+        when match_key.kind in ('email', 'username') then
+            lower(match_key.value)
+        else
+            match_key.value
+    end;
+end
+$$;
+
+
+create table public.contact_identities (
+    account_id uuid not null,
+    kind       text not null
+               constraint contact_identities_kind_check
+               check (kind in ('phone', 'bsuid', 'username', 'email', 'metakocka')),
+    match_key  text generated always as (private.match_key(kind, value)) stored,
+    contact_id uuid not null,
+    value      text not null
+               constraint contact_identities_value_check
+               check (value <> '' and length(value) <= 320),
+    -- the spelling that WhatsApp uses, and to which replies go
+    wa_id      text
+               constraint contact_identities_wa_id_check
+               check (wa_id is null or (kind = 'phone' and wa_id ~ '^[0-9]{1,32}$')),
+    created_at timestamptz not null default now(),
+
+    constraint contact_identities_pkey primary key (account_id, kind, match_key),
+    -- deferred: identities are claimed before their contacts are written (the lock order)
+    constraint contact_identities_contact_fkey
+        foreign key (contact_id, account_id)
+        references public.contacts (id, account_id)
+        on delete cascade
+        deferrable initially deferred
+);
+alter table public.contact_identities enable row level security;
+
+
+create index contact_identities_contact_idx
+    on public.contact_identities (contact_id, account_id);
+
+
+create policy "members can read their contacts' identities"
+    on public.contact_identities
+    for select
+    to authenticated
+    using (account_id = any (array(select private.my_account_ids())));
+
+
+grant select on public.contact_identities to authenticated;
+
+
+comment on function private.match_key(text, text) is
+    'One key for the spellings of one identity.';
+comment on table public.contact_identities is
+    'By what a contact is recognised: each identity has one owner in an account.';
+comment on column public.contact_identities.match_key is
+    'The same for all spellings of one identity.';
+comment on column public.contact_identities.wa_id is
+    'The exact WhatsApp id of a phone number, to which replies go.';
+comment on policy "members can read their contacts' identities" on public.contact_identities is
+    'Whoever may read a contact may read how it is recognised.';
+
+
+/*
+    A contact as the contact may see itself. Written by the trigger on contacts alone, in one
+    direction: two-way triggers deadlocked (6 of 600 concurrent edits).
+*/
+create table public.customers (
+    id             uuid primary key,
+    account_id     uuid not null,
+    portal_user_id uuid
+                   constraint customers_portal_user_id_fkey
+                   references auth.users on delete set null,
+    name           text,
+    phone          text,
+    email          text,
+    created_at     timestamptz not null default now(),
+    updated_at     timestamptz not null default now(),
+    version        bigint not null default 1,
+    preferences    jsonb not null default '{}',
+
+    constraint customers_contact_fkey
+        foreign key (account_id, id)
+        references public.contacts (account_id, id)
+        on delete cascade
+);
+alter table public.customers enable row level security;
+-- clients compare the old row with the new one
+alter table public.customers replica identity full;
+
+
+create index customers_contact_idx on public.customers (account_id, id);
+create index customers_portal_user_id_idx on public.customers (portal_user_id);
+
+
+create function private.my_customer_ids()
+    returns setof uuid
+    language plpgsql
+    stable
+    -- definer, or the policy of customers would ask itself
+    security definer
+    set search_path = ''
+    -- not by the plan that was best while the table was empty
+    set enable_seqscan = off
+as $$
+begin
+    return query
+        select c.id
+        from public.customers c
+        where c.portal_user_id = (select auth.uid());
+end
+$$;
+
+grant execute on function private.my_customer_ids() to authenticated;
+
+
+create policy "members and the customer can read a customer"
+    on public.customers
+    for select
+    to authenticated
+    using (
+        account_id = any (array(select private.my_account_ids()))
+        or id = any (array(select private.my_customer_ids()))
+    );
+
+
+grant select on public.customers to authenticated;
+
+
+create trigger _050_keep_owner
+    before update on public.customers
+    for each row
+    when (new.account_id <> old.account_id)
+    execute function private.tg__keep_owner('account_id');
+
+create trigger _100_stamp_change
+    before update on public.customers
+    for each row
+    execute function private.tg__stamp_change();
+
+
+create function private.tg_contacts__project_customers()
+    returns trigger
+    language plpgsql
+    -- definer: nobody else may write customers
+    security definer
+    set search_path = ''
+as $$
+begin
+    insert into public.customers as c (
+        id, account_id, portal_user_id, name, phone, email, preferences, created_at, version
+    )
+    select
+        n.id,
+        n.account_id,
+        n.portal_user_id,
+        coalesce(n.name, n.profile_name),
+        n.phone,
+        n.email,
+        n.preferences,
+        n.created_at,
+        -- 1, or beyond all that a customer had who was deleted and comes back
+        n.version
+    from new_rows n
+    where n.deleted_at is null
+    order by n.id
+    on conflict (id) do update
+        set portal_user_id = excluded.portal_user_id,
+            name = excluded.name,
+            phone = excluded.phone,
+            email = excluded.email,
+            preferences = excluded.preferences
+        where (c.portal_user_id, c.name, c.phone, c.email, c.preferences)
+            is distinct from (
+                excluded.portal_user_id,
+                excluded.name,
+                excluded.phone,
+                excluded.email,
+                excluded.preferences
+            );
+
+    -- a delete of no row would still run the table's triggers
+    if exists (select from new_rows n where n.deleted_at is not null) then
+        delete from public.customers c
+        using new_rows n
+        where c.id = n.id
+          and n.deleted_at is not null;
+    end if;
+    return null;
+end
+$$;
+
+create trigger _500_project_customers_insert
+    after insert on public.contacts
+    referencing new table as new_rows
+    for each statement
+    execute function private.tg_contacts__project_customers();
+
+create trigger _500_project_customers_update
+    after update on public.contacts
+    referencing new table as new_rows
+    for each statement
+    execute function private.tg_contacts__project_customers();
+
+
+comment on table public.customers is
+    'A contact as the contact may see itself in the portal; id is the contact''s.';
+comment on column public.customers.portal_user_id is
+    'The login with which the customer enters the portal.';
+comment on column public.customers.preferences is
+    'The customer''s own choices, edited through my_profile.';
+comment on function private.my_customer_ids() is
+    'The customers as whom the signed-in user enters portals.';
+comment on function private.tg_contacts__project_customers() is
+    'Keeps customers in step with contacts, in the same transaction.';
+comment on policy "members and the customer can read a customer" on public.customers is
+    'A customer never sees another customer.';
+
+
+select private.follow_table('customers');
+
+
+/*
+    What staff write down of a contact makes it known by that: phone, email and username are
+    claimed as identities before the contact is written, in the lock order (identities,
+    contacts, conversations, messages, each by key).
+*/
+create function private.claimed_identities(fields jsonb)
+    returns table (kind text, value text)
+    language plpgsql
+    immutable
+    set search_path = ''
+as $$
+begin
+    return query
+    select i.kind, i.value
+    from (
+        values
+            ('email', fields ->> 'email'),
+            ('phone', fields ->> 'phone'),
+            ('username', fields ->> 'username'),
+            -- a mobile number may be what they write from
+            ('phone', substring(fields ->> 'gsm' from '^\+[1-9][0-9]{1,14}$'))
+    ) as i (kind, value)
+    where i.value is not null;
+end
+$$;
+
+
+create function private.lock_identities(
+    account_id uuid,
+    contact_ids uuid[],
+    kinds text[],
+    -- {phone, email, username, gsm}: to be claimed for the first contact
+    claims jsonb default '{}'
+)
+    returns void
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    wanted record;
+    owner uuid;
+begin
+    -- those to claim and those that the contacts have, in one order
+    for wanted in
+        select w.kind, w.match_key, min(w.value) as value
+        from (
+            select k.kind, private.match_key(kind => k.kind, value => k.value), k.value
+            from private.claimed_identities(claims) k
+            where k.kind = any (kinds)
+            union all
+            select o.kind, o.match_key, null
+            from public.contact_identities o
+            where o.contact_id = any (contact_ids)
+              and o.account_id = lock_identities.account_id
+              and o.kind = any (kinds)
+        ) as w (kind, match_key, value)
+        group by w.kind, w.match_key
+        order by w.kind, w.match_key
+    loop
+        -- an owner may let go of it between the two statements: then it is free to be claimed
+        loop
+            if wanted.value is not null then
+                insert into public.contact_identities (account_id, kind, value, contact_id)
+                values (
+                    lock_identities.account_id, wanted.kind, wanted.value, contact_ids[1])
+                on conflict do nothing;
+            end if;
+
+            select o.contact_id
+            into owner
+            from public.contact_identities o
+            where o.account_id = lock_identities.account_id
+              and o.kind = wanted.kind
+              and o.match_key = wanted.match_key
+            for update;
+            exit when found or wanted.value is null;
+        end loop;
+
+        if wanted.value is not null and owner <> contact_ids[1] then
+            raise sqlstate 'PT409' using
+                message = format('This %s belongs to another contact.', wanted.kind),
+                detail = format('field: %s; contact: %s', wanted.kind, owner),
+                hint = 'Merge the two, or correct it.';
+        end if;
+    end loop;
+end
+$$;
+
+
+create function private.release_identities(contact_id uuid, kinds text[])
+    returns void
+    language plpgsql
+    set search_path = ''
+as $$
+begin
+    delete from public.contact_identities d
+    using (
+        select o.account_id, o.kind, o.match_key
+        from public.contacts c
+        join public.contact_identities o
+            on o.contact_id = c.id
+           and o.account_id = c.account_id
+        where c.id = release_identities.contact_id
+          and o.kind = any (kinds)
+          -- somebody has written from it: it is theirs, whatever is written down
+          and o.wa_id is null
+          and not exists (
+              select
+              from private.claimed_identities(to_jsonb(c)) k
+              where k.kind = o.kind
+                and private.match_key(kind => k.kind, value => k.value) = o.match_key
+          )
+        -- one that has come since the others were locked is out of order: whoever brought it
+        -- may have it locked
+        for update of o skip locked
+    ) o
+    where d.account_id = o.account_id
+      and d.kind = o.kind
+      and d.match_key = o.match_key;
+end
+$$;
+
+
+comment on function private.claimed_identities(jsonb) is
+    'What a contact with these fields is known by.';
+comment on function private.lock_identities(uuid, uuid[], text[], jsonb) is
+    'Locks the identities of contacts, and claims others for the first of them; refuses what another contact owns.';
+comment on function private.release_identities(uuid, text[]) is
+    'Drops the identities of a contact that it no longer shows and that no message proves.';
+
+
+/*
+    What may be written of a contact, and in what form.
+*/
+create function private.clean_contact_fields(fields jsonb)
+    returns jsonb
+    language plpgsql
+    immutable
+    set search_path = ''
+as $$
+declare
+    cleaned jsonb := fields;
+    field text;
+begin
+    foreach field in array array['name', 'phone', 'email', 'username', 'notes'] loop
+        if cleaned ? field then
+            if jsonb_typeof(cleaned -> field) not in ('string', 'null') then
+                raise sqlstate 'PT422' using
+                    message = format('The %s is a text.', field),
+                    detail = 'field: ' || field;
+            end if;
+            cleaned := jsonb_set(
+                cleaned, array[field],
+                coalesce(to_jsonb(nullif(btrim(cleaned ->> field, E' \t\r\n'), '')), 'null'));
+        end if;
+    end loop;
+
+    -- as the table's own checks, which name no field and no remedy
+    if length(cleaned ->> 'name') > 200 then
+        raise sqlstate 'PT422' using
+            message = 'The name is too long.',
+            detail = 'field: name',
+            hint = 'At most 200 characters.';
+    elsif cleaned ->> 'phone' !~ '^\+[1-9][0-9]{1,14}$' then
+        raise sqlstate 'PT422' using
+            message = 'This is not a phone number.',
+            detail = 'field: phone',
+            hint = 'With country code and digits alone, such as +38640111222.';
+    elsif length(cleaned ->> 'email') > 320 or cleaned ->> 'email' !~ '^[^@\s]+@[^@\s]+$' then
+        raise sqlstate 'PT422' using
+            message = 'This is not an email address.',
+            detail = 'field: email',
+            hint = 'Such as ana@example.com.';
+    elsif length(cleaned ->> 'username') > 100 or cleaned ->> 'username' !~ '^[^\s@]+$' then
+        raise sqlstate 'PT422' using
+            message = 'This is not a username.',
+            detail = 'field: username',
+            hint = 'Without @ and spaces, at most 100 characters.';
+    elsif length(cleaned ->> 'notes') > 20000 then
+        raise sqlstate 'PT422' using
+            message = 'The notes are too long.',
+            detail = 'field: notes',
+            hint = 'At most 20,000 characters.';
+    end if;
+
+    if cleaned ? 'tags' then
+        if jsonb_typeof(cleaned -> 'tags') not in ('array', 'null')
+            or nullif(cleaned -> 'tags', 'null') @? '$[*] ? (@.type() != "string")'
+        then
+            raise sqlstate 'PT422' using
+                message = 'Tags are a list of texts.',
+                detail = 'field: tags';
+        end if;
+        cleaned := jsonb_set(cleaned, '{tags}', (
+            select coalesce(jsonb_agg(t.tag order by t.place), '[]')
+            from (
+                select btrim(e.value) as tag, min(e.ordinal) as place
+                from jsonb_array_elements_text(nullif(cleaned -> 'tags', 'null'))
+                    with ordinality as e (value, ordinal)
+                where btrim(e.value) <> ''
+                group by btrim(e.value)
+            ) t
+        ));
+        if jsonb_array_length(cleaned -> 'tags') > 100
+            or exists (
+                select
+                from jsonb_array_elements_text(cleaned -> 'tags') e
+                where length(e) > 100
+            )
+        then
+            raise sqlstate 'PT422' using
+                message = 'There are too many tags, or one is too long.',
+                detail = 'field: tags',
+                hint = 'At most 100 tags of 100 characters.';
+        end if;
+    end if;
+    return private.clean_partner_fields(cleaned);
+end
+$$;
+
+
+create function private.touched_identity_kinds(fields jsonb)
+    returns text[]
+    language sql
+    immutable
+    set search_path = ''
+as $$
+    select array(
+        select distinct k.kind
+        from (
+            values ('email', 'email'), ('phone', 'phone'), ('gsm', 'phone'), ('username', 'username')
+        ) as k (field, kind)
+        where fields ? k.field
+        order by k.kind
+    )
+$$;
+
+
+create function private.require_writable(account_id uuid)
+    returns void
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+begin
+    if account_id is null or account_id not in (select private.my_writable_account_ids()) then
+        raise insufficient_privilege using
+            message = 'You may not write the contacts of this account.',
+            detail = 'field: account_id',
+            hint = 'Its owners, admins and agents may.';
+    end if;
+end
+$$;
+
+
+comment on function private.require_writable(uuid) is
+    'Refuses whoever may not write an account''s contacts.';
+comment on function private.clean_contact_fields(jsonb) is
+    'Fields of a contact without stray spaces, or a refusal that names the field.';
+comment on function private.touched_identity_kinds(jsonb) is
+    'The kinds of identity that a change of these fields concerns.';
+
+
+/*
+    The one way in which people write contacts, whatever the face. A change is an object of
+    the fields to write; what it does not name stays, so that edits of different fields meet.
+*/
+create function private.add_contact(account_id uuid, contact_id uuid, fields jsonb)
+    returns void
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    cleaned constant jsonb := private.clean_contact_fields(fields);
+begin
+    perform private.lock_identities(
+        account_id => add_contact.account_id,
+        contact_ids => array[add_contact.contact_id],
+        kinds => private.touched_identity_kinds(cleaned),
+        claims => cleaned
+    );
+    insert into public.contacts (
+        id, account_id, name, phone, email, username, tags, notes, status,
+        gsm, fax, business_entity, taxpayer, foreign_county, buyer, supplier, tax_id_number,
+        registration_number, street, post_number, place, province, country, people, addresses
+    )
+    select
+        add_contact.contact_id,
+        add_contact.account_id,
+        cleaned ->> 'name',
+        cleaned ->> 'phone',
+        cleaned ->> 'email',
+        cleaned ->> 'username',
+        array(select jsonb_array_elements_text(nullif(cleaned -> 'tags', 'null'))),
+        cleaned ->> 'notes',
+        coalesce(cleaned ->> 'status', 'open'),
+        p.gsm, p.fax, p.business_entity, p.taxpayer, p.foreign_county, p.buyer, p.supplier,
+        p.tax_id_number, p.registration_number, p.street, p.post_number, p.place, p.province,
+        p.country, coalesce(p.people, '[]'), coalesce(p.addresses, '[]')
+    from jsonb_populate_record(null::public.contacts, cleaned - 'tags') p
+    on conflict (id) do nothing;
+    if not found then
+        raise sqlstate 'PT409' using
+            message = 'A contact with this id is there already.',
+            detail = 'field: id',
+            hint = 'Change that one, or leave the id out.';
+    end if;
+end
+$$;
+
+
+create function private.change_contact(
+    account_id uuid,
+    contact_id uuid,
+    fields jsonb,
+    -- of the row as the caller read it; null where any will do
+    read_version bigint default null,
+    -- whether it becomes known by what is written: what customers write of themselves is unproven
+    claim boolean default true
+)
+    returns void
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    given constant jsonb := private.clean_contact_fields(fields);
+    -- without the identities that stay: staff who save a whole form don't vouch for what a
+    -- customer has put there
+    cleaned constant jsonb := given - array(
+        select k
+        from public.contacts c
+        cross join unnest(array['email', 'gsm', 'phone', 'username']) k
+        where c.id = change_contact.contact_id
+          and given ? k
+          and to_jsonb(c) -> k = given -> k
+    );
+    kinds constant text[] := case
+        when claim then private.touched_identity_kinds(cleaned)
+        else '{}'
+    end;
+    found_version bigint;
+    current_conversation uuid;
+begin
+    if kinds <> '{}' then
+        perform private.lock_identities(
+            account_id => change_contact.account_id,
+            contact_ids => array[change_contact.contact_id],
+            kinds => kinds,
+            claims => cleaned
+        );
+    end if;
+
+    select c.version
+    into found_version
+    from public.contacts c
+    where c.id = change_contact.contact_id
+      and c.account_id = change_contact.account_id
+      and c.deleted_at is null
+    for no key update;
+    if not found then
+        raise sqlstate 'PT404' using
+            message = 'There is no such contact, or it is not yours to change.',
+            detail = format('contact: %s', change_contact.contact_id);
+    elsif found_version <> read_version then
+        raise sqlstate 'PT409' using
+            message = 'The contact has changed since it was read.',
+            detail = 'field: version',
+            hint = 'Read it again, and write what differs.';
+    end if;
+
+    if cleaned ? 'status' then
+        select s.conversation_id
+        into current_conversation
+        from private.contact_states s
+        where s.id = change_contact.contact_id;
+    end if;
+
+    if cleaned - 'status' <> '{}' or (cleaned ? 'status' and current_conversation is null) then
+        update public.contacts c
+        set name = case when cleaned ? 'name' then cleaned ->> 'name' else c.name end,
+            phone = case when cleaned ? 'phone' then cleaned ->> 'phone' else c.phone end,
+            email = case when cleaned ? 'email' then cleaned ->> 'email' else c.email end,
+            username = case
+                when cleaned ? 'username' then cleaned ->> 'username'
+                else c.username
+            end,
+            tags = case
+                when cleaned ? 'tags' then array(select jsonb_array_elements_text(cleaned -> 'tags'))
+                else c.tags
+            end,
+            notes = case when cleaned ? 'notes' then cleaned ->> 'notes' else c.notes end,
+            preferences = coalesce(nullif(cleaned -> 'preferences', 'null'), c.preferences),
+            status = case
+                when current_conversation is null then coalesce(cleaned ->> 'status', c.status)
+                else c.status
+            end,
+            (
+                gsm, fax, business_entity, taxpayer, foreign_county, buyer, supplier,
+                tax_id_number, registration_number, street, post_number, place, province, country,
+                people, addresses
+            ) = (
+                select
+                    p.gsm, p.fax, p.business_entity, p.taxpayer, p.foreign_county, p.buyer,
+                    p.supplier, p.tax_id_number, p.registration_number, p.street, p.post_number,
+                    p.place, p.province, p.country, p.people, p.addresses
+                from jsonb_populate_record(c, cleaned - array['tags', 'preferences']) p
+            )
+        where c.id = change_contact.contact_id;
+    end if;
+
+    if kinds <> '{}' then
+        perform private.release_identities(
+            contact_id => change_contact.contact_id, kinds => kinds);
+    end if;
+    if current_conversation is not null then
+        perform private.set_conversation_status(
+            conversation_id => current_conversation, status => cleaned ->> 'status');
+    end if;
+end
+$$;
+
+
+comment on function private.add_contact(uuid, uuid, jsonb) is
+    'Makes a contact with its identities.';
+comment on function private.change_contact(uuid, uuid, jsonb, bigint, boolean) is
+    'Writes the named fields of a contact, if it still has the version that was read; its status goes to its current conversation.';
+
+
+/*
+    A contact that is deleted: blank, its row kept for what refers to it.
+*/
+create function private.delete_contact(account_id uuid, contact_id uuid)
+    returns void
+    language plpgsql
+    set search_path = ''
+as $$
+begin
+    perform private.lock_identities(
+        account_id => delete_contact.account_id,
+        contact_ids => array[delete_contact.contact_id],
+        kinds => array['bsuid', 'email', 'metakocka', 'phone', 'username']
+    );
+    -- in two steps: whoever enters the portal by this contact hears of leaving it
+    update public.contacts c
+    set portal_user_id = null
+    where c.id = delete_contact.contact_id
+      and c.account_id = delete_contact.account_id
+      and c.portal_user_id is not null;
+
+    update public.contacts c
+    set deleted_at = now(),
+        name = null,
+        profile_name = null,
+        profile_named_at = null,
+        phone = null,
+        email = null,
+        username = null,
+        tags = '{}',
+        notes = null,
+        preferences = '{}',
+        gsm = null,
+        fax = null,
+        business_entity = null,
+        taxpayer = null,
+        foreign_county = null,
+        buyer = null,
+        supplier = null,
+        tax_id_number = null,
+        registration_number = null,
+        street = null,
+        post_number = null,
+        place = null,
+        province = null,
+        country = null,
+        people = '[]',
+        addresses = '[]'
+    where c.id = delete_contact.contact_id
+      and c.account_id = delete_contact.account_id
+      and c.deleted_at is null;
+    if not found then
+        raise sqlstate 'PT404' using
+            message = 'There is no such contact, or it is not yours to change.',
+            detail = format('contact: %s', delete_contact.contact_id);
+    end if;
+
+    perform private.revoke_open_invitations(
+        account_id => delete_contact.account_id, contact_id => delete_contact.contact_id);
+
+    -- whoever writes from the number from now on is somebody new
+    with released as materialized (
+        select o.account_id, o.kind, o.match_key
+        from public.contact_identities o
+        where o.contact_id = delete_contact.contact_id
+          and o.account_id = delete_contact.account_id
+        -- locked already, but for one that came meanwhile: to wait for that would be out of order
+        for update nowait
+    )
+    delete from public.contact_identities o
+    using released r
+    where o.account_id = r.account_id
+      and o.kind = r.kind
+      and o.match_key = r.match_key;
+
+    delete from private.stated_usernames u
+    where u.contact_id = delete_contact.contact_id;
+
+    perform
+    from public.conversations k
+    where k.customer_id = delete_contact.contact_id
+      and k.account_id = delete_contact.account_id
+    order by k.id
+    for no key update;
+
+    update public.conversations k
+    set status = 'closed'
+    where k.customer_id = delete_contact.contact_id
+      and k.account_id = delete_contact.account_id
+      and k.status <> 'closed';
+end
+$$;
+
+
+comment on function private.delete_contact(uuid, uuid) is
+    'Blanks a contact, gives its identities back and closes its conversations.';

@@ -1,0 +1,3679 @@
+-- Made from sql/4_desk/ by tests/migrations/baseline.py: edit there.
+set lock_timeout = '5s';
+
+
+/*
+    What both faces of a contact show: the contact, and the conversation that is current, which
+    is the one with the latest activity. Until there is one the contact has a status of its own.
+*/
+create view private.contact_states
+    with (security_invoker = true)
+as
+select
+    c.id,
+    c.account_id,
+    -- as in contacts_list_idx
+    case when c.name is null then c.profile_name else c.name end as name,
+    c.profile_name,
+    c.phone,
+    c.username,
+    c.email,
+    c.tags,
+    c.notes,
+    c.preferences,
+    coalesce(t.status, c.status) as status,
+    t.conversation_id,
+    t.channel,
+    t.customer_wa_id,
+    t.last_message_at,
+    t.last_inbound_at,
+    c.portal_user_id,
+    c.created_at,
+    c.updated_at,
+    c.version
+from public.contacts c
+left join lateral (
+    select
+        a.conversation_id,
+        k.status,
+        k.channel,
+        k.customer_wa_id,
+        a.last_message_at,
+        a.last_inbound_at
+    from public.conversation_activity a
+    join public.conversations k
+        on k.id = a.conversation_id
+    where a.customer_id = c.id
+    -- WhatsApp's times are seconds: a thread may be closed and the next one opened in one
+    order by a.last_message_at desc, k.created_at desc, a.conversation_id desc
+    limit 1
+) t
+    on true
+where c.deleted_at is null;
+
+
+grant select on private.contact_states to authenticated;
+
+
+comment on view private.contact_states is
+    'A contact with its current conversation, the latest active; what the faces are made of.';
+
+
+/*
+    The triggers of both faces: a row written through a face becomes fields of the contact,
+    the status translated from the face's own words, and what is returned is read anew.
+*/
+create function private.require_written_here(fields jsonb, writable text[])
+    returns void
+    language plpgsql
+    immutable
+    set search_path = ''
+as $$
+declare
+    unknown constant text := (
+        select min(k)
+        from jsonb_object_keys(fields) k
+        where k <> all (writable)
+    );
+begin
+    if unknown is not null then
+        raise sqlstate 'PT422' using
+            message = format('%s is not written here.', quote_ident(left(unknown, 64))),
+            detail = 'field: ' || left(unknown, 64),
+            hint = 'Written here: ' || array_to_string(writable, ', ') || '.';
+    end if;
+end
+$$;
+
+
+create function private.read_face(face text, fields jsonb)
+    returns jsonb
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+begin
+    perform private.require_written_here(
+        fields => fields,
+        writable => case face
+            when 'erp' then array[
+                'name', 'phone', 'email', 'gsm', 'fax', 'business_entity', 'taxpayer',
+                'foreign_county', 'buyer', 'supplier', 'tax_id_number', 'registration_number',
+                'street', 'post_number', 'place', 'province', 'country', 'people', 'addresses',
+                'conversation_status'
+            ]
+            else array[
+                'name', 'phone', 'email', 'username', 'tags', 'notes', 'conversation_status'
+            ]
+        end
+    );
+    if fields ? 'conversation_status' then
+        return fields - 'conversation_status' || jsonb_build_object(
+            'status',
+            private.status_of_word(
+                face => read_face.face, word => fields ->> 'conversation_status'));
+    end if;
+    return fields;
+end
+$$;
+
+
+create function private.tg__expect_hits()
+    returns trigger
+    language plpgsql
+    set search_path = ''
+as $$
+begin
+    perform set_config('rapport.hits', '0', true);
+    perform set_config('rapport.version_named', 'false', true);
+    perform set_config('rapport.lock_timeout', current_setting('lock_timeout'), true);
+    return null;
+end
+$$;
+
+
+create function private.tg__expect_version()
+    returns trigger
+    language plpgsql
+    set search_path = ''
+as $$
+begin
+    -- of a row alone it can't be told whether its version was written or only kept
+    perform set_config('rapport.version_named', 'true', true);
+    return null;
+end
+$$;
+
+
+create function private.tg__require_hits()
+    returns trigger
+    language plpgsql
+    set search_path = ''
+as $$
+begin
+    perform set_config('lock_timeout', current_setting('rapport.lock_timeout'), true);
+    if current_setting('rapport.hits') = '0' and tg_op <> 'INSERT' then
+        raise sqlstate 'PT404' using
+            message = 'No contact was hit: there is none like this, or it is not yours to see.';
+    end if;
+    return null;
+end
+$$;
+
+
+create function private.tg__write_face()
+    returns trigger
+    language plpgsql
+    -- definer: contacts are written here alone, by those who may
+    security definer
+    set search_path = ''
+as $$
+declare
+    -- the face's name in status_words
+    face constant text := tg_argv[0];
+    hits constant integer := current_setting('rapport.hits')::integer + 1;
+    old_row constant jsonb := case when tg_op <> 'INSERT' then to_jsonb(old) end;
+    written jsonb;
+    contact uuid;
+begin
+    perform set_config('rapport.hits', hits::text, true);
+    if hits > 1 then
+        -- rows of one statement come in any order, so that from the second on its locks are
+        -- out of order: it gives way long before it could be part of a deadlock
+        perform set_config('lock_timeout', '400ms', true);
+    end if;
+
+    if tg_op = 'DELETE' then
+        perform private.require_writable(old.account_id);
+        perform private.delete_contact(account_id => old.account_id, contact_id => old.id);
+        return old;
+    end if;
+
+    -- an insert names what it gives, an update what differs from what was read
+    select coalesce(jsonb_object_agg(n.key, n.value), '{}')
+    into written
+    from jsonb_each(to_jsonb(new)) n
+    where n.value is distinct from coalesce(old_row -> n.key, 'null');
+
+    if tg_op = 'INSERT' then
+        new.account_id := coalesce(new.account_id, private.only_writable_account_id());
+        perform private.require_writable(new.account_id);
+        contact := coalesce(new.id, gen_random_uuid());
+        perform private.add_contact(
+            account_id => new.account_id,
+            contact_id => contact,
+            fields => private.read_face(face => face, fields => written - array['id', 'account_id'])
+        );
+    else
+        perform private.require_writable(old.account_id);
+        if written ? 'version' then
+            raise sqlstate 'PT409' using
+                message = 'The contact has changed since it was read.',
+                detail = 'field: version',
+                hint = 'Read it again, and write what differs.';
+        end if;
+        contact := old.id;
+        if written <> '{}' then
+            perform private.change_contact(
+                account_id => old.account_id,
+                contact_id => contact,
+                fields => private.read_face(face => face, fields => written),
+                read_version => case
+                    when current_setting('rapport.version_named')::boolean then new.version
+                end
+            );
+        end if;
+    end if;
+
+    execute format('select * from %I.%I f where f.id = $1', tg_table_schema, tg_table_name)
+    into new
+    using contact;
+    return new;
+exception
+    when lock_not_available then
+        raise sqlstate 'PT503' using
+            message = 'Others are writing some of these contacts.',
+            hint = 'Try again.';
+end
+$$;
+
+
+create function private.only_writable_account_id()
+    returns uuid
+    language sql
+    stable
+    set search_path = ''
+as $$
+    -- whoever works for one account need not name it
+    select case when count(*) = 1 then min(a::text)::uuid end
+    from private.my_writable_account_ids() a
+$$;
+
+
+comment on function private.require_written_here(jsonb, text[]) is
+    'Refuses fields beyond the writable ones, by name.';
+comment on function private.read_face(text, jsonb) is
+    'Fields in a face''s words as fields of a contact; refuses what is not written through faces.';
+comment on function private.tg__expect_hits() is
+    'Begins to count the rows that a statement hits.';
+comment on function private.tg__expect_version() is
+    'Notes that a statement names the version that it has read.';
+comment on function private.tg__require_hits() is
+    'Refuses a statement that hit nothing: what row level security hides is no success.';
+comment on function private.tg__write_face() is
+    'Writes through a face; its argument is the face''s name in status_words.';
+comment on function private.only_writable_account_id() is
+    'The account of a caller who may write to one alone.';
+
+
+/*
+    The contacts page's face of a contact: status in lower case.
+*/
+create view public.contacts_v2
+    with (security_invoker = true)
+as
+select
+    s.id,
+    s.account_id,
+    s.name,
+    s.profile_name,
+    s.phone,
+    s.username,
+    s.email,
+    s.tags,
+    s.notes,
+    s.preferences,
+    w.word as conversation_status,
+    s.conversation_id,
+    s.portal_user_id,
+    s.created_at,
+    s.updated_at,
+    s.version
+from private.contact_states s
+join public.status_words w
+    on w.face = 'contacts_page'
+   and w.status = s.status;
+
+
+grant select, insert, update, delete on public.contacts_v2 to authenticated;
+
+
+create trigger _100_expect_hits
+    before insert or update or delete on public.contacts_v2
+    for each statement
+    execute function private.tg__expect_hits();
+
+create trigger _110_expect_version
+    before update of version on public.contacts_v2
+    for each statement
+    execute function private.tg__expect_version();
+
+create trigger _500_write_face
+    instead of insert or update or delete on public.contacts_v2
+    for each row
+    execute function private.tg__write_face('contacts_page');
+
+create trigger _900_require_hits
+    after insert or update or delete on public.contacts_v2
+    for each statement
+    execute function private.tg__require_hits();
+
+
+comment on view public.contacts_v2 is
+    'Contacts as the contacts page has them. Write name, phone, email, username, tags, notes and conversation_status; a write that hits nothing is refused (404), one of a version that has passed as well (409).';
+comment on column public.contacts_v2.name is
+    'What staff call them, or else the name of their WhatsApp profile.';
+comment on column public.contacts_v2.conversation_status is
+    'open, pending or closed: of the current conversation, the latest active; the contact''s own before the first.';
+comment on column public.contacts_v2.conversation_id is
+    'The current conversation, to which a written status goes.';
+
+
+/*
+    The live chat's face of a contact: status with a capital, and what a list of chats shows.
+*/
+create view public.contacts_live_chat
+    with (security_invoker = true)
+as
+select
+    s.id,
+    s.account_id,
+    s.name,
+    s.phone,
+    s.customer_wa_id as wa_id,
+    s.username,
+    s.email,
+    s.tags,
+    w.word as conversation_status,
+    s.conversation_id,
+    s.channel,
+    s.last_message_at,
+    s.last_inbound_at,
+    s.created_at,
+    s.updated_at,
+    s.version
+from private.contact_states s
+join public.status_words w
+    on w.face = 'live_chat'
+   and w.status = s.status;
+
+
+grant select, insert, update, delete on public.contacts_live_chat to authenticated;
+
+
+create trigger _100_expect_hits
+    before insert or update or delete on public.contacts_live_chat
+    for each statement
+    execute function private.tg__expect_hits();
+
+create trigger _110_expect_version
+    before update of version on public.contacts_live_chat
+    for each statement
+    execute function private.tg__expect_version();
+
+create trigger _500_write_face
+    instead of insert or update or delete on public.contacts_live_chat
+    for each row
+    execute function private.tg__write_face('live_chat');
+
+create trigger _900_require_hits
+    after insert or update or delete on public.contacts_live_chat
+    for each statement
+    execute function private.tg__require_hits();
+
+
+comment on view public.contacts_live_chat is
+    'Contacts as the live chat has them. Write name, phone, email, username, tags and conversation_status; a write that hits nothing is refused (404), one of a version that has passed as well (409).';
+comment on column public.contacts_live_chat.name is
+    'What staff call them, or else the name of their WhatsApp profile.';
+comment on column public.contacts_live_chat.wa_id is
+    'The WhatsApp id to which replies in the current conversation go.';
+comment on column public.contacts_live_chat.conversation_status is
+    'Open, Pending or Closed: of the current conversation, the latest active; the contact''s own before the first.';
+comment on column public.contacts_live_chat.conversation_id is
+    'The current conversation, to which a written status goes.';
+comment on column public.contacts_live_chat.channel is
+    'The channel of the current conversation: whatsapp, booking or portal.';
+
+
+/*
+    Views know no "on conflict": a contact that may be there already is written by this RPC,
+    which knows it by its id or by what it is recognised by.
+*/
+create function private.find_contact(account_id uuid, fields jsonb)
+    returns uuid
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+declare
+    owners uuid[];
+begin
+    owners := array(
+        select distinct o.contact_id
+        from jsonb_each_text(fields) k
+        join public.contact_identities o
+            on o.account_id = find_contact.account_id
+           and o.kind = k.key
+           -- without the spaces that are not written either
+           and o.match_key = private.match_key(
+               kind => k.key, value => btrim(k.value, E' \t\r\n'))
+        where k.key in ('phone', 'email', 'username')
+        order by o.contact_id
+    );
+    if cardinality(owners) > 1 then
+        raise sqlstate 'PT409' using
+            message = 'These are known of different contacts.',
+            detail = format('contacts: %s', array_to_string(owners, ', ')),
+            hint = 'Merge them, or say which by its id.';
+    end if;
+    return owners[1];
+end
+$$;
+
+
+create function private.contact_of_id(account_id uuid, contact_id uuid)
+    returns uuid
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+declare
+    found_id uuid := contact_id;
+    redirect record;
+begin
+    -- a merged contact is found where it went, however often; a ring can't be written
+    loop
+        select c.merged_into, c.deleted_at
+        into redirect
+        from public.contacts c
+        where c.id = found_id
+          and c.account_id = contact_of_id.account_id;
+        if not found or redirect.deleted_at is null then
+            return found_id;
+        end if;
+        exit when redirect.merged_into is null;
+        found_id := redirect.merged_into;
+    end loop;
+    raise sqlstate 'PT404' using
+        message = 'There is no such contact any more.',
+        detail = format('contact: %s', contact_id);
+end
+$$;
+
+
+create function private.save_contact(account_id uuid, contact jsonb, face text)
+    returns uuid
+    language plpgsql
+    -- definer: contacts are written here alone, by those who may
+    security definer
+    set search_path = ''
+as $$
+declare
+    named constant uuid := contact ->> 'id';
+    fields jsonb;
+    target uuid;
+    exists_already boolean;
+begin
+    perform private.require_writable(save_contact.account_id);
+    if face is null or face not in ('contacts_page', 'live_chat') then
+        raise sqlstate 'PT422' using
+            message = 'Contacts are not written by this face.',
+            detail = 'field: face',
+            hint = 'Known: contacts_page, live_chat.';
+    elsif jsonb_typeof(contact) is distinct from 'object' then
+        raise sqlstate 'PT422' using
+            message = 'A contact is an object of fields.',
+            detail = 'field: contact';
+    end if;
+    fields := private.read_face(face => face, fields => contact - 'id');
+
+    -- another session may make the contact between the look and the write: look again
+    for attempt in 1 .. 3 loop
+        target := coalesce(
+            private.contact_of_id(account_id => save_contact.account_id, contact_id => named),
+            private.find_contact(account_id => save_contact.account_id, fields => fields),
+            gen_random_uuid()
+        );
+        exists_already := exists (
+            select
+            from public.contacts c
+            where c.id = target
+              and c.account_id = save_contact.account_id
+        );
+        begin
+            if not exists_already then
+                perform private.add_contact(
+                    account_id => save_contact.account_id, contact_id => target, fields => fields);
+            elsif fields <> '{}' then
+                perform private.change_contact(
+                    account_id => save_contact.account_id, contact_id => target, fields => fields);
+            end if;
+            return target;
+        exception
+            when sqlstate 'PT409' or sqlstate 'PT404' then
+                -- made meanwhile, or merged or deleted: then its id leads to another, or nowhere
+                if attempt = 3 or (exists_already and sqlstate = 'PT409') then
+                    raise;
+                end if;
+            when lock_not_available then
+                raise sqlstate 'PT503' using
+                    message = 'Others are writing this contact.',
+                    hint = 'Try again.';
+        end;
+    end loop;
+end
+$$;
+
+grant execute on function private.save_contact(uuid, jsonb, text) to authenticated;
+
+
+create function public.upsert_contact(
+    account_id uuid,
+    contact jsonb,
+    face text default 'contacts_page'
+)
+    returns jsonb
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    saved constant uuid := private.save_contact(
+        account_id => upsert_contact.account_id,
+        contact => upsert_contact.contact,
+        face => upsert_contact.face
+    );
+begin
+    return case face
+        when 'contacts_page' then
+            (select to_jsonb(v) from public.contacts_v2 v where v.id = saved)
+        when 'live_chat' then
+            (select to_jsonb(l) from public.contacts_live_chat l where l.id = saved)
+    end;
+end
+$$;
+
+grant execute on function public.upsert_contact(uuid, jsonb, text) to authenticated;
+
+
+comment on function private.find_contact(uuid, jsonb) is
+    'The contact that phone, email and username are known of; null where they are not, refused where of several.';
+comment on function private.contact_of_id(uuid, uuid) is
+    'The contact of this id, or the one that it was merged into.';
+comment on function private.save_contact(uuid, jsonb, text) is
+    'Changes the contact that is meant, or makes it; returns its id.';
+comment on function public.upsert_contact(uuid, jsonb, text) is
+    'Writes a contact known by its id, phone, email or username, or makes it: fields that are named are written, others stay. face is contacts_page or live_chat; answers the row as that face shows it. Known of several contacts: 409.';
+
+
+/*
+    What contacts are found by, folded once when it is written. Apart from contacts: an index on
+    an expression would fold each candidate again when it is searched, and clients have no use
+    for a column of it.
+*/
+create function private.word_beginnings(words text)
+    returns text
+    language plpgsql
+    immutable
+    set search_path = ''
+as $$
+declare
+    beginnings constant text := (
+        select string_agg(distinct ' ' || left(w, 2), '')
+        from string_to_table(words, ' ') w
+        where w <> ''
+    );
+begin
+    -- part of an index, which has no room for all that could be
+    return case when octet_length(beginnings) <= 400 then beginnings end;
+end
+$$;
+
+
+create function private.inner_beginnings(words text, sort_name text)
+    returns text[]
+    language plpgsql
+    immutable
+    set search_path = ''
+as $$
+begin
+    return array(
+        select distinct left(w, n)
+        from string_to_table(words, ' ') w
+        cross join generate_series(1, 2) n
+        where w <> ''
+          and not starts_with(sort_name, left(w, n))
+    );
+end
+$$;
+
+
+create table private.contact_search (
+    contact_id uuid primary key,
+    account_id uuid not null,
+    -- what is shown, folded: in byte order, which is the alphabet's once there are no accents
+    sort_name  text collate "C" not null,
+    -- every word with a space before it, so that its beginning can be asked for
+    words      text not null,
+    -- what one letter or two are looked for in; null where it is too long, and words tell
+    beginnings text generated always as (private.word_beginnings(words)) stored,
+
+    constraint contact_search_contact_fkey
+        foreign key (contact_id, account_id)
+        references public.contacts (id, account_id)
+        on delete cascade
+)
+-- a walk along the list reads no rows only of pages that a vacuum has seen since they were
+-- written: by default that comes after a fifth of the table
+with (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_insert_scale_factor = 0.02);
+alter table private.contact_search enable row level security;
+
+
+-- with the beginnings of words, so that a walk along the list for a letter reads no rows
+create index contact_search_list_idx
+    on private.contact_search (account_id, sort_name, contact_id)
+    include (beginnings);
+
+-- without a pending list, through which every search would have to read
+create index contact_search_words_idx
+    on private.contact_search
+    using gin (account_id, words extensions.gin_trgm_ops)
+    with (fastupdate = off);
+
+-- One letter or two are no trigram of their own, and to trigrams every @ and every dot begins a
+-- word: asked for gm, they would answer with everybody at gmail.com. Without the beginning of the
+-- name by which the list is sorted: those who have that stand beside each other.
+create index contact_search_beginnings_idx
+    on private.contact_search
+    using gin (account_id, (private.inner_beginnings(words, sort_name)))
+    with (fastupdate = off);
+
+-- plans do without them, and each analyze would call the function 30,000 times
+alter index private.contact_search_beginnings_idx alter column 2 set statistics 0;
+
+
+create policy "nobody reads the search directly"
+    on private.contact_search
+    for all
+    to authenticated
+    using (false);
+
+
+create function private.sort_name(name text, username text, email text, phone text)
+    returns text
+    language plpgsql
+    immutable
+    set search_path = ''
+as $$
+begin
+    -- who has no name comes after all that have, behind a character that is in no name
+    return private.fold(
+        coalesce(btrim(name), U&'\+10FFFF' || coalesce(username, email, phone, '')));
+end
+$$;
+
+
+create function private.search_words(
+    name text,
+    username text,
+    email text,
+    phone text,
+    tags text[]
+)
+    returns text
+    language plpgsql
+    immutable
+    set search_path = ''
+as $$
+begin
+    return regexp_replace(
+        private.fold(
+            concat_ws(' ', '', name, username, email, ltrim(phone, '+'), array_to_string(tags, ' '))
+        ),
+        '\s+', ' ', 'g');
+end
+$$;
+
+
+create function private.tg_contacts__keep_search()
+    returns trigger
+    language plpgsql
+    -- definer: nobody else may write what is searched
+    security definer
+    set search_path = ''
+as $$
+begin
+    insert into private.contact_search as s (contact_id, account_id, sort_name, words)
+    select
+        n.id,
+        n.account_id,
+        private.sort_name(
+            name => coalesce(n.name, n.profile_name),
+            username => n.username,
+            email => n.email,
+            phone => n.phone
+        ),
+        private.search_words(
+            name => coalesce(n.name, n.profile_name),
+            username => n.username,
+            email => n.email,
+            phone => n.phone,
+            tags => n.tags
+        )
+    from new_rows n
+    where n.deleted_at is null
+    order by n.id
+    on conflict (contact_id) do update
+        set sort_name = excluded.sort_name,
+            words = excluded.words
+        where (s.sort_name, s.words) is distinct from (excluded.sort_name, excluded.words);
+
+    if exists (select from new_rows n where n.deleted_at is not null) then
+        delete from private.contact_search s
+        using new_rows n
+        where s.contact_id = n.id
+          and n.deleted_at is not null;
+    end if;
+    return null;
+end
+$$;
+
+create trigger _500_keep_search_insert
+    after insert on public.contacts
+    referencing new table as new_rows
+    for each statement
+    execute function private.tg_contacts__keep_search();
+
+create trigger _500_keep_search_update
+    after update on public.contacts
+    referencing new table as new_rows
+    for each statement
+    execute function private.tg_contacts__keep_search();
+
+
+comment on table private.contact_search is
+    'What contacts are found by and sorted by; read through search_contacts.';
+comment on column private.contact_search.words is
+    'Visible name, username, email, the phone''s digits and tags, folded.';
+comment on column private.contact_search.beginnings is
+    'The first two letters of every word, each with a space before it.';
+comment on policy "nobody reads the search directly" on private.contact_search is
+    'search_contacts looks here once it knows who asks.';
+comment on function private.word_beginnings(text) is
+    'The different beginnings of words, two letters each; null where there are too many.';
+comment on function private.inner_beginnings(text, text) is
+    'The beginnings of words, the first letter and the first two of each, but for those of the sorted name.';
+comment on function private.sort_name(text, text, text, text) is
+    'Where a contact stands in the list: by its name without case and accents; those without one come last, by what is shown instead.';
+comment on function private.search_words(text, text, text, text, text[]) is
+    'All that a contact is found by, in one text.';
+comment on function private.tg_contacts__keep_search() is
+    'Keeps what is searched in step with contacts, in the same transaction.';
+
+
+/*
+    What is looked for, as patterns of words.
+*/
+create function private.word_patterns(words text[])
+    returns text[]
+    language plpgsql
+    immutable
+    set search_path = ''
+as $$
+begin
+    return array(
+        select case
+            -- too short for a trigram of its own: the beginning of a word, which has one
+            when length(w) < 3 then '% '
+            else '%'
+        end || regexp_replace(w, '([\\%_])', '\\\1', 'g') || '%'
+        from unnest(words) w
+        where w <> ''
+        -- the index is asked for the longest, which is the rarest as a rule
+        order by length(w) desc, w
+    );
+end
+$$;
+
+grant execute on function private.word_patterns(text[]) to authenticated;
+
+
+create function private.search_patterns(query text)
+    returns text[]
+    language plpgsql
+    immutable
+    set search_path = ''
+as $$
+declare
+    folded constant text := private.fold(query);
+    -- digits as people write them in a phone number, (0) being the national zero
+    phone_like constant text := '^\+?[0-9 ()./-]*$';
+    words text[];
+begin
+    words := case
+        when folded ~ phone_like and folded ~ '[1-9]([^0-9]*[0-9]){2}' then array[folded]
+        else string_to_array(btrim(regexp_replace(folded, '\s+', ' ', 'g')), ' ')
+    end;
+    return private.word_patterns(array(
+        select case
+            -- neither 00 nor the national 0 is part of what is stored
+            when length(ltrim(d.digits, '0')) >= 3 then regexp_replace(d.digits, '^00?', '')
+            else w
+        end
+        from unnest(words) w
+        cross join lateral (
+            select case
+                when w ~ phone_like
+                    then regexp_replace(replace(w, '(0)', ''), '[^0-9]', '', 'g')
+            end as digits
+        ) d
+    ));
+end
+$$;
+
+grant execute on function private.search_patterns(text) to authenticated;
+
+
+create function private.literal_patterns(query text)
+    returns text[]
+    language plpgsql
+    immutable
+    set search_path = ''
+as $$
+declare
+    folded constant text := btrim(regexp_replace(private.fold(query), '\s+', ' ', 'g'));
+    words constant text[] := string_to_array(folded, ' ');
+begin
+    -- 24/7 and 2026-11 may be part of a number, and a tag as well; digits with spaces are a number
+    return case
+        when folded !~ '^\+?[0-9()./-]* [0-9 ()./-]*$' and exists (
+            select
+            from unnest(words) w
+            where w ~ '^[0-9()./-]*[0-9][()./-]+[0-9][0-9()./-]*$'
+        )
+            then private.word_patterns(words)
+    end;
+end
+$$;
+
+grant execute on function private.literal_patterns(text) to authenticated;
+
+
+create function private.asked_beginning(patterns text[])
+    returns text
+    language plpgsql
+    immutable
+    set search_path = ''
+as $$
+begin
+    return case when cardinality(patterns) = 1
+        then regexp_replace(substring(patterns[1] from '^% (.*)%$'), '\\(.)', '\1', 'g')
+    end;
+end
+$$;
+
+
+comment on function private.word_patterns(text[]) is
+    'Words as patterns of what has them, the longest first.';
+comment on function private.search_patterns(text) is
+    'A query''s words as patterns, the longest first; what looks like a phone number is one word of digits.';
+comment on function private.literal_patterns(text) is
+    'A query''s words as they are written, where one that looks like a phone number may be something else; null where none does.';
+comment on function private.asked_beginning(text[]) is
+    'The one beginning of a word that is asked for; null where patterns ask for more.';
+
+
+/*
+    Search, in two halves. Text operators are not leakproof, so that under row level security
+    no trigram index is ever used: a definer function checks the caller first and finds ids,
+    and an invoker function reads those rows as the caller.
+*/
+create function private.search_page(
+    account_id uuid,
+    patterns text[],
+    after_name text,
+    after_id uuid,
+    page_size integer
+)
+    returns table (contact_id uuid, sort_name text)
+    language plpgsql
+    stable
+    -- definer: what is searched is not readable; the caller is checked first
+    security definer
+    rows 50
+    set search_path = ''
+as $$
+declare
+    beginning constant text := private.asked_beginning(patterns);
+    -- in a list of names beginnings come in lumps: those of surnames once for each first name
+    steps integer := case when patterns[1] like '\% %' then 4000 else 1000 end;
+    walks integer := 1;
+    met integer := 0;
+    last_name text := after_name;
+    last_id uuid := after_id;
+begin
+    if account_id is null or account_id not in (select private.my_account_ids()) then
+        raise sqlstate 'PT404' using
+            message = 'There is no such account, or it is not yours to see.',
+            detail = 'field: account_id';
+    end if;
+
+    -- A frequent word is met often enough on a walk along the list, while sorting all that have
+    -- it would take longer. A rare one is not, and an index of words finds it sooner.
+    loop
+        for contact_id, sort_name in
+            select w.contact_id, w.sort_name
+            from private.walk_search_list(
+                account_id => search_page.account_id,
+                patterns => patterns,
+                after_name => after_name,
+                after_id => after_id,
+                steps => steps,
+                page_size => page_size - met
+            ) w
+        loop
+            return next;
+            met := met + 1;
+            last_name := sort_name;
+            last_id := contact_id;
+        end loop;
+        if met = page_size or patterns = '{}' then
+            return;
+        end if;
+        -- the index of beginnings costs less than to look how far the walk came
+        exit when beginning is not null;
+
+        select p.after_name, p.after_id
+        into last_name, last_id
+        from private.search_list_place(
+            account_id => search_page.account_id,
+            after_name => after_name,
+            after_id => after_id,
+            steps => steps
+        ) p;
+        if last_id is null then
+            return;
+        end if;
+        -- on once more, half as far again as should fill the page, unless that is too far
+        exit when walks = 2 or met * 4 < page_size;
+        after_name := last_name;
+        after_id := last_id;
+        steps := least(steps * 3 / 2 * (page_size - met) / met, 3000);
+        walks := 2;
+    end loop;
+
+    return query
+    select m.contact_id, m.sort_name
+    from (
+        select w.contact_id, w.sort_name
+        from private.search_by_words(
+            account_id => search_page.account_id,
+            patterns => patterns,
+            after_name => last_name,
+            after_id => last_id,
+            page_size => page_size - met
+        ) w
+        union all
+        select n.contact_id, n.sort_name
+        from private.search_by_name(
+            account_id => search_page.account_id,
+            patterns => patterns,
+            after_name => last_name,
+            after_id => last_id,
+            page_size => page_size - met
+        ) n
+    ) m
+    -- what comes out of a function has lost the list's collation
+    order by m.sort_name collate "C", m.contact_id
+    limit page_size - met;
+end
+$$;
+
+grant execute on function private.search_page(uuid, text[], text, uuid, integer) to authenticated;
+
+
+create function private.read_search_cursor(cursor text)
+    returns jsonb
+    language plpgsql
+    immutable
+    set search_path = ''
+as $$
+declare
+    fields jsonb;
+begin
+    fields := convert_from(decode(cursor, 'base64'), 'UTF8')::jsonb;
+    if jsonb_typeof(fields -> 'name') = 'string' and pg_input_is_valid(fields ->> 'id', 'uuid') then
+        return fields;
+    end if;
+    return null;
+exception
+    when data_exception then
+        return null;
+end
+$$;
+
+grant execute on function private.read_search_cursor(text) to authenticated;
+
+
+create function public.search_contacts(
+    account_id uuid,
+    query text default '',
+    cursor text default null,
+    page_size integer default 50
+)
+    returns jsonb
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+declare
+    -- before the first: no name is less than none
+    given jsonb := '{"name": "", "id": "00000000-0000-0000-0000-000000000000"}';
+    literal_patterns constant text[] := private.literal_patterns(search_contacts.query);
+    ids uuid[];
+    names text[];
+    next_cursor text;
+    contacts jsonb;
+begin
+    if length(query) > 200 then
+        raise sqlstate 'PT422' using
+            message = 'The query is too long.',
+            detail = 'field: query',
+            hint = 'At most 200 characters.';
+    elsif page_size is null or page_size not between 1 and 200 then
+        raise sqlstate 'PT422' using
+            message = 'This is no size of a page.',
+            detail = 'field: page_size',
+            hint = 'From 1 to 200.';
+    elsif search_contacts.cursor is not null then
+        given := private.read_search_cursor(search_contacts.cursor);
+        if given is null then
+            raise sqlstate 'PT400' using
+                message = 'This is not a cursor of search_contacts.',
+                detail = 'field: cursor',
+                hint = 'Send the cursor of the last answer unchanged, or none to start anew.';
+        end if;
+    end if;
+
+    select
+        array_agg(p.contact_id order by p.sort_name collate "C", p.contact_id),
+        array_agg(p.sort_name order by p.sort_name collate "C", p.contact_id)
+    into ids, names
+    from (
+        select u.contact_id, u.sort_name
+        from (
+            select n.contact_id, n.sort_name
+            from private.search_page(
+                account_id => search_contacts.account_id,
+                patterns => private.search_patterns(coalesce(search_contacts.query, '')),
+                after_name => given ->> 'name',
+                after_id => (given ->> 'id')::uuid,
+                -- one more tells whether there is a next page
+                page_size => search_contacts.page_size + 1
+            ) n
+            union
+            select n.contact_id, n.sort_name
+            from private.search_page(
+                account_id => search_contacts.account_id,
+                patterns => literal_patterns,
+                after_name => given ->> 'name',
+                after_id => (given ->> 'id')::uuid,
+                page_size => search_contacts.page_size + 1
+            ) n
+            where literal_patterns is not null
+        ) u
+        order by u.sort_name collate "C", u.contact_id
+        limit search_contacts.page_size + 1
+    ) p;
+
+    if cardinality(ids) > page_size then
+        next_cursor := private.write_cursor(
+            jsonb_build_object('name', names[page_size], 'id', ids[page_size]));
+        ids := ids[:page_size];
+    end if;
+
+    select coalesce(jsonb_agg(to_jsonb(v) order by i.place), '[]')
+    into contacts
+    from unnest(ids) with ordinality as i (id, place)
+    cross join lateral (
+        select c.*
+        from public.contacts_v2 c
+        where c.id = i.id
+        -- one by one, whatever the planner expects of the policies
+        limit 1
+    ) v;
+
+    return jsonb_build_object('contacts', contacts, 'cursor', next_cursor);
+end
+$$;
+
+grant execute on function public.search_contacts(uuid, text, text, integer) to authenticated;
+
+
+comment on function private.search_page(uuid, text[], text, uuid, integer) is
+    'A page of an account''s contacts that match every pattern, by name; refuses those who do not work for it.';
+comment on function private.read_search_cursor(text) is
+    'The fields of a cursor of search_contacts; null where it is none.';
+comment on function public.search_contacts(uuid, text, text, integer) is
+    'Contacts by name, username, email, phone and tags, whatever case and accents: every word of the query is part of one of them (with one or two letters, its beginning), and a phone number is found in any spelling. Answers {contacts, cursor}: rows of contacts_v2 in the order of their names, and the cursor of the next page, null at the end. An empty query lists all. At most 200 characters and 200 rows; not a member: 404.';
+
+
+/*
+    The ways to the contacts of one account that match what is looked for: along its list, by the
+    names in it, and by the index of words. Each has the one plan that is meant, which is not
+    left to statistics: those of a big account are not a small one's.
+*/
+create function private.walk_search_list(
+    account_id uuid,
+    patterns text[],
+    after_name text,
+    after_id uuid,
+    steps integer,
+    page_size integer
+)
+    returns table (contact_id uuid, sort_name text)
+    language plpgsql
+    stable
+    rows 50
+    set search_path = ''
+    -- Along the list's index, whatever the statistics say and however long ago a vacuum was: once
+    -- enough rows had been written since, the planner fetched and sorted all of an account.
+    set plan_cache_mode = force_generic_plan
+    set enable_seqscan = off
+    set enable_bitmapscan = off
+    set enable_sort = off
+    set max_parallel_workers_per_gather = 0
+    set jit = off
+as $$
+begin
+    if patterns = '{}' then
+        return query
+        select w.contact_id, w.sort_name
+        from private.contact_search w
+        where w.account_id = walk_search_list.account_id
+          and (w.sort_name, w.contact_id) > (after_name, after_id)
+        order by w.sort_name, w.contact_id
+        limit page_size;
+    elsif patterns[1] like '\% %' then
+        -- beginnings of words are in the index, where a step is a third of one that reads the row
+        return query
+        select s.contact_id, s.sort_name
+        from (
+            select w.contact_id, w.sort_name, w.beginnings
+            from private.contact_search w
+            where w.account_id = walk_search_list.account_id
+              and (w.sort_name, w.contact_id) > (after_name, after_id)
+            order by w.sort_name, w.contact_id
+            limit steps
+        ) s
+        where s.beginnings like all (patterns)
+           or (
+               s.beginnings is null
+               and exists (
+                   select
+                   from private.contact_search w
+                   where w.contact_id = s.contact_id
+                     and w.words like all (patterns)
+               )
+           )
+        order by s.sort_name, s.contact_id
+        limit page_size;
+    else
+        return query
+        select s.contact_id, s.sort_name
+        from (
+            select w.contact_id, w.sort_name, w.words
+            from private.contact_search w
+            where w.account_id = walk_search_list.account_id
+              and (w.sort_name, w.contact_id) > (after_name, after_id)
+            order by w.sort_name, w.contact_id
+            limit steps
+        ) s
+        where s.words like all (patterns)
+        order by s.sort_name, s.contact_id
+        limit page_size;
+    end if;
+end
+$$;
+
+
+create function private.search_list_place(
+    account_id uuid,
+    inout after_name text,
+    inout after_id uuid,
+    steps integer
+)
+    language plpgsql
+    stable
+    set search_path = ''
+    -- as walk_search_list
+    set plan_cache_mode = force_generic_plan
+    set enable_seqscan = off
+    set enable_bitmapscan = off
+    set enable_sort = off
+    set max_parallel_workers_per_gather = 0
+    set jit = off
+as $$
+begin
+    select w.sort_name, w.contact_id
+    into after_name, after_id
+    from private.contact_search w
+    where w.account_id = search_list_place.account_id
+      and (w.sort_name, w.contact_id) > (after_name, after_id)
+    order by w.sort_name, w.contact_id
+    offset steps - 1
+    limit 1;
+end
+$$;
+
+
+create function private.search_by_name(
+    account_id uuid,
+    patterns text[],
+    after_name text,
+    after_id uuid,
+    page_size integer
+)
+    returns table (contact_id uuid, sort_name text)
+    language plpgsql
+    stable
+    rows 50
+    set search_path = ''
+    -- as walk_search_list
+    set plan_cache_mode = force_generic_plan
+    set enable_seqscan = off
+    set enable_bitmapscan = off
+    set enable_sort = off
+    set max_parallel_workers_per_gather = 0
+    set jit = off
+as $$
+declare
+    beginning constant text := private.asked_beginning(patterns);
+begin
+    if beginning is null then
+        return;
+    -- one place to begin at: of two conditions the index would take either
+    elsif beginning collate "C" > after_name then
+        after_name := beginning;
+        after_id := '00000000-0000-0000-0000-000000000000';
+    end if;
+    return query
+    select w.contact_id, w.sort_name
+    from private.contact_search w
+    where w.account_id = search_by_name.account_id
+      and (w.sort_name, w.contact_id) > (after_name, after_id)
+      and w.sort_name < beginning || U&'\+10FFFF'
+      and w.words like all (patterns)
+    order by w.sort_name, w.contact_id
+    limit page_size;
+end
+$$;
+
+
+create function private.search_by_words(
+    account_id uuid,
+    patterns text[],
+    after_name text,
+    after_id uuid,
+    page_size integer
+)
+    returns table (contact_id uuid, sort_name text)
+    language plpgsql
+    stable
+    rows 50
+    set search_path = ''
+    -- by the words alone, whatever the statistics say of them
+    set plan_cache_mode = force_generic_plan
+    set enable_bitmapscan = on
+    set enable_sort = on
+    set enable_seqscan = off
+    set enable_indexscan = off
+    set enable_indexonlyscan = off
+    set max_parallel_workers_per_gather = 0
+    set jit = off
+as $$
+declare
+    beginning constant text := private.asked_beginning(patterns);
+    pattern constant text := patterns[1];
+    others constant text[] := patterns[2:];
+begin
+    if beginning is not null then
+        return query
+        select w.contact_id, w.sort_name
+        from private.contact_search w
+        where w.account_id = search_by_words.account_id
+          and private.inner_beginnings(w.words, w.sort_name) @> array[beginning]
+          and (w.sort_name, w.contact_id) > (after_name, after_id)
+        order by w.sort_name, w.contact_id
+        limit page_size;
+    else
+        return query
+        select w.contact_id, w.sort_name
+        from private.contact_search w
+        where w.account_id = search_by_words.account_id
+          and w.words like pattern
+          and w.words like all (others)
+          and (w.sort_name, w.contact_id) > (after_name, after_id)
+        order by w.sort_name, w.contact_id
+        limit page_size;
+    end if;
+end
+$$;
+
+
+comment on function private.walk_search_list(uuid, text[], text, uuid, integer, integer) is
+    'A page of an account''s contacts that match every pattern, by name, as far as a walk along the list finds them.';
+comment on function private.search_list_place(uuid, text, uuid, integer) is
+    'The place in an account''s list that is so many contacts further on; null beyond its end.';
+comment on function private.search_by_name(uuid, text[], text, uuid, integer) is
+    'A page of an account''s contacts whose sorted name has the one beginning that is asked for; none where more is.';
+comment on function private.search_by_words(uuid, text[], text, uuid, integer) is
+    'A page of an account''s contacts that match every pattern, by name, found by the indexes of words; of a beginning without those whose sorted name has it.';
+
+
+/*
+    Two contacts that may be one person. What is ambiguous is never guessed: it waits here for
+    somebody who knows.
+*/
+create table public.contact_suggestions (
+    id               uuid primary key default gen_random_uuid(),
+    account_id       uuid not null,
+    -- the lesser id first, so that a pair is one row
+    contact_id       uuid not null,
+    other_contact_id uuid not null,
+    reason           text not null
+                     constraint contact_suggestions_reason_check
+                     check (reason in (
+                         -- one WhatsApp sender is known of both, by number and by user id
+                         'same_sender',
+                         -- one's number or user id became the other's
+                         'number_changed',
+                         'user_id_changed',
+                         'same_name',
+                         'same_phone',
+                         'same_email',
+                         -- one imported row is known of both
+                         'same_row',
+                         'same_partner'
+                     )),
+    -- what speaks for it, to be shown: {phone, email, name …}
+    evidence         jsonb not null default '{}',
+    status           text not null default 'open'
+                     constraint contact_suggestions_status_check
+                     check (status in ('open', 'merged', 'dismissed')),
+    decided_by       uuid
+                     constraint contact_suggestions_decided_by_fkey
+                     references auth.users on delete set null,
+    decided_at       timestamptz,
+    created_at       timestamptz not null default now(),
+
+    constraint contact_suggestions_pair_check check (contact_id < other_contact_id),
+    constraint contact_suggestions_pair_key
+        unique (account_id, contact_id, other_contact_id, reason),
+    constraint contact_suggestions_contact_fkey
+        foreign key (contact_id, account_id)
+        references public.contacts (id, account_id)
+        on delete cascade,
+    constraint contact_suggestions_other_contact_fkey
+        foreign key (other_contact_id, account_id)
+        references public.contacts (id, account_id)
+        on delete cascade
+);
+alter table public.contact_suggestions enable row level security;
+
+
+-- the list to decide on, latest first
+create index contact_suggestions_open_idx
+    on public.contact_suggestions (account_id, created_at desc, id)
+    where status = 'open';
+
+create index contact_suggestions_contact_idx
+    on public.contact_suggestions (contact_id, account_id);
+
+create index contact_suggestions_other_contact_idx
+    on public.contact_suggestions (other_contact_id, account_id);
+
+
+create policy "members can read suggestions about their contacts"
+    on public.contact_suggestions
+    for select
+    to authenticated
+    using (account_id = any (array(select private.my_account_ids())));
+
+
+grant select on public.contact_suggestions to authenticated;
+
+
+create function private.suggest_merge(
+    account_id uuid,
+    contact_ids uuid[],
+    reason text,
+    evidence jsonb
+)
+    returns void
+    language sql
+    set search_path = ''
+as $$
+    -- what somebody has dismissed stays dismissed
+    insert into public.contact_suggestions (
+        account_id, contact_id, other_contact_id, reason, evidence
+    )
+    select
+        suggest_merge.account_id,
+        least(contact_ids[1], contact_ids[2]),
+        greatest(contact_ids[1], contact_ids[2]),
+        suggest_merge.reason,
+        suggest_merge.evidence
+    where contact_ids[1] <> contact_ids[2]
+    on conflict (account_id, contact_id, other_contact_id, reason) do nothing
+$$;
+
+
+create view public.open_suggestions
+    with (security_invoker = true)
+as
+select
+    s.id,
+    s.account_id,
+    s.contact_id,
+    coalesce(c.name, c.profile_name) as name,
+    s.other_contact_id,
+    coalesce(o.name, o.profile_name) as other_name,
+    s.reason,
+    s.evidence,
+    s.created_at
+from public.contact_suggestions s
+join public.contacts c
+    on c.id = s.contact_id
+   and c.deleted_at is null
+join public.contacts o
+    on o.id = s.other_contact_id
+   and o.deleted_at is null
+where s.status = 'open';
+
+
+grant select on public.open_suggestions to authenticated;
+
+
+create function private.dismiss_pair(suggestion_id uuid)
+    returns void
+    language plpgsql
+    -- definer: nobody else may write suggestions
+    security definer
+    set search_path = ''
+as $$
+declare
+    suggestion public.contact_suggestions;
+begin
+    select s.*
+    into suggestion
+    from public.contact_suggestions s
+    where s.id = suggestion_id
+      and s.account_id in (select private.my_account_ids());
+    if not found then
+        raise sqlstate 'PT404' using
+            message = 'There is no such suggestion, or it is not yours to see.',
+            detail = format('suggestion: %s', suggestion_id);
+    end if;
+    perform private.require_writable(suggestion.account_id);
+
+    -- whoever says that two are not one says so whatever the reason
+    update public.contact_suggestions s
+    set status = 'dismissed',
+        decided_by = auth.uid(),
+        decided_at = clock_timestamp()
+    where s.account_id = suggestion.account_id
+      and s.contact_id = suggestion.contact_id
+      and s.other_contact_id = suggestion.other_contact_id
+      and s.status = 'open';
+
+    if not exists (
+        select
+        from public.contact_suggestions s
+        where s.id = suggestion_id
+          and s.status = 'dismissed'
+    ) then
+        raise sqlstate 'PT409' using
+            message = 'The two have been merged meanwhile.',
+            detail = format('suggestion: %s', suggestion_id),
+            hint = 'Undo the merge, if they are not one.';
+    end if;
+end
+$$;
+
+grant execute on function private.dismiss_pair(uuid) to authenticated;
+
+
+create function public.dismiss_suggestion(suggestion_id uuid)
+    returns void
+    language plpgsql
+    set search_path = ''
+as $$
+begin
+    perform private.dismiss_pair(suggestion_id);
+end
+$$;
+
+grant execute on function public.dismiss_suggestion(uuid) to authenticated;
+
+
+comment on table public.contact_suggestions is
+    'Two contacts that may be one person, and why; see merge_contacts.';
+comment on column public.contact_suggestions.evidence is
+    'What speaks for it, to be shown to whoever decides.';
+comment on policy "members can read suggestions about their contacts" on public.contact_suggestions is
+    'Whoever may read the contacts.';
+comment on function private.suggest_merge(uuid, uuid[], text, jsonb) is
+    'Notes that two contacts may be one; a pair is noted once for a reason.';
+comment on view public.open_suggestions is
+    'The suggestions that wait for a decision, with both names; those about a contact that is gone are left out.';
+comment on column public.open_suggestions.name is
+    'What the first contact is called.';
+comment on column public.open_suggestions.other_name is
+    'What the second contact is called.';
+comment on function private.dismiss_pair(uuid) is
+    'Dismisses a suggestion and the others about the same two contacts.';
+comment on function public.dismiss_suggestion(uuid) is
+    'Says that two contacts are not one: dismisses the suggestion and the others about the same two. Dismissed already: nothing changes; merged meanwhile: 409.';
+
+
+/*
+    What each merge did: both contacts as they were, the kept one as it became, and what moved.
+    Nothing that either of them said is lost, and undo_merge takes back from here what nobody
+    has changed since.
+*/
+create table public.contact_merges (
+    id                  uuid primary key default gen_random_uuid(),
+    account_id          uuid not null,
+    kept_contact_id     uuid not null,
+    dropped_contact_id  uuid not null,
+    kept_before         jsonb not null,
+    dropped_before      jsonb not null,
+    kept_after          jsonb not null,
+    -- whole rows: one that the kept contact gives up meanwhile can still come back
+    moved_identities    jsonb not null
+                        constraint contact_merges_moved_identities_check
+                        check (jsonb_typeof(moved_identities) = 'array'),
+    moved_conversations uuid[] not null,
+    -- with those that moved, what is not among them was opened later
+    kept_conversations  uuid[] not null,
+    settled_suggestions uuid[] not null,
+    added_suggestions   uuid[] not null,
+    merged_by           uuid
+                        constraint contact_merges_merged_by_fkey
+                        references auth.users on delete set null,
+    -- the clock's time under the contacts' locks, so that it orders the merges of a contact
+    merged_at           timestamptz not null default clock_timestamp(),
+    undone_by           uuid
+                        constraint contact_merges_undone_by_fkey
+                        references auth.users on delete set null,
+    undone_at           timestamptz,
+    -- jobs, invoices and points, as move_customer_rows describes them
+    moved_customer_rows jsonb not null default '{}',
+
+    constraint contact_merges_pair_check check (kept_contact_id <> dropped_contact_id),
+    constraint contact_merges_undone_check check (undone_by is null or undone_at is not null),
+    constraint contact_merges_kept_contact_fkey
+        foreign key (kept_contact_id, account_id)
+        references public.contacts (id, account_id)
+        on delete cascade,
+    constraint contact_merges_dropped_contact_fkey
+        foreign key (dropped_contact_id, account_id)
+        references public.contacts (id, account_id)
+        on delete cascade
+);
+alter table public.contact_merges enable row level security;
+
+
+-- what is merged is gone: it can't be merged a second time
+create unique index contact_merges_dropped_contact_key
+    on public.contact_merges (dropped_contact_id)
+    where undone_at is null;
+
+create index contact_merges_dropped_contact_idx
+    on public.contact_merges (dropped_contact_id, account_id);
+
+create index contact_merges_kept_contact_idx
+    on public.contact_merges (kept_contact_id, account_id);
+
+
+create policy "members can read the merges of their contacts"
+    on public.contact_merges
+    for select
+    to authenticated
+    using (account_id = any (array(select private.my_account_ids())));
+
+
+grant select on public.contact_merges to authenticated;
+
+
+create function private.tg_contacts__forget_duplicates()
+    returns trigger
+    language plpgsql
+    -- definer: nobody else may write the journal
+    security definer
+    set search_path = ''
+as $$
+declare
+    -- the deleted one and all that were merged into it, at whatever remove
+    gone constant uuid[] := array(
+        with recursive chain as (
+            select new.id
+            union
+            select c.id
+            from chain d
+            join public.contacts c
+                on c.merged_into = d.id
+        )
+        select d.id
+        from chain d
+    );
+begin
+    delete from public.contact_merges m
+    where m.account_id = new.account_id
+      and (m.kept_contact_id = any (gone) or m.dropped_contact_id = any (gone));
+
+    delete from public.contact_suggestions s
+    where s.account_id = new.account_id
+      and (s.contact_id = any (gone) or s.other_contact_id = any (gone));
+    return null;
+end
+$$;
+
+create trigger _600_forget_duplicates
+    after update of deleted_at on public.contacts
+    for each row
+    when (old.deleted_at is null and new.deleted_at is not null and new.merged_into is null)
+    execute function private.tg_contacts__forget_duplicates();
+
+
+comment on table public.contact_merges is
+    'The journal of merges: who merged what when, both contacts before, the kept one after, and what moved.';
+comment on column public.contact_merges.kept_before is
+    'The kept contact''s row before the merge.';
+comment on column public.contact_merges.dropped_before is
+    'The dropped contact''s row before the merge.';
+comment on column public.contact_merges.kept_after is
+    'The kept contact''s row after the merge.';
+comment on column public.contact_merges.moved_identities is
+    'The identities that the kept contact took over, as rows.';
+comment on column public.contact_merges.moved_conversations is
+    'The conversations that the kept contact took over.';
+comment on column public.contact_merges.kept_conversations is
+    'The conversations that the kept contact had before.';
+comment on column public.contact_merges.settled_suggestions is
+    'The open suggestions of the two contacts, which the merge settled.';
+comment on column public.contact_merges.added_suggestions is
+    'The dropped contact''s suggestions with others, as noted anew for the kept one.';
+comment on column public.contact_merges.undone_at is
+    'When undo_merge took it back; null while it stands.';
+comment on policy "members can read the merges of their contacts" on public.contact_merges is
+    'Whoever may read the contacts.';
+comment on function private.tg_contacts__forget_duplicates() is
+    'Deleting a contact also deletes what journal and suggestions have kept of it.';
+
+
+/*
+    What merging and undoing do with jobs, invoices and points. The caller has locked both
+    contacts, and calls these before it moves conversations: the chats of bookings go with
+    their jobs.
+*/
+create function private.move_customer_rows(
+    account_id uuid,
+    from_contact_id uuid,
+    to_contact_id uuid
+)
+    returns jsonb
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    moved_jobs constant uuid[] := array(
+        select j.id
+        from public.jobs j
+        where j.customer_id = from_contact_id
+          and j.account_id = move_customer_rows.account_id
+        order by j.id
+        for update
+    );
+    moved_invoices constant uuid[] := array(
+        select i.id
+        from public.invoices i
+        where i.customer_id = from_contact_id
+          and i.account_id = move_customer_rows.account_id
+        order by i.id
+        for update
+    );
+    moved_lots jsonb := '{}';
+    moved_lines uuid[];
+begin
+    moved_lines := private.lock_lines(
+        account_id => move_customer_rows.account_id,
+        from_contact_id => move_customer_rows.from_contact_id,
+        to_contact_id => move_customer_rows.to_contact_id
+    );
+    select coalesce(jsonb_object_agg(l.transaction_id, l.points_left), '{}')
+    into moved_lots
+    from private.loyalty_lots l
+    where l.customer_id = from_contact_id;
+
+    perform private.give_jobs(
+        job_ids => moved_jobs,
+        invoice_ids => moved_invoices,
+        from_contact_id => move_customer_rows.from_contact_id,
+        to_contact_id => move_customer_rows.to_contact_id
+    );
+    perform private.give_lines(line_ids => moved_lines, to_contact_id => move_customer_rows.to_contact_id);
+    return jsonb_build_object(
+        'jobs', to_jsonb(moved_jobs),
+        'invoices', to_jsonb(moved_invoices),
+        'loyalty_transactions', to_jsonb(moved_lines),
+        'loyalty_lots', moved_lots
+    );
+end
+$$;
+
+
+create function private.lock_lines(
+    account_id uuid,
+    from_contact_id uuid,
+    to_contact_id uuid
+)
+    returns uuid[]
+    language plpgsql
+    set search_path = ''
+as $$
+begin
+    -- most customers have no points, and then no balance either
+    if not exists (
+        select
+        from public.loyalty_transactions t
+        where t.customer_id = from_contact_id
+    ) then
+        return '{}';
+    end if;
+    perform private.lock_balances(
+        account_id => lock_lines.account_id,
+        customer_ids => array[from_contact_id, to_contact_id]
+    );
+    return array(
+        select t.id
+        from public.loyalty_transactions t
+        where t.customer_id = from_contact_id
+          and t.account_id = lock_lines.account_id
+        order by t.id
+        for update
+    );
+end
+$$;
+
+
+create function private.give_jobs(
+    job_ids uuid[],
+    invoice_ids uuid[],
+    from_contact_id uuid,
+    to_contact_id uuid
+)
+    returns void
+    language plpgsql
+    set search_path = ''
+as $$
+begin
+    -- all of the contact's, though only those of bookings move here: the others are the
+    -- caller's next ones, and conversations are locked in one order
+    perform
+    from public.conversations k
+    where k.customer_id = from_contact_id
+    order by k.id
+    for update;
+    -- the foreign keys move them in any order
+    perform
+    from public.messages m
+    where m.booking_id = any (job_ids)
+    order by m.id
+    for no key update;
+
+    -- an update of no row would still run the table's triggers
+    if job_ids <> '{}' then
+        update public.jobs j
+        set customer_id = to_contact_id
+        where j.id = any (job_ids);
+    end if;
+    -- those of jobs have followed them
+    perform
+    from public.invoices i
+    where i.id = any (invoice_ids)
+      and i.customer_id = from_contact_id;
+    if found then
+        update public.invoices i
+        set customer_id = to_contact_id
+        where i.id = any (invoice_ids)
+          and i.customer_id = from_contact_id;
+    end if;
+end
+$$;
+
+
+create function private.give_lines(line_ids uuid[], to_contact_id uuid)
+    returns void
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    from_contact_id uuid;
+    points bigint;
+begin
+    if line_ids = '{}' then
+        return;
+    end if;
+    select min(t.customer_id::text)::uuid, sum(t.points)
+    into from_contact_id, points
+    from public.loyalty_transactions t
+    where t.id = any (line_ids);
+
+    -- their lots follow them
+    update public.loyalty_transactions t
+    set customer_id = to_contact_id
+    where t.id = any (line_ids);
+    perform private.add_to_balance(customer_id => from_contact_id, points => -points);
+    perform private.add_to_balance(customer_id => to_contact_id, points => points);
+end
+$$;
+
+
+create function private.return_customer_rows(
+    account_id uuid,
+    moved jsonb,
+    from_contact_id uuid,
+    to_contact_id uuid
+)
+    returns jsonb
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    returned_jobs constant uuid[] := array(
+        select j.id
+        from public.jobs j
+        where j.id in (select v::uuid from jsonb_array_elements_text(moved -> 'jobs') v)
+          and j.customer_id = from_contact_id
+        order by j.id
+        for update
+    );
+    returned_invoices constant uuid[] := array(
+        select i.id
+        from public.invoices i
+        where i.id in (select v::uuid from jsonb_array_elements_text(moved -> 'invoices') v)
+          and i.customer_id = from_contact_id
+          -- one that is for another job by now is that job's
+          and (i.job_id is null or i.job_id = any (returned_jobs))
+        order by i.id
+        for update
+    );
+    lines constant uuid[] := array(
+        select v::uuid
+        from jsonb_array_elements_text(moved -> 'loyalty_transactions') v
+    );
+    not_returned jsonb;
+begin
+    if lines <> '{}' then
+        perform private.lock_lines(
+            account_id => return_customer_rows.account_id,
+            from_contact_id => return_customer_rows.from_contact_id,
+            to_contact_id => return_customer_rows.to_contact_id
+        );
+    end if;
+
+    perform private.give_jobs(
+        job_ids => returned_jobs,
+        invoice_ids => returned_invoices,
+        from_contact_id => return_customer_rows.from_contact_id,
+        to_contact_id => return_customer_rows.to_contact_id
+    );
+    select coalesce(
+        jsonb_agg(
+            jsonb_build_object(
+                'kind', 'invoice',
+                'value', i.id,
+                'reason', 'belongs_to_another',
+                'contact_id', i.customer_id
+            )
+            order by i.id),
+        '[]')
+    into not_returned
+    from public.invoices i
+    where i.id in (select v::uuid from jsonb_array_elements_text(moved -> 'invoices') v)
+      and i.customer_id <> to_contact_id;
+
+    if lines = '{}' then
+        return not_returned;
+    elsif not exists (
+        -- points of these lots that are spent were spent by the kept contact
+        select
+        from jsonb_each_text(moved -> 'loyalty_lots') w
+        left join private.loyalty_lots l
+            on l.transaction_id = w.key::uuid
+        where l.points_left is distinct from w.value::integer
+    ) then
+        perform private.give_lines(
+            line_ids => lines, to_contact_id => return_customer_rows.to_contact_id);
+        return not_returned;
+    end if;
+    return not_returned || jsonb_build_object(
+        'kind', 'loyalty_transactions',
+        'value', lines,
+        'reason', 'spent_since',
+        'contact_id', from_contact_id
+    );
+end
+$$;
+
+
+comment on function private.move_customer_rows(uuid, uuid, uuid) is
+    'Gives a contact''s jobs, with their chats, its invoices and its points to another one; returns what return_customer_rows needs.';
+comment on function private.lock_lines(uuid, uuid, uuid) is
+    'Locks the points of a contact and both balances; returns the lines.';
+comment on function private.give_jobs(uuid[], uuid[], uuid, uuid) is
+    'Gives jobs with their chats, and invoices, to another contact.';
+comment on function private.give_lines(uuid[], uuid) is
+    'Gives lines of points to another contact; both balances are locked.';
+comment on function private.return_customer_rows(uuid, jsonb, uuid, uuid) is
+    'Gives back what move_customer_rows moved; returns what stays, as undo_merge names it. Points of which some were spent since stay.';
+
+
+/*
+    The parts that merging and undoing are made of: locking, deciding what the kept contact
+    becomes, and moving conversations.
+*/
+create function private.lock_contacts(account_id uuid, contact_ids uuid[])
+    returns void
+    language plpgsql
+    set search_path = ''
+as $$
+begin
+    perform private.lock_identities(
+        account_id => lock_contacts.account_id,
+        contact_ids => lock_contacts.contact_ids,
+        kinds => array['bsuid', 'email', 'metakocka', 'phone', 'username']
+    );
+    perform
+    from public.contacts c
+    where c.id = any (contact_ids)
+      and c.account_id = lock_contacts.account_id
+    order by c.id
+    for no key update;
+end
+$$;
+
+
+create function private.merged_contact(kept public.contacts, dropped public.contacts)
+    returns public.contacts
+    language plpgsql
+    immutable
+    set search_path = ''
+as $$
+declare
+    merged public.contacts := kept;
+begin
+    merged.name := coalesce(kept.name, dropped.name);
+    -- a pair: the name and the message that brought it
+    if kept.profile_name is null then
+        merged.profile_name := dropped.profile_name;
+        merged.profile_named_at := dropped.profile_named_at;
+    end if;
+    merged.phone := coalesce(kept.phone, dropped.phone);
+    merged.email := coalesce(kept.email, dropped.email);
+    merged.username := coalesce(kept.username, dropped.username);
+    merged.portal_user_id := coalesce(kept.portal_user_id, dropped.portal_user_id);
+    merged.gsm := coalesce(kept.gsm, dropped.gsm);
+    merged.fax := coalesce(kept.fax, dropped.fax);
+    merged.business_entity := coalesce(kept.business_entity, dropped.business_entity);
+    merged.taxpayer := coalesce(kept.taxpayer, dropped.taxpayer);
+    merged.foreign_county := coalesce(kept.foreign_county, dropped.foreign_county);
+    merged.buyer := coalesce(kept.buyer, dropped.buyer);
+    merged.supplier := coalesce(kept.supplier, dropped.supplier);
+    merged.tax_id_number := coalesce(kept.tax_id_number, dropped.tax_id_number);
+    merged.registration_number := coalesce(kept.registration_number, dropped.registration_number);
+    merged.street := coalesce(kept.street, dropped.street);
+    merged.post_number := coalesce(kept.post_number, dropped.post_number);
+    merged.place := coalesce(kept.place, dropped.place);
+    merged.province := coalesce(kept.province, dropped.province);
+    merged.country := coalesce(kept.country, dropped.country);
+    if kept.people = '[]' then
+        merged.people := dropped.people;
+    end if;
+    if kept.addresses = '[]' then
+        merged.addresses := dropped.addresses;
+    end if;
+    if kept.preferences = '{}' then
+        merged.preferences := dropped.preferences;
+    end if;
+    merged.tags := kept.tags || array(
+        select t.tag
+        from unnest(dropped.tags) with ordinality as t (tag, place)
+        where t.tag <> all (kept.tags)
+        order by t.place
+    );
+    merged.notes := nullif(
+        concat_ws(E'\n\n', kept.notes, nullif(dropped.notes, kept.notes)), '');
+    return merged;
+end
+$$;
+
+
+create function private.require_mergeable(kept public.contacts, dropped public.contacts)
+    returns void
+    language plpgsql
+    immutable
+    set search_path = ''
+as $$
+declare
+    merged constant public.contacts := private.merged_contact(kept => kept, dropped => dropped);
+begin
+    if coalesce(kept.merged_into, dropped.merged_into) is not null then
+        raise sqlstate 'PT409' using
+            message = 'One of the two has already been merged.',
+            detail = case
+                when kept.merged_into is not null
+                    then format('field: keep; contact: %s', kept.merged_into)
+                else format('field: drop; contact: %s', dropped.merged_into)
+            end,
+            hint = 'Go on with the contact that it was merged into.';
+    elsif coalesce(kept.deleted_at, dropped.deleted_at) is not null then
+        raise sqlstate 'PT404' using
+            message = 'One of the two has been deleted.',
+            detail = case when kept.deleted_at is not null then 'field: keep' else 'field: drop' end;
+    elsif kept.portal_user_id <> dropped.portal_user_id then
+        raise sqlstate 'PT409' using
+            message = 'Both enter the portal, each with a login of their own.',
+            detail = 'field: portal_user_id',
+            hint = 'Unlink the login of one of them first.';
+    elsif cardinality(merged.tags) > 100 then
+        raise sqlstate 'PT409' using
+            message = 'Together they have more than 100 tags.',
+            detail = 'field: tags',
+            hint = 'Remove some of them first.';
+    elsif length(merged.notes) > 20000 then
+        raise sqlstate 'PT409' using
+            message = 'Together their notes are longer than 20,000 characters.',
+            detail = 'field: notes',
+            hint = 'Shorten them first.';
+    end if;
+end
+$$;
+
+
+create function private.announce_login_move(contact_id uuid)
+    returns void
+    language plpgsql
+    set search_path = ''
+as $$
+begin
+    -- by the name on which the login still listens: it asks for that of its new contact
+    perform private.broadcast_to(
+        topics => array[private.listened_topic(contact_id)],
+        event => 'topics.changed',
+        payload => '{}'
+    );
+end
+$$;
+
+
+create function private.move_conversations(
+    account_id uuid,
+    conversation_ids uuid[],
+    from_contact_id uuid,
+    to_contact_id uuid
+)
+    returns uuid[]
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    moved constant uuid[] := array(
+        select k.id
+        from public.conversations k
+        where k.id = any (conversation_ids)
+          and k.account_id = move_conversations.account_id
+          and k.customer_id = from_contact_id
+        order by k.id
+        for update
+    );
+begin
+    if moved = '{}' then
+        return moved;
+    end if;
+
+    -- the foreign key moves them in any order, while statuses lock them by id; it names the
+    -- conversation, a part of a key, and so its update takes the strongest lock
+    perform
+    from public.messages m
+    where m.conversation_id = any (moved)
+    order by m.id
+    for update;
+
+    update public.conversations k
+    set customer_id = to_contact_id
+    where k.id = any (moved);
+    return moved;
+end
+$$;
+
+
+comment on function private.lock_contacts(uuid, uuid[]) is
+    'Locks contacts with their identities, in the lock order.';
+comment on function private.merged_contact(public.contacts, public.contacts) is
+    'The kept contact with what it takes over from the dropped one.';
+comment on function private.require_mergeable(public.contacts, public.contacts) is
+    'Refuses two contacts that can''t become one, with what to do about it.';
+comment on function private.announce_login_move(uuid) is
+    'Tells the login of a contact that its topics are about to change.';
+comment on function private.move_conversations(uuid, uuid[], uuid, uuid) is
+    'Gives conversations with their messages to another contact; returns those that the first one still had.';
+
+
+/*
+    Two contacts that are one person become one. Identities and conversations go to the kept
+    contact, whose values win; what it lacks it takes over. Conversations are never joined:
+    two open threads stay two. The dropped contact stays as a redirect, and the journal
+    (contact_merges) keeps both as they were.
+*/
+create function private.merge_contact_pair(keep uuid, drop uuid)
+    returns uuid
+    language plpgsql
+    -- definer: contacts are written here alone, by those who may
+    security definer
+    set search_path = ''
+as $$
+declare
+    account uuid;
+    kept public.contacts;
+    dropped public.contacts;
+    merged public.contacts;
+    journal public.contact_merges;
+begin
+    if keep = drop then
+        raise sqlstate 'PT422' using
+            message = 'A contact is not merged with itself.',
+            detail = 'field: drop',
+            hint = 'Name two contacts.';
+    end if;
+    select k.account_id
+    into account
+    from public.contacts k
+    join public.contacts d
+        on d.id = drop
+       and d.account_id = k.account_id
+    where k.id = keep
+      and k.account_id in (select private.my_account_ids());
+    if not found then
+        raise sqlstate 'PT404' using
+            message = 'There are no two such contacts, or they are not yours to see.',
+            detail = 'field: keep, drop';
+    end if;
+    perform private.require_writable(account);
+
+    perform private.lock_contacts(account_id => account, contact_ids => array[keep, drop]);
+    select c.* into strict kept from public.contacts c where c.id = keep;
+    select c.* into strict dropped from public.contacts c where c.id = drop;
+    perform private.require_mergeable(kept => kept, dropped => dropped);
+    merged := private.merged_contact(kept => kept, dropped => dropped);
+
+    journal.id := gen_random_uuid();
+    journal.kept_conversations := array(
+        select k.id
+        from public.conversations k
+        where k.customer_id = keep
+        order by k.id
+    );
+
+    -- in two steps: whoever enters the portal by this contact hears of leaving it
+    if dropped.portal_user_id is not null then
+        perform private.announce_login_move(drop);
+        update public.contacts c
+        set portal_user_id = null
+        where c.id = drop;
+    end if;
+    update public.contacts c
+    set deleted_at = now(),
+        merged_into = keep,
+        name = null,
+        profile_name = null,
+        profile_named_at = null,
+        phone = null,
+        email = null,
+        username = null,
+        tags = '{}',
+        notes = null,
+        preferences = '{}',
+        gsm = null,
+        fax = null,
+        business_entity = null,
+        taxpayer = null,
+        foreign_county = null,
+        buyer = null,
+        supplier = null,
+        tax_id_number = null,
+        registration_number = null,
+        street = null,
+        post_number = null,
+        place = null,
+        province = null,
+        country = null,
+        people = '[]',
+        addresses = '[]'
+    where c.id = drop;
+
+    -- an update of no row would still run the table's triggers
+    if merged is distinct from kept then
+        update public.contacts c
+        set name = merged.name,
+            profile_name = merged.profile_name,
+            profile_named_at = merged.profile_named_at,
+            phone = merged.phone,
+            email = merged.email,
+            username = merged.username,
+            tags = merged.tags,
+            notes = merged.notes,
+            portal_user_id = merged.portal_user_id,
+            preferences = merged.preferences,
+            gsm = merged.gsm,
+            fax = merged.fax,
+            business_entity = merged.business_entity,
+            taxpayer = merged.taxpayer,
+            foreign_county = merged.foreign_county,
+            buyer = merged.buyer,
+            supplier = merged.supplier,
+            tax_id_number = merged.tax_id_number,
+            registration_number = merged.registration_number,
+            street = merged.street,
+            post_number = merged.post_number,
+            place = merged.place,
+            province = merged.province,
+            country = merged.country,
+            people = merged.people,
+            addresses = merged.addresses
+        where c.id = keep
+        returning * into merged;
+    end if;
+
+    with moved as (
+        update public.contact_identities o
+        set contact_id = keep
+        where o.contact_id = drop
+          and o.account_id = account
+        returning o.*
+    )
+    select coalesce(jsonb_agg(to_jsonb(m) order by m.kind, m.match_key), '[]')
+    into journal.moved_identities
+    from moved m;
+
+    -- before the conversations: those of bookings go with their jobs
+    journal.moved_customer_rows := private.move_customer_rows(
+        account_id => account, from_contact_id => drop, to_contact_id => keep);
+
+    journal.moved_conversations := private.move_conversations(
+        account_id => account,
+        conversation_ids => array(
+            select k.id from public.conversations k where k.customer_id = drop),
+        from_contact_id => drop,
+        to_contact_id => keep
+    );
+
+    insert into public.contact_merges (
+        id, account_id, kept_contact_id, dropped_contact_id, kept_before, dropped_before,
+        kept_after, moved_identities, moved_conversations, kept_conversations,
+        moved_customer_rows, settled_suggestions, added_suggestions, merged_by
+    )
+    values (
+        journal.id,
+        account,
+        keep,
+        drop,
+        to_jsonb(kept),
+        to_jsonb(dropped),
+        to_jsonb(merged),
+        journal.moved_identities,
+        journal.moved_conversations,
+        journal.kept_conversations,
+        journal.moved_customer_rows,
+        private.settle_suggestions(account_id => account, kept_id => keep, dropped_id => drop),
+        private.pass_on_suggestions(account_id => account, kept_id => keep, dropped_id => drop),
+        auth.uid()
+    );
+    return journal.id;
+end
+$$;
+
+grant execute on function private.merge_contact_pair(uuid, uuid) to authenticated;
+
+
+create function public.merge_contacts(keep uuid, drop uuid)
+    returns jsonb
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    merge_id constant uuid := private.merge_contact_pair(keep => keep, drop => drop);
+begin
+    return jsonb_build_object(
+        'merge_id', merge_id,
+        'contact', (select to_jsonb(v) from public.contacts_v2 v where v.id = keep)
+    );
+end
+$$;
+
+grant execute on function public.merge_contacts(uuid, uuid) to authenticated;
+
+
+comment on function private.merge_contact_pair(uuid, uuid) is
+    'Merges and writes the journal; returns the merge''s id.';
+comment on function public.merge_contacts(uuid, uuid) is
+    'Merges the contact drop into the contact keep, whose values win: {merge_id, contact}, the contact as in contacts_v2. Conversations move and stay apart; undo_merge takes it back. Already merged, or both with a portal login: 409.';
+
+
+/*
+    What a merge moved goes back to the contact that had it: identities and conversations, where
+    nobody has given them to somebody else since.
+*/
+create function private.reclaim_identities(merge public.contact_merges)
+    returns void
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    wanted record;
+begin
+    -- those that moved and those that the two have now, in the lock order
+    for wanted in
+        select w.kind, w.match_key, (jsonb_agg(w.moved) filter (where w.moved is not null)) -> 0 as moved
+        from (
+            select i.value ->> 'kind', i.value ->> 'match_key', i.value
+            from jsonb_array_elements(merge.moved_identities) i
+            union all
+            select o.kind, o.match_key, null
+            from public.contact_identities o
+            where o.contact_id in (merge.kept_contact_id, merge.dropped_contact_id)
+              and o.account_id = merge.account_id
+        ) as w (kind, match_key, moved)
+        group by w.kind, w.match_key
+        order by w.kind, w.match_key
+    loop
+        -- one that the kept contact has given up, and nobody has taken
+        if wanted.moved is not null then
+            insert into public.contact_identities (
+                account_id, kind, value, wa_id, created_at, contact_id
+            )
+            select
+                merge.account_id, r.kind, r.value, r.wa_id, r.created_at, merge.dropped_contact_id
+            from jsonb_populate_record(null::public.contact_identities, wanted.moved) r
+            on conflict do nothing;
+        end if;
+
+        perform
+        from public.contact_identities o
+        where o.account_id = merge.account_id
+          and o.kind = wanted.kind
+          and o.match_key = wanted.match_key
+        for update;
+    end loop;
+end
+$$;
+
+
+create function private.shows_identity(contact public.contacts, kind text, match_key text)
+    returns boolean
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+begin
+    return exists (
+        select
+        from private.claimed_identities(to_jsonb(contact)) k
+        where k.kind = shows_identity.kind
+          and private.match_key(kind => k.kind, value => k.value) = shows_identity.match_key
+    );
+end
+$$;
+
+
+create function private.return_identities(merge public.contact_merges)
+    returns jsonb
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    kept_before constant public.contacts :=
+        jsonb_populate_record(null::public.contacts, merge.kept_before);
+    kept public.contacts;
+    moved record;
+    not_returned jsonb := '[]';
+begin
+    select c.*
+    into strict kept
+    from public.contacts c
+    where c.id = merge.kept_contact_id;
+
+    for moved in
+        select
+            o.kind,
+            o.match_key,
+            o.value,
+            o.contact_id,
+            -- staff wrote it down for the kept contact since the merge
+            w.is_shown and not w.was_shown as wanted
+        from jsonb_array_elements(merge.moved_identities) i
+        join public.contact_identities o
+            on o.account_id = merge.account_id
+           and o.kind = i.value ->> 'kind'
+           and o.match_key = i.value ->> 'match_key'
+        cross join lateral (
+            select
+                private.shows_identity(kept, o.kind, o.match_key) as is_shown,
+                private.shows_identity(kept_before, o.kind, o.match_key) as was_shown
+        ) w
+        where o.contact_id <> merge.dropped_contact_id
+        order by o.kind, o.match_key
+    loop
+        if moved.contact_id = merge.kept_contact_id and not moved.wanted then
+            update public.contact_identities o
+            set contact_id = merge.dropped_contact_id
+            where o.account_id = merge.account_id
+              and o.kind = moved.kind
+              and o.match_key = moved.match_key;
+        else
+            not_returned := not_returned || jsonb_build_object(
+                'kind', moved.kind,
+                'value', moved.value,
+                'reason', case
+                    when moved.contact_id = merge.kept_contact_id then 'written_since'
+                    else 'belongs_to_another'
+                end,
+                'contact_id', moved.contact_id
+            );
+        end if;
+    end loop;
+    return not_returned;
+end
+$$;
+
+
+create function private.returned_login(merge public.contact_merges, kept public.contacts)
+    returns uuid
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+declare
+    brought constant uuid := merge.dropped_before ->> 'portal_user_id';
+    invited uuid;
+begin
+    if brought is not null then
+        return case when kept.portal_user_id = brought then brought end;
+    elsif kept.portal_user_id::text = merge.kept_before ->> 'portal_user_id' then
+        return null;
+    end if;
+
+    -- whoever came in since by the dropped contact's invitation is that person
+    select p.contact_id
+    into invited
+    from public.portal_invitations p
+    where p.account_id = merge.account_id
+      and p.claimed_by = kept.portal_user_id
+    order by p.claimed_at desc
+    limit 1;
+    return case
+        when invited in (
+            with recursive lineage as (
+                select merge.dropped_contact_id as id
+                union
+                select c.id
+                from lineage l
+                join public.contacts c
+                    on c.merged_into = l.id
+            )
+            select l.id
+            from lineage l
+        )
+            then kept.portal_user_id
+    end;
+end
+$$;
+
+
+create function private.return_conversations(merge public.contact_merges)
+    returns jsonb
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    returned constant uuid[] := private.move_conversations(
+        account_id => merge.account_id,
+        conversation_ids => merge.moved_conversations,
+        from_contact_id => merge.kept_contact_id,
+        to_contact_id => merge.dropped_contact_id
+    );
+begin
+    return (
+        select coalesce(
+            jsonb_agg(
+                jsonb_build_object(
+                    'kind', 'conversation',
+                    'value', k.id,
+                    'reason', case
+                        when k.id = any (merge.moved_conversations) then 'belongs_to_another'
+                        else 'opened_since'
+                    end,
+                    'contact_id', k.customer_id
+                )
+                order by k.created_at, k.id),
+            '[]')
+        from public.conversations k
+        where k.account_id = merge.account_id
+          and k.id <> all (returned)
+          and (
+              k.id = any (merge.moved_conversations)
+              or (
+                  k.customer_id = merge.kept_contact_id
+                  and k.id <> all (merge.kept_conversations)
+              )
+          )
+    );
+end
+$$;
+
+
+comment on function private.reclaim_identities(public.contact_merges) is
+    'Locks what undoing a merge moves, and claims for the dropped contact what is free again.';
+comment on function private.shows_identity(public.contacts, text, text) is
+    'Whether a contact''s own columns state an identity.';
+comment on function private.return_identities(public.contact_merges) is
+    'Gives the dropped contact its identities back; returns those that stay where they are.';
+comment on function private.returned_login(public.contact_merges, public.contacts) is
+    'The login that goes to the dropped contact: the one that it had, or that its invitation let in since.';
+comment on function private.return_conversations(public.contact_merges) is
+    'Gives the dropped contact its conversations back; returns those that stay where they are.';
+
+
+/*
+    Takes a merge back from its journal. What has been changed since is somebody's decision: it
+    stays with the kept contact and is named in the answer. Merges of one contact are undone
+    last first, since each was made from what the one before had left.
+*/
+create function private.require_undoable(merge_id uuid)
+    returns public.contact_merges
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    merge public.contact_merges;
+    later_merge_id uuid;
+begin
+    select m.*
+    into merge
+    from public.contact_merges m
+    where m.id = merge_id
+    for update;
+    if not found then
+        raise sqlstate 'PT404' using
+            message = 'There is no such merge any more.',
+            detail = format('merge: %s', merge_id);
+    elsif merge.undone_at is not null then
+        raise sqlstate 'PT409' using
+            message = 'This merge has already been undone.',
+            detail = format('merge: %s', merge_id);
+    end if;
+
+    select m.id
+    into later_merge_id
+    from public.contact_merges m
+    where m.account_id = merge.account_id
+      and m.undone_at is null
+      and (
+          m.dropped_contact_id = merge.kept_contact_id
+          or (m.kept_contact_id = merge.kept_contact_id and m.merged_at > merge.merged_at)
+      )
+    order by m.merged_at desc
+    limit 1;
+    if found then
+        raise sqlstate 'PT409' using
+            message = 'A later merge builds on this one.',
+            detail = format('merge: %s', later_merge_id),
+            hint = 'Undo that one first.';
+    end if;
+    return merge;
+end
+$$;
+
+
+create function private.unmerged_fields(
+    merge public.contact_merges,
+    present public.contacts,
+    out restored jsonb,
+    out changed_since jsonb
+)
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+declare
+    -- read as rows and written again: times compare whatever the session's time zone
+    before constant jsonb := to_jsonb(
+        jsonb_populate_record(null::public.contacts, merge.kept_before));
+    merged constant jsonb := to_jsonb(
+        jsonb_populate_record(null::public.contacts, merge.kept_after));
+    now_there constant jsonb := to_jsonb(present);
+    field text;
+begin
+    restored := '{}';
+    changed_since := '[]';
+    foreach field in array array[
+        'name', 'profile_name', 'phone', 'email', 'username', 'portal_user_id', 'preferences',
+        'tags', 'notes', 'gsm', 'fax', 'business_entity', 'taxpayer', 'foreign_county', 'buyer',
+        'supplier', 'tax_id_number', 'registration_number', 'street', 'post_number', 'place',
+        'province', 'country', 'people', 'addresses'
+    ] loop
+        if merged -> field = before -> field then
+            continue;
+        elsif now_there -> field = merged -> field then
+            restored := restored || jsonb_build_object(field, before -> field);
+        else
+            changed_since := changed_since || jsonb_build_object(
+                'field', field, 'merged', merged -> field, 'now', now_there -> field);
+        end if;
+    end loop;
+    if restored ? 'profile_name' then
+        restored := restored || jsonb_build_object('profile_named_at', before -> 'profile_named_at');
+    end if;
+end
+$$;
+
+
+create function private.undo_contact_merge(merge_id uuid)
+    returns jsonb
+    language plpgsql
+    -- definer: contacts are written here alone, by those who may
+    security definer
+    set search_path = ''
+as $$
+declare
+    merge public.contact_merges;
+    kept public.contacts;
+    dropped public.contacts;
+    fields record;
+    login uuid;
+    not_returned jsonb;
+begin
+    select m.*
+    into merge
+    from public.contact_merges m
+    where m.id = merge_id
+      and m.account_id in (select private.my_account_ids());
+    if not found then
+        raise sqlstate 'PT404' using
+            message = 'There is no such merge, or it is not yours to see.',
+            detail = format('merge: %s', merge_id);
+    end if;
+    perform private.require_writable(merge.account_id);
+
+    perform private.reclaim_identities(merge);
+    perform
+    from public.contacts c
+    where c.id in (merge.kept_contact_id, merge.dropped_contact_id)
+    order by c.id
+    for no key update;
+    merge := private.require_undoable(merge_id);
+
+    select c.* into strict kept from public.contacts c where c.id = merge.kept_contact_id;
+    -- over the blank row: the journal does not know columns that came after it
+    select d.*
+    into strict dropped
+    from public.contacts c
+    cross join lateral jsonb_populate_record(c, merge.dropped_before) d
+    where c.id = merge.dropped_contact_id;
+    select * into fields from private.unmerged_fields(merge => merge, present => kept);
+
+    not_returned := '[]';
+    login := private.returned_login(merge => merge, kept => kept);
+    if login is not null then
+        perform private.announce_login_move(kept.id);
+        fields.restored := fields.restored || '{"portal_user_id": null}';
+    elsif dropped.portal_user_id is not null then
+        not_returned := not_returned || jsonb_build_object(
+            'kind', 'portal_user_id',
+            'value', dropped.portal_user_id,
+            'reason', 'unlinked_since',
+            'contact_id', null
+        );
+    end if;
+
+    -- an update of no row would still run the table's triggers
+    if fields.restored <> '{}' then
+        update public.contacts c
+        set name = r.name,
+            profile_name = r.profile_name,
+            profile_named_at = r.profile_named_at,
+            phone = r.phone,
+            email = r.email,
+            username = r.username,
+            tags = r.tags,
+            notes = r.notes,
+            portal_user_id = r.portal_user_id,
+            preferences = r.preferences,
+            gsm = r.gsm,
+            fax = r.fax,
+            business_entity = r.business_entity,
+            taxpayer = r.taxpayer,
+            foreign_county = r.foreign_county,
+            buyer = r.buyer,
+            supplier = r.supplier,
+            tax_id_number = r.tax_id_number,
+            registration_number = r.registration_number,
+            street = r.street,
+            post_number = r.post_number,
+            place = r.place,
+            province = r.province,
+            country = r.country,
+            people = r.people,
+            addresses = r.addresses
+        from jsonb_populate_record(kept, fields.restored) r
+        where c.id = kept.id;
+    end if;
+    update public.contacts c
+    set deleted_at = null,
+        merged_into = null,
+        name = dropped.name,
+        profile_name = dropped.profile_name,
+        profile_named_at = dropped.profile_named_at,
+        phone = dropped.phone,
+        email = dropped.email,
+        username = dropped.username,
+        tags = dropped.tags,
+        notes = dropped.notes,
+        portal_user_id = login,
+        preferences = dropped.preferences,
+        gsm = dropped.gsm,
+        fax = dropped.fax,
+        business_entity = dropped.business_entity,
+        taxpayer = dropped.taxpayer,
+        foreign_county = dropped.foreign_county,
+        buyer = dropped.buyer,
+        supplier = dropped.supplier,
+        tax_id_number = dropped.tax_id_number,
+        registration_number = dropped.registration_number,
+        street = dropped.street,
+        post_number = dropped.post_number,
+        place = dropped.place,
+        province = dropped.province,
+        country = dropped.country,
+        people = dropped.people,
+        addresses = dropped.addresses
+    where c.id = dropped.id;
+
+    not_returned := not_returned
+        || private.return_identities(merge)
+        -- before the conversations: those of bookings go with their jobs
+        || private.return_customer_rows(
+            account_id => merge.account_id,
+            moved => merge.moved_customer_rows,
+            from_contact_id => merge.kept_contact_id,
+            to_contact_id => merge.dropped_contact_id
+        )
+        || private.return_conversations(merge);
+    perform private.reopen_suggestions(merge);
+
+    update public.contact_merges m
+    set undone_at = clock_timestamp(),
+        undone_by = auth.uid()
+    where m.id = merge.id;
+    return jsonb_build_object(
+        'kept', kept.id,
+        'restored', dropped.id,
+        'changed_since', fields.changed_since,
+        'not_returned', not_returned
+    );
+end
+$$;
+
+grant execute on function private.undo_contact_merge(uuid) to authenticated;
+
+
+create function public.undo_merge(merge_id uuid)
+    returns jsonb
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    undone constant jsonb := private.undo_contact_merge(merge_id);
+begin
+    return undone || (
+        select jsonb_build_object(
+            'kept', (select to_jsonb(k) from public.contacts_v2 k where k.id = i.kept),
+            'restored', (select to_jsonb(r) from public.contacts_v2 r where r.id = i.restored)
+        )
+        from jsonb_to_record(undone) as i (kept uuid, restored uuid)
+    );
+end
+$$;
+
+grant execute on function public.undo_merge(uuid) to authenticated;
+
+
+comment on function private.require_undoable(uuid) is
+    'A merge, locked; refused where it has been undone or another builds on it.';
+comment on function private.unmerged_fields(public.contact_merges, public.contacts) is
+    'The kept contact''s fields that go back to what they were, and those that were changed since.';
+comment on function private.undo_contact_merge(uuid) is
+    'Undoes a merge: {kept, restored, changed_since, not_returned}, the contacts by their ids.';
+comment on function public.undo_merge(uuid) is
+    'Takes a merge back: {kept, restored, changed_since: [{field, merged, now}], not_returned: [{kind, value, reason, contact_id}]}, the contacts as in contacts_v2. What was changed, opened or unlinked since the merge stays with the kept contact and is named; a login that the dropped one''s invitation let in goes back with it. Undone already, or a later merge builds on it: 409.';
+
+
+/*
+    Looks for contacts that may be one person: the same name, or a phone or email written down
+    for one that another has. Anybody can write a number into the portal, so what is only
+    written down never finds a contact by itself: it is evidence for whoever decides.
+*/
+create function private.shared_values(account_id uuid)
+    returns table (reason text, match_key text, contact_ids uuid[], value text, known_of uuid)
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+begin
+    return query
+        with live as (
+            select c.id, coalesce(c.name, c.profile_name) as name, c.phone, c.email
+            from public.contacts c
+            where c.account_id = shared_values.account_id
+              and c.deleted_at is null
+        ),
+        known as (
+            select o.contact_id, o.kind, o.match_key, o.value
+            from public.contact_identities o
+            join live l
+                on l.id = o.contact_id
+            where o.account_id = shared_values.account_id
+              and o.kind in ('phone', 'email')
+        ),
+        written as (
+            select l.id as contact_id, w.kind, w.value
+            from live l
+            cross join lateral (values ('phone', l.phone), ('email', l.email)) as w (kind, value)
+            where w.value is not null
+            -- most are known by just what is written: no need to take its key
+            except
+            select k.contact_id, k.kind, k.value
+            from known k
+        ),
+        said as (
+            select
+                'same_name' as reason,
+                lower(regexp_replace(btrim(l.name), '\s+', ' ', 'g')) as match_key,
+                l.id as contact_id,
+                l.name as value,
+                false as is_known
+            from live l
+            where btrim(l.name) <> ''
+            union all
+            select 'same_' || k.kind, k.match_key, k.contact_id, k.value, true
+            from known k
+            union all
+            select
+                'same_' || w.kind,
+                private.match_key(kind => w.kind, value => w.value),
+                w.contact_id,
+                w.value,
+                false
+            from written w
+        )
+        select
+            s.reason,
+            s.match_key,
+            array_agg(distinct s.contact_id),
+            min(s.value),
+            -- an identity has one owner
+            (array_agg(s.contact_id) filter (where s.is_known))[1]
+        from said s
+        group by s.reason, s.match_key
+        -- what more have in common is the name of a firm, or of half a village
+        having count(distinct s.contact_id) between 2 and 3;
+end
+$$;
+
+
+create function private.add_duplicates(account_id uuid)
+    returns integer
+    language plpgsql
+    -- definer: nobody else may write suggestions
+    security definer
+    set search_path = ''
+as $$
+declare
+    added integer;
+begin
+    perform private.require_writable(add_duplicates.account_id);
+
+    with pairs as (
+        select
+            lesser.id as contact_id,
+            greater.id as other_contact_id,
+            v.reason,
+            case v.reason
+                when 'same_name' then jsonb_build_object('name', v.value)
+                when 'same_phone' then jsonb_build_object('phone', v.value, 'known_of', v.known_of)
+                else jsonb_build_object('email', v.value, 'known_of', v.known_of)
+            end as evidence
+        from private.shared_values(add_duplicates.account_id) v
+        cross join lateral unnest(v.contact_ids) as lesser (id)
+        cross join lateral unnest(v.contact_ids) as greater (id)
+        where lesser.id < greater.id
+    ),
+    fresh as (
+        -- two contacts may share more than one spelling of a reason
+        select distinct on (
+            (p.reason = 'same_name'), p.reason, p.contact_id, p.other_contact_id
+        ) p.*
+        from pairs p
+        where not exists (
+            select
+            from public.contact_suggestions s
+            where s.account_id = add_duplicates.account_id
+              and s.contact_id = p.contact_id
+              and s.other_contact_id = p.other_contact_id
+              and s.reason = p.reason
+        )
+        -- a name says less than a phone or an email, and comes after them
+        order by
+            (p.reason = 'same_name'), p.reason, p.contact_id, p.other_contact_id, p.evidence
+        limit 500
+    )
+    insert into public.contact_suggestions (
+        account_id, contact_id, other_contact_id, reason, evidence
+    )
+    select add_duplicates.account_id, f.contact_id, f.other_contact_id, f.reason, f.evidence
+    from fresh f
+    order by f.contact_id, f.other_contact_id, f.reason
+    on conflict on constraint contact_suggestions_pair_key do nothing;
+
+    get diagnostics added = row_count;
+    return added;
+end
+$$;
+
+grant execute on function private.add_duplicates(uuid) to authenticated;
+
+
+create function public.suggest_duplicates(account_id uuid)
+    returns integer
+    language plpgsql
+    set search_path = ''
+as $$
+begin
+    return private.add_duplicates(suggest_duplicates.account_id);
+end
+$$;
+
+grant execute on function public.suggest_duplicates(uuid) to authenticated;
+
+
+comment on function private.shared_values(uuid) is
+    'Names, phones and emails that two or three contacts of an account share; known_of is the one that is recognised by it.';
+comment on function private.add_duplicates(uuid) is
+    'Notes what looks like one person, at most 500 pairs; returns how many are new.';
+comment on function public.suggest_duplicates(uuid) is
+    'Looks for contacts of an account that may be one person and adds them to open_suggestions; returns how many are new, at most 500: call again while there are as many. What was dismissed is not suggested again.';
+
+
+/*
+    What a merge does to suggestions, and what undoing it gives back: those about the two
+    contacts are settled, those about the dropped one and others are passed on.
+*/
+create function private.settle_suggestions(account_id uuid, kept_id uuid, dropped_id uuid)
+    returns uuid[]
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    settled uuid[];
+begin
+    with settled_rows as (
+        update public.contact_suggestions s
+        set status = 'merged',
+            decided_by = auth.uid(),
+            decided_at = now()
+        where s.account_id = settle_suggestions.account_id
+          and s.contact_id = least(kept_id, dropped_id)
+          and s.other_contact_id = greatest(kept_id, dropped_id)
+          and s.status = 'open'
+        returning s.id
+    )
+    select coalesce(array_agg(r.id), '{}')
+    into settled
+    from settled_rows r;
+    return settled;
+end
+$$;
+
+
+create function private.pass_on_suggestions(account_id uuid, kept_id uuid, dropped_id uuid)
+    returns uuid[]
+    language plpgsql
+    set search_path = ''
+as $$
+/*
+    What was suspected of the dropped contact and a third, or ruled out, now holds of the kept
+    one. The old rows stay, unseen while the contact is gone, and are there when it comes back.
+*/
+declare
+    added uuid[];
+begin
+    with others as (
+        select
+            case when s.contact_id = dropped_id then s.other_contact_id else s.contact_id end
+                as third_id,
+            s.reason,
+            s.evidence,
+            s.status,
+            s.decided_by,
+            s.decided_at
+        from public.contact_suggestions s
+        where s.account_id = pass_on_suggestions.account_id
+          and dropped_id in (s.contact_id, s.other_contact_id)
+          and s.status in ('open', 'dismissed')
+    ),
+    added_rows as (
+        insert into public.contact_suggestions (
+            account_id, contact_id, other_contact_id, reason, evidence, status,
+            decided_by, decided_at
+        )
+        select
+            pass_on_suggestions.account_id,
+            least(kept_id, o.third_id) as lesser_id,
+            greatest(kept_id, o.third_id) as greater_id,
+            o.reason,
+            o.evidence,
+            o.status,
+            o.decided_by,
+            o.decided_at
+        from others o
+        join public.contacts c
+            on c.id = o.third_id
+           and c.deleted_at is null
+        where o.third_id <> kept_id
+        order by lesser_id, greater_id, o.reason
+        on conflict on constraint contact_suggestions_pair_key do nothing
+        returning id
+    )
+    select coalesce(array_agg(r.id), '{}')
+    into added
+    from added_rows r;
+    return added;
+end
+$$;
+
+
+create function private.reopen_suggestions(merge public.contact_merges)
+    returns void
+    language plpgsql
+    set search_path = ''
+as $$
+begin
+    update public.contact_suggestions s
+    set status = 'open',
+        decided_by = null,
+        decided_at = null
+    where s.id = any (merge.settled_suggestions)
+      and s.status = 'merged';
+
+    -- those that somebody has decided on since stay decided
+    delete from public.contact_suggestions s
+    where s.id = any (merge.added_suggestions)
+      and s.status <> 'merged'
+      and (s.decided_at is null or s.decided_at <= merge.merged_at);
+end
+$$;
+
+
+comment on function private.settle_suggestions(uuid, uuid, uuid) is
+    'Marks the open suggestions of two contacts as merged; returns their ids.';
+comment on function private.pass_on_suggestions(uuid, uuid, uuid) is
+    'Notes the dropped contact''s suggestions for the kept one; returns the ids of those that are new.';
+comment on function private.reopen_suggestions(public.contact_merges) is
+    'Puts suggestions back as they were, unless somebody has decided on them since.';
+
+
+/*
+    A row of a file, in the contacts page's words. It stands for itself: it goes in, or it is
+    refused with the reason and leaves nothing behind, whatever becomes of the others.
+
+    What a row does not say stays. A row that says what is there already locks and writes
+    nothing, so that a file that was imported can be imported again.
+*/
+create function private.contacts_of_row(account_id uuid, named uuid, fields jsonb)
+    returns uuid[]
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+declare
+    present uuid;
+begin
+    if named is not null then
+        present := private.contact_of_id(
+            account_id => contacts_of_row.account_id, contact_id => named);
+        if not exists (
+            select
+            from public.contacts c
+            where c.id = present
+              and c.account_id = contacts_of_row.account_id
+        ) then
+            raise sqlstate 'PT404' using
+                message = 'There is no contact with this id.',
+                hint = 'Without an id it is found by phone, email or username, or made.';
+        end if;
+    end if;
+
+    return array(
+        select present
+        where present is not null
+        union
+        select o.contact_id
+        from jsonb_each_text(fields) k
+        join public.contact_identities o
+            on o.account_id = contacts_of_row.account_id
+           and o.kind = k.key
+           and o.match_key = private.match_key(kind => k.key, value => k.value)
+        where k.key in ('phone', 'email', 'username')
+          -- what it shows already says nothing new of it, though another be known by that:
+          -- customers write what they like into their profile
+          and not exists (
+              select
+              from public.contacts c
+              where c.id = present
+                and to_jsonb(c) ->> k.key = k.value
+          )
+        order by 1
+    );
+end
+$$;
+
+
+create function private.news_of_row(contact_id uuid, fields jsonb)
+    returns jsonb
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+declare
+    -- as a client sees it: a name that is that of the profile already need not be written down
+    shown constant jsonb := (
+        select to_jsonb(s)
+        from private.contact_states s
+        where s.id = news_of_row.contact_id
+    );
+    news jsonb;
+    more_tags jsonb;
+begin
+    select coalesce(jsonb_object_agg(f.key, f.value), '{}')
+    into news
+    from jsonb_each(fields - 'tags') f
+    where f.value #>> '{}' is distinct from btrim(shown ->> f.key, E' \t\r\n');
+
+    -- tags are added to: a file seldom knows all that colleagues have given since
+    select jsonb_agg(t.tag order by t.place)
+    into more_tags
+    from jsonb_array_elements_text(fields -> 'tags') with ordinality as t (tag, place)
+    where t.tag not in (
+        select btrim(e)
+        from jsonb_array_elements_text(shown -> 'tags') e
+    );
+    if more_tags is not null then
+        news := news || jsonb_build_object('tags', (shown -> 'tags') || more_tags);
+    end if;
+    return news;
+end
+$$;
+
+
+create function private.import_row(
+    account_id uuid,
+    contact jsonb,
+    out outcome text,
+    out contact_id uuid,
+    out reason text
+)
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    said constant jsonb := jsonb_strip_nulls(contact);
+    fields constant jsonb := jsonb_strip_nulls(private.clean_contact_fields(
+        private.read_face(face => 'contacts_page', fields => said - 'id')));
+    owners uuid[];
+    expected jsonb;
+    news jsonb;
+begin
+    if said ? 'id' and not pg_input_is_valid(said ->> 'id', 'uuid') then
+        raise sqlstate 'PT422' using
+            message = 'This is not an id.',
+            detail = 'field: id',
+            hint = 'Leave it empty for a contact that has none yet.';
+    elsif not said ? 'id' and not fields ?| array['phone', 'email', 'username'] then
+        raise sqlstate 'PT422' using
+            message = 'Nothing tells whose row this is: imported again, it would be a second contact.',
+            detail = 'field: phone',
+            hint = 'Give a phone, email, username or id.';
+    end if;
+
+    owners := private.contacts_of_row(
+        account_id => import_row.account_id, named => (said ->> 'id')::uuid, fields => fields);
+    contact_id := owners[1];
+
+    if cardinality(owners) > 1 then
+        outcome := 'ambiguous';
+        contact_id := null;
+        reason := format('It is known of different contacts: %s.', array_to_string(owners, ', '));
+        perform private.suggest_merge(
+            account_id => import_row.account_id,
+            contact_ids => array[owners[1], o.id],
+            reason => 'same_row',
+            evidence => fields - array['tags', 'notes', 'status']
+        )
+        from unnest(owners[2:]) as o (id)
+        order by o.id;
+        return;
+    elsif contact_id is null then
+        outcome := 'created';
+        contact_id := gen_random_uuid();
+        perform private.add_contact(
+            account_id => import_row.account_id,
+            contact_id => import_row.contact_id,
+            fields => fields
+        );
+        return;
+    end if;
+
+    outcome := 'unchanged';
+    expected := private.news_of_row(contact_id => import_row.contact_id, fields => fields);
+    if expected = '{}' then
+        return;
+    end if;
+
+    -- what differs is looked at again under the locks: tags are read to be written
+    perform private.lock_identities(
+        account_id => import_row.account_id,
+        contact_ids => array[import_row.contact_id],
+        kinds => private.touched_identity_kinds(expected),
+        -- of what is there already a file that was exported is no proof
+        claims => expected
+    );
+    perform
+    from public.contacts c
+    where c.id = import_row.contact_id
+    for no key update;
+
+    news := private.news_of_row(contact_id => import_row.contact_id, fields => fields);
+    if not private.touched_identity_kinds(expected) @> private.touched_identity_kinds(news) then
+        -- those are locked before the contact is: look again
+        raise sqlstate 'PT409' using
+            message = 'Others are writing this contact.',
+            hint = 'Import it again.';
+    elsif news <> '{}' then
+        perform private.change_contact(
+            account_id => import_row.account_id,
+            contact_id => import_row.contact_id,
+            fields => news
+        );
+        outcome := 'updated';
+    end if;
+end
+$$;
+
+
+create function private.try_import_row(account_id uuid, contact jsonb)
+    returns jsonb
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    imported record;
+    code text;
+    message text;
+    detail text;
+    hint text;
+begin
+    -- another session may make the contact between the look and the write, or merge or delete
+    -- it: look again
+    for attempt in 1 .. 3 loop
+        begin
+            imported := private.import_row(
+                account_id => try_import_row.account_id, contact => try_import_row.contact);
+            return to_jsonb(imported);
+        exception
+            when sqlstate 'PT404' or sqlstate 'PT409' or sqlstate 'PT422'
+                or data_exception or integrity_constraint_violation
+            then
+                get stacked diagnostics
+                    code = returned_sqlstate,
+                    message = message_text,
+                    detail = pg_exception_detail,
+                    hint = pg_exception_hint;
+                exit when code not in ('PT404', 'PT409', '23505');
+        end;
+    end loop;
+
+    return jsonb_build_object(
+        'outcome', 'refused',
+        'field', case code
+            when 'PT404' then 'id'
+            else substring(detail from '^field: ([a-z_]+)')
+        end,
+        'reason', case
+            when code like 'PT%' then concat_ws(' ', message, nullif(hint, ''))
+            -- no check of ours has foreseen it, and Postgres' own words could quote the row
+            else format('The database does not take it (%s).', code)
+        end
+    );
+end
+$$;
+
+
+comment on function private.contacts_of_row(uuid, uuid, jsonb) is
+    'The contacts that a row''s id, phone, email and username are known of.';
+comment on function private.news_of_row(uuid, jsonb) is
+    'The fields of a row that say something else than the contact shows; tags are all that it is to have.';
+comment on function private.import_row(uuid, jsonb) is
+    'Makes or changes the contact that a row is about, or notes that there are several; raises what speaks against the row.';
+comment on function private.try_import_row(uuid, jsonb) is
+    'What became of a row, undone where it is refused: {outcome, contact_id, field, reason}.';
+
+
+/*
+    Contacts from a file, up to 200 rows a call, and each row in a savepoint of its own.
+*/
+create function private.account_named(external_id text)
+    returns uuid
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+declare
+    found_id uuid;
+begin
+    select a.id
+    into found_id
+    from public.accounts a
+    where a.external_id = account_named.external_id;
+    if found_id is null then
+        raise sqlstate 'PT404' using
+            message = 'There is no such account.',
+            detail = 'field: account',
+            hint = 'An account is named by its external_id.';
+    end if;
+    return found_id;
+end
+$$;
+
+
+create function backend.import_contacts(
+    account text,
+    contacts jsonb,
+    dry_run boolean default false,
+    quiet boolean default false
+)
+    returns jsonb
+    language plpgsql
+    -- definer: service_role has no rights of its own on tables
+    security definer
+    set search_path = ''
+    -- rows are looked up by key, one at a time: one plan does for all, and not the one that
+    -- was best while the tables were empty
+    set plan_cache_mode = force_generic_plan
+    set enable_seqscan = off
+    -- the price that the planner puts on what is off must not look like work worth compiling
+    set jit = off
+as $$
+declare
+    owner_id constant uuid := private.account_named(import_contacts.account);
+    lock_timeout constant text := current_setting('lock_timeout');
+    given record;
+    result jsonb;
+    results jsonb := '{}';
+begin
+    if jsonb_typeof(contacts) is distinct from 'array'
+        or contacts @? 'strict $[*] ? (@.type() != "object")'
+    then
+        raise sqlstate 'PT422' using
+            message = 'Contacts are a list of objects.',
+            detail = 'field: contacts';
+    elsif jsonb_array_length(contacts) > 200 then
+        raise sqlstate 'PT422' using
+            message = 'These are too many contacts for one call.',
+            detail = 'field: contacts',
+            hint = 'At most 200.';
+    end if;
+
+    if quiet or jsonb_array_length(contacts) > 100 then
+        perform set_config('rapport.broadcast_later', 'on', true);
+    end if;
+    begin
+        -- in the order of the identities' locks, whatever the file's: two imports queue
+        for given in
+            select g.contact, g.place
+            from jsonb_array_elements(contacts) with ordinality as g (contact, place)
+            left join lateral (
+                select k.key as kind, private.match_key(kind => k.key, value => k.value) as match_key
+                from jsonb_each_text(g.contact) k
+                where k.key in ('id', 'email', 'phone', 'username')
+                order by k.key
+                limit 1
+            ) first_key
+                on true
+            order by first_key.kind, first_key.match_key, g.place
+        loop
+            result := private.try_import_row(
+                account_id => owner_id, contact => given.contact);
+            results := results || jsonb_build_object(given.place::text, result);
+            if result ->> 'outcome' not in ('unchanged', 'refused') then
+                -- a row's locks are in order, those of several are not: from the second on it
+                -- gives way long before it could be part of a deadlock
+                perform set_config('lock_timeout', '400ms', true);
+            end if;
+        end loop;
+        if dry_run then
+            raise sqlstate 'RP001';
+        end if;
+        if quiet or jsonb_array_length(contacts) > 100 then
+            -- customers hear of theirs at once, staff perhaps when all calls are made
+            perform private.broadcast_logged(account_id => owner_id, to_staff => not quiet);
+        end if;
+    exception
+        when sqlstate 'RP001' then
+            null;
+        when lock_not_available then
+            raise sqlstate 'PT503' using
+                message = 'Others are writing some of these contacts.',
+                hint = 'Try again.';
+    end;
+    perform set_config('lock_timeout', lock_timeout, true);
+    perform set_config('rapport.broadcast_later', 'off', true);
+
+    return (
+        select coalesce(
+            jsonb_agg(
+                jsonb_build_object(
+                    'row', r.key::integer,
+                    'outcome', r.value -> 'outcome',
+                    -- what was made in a trial is gone
+                    'contact_id', case
+                        when dry_run and r.value ->> 'outcome' = 'created' then null
+                        else r.value -> 'contact_id'
+                    end,
+                    'field', r.value -> 'field',
+                    'reason', r.value -> 'reason'
+                )
+                order by r.key::integer
+            ),
+            '[]'
+        )
+        from jsonb_each(results) r
+    );
+end
+$$;
+
+grant execute on function backend.import_contacts(text, jsonb, boolean, boolean) to service_role;
+
+
+create function backend.announce_import(account text)
+    returns void
+    language plpgsql
+    -- definer, as import_contacts
+    security definer
+    set search_path = ''
+as $$
+begin
+    perform private.broadcast_to(
+        topics => array[private.account_topic(private.account_named(announce_import.account))],
+        event => 'resync',
+        payload => jsonb_build_object('tables', array['contacts', 'conversations', 'customers'])
+    );
+end
+$$;
+
+grant execute on function backend.announce_import(text) to service_role;
+
+
+comment on function private.account_named(text) is
+    'The account with this external_id.';
+comment on function backend.import_contacts(text, jsonb, boolean, boolean) is
+    'Writes up to 200 contacts, in the contacts page''s words: [{row, outcome, contact_id, field, reason}] by their places from 1; outcome is created, updated, unchanged, refused or ambiguous. A dry run undoes it all. Repeating it changes nothing. quiet leaves it to announce_import to tell staff.';
+comment on function backend.announce_import(text) is
+    'Tells an account''s staff once that contacts were imported: who follows them reads again.';
+
+
+/*
+    An account's contacts by page, as import_contacts takes them: importing what was exported
+    changes nothing.
+*/
+create function backend.export_contacts(
+    account text,
+    after uuid default null,
+    page_size integer default 500
+)
+    returns jsonb
+    language plpgsql
+    stable
+    -- definer: service_role has no rights of its own on tables
+    security definer
+    set search_path = ''
+as $$
+declare
+    owner_id constant uuid := private.account_named(export_contacts.account);
+begin
+    return (
+        select coalesce(
+            jsonb_agg(
+                jsonb_build_object(
+                    'id', s.id,
+                    'name', s.name,
+                    'phone', s.phone,
+                    'email', s.email,
+                    'username', s.username,
+                    'tags', s.tags,
+                    'notes', s.notes,
+                    'conversation_status', w.word
+                )
+                order by s.id
+            ),
+            '[]'
+        )
+        from (
+            -- there is one of each contact that is not deleted, and its index is in this order
+            select c.id
+            from public.customers c
+            where c.account_id = owner_id
+              and c.id > coalesce(after, '00000000-0000-0000-0000-000000000000')
+            order by c.id
+            limit least(greatest(export_contacts.page_size, 1), 1000)
+        ) page
+        join private.contact_states s
+            on s.id = page.id
+        join public.status_words w
+            on w.face = 'contacts_page'
+           and w.status = s.status
+    );
+end
+$$;
+
+grant execute on function backend.export_contacts(text, uuid, integer) to service_role;
+
+
+comment on function backend.export_contacts(text, uuid, integer) is
+    'A page of an account''s contacts after an id, by id; the last page is shorter than page_size, which is 1,000 at most.';
+
+
+/*
+    The list of conversations, for either side: staff see their account's, a customer their own.
+    A contact that is deleted is no customer any more, which leaves its conversations out.
+
+    Everything is looked up for the activity of one conversation, in the order of
+    conversation_activity_inbox_idx. The limits of one tell the planner that there is one row:
+    from the policies it expects so few that it would read all, to sort them.
+*/
+create view public.inbox
+    with (security_invoker = true)
+as
+select
+    a.conversation_id as id,
+    a.account_id,
+    a.customer_id,
+    k.channel,
+    k.whatsapp_channel_id,
+    k.customer_wa_id,
+    k.status,
+    c.name as customer_name,
+    a.last_seq,
+    a.last_message_at,
+    a.last_inbound_at,
+    m.message as last_message,
+    m.type as last_message_type,
+    m.sender_type as last_sender_type,
+    m.sender_name as last_sender_name,
+    m.status as last_message_status,
+    r.last_read_seq,
+    u.unread_count,
+    k.created_at,
+    k.version
+from public.conversation_activity a
+cross join lateral (
+    select o.channel, o.whatsapp_channel_id, o.customer_wa_id, o.status, o.created_at, o.version
+    from public.conversations o
+    where o.id = a.conversation_id
+    limit 1
+) k
+cross join lateral (
+    select o.name
+    from public.customers o
+    where o.id = a.customer_id
+    limit 1
+) c
+left join public.messages m
+    on m.conversation_id = a.conversation_id
+   and m.seq = a.last_seq
+left join lateral (
+    select o.last_read_seq
+    from public.read_markers o
+    where o.conversation_id = a.conversation_id
+      and o.user_id = (select auth.uid())
+    limit 1
+) marker
+    on true
+cross join lateral (
+    -- a case, since Postgres takes coalesce for a leak, and under row level security would
+    -- count through the conversation from its beginning
+    select case when marker.last_read_seq is null then 0 else marker.last_read_seq end
+) as r (last_read_seq)
+cross join lateral (
+    select count(*)::integer as unread_count
+    from (
+        select
+        from public.messages n
+        where n.conversation_id = a.conversation_id
+          and n.seq > r.last_read_seq
+          -- what the other side has written
+          and n.sender_type = any (
+              case
+                  when a.account_id = any (array(select private.my_account_ids()))
+                      then array['client']
+                  else array['operator', 'system']
+              end
+          )
+        -- shown as 99+, and no more work than that
+        limit 100
+    ) n
+) u;
+
+
+grant select on public.inbox to authenticated;
+
+
+comment on view public.inbox is
+    'Conversations with what a list of them shows. Ask for one account_id, or as a customer for one customer_id; sort by last_message_at (descending) and id.';
+comment on column public.inbox.id is
+    'The conversation.';
+comment on column public.inbox.customer_id is
+    'The contact with whom it is held.';
+comment on column public.inbox.customer_name is
+    'What staff call them, or else the name of their WhatsApp profile.';
+comment on column public.inbox.status is
+    'open, pending or closed; written by set_conversation_status.';
+comment on column public.inbox.last_seq is
+    'The seq of the latest message; 0 before the first.';
+comment on column public.inbox.last_message is
+    'The text of the latest message, or a placeholder such as [image].';
+comment on column public.inbox.last_read_seq is
+    'How far the signed-in user has read, see mark_read.';
+comment on column public.inbox.unread_count is
+    'Messages of the other side that the signed-in user has not read; 100 stands for all above 99.';

@@ -1,0 +1,7324 @@
+-- Made from sql/6_whatsapp/ by tests/migrations/baseline.py: edit there.
+set lock_timeout = '5s';
+
+
+/*
+    The raw webhook inbox: what arrived, whole, before anything is made of it. What a better
+    parser understands later is made from here.
+*/
+create type private.webhook_provider as enum ('whatsapp');
+
+create table private.webhook_events (
+    id               bigint generated always as identity primary key,
+    provider         private.webhook_provider not null,
+    -- text, not jsonb: the sender's own bytes, escapes and duplicate keys included
+    body             text not null,
+    -- a delivery that is repeated is the same event
+    body_sha256      bytea not null,
+    deliveries       integer not null default 1,
+    -- items of it that could not be applied: [{index, reason, detail}]
+    rejected         jsonb not null default '[]',
+    received_at      timestamptz not null default now(),
+    last_received_at timestamptz not null default now(),
+
+    constraint webhook_events_body_sha256_key unique (provider, body_sha256)
+);
+alter table private.webhook_events enable row level security;
+
+
+-- what came in a span of time, which is what a replay reads
+create index webhook_events_received_at_idx
+    on private.webhook_events (received_at, id);
+
+
+create policy "nobody reads raw webhooks directly"
+    on private.webhook_events
+    for all
+    to authenticated
+    using (false);
+
+
+/*
+    Every status that WhatsApp reported of a message, also of one that is not known yet: it
+    is found here when the message's id becomes known.
+*/
+create table private.message_statuses (
+    -- no foreign key: it would have all statuses of a number queue for one row
+    whatsapp_channel_id uuid not null,
+    provider_id         text not null,
+    status              text not null
+                        constraint message_statuses_status_check
+                        check (status in ('sent', 'delivered', 'read', 'failed')),
+    -- the provider's earliest time of it
+    at                  timestamptz not null,
+    error_code          integer,
+    error_message       text,
+
+    primary key (whatsapp_channel_id, provider_id, status)
+);
+alter table private.message_statuses enable row level security;
+
+
+create policy "nobody reads message statuses directly"
+    on private.message_statuses
+    for all
+    to authenticated
+    using (false);
+
+
+comment on type private.webhook_provider is
+    'Whose webhooks are taken in.';
+comment on table private.webhook_events is
+    'What providers posted, whole; each body once.';
+comment on column private.webhook_events.deliveries is
+    'How often this very body was delivered.';
+comment on policy "nobody reads raw webhooks directly" on private.webhook_events is
+    'Raw events carry every tenant''s data.';
+comment on table private.message_statuses is
+    'Every status reported of a message, with the provider''s time.';
+comment on policy "nobody reads message statuses directly" on private.message_statuses is
+    'Clients see the status of the message.';
+
+
+/*
+    What is done to a message after it was sent: a reaction, an edit, a deletion. None of these
+    is a message of its own: it has no seq, and nothing to show in the list. It is kept here, and
+    what a message shows is derived from all that is known to have been done to it, so that the
+    order of arrival makes no difference. What comes before its message waits here for it.
+
+    So clients follow one kind of row: a message, which changes. Opening the 24-hour window,
+    naming the sender and moving a conversation up the inbox are left to real messages.
+*/
+create table private.message_effects (
+    -- no foreign key: it would have all effects of a number queue for one row
+    whatsapp_channel_id uuid not null,
+    -- WhatsApp's id of the effect itself; of an original, that of the message
+    provider_id         text not null,
+    parent_provider_id  text not null,
+    kind                text not null
+                        constraint message_effects_kind_check
+                        -- original: the message before its first edit
+                        check (kind in ('reaction', 'edit', 'revoke', 'original')),
+    sender_type         text not null
+                        constraint message_effects_sender_type_check
+                        check (sender_type in ('client', 'operator', 'system')),
+    -- who of a group; elsewhere there are but two sides
+    sender_id           text,
+    -- the provider's time; an original's is that of the message
+    at                  timestamptz
+                        constraint message_effects_at_check
+                        check ((at is null) = (kind = 'original')),
+    -- an emoji, null where it is taken back, or a text, null once the message is revoked
+    text                text,
+    content             jsonb,
+
+    primary key (whatsapp_channel_id, provider_id)
+);
+alter table private.message_effects enable row level security;
+
+
+create index message_effects_parent_idx
+    on private.message_effects (whatsapp_channel_id, parent_provider_id);
+
+
+create policy "nobody reads message effects directly"
+    on private.message_effects
+    for all
+    to authenticated
+    using (false);
+
+
+/*
+    Replies that came before what they answer. A row is gone once that has come.
+*/
+create table private.parked_replies (
+    message_id          uuid primary key
+                        constraint parked_replies_message_id_fkey
+                        references public.messages on delete cascade,
+    whatsapp_channel_id uuid not null,
+    parent_provider_id  text not null
+);
+alter table private.parked_replies enable row level security;
+
+
+create index parked_replies_parent_idx
+    on private.parked_replies (whatsapp_channel_id, parent_provider_id);
+
+
+create policy "nobody reads parked replies directly"
+    on private.parked_replies
+    for all
+    to authenticated
+    using (false);
+
+
+comment on table private.message_effects is
+    'Reactions, edits and deletions of messages, and what was edited; messages show what they amount to.';
+comment on policy "nobody reads message effects directly" on private.message_effects is
+    'Clients see the message.';
+comment on table private.parked_replies is
+    'Replies whose reply_to is not known yet.';
+comment on policy "nobody reads parked replies directly" on private.parked_replies is
+    'Clients see the message.';
+
+
+/*
+    What WhatsApp tells a business about itself: templates approved or paused, the quality of a
+    number, restrictions, errors. Kept as it came, for those who administer the account.
+*/
+create table public.account_events (
+    id             uuid primary key default gen_random_uuid(),
+    account_id     uuid not null
+                   constraint account_events_account_id_fkey
+                   references public.accounts on delete cascade,
+    -- the webhook's field, such as message_template_status_update
+    type           text not null,
+    -- the provider's time; null where none is said
+    occurred_at    timestamptz,
+    content        jsonb not null,
+    -- such an event has no id: the same at the same time is the same
+    content_md5    text not null generated always as (md5(content::text)) stored,
+    created_at     timestamptz not null default now()
+);
+alter table public.account_events enable row level security;
+
+
+create unique index account_events_key
+    on public.account_events (account_id, type, occurred_at, content_md5)
+    nulls not distinct;
+
+create index account_events_latest_idx
+    on public.account_events (account_id, created_at desc, id);
+
+
+create policy "owners and admins can read what WhatsApp says of their account"
+    on public.account_events
+    for select
+    to authenticated
+    using (
+        account_id = any (array(
+            -- members can read who is what in their accounts
+            select m.account_id
+            from public.account_members m
+            where m.user_id = (select auth.uid())
+              and m.role in ('owner', 'admin')
+        ))
+    );
+
+
+grant select on public.account_events to authenticated;
+
+
+create function private.account_of_event(event jsonb)
+    returns uuid
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+declare
+    accounts uuid[];
+begin
+    if event ->> 'phone_number_id' is not null then
+        return (
+            select w.account_id
+            from public.whatsapp_channels w
+            where w.phone_number_id = event ->> 'phone_number_id'
+        );
+    end if;
+    -- a WhatsApp Business account that two accounts name says not whose it is
+    accounts := array(
+        select distinct w.account_id
+        from public.whatsapp_channels w
+        where w.waba_id = event ->> 'waba_id'
+    );
+    return case when cardinality(accounts) = 1 then accounts[1] end;
+end
+$$;
+
+
+comment on table public.account_events is
+    'What WhatsApp said of an account, its numbers and templates, as it came.';
+comment on column public.account_events.type is
+    'The field of the webhook, such as account_update; errors for those that belong to no message.';
+comment on policy "owners and admins can read what WhatsApp says of their account"
+    on public.account_events is
+    'Limits, payment and bans concern those who administer.';
+comment on function private.account_of_event(jsonb) is
+    'Whose an event is, by phone_number_id or else by waba_id; null where it is not sure.';
+
+
+/*
+    One update out of a WhatsApp webhook, as the function hands it over, and what is found
+    out about it here.
+*/
+create type private.whatsapp_item as (
+    kind                text,
+    -- its place in the call, from 0
+    index               integer,
+    phone_number_id     text,
+    provider_id         text,
+
+    -- a message; of an echo, which is ours, whom it was sent to
+    wa_id               text,
+    user_id             text,
+    profile_name        text,
+    username            text,
+    sent_at             timestamptz,
+    type                text,
+    text                text,
+    content             jsonb,
+    reply_to            text,
+
+    -- what is done to a message, which reply_to names: by whom
+    sender_type         text,
+    sender_id           text,
+
+    -- a message of WhatsApp's own: what takes the place of wa_id and user_id
+    new_wa_id           text,
+    new_user_id         text,
+
+    -- a status
+    status              text,
+    at                  timestamptz,
+    error_code          integer,
+    error_message       text,
+    -- what we called the message when we sent it
+    message_ref         uuid,
+
+    -- found out here
+    account_id          uuid,
+    whatsapp_channel_id uuid,
+    identity_kind       text,
+    identity_key        text,
+    contact_id          uuid,
+    conversation_id     uuid,
+    -- what wa_id and user_id were until this very change
+    former_wa_id        text,
+    former_user_id      text,
+    -- who has what they should have become
+    other_contact_id    uuid
+);
+
+
+create function private.read_whatsapp_items(items jsonb)
+    returns private.whatsapp_item[]
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+declare
+    read private.whatsapp_item[];
+begin
+    /*
+        Only the number decides whose an update is. Whatever the caller said in the fields
+        that are found out here is not read.
+    */
+        -- a row of casts: jsonb_populate_record looks up every column's type at each call
+    select array_agg((
+            i.value ->> 'kind',
+            i.ordinal - 1,
+            i.value ->> 'phone_number_id',
+            i.value ->> 'provider_id',
+            i.value ->> 'wa_id',
+            i.value ->> 'user_id',
+            i.value ->> 'profile_name',
+            i.value ->> 'username',
+            i.value ->> 'sent_at',
+            i.value ->> 'type',
+            i.value ->> 'text',
+            nullif(i.value -> 'content', 'null'),
+            i.value ->> 'reply_to',
+            i.value ->> 'sender_type',
+            i.value ->> 'sender_id',
+            i.value ->> 'new_wa_id',
+            i.value ->> 'new_user_id',
+            i.value ->> 'status',
+            i.value ->> 'at',
+            i.value ->> 'error_code',
+            i.value ->> 'error_message',
+            i.value ->> 'message_ref',
+            w.account_id,
+            w.id,
+            k.kind,
+            private.match_key(kind => k.kind, value => k.value),
+            null,
+            null,
+            null,
+            null,
+            null
+        )::private.whatsapp_item)
+    into read
+        from jsonb_array_elements(items) with ordinality as i (value, ordinal)
+        join public.whatsapp_channels w
+            on w.phone_number_id = i.value ->> 'phone_number_id'
+        cross join lateral (
+            select
+                case when i.value ->> 'wa_id' is not null then 'phone' else 'bsuid' end,
+                coalesce(i.value ->> 'wa_id', i.value ->> 'user_id')
+        ) as k (kind, value)
+        where i.value ->> 'kind' not in ('skipped', 'account_event');
+    read := coalesce(read, '{}');
+    if cardinality(read) < jsonb_array_length(items)
+        and items @? '$[*].kind ? (@ == "account_event")'
+    then
+        read := read || private.read_account_events(items);
+    end if;
+    return read;
+end
+$$;
+
+
+comment on type private.whatsapp_item is
+    'One update out of a WhatsApp webhook.';
+comment on function private.read_whatsapp_items(jsonb) is
+    'The updates of a call that belong to a known number, each with its account.';
+
+
+/*
+    Events about an account, out of webhooks.
+*/
+create function private.read_account_events(items jsonb)
+    returns private.whatsapp_item[]
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+begin
+    return array(
+        select jsonb_populate_record(
+            null::private.whatsapp_item,
+            jsonb_build_object(
+                'kind', 'account_event',
+                'index', i.ordinal - 1,
+                'type', i.value -> 'type',
+                'at', i.value -> 'at',
+                'content', i.value -> 'content',
+                'account_id', event.account_id
+            )
+        )
+        from jsonb_array_elements(items) with ordinality as i (value, ordinal)
+        cross join lateral private.account_of_event(i.value) as event (account_id)
+        where i.value ->> 'kind' = 'account_event'
+          and event.account_id is not null
+    );
+end
+$$;
+
+
+create function private.keep_account_events(items private.whatsapp_item[])
+    returns integer
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    kept integer;
+begin
+    if items is null then
+        return 0;
+    end if;
+    insert into public.account_events (account_id, type, occurred_at, content)
+    select i.account_id, i.type, i.at, i.content
+    from unnest(items) i
+    order by i.account_id, i.type, i.at, i.content
+    on conflict do nothing;
+
+    get diagnostics kept = row_count;
+    return kept;
+end
+$$;
+
+
+comment on function private.read_account_events(jsonb) is
+    'The events of a call that belong to a known account.';
+comment on function private.keep_account_events(private.whatsapp_item[]) is
+    'Keeps events about accounts; returns how many were new.';
+
+
+/*
+    What WhatsApp said of people who changed their number or got another user id. A message
+    that was sent before and comes after is found by it to be theirs; whoever has the old
+    number later is somebody else.
+*/
+create table private.whatsapp_id_changes (
+    account_id uuid not null
+               constraint whatsapp_id_changes_account_id_fkey
+               references public.accounts on delete cascade,
+    kind       text not null
+               constraint whatsapp_id_changes_kind_check check (kind in ('phone', 'bsuid')),
+    -- as the match_key of an identity
+    old_key    text not null,
+    -- the provider's time of it
+    changed_at timestamptz not null,
+    -- in WhatsApp's spelling
+    new_value  text not null,
+
+    primary key (account_id, kind, old_key, changed_at)
+);
+alter table private.whatsapp_id_changes enable row level security;
+
+
+create policy "nobody reads changes of WhatsApp ids directly"
+    on private.whatsapp_id_changes
+    for all
+    to authenticated
+    using (false);
+
+
+create function private.identity_owner(account_id uuid, kind text, match_key text)
+    returns uuid
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+begin
+    return (
+        select o.contact_id
+        from public.contact_identities o
+        where o.account_id = identity_owner.account_id
+          and o.kind = identity_owner.kind
+          and o.match_key = identity_owner.match_key
+    );
+end
+$$;
+
+
+create function private.current_whatsapp_id(
+    account_id uuid,
+    kind text,
+    value text,
+    at timestamptz
+)
+    returns text
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+declare
+    current_value text := value;
+    current_key text;
+    next_value text;
+begin
+    -- changes may lead back to where they began
+    for hop in 1 .. 10 loop
+        current_key := private.match_key(kind => kind, value => current_value);
+        exit when current_key is null
+            or private.identity_owner(
+                account_id => account_id, kind => kind, match_key => current_key) is not null;
+
+        select h.new_value
+        into next_value
+        from private.whatsapp_id_changes h
+        where h.account_id = current_whatsapp_id.account_id
+          and h.kind = current_whatsapp_id.kind
+          and h.old_key = current_key
+          and h.changed_at >= at
+        order by h.changed_at
+        limit 1;
+        exit when not found;
+        current_value := next_value;
+    end loop;
+    return current_value;
+end
+$$;
+
+
+create function private.follow_id_changes(items private.whatsapp_item[])
+    returns private.whatsapp_item[]
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+declare
+    followed private.whatsapp_item[] := '{}';
+    item private.whatsapp_item;
+begin
+    if not exists (
+        select
+        from unnest(items) i
+        join private.whatsapp_id_changes h
+            on h.account_id = i.account_id
+           and (
+               (h.kind = 'phone' and h.old_key = private.match_key(kind => 'phone', value => i.wa_id))
+               or (h.kind = 'bsuid' and h.old_key = i.user_id)
+           )
+           and h.changed_at >= i.sent_at
+    ) then
+        return items;
+    end if;
+
+    foreach item in array items loop
+        item.wa_id := private.current_whatsapp_id(
+            account_id => item.account_id, kind => 'phone', value => item.wa_id, at => item.sent_at);
+        item.user_id := private.current_whatsapp_id(
+            account_id => item.account_id, kind => 'bsuid', value => item.user_id, at => item.sent_at);
+        item.identity_key := case item.identity_kind
+            when 'phone' then private.match_key(kind => 'phone', value => item.wa_id)
+            else item.user_id
+        end;
+        followed := followed || item;
+    end loop;
+    return followed;
+end
+$$;
+
+
+comment on table private.whatsapp_id_changes is
+    'Numbers and user ids that WhatsApp reported to be replaced by others.';
+comment on policy "nobody reads changes of WhatsApp ids directly" on private.whatsapp_id_changes is
+    'They are for finding the sender of a late message.';
+comment on function private.identity_owner(uuid, text, text) is
+    'The contact that an identity belongs to; null where nobody has it.';
+comment on function private.current_whatsapp_id(uuid, text, text, timestamptz) is
+    'The number or user id of today of who had this one then; the same where it is owned or no change is known.';
+comment on function private.follow_id_changes(private.whatsapp_item[]) is
+    'Messages by the ids that their senders have now, where they had others when they wrote.';
+
+
+/*
+    What a notice of WhatsApp's changes about who somebody is, and the locks that it takes to
+    change it: those of a whole batch first, in their order.
+*/
+create type private.identity_change as (
+    account_id uuid,
+    kind       text,
+    old_key    text,
+    new_key    text,
+    new_value  text,
+    changed_at timestamptz
+);
+
+
+create function private.identity_changes(item private.whatsapp_item)
+    returns private.identity_change[]
+    language plpgsql
+    immutable
+    set search_path = ''
+as $$
+begin
+    -- a number that is only spelt anew has one key, and changes hands with nobody
+    return array(
+        select (item.account_id, k.kind, k.old_key, k.new_key, k.new_value, item.sent_at)
+            ::private.identity_change
+        from (
+            values
+                (
+                    'phone',
+                    private.match_key(kind => 'phone', value => item.wa_id),
+                    private.match_key(kind => 'phone', value => item.new_wa_id),
+                    item.new_wa_id
+                ),
+                ('bsuid', item.user_id, item.new_user_id, item.new_user_id)
+        ) as k (kind, old_key, new_key, new_value)
+        where k.new_key is not null
+          and k.new_key is distinct from k.old_key
+    );
+end
+$$;
+
+
+create function private.identity_name(account_id uuid, kind text, match_key text)
+    returns text
+    language plpgsql
+    immutable
+    set search_path = ''
+as $$
+begin
+    return concat_ws(' ', account_id, kind, match_key);
+end
+$$;
+
+
+create function private.lock_identity_changes(
+    changes private.identity_change[],
+    out claimed private.identity_change[],
+    out locked text[]
+)
+    language plpgsql
+    set search_path = ''
+as $$
+/*
+    Who has a new key yet is only sure when it is there and locked, so it is claimed for the
+    old one's owner. What was claimed is as good as free, and to be given back if nothing comes
+    of it. What was not there to be locked is not looked at again: somebody who has written it
+    since may wait for what is locked here.
+*/
+declare
+    wanted record;
+begin
+    claimed := '{}';
+    locked := '{}';
+    for wanted in
+        select
+            k.account_id,
+            k.kind,
+            k.match_key,
+            (array_agg(k.new_value) filter (where k.new_value is not null))[1] as new_value,
+            (array_agg(k.heir) filter (where k.heir is not null))[1] as heir,
+            bool_or(k.was_there) as was_there
+        from unnest(changes) c
+        cross join lateral (
+            select private.identity_owner(
+                account_id => c.account_id, kind => c.kind, match_key => c.old_key) as id
+        ) owner
+        cross join lateral (
+            values
+                (c.account_id, c.kind, c.old_key, null, null, owner.id is not null),
+                (c.account_id, c.kind, c.new_key, c.new_value, owner.id, false)
+        ) as k (account_id, kind, match_key, new_value, heir, was_there)
+        where k.match_key is not null
+        group by k.account_id, k.kind, k.match_key
+        order by k.account_id, k.kind, k.match_key
+    loop
+        if wanted.heir is not null then
+            if private.claim_whatsapp_identity(
+                account_id => wanted.account_id,
+                kind => wanted.kind,
+                value => wanted.new_value,
+                contact_id => wanted.heir
+            ) then
+                claimed := claimed || (
+                    wanted.account_id, wanted.kind, null, wanted.match_key, wanted.new_value, null
+                )::private.identity_change;
+                wanted.was_there := true;
+            end if;
+        end if;
+
+        perform
+        from public.contact_identities o
+        where o.account_id = wanted.account_id
+          and o.kind = wanted.kind
+          and o.match_key = wanted.match_key
+        for update;
+        if found and wanted.was_there then
+            locked := locked || private.identity_name(
+                account_id => wanted.account_id,
+                kind => wanted.kind,
+                match_key => wanted.match_key
+            );
+        end if;
+    end loop;
+end
+$$;
+
+
+create function private.claim_whatsapp_identity(
+    account_id uuid,
+    kind text,
+    value text,
+    contact_id uuid
+)
+    returns boolean
+    language plpgsql
+    set search_path = ''
+as $$
+begin
+    insert into public.contact_identities (account_id, kind, value, wa_id, contact_id)
+    values (
+        claim_whatsapp_identity.account_id,
+        claim_whatsapp_identity.kind,
+        case claim_whatsapp_identity.kind when 'phone' then '+' || value else value end,
+        case claim_whatsapp_identity.kind when 'phone' then value end,
+        claim_whatsapp_identity.contact_id
+    )
+    on conflict do nothing;
+    return found;
+end
+$$;
+
+
+create function private.drop_identity(account_id uuid, kind text, match_key text)
+    returns void
+    language plpgsql
+    set search_path = ''
+as $$
+begin
+    delete from public.contact_identities o
+    where o.account_id = drop_identity.account_id
+      and o.kind = drop_identity.kind
+      and o.match_key = drop_identity.match_key;
+end
+$$;
+
+
+create function private.is_among(
+    change private.identity_change,
+    changes private.identity_change[]
+)
+    returns boolean
+    language plpgsql
+    immutable
+    set search_path = ''
+as $$
+begin
+    return exists (
+        select
+        from unnest(changes) c
+        where (c.account_id, c.kind, c.new_key)
+            = (change.account_id, change.kind, change.new_key)
+    );
+end
+$$;
+
+
+comment on type private.identity_change is
+    'An identity that takes the place of another.';
+comment on function private.identity_changes(private.whatsapp_item) is
+    'What a notice of WhatsApp''s changes: number, user id, both or nothing.';
+comment on function private.identity_name(uuid, text, text) is
+    'One text for an identity''s key.';
+comment on function private.lock_identity_changes(private.identity_change[]) is
+    'Locks old and new identities of a batch: the new ones that nobody had are claimed, and those that had an owner are named as locked.';
+comment on function private.claim_whatsapp_identity(uuid, text, text, uuid) is
+    'Claims a number or user id for a contact; false where somebody has it.';
+comment on function private.drop_identity(uuid, text, text) is
+    'Gives an identity back.';
+comment on function private.is_among(private.identity_change, private.identity_change[]) is
+    'Whether one of the changes leads to the same identity.';
+
+
+/*
+    A number or user id that WhatsApp says has become another: here the identities are
+    relinked. Contacts and conversations follow in their turn (whatsapp_moves).
+*/
+create function private.locked_owner(
+    account_id uuid,
+    kind text,
+    match_key text,
+    locked text[]
+)
+    returns uuid
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+begin
+    return case
+        when private.identity_name(account_id => account_id, kind => kind, match_key => match_key)
+             = any (locked)
+            then private.identity_owner(
+                account_id => account_id, kind => kind, match_key => match_key)
+    end;
+end
+$$;
+
+
+create function private.relink_identities(
+    changes private.identity_change[],
+    claimed private.identity_change[],
+    -- the old keys that had an owner when they were locked
+    locked text[],
+    out owner uuid,
+    -- who has one of the new keys: then nothing is relinked
+    out other uuid
+)
+    language plpgsql
+    set search_path = ''
+as $$
+/*
+    The changes of one notice: a number and a user id, or one of them.
+*/
+declare
+    change private.identity_change;
+    heir uuid;
+    holder uuid;
+begin
+    foreach change in array changes loop
+        owner := coalesce(
+            owner,
+            private.locked_owner(
+                account_id => change.account_id,
+                kind => change.kind,
+                match_key => change.old_key,
+                locked => locked
+            )
+        );
+    end loop;
+    if owner is null then
+        return;
+    end if;
+
+    foreach change in array changes loop
+        heir := coalesce(
+            private.locked_owner(
+                account_id => change.account_id,
+                kind => change.kind,
+                match_key => change.old_key,
+                locked => locked
+            ),
+            owner
+        );
+        holder := private.identity_owner(
+            account_id => change.account_id, kind => change.kind, match_key => change.new_key);
+        if holder <> heir and not private.is_among(change, claimed) then
+            owner := heir;
+            other := holder;
+            return;
+        end if;
+    end loop;
+
+    foreach change in array changes loop
+        heir := coalesce(
+            private.locked_owner(
+                account_id => change.account_id,
+                kind => change.kind,
+                match_key => change.old_key,
+                locked => locked
+            ),
+            owner
+        );
+        perform private.claim_whatsapp_identity(
+            account_id => change.account_id,
+            kind => change.kind,
+            value => change.new_value,
+            contact_id => heir
+        );
+        update public.contact_identities o
+        set contact_id = heir
+        where o.account_id = change.account_id
+          and o.kind = change.kind
+          and o.match_key = change.new_key
+          and o.contact_id <> heir;
+        perform private.drop_identity(
+            account_id => change.account_id, kind => change.kind, match_key => change.old_key);
+    end loop;
+end
+$$;
+
+
+create function private.relink_whatsapp_senders(items private.whatsapp_item[])
+    returns private.whatsapp_item[]
+    language plpgsql
+    set search_path = ''
+as $$
+/*
+    A notice goes on as one of who has the new number. Where somebody else has that one, it
+    stays with the old one's owner, and other_contact_id says whose it is.
+*/
+declare
+    relinked private.whatsapp_item[] := '{}';
+    item private.whatsapp_item;
+    changes private.identity_change[];
+    claimed private.identity_change[];
+    locked text[];
+    change private.identity_change;
+    outcome record;
+begin
+    items := array(
+        select i
+        from unnest(items) i
+        order by i.sent_at, i.provider_id
+    );
+    -- late news of a number that has been left as well
+    for place in 1 .. cardinality(items) loop
+        item := items[place];
+        if item.kind = 'system' then
+            item.new_wa_id := private.current_whatsapp_id(
+                account_id => item.account_id,
+                kind => 'phone', value => item.new_wa_id, at => item.sent_at);
+            item.new_user_id := private.current_whatsapp_id(
+                account_id => item.account_id,
+                kind => 'bsuid', value => item.new_user_id, at => item.sent_at);
+            items[place] := item;
+        end if;
+    end loop;
+
+    select l.claimed, l.locked
+    into claimed, locked
+    from private.lock_identity_changes(array(
+        select c
+        from unnest(items) i
+        cross join lateral unnest(private.identity_changes(i)) c
+        where i.kind = 'system'
+    )) l;
+
+    foreach item in array items loop
+        if item.kind = 'system' then
+            changes := private.identity_changes(item);
+            select r.owner, r.other
+            into outcome
+            from private.relink_identities(
+                changes => changes, claimed => claimed, locked => locked) r;
+
+            foreach change in array changes loop
+                if change.old_key is not null then
+                    insert into private.whatsapp_id_changes (
+                        account_id, kind, old_key, changed_at, new_value
+                    )
+                    values (
+                        change.account_id,
+                        change.kind,
+                        change.old_key,
+                        change.changed_at,
+                        change.new_value
+                    )
+                    on conflict do nothing;
+                end if;
+
+                if private.is_among(change, claimed) then
+                    claimed := array(
+                        select c
+                        from unnest(claimed) c
+                        where not private.is_among(c, array[change])
+                    );
+                    if outcome.owner is null or outcome.other is not null then
+                        perform private.drop_identity(
+                            account_id => change.account_id,
+                            kind => change.kind,
+                            match_key => change.new_key
+                        );
+                    end if;
+                end if;
+            end loop;
+
+            if outcome.other is null then
+                -- without an owner there was nothing to move
+                if outcome.owner is not null or changes = '{}' then
+                    item.former_wa_id := item.wa_id;
+                    item.former_user_id := item.user_id;
+                end if;
+                item.wa_id := coalesce(item.new_wa_id, item.wa_id);
+                item.user_id := coalesce(item.new_user_id, item.user_id);
+            else
+                item.other_contact_id := outcome.other;
+                -- a number that nobody has any more is claimed for nobody
+                if item.user_id is not null and private.identity_owner(
+                    account_id => item.account_id,
+                    kind => 'phone',
+                    match_key => private.match_key(kind => 'phone', value => item.wa_id)
+                ) is null then
+                    item.wa_id := null;
+                end if;
+            end if;
+            item.identity_kind := case when item.wa_id is null then 'bsuid' else 'phone' end;
+            item.identity_key := private.match_key(
+                kind => item.identity_kind, value => coalesce(item.wa_id, item.user_id));
+        end if;
+        relinked := relinked || item;
+    end loop;
+    return relinked;
+end
+$$;
+
+
+comment on function private.locked_owner(uuid, text, text, text[]) is
+    'Who owns an identity that is locked; null for others.';
+comment on function private.relink_identities(
+    private.identity_change[], private.identity_change[], text[]
+) is
+    'Gives the owner the new identities for the old ones, unless another contact has one of them.';
+comment on function private.relink_whatsapp_senders(private.whatsapp_item[]) is
+    'Relinks what the notices of a batch change, and puts the batch in order of time.';
+
+
+/*
+    Usernames on WhatsApp belong to one person at a time and change hands. What somebody is
+    called is what their latest message says, by the provider's time, unless somebody whose
+    latest message says the same has written later.
+
+    So what each has said last is kept, though another may have it: whoever comes last to give
+    it up, in whatever order messages arrive, it goes to the right one.
+*/
+create table private.stated_usernames (
+    contact_id uuid primary key,
+    account_id uuid not null,
+    match_key  text not null,
+    username   text not null,
+
+    -- deferred: usernames are claimed before contacts are written (the lock order)
+    constraint stated_usernames_contact_fkey
+        foreign key (contact_id, account_id)
+        references public.contacts (id, account_id)
+        on delete cascade
+        deferrable initially deferred
+);
+alter table private.stated_usernames enable row level security;
+
+
+create index stated_usernames_key_idx on private.stated_usernames (account_id, match_key);
+
+-- for the foreign key
+create index stated_usernames_contact_idx on private.stated_usernames (contact_id, account_id);
+
+
+create policy "nobody reads stated usernames directly"
+    on private.stated_usernames
+    for all
+    to authenticated
+    using (false);
+
+
+create type private.username_change as (
+    contact_id uuid,
+    match_key  text,
+    -- null where somebody else has it now
+    username   text
+);
+
+
+create function private.has_later_message(
+    contact_id uuid,
+    than timestamptz,
+    than_provider_id text
+)
+    returns boolean
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+begin
+    return exists (
+        select
+        from public.messages m
+        where m.customer_id = contact_id
+          and m.sender_type = 'client'
+          and m.sent_at >= than
+          and (m.sent_at, m.provider_id) > (than, than_provider_id)
+    );
+end
+$$;
+
+
+create function private.lock_username(account_id uuid, username text, claimant uuid)
+    returns uuid
+    language plpgsql
+    set search_path = ''
+as $$
+/*
+    The owner of a username, which is locked; a claimant gets one that is free.
+*/
+declare
+    owner uuid;
+begin
+    loop
+        select o.contact_id
+        into owner
+        from public.contact_identities o
+        where o.account_id = lock_username.account_id
+          and o.kind = 'username'
+          and o.match_key = private.match_key(kind => 'username', value => lock_username.username)
+        for update;
+        if found or claimant is null then
+            return owner;
+        end if;
+
+        insert into public.contact_identities (account_id, kind, value, contact_id)
+        values (lock_username.account_id, 'username', lock_username.username, claimant)
+        on conflict do nothing;
+    end loop;
+end
+$$;
+
+
+create function private.latest_stater(
+    items private.whatsapp_item[],
+    account_id uuid,
+    match_key text,
+    out contact_id uuid,
+    out username text
+)
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+begin
+    select u.contact_id, u.username
+    into latest_stater.contact_id, latest_stater.username
+    from private.stated_usernames u
+    cross join lateral (
+        select l.sent_at, l.provider_id
+        from (
+            select i.sent_at, i.provider_id
+            from unnest(items) i
+            where i.contact_id = u.contact_id
+            union all
+            (
+                select m.sent_at, m.provider_id
+                from public.messages m
+                where m.customer_id = u.contact_id
+                  and m.sender_type = 'client'
+                order by m.sent_at desc, m.provider_id desc
+                limit 1
+            )
+        ) l
+        order by l.sent_at desc, l.provider_id desc
+        limit 1
+    ) latest
+    where u.account_id = latest_stater.account_id
+      and u.match_key = latest_stater.match_key
+      and (
+          select true
+          from public.contacts c
+          where c.id = u.contact_id
+            and c.deleted_at is not null
+      ) is null
+    order by latest.sent_at desc, latest.provider_id desc, u.contact_id
+    limit 1;
+end
+$$;
+
+
+comment on table private.stated_usernames is
+    'What the latest message of a sender who has a username says that it is.';
+comment on policy "nobody reads stated usernames directly" on private.stated_usernames is
+    'What contacts are called is in public.contacts.';
+comment on function private.lock_username(uuid, text, uuid) is
+    'Locks a username, which a claimant gets if it is free; returns whose it is.';
+comment on function private.latest_stater(private.whatsapp_item[], uuid, text) is
+    'Of those whose latest message states a username, the one who wrote last; the given messages count as well.';
+comment on type private.username_change is
+    'What a contact is called on WhatsApp from now on.';
+comment on function private.has_later_message(uuid, timestamptz, text) is
+    'Whether a contact has written later than that message.';
+
+
+/*
+    Usernames go to the senders who have them now, whoever had them, and are written at their
+    contacts.
+*/
+create function private.claim_whatsapp_usernames(items private.whatsapp_item[])
+    returns private.username_change[]
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    changes private.username_change[] := '{}';
+    latest private.whatsapp_item[];
+    owners uuid[] := '{}';
+    keys record;
+    winner record;
+begin
+    latest := array(
+        select s
+        from (
+            select distinct on (i.contact_id) i.*
+            from unnest(items) i
+            where i.username is not null
+            order by i.contact_id, i.sent_at desc, i.provider_id desc
+        ) s
+        where not private.has_later_message(
+            contact_id => s.contact_id, than => s.sent_at, than_provider_id => s.provider_id)
+    );
+    if not exists (
+        select
+        from unnest(latest) s
+        where (
+            select c.username
+            from public.contacts c
+            where c.id = s.contact_id
+            limit 1
+        ) is distinct from s.username
+    ) then
+        return changes;
+    end if;
+
+    -- those to claim, and those that may be given back, in one order
+    select
+        array_agg(w.account_id order by w.account_id, w.match_key) as account_ids,
+        array_agg(w.match_key order by w.account_id, w.match_key) as match_keys,
+        array_agg(w.username order by w.account_id, w.match_key) as usernames,
+        array_agg(w.claimant order by w.account_id, w.match_key) as claimants
+    into keys
+    from (
+        select
+            k.account_id,
+            k.match_key,
+            min(k.username) as username,
+            (array_agg(k.claimant) filter (where k.claimant is not null))[1] as claimant
+        from (
+            select
+                s.account_id,
+                private.match_key(kind => 'username', value => n.username),
+                n.username,
+                n.claimant
+            from unnest(latest) s
+            cross join lateral (
+                select s.username, s.contact_id
+                union all
+                select c.username, null
+                from public.contacts c
+                where c.id = s.contact_id
+                union all
+                select u.username, null
+                from private.stated_usernames u
+                where u.contact_id = s.contact_id
+            ) as n (username, claimant)
+            where n.username is not null
+        ) as k (account_id, match_key, username, claimant)
+        group by k.account_id, k.match_key
+    ) w;
+
+    for place in 1 .. cardinality(keys.match_keys) loop
+        owners[place] := private.lock_username(
+            account_id => keys.account_ids[place],
+            username => keys.usernames[place],
+            claimant => keys.claimants[place]
+        );
+    end loop;
+
+    insert into private.stated_usernames as u (contact_id, account_id, match_key, username)
+    select
+        s.contact_id,
+        s.account_id,
+        private.match_key(kind => 'username', value => s.username),
+        s.username
+    from unnest(latest) s
+    order by s.contact_id
+    on conflict (contact_id) do update
+        set match_key = excluded.match_key,
+            username = excluded.username
+        where u.username <> excluded.username;
+
+    for place in 1 .. cardinality(keys.match_keys) loop
+        continue when owners[place] is null;
+        winner := private.latest_stater(
+            items => latest,
+            account_id => keys.account_ids[place],
+            match_key => keys.match_keys[place]
+        );
+        if winner.contact_id is null then
+            -- whoever it is of was not heard: staff may have noted it
+            continue when not exists (
+                select
+                from unnest(latest) s
+                where s.contact_id = owners[place]
+            );
+            delete from public.contact_identities o
+            where o.account_id = keys.account_ids[place]
+              and o.kind = 'username'
+              and o.match_key = keys.match_keys[place];
+        else
+            update public.contact_identities o
+            set contact_id = winner.contact_id,
+                value = winner.username
+            where o.account_id = keys.account_ids[place]
+              and o.kind = 'username'
+              and o.match_key = keys.match_keys[place]
+              and (o.contact_id, o.value) <> (winner.contact_id, winner.username);
+            changes := changes || (
+                winner.contact_id, keys.match_keys[place], winner.username
+            )::private.username_change;
+        end if;
+        if owners[place] is distinct from winner.contact_id then
+            changes := changes
+                || (owners[place], keys.match_keys[place], null)::private.username_change;
+        end if;
+    end loop;
+
+    -- who lost one and has another has just that
+    return array(
+        select u
+        from unnest(changes) u
+        where u.username is not null
+           or not exists (
+               select
+               from unnest(changes) w
+               where w.contact_id = u.contact_id
+                 and w.username is not null
+           )
+    );
+end
+$$;
+
+
+create function private.is_news(change private.username_change, username text)
+    returns boolean
+    language plpgsql
+    immutable
+    set search_path = ''
+as $$
+begin
+    -- who has lost one may be called something else by now
+    return case
+        when change.username is not null then change.username is distinct from is_news.username
+        else change.match_key = private.match_key(kind => 'username', value => is_news.username)
+    end;
+end
+$$;
+
+
+create function private.write_whatsapp_usernames(usernames private.username_change[])
+    returns void
+    language plpgsql
+    set search_path = ''
+as $$
+begin
+    -- an update of no row would still run the table's triggers
+    if exists (
+        select
+        from unnest(usernames) u
+        cross join lateral (
+            select k.username
+            from public.contacts k
+            where k.id = u.contact_id
+            limit 1
+        ) c
+        where private.is_news(u, c.username)
+    ) then
+        update public.contacts c
+        set username = u.username
+        from unnest(usernames) u
+        where c.id = u.contact_id
+          and private.is_news(u, c.username);
+    end if;
+end
+$$;
+
+
+comment on function private.claim_whatsapp_usernames(private.whatsapp_item[]) is
+    'Gives the usernames of senders to them, whoever had them; returns whose are others now.';
+comment on function private.is_news(private.username_change, text) is
+    'Whether a change changes what a contact is called.';
+comment on function private.write_whatsapp_usernames(private.username_change[]) is
+    'Writes usernames of contacts, which are locked.';
+
+
+/*
+    What a message makes look like one person, and does not prove: it is suggested.
+*/
+create index contacts_phone_idx
+    on public.contacts (account_id, private.match_key(kind => 'phone', value => phone))
+    where phone is not null;
+
+
+create function private.suggest_same_phones(items private.whatsapp_item[])
+    returns void
+    language plpgsql
+    set search_path = ''
+as $$
+begin
+    -- a number that a customer wrote down proves nothing, it may be anybody's
+    perform private.suggest_merge(
+        account_id => i.account_id,
+        contact_ids => array[i.contact_id, other.id],
+        reason => 'same_phone',
+        evidence => jsonb_build_object('phone', other.phone)
+    )
+    from (
+        select distinct on (i.contact_id) i.account_id, i.contact_id, i.identity_key
+        from unnest(items) i
+        where i.identity_kind = 'phone'
+        order by i.contact_id
+    ) i
+    cross join lateral (
+        select c.id, c.phone
+        from public.contacts c
+        where c.account_id = i.account_id
+          and private.match_key(kind => 'phone', value => c.phone) = i.identity_key
+          and c.phone is not null
+          and c.id <> i.contact_id
+          and c.deleted_at is null
+        order by c.id
+        limit 10
+    ) other;
+end
+$$;
+
+
+create function private.suggest_same_senders(items private.whatsapp_item[])
+    returns void
+    language plpgsql
+    set search_path = ''
+as $$
+begin
+    -- known of one by number and of another by user id, or become what another is known by
+    perform private.suggest_merge(
+        account_id => s.account_id,
+        contact_ids => array[s.contact_id, s.other_contact_id],
+        reason => s.reason,
+        evidence => jsonb_strip_nulls(s.evidence)
+    )
+    from (
+        select
+            i.account_id,
+            i.contact_id,
+            owner.contact_id as other_contact_id,
+            'same_sender' as reason,
+            jsonb_build_object('phone', '+' || i.wa_id, 'user_id', i.user_id) as evidence
+        from unnest(items) i
+        cross join lateral (
+            select o.contact_id
+            from public.contact_identities o
+            where o.account_id = i.account_id
+              and o.kind = 'bsuid'
+              and o.match_key = i.user_id
+            limit 1
+        ) owner
+        where i.identity_kind = 'phone'
+          and owner.contact_id <> i.contact_id
+        union all
+        select
+            i.account_id,
+            i.contact_id,
+            i.other_contact_id,
+            case when i.new_wa_id is null then 'user_id_changed' else 'number_changed' end,
+            jsonb_build_object(
+                'previous_phone', '+' || i.wa_id,
+                'phone', '+' || i.new_wa_id,
+                'previous_user_id', i.user_id,
+                'user_id', i.new_user_id
+            )
+        from unnest(items) i
+        where i.other_contact_id is not null
+    ) s;
+end
+$$;
+
+
+comment on function private.suggest_same_phones(private.whatsapp_item[]) is
+    'Suggests that new senders are the contacts at which their number is written.';
+comment on function private.suggest_same_senders(private.whatsapp_item[]) is
+    'Suggests that two contacts whom one sender is known as are one.';
+
+
+/*
+    Somebody who writes with number and user id, and later with the user id alone, goes on in
+    the same conversation: a thread follows the number, and this is which number a user id
+    belongs to. Rows are written under the lock of the user id's identity.
+*/
+create table private.whatsapp_user_numbers (
+    account_id uuid not null
+               constraint whatsapp_user_numbers_account_id_fkey
+               references public.accounts on delete cascade,
+    user_id    text not null,
+    -- the match_key of the number
+    phone_key  text not null,
+
+    primary key (account_id, user_id)
+);
+alter table private.whatsapp_user_numbers enable row level security;
+
+
+create policy "nobody reads the numbers of user ids directly"
+    on private.whatsapp_user_numbers
+    for all
+    to authenticated
+    using (false);
+
+
+create type private.learnt_number as (
+    account_id uuid,
+    user_id    text,
+    wa_id      text,
+    phone_key  text,
+    contact_id uuid
+);
+
+
+create function private.number_of_user(account_id uuid, user_id text)
+    returns text
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+begin
+    return (
+        select n.phone_key
+        from private.whatsapp_user_numbers n
+        where n.account_id = number_of_user.account_id
+          and n.user_id = number_of_user.user_id
+    );
+end
+$$;
+
+
+create function private.number_of_contact_user(account_id uuid, user_id text, contact_id uuid)
+    returns text
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+declare
+    phone_key constant text := private.number_of_user(account_id => account_id, user_id => user_id);
+begin
+    -- a number that has passed to somebody else since is no way to this person
+    return case
+        when phone_key is not null and contact_id = private.identity_owner(
+            account_id => account_id, kind => 'phone', match_key => phone_key) then phone_key
+    end;
+end
+$$;
+
+
+create function private.learn_user_numbers(items private.whatsapp_item[])
+    returns private.learnt_number[]
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    learnt private.learnt_number[];
+begin
+    learnt := array(
+        select (l.account_id, l.user_id, l.wa_id, l.phone_key, l.contact_id)::private.learnt_number
+        from (
+            select distinct on (i.account_id, i.user_id)
+                i.account_id,
+                i.user_id,
+                i.wa_id,
+                coalesce(
+                    private.match_key(kind => 'phone', value => i.wa_id),
+                    -- a user id that takes the place of another
+                    private.number_of_user(account_id => i.account_id, user_id => i.former_user_id)
+                ) as phone_key,
+                i.contact_id
+            from unnest(items) i
+            where i.user_id is not null
+              and (i.wa_id is not null or i.former_user_id is not null)
+              and i.other_contact_id is null
+            order by i.account_id, i.user_id, i.sent_at desc, i.provider_id desc
+        ) l
+        where l.phone_key is not null
+          and l.phone_key is distinct from
+              private.number_of_user(account_id => l.account_id, user_id => l.user_id)
+          -- whether two contacts are one is for a person to say
+          and l.contact_id = private.identity_owner(
+              account_id => l.account_id, kind => 'phone', match_key => l.phone_key)
+          and l.contact_id = private.identity_owner(
+              account_id => l.account_id, kind => 'bsuid', match_key => l.user_id)
+    );
+    if learnt <> '{}' then
+        insert into private.whatsapp_user_numbers as n (account_id, user_id, phone_key)
+        select l.account_id, l.user_id, l.phone_key
+        from unnest(learnt) l
+        order by l.account_id, l.user_id
+        on conflict (account_id, user_id) do update
+            set phone_key = excluded.phone_key;
+    end if;
+    return learnt;
+end
+$$;
+
+
+create function private.write_learnt_phones(learnt private.learnt_number[])
+    returns void
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    number private.learnt_number;
+begin
+    foreach number in array learnt loop
+        -- longer ones are ids of test numbers and groups
+        continue when number.wa_id is null or number.wa_id !~ '^[1-9][0-9]{1,14}$';
+        perform
+        from public.contacts c
+        where c.id = number.contact_id
+          and c.phone is null;
+        -- an update of no row would still run the table's triggers
+        if found then
+            update public.contacts c
+            set phone = '+' || number.wa_id
+            where c.id = number.contact_id;
+        end if;
+    end loop;
+end
+$$;
+
+
+create function private.follow_numbers(items private.whatsapp_item[])
+    returns private.whatsapp_item[]
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+declare
+    followed private.whatsapp_item[] := '{}';
+    item private.whatsapp_item;
+    phone_key text;
+begin
+    foreach item in array items loop
+        if item.identity_kind = 'bsuid' then
+            phone_key := private.number_of_contact_user(
+                account_id => item.account_id,
+                user_id => item.user_id,
+                contact_id => item.contact_id
+            );
+            if phone_key is not null then
+                item.identity_kind := 'phone';
+                item.identity_key := phone_key;
+            end if;
+        end if;
+        followed := followed || item;
+    end loop;
+    return followed;
+end
+$$;
+
+
+create function private.move_learnt_threads(learnt private.learnt_number[])
+    returns void
+    language plpgsql
+    set search_path = ''
+as $$
+begin
+    update public.conversations t
+    set thread_key = 'phone:' || l.phone_key,
+        customer_wa_id = coalesce(l.wa_id, t.customer_wa_id)
+    from unnest(learnt) l
+    join public.whatsapp_channels w
+        on w.account_id = l.account_id
+    where t.whatsapp_channel_id = w.id
+      and t.account_id = w.account_id
+      and t.thread_key = 'bsuid:' || l.user_id
+      and t.customer_id = l.contact_id
+      -- two open threads are never made one
+      and (
+          t.status = 'closed'
+          or not exists (
+              select
+              from public.conversations o
+              where o.whatsapp_channel_id = w.id
+                and o.account_id = w.account_id
+                and o.thread_key = 'phone:' || l.phone_key
+                and o.status <> 'closed'
+          )
+      );
+end
+$$;
+
+
+comment on table private.whatsapp_user_numbers is
+    'The number that belongs to a user id, as messages with both have shown.';
+comment on policy "nobody reads the numbers of user ids directly" on private.whatsapp_user_numbers is
+    'They are for finding the thread of a message.';
+comment on type private.learnt_number is
+    'A user id whose number has become known, and the contact who has both.';
+comment on function private.number_of_user(uuid, text) is
+    'The match_key of a user id''s number; null where it is not known.';
+comment on function private.number_of_contact_user(uuid, text, uuid) is
+    'The same, where the number still belongs to that contact.';
+comment on function private.learn_user_numbers(private.whatsapp_item[]) is
+    'Notes which numbers user ids belong to; returns what is news. Ambiguous ones are left out.';
+comment on function private.write_learnt_phones(private.learnt_number[]) is
+    'Writes a number at a contact, which is locked, that shows none.';
+comment on function private.follow_numbers(private.whatsapp_item[]) is
+    'Messages by the numbers of senders who wrote with the user id alone.';
+comment on function private.move_learnt_threads(private.learnt_number[]) is
+    'Threads of user ids, which are locked, go on under their numbers.';
+
+
+/*
+    Who sends by WhatsApp: by what each sender is known, and as which contact.
+
+    Locks are taken in one order by all writers: identities, contacts, conversations, messages,
+    each by key. (Of 24 unsorted batches 19 deadlocked, of the sorted ones none.)
+*/
+create function private.known_whatsapp_senders(items private.whatsapp_item[])
+    returns private.whatsapp_item[]
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+begin
+    return array(
+        select jsonb_populate_record(i, jsonb_build_object('contact_id', owner.contact_id))
+        from unnest(items) i
+        cross join lateral (
+            select o.contact_id
+            from public.contact_identities o
+            where o.account_id = i.account_id
+              and o.kind = i.identity_kind
+              and o.match_key = i.identity_key
+            limit 1
+        ) owner
+        where i.user_id is null
+           or i.identity_kind = 'bsuid'
+           or (
+               select true
+               from public.contact_identities u
+               where u.account_id = i.account_id
+                 and u.kind = 'bsuid'
+                 and u.match_key = i.user_id
+               limit 1
+           )
+    );
+end
+$$;
+
+
+create function private.claim_whatsapp_ids(items private.whatsapp_item[])
+    returns integer
+    language plpgsql
+    set search_path = ''
+as $$
+/*
+    Claimed or locked, key by key: until these messages are stored, nobody gives away what
+    their senders are known by. Null where somebody just did; then nothing is claimed.
+*/
+declare
+    accounts uuid[];
+    kinds text[];
+    match_keys text[];
+    vanished boolean;
+begin
+    with senders as (
+        select
+            s.account_id,
+            s.wa_id,
+            s.user_id,
+            owner.by_identity,
+            owner.by_user_id,
+            coalesce(owner.by_identity, owner.by_user_id, gen_random_uuid()) as contact_id
+        from (
+            select
+                i.account_id,
+                i.identity_kind,
+                i.identity_key,
+                (array_agg(i.wa_id order by i.sent_at desc, i.provider_id desc))[1] as wa_id,
+                (array_agg(i.user_id order by i.sent_at desc, i.provider_id desc)
+                    filter (where i.user_id is not null))[1] as user_id
+            from unnest(items) i
+            group by i.account_id, i.identity_kind, i.identity_key
+        ) s
+        cross join lateral (
+            select
+                (
+                    select o.contact_id
+                    from public.contact_identities o
+                    where o.account_id = s.account_id
+                      and o.kind = s.identity_kind
+                      and o.match_key = s.identity_key
+                    limit 1
+                ) as by_identity,
+                (
+                    select o.contact_id
+                    from public.contact_identities o
+                    where o.account_id = s.account_id
+                      and o.kind = 'bsuid'
+                      and o.match_key = s.user_id
+                    limit 1
+                ) as by_user_id
+        ) owner
+    ),
+    claims as materialized (
+        select
+            s.account_id,
+            'phone' as kind,
+            '+' || s.wa_id as value,
+            private.match_key(kind => 'phone', value => s.wa_id) as match_key,
+            s.wa_id,
+            s.contact_id,
+            s.by_identity is not null as is_known
+        from senders s
+        where s.wa_id is not null
+        union all
+        -- one user id with a number in one message and without in another is one claim
+        (
+            select distinct on (s.account_id, s.user_id)
+                s.account_id,
+                'bsuid',
+                s.user_id,
+                s.user_id,
+                null,
+                s.contact_id,
+                s.by_user_id is not null
+            from senders s
+            where s.user_id is not null
+            order by s.account_id, s.user_id, s.wa_id is null
+        )
+    ),
+    claimed as (
+        insert into public.contact_identities as o (account_id, kind, value, wa_id, contact_id)
+        select c.account_id, c.kind, c.value, c.wa_id, c.contact_id
+        from claims c
+        order by c.account_id, c.kind, c.match_key
+        -- known ones are locked, and written only where staff noted the number and it turns
+        -- out to be on WhatsApp, or is spelt differently there
+        on conflict (account_id, kind, match_key) do update
+            set wa_id = excluded.wa_id
+            where o.wa_id is distinct from excluded.wa_id
+        returning o.account_id, o.kind, o.match_key, o.xmax = 0 as is_new
+    )
+    select array_agg(n.account_id), array_agg(n.kind), array_agg(n.match_key), bool_or(c.is_known)
+    into accounts, kinds, match_keys, vanished
+    from claimed n
+    join claims c
+        on c.account_id = n.account_id
+       and c.kind = n.kind
+       and c.match_key = n.match_key
+    where n.is_new;
+
+    if accounts is null then
+        return 0;
+    elsif vanished then
+        delete from public.contact_identities o
+        using unnest(accounts, kinds, match_keys) as n (account_id, kind, match_key)
+        where o.account_id = n.account_id
+          and o.kind = n.kind
+          and o.match_key = n.match_key;
+        return null;
+    end if;
+    return cardinality(accounts);
+end
+$$;
+
+
+create function private.claim_whatsapp_senders(items private.whatsapp_item[])
+    returns private.whatsapp_item[]
+    language plpgsql
+    set search_path = ''
+as $$
+/*
+    A sender is known by phone number, or by the business-scoped user id where WhatsApp
+    withholds the number. An identity is claimed with the id of a contact that is written
+    afterwards; a claim that comes second finds the first one's contact, and locks it, so that
+    whoever deletes the contact waits for the conversation that is opened.
+*/
+declare
+    current_items private.whatsapp_item[];
+    claimed integer;
+begin
+    for attempt in 1 .. 4 loop
+        -- no notice comes in between: it has the number for itself
+        current_items := private.follow_id_changes(items);
+        claimed := private.claim_whatsapp_ids(current_items);
+        continue when claimed is null;
+
+        current_items := private.known_whatsapp_senders(current_items);
+        if claimed > 0 then
+            -- a user id claimed for a contact that lost its number to another session, or was
+            -- merged meanwhile, follows it
+            update public.contact_identities u
+            set contact_id = i.contact_id
+            from unnest(current_items) i
+            where u.account_id = i.account_id
+              and u.kind = 'bsuid'
+              and u.match_key = i.user_id
+              and u.contact_id <> i.contact_id
+              and (
+                  select true
+                  from public.contacts c
+                  where c.id = u.contact_id
+                    and c.deleted_at is null
+                  limit 1
+              ) is null;
+        end if;
+        return current_items;
+    end loop;
+
+    raise sqlstate '40001' using
+        message = 'Numbers were given away as fast as they were claimed.',
+        hint = 'Try again.';
+end
+$$;
+
+
+comment on function private.known_whatsapp_senders(private.whatsapp_item[]) is
+    'The messages whose senders are known by all that is said of them, with their contacts.';
+comment on function private.claim_whatsapp_ids(private.whatsapp_item[]) is
+    'Claims what senders are known by, or locks it; notes how WhatsApp spells known numbers. Returns how many are new.';
+comment on function private.claim_whatsapp_senders(private.whatsapp_item[]) is
+    'Finds or claims the contact of each sender.';
+
+
+/*
+    The contacts of WhatsApp's senders: made where they are new, and called what their latest
+    message calls them.
+*/
+create function private.name_whatsapp_senders(
+    items private.whatsapp_item[],
+    usernames private.username_change[]
+)
+    returns void
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    renamed uuid[];
+    names text[];
+    named_at timestamptz[];
+begin
+    if exists (
+        select
+        from unnest(items) i
+        where (select true from public.contacts c where c.id = i.contact_id limit 1) is null
+    ) then
+        insert into public.contacts (
+            id, account_id, phone, profile_name, profile_named_at, username
+        )
+        select
+            i.contact_id,
+            i.account_id,
+            (array_agg('+' || i.wa_id order by i.sent_at desc, i.provider_id desc)
+                -- longer ones are ids of test numbers and groups
+                filter (where i.wa_id ~ '^[1-9][0-9]{1,14}$'))[1],
+            (array_agg(i.profile_name order by i.sent_at desc, i.provider_id desc)
+                filter (where i.profile_name is not null))[1],
+            max(i.sent_at) filter (where i.profile_name is not null),
+            (select u.username from unnest(usernames) u where u.contact_id = i.contact_id)
+        from unnest(items) i
+        where (select true from public.contacts c where c.id = i.contact_id limit 1) is null
+        group by i.contact_id, i.account_id
+        order by i.contact_id;
+        perform private.suggest_same_phones(items);
+    end if;
+
+    /*
+        The latest message names its sender, by the provider's time, however late it comes.
+        An unchanged name is not stamped again (that would write the contact with every
+        message), so an older message first looks for a later one.
+    */
+    with named as (
+        select distinct on (i.contact_id) i.contact_id, i.profile_name, i.sent_at, i.provider_id
+        from unnest(items) i
+        where i.profile_name is not null
+        order by i.contact_id, i.sent_at desc, i.provider_id desc
+    ),
+    locked as (
+        select c.id, n.profile_name, n.sent_at
+        from named n
+        cross join lateral (
+            select k.id
+            from public.contacts k
+            where k.id = n.contact_id
+            limit 1
+        ) known
+        join public.contacts c
+            on c.id = known.id
+        where c.profile_name is distinct from n.profile_name
+          and (c.profile_named_at is null or c.profile_named_at <= n.sent_at)
+          and (
+              select true
+              from public.messages m
+              where m.customer_id = n.contact_id
+                and m.sender_type = 'client'
+                and m.sender_name is not null
+                and m.sent_at >= n.sent_at
+                and (m.sent_at, m.provider_id) > (n.sent_at, n.provider_id)
+              limit 1
+          ) is null
+        order by c.id
+        for no key update of c
+    )
+    select array_agg(l.id), array_agg(l.profile_name), array_agg(l.sent_at)
+    into renamed, names, named_at
+    from locked l;
+
+    -- an update of no row would still run the table's triggers
+    if renamed is not null then
+        update public.contacts c
+        set profile_name = r.profile_name,
+            profile_named_at = r.sent_at
+        from unnest(renamed, names, named_at) as r (id, profile_name, sent_at)
+        where c.id = r.id;
+    end if;
+end
+$$;
+
+
+comment on function private.name_whatsapp_senders(
+    private.whatsapp_item[], private.username_change[]
+) is
+    'Writes contacts that are new, and names that have changed.';
+
+
+/*
+    The conversation of each WhatsApp message: found or opened, and locked. The order of locks
+    is that of whatsapp_senders.
+*/
+create function private.keep_whatsapp_spelling(items private.whatsapp_item[])
+    returns void
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    threads uuid[];
+    spellings text[];
+begin
+    -- replies go to the number as its latest message spells it
+    select array_agg(l.conversation_id), array_agg(l.wa_id)
+    into threads, spellings
+    from (
+        select distinct on (i.conversation_id) i.conversation_id, i.wa_id, i.sent_at
+        from unnest(items) i
+        where i.wa_id is not null
+          and i.kind <> 'echo'
+        order by i.conversation_id, i.sent_at desc, i.provider_id desc
+    ) l
+    cross join lateral (
+        select c.customer_wa_id, a.last_inbound_at
+        from public.conversations c
+        join public.conversation_activity a
+            on a.conversation_id = c.id
+        where c.id = l.conversation_id
+        limit 1
+    ) thread
+    where thread.customer_wa_id is distinct from l.wa_id
+      and (thread.last_inbound_at is null or thread.last_inbound_at <= l.sent_at);
+
+    -- an update of no row would still run the table's triggers
+    if threads is not null then
+        update public.conversations c
+        set customer_wa_id = s.wa_id
+        from unnest(threads, spellings) as s (id, wa_id)
+        where c.id = s.id;
+    end if;
+end
+$$;
+
+
+create function private.placed_whatsapp_item(
+    item private.whatsapp_item,
+    conversation_id uuid,
+    contact_id uuid
+)
+    returns private.whatsapp_item
+    language plpgsql
+    immutable
+    set search_path = ''
+as $$
+begin
+    item.conversation_id := placed_whatsapp_item.conversation_id;
+    item.contact_id := placed_whatsapp_item.contact_id;
+    return item;
+end
+$$;
+
+
+create function private.open_whatsapp_threads(items private.whatsapp_item[])
+    returns private.whatsapp_item[]
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    found_items private.whatsapp_item[];
+begin
+    -- a thread may be opened or closed by others between two statements: look again
+    for attempt in 1 .. 4 loop
+        with threads as materialized (
+            select i as item, c.id, c.customer_id
+            from unnest(items) i
+            cross join lateral (
+                select t.id
+                from public.conversations t
+                where t.whatsapp_channel_id = i.whatsapp_channel_id
+                  and t.account_id = i.account_id
+                  and t.thread_key = i.identity_kind || ':' || i.identity_key
+                  and t.channel = 'whatsapp'
+                  -- a notice of WhatsApp's is no reason to open a conversation again
+                  and (t.status <> 'closed' or i.kind = 'system')
+                order by t.status = 'closed', t.created_at desc, t.id
+                limit 1
+            ) thread
+            join public.conversations c
+                on c.id = thread.id
+               and (c.status <> 'closed' or (i).kind = 'system')
+            order by c.id
+            for no key update of c
+        )
+        -- whoever owns the number now, an open thread stays with its customer
+        select array_agg(private.placed_whatsapp_item(t.item, t.id, t.customer_id))
+        into found_items
+        from threads t;
+
+        if cardinality(found_items) = cardinality(items) then
+            perform private.keep_whatsapp_spelling(found_items);
+            return found_items;
+        end if;
+
+        insert into public.conversations (
+            account_id, customer_id, channel, whatsapp_channel_id, thread_key, customer_wa_id
+        )
+        select distinct on (i.account_id, i.whatsapp_channel_id, i.identity_kind, i.identity_key)
+            i.account_id,
+            i.contact_id,
+            'whatsapp',
+            i.whatsapp_channel_id,
+            i.identity_kind || ':' || i.identity_key,
+            i.wa_id
+        from unnest(items) i
+        where (
+            select true
+            from public.conversations t
+            where t.whatsapp_channel_id = i.whatsapp_channel_id
+              and t.account_id = i.account_id
+              and t.thread_key = i.identity_kind || ':' || i.identity_key
+              and t.channel = 'whatsapp'
+              and (t.status <> 'closed' or i.kind = 'system')
+            limit 1
+        ) is null
+        order by
+            i.account_id,
+            i.whatsapp_channel_id,
+            i.identity_kind,
+            i.identity_key,
+            -- who is known by number may have written with the user id alone as well
+            i.wa_id is null,
+            i.sent_at desc,
+            i.provider_id desc
+        on conflict (
+            whatsapp_channel_id,
+            account_id,
+            thread_key,
+            channel,
+            (case when status = 'closed' then id end)
+        ) do nothing;
+    end loop;
+
+    raise sqlstate '40001' using
+        message = 'Conversations were closed as fast as they were opened.',
+        hint = 'Try again.';
+end
+$$;
+
+
+create function private.continue_whatsapp_threads(
+    items private.whatsapp_item[],
+    out placed private.whatsapp_item[],
+    out to_settle boolean
+)
+    language plpgsql
+    set search_path = ''
+as $$
+/*
+    The common case in one statement: everybody is known, by the names and the spelling that
+    they give, and has an open conversation. Null, and nothing locked, where that is not so of
+    all; RP003 where it no longer is when they are locked. Those locks must then go, also of rows
+    that are passed over: what follows begins with identities.
+
+    In passing: whether anything has waited for one of them, or one may have to wait.
+*/
+declare
+    found_count integer;
+    locked_count integer;
+begin
+    -- lateral with a limit, here and elsewhere: each item is looked up by key, whatever the
+    -- planner thinks of the tables' sizes
+    select
+        -- whoever owns the number now, an open thread stays with its customer
+        array_agg(private.placed_whatsapp_item(f.item, c.id, c.customer_id)),
+        coalesce(bool_or(f.to_settle), false),
+        count(f.id),
+        count(c.id)
+    into placed, to_settle, found_count, locked_count
+    from (
+        select
+            i as item,
+            thread.id,
+            i.reply_to is not null
+                or i.kind = 'echo'
+                or effect.is_there
+                or reply.is_there as to_settle,
+            count(*) over () as found_count
+        from unnest(items) i
+        cross join lateral (
+            select o.contact_id
+            from public.contact_identities o
+            where o.account_id = i.account_id
+              and o.kind = i.identity_kind
+              and o.match_key = i.identity_key
+            limit 1
+        ) owner
+        cross join lateral (
+            select k.id
+            from public.contacts k
+            where k.id = owner.contact_id
+              and (i.profile_name is null or k.profile_name = i.profile_name)
+              and (i.username is null or k.username = i.username)
+            limit 1
+        ) named
+        cross join lateral (
+            select t.id
+            from public.conversations t
+            where t.whatsapp_channel_id = i.whatsapp_channel_id
+              and t.account_id = i.account_id
+              and t.thread_key = coalesce(
+                  'phone:' || case when i.identity_kind = 'bsuid' then
+                      private.number_of_contact_user(
+                          account_id => i.account_id,
+                          user_id => i.user_id,
+                          contact_id => owner.contact_id
+                      )
+                  end,
+                  i.identity_kind || ':' || i.identity_key
+              )
+              and t.channel = 'whatsapp'
+              and t.status <> 'closed'
+              and (i.wa_id is null or t.customer_wa_id = i.wa_id)
+            limit 1
+        ) thread
+        left join lateral (
+            select u.contact_id
+            from public.contact_identities u
+            where u.account_id = i.account_id
+              and u.kind = 'bsuid'
+              and u.match_key = i.user_id
+            limit 1
+        ) by_user on true
+        left join lateral (
+            select true as is_there
+            from private.message_effects e
+            where e.whatsapp_channel_id = i.whatsapp_channel_id
+              and e.parent_provider_id = i.provider_id
+            limit 1
+        ) effect on true
+        left join lateral (
+            select true as is_there
+            from private.parked_replies p
+            where p.whatsapp_channel_id = i.whatsapp_channel_id
+              and p.parent_provider_id = i.provider_id
+            limit 1
+        ) reply on true
+        where i.kind in ('message', 'echo')
+          and (
+              i.user_id is null
+              or i.identity_kind = 'bsuid'
+              or by_user.contact_id = owner.contact_id
+              and i.identity_key = private.number_of_user(
+                  account_id => i.account_id, user_id => i.user_id)
+          )
+        order by thread.id
+    ) f
+    left join lateral (
+        select k.id, k.customer_id
+        from public.conversations k
+        where k.id = f.id
+          and k.status <> 'closed'
+          -- or nothing is locked
+          and f.found_count = cardinality(items)
+        for no key update
+    ) c on true;
+
+    if found_count < cardinality(items) then
+        placed := null;
+    elsif locked_count < found_count then
+        raise sqlstate 'RP003';
+    end if;
+end
+$$;
+
+
+comment on function private.keep_whatsapp_spelling(private.whatsapp_item[]) is
+    'Notes on conversations, which are locked, how their customers'' numbers are spelt now.';
+comment on function private.placed_whatsapp_item(private.whatsapp_item, uuid, uuid) is
+    'A message with its conversation and the contact with whom that is held.';
+comment on function private.open_whatsapp_threads(private.whatsapp_item[]) is
+    'Finds or opens the conversation of each message, and locks it.';
+comment on function private.continue_whatsapp_threads(private.whatsapp_item[]) is
+    'Finds and locks the open conversations of messages, if all of them have one; says whether they are to be settled.';
+
+
+/*
+    What follows a relinked number or user id: the contact's phone, and its threads, which go
+    on under the new key. Of a batch's notices each moves what the one before it left.
+*/
+create function private.lock_whatsapp_contacts(
+    items private.whatsapp_item[],
+    usernames private.username_change[]
+)
+    returns void
+    language plpgsql
+    set search_path = ''
+as $$
+begin
+    perform
+    from public.contacts c
+    where c.id = any (
+        array(
+            select i.contact_id
+            from unnest(items) i
+            union
+            select u.contact_id
+            from unnest(usernames) u
+        )
+    )
+    order by c.id
+    for no key update;
+end
+$$;
+
+
+create function private.move_whatsapp_phones(items private.whatsapp_item[])
+    returns void
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    item private.whatsapp_item;
+begin
+    foreach item in array items loop
+        -- longer ones are ids of test numbers and groups
+        if item.former_wa_id <> item.wa_id and item.wa_id ~ '^[1-9][0-9]{1,14}$' then
+            perform
+            from public.contacts c
+            where c.id = item.contact_id
+              and private.match_key(kind => 'phone', value => c.phone)
+                  = private.match_key(kind => 'phone', value => item.former_wa_id);
+            -- an update of no row would still run the table's triggers
+            if found then
+                update public.contacts c
+                set phone = '+' || item.wa_id
+                where c.id = item.contact_id;
+            end if;
+        end if;
+    end loop;
+end
+$$;
+
+
+create function private.moved_whatsapp_threads(item private.whatsapp_item)
+    returns table (id uuid, thread_key text, wa_id text)
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+begin
+    return query
+    select
+        t.id,
+        case
+            when t.status = 'closed' or thread.is_free then k.new_key
+            /*
+                Two open threads are never made one. The old one keeps everything but its key,
+                by which the next owner of the number would be let into it.
+            */
+            else k.new_key || '#' || t.id
+        end,
+        coalesce(k.wa_id, t.customer_wa_id)
+    from (
+        values
+            (
+                'phone:' || private.match_key(kind => 'phone', value => item.former_wa_id),
+                'phone:' || private.match_key(kind => 'phone', value => item.wa_id),
+                item.wa_id
+            ),
+            ('bsuid:' || item.former_user_id, 'bsuid:' || item.user_id, null)
+    ) as k (old_key, new_key, wa_id)
+    join public.whatsapp_channels w
+        on w.account_id = item.account_id
+    join public.conversations t
+        on t.whatsapp_channel_id = w.id
+       and t.account_id = w.account_id
+       and t.thread_key = k.old_key
+    cross join lateral (
+        select not exists (
+            select
+            from public.conversations o
+            where o.whatsapp_channel_id = w.id
+              and o.account_id = w.account_id
+              and o.thread_key = k.new_key
+              and o.status <> 'closed'
+        ) as is_free
+    ) thread
+    where k.old_key <> k.new_key
+      -- an open thread goes on whosesoever it is, closed ones follow their customer
+      and (t.status <> 'closed' or t.customer_id = item.contact_id);
+end
+$$;
+
+
+create function private.lock_whatsapp_threads(items private.whatsapp_item[])
+    returns void
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    accounts constant uuid[] := array(select distinct i.account_id from unnest(items) i);
+    keys constant text[] := array(
+        select i.identity_kind || ':' || i.identity_key
+        from unnest(items) i
+        union
+        select 'phone:' || private.match_key(kind => 'phone', value => i.former_wa_id)
+        from unnest(items) i
+        union
+        select 'bsuid:' || k.user_id
+        from unnest(items) i
+        cross join lateral (values (i.former_user_id), (i.user_id)) as k (user_id)
+    );
+begin
+    perform
+    from public.conversations t
+    where t.whatsapp_channel_id = any (
+        array(select w.id from public.whatsapp_channels w where w.account_id = any (accounts)))
+      and t.account_id = any (accounts)
+      and t.thread_key = any (keys)
+    order by t.id
+    for no key update;
+end
+$$;
+
+
+create function private.move_whatsapp_threads(items private.whatsapp_item[])
+    returns void
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    item private.whatsapp_item;
+    move record;
+begin
+    foreach item in array items loop
+        for move in
+            select m.id, m.thread_key, m.wa_id
+            from private.moved_whatsapp_threads(item) m
+            order by m.id
+        loop
+            update public.conversations t
+            set thread_key = move.thread_key,
+                customer_wa_id = move.wa_id
+            where t.id = move.id;
+        end loop;
+    end loop;
+end
+$$;
+
+
+comment on function private.lock_whatsapp_contacts(
+    private.whatsapp_item[], private.username_change[]
+) is
+    'Locks all contacts that a batch may write, in their order.';
+comment on function private.move_whatsapp_phones(private.whatsapp_item[]) is
+    'Writes the new number where the contact shows the old one.';
+comment on function private.moved_whatsapp_threads(private.whatsapp_item) is
+    'The threads that a notice moves, each with its new key and number.';
+comment on function private.lock_whatsapp_threads(private.whatsapp_item[]) is
+    'Locks all threads that a batch may move, in their order.';
+comment on function private.move_whatsapp_threads(private.whatsapp_item[]) is
+    'Gives the threads of relinked contacts, which are locked, their new keys.';
+
+
+/*
+    Messages that customers send by WhatsApp, those that we send from the phone app (echoes) and
+    WhatsApp's own, a batch at a time, into their conversations.
+*/
+create function private.message_by_provider_id(whatsapp_channel_id uuid, provider_id text)
+    returns uuid
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+begin
+    return coalesce(
+        (
+            select m.id
+            from public.messages m
+            where m.whatsapp_channel_id = message_by_provider_id.whatsapp_channel_id
+              and m.provider_id = message_by_provider_id.provider_id
+        ),
+        -- what an earlier attempt to send it was called
+        (
+            select t.message_id
+            from private.outbound_attempts t
+            where t.whatsapp_channel_id = message_by_provider_id.whatsapp_channel_id
+              and t.provider_id = message_by_provider_id.provider_id
+        )
+    );
+end
+$$;
+
+
+create function private.answered_message(
+    conversation_id uuid,
+    whatsapp_channel_id uuid,
+    provider_id text
+)
+    returns uuid
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+begin
+    -- a customer reads nothing of another conversation, not even that something is there
+    return (
+        select m.id
+        from public.messages m
+        where m.id = private.message_by_provider_id(
+                whatsapp_channel_id => answered_message.whatsapp_channel_id,
+                provider_id => answered_message.provider_id
+            )
+          and m.conversation_id = answered_message.conversation_id
+    );
+end
+$$;
+
+
+create function private.append_whatsapp_messages(items private.whatsapp_item[])
+    returns integer
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    appended integer;
+begin
+    -- the conversations are locked: nobody else numbers messages in them
+    with fresh as materialized (
+        select
+            i.account_id,
+            i.conversation_id,
+            i.contact_id,
+            i.kind,
+            i.wa_id,
+            i.user_id,
+            i.profile_name,
+            i.type,
+            i.text,
+            i.content,
+            i.reply_to,
+            i.whatsapp_channel_id,
+            i.provider_id,
+            i.sent_at,
+            row_number() over (
+                partition by i.conversation_id
+                order by i.sent_at, i.provider_id
+            ) as place
+        from unnest(items) i
+        left join lateral (
+            select true as is_there
+            from public.messages m
+            where m.whatsapp_channel_id = i.whatsapp_channel_id
+              and m.provider_id = i.provider_id
+            limit 1
+        ) known on true
+        where known.is_there is null
+    ),
+    latest as (
+        select
+            f.conversation_id,
+            count(*) as added,
+            max(f.sent_at) as sent_at,
+            max(f.sent_at) filter (where f.kind = 'message') as inbound_at
+        from fresh f
+        group by f.conversation_id
+    ),
+    counted as (
+        update public.conversation_activity a
+        set last_seq = a.last_seq + l.added,
+            -- the first message's time, however old it is, replaces the conversation's own
+            last_message_at = case
+                when a.last_seq = 0 then l.sent_at
+                else greatest(a.last_message_at, l.sent_at)
+            end,
+            last_inbound_at = greatest(a.last_inbound_at, l.inbound_at)
+        from latest l
+        where a.conversation_id = l.conversation_id
+        returning a.conversation_id, a.last_seq - l.added as last_seq
+    )
+    insert into public.messages (
+        account_id, conversation_id, customer_id, seq, sender_type, sender_id, sender_name,
+        type, message, content, reply_to, whatsapp_channel_id, provider_id, status, sent_at
+    )
+    select
+        f.account_id,
+        f.conversation_id,
+        f.contact_id,
+        c.last_seq + f.place,
+        case f.kind when 'system' then 'system' when 'echo' then 'operator' else 'client' end,
+        case f.kind when 'message' then coalesce(f.wa_id, f.user_id) end,
+        f.profile_name,
+        f.type,
+        f.text,
+        f.content,
+        case when f.reply_to is not null then private.answered_message(
+            conversation_id => f.conversation_id,
+            whatsapp_channel_id => f.whatsapp_channel_id,
+            provider_id => f.reply_to
+        ) end,
+        f.whatsapp_channel_id,
+        f.provider_id,
+        -- what becomes of an echo its statuses say
+        case f.kind when 'echo' then 'sent' else 'delivered' end,
+        f.sent_at
+    from fresh f
+    join counted c
+        on c.conversation_id = f.conversation_id
+    -- as they are numbered, so the log has them
+    order by f.conversation_id, f.sent_at, f.provider_id;
+
+    get diagnostics appended = row_count;
+    return appended;
+end
+$$;
+
+
+create function private.apply_whatsapp_messages(
+    items private.whatsapp_item[],
+    may_continue boolean,
+    settles boolean
+)
+    returns integer
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    continued record;
+    fresh private.whatsapp_item[];
+    placed private.whatsapp_item[];
+    usernames private.username_change[] := '{}';
+    has_notices boolean;
+    may_be_two boolean;
+    has_usernames boolean;
+    learnt private.learnt_number[] := '{}';
+    applied integer;
+    settled integer;
+begin
+    if may_continue then
+        continued := private.continue_whatsapp_threads(items);
+        if continued.placed is not null then
+            applied := private.append_whatsapp_messages(continued.placed);
+            if settles and continued.to_settle then
+                settled := private.settle_whatsapp_items(items);
+            end if;
+            return applied;
+        end if;
+    end if;
+
+    -- a repeated delivery ends here, having locked and written nothing
+    select array_agg(i::private.whatsapp_item order by i.index)
+    into fresh
+    from (
+        select distinct on (i.whatsapp_channel_id, i.provider_id) i.*
+        from unnest(items) i
+        order by i.whatsapp_channel_id, i.provider_id, i.index
+    ) i
+    where (
+        select true
+        from public.messages m
+        where m.whatsapp_channel_id = i.whatsapp_channel_id
+          and m.provider_id = i.provider_id
+        limit 1
+    ) is null;
+    if fresh is null then
+        return 0;
+    end if;
+
+    select
+        bool_or(i.kind = 'system'),
+        bool_or(i.user_id is not null or i.kind = 'system'),
+        bool_or(i.username is not null)
+    into has_notices, may_be_two, has_usernames
+    from unnest(fresh) i;
+
+    -- identities
+    if has_notices then
+        fresh := private.relink_whatsapp_senders(fresh);
+    end if;
+    fresh := private.claim_whatsapp_senders(fresh);
+    if has_usernames then
+        usernames := private.claim_whatsapp_usernames(fresh);
+    end if;
+    if may_be_two then
+        learnt := private.learn_user_numbers(fresh);
+    end if;
+
+    -- contacts
+    if has_notices or cardinality(usernames) > 0 or cardinality(learnt) > 0 then
+        perform private.lock_whatsapp_contacts(fresh, usernames);
+    end if;
+    perform private.name_whatsapp_senders(fresh, usernames);
+    if cardinality(usernames) > 0 then
+        perform private.write_whatsapp_usernames(usernames);
+    end if;
+    perform private.write_learnt_phones(learnt);
+
+    -- conversations
+    if has_notices then
+        perform private.move_whatsapp_phones(fresh);
+    end if;
+    placed := private.follow_numbers(fresh);
+    if has_notices or cardinality(learnt) > 0 then
+        perform private.lock_whatsapp_threads(placed);
+    end if;
+    if has_notices then
+        perform private.move_whatsapp_threads(fresh);
+    end if;
+    if cardinality(learnt) > 0 then
+        perform private.move_learnt_threads(learnt);
+    end if;
+    placed := private.open_whatsapp_threads(placed);
+
+    if may_be_two then
+        perform private.suggest_same_senders(fresh);
+    end if;
+    applied := private.append_whatsapp_messages(placed);
+    if settles then
+        settled := private.settle_whatsapp_items(items);
+    end if;
+    return applied;
+end
+$$;
+
+
+comment on function private.message_by_provider_id(uuid, text) is
+    'The message that WhatsApp has called so, now or at an earlier attempt.';
+comment on function private.answered_message(uuid, uuid, text) is
+    'The message that a reply in a conversation refers to; null where it has not come yet.';
+comment on function private.append_whatsapp_messages(private.whatsapp_item[]) is
+    'Numbers and inserts what is new; returns how many.';
+comment on function private.apply_whatsapp_messages(private.whatsapp_item[], boolean, boolean) is
+    'Everything that follows from a batch of received messages; returns how many were new. Settles what has waited for them, unless somebody else does.';
+
+
+/*
+    Statuses of WhatsApp messages: they arrive in any order, more than once, and sometimes
+    before the message's id is known. All are kept; what a message shows is derived from all
+    of them, so the order of arrival makes no difference.
+*/
+create function private.provider_ids_of(message public.messages)
+    returns text[]
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+begin
+    return array_remove(
+        message.provider_id || array(
+            select t.provider_id
+            from private.outbound_attempts t
+            where t.message_id = message.id
+              and t.provider_id is distinct from message.provider_id
+        ),
+        null
+    );
+end
+$$;
+
+
+create function private.show_message_statuses(message_ids uuid[])
+    returns void
+    language plpgsql
+    set search_path = ''
+as $$
+begin
+    update public.messages m
+    set status = e.status,
+        sent_at = coalesce(m.sent_at, e.sent_at),
+        delivered_at = e.delivered_at,
+        read_at = e.read_at,
+        failed_at = e.failed_at,
+        error_code = e.error_code,
+        error_message = e.error_message
+    from public.messages k
+    cross join lateral (
+        select
+            case
+                when s.read_at is not null then 'read'
+                -- evidence of delivery outranks a failure, which stays visible as error
+                when s.delivered_at is not null then 'delivered'
+                when s.failed_at is not null then 'failed'
+                else 'sent'
+            end as status,
+            s.*
+        from (
+            select
+                min(s.at) filter (where s.status = 'sent') as sent_at,
+                -- read implies delivered: WhatsApp may leave out the latter
+                min(s.at) filter (where s.status in ('delivered', 'read')) as delivered_at,
+                min(s.at) filter (where s.status = 'read') as read_at,
+                -- an earlier attempt's failure was answered by the next attempt
+                min(s.at) filter (where s.status = 'failed' and s.provider_id = k.provider_id)
+                    as failed_at,
+                min(s.error_code) filter (where s.provider_id = k.provider_id) as error_code,
+                min(s.error_message) filter (where s.provider_id = k.provider_id) as error_message
+            from private.message_statuses s
+            where s.whatsapp_channel_id = k.whatsapp_channel_id
+              and s.provider_id = any (private.provider_ids_of(k))
+        ) s
+    ) e
+    where k.id = any (message_ids)
+      -- what we received has no delivery of ours
+      and k.sender_type <> 'client'
+      -- one that is to be sent again is settled by having been delivered after all
+      and (k.provider_id is not null or e.delivered_at is not null)
+      and m.id = k.id;
+
+    -- then it is not sent again
+    delete from private.outbound_queue q
+    using public.messages m
+    where q.message_id = any (message_ids)
+      and m.id = q.message_id
+      and m.status in ('delivered', 'read');
+end
+$$;
+
+
+create function private.keep_whatsapp_statuses(items private.whatsapp_item[])
+    returns integer
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    kept integer;
+begin
+    if items is null then
+        return 0;
+    end if;
+
+    insert into private.message_statuses as s (
+        whatsapp_channel_id, provider_id, status, at, error_code, error_message
+    )
+    select distinct on (i.whatsapp_channel_id, i.provider_id, i.status)
+        i.whatsapp_channel_id,
+        i.provider_id,
+        i.status,
+        i.at,
+        i.error_code,
+        i.error_message
+    from unnest(items) i
+    order by
+        i.whatsapp_channel_id,
+        i.provider_id,
+        i.status,
+        i.at,
+        coalesce(i.error_code, 0),
+        coalesce(i.error_message, '')
+    on conflict (whatsapp_channel_id, provider_id, status) do update
+        set at = excluded.at,
+            error_code = excluded.error_code,
+            error_message = excluded.error_message
+        where (excluded.at, coalesce(excluded.error_code, 0), coalesce(excluded.error_message, ''))
+            < (s.at, coalesce(s.error_code, 0), coalesce(s.error_message, ''));
+
+    get diagnostics kept = row_count;
+    return kept;
+end
+$$;
+
+
+create function private.attach_named_messages(items private.whatsapp_item[])
+    returns void
+    language plpgsql
+    set search_path = ''
+as $$
+/*
+    A status that carries our own id says that WhatsApp took the message, whatever became of
+    our call. The messages are locked.
+*/
+declare
+    named record;
+begin
+    for named in
+        select m.id, m.provider_id as known_provider_id, i.provider_id, min(i.at) as at
+        from unnest(items) i
+        join public.messages m
+            on m.id = i.message_ref
+           and m.whatsapp_channel_id = i.whatsapp_channel_id
+           and m.sender_type <> 'client'
+        where i.kind = 'status'
+          and private.message_by_provider_id(
+              whatsapp_channel_id => i.whatsapp_channel_id, provider_id => i.provider_id) is null
+        group by m.id, m.provider_id, i.provider_id
+        order by m.id, min(i.at), i.provider_id
+    loop
+        if named.known_provider_id is null then
+            perform private.attach_provider_id(
+                message_id => named.id, provider_id => named.provider_id);
+        end if;
+        -- one attempt of several
+        update private.outbound_attempts t
+        set outcome = 'accepted',
+            provider_id = named.provider_id,
+            ended_at = coalesce(t.ended_at, clock_timestamp())
+        where t.message_id = named.id
+          and t.attempt = (
+              select max(l.attempt)
+              from private.outbound_attempts l
+              where l.message_id = named.id
+                and l.provider_id is null
+          )
+          and private.message_by_provider_id(
+              whatsapp_channel_id => t.whatsapp_channel_id,
+              provider_id => named.provider_id
+          ) is null;
+    end loop;
+end
+$$;
+
+
+comment on function private.provider_ids_of(public.messages) is
+    'What WhatsApp has called a message, at each attempt to send it.';
+comment on function private.show_message_statuses(uuid[]) is
+    'Shows on messages, which are locked, what their statuses amount to; repeating it changes nothing.';
+comment on function private.keep_whatsapp_statuses(private.whatsapp_item[]) is
+    'Keeps reported statuses; returns how many were news.';
+comment on function private.attach_named_messages(private.whatsapp_item[]) is
+    'Tells messages, which are locked, by what id WhatsApp took them.';
+
+
+/*
+    Reactions, edits and deletions: kept, and shown on the message that they are done to.
+*/
+create function private.keep_whatsapp_effects(items private.whatsapp_item[])
+    returns integer
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    kept integer;
+begin
+    if items is null then
+        return 0;
+    end if;
+    insert into private.message_effects (
+        whatsapp_channel_id, provider_id, parent_provider_id, kind, sender_type, sender_id, at,
+        text, content
+    )
+    select
+        i.whatsapp_channel_id, i.provider_id, i.reply_to, i.type, i.sender_type, i.sender_id,
+        i.sent_at, i.text, i.content
+    from unnest(items) i
+    order by i.whatsapp_channel_id, i.provider_id, i.index
+    on conflict do nothing;
+
+    get diagnostics kept = row_count;
+    return kept;
+end
+$$;
+
+
+create function private.effects_about(message public.messages)
+    returns setof private.message_effects
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+declare
+    known_ids constant text[] := private.provider_ids_of(message);
+begin
+    return query
+    select e.*
+    from unnest(known_ids) as known (provider_id)
+    cross join lateral (
+        select k.*
+        from private.message_effects k
+        where k.whatsapp_channel_id = message.whatsapp_channel_id
+          and k.parent_provider_id = known.provider_id
+        -- looked up id by id: a plan that was made while the table was new went through all
+        -- effects of the number
+        offset 0
+    ) e;
+end
+$$;
+
+
+create function private.effects_of(message public.messages)
+    returns setof private.message_effects
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+begin
+    return query
+    select e.*
+    from private.effects_about(message) e
+    where e.kind = 'reaction'
+       -- each side edits and deletes its own
+       or (e.sender_type = 'client') = (message.sender_type = 'client');
+end
+$$;
+
+
+create function private.edited_content(original jsonb, edit jsonb)
+    returns jsonb
+    language plpgsql
+    immutable
+    set search_path = ''
+as $$
+declare
+    type constant text := edit ->> 'type';
+begin
+    -- an edit of a caption need not repeat what the file is
+    return case
+        when jsonb_typeof(original -> type) = 'object' and jsonb_typeof(edit -> type) = 'object'
+            then original || jsonb_build_object(type, (original -> type) || (edit -> type))
+        else original
+    end;
+end
+$$;
+
+
+create function private.with_effects(message public.messages)
+    returns public.messages
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+declare
+    effects constant private.message_effects[] := array(
+        select e
+        from private.effects_of(message) e
+    );
+    edit private.message_effects;
+    original private.message_effects;
+begin
+    select e.*
+    into edit
+    from unnest(effects) e
+    where e.kind = 'edit'
+    order by e.at desc, e.provider_id desc
+    limit 1;
+    message.edited_at := edit.at;
+
+    select min(e.at)
+    into message.revoked_at
+    from unnest(effects) e
+    where e.kind = 'revoke';
+    if message.revoked_at is not null then
+        message.message := '';
+        message.content := null;
+        message.reactions := '[]';
+        return message;
+    end if;
+
+    if edit.provider_id is not null then
+        select e.*
+        into original
+        from unnest(effects) e
+        where e.kind = 'original'
+        limit 1;
+        message.message := coalesce(edit.text, original.text);
+        message.content := private.edited_content(original => original.content, edit => edit.content);
+    end if;
+
+    message.reactions := (
+        select coalesce(
+            jsonb_agg(
+                jsonb_build_object(
+                    'sender_type', r.sender_type,
+                    'sender_id', r.sender_id,
+                    'emoji', r.text,
+                    'at', r.at
+                )
+                order by r.at, r.provider_id
+            ) filter (where r.text is not null),
+            '[]'
+        )
+        from (
+            select distinct on (e.sender_type, e.sender_id) e.*
+            from unnest(effects) e
+            where e.kind = 'reaction'
+            order by e.sender_type, e.sender_id, e.at desc, e.provider_id desc
+        ) r
+    );
+    return message;
+end
+$$;
+
+
+create function private.forget_effects(message public.messages)
+    returns void
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    effect private.message_effects;
+begin
+    -- what its sender took back is not kept as history either
+    for effect in
+        select e.*
+        from private.effects_about(message) e
+        where num_nonnulls(e.text, e.content) > 0
+    loop
+        if effect.kind = 'original' then
+            delete from private.message_effects e
+            where e.whatsapp_channel_id = effect.whatsapp_channel_id
+              and e.parent_provider_id = effect.parent_provider_id
+              and e.provider_id = effect.provider_id;
+        else
+            update private.message_effects e
+            set text = null,
+                content = null
+            where e.whatsapp_channel_id = effect.whatsapp_channel_id
+              and e.parent_provider_id = effect.parent_provider_id
+              and e.provider_id = effect.provider_id;
+        end if;
+    end loop;
+end
+$$;
+
+
+create function private.show_message_effects(message_ids uuid[])
+    returns void
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    -- none of those that have but statuses
+    touched constant uuid[] := array(
+        select m.id
+        from public.messages m
+        where m.id = any (message_ids)
+          and exists (select from private.effects_of(m))
+    );
+    changed public.messages[];
+    revoked public.messages;
+begin
+    if touched = '{}' then
+        return;
+    end if;
+
+    insert into private.message_effects (
+        whatsapp_channel_id, provider_id, parent_provider_id, kind, sender_type, text, content
+    )
+    select
+        m.whatsapp_channel_id,
+        m.provider_id,
+        m.provider_id,
+        'original',
+        m.sender_type,
+        m.message,
+        m.content
+    from public.messages m
+    where m.id = any (touched)
+      and m.provider_id is not null
+      and m.revoked_at is null
+      and exists (select from private.effects_of(m) e where e.kind = 'edit')
+      and not exists (select from private.effects_of(m) e where e.kind = 'original')
+    on conflict do nothing;
+
+    changed := array(
+        select w
+        from public.messages m
+        cross join lateral private.with_effects(m) w
+        where m.id = any (touched)
+          and (w.message, w.content, w.reactions, w.edited_at, w.revoked_at)
+              is distinct from (m.message, m.content, m.reactions, m.edited_at, m.revoked_at)
+    );
+    -- an update of no row would still run the table's triggers
+    if changed <> '{}' then
+        update public.messages m
+        set message = c.message,
+            content = c.content,
+            reactions = c.reactions,
+            edited_at = c.edited_at,
+            revoked_at = c.revoked_at
+        from unnest(changed) c
+        where m.id = c.id;
+    end if;
+
+    for revoked in
+        select m.*
+        from public.messages m
+        where m.id = any (touched)
+          and m.revoked_at is not null
+        order by m.id
+    loop
+        perform private.forget_effects(revoked);
+        perform private.take_back_media(revoked.id);
+    end loop;
+end
+$$;
+
+
+comment on function private.keep_whatsapp_effects(private.whatsapp_item[]) is
+    'Keeps what was done to messages, known or not; returns how many were news.';
+comment on function private.effects_about(public.messages) is
+    'What was done to a message by whomever, and what it said before.';
+comment on function private.effects_of(public.messages) is
+    'What was done to a message by whoever may; a side edits and deletes its own.';
+comment on function private.edited_content(jsonb, jsonb) is
+    'A message''s content after an edit.';
+comment on function private.with_effects(public.messages) is
+    'A message as it is to be shown after all that was done to it.';
+comment on function private.forget_effects(public.messages) is
+    'Forgets what a message said before it was deleted.';
+comment on function private.show_message_effects(uuid[]) is
+    'Shows on messages, which are locked, what was done to them; repeating it changes nothing.';
+
+
+/*
+    Replies that came before what they answer: noted, and told when that comes.
+*/
+create function private.park_replies(items private.whatsapp_item[])
+    returns void
+    language plpgsql
+    set search_path = ''
+as $$
+begin
+    insert into private.parked_replies (message_id, whatsapp_channel_id, parent_provider_id)
+    select m.id, m.whatsapp_channel_id, min(i.reply_to)
+    from unnest(items) i
+    join public.messages m
+        on m.whatsapp_channel_id = i.whatsapp_channel_id
+       and m.provider_id = i.provider_id
+    where i.kind <> 'effect'
+      and i.reply_to is not null
+      and m.reply_to is null
+    group by m.id
+    on conflict do nothing;
+end
+$$;
+
+
+create function private.attach_replies(message_ids uuid[])
+    returns void
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    children uuid[];
+    parents uuid[];
+begin
+    with attached as (
+        delete from private.parked_replies p
+        where p.message_id = any (message_ids)
+          and private.message_by_provider_id(
+              whatsapp_channel_id => p.whatsapp_channel_id,
+              provider_id => p.parent_provider_id
+          ) is not null
+        returning p.*
+    )
+    select array_agg(m.id), array_agg(answered.id)
+    into children, parents
+    from attached p
+    join public.messages m
+        on m.id = p.message_id
+    cross join lateral private.answered_message(
+        conversation_id => m.conversation_id,
+        whatsapp_channel_id => p.whatsapp_channel_id,
+        provider_id => p.parent_provider_id
+    ) as answered (id)
+    where answered.id is not null;
+
+    -- an update of no row would still run the table's triggers
+    if children is not null then
+        update public.messages m
+        set reply_to = a.parent_id
+        from unnest(children, parents) as a (id, parent_id)
+        where m.id = a.id;
+    end if;
+end
+$$;
+
+
+comment on function private.park_replies(private.whatsapp_item[]) is
+    'Notes what a batch''s replies answer, where they do not say so yet.';
+comment on function private.attach_replies(uuid[]) is
+    'Tells replies, which are locked, what they answer, where that has come.';
+
+
+/*
+    What comes in two parts, in whatever order: a message and its statuses, its replies, what is
+    done to it. Whichever comes second finds the first. So that neither of two that come at the
+    same time misses the other, whoever brings a part without its message has the number for
+    himself, and looks again; whoever brings messages shares it.
+*/
+create function private.whatsapp_number_lock(whatsapp_channel_id uuid)
+    returns bigint
+    language plpgsql
+    immutable
+    set search_path = ''
+as $$
+begin
+    return hashtextextended('whatsapp ' || whatsapp_channel_id, 0);
+end
+$$;
+
+
+create function private.whatsapp_numbers_of(items private.whatsapp_item[], numbers bigint[])
+    returns bigint[]
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+begin
+    /*
+        A notice locks what it changes before it is known who is meant by the batch's messages,
+        and these lock their senders: two such batches would wait for each other. Who somebody is
+        is the same on all numbers of an account, so it has all of them.
+    */
+    return array(
+        select n
+        from unnest(numbers) n
+        union
+        select private.whatsapp_number_lock(w.id)
+        from public.whatsapp_channels w
+        where w.account_id in (
+            select i.account_id
+            from unnest(items) i
+            where i.kind = 'system'
+        )
+        order by 1
+    );
+end
+$$;
+
+
+create function private.settle_messages(message_ids uuid[])
+    returns void
+    language plpgsql
+    set search_path = ''
+as $$
+begin
+    perform private.show_message_statuses(message_ids);
+    perform private.show_message_effects(message_ids);
+    perform private.attach_replies(message_ids);
+end
+$$;
+
+
+create function private.messages_to_settle(items private.whatsapp_item[])
+    returns uuid[]
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+begin
+    return array(
+        -- what a status or an effect is about, and what something has waited for
+        select private.message_by_provider_id(
+            whatsapp_channel_id => i.whatsapp_channel_id,
+            provider_id => case when i.kind = 'effect' then i.reply_to else i.provider_id end
+        )
+        from unnest(items) i
+        where i.kind in ('status', 'effect', 'echo')
+           or exists (
+               select
+               from private.message_effects e
+               where e.whatsapp_channel_id = i.whatsapp_channel_id
+                 and e.parent_provider_id = i.provider_id
+           )
+        union
+        select m.id
+        from unnest(items) i
+        join public.messages m
+            on m.id = i.message_ref
+           and m.whatsapp_channel_id = i.whatsapp_channel_id
+           and m.sender_type <> 'client'
+        union
+        select p.message_id
+        from unnest(items) i
+        join private.parked_replies p
+            on p.whatsapp_channel_id = i.whatsapp_channel_id
+           and p.parent_provider_id = i.provider_id
+        union
+        -- and replies that do not say yet what they answer
+        select m.id
+        from unnest(items) i
+        join public.messages m
+            on m.whatsapp_channel_id = i.whatsapp_channel_id
+           and m.provider_id = i.provider_id
+        where i.reply_to is not null
+          and i.kind <> 'effect'
+          and m.reply_to is null
+    );
+end
+$$;
+
+
+create function private.settle_whatsapp_items(items private.whatsapp_item[])
+    returns integer
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    message_ids uuid[];
+begin
+    -- the common case: a message for which nothing has waited
+    perform
+    from unnest(items) i
+    left join lateral (
+        select true as is_there
+        from private.message_effects e
+        where e.whatsapp_channel_id = i.whatsapp_channel_id
+          and e.parent_provider_id = i.provider_id
+        limit 1
+    ) effect on true
+    left join lateral (
+        select true as is_there
+        from private.parked_replies p
+        where p.whatsapp_channel_id = i.whatsapp_channel_id
+          and p.parent_provider_id = i.provider_id
+        limit 1
+    ) reply on true
+    where i.kind in ('status', 'effect', 'echo')
+       or i.reply_to is not null
+       or effect.is_there
+       or reply.is_there
+    limit 1;
+    if not found then
+        return 0;
+    end if;
+
+    message_ids := array_remove(private.messages_to_settle(items), null);
+    if message_ids = '{}' then
+        return 0;
+    end if;
+    -- all of them at once: a second round would lock out of order
+    perform
+    from public.messages m
+    where m.id = any (message_ids)
+    order by m.id
+    for no key update;
+
+    perform private.park_replies(items);
+    perform private.attach_named_messages(items);
+    perform private.settle_messages(message_ids);
+    return cardinality(message_ids);
+end
+$$;
+
+
+create function private.settle_message_statuses(whatsapp_channel_ids uuid[], provider_ids text[])
+    returns void
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    message_ids constant uuid[] := array(
+        select message.id
+        from unnest(whatsapp_channel_ids, provider_ids) as k (whatsapp_channel_id, provider_id)
+        cross join lateral private.message_by_provider_id(
+            whatsapp_channel_id => k.whatsapp_channel_id, provider_id => k.provider_id
+        ) as message (id)
+        where message.id is not null
+        union
+        select p.message_id
+        from unnest(whatsapp_channel_ids, provider_ids) as k (whatsapp_channel_id, provider_id)
+        join private.parked_replies p
+            on p.whatsapp_channel_id = k.whatsapp_channel_id
+           and p.parent_provider_id = k.provider_id
+    );
+begin
+    perform
+    from public.messages m
+    where m.id = any (message_ids)
+    order by m.id
+    for no key update;
+    perform private.settle_messages(message_ids);
+end
+$$;
+
+
+comment on function private.whatsapp_number_lock(uuid) is
+    'The advisory lock of a number of ours: shared by what brings messages, exclusive for what misses one and for notices.';
+comment on function private.whatsapp_numbers_of(private.whatsapp_item[], bigint[]) is
+    'The locks of a batch''s numbers, and of the other numbers of accounts that notices are for, in order.';
+comment on function private.settle_messages(uuid[]) is
+    'Shows on messages, which are locked, all that is known of them.';
+comment on function private.messages_to_settle(private.whatsapp_item[]) is
+    'The messages of which a batch brings news, or which have been waited for.';
+comment on function private.settle_whatsapp_items(private.whatsapp_item[]) is
+    'Brings together what belongs together, after a batch''s messages, statuses and effects are kept; returns of how many messages.';
+comment on function private.settle_message_statuses(uuid[], text[]) is
+    'The same for messages whose ids at WhatsApp have become known.';
+
+
+/*
+    Which updates of a webhook can not be read or applied, and why: they block no others.
+*/
+create function private.readable_whatsapp_items(
+    items jsonb,
+    out readable private.whatsapp_item[],
+    out refused jsonb
+)
+    language plpgsql
+    set search_path = ''
+as $$
+/*
+    Reads each update alone, where reading them as a set fails.
+*/
+declare
+    item record;
+    read private.whatsapp_item[];
+begin
+    readable := '{}';
+    refused := '[]';
+    for item in
+        select i.value, i.ordinal - 1 as index
+        from jsonb_array_elements(items) with ordinality as i (value, ordinal)
+    loop
+        begin
+            read := private.read_whatsapp_items(jsonb_build_array(item.value));
+            if cardinality(read) = 1 then
+                read[1].index := item.index;
+                readable := readable || read;
+            end if;
+        exception
+            when others then
+                refused := refused || private.refusal(item.index, sqlstate, sqlerrm);
+        end;
+    end loop;
+end
+$$;
+
+
+create function private.refusal_of(items private.whatsapp_item[])
+    returns jsonb
+    language plpgsql
+    set search_path = ''
+as $$
+begin
+    perform private.apply_whatsapp_items(items, false);
+    raise sqlstate 'RP001';
+exception
+    when sqlstate 'RP001' then
+        return null;
+    when serialization_failure or deadlock_detected or lock_not_available then
+        raise;
+    when others then
+        return private.refusal(items[1].index, sqlstate, sqlerrm);
+end
+$$;
+
+
+create function private.applicable_whatsapp_items(
+    items private.whatsapp_item[],
+    out applicable private.whatsapp_item[],
+    out refused jsonb
+)
+    language plpgsql
+    set search_path = ''
+as $$
+/*
+    Tries parts and undoes them, where applying the set fails; of a part that fails as well each
+    update alone. What passes is to be applied as a set: in parts, locks would be taken out of
+    order.
+*/
+declare
+    size constant integer := 32;
+    part private.whatsapp_item[];
+    item private.whatsapp_item;
+    reason jsonb;
+begin
+    applicable := '{}';
+    refused := '[]';
+    for place in 1 .. cardinality(items) by size loop
+        part := items[place : place + size - 1];
+        if private.refusal_of(part) is null then
+            applicable := applicable || part;
+            continue;
+        end if;
+
+        foreach item in array part loop
+            reason := private.refusal_of(array[item]);
+            if reason is null then
+                applicable := applicable || item;
+            else
+                refused := refused || reason;
+            end if;
+        end loop;
+    end loop;
+end
+$$;
+
+
+create function private.refusal(index bigint, code text, message text)
+    returns jsonb
+    language sql
+    immutable
+    set search_path = ''
+as $$
+    select jsonb_build_object(
+        'index', index, 'reason', 'refused', 'detail', code || ' ' || message)
+$$;
+
+
+create function private.left_out_whatsapp_items(items jsonb)
+    returns jsonb
+    language sql
+    stable
+    set search_path = ''
+as $$
+    select coalesce(
+        jsonb_agg(
+            jsonb_build_object(
+                'index', i.ordinal - 1,
+                'reason', coalesce(
+                    i.value ->> 'reason',
+                    case i.value ->> 'kind' when 'account_event' then 'unknown_account' end,
+                    'unknown_phone_number_id'
+                ),
+                'detail', i.value ->> 'detail')
+            order by i.ordinal),
+        '[]')
+    from jsonb_array_elements(items) with ordinality as i (value, ordinal)
+    where case i.value ->> 'kind'
+            when 'skipped' then true
+            when 'account_event' then private.account_of_event(i.value) is null
+            else not exists (
+                select
+                from public.whatsapp_channels w
+                where w.phone_number_id = i.value ->> 'phone_number_id'
+            )
+        end
+$$;
+
+
+comment on function private.readable_whatsapp_items(jsonb) is
+    'The updates that can be read, and why the others can not.';
+comment on function private.refusal_of(private.whatsapp_item[]) is
+    'Why a set can not be applied, which is undone; null where it can.';
+comment on function private.applicable_whatsapp_items(private.whatsapp_item[]) is
+    'The updates that can be applied, and why the others can not.';
+comment on function private.refusal(bigint, text, text) is
+    'Why an update was refused: {index, reason, detail}, the detail beginning with the SQLSTATE.';
+comment on function private.left_out_whatsapp_items(jsonb) is
+    'The updates that are not tried, and why.';
+
+
+/*
+    A WhatsApp webhook: one event, one transaction, one call. The raw body is kept first; its
+    updates are then applied as sets, in the lock order. Where a set fails, the updates that are
+    at fault are looked for, and what passes is applied as a set again.
+*/
+create function private.apply_whatsapp_items(
+    items private.whatsapp_item[],
+    may_continue boolean
+)
+    returns integer
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    item private.whatsapp_item;
+    whatsapp_channel_id uuid;
+    number bigint;
+    numbers bigint[] := '{}';
+    parent text;
+    alone boolean := false;
+    has_news boolean := false;
+    messages private.whatsapp_item[] := items;
+    applied integer := 0;
+    is_locked boolean;
+    settled integer;
+begin
+    -- a loop of expressions takes less than starting a statement
+    foreach item in array items loop
+        if item.whatsapp_channel_id is distinct from whatsapp_channel_id then
+            whatsapp_channel_id := item.whatsapp_channel_id;
+            number := private.whatsapp_number_lock(whatsapp_channel_id);
+            if number <> all (numbers) then
+                numbers := numbers || number;
+            end if;
+        end if;
+        parent := case
+            -- a notice that is not known yet is alone as well, see whatsapp_numbers_of
+            when item.kind in ('status', 'system') then item.provider_id
+            else item.reply_to
+        end;
+        if parent is not null and not alone then
+            alone := private.message_by_provider_id(
+                whatsapp_channel_id => item.whatsapp_channel_id, provider_id => parent
+            ) is null;
+        end if;
+        has_news := has_news or item.kind not in ('message', 'echo', 'system');
+    end loop;
+
+    -- before all other locks, which are taken under it, in one order by all
+    if alone then
+        numbers := private.whatsapp_numbers_of(items, numbers);
+    elsif cardinality(numbers) > 1 then
+        numbers := array(select n from unnest(numbers) n order by n);
+    end if;
+    foreach number in array numbers loop
+        -- here and elsewhere: an assignment calls a function, perform runs a statement for it
+        if alone then
+            is_locked := pg_advisory_xact_lock(number) is not null;
+        else
+            is_locked := pg_advisory_xact_lock_shared(number) is not null;
+        end if;
+    end loop;
+
+    if has_news then
+        applied := private.keep_whatsapp_news(items);
+        messages := array(
+            select i
+            from unnest(items) i
+            where i.kind in ('message', 'echo', 'system')
+        );
+    end if;
+    if cardinality(messages) > 0 then
+        applied := applied
+            + private.apply_whatsapp_messages(messages, may_continue, settles => not has_news);
+    end if;
+    if has_news then
+        -- this locks messages, so it comes once, after what locks conversations
+        settled := private.settle_whatsapp_items(items);
+    end if;
+    return applied;
+end
+$$;
+
+
+create function private.keep_whatsapp_news(items private.whatsapp_item[])
+    returns integer
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    statuses private.whatsapp_item[];
+    effects private.whatsapp_item[];
+    events private.whatsapp_item[];
+begin
+    select
+        array_agg(i::private.whatsapp_item) filter (where i.kind = 'status'),
+        array_agg(i::private.whatsapp_item) filter (where i.kind = 'effect'),
+        array_agg(i::private.whatsapp_item) filter (where i.kind = 'account_event')
+    into statuses, effects, events
+    from unnest(items) i;
+
+    return private.keep_whatsapp_statuses(statuses)
+        + private.keep_whatsapp_effects(effects)
+        + private.keep_account_events(events);
+end
+$$;
+
+
+create function private.try_whatsapp_items(
+    items jsonb,
+    out applied integer,
+    out duplicates integer,
+    out rejections jsonb,
+    out usable private.whatsapp_item[]
+)
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    refused jsonb;
+    may_continue boolean := true;
+begin
+    rejections := '[]';
+    -- one block for reading and applying: each is a subtransaction
+    loop
+        begin
+            if usable is null then
+                usable := private.read_whatsapp_items(items);
+            end if;
+            applied := private.apply_whatsapp_items(usable, may_continue);
+            exit;
+        exception
+            -- in haste it did not go; that is undone
+            when sqlstate 'RP003' then
+                may_continue := false;
+            -- contention is for the caller to repeat, whole
+            when serialization_failure or deadlock_detected or lock_not_available then
+                raise;
+            when others then
+                if usable is null then
+                    select r.readable, r.refused
+                    into usable, rejections
+                    from private.readable_whatsapp_items(items) r;
+                else
+                    select a.applicable, a.refused
+                    into usable, refused
+                    from private.applicable_whatsapp_items(usable) a;
+                    rejections := rejections || refused;
+                    applied := private.apply_whatsapp_items(usable, false);
+                    exit;
+                end if;
+        end;
+    end loop;
+
+    duplicates := cardinality(usable) - applied;
+    if cardinality(usable) < jsonb_array_length(items) then
+        rejections := rejections || private.left_out_whatsapp_items(items);
+        select jsonb_agg(r.value order by r.value -> 'index')
+        into rejections
+        from jsonb_array_elements(rejections) r;
+    end if;
+end
+$$;
+
+
+create function private.shown_rejections(rejections jsonb)
+    returns jsonb
+    language plpgsql
+    immutable
+    set search_path = ''
+as $$
+begin
+    -- nearly always; where a query is part of an expression, that takes a statement
+    if rejections = '[]' then
+        return rejections;
+    end if;
+    return (
+        select jsonb_agg(r.value - 'detail')
+        from jsonb_array_elements(rejections) r
+    );
+end
+$$;
+
+
+create function backend.ingest_whatsapp(body text, items jsonb)
+    returns jsonb
+    language plpgsql
+    -- definer: service_role has no rights of its own on tables
+    security definer
+    set search_path = ''
+    -- rows are looked up by key, a few at a time: one plan does for all, and not the one that
+    -- was best while the tables were empty
+    set plan_cache_mode = force_generic_plan
+    set enable_seqscan = off
+    -- the price that the planner puts on what is off must not look like work worth compiling
+    set jit = off
+as $$
+declare
+    event_id bigint;
+    tried record;
+    rejected jsonb := '[]';
+begin
+    -- another delivery of the same body is rare: what to do about it is a statement of its own
+    insert into private.webhook_events (provider, body, body_sha256)
+    values ('whatsapp', body, sha256(convert_to(body, 'UTF8')))
+    on conflict (provider, body_sha256) do nothing
+    returning id into event_id;
+    if event_id is null then
+        update private.webhook_events e
+        set deliveries = e.deliveries + 1,
+            last_received_at = now()
+        where e.provider = 'whatsapp'
+          and e.body_sha256 = sha256(convert_to(ingest_whatsapp.body, 'UTF8'))
+        returning e.id into event_id;
+    end if;
+    if event_id is null then
+        -- pruned in between
+        raise sqlstate '40001' using
+            message = 'The event was deleted while it was delivered again.',
+            hint = 'Try again.';
+    end if;
+
+    tried := private.try_whatsapp_items(items);
+
+    if tried.rejections <> '[]' then
+        rejected := private.shown_rejections(tried.rejections);
+        update private.webhook_events e
+        set rejected = tried.rejections
+        where e.id = event_id
+          and e.rejected <> tried.rejections;
+    end if;
+
+    return jsonb_build_object(
+        'event_id', event_id,
+        'applied', tried.applied,
+        'duplicates', tried.duplicates,
+        'rejected', rejected
+    );
+end
+$$;
+
+grant execute on function backend.ingest_whatsapp(text, jsonb) to service_role;
+
+
+comment on function private.apply_whatsapp_items(private.whatsapp_item[], boolean) is
+    'Applies updates as sets; returns how many were news. Where it may continue open threads it is quick, and raises RP003 if that can''t be done for all.';
+comment on function private.keep_whatsapp_news(private.whatsapp_item[]) is
+    'Keeps what is no message: statuses, effects, events; returns how many were news.';
+comment on function private.try_whatsapp_items(jsonb) is
+    'Applies what can be applied of a call: how many updates were news, how many not, what was left out and why, and those that were not.';
+comment on function private.shown_rejections(jsonb) is
+    'Rejections without their details, which may hold a customer''s data.';
+comment on function backend.ingest_whatsapp(text, jsonb) is
+    'Keeps a webhook''s body and applies its updates: {event_id, applied, duplicates, rejected: [{index, reason}]}. Repeating it changes nothing.';
+
+
+/*
+    What a better parser makes of webhooks that were stored before. Every raw event is given
+    to it again; what was not understood then is applied now, and messages that are there are
+    shown as it would show them. Repeating a replay changes nothing.
+*/
+create function backend.span_of_webhook_events(since timestamptz, until timestamptz)
+    returns jsonb
+    language plpgsql
+    stable
+    -- definer: service_role has no rights of its own on tables
+    security definer
+    set search_path = ''
+as $$
+begin
+    return (
+        select jsonb_build_object('events', count(*), 'first_id', min(e.id), 'last_id', max(e.id))
+        from private.webhook_events e
+        where e.received_at >= since
+          and (until is null or e.received_at < until)
+    );
+end
+$$;
+
+grant execute on function backend.span_of_webhook_events(timestamptz, timestamptz) to service_role;
+
+
+create function backend.read_webhook_events(
+    after_id bigint,
+    since timestamptz,
+    until timestamptz,
+    page_size integer
+)
+    returns jsonb
+    language plpgsql
+    stable
+    -- definer: as above
+    security definer
+    set search_path = ''
+as $$
+begin
+    if page_size not between 1 and 1000 then
+        raise sqlstate 'PT400' using
+            message = 'A page has 1 to 1,000 events.',
+            detail = 'field: page_size';
+    end if;
+
+    return (
+        with page as (
+            select e.id, e.body
+            from private.webhook_events e
+            where e.id > after_id
+              and e.received_at >= since
+              and (until is null or e.received_at < until)
+            order by e.id
+            limit page_size
+        ),
+        sized as (
+            select p.*, sum(octet_length(p.body)) over (order by p.id) as bytes
+            from page p
+        )
+        select coalesce(jsonb_agg(jsonb_build_object('id', s.id, 'body', s.body) order by s.id), '[]')
+        from sized s
+        -- a page of the largest bodies would be too much for the caller; one event is always given
+        where s.bytes <= 4 * 1024 * 1024
+           or s.bytes = octet_length(s.body)
+    );
+end
+$$;
+
+grant execute on function backend.read_webhook_events(bigint, timestamptz, timestamptz, integer)
+    to service_role;
+
+
+create function private.correct_whatsapp_messages(
+    items private.whatsapp_item[],
+    received_at timestamptz
+)
+    returns integer
+    language plpgsql
+    set search_path = ''
+as $$
+/*
+    Only a webhook that was there when a message was made speaks of it: one that came later
+    repeats it, perhaps in other words, and two that contradict each other would rewrite the
+    message with every replay.
+*/
+declare
+    wrong private.whatsapp_item[];
+    ids uuid[];
+    corrected integer;
+begin
+    select array_agg(d.item order by d.id), array_agg(d.id order by d.id)
+    into wrong, ids
+    from (
+        -- the first of a webhook's own, as when it was applied
+        select distinct on (k.id) k.id, i::private.whatsapp_item as item
+        from unnest(items) i
+        cross join lateral (
+            select m.id, m.type, m.message, m.content
+            from public.messages m
+            where m.whatsapp_channel_id = i.whatsapp_channel_id
+              and m.provider_id = i.provider_id
+              and (
+                  m.sender_type = 'client' and i.kind in ('message', 'system')
+                  or m.sender_type = 'system' and i.kind = 'system'
+                  -- from the phone app: what was written here names its operator
+                  or m.sender_type = 'operator' and i.kind = 'echo' and m.sender_id is null
+              )
+              and m.created_at >= correct_whatsapp_messages.received_at
+              -- else it would say again what was taken back
+              and m.edited_at is null
+              and m.revoked_at is null
+            limit 1
+        ) k
+        order by k.id, i.index
+    ) d
+    join public.messages m
+        on m.id = d.id
+    where (m.type, m.message, m.content)
+        is distinct from ((d.item).type, (d.item).text, (d.item).content);
+
+    -- an update of no row would still run the table's triggers
+    if ids is null then
+        return 0;
+    end if;
+
+    perform
+    from public.messages m
+    where m.id = any (ids)
+    order by m.id
+    for no key update;
+
+    update public.messages m
+    set type = w.type,
+        message = w.text,
+        content = w.content
+    from unnest(ids) with ordinality as n (id, place)
+    cross join lateral (select (wrong[n.place]).*) w
+    where m.id = n.id;
+
+    get diagnostics corrected = row_count;
+
+    -- a file that was not seen to be one
+    perform private.expect_media(array(
+        select m.id
+        from public.messages m
+        where m.id = any (ids)
+          and exists (select from private.media_types t where t.type = m.type)
+          and not exists (select from public.message_media f where f.message_id = m.id)
+    ));
+    return corrected;
+end
+$$;
+
+
+create function backend.replay_webhook(event_id bigint, items jsonb, dry_run boolean default false)
+    returns jsonb
+    language plpgsql
+    -- definer: as above
+    security definer
+    set search_path = ''
+    -- as ingest_whatsapp has it
+    set plan_cache_mode = force_generic_plan
+    set enable_seqscan = off
+    set jit = off
+as $$
+declare
+    received_at timestamptz;
+    tried record;
+    corrected integer;
+begin
+    -- a delivery of the same body waits
+    select e.received_at
+    into received_at
+    from private.webhook_events e
+    where e.id = event_id
+      and e.provider = 'whatsapp'
+    for no key update;
+
+    if not found then
+        raise sqlstate 'PT404' using
+            message = 'There is no such webhook.',
+            detail = 'field: event_id',
+            hint = 'Raw events are deleted after a while; read them again.';
+    end if;
+
+    begin
+        tried := private.try_whatsapp_items(items);
+        corrected := private.correct_whatsapp_messages(tried.usable, received_at);
+
+        update private.webhook_events e
+        set rejected = tried.rejections
+        where e.id = event_id
+          and e.rejected <> tried.rejections;
+
+        if dry_run then
+            raise sqlstate 'RP002';
+        end if;
+    exception
+        -- what would happen has happened, and is undone
+        when sqlstate 'RP002' then
+            null;
+    end;
+
+    return jsonb_build_object(
+        'event_id', event_id,
+        'applied', tried.applied,
+        'duplicates', tried.duplicates,
+        'corrected', corrected,
+        'rejected', private.shown_rejections(tried.rejections)
+    );
+end
+$$;
+
+grant execute on function backend.replay_webhook(bigint, jsonb, boolean) to service_role;
+
+
+comment on function backend.span_of_webhook_events(timestamptz, timestamptz) is
+    'How many raw events came in a span of time, and their ids: {events, first_id, last_id}.';
+comment on function backend.read_webhook_events(bigint, timestamptz, timestamptz, integer) is
+    'Raw events of a span of time after an id, in order of id: [{id, body}]; fewer than asked for where they are large, none at the end.';
+comment on function private.correct_whatsapp_messages(private.whatsapp_item[], timestamptz) is
+    'Shows messages as the updates of their webhook say, and has files fetched that they turn out to have; returns how many were changed.';
+comment on function backend.replay_webhook(bigint, jsonb, boolean) is
+    'Applies the items of a stored webhook anew: {event_id, applied, duplicates, corrected, rejected: [{index, reason}]}. Repeating it changes nothing; dry_run says what would change.';
+
+
+/*
+    What a read mark or a typing sign at WhatsApp is about: the customer's latest message. (Source:
+    developers.facebook.com, WhatsApp Cloud API, "Mark messages as read", "Typing indicators".)
+*/
+create function private.find_latest_inbound(conversation_id uuid)
+    returns jsonb
+    language plpgsql
+    stable
+    -- definer: whoever may only look is told apart from whom it is hidden
+    security definer
+    set search_path = ''
+as $$
+declare
+    thread record;
+begin
+    select k.account_id, k.whatsapp_channel_id, w.phone_number_id
+    into thread
+    from public.conversations k
+    left join public.whatsapp_channels w
+        on w.id = k.whatsapp_channel_id
+    where k.id = find_latest_inbound.conversation_id
+      and k.account_id in (select private.my_account_ids());
+    if not found then
+        raise sqlstate 'PT404' using
+            message = 'There is no such conversation, or it is not yours to see.',
+            detail = format('field: conversation_id; conversation: %s', find_latest_inbound.conversation_id);
+    elsif thread.account_id not in (select private.my_writable_account_ids()) then
+        raise insufficient_privilege using
+            message = 'You may read this conversation, not answer in it.',
+            hint = 'Owners, admins and agents may.';
+    elsif thread.whatsapp_channel_id is null then
+        raise sqlstate 'PT422' using
+            message = 'This conversation is not held on WhatsApp.',
+            detail = 'field: conversation_id';
+    end if;
+
+    return (
+        select jsonb_build_object(
+            'phone_number_id', thread.phone_number_id, 'provider_id', m.provider_id)
+        from public.messages m
+        where m.conversation_id = find_latest_inbound.conversation_id
+          and m.sender_type = 'client'
+          and m.provider_id is not null
+        order by m.seq desc
+        limit 1
+    );
+end
+$$;
+
+grant execute on function private.find_latest_inbound(uuid) to authenticated;
+
+
+create function public.latest_inbound(conversation_id uuid)
+    returns jsonb
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+begin
+    return private.find_latest_inbound(latest_inbound.conversation_id);
+end
+$$;
+
+grant execute on function public.latest_inbound(uuid) to authenticated;
+
+
+comment on function private.find_latest_inbound(uuid) is
+    'See latest_inbound.';
+comment on function public.latest_inbound(uuid) is
+    'The customer''s latest message in a WhatsApp conversation, by WhatsApp''s ids: {phone_number_id, provider_id}; null before there is one. For those who may answer.';
+
+
+/*
+    What WhatsApp's error codes mean for a message and for its number. The code decides, never
+    the text. Codes below zero are our own: -1 where nothing reached WhatsApp, -2 where what
+    was written can't be sent (a failure, with a sentence of its own), -3 without an access
+    token, -4 where the file can't be read. (Source: developers.facebook.com, WhatsApp Cloud
+    API, "Error codes".)
+*/
+create table private.send_errors (
+    code     integer primary key,
+    -- retry: later, by itself; fail: this message never will; stop: nothing from this number
+    -- goes until somebody has seen to it
+    action   text not null
+             constraint send_errors_action_check check (action in ('retry', 'fail', 'stop')),
+    -- the first wait, and by what each next one is longer
+    wait     interval
+             constraint send_errors_wait_check check ((action = 'retry') = (wait is not null)),
+    factor   integer not null default 2,
+    -- whether everything from the number waits, not this message alone
+    holds    boolean not null default false
+             constraint send_errors_holds_check check (action = 'retry' or not holds),
+    -- what the operator reads
+    sentence text not null,
+    -- how long nobody has it sent again either: to try sooner makes it worse
+    rest     interval
+             constraint send_errors_rest_check check (action = 'fail' or rest is null)
+);
+alter table private.send_errors enable row level security;
+
+
+create policy "nobody reads send errors directly"
+    on private.send_errors
+    for all
+    to authenticated
+    using (false);
+
+
+insert into private.send_errors (code, action, wait, factor, holds, sentence)
+values
+    (-1, 'retry', '5 seconds', 2, false, 'WhatsApp can not be reached at the moment.'),
+    (-4, 'retry', '5 seconds', 2, false, 'The file of this message can not be read at the moment.'),
+    (1, 'retry', '5 seconds', 2, false, 'WhatsApp has a problem of its own at the moment.'),
+    (2, 'retry', '5 seconds', 2, false, 'WhatsApp is not available at the moment.'),
+    (4, 'retry', '30 seconds', 2, true, 'WhatsApp receives too many requests from this app.'),
+    (80007, 'retry', '30 seconds', 2, true, 'WhatsApp receives too many requests from this business.'),
+    (130429, 'retry', '2 seconds', 2, true, 'Too many messages at once from this number.'),
+    -- 4 to the power of the attempt, in seconds
+    (131056, 'retry', '4 seconds', 4, false, 'Too many messages to this person in a short time.'),
+    (131000, 'retry', '5 seconds', 2, false, 'WhatsApp could not send it at the moment.'),
+    (131016, 'retry', '5 seconds', 2, false, 'WhatsApp is not available at the moment.'),
+    (131057, 'retry', '60 seconds', 2, true, 'The WhatsApp account is in maintenance.'),
+    (133004, 'retry', '5 seconds', 2, true, 'WhatsApp is not available at the moment.'),
+    (100, 'fail', null, 1, false, 'WhatsApp does not accept the content of this message.'),
+    (130472, 'fail', null, 1, false, 'WhatsApp withholds marketing messages from this person.'),
+    (131008, 'fail', null, 1, false, 'Something that WhatsApp requires is missing in this message.'),
+    (131009, 'fail', null, 1, false, 'WhatsApp does not accept a value in this message.'),
+    (131021, 'fail', null, 1, false, 'A number can not write to itself.'),
+    (131026, 'fail', null, 1, false, 'It can not be delivered: the person may not be on WhatsApp.'),
+    (131047, 'fail', null, 1, false, 'More than 24 hours have passed since the person last wrote: send a template.'),
+    (131048, 'fail', null, 1, false, 'WhatsApp restricts this number, since too many people reported it.'),
+    (131050, 'fail', null, 1, false, 'The person does not want marketing messages from you.'),
+    (131051, 'fail', null, 1, false, 'WhatsApp does not know this type of message.'),
+    (131052, 'fail', null, 1, false, 'The file could not be downloaded.'),
+    (131053, 'fail', null, 1, false, 'The file could not be uploaded: its type or size is not accepted.'),
+    (131062, 'fail', null, 1, false, 'This person can not be reached without a phone number.'),
+    (132000, 'fail', null, 1, false, 'The template wants another number of variables.'),
+    (132001, 'fail', null, 1, false, 'There is no such template in this language, or it is not approved.'),
+    (132005, 'fail', null, 1, false, 'The template with its variables is too long.'),
+    (132007, 'fail', null, 1, false, 'The template breaks a rule of WhatsApp.'),
+    (132012, 'fail', null, 1, false, 'A variable of the template has the wrong form.'),
+    (132015, 'fail', null, 1, false, 'The template is paused for its low quality.'),
+    (132016, 'fail', null, 1, false, 'The template is disabled for its low quality.'),
+    (-3, 'stop', null, 1, false, 'No access token is set for this number.'),
+    (0, 'stop', null, 1, false, 'WhatsApp does not accept the access token: renew it.'),
+    (3, 'stop', null, 1, false, 'The access token may not send messages.'),
+    (10, 'stop', null, 1, false, 'The access token may not send messages.'),
+    (190, 'stop', null, 1, false, 'The access token has expired: renew it.'),
+    (200, 'stop', null, 1, false, 'The access token may not send from this number.'),
+    (368, 'stop', null, 1, false, 'WhatsApp has blocked the account for breaking a rule.'),
+    (131005, 'stop', null, 1, false, 'The access token may not send messages.'),
+    (131031, 'stop', null, 1, false, 'WhatsApp has locked the account.'),
+    (131042, 'stop', null, 1, false, 'WhatsApp lacks a way to be paid: see to the payment settings.'),
+    (131045, 'stop', null, 1, false, 'The number has to be registered anew.'),
+    (133010, 'stop', null, 1, false, 'The number is not registered with WhatsApp.');
+
+insert into private.send_errors (code, action, factor, sentence, rest)
+values
+    (131049, 'fail', 1, 'WhatsApp limits marketing messages to this person: try again tomorrow.', '24 hours');
+
+
+comment on table private.send_errors is
+    'What follows from each error code of WhatsApp''s; a code that is not here fails the message.';
+comment on policy "nobody reads send errors directly" on private.send_errors is
+    'Clients see the sentence on the message.';
+
+
+/*
+    How fast may be sent: to one person once in 6 seconds with bursts of 45, from one number 80
+    times a second unless its row says otherwise. Kept here, so that workers share it. A pace is
+    one time (the "generic cell rate algorithm"): when all that was sent would have been due.
+    (Source: developers.facebook.com, WhatsApp Cloud API, "Throughput" and "Pair rate limits".)
+*/
+create table private.send_paces (
+    whatsapp_channel_id uuid not null
+                        constraint send_paces_whatsapp_channel_id_fkey
+                        references public.whatsapp_channels on delete cascade,
+    -- to whom; empty for the number itself
+    recipient           text not null,
+    due_at              timestamptz not null,
+
+    primary key (whatsapp_channel_id, recipient)
+);
+alter table private.send_paces enable row level security;
+
+
+create policy "nobody reads send paces directly"
+    on private.send_paces
+    for all
+    to authenticated
+    using (false);
+
+
+create function private.take_pace(
+    whatsapp_channel_id uuid,
+    recipient text,
+    every interval,
+    burst integer
+)
+    returns timestamptz
+    language plpgsql
+    set search_path = ''
+as $$
+begin
+    -- asked and taken in one statement: two workers can't both have the last place
+    insert into private.send_paces as p (whatsapp_channel_id, recipient, due_at)
+    values (take_pace.whatsapp_channel_id, take_pace.recipient, clock_timestamp() + every)
+    on conflict on constraint send_paces_pkey do update
+        set due_at = greatest(p.due_at, clock_timestamp()) + every
+        where p.due_at - every * (burst - 1) <= clock_timestamp();
+    if found then
+        return null;
+    end if;
+    return (
+        select p.due_at - every * (burst - 1)
+        from private.send_paces p
+        where p.whatsapp_channel_id = take_pace.whatsapp_channel_id
+          and p.recipient = take_pace.recipient
+    );
+end
+$$;
+
+
+create function private.give_back_pace(
+    whatsapp_channel_id uuid,
+    recipient text,
+    every interval
+)
+    returns void
+    language plpgsql
+    set search_path = ''
+as $$
+begin
+    update private.send_paces p
+    set due_at = p.due_at - every
+    where p.whatsapp_channel_id = give_back_pace.whatsapp_channel_id
+      and p.recipient = give_back_pace.recipient;
+end
+$$;
+
+
+create function private.hold_number(whatsapp_channel_id uuid, until timestamptz)
+    returns void
+    language plpgsql
+    set search_path = ''
+as $$
+begin
+    -- one goes then, and the others after it at the number's pace
+    insert into private.send_paces as p (whatsapp_channel_id, recipient, due_at)
+    select w.id, '', until + pace.every * (pace.burst - 1)
+    from public.whatsapp_channels w
+    cross join lateral private.number_pace(w.messages_per_second) pace
+    where w.id = hold_number.whatsapp_channel_id
+    on conflict on constraint send_paces_pkey do update
+        set due_at = excluded.due_at
+        where p.due_at < excluded.due_at;
+end
+$$;
+
+
+comment on table private.send_paces is
+    'How far ahead of its pace a number is, altogether and with each person.';
+comment on column private.send_paces.due_at is
+    'When everything sent so far would have been due.';
+comment on policy "nobody reads send paces directly" on private.send_paces is
+    'Workers ask through claim_outbound.';
+comment on function private.take_pace(uuid, text, interval, integer) is
+    'Counts a message that goes; where it may not go yet answers from when it may, and counts nothing.';
+comment on function private.give_back_pace(uuid, text, interval) is
+    'Uncounts a message that does not go after all.';
+comment on function private.hold_number(uuid, timestamptz) is
+    'Lets nothing go from a number until then.';
+
+
+/*
+    What is to be sent: a row is a job. It is leased by one worker; just before the call it
+    becomes "sending", since from then on it may have happened: a lease that ends in "sending"
+    is an unknown outcome, which is settled by evidence and never by sending again.
+*/
+create table private.outbound_queue (
+    message_id          uuid primary key
+                        constraint outbound_queue_message_id_fkey
+                        references public.messages on delete cascade,
+    whatsapp_channel_id uuid not null,
+    conversation_id     uuid not null,
+    -- one after the other within a conversation
+    seq                 bigint not null,
+    state               text not null default 'queued'
+                        constraint outbound_queue_state_check
+                        check (state in ('queued', 'leased', 'sending')),
+    attempts            integer not null default 0,
+    not_before          timestamptz not null default now(),
+    leased_until        timestamptz,
+    worker              text,
+
+    constraint outbound_queue_lease_check
+        check ((state = 'queued') = (leased_until is null) and (state = 'queued') = (worker is null))
+);
+alter table private.outbound_queue enable row level security;
+
+
+create unique index outbound_queue_conversation_idx
+    on private.outbound_queue (conversation_id, seq);
+
+create index outbound_queue_due_idx
+    on private.outbound_queue (whatsapp_channel_id, not_before)
+    where state = 'queued';
+
+create index outbound_queue_lease_idx
+    on private.outbound_queue (leased_until)
+    where state <> 'queued';
+
+
+create policy "nobody reads the outbound queue directly"
+    on private.outbound_queue
+    for all
+    to authenticated
+    using (false);
+
+
+/*
+    Every call that was or may have been made, written before it is made.
+*/
+create table private.outbound_attempts (
+    message_id          uuid not null
+                        constraint outbound_attempts_message_id_fkey
+                        references public.messages on delete cascade,
+    attempt             integer not null,
+    whatsapp_channel_id uuid not null,
+    -- null while it is under way
+    outcome             text
+                        constraint outbound_attempts_outcome_check
+                        check (outcome in ('accepted', 'refused', 'unknown')),
+    -- what WhatsApp called it, if it took it
+    provider_id         text,
+    error_code          integer,
+    error_message       text,
+    begun_at            timestamptz not null default clock_timestamp(),
+    ended_at            timestamptz,
+
+    primary key (message_id, attempt)
+);
+alter table private.outbound_attempts enable row level security;
+
+
+create unique index outbound_attempts_provider_id_key
+    on private.outbound_attempts (whatsapp_channel_id, provider_id)
+    where provider_id is not null;
+
+
+create policy "nobody reads outbound attempts directly"
+    on private.outbound_attempts
+    for all
+    to authenticated
+    using (false);
+
+
+comment on table private.outbound_queue is
+    'Messages that are to be sent by WhatsApp; claimed, begun and settled by the worker.';
+comment on column private.outbound_queue.state is
+    'sending: the call may have been made.';
+comment on policy "nobody reads the outbound queue directly" on private.outbound_queue is
+    'Clients see the status of the message.';
+comment on table private.outbound_attempts is
+    'Every call to WhatsApp for a message, with what became of it.';
+comment on policy "nobody reads outbound attempts directly" on private.outbound_attempts is
+    'Clients see the status of the message.';
+
+
+/*
+    What the checks of a message's content are made of: each refuses, and names the field
+    beneath content that is wrong.
+*/
+create function private.refuse_content(field text, message text, hint text default null)
+    returns void
+    language plpgsql
+    immutable
+    set search_path = ''
+as $$
+begin
+    raise sqlstate 'PT422' using
+        message = message,
+        detail = concat_ws('.', 'field: content', field),
+        hint = coalesce(hint, 'As WhatsApp takes it under the name of the type.');
+end
+$$;
+
+
+create function private.is_blank(words text)
+    returns boolean
+    language plpgsql
+    immutable
+    set search_path = ''
+as $$
+begin
+    -- all that Unicode calls white space: a customer would see nothing
+    return words !~ '[^\u0009-\u000d\u0020\u0085\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]';
+end
+$$;
+
+
+create function private.check_words(field text, value jsonb, most integer, needed boolean default false)
+    returns void
+    language plpgsql
+    immutable
+    set search_path = ''
+as $$
+declare
+    words constant text := value #>> '{}';
+begin
+    if words is null and not needed then
+        return;
+    elsif words is null or jsonb_typeof(value) <> 'string' or private.is_blank(words) then
+        perform private.refuse_content(field, format('%s is missing, empty or not a text.', field));
+    elsif length(words) > most then
+        perform private.refuse_content(
+            field, format('%s is too long.', field), format('At most %s characters.', most));
+    end if;
+end
+$$;
+
+
+create function private.check_object(field text, value jsonb, known text[] default null)
+    returns void
+    language plpgsql
+    immutable
+    set search_path = ''
+as $$
+declare
+    unknown text;
+begin
+    if coalesce(jsonb_typeof(value), 'null') <> 'object' then
+        perform private.refuse_content(field, format('%s is not an object.', coalesce(field, 'content')));
+    end if;
+    select k.key
+    into unknown
+    from jsonb_object_keys(value) as k (key)
+    where k.key <> all (known)
+    order by k.key
+    limit 1;
+    if found then
+        perform private.refuse_content(
+            concat_ws('.', field, left(unknown, 64)),
+            format('%s does not belong here.', quote_literal(left(unknown, 64))),
+            format('Known: %s.', array_to_string(known, ', '))
+        );
+    end if;
+end
+$$;
+
+
+create function private.check_link(field text, value jsonb)
+    returns void
+    language plpgsql
+    immutable
+    set search_path = ''
+as $$
+begin
+    perform private.check_words(field, value, most => 2048);
+    -- as addresses are written: other characters are escaped in them
+    if (value #>> '{}') !~ '^https?://[!-~]+$' then
+        perform private.refuse_content(field, format('%s is no address.', field), 'https://…');
+    end if;
+end
+$$;
+
+
+create function private.check_elements(field text, value jsonb, most integer)
+    returns void
+    language plpgsql
+    immutable
+    set search_path = ''
+as $$
+declare
+    element record;
+begin
+    if jsonb_typeof(value) is distinct from 'array' or jsonb_array_length(value) not between 1 and most then
+        perform private.refuse_content(
+            field, format('%s is missing, empty or too long.', field), format('From 1 to %s.', most));
+    end if;
+    for element in
+        select e.value, e.ordinal - 1 as index
+        from jsonb_array_elements(value) with ordinality as e (value, ordinal)
+    loop
+        perform private.check_object(format('%s.%s', field, element.index), element.value);
+    end loop;
+end
+$$;
+
+
+create function private.check_distinct(field text, ids text[])
+    returns void
+    language plpgsql
+    immutable
+    set search_path = ''
+as $$
+begin
+    if cardinality(ids) > (select count(distinct i.id) from unnest(ids) as i (id)) then
+        perform private.refuse_content(field, format('Two of %s have the same id.', field));
+    end if;
+end
+$$;
+
+
+comment on function private.refuse_content(text, text, text) is
+    'Refuses what can not be sent, naming the field beneath content.';
+comment on function private.is_blank(text) is
+    'Whether there is nothing to see in a text.';
+comment on function private.check_words(text, jsonb, integer, boolean) is
+    'Refuses what is no text, or a longer one; null passes unless it is needed.';
+comment on function private.check_object(text, jsonb, text[]) is
+    'Refuses what is no object, or has fields beside the known ones; without these any pass.';
+comment on function private.check_link(text, jsonb) is
+    'Refuses what is no address.';
+comment on function private.check_elements(text, jsonb, integer) is
+    'Refuses what is no list of objects, is empty or is longer.';
+comment on function private.check_distinct(text, text[]) is
+    'Refuses ids of which two are the same.';
+
+
+/*
+    What may be sent by WhatsApp: each type's object, as the API takes it, with its limits. It is
+    checked when it is written, on whichever way, so that a mistake is told to whoever made it,
+    and not by WhatsApp to nobody a minute later. What is not told apart here goes as it is.
+    (Source: developers.facebook.com, WhatsApp Cloud API, "Messages" and the page of each type.)
+*/
+create function private.check_file(type text, content jsonb)
+    returns void
+    language plpgsql
+    immutable
+    set search_path = ''
+as $$
+declare
+    named constant integer := num_nonnulls(
+        content ->> 'upload_id', content ->> 'id', content ->> 'link');
+begin
+    perform private.check_object(null, content, array['upload_id', 'id', 'link'] || case
+        when type in ('image', 'video') then array['caption']
+        when type = 'document' then array['caption', 'filename']
+        when type = 'audio' then array['voice']
+        else '{}'
+    end);
+    if named <> 1 then
+        perform private.refuse_content(
+            null,
+            'The message names no file, or more than one.',
+            'Give one of upload_id (of POST /api/media), id (of a file at WhatsApp) and link.'
+        );
+    elsif content ->> 'upload_id' is not null and not pg_input_is_valid(content ->> 'upload_id', 'uuid') then
+        perform private.refuse_content('upload_id', 'upload_id is no id.', 'POST /api/media answers one.');
+    elsif coalesce(jsonb_typeof(content -> 'voice'), 'null') not in ('null', 'boolean') then
+        perform private.refuse_content('voice', 'voice is neither true nor false.');
+    end if;
+    perform private.check_words('id', content -> 'id', most => 512);
+    perform private.check_link('link', content -> 'link');
+    perform private.check_words('caption', content -> 'caption', most => 1024);
+    perform private.check_words('filename', content -> 'filename', most => 512);
+end
+$$;
+
+
+create function private.check_location(content jsonb)
+    returns void
+    language plpgsql
+    immutable
+    set search_path = ''
+as $$
+declare
+    place record;
+begin
+    perform private.check_object(null, content, array['latitude', 'longitude', 'name', 'address']);
+    for place in
+        select *
+        from (values ('latitude', 90), ('longitude', 180)) as p (field, most)
+    loop
+        if jsonb_typeof(content -> place.field) is distinct from 'number'
+            or abs((content -> place.field)::numeric) > place.most
+        then
+            perform private.refuse_content(
+                place.field,
+                format('%s is missing or no number of degrees.', place.field),
+                format('From -%s to %s.', place.most, place.most)
+            );
+        end if;
+    end loop;
+    perform private.check_words('name', content -> 'name', most => 512);
+    perform private.check_words('address', content -> 'address', most => 512);
+end
+$$;
+
+
+create function private.check_contacts(content jsonb)
+    returns void
+    language plpgsql
+    immutable
+    set search_path = ''
+as $$
+declare
+    card record;
+begin
+    if jsonb_typeof(content) <> 'array' or jsonb_array_length(content) not between 1 and 257 then
+        perform private.refuse_content(null, 'content is no list of contacts.', 'From 1 to 257 of them.');
+    end if;
+    for card in
+        select c.value, c.ordinal - 1 as index
+        from jsonb_array_elements(content) with ordinality as c (value, ordinal)
+    loop
+        perform private.check_object(card.index::text, card.value);
+        perform private.check_object(format('%s.name', card.index), card.value -> 'name');
+        perform private.check_words(
+            format('%s.name.formatted_name', card.index),
+            card.value -> 'name' -> 'formatted_name',
+            most => 512,
+            needed => true
+        );
+    end loop;
+end
+$$;
+
+
+create function private.check_reaction(content jsonb, conversation_id uuid)
+    returns void
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+declare
+    target constant uuid := case
+        when pg_input_is_valid(content ->> 'message_id', 'uuid')
+            then (content ->> 'message_id')::uuid
+    end;
+begin
+    perform private.check_object(null, content, array['message_id', 'emoji']);
+    -- what is still to be sent goes before the reaction to it
+    if not exists (
+        select
+        from public.messages m
+        where m.id = target
+          and m.conversation_id = check_reaction.conversation_id
+          and (m.provider_id is not null or m.status = 'queued')
+    ) then
+        perform private.refuse_content(
+            'message_id',
+            'What is reacted to is not in this conversation, or was not sent itself.',
+            'The id of one of its messages.'
+        );
+    -- the empty one takes it back
+    elsif jsonb_typeof(content -> 'emoji') is distinct from 'string' or length(content ->> 'emoji') > 32 then
+        perform private.refuse_content('emoji', 'emoji is missing or no emoji.');
+    end if;
+end
+$$;
+
+
+create function private.check_content(post public.messages)
+    returns void
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+begin
+    -- what is so deep, or so large, some programs that have to read it can not read
+    if post.content @? 'strict $.**{17 to last}' then
+        perform private.refuse_content(null, 'content is nested too deeply.', 'At most 16 levels.');
+    elsif post.content @? 'strict $.** ? (@.type() == "number" && (@ > 1e15 || @ < -1e15))' then
+        perform private.refuse_content(null, 'A number in content is too large.', 'At most 1e15.');
+    end if;
+
+    case post.type
+        when 'location' then
+            perform private.check_location(post.content);
+        when 'contacts' then
+            perform private.check_contacts(post.content);
+        when 'reaction' then
+            perform private.check_reaction(post.content, conversation_id => post.conversation_id);
+        when 'interactive' then
+            perform private.check_interactive(post.content);
+        when 'template' then
+            perform private.check_template(post.content);
+            perform private.check_known_template(
+                post.content, whatsapp_channel_id => post.whatsapp_channel_id);
+        else
+            perform private.check_file(type => post.type, content => post.content);
+    end case;
+end
+$$;
+
+
+create function private.words_of_content(type text, content jsonb)
+    returns text
+    language plpgsql
+    immutable
+    set search_path = ''
+as $$
+declare
+    label constant text := case
+        when type = 'contacts' then 'contact'
+        when type = 'audio' and content -> 'voice' = 'true' then 'voice message'
+        when type = 'reaction' and content ->> 'emoji' = '' then 'reaction removed'
+        else type
+    end;
+    words constant text := nullif(
+        case type
+            when 'template' then content ->> 'name'
+            when 'contacts' then content #>> '{0,name,formatted_name}'
+            when 'location' then coalesce(content ->> 'name', content ->> 'address')
+            when 'reaction' then content ->> 'emoji'
+            else coalesce(content ->> 'caption', content ->> 'filename')
+        end,
+        ''
+    );
+begin
+    return left(
+        coalesce(
+            case when type = 'interactive' then content #>> '{body,text}' end,
+            concat_ws(' ', format('[%s]', label), words)
+        ),
+        4096
+    );
+end
+$$;
+
+
+comment on function private.check_file(text, jsonb) is
+    'Refuses an image, a video, a sound, a document or a sticker that can not be sent.';
+comment on function private.check_location(jsonb) is
+    'Refuses a place that can not be sent.';
+comment on function private.check_contacts(jsonb) is
+    'Refuses contacts that can not be sent.';
+comment on function private.check_reaction(jsonb, uuid) is
+    'Refuses a reaction to what is not in the conversation.';
+comment on function private.check_content(public.messages) is
+    'Refuses a content that can not be sent, naming the field.';
+comment on function private.words_of_content(text, jsonb) is
+    'The line that people read in place of what is no text.';
+
+
+/*
+    Messages with buttons, a list or a link, and templates: what WhatsApp refuses is refused
+    when it is written. Of other interactive types only the frame is checked.
+    (Source: developers.facebook.com, WhatsApp Cloud API, "Interactive reply buttons",
+    "Interactive lists", "Interactive call-to-action URL button", "Template messages".)
+*/
+create function private.check_buttons(action jsonb)
+    returns void
+    language plpgsql
+    immutable
+    set search_path = ''
+as $$
+declare
+    button record;
+begin
+    perform private.check_elements('action.buttons', action -> 'buttons', most => 3);
+    for button in
+        select b.value, format('action.buttons.%s', b.ordinal - 1) as field
+        from jsonb_array_elements(action -> 'buttons') with ordinality as b (value, ordinal)
+    loop
+        if button.value ->> 'type' is distinct from 'reply' then
+            perform private.refuse_content(button.field || '.type', 'A button is of the type reply.');
+        end if;
+        perform private.check_words(
+            button.field || '.reply.id', button.value #> '{reply,id}', most => 256, needed => true);
+        perform private.check_words(
+            button.field || '.reply.title', button.value #> '{reply,title}', most => 20, needed => true);
+    end loop;
+    perform private.check_distinct(
+        'action.buttons',
+        array(
+            select b.value #>> '{reply,id}'
+            from jsonb_array_elements(action -> 'buttons') as b (value)
+        )
+    );
+end
+$$;
+
+
+create function private.check_list(action jsonb)
+    returns void
+    language plpgsql
+    immutable
+    set search_path = ''
+as $$
+declare
+    section record;
+    line record;
+    row_ids text[] := '{}';
+begin
+    perform private.check_words('action.button', action -> 'button', most => 20, needed => true);
+    perform private.check_elements('action.sections', action -> 'sections', most => 10);
+    for section in
+        select s.value, format('action.sections.%s', s.ordinal - 1) as field
+        from jsonb_array_elements(action -> 'sections') with ordinality as s (value, ordinal)
+    loop
+        perform private.check_words(
+            section.field || '.title',
+            section.value -> 'title',
+            most => 24,
+            needed => jsonb_array_length(action -> 'sections') > 1
+        );
+        perform private.check_elements(section.field || '.rows', section.value -> 'rows', most => 10);
+        for line in
+            select r.value, format('%s.rows.%s', section.field, r.ordinal - 1) as field
+            from jsonb_array_elements(section.value -> 'rows') with ordinality as r (value, ordinal)
+        loop
+            perform private.check_words(line.field || '.id', line.value -> 'id', most => 200, needed => true);
+            perform private.check_words(
+                line.field || '.title', line.value -> 'title', most => 24, needed => true);
+            perform private.check_words(line.field || '.description', line.value -> 'description', most => 72);
+            row_ids := row_ids || (line.value ->> 'id');
+        end loop;
+    end loop;
+    if cardinality(row_ids) > 10 then
+        perform private.refuse_content(
+            'action.sections', 'The list is too long.', 'At most 10 rows in all sections together.');
+    end if;
+    perform private.check_distinct('action.sections', row_ids);
+end
+$$;
+
+
+create function private.check_interactive(content jsonb)
+    returns void
+    language plpgsql
+    immutable
+    set search_path = ''
+as $$
+declare
+    kind constant text := content ->> 'type';
+begin
+    perform private.check_object(null, content, array['type', 'header', 'body', 'footer', 'action']);
+    perform private.check_words('type', content -> 'type', most => 64, needed => true);
+    if kind !~ '^[a-z_]+$' then
+        perform private.refuse_content('type', 'type is no type.', 'Such as button, list, cta_url or flow.');
+    end if;
+    if coalesce(jsonb_typeof(content -> 'header'), 'null') <> 'null' then
+        perform private.check_object('header', content -> 'header');
+        perform private.check_words('header.text', content #> '{header,text}', most => 60);
+    end if;
+    -- a product alone needs no words
+    if kind <> 'product' or coalesce(jsonb_typeof(content -> 'body'), 'null') <> 'null' then
+        perform private.check_object('body', content -> 'body', array['text']);
+        perform private.check_words(
+            'body.text',
+            content #> '{body,text}',
+            most => case when kind = 'list' then 4096 else 1024 end,
+            needed => true
+        );
+    end if;
+    if coalesce(jsonb_typeof(content -> 'footer'), 'null') <> 'null' then
+        perform private.check_object('footer', content -> 'footer');
+        perform private.check_words('footer.text', content #> '{footer,text}', most => 60, needed => true);
+    end if;
+
+    perform private.check_object('action', content -> 'action');
+    case kind
+        when 'button' then
+            perform private.check_buttons(content -> 'action');
+        when 'list' then
+            perform private.check_list(content -> 'action');
+        when 'cta_url' then
+            perform private.check_words(
+                'action.parameters.display_text',
+                content #> '{action,parameters,display_text}',
+                most => 20,
+                needed => true
+            );
+            perform private.check_words(
+                'action.parameters.url', content #> '{action,parameters,url}', most => 2048, needed => true);
+            perform private.check_link('action.parameters.url', content #> '{action,parameters,url}');
+        else
+            null;
+    end case;
+end
+$$;
+
+
+create function private.check_variable(field text, value jsonb)
+    returns void
+    language plpgsql
+    immutable
+    set search_path = ''
+as $$
+begin
+    perform private.check_words(field, value, most => 1024, needed => true);
+    if value #>> '{}' ~ '[\r\n\t]| {5}' then
+        perform private.refuse_content(
+            field,
+            'WhatsApp takes no such text in a template.',
+            'Without line breaks, tabs, and more than 4 spaces in a row.'
+        );
+    end if;
+end
+$$;
+
+
+create function private.check_template(content jsonb)
+    returns void
+    language plpgsql
+    immutable
+    set search_path = ''
+as $$
+declare
+    language constant jsonb := case jsonb_typeof(content -> 'language')
+        when 'string' then jsonb_build_object('code', content -> 'language')
+        else content -> 'language'
+    end;
+    filled record;
+begin
+    perform private.check_object(null, content, array['name', 'language', 'variables', 'components']);
+    perform private.check_words('name', content -> 'name', most => 512, needed => true);
+    if content ->> 'name' !~ '^[a-z0-9_]+$' then
+        perform private.refuse_content('name', 'name is no template''s.', 'Small letters, digits and _.');
+    end if;
+    perform private.check_object('language', language, array['code', 'policy']);
+    perform private.check_words('language.code', language -> 'code', most => 32, needed => true);
+    if language ->> 'code' !~ '^[A-Za-z]{2,3}(_[A-Za-z0-9]{2,8})*$' then
+        perform private.refuse_content('language.code', 'This is no language.', 'Such as sl or en_US.');
+    elsif coalesce(language ->> 'policy', 'deterministic') <> 'deterministic' then
+        perform private.refuse_content('language.policy', 'The policy is deterministic.');
+    elsif coalesce(jsonb_typeof(content -> 'components'), 'null') = 'null'
+        or content -> 'components' = '[]'
+    then
+        return;
+    end if;
+
+    perform private.check_elements('components', content -> 'components', most => 32);
+    for filled in
+        select p.value, format('components.%s.parameters.%s', c.ordinal - 1, p.ordinal - 1) as field
+        from jsonb_array_elements(content -> 'components') with ordinality as c (value, ordinal)
+        cross join lateral jsonb_path_query(c.value, 'strict $.parameters[*]', silent => true)
+            with ordinality as p (value, ordinal)
+    loop
+        perform private.check_object(filled.field, filled.value);
+        if filled.value ->> 'type' = 'text' then
+            perform private.check_variable(filled.field || '.text', filled.value -> 'text');
+        end if;
+    end loop;
+end
+$$;
+
+
+comment on function private.check_buttons(jsonb) is
+    'Refuses reply buttons that WhatsApp does not take.';
+comment on function private.check_list(jsonb) is
+    'Refuses a list that WhatsApp does not take.';
+comment on function private.check_interactive(jsonb) is
+    'Refuses an interactive message that WhatsApp does not take.';
+comment on function private.check_variable(text, jsonb) is
+    'Refuses a text with which no template can be filled.';
+comment on function private.check_template(jsonb) is
+    'Refuses a template message that no template could be.';
+
+
+/*
+    Which messages are next. Each number has its own pace and its own queue, and the number
+    that has sent least of late goes first: one that has thousands waiting delays no other.
+*/
+create function private.number_pace(messages_per_second integer, out every interval, out burst integer)
+    language plpgsql
+    immutable
+    set search_path = ''
+as $$
+begin
+    -- together no more in any second than WhatsApp lets go
+    burst := greatest(messages_per_second / 10, 1);
+    every := make_interval(secs => ceil(1000000.0 / greatest(messages_per_second - burst, 1)) / 1000000);
+end
+$$;
+
+
+create function private.sending_numbers()
+    returns table (whatsapp_channel_id uuid, places integer, free_at timestamptz)
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+begin
+    return query
+    -- from one number to the next in the index, however many messages each has
+    with recursive numbers as (
+        (
+            select q.whatsapp_channel_id as id
+            from private.outbound_queue q
+            where q.state = 'queued'
+            order by q.whatsapp_channel_id
+            limit 1
+        )
+        union all
+        select (
+            select q.whatsapp_channel_id
+            from private.outbound_queue q
+            where q.state = 'queued'
+              and q.whatsapp_channel_id > n.id
+            order by q.whatsapp_channel_id
+            limit 1
+        )
+        from numbers n
+        where n.id is not null
+    )
+    select
+        w.id,
+        greatest(floor(
+            extract(epoch from clock_timestamp() - s.free_at) / extract(epoch from pace.every)
+        ) + 1, 0)::integer,
+        s.free_at
+    from numbers n
+    join public.whatsapp_channels w
+        on w.id = n.id
+    cross join lateral private.number_pace(w.messages_per_second) pace
+    left join private.send_paces p
+        on p.whatsapp_channel_id = w.id
+       and p.recipient = ''
+    cross join lateral (
+        select greatest(p.due_at, clock_timestamp()) - pace.every * (pace.burst - 1) as free_at
+    ) s
+    where w.stopped_at is null
+    order by p.due_at nulls first, w.id;
+end
+$$;
+
+
+create function private.lock_next_to_send(batch integer)
+    returns uuid[]
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    number record;
+    picked uuid[] := '{}';
+begin
+    for number in
+        select n.whatsapp_channel_id, n.places
+        from private.sending_numbers() n
+        where n.places > 0
+    loop
+        picked := picked || array(
+            select q.message_id
+            from private.outbound_queue q
+            where q.whatsapp_channel_id = number.whatsapp_channel_id
+              and q.state = 'queued'
+              and q.not_before <= clock_timestamp()
+              -- in order: what was written before goes before
+              and not exists (
+                  select
+                  from private.outbound_queue earlier
+                  where earlier.conversation_id = q.conversation_id
+                    and earlier.seq < q.seq
+              )
+            order by q.not_before, q.message_id
+            limit least(batch - cardinality(picked), number.places)
+            for update of q skip locked
+        );
+        exit when cardinality(picked) >= batch;
+    end loop;
+    return picked;
+end
+$$;
+
+
+create function private.next_send_at()
+    returns timestamptz
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+begin
+    return (
+        select min(greatest(first.not_before, n.free_at))
+        from private.sending_numbers() n
+        cross join lateral (
+            select q.not_before
+            from private.outbound_queue q
+            where q.whatsapp_channel_id = n.whatsapp_channel_id
+              and q.state = 'queued'
+              -- what waits for another of its conversation has no time of its own
+              and not exists (
+                  select
+                  from private.outbound_queue earlier
+                  where earlier.conversation_id = q.conversation_id
+                    and earlier.seq < q.seq
+              )
+            order by q.not_before
+            limit 1
+        ) first
+    );
+end
+$$;
+
+
+comment on function private.number_pace(integer) is
+    'How a number is paced that may send so much: one message every so often, and so many at once.';
+comment on function private.sending_numbers() is
+    'The numbers with messages to send, the one that has sent least of late first: how many may go now, or from when one may.';
+comment on function private.lock_next_to_send(integer) is
+    'The messages to send next, whose rows in the queue are locked; what others have locked is passed over.';
+comment on function private.next_send_at() is
+    'When there is something to send again, as far as is known now.';
+
+
+/*
+    The worker's side of the queue: claim some, begin one, call, settle it. Several workers share
+    the queue and the paces. A worker claims under a new name each time, by which it begins and
+    settles: what is repeated late can't be taken for a later attempt.
+*/
+create function private.recover_outbound()
+    returns void
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    lost record;
+begin
+    -- claimed and never begun: it can be claimed again
+    update private.outbound_queue q
+    set state = 'queued',
+        leased_until = null,
+        worker = null,
+        attempts = q.attempts + 1
+    from (
+        select o.message_id
+        from private.outbound_queue o
+        where o.state = 'leased'
+          and o.leased_until < clock_timestamp()
+          and o.attempts < 7
+        for update skip locked
+    ) l
+    where q.message_id = l.message_id;
+
+    for lost in
+        select o.message_id, o.state
+        from private.outbound_queue o
+        join public.messages m
+            on m.id = o.message_id
+        where o.state in ('leased', 'sending')
+          and o.leased_until < clock_timestamp()
+        for update of o, m skip locked
+    loop
+        if lost.state = 'sending' then
+            -- begun and never settled: it may have been sent
+            perform private.settle_unknown(lost.message_id);
+        else
+            -- no worker ever comes to its end, and what was written after it waits
+            perform private.refuse_send(
+                message_id => lost.message_id,
+                code => -2,
+                details => 'It could not be prepared in eight tries: its file may be too slow to read.',
+                retry_after => null
+            );
+        end if;
+    end loop;
+end
+$$;
+
+
+create function private.settle_unknown(message_id uuid)
+    returns void
+    language plpgsql
+    set search_path = ''
+as $$
+begin
+    update private.outbound_attempts t
+    set outcome = 'unknown',
+        ended_at = clock_timestamp()
+    where t.message_id = settle_unknown.message_id
+      and t.outcome is null;
+    delete from private.outbound_queue q
+    where q.message_id = settle_unknown.message_id;
+    update public.messages m
+    set status = 'unknown'
+    where m.id = settle_unknown.message_id
+      and m.status = 'queued';
+end
+$$;
+
+
+create function backend.claim_outbound(worker text, batch integer default 10)
+    returns jsonb
+    language plpgsql
+    -- definer: service_role has no rights of its own on tables
+    security definer
+    set search_path = ''
+as $$
+declare
+    picked uuid[];
+    job record;
+    free_at timestamptz;
+    claimed jsonb := '[]';
+begin
+    perform private.recover_outbound();
+
+    -- a statement of its own: what these wait for has been settled when the next one looks
+    picked := private.lock_next_to_send(least(greatest(batch, 1), 100));
+    for job in
+        select
+            m.id as message_id,
+            w.id as whatsapp_channel_id,
+            w.phone_number_id,
+            pace.every,
+            pace.burst,
+            k.thread_key,
+            k.customer_wa_id,
+            m.account_id,
+            m.type,
+            m.message,
+            m.content,
+            parent.provider_id as reply_to,
+            target.provider_id as reaction_to
+        from public.messages m
+        join public.conversations k
+            on k.id = m.conversation_id
+        join public.whatsapp_channels w
+            on w.id = m.whatsapp_channel_id
+        cross join lateral private.number_pace(w.messages_per_second) pace
+        left join public.messages parent
+            on parent.id = m.reply_to
+        left join public.messages target
+            on target.conversation_id = m.conversation_id
+           and target.id = case
+               when m.type = 'reaction' and pg_input_is_valid(m.content ->> 'message_id', 'uuid')
+                   then (m.content ->> 'message_id')::uuid
+           end
+        where m.id = any (picked)
+        -- workers wait for each other's paces, so all take them in one order
+        order by w.id, k.thread_key
+    loop
+        free_at := private.take_pace(
+            whatsapp_channel_id => job.whatsapp_channel_id,
+            recipient => '',
+            every => job.every,
+            burst => job.burst
+        );
+        if free_at is null then
+            free_at := private.take_pace(
+                whatsapp_channel_id => job.whatsapp_channel_id,
+                recipient => job.thread_key,
+                every => interval '6 seconds',
+                burst => 45
+            );
+            if free_at is not null then
+                perform private.give_back_pace(
+                    whatsapp_channel_id => job.whatsapp_channel_id,
+                    recipient => '',
+                    every => job.every
+                );
+            end if;
+        end if;
+        if free_at is not null then
+            update private.outbound_queue q
+            set not_before = free_at
+            where q.message_id = job.message_id;
+            continue;
+        end if;
+
+        update private.outbound_queue q
+        set state = 'leased',
+            leased_until = clock_timestamp() + interval '60 seconds',
+            worker = claim_outbound.worker
+        where q.message_id = job.message_id;
+
+        claimed := claimed || jsonb_build_object(
+            'message_id', job.message_id,
+            'account_id', job.account_id,
+            'phone_number_id', job.phone_number_id,
+            'wa_id', job.customer_wa_id,
+            'user_id', case
+                when job.thread_key like 'bsuid:%' then split_part(job.thread_key, ':', 2)
+            end,
+            'type', job.type,
+            'text', job.message,
+            'content', job.content,
+            'reply_to', job.reply_to,
+            'reaction_to', job.reaction_to
+        );
+    end loop;
+
+    return jsonb_build_object(
+        'claimed', claimed,
+        -- when there is something to do again, as far as is known now
+        'next_at', private.next_send_at()
+    );
+end
+$$;
+
+grant execute on function backend.claim_outbound(text, integer) to service_role;
+
+
+create function backend.begin_send(message_id uuid, worker text)
+    returns boolean
+    language plpgsql
+    -- definer: service_role has no rights of its own on tables
+    security definer
+    set search_path = ''
+as $$
+declare
+    job record;
+begin
+    -- a message's row before its row in the queue, as in settle_send
+    perform
+    from public.messages m
+    where m.id = begin_send.message_id
+    for no key update;
+
+    select
+        q.state, q.whatsapp_channel_id, q.conversation_id, m.type, w.stopped_at,
+        c.deleted_at is not null as is_deleted
+    into job
+    from private.outbound_queue q
+    join public.messages m
+        on m.id = q.message_id
+    join public.contacts c
+        on c.id = m.customer_id
+    join public.whatsapp_channels w
+        on w.id = q.whatsapp_channel_id
+    where q.message_id = begin_send.message_id
+      and q.worker = begin_send.worker
+      and q.state in ('leased', 'sending')
+      and q.leased_until > clock_timestamp()
+    for update of q;
+    if not found then
+        return false;
+    elsif job.state = 'sending' then
+        -- asked again, since the answer was lost: a name is given to one claim only
+        return true;
+    end if;
+
+    -- what WhatsApp answered to another message has stopped the number meanwhile
+    if job.stopped_at is not null then
+        update private.outbound_queue q
+        set state = 'queued',
+            leased_until = null,
+            worker = null
+        where q.message_id = begin_send.message_id;
+        return false;
+    end if;
+
+    if job.is_deleted then
+        perform private.refuse_send(
+            message_id => begin_send.message_id,
+            code => -2,
+            details => 'The contact was deleted before it was sent.',
+            retry_after => null
+        );
+        return false;
+    end if;
+
+    -- the window was open when it was written; the number may have been stopped for days
+    if job.type <> 'template'
+        and coalesce(private.window_closes_at(job.conversation_id), '-infinity') <= now()
+    then
+        perform private.refuse_send(
+            message_id => begin_send.message_id,
+            code => 131047,
+            details => null,
+            retry_after => null
+        );
+        return false;
+    end if;
+
+    update private.outbound_queue q
+    set state = 'sending',
+        attempts = q.attempts + 1,
+        leased_until = clock_timestamp() + interval '60 seconds'
+    where q.message_id = begin_send.message_id;
+    insert into private.outbound_attempts (message_id, attempt, whatsapp_channel_id)
+    select
+        begin_send.message_id,
+        coalesce(max(t.attempt), 0) + 1,
+        job.whatsapp_channel_id
+    from private.outbound_attempts t
+    where t.message_id = begin_send.message_id;
+    return true;
+end
+$$;
+
+grant execute on function backend.begin_send(uuid, text) to service_role;
+
+
+comment on function private.recover_outbound() is
+    'What workers have let lie: back into the queue, or unknown where the call may have been made.';
+comment on function private.settle_unknown(uuid) is
+    'Notes that nobody knows whether a message was sent; a status or a person will settle it.';
+comment on function backend.claim_outbound(text, integer) is
+    'Leases messages that may go now, one a conversation: {claimed: [{message_id, account_id, phone_number_id, wa_id, user_id, type, text, content, reply_to, reaction_to}], next_at}; reply_to and reaction_to are WhatsApp''s ids.';
+comment on function backend.begin_send(uuid, text) is
+    'Notes that the call is about to be made; false where it is not to be: the lease has passed to somebody else, the number was stopped, the window has closed, the contact was deleted.';
+
+
+/*
+    What became of a call. The error's code decides what follows; a time-out is unknown. A
+    message's row is locked before its row in the queue, here and where a status settles it.
+*/
+create function private.attach_provider_id(message_id uuid, provider_id text)
+    returns void
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    sent public.messages;
+begin
+    -- told already, by WhatsApp's answer or by a status
+    if exists (
+        select
+        from private.outbound_attempts t
+        where t.message_id = attach_provider_id.message_id
+          and t.provider_id = attach_provider_id.provider_id
+    ) then
+        return;
+    end if;
+
+    -- the one that is under way, or else the latest of which nobody knew
+    update private.outbound_attempts t
+    set outcome = 'accepted',
+        provider_id = attach_provider_id.provider_id,
+        ended_at = coalesce(t.ended_at, clock_timestamp())
+    where t.message_id = attach_provider_id.message_id
+      and t.attempt = (
+          select o.attempt
+          from private.outbound_attempts o
+          where o.message_id = attach_provider_id.message_id
+            and coalesce(o.outcome, 'unknown') = 'unknown'
+          order by (o.outcome is null) desc, o.attempt desc
+          limit 1
+      );
+    delete from private.outbound_queue q
+    where q.message_id = attach_provider_id.message_id;
+
+    -- one that a person had sent again, and that came after all, keeps the id it has
+    update public.messages m
+    set provider_id = attach_provider_id.provider_id,
+        status = 'sent',
+        sent_at = coalesce(m.sent_at, now()),
+        failed_at = null,
+        error_code = null,
+        error_message = null
+    where m.id = attach_provider_id.message_id
+      and m.provider_id is null
+    returning m.*
+    into sent;
+
+    -- statuses that came before the id was known
+    if found then
+        perform private.settle_message_statuses(
+            whatsapp_channel_ids => array[sent.whatsapp_channel_id],
+            provider_ids => array[attach_provider_id.provider_id]
+        );
+    end if;
+end
+$$;
+
+
+create function private.refuse_send(
+    message_id uuid,
+    code integer,
+    details text,
+    retry_after interval
+)
+    returns text
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    job private.outbound_queue;
+    rule private.send_errors;
+    action text;
+    next_at timestamptz;
+begin
+    select q.*
+    into job
+    from private.outbound_queue q
+    where q.message_id = refuse_send.message_id;
+    select e.*
+    into rule
+    from private.send_errors e
+    where e.code = refuse_send.code;
+    action := coalesce(rule.action, 'fail');
+    if action = 'retry' and job.attempts >= 8 then
+        action := 'fail';
+    end if;
+
+    update private.outbound_attempts t
+    set outcome = 'refused',
+        error_code = refuse_send.code,
+        error_message = left(refuse_send.details, 500),
+        ended_at = clock_timestamp()
+    where t.message_id = refuse_send.message_id
+      and t.outcome is null;
+
+    if action = 'fail' then
+        delete from private.outbound_queue q
+        where q.message_id = refuse_send.message_id;
+        update public.messages m
+        set status = 'failed',
+            failed_at = now(),
+            error_code = refuse_send.code,
+            error_message = coalesce(
+                rule.sentence,
+                nullif(left(refuse_send.details, 500), ''),
+                format('WhatsApp refused it with the code %s.', refuse_send.code)
+            )
+        where m.id = refuse_send.message_id
+          and m.status in ('queued', 'unknown');
+        return action;
+    end if;
+
+    next_at := case action
+        when 'retry' then clock_timestamp() + greatest(
+            coalesce(retry_after, '0'),
+            rule.wait * power(rule.factor, job.attempts - 1) * (0.8 + random() * 0.4)
+        )
+        else job.not_before
+    end;
+    update private.outbound_queue q
+    set state = 'queued',
+        leased_until = null,
+        worker = null,
+        not_before = next_at
+    where q.message_id = refuse_send.message_id;
+    if rule.holds then
+        perform private.hold_number(
+            whatsapp_channel_id => job.whatsapp_channel_id, until => next_at);
+    end if;
+    if action = 'stop' then
+        update public.whatsapp_channels w
+        set stopped_at = now(),
+            stopped_code = refuse_send.code,
+            stopped_reason = rule.sentence
+        where w.id = job.whatsapp_channel_id
+          and w.stopped_at is null;
+    end if;
+    return action;
+end
+$$;
+
+
+create function backend.settle_send(
+    message_id uuid,
+    worker text,
+    outcome text,
+    provider_id text default null,
+    code integer default null,
+    details text default null,
+    retry_after integer default null
+)
+    returns text
+    language plpgsql
+    -- definer: service_role has no rights of its own on tables
+    security definer
+    set search_path = ''
+as $$
+begin
+    -- a status, a reply or a reaction may be looking for it at this moment
+    if outcome = 'accepted' then
+        perform pg_advisory_xact_lock_shared(private.whatsapp_number_lock(m.whatsapp_channel_id))
+        from public.messages m
+        where m.id = settle_send.message_id;
+    end if;
+    perform
+    from public.messages m
+    where m.id = settle_send.message_id
+    for no key update;
+    if not found then
+        return 'gone';
+    end if;
+
+    if outcome not in ('accepted', 'refused', 'unknown') or outcome is null then
+        raise sqlstate 'PT422' using
+            message = 'This is no outcome.',
+            detail = 'field: outcome',
+            hint = 'Known: accepted, refused, unknown.';
+    elsif outcome = 'accepted' and coalesce(settle_send.provider_id, '') = '' then
+        raise sqlstate 'PT422' using
+            message = 'What was accepted has an id of WhatsApp''s.',
+            detail = 'field: provider_id';
+    elsif outcome = 'refused' and settle_send.code is null then
+        raise sqlstate 'PT422' using
+            message = 'What was refused has a code.',
+            detail = 'field: code';
+    end if;
+
+    -- that it was accepted is evidence, whoever has the lease by now
+    if outcome = 'accepted' then
+        perform private.attach_provider_id(
+            message_id => settle_send.message_id, provider_id => settle_send.provider_id);
+        return 'sent';
+    end if;
+
+    perform
+    from private.outbound_queue q
+    where q.message_id = settle_send.message_id
+      and q.worker = settle_send.worker
+      and q.state = 'sending'
+    for update;
+    if not found then
+        return 'settled already';
+    end if;
+    if outcome = 'unknown' then
+        perform private.settle_unknown(settle_send.message_id);
+        return 'unknown';
+    end if;
+    return private.refuse_send(
+        message_id => settle_send.message_id,
+        code => settle_send.code,
+        details => settle_send.details,
+        retry_after => make_interval(secs => settle_send.retry_after)
+    );
+end
+$$;
+
+grant execute on function backend.settle_send(uuid, text, text, text, integer, text, integer)
+    to service_role;
+
+
+comment on function private.attach_provider_id(uuid, text) is
+    'A message was taken by WhatsApp under this id: it is sent, and statuses that wait for it apply.';
+comment on function private.refuse_send(uuid, integer, text, interval) is
+    'What follows from an error of WhatsApp''s: retry, fail or stop; see send_errors.';
+comment on function backend.settle_send(uuid, text, text, text, integer, text, integer) is
+    'Notes what became of a call: accepted with provider_id, refused with code, details and retry_after (seconds), or unknown. Answers what follows.';
+
+
+/*
+    Where no evidence comes, a person decides: send again, or let it be.
+*/
+create function private.message_to_decide(message_id uuid)
+    returns public.messages
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    found_message public.messages;
+begin
+    select m.*
+    into found_message
+    from public.messages m
+    where m.id = message_id
+      and m.account_id in (select private.my_account_ids())
+    for no key update;
+    if not found then
+        raise sqlstate 'PT404' using
+            message = 'There is no such message, or it is not yours to see.',
+            detail = format('message: %s', message_id);
+    end if;
+    perform private.require_writable(found_message.account_id);
+
+    if found_message.whatsapp_channel_id is null
+        or found_message.sender_type = 'client'
+        or found_message.status not in ('failed', 'unknown')
+        -- it was sent from the phone app
+        or (
+            found_message.provider_id is not null
+            and not exists (
+                select
+                from private.outbound_attempts t
+                where t.message_id = found_message.id
+            )
+        )
+    then
+        raise sqlstate 'PT409' using
+            message = 'There is nothing to decide about this message.',
+            detail = format('field: status; status: %s', found_message.status);
+    elsif found_message.status = 'unknown' and exists (
+        select
+        from private.outbound_attempts t
+        where t.message_id = found_message.id
+          and t.ended_at > now() - interval '2 minutes'
+    ) then
+        raise sqlstate 'PT409' using
+            message = 'It may still turn out that it was sent.',
+            detail = 'field: status; status: unknown',
+            hint = 'Wait for two minutes.';
+    end if;
+    return found_message;
+end
+$$;
+
+
+create function private.withdraw_message(message_id uuid)
+    returns boolean
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    account uuid;
+begin
+    select m.account_id
+    into account
+    from public.messages m
+    where m.id = withdraw_message.message_id
+      and m.account_id in (select private.my_account_ids())
+      and m.status = 'queued'
+    for no key update;
+    if not found then
+        return false;
+    end if;
+    perform private.require_writable(account);
+
+    -- whoever has it leased asks once more before the call, and waits for the message meanwhile
+    delete from private.outbound_queue q
+    where q.message_id = withdraw_message.message_id
+      and q.state <> 'sending';
+    if not found then
+        return false;
+    end if;
+    update public.messages m
+    set status = 'failed',
+        failed_at = now(),
+        error_message = 'It was withdrawn before it was sent.'
+    where m.id = withdraw_message.message_id;
+    return true;
+end
+$$;
+
+
+create function private.decide_message(message_id uuid, decision text)
+    returns void
+    language plpgsql
+    -- definer: the queue is nobody's to write; the caller is asked for first
+    security definer
+    set search_path = ''
+as $$
+declare
+    decided public.messages;
+    rest interval;
+begin
+    if decision = 'drop' and private.withdraw_message(message_id) then
+        return;
+    end if;
+
+    decided := private.message_to_decide(message_id);
+    if decision = 'drop' then
+        update public.messages m
+        set status = 'failed',
+            failed_at = coalesce(m.failed_at, now()),
+            error_message = coalesce(m.error_message, 'Nobody knows whether it was sent; it was not sent again.')
+        where m.id = decided.id;
+        return;
+    end if;
+
+    select e.rest
+    into rest
+    from private.send_errors e
+    where e.code = decided.error_code;
+    if decided.failed_at > now() - rest then
+        raise sqlstate 'PT409' using
+            message = 'WhatsApp would refuse it again.',
+            detail = 'field: error_code',
+            hint = format('Wait until %s.', to_char(
+                (decided.failed_at + rest) at time zone 'utc', 'YYYY-MM-DD HH24:MI "UTC"'));
+    elsif exists (select from public.contacts c where c.id = decided.customer_id and c.deleted_at is not null) then
+        raise sqlstate 'PT422' using
+            message = 'The contact of this message was deleted.',
+            detail = 'field: message_id',
+            hint = 'Drop the message.';
+    elsif decided.type <> 'template'
+        and coalesce(private.window_closes_at(decided.conversation_id), '-infinity') <= now()
+    then
+        raise sqlstate 'PT422' using
+            message = 'More than 24 hours have passed since the person last wrote.',
+            detail = 'field: type',
+            hint = 'Send a template.';
+    end if;
+    update public.messages m
+    set status = 'queued',
+        -- the former ones stand with their attempts
+        provider_id = null,
+        failed_at = null,
+        error_code = null,
+        error_message = null
+    where m.id = decided.id;
+    insert into private.outbound_queue (message_id, whatsapp_channel_id, conversation_id, seq)
+    values (decided.id, decided.whatsapp_channel_id, decided.conversation_id, decided.seq);
+    perform private.ring('deliver_outbound');
+end
+$$;
+
+grant execute on function private.decide_message(uuid, text) to authenticated;
+
+
+create function public.resend_message(message_id uuid)
+    returns void
+    language sql
+    set search_path = ''
+as $$
+    select private.decide_message(message_id => resend_message.message_id, decision => 'resend')
+$$;
+
+grant execute on function public.resend_message(uuid) to authenticated;
+
+
+create function public.drop_message(message_id uuid)
+    returns void
+    language sql
+    set search_path = ''
+as $$
+    select private.decide_message(message_id => drop_message.message_id, decision => 'drop')
+$$;
+
+grant execute on function public.drop_message(uuid) to authenticated;
+
+
+create function private.resume_number(channel_id uuid)
+    returns void
+    language plpgsql
+    -- definer: numbers are nobody's to write; the caller is asked for first
+    security definer
+    set search_path = ''
+as $$
+declare
+    account uuid;
+begin
+    select w.account_id
+    into account
+    from public.whatsapp_channels w
+    where w.id = channel_id
+      and w.account_id in (select private.my_account_ids());
+    if not found then
+        raise sqlstate 'PT404' using
+            message = 'There is no such number, or it is not yours to see.',
+            detail = format('channel: %s', channel_id);
+    end if;
+    perform private.require_writable(account);
+
+    update public.whatsapp_channels w
+    set stopped_at = null,
+        stopped_code = null,
+        stopped_reason = null
+    where w.id = channel_id
+      and w.stopped_at is not null;
+    perform private.ring('deliver_outbound');
+end
+$$;
+
+grant execute on function private.resume_number(uuid) to authenticated;
+
+
+create function public.resume_channel(channel_id uuid)
+    returns void
+    language sql
+    set search_path = ''
+as $$
+    select private.resume_number(resume_channel.channel_id)
+$$;
+
+grant execute on function public.resume_channel(uuid) to authenticated;
+
+
+comment on function private.message_to_decide(uuid) is
+    'A message whose fate is a person''s to decide, locked; refused where it is not.';
+comment on function private.withdraw_message(uuid) is
+    'Takes a message out of the queue that no worker has begun to send; false where there is none.';
+comment on function private.decide_message(uuid, text) is
+    'Queues a failed or unknown message again, or lets it be.';
+comment on function public.resend_message(uuid) is
+    'Sends a message again that failed, or of which nobody knows (two minutes after); a new attempt of the same message.';
+comment on function public.drop_message(uuid) is
+    'Lets a message be that still waits, or of which nobody knows whether it was sent.';
+comment on function private.resume_number(uuid) is
+    'Lets a stopped number send again.';
+comment on function public.resume_channel(uuid) is
+    'Lets a WhatsApp number send again that was stopped, once its stopped_reason is seen to.';
+
+
+/*
+    Message templates as WhatsApp has them: written by the sync alone, each account's own copy. A
+    template that WhatsApp no longer lists is kept, since messages were sent with it.
+*/
+create table public.whatsapp_templates (
+    id          uuid primary key default gen_random_uuid(),
+    account_id  uuid not null
+                constraint whatsapp_templates_account_id_fkey
+                references public.accounts on delete cascade,
+    -- Meta's id of the WhatsApp Business account that owns it
+    waba_id     text not null,
+    name        text not null
+                constraint whatsapp_templates_name_check check (length(name) between 1 and 512),
+    language    text not null
+                constraint whatsapp_templates_language_check
+                check (length(language) between 1 and 32),
+    category    text not null
+                constraint whatsapp_templates_category_check check (length(category) <= 64),
+    -- WhatsApp's word; new ones may come
+    status      text not null
+                constraint whatsapp_templates_status_check check (length(status) <= 64),
+    -- as WhatsApp has them
+    components  jsonb not null
+                constraint whatsapp_templates_components_check
+                check (jsonb_typeof(components) = 'array' and octet_length(components::text) <= 65536),
+    -- the names to fill, per part of the template
+    variables   jsonb not null
+                constraint whatsapp_templates_variables_check
+                check (jsonb_typeof(variables) = 'object'),
+    synced_at   timestamptz not null default now(),
+    -- since when WhatsApp does not list it
+    gone_at     timestamptz,
+
+    constraint whatsapp_templates_name_key unique (account_id, waba_id, name, language)
+);
+alter table public.whatsapp_templates enable row level security;
+
+
+create policy "members can read their templates"
+    on public.whatsapp_templates
+    for select
+    to authenticated
+    using (account_id = any (array(select private.my_account_ids())));
+
+
+grant select on public.whatsapp_templates to authenticated;
+
+
+create view public.sendable_templates
+    with (security_invoker = true)
+as
+select
+    t.id,
+    t.account_id,
+    t.waba_id,
+    t.name,
+    t.language,
+    t.category,
+    t.components,
+    t.variables,
+    coalesce(jsonb_array_length(t.variables -> 'header'), 0) as header_variables,
+    coalesce(jsonb_array_length(t.variables -> 'body'), 0) as body_variables,
+    coalesce(jsonb_array_length(t.variables -> 'buttons'), 0) as button_variables
+from public.whatsapp_templates t
+where t.status = 'APPROVED'
+  and t.gone_at is null;
+
+grant select on public.sendable_templates to authenticated;
+
+
+comment on table public.whatsapp_templates is
+    'Message templates of an account''s WhatsApp Business accounts, as last read from WhatsApp.';
+comment on column public.whatsapp_templates.status is
+    'WhatsApp''s word: APPROVED, PENDING, REJECTED, PAUSED, DISABLED …';
+comment on column public.whatsapp_templates.components is
+    'Header, body, footer and buttons, as WhatsApp describes them.';
+comment on column public.whatsapp_templates.variables is
+    'What is to be filled: {header: [names], body: [names], buttons: [names]}, each name such as body.1, header.image or buttons.0.1. A message with the content {name, language, variables: {name: text}} fills them; header.image and its like are objects, as in a message of the type.';
+comment on column public.whatsapp_templates.synced_at is
+    'When WhatsApp last listed it.';
+comment on column public.whatsapp_templates.gone_at is
+    'Since when WhatsApp does not list it.';
+comment on policy "members can read their templates" on public.whatsapp_templates is
+    'Customers see the messages, not what they are made from.';
+comment on view public.sendable_templates is
+    'Templates that can be sent now, with the number of variables of each part.';
+
+
+/*
+    What the sync reads from WhatsApp, written for every account that has a number in the
+    WhatsApp Business account.
+*/
+create function backend.template_owners()
+    returns jsonb
+    language plpgsql
+    stable
+    -- definer: service_role has no rights of its own on tables
+    security definer
+    set search_path = ''
+as $$
+begin
+    return (
+        select coalesce(jsonb_agg(distinct w.waba_id order by w.waba_id), '[]')
+        from public.whatsapp_channels w
+        where w.waba_id is not null
+    );
+end
+$$;
+
+grant execute on function backend.template_owners() to service_role;
+
+
+create function backend.apply_templates(waba_id text, templates jsonb)
+    returns jsonb
+    language plpgsql
+    -- definer: as template_owners
+    security definer
+    set search_path = ''
+as $$
+declare
+    listed integer;
+    gone integer;
+begin
+    -- one sync of a business account after the other: the last one's list is what stands
+    perform pg_advisory_xact_lock(hashtextextended('templates ' || waba_id, 0));
+
+    with owners as (
+        select distinct w.account_id
+        from public.whatsapp_channels w
+        where w.waba_id = apply_templates.waba_id
+    ),
+    given as (
+        select distinct on (t.value ->> 'name', t.value ->> 'language')
+            t.value ->> 'name' as name,
+            t.value ->> 'language' as language,
+            t.value ->> 'category' as category,
+            t.value ->> 'status' as status,
+            t.value -> 'components' as components,
+            t.value -> 'variables' as variables
+        from jsonb_array_elements(templates) with ordinality as t (value, ordinal)
+        order by t.value ->> 'name', t.value ->> 'language', t.ordinal desc
+    ),
+    written as (
+        insert into public.whatsapp_templates as t (
+            account_id, waba_id, name, language, category, status, components, variables,
+            synced_at
+        )
+        select
+            o.account_id, apply_templates.waba_id, g.name, g.language, g.category, g.status,
+            g.components, g.variables, clock_timestamp()
+        from owners o
+        cross join given g
+        on conflict on constraint whatsapp_templates_name_key do update
+            set category = excluded.category,
+                status = excluded.status,
+                components = excluded.components,
+                variables = excluded.variables,
+                synced_at = excluded.synced_at,
+                gone_at = null
+        returning t.id
+    )
+    select count(*)
+    into listed
+    from written;
+
+    update public.whatsapp_templates t
+    set gone_at = now()
+    where t.waba_id = apply_templates.waba_id
+      and t.gone_at is null
+      and not exists (
+          select
+          from jsonb_array_elements(templates) g
+          where g.value ->> 'name' = t.name
+            and g.value ->> 'language' = t.language
+      );
+    get diagnostics gone = row_count;
+
+    return jsonb_build_object('listed', listed, 'gone', gone);
+end
+$$;
+
+grant execute on function backend.apply_templates(text, jsonb) to service_role;
+
+
+comment on function backend.template_owners() is
+    'The WhatsApp Business accounts whose templates are to be read: [waba_id].';
+comment on function backend.apply_templates(text, jsonb) is
+    'Writes all templates of a WhatsApp Business account, [{name, language, category, status, components, variables}], and notes which are gone: {listed, gone}, counted per account.';
+
+
+/*
+    Whether a template can be sent, as far as is known: what WhatsApp has of it was read lately,
+    and what it would refuse is refused here, where it can still be mended.
+*/
+create function private.check_known_template(content jsonb, whatsapp_channel_id uuid)
+    returns void
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+declare
+    used_language constant text := coalesce(content #>> '{language,code}', content ->> 'language');
+    languages text;
+    template public.whatsapp_templates;
+    fault record;
+begin
+    -- where they were not read of late, or never, nothing is known
+    if not exists (
+        select
+        from public.whatsapp_channels w
+        join public.whatsapp_templates t
+            on t.account_id = w.account_id
+           and t.waba_id = w.waba_id
+        where w.id = check_known_template.whatsapp_channel_id
+          and t.synced_at > now() - interval '1 hour'
+    ) then
+        return;
+    end if;
+
+    select t.*
+    into template
+    from public.whatsapp_channels w
+    join public.whatsapp_templates t
+        on t.account_id = w.account_id
+       and t.waba_id = w.waba_id
+    where w.id = check_known_template.whatsapp_channel_id
+      and t.name = content ->> 'name'
+      and t.language = used_language;
+    if not found then
+        select string_agg(t.language, ', ' order by t.language)
+        into languages
+        from public.whatsapp_channels w
+        join public.whatsapp_templates t
+            on t.account_id = w.account_id
+           and t.waba_id = w.waba_id
+        where w.id = check_known_template.whatsapp_channel_id
+          and t.name = content ->> 'name'
+          and t.status = 'APPROVED'
+          and t.gone_at is null;
+        perform private.refuse_content(
+            case when languages is null then 'name' else 'language' end,
+            'There is no such template in this language.',
+            coalesce(
+                'It is there in: ' || languages || '.',
+                'sendable_templates has those that can be sent; they are read every 15 minutes.'
+            )
+        );
+    elsif template.status <> 'APPROVED' or template.gone_at is not null then
+        perform private.refuse_content(
+            'name',
+            format(
+                'WhatsApp does not let this template be sent: it is %s.',
+                case when template.gone_at is not null then 'deleted' else lower(template.status) end
+            ),
+            'sendable_templates has those that can be sent; they are read every 15 minutes.'
+        );
+    end if;
+
+    -- these are made into components, see fill_template
+    if content ? 'variables' and not content ? 'components' then
+        return;
+    end if;
+    select v.name, v.wanted
+    into fault
+    from private.template_faults(components => content -> 'components', variables => template.variables) v
+    limit 1;
+    if found then
+        perform private.refuse_content(
+            'components',
+            format('The variables of the template''s %s are not right.', fault.name),
+            format('It wants: %s.', coalesce(nullif(fault.wanted, ''), 'none'))
+        );
+    end if;
+end
+$$;
+
+
+create function private.template_faults(components jsonb, variables jsonb)
+    returns table (name text, wanted text)
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+begin
+    return query
+    with given as (
+        select
+            lower(c.value ->> 'type') as part,
+            c.value ->> 'index' as index,
+            p.value as parameter
+        from jsonb_array_elements(
+            case jsonb_typeof(components) when 'array' then components else '[]' end) as c (value)
+        cross join lateral jsonb_path_query(c.value, 'strict $.parameters[*]', silent => true) as p (value)
+    ),
+    wanted as (
+        select p.part, v.variable, split_part(v.variable, '.', 2) as key
+        from unnest(array['header', 'body', 'buttons']) as p (part)
+        cross join lateral jsonb_array_elements_text(
+            coalesce(variables -> p.part, '[]')) as v (variable)
+    )
+    select p.part, coalesce((
+        select string_agg(w.variable, ', ') from wanted w where w.part = p.part), '')
+    from unnest(array['header', 'body', 'buttons']) as p (part)
+    where case p.part
+        -- buttons have parameters of other kinds beside
+        when 'buttons' then exists (
+            select
+            from wanted w
+            where w.part = 'buttons'
+              and not exists (select from given g where g.part = 'button' and g.index = w.key)
+        )
+        else (select count(*) from wanted w where w.part = p.part)
+                <> (select count(*) from given g where g.part = p.part)
+            -- by name, where they have names
+            or exists (
+                select
+                from wanted w
+                where w.part = p.part
+                  and w.key !~ '^[0-9]+$'
+                  and not exists (
+                      select
+                      from given g
+                      where g.part = p.part
+                        and w.key in (g.parameter ->> 'parameter_name', g.parameter ->> 'type')
+                  )
+            )
+        end;
+end
+$$;
+
+
+comment on function private.check_known_template(jsonb, uuid) is
+    'Refuses a template that WhatsApp would refuse, where the number''s templates have been read.';
+comment on function private.template_faults(jsonb, jsonb) is
+    'The parts of a template whose variables are not those that it wants, with what these are.';
+
+
+/*
+    A template that is filled by name: whoever writes gives the variables that
+    sendable_templates lists, and what WhatsApp takes is made of them here, with the words that
+    the customer will read.
+*/
+create function private.filled_words(words text, section text, variables jsonb)
+    returns text
+    language plpgsql
+    immutable
+    set search_path = ''
+as $$
+declare
+    rest text := words;
+    filled text := '';
+    place text;
+begin
+    -- from left to right: what a variable holds is not filled in its turn
+    loop
+        place := substring(rest from '\{\{\s*[A-Za-z0-9_]+\s*\}\}');
+        exit when place is null;
+        filled := filled || left(rest, strpos(rest, place) - 1)
+            || coalesce(variables ->> (section || '.' || btrim(place, E'{} \t\r\n')), place);
+        rest := substr(rest, strpos(rest, place) + length(place));
+    end loop;
+    return filled || rest;
+end
+$$;
+
+
+create function private.filled_parameter(variable text, value jsonb)
+    returns jsonb
+    language plpgsql
+    immutable
+    set search_path = ''
+as $$
+declare
+    key constant text := split_part(variable, '.', -1);
+begin
+    return case
+        -- a file or a place: an object, as in a message of its type
+        when variable in ('header.image', 'header.video', 'header.document', 'header.location')
+            then jsonb_build_object('type', key, key, value)
+        when variable like 'buttons.%.code'
+            then jsonb_build_object('type', 'coupon_code', 'coupon_code', value)
+        when variable like 'buttons.%' or key ~ '^[0-9]+$'
+            then jsonb_build_object('type', 'text', 'text', value)
+        else jsonb_build_object('type', 'text', 'parameter_name', key, 'text', value)
+    end;
+end
+$$;
+
+
+create function private.check_variables(wanted jsonb, given jsonb)
+    returns void
+    language plpgsql
+    immutable
+    set search_path = ''
+as $$
+declare
+    variable text;
+begin
+    perform private.check_object(
+        'variables', given, array(select v.value #>> '{}' from jsonb_path_query(wanted, '$.*[*]') as v (value)));
+    for variable in
+        select v.value #>> '{}'
+        from jsonb_path_query(wanted, '$.*[*]') as v (value)
+    loop
+        if variable in ('header.image', 'header.video', 'header.document', 'header.location') then
+            perform private.check_object('variables.' || variable, given -> variable);
+        else
+            perform private.check_variable('variables.' || variable, given -> variable);
+        end if;
+    end loop;
+end
+$$;
+
+
+create function private.fill_template(post public.messages)
+    returns public.messages
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+declare
+    given constant jsonb := post.content -> 'variables';
+    template public.whatsapp_templates;
+    components jsonb;
+begin
+    perform private.check_template(post.content);
+    perform private.check_known_template(post.content, whatsapp_channel_id => post.whatsapp_channel_id);
+    select t.*
+    into template
+    from public.whatsapp_channels w
+    join public.whatsapp_templates t
+        on t.account_id = w.account_id
+       and t.waba_id = w.waba_id
+    where w.id = post.whatsapp_channel_id
+      and t.name = post.content ->> 'name'
+      and t.language = coalesce(post.content #>> '{language,code}', post.content ->> 'language');
+    if not found then
+        perform private.refuse_content(
+            'variables', 'This template is not known here.', 'Give its components, as WhatsApp takes them.');
+    elsif post.content ? 'components' then
+        perform private.refuse_content('variables', 'A template has variables or components, not both.');
+    end if;
+    perform private.check_variables(wanted => template.variables, given => given);
+
+    select jsonb_agg(
+        case p.part
+            when 'buttons' then jsonb_build_object(
+                'type', 'button',
+                'sub_type', case when p.key = 'code' then 'copy_code' else 'url' end,
+                'index', p.index,
+                'parameters', p.parameters
+            )
+            else jsonb_build_object('type', p.part, 'parameters', p.parameters)
+        end
+        order by p.part <> 'header', p.part <> 'body', p.index
+    )
+    into components
+    from (
+        select
+            v.part,
+            v.index,
+            max(v.key) as key,
+            jsonb_agg(
+                private.filled_parameter(variable => v.variable, value => given -> v.variable)
+                order by v.ordinal
+            ) as parameters
+        from (
+            select
+                s.part,
+                n.variable,
+                n.ordinal,
+                case when s.part = 'buttons' then split_part(n.variable, '.', 2) end as index,
+                split_part(n.variable, '.', -1) as key
+            from unnest(array['header', 'body', 'buttons']) as s (part)
+            cross join lateral jsonb_array_elements_text(coalesce(template.variables -> s.part, '[]'))
+                with ordinality as n (variable, ordinal)
+        ) v
+        group by v.part, v.index
+    ) p;
+
+    post.content := post.content || jsonb_build_object('components', coalesce(components, '[]'));
+    if coalesce(post.message, '') = '' then
+        select left(
+            string_agg(
+                private.filled_words(
+                    words => c.value ->> 'text', section => lower(c.value ->> 'type'), variables => given),
+                E'\n\n'
+                order by c.ordinal
+            ),
+            4096
+        )
+        into post.message
+        from jsonb_array_elements(template.components) with ordinality as c (value, ordinal)
+        where upper(c.value ->> 'type') in ('HEADER', 'BODY', 'FOOTER')
+          and c.value ->> 'text' <> '';
+    end if;
+    return post;
+end
+$$;
+
+
+comment on function private.filled_words(text, text, jsonb) is
+    'The words of a template''s part with its variables.';
+comment on function private.filled_parameter(text, jsonb) is
+    'A variable as WhatsApp takes it.';
+comment on function private.check_variables(jsonb, jsonb) is
+    'Refuses variables that are not those that a template wants, naming the first.';
+comment on function private.fill_template(public.messages) is
+    'A template message with the components that its variables make, and with the words that the customer will read.';
+
+
+/*
+    The file of a message: what WhatsApp said of it, and whether we have it. WhatsApp forgets a
+    customer's file after 7 days and then it is nobody's, so fetching it is a job of its own:
+    the message is kept whatever becomes of the file.
+*/
+create table public.message_media (
+    id              uuid primary key default gen_random_uuid(),
+    account_id      uuid not null,
+    conversation_id uuid not null,
+    customer_id     uuid not null,
+    -- a message of WhatsApp's has one file
+    message_id      uuid not null
+                    constraint message_media_message_id_key unique
+                    constraint message_media_message_id_fkey
+                    references public.messages on delete cascade,
+    -- WhatsApp's id of the file. It becomes a part of an address that is asked with our token,
+    -- so it holds nothing that has a meaning there
+    provider_id     text
+                    constraint message_media_provider_id_check
+                    check (provider_id ~ '^[A-Za-z0-9_-]{1,128}$'),
+    -- as the sender says: kept, never trusted
+    mime_type       text
+                    constraint message_media_mime_type_check check (length(mime_type) <= 255),
+    file_name       text
+                    constraint message_media_file_name_check check (length(file_name) <= 255),
+    size            bigint
+                    constraint message_media_size_check check (size >= 0),
+    sha256          text
+                    constraint message_media_sha256_check check (sha256 ~ '^[0-9a-f]{64}$'),
+    -- where it is, or will be, in the bucket: always beneath the account's own prefix
+    object_key      text not null
+                    constraint message_media_object_key_check
+                    check (object_key like account_id::text || '/%'),
+    state           text not null default 'pending'
+                    constraint message_media_state_check
+                    check (state in ('pending', 'stored', 'failed', 'expired')),
+    error           text,
+    stored_at       timestamptz,
+    created_at      timestamptz not null default now(),
+    updated_at      timestamptz not null default now(),
+    version         bigint not null default 1,
+
+    -- a conversation given to another contact takes its files with it
+    constraint message_media_conversation_fkey
+        foreign key (conversation_id, account_id, customer_id)
+        references public.conversations (id, account_id, customer_id)
+        on update cascade
+        on delete cascade,
+    constraint message_media_outcome_check check (
+        (state = 'stored') = (stored_at is not null)
+        and (state in ('failed', 'expired')) = (error is not null)
+    )
+);
+alter table public.message_media enable row level security;
+
+
+create index message_media_conversation_idx
+    on public.message_media (conversation_id, account_id, customer_id);
+
+
+create policy "members and the customer can read a message's media"
+    on public.message_media
+    for select
+    to authenticated
+    using (
+        account_id = any (array(select private.my_account_ids()))
+        or customer_id = any (array(select private.my_customer_ids()))
+    );
+
+
+grant select on public.message_media to authenticated;
+
+
+create trigger _050_keep_owner
+    before update on public.message_media
+    for each row
+    when (
+        (new.account_id, new.conversation_id, new.message_id)
+        is distinct from
+        (old.account_id, old.conversation_id, old.message_id)
+    )
+    execute function private.tg__keep_owner('account_id', 'conversation_id', 'message_id');
+
+create trigger _100_stamp_change
+    before update on public.message_media
+    for each row
+    execute function private.tg__stamp_change();
+
+
+create function private.sha256_hex(digest text)
+    returns text
+    language plpgsql
+    immutable
+    set search_path = ''
+as $$
+begin
+    -- WhatsApp writes it in base64 in webhooks and in hex elsewhere
+    return case
+        when digest ~ '^[A-Za-z0-9+/]{43}=$' then encode(decode(digest, 'base64'), 'hex')
+        when digest ~* '^[0-9a-f]{64}$' then lower(digest)
+    end;
+end
+$$;
+
+
+create function private.expect_media(message_ids uuid[])
+    returns void
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    is_waiting boolean;
+begin
+    -- whatever the sender wrote, nothing of it may cost the message
+    with files as materialized (
+        select
+            gen_random_uuid() as id,
+            m.id as message_id,
+            m.account_id,
+            m.conversation_id,
+            m.customer_id,
+            m.sent_at,
+            m.content -> m.type as file,
+            substring(m.content -> m.type ->> 'id' from '^[A-Za-z0-9_-]{1,128}$') as provider_id
+        from public.messages m
+        where m.id = any (message_ids)
+    ),
+    expected as (
+        insert into public.message_media (
+            id, account_id, conversation_id, customer_id, message_id, provider_id, mime_type,
+            file_name, sha256, object_key, state, error
+        )
+        select
+            f.id,
+            f.account_id,
+            f.conversation_id,
+            f.customer_id,
+            f.message_id,
+            f.provider_id,
+            left(f.file ->> 'mime_type', 255),
+            left(f.file ->> 'filename', 255),
+            private.sha256_hex(f.file ->> 'sha256'),
+            concat_ws('/', f.account_id, f.message_id, f.id),
+            case when f.provider_id is null then 'failed' else 'pending' end,
+            case when f.provider_id is null then 'WhatsApp gave no file with this message.' end
+        from files f
+    ),
+    queued as (
+        insert into private.media_queue (media_id, expires_at)
+        select f.id, private.media_expires_at(f.sent_at)
+        from files f
+        where f.provider_id is not null
+        returning media_id
+    )
+    select exists (select from queued)
+    into is_waiting;
+
+    if is_waiting then
+        perform private.ring('fetch_media');
+    end if;
+end
+$$;
+
+
+create function private.take_back_media(message_id uuid)
+    returns void
+    language plpgsql
+    set search_path = ''
+as $$
+begin
+    -- the file first and then its job, as where a worker settles it
+    update public.message_media f
+    set state = 'expired',
+        error = 'Its sender deleted it.',
+        stored_at = null,
+        -- what is known of the file as well; where it lies stays, so that it can be removed there
+        provider_id = null,
+        mime_type = null,
+        file_name = null,
+        size = null,
+        sha256 = null
+    where f.message_id = take_back_media.message_id
+      and (
+          f.state <> 'expired'
+          or num_nonnulls(f.provider_id, f.mime_type, f.file_name, f.size, f.sha256) > 0
+      );
+
+    delete from private.media_queue q
+    using public.message_media f
+    where f.message_id = take_back_media.message_id
+      and q.media_id = f.id;
+end
+$$;
+
+
+comment on table public.message_media is
+    'The file of a message, one row each. GET /api/messages/{message_id}/media gives it.';
+comment on column public.message_media.provider_id is
+    'WhatsApp''s id of the file, for 7 days after the message.';
+comment on column public.message_media.mime_type is
+    'As its sender says; show nothing by it without looking.';
+comment on column public.message_media.size is
+    'In bytes; known once it is stored.';
+comment on column public.message_media.sha256 is
+    'In hex; what is stored has been held against it.';
+comment on column public.message_media.state is
+    'pending: it is being fetched; stored: it can be had; failed: refetch_media tries again; expired: WhatsApp no longer has it, or its sender deleted it.';
+comment on column public.message_media.error is
+    'Why it failed or expired, in a sentence.';
+comment on policy "members and the customer can read a message's media" on public.message_media is
+    'Whoever may read the message.';
+comment on function private.sha256_hex(text) is
+    'A SHA-256 in hex, whichever way it is written; null for what is none.';
+comment on function private.expect_media(uuid[]) is
+    'Notes the files of messages that WhatsApp delivers, and that they are to be fetched.';
+comment on function private.take_back_media(uuid) is
+    'Has the file of a message that its sender has deleted neither fetched nor handed out.';
+
+
+/*
+    What files WhatsApp takes, and how large.
+    (Source: developers.facebook.com, WhatsApp Cloud API, "Media", "Supported media types".)
+*/
+create table private.media_types (
+    -- the type of the message
+    type      text not null,
+    mime_type text not null,
+    -- in bytes
+    max_size  bigint not null,
+
+    primary key (type, mime_type)
+);
+alter table private.media_types enable row level security;
+
+
+create policy "nobody reads media types directly"
+    on private.media_types
+    for all
+    to authenticated
+    using (false);
+
+
+insert into private.media_types (type, mime_type, max_size)
+values
+    ('audio', 'audio/aac', 16777216),
+    ('audio', 'audio/amr', 16777216),
+    ('audio', 'audio/mpeg', 16777216),
+    ('audio', 'audio/mp4', 16777216),
+    ('audio', 'audio/ogg', 16777216),
+    ('document', 'text/plain', 104857600),
+    ('document', 'application/pdf', 104857600),
+    ('document', 'application/msword', 104857600),
+    ('document', 'application/vnd.ms-excel', 104857600),
+    ('document', 'application/vnd.ms-powerpoint', 104857600),
+    ('document', 'application/vnd.openxmlformats-officedocument.wordprocessingml.document', 104857600),
+    ('document', 'application/vnd.openxmlformats-officedocument.spreadsheetml.sheet', 104857600),
+    ('document', 'application/vnd.openxmlformats-officedocument.presentationml.presentation', 104857600),
+    ('image', 'image/jpeg', 5242880),
+    ('image', 'image/png', 5242880),
+    -- an animated one; others may have 100 KB, which WhatsApp itself checks
+    ('sticker', 'image/webp', 512000),
+    ('video', 'video/3gpp', 16777216),
+    ('video', 'video/mp4', 16777216);
+
+
+comment on table private.media_types is
+    'What files WhatsApp takes in messages of each type, and how large.';
+comment on policy "nobody reads media types directly" on private.media_types is
+    'A refusal names what is allowed.';
+
+
+/*
+    Files that agents send. The agent's client puts the file into the bucket itself, under a key
+    that is chosen here, and a message then names the upload, never a key: so no message can
+    name a file of another account.
+*/
+create table private.media_uploads (
+    id         uuid primary key default gen_random_uuid(),
+    account_id uuid not null
+               constraint media_uploads_account_id_fkey
+               references public.accounts on delete cascade,
+    user_id    uuid not null,
+    type       text not null,
+    mime_type  text not null,
+    file_name  text,
+    -- what was announced; the bucket takes no other
+    size       bigint not null,
+    object_key text not null
+               constraint media_uploads_object_key_check
+               check (object_key like account_id::text || '/%'),
+    created_at timestamptz not null default now()
+);
+alter table private.media_uploads enable row level security;
+
+
+create index media_uploads_account_id_idx on private.media_uploads (account_id);
+
+
+create policy "nobody reads media uploads directly"
+    on private.media_uploads
+    for all
+    to authenticated
+    using (false);
+
+
+create function private.open_upload(
+    conversation_id uuid,
+    type text,
+    mime_type text,
+    size bigint,
+    file_name text
+)
+    returns jsonb
+    language plpgsql
+    -- definer: uploads are nobody's to write; the caller is asked for first
+    security definer
+    set search_path = ''
+as $$
+declare
+    thread public.conversations;
+    allowed private.media_types;
+    upload private.media_uploads;
+begin
+    select k.*
+    into thread
+    from public.conversations k
+    where k.id = open_upload.conversation_id
+      and (
+          k.account_id in (select private.my_account_ids())
+          or k.customer_id in (select private.my_customer_ids())
+      );
+    if not found then
+        raise sqlstate 'PT404' using
+            message = 'There is no such conversation, or it is not yours to see.',
+            detail = format('field: conversation_id; conversation: %s', open_upload.conversation_id);
+    elsif thread.account_id not in (select private.my_writable_account_ids()) then
+        raise insufficient_privilege using
+            message = 'You may not send files in this conversation.',
+            hint = 'Owners, admins and agents may.';
+    elsif thread.channel <> 'whatsapp' then
+        raise sqlstate 'PT422' using
+            message = 'Files are sent on WhatsApp alone.',
+            detail = 'field: conversation_id';
+    end if;
+
+    select t.*
+    into allowed
+    from private.media_types t
+    where t.type = open_upload.type
+      and t.mime_type = open_upload.mime_type;
+    if not found then
+        raise sqlstate 'PT422' using
+            message = 'WhatsApp takes no such files.',
+            detail = 'field: mime_type',
+            hint = coalesce(
+                (
+                    select format('As %s it takes: %s.', open_upload.type,
+                        string_agg(t.mime_type, ', ' order by t.mime_type))
+                    from private.media_types t
+                    where t.type = open_upload.type
+                    having count(*) > 0
+                ),
+                'Types: audio, document, image, sticker, video.'
+            );
+    elsif size is null or size not between 1 and allowed.max_size then
+        raise sqlstate 'PT422' using
+            message = 'The file is empty or too large.',
+            detail = 'field: size',
+            hint = format('At most %s bytes.', allowed.max_size);
+    elsif length(file_name) > 255 then
+        raise sqlstate 'PT422' using
+            message = 'The file''s name is too long.',
+            detail = 'field: file_name',
+            hint = 'At most 255 characters.';
+    end if;
+
+    upload.id := gen_random_uuid();
+    insert into private.media_uploads (
+        id, account_id, user_id, type, mime_type, file_name, size, object_key
+    )
+    values (
+        upload.id,
+        thread.account_id,
+        auth.uid(),
+        allowed.type,
+        allowed.mime_type,
+        nullif(open_upload.file_name, ''),
+        open_upload.size,
+        concat_ws('/', thread.account_id, 'uploads', upload.id)
+    )
+    returning * into upload;
+    return jsonb_build_object(
+        'upload_id', upload.id,
+        'object_key', upload.object_key,
+        'mime_type', upload.mime_type,
+        'size', upload.size
+    );
+end
+$$;
+
+grant execute on function private.open_upload(uuid, text, text, bigint, text) to authenticated;
+
+
+create function public.begin_upload(
+    conversation_id uuid,
+    type text,
+    mime_type text,
+    size bigint,
+    file_name text default null
+)
+    returns jsonb
+    language plpgsql
+    set search_path = ''
+as $$
+begin
+    return private.open_upload(
+        conversation_id => begin_upload.conversation_id,
+        type => begin_upload.type,
+        mime_type => begin_upload.mime_type,
+        size => begin_upload.size,
+        file_name => begin_upload.file_name
+    );
+end
+$$;
+
+grant execute on function public.begin_upload(uuid, text, text, bigint, text) to authenticated;
+
+
+create function private.attach_uploads(message_ids uuid[])
+    returns void
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    attached integer;
+begin
+    insert into public.message_media (
+        account_id, conversation_id, customer_id, message_id, mime_type, file_name, size,
+        object_key, state, stored_at
+    )
+    select
+        m.account_id,
+        m.conversation_id,
+        m.customer_id,
+        m.id,
+        u.mime_type,
+        u.file_name,
+        u.size,
+        u.object_key,
+        'stored',
+        now()
+    from public.messages m
+    join private.media_uploads u
+        on u.id = case
+            when pg_input_is_valid(m.content ->> 'upload_id', 'uuid')
+                then (m.content ->> 'upload_id')::uuid
+        end
+       and u.account_id = m.account_id
+       and u.type = m.type
+    where m.id = any (message_ids);
+    get diagnostics attached = row_count;
+
+    if attached < cardinality(message_ids) then
+        raise sqlstate 'PT422' using
+            message = 'There is no such upload for a message of this type.',
+            detail = 'field: content.upload_id',
+            hint = 'POST /api/media answers an upload_id.';
+    end if;
+end
+$$;
+
+
+create function backend.media_to_send(message_id uuid)
+    returns jsonb
+    language plpgsql
+    stable
+    -- definer: service_role has no rights of its own on tables
+    security definer
+    set search_path = ''
+as $$
+begin
+    return (
+        select jsonb_build_object(
+            'object_key', f.object_key,
+            'mime_type', f.mime_type,
+            'file_name', f.file_name,
+            'size', f.size
+        )
+        from public.message_media f
+        where f.message_id = media_to_send.message_id
+          and f.state = 'stored'
+    );
+end
+$$;
+
+grant execute on function backend.media_to_send(uuid) to service_role;
+
+
+comment on table private.media_uploads is
+    'Files that agents have put, or are about to put, into the bucket.';
+comment on policy "nobody reads media uploads directly" on private.media_uploads is
+    'Whoever began an upload was told all of it.';
+comment on function private.open_upload(uuid, text, text, bigint, text) is
+    'Chooses where an agent''s file goes, after asking who that is and what it is.';
+comment on function public.begin_upload(uuid, text, text, bigint, text) is
+    'Announces a file to be sent in a conversation: {upload_id, object_key, mime_type, size}. POST /api/media does it and gives the address for the bytes.';
+comment on function private.attach_uploads(uuid[]) is
+    'Gives messages the files that were uploaded for them.';
+comment on function backend.media_to_send(uuid) is
+    'The file of a message: {object_key, mime_type, file_name, size}, or null where it has none of ours.';
+
+
+/*
+    Files that are to be fetched from WhatsApp: a row is a job. Fetching twice does no harm, so a
+    lease is a time before which nobody else tries, and a worker that dies is one failed try. Tries
+    go on until WhatsApp forgets the file, 7 days after the message.
+    (Source: developers.facebook.com, WhatsApp Cloud API, "Media".)
+*/
+create table private.media_queue (
+    media_id   uuid primary key
+               constraint media_queue_media_id_fkey
+               references public.message_media on delete cascade,
+    attempts   integer not null default 0,
+    -- while a worker has it: when its lease ends
+    not_before timestamptz not null default now(),
+    -- when WhatsApp forgets the file
+    expires_at timestamptz not null,
+    worker     text,
+    -- why the last try failed
+    last_error text
+);
+alter table private.media_queue enable row level security;
+
+
+create index media_queue_due_idx on private.media_queue (not_before, media_id);
+
+
+create policy "nobody reads the media queue directly"
+    on private.media_queue
+    for all
+    to authenticated
+    using (false);
+
+
+create function private.media_expires_at(sent_at timestamptz)
+    returns timestamptz
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+begin
+    -- whatever the message says of its time, it was sent before it came
+    return least(sent_at, now()) + interval '7 days';
+end
+$$;
+
+
+create function private.media_wait(attempts integer)
+    returns interval
+    language plpgsql
+    immutable
+    set search_path = ''
+as $$
+begin
+    -- 30 seconds, twice as long each time, up to 6 hours: some 35 tries in 7 days
+    return least(interval '30 seconds' * power(2, least(attempts - 1, 12)), interval '6 hours');
+end
+$$;
+
+
+create function private.expire_media()
+    returns void
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    expired uuid[];
+begin
+    -- the file first and then its job, as where a worker settles it
+    expired := array(
+        select f.id
+        from private.media_queue q
+        join public.message_media f
+            on f.id = q.media_id
+        where q.expires_at <= clock_timestamp()
+          and q.not_before <= clock_timestamp()
+          -- a message that came late has its one try
+          and q.attempts > 0
+        for update of f, q skip locked
+    );
+    if expired <> '{}' then
+        delete from private.media_queue q
+        where q.media_id = any (expired);
+        update public.message_media f
+        set state = 'expired',
+            error = 'WhatsApp no longer has this file.'
+        where f.id = any (expired);
+    end if;
+end
+$$;
+
+
+create function backend.claim_media(worker text, batch integer default 4)
+    returns jsonb
+    language plpgsql
+    -- definer: service_role has no rights of its own on tables
+    security definer
+    set search_path = ''
+as $$
+declare
+    jobs jsonb;
+begin
+    perform private.expire_media();
+
+    with due as (
+        select q.media_id
+        from private.media_queue q
+        where q.not_before <= clock_timestamp()
+        order by q.not_before, q.media_id
+        limit least(greatest(batch, 1), 20)
+        for update skip locked
+    ),
+    claimed as (
+        update private.media_queue q
+        set attempts = q.attempts + 1,
+            not_before = clock_timestamp()
+                + greatest(interval '5 minutes', private.media_wait(q.attempts + 1)),
+            worker = claim_media.worker
+        from due d
+        where q.media_id = d.media_id
+        returning q.media_id
+    )
+    select coalesce(
+        jsonb_agg(jsonb_build_object(
+            'media_id', f.id,
+            'provider_id', f.provider_id,
+            'mime_type', f.mime_type,
+            'sha256', f.sha256,
+            'object_key', f.object_key
+        )),
+        '[]')
+    into jobs
+    from claimed c
+    join public.message_media f
+        on f.id = c.media_id;
+    return jobs;
+end
+$$;
+
+grant execute on function backend.claim_media(text, integer) to service_role;
+
+
+create function backend.settle_media(
+    media_id uuid,
+    worker text,
+    outcome text,
+    size bigint default null,
+    sha256 text default null,
+    mime_type text default null,
+    error text default null
+)
+    returns text
+    language plpgsql
+    -- definer: as claim_media
+    security definer
+    set search_path = ''
+as $$
+declare
+    job private.media_queue;
+    result text := outcome;
+begin
+    if outcome is null or outcome not in ('stored', 'retry', 'failed') then
+        raise sqlstate 'PT422' using
+            message = 'This is no outcome.',
+            detail = 'field: outcome',
+            hint = 'Known: stored, retry, failed.';
+    end if;
+    perform
+    from public.message_media f
+    where f.id = settle_media.media_id
+    for no key update;
+    select q.*
+    into job
+    from private.media_queue q
+    where q.media_id = settle_media.media_id
+      and q.worker = settle_media.worker
+    for update;
+    if not found then
+        return 'settled already';
+    end if;
+
+    if outcome <> 'stored' and job.expires_at <= clock_timestamp() then
+        result := 'expired';
+    end if;
+    if result = 'retry' then
+        update private.media_queue q
+        set worker = null,
+            last_error = left(settle_media.error, 500),
+            not_before = clock_timestamp()
+                + private.media_wait(job.attempts) * (0.8 + random() * 0.4)
+        where q.media_id = job.media_id;
+        return 'pending';
+    end if;
+
+    delete from private.media_queue q
+    where q.media_id = job.media_id;
+    update public.message_media f
+    set state = result,
+        size = coalesce(settle_media.size, f.size),
+        sha256 = coalesce(settle_media.sha256, f.sha256),
+        mime_type = coalesce(f.mime_type, left(settle_media.mime_type, 255)),
+        stored_at = case when result = 'stored' then clock_timestamp() end,
+        error = case result
+            when 'failed' then left(settle_media.error, 500)
+            when 'expired' then 'WhatsApp no longer has this file.'
+        end
+    where f.id = job.media_id;
+    return result;
+end
+$$;
+
+grant execute on function backend.settle_media(uuid, text, text, bigint, text, text, text)
+    to service_role;
+
+
+comment on table private.media_queue is
+    'Files that are to be fetched from WhatsApp; claimed and settled by the worker.';
+comment on column private.media_queue.not_before is
+    'When the next try may begin; while a worker has the job, when its lease ends.';
+comment on policy "nobody reads the media queue directly" on private.media_queue is
+    'Clients see the state of the file.';
+comment on function private.media_expires_at(timestamptz) is
+    'When WhatsApp forgets the file of a message that was sent then.';
+comment on function private.media_wait(integer) is
+    'How long to wait after so many tries.';
+comment on function private.expire_media() is
+    'Gives up files that WhatsApp has forgotten.';
+comment on function backend.claim_media(text, integer) is
+    'Leases files to be fetched now, for 5 minutes or more: [{media_id, provider_id, mime_type, sha256, object_key}].';
+comment on function backend.settle_media(uuid, text, text, bigint, text, text, text) is
+    'Notes what became of a fetch: stored with size, sha256 and mime_type; retry or failed with error. Answers the state that follows, or "settled already" where the lease has passed to somebody else.';
+
+
+/*
+    Where a file could not be had, a person asks for it again.
+*/
+create function private.request_media(message_id uuid)
+    returns void
+    language plpgsql
+    -- definer: the queue is nobody's to write; the caller is asked for first
+    security definer
+    set search_path = ''
+as $$
+declare
+    media public.message_media;
+begin
+    select f.*
+    into media
+    from public.message_media f
+    where f.message_id = request_media.message_id
+      and (
+          f.account_id in (select private.my_account_ids())
+          or f.customer_id in (select private.my_customer_ids())
+      )
+    for no key update;
+    if not found then
+        raise sqlstate 'PT404' using
+            message = 'There is no such file, or it is not yours to see.',
+            detail = format('message: %s', request_media.message_id);
+    elsif media.account_id not in (select private.my_writable_account_ids()) then
+        raise insufficient_privilege using
+            message = 'You may not have files fetched.',
+            hint = 'Owners, admins and agents may.';
+    elsif media.state = 'stored' then
+        raise sqlstate 'PT409' using
+            message = 'The file is here already.',
+            detail = 'field: state; state: stored';
+    elsif media.state = 'expired' or media.provider_id is null then
+        raise sqlstate 'PT409' using
+            message = media.error,
+            detail = format('field: state; state: %s', media.state),
+            hint = 'Ask the person to send it again.';
+    end if;
+
+    insert into private.media_queue as q (media_id, expires_at)
+    select media.id, private.media_expires_at(m.sent_at)
+    from public.messages m
+    where m.id = media.message_id
+    on conflict on constraint media_queue_pkey do update
+        -- one that waits need not; one that a worker has is under way
+        set not_before = clock_timestamp()
+        where q.worker is null;
+    update public.message_media f
+    set state = 'pending',
+        error = null
+    where f.id = media.id
+      and f.state = 'failed';
+    perform private.ring('fetch_media');
+end
+$$;
+
+grant execute on function private.request_media(uuid) to authenticated;
+
+
+create function public.refetch_media(message_id uuid)
+    returns void
+    language plpgsql
+    set search_path = ''
+as $$
+begin
+    perform private.request_media(refetch_media.message_id);
+end
+$$;
+
+grant execute on function public.refetch_media(uuid) to authenticated;
+
+
+comment on function private.request_media(uuid) is
+    'Puts a file into the queue again, after asking who wants it.';
+comment on function public.refetch_media(uuid) is
+    'Fetches the file of a message again that could not be had, or now what would be tried later.';

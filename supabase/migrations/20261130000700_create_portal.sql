@@ -1,0 +1,2330 @@
+-- Made from sql/7_portal/ by tests/migrations/baseline.py: edit there.
+set lock_timeout = '5s';
+
+
+/*
+    An invitation of a contact to the portal: whoever claims it becomes the contact's login.
+    What proves it is in private.portal_invitation_tokens, and there only hashed.
+*/
+create table public.portal_invitations (
+    id         uuid primary key default gen_random_uuid(),
+    account_id uuid not null,
+    contact_id uuid not null,
+    created_by uuid
+               constraint portal_invitations_created_by_fkey
+               references auth.users on delete set null,
+    created_at timestamptz not null default now(),
+    expires_at timestamptz not null,
+    claimed_at timestamptz,
+    claimed_by uuid
+               constraint portal_invitations_claimed_by_fkey
+               references auth.users on delete set null,
+    revoked_at timestamptz,
+
+    constraint portal_invitations_contact_fkey
+        foreign key (contact_id, account_id)
+        references public.contacts (id, account_id)
+        on delete cascade,
+    constraint portal_invitations_expires_at_check check (expires_at > created_at),
+    -- it ends in one way
+    constraint portal_invitations_end_check check (claimed_at is null or revoked_at is null),
+    -- a login that is deleted leaves the time of its claim
+    constraint portal_invitations_claimed_by_check
+        check (claimed_by is null or claimed_at is not null)
+);
+alter table public.portal_invitations enable row level security;
+
+
+-- one link at a time opens a contact, whoever invites at the same moment
+create unique index portal_invitations_open_key
+    on public.portal_invitations (contact_id)
+    where claimed_at is null and revoked_at is null;
+
+create index portal_invitations_contact_idx
+    on public.portal_invitations (contact_id, account_id);
+
+create index portal_invitations_account_id_idx
+    on public.portal_invitations (account_id, created_at desc);
+
+create index portal_invitations_created_by_idx on public.portal_invitations (created_by);
+create index portal_invitations_claimed_by_idx on public.portal_invitations (claimed_by);
+
+
+create policy "members can read their contacts' portal invitations"
+    on public.portal_invitations
+    for select
+    to authenticated
+    using (account_id = any (array(select private.my_account_ids())));
+
+
+grant select on public.portal_invitations to authenticated;
+
+
+comment on table public.portal_invitations is
+    'Invitations of contacts to the portal; open until claimed_at, revoked_at or expires_at. See invite_to_portal.';
+comment on column public.portal_invitations.contact_id is
+    'Who was invited; where it has been merged since, the kept contact gets the login.';
+comment on column public.portal_invitations.created_by is
+    'The member who invited.';
+comment on column public.portal_invitations.claimed_by is
+    'The login that claimed it; null once that is deleted.';
+comment on policy "members can read their contacts' portal invitations" on public.portal_invitations is
+    'Whoever may read the contacts; there is no secret here.';
+
+
+/*
+    What an invitation's link carries, hashed: a token has 256 random bits, so that a plain hash
+    can't be guessed back, and looking one up by its hash compares no secret byte by byte.
+*/
+create table private.portal_invitation_tokens (
+    invitation_id uuid primary key
+                  constraint portal_invitation_tokens_invitation_id_fkey
+                  references public.portal_invitations on delete cascade,
+    token_hash    bytea not null
+                  constraint portal_invitation_tokens_token_hash_key unique
+                  constraint portal_invitation_tokens_token_hash_check
+                  check (octet_length(token_hash) = 32)
+);
+alter table private.portal_invitation_tokens enable row level security;
+
+
+create policy "nobody reads the tokens of invitations directly"
+    on private.portal_invitation_tokens
+    for all
+    to authenticated
+    using (false);
+
+
+create function private.token_hash(token text)
+    returns bytea
+    language plpgsql
+    immutable
+    set search_path = ''
+as $$
+begin
+    return sha256(convert_to(token, 'UTF8'));
+end
+$$;
+
+
+comment on table private.portal_invitation_tokens is
+    'The SHA-256 of each invitation''s token; the token itself is kept nowhere.';
+comment on policy "nobody reads the tokens of invitations directly" on private.portal_invitation_tokens is
+    'claim_portal_invitation looks them up.';
+comment on function private.token_hash(text) is
+    'What is kept of a token.';
+
+
+/*
+    What jobs, invoices and points have in common: each is one customer's. The customer may be
+    named by a contact that has been merged since; the row then is the kept contact's. And it
+    stays its customer's, but for a merge or the undoing of one.
+
+    Locks: contacts, jobs, invoices, balances, conversations, messages, each by id.
+*/
+create function private.hold_contact(account_id uuid, contact_id uuid)
+    returns uuid
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    kept uuid;
+begin
+    for attempt in 1 .. 4 loop
+        kept := private.contact_of_id(
+            account_id => hold_contact.account_id, contact_id => hold_contact.contact_id);
+        begin
+            -- shared: many rows may be written for one customer, none while it is merged
+            perform
+            from public.contacts c
+            where c.id = kept
+              and c.account_id = hold_contact.account_id
+              and c.deleted_at is null
+            for share;
+            if found then
+                return kept;
+            end if;
+            raise sqlstate 'RP003';
+        exception
+            -- merged while this waited: its lock goes with the block, and the next one's may
+            -- be taken
+            when sqlstate 'RP003' then
+                null;
+        end;
+    end loop;
+    raise sqlstate 'PT503' using
+        message = 'Others are changing this contact.',
+        hint = 'Try again.';
+end
+$$;
+
+
+create function private.hold_contact_at_once(account_id uuid, contact_id uuid)
+    returns uuid
+    language plpgsql
+    set search_path = ''
+    -- the least that is a limit
+    set lock_timeout = '1ms'
+as $$
+begin
+    return private.hold_contact(account_id => account_id, contact_id => contact_id);
+exception
+    when lock_not_available then
+        raise sqlstate 'PT503' using
+            message = 'Somebody else is changing one of these customers.',
+            detail = 'field: customer_id',
+            hint = 'Try again; write rows of several customers in the order of their ids.';
+end
+$$;
+
+
+create function private.tg__own_by_customer()
+    returns trigger
+    language plpgsql
+    -- definer: contacts are locked whoever writes; who it is is asked here
+    security definer
+    set search_path = ''
+as $$
+declare
+    account uuid;
+    -- whoever is not signed in is the database's own
+    is_user constant boolean := auth.uid() is not null;
+    -- an empty text once another transaction of the session has had one
+    furthest constant uuid := nullif(current_setting('rapport.held_customer', true), '');
+begin
+    select c.account_id
+    into account
+    from public.contacts c
+    where c.id = new.customer_id;
+    if not found
+        or (is_user and account not in (select private.my_account_ids()))
+        or new.account_id <> account
+    then
+        raise sqlstate 'PT404' using
+            message = 'There is no such customer, or it is not yours to see.',
+            detail = 'field: customer_id';
+    end if;
+    if is_user and account not in (select private.my_writable_account_ids()) then
+        raise insufficient_privilege using
+            message = 'You may read this customer''s records, not write them.',
+            hint = 'Owners, admins and agents may.';
+    end if;
+
+    new.account_id := account;
+    -- Contacts are locked in the order of their ids, and rows come in any order. A transaction
+    -- that has a later one does not wait for this: whoever holds it may be waiting for that.
+    if new.customer_id < furthest then
+        new.customer_id := private.hold_contact_at_once(
+            account_id => account, contact_id => new.customer_id);
+        return new;
+    end if;
+    new.customer_id := private.hold_contact(account_id => account, contact_id => new.customer_id);
+    if furthest is null or new.customer_id > furthest then
+        perform set_config('rapport.held_customer', new.customer_id::text, true);
+    end if;
+    return new;
+end
+$$;
+
+
+create function private.tg__follow_merge()
+    returns trigger
+    language plpgsql
+    -- definer: the journal and contacts are looked at whoever writes
+    security definer
+    set search_path = ''
+as $$
+begin
+    if not exists (
+        select
+        from public.contacts c
+        where c.id = old.customer_id
+          and c.merged_into = new.customer_id
+    ) and not exists (
+        select
+        from public.contact_merges m
+        where m.kept_contact_id = old.customer_id
+          and m.dropped_contact_id = new.customer_id
+          and m.undone_at is null
+    ) then
+        raise check_violation using
+            message = format('A row of %s stays with its customer.', tg_table_name),
+            detail = 'columns: customer_id';
+    end if;
+    return new;
+end
+$$;
+
+
+comment on function private.hold_contact(uuid, uuid) is
+    'The contact, or the one that it was merged into, which is then neither merged nor deleted before the transaction ends. Gone: 404.';
+comment on function private.hold_contact_at_once(uuid, uuid) is
+    'The same without waiting for anybody; refused where it would have to.';
+comment on function private.tg__own_by_customer() is
+    'Completes a new row with the account and the present contact of its customer; refuses who may not write there.';
+comment on function private.tg__follow_merge() is
+    'Refuses another customer, unless the two are being merged or parted.';
+
+
+/*
+    An appointment with a customer: what is done, where and when. What a customer books is a
+    job, and its chat is a conversation.
+
+        scheduled ──► rescheduled ──► in_progress ──► completed
+                          (each of the first three may be cancelled)
+
+    A job is never deleted by hand; it is cancelled, and the customer sees that it was. Notes
+    for staff alone are the contact's, since all of a job is the customer's to read.
+*/
+create table public.jobs (
+    id           uuid primary key default gen_random_uuid(),
+    account_id   uuid not null,
+    customer_id  uuid not null,
+    service_type text not null
+                 constraint jobs_service_type_check
+                 check (btrim(service_type) <> '' and length(service_type) <= 200),
+    status       text not null default 'scheduled'
+                 constraint jobs_status_check
+                 check (
+                     status in ('scheduled', 'rescheduled', 'in_progress', 'completed', 'cancelled')
+                 ),
+    -- what every client can read: with a fifth digit a year is no date in Python or JavaScript
+    starts_at    timestamptz not null
+                 constraint jobs_starts_at_check
+                 check (starts_at between '0001-01-02' and '9999-12-30'),
+    ends_at      timestamptz,
+    address      text
+                 constraint jobs_address_check check (length(address) <= 500),
+    description  text
+                 constraint jobs_description_check check (length(description) <= 4000),
+    created_at   timestamptz not null default now(),
+    updated_at   timestamptz not null default now(),
+    version      bigint not null default 1,
+
+    -- what a foreign key of the same account and customer refers to
+    constraint jobs_id_account_id_customer_id_key unique (id, account_id, customer_id),
+    constraint jobs_customer_fkey
+        foreign key (customer_id, account_id)
+        references public.contacts (id, account_id)
+        on delete cascade,
+    constraint jobs_ends_at_check check (ends_at > starts_at and ends_at <= '9999-12-30')
+);
+alter table public.jobs enable row level security;
+-- clients compare the old row with the new one
+alter table public.jobs replica identity full;
+
+
+create index jobs_customer_idx on public.jobs (customer_id, account_id, starts_at);
+create index jobs_account_idx on public.jobs (account_id, starts_at);
+
+
+-- the conversation of a booking goes where the job goes
+alter table public.conversations
+    add constraint conversations_booking_fkey
+    foreign key (booking_id, account_id, customer_id)
+    references public.jobs (id, account_id, customer_id)
+    on update cascade
+    on delete cascade;
+
+
+create policy "members and the customer can read a job"
+    on public.jobs
+    for select
+    to authenticated
+    using (
+        account_id = any (array(select private.my_account_ids()))
+        or customer_id = any (array(select private.my_customer_ids()))
+    );
+
+create policy "owners, admins and agents can make jobs"
+    on public.jobs
+    for insert
+    to authenticated
+    with check (account_id = any (array(select private.my_writable_account_ids())));
+
+-- whoever sees a job and may not change it is refused, instead of changing none
+create policy "owners, admins and agents can change jobs"
+    on public.jobs
+    for update
+    to authenticated
+    using (
+        account_id = any (array(select private.my_account_ids()))
+        or customer_id = any (array(select private.my_customer_ids()))
+    )
+    with check (account_id = any (array(select private.my_writable_account_ids())));
+
+
+grant select on public.jobs to authenticated;
+grant insert (id, account_id, customer_id, service_type, starts_at, ends_at, address, description)
+    on public.jobs to authenticated;
+grant update (service_type, status, starts_at, ends_at, address, description)
+    on public.jobs to authenticated;
+
+
+create function private.next_job_statuses(status text)
+    returns text[]
+    language plpgsql
+    immutable
+    set search_path = ''
+as $$
+begin
+    return case status
+        when 'scheduled' then array['rescheduled', 'in_progress', 'completed', 'cancelled']
+        when 'rescheduled' then array['in_progress', 'completed', 'cancelled']
+        when 'in_progress' then array['completed', 'cancelled']
+        else '{}'
+    end;
+end
+$$;
+
+
+create function private.tg_jobs__progress()
+    returns trigger
+    language plpgsql
+    -- definer: its helpers are nobody's to call
+    security definer
+    set search_path = ''
+as $$
+declare
+    allowed constant text[] := private.next_job_statuses(old.status);
+    is_moved constant boolean :=
+        (new.starts_at, new.ends_at) is distinct from (old.starts_at, old.ends_at);
+begin
+    if new.status <> old.status and new.status <> all (allowed) then
+        raise sqlstate 'PT409' using
+            message = format('A job that is %s does not become %s.', old.status, left(new.status, 64)),
+            detail = 'field: status',
+            hint = case
+                when allowed = '{}' then 'It stays as it is; make another job.'
+                else format('Allowed: %s.', array_to_string(allowed, ', '))
+            end;
+    elsif is_moved and old.status in ('completed', 'cancelled') then
+        raise sqlstate 'PT409' using
+            message = format('A job that is %s has its time.', old.status),
+            detail = 'field: starts_at',
+            hint = 'Make another job.';
+    end if;
+
+    -- whoever moves it need not say so twice
+    if is_moved and old.status = 'scheduled' and new.status = 'scheduled' then
+        new.status := 'rescheduled';
+    end if;
+    return new;
+end
+$$;
+
+
+create trigger _010_own_by_customer
+    before insert on public.jobs
+    for each row
+    execute function private.tg__own_by_customer();
+
+create trigger _050_keep_owner
+    before update on public.jobs
+    for each row
+    when (new.account_id <> old.account_id)
+    execute function private.tg__keep_owner('account_id');
+
+create trigger _060_follow_merge
+    before update on public.jobs
+    for each row
+    when (new.customer_id <> old.customer_id)
+    execute function private.tg__follow_merge();
+
+create trigger _080_progress
+    before update on public.jobs
+    for each row
+    execute function private.tg_jobs__progress();
+
+create trigger _100_stamp_change
+    before update on public.jobs
+    for each row
+    execute function private.tg__stamp_change();
+
+
+create trigger _200_require_rows_before_insert
+    before insert on public.jobs
+    for each statement
+    execute function private.tg__require_rows();
+
+create trigger _200_require_rows_insert
+    after insert on public.jobs
+    for each statement
+    execute function private.tg__require_rows();
+
+create trigger _200_require_rows_update
+    after update on public.jobs
+    referencing new table as hit_rows
+    for each statement
+    execute function private.tg__require_rows();
+
+
+comment on table public.jobs is
+    'Appointments, which are what customers book: insert and update them as any table; a job is cancelled, not deleted.';
+comment on column public.jobs.customer_id is
+    'The contact; one that was merged stands for the one it was merged into.';
+comment on column public.jobs.account_id is
+    'The customer''s; need not be given.';
+comment on column public.jobs.service_type is
+    'What is done, in the business'' own words.';
+comment on column public.jobs.status is
+    'scheduled, rescheduled, in_progress, completed or cancelled; forward only. Another time makes it rescheduled.';
+comment on column public.jobs.description is
+    'For the customer to read, as all of a job.';
+comment on function private.next_job_statuses(text) is
+    'What a job of this status may become.';
+comment on function private.tg_jobs__progress() is
+    'Refuses a status that does not follow from the one before: 409, with those that do.';
+comment on policy "members and the customer can read a job" on public.jobs is
+    'A customer sees its own jobs.';
+comment on policy "owners, admins and agents can make jobs" on public.jobs is
+    'For customers of their accounts.';
+comment on policy "owners, admins and agents can change jobs" on public.jobs is
+    'Viewers and customers look: what they write is refused.';
+
+
+select private.follow_table('jobs');
+
+
+/*
+    What a customer owes. Amounts are in minor units (cents) of one currency, the tax among them.
+
+        draft ──► sent ──► paid
+                   │ ▲
+                   ▼ │ (due later)
+                 overdue ──► paid        (draft, sent and overdue may become void)
+
+    A draft is the business' own: for the customer an invoice begins to exist when it is sent,
+    and from then on its amounts stay.
+*/
+create table public.invoices (
+    id           uuid primary key default gen_random_uuid(),
+    account_id   uuid not null,
+    customer_id  uuid not null,
+    job_id       uuid,
+    number       text not null
+                 constraint invoices_number_check
+                 check (btrim(number) <> '' and length(number) <= 64),
+    status       text not null default 'draft'
+                 constraint invoices_status_check
+                 check (status in ('draft', 'sent', 'paid', 'overdue', 'void')),
+    currency     text not null
+                 constraint invoices_currency_check check (currency ~ '^[A-Z]{3}$'),
+    -- what every client can count with: beyond 2^53 - 1 JavaScript loses cents
+    amount_minor bigint not null
+                 constraint invoices_amount_minor_check
+                 check (amount_minor between 0 and 9007199254740991),
+    tax_minor    bigint not null default 0,
+    description  text
+                 constraint invoices_description_check check (length(description) <= 4000),
+    -- as the times of jobs: what every client can read
+    issued_at    timestamptz
+                 constraint invoices_issued_at_check
+                 check (issued_at between '0001-01-02' and '9999-12-30'),
+    due_at       timestamptz
+                 constraint invoices_due_at_check
+                 check (due_at between '0001-01-02' and '9999-12-30'),
+    sent_at      timestamptz,
+    paid_at      timestamptz,
+    voided_at    timestamptz,
+    created_at   timestamptz not null default now(),
+    updated_at   timestamptz not null default now(),
+    version      bigint not null default 1,
+
+    constraint invoices_number_key unique (account_id, number),
+    constraint invoices_customer_fkey
+        foreign key (customer_id, account_id)
+        references public.contacts (id, account_id)
+        on delete cascade,
+    -- a job's invoices go where the job goes
+    constraint invoices_job_fkey
+        foreign key (job_id, account_id, customer_id)
+        references public.jobs (id, account_id, customer_id)
+        on update cascade
+        on delete set null (job_id),
+    constraint invoices_tax_minor_check check (tax_minor between 0 and amount_minor),
+    constraint invoices_status_time_check check (
+        case status
+            when 'draft' then num_nonnulls(sent_at, paid_at, voided_at) = 0
+            when 'paid' then num_nonnulls(sent_at, paid_at, voided_at) = 2 and voided_at is null
+            when 'void' then voided_at is not null and paid_at is null
+            else sent_at is not null and num_nonnulls(paid_at, voided_at) = 0
+        end
+    )
+);
+alter table public.invoices enable row level security;
+-- clients compare the old row with the new one
+alter table public.invoices replica identity full;
+
+
+create index invoices_customer_idx on public.invoices (customer_id, account_id, created_at);
+
+create index invoices_job_idx
+    on public.invoices (job_id, account_id, customer_id)
+    where job_id is not null;
+
+-- what the daily function looks for
+create index invoices_due_at_idx
+    on public.invoices (due_at, id)
+    where status = 'sent';
+
+
+create policy "members and the customer, once it is sent, can read an invoice"
+    on public.invoices
+    for select
+    to authenticated
+    using (
+        account_id = any (array(select private.my_account_ids()))
+        or (
+            sent_at is not null
+            and customer_id = any (array(select private.my_customer_ids()))
+        )
+    );
+
+create policy "owners, admins and agents can write invoices"
+    on public.invoices
+    for insert
+    to authenticated
+    with check (account_id = any (array(select private.my_writable_account_ids())));
+
+-- whoever sees an invoice and may not change it is refused, instead of changing none
+create policy "owners, admins and agents can change invoices"
+    on public.invoices
+    for update
+    to authenticated
+    using (
+        account_id = any (array(select private.my_account_ids()))
+        or (
+            sent_at is not null
+            and customer_id = any (array(select private.my_customer_ids()))
+        )
+    )
+    with check (account_id = any (array(select private.my_writable_account_ids())));
+
+
+grant select on public.invoices to authenticated;
+grant insert (
+    id, account_id, customer_id, job_id, number, currency, amount_minor, tax_minor, description,
+    issued_at, due_at
+)
+    on public.invoices to authenticated;
+grant update (
+    job_id, number, status, currency, amount_minor, tax_minor, description, issued_at, due_at
+)
+    on public.invoices to authenticated;
+
+
+comment on table public.invoices is
+    'What a customer owes: made as a draft, then sent by its status. A sent invoice is not deleted but made void.';
+comment on column public.invoices.customer_id is
+    'The contact; one that was merged stands for the one it was merged into.';
+comment on column public.invoices.account_id is
+    'The customer''s; need not be given.';
+comment on column public.invoices.job_id is
+    'The job that it is for, of the same customer; its chat is told of the invoice.';
+comment on column public.invoices.number is
+    'The business'' own; unique in an account.';
+comment on column public.invoices.status is
+    'draft, sent, paid, overdue (by schedule, once due_at has passed) or void.';
+comment on column public.invoices.currency is
+    'ISO 4217, such as EUR.';
+comment on column public.invoices.amount_minor is
+    'The total with tax, in minor units: 12050 is 120.50 EUR.';
+comment on column public.invoices.tax_minor is
+    'The tax in amount_minor.';
+comment on column public.invoices.issued_at is
+    'Its date; when it is sent, if not given.';
+comment on column public.invoices.due_at is
+    'Until when it is to be paid; without, it is never overdue.';
+comment on policy "members and the customer, once it is sent, can read an invoice"
+    on public.invoices is
+    'A draft, also one that was made void, is not the customer''s to see.';
+comment on policy "owners, admins and agents can write invoices" on public.invoices is
+    'For customers of their accounts.';
+comment on policy "owners, admins and agents can change invoices" on public.invoices is
+    'Viewers and customers look: what they write is refused.';
+
+
+select private.follow_table('invoices');
+
+
+/*
+    What an invoice may become, and what may still be changed in it.
+*/
+create function private.next_invoice_statuses(status text)
+    returns text[]
+    language plpgsql
+    immutable
+    set search_path = ''
+as $$
+begin
+    return case status
+        when 'draft' then array['sent', 'void']
+        when 'sent' then array['paid', 'overdue', 'void']
+        when 'overdue' then array['sent', 'paid', 'void']
+        else '{}'
+    end;
+end
+$$;
+
+
+create function private.tg_invoices__progress()
+    returns trigger
+    language plpgsql
+    -- definer: its helpers are nobody's to call
+    security definer
+    set search_path = ''
+as $$
+declare
+    allowed constant text[] := private.next_invoice_statuses(old.status);
+    -- what others have been told, or have settled, is not changed beneath them
+    settled text[] := '{}';
+    changed text;
+begin
+    if new.status <> old.status and new.status <> all (allowed) then
+        raise sqlstate 'PT409' using
+            message = format(
+                'An invoice that is %s does not become %s.', old.status, left(new.status, 64)),
+            detail = 'field: status',
+            hint = case
+                when allowed = '{}' then 'It stays as it is; write another invoice.'
+                else format('Allowed: %s.', array_to_string(allowed, ', '))
+            end;
+    elsif new.status = 'overdue' and old.status = 'sent' and (new.due_at < now()) is not true then
+        raise sqlstate 'PT409' using
+            message = 'The invoice is not overdue yet.',
+            detail = 'field: status',
+            hint = 'It becomes overdue by itself, once due_at has passed.';
+    elsif new.status = 'sent' and old.status = 'overdue' and new.due_at < now() then
+        raise sqlstate 'PT409' using
+            message = 'The invoice still is overdue.',
+            detail = 'field: status',
+            hint = 'Write a later due_at with it.';
+    end if;
+
+    if old.status <> 'draft' then
+        settled := array['number', 'currency', 'amount_minor', 'tax_minor', 'issued_at'];
+    end if;
+    if old.status in ('paid', 'void') then
+        settled := settled || array['due_at', 'description'];
+    end if;
+    if settled <> '{}' then
+        select s
+        into changed
+        from unnest(settled) with ordinality as n (s, place)
+        where to_jsonb(new) -> s is distinct from to_jsonb(old) -> s
+        order by place
+        limit 1;
+        if changed is not null then
+            raise sqlstate 'PT409' using
+                message = format('An invoice that is %s keeps this.', old.status),
+                detail = 'field: ' || changed,
+                hint = 'Make it void, if it may be, and write another one.';
+        end if;
+    end if;
+
+    if new.status <> old.status then
+        case new.status
+            when 'sent' then
+                new.sent_at := coalesce(old.sent_at, now());
+                new.issued_at := coalesce(new.issued_at, now());
+            when 'paid' then
+                new.paid_at := now();
+            when 'void' then
+                new.voided_at := now();
+            else
+                null;
+        end case;
+    end if;
+    return new;
+end
+$$;
+
+
+create trigger _010_own_by_customer
+    before insert on public.invoices
+    for each row
+    execute function private.tg__own_by_customer();
+
+create trigger _050_keep_owner
+    before update on public.invoices
+    for each row
+    when (new.account_id <> old.account_id)
+    execute function private.tg__keep_owner('account_id');
+
+create trigger _060_follow_merge
+    before update on public.invoices
+    for each row
+    when (new.customer_id <> old.customer_id)
+    execute function private.tg__follow_merge();
+
+create trigger _080_progress
+    before update on public.invoices
+    for each row
+    execute function private.tg_invoices__progress();
+
+create trigger _100_stamp_change
+    before update on public.invoices
+    for each row
+    execute function private.tg__stamp_change();
+
+
+create trigger _200_require_rows_before_insert
+    before insert on public.invoices
+    for each statement
+    execute function private.tg__require_rows();
+
+create trigger _200_require_rows_insert
+    after insert on public.invoices
+    for each statement
+    execute function private.tg__require_rows();
+
+create trigger _200_require_rows_update
+    after update on public.invoices
+    referencing new table as hit_rows
+    for each statement
+    execute function private.tg__require_rows();
+
+
+create function backend.mark_overdue_invoices(batch integer default 500)
+    returns integer
+    language plpgsql
+    -- definer: service_role has no rights of its own on tables
+    security definer
+    set search_path = ''
+as $$
+declare
+    overdue constant uuid[] := array(
+        with due as (
+            select i.id
+            from public.invoices i
+            where i.status = 'sent'
+              and i.due_at < now()
+            order by i.due_at, i.id
+            limit least(greatest(batch, 1), 1000)
+        )
+        select i.id
+        from public.invoices i
+        join due
+            using (id)
+        order by i.id
+        -- another run may be at them, or somebody who is paying
+        for update of i skip locked
+    );
+    marked integer := 0;
+begin
+    -- an update of no row would still run the table's triggers
+    if overdue <> '{}' then
+        update public.invoices i
+        set status = 'overdue'
+        where i.id = any (overdue)
+          and i.status = 'sent'
+          and i.due_at < now();
+        get diagnostics marked = row_count;
+    end if;
+    return marked;
+end
+$$;
+
+grant execute on function backend.mark_overdue_invoices(integer) to service_role;
+
+
+comment on function private.next_invoice_statuses(text) is
+    'What an invoice of this status may become.';
+comment on function private.tg_invoices__progress() is
+    'Stamps what becomes of an invoice; refuses what does not follow, or changes what was sent: 409.';
+comment on function backend.mark_overdue_invoices(integer) is
+    'Makes up to batch invoices overdue (1,000 at most) that are past their due_at; returns how many. Call again until 0.';
+
+
+/*
+    A customer's points: a ledger to which lines are added and never changed, and what it adds up
+    to. Points are positive where they are earned or given as a bonus, negative where they are
+    redeemed or expire, so that the sum of the lines is the balance.
+
+    Each line that gives points is a lot, from which later ones take: the first to expire first.
+    So what expires is exactly what nobody redeemed.
+*/
+create table public.loyalty_transactions (
+    id          uuid primary key default gen_random_uuid(),
+    account_id  uuid not null,
+    customer_id uuid not null,
+    type        text not null
+                constraint loyalty_transactions_type_check
+                check (type in ('earned', 'redeemed', 'bonus', 'expired')),
+    points      integer not null,
+    description text
+                constraint loyalty_transactions_description_check
+                check (length(description) <= 500),
+    expires_at  timestamptz,
+    created_at  timestamptz not null default now(),
+    updated_at  timestamptz not null default now(),
+    version     bigint not null default 1,
+
+    -- what a foreign key of the same account and customer refers to
+    constraint loyalty_transactions_id_account_id_customer_id_key
+        unique (id, account_id, customer_id),
+    constraint loyalty_transactions_customer_fkey
+        foreign key (customer_id, account_id)
+        references public.contacts (id, account_id)
+        on delete cascade,
+    constraint loyalty_transactions_points_check
+        check (case when type in ('earned', 'bonus') then points > 0 else points < 0 end),
+    constraint loyalty_transactions_expires_at_check
+        check (
+            expires_at is null
+            or type in ('earned', 'bonus')
+            -- as the times of jobs: what every client can read
+            and expires_at between '0001-01-02' and '9999-12-30'
+        )
+);
+alter table public.loyalty_transactions enable row level security;
+
+
+create index loyalty_transactions_customer_idx
+    on public.loyalty_transactions (customer_id, account_id, created_at);
+
+create index loyalty_transactions_account_id_idx
+    on public.loyalty_transactions (account_id);
+
+
+create policy "members and the customer can read a line of points"
+    on public.loyalty_transactions
+    for select
+    to authenticated
+    using (
+        account_id = any (array(select private.my_account_ids()))
+        or customer_id = any (array(select private.my_customer_ids()))
+    );
+
+create policy "owners, admins and agents can add lines of points"
+    on public.loyalty_transactions
+    for insert
+    to authenticated
+    with check (
+        account_id = any (array(select private.my_writable_account_ids()))
+        and type <> 'expired'
+    );
+
+
+grant select on public.loyalty_transactions to authenticated;
+grant insert (id, account_id, customer_id, type, points, description, expires_at)
+    on public.loyalty_transactions to authenticated;
+
+
+/*
+    One row for each customer who ever had points: their sum, and what redemptions queue for.
+*/
+create table public.loyalty_balances (
+    customer_id uuid primary key,
+    account_id  uuid not null,
+    points      bigint not null default 0
+                constraint loyalty_balances_points_check check (points >= 0),
+    updated_at  timestamptz not null default now(),
+
+    constraint loyalty_balances_customer_fkey
+        foreign key (customer_id, account_id)
+        references public.contacts (id, account_id)
+        on delete cascade
+);
+alter table public.loyalty_balances enable row level security;
+
+
+create index loyalty_balances_customer_idx
+    on public.loyalty_balances (customer_id, account_id);
+
+create index loyalty_balances_account_id_idx
+    on public.loyalty_balances (account_id);
+
+
+create policy "members and the customer can read a balance"
+    on public.loyalty_balances
+    for select
+    to authenticated
+    using (
+        account_id = any (array(select private.my_account_ids()))
+        or customer_id = any (array(select private.my_customer_ids()))
+    );
+
+
+grant select on public.loyalty_balances to authenticated;
+
+
+create table private.loyalty_lots (
+    transaction_id uuid primary key,
+    account_id     uuid not null,
+    customer_id    uuid not null,
+    points_left    integer not null
+                   constraint loyalty_lots_points_left_check check (points_left >= 0),
+    expires_at     timestamptz,
+
+    -- a line that goes to another customer takes its lot with it
+    constraint loyalty_lots_transaction_fkey
+        foreign key (transaction_id, account_id, customer_id)
+        references public.loyalty_transactions (id, account_id, customer_id)
+        on update cascade
+        on delete cascade
+);
+alter table private.loyalty_lots enable row level security;
+
+
+create index loyalty_lots_customer_idx
+    on private.loyalty_lots (customer_id, expires_at, transaction_id)
+    where points_left > 0;
+
+create index loyalty_lots_expires_at_idx
+    on private.loyalty_lots (expires_at, customer_id)
+    where points_left > 0 and expires_at is not null;
+
+
+create policy "nobody reads lots of points directly"
+    on private.loyalty_lots
+    for all
+    to authenticated
+    using (false);
+
+
+comment on table public.loyalty_transactions is
+    'A customer''s points, line by line; insert to give (earned, bonus) or take (redeemed). Never changed, never below zero: 409.';
+comment on column public.loyalty_transactions.customer_id is
+    'The contact; one that was merged stands for the one it was merged into.';
+comment on column public.loyalty_transactions.account_id is
+    'The customer''s; need not be given.';
+comment on column public.loyalty_transactions.id is
+    'Give one of your own, and a repeated insert is refused (409) instead of counted twice.';
+comment on column public.loyalty_transactions.type is
+    'earned, bonus, redeemed; expired is written by schedule alone.';
+comment on column public.loyalty_transactions.points is
+    'Positive where points are earned or a bonus, negative where they are redeemed or expire.';
+comment on column public.loyalty_transactions.expires_at is
+    'Until when these points may be redeemed; null for good.';
+comment on table public.loyalty_balances is
+    'A customer''s total of points; no row means none.';
+comment on column public.loyalty_balances.points is
+    'The sum of the customer''s loyalty_transactions; points whose time is over count until the schedule writes them off.';
+comment on table private.loyalty_lots is
+    'What is left of each line that gave points.';
+comment on policy "members and the customer can read a line of points"
+    on public.loyalty_transactions is
+    'A customer sees its own points.';
+comment on policy "owners, admins and agents can add lines of points"
+    on public.loyalty_transactions is
+    'For customers of their accounts; what expires the schedule says.';
+comment on policy "members and the customer can read a balance" on public.loyalty_balances is
+    'A customer sees its own total.';
+comment on policy "nobody reads lots of points directly" on private.loyalty_lots is
+    'Clients see lines and the total.';
+
+
+select private.follow_table('loyalty_transactions');
+
+
+/*
+    What follows from a new line of points: the balance, and the lots that are made or used.
+    Whoever adds lines holds the customer's balance, so that two who redeem at once take turns
+    and the second one finds what the first has left.
+*/
+create function private.lock_balances(account_id uuid, customer_ids uuid[])
+    returns void
+    language plpgsql
+    set search_path = ''
+as $$
+begin
+    insert into public.loyalty_balances (customer_id, account_id)
+    select distinct c, lock_balances.account_id
+    from unnest(customer_ids) c
+    order by c
+    on conflict do nothing;
+
+    perform
+    from public.loyalty_balances b
+    where b.customer_id = any (customer_ids)
+    order by b.customer_id
+    for no key update;
+end
+$$;
+
+
+create function private.add_to_balance(customer_id uuid, points bigint)
+    returns void
+    language plpgsql
+    set search_path = ''
+as $$
+begin
+    update public.loyalty_balances b
+    set points = b.points + add_to_balance.points,
+        updated_at = now()
+    where b.customer_id = add_to_balance.customer_id;
+end
+$$;
+
+
+create function private.use_lots(customer_id uuid, points bigint)
+    returns void
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    wanted bigint := points;
+    lot record;
+    taken bigint;
+begin
+    for lot in
+        select l.transaction_id, l.points_left
+        from private.loyalty_lots l
+        where l.customer_id = use_lots.customer_id
+          and l.points_left > 0
+          -- those whose time is over are only waiting to be written off
+          and (l.expires_at is null or l.expires_at > now())
+        order by l.expires_at, l.transaction_id
+    loop
+        exit when wanted = 0;
+        taken := least(wanted, lot.points_left);
+        update private.loyalty_lots l
+        set points_left = l.points_left - taken
+        where l.transaction_id = lot.transaction_id;
+        wanted := wanted - taken;
+    end loop;
+
+    if wanted > 0 then
+        raise sqlstate 'PT409' using
+            message = 'The customer has not so many points.',
+            detail = 'field: points',
+            hint = format('At most %s can be redeemed.', points - wanted);
+    end if;
+end
+$$;
+
+
+create function private.tg_loyalty_transactions__settle()
+    returns trigger
+    language plpgsql
+    -- definer: balances and lots are written here alone
+    security definer
+    set search_path = ''
+as $$
+declare
+    line public.loyalty_transactions;
+    customers record;
+begin
+    for customers in
+        select n.account_id, array_agg(distinct n.customer_id) as ids
+        from new_rows n
+        group by n.account_id
+        order by n.account_id
+    loop
+        perform private.lock_balances(
+            account_id => customers.account_id, customer_ids => customers.ids);
+    end loop;
+
+    -- what is given in a statement can be redeemed in it
+    for line in
+        select n.*
+        from new_rows n
+        order by n.points < 0, n.customer_id, n.id
+    loop
+        if line.points > 0 then
+            insert into private.loyalty_lots (
+                transaction_id, account_id, customer_id, points_left, expires_at
+            )
+            values (line.id, line.account_id, line.customer_id, line.points, line.expires_at);
+        elsif line.type = 'redeemed' then
+            perform private.use_lots(customer_id => line.customer_id, points => -line.points::bigint);
+        end if;
+        perform private.add_to_balance(customer_id => line.customer_id, points => line.points);
+    end loop;
+    return null;
+end
+$$;
+
+
+create function private.tg_loyalty_transactions__keep()
+    returns trigger
+    language plpgsql
+    -- definer: contacts are looked at whoever writes
+    security definer
+    set search_path = ''
+as $$
+begin
+    -- with its customer a ledger may go
+    if tg_op = 'DELETE' and not exists (
+        select
+        from public.contacts c
+        where c.id = old.customer_id
+    ) then
+        return old;
+    end if;
+    raise check_violation using
+        message = 'A line of points stays as it was written.',
+        hint = 'Add one that makes good for it.';
+end
+$$;
+
+
+create trigger _010_own_by_customer
+    before insert on public.loyalty_transactions
+    for each row
+    execute function private.tg__own_by_customer();
+
+create trigger _020_keep
+    before update on public.loyalty_transactions
+    for each row
+    when (
+        (new.id, new.account_id, new.type, new.points, new.description, new.expires_at, new.created_at)
+        is distinct from
+        (old.id, old.account_id, old.type, old.points, old.description, old.expires_at, old.created_at)
+    )
+    execute function private.tg_loyalty_transactions__keep();
+
+create trigger _020_keep_deleted
+    before delete on public.loyalty_transactions
+    for each row
+    execute function private.tg_loyalty_transactions__keep();
+
+create trigger _060_follow_merge
+    before update on public.loyalty_transactions
+    for each row
+    when (new.customer_id <> old.customer_id)
+    execute function private.tg__follow_merge();
+
+create trigger _100_stamp_change
+    before update on public.loyalty_transactions
+    for each row
+    execute function private.tg__stamp_change();
+
+create trigger _500_settle
+    after insert on public.loyalty_transactions
+    referencing new table as new_rows
+    for each statement
+    execute function private.tg_loyalty_transactions__settle();
+
+
+create function private.expire_points_of(account_id uuid, customer_id uuid)
+    returns boolean
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    expired bigint;
+begin
+    -- the contact before the balance, as all who add lines
+    if private.hold_contact(
+        account_id => expire_points_of.account_id,
+        contact_id => expire_points_of.customer_id
+    ) <> expire_points_of.customer_id then
+        -- merged meanwhile, and its points with it
+        return false;
+    end if;
+    perform private.lock_balances(
+        account_id => expire_points_of.account_id,
+        customer_ids => array[expire_points_of.customer_id]
+    );
+
+    with emptied as (
+        update private.loyalty_lots l
+        set points_left = 0
+        from private.loyalty_lots b
+        where l.transaction_id = b.transaction_id
+          and b.customer_id = expire_points_of.customer_id
+          and b.points_left > 0
+          and b.expires_at <= now()
+        returning b.points_left
+    )
+    select sum(e.points_left)
+    into expired
+    from emptied e;
+    if expired is null then
+        return false;
+    end if;
+
+    insert into public.loyalty_transactions (account_id, customer_id, type, points, description)
+    values (
+        expire_points_of.account_id,
+        expire_points_of.customer_id,
+        'expired',
+        -expired,
+        'Not redeemed in time.'
+    );
+    return true;
+end
+$$;
+
+
+create function backend.expire_points(batch integer default 500)
+    returns integer
+    language plpgsql
+    -- definer: service_role has no rights of its own on tables
+    security definer
+    set search_path = ''
+as $$
+declare
+    due record;
+    customers integer := 0;
+begin
+    for due in
+        select distinct l.customer_id, l.account_id
+        from private.loyalty_lots l
+        join public.contacts c
+            on c.id = l.customer_id
+           and c.account_id = l.account_id
+           and c.deleted_at is null
+        where l.points_left > 0
+          and l.expires_at <= now()
+        order by l.customer_id
+        limit least(greatest(batch, 1), 1000)
+    loop
+        if private.expire_points_of(account_id => due.account_id, customer_id => due.customer_id) then
+            customers := customers + 1;
+        end if;
+    end loop;
+    return customers;
+end
+$$;
+
+grant execute on function backend.expire_points(integer) to service_role;
+
+
+comment on function private.lock_balances(uuid, uuid[]) is
+    'Locks the balances of customers of one account, which are made where there are none.';
+comment on function private.add_to_balance(uuid, bigint) is
+    'Changes a balance, which is locked.';
+comment on function private.use_lots(uuid, bigint) is
+    'Takes points from a customer''s lots, the first to expire first; refuses more than there are.';
+comment on function private.tg_loyalty_transactions__settle() is
+    'Brings balances and lots up to date with new lines.';
+comment on function private.tg_loyalty_transactions__keep() is
+    'Refuses to change a line, or to delete it before its customer.';
+comment on function private.expire_points_of(uuid, uuid) is
+    'Writes off a customer''s points whose time is over, in one line; false where there are none.';
+comment on function backend.expire_points(integer) is
+    'Writes off points whose time is over, of up to batch customers (1,000 at most); returns of how many. Call again until 0.';
+
+
+/*
+    The conversations that customers hold in the portal: one about each booking, made with its
+    job, and one for everything else, made when somebody first writes in it. Two customers that
+    are merged keep theirs; the portal goes on in the kept one's.
+*/
+create function private.portal_thread(customer_id uuid)
+    returns uuid
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+begin
+    return (
+        select k.id
+        from public.conversations k
+        where k.customer_id = portal_thread.customer_id
+          and k.channel = 'portal'
+        order by k.status = 'closed', k.thread_key <> k.customer_id::text, k.created_at, k.id
+        limit 1
+    );
+end
+$$;
+
+
+create function private.open_portal_thread(account_id uuid, customer_id uuid)
+    returns uuid
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    thread uuid;
+begin
+    -- others may open it, or close it, between two statements: look again
+    for attempt in 1 .. 4 loop
+        thread := private.portal_thread(customer_id);
+        exit when thread is not null;
+
+        insert into public.conversations (account_id, customer_id, channel, thread_key)
+        values (
+            open_portal_thread.account_id,
+            open_portal_thread.customer_id,
+            'portal',
+            open_portal_thread.customer_id
+        )
+        on conflict do nothing;
+    end loop;
+    return thread;
+end
+$$;
+
+
+create function private.thread_of_customer(customer_id uuid)
+    returns uuid
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    account uuid;
+    kept uuid;
+begin
+    select c.account_id
+    into account
+    from public.contacts c
+    where c.id = thread_of_customer.customer_id;
+    if found then
+        kept := private.contact_of_id(
+            account_id => account, contact_id => thread_of_customer.customer_id);
+        if account in (select private.my_writable_account_ids())
+            or kept in (select private.my_customer_ids())
+        then
+            -- it stays this contact's until the message is written
+            kept := private.hold_contact(account_id => account, contact_id => kept);
+            return private.open_portal_thread(account_id => account, customer_id => kept);
+        elsif account in (select private.my_account_ids()) then
+            raise insufficient_privilege using
+                message = 'You may read this customer''s conversations, not write in them.',
+                hint = 'Owners, admins and agents may.';
+        end if;
+    end if;
+    return null;
+exception
+    when sqlstate 'PT404' then
+        -- deleted: whose it was is nobody's to learn
+        return null;
+end
+$$;
+
+
+comment on function private.portal_thread(uuid) is
+    'A customer''s conversation in the portal, the open one first; null before there is one.';
+comment on function private.open_portal_thread(uuid, uuid) is
+    'A customer''s conversation in the portal, which is made where there is none.';
+comment on function private.thread_of_customer(uuid) is
+    'The conversation in the portal for somebody who may write in it; null where it is hidden.';
+
+
+/*
+    A job has its chat from the start, and what becomes of the job is told there, in the
+    transaction in which it happens.
+*/
+create function private.job_notice(job public.jobs)
+    returns private.notice
+    language plpgsql
+    immutable
+    set search_path = ''
+as $$
+begin
+    return (
+        job.account_id,
+        job.customer_id,
+        job.id,
+        job.service_type || case job.status
+            when 'scheduled' then ' is scheduled for ' || private.in_utc(job.starts_at) || '.'
+            when 'rescheduled' then ' is rescheduled to ' || private.in_utc(job.starts_at) || '.'
+            when 'in_progress' then ' is in progress.'
+            when 'completed' then ' is completed.'
+            else ' is cancelled.'
+        end,
+        jsonb_build_object(
+            'event', 'job.' || job.status,
+            'job_id', job.id,
+            'service_type', job.service_type,
+            'starts_at', job.starts_at,
+            'ends_at', job.ends_at
+        ),
+        null
+    )::private.notice;
+end
+$$;
+
+
+create function private.tg_jobs__open_chat()
+    returns trigger
+    language plpgsql
+    -- definer: nobody else may write conversations
+    security definer
+    set search_path = ''
+as $$
+begin
+    insert into public.conversations (account_id, customer_id, channel, thread_key, booking_id)
+    select n.account_id, n.customer_id, 'booking', n.id, n.id
+    from new_rows n
+    order by n.id;
+
+    perform private.post_notices((
+        select array_agg(private.job_notice(n) order by n.id)
+        from new_rows n
+    ));
+    return null;
+end
+$$;
+
+
+create function private.tg_jobs__tell_chat()
+    returns trigger
+    language plpgsql
+    -- definer: as tg_jobs__open_chat
+    security definer
+    set search_path = ''
+as $$
+begin
+    perform private.post_notices((
+        select array_agg(private.job_notice(n) order by n.id)
+        from new_rows n
+        join old_rows o
+            using (id)
+        where n.status <> o.status
+           or (
+               n.status = 'rescheduled'
+               and (n.starts_at, n.ends_at) is distinct from (o.starts_at, o.ends_at)
+           )
+    ));
+    return null;
+end
+$$;
+
+
+create trigger _500_open_chat
+    after insert on public.jobs
+    referencing new table as new_rows
+    for each statement
+    execute function private.tg_jobs__open_chat();
+
+create trigger _500_tell_chat
+    after update on public.jobs
+    referencing old table as old_rows new table as new_rows
+    for each statement
+    execute function private.tg_jobs__tell_chat();
+
+
+comment on function private.job_notice(public.jobs) is
+    'What a chat is told of a job as it is now.';
+comment on function private.tg_jobs__open_chat() is
+    'Gives every job its chat.';
+comment on function private.tg_jobs__tell_chat() is
+    'Tells a job''s chat what became of it.';
+
+
+/*
+    Invoices in chats: those that an agent shows with a message, held to what the invoice says,
+    and what becomes of them, told by the system in the chat of their job, or else in the portal's.
+*/
+create function private.invoice_facts(invoice public.invoices)
+    returns jsonb
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+begin
+    return jsonb_build_object(
+        'invoice_id', invoice.id,
+        'number', invoice.number,
+        'amount_minor', invoice.amount_minor,
+        'currency', invoice.currency,
+        'status', invoice.status,
+        'due_at', invoice.due_at
+    );
+end
+$$;
+
+
+create function private.check_invoice_data(post public.messages, channel text)
+    returns jsonb
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+declare
+    named constant text := post.invoice_data ->> 'invoice_id';
+    invoice public.invoices;
+    facts jsonb;
+    wrong text;
+begin
+    if post.invoice_data is null and not post.has_invoice then
+        return null;
+    elsif post.sender_type <> 'operator' then
+        raise insufficient_privilege using
+            message = 'Invoices are sent by the business.',
+            detail = 'field: invoice_data';
+    elsif channel = 'whatsapp' or post.type <> 'text' then
+        raise sqlstate 'PT422' using
+            message = 'An invoice is shown with a text, in a chat of the portal.',
+            detail = 'field: invoice_data',
+            hint = 'On WhatsApp send it as a document.';
+    end if;
+
+    if pg_input_is_valid(named, 'uuid') then
+        select i.*
+        into invoice
+        from public.invoices i
+        where i.id = named::uuid
+          and i.account_id = post.account_id
+          and i.customer_id = post.customer_id
+          and i.sent_at is not null;
+    end if;
+    if invoice.id is null then
+        raise sqlstate 'PT422' using
+            message = 'There is no such invoice of this customer, or it has not been sent.',
+            detail = 'field: invoice_data.invoice_id',
+            hint = 'Name an invoice of the customer that is not a draft.';
+    end if;
+
+    facts := private.invoice_facts(invoice);
+    select g.key
+    into wrong
+    from jsonb_each(post.invoice_data) g
+    where case
+        when g.key = 'due_at' and pg_input_is_valid(g.value #>> '{}', 'timestamptz')
+            then (g.value #>> '{}')::timestamptz is distinct from invoice.due_at
+        else g.value is distinct from facts -> g.key
+    end
+    order by g.key
+    limit 1;
+    if wrong is not null then
+        raise sqlstate 'PT422' using
+            message = 'This is not what the invoice says.',
+            detail = 'field: invoice_data.' || left(wrong, 64),
+            hint = 'Give its invoice_id alone; the rest is filled in.';
+    end if;
+    return facts;
+end
+$$;
+
+
+create function private.invoice_notice(invoice public.invoices)
+    returns private.notice
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+begin
+    return (
+        invoice.account_id,
+        invoice.customer_id,
+        invoice.job_id,
+        'Invoice ' || invoice.number || case invoice.status
+            when 'sent' then ' has been sent.'
+            when 'paid' then ' has been paid.'
+            when 'overdue' then ' is overdue.'
+            else ' is void.'
+        end,
+        jsonb_build_object('event', 'invoice.' || invoice.status, 'invoice_id', invoice.id),
+        private.invoice_facts(invoice)
+    )::private.notice;
+end
+$$;
+
+
+create function private.tg_invoices__tell_chat()
+    returns trigger
+    language plpgsql
+    -- definer: nobody else may write as the system
+    security definer
+    set search_path = ''
+as $$
+begin
+    perform private.post_notices((
+        select array_agg(private.invoice_notice(n) order by n.id)
+        from new_rows n
+        join old_rows o
+            using (id)
+        where n.status <> o.status
+          -- a draft that is given up was never the customer's
+          and n.sent_at is not null
+    ));
+    return null;
+end
+$$;
+
+
+create trigger _500_tell_chat
+    after update on public.invoices
+    referencing old table as old_rows new table as new_rows
+    for each statement
+    execute function private.tg_invoices__tell_chat();
+
+
+comment on function private.invoice_facts(public.invoices) is
+    'What a message shows of an invoice: {invoice_id, number, amount_minor, currency, status, due_at}.';
+comment on function private.check_invoice_data(public.messages, text) is
+    'The facts of the invoice that somebody shows with a message; refuses what differs from them, naming the field.';
+comment on function private.invoice_notice(public.invoices) is
+    'What a chat is told of an invoice as it is now.';
+comment on function private.tg_invoices__tell_chat() is
+    'Tells a chat what became of an invoice that the customer knows of.';
+
+
+/*
+    What a customer sees and edits of itself, the contact behind it being written as by staff.
+
+    Nobody has proved what a customer writes: a phone number or an address written here is shown
+    to staff, and makes the contact known by nothing. Else whoever wrote another's number would
+    be sent that person's messages. Identities that are no longer written stay, since it is from
+    them that the customer has really written.
+*/
+create function private.portal_account_name(account_id uuid)
+    returns text
+    language plpgsql
+    stable
+    -- definer: a customer reads no account, and is told the name alone
+    security definer
+    set search_path = ''
+as $$
+begin
+    return (
+        select a.name
+        from public.accounts a
+        where a.id = portal_account_name.account_id
+          and exists (
+              select
+              from public.customers c
+              where c.account_id = a.id
+                and c.portal_user_id = (select auth.uid())
+          )
+    );
+end
+$$;
+
+grant execute on function private.portal_account_name(uuid) to authenticated;
+
+
+create view public.my_profile
+    with (security_invoker = true)
+as
+select
+    c.id,
+    c.account_id,
+    private.portal_account_name(c.account_id) as account_name,
+    c.name,
+    c.phone,
+    c.email,
+    c.preferences,
+    c.updated_at,
+    c.version
+from public.customers c
+where c.id = any (array(select private.my_customer_ids()));
+
+
+grant select, update on public.my_profile to authenticated;
+
+
+create function private.read_profile(fields jsonb)
+    returns jsonb
+    language plpgsql
+    immutable
+    set search_path = ''
+as $$
+begin
+    perform private.require_written_here(
+        fields => fields,
+        writable => array['name', 'phone', 'email', 'preferences']
+    );
+    if fields ? 'name' and btrim(coalesce(fields ->> 'name', ''), E' \t\r\n') = '' then
+        raise sqlstate 'PT422' using
+            message = 'A name is needed.',
+            detail = 'field: name',
+            hint = 'Write how you want to be called.';
+    elsif fields ? 'preferences' and (
+        jsonb_typeof(fields -> 'preferences') <> 'object'
+        or octet_length((fields -> 'preferences')::text) > 8192
+    ) then
+        raise sqlstate 'PT422' using
+            message = 'Preferences are an object of at most 8 KB.',
+            detail = 'field: preferences',
+            hint = 'Send all that shall hold, or {} for none.';
+    elsif fields -> 'preferences' @? 'strict $.**{17 to last}'
+        or fields -> 'preferences'
+            @? 'strict $.** ? (@.type() == "number" && (@ > 1e15 || @ < -1e15))'
+    then
+        raise sqlstate 'PT422' using
+            message = 'Preferences are nested too deeply, or have a number that is too large.',
+            detail = 'field: preferences',
+            hint = 'At most 16 levels, and numbers up to 1e15.';
+    end if;
+    return private.clean_contact_fields(fields);
+end
+$$;
+
+
+create function private.suggest_owners(account_id uuid, contact_id uuid, fields jsonb)
+    returns void
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    owned record;
+begin
+    for owned in
+        select o.kind, o.contact_id, f.value
+        from jsonb_each_text(fields) f
+        join public.contact_identities o
+            on o.account_id = suggest_owners.account_id
+           and o.kind = f.key
+           and o.match_key = private.match_key(kind => f.key, value => f.value)
+        where f.key in ('phone', 'email')
+          and o.contact_id <> suggest_owners.contact_id
+        order by o.contact_id, o.kind
+    loop
+        perform private.suggest_merge(
+            account_id => suggest_owners.account_id,
+            contact_ids => array[suggest_owners.contact_id, owned.contact_id],
+            reason => 'same_' || owned.kind,
+            evidence => jsonb_build_object(owned.kind, owned.value, 'written_in', 'portal')
+        );
+    end loop;
+end
+$$;
+
+
+create function private.withdraw_owners(account_id uuid, contact_id uuid, fields jsonb)
+    returns void
+    language plpgsql
+    set search_path = ''
+as $$
+begin
+    delete from public.contact_suggestions s
+    using (
+        select o.id
+        from public.contact_suggestions o
+        cross join (values ('phone'), ('email')) as f (kind)
+        -- whose it is has not written it: that was this customer
+        join public.contact_identities i
+            on i.account_id = o.account_id
+           and i.kind = f.kind
+           and i.match_key = private.match_key(kind => f.kind, value => o.evidence ->> f.kind)
+           and i.contact_id in (o.contact_id, o.other_contact_id)
+           and i.contact_id <> withdraw_owners.contact_id
+        where o.account_id = withdraw_owners.account_id
+          and withdraw_owners.contact_id in (o.contact_id, o.other_contact_id)
+          and o.status = 'open'
+          and o.reason = 'same_' || f.kind
+          and o.evidence ->> 'written_in' = 'portal'
+          and fields ? f.kind
+          and i.match_key
+              is distinct from private.match_key(kind => f.kind, value => fields ->> f.kind)
+          -- the other may have written what this one is known by
+          and not exists (
+              select
+              from public.contacts c
+              join public.contact_identities mine
+                  on mine.contact_id = withdraw_owners.contact_id
+                 and mine.kind = f.kind
+                 and mine.match_key
+                     = private.match_key(kind => f.kind, value => to_jsonb(c) ->> f.kind)
+              where c.id = i.contact_id
+          )
+        -- somebody is deciding on it at this moment
+        for update of o skip locked
+    ) w
+    where s.id = w.id;
+end
+$$;
+
+
+create function private.tg_my_profile__write()
+    returns trigger
+    language plpgsql
+    -- definer: contacts are nobody's to write, and a customer's own is written here alone
+    security definer
+    set search_path = ''
+as $$
+declare
+    hits constant integer := current_setting('rapport.hits')::integer + 1;
+    written jsonb;
+begin
+    perform set_config('rapport.hits', hits::text, true);
+    if hits > 1 then
+        -- a forgotten filter would tell one business what was meant for another
+        raise sqlstate 'PT422' using
+            message = 'You are a customer of several businesses.',
+            detail = 'field: id',
+            hint = 'Say by its id which profile you write.';
+    end if;
+
+    select coalesce(jsonb_object_agg(n.key, n.value), '{}')
+    into written
+    from jsonb_each(to_jsonb(new)) n
+    where n.value is distinct from to_jsonb(old) -> n.key;
+    if written ? 'version' then
+        raise sqlstate 'PT409' using
+            message = 'Your profile has changed since it was read.',
+            detail = 'field: version',
+            hint = 'Read it again, and write what differs.';
+    end if;
+    written := private.read_profile(written);
+
+    -- before the contact is locked: contacts are locked by id, and this touches two
+    perform private.suggest_owners(
+        account_id => old.account_id, contact_id => old.id, fields => written);
+
+    -- whoever is shut out at this moment writes no more
+    perform
+    from public.contacts c
+    where c.id = old.id
+      and c.portal_user_id = (select auth.uid())
+    for no key update;
+    if not found then
+        raise sqlstate 'PT404' using
+            message = 'This profile is not yours any more.';
+    end if;
+    -- once the contact is locked, as a merge does, which decides on suggestions
+    perform private.withdraw_owners(
+        account_id => old.account_id, contact_id => old.id, fields => written);
+    perform private.change_contact(
+        account_id => old.account_id,
+        contact_id => old.id,
+        fields => written,
+        claim => false
+    );
+
+    select *
+    into new
+    from public.my_profile p
+    where p.id = old.id;
+    return new;
+end
+$$;
+
+
+create trigger _100_expect_hits
+    before update on public.my_profile
+    for each statement
+    execute function private.tg__expect_hits();
+
+create trigger _500_write_profile
+    instead of update on public.my_profile
+    for each row
+    execute function private.tg_my_profile__write();
+
+create trigger _900_require_hits
+    after update on public.my_profile
+    for each statement
+    execute function private.tg__require_hits();
+
+
+comment on view public.my_profile is
+    'Your own contact, one row for each business whose customer you are. Write name, phone, email and preferences, of one row at a time; a write that hits nothing is refused (404), one of a version that has passed as well (409).';
+comment on column public.my_profile.id is
+    'The customer, as in public.customers.';
+comment on column public.my_profile.account_name is
+    'The business.';
+comment on column public.my_profile.name is
+    'How you are called; staff see it, and may write it too.';
+comment on column public.my_profile.phone is
+    'With country code and digits alone, such as +38640111222. WhatsApp messages are still known by the number that they come from.';
+comment on column public.my_profile.preferences is
+    'Your own choices, an object of at most 8 KB; what is written replaces all of it.';
+comment on column public.my_profile.version is
+    'Rises with each change of what you see of yourself.';
+comment on function private.portal_account_name(uuid) is
+    'The name of a business whose customer the signed-in user is; null of others.';
+comment on function private.read_profile(jsonb) is
+    'Fields of a profile as fields of a contact; refuses what a customer does not write.';
+comment on function private.suggest_owners(uuid, uuid, jsonb) is
+    'Notes for staff which other contacts are known by what a customer has written.';
+comment on function private.withdraw_owners(uuid, uuid, jsonb) is
+    'Takes open suggestions back for which what the customer wrote before was the evidence.';
+comment on function private.tg_my_profile__write() is
+    'Writes the contact of the signed-in customer.';
+
+
+/*
+    Staff invite a contact to the portal. The token goes out once, in the answer, to be sent to
+    the contact in a link; here it is kept hashed.
+
+    Locks: the contact before its invitations, so that inviting, claiming and unlinking the same
+    contact take turns.
+*/
+create function private.require_writable_contact(contact_id uuid)
+    returns uuid
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+declare
+    account uuid;
+begin
+    select c.account_id
+    into account
+    from public.contacts c
+    where c.id = require_writable_contact.contact_id
+      and c.account_id in (select private.my_account_ids());
+    if not found then
+        raise sqlstate 'PT404' using
+            message = 'There is no such contact, or it is not yours to see.',
+            detail = format('contact: %s', contact_id);
+    end if;
+
+    perform private.require_writable(account);
+    return account;
+end
+$$;
+
+
+create function private.lock_kept_contact(account_id uuid, contact_id uuid)
+    returns uuid
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    kept constant uuid := private.contact_of_id(
+        account_id => lock_kept_contact.account_id,
+        contact_id => lock_kept_contact.contact_id
+    );
+begin
+    perform
+    from public.contacts c
+    where c.id = kept
+      and c.account_id = lock_kept_contact.account_id
+      and c.deleted_at is null
+    for no key update;
+    if not found then
+        -- merged while this waited; its lock is held, and the next one's might be out of order
+        raise sqlstate 'PT503' using
+            message = 'Others are changing this contact.',
+            hint = 'Try again.';
+    end if;
+    return kept;
+end
+$$;
+
+
+create function private.revoke_open_invitations(account_id uuid, contact_id uuid)
+    returns void
+    language plpgsql
+    set search_path = ''
+as $$
+begin
+    with recursive lineage as (
+        -- an invitation of a contact that was merged leads to the one that was kept
+        select revoke_open_invitations.contact_id as id
+        union
+        select c.id
+        from lineage l
+        join public.contacts c
+            on c.merged_into = l.id
+    )
+    update public.portal_invitations p
+    set revoked_at = now()
+    from lineage l
+    where p.contact_id = l.id
+      and p.account_id = revoke_open_invitations.account_id
+      and p.claimed_at is null
+      and p.revoked_at is null;
+end
+$$;
+
+
+create function private.invite_to_portal(contact_id uuid, valid_for interval)
+    returns jsonb
+    language plpgsql
+    -- definer: invitations are written here alone, by those who may
+    security definer
+    set search_path = ''
+as $$
+declare
+    account constant uuid := private.require_writable_contact(contact_id);
+    -- 32 random bytes as base64url
+    token constant text :=
+        translate(encode(extensions.gen_random_bytes(32), 'base64'), '+/=', '-_');
+    invited uuid;
+    invitation public.portal_invitations;
+begin
+    if valid_for is null
+        or valid_for not between interval '5 minutes' and interval '30 days'
+    then
+        raise sqlstate 'PT422' using
+            message = 'An invitation is not valid for so long, or so short.',
+            detail = 'field: valid_for',
+            hint = 'Between 5 minutes and 30 days.';
+    end if;
+
+    invited := private.lock_kept_contact(
+        account_id => account, contact_id => invite_to_portal.contact_id);
+    if exists (
+        select
+        from public.contacts c
+        where c.id = invited
+          and c.portal_user_id is not null
+    ) then
+        raise sqlstate 'PT409' using
+            message = 'This contact has a login to the portal.',
+            detail = format('contact: %s', invited),
+            hint = 'To give it another, call unlink_portal_login first.';
+    end if;
+
+    perform private.revoke_open_invitations(account_id => account, contact_id => invited);
+    insert into public.portal_invitations (account_id, contact_id, created_by, expires_at)
+    values (account, invited, auth.uid(), now() + valid_for)
+    returning * into invitation;
+    insert into private.portal_invitation_tokens (invitation_id, token_hash)
+    values (invitation.id, private.token_hash(token));
+
+    return jsonb_build_object(
+        'invitation_id', invitation.id,
+        'token', token,
+        'expires_at', invitation.expires_at
+    );
+end
+$$;
+
+grant execute on function private.invite_to_portal(uuid, interval) to authenticated;
+
+
+create function public.invite_to_portal(contact_id uuid, valid_for interval default interval '7 days')
+    returns jsonb
+    language plpgsql
+    set search_path = ''
+as $$
+begin
+    return private.invite_to_portal(
+        contact_id => invite_to_portal.contact_id,
+        valid_for => invite_to_portal.valid_for
+    );
+end
+$$;
+
+grant execute on function public.invite_to_portal(uuid, interval) to authenticated;
+
+
+create function private.revoke_invitation(invitation_id uuid)
+    returns void
+    language plpgsql
+    -- definer: as invite_to_portal
+    security definer
+    set search_path = ''
+as $$
+declare
+    invitation public.portal_invitations;
+begin
+    select p.*
+    into invitation
+    from public.portal_invitations p
+    where p.id = revoke_invitation.invitation_id
+      and p.account_id in (select private.my_account_ids())
+    for no key update;
+    if not found then
+        raise sqlstate 'PT404' using
+            message = 'There is no such invitation, or it is not yours to see.',
+            detail = format('invitation: %s', invitation_id);
+    end if;
+    perform private.require_writable(invitation.account_id);
+
+    if invitation.claimed_at is not null then
+        raise sqlstate 'PT409' using
+            message = 'This invitation has been claimed.',
+            detail = format('contact: %s', invitation.contact_id),
+            hint = 'To shut the login out, call unlink_portal_login.';
+    elsif invitation.revoked_at is null then
+        update public.portal_invitations p
+        set revoked_at = now()
+        where p.id = invitation.id;
+    end if;
+end
+$$;
+
+grant execute on function private.revoke_invitation(uuid) to authenticated;
+
+
+create function public.revoke_invitation(invitation_id uuid)
+    returns void
+    language plpgsql
+    set search_path = ''
+as $$
+begin
+    perform private.revoke_invitation(revoke_invitation.invitation_id);
+end
+$$;
+
+grant execute on function public.revoke_invitation(uuid) to authenticated;
+
+
+comment on function private.require_writable_contact(uuid) is
+    'The account of a contact that the caller may write; refuses others.';
+comment on function private.lock_kept_contact(uuid, uuid) is
+    'Locks a contact, or the one that it was merged into, and returns its id.';
+comment on function private.revoke_open_invitations(uuid, uuid) is
+    'Ends the open invitations that lead to a contact, whose lock the caller holds.';
+comment on function private.invite_to_portal(uuid, interval) is
+    'Makes an invitation in the place of those that are open.';
+comment on function private.revoke_invitation(uuid) is
+    'Ends an invitation that nobody has claimed.';
+comment on function public.invite_to_portal(uuid, interval) is
+    'Invites a contact to the portal, for 5 minutes to 30 days: {invitation_id, token, expires_at}. The token is told this once; whoever is signed in and gives it to claim_portal_invitation becomes the contact''s login. Earlier invitations of the contact end. One that has a login: 409.';
+comment on function public.revoke_invitation(uuid) is
+    'Ends an invitation before it is claimed; one that has ended stays so. Claimed: 409.';
+
+
+/*
+    A login becomes a contact's by claiming an invitation, and ceases to be by staff's word.
+
+    Who holds no good token learns nothing: unknown, revoked and claimed ones are answered
+    alike. Topics are renamed by the trigger on customers when a login goes.
+*/
+create function private.claim_portal_invitation(token text)
+    returns jsonb
+    language plpgsql
+    -- definer: tokens are not readable, and contacts are nobody's to write
+    security definer
+    set search_path = ''
+as $$
+declare
+    caller constant uuid := auth.uid();
+    invitation public.portal_invitations;
+    customer uuid;
+    login uuid;
+    usable boolean;
+begin
+    if caller is null then
+        raise insufficient_privilege using
+            message = 'An invitation is claimed by somebody who is signed in.',
+            hint = 'Sign up or sign in first.';
+    end if;
+
+    select p.*
+    into invitation
+    from private.portal_invitation_tokens t
+    join public.portal_invitations p
+        on p.id = t.invitation_id
+    where t.token_hash = private.token_hash(token);
+    if found then
+        begin
+            customer := private.lock_kept_contact(
+                account_id => invitation.account_id, contact_id => invitation.contact_id);
+        exception
+            when sqlstate 'PT404' then
+                -- the contact has been deleted, which is not the caller's to know
+                null;
+        end;
+    end if;
+    if customer is not null then
+        -- as it stands now that everybody else has to wait
+        select p.*
+        into invitation
+        from public.portal_invitations p
+        where p.id = invitation.id
+        for no key update;
+
+        select c.portal_user_id
+        into login
+        from public.contacts c
+        where c.id = customer;
+
+        usable := invitation.revoked_at is null
+            and (
+                invitation.claimed_at is null
+                -- the answer was lost, and is asked for again
+                or (invitation.claimed_by = caller and login = caller)
+            );
+    end if;
+
+    if usable is not true then
+        raise sqlstate 'PT404' using
+            message = 'This invitation is not valid, or no longer.',
+            hint = 'Ask the business for a new one.';
+    elsif invitation.claimed_at is null then
+        if invitation.expires_at <= now() then
+            raise sqlstate 'PT410' using
+                message = 'This invitation has expired.',
+                hint = 'Ask the business for a new one.';
+        elsif login <> caller then
+            raise sqlstate 'PT409' using
+                message = 'This customer has a login already.',
+                hint = 'Sign in with that one, or ask the business to unlink it.';
+        elsif login is null then
+            perform private.link_portal_login(contact_id => customer, user_id => caller);
+        end if;
+
+        update public.portal_invitations p
+        set claimed_at = now(),
+            claimed_by = caller
+        where p.id = invitation.id;
+        perform private.revoke_open_invitations(
+            account_id => invitation.account_id, contact_id => customer);
+    end if;
+
+    return jsonb_build_object('account_id', invitation.account_id, 'customer_id', customer);
+end
+$$;
+
+grant execute on function private.claim_portal_invitation(text) to authenticated;
+
+
+create function private.link_portal_login(contact_id uuid, user_id uuid)
+    returns void
+    language plpgsql
+    set search_path = ''
+as $$
+begin
+    update public.contacts c
+    set portal_user_id = link_portal_login.user_id
+    where c.id = link_portal_login.contact_id;
+exception
+    -- contacts_portal_user_id_key, which sees claims at the same moment as well
+    when unique_violation then
+        raise sqlstate 'PT409' using
+            message = 'You are another customer of this business.',
+            hint = 'Sign in as somebody else, or ask the business to merge the two.';
+end
+$$;
+
+
+create function public.claim_portal_invitation(token text)
+    returns jsonb
+    language plpgsql
+    set search_path = ''
+as $$
+begin
+    return private.claim_portal_invitation(claim_portal_invitation.token);
+end
+$$;
+
+grant execute on function public.claim_portal_invitation(text) to authenticated;
+
+
+create function private.unlink_portal_login(contact_id uuid)
+    returns void
+    language plpgsql
+    -- definer: contacts are written here alone, by those who may
+    security definer
+    set search_path = ''
+as $$
+declare
+    account constant uuid := private.require_writable_contact(contact_id);
+    customer constant uuid := private.lock_kept_contact(
+        account_id => account, contact_id => unlink_portal_login.contact_id);
+begin
+    if exists (
+        select
+        from public.contacts c
+        where c.id = customer
+          and c.portal_user_id is not null
+    ) then
+        update public.contacts c
+        set portal_user_id = null
+        where c.id = customer;
+    end if;
+    -- nor does an earlier link lead back in
+    perform private.revoke_open_invitations(account_id => account, contact_id => customer);
+end
+$$;
+
+grant execute on function private.unlink_portal_login(uuid) to authenticated;
+
+
+create function public.unlink_portal_login(contact_id uuid)
+    returns void
+    language plpgsql
+    set search_path = ''
+as $$
+begin
+    perform private.unlink_portal_login(unlink_portal_login.contact_id);
+end
+$$;
+
+grant execute on function public.unlink_portal_login(uuid) to authenticated;
+
+
+comment on function private.claim_portal_invitation(text) is
+    'Makes the caller the login of whoever was invited.';
+comment on function private.link_portal_login(uuid, uuid) is
+    'Writes the login of a contact; refuses one who is another customer of the account.';
+comment on function private.unlink_portal_login(uuid) is
+    'Takes a contact''s login away.';
+comment on function public.claim_portal_invitation(text) is
+    'Makes you the customer who was invited: {account_id, customer_id}. Claiming again what you have claimed answers the same. Unknown, revoked or claimed by another: 404; expired: 410; where the customer has a login, or you are another customer of the business: 409.';
+comment on function public.unlink_portal_login(uuid) is
+    'Shuts a contact''s login out of the portal, at once and from its live topics; its open invitations end. A contact without a login stays so.';
