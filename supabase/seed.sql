@@ -48,10 +48,10 @@ select
 from logins l;
 
 
-insert into public.accounts (id, external_id, name)
+insert into public.accounts (id, external_id, name, country)
 values
-    ('a0000000-0000-4000-8000-00000000000a', '695a15a5c526dbe7c085ece2', 'Alpine Carpet Care'),
-    ('b0000000-0000-4000-8000-00000000000b', '695a15a5c526dbe7c085ece3', 'Bay Boat Rental');
+    ('a0000000-0000-4000-8000-00000000000a', '695a15a5c526dbe7c085ece2', 'Alpine Carpet Care', 'SI'),
+    ('b0000000-0000-4000-8000-00000000000b', '695a15a5c526dbe7c085ece3', 'Bay Boat Rental', 'BR');
 
 
 insert into public.account_members (account_id, user_id, role, display_name)

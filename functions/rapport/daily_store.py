@@ -1,4 +1,4 @@
-"""What time itself asks for: rows whose time is over, invoices overdue, points expired."""
+"""Daily jobs: retention, overdue invoices, expired points."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class DailyStore(Store):
         return understood(Pruned, self._call("prune", {"batch": batch}))
 
     def mark_overdue_invoices(self, batch: int) -> int:
-        """Makes up to `batch` invoices overdue that are past their time; returns how many."""
+        """Makes up to `batch` invoices overdue whose last day is over; returns how many."""
         answer = self._call("mark_overdue_invoices", {"batch": batch})
         return understood(_Count, {"count": answer}).count
 

@@ -9,15 +9,126 @@ create table public.accounts (
                 constraint accounts_external_id_check check (external_id ~ '^[A-Za-z0-9-]{1,64}$'),
     name        text not null
                 constraint accounts_name_check check (name <> '' and length(name) <= 200),
+    country     text
+                constraint accounts_country_check check (country ~ '^[A-Z]{2}$'),
+    time_zone   text not null,
     created_at  timestamptz not null default now()
 );
 alter table public.accounts enable row level security;
 
 
+create function private.tg_accounts__set_time_zone()
+    returns trigger
+    language plpgsql
+    -- definer: the list of countries is nobody's to read
+    security definer
+    set search_path = ''
+as $$
+declare
+    of_country constant text := (
+        select z.time_zone
+        from private.country_time_zones z
+        where z.country = new.country
+    );
+begin
+    if new.country is not null and of_country is null then
+        raise sqlstate 'PT422' using
+            message = format('%s is not a country.', quote_ident(left(new.country, 64))),
+            detail = 'field: country',
+            hint = 'Two capital letters as in ISO 3166-1, such as SI.';
+    end if;
+    new.time_zone := coalesce(new.time_zone, of_country, 'UTC');
+    if not exists (select from pg_timezone_names z where z.name = new.time_zone) then
+        raise sqlstate 'PT422' using
+            message = format('%s is not a time zone.', quote_ident(left(new.time_zone, 64))),
+            detail = 'field: time_zone',
+            hint = 'As in the IANA database, such as Europe/Ljubljana; null takes the country''s.';
+    end if;
+    return new;
+end
+$$;
+
+create trigger _100_set_time_zone
+    before insert or update of country, time_zone on public.accounts
+    for each row
+    execute function private.tg_accounts__set_time_zone();
+
+
+create function private.time_zone_of(account_id uuid)
+    returns text
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+begin
+    return (select a.time_zone from public.accounts a where a.id = time_zone_of.account_id);
+end
+$$;
+
+
+create function private.today(account_id uuid)
+    returns date
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+begin
+    return (now() at time zone private.time_zone_of(account_id))::date;
+end
+$$;
+
+
+create function private.latest_today()
+    returns date
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+begin
+    return (now() at time zone 'UTC' + interval '14 hours')::date;
+end
+$$;
+
+
+create function private.local_time(account_id uuid, at timestamptz)
+    returns text
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+declare
+    zone constant text := private.time_zone_of(account_id);
+begin
+    return to_char(at at time zone zone, 'YYYY-MM-DD HH24:MI ') || zone;
+end
+$$;
+
+
 grant select on public.accounts to authenticated;
+grant update (name, country, time_zone) on public.accounts to authenticated;
 
 
 comment on table public.accounts is
-    'A business that uses Rapport: the tenant that every other row names.';
+    'A business that uses Rapport: the tenant that every other row names. Owners and admins change name, country and time_zone.';
+comment on column public.accounts.id is
+    'What every other row of the business names.';
 comment on column public.accounts.external_id is
     'The account part of older composite conversation keys; see resolve_conversation.';
+comment on column public.accounts.name is
+    'The name that customers are shown.';
+comment on column public.accounts.country is
+    'ISO 3166-1, such as SI.';
+comment on column public.accounts.time_zone is
+    'Where its days begin and end, as in the IANA database; that of its country if not given, or else UTC. Due dates, expiring points and notices follow it.';
+comment on column public.accounts.created_at is
+    'When the account was made (UTC).';
+comment on function private.tg_accounts__set_time_zone() is
+    'Gives an account the time zone of its country where it names none; refuses unknown ones.';
+comment on function private.time_zone_of(uuid) is
+    'The time zone of an account.';
+comment on function private.today(uuid) is
+    'The day that it is where the account is.';
+comment on function private.latest_today() is
+    'The latest day that it is anywhere: an index finds by it what may be over somewhere.';
+comment on function private.local_time(uuid, timestamptz) is
+    'A time for people to read, to the minute, with the account''s time zone.';

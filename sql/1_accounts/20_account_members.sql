@@ -106,6 +106,13 @@ create policy "members can read their accounts"
     to authenticated
     using (id = any (array(select private.my_account_ids())));
 
+create policy "owners and admins can change their accounts"
+    on public.accounts
+    for update
+    to authenticated
+    using (id = any (array(select private.my_account_ids())))
+    with check (id in (select private.my_admin_account_ids()));
+
 
 comment on table public.account_members is
     'Who works for an account: owner, admin, agent or viewer.';
@@ -119,3 +126,5 @@ comment on policy "members can read the members of their accounts" on public.acc
     'Colleagues see each other; customers and strangers see nobody.';
 comment on policy "members can read their accounts" on public.accounts is
     'An account is visible to those who work for it.';
+comment on policy "owners and admins can change their accounts" on public.accounts is
+    'Members who see an account and may not change it are refused, instead of changing none.';

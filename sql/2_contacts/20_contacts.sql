@@ -39,6 +39,8 @@ create table public.contacts (
     status           text not null default 'open'
                      constraint contacts_status_check
                      check (status in ('open', 'pending', 'closed')),
+    -- written with a conversation's status, so that followers of contacts learn of that as well
+    status_changed_at timestamptz,
     -- the customer's own choices: language, channels, consent
     preferences      jsonb not null default '{}'
                      constraint contacts_preferences_check
@@ -171,9 +173,11 @@ comment on column public.contacts.name is
 comment on column public.contacts.phone is
     'E.164, with the plus sign.';
 comment on column public.contacts.status is
-    'Its own until there is a conversation; see contacts_v2 for what is shown.';
+    'Its own until there is a conversation; see contacts_v2 for the status that is shown. A conversation that begins, or goes on after it was closed, is told by the changes of conversations.';
+comment on column public.contacts.status_changed_at is
+    'When staff last opened, suspended or closed a conversation of it (UTC).';
 comment on column public.contacts.preferences is
-    'The customer''s own choices, edited through my_profile.';
+    'The customer''s choices, an object of at most 8 KB; edited through my_profile and contacts_v2.';
 comment on column public.contacts.deleted_at is
     'Since when it is gone; contents are blanked, lists leave it out.';
 comment on column public.contacts.merged_into is

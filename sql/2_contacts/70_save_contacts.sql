@@ -19,7 +19,8 @@ begin
     insert into public.contacts (
         id, account_id, name, phone, email, username, tags, notes, status,
         gsm, fax, business_entity, taxpayer, foreign_county, buyer, supplier, tax_id_number,
-        registration_number, street, post_number, place, province, country, people, addresses
+        registration_number, street, post_number, place, province, country, people, addresses,
+        preferences
     )
     select
         add_contact.contact_id,
@@ -33,8 +34,9 @@ begin
         coalesce(cleaned ->> 'status', 'open'),
         p.gsm, p.fax, p.business_entity, p.taxpayer, p.foreign_county, p.buyer, p.supplier,
         p.tax_id_number, p.registration_number, p.street, p.post_number, p.place, p.province,
-        p.country, coalesce(p.people, '[]'), coalesce(p.addresses, '[]')
-    from jsonb_populate_record(null::public.contacts, cleaned - 'tags') p
+        p.country, coalesce(p.people, '[]'), coalesce(p.addresses, '[]'),
+        coalesce(nullif(cleaned -> 'preferences', 'null'), '{}')
+    from jsonb_populate_record(null::public.contacts, cleaned - array['tags', 'preferences']) p
     on conflict (id) do nothing;
     if not found then
         raise sqlstate 'PT409' using
@@ -112,7 +114,7 @@ begin
         where s.id = change_contact.contact_id;
     end if;
 
-    if cleaned - 'status' <> '{}' or (cleaned ? 'status' and current_conversation is null) then
+    if cleaned <> '{}' then
         update public.contacts c
         set name = case when cleaned ? 'name' then cleaned ->> 'name' else c.name end,
             phone = case when cleaned ? 'phone' then cleaned ->> 'phone' else c.phone end,
@@ -130,6 +132,15 @@ begin
             status = case
                 when current_conversation is null then coalesce(cleaned ->> 'status', c.status)
                 else c.status
+            end,
+            status_changed_at = case
+                when exists (
+                    select
+                    from public.conversations k
+                    where k.id = current_conversation
+                      and k.status <> cleaned ->> 'status'
+                ) then clock_timestamp()
+                else c.status_changed_at
             end,
             (
                 gsm, fax, business_entity, taxpayer, foreign_county, buyer, supplier,

@@ -166,7 +166,7 @@ comment on column public.messages.revoked_at is
 comment on column public.messages.booking_id is
     'The job that the conversation is about; null on other channels.';
 comment on column public.messages.invoice_data is
-    'The invoice that is shown with the message, as it stood then: {invoice_id, number, amount_minor, currency, status, due_at}.';
+    'The invoice that is shown with the message, as it stood then: {invoice_id, number, amount_minor, currency, status, due_on}.';
 comment on policy "members and the customer can read a message" on public.messages is
     'Both sides of a conversation read all of it.';
 

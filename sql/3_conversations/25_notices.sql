@@ -1,7 +1,7 @@
 /*
     What the system tells in a chat: that a job was moved, an invoice paid. The text is for
-    reading, the content ({event, …}) for clients that put it in words of their own; times are
-    UTC, since an account has no time zone.
+    reading, with times as the account's clocks show them; the content ({event, …}) is for clients
+    that put it in words of their own.
 
     A notice is no reason to open a closed conversation again.
 */
@@ -120,23 +120,9 @@ end
 $$;
 
 
-create function private.in_utc(at timestamptz)
-    returns text
-    language plpgsql
-    immutable
-    set search_path = ''
-as $$
-begin
-    return to_char(at at time zone 'UTC', 'YYYY-MM-DD HH24:MI "UTC"');
-end
-$$;
-
-
 comment on type private.notice is
     'What the system tells a customer and the staff, and where.';
 comment on function private.threads_of_notices(private.notice[]) is
     'The conversation of each notice, locked; null where there is nobody to tell.';
 comment on function private.post_notices(private.notice[]) is
     'Writes notices as messages of the system, in their order.';
-comment on function private.in_utc(timestamptz) is
-    'A time for people to read, to the minute.';

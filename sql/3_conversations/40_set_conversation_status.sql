@@ -10,11 +10,13 @@ create function private.write_conversation_status(conversation_id uuid, word tex
     set search_path = ''
 as $$
 declare
-    account uuid;
+    wanted constant text := private.status_of_word(
+        face => write_conversation_status.face, word => write_conversation_status.word);
+    written record;
 begin
     -- the contact stays until the status is written
-    select k.account_id
-    into account
+    select k.account_id, k.status, c.id as contact_id
+    into written
     from public.conversations k
     join public.contacts c
         on c.id = k.customer_id
@@ -22,18 +24,22 @@ begin
     where k.id = write_conversation_status.conversation_id
       and k.account_id in (select private.my_account_ids())
       and c.deleted_at is null
-    for share of c;
+    for no key update of c;
     if not found then
         raise sqlstate 'PT404' using
             message = 'There is no such conversation, or it is not yours to change.',
             detail = format('conversation: %s', conversation_id);
     end if;
 
-    perform private.require_writable(account);
+    perform private.require_writable(written.account_id);
+    if written.status <> wanted then
+        -- before the conversation, in the lock order
+        update public.contacts c
+        set status_changed_at = clock_timestamp()
+        where c.id = written.contact_id;
+    end if;
     perform private.set_conversation_status(
-        conversation_id => write_conversation_status.conversation_id,
-        status => private.status_of_word(face => write_conversation_status.face, word => word)
-    );
+        conversation_id => write_conversation_status.conversation_id, status => wanted);
 end
 $$;
 

@@ -14,7 +14,7 @@ begin
             case audience when 'staff' then array[
                 'id', 'account_id', 'name', 'profile_name', 'phone', 'email', 'tags', 'notes',
                 'portal_user_id', 'created_at', 'updated_at', 'version', 'username', 'status',
-                'preferences', 'gsm', 'fax', 'business_entity', 'taxpayer', 'foreign_county',
+                'preferences', 'status_changed_at', 'gsm', 'fax', 'business_entity', 'taxpayer', 'foreign_county',
                 'buyer', 'supplier', 'tax_id_number', 'registration_number', 'street',
                 'post_number', 'place', 'province', 'country', 'people', 'addresses'
             ] end
@@ -40,11 +40,11 @@ begin
         ]
         when 'invoices' then array[
             'id', 'account_id', 'customer_id', 'job_id', 'number', 'status', 'currency',
-            'amount_minor', 'tax_minor', 'description', 'issued_at', 'due_at', 'sent_at',
+            'amount_minor', 'tax_minor', 'description', 'issued_on', 'due_on', 'sent_at',
             'paid_at', 'voided_at', 'created_at', 'updated_at', 'version'
         ]
         when 'loyalty_transactions' then array[
-            'id', 'account_id', 'customer_id', 'type', 'points', 'description', 'expires_at',
+            'id', 'account_id', 'customer_id', 'type', 'points', 'description', 'expires_on',
             'created_at', 'updated_at', 'version'
         ]
         when 'sync_runs' then

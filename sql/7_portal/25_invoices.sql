@@ -30,12 +30,12 @@ create table public.invoices (
     description  text
                  constraint invoices_description_check check (length(description) <= 4000),
     -- as the times of jobs: what every client can read
-    issued_at    timestamptz
-                 constraint invoices_issued_at_check
-                 check (issued_at between '0001-01-02' and '9999-12-30'),
-    due_at       timestamptz
-                 constraint invoices_due_at_check
-                 check (due_at between '0001-01-02' and '9999-12-30'),
+    issued_on    date
+                 constraint invoices_issued_on_check
+                 check (issued_on between '0001-01-02' and '9999-12-30'),
+    due_on       date
+                 constraint invoices_due_on_check
+                 check (due_on between '0001-01-02' and '9999-12-30'),
     sent_at      timestamptz,
     paid_at      timestamptz,
     voided_at    timestamptz,
@@ -76,8 +76,8 @@ create index invoices_job_idx
     where job_id is not null;
 
 -- what the daily function looks for
-create index invoices_due_at_idx
-    on public.invoices (due_at, id)
+create index invoices_due_on_idx
+    on public.invoices (due_on, id)
     where status = 'sent';
 
 
@@ -117,11 +117,11 @@ create policy "owners, admins and agents can change invoices"
 grant select on public.invoices to authenticated;
 grant insert (
     id, account_id, customer_id, job_id, number, currency, amount_minor, tax_minor, description,
-    issued_at, due_at
+    issued_on, due_on
 )
     on public.invoices to authenticated;
 grant update (
-    job_id, number, status, currency, amount_minor, tax_minor, description, issued_at, due_at
+    job_id, number, status, currency, amount_minor, tax_minor, description, issued_on, due_on
 )
     on public.invoices to authenticated;
 
@@ -137,17 +137,19 @@ comment on column public.invoices.job_id is
 comment on column public.invoices.number is
     'The business'' own; unique in an account.';
 comment on column public.invoices.status is
-    'draft, sent, paid, overdue (by schedule, once due_at has passed) or void.';
+    'draft, sent, paid, overdue (by schedule, once due_on is over) or void.';
 comment on column public.invoices.currency is
     'ISO 4217, such as EUR.';
 comment on column public.invoices.amount_minor is
     'The total with tax, in minor units: 12050 is 120.50 EUR.';
 comment on column public.invoices.tax_minor is
     'The tax in amount_minor.';
-comment on column public.invoices.issued_at is
-    'Its date; when it is sent, if not given.';
-comment on column public.invoices.due_at is
-    'Until when it is to be paid; without, it is never overdue.';
+comment on column public.invoices.issued_on is
+    'Its date; the day on which it is sent, if not given.';
+comment on column public.invoices.due_on is
+    'The last day to pay it, in the account''s time zone; without, it is never overdue.';
+comment on column public.invoices.sent_at is
+    'When it became the customer''s to see (UTC); null for a draft. postgres_changes tells a customer of this as an UPDATE whose old sent_at is null, broadcast as invoices.inserted.';
 comment on policy "members and the customer, once it is sent, can read an invoice"
     on public.invoices is
     'A draft, also one that was made void, is not the customer''s to see.';

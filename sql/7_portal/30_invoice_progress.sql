@@ -40,23 +40,23 @@ begin
                 when allowed = '{}' then 'It stays as it is; write another invoice.'
                 else format('Allowed: %s.', array_to_string(allowed, ', '))
             end;
-    elsif new.status = 'overdue' and old.status = 'sent' and (new.due_at < now()) is not true then
+    elsif new.status = 'overdue' and old.status = 'sent' and (new.due_on < private.today(new.account_id)) is not true then
         raise sqlstate 'PT409' using
             message = 'The invoice is not overdue yet.',
             detail = 'field: status',
-            hint = 'It becomes overdue by itself, once due_at has passed.';
-    elsif new.status = 'sent' and old.status = 'overdue' and new.due_at < now() then
+            hint = 'It becomes overdue by itself, once the day due_on is over.';
+    elsif new.status = 'sent' and old.status = 'overdue' and new.due_on < private.today(new.account_id) then
         raise sqlstate 'PT409' using
             message = 'The invoice still is overdue.',
             detail = 'field: status',
-            hint = 'Write a later due_at with it.';
+            hint = 'Write a later due_on with it.';
     end if;
 
     if old.status <> 'draft' then
-        settled := array['number', 'currency', 'amount_minor', 'tax_minor', 'issued_at'];
+        settled := array['number', 'currency', 'amount_minor', 'tax_minor', 'issued_on'];
     end if;
     if old.status in ('paid', 'void') then
-        settled := settled || array['due_at', 'description'];
+        settled := settled || array['due_on', 'description'];
     end if;
     if settled <> '{}' then
         select s
@@ -77,7 +77,7 @@ begin
         case new.status
             when 'sent' then
                 new.sent_at := coalesce(old.sent_at, now());
-                new.issued_at := coalesce(new.issued_at, now());
+                new.issued_on := coalesce(new.issued_on, private.today(new.account_id));
             when 'paid' then
                 new.paid_at := now();
             when 'void' then
@@ -148,9 +148,12 @@ declare
         with due as (
             select i.id
             from public.invoices i
+            join public.accounts a
+                on a.id = i.account_id
             where i.status = 'sent'
-              and i.due_at < now()
-            order by i.due_at, i.id
+              and i.due_on < private.latest_today()
+              and i.due_on < (now() at time zone a.time_zone)::date
+            order by i.due_on, i.id
             limit least(greatest(batch, 1), 1000)
         )
         select i.id
@@ -169,7 +172,7 @@ begin
         set status = 'overdue'
         where i.id = any (overdue)
           and i.status = 'sent'
-          and i.due_at < now();
+          and i.due_on < private.today(i.account_id);
         get diagnostics marked = row_count;
     end if;
     return marked;
@@ -184,4 +187,4 @@ comment on function private.next_invoice_statuses(text) is
 comment on function private.tg_invoices__progress() is
     'Stamps what becomes of an invoice; refuses what does not follow, or changes what was sent: 409.';
 comment on function backend.mark_overdue_invoices(integer) is
-    'Makes up to batch invoices overdue (1,000 at most) that are past their due_at; returns how many. Call again until 0.';
+    'Makes up to batch invoices overdue (1,000 at most) whose last day to pay is over where the account is; returns how many. Call again until 0.';

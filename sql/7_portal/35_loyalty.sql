@@ -17,7 +17,7 @@ create table public.loyalty_transactions (
     description text
                 constraint loyalty_transactions_description_check
                 check (length(description) <= 500),
-    expires_at  timestamptz,
+    expires_on  date,
     created_at  timestamptz not null default now(),
     updated_at  timestamptz not null default now(),
     version     bigint not null default 1,
@@ -31,12 +31,12 @@ create table public.loyalty_transactions (
         on delete cascade,
     constraint loyalty_transactions_points_check
         check (case when type in ('earned', 'bonus') then points > 0 else points < 0 end),
-    constraint loyalty_transactions_expires_at_check
+    constraint loyalty_transactions_expires_on_check
         check (
-            expires_at is null
+            expires_on is null
             or type in ('earned', 'bonus')
             -- as the times of jobs: what every client can read
-            and expires_at between '0001-01-02' and '9999-12-30'
+            and expires_on between '0001-01-02' and '9999-12-30'
         )
 );
 alter table public.loyalty_transactions enable row level security;
@@ -69,7 +69,7 @@ create policy "owners, admins and agents can add lines of points"
 
 
 grant select on public.loyalty_transactions to authenticated;
-grant insert (id, account_id, customer_id, type, points, description, expires_at)
+grant insert (id, account_id, customer_id, type, points, description, expires_on)
     on public.loyalty_transactions to authenticated;
 
 
@@ -117,7 +117,7 @@ create table private.loyalty_lots (
     customer_id    uuid not null,
     points_left    integer not null
                    constraint loyalty_lots_points_left_check check (points_left >= 0),
-    expires_at     timestamptz,
+    expires_on     date,
 
     -- a line that goes to another customer takes its lot with it
     constraint loyalty_lots_transaction_fkey
@@ -130,12 +130,12 @@ alter table private.loyalty_lots enable row level security;
 
 
 create index loyalty_lots_customer_idx
-    on private.loyalty_lots (customer_id, expires_at, transaction_id)
+    on private.loyalty_lots (customer_id, expires_on, transaction_id)
     where points_left > 0;
 
-create index loyalty_lots_expires_at_idx
-    on private.loyalty_lots (expires_at, customer_id)
-    where points_left > 0 and expires_at is not null;
+create index loyalty_lots_expires_on_idx
+    on private.loyalty_lots (expires_on, customer_id)
+    where points_left > 0 and expires_on is not null;
 
 
 create policy "nobody reads lots of points directly"
@@ -157,8 +157,8 @@ comment on column public.loyalty_transactions.type is
     'earned, bonus, redeemed; expired is written by schedule alone.';
 comment on column public.loyalty_transactions.points is
     'Positive where points are earned or a bonus, negative where they are redeemed or expire.';
-comment on column public.loyalty_transactions.expires_at is
-    'Until when these points may be redeemed; null for good.';
+comment on column public.loyalty_transactions.expires_on is
+    'The last day on which these points may be redeemed, in the account''s time zone; null for good.';
 comment on table public.loyalty_balances is
     'A customer''s total of points; no row means none.';
 comment on column public.loyalty_balances.points is

@@ -38,12 +38,13 @@ end
 $$;
 
 
-create function private.use_lots(customer_id uuid, points bigint)
+create function private.use_lots(account_id uuid, customer_id uuid, points bigint)
     returns void
     language plpgsql
     set search_path = ''
 as $$
 declare
+    today constant date := private.today(account_id);
     wanted bigint := points;
     lot record;
     taken bigint;
@@ -54,8 +55,8 @@ begin
         where l.customer_id = use_lots.customer_id
           and l.points_left > 0
           -- those whose time is over are only waiting to be written off
-          and (l.expires_at is null or l.expires_at > now())
-        order by l.expires_at, l.transaction_id
+          and (l.expires_on is null or l.expires_on >= today)
+        order by l.expires_on, l.transaction_id
     loop
         exit when wanted = 0;
         taken := least(wanted, lot.points_left);
@@ -67,9 +68,10 @@ begin
 
     if wanted > 0 then
         raise sqlstate 'PT409' using
-            message = 'The customer has not so many points.',
+            message = format(
+                'The customer has %s points; %s can''t be redeemed.', points - wanted, points),
             detail = 'field: points',
-            hint = format('At most %s can be redeemed.', points - wanted);
+            hint = format('Redeem at most %s.', points - wanted);
     end if;
 end
 $$;
@@ -104,11 +106,15 @@ begin
     loop
         if line.points > 0 then
             insert into private.loyalty_lots (
-                transaction_id, account_id, customer_id, points_left, expires_at
+                transaction_id, account_id, customer_id, points_left, expires_on
             )
-            values (line.id, line.account_id, line.customer_id, line.points, line.expires_at);
+            values (line.id, line.account_id, line.customer_id, line.points, line.expires_on);
         elsif line.type = 'redeemed' then
-            perform private.use_lots(customer_id => line.customer_id, points => -line.points::bigint);
+            perform private.use_lots(
+                account_id => line.account_id,
+                customer_id => line.customer_id,
+                points => -line.points::bigint
+            );
         end if;
         perform private.add_to_balance(customer_id => line.customer_id, points => line.points);
     end loop;
@@ -149,9 +155,9 @@ create trigger _020_keep
     before update on public.loyalty_transactions
     for each row
     when (
-        (new.id, new.account_id, new.type, new.points, new.description, new.expires_at, new.created_at)
+        (new.id, new.account_id, new.type, new.points, new.description, new.expires_on, new.created_at)
         is distinct from
-        (old.id, old.account_id, old.type, old.points, old.description, old.expires_at, old.created_at)
+        (old.id, old.account_id, old.type, old.points, old.description, old.expires_on, old.created_at)
     )
     execute function private.tg_loyalty_transactions__keep();
 
@@ -184,6 +190,7 @@ create function private.expire_points_of(account_id uuid, customer_id uuid)
     set search_path = ''
 as $$
 declare
+    today constant date := private.today(account_id);
     expired bigint;
 begin
     -- the contact before the balance, as all who add lines
@@ -206,7 +213,7 @@ begin
         where l.transaction_id = b.transaction_id
           and b.customer_id = expire_points_of.customer_id
           and b.points_left > 0
-          and b.expires_at <= now()
+          and b.expires_on < today
         returning b.points_left
     )
     select sum(e.points_left)
@@ -247,8 +254,11 @@ begin
             on c.id = l.customer_id
            and c.account_id = l.account_id
            and c.deleted_at is null
+        join public.accounts a
+            on a.id = l.account_id
         where l.points_left > 0
-          and l.expires_at <= now()
+          and l.expires_on < private.latest_today()
+          and l.expires_on < (now() at time zone a.time_zone)::date
         order by l.customer_id
         limit least(greatest(batch, 1), 1000)
     loop
@@ -267,7 +277,7 @@ comment on function private.lock_balances(uuid, uuid[]) is
     'Locks the balances of customers of one account, which are made where there are none.';
 comment on function private.add_to_balance(uuid, bigint) is
     'Changes a balance, which is locked.';
-comment on function private.use_lots(uuid, bigint) is
+comment on function private.use_lots(uuid, uuid, bigint) is
     'Takes points from a customer''s lots, the first to expire first; refuses more than there are.';
 comment on function private.tg_loyalty_transactions__settle() is
     'Brings balances and lots up to date with new lines.';

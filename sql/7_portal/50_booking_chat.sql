@@ -5,17 +5,19 @@
 create function private.job_notice(job public.jobs)
     returns private.notice
     language plpgsql
-    immutable
+    stable
     set search_path = ''
 as $$
+declare
+    starts constant text := private.local_time(job.account_id, job.starts_at);
 begin
     return (
         job.account_id,
         job.customer_id,
         job.id,
         job.service_type || case job.status
-            when 'scheduled' then ' is scheduled for ' || private.in_utc(job.starts_at) || '.'
-            when 'rescheduled' then ' is rescheduled to ' || private.in_utc(job.starts_at) || '.'
+            when 'scheduled' then ' is scheduled for ' || starts || '.'
+            when 'rescheduled' then ' is rescheduled to ' || starts || '.'
             when 'in_progress' then ' is in progress.'
             when 'completed' then ' is completed.'
             else ' is cancelled.'
@@ -25,7 +27,8 @@ begin
             'job_id', job.id,
             'service_type', job.service_type,
             'starts_at', job.starts_at,
-            'ends_at', job.ends_at
+            'ends_at', job.ends_at,
+            'time_zone', private.time_zone_of(job.account_id)
         ),
         null
     )::private.notice;

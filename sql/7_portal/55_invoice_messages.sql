@@ -15,7 +15,7 @@ begin
         'amount_minor', invoice.amount_minor,
         'currency', invoice.currency,
         'status', invoice.status,
-        'due_at', invoice.due_at
+        'due_on', invoice.due_on
     );
 end
 $$;
@@ -66,11 +66,7 @@ begin
     select g.key
     into wrong
     from jsonb_each(post.invoice_data) g
-    where case
-        when g.key = 'due_at' and pg_input_is_valid(g.value #>> '{}', 'timestamptz')
-            then (g.value #>> '{}')::timestamptz is distinct from invoice.due_at
-        else g.value is distinct from facts -> g.key
-    end
+    where g.value is distinct from facts -> g.key
     order by g.key
     limit 1;
     if wrong is not null then
@@ -138,7 +134,7 @@ create trigger _500_tell_chat
 
 
 comment on function private.invoice_facts(public.invoices) is
-    'What a message shows of an invoice: {invoice_id, number, amount_minor, currency, status, due_at}.';
+    'What a message shows of an invoice: {invoice_id, number, amount_minor, currency, status, due_on}.';
 comment on function private.check_invoice_data(public.messages, text) is
     'The facts of the invoice that somebody shows with a message; refuses what differs from them, naming the field.';
 comment on function private.invoice_notice(public.invoices) is

@@ -68,22 +68,6 @@ begin
             message = 'A name is needed.',
             detail = 'field: name',
             hint = 'Write how you want to be called.';
-    elsif fields ? 'preferences' and (
-        jsonb_typeof(fields -> 'preferences') <> 'object'
-        or octet_length((fields -> 'preferences')::text) > 8192
-    ) then
-        raise sqlstate 'PT422' using
-            message = 'Preferences are an object of at most 8 KB.',
-            detail = 'field: preferences',
-            hint = 'Send all that shall hold, or {} for none.';
-    elsif fields -> 'preferences' @? 'strict $.**{17 to last}'
-        or fields -> 'preferences'
-            @? 'strict $.** ? (@.type() == "number" && (@ > 1e15 || @ < -1e15))'
-    then
-        raise sqlstate 'PT422' using
-            message = 'Preferences are nested too deeply, or have a number that is too large.',
-            detail = 'field: preferences',
-            hint = 'At most 16 levels, and numbers up to 1e15.';
     end if;
     return private.clean_contact_fields(fields);
 end

@@ -3,6 +3,118 @@ set lock_timeout = '5s';
 
 
 /*
+    The time zone of a country, for accounts that name none: the only one, or that of most of its
+    people. From the zone.tab of the IANA time zone database.
+*/
+create table private.country_time_zones (
+    country   text primary key
+              constraint country_time_zones_country_check check (country ~ '^[A-Z]{2}$'),
+    time_zone text not null
+);
+alter table private.country_time_zones enable row level security;
+
+
+create policy "nobody reads the time zones of countries directly"
+    on private.country_time_zones
+    for all
+    to authenticated
+    using (false);
+
+
+insert into private.country_time_zones (country, time_zone)
+values
+    ('AD', 'Europe/Andorra'), ('AE', 'Asia/Dubai'), ('AF', 'Asia/Kabul'),
+    ('AG', 'America/Antigua'), ('AI', 'America/Anguilla'), ('AL', 'Europe/Tirane'),
+    ('AM', 'Asia/Yerevan'), ('AO', 'Africa/Luanda'), ('AR', 'America/Argentina/Buenos_Aires'),
+    ('AS', 'Pacific/Pago_Pago'), ('AT', 'Europe/Vienna'), ('AU', 'Australia/Sydney'),
+    ('AW', 'America/Aruba'), ('AX', 'Europe/Mariehamn'), ('AZ', 'Asia/Baku'),
+    ('BA', 'Europe/Sarajevo'), ('BB', 'America/Barbados'), ('BD', 'Asia/Dhaka'),
+    ('BE', 'Europe/Brussels'), ('BF', 'Africa/Ouagadougou'), ('BG', 'Europe/Sofia'),
+    ('BH', 'Asia/Bahrain'), ('BI', 'Africa/Bujumbura'), ('BJ', 'Africa/Porto-Novo'),
+    ('BL', 'America/St_Barthelemy'), ('BM', 'Atlantic/Bermuda'), ('BN', 'Asia/Brunei'),
+    ('BO', 'America/La_Paz'), ('BQ', 'America/Kralendijk'), ('BR', 'America/Sao_Paulo'),
+    ('BS', 'America/Nassau'), ('BT', 'Asia/Thimphu'), ('BW', 'Africa/Gaborone'),
+    ('BY', 'Europe/Minsk'), ('BZ', 'America/Belize'), ('CA', 'America/Toronto'),
+    ('CC', 'Indian/Cocos'), ('CD', 'Africa/Kinshasa'), ('CF', 'Africa/Bangui'),
+    ('CG', 'Africa/Brazzaville'), ('CH', 'Europe/Zurich'), ('CI', 'Africa/Abidjan'),
+    ('CK', 'Pacific/Rarotonga'), ('CL', 'America/Santiago'), ('CM', 'Africa/Douala'),
+    ('CN', 'Asia/Shanghai'), ('CO', 'America/Bogota'), ('CR', 'America/Costa_Rica'),
+    ('CU', 'America/Havana'), ('CV', 'Atlantic/Cape_Verde'), ('CW', 'America/Curacao'),
+    ('CX', 'Indian/Christmas'), ('CY', 'Asia/Nicosia'), ('CZ', 'Europe/Prague'),
+    ('DE', 'Europe/Berlin'), ('DJ', 'Africa/Djibouti'), ('DK', 'Europe/Copenhagen'),
+    ('DM', 'America/Dominica'), ('DO', 'America/Santo_Domingo'), ('DZ', 'Africa/Algiers'),
+    ('EC', 'America/Guayaquil'), ('EE', 'Europe/Tallinn'), ('EG', 'Africa/Cairo'),
+    ('EH', 'Africa/El_Aaiun'), ('ER', 'Africa/Asmara'), ('ES', 'Europe/Madrid'),
+    ('ET', 'Africa/Addis_Ababa'), ('FI', 'Europe/Helsinki'), ('FJ', 'Pacific/Fiji'),
+    ('FK', 'Atlantic/Stanley'), ('FM', 'Pacific/Pohnpei'), ('FO', 'Atlantic/Faroe'),
+    ('FR', 'Europe/Paris'), ('GA', 'Africa/Libreville'), ('GB', 'Europe/London'),
+    ('GD', 'America/Grenada'), ('GE', 'Asia/Tbilisi'), ('GF', 'America/Cayenne'),
+    ('GG', 'Europe/Guernsey'), ('GH', 'Africa/Accra'), ('GI', 'Europe/Gibraltar'),
+    ('GL', 'America/Nuuk'), ('GM', 'Africa/Banjul'), ('GN', 'Africa/Conakry'),
+    ('GP', 'America/Guadeloupe'), ('GQ', 'Africa/Malabo'), ('GR', 'Europe/Athens'),
+    ('GS', 'Atlantic/South_Georgia'), ('GT', 'America/Guatemala'), ('GU', 'Pacific/Guam'),
+    ('GW', 'Africa/Bissau'), ('GY', 'America/Guyana'), ('HK', 'Asia/Hong_Kong'),
+    ('HN', 'America/Tegucigalpa'), ('HR', 'Europe/Zagreb'), ('HT', 'America/Port-au-Prince'),
+    ('HU', 'Europe/Budapest'), ('ID', 'Asia/Jakarta'), ('IE', 'Europe/Dublin'),
+    ('IL', 'Asia/Jerusalem'), ('IM', 'Europe/Isle_of_Man'), ('IN', 'Asia/Kolkata'),
+    ('IO', 'Indian/Chagos'), ('IQ', 'Asia/Baghdad'), ('IR', 'Asia/Tehran'),
+    ('IS', 'Atlantic/Reykjavik'), ('IT', 'Europe/Rome'), ('JE', 'Europe/Jersey'),
+    ('JM', 'America/Jamaica'), ('JO', 'Asia/Amman'), ('JP', 'Asia/Tokyo'),
+    ('KE', 'Africa/Nairobi'), ('KG', 'Asia/Bishkek'), ('KH', 'Asia/Phnom_Penh'),
+    ('KI', 'Pacific/Tarawa'), ('KM', 'Indian/Comoro'), ('KN', 'America/St_Kitts'),
+    ('KP', 'Asia/Pyongyang'), ('KR', 'Asia/Seoul'), ('KW', 'Asia/Kuwait'),
+    ('KY', 'America/Cayman'), ('KZ', 'Asia/Almaty'), ('LA', 'Asia/Vientiane'),
+    ('LB', 'Asia/Beirut'), ('LC', 'America/St_Lucia'), ('LI', 'Europe/Vaduz'),
+    ('LK', 'Asia/Colombo'), ('LR', 'Africa/Monrovia'), ('LS', 'Africa/Maseru'),
+    ('LT', 'Europe/Vilnius'), ('LU', 'Europe/Luxembourg'), ('LV', 'Europe/Riga'),
+    ('LY', 'Africa/Tripoli'), ('MA', 'Africa/Casablanca'), ('MC', 'Europe/Monaco'),
+    ('MD', 'Europe/Chisinau'), ('ME', 'Europe/Podgorica'), ('MF', 'America/Marigot'),
+    ('MG', 'Indian/Antananarivo'), ('MH', 'Pacific/Majuro'), ('MK', 'Europe/Skopje'),
+    ('ML', 'Africa/Bamako'), ('MM', 'Asia/Yangon'), ('MN', 'Asia/Ulaanbaatar'),
+    ('MO', 'Asia/Macau'), ('MP', 'Pacific/Saipan'), ('MQ', 'America/Martinique'),
+    ('MR', 'Africa/Nouakchott'), ('MS', 'America/Montserrat'), ('MT', 'Europe/Malta'),
+    ('MU', 'Indian/Mauritius'), ('MV', 'Indian/Maldives'), ('MW', 'Africa/Blantyre'),
+    ('MX', 'America/Mexico_City'), ('MY', 'Asia/Kuala_Lumpur'), ('MZ', 'Africa/Maputo'),
+    ('NA', 'Africa/Windhoek'), ('NC', 'Pacific/Noumea'), ('NE', 'Africa/Niamey'),
+    ('NF', 'Pacific/Norfolk'), ('NG', 'Africa/Lagos'), ('NI', 'America/Managua'),
+    ('NL', 'Europe/Amsterdam'), ('NO', 'Europe/Oslo'), ('NP', 'Asia/Kathmandu'),
+    ('NR', 'Pacific/Nauru'), ('NU', 'Pacific/Niue'), ('NZ', 'Pacific/Auckland'),
+    ('OM', 'Asia/Muscat'), ('PA', 'America/Panama'), ('PE', 'America/Lima'),
+    ('PF', 'Pacific/Tahiti'), ('PG', 'Pacific/Port_Moresby'), ('PH', 'Asia/Manila'),
+    ('PK', 'Asia/Karachi'), ('PL', 'Europe/Warsaw'), ('PM', 'America/Miquelon'),
+    ('PN', 'Pacific/Pitcairn'), ('PR', 'America/Puerto_Rico'), ('PS', 'Asia/Gaza'),
+    ('PT', 'Europe/Lisbon'), ('PW', 'Pacific/Palau'), ('PY', 'America/Asuncion'),
+    ('QA', 'Asia/Qatar'), ('RE', 'Indian/Reunion'), ('RO', 'Europe/Bucharest'),
+    ('RS', 'Europe/Belgrade'), ('RU', 'Europe/Moscow'), ('RW', 'Africa/Kigali'),
+    ('SA', 'Asia/Riyadh'), ('SB', 'Pacific/Guadalcanal'), ('SC', 'Indian/Mahe'),
+    ('SD', 'Africa/Khartoum'), ('SE', 'Europe/Stockholm'), ('SG', 'Asia/Singapore'),
+    ('SH', 'Atlantic/St_Helena'), ('SI', 'Europe/Ljubljana'), ('SJ', 'Arctic/Longyearbyen'),
+    ('SK', 'Europe/Bratislava'), ('SL', 'Africa/Freetown'), ('SM', 'Europe/San_Marino'),
+    ('SN', 'Africa/Dakar'), ('SO', 'Africa/Mogadishu'), ('SR', 'America/Paramaribo'),
+    ('SS', 'Africa/Juba'), ('ST', 'Africa/Sao_Tome'), ('SV', 'America/El_Salvador'),
+    ('SX', 'America/Lower_Princes'), ('SY', 'Asia/Damascus'), ('SZ', 'Africa/Mbabane'),
+    ('TC', 'America/Grand_Turk'), ('TD', 'Africa/Ndjamena'), ('TF', 'Indian/Kerguelen'),
+    ('TG', 'Africa/Lome'), ('TH', 'Asia/Bangkok'), ('TJ', 'Asia/Dushanbe'),
+    ('TK', 'Pacific/Fakaofo'), ('TL', 'Asia/Dili'), ('TM', 'Asia/Ashgabat'),
+    ('TN', 'Africa/Tunis'), ('TO', 'Pacific/Tongatapu'), ('TR', 'Europe/Istanbul'),
+    ('TT', 'America/Port_of_Spain'), ('TV', 'Pacific/Funafuti'), ('TW', 'Asia/Taipei'),
+    ('TZ', 'Africa/Dar_es_Salaam'), ('UA', 'Europe/Kyiv'), ('UG', 'Africa/Kampala'),
+    ('US', 'America/New_York'), ('UY', 'America/Montevideo'), ('UZ', 'Asia/Tashkent'),
+    ('VA', 'Europe/Vatican'), ('VC', 'America/St_Vincent'), ('VE', 'America/Caracas'),
+    ('VG', 'America/Tortola'), ('VI', 'America/St_Thomas'), ('VN', 'Asia/Ho_Chi_Minh'),
+    ('VU', 'Pacific/Efate'), ('WF', 'Pacific/Wallis'), ('WS', 'Pacific/Apia'),
+    ('YE', 'Asia/Aden'), ('YT', 'Indian/Mayotte'), ('ZA', 'Africa/Johannesburg'),
+    ('ZM', 'Africa/Lusaka'), ('ZW', 'Africa/Harare');
+
+
+comment on table private.country_time_zones is
+    'The time zone of an account that names its country (ISO 3166-1) alone.';
+comment on policy "nobody reads the time zones of countries directly"
+    on private.country_time_zones is
+    'Accounts are given theirs when they are written.';
+
+
+/*
     A business that uses Rapport: the tenant that every other row names.
 */
 create table public.accounts (
@@ -13,18 +125,129 @@ create table public.accounts (
                 constraint accounts_external_id_check check (external_id ~ '^[A-Za-z0-9-]{1,64}$'),
     name        text not null
                 constraint accounts_name_check check (name <> '' and length(name) <= 200),
+    country     text
+                constraint accounts_country_check check (country ~ '^[A-Z]{2}$'),
+    time_zone   text not null,
     created_at  timestamptz not null default now()
 );
 alter table public.accounts enable row level security;
 
 
+create function private.tg_accounts__set_time_zone()
+    returns trigger
+    language plpgsql
+    -- definer: the list of countries is nobody's to read
+    security definer
+    set search_path = ''
+as $$
+declare
+    of_country constant text := (
+        select z.time_zone
+        from private.country_time_zones z
+        where z.country = new.country
+    );
+begin
+    if new.country is not null and of_country is null then
+        raise sqlstate 'PT422' using
+            message = format('%s is not a country.', quote_ident(left(new.country, 64))),
+            detail = 'field: country',
+            hint = 'Two capital letters as in ISO 3166-1, such as SI.';
+    end if;
+    new.time_zone := coalesce(new.time_zone, of_country, 'UTC');
+    if not exists (select from pg_timezone_names z where z.name = new.time_zone) then
+        raise sqlstate 'PT422' using
+            message = format('%s is not a time zone.', quote_ident(left(new.time_zone, 64))),
+            detail = 'field: time_zone',
+            hint = 'As in the IANA database, such as Europe/Ljubljana; null takes the country''s.';
+    end if;
+    return new;
+end
+$$;
+
+create trigger _100_set_time_zone
+    before insert or update of country, time_zone on public.accounts
+    for each row
+    execute function private.tg_accounts__set_time_zone();
+
+
+create function private.time_zone_of(account_id uuid)
+    returns text
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+begin
+    return (select a.time_zone from public.accounts a where a.id = time_zone_of.account_id);
+end
+$$;
+
+
+create function private.today(account_id uuid)
+    returns date
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+begin
+    return (now() at time zone private.time_zone_of(account_id))::date;
+end
+$$;
+
+
+create function private.latest_today()
+    returns date
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+begin
+    return (now() at time zone 'UTC' + interval '14 hours')::date;
+end
+$$;
+
+
+create function private.local_time(account_id uuid, at timestamptz)
+    returns text
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+declare
+    zone constant text := private.time_zone_of(account_id);
+begin
+    return to_char(at at time zone zone, 'YYYY-MM-DD HH24:MI ') || zone;
+end
+$$;
+
+
 grant select on public.accounts to authenticated;
+grant update (name, country, time_zone) on public.accounts to authenticated;
 
 
 comment on table public.accounts is
-    'A business that uses Rapport: the tenant that every other row names.';
+    'A business that uses Rapport: the tenant that every other row names. Owners and admins change name, country and time_zone.';
+comment on column public.accounts.id is
+    'What every other row of the business names.';
 comment on column public.accounts.external_id is
     'The account part of older composite conversation keys; see resolve_conversation.';
+comment on column public.accounts.name is
+    'The name that customers are shown.';
+comment on column public.accounts.country is
+    'ISO 3166-1, such as SI.';
+comment on column public.accounts.time_zone is
+    'Where its days begin and end, as in the IANA database; that of its country if not given, or else UTC. Due dates, expiring points and notices follow it.';
+comment on column public.accounts.created_at is
+    'When the account was made (UTC).';
+comment on function private.tg_accounts__set_time_zone() is
+    'Gives an account the time zone of its country where it names none; refuses unknown ones.';
+comment on function private.time_zone_of(uuid) is
+    'The time zone of an account.';
+comment on function private.today(uuid) is
+    'The day that it is where the account is.';
+comment on function private.latest_today() is
+    'The latest day that it is anywhere: an index finds by it what may be over somewhere.';
+comment on function private.local_time(uuid, timestamptz) is
+    'A time for people to read, to the minute, with the account''s time zone.';
 
 
 /*
@@ -135,6 +358,13 @@ create policy "members can read their accounts"
     to authenticated
     using (id = any (array(select private.my_account_ids())));
 
+create policy "owners and admins can change their accounts"
+    on public.accounts
+    for update
+    to authenticated
+    using (id = any (array(select private.my_account_ids())))
+    with check (id in (select private.my_admin_account_ids()));
+
 
 comment on table public.account_members is
     'Who works for an account: owner, admin, agent or viewer.';
@@ -148,6 +378,8 @@ comment on policy "members can read the members of their accounts" on public.acc
     'Colleagues see each other; customers and strangers see nobody.';
 comment on policy "members can read their accounts" on public.accounts is
     'An account is visible to those who work for it.';
+comment on policy "owners and admins can change their accounts" on public.accounts is
+    'Members who see an account and may not change it are refused, instead of changing none.';
 
 
 /*

@@ -143,6 +143,8 @@ create table public.contacts (
     status           text not null default 'open'
                      constraint contacts_status_check
                      check (status in ('open', 'pending', 'closed')),
+    -- written with a conversation's status, so that followers of contacts learn of that as well
+    status_changed_at timestamptz,
     -- the customer's own choices: language, channels, consent
     preferences      jsonb not null default '{}'
                      constraint contacts_preferences_check
@@ -275,9 +277,11 @@ comment on column public.contacts.name is
 comment on column public.contacts.phone is
     'E.164, with the plus sign.';
 comment on column public.contacts.status is
-    'Its own until there is a conversation; see contacts_v2 for what is shown.';
+    'Its own until there is a conversation; see contacts_v2 for the status that is shown. A conversation that begins, or goes on after it was closed, is told by the changes of conversations.';
+comment on column public.contacts.status_changed_at is
+    'When staff last opened, suspended or closed a conversation of it (UTC).';
 comment on column public.contacts.preferences is
-    'The customer''s own choices, edited through my_profile.';
+    'The customer''s choices, an object of at most 8 KB; edited through my_profile and contacts_v2.';
 comment on column public.contacts.deleted_at is
     'Since when it is gone; contents are blanked, lists leave it out.';
 comment on column public.contacts.merged_into is
@@ -758,6 +762,24 @@ begin
                 hint = 'At most 100 tags of 100 characters.';
         end if;
     end if;
+
+    if fields ? 'preferences' and (
+        jsonb_typeof(fields -> 'preferences') <> 'object'
+        or octet_length((fields -> 'preferences')::text) > 8192
+    ) then
+        raise sqlstate 'PT422' using
+            message = 'Preferences are an object of at most 8 KB.',
+            detail = 'field: preferences',
+            hint = 'Send all that shall hold, or {} for none.';
+    elsif fields -> 'preferences' @? 'strict $.**{17 to last}'
+        or fields -> 'preferences'
+            @? 'strict $.** ? (@.type() == "number" && (@ > 1e15 || @ < -1e15))'
+    then
+        raise sqlstate 'PT422' using
+            message = 'Preferences are nested too deeply, or have a number that is too large.',
+            detail = 'field: preferences',
+            hint = 'At most 16 levels, and numbers up to 1e15.';
+    end if;
     return private.clean_partner_fields(cleaned);
 end
 $$;
@@ -826,7 +848,8 @@ begin
     insert into public.contacts (
         id, account_id, name, phone, email, username, tags, notes, status,
         gsm, fax, business_entity, taxpayer, foreign_county, buyer, supplier, tax_id_number,
-        registration_number, street, post_number, place, province, country, people, addresses
+        registration_number, street, post_number, place, province, country, people, addresses,
+        preferences
     )
     select
         add_contact.contact_id,
@@ -840,8 +863,9 @@ begin
         coalesce(cleaned ->> 'status', 'open'),
         p.gsm, p.fax, p.business_entity, p.taxpayer, p.foreign_county, p.buyer, p.supplier,
         p.tax_id_number, p.registration_number, p.street, p.post_number, p.place, p.province,
-        p.country, coalesce(p.people, '[]'), coalesce(p.addresses, '[]')
-    from jsonb_populate_record(null::public.contacts, cleaned - 'tags') p
+        p.country, coalesce(p.people, '[]'), coalesce(p.addresses, '[]'),
+        coalesce(nullif(cleaned -> 'preferences', 'null'), '{}')
+    from jsonb_populate_record(null::public.contacts, cleaned - array['tags', 'preferences']) p
     on conflict (id) do nothing;
     if not found then
         raise sqlstate 'PT409' using
@@ -919,7 +943,7 @@ begin
         where s.id = change_contact.contact_id;
     end if;
 
-    if cleaned - 'status' <> '{}' or (cleaned ? 'status' and current_conversation is null) then
+    if cleaned <> '{}' then
         update public.contacts c
         set name = case when cleaned ? 'name' then cleaned ->> 'name' else c.name end,
             phone = case when cleaned ? 'phone' then cleaned ->> 'phone' else c.phone end,
@@ -937,6 +961,15 @@ begin
             status = case
                 when current_conversation is null then coalesce(cleaned ->> 'status', c.status)
                 else c.status
+            end,
+            status_changed_at = case
+                when exists (
+                    select
+                    from public.conversations k
+                    where k.id = current_conversation
+                      and k.status <> cleaned ->> 'status'
+                ) then clock_timestamp()
+                else c.status_changed_at
             end,
             (
                 gsm, fax, business_entity, taxpayer, foreign_county, buyer, supplier,

@@ -369,7 +369,7 @@ comment on column public.messages.revoked_at is
 comment on column public.messages.booking_id is
     'The job that the conversation is about; null on other channels.';
 comment on column public.messages.invoice_data is
-    'The invoice that is shown with the message, as it stood then: {invoice_id, number, amount_minor, currency, status, due_at}.';
+    'The invoice that is shown with the message, as it stood then: {invoice_id, number, amount_minor, currency, status, due_on}.';
 comment on policy "members and the customer can read a message" on public.messages is
     'Both sides of a conversation read all of it.';
 
@@ -619,8 +619,8 @@ comment on function public.mark_read(uuid, bigint) is
 
 /*
     What the system tells in a chat: that a job was moved, an invoice paid. The text is for
-    reading, the content ({event, …}) for clients that put it in words of their own; times are
-    UTC, since an account has no time zone.
+    reading, with times as the account's clocks show them; the content ({event, …}) is for clients
+    that put it in words of their own.
 
     A notice is no reason to open a closed conversation again.
 */
@@ -739,26 +739,12 @@ end
 $$;
 
 
-create function private.in_utc(at timestamptz)
-    returns text
-    language plpgsql
-    immutable
-    set search_path = ''
-as $$
-begin
-    return to_char(at at time zone 'UTC', 'YYYY-MM-DD HH24:MI "UTC"');
-end
-$$;
-
-
 comment on type private.notice is
     'What the system tells a customer and the staff, and where.';
 comment on function private.threads_of_notices(private.notice[]) is
     'The conversation of each notice, locked; null where there is nobody to tell.';
 comment on function private.post_notices(private.notice[]) is
     'Writes notices as messages of the system, in their order.';
-comment on function private.in_utc(timestamptz) is
-    'A time for people to read, to the minute.';
 
 
 /*
@@ -919,11 +905,13 @@ create function private.write_conversation_status(conversation_id uuid, word tex
     set search_path = ''
 as $$
 declare
-    account uuid;
+    wanted constant text := private.status_of_word(
+        face => write_conversation_status.face, word => write_conversation_status.word);
+    written record;
 begin
     -- the contact stays until the status is written
-    select k.account_id
-    into account
+    select k.account_id, k.status, c.id as contact_id
+    into written
     from public.conversations k
     join public.contacts c
         on c.id = k.customer_id
@@ -931,18 +919,22 @@ begin
     where k.id = write_conversation_status.conversation_id
       and k.account_id in (select private.my_account_ids())
       and c.deleted_at is null
-    for share of c;
+    for no key update of c;
     if not found then
         raise sqlstate 'PT404' using
             message = 'There is no such conversation, or it is not yours to change.',
             detail = format('conversation: %s', conversation_id);
     end if;
 
-    perform private.require_writable(account);
+    perform private.require_writable(written.account_id);
+    if written.status <> wanted then
+        -- before the conversation, in the lock order
+        update public.contacts c
+        set status_changed_at = clock_timestamp()
+        where c.id = written.contact_id;
+    end if;
     perform private.set_conversation_status(
-        conversation_id => write_conversation_status.conversation_id,
-        status => private.status_of_word(face => write_conversation_status.face, word => word)
-    );
+        conversation_id => write_conversation_status.conversation_id, status => wanted);
 end
 $$;
 

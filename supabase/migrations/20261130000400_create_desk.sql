@@ -102,6 +102,10 @@ begin
                 'street', 'post_number', 'place', 'province', 'country', 'people', 'addresses',
                 'conversation_status'
             ]
+            when 'contacts_page' then array[
+                'name', 'phone', 'email', 'username', 'tags', 'notes', 'preferences',
+                'conversation_status'
+            ]
             else array[
                 'name', 'phone', 'email', 'username', 'tags', 'notes', 'conversation_status'
             ]
@@ -320,7 +324,7 @@ create trigger _900_require_hits
 
 
 comment on view public.contacts_v2 is
-    'Contacts as the contacts page has them. Write name, phone, email, username, tags, notes and conversation_status; a write that hits nothing is refused (404), one of a version that has passed as well (409).';
+    'Contacts as the contacts page has them. Write name, phone, email, username, tags, notes, preferences and conversation_status; a write that hits nothing is refused (404), one of a version that has passed as well (409).';
 comment on column public.contacts_v2.name is
     'What staff call them, or else the name of their WhatsApp profile.';
 comment on column public.contacts_v2.conversation_status is
@@ -3597,7 +3601,7 @@ select
     a.last_seq,
     a.last_message_at,
     a.last_inbound_at,
-    m.message as last_message,
+    case when m.revoked_at is null then m.message else '[deleted]' end as last_message,
     m.type as last_message_type,
     m.sender_type as last_sender_type,
     m.sender_name as last_sender_name,
@@ -3642,6 +3646,7 @@ cross join lateral (
         from public.messages n
         where n.conversation_id = a.conversation_id
           and n.seq > r.last_read_seq
+          and n.revoked_at is null
           -- what the other side has written
           and n.sender_type = any (
               case
@@ -3672,8 +3677,8 @@ comment on column public.inbox.status is
 comment on column public.inbox.last_seq is
     'The seq of the latest message; 0 before the first.';
 comment on column public.inbox.last_message is
-    'The text of the latest message, or a placeholder such as [image].';
+    'The text of the latest message, or a placeholder such as [image] or [deleted].';
 comment on column public.inbox.last_read_seq is
     'How far the signed-in user has read, see mark_read.';
 comment on column public.inbox.unread_count is
-    'Messages of the other side that the signed-in user has not read; 100 stands for all above 99.';
+    'Messages of the other side that the signed-in user has not read, without those that were deleted; 100 stands for all above 99.';

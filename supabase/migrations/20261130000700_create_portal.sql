@@ -518,12 +518,12 @@ create table public.invoices (
     description  text
                  constraint invoices_description_check check (length(description) <= 4000),
     -- as the times of jobs: what every client can read
-    issued_at    timestamptz
-                 constraint invoices_issued_at_check
-                 check (issued_at between '0001-01-02' and '9999-12-30'),
-    due_at       timestamptz
-                 constraint invoices_due_at_check
-                 check (due_at between '0001-01-02' and '9999-12-30'),
+    issued_on    date
+                 constraint invoices_issued_on_check
+                 check (issued_on between '0001-01-02' and '9999-12-30'),
+    due_on       date
+                 constraint invoices_due_on_check
+                 check (due_on between '0001-01-02' and '9999-12-30'),
     sent_at      timestamptz,
     paid_at      timestamptz,
     voided_at    timestamptz,
@@ -564,8 +564,8 @@ create index invoices_job_idx
     where job_id is not null;
 
 -- what the daily function looks for
-create index invoices_due_at_idx
-    on public.invoices (due_at, id)
+create index invoices_due_on_idx
+    on public.invoices (due_on, id)
     where status = 'sent';
 
 
@@ -605,11 +605,11 @@ create policy "owners, admins and agents can change invoices"
 grant select on public.invoices to authenticated;
 grant insert (
     id, account_id, customer_id, job_id, number, currency, amount_minor, tax_minor, description,
-    issued_at, due_at
+    issued_on, due_on
 )
     on public.invoices to authenticated;
 grant update (
-    job_id, number, status, currency, amount_minor, tax_minor, description, issued_at, due_at
+    job_id, number, status, currency, amount_minor, tax_minor, description, issued_on, due_on
 )
     on public.invoices to authenticated;
 
@@ -625,17 +625,19 @@ comment on column public.invoices.job_id is
 comment on column public.invoices.number is
     'The business'' own; unique in an account.';
 comment on column public.invoices.status is
-    'draft, sent, paid, overdue (by schedule, once due_at has passed) or void.';
+    'draft, sent, paid, overdue (by schedule, once due_on is over) or void.';
 comment on column public.invoices.currency is
     'ISO 4217, such as EUR.';
 comment on column public.invoices.amount_minor is
     'The total with tax, in minor units: 12050 is 120.50 EUR.';
 comment on column public.invoices.tax_minor is
     'The tax in amount_minor.';
-comment on column public.invoices.issued_at is
-    'Its date; when it is sent, if not given.';
-comment on column public.invoices.due_at is
-    'Until when it is to be paid; without, it is never overdue.';
+comment on column public.invoices.issued_on is
+    'Its date; the day on which it is sent, if not given.';
+comment on column public.invoices.due_on is
+    'The last day to pay it, in the account''s time zone; without, it is never overdue.';
+comment on column public.invoices.sent_at is
+    'When it became the customer''s to see (UTC); null for a draft. postgres_changes tells a customer of this as an UPDATE whose old sent_at is null, broadcast as invoices.inserted.';
 comment on policy "members and the customer, once it is sent, can read an invoice"
     on public.invoices is
     'A draft, also one that was made void, is not the customer''s to see.';
@@ -690,23 +692,23 @@ begin
                 when allowed = '{}' then 'It stays as it is; write another invoice.'
                 else format('Allowed: %s.', array_to_string(allowed, ', '))
             end;
-    elsif new.status = 'overdue' and old.status = 'sent' and (new.due_at < now()) is not true then
+    elsif new.status = 'overdue' and old.status = 'sent' and (new.due_on < private.today(new.account_id)) is not true then
         raise sqlstate 'PT409' using
             message = 'The invoice is not overdue yet.',
             detail = 'field: status',
-            hint = 'It becomes overdue by itself, once due_at has passed.';
-    elsif new.status = 'sent' and old.status = 'overdue' and new.due_at < now() then
+            hint = 'It becomes overdue by itself, once the day due_on is over.';
+    elsif new.status = 'sent' and old.status = 'overdue' and new.due_on < private.today(new.account_id) then
         raise sqlstate 'PT409' using
             message = 'The invoice still is overdue.',
             detail = 'field: status',
-            hint = 'Write a later due_at with it.';
+            hint = 'Write a later due_on with it.';
     end if;
 
     if old.status <> 'draft' then
-        settled := array['number', 'currency', 'amount_minor', 'tax_minor', 'issued_at'];
+        settled := array['number', 'currency', 'amount_minor', 'tax_minor', 'issued_on'];
     end if;
     if old.status in ('paid', 'void') then
-        settled := settled || array['due_at', 'description'];
+        settled := settled || array['due_on', 'description'];
     end if;
     if settled <> '{}' then
         select s
@@ -727,7 +729,7 @@ begin
         case new.status
             when 'sent' then
                 new.sent_at := coalesce(old.sent_at, now());
-                new.issued_at := coalesce(new.issued_at, now());
+                new.issued_on := coalesce(new.issued_on, private.today(new.account_id));
             when 'paid' then
                 new.paid_at := now();
             when 'void' then
@@ -798,9 +800,12 @@ declare
         with due as (
             select i.id
             from public.invoices i
+            join public.accounts a
+                on a.id = i.account_id
             where i.status = 'sent'
-              and i.due_at < now()
-            order by i.due_at, i.id
+              and i.due_on < private.latest_today()
+              and i.due_on < (now() at time zone a.time_zone)::date
+            order by i.due_on, i.id
             limit least(greatest(batch, 1), 1000)
         )
         select i.id
@@ -819,7 +824,7 @@ begin
         set status = 'overdue'
         where i.id = any (overdue)
           and i.status = 'sent'
-          and i.due_at < now();
+          and i.due_on < private.today(i.account_id);
         get diagnostics marked = row_count;
     end if;
     return marked;
@@ -834,7 +839,7 @@ comment on function private.next_invoice_statuses(text) is
 comment on function private.tg_invoices__progress() is
     'Stamps what becomes of an invoice; refuses what does not follow, or changes what was sent: 409.';
 comment on function backend.mark_overdue_invoices(integer) is
-    'Makes up to batch invoices overdue (1,000 at most) that are past their due_at; returns how many. Call again until 0.';
+    'Makes up to batch invoices overdue (1,000 at most) whose last day to pay is over where the account is; returns how many. Call again until 0.';
 
 
 /*
@@ -856,7 +861,7 @@ create table public.loyalty_transactions (
     description text
                 constraint loyalty_transactions_description_check
                 check (length(description) <= 500),
-    expires_at  timestamptz,
+    expires_on  date,
     created_at  timestamptz not null default now(),
     updated_at  timestamptz not null default now(),
     version     bigint not null default 1,
@@ -870,12 +875,12 @@ create table public.loyalty_transactions (
         on delete cascade,
     constraint loyalty_transactions_points_check
         check (case when type in ('earned', 'bonus') then points > 0 else points < 0 end),
-    constraint loyalty_transactions_expires_at_check
+    constraint loyalty_transactions_expires_on_check
         check (
-            expires_at is null
+            expires_on is null
             or type in ('earned', 'bonus')
             -- as the times of jobs: what every client can read
-            and expires_at between '0001-01-02' and '9999-12-30'
+            and expires_on between '0001-01-02' and '9999-12-30'
         )
 );
 alter table public.loyalty_transactions enable row level security;
@@ -908,7 +913,7 @@ create policy "owners, admins and agents can add lines of points"
 
 
 grant select on public.loyalty_transactions to authenticated;
-grant insert (id, account_id, customer_id, type, points, description, expires_at)
+grant insert (id, account_id, customer_id, type, points, description, expires_on)
     on public.loyalty_transactions to authenticated;
 
 
@@ -956,7 +961,7 @@ create table private.loyalty_lots (
     customer_id    uuid not null,
     points_left    integer not null
                    constraint loyalty_lots_points_left_check check (points_left >= 0),
-    expires_at     timestamptz,
+    expires_on     date,
 
     -- a line that goes to another customer takes its lot with it
     constraint loyalty_lots_transaction_fkey
@@ -969,12 +974,12 @@ alter table private.loyalty_lots enable row level security;
 
 
 create index loyalty_lots_customer_idx
-    on private.loyalty_lots (customer_id, expires_at, transaction_id)
+    on private.loyalty_lots (customer_id, expires_on, transaction_id)
     where points_left > 0;
 
-create index loyalty_lots_expires_at_idx
-    on private.loyalty_lots (expires_at, customer_id)
-    where points_left > 0 and expires_at is not null;
+create index loyalty_lots_expires_on_idx
+    on private.loyalty_lots (expires_on, customer_id)
+    where points_left > 0 and expires_on is not null;
 
 
 create policy "nobody reads lots of points directly"
@@ -996,8 +1001,8 @@ comment on column public.loyalty_transactions.type is
     'earned, bonus, redeemed; expired is written by schedule alone.';
 comment on column public.loyalty_transactions.points is
     'Positive where points are earned or a bonus, negative where they are redeemed or expire.';
-comment on column public.loyalty_transactions.expires_at is
-    'Until when these points may be redeemed; null for good.';
+comment on column public.loyalty_transactions.expires_on is
+    'The last day on which these points may be redeemed, in the account''s time zone; null for good.';
 comment on table public.loyalty_balances is
     'A customer''s total of points; no row means none.';
 comment on column public.loyalty_balances.points is
@@ -1059,12 +1064,13 @@ end
 $$;
 
 
-create function private.use_lots(customer_id uuid, points bigint)
+create function private.use_lots(account_id uuid, customer_id uuid, points bigint)
     returns void
     language plpgsql
     set search_path = ''
 as $$
 declare
+    today constant date := private.today(account_id);
     wanted bigint := points;
     lot record;
     taken bigint;
@@ -1075,8 +1081,8 @@ begin
         where l.customer_id = use_lots.customer_id
           and l.points_left > 0
           -- those whose time is over are only waiting to be written off
-          and (l.expires_at is null or l.expires_at > now())
-        order by l.expires_at, l.transaction_id
+          and (l.expires_on is null or l.expires_on >= today)
+        order by l.expires_on, l.transaction_id
     loop
         exit when wanted = 0;
         taken := least(wanted, lot.points_left);
@@ -1088,9 +1094,10 @@ begin
 
     if wanted > 0 then
         raise sqlstate 'PT409' using
-            message = 'The customer has not so many points.',
+            message = format(
+                'The customer has %s points; %s can''t be redeemed.', points - wanted, points),
             detail = 'field: points',
-            hint = format('At most %s can be redeemed.', points - wanted);
+            hint = format('Redeem at most %s.', points - wanted);
     end if;
 end
 $$;
@@ -1125,11 +1132,15 @@ begin
     loop
         if line.points > 0 then
             insert into private.loyalty_lots (
-                transaction_id, account_id, customer_id, points_left, expires_at
+                transaction_id, account_id, customer_id, points_left, expires_on
             )
-            values (line.id, line.account_id, line.customer_id, line.points, line.expires_at);
+            values (line.id, line.account_id, line.customer_id, line.points, line.expires_on);
         elsif line.type = 'redeemed' then
-            perform private.use_lots(customer_id => line.customer_id, points => -line.points::bigint);
+            perform private.use_lots(
+                account_id => line.account_id,
+                customer_id => line.customer_id,
+                points => -line.points::bigint
+            );
         end if;
         perform private.add_to_balance(customer_id => line.customer_id, points => line.points);
     end loop;
@@ -1170,9 +1181,9 @@ create trigger _020_keep
     before update on public.loyalty_transactions
     for each row
     when (
-        (new.id, new.account_id, new.type, new.points, new.description, new.expires_at, new.created_at)
+        (new.id, new.account_id, new.type, new.points, new.description, new.expires_on, new.created_at)
         is distinct from
-        (old.id, old.account_id, old.type, old.points, old.description, old.expires_at, old.created_at)
+        (old.id, old.account_id, old.type, old.points, old.description, old.expires_on, old.created_at)
     )
     execute function private.tg_loyalty_transactions__keep();
 
@@ -1205,6 +1216,7 @@ create function private.expire_points_of(account_id uuid, customer_id uuid)
     set search_path = ''
 as $$
 declare
+    today constant date := private.today(account_id);
     expired bigint;
 begin
     -- the contact before the balance, as all who add lines
@@ -1227,7 +1239,7 @@ begin
         where l.transaction_id = b.transaction_id
           and b.customer_id = expire_points_of.customer_id
           and b.points_left > 0
-          and b.expires_at <= now()
+          and b.expires_on < today
         returning b.points_left
     )
     select sum(e.points_left)
@@ -1268,8 +1280,11 @@ begin
             on c.id = l.customer_id
            and c.account_id = l.account_id
            and c.deleted_at is null
+        join public.accounts a
+            on a.id = l.account_id
         where l.points_left > 0
-          and l.expires_at <= now()
+          and l.expires_on < private.latest_today()
+          and l.expires_on < (now() at time zone a.time_zone)::date
         order by l.customer_id
         limit least(greatest(batch, 1), 1000)
     loop
@@ -1288,7 +1303,7 @@ comment on function private.lock_balances(uuid, uuid[]) is
     'Locks the balances of customers of one account, which are made where there are none.';
 comment on function private.add_to_balance(uuid, bigint) is
     'Changes a balance, which is locked.';
-comment on function private.use_lots(uuid, bigint) is
+comment on function private.use_lots(uuid, uuid, bigint) is
     'Takes points from a customer''s lots, the first to expire first; refuses more than there are.';
 comment on function private.tg_loyalty_transactions__settle() is
     'Brings balances and lots up to date with new lines.';
@@ -1403,17 +1418,19 @@ comment on function private.thread_of_customer(uuid) is
 create function private.job_notice(job public.jobs)
     returns private.notice
     language plpgsql
-    immutable
+    stable
     set search_path = ''
 as $$
+declare
+    starts constant text := private.local_time(job.account_id, job.starts_at);
 begin
     return (
         job.account_id,
         job.customer_id,
         job.id,
         job.service_type || case job.status
-            when 'scheduled' then ' is scheduled for ' || private.in_utc(job.starts_at) || '.'
-            when 'rescheduled' then ' is rescheduled to ' || private.in_utc(job.starts_at) || '.'
+            when 'scheduled' then ' is scheduled for ' || starts || '.'
+            when 'rescheduled' then ' is rescheduled to ' || starts || '.'
             when 'in_progress' then ' is in progress.'
             when 'completed' then ' is completed.'
             else ' is cancelled.'
@@ -1423,7 +1440,8 @@ begin
             'job_id', job.id,
             'service_type', job.service_type,
             'starts_at', job.starts_at,
-            'ends_at', job.ends_at
+            'ends_at', job.ends_at,
+            'time_zone', private.time_zone_of(job.account_id)
         ),
         null
     )::private.notice;
@@ -1515,7 +1533,7 @@ begin
         'amount_minor', invoice.amount_minor,
         'currency', invoice.currency,
         'status', invoice.status,
-        'due_at', invoice.due_at
+        'due_on', invoice.due_on
     );
 end
 $$;
@@ -1566,11 +1584,7 @@ begin
     select g.key
     into wrong
     from jsonb_each(post.invoice_data) g
-    where case
-        when g.key = 'due_at' and pg_input_is_valid(g.value #>> '{}', 'timestamptz')
-            then (g.value #>> '{}')::timestamptz is distinct from invoice.due_at
-        else g.value is distinct from facts -> g.key
-    end
+    where g.value is distinct from facts -> g.key
     order by g.key
     limit 1;
     if wrong is not null then
@@ -1638,7 +1652,7 @@ create trigger _500_tell_chat
 
 
 comment on function private.invoice_facts(public.invoices) is
-    'What a message shows of an invoice: {invoice_id, number, amount_minor, currency, status, due_at}.';
+    'What a message shows of an invoice: {invoice_id, number, amount_minor, currency, status, due_on}.';
 comment on function private.check_invoice_data(public.messages, text) is
     'The facts of the invoice that somebody shows with a message; refuses what differs from them, naming the field.';
 comment on function private.invoice_notice(public.invoices) is
@@ -1717,22 +1731,6 @@ begin
             message = 'A name is needed.',
             detail = 'field: name',
             hint = 'Write how you want to be called.';
-    elsif fields ? 'preferences' and (
-        jsonb_typeof(fields -> 'preferences') <> 'object'
-        or octet_length((fields -> 'preferences')::text) > 8192
-    ) then
-        raise sqlstate 'PT422' using
-            message = 'Preferences are an object of at most 8 KB.',
-            detail = 'field: preferences',
-            hint = 'Send all that shall hold, or {} for none.';
-    elsif fields -> 'preferences' @? 'strict $.**{17 to last}'
-        or fields -> 'preferences'
-            @? 'strict $.** ? (@.type() == "number" && (@ > 1e15 || @ < -1e15))'
-    then
-        raise sqlstate 'PT422' using
-            message = 'Preferences are nested too deeply, or have a number that is too large.',
-            detail = 'field: preferences',
-            hint = 'At most 16 levels, and numbers up to 1e15.';
     end if;
     return private.clean_contact_fields(fields);
 end

@@ -123,7 +123,7 @@ TABLES = {
         writers={"insert": EDITORS, "update": EDITORS},
         inserted="(customer_id, number, currency, amount_minor)"
         " values (%(contact)s, 'new', 'EUR', 1)",
-        updated="due_at = '2030-01-01'",
+        updated="due_on = '2030-01-01'",
     ),
     "loyalty_transactions": Table(
         customer="customer_id = %(contact)s",

@@ -129,6 +129,33 @@ def test_notes_are_the_contacts_pages(world: World) -> None:
     assert row == {"notes": "Prefers mornings."}
 
 
+def test_preferences_are_the_contacts_pages_and_the_customer_s(world: World) -> None:
+    write = "update public.contacts_v2 set preferences = %s where id = %s returning preferences"
+    assert ask(world, "andrej", write, '{"language": "sl"}', CILKA) == [
+        {"preferences": {"language": "sl"}}
+    ]
+    (profile,) = ask(world, "cilka", "select preferences from public.my_profile")
+    assert profile["preferences"] == {"language": "sl"}
+
+    ask(
+        world,
+        "andrej",
+        "insert into public.contacts_v2 (name, preferences) values ('Vid', %s)",
+        '{"language": "de"}',
+    )
+    stored = world.value("select preferences from public.contacts where name = 'Vid'")
+    assert stored == {"language": "de"}
+
+
+@pytest.mark.parametrize(
+    "wrong", ["[]", "7", '{"number": 1e5000}', '{"note": "' + "x" * 8192 + '"}']
+)
+def test_preferences_that_some_readers_can_t_read_are_refused(world: World, wrong: str) -> None:
+    write = "update public.contacts_v2 set preferences = %s where id = %s"
+    refused = refusal(world, "andrej", write, wrong, CILKA)
+    assert (refused.sqlstate, detail(refused)) == ("PT422", "field: preferences")
+
+
 @both_faces
 def test_unnamed_account_is_the_one_that_is_worked_for(world: World, view: str) -> None:
     [row] = ask(

@@ -104,3 +104,36 @@ def test_words_are_total_and_go_both_ways(world: World) -> None:
             world.value("select private.status_of_word(%s, %s)", [row["face"], row["word"]])
             == row["status"]
         )
+
+
+@both_faces
+def test_written_status_is_a_change_of_the_contact_for_those_who_follow_contacts(
+    world: World, view: str
+) -> None:
+    world.ingest(text_message("wamid.1", "38640111222"))
+    words = STATUS_WORDS[FACES[view]]
+    version = shown(world, view, CILKA)["version"]
+    world.forget_events()
+    write = f"update public.{view} set conversation_status = %s where id = %s"
+
+    ask(world, "andrej", write, words["pending"], CILKA)
+    ask(world, "andrej", write, words["pending"], CILKA)
+
+    assert shown(world, view, CILKA)["version"] == version + 1
+    assert [
+        (event["event"], event["payload"]["version"])
+        for event in world.events()
+        if event["event"].startswith("contacts.")
+    ] == [("contacts.updated", version + 1)]
+
+
+def test_status_of_a_conversation_is_a_change_of_its_contact(world: World) -> None:
+    world.ingest(text_message("wamid.1", "38640111222"))
+    conversation = world.value("select id from public.conversations")
+    before = world.value("select version from public.contacts where id = %s", [CILKA])
+
+    for _ in range(2):
+        ask(world, "andrej", "select public.set_conversation_status(%s, 'closed')", conversation)
+
+    after = world.value("select version from public.contacts where id = %s", [CILKA])
+    assert after == before + 1

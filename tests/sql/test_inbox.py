@@ -12,7 +12,7 @@ import psycopg
 import pytest
 from psycopg.rows import dict_row
 
-from tests.sql.asking import Answer, start_blocked
+from tests.sql.asking import Answer, ask, start_blocked
 from tests.sql.conftest import (
     ALPINE,
     ALPINE_NUMBER,
@@ -201,6 +201,34 @@ def test_new_message_is_unread_again(talking: World, conversation: UUID) -> None
     receive(talking, "cilka", "six")
 
     assert unread(talking, "andrej")[conversation] == 1
+
+
+def test_deleted_message_is_neither_unread_nor_an_empty_preview(
+    talking: World, conversation: UUID
+) -> None:
+    mark = "select public.mark_read(%s, 1)"
+    ask(talking, "andrej", mark, conversation)
+    before = unread(talking, "andrej")[conversation]
+    talking.owner.execute(
+        "update public.messages set message = '', revoked_at = now()"
+        " where conversation_id = %s and seq = ("
+        "     select max(seq) from public.messages"
+        "     where conversation_id = %s and sender_type = 'client')",
+        [conversation, conversation],
+    )
+
+    assert unread(talking, "andrej")[conversation] == before - 1
+
+
+def test_inbox_says_that_the_latest_message_was_deleted(talking: World, conversation: UUID) -> None:
+    talking.owner.execute(
+        "update public.messages set message = '', revoked_at = now()"
+        " where conversation_id = %s and seq = 3",
+        [conversation],
+    )
+
+    (row,) = [row for row in inbox(talking, "andrej") if row["id"] == conversation]
+    assert (row["last_seq"], row["last_message"]) == (3, "[deleted]")
 
 
 def test_marker_moves_forward_only(talking: World, conversation: UUID) -> None:

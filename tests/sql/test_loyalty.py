@@ -60,7 +60,7 @@ def test_the_sign_is_that_of_the_type(world: World, type_: str, points: int) -> 
 @pytest.mark.parametrize("never", ["infinity", "20261-02-01", "0044-03-15 BC"])
 def test_points_expire_on_a_day_that_clients_can_read(world: World, never: str) -> None:
     with pytest.raises(psycopg.errors.CheckViolation):
-        add_points(world, 100, expires_at=never)
+        add_points(world, 100, expires_on=never)
 
 
 def test_what_expires_only_the_schedule_says(world: World) -> None:
@@ -78,7 +78,8 @@ def test_nobody_redeems_what_is_not_there(world: World) -> None:
 
     refused = refusal(world, "andrej", REDEEM, CILKA, "redeemed", -101)
     assert (refused.code, refused.detail) == ("PT409", "field: points")
-    assert refused.hint == "At most 100 can be redeemed."
+    assert refused.message == "The customer has 100 points; 101 can't be redeemed."
+    assert refused.hint == "Redeem at most 100."
     assert total(world) == 100
 
 
@@ -164,7 +165,7 @@ def test_no_client_changes_a_line_or_a_total(world: World, user: str) -> None:
     [
         "update public.loyalty_transactions set points = 99",
         "update public.loyalty_transactions set description = 'x'",
-        "update public.loyalty_transactions set expires_at = now()",
+        "update public.loyalty_transactions set expires_on = now()",
         "delete from public.loyalty_transactions",
     ],
 )
@@ -189,7 +190,7 @@ def test_lines_go_with_their_customer(world: World) -> None:
 def test_what_nobody_redeemed_expires(world: World) -> None:
     """The first to expire is redeemed first, whenever it was earned."""
     add_points(world, 50)
-    lasting = add_points(world, 100, expires_at="2100-01-01")["id"]
+    lasting = add_points(world, 100, expires_on="2100-01-01")["id"]
     add_points(world, -60)
     assert total(world) == 90
     over(world, lasting)
@@ -204,7 +205,7 @@ def test_what_nobody_redeemed_expires(world: World) -> None:
 def over(world: World, line: object) -> None:
     """Lets a lot's time be over; the line itself can't be changed."""
     world.owner.execute(
-        "update private.loyalty_lots set expires_at = now() - interval '1 day'"
+        "update private.loyalty_lots set expires_on = now() - interval '1 day'"
         " where transaction_id = %s",
         [line],
     )
@@ -221,7 +222,7 @@ def test_points_whose_time_is_over_are_not_redeemed(world: World) -> None:
 
 
 def test_points_that_are_earned_too_late_expire_at_the_next_run(world: World) -> None:
-    add_points(world, 10, expires_at="2020-01-01")
+    add_points(world, 10, expires_on="2020-01-01")
 
     assert backend(world, "expire_points()") == 1
     assert total(world) == 0
@@ -229,8 +230,8 @@ def test_points_that_are_earned_too_late_expire_at_the_next_run(world: World) ->
 
 def test_each_run_takes_so_many_customers(world: World) -> None:
     for name in ("nina", "oto", "pia"):
-        add_points(world, 5, customer_id=add_contact(world, name), expires_at="2020-01-01")
-    add_points(world, 5, "ana", customer_id=CARLOS, expires_at="2020-01-01")
+        add_points(world, 5, customer_id=add_contact(world, name), expires_on="2020-01-01")
+    add_points(world, 5, "ana", customer_id=CARLOS, expires_on="2020-01-01")
 
     assert [backend(world, "expire_points(%s)", 3) for _ in range(3)] == [3, 1, 0]
 
@@ -250,7 +251,7 @@ def test_schedule_and_redemption_at_once_take_no_point_twice(world: World) -> No
 
 
 def test_points_of_a_deleted_contact_stay_as_they_are(world: World) -> None:
-    add_points(world, 10, expires_at="2020-01-01")
+    add_points(world, 10, expires_on="2020-01-01")
     ask(world, "andrej", "delete from public.contacts_v2 where id = %s", CILKA)
 
     assert backend(world, "expire_points()") == 0

@@ -142,8 +142,8 @@ def test_merging_does_not_deadlock_with_who_writes(world: World, nina: UUID) -> 
         add_points(world, 1, customer_id=nina)
 
     def put_off() -> None:
-        change(world, "olivia", "invoices", invoice, due_at="2030-01-01")
-        change(world, "olivia", "invoices", invoice, due_at="2030-01-02")
+        change(world, "olivia", "invoices", invoice, due_on="2030-01-01")
+        change(world, "olivia", "invoices", invoice, due_on="2030-01-02")
 
     def receive() -> None:
         world.ingest(text_message("wamid.1", wa_id="38640111222"))

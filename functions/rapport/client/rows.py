@@ -5,6 +5,7 @@ What a table may say one day is not for a client to refuse, so words are plain t
 
 from __future__ import annotations
 
+from datetime import date
 from typing import TypeVar
 from uuid import UUID
 
@@ -47,8 +48,9 @@ class Invoice(Row):
     tax_minor: int
     job_id: UUID | None = None
     description: str | None = None
-    issued_at: AwareDatetime | None = None
-    due_at: AwareDatetime | None = None
+    issued_on: date | None = None
+    # the last day to pay it, in the account's time zone
+    due_on: date | None = None
     sent_at: AwareDatetime | None = None
     paid_at: AwareDatetime | None = None
     voided_at: AwareDatetime | None = None
@@ -62,7 +64,8 @@ class LoyaltyTransaction(Row):
     points: int
     type: str
     description: str | None = None
-    expires_at: AwareDatetime | None = None
+    # the last day on which they may be redeemed, in the account's time zone
+    expires_on: date | None = None
     created_at: AwareDatetime
 
 

@@ -1,4 +1,4 @@
-"""Runs once a day, as long as there is time: what has become overdue, expired or out of date."""
+"""Overdue invoices, expired points, retention. Hourly, since a day ends where its account is."""
 
 from __future__ import annotations
 

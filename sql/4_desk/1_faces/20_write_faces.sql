@@ -41,6 +41,10 @@ begin
                 'street', 'post_number', 'place', 'province', 'country', 'people', 'addresses',
                 'conversation_status'
             ]
+            when 'contacts_page' then array[
+                'name', 'phone', 'email', 'username', 'tags', 'notes', 'preferences',
+                'conversation_status'
+            ]
             else array[
                 'name', 'phone', 'email', 'username', 'tags', 'notes', 'conversation_status'
             ]

@@ -52,7 +52,7 @@ create trigger _900_require_hits
 
 
 comment on view public.contacts_v2 is
-    'Contacts as the contacts page has them. Write name, phone, email, username, tags, notes and conversation_status; a write that hits nothing is refused (404), one of a version that has passed as well (409).';
+    'Contacts as the contacts page has them. Write name, phone, email, username, tags, notes, preferences and conversation_status; a write that hits nothing is refused (404), one of a version that has passed as well (409).';
 comment on column public.contacts_v2.name is
     'What staff call them, or else the name of their WhatsApp profile.';
 comment on column public.contacts_v2.conversation_status is

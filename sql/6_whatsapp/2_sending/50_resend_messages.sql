@@ -124,8 +124,10 @@ begin
         raise sqlstate 'PT409' using
             message = 'WhatsApp would refuse it again.',
             detail = 'field: error_code',
-            hint = format('Wait until %s.', to_char(
-                (decided.failed_at + rest) at time zone 'utc', 'YYYY-MM-DD HH24:MI "UTC"'));
+            hint = format(
+                'Wait until %s.',
+                private.local_time(decided.account_id, decided.failed_at + rest)
+            );
     elsif exists (select from public.contacts c where c.id = decided.customer_id and c.deleted_at is not null) then
         raise sqlstate 'PT422' using
             message = 'The contact of this message was deleted.',

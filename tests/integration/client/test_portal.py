@@ -107,7 +107,7 @@ async def test_points_count_once_also_those_of_a_gap(portal: Portal) -> None:
         assert loyalty.total_points == 100
         add_points(world, 1000, "ana", customer_id=CARLOS)
         add_points(world, 50)
-        add_points(world, 20, type="bonus", expires_at="2026-01-01T00:00:00Z")
+        add_points(world, 20, type="bonus", expires_on="2026-01-01")
         add_points(world, -30, type="redeemed")
         await until(lambda: len(lines) == 3)
         assert (earned, redeemed, loyalty.total_points) == ([50, 20], [-30], total(world))
@@ -115,7 +115,7 @@ async def test_points_count_once_also_those_of_a_gap(portal: Portal) -> None:
         await live.pause()
         add_points(world, 7)
         add_points(world, -60)
-        add_points(world, 5, expires_at="2026-01-01T00:00:00Z")
+        add_points(world, 5, expires_on="2026-01-01")
         assert world.value("select backend.expire_points()") == 1
         await live.resume()
         await until(lambda: len(lines) == 7)
@@ -218,7 +218,7 @@ async def test_everything_of_a_portal_is_told_by_one_topic_also_after_a_gap(
         make_job(world)
         change(world, "andrej", "jobs", booking, description=name)
         invoice = send_invoice(world, number=name)["id"]
-        change(world, "andrej", "invoices", invoice, due_at="2026-12-31T00:00:00Z")
+        change(world, "andrej", "invoices", invoice, due_on="2026-12-31")
         add_points(world, 10)
         add_points(world, -4)
         portal.rename("cilka", name)
