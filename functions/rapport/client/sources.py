@@ -115,9 +115,10 @@ class MessageSource(TableSource[Message]):
 
     @property
     def unread_count(self) -> int:
-        """Messages of the other side beyond the user's read markers."""
+        """Messages of the other side beyond the user's read markers, without those deleted."""
         return sum(
             message.seq > self._markers.get(message.conversation_id, 0)
+            and message.revoked_at is None
             and (message.sender_type == "client") == (message.account_id in self._accounts)
             for message in self._ledger.rows.values()
         )

@@ -128,6 +128,7 @@ async def test_reading_and_deleting_have_callbacks_of_their_own(portal: Portal) 
         await until(lambda: len(heard) == 3)
         assert sorted(heard[:2]) == [("read", 1), ("read", 2)]
         assert heard[2] == ("deleted", 2)
+        assert messages.unread_count == 1
 
 
 async def test_agent_follows_all_conversations_from_now_on(portal: Portal) -> None:
