@@ -1,22 +1,55 @@
 /*
-    A followed table: its every change is logged and broadcast, and clients may follow it by
-    postgres_changes, under its own row level security.
+    The tables whose every change is logged and broadcast, and which clients may follow by
+    postgres_changes, under their own row level security. Log, broadcast, catch-up and publication
+    read them here, so that they agree.
 
-    A table is followed from the call of private.follow_table at the end of its file. It is named
-    in private.shown_columns and private.visible_rows as well, and in private.customer_change if
-    a customer does not see all of its own rows.
+    A table is followed from the call of private.follow_table at the end of its file. A column
+    that the call does not name is not sent.
 */
+create table private.followed_tables (
+    table_name       text primary key,
+    -- what staff and customers are sent: a subset of the columns that both can select
+    shown            text[] not null,
+    -- what nobody is sent; a newer column that nobody has named is not sent either
+    hidden           text[] not null default '{}',
+    -- the column with the customer's id; null where staff alone follow the table
+    customer_key     text,
+    -- the column with the conversation's id, if the table has it
+    conversation_key text not null,
+    -- the column that is null as long as a row is not the customer's to see; null where all are
+    seen_since       text
+);
+alter table private.followed_tables enable row level security;
+
+
+create policy "nobody reads the list of followed tables directly"
+    on private.followed_tables
+    for all
+    to authenticated
+    using (false);
+
+
+create function private.followed_table(table_name text)
+    returns private.followed_tables
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+declare
+    followed private.followed_tables;
+begin
+    select f.*
+    into followed
+    from private.followed_tables f
+    where f.table_name = followed_table.table_name;
+    return followed;
+end
+$$;
+
+
 create type private.row_change as (
     old jsonb,
     new jsonb
-);
-
-
-create type private.followed_table as (
-    name             text,
-    customer_key     text,
-    conversation_key text,
-    hides_rows       boolean
 );
 
 
@@ -39,7 +72,7 @@ as $$
 declare
     -- a transition table is read whole while it is small
     small constant integer := 1000;
-    followed constant private.followed_table := private.followed_table(tg_table_name);
+    followed constant private.followed_tables := private.followed_table(tg_table_name);
     source refcursor;
     changes private.row_change[];
     logged integer;
@@ -102,45 +135,61 @@ end
 $$;
 
 
-create function private.follow_table(table_name text, tells_inserts boolean default true)
+create function private.follow_table(
+    table_name text,
+    shown text[],
+    hidden text[] default '{}',
+    customer_key text default 'customer_id',
+    conversation_key text default 'conversation_id',
+    seen_since text default null,
+    -- without, a trigger of the table's own tells new rows
+    tells_inserts boolean default true
+)
     returns void
     language plpgsql
     set search_path = ''
 as $$
+declare
+    event text;
 begin
-    if tells_inserts then
+    insert into private.followed_tables (
+        table_name, shown, hidden, customer_key, conversation_key, seen_since
+    )
+    values (table_name, shown, hidden, customer_key, conversation_key, seen_since);
+
+    foreach event in array array['insert', 'update', 'delete'] loop
+        continue when event = 'insert' and not tells_inserts;
         execute format(
-            'create trigger _900_publish_insert'
-            ' after insert on public.%I'
-            ' referencing new table as new_rows'
+            'create trigger _900_publish_%1$s'
+            ' after %1$s on public.%2$I'
+            ' referencing %3$s'
             ' for each statement'
             ' execute function private.tg__publish()',
-            table_name
+            event,
+            table_name,
+            case event
+                when 'insert' then 'new table as new_rows'
+                when 'update' then 'old table as old_rows new table as new_rows'
+                else 'old table as old_rows'
+            end
         );
-    end if;
-    execute format(
-        'create trigger _900_publish_update'
-        ' after update on public.%I'
-        ' referencing old table as old_rows new table as new_rows'
-        ' for each statement'
-        ' execute function private.tg__publish()',
-        table_name
-    );
-    execute format(
-        'create trigger _900_publish_delete'
-        ' after delete on public.%I'
-        ' referencing old table as old_rows'
-        ' for each statement'
-        ' execute function private.tg__publish()',
-        table_name
-    );
+    end loop;
     -- no column list: Realtime and clients expect whole rows
     execute format('alter publication supabase_realtime add table public.%I', table_name);
 end
 $$;
 
 
+comment on table private.followed_tables is
+    'The tables whose changes are logged, broadcast and published, and what of their rows is sent.';
+comment on policy "nobody reads the list of followed tables directly"
+    on private.followed_tables is
+    'Triggers and catch-up read it.';
+comment on function private.followed_table(text) is
+    'How a table is followed; a row of nulls where it is not.';
+comment on type private.row_change is
+    'A row before and after a change, either of which may be missing.';
 comment on function private.tg__publish() is
     'Logs and broadcasts what a statement changed.';
-comment on function private.follow_table(text, boolean) is
-    'Logs, broadcasts and publishes every change of a table from now on. Without tells_inserts a trigger of the table''s own does so for new rows.';
+comment on function private.follow_table(text, text[], text[], text, text, text, boolean) is
+    'Logs, broadcasts and publishes every change of a table from now on.';

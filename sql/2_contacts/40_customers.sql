@@ -154,4 +154,11 @@ comment on policy "members and the customer can read a customer" on public.custo
     'A customer never sees another customer.';
 
 
-select private.follow_table('customers');
+select private.follow_table(
+    table_name => 'customers',
+    shown => array[
+        'id', 'account_id', 'portal_user_id', 'name', 'phone', 'email', 'created_at',
+        'updated_at', 'version', 'preferences'
+    ],
+    customer_key => 'id'
+);

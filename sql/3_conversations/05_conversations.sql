@@ -107,4 +107,11 @@ comment on policy "members and the customer can read a conversation" on public.c
     'A conversation is between an account''s staff and one customer.';
 
 
-select private.follow_table('conversations');
+select private.follow_table(
+    table_name => 'conversations',
+    shown => array[
+        'id', 'account_id', 'customer_id', 'channel', 'whatsapp_channel_id', 'thread_key',
+        'customer_wa_id', 'status', 'created_at', 'updated_at', 'version', 'booking_id'
+    ],
+    conversation_key => 'id'
+);

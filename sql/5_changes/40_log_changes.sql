@@ -20,29 +20,10 @@ end
 $$;
 
 
-create function private.followed_table(name text)
-    returns private.followed_table
-    language plpgsql
-    immutable
-    set search_path = ''
-as $$
-begin
-    return (
-        name,
-        case name
-            -- followed by staff alone; the customer follows public.customers
-            when 'contacts' then ''
-            when 'customers' then 'id'
-            else 'customer_id'
-        end,
-        case name when 'conversations' then 'id' else 'conversation_id' end,
-        name = 'invoices'
-    )::private.followed_table;
-end
-$$;
-
-
-create function private.customer_change(table_name text, change private.row_change)
+create function private.customer_change(
+    followed private.followed_tables,
+    change private.row_change
+)
     returns private.row_change
     language plpgsql
     immutable
@@ -50,19 +31,16 @@ create function private.customer_change(table_name text, change private.row_chan
 as $$
 begin
     -- as the policy of the table has it
-    return case table_name
-        when 'invoices' then (
-            case when change.old ->> 'sent_at' is not null then change.old end,
-            case when change.new ->> 'sent_at' is not null then change.new end
-        )::private.row_change
-        else change
-    end;
+    return (
+        case when change.old ->> followed.seen_since is not null then change.old end,
+        case when change.new ->> followed.seen_since is not null then change.new end
+    )::private.row_change;
 end
 $$;
 
 
 create function private.log_changes(
-    followed private.followed_table,
+    followed private.followed_tables,
     operation text,
     changes private.row_change[]
 )
@@ -73,7 +51,7 @@ as $$
 declare
     logged integer;
 begin
-    if followed.hides_rows then
+    if followed.seen_since is not null then
         return private.log_partly_hidden_changes(followed, changes);
     elsif operation = 'UPDATE' then
         return private.log_updates(followed, changes);
@@ -86,7 +64,7 @@ begin
         (c.row ->> 'account_id')::uuid,
         (c.row ->> followed.customer_key)::uuid,
         (c.row ->> followed.conversation_key)::uuid,
-        followed.name,
+        followed.table_name,
         (c.row ->> 'id')::uuid,
         log_changes.operation::private.change_operation,
         (c.row ->> 'version')::bigint
@@ -102,7 +80,7 @@ $$;
 
 
 create function private.log_updates(
-    followed private.followed_table,
+    followed private.followed_tables,
     changes private.row_change[]
 )
     returns integer
@@ -120,7 +98,7 @@ begin
         (e.row ->> 'account_id')::uuid,
         (e.row ->> followed.customer_key)::uuid,
         (e.row ->> followed.conversation_key)::uuid,
-        followed.name,
+        followed.table_name,
         (e.row ->> 'id')::uuid,
         e.operation::private.change_operation,
         (e.row ->> 'version')::bigint,
@@ -149,7 +127,7 @@ $$;
 
 
 create function private.log_partly_hidden_changes(
-    followed private.followed_table,
+    followed private.followed_tables,
     changes private.row_change[]
 )
     returns integer
@@ -166,7 +144,7 @@ begin
         (e.row ->> 'account_id')::uuid,
         -- what the customer does not see does not happen to them
         case when e.is_seen then (e.row ->> followed.customer_key)::uuid end,
-        followed.name,
+        followed.table_name,
         (e.row ->> 'id')::uuid,
         e.operation::private.change_operation,
         (e.row ->> 'version')::bigint,
@@ -175,7 +153,7 @@ begin
     cross join lateral (
         select
             c.old ->> followed.customer_key <> c.new ->> followed.customer_key as has_moved,
-            private.customer_change(table_name => followed.name, change => c) as seen
+            private.customer_change(followed, c) as seen
     ) m
     cross join lateral (
         values
@@ -200,19 +178,13 @@ end
 $$;
 
 
-comment on type private.row_change is
-    'A row before and after a change, either of which may be missing.';
 comment on function private.row_operation(private.row_change) is
     'What happened to a row: INSERT, UPDATE or DELETE.';
-comment on type private.followed_table is
-    'What the rows of a table are followed by: the columns that name the customer and the conversation, and whether there are rows of a customer that are not theirs to see.';
-comment on function private.followed_table(text) is
-    'How a table is followed.';
-comment on function private.customer_change(text, private.row_change) is
-    'A change as the row''s customer sees it: before, after, both or neither.';
-comment on function private.log_partly_hidden_changes(private.followed_table, private.row_change[]) is
+comment on function private.customer_change(private.followed_tables, private.row_change) is
+    'A change of a table with seen_since, as the row''s customer sees it: before, after, both or neither.';
+comment on function private.log_partly_hidden_changes(private.followed_tables, private.row_change[]) is
     'Appends changes of a table whose customers see some of its rows; returns how many entries.';
-comment on function private.log_changes(private.followed_table, text, private.row_change[]) is
+comment on function private.log_changes(private.followed_tables, text, private.row_change[]) is
     'Appends a statement''s changes to the log; returns how many entries.';
-comment on function private.log_updates(private.followed_table, private.row_change[]) is
+comment on function private.log_updates(private.followed_tables, private.row_change[]) is
     'Appends updates to the log, and what they are to those who lose or gain a row; returns how many entries.';

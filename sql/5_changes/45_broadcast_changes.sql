@@ -28,7 +28,7 @@ $$;
 
 
 create function private.changed_topics(
-    followed private.followed_table,
+    followed private.followed_tables,
     changes private.row_change[]
 )
     returns table (topic text, rows bigint)
@@ -37,8 +37,7 @@ create function private.changed_topics(
     set search_path = ''
 as $$
 declare
-    has_customers constant boolean :=
-        private.shown_columns(followed.name, 'customer') is not null;
+    has_customers constant boolean := followed.customer_key is not null;
 begin
     return query
         with owners as materialized (
@@ -47,15 +46,14 @@ begin
                 (s.row ->> 'account_id')::uuid as account_id,
                 -- null where the customer does not see the row
                 case
-                    when not followed.hides_rows or s.row in ((c.seen).old, (c.seen).new)
+                    when followed.seen_since is null or s.row in ((c.seen).old, (c.seen).new)
                         then (s.row ->> followed.customer_key)::uuid
                 end as customer_id,
                 (s.row ->> followed.conversation_key)::uuid as conversation_id
             from unnest(changes) with ordinality as n (old, new, ordinal)
             cross join lateral (
-                select case when followed.hides_rows then private.customer_change(
-                    table_name => followed.name,
-                    change => (n.old, n.new)::private.row_change
+                select case when followed.seen_since is not null then private.customer_change(
+                    followed, change => (n.old, n.new)::private.row_change
                 ) end as seen
             ) c
             cross join lateral (values (n.old), (n.new)) as s (row)
@@ -126,7 +124,7 @@ $$;
 
 
 create function private.broadcast_changes(
-    followed private.followed_table,
+    followed private.followed_tables,
     changes private.row_change[]
 )
     returns integer
@@ -136,8 +134,8 @@ as $$
 declare
     -- they change with every change
     stamps constant text[] := array['version', 'updated_at'];
-    hidden constant private.hidden_columns :=
-        private.hidden_columns(followed.name, coalesce(changes[1].new, changes[1].old));
+    hidden constant text[] :=
+        private.hidden_columns(followed, coalesce(changes[1].new, changes[1].old));
     crowded text[] := '{}';
     events private.broadcast_event[] := '{}';
     change private.row_change;
@@ -172,30 +170,28 @@ begin
             conversation_id => (current_row ->> followed.conversation_key)::uuid
         );
 
-        record := change.new - hidden.staff;
-        old_record := change.old - hidden.staff;
+        record := change.new - hidden;
+        old_record := change.old - hidden;
         event := nothing;
         -- what an audience can't see changing has not changed for it
         if operation <> 'UPDATE' or record - stamps <> old_record - stamps then
             event := private.change_event(
-                followed.name, operation, current_row, record, old_record);
+                followed.table_name, operation, current_row, record, old_record);
             if topics.account <> all (crowded) then
                 event.topic := topics.account;
                 events := events || event;
             end if;
         end if;
 
-        continue when hidden.customer is null;
-        if followed.hides_rows then
-            change := private.customer_change(table_name => followed.name, change => change);
+        continue when followed.customer_key is null;
+        if followed.seen_since is not null then
+            change := private.customer_change(followed, change);
             continue when num_nonnulls(change.old, change.new) = 0;
             -- what comes into sight is new, what goes out of it is gone
             operation := private.row_operation(change);
             current_row := coalesce(change.new, change.old);
-        end if;
-        if followed.hides_rows or hidden.customer <> hidden.staff then
-            record := change.new - hidden.customer;
-            old_record := change.old - hidden.customer;
+            record := change.new - hidden;
+            old_record := change.old - hidden;
             event := nothing;
         end if;
         continue when operation = 'UPDATE' and record - stamps = old_record - stamps;
@@ -204,7 +200,7 @@ begin
             -- gone to another owner: it is new to that one, and the old one learns its id alone
             lost_topic := private.listened_topic((change.old ->> followed.customer_key)::uuid);
             if lost_topic is not null and lost_topic <> all (crowded) then
-                event := private.change_event(followed.name, 'DELETE', current_row, null, null);
+                event := private.change_event(followed.table_name, 'DELETE', current_row, null, null);
                 event.topic := lost_topic;
                 events := events || event;
             end if;
@@ -215,7 +211,7 @@ begin
 
         if event.event is null then
             event := private.change_event(
-                followed.name, operation, current_row, record, old_record);
+                followed.table_name, operation, current_row, record, old_record);
         end if;
         if topics.customer is not null and topics.customer <> all (crowded) then
             event.topic := topics.customer;
@@ -234,7 +230,7 @@ begin
         perform private.broadcast_to(
             topics => crowded,
             event => 'resync',
-            payload => jsonb_build_object('tables', array[followed.name])
+            payload => jsonb_build_object('tables', array[followed.table_name])
         );
     end if;
     return cardinality(events);
@@ -268,11 +264,11 @@ comment on type private.broadcast_event is
     'A message for one topic.';
 comment on function private.listened_topic(uuid) is
     'The topic of a customer who has a login; null for others.';
-comment on function private.changed_topics(private.followed_table, private.row_change[]) is
+comment on function private.changed_topics(private.followed_tables, private.row_change[]) is
     'The topics that are told of changes, and of how many rows each.';
 comment on function private.change_event(text, text, jsonb, jsonb, jsonb) is
     'What an audience is told of one changed row, without its topic: {table, id, version, operation, record, old_record}; without the records where they are too large.';
-comment on function private.broadcast_changes(private.followed_table, private.row_change[]) is
+comment on function private.broadcast_changes(private.followed_tables, private.row_change[]) is
     'Tells a statement''s changes: a message for each row, or one resync for a topic with more than 100; returns how many messages that were of a row. A failure is a warning.';
 comment on function private.broadcast_to(text[], text, jsonb) is
     'Sends one message to several topics. A failure is a warning.';

@@ -32,7 +32,7 @@ begin
                     (private.listened_topic(l.customer_id)),
                     (private.conversation_topic(l.conversation_id, l.account_id, l.customer_id))
             ) as c (topic)
-            where private.shown_columns(l.table_name, 'customer') is not null
+            where (private.followed_table(l.table_name)).customer_key is not null
         ) as t (topic, operation)
         where l.account_id = broadcast_logged.account_id
           and l.xid = pg_current_xact_id()

@@ -26,7 +26,7 @@ $$;
 
 
 create function private.publish_changes(
-    followed private.followed_table,
+    followed private.followed_tables,
     operation text,
     changes private.row_change[]
 )
@@ -57,7 +57,7 @@ $$;
 
 
 create function private.publish_from(
-    followed private.followed_table,
+    followed private.followed_tables,
     operation text,
     source refcursor
 )
@@ -98,7 +98,7 @@ begin
     perform private.broadcast_to(
         topics => topics,
         event => 'resync',
-        payload => jsonb_build_object('tables', array[followed.name])
+        payload => jsonb_build_object('tables', array[followed.table_name])
     );
     return logged;
 end
@@ -107,7 +107,7 @@ $$;
 
 comment on function private.shown_change(jsonb, jsonb) is
     'A row before and after an update, as those see it who do not see what is deleted.';
-comment on function private.publish_changes(private.followed_table, text, private.row_change[]) is
+comment on function private.publish_changes(private.followed_tables, text, private.row_change[]) is
     'Logs changes and tells them; returns how many entries.';
-comment on function private.publish_from(private.followed_table, text, refcursor) is
+comment on function private.publish_from(private.followed_tables, text, refcursor) is
     'The same of as many as a cursor (old, new) has: more than 1000 are told as one resync.';

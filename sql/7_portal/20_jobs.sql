@@ -215,4 +215,10 @@ comment on policy "owners, admins and agents can change jobs" on public.jobs is
     'Viewers and customers look: what they write is refused.';
 
 
-select private.follow_table('jobs');
+select private.follow_table(
+    table_name => 'jobs',
+    shown => array[
+        'id', 'account_id', 'customer_id', 'service_type', 'status', 'starts_at', 'ends_at',
+        'address', 'description', 'created_at', 'updated_at', 'version'
+    ]
+);

@@ -159,4 +159,12 @@ comment on policy "owners, admins and agents can change invoices" on public.invo
     'Viewers and customers look: what they write is refused.';
 
 
-select private.follow_table('invoices');
+select private.follow_table(
+    table_name => 'invoices',
+    shown => array[
+        'id', 'account_id', 'customer_id', 'job_id', 'number', 'status', 'currency',
+        'amount_minor', 'tax_minor', 'description', 'issued_on', 'due_on', 'sent_at', 'paid_at',
+        'voided_at', 'created_at', 'updated_at', 'version'
+    ],
+    seen_since => 'sent_at'
+);

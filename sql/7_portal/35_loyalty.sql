@@ -177,4 +177,10 @@ comment on policy "nobody reads lots of points directly" on private.loyalty_lots
     'Clients see lines and the total.';
 
 
-select private.follow_table('loyalty_transactions');
+select private.follow_table(
+    table_name => 'loyalty_transactions',
+    shown => array[
+        'id', 'account_id', 'customer_id', 'type', 'points', 'description', 'expires_on',
+        'created_at', 'updated_at', 'version'
+    ]
+);

@@ -298,7 +298,19 @@ comment on policy "members can read their contacts" on public.contacts is
     'Tags and notes are for staff.';
 
 
-select private.follow_table('contacts');
+-- for staff alone; a customer follows public.customers
+select private.follow_table(
+    table_name => 'contacts',
+    shown => array[
+        'id', 'account_id', 'name', 'profile_name', 'phone', 'email', 'tags', 'notes',
+        'portal_user_id', 'created_at', 'updated_at', 'version', 'username', 'status',
+        'preferences', 'status_changed_at', 'gsm', 'fax', 'business_entity', 'taxpayer',
+        'foreign_county', 'buyer', 'supplier', 'tax_id_number', 'registration_number', 'street',
+        'post_number', 'place', 'province', 'country', 'people', 'addresses'
+    ],
+    hidden => array['profile_named_at', 'deleted_at', 'merged_into'],
+    customer_key => null
+);
 
 
 /*
@@ -543,7 +555,14 @@ comment on policy "members and the customer can read a customer" on public.custo
     'A customer never sees another customer.';
 
 
-select private.follow_table('customers');
+select private.follow_table(
+    table_name => 'customers',
+    shown => array[
+        'id', 'account_id', 'portal_user_id', 'name', 'phone', 'email', 'created_at',
+        'updated_at', 'version', 'preferences'
+    ],
+    customer_key => 'id'
+);
 
 
 /*

@@ -111,7 +111,14 @@ comment on policy "members and the customer can read a conversation" on public.c
     'A conversation is between an account''s staff and one customer.';
 
 
-select private.follow_table('conversations');
+select private.follow_table(
+    table_name => 'conversations',
+    shown => array[
+        'id', 'account_id', 'customer_id', 'channel', 'whatsapp_channel_id', 'thread_key',
+        'customer_wa_id', 'status', 'created_at', 'updated_at', 'version', 'booking_id'
+    ],
+    conversation_key => 'id'
+);
 
 
 /*
@@ -375,7 +382,17 @@ comment on policy "members and the customer can read a message" on public.messag
 
 
 -- new messages are told by private.tg_messages__publish_new
-select private.follow_table('messages', tells_inserts => false);
+select private.follow_table(
+    table_name => 'messages',
+    shown => array[
+        'id', 'account_id', 'conversation_id', 'customer_id', 'seq', 'sender_type', 'sender_id',
+        'sender_name', 'type', 'message', 'content', 'reply_to', 'client_ref', 'provider_id',
+        'status', 'sent_at', 'delivered_at', 'read_at', 'failed_at', 'error_code',
+        'error_message', 'created_at', 'updated_at', 'version', 'reactions', 'edited_at',
+        'revoked_at', 'booking_id', 'has_invoice', 'invoice_data', 'whatsapp_channel_id'
+    ],
+    tells_inserts => false
+);
 
 
 /*

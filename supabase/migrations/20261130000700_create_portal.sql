@@ -483,7 +483,13 @@ comment on policy "owners, admins and agents can change jobs" on public.jobs is
     'Viewers and customers look: what they write is refused.';
 
 
-select private.follow_table('jobs');
+select private.follow_table(
+    table_name => 'jobs',
+    shown => array[
+        'id', 'account_id', 'customer_id', 'service_type', 'status', 'starts_at', 'ends_at',
+        'address', 'description', 'created_at', 'updated_at', 'version'
+    ]
+);
 
 
 /*
@@ -647,7 +653,15 @@ comment on policy "owners, admins and agents can change invoices" on public.invo
     'Viewers and customers look: what they write is refused.';
 
 
-select private.follow_table('invoices');
+select private.follow_table(
+    table_name => 'invoices',
+    shown => array[
+        'id', 'account_id', 'customer_id', 'job_id', 'number', 'status', 'currency',
+        'amount_minor', 'tax_minor', 'description', 'issued_on', 'due_on', 'sent_at', 'paid_at',
+        'voided_at', 'created_at', 'updated_at', 'version'
+    ],
+    seen_since => 'sent_at'
+);
 
 
 /*
@@ -1021,7 +1035,13 @@ comment on policy "nobody reads lots of points directly" on private.loyalty_lots
     'Clients see lines and the total.';
 
 
-select private.follow_table('loyalty_transactions');
+select private.follow_table(
+    table_name => 'loyalty_transactions',
+    shown => array[
+        'id', 'account_id', 'customer_id', 'type', 'points', 'description', 'expires_on',
+        'created_at', 'updated_at', 'version'
+    ]
+);
 
 
 /*

@@ -481,7 +481,16 @@ comment on policy "nobody reads sync leases directly" on private.sync_leases is
     'Runs are read in sync_runs.';
 
 
-select private.follow_table('sync_runs');
+select private.follow_table(
+    table_name => 'sync_runs',
+    shown => array[
+        'id', 'account_id', 'direction', 'trigger', 'state', 'total', 'done', 'succeeded',
+        'failed', 'unchanged', 'errors', 'user_id', 'started_at', 'finished_at', 'duration_ms',
+        'created_at', 'updated_at', 'version'
+    ],
+    hidden => array['request', 'cursor', 'quiet', 'waiting'],
+    customer_key => null
+);
 
 
 /*
