@@ -7,9 +7,9 @@ from uuid import UUID
 
 from rapport.contact_store import Contact
 from rapport.contacts.cells import split_tags, unguarded
-from rapport.contacts.phone import to_e164
 from rapport.contacts.table import Record
 from rapport.errors import MalformedTable, NotAPhoneNumber
+from rapport.phone import to_e164
 
 # characters; more than any field has, notes and a hundred tags in quotes included: what the
 # database would refuse anyway need not travel

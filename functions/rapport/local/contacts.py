@@ -21,11 +21,11 @@ from rapport.contacts import table
 from rapport.contacts.cells import guarded
 from rapport.contacts.exporting import export_contacts
 from rapport.contacts.importing import Result, import_table
-from rapport.contacts.phone import is_region
 from rapport.contacts.table import DELIMITERS, Table
 from rapport.errors import ConfigError, NotFound, StoreError
 from rapport.local import state
 from rapport.local.proxy import without_proxy
+from rapport.phone import is_region
 from rapport.settings import StoreSettings
 
 INTERRUPTED = 130
