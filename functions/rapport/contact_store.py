@@ -87,6 +87,15 @@ class ContactStore(Store):
             raise StoreError("The database's answer is of other rows.")
         return imported
 
+    def account_country(self, account: str) -> str | None:
+        """The account's country (ISO 3166, two letters), if it is known.
+
+        Raises:
+            NotFound: There is no account with this external id.
+        """
+        answer = self._call("account_country", {"account": account})
+        return None if answer is None else understood(str, answer)
+
     def contacts_of_ids(self, account: str, ids: Sequence[UUID]) -> dict[UUID, Contact]:
         """What up to 200 contacts show, by the ids that are asked for.
 

@@ -376,6 +376,14 @@ def test_contacts_are_shown_by_their_ids_as_they_are_exported(world: World) -> N
     assert refused.value.sqlstate == "PT404"
 
 
+def test_an_account_s_country_is_that_of_its_numbers(world: World) -> None:
+    world.owner.execute("update public.accounts set country = 'SI' where id = %s", [ALPINE])
+    with world.acting("service_role") as connection:
+        for account, country in ((ACCOUNT, "SI"), ("bay", None)):
+            asked = connection.execute("select backend.account_country(%s)", [account])
+            assert asked.fetchone() == (country,)
+
+
 def test_one_account_s_file_never_reaches_another_s_contacts(world: World) -> None:
     """Bay imports with Alpine's ids and numbers, and finds and changes none of Alpine's."""
     alpine = "select * from public.contacts where account_id = %s order by id"
@@ -415,6 +423,7 @@ def test_what_is_no_list_of_at_most_200_contacts_is_refused(world: World, contac
         "import_contacts('bay', '[]')",
         "export_contacts('bay')",
         "contacts_of_ids('bay', '{}')",
+        "account_country('bay')",
         "prune()",
     ],
 )

@@ -93,6 +93,13 @@ def test_contacts_are_read_by_their_ids(store: ContactStore, database: Database)
     ]
 
 
+def test_an_account_has_a_country(store: ContactStore, database: Database) -> None:
+    database.answer = "SI"
+
+    assert store.account_country("alpine") == "SI"
+    assert database.asked == [("/rest/v1/rpc/account_country", {"account": "alpine"})]
+
+
 def test_an_account_that_is_not_there_has_an_error_of_its_own(
     store: ContactStore, database: Database
 ) -> None:

@@ -14,6 +14,7 @@ from rapport.contact_store import Contact, FieldChange, ImportedRow, ImportOutco
 from rapport.contacts.rows import Read, RefusedRow, Said, read_row
 from rapport.contacts.table import Record, Table
 from rapport.errors import RapportError
+from rapport.phone import is_region
 
 ROWS_PER_CALL = 200
 
@@ -43,6 +44,8 @@ class ImportsContacts(Protocol):
         dry_run: bool = False,
         quiet: bool = False,
     ) -> list[ImportedRow]: ...
+
+    def account_country(self, account: str) -> str | None: ...
 
     def contacts_of_ids(self, account: str, ids: Sequence[UUID]) -> dict[UUID, Contact]: ...
 
@@ -91,8 +94,8 @@ def import_table(
     """Imports the rows and tells, call by call, what became of them, in the file's order.
 
     Repeating it, whole or from where it was interrupted, changes nothing more. Phone numbers
-    without a country code are taken as numbers of `region`. Who follows the contacts of the
-    account is told once, at the end, unless the rows are few.
+    without a country code are taken as numbers of `region`, or of the account's country. Staff
+    who follow the account's contacts are told once, at the end, unless the rows are few.
 
     Raises:
         NotFound: There is no account with this external id.
@@ -137,6 +140,9 @@ def import_table(
         return sorted(results + told, key=lambda result: result.row)
 
     try:
+        if region is None:
+            country = store.account_country(account)
+            region = country if country is not None and is_region(country) else None
         rows = table.records()
         while records := list(islice(rows, ROWS_PER_CALL)):
             is_quiet = is_quiet or (len(records) == ROWS_PER_CALL and not dry_run)

@@ -24,6 +24,7 @@ class Account:
         # for each call whether staff hear of it, and "announced" where they are told once
         self.told: list[bool | str] = []
         self.held: dict[UUID, Contact] = {}
+        self.country: str | None = None
 
     def import_contacts(
         self,
@@ -38,6 +39,10 @@ class Account:
         self.calls.append(list(contacts))
         self.told.append(not quiet)
         return [self.imported(row, contact) for row, contact in enumerate(contacts, 1)]
+
+    def account_country(self, account: str) -> str | None:
+        assert account == "alpine"
+        return self.country
 
     def contacts_of_ids(self, account: str, ids: Sequence[UUID]) -> dict[UUID, Contact]:
         assert account == "alpine"
@@ -312,3 +317,22 @@ def test_what_a_contact_has_no_room_for_is_told(file: Path) -> None:
     assert (contact.name, contact.phone) == ("Ana Novak", "+38640111222")
     assert result.outcome == "created"
     assert result.reason == "A contact has one phone: +38614258888 (Business Phone) left out."
+
+
+@pytest.mark.parametrize(
+    ("country", "region", "phone"),
+    [("SI", None, "+38640111222"), ("SI", "HR", "+38540111222"), (None, None, None)],
+)
+def test_numbers_without_a_country_code_are_of_the_account_s_country(
+    file: Path, country: str | None, region: str | None, phone: str | None
+) -> None:
+    account = Account()
+    account.country = country
+    file.write_text("phone\n040 111 222\n")
+
+    [[result]] = import_table(account, "alpine", Table.open(file), region=region, dry_run=True)
+
+    assert [[contact.phone for contact in call] for call in account.calls] == (
+        [[phone]] if phone else []
+    )
+    assert (result.outcome == "refused") == (phone is None)
