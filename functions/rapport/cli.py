@@ -121,10 +121,13 @@ def doctor() -> None:
 
 @contacts.command("import")
 def import_contacts(
-    file: Annotated[Path, typer.Argument(help="A table in UTF-8; its first row names columns.")],
+    file: Annotated[
+        Path, typer.Argument(help="A table, .csv or .xlsx; its first row names the columns.")
+    ],
     account: Account,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Tell what would happen, and write nothing.")
+        bool,
+        typer.Option("--dry-run", help="Tell which rows would change and how; write nothing."),
     ] = False,
     region: Annotated[
         str | None,
@@ -133,19 +136,43 @@ def import_contacts(
     delimiter: Annotated[
         str, typer.Option(help="comma, semicolon or tab; auto looks at the first row.")
     ] = "auto",
+    encoding: Annotated[
+        str, typer.Option(help="utf-8, utf-16, cp1250 or cp1252; auto looks at the file.")
+    ] = "auto",
+    sheet: Annotated[
+        str | None, typer.Option(help="The sheet of a workbook; the first without it.")
+    ] = None,
+    mapped: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--map",
+            help="THEIRS=OURS: the field of a column, or nothing to leave it out; may be repeated.",
+        ),
+    ] = None,
     report: Annotated[
-        Path | None, typer.Option(help="Write what is to be told of rows to a CSV file.")
+        Path | None, typer.Option(help="Write all that is to be told of rows to a CSV file.")
     ] = None,
 ) -> None:
-    """Make and change contacts from a CSV file; importing it again changes nothing.
+    """Make and change contacts from a table; importing it again changes nothing.
 
     Columns, in any order: id, name, phone, email, username, tags (with semicolons between
     them), notes, conversation_status (open, pending or closed). An empty cell erases nothing.
+    Those of Google Contacts, Outlook, HubSpot, Chatwoot and WATI are known; of others --map
+    says what they are, which may also be first_name, middle_name, last_name, company or
+    country_code.
     """
     from rapport.local.contacts import import_file
 
     status = import_file(
-        file, account, dry_run=dry_run, region=region, delimiter=delimiter, report=report
+        file,
+        account,
+        dry_run=dry_run,
+        region=region,
+        delimiter=delimiter,
+        encoding=encoding,
+        sheet=sheet,
+        mapped=mapped or [],
+        report=report,
     )
     if status:
         raise typer.Exit(status)

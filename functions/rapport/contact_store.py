@@ -30,6 +30,15 @@ class Contact(BaseModel):
 ImportOutcome = Literal["created", "updated", "unchanged", "refused", "ambiguous"]
 
 
+class FieldChange(BaseModel):
+    """What a field shows, and what it is to show."""
+
+    model_config = ConfigDict(frozen=True)
+
+    old: str | list[str] | None
+    new: str | list[str] | None
+
+
 class ImportedRow(BaseModel):
     """What became of an imported contact, by its place in the call from 1."""
 
@@ -38,6 +47,8 @@ class ImportedRow(BaseModel):
     contact_id: UUID | None
     field: str | None
     reason: str | None
+    # by field; told by a dry run alone
+    changes: dict[str, FieldChange] = {}
 
 
 class ContactStore(Store):
@@ -75,6 +86,28 @@ class ContactStore(Store):
         if [one.row for one in imported] != list(range(1, len(contacts) + 1)):
             raise StoreError("The database's answer is of other rows.")
         return imported
+
+    def account_country(self, account: str) -> str | None:
+        """The account's country (ISO 3166, two letters), if it is known.
+
+        Raises:
+            NotFound: There is no account with this external id.
+        """
+        answer = self._call("account_country", {"account": account})
+        return None if answer is None else understood(str, answer)
+
+    def contacts_of_ids(self, account: str, ids: Sequence[UUID]) -> dict[UUID, Contact]:
+        """What up to 200 contacts show, by the ids that are asked for.
+
+        One that was merged is the contact that it was merged into; what is not there is left out.
+
+        Raises:
+            NotFound: There is no account with this external id.
+        """
+        answer = self._call(
+            "contacts_of_ids", {"account": account, "ids": [str(one) for one in ids]}
+        )
+        return understood(dict[UUID, Contact], answer)
 
     def announce_import(self, account: str) -> None:
         """Tells the account's staff once that contacts were imported.

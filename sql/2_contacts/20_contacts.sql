@@ -17,8 +17,9 @@ create table public.contacts (
     phone            text
                      constraint contacts_phone_check check (phone ~ '^\+[1-9][0-9]{1,14}$'),
     email            text
+                     -- one address, and nothing of what stands between two
                      constraint contacts_email_check
-                     check (email ~ '^[^@\s]+@[^@\s]+$' and length(email) <= 320),
+                     check (email ~ '^[^@\s,;:<>()"]+@[^@\s,;:<>()"]+$' and length(email) <= 320),
     tags             text[] not null default '{}'
                      constraint contacts_tags_check
                      check (cardinality(tags) <= 100 and array_position(tags, null) is null),

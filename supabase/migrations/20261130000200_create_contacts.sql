@@ -121,8 +121,9 @@ create table public.contacts (
     phone            text
                      constraint contacts_phone_check check (phone ~ '^\+[1-9][0-9]{1,14}$'),
     email            text
+                     -- one address, and nothing of what stands between two
                      constraint contacts_email_check
-                     check (email ~ '^[^@\s]+@[^@\s]+$' and length(email) <= 320),
+                     check (email ~ '^[^@\s,;:<>()"]+@[^@\s,;:<>()"]+$' and length(email) <= 320),
     tags             text[] not null default '{}'
                      constraint contacts_tags_check
                      check (cardinality(tags) <= 100 and array_position(tags, null) is null),
@@ -730,14 +731,21 @@ begin
             hint = 'At most 200 characters.';
     elsif cleaned ->> 'phone' !~ '^\+[1-9][0-9]{1,14}$' then
         raise sqlstate 'PT422' using
-            message = 'This is not a phone number.',
+            message = 'This is not a phone number with a plus and its country code.',
             detail = 'field: phone',
-            hint = 'With country code and digits alone, such as +38640111222.';
-    elsif length(cleaned ->> 'email') > 320 or cleaned ->> 'email' !~ '^[^@\s]+@[^@\s]+$' then
+            hint = 'Write the plus, the country code and digits alone, such as +38640111222.';
+    elsif cleaned ->> 'email' ~ '@.*@' then
+        raise sqlstate 'PT422' using
+            message = 'This is not an email address: it holds more than one.',
+            detail = 'field: email',
+            hint = 'Keep one, such as ana@example.com.';
+    elsif length(cleaned ->> 'email') > 320
+        or cleaned ->> 'email' !~ '^[^@\s,;:<>()"]+@[^@\s,;:<>()"]+$'
+    then
         raise sqlstate 'PT422' using
             message = 'This is not an email address.',
             detail = 'field: email',
-            hint = 'Such as ana@example.com.';
+            hint = 'One address alone, such as ana@example.com.';
     elsif length(cleaned ->> 'username') > 100 or cleaned ->> 'username' !~ '^[^\s@]+$' then
         raise sqlstate 'PT422' using
             message = 'This is not a username.',

@@ -3115,6 +3115,23 @@ comment on function private.reopen_suggestions(public.contact_merges) is
     What a row does not say stays. A row that says what is there already locks and writes
     nothing, so that a file that was imported can be imported again.
 */
+create function private.says_the_same(field text, value text, shown text)
+    returns boolean
+    language sql
+    immutable
+    set search_path = ''
+as $$
+    select case
+        -- a number in another spelling is no news: replies go to the one that WhatsApp uses
+        when says_the_same.field = 'phone' then
+            private.match_key(kind => 'phone', value => says_the_same.value)
+                is not distinct from private.match_key(kind => 'phone', value => shown)
+        else
+            says_the_same.value is not distinct from btrim(shown, E' \t\r\n')
+    end
+$$;
+
+
 create function private.contacts_of_row(account_id uuid, named uuid, fields jsonb)
     returns uuid[]
     language plpgsql
@@ -3156,7 +3173,8 @@ begin
               select
               from public.contacts c
               where c.id = present
-                and to_jsonb(c) ->> k.key = k.value
+                and private.says_the_same(
+                    field => k.key, value => k.value, shown => to_jsonb(c) ->> k.key)
           )
         order by 1
     );
@@ -3183,7 +3201,8 @@ begin
     select coalesce(jsonb_object_agg(f.key, f.value), '{}')
     into news
     from jsonb_each(fields - 'tags') f
-    where f.value #>> '{}' is distinct from btrim(shown ->> f.key, E' \t\r\n');
+    where not private.says_the_same(
+        field => f.key, value => f.value #>> '{}', shown => shown ->> f.key);
 
     -- tags are added to: a file seldom knows all that colleagues have given since
     select jsonb_agg(t.tag order by t.place)
@@ -3201,12 +3220,35 @@ end
 $$;
 
 
+create function private.changes_of_row(contact_id uuid, fields jsonb)
+    returns jsonb
+    language sql
+    stable
+    set search_path = ''
+as $$
+    select coalesce(
+        jsonb_object_agg(
+            -- as the contacts page calls it, whose words for it are these
+            case f.key when 'status' then 'conversation_status' else f.key end,
+            jsonb_build_object('old', to_jsonb(s) -> f.key, 'new', f.value)
+        ),
+        '{}'
+    )
+    from jsonb_each(fields) f
+    left join private.contact_states s
+        on s.id = changes_of_row.contact_id
+$$;
+
+
 create function private.import_row(
     account_id uuid,
     contact jsonb,
+    -- whether to tell what of a contact changes, and from what
+    tell boolean,
     out outcome text,
     out contact_id uuid,
-    out reason text
+    out reason text,
+    out changes jsonb
 )
     language plpgsql
     set search_path = ''
@@ -3251,6 +3293,9 @@ begin
     elsif contact_id is null then
         outcome := 'created';
         contact_id := gen_random_uuid();
+        if tell then
+            changes := private.changes_of_row(contact_id => null, fields => fields);
+        end if;
         perform private.add_contact(
             account_id => import_row.account_id,
             contact_id => import_row.contact_id,
@@ -3285,6 +3330,10 @@ begin
             message = 'Others are writing this contact.',
             hint = 'Import it again.';
     elsif news <> '{}' then
+        if tell then
+            changes := private.changes_of_row(
+                contact_id => import_row.contact_id, fields => news);
+        end if;
         perform private.change_contact(
             account_id => import_row.account_id,
             contact_id => import_row.contact_id,
@@ -3296,7 +3345,7 @@ end
 $$;
 
 
-create function private.try_import_row(account_id uuid, contact jsonb)
+create function private.try_import_row(account_id uuid, contact jsonb, tell boolean)
     returns jsonb
     language plpgsql
     set search_path = ''
@@ -3313,7 +3362,10 @@ begin
     for attempt in 1 .. 3 loop
         begin
             imported := private.import_row(
-                account_id => try_import_row.account_id, contact => try_import_row.contact);
+                account_id => try_import_row.account_id,
+                contact => try_import_row.contact,
+                tell => try_import_row.tell
+            );
             return to_jsonb(imported);
         exception
             when sqlstate 'PT404' or sqlstate 'PT409' or sqlstate 'PT422'
@@ -3344,14 +3396,18 @@ end
 $$;
 
 
+comment on function private.says_the_same(text, text, text) is
+    'Whether a value of a row is what the contact shows, a phone number in whatever spelling.';
 comment on function private.contacts_of_row(uuid, uuid, jsonb) is
     'The contacts that a row''s id, phone, email and username are known of.';
 comment on function private.news_of_row(uuid, jsonb) is
     'The fields of a row that say something else than the contact shows; tags are all that it is to have.';
-comment on function private.import_row(uuid, jsonb) is
+comment on function private.changes_of_row(uuid, jsonb) is
+    'What a contact shows and what it is to show: {field: {old, new}}.';
+comment on function private.import_row(uuid, jsonb, boolean) is
     'Makes or changes the contact that a row is about, or notes that there are several; raises what speaks against the row.';
-comment on function private.try_import_row(uuid, jsonb) is
-    'What became of a row, undone where it is refused: {outcome, contact_id, field, reason}.';
+comment on function private.try_import_row(uuid, jsonb, boolean) is
+    'What became of a row, undone where it is refused: {outcome, contact_id, field, reason, changes}.';
 
 
 /*
@@ -3379,6 +3435,26 @@ begin
     return found_id;
 end
 $$;
+
+
+create function backend.account_country(account text)
+    returns text
+    language plpgsql
+    stable
+    -- definer: service_role has no rights of its own on tables
+    security definer
+    set search_path = ''
+as $$
+begin
+    return (
+        select a.country
+        from public.accounts a
+        where a.id = private.account_named(account_country.account)
+    );
+end
+$$;
+
+grant execute on function backend.account_country(text) to service_role;
 
 
 create function backend.import_contacts(
@@ -3438,7 +3514,7 @@ begin
             order by first_key.kind, first_key.match_key, g.place
         loop
             result := private.try_import_row(
-                account_id => owner_id, contact => given.contact);
+                account_id => owner_id, contact => given.contact, tell => dry_run);
             results := results || jsonb_build_object(given.place::text, result);
             if result ->> 'outcome' not in ('unchanged', 'refused') then
                 -- a row's locks are in order, those of several are not: from the second on it
@@ -3476,7 +3552,8 @@ begin
                         else r.value -> 'contact_id'
                     end,
                     'field', r.value -> 'field',
-                    'reason', r.value -> 'reason'
+                    'reason', r.value -> 'reason',
+                    'changes', coalesce(nullif(r.value -> 'changes', 'null'), '{}')
                 )
                 order by r.key::integer
             ),
@@ -3511,8 +3588,10 @@ grant execute on function backend.announce_import(text) to service_role;
 
 comment on function private.account_named(text) is
     'The account with this external_id.';
+comment on function backend.account_country(text) is
+    'The country of an account, of which phone numbers without a country code are; null is not known.';
 comment on function backend.import_contacts(text, jsonb, boolean, boolean) is
-    'Writes up to 200 contacts, in the contacts page''s words: [{row, outcome, contact_id, field, reason}] by their places from 1; outcome is created, updated, unchanged, refused or ambiguous. A dry run undoes it all. Repeating it changes nothing. quiet leaves it to announce_import to tell staff.';
+    'Writes up to 200 contacts, in the contacts page''s words: [{row, outcome, contact_id, field, reason, changes}] by their places from 1; outcome is created, updated, unchanged, refused or ambiguous. A dry run undoes it all, and tells the changes: {field: {old, new}}. Repeating it changes nothing. quiet leaves it to announce_import to tell staff.';
 comment on function backend.announce_import(text) is
     'Tells an account''s staff once that contacts were imported: who follows them reads again.';
 
@@ -3576,6 +3655,77 @@ grant execute on function backend.export_contacts(text, uuid, integer) to servic
 
 comment on function backend.export_contacts(text, uuid, integer) is
     'A page of an account''s contacts after an id, by id; the last page is shorter than page_size, which is 1,000 at most.';
+
+
+/*
+    The contacts that rows of a file name by their ids. What a spreadsheet has made of an export
+    can be told from an edit only beside what the contact shows.
+*/
+create function backend.contacts_of_ids(account text, ids uuid[])
+    returns jsonb
+    language plpgsql
+    stable
+    -- definer: service_role has no rights of its own on tables
+    security definer
+    set search_path = ''
+as $$
+declare
+    owner_id constant uuid := private.account_named(contacts_of_ids.account);
+begin
+    if cardinality(ids) > 200 then
+        raise sqlstate 'PT422' using
+            message = format('These are %s ids.', cardinality(ids)),
+            detail = 'field: ids',
+            hint = 'At most 200 in one call.';
+    end if;
+    return (
+        with recursive named as (
+            select i.id as asked, i.id
+            from unnest(ids) i (id)
+            union all
+            -- a merged contact is found where it went, however often; a ring can't be written
+            select n.asked, c.merged_into
+            from named n
+            join public.contacts c
+                on c.id = n.id
+               and c.account_id = owner_id
+            where c.merged_into is not null
+        )
+        select coalesce(
+            jsonb_object_agg(
+                n.asked,
+                jsonb_build_object(
+                    'id', s.id,
+                    'name', s.name,
+                    'phone', s.phone,
+                    'email', s.email,
+                    'username', s.username,
+                    'tags', s.tags,
+                    'notes', s.notes,
+                    'conversation_status', w.word
+                )
+            ),
+            '{}'
+        )
+        from named n
+        join public.contacts c
+            on c.id = n.id
+           and c.account_id = owner_id
+           and c.deleted_at is null
+        join private.contact_states s
+            on s.id = c.id
+        join public.status_words w
+            on w.face = 'contacts_page'
+           and w.status = s.status
+    );
+end
+$$;
+
+grant execute on function backend.contacts_of_ids(text, uuid[]) to service_role;
+
+
+comment on function backend.contacts_of_ids(text, uuid[]) is
+    'Up to 200 contacts of an account by the ids that were asked for, as export_contacts has them: {id: contact}. A merged one is the contact that it was merged into; what is deleted or not the account''s is left out.';
 
 
 /*

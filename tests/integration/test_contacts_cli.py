@@ -16,6 +16,7 @@ from typing import Any
 import psycopg
 import pytest
 from psycopg.rows import dict_row
+from tests.workbooks import number, text, write
 
 from rapport.local.postgres import Database
 from rapport.local.stack import Stack
@@ -135,9 +136,9 @@ def test_a_report_is_a_table_of_its_own(project: Project) -> None:
     assert output == "2 rows: 0 created, 0 updated, 0 unchanged, 2 refused, 0 ambiguous.\n"
     with report.open(encoding="utf-8-sig", newline="") as lines:
         assert list(csv.reader(lines)) == [
-            ["row", "outcome", "field", "reason"],
-            ["2", "refused", "phone", "It has no country code, and no region is given."],
-            ["3", "refused", "tags", "Its quotes do not match."],
+            ["row", "outcome", "field", "old", "new", "reason"],
+            ["2", "refused", "phone", "", "", "It has no country code, and no region is given."],
+            ["3", "refused", "tags", "", "", "Its quotes do not match."],
         ]
 
 
@@ -150,7 +151,50 @@ def test_a_dry_run_tells_the_same_and_writes_nothing(project: Project) -> None:
     assert project.rows("select from public.contacts") == []
     trial = output.replace(" Nothing was written: this was a dry run.", "")
     assert trial != output
-    assert project.import_(file, "--region", "SI") == (1, trial)
+    created = "row 2  created  name 'Cilka Novak', tags 'vip', email 'cilka@example.si'"
+    assert created in trial
+    told = "".join(line for line in trial.splitlines(keepends=True) if "  created  " not in line)
+    assert project.import_(file, "--region", "SI") == (1, told)
+
+
+def test_a_dry_run_tells_which_contacts_would_change_and_how(project: Project) -> None:
+    project.import_(project.file(HEADER, NOVAK, KRANJC), "--region", "SI")
+    changed = project.file(
+        HEADER,
+        f"Cilka K.;040 111 222;;vip;{'Rings three times. ' * 5};closed",
+        KRANJC,
+    )
+
+    status, output = project.import_(changed, "--region", "SI", "--dry-run")
+
+    assert status == 0
+    shown = f"{('Rings three times. ' * 5)[:59]}…"
+    assert sorted(output.splitlines()[:-1]) == [
+        "row 2  updated  conversation_status  'pending' → 'closed'",
+        "row 2  updated  name  'Cilka Novak' → 'Cilka K.'",
+        f"row 2  updated  notes  'Rings twice.' → '{shown}'",
+    ]
+    assert output.splitlines()[-1].startswith("2 rows: 0 created, 1 updated, 1 unchanged")
+
+    report = project.folder / "report.csv"
+    project.import_(changed, "--region", "SI", "--dry-run", "--report", str(report))
+    with report.open(encoding="utf-8-sig", newline="") as lines:
+        told = sorted(list(csv.reader(lines))[1:])
+    assert told[1] == ["2", "updated", "name", "Cilka Novak", "Cilka K.", ""]
+    # whole, where the terminal shows the beginning
+    assert told[2][4] == ("Rings three times. " * 5).strip()
+
+
+def test_many_rows_that_are_told_are_cut_off_where_a_report_has_them(project: Project) -> None:
+    file = project.file("phone,name", *(f"+38640{n:06},Name {n}" for n in range(250)))
+    _, output = project.import_(file, "--dry-run")
+    lines = output.splitlines()
+    assert len(lines) == 102
+    assert lines[100] == "… and 150 more rows: --report FILE has all of them."
+
+    report = project.folder / "report.csv"
+    project.import_(file, "--dry-run", "--report", str(report))
+    assert len(report.read_text().splitlines()) == 501
 
 
 def test_an_export_is_unchanged_when_it_is_imported(project: Project) -> None:
@@ -181,6 +225,88 @@ def test_an_export_is_unchanged_when_it_is_imported(project: Project) -> None:
     # what stdout has is the same, without the byte order mark
     _, output, _ = project.run("export", "--account", "alpine")
     assert output == exported.read_text(encoding="utf-8-sig")
+
+
+def as_excel_saves(exported: Path, saved: Path, encoding: str) -> None:
+    """What Excel makes of an export that is opened by a double click and saved again."""
+    with exported.open(encoding="utf-8-sig", newline="") as file:
+        rows = list(csv.reader(file))
+    with saved.open("w", encoding=encoding, errors="replace", newline="") as file:
+        writer = csv.writer(file, delimiter=";")
+        for row in rows:
+            writer.writerow([as_excel_shows(cell) for cell in row])
+
+
+def as_excel_shows(cell: str) -> str:
+    if cell.lstrip("+").isdigit():
+        number = int(cell)
+        return f"{number:.5E}".replace(".", ",") if number >= 10**11 else str(number)
+    return {"1-2": "01.feb", "true": "RESNIČNO"}.get(cell, cell.replace("\r\n", "\n"))
+
+
+@pytest.mark.parametrize("encoding", ["cp1250", "utf-8-sig", "utf-16"])
+def test_an_export_that_went_through_excel_is_unchanged(project: Project, encoding: str) -> None:
+    project.import_(
+        project.file(
+            "phone;name;tags;notes;username",
+            "+38640111222;Žiga Šmid;007;1-2;007",
+            '+436641234567;Ana 😀;vip;"Two\r\nlines";ana',
+            "+4915123456789;true;1-2;0401;",
+        )
+    )
+    # of one phone that two contacts show, one is known by it
+    project.rows(
+        "insert into public.contacts (account_id, name, phone)"
+        " select id, 'Bor', '+38640111222' from public.accounts where external_id = 'alpine'"
+        " returning id"
+    )
+    exported, saved = project.folder / "exported.csv", project.folder / "saved.csv"
+    project.run("export", exported, "--account", "alpine")
+    as_excel_saves(exported, saved, encoding)
+    assert "E+11" in saved.read_text(encoding=encoding)
+    before = project.log()
+
+    options = ("--encoding", encoding) if encoding == "cp1250" else ()
+    status, output = project.import_(saved, *options)
+
+    assert (status, output) == (
+        0,
+        "4 rows: 0 created, 0 updated, 4 unchanged, 0 refused, 0 ambiguous.\n",
+    )
+    assert project.log() == before
+
+    # an edit of it is one, and another number that is damaged is told
+    lines = saved.read_text(encoding=encoding).replace("ana", "anna").replace("4,36641E", "4,5E")
+    saved.write_text(lines, encoding=encoding, newline="")
+    status, output = project.import_(saved, *options, "--dry-run")
+    assert status == 1
+    assert "A spreadsheet has shortened it to 4,5E+11" in output
+    assert "3 unchanged, 1 refused" in output
+
+
+def test_a_workbook_and_another_s_export_are_imported(project: Project) -> None:
+    book = write(
+        project.folder / "contacts.xlsx",
+        Other=[text("A1", "nothing")],
+        Contacts=[
+            text("A1", "Stranka") + text("B1", "Mobile Phone") + text("C1", "Rojen"),
+            text("A2", "Ana") + number("B2", "40111222") + number("C2", "46356", style=1),
+        ],
+    )
+    options = ("--sheet", "Contacts", "--map", "Stranka=name", "--map", "Rojen=notes")
+
+    assert project.import_(book, *options, "--region", "SI")[1].startswith("1 rows: 1 created")
+
+    [contact] = project.rows("select name, phone, notes from public.contacts")
+    assert contact == {"name": "Ana", "phone": "+38640111222", "notes": "2026-11-30"}
+
+    wati = project.file(
+        "Name,CountryCode,Phone,AllowCampaign,AllowSMS", "Ana,386,40111222,TRUE,TRUE"
+    )
+    assert project.import_(wati)[1].splitlines() == [
+        "An export of WATI. Columns that are left out: AllowCampaign, AllowSMS.",
+        "1 rows: 0 created, 0 updated, 1 unchanged, 0 refused, 0 ambiguous.",
+    ]
 
 
 def test_pages_and_calls_join_without_a_gap(project: Project) -> None:
@@ -280,7 +406,11 @@ def run_alone(
     ("content", "options", "message"),
     [
         (b"phone,shoe\n", [], "not known: 'shoe'. Known: id, name, phone"),
-        (b"phone,name\n+38640111222,\xe8\n", [], "Line 2 is not UTF-8 at its byte 14"),
+        (b"phone,name\n+38640111222,\xe8\n", [], "give --encoding cp1250 or --encoding cp1252"),
+        (b"phone,city\n+38640111222,x\n", ["--map", "city"], "--map 'city' is not THEIRS=OURS"),
+        (b"phone,city\n+38640111222,x\n", ["--map", "city=town"], "'town' is no field"),
+        (b"phone\n+38640111222\n", ["--encoding", "latin-1"], "auto, utf-8, utf-16, cp1250"),
+        (b"phone\n+38640111222\n", ["--sheet", "One"], "It is no workbook"),
         (b"phone\n+38640111222\n", ["--region", "Slovenia"], "--region 'SLOVENIA'"),
         (b"phone\n+38640111222\n", ["--delimiter", "|"], "comma, semicolon, tab"),
         (b"phone\n+38640111222\n", [], "The database can't be reached"),

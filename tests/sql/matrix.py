@@ -286,6 +286,8 @@ FUNCTIONS = {
     "backend.import_contacts": Function(SERVICE),
     "backend.announce_import": Function(SERVICE),
     "backend.export_contacts": Function(SERVICE),
+    "backend.account_country": Function(SERVICE),
+    "backend.contacts_of_ids": Function(SERVICE),
     "backend.prune": Function(SERVICE),
     "backend.claim_outbound": Function(SERVICE),
     "backend.begin_send": Function(SERVICE),

@@ -8,6 +8,7 @@ from uuid import uuid4
 import psycopg
 import pytest
 
+from rapport.email_address import is_email
 from rapport.local.postgres import Cluster, Database
 from tests.sql.conftest import ALPINE, BAY, World, seed_uuid
 from tests.sql.faces import (
@@ -100,7 +101,14 @@ def test_columns_are_either_written_or_refused(unchanged: World) -> None:
         ("name", "x" * 201),
         ("phone", "040 111 222"),
         ("phone", "+0401112223"),
+        ("phone", "38640111222"),
+        ("phone", "+38640111222.0"),
+        ("phone", "+386 40 111 222"),
+        ("phone", "4.36512E+11"),
         ("email", "nobody"),
+        ("email", "e@b.si;b"),
+        ("email", "a@b.si,c@d.si"),
+        ("email", "Ana <a@b.si>"),
         ("email", "x" * 320 + "@x.si"),
         ("username", "@nika"),
         ("username", "x" * 101),
@@ -118,6 +126,35 @@ def test_wrong_values_are_refused_naming_the_field(
         unchanged, "andrej", f"update public.{view} set {column} = %s where id = %s", value, CILKA
     )
     assert (error.sqlstate, detail(error)) == ("PT422", f"field: {column}")
+    if column in ("phone", "email"):
+        assert "such as " in (error.diag.message_hint or "").lower()
+
+
+@pytest.mark.parametrize(
+    "email",
+    [
+        "ana@example.si", "a+b@c.si", "ana@localhost", "o'neil@example.ie", "č@š.si", "a@b@c",
+        "a@", "@b", "a", "", "a b@c.si", "a\t@c.si", "e@b.si;b", "a@b.si,c", "a@b.si, c@d.si",
+        "<a@b.si>", "Ana <a@b.si>", '"a"@b.si', "mailto:a@b.si", "(a)a@b.si", "x" * 314 + "@xx.si",
+        "x" * 315 + "@xx.si",
+    ],
+)  # fmt: skip
+def test_functions_and_the_database_agree_on_what_an_email_is(unchanged: World, email: str) -> None:
+    table = unchanged.value(
+        "select pg_get_constraintdef(oid) from pg_constraint where conname = 'contacts_email_check'"
+    )
+    check = str(table).removeprefix("CHECK ")
+    # a text without anything is no email for either, though the face takes it for none at all
+    takes = unchanged.value(f"select {check} from (select %s::text as email) e", [email])
+    assert takes == is_email(email)
+    if email:
+        cleaned = "select private.clean_contact_fields(jsonb_build_object('email', %s::text))"
+        if takes:
+            unchanged.value(cleaned, [email])
+        else:
+            with pytest.raises(psycopg.Error) as refused:
+                unchanged.value(cleaned, [email])
+            assert refused.value.sqlstate == "PT422"
 
 
 @pytest.mark.parametrize(

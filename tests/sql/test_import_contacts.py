@@ -11,6 +11,7 @@ from uuid import uuid4
 import psycopg
 import pytest
 
+from rapport.phone import to_e164
 from tests.sql.conftest import ALPINE, BAY, World, seed_uuid, text_message
 
 ACCOUNT = "695a15a5c526dbe7c085ece2"
@@ -286,6 +287,103 @@ def test_dry_run_tells_what_would_happen_and_writes_nothing(world: World) -> Non
     assert trial[2]["contact_id"] == CILKA["id"]
 
 
+def test_dry_run_tells_what_of_each_contact_would_change(world: World) -> None:
+    [made] = import_contacts(world, NIKA)
+    row = {
+        "phone": NIKA["phone"],
+        "name": "Nika K.",
+        "email": NIKA["email"],
+        "tags": ["vip", "new"],
+        "notes": "Rings once.",
+        "conversation_status": "closed",
+    }
+    new = {"phone": "+38631222444", "name": "Ana", "conversation_status": "closed"}
+
+    updated, created, unchanged, refused = import_contacts(
+        world, row, new, {"id": made["contact_id"]}, {"phone": "1"}, dry_run=True
+    )
+
+    assert updated["changes"] == {
+        "name": {"old": "Nika", "new": "Nika K."},
+        "tags": {"old": ["vip", "boat"], "new": ["vip", "boat", "new"]},
+        "notes": {"old": "Rings twice.", "new": "Rings once."},
+        "conversation_status": {"old": "pending", "new": "closed"},
+    }
+    assert created["changes"] == {name: {"old": None, "new": text} for name, text in new.items()}
+    assert (unchanged["changes"], refused["changes"]) == ({}, {})
+    # and an import itself does not
+    assert [one["changes"] for one in import_contacts(world, row, new)] == [{}, {}]
+
+
+def test_a_number_in_another_spelling_is_no_news(world: World) -> None:
+    """Replies go to the spelling that WhatsApp uses, and a file knows no better."""
+    world.ingest(text_message("wamid.1", wa_id="5215512345678", profile_name=None))
+    before = everything(world)
+
+    assert outcomes(import_contacts(world, {"phone": "+525512345678"})) == ["unchanged"]
+
+    assert everything(world) == before
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "+52 1 55 1234 5678",
+        "+55 11 8765-4321",
+        "+55 11 98765-4321",
+        "+54 9 11 2345-6789",
+        "+386 (0)40 111 222",
+        "+39 06 12345678",
+    ],
+)
+def test_the_reader_of_numbers_and_the_database_know_one_number(world: World, written: str) -> None:
+    """In whatever spelling WhatsApp, a file or staff have it."""
+    keys = [
+        world.value("select private.match_key('phone', %s)", [number])
+        for number in (to_e164(written), written.replace("(0)", ""))
+    ]
+    assert keys[0] == keys[1]
+
+
+def contacts_of_ids(world: World, *ids: object, account: str = ACCOUNT) -> dict[str, Row]:
+    with world.acting("service_role") as connection:
+        answer = connection.execute(
+            "select backend.contacts_of_ids(%s, %s::uuid[])", [account, [str(one) for one in ids]]
+        ).fetchone()
+    assert answer is not None
+    contacts: dict[str, Row] = answer[0]
+    return contacts
+
+
+def test_contacts_are_shown_by_their_ids_as_they_are_exported(world: World) -> None:
+    made = import_contacts(world, NIKA, {"email": "one@example.si"}, {"email": "two@example.si"})
+    nika, one, two = (row["contact_id"] for row in made)
+    with world.acting_as("andrej") as andrej:
+        andrej.execute("select public.merge_contacts(%s, %s)", [two, one])
+        andrej.execute("delete from public.contacts_v2 where id = %s", [CILKA["id"]])
+    exported = {row["id"]: row for row in export(world)}
+
+    shown = contacts_of_ids(world, nika, one, nika, CILKA["id"], uuid4())
+
+    assert shown == {nika: exported[nika], one: exported[two]}
+    # another account's are as if they were not there
+    assert contacts_of_ids(world, nika, account="bay") == {}
+    assert contacts_of_ids(world) == {}
+    with pytest.raises(psycopg.Error, match="These are 201 ids"):
+        contacts_of_ids(world, *(uuid4() for _ in range(201)))
+    with pytest.raises(psycopg.Error) as refused:
+        contacts_of_ids(world, nika, account="nobody")
+    assert refused.value.sqlstate == "PT404"
+
+
+def test_an_account_s_country_is_that_of_its_numbers(world: World) -> None:
+    world.owner.execute("update public.accounts set country = 'SI' where id = %s", [ALPINE])
+    with world.acting("service_role") as connection:
+        for account, country in ((ACCOUNT, "SI"), ("bay", None)):
+            asked = connection.execute("select backend.account_country(%s)", [account])
+            assert asked.fetchone() == (country,)
+
+
 def test_one_account_s_file_never_reaches_another_s_contacts(world: World) -> None:
     """Bay imports with Alpine's ids and numbers, and finds and changes none of Alpine's."""
     alpine = "select * from public.contacts where account_id = %s order by id"
@@ -320,7 +418,14 @@ def test_what_is_no_list_of_at_most_200_contacts_is_refused(world: World, contac
 
 @pytest.mark.parametrize("user", ["olivia", "andrej", "vera", "ana", "cilka", "stranger"])
 @pytest.mark.parametrize(
-    "call", ["import_contacts('bay', '[]')", "export_contacts('bay')", "prune()"]
+    "call",
+    [
+        "import_contacts('bay', '[]')",
+        "export_contacts('bay')",
+        "contacts_of_ids('bay', '{}')",
+        "account_country('bay')",
+        "prune()",
+    ],
 )
 def test_people_do_not_call_what_is_for_functions(world: World, user: str, call: str) -> None:
     with pytest.raises(psycopg.errors.InsufficientPrivilege), world.acting_as(user) as connection:

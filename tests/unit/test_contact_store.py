@@ -82,6 +82,24 @@ def test_a_page_begins_after_an_id(store: ContactStore, database: Database) -> N
     ]
 
 
+def test_contacts_are_read_by_their_ids(store: ContactStore, database: Database) -> None:
+    database.answer = {str(ID): {"id": str(ID), "phone": "+38640111222", "tags": []}}
+
+    shown = store.contacts_of_ids("alpine", [ID])
+
+    assert shown == {ID: Contact(id=ID, phone="+38640111222", tags=[])}
+    assert database.asked == [
+        ("/rest/v1/rpc/contacts_of_ids", {"account": "alpine", "ids": [str(ID)]})
+    ]
+
+
+def test_an_account_has_a_country(store: ContactStore, database: Database) -> None:
+    database.answer = "SI"
+
+    assert store.account_country("alpine") == "SI"
+    assert database.asked == [("/rest/v1/rpc/account_country", {"account": "alpine"})]
+
+
 def test_an_account_that_is_not_there_has_an_error_of_its_own(
     store: ContactStore, database: Database
 ) -> None:

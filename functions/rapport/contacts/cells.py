@@ -1,4 +1,4 @@
-"""What stands in a cell: texts that no spreadsheet takes for a formula, and lists of tags.
+"""What stands in a cell: texts that no spreadsheet takes for a formula or a number, and tags.
 
 Source: owasp.org, "CSV Injection".
 """
@@ -13,8 +13,10 @@ from rapport.errors import MalformedTable
 
 # apostrophes as well, so that taking one off gives back what was there; a name such as
 # 't Hooft is neither guarded nor stripped
-_TO_GUARD = re.compile(r"'*[=+\-@\t\r]")
-_GUARDED = re.compile(r"'+[=+\-@\t\r]")
+_TO_GUARD = re.compile(r"'*[=+\-@\t\r]|'+[0-9][0-9 ./()\-]*\Z")
+_GUARDED = re.compile(r"'+[=+\-@\t\r]|'+[0-9][0-9 ./()\-]*\Z")
+# how programs write a number that a spreadsheet shall show as a text
+_TEXT_FORMULA = re.compile(r'="((?:[^"]|"")*)"')
 
 
 def guarded(text: str) -> str:
@@ -25,6 +27,13 @@ def guarded(text: str) -> str:
 def unguarded(cell: str) -> str:
     """The text that `guarded` has made this cell of."""
     return cell[1:] if _GUARDED.match(cell) else cell
+
+
+def text_of(cell: str) -> str:
+    """What the writer of this cell meant it to show: `="0401"` and `'0401` are 0401."""
+    if formula := _TEXT_FORMULA.fullmatch(cell.strip()):
+        return formula[1].replace('""', '"')
+    return unguarded(cell)
 
 
 def join_tags(tags: list[str]) -> str:

@@ -2,28 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+import dataclasses
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Protocol
 from uuid import UUID
 
-from rapport.contact_store import Contact, ImportedRow, ImportOutcome
-from rapport.contacts.rows import RefusedRow, read_row
-from rapport.contacts.table import Table
+from rapport.contact_store import Contact, FieldChange, ImportedRow, ImportOutcome
+from rapport.contacts.rows import Read, RefusedRow, Said, read_row
+from rapport.contacts.table import Record, Table
 from rapport.errors import RapportError
+from rapport.phone import is_region
 
 ROWS_PER_CALL = 200
 
 
 @dataclass(frozen=True)
 class Result:
-    """What became of a row of the file; `reason` says why where there is something to say."""
+    """What became of a row of the file; `reason` says why where there is something to say.
+
+    `changes` has by field what a dry run would change.
+    """
 
     row: int
     outcome: ImportOutcome
     field: str | None = None
     reason: str | None = None
+    changes: Mapping[str, FieldChange] = dataclasses.field(default_factory=dict)
 
 
 class ImportsContacts(Protocol):
@@ -37,6 +44,10 @@ class ImportsContacts(Protocol):
         dry_run: bool = False,
         quiet: bool = False,
     ) -> list[ImportedRow]: ...
+
+    def account_country(self, account: str) -> str | None: ...
+
+    def contacts_of_ids(self, account: str, ids: Sequence[UUID]) -> dict[UUID, Contact]: ...
 
     def announce_import(self, account: str) -> None: ...
 
@@ -57,9 +68,13 @@ class _Seen:
         }
         keys = {name: f"{name} {value}" for name, value in said.items() if value}
         for name, key in keys.items():
+            if contact.id is not None and name != "id":
+                # two contacts may show one phone, of which one is known
+                continue
             if first := self.keys.get(key):
                 raise RefusedRow(name, f"Row {first} has the same {name}.")
-        self.keys.update(dict.fromkeys(keys.values(), row))
+        for key in keys.values():
+            self.keys.setdefault(key, row)
 
     def other_row_of(self, row: int, contact_id: UUID | None) -> int | None:
         if contact_id is None:
@@ -79,53 +94,59 @@ def import_table(
     """Imports the rows and tells, call by call, what became of them, in the file's order.
 
     Repeating it, whole or from where it was interrupted, changes nothing more. Phone numbers
-    without a country code are taken as numbers of `region`. Who follows the contacts of the
-    account is told once, at the end, unless the rows are few.
+    without a country code are taken as numbers of `region`, or of the account's country. Staff
+    who follow the account's contacts are told once, at the end, unless the rows are few.
 
     Raises:
         NotFound: There is no account with this external id.
         StoreError: The database refused a call, or can't be reached; what was told is in.
     """
     seen = _Seen()
-    results: list[Result] = []
-    rows: list[int] = []
-    contacts: list[Contact] = []
     # from the first full call on
     is_quiet = False
     is_untold = False
 
-    def called() -> list[Result]:
+    def called(records: list[Record]) -> list[Result]:
         nonlocal is_untold
+        results: list[Result] = []
+        contacts: list[tuple[int, Read]] = []
+        for record, read in _read(store, account, records, table, region):
+            if isinstance(read, RefusedRow):
+                results.append(Result(record.row, "refused", read.field, read.reason))
+                continue
+            try:
+                seen.require_new(record.row, read.contact)
+            except RefusedRow as refused:
+                results.append(Result(record.row, "refused", refused.field, refused.reason))
+            else:
+                contacts.append((record.row, read))
         imported: list[ImportedRow] = []
         if contacts:
             was_untold, is_untold = is_untold, is_quiet
-            imported = store.import_contacts(account, contacts, dry_run=dry_run, quiet=is_quiet)
+            imported = store.import_contacts(
+                account,
+                [read.contact for _, read in contacts],
+                dry_run=dry_run,
+                quiet=is_quiet,
+            )
             # now that the answer is not lost
             is_untold = was_untold or (
                 is_quiet and any(one.outcome in {"created", "updated"} for one in imported)
             )
         told = [
-            _result(row, one, seen.other_row_of(row, one.contact_id))
-            for row, one in zip(rows, imported, strict=True)
+            _result(row, one, seen.other_row_of(row, one.contact_id), read.note)
+            for (row, read), one in zip(contacts, imported, strict=True)
         ]
         return sorted(results + told, key=lambda result: result.row)
 
     try:
-        for record in table.records():
-            try:
-                contact = read_row(record, table.columns, region)
-                seen.require_new(record.row, contact)
-            except RefusedRow as refused:
-                results.append(Result(record.row, "refused", refused.field, refused.reason))
-            else:
-                rows.append(record.row)
-                contacts.append(contact)
-            if len(results) + len(contacts) == ROWS_PER_CALL:
-                is_quiet = not dry_run
-                yield called()
-                results, rows, contacts = [], [], []
-        if results or contacts:
-            yield called()
+        if region is None:
+            country = store.account_country(account)
+            region = country if country is not None and is_region(country) else None
+        rows = table.records()
+        while records := list(islice(rows, ROWS_PER_CALL)):
+            is_quiet = is_quiet or (len(records) == ROWS_PER_CALL and not dry_run)
+            yield called(records)
     finally:
         # also when the rest is not in; whoever hears nothing finds it by polling
         if is_untold:
@@ -133,9 +154,43 @@ def import_table(
                 store.announce_import(account)
 
 
-def _result(row: int, imported: ImportedRow, other: int | None) -> Result:
+def _read(
+    store: ImportsContacts,
+    account: str,
+    records: list[Record],
+    table: Table,
+    region: str | None,
+) -> Iterator[tuple[Record, Read | RefusedRow]]:
+    """What each row says, beside what the contact shows that it names."""
+    said: dict[int, Said | RefusedRow] = {}
+    ids: dict[int, UUID] = {}
+    for record in records:
+        try:
+            said[record.row] = row = Said.of(record, table.columns)
+            if row.id is not None:
+                ids[record.row] = row.id
+        except RefusedRow as refused:
+            said[record.row] = refused
+    held = store.contacts_of_ids(account, sorted(set(ids.values()))) if ids else {}
+    for record in records:
+        row_or_refusal = said[record.row]
+        if isinstance(row_or_refusal, RefusedRow):
+            yield record, row_or_refusal
+            continue
+        named = ids.get(record.row)
+        try:
+            read = read_row(row_or_refusal, region, held.get(named) if named else None)
+        except RefusedRow as refused:
+            yield record, refused
+        else:
+            yield record, read
+
+
+def _result(row: int, imported: ImportedRow, other: int | None, note: str | None) -> Result:
     reason = imported.reason
-    if other is not None and reason is None:
+    if reason is None and other is not None:
         # known by another key, so that nobody could tell before
         reason = f"It is of the same contact as row {other}."
-    return Result(row, imported.outcome, imported.field, reason)
+    if imported.outcome in {"created", "updated", "unchanged"}:
+        reason = " ".join(filter(None, (reason, note))) or None
+    return Result(row, imported.outcome, imported.field, reason, imported.changes)

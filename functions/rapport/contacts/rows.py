@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from uuid import UUID
 
 from rapport.contact_store import Contact
-from rapport.contacts.cells import split_tags, unguarded
-from rapport.contacts.phone import to_e164
+from rapport.contacts.cells import join_tags, split_tags, text_of
+from rapport.contacts.columns import Column
+from rapport.contacts.damage import is_damaged
 from rapport.contacts.table import Record
+from rapport.email_address import is_email
 from rapport.errors import MalformedTable, NotAPhoneNumber
+from rapport.phone import to_e164
 
 # characters; more than any field has, notes and a hundred tags in quotes included: what the
 # database would refuse anyway need not travel
 CELL_LIMIT = 25_000
 
 _E164 = re.compile(r"\+[1-9][0-9]{1,14}")
+_NAMED_EMAIL = re.compile(r"[^<>@]*<([^<>]+)>")
+_SEVERAL_EMAILS = re.compile(r"[\s,;|]+")
+# groups that Google gives by itself, and that say nothing
+_GOOGLE_S_OWN = "*"
 
 
 class RefusedRow(Exception):  # noqa: N818 - what it is, as in the error tree
@@ -27,63 +36,195 @@ class RefusedRow(Exception):  # noqa: N818 - what it is, as in the error tree
         self.reason = reason
 
 
-def read_row(record: Record, columns: list[str], region: str | None) -> Contact:
-    """The contact that a row says; an empty cell says nothing.
+@dataclass(frozen=True)
+class Said:
+    """What the cells of a row say, each with its column; empty ones say nothing."""
+
+    cells: list[tuple[Column, str]]
+
+    @classmethod
+    def of(cls, record: Record, columns: Sequence[Column]) -> Said:
+        """Puts each cell to its column.
+
+        Raises:
+            RefusedRow: There are more cells than columns, or one is too long.
+        """
+        # spreadsheets leave out empty cells at the end of a row, or add some
+        beyond = [cell for cell in record.cells[len(columns) :] if cell.strip()]
+        if beyond:
+            raise RefusedRow(
+                None, f"It has {len(record.cells)} cells, and the first row {len(columns)}."
+            )
+        cells = []
+        for column, cell in zip(columns, record.cells, strict=False):
+            # what is around a text is for the database to trim, so that one rule does
+            text = text_of(cell)
+            if not text.strip():
+                continue
+            if not column.title:
+                raise RefusedRow(
+                    None,
+                    f"It has {text.strip()[:32]!r} in a column that the first row does not name.",
+                )
+            if column.target is None:
+                continue
+            if "\0" in text:
+                raise RefusedRow(column.target, "It holds a NUL, which no text has.")
+            if len(text) > CELL_LIMIT:
+                raise RefusedRow(column.target, f"It has more than {CELL_LIMIT:,} characters.")
+            cells.append((column, text))
+        return cls(sorted(cells, key=lambda cell: cell[0].rank))
+
+    def first(self, target: str) -> str | None:
+        """The text of the column that is asked first."""
+        return next((text for column, text in self.cells if column.target == target), None)
+
+    def all(self, target: str) -> list[tuple[Column, str]]:
+        """What each column says of the field, and each value of a cell that has several."""
+        found = []
+        for column, text in self.cells:
+            if column.target == target:
+                values = [text] if column.separator is None else text.split(column.separator)
+                found += [(column, value) for value in values if value.strip()]
+        return found
+
+    @property
+    def id(self) -> UUID | None:
+        """The contact that the row names.
+
+        Raises:
+            RefusedRow: It is no id.
+        """
+        named = self.first("id")
+        try:
+            return None if named is None else UUID(named.strip())
+        except ValueError:
+            raise RefusedRow(
+                "id",
+                "This is not an id of ours, such as an export has: leave the column out by --map"
+                " id= , and rows are known by their phone, email or username.",
+            ) from None
+
+
+@dataclass(frozen=True)
+class Read:
+    """The contact that a row says, and what of the row it has no room for, as a sentence."""
+
+    contact: Contact
+    note: str | None = None
+
+
+def read_row(said: Said, region: str | None, held: Contact | None = None) -> Read:
+    """The contact that a row says.
+
+    `held` is what the contact that the row names shows: a cell that is only what a spreadsheet
+    has made of that says nothing.
 
     Raises:
         RefusedRow: A cell is not what its column holds.
     """
-    if len(record.cells) != len(columns):
-        raise RefusedRow(
-            None, f"It has {len(record.cells)} cells, and the first row {len(columns)}."
-        )
-    said = {
-        column: text
-        for column, cell in zip(columns, record.cells, strict=True)
-        # what is around a text is for the database to trim, so that one rule does
-        if (text := unguarded(cell)).strip()
-    }
-    for column, text in said.items():
-        if "\0" in text:
-            raise RefusedRow(column, "It holds a NUL, which no text has.")
-        if len(text) > CELL_LIMIT:
-            raise RefusedRow(column, f"It has more than {CELL_LIMIT:,} characters.")
-
-    named = said.get("id")
-    phone = said.get("phone")
-    tags = said.get("tags")
-    status = said.get("conversation_status")
-    return Contact(
-        id=None if named is None else _id(named),
-        name=said.get("name"),
-        phone=None if phone is None else _phone(phone, region, is_ours=named is not None),
-        email=said.get("email"),
-        username=said.get("username"),
-        tags=None if tags is None else _tags(tags),
-        notes=said.get("notes"),
+    named = said.id
+    if held is not None:
+        said = Said([cell for cell in said.cells if not _is_only_damaged(*cell, held)])
+    notes: list[str] = []
+    phone = _phone(said, region, notes, is_ours=named is not None)
+    email = _email(said, notes)
+    tags = _tags(said)
+    status = said.first("conversation_status")
+    contact = Contact(
+        id=named,
+        name=_name(said),
+        phone=phone,
+        email=email,
+        username=said.first("username"),
+        tags=tags,
+        notes=said.first("notes"),
         conversation_status=None if status is None else status.strip(),
     )
+    return Read(contact, " ".join(notes) or None)
 
 
-def _id(text: str) -> UUID:
-    try:
-        return UUID(text.strip())
-    except ValueError:
-        raise RefusedRow("id", "This is not an id.") from None
+def _is_only_damaged(column: Column, text: str, held: Contact) -> bool:
+    if column.target in (None, "id"):
+        return False
+    value = getattr(held, column.target) if column.target in Contact.model_fields else None
+    if isinstance(value, list):
+        value = join_tags(value)
+    # what is the same travels: it is for the database to say so
+    return isinstance(value, str) and text != value and is_damaged(text, value)
 
 
-def _phone(text: str, region: str | None, *, is_ours: bool) -> str:
-    # WhatsApp has numbers that no list of countries' numbers has: what was exported is right
-    if is_ours and _E164.fullmatch(text.strip()):
-        return text.strip()
-    try:
-        return to_e164(text, region)
-    except NotAPhoneNumber as error:
-        raise RefusedRow("phone", str(error)) from None
+def _name(said: Said) -> str | None:
+    if (name := said.first("name")) is not None:
+        return name
+    parts = [said.first(part) for part in ("first_name", "middle_name", "last_name")]
+    joined = " ".join(part.strip() for part in parts if part is not None)
+    return joined or said.first("company")
 
 
-def _tags(text: str) -> list[str]:
-    try:
-        return split_tags(text)
-    except MalformedTable as error:
-        raise RefusedRow("tags", str(error)) from None
+def _phone(said: Said, region: str | None, notes: list[str], *, is_ours: bool) -> str | None:
+    code = said.first("country_code")
+
+    def read(text: str) -> str:
+        # WhatsApp has numbers that no list of countries' numbers has: what was exported is right
+        if is_ours and _E164.fullmatch(text.strip()):
+            return text.strip()
+        return to_e164(text, region, country_code=code)
+
+    return _one(said, "phone", read, notes)
+
+
+def _email(said: Said, notes: list[str]) -> str | None:
+    return _one(said, "email", _one_email, notes)
+
+
+def _one(said: Said, field: str, read: Callable[[str], str], notes: list[str]) -> str | None:
+    """The first value that can be read; the others are noted, since a contact has one."""
+    found: str | None = None
+    refusal: str | None = None
+    others: list[str] = []
+    for column, text in said.all(field):
+        try:
+            value = read(text)
+        except (NotAPhoneNumber, ValueError) as error:
+            refusal = refusal or str(error)
+            others.append(f"{text.strip()[:40]} ({column.title[:40]})")
+            continue
+        if found is None:
+            found = value
+        elif value != found:
+            others.append(f"{value} ({column.title[:40]})")
+    if found is None and refusal is not None:
+        raise RefusedRow(field, refusal)
+    if found is not None and others:
+        notes.append(f"A contact has one {field}: {', '.join(others)} left out.")
+    return found
+
+
+def _one_email(text: str) -> str:
+    """The address of `ana@example.com` and `Ana <ana@example.com>`."""
+    text = text.strip().removeprefix("mailto:")
+    if named := _NAMED_EMAIL.fullmatch(text):
+        text = named[1].strip()
+    if is_email(text):
+        return text
+    addresses = [one for one in _SEVERAL_EMAILS.split(text) if one]
+    if len(addresses) > 1:
+        raise ValueError(
+            f"It holds {len(addresses)} addresses or words, and a contact has one address: keep"
+            f" {addresses[0][:64]!r} alone, if that is the one."
+        )
+    raise ValueError("This is not an email address. Write one, such as ana@example.com.")
+
+
+def _tags(said: Said) -> list[str] | None:
+    tags: list[str] = []
+    for column, text in said.all("tags"):
+        if column.separator is None:
+            try:
+                tags += split_tags(text)
+            except MalformedTable as error:
+                raise RefusedRow("tags", str(error)) from None
+        elif not text.strip().startswith(_GOOGLE_S_OWN):
+            tags.append(text.strip())
+    return tags or None

@@ -1,14 +1,19 @@
-"""Files of contacts: comma, semicolon or tab, UTF-8, a header that names the columns.
+"""Files of contacts: comma, semicolon or tab, a header that names the columns.
 
 A file is read through twice, a line at a time: first to know that all of it can be read, so
 that nothing is written of one that can't, then for its rows.
+
+The encoding is UTF-8 or UTF-16, or one of the two in which Windows saves tables in Central and
+Western Europe. These two differ in some letters, and a file does not say which it is: where that
+makes a difference, `encoding` has to.
 """
 
 from __future__ import annotations
 
 import codecs
 import csv
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -16,11 +21,19 @@ from typing import IO
 
 from rapport.contact_store import Contact
 from rapport.contacts.cells import guarded, join_tags
+from rapport.contacts.columns import COLUMNS, Column, columns_of, recognised, system_of
 from rapport.errors import MalformedTable
 
-COLUMNS = ("id", "name", "phone", "email", "username", "tags", "notes", "conversation_status")
 DELIMITERS = {"comma": ",", "semicolon": ";", "tab": "\t"}
-LINE_LIMIT = 1024 * 1024  # bytes; a row of ours has a tenth of it at most
+ENCODINGS = ("utf-8", "utf-16", "cp1250", "cp1252")
+FILE_LIMIT = 1024 * 1024 * 1024  # bytes
+LINE_LIMIT = 1024 * 1024  # characters; a row of ours has a tenth of it at most
+ROW_LIMIT = 1_000_000
+CELLS_LIMIT = 1_000  # of a row
+
+_CHUNK = 1024 * 1024
+# what Excel writes before the header to tell itself the delimiter
+_SEP = re.compile(r'"?sep=(?P<delimiter>.)"?[,;\s]*', re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -36,14 +49,26 @@ class Table:
     """A file that can be read to its end."""
 
     path: Path
+    encoding: str
     delimiter: str
-    columns: list[str]
+    columns: list[Column]
+    # whose export it is, if it is known by its columns
+    system: str | None
     # without the header and lines that are empty
     rows: int
 
     @classmethod
-    def open(cls, path: Path, delimiter: str | None = None) -> Table:
-        """Reads the file through; without a delimiter, the header tells it.
+    def open(
+        cls,
+        path: Path,
+        delimiter: str | None = None,
+        *,
+        encoding: str | None = None,
+        mapping: Mapping[str, str] | None = None,
+    ) -> Table:
+        """Reads the file through; what is not given is found out.
+
+        `mapping` has fields by the titles of columns, as `columns_of` takes them.
 
         Raises:
             MalformedTable: It can't be read, or has columns that nobody knows; the message
@@ -51,19 +76,39 @@ class Table:
         """
         if path.is_fifo():
             raise MalformedTable("It can be read only once, and is read twice: give a file.")
-        with path.open("rb") as file:
-            header = next(_lines(file), "")
+        if (size := path.stat().st_size) > FILE_LIMIT:
+            raise MalformedTable(
+                f"It has {size:,} bytes, and at most {FILE_LIMIT:,} are read: divide it."
+            )
+        encoding = _encoding_of(path, encoding)
+        with _opened(path, encoding) as file:
+            lines = _lines(file)
+            header = next(lines, "")
+            if sep := _SEP.fullmatch(header):
+                delimiter = delimiter or sep["delimiter"]
+                header = next(lines, "")
         delimiter = delimiter or _delimiter_of(header)
-        records = _records(path, delimiter)
+        records = _records(path, encoding, delimiter)
         first = next(records, None)
-        columns = _columns(first.cells if first else [])
-        return cls(path, delimiter, columns, rows=sum(1 for _ in records))
+        titles = first.cells if first else []
+        columns = columns_of(titles, mapping or {})
+        rows = 0
+        for _ in records:
+            rows += 1
+            if rows > ROW_LIMIT:
+                raise MalformedTable(f"It has more than {ROW_LIMIT:,} rows: divide it.")
+        return cls(path, encoding, delimiter, columns, system_of(titles), rows)
 
     def records(self) -> Iterator[Record]:
         """The rows below the header."""
-        records = _records(self.path, self.delimiter)
+        records = _records(self.path, self.encoding, self.delimiter)
         next(records)
         return records
+
+    @property
+    def left_out(self) -> list[str]:
+        """The titles of the columns that tell nothing of a contact."""
+        return [column.title for column in self.columns if column.title and not column.target]
 
 
 def write(file: IO[str], contacts: Iterable[Contact]) -> int:
@@ -92,10 +137,16 @@ def write(file: IO[str], contacts: Iterable[Contact]) -> int:
     return written
 
 
-def _records(path: Path, delimiter: str) -> Iterator[Record]:
-    with path.open("rb") as file:
+def _records(path: Path, encoding: str, delimiter: str) -> Iterator[Record]:
+    with _opened(path, encoding) as file:
+        lines = _lines(file)
+        first = next(lines, "")
         # strict: else a quote that is left open takes the rows below it into its cell
-        reader = csv.reader(_lines(file), delimiter=delimiter, strict=True)
+        reader = csv.reader(
+            lines if _SEP.fullmatch(first) else _after(first, lines),
+            delimiter=delimiter,
+            strict=True,
+        )
         for row in count(1):
             try:
                 cells = next(reader)
@@ -104,50 +155,124 @@ def _records(path: Path, delimiter: str) -> Iterator[Record]:
             except csv.Error:
                 raise MalformedTable(
                     f"Line {reader.line_num} is no row of a table: a quote in it or before it is"
-                    " not closed, or lines end in another way than LF or CR LF."
+                    " not closed."
                 ) from None
+            if len(cells) > CELLS_LIMIT:
+                raise MalformedTable(f"Row {row} has more than {CELLS_LIMIT:,} cells.")
             if any(cell.strip() for cell in cells):
                 yield Record(row, cells)
 
 
-def _lines(file: IO[bytes]) -> Iterator[str]:
-    begin = 0
+def _after(first: str, rest: Iterator[str]) -> Iterator[str]:
+    if first:
+        yield first
+    yield from rest
+
+
+def _opened(path: Path, encoding: str) -> IO[str]:
+    # an end of line in a cell stays as it is
+    return path.open(encoding=encoding, newline="")
+
+
+def _lines(file: IO[str]) -> Iterator[str]:
     for number in count(1):
         line = file.readline(LINE_LIMIT + 1)
         if not line:
             return
         if len(line) > LINE_LIMIT:
-            raise MalformedTable(f"Line {number} has more than {LINE_LIMIT} bytes.")
-        mark = len(codecs.BOM_UTF8) if number == 1 and line.startswith(codecs.BOM_UTF8) else 0
-        try:
-            yield line[mark:].decode()
-        except UnicodeDecodeError as error:
-            raise MalformedTable(
-                f"Line {number} is not UTF-8 at its byte {mark + error.start + 1} (byte"
-                f" {begin + mark + error.start + 1} of the file). Save it as CSV UTF-8."
-            ) from None
-        begin += len(line)
+            raise MalformedTable(f"Line {number} has more than {LINE_LIMIT:,} characters.")
+        yield line
+
+
+def _encoding_of(path: Path, said: str | None) -> str:
+    """The encoding with which the file can be read to its end.
+
+    Raises:
+        MalformedTable: There is none, or more than one that reads other letters.
+    """
+    with path.open("rb") as file:
+        begin = file.read(4096)
+    if begin.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        found = "utf-16"
+    elif begin.startswith(codecs.BOM_UTF8):
+        found = "utf-8"
+    elif said == "utf-16" or b"\0" in begin[:4]:
+        # without a mark, and with letters of which every other byte is zero
+        found = "utf-16-be" if begin[:1] == b"\0" else "utf-16-le"
+    else:
+        found = said or "utf-8"
+    error = _misfit(path, found)
+    if error is None:
+        # also takes a mark off that is there
+        return "utf-8-sig" if found == "utf-8" else found
+    if found == "utf-8" and said is None and not begin.startswith(codecs.BOM_UTF8):
+        return _code_page_of(path, error)
+    raise MalformedTable(f"{error} Save it as CSV UTF-8, or give another --encoding.")
+
+
+def _misfit(path: Path, encoding: str) -> str | None:
+    """Where the file is not of this encoding, as a sentence."""
+    decoder = codecs.getincrementaldecoder(encoding)()
+    begin, lines = 0, 1
+    with path.open("rb") as file:
+        while True:
+            chunk = file.read(_CHUNK)
+            pending = len(decoder.getstate()[0])
+            try:
+                decoder.decode(chunk, final=not chunk)
+            except UnicodeDecodeError as error:
+                at = error.start - pending
+                lines += chunk[: max(at, 0)].count(b"\n")
+                return (
+                    f"Line {lines} is not {encoding.upper()} (byte {begin + at + 1:,} of the file)."
+                )
+            if not chunk:
+                return None
+            begin += len(chunk)
+            lines += chunk.count(b"\n")
+
+
+def _code_page_of(path: Path, error: str) -> str:
+    """The code page of Windows of which the file is, if there is no doubt."""
+    possible = {"cp1250", "cp1252"}
+    doubt: tuple[int, str, str] | None = None
+    with path.open("rb") as file:
+        for number, line in enumerate(iter(lambda: file.readline(LINE_LIMIT), b""), 1):
+            if line.isascii():
+                continue
+            read = {}
+            for encoding in sorted(possible):
+                try:
+                    read[encoding] = line.decode(encoding)
+                except UnicodeDecodeError:
+                    possible.discard(encoding)
+            if doubt is None and len(set(read.values())) > 1:
+                doubt = number, *_differing_words(read["cp1250"], read["cp1252"])
+    if not possible:
+        raise MalformedTable(f"{error} Save it as CSV UTF-8.")
+    if len(possible) > 1 and doubt is not None:
+        number, central, western = doubt
+        raise MalformedTable(
+            f"Line {number} is not UTF-8. It has {central!r} if the file is from a Windows for"
+            f" Central Europe, and {western!r} from one for Western Europe: give --encoding cp1250"
+            " or --encoding cp1252, or save it as CSV UTF-8."
+        )
+    return min(possible)
+
+
+def _differing_words(one: str, other: str) -> tuple[str, str]:
+    word = re.compile(r"[^\W\d_]+|\S")
+    pairs = zip(word.findall(one), word.findall(other), strict=False)
+    return next(((a[:40], b[:40]) for a, b in pairs if a != b), (one[:40], other[:40]))
 
 
 def _delimiter_of(header: str) -> str:
     def known(delimiter: str) -> int:
-        return len({_name(cell) for cell in header.split(delimiter)} & set(COLUMNS))
+        try:
+            return recognised(next(csv.reader([header], delimiter=delimiter), []))
+        except csv.Error:
+            return 0
 
-    return max(DELIMITERS.values(), key=known)
-
-
-def _columns(header: list[str]) -> list[str]:
-    names = [_name(cell) for cell in header]
-    known = f"Known: {', '.join(COLUMNS)}."
-    if not any(names):
-        raise MalformedTable(f"The file is empty: its first row names the columns. {known}")
-    if unknown := [name for name in names if name not in COLUMNS]:
-        listed = ", ".join(repr(name[:64]) for name in unknown[:10])
-        raise MalformedTable(f"The first row names columns that are not known: {listed}. {known}")
-    if twice := [name for name in COLUMNS if names.count(name) > 1]:
-        raise MalformedTable(f"The first row names a column twice: {', '.join(twice)}.")
-    return names
-
-
-def _name(cell: str) -> str:
-    return cell.strip().strip('"').strip().lower()
+    best = max(DELIMITERS.values(), key=known)
+    # of a header that nobody knows what stands in it most often is the delimiter
+    return best if known(best) else max(DELIMITERS.values(), key=header.count)

@@ -7,7 +7,7 @@ import os
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import IO, get_args
@@ -18,17 +18,21 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from rapport.contact_store import ContactStore, ImportOutcome
 from rapport.contacts import table
-from rapport.contacts.cells import guarded
+from rapport.contacts.cells import guarded, join_tags
 from rapport.contacts.exporting import export_contacts
 from rapport.contacts.importing import Result, import_table
-from rapport.contacts.phone import is_region
-from rapport.contacts.table import DELIMITERS, Table
+from rapport.contacts.table import DELIMITERS, ENCODINGS, Table
 from rapport.errors import ConfigError, NotFound, StoreError
-from rapport.local import state
+from rapport.local import state, workbook
 from rapport.local.proxy import without_proxy
+from rapport.phone import is_region
 from rapport.settings import StoreSettings
 
 INTERRUPTED = 130
+# rows that are told on the terminal; a report has all
+SHOWN_ROWS = 100
+SHOWN_CHARACTERS = 60  # of a value
+SHOWN_TITLES = 12
 
 
 def import_file(
@@ -38,6 +42,9 @@ def import_file(
     dry_run: bool,
     region: str | None,
     delimiter: str,
+    encoding: str,
+    sheet: str | None,
+    mapped: Sequence[str],
     report: Path | None,
 ) -> int:
     """Imports the file with a progress bar, a report of the rows and a summary.
@@ -55,9 +62,26 @@ def import_file(
         raise ConfigError(f"--delimiter is one of auto, {', '.join(DELIMITERS)}.")
     if report is not None and report.exists() and report.samefile(file):
         raise ConfigError("--report would overwrite the file that is imported: give another.")
-    contacts = Table.open(file, DELIMITERS.get(delimiter))
+    if encoding != "auto" and encoding not in ENCODINGS:
+        raise ConfigError(f"--encoding is one of auto, {', '.join(ENCODINGS)}.")
+    mapping = _mapping(mapped)
+    with workbook.as_table(file, sheet) as path:
+        contacts = Table.open(
+            path,
+            DELIMITERS.get(delimiter),
+            encoding=None if encoding == "auto" else encoding,
+            mapping=mapping,
+        )
+        return _import(contacts, account, dry_run=dry_run, region=region, report=report)
+
+
+def _import(
+    contacts: Table, account: str, *, dry_run: bool, region: str | None, report: Path | None
+) -> int:
     output, status = Console(), 0
     outcomes: Counter[ImportOutcome] = Counter()
+    if contacts.left_out:
+        _print(output, _left_out(contacts))
     with (
         _store() as store,
         _reporting(report, output) as tell,
@@ -68,7 +92,7 @@ def import_file(
             for results in calls:
                 for result in results:
                     outcomes[result.outcome] += 1
-                    if result.reason:
+                    if result.reason or result.changes:
                         tell(result)
                 count(len(results))
         except KeyboardInterrupt:
@@ -150,22 +174,76 @@ def _counting(output: Console, total: int) -> Iterator[Callable[[int], None]]:
 def _reporting(report: Path | None, output: Console) -> Iterator[Callable[[Result], None]]:
     """Tells rows that are worth a word: as lines, or in a CSV file."""
     if report is None:
-        yield lambda result: _print(
-            output,
-            f"row {result.row}  {result.outcome}  {result.field or '-'}  {result.reason}",
-        )
+        told = 0
+
+        def show(result: Result) -> None:
+            nonlocal told
+            told += 1
+            if told <= SHOWN_ROWS:
+                for line in _lines(result):
+                    _print(output, line)
+
+        yield show
+        if told > SHOWN_ROWS:
+            _print(output, f"… and {told - SHOWN_ROWS:,} more rows: --report FILE has all of them.")
         return
     with report.open("w", encoding="utf-8-sig", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(("row", "outcome", "field", "reason"))
-        yield lambda result: writer.writerow(
-            (
-                result.row,
-                result.outcome,
-                guarded(result.field or ""),
-                guarded(result.reason or ""),
-            )
-        )
+        writer.writerow(("row", "outcome", "field", "old", "new", "reason"))
+
+        def write(result: Result) -> None:
+            told = [(name, change.old, change.new) for name, change in result.changes.items()]
+            if result.reason:
+                told.insert(0, (result.field or "", None, None))
+            for place, (name, old, new) in enumerate(told):
+                # the reason is of the row, and stands once
+                reason = result.reason if place == 0 else None
+                cells = (name, _cell(old), _cell(new), reason or "")
+                writer.writerow((result.row, result.outcome, *map(guarded, cells)))
+
+        yield write
+
+
+def _lines(result: Result) -> Iterator[str]:
+    begin = f"row {result.row}  {result.outcome}"
+    if result.reason:
+        yield f"{begin}  {result.field or '-'}  {result.reason}"
+    if result.outcome == "created" and result.changes:
+        said = ", ".join(f"{name} {_shown(one.new)}" for name, one in result.changes.items())
+        yield f"{begin}  {said}"
+        return
+    for name, change in result.changes.items():
+        yield f"{begin}  {name}  {_shown(change.old)} → {_shown(change.new)}"
+
+
+def _shown(value: str | list[str] | None) -> str:
+    text = _cell(value)
+    if not text:
+        return "(empty)"
+    return repr(text if len(text) <= SHOWN_CHARACTERS else f"{text[: SHOWN_CHARACTERS - 1]}…")
+
+
+def _cell(value: str | list[str] | None) -> str:
+    return join_tags(value) if isinstance(value, list) else value or ""
+
+
+def _mapping(mapped: Sequence[str]) -> dict[str, str]:
+    mapping = {}
+    for one in mapped:
+        # a title may have an equals sign, a field has none
+        theirs, sign, ours = one.rpartition("=")
+        if not sign or not theirs.strip():
+            raise ConfigError(f"--map {one!r} is not THEIRS=OURS, such as --map Handy=phone.")
+        mapping[theirs.strip()] = ours.strip()
+    return mapping
+
+
+def _left_out(contacts: Table) -> str:
+    titles = contacts.left_out
+    named = ", ".join(title[:40] for title in titles[:SHOWN_TITLES])
+    more = f" and {len(titles) - SHOWN_TITLES} more" if len(titles) > SHOWN_TITLES else ""
+    whose = f"An export of {contacts.system}. " if contacts.system else ""
+    return f"{whose}Columns that are left out: {named}{more}."
 
 
 def _print_summary(output: Console, outcomes: Counter[ImportOutcome], *, dry_run: bool) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from typing import Literal
 
+from rapport.email_address import is_email
 from rapport.errors import Unprocessable
 from rapport.metakocka.party import ADDRESS_TYPES, Party, Single
 
@@ -35,7 +36,6 @@ _METAKOCKA = {
 _CRM = _METAKOCKA | {"name": 200}
 
 _E164 = re.compile(r"\+[1-9][0-9]{1,14}")
-_EMAIL = re.compile(r"[^@\s]+@[^@\s]+")
 
 # what a partner can't be made without, and can't be left without
 NEEDED = ("name", "street", "post_number", "place", "country")
@@ -59,9 +59,9 @@ def misfit(side: Side, field: str, value: Single) -> str | None:
         who = "Metakocka" if side == "metakocka" else "a contact"
         return f"It has {len(value)} characters, and {who} takes {limit}."
     if side == "crm" and field == "phone" and not _E164.fullmatch(value):
-        return "It is not one phone number."
-    if side == "crm" and field == "email" and not _EMAIL.fullmatch(value):
-        return "It is not one email address."
+        return "It can't be read as one phone number: write it with a plus and its country code."
+    if side == "crm" and field == "email" and not is_email(value):
+        return "It is not one email address: keep one, and nothing beside it."
     return None
 
 

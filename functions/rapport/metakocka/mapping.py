@@ -20,12 +20,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from rapport.contacts.phone import to_e164
 from rapport.errors import NotAPhoneNumber
 from rapport.metakocka.compare import same
 from rapport.metakocka.countries import region_of
 from rapport.metakocka.party import INVOICES, Address, Party, Person
 from rapport.metakocka.wire import AddressRecord, PartnerRecord, PersonRecord
+from rapport.phone import to_e164
 
 R = TypeVar("R", PersonRecord, AddressRecord)
 

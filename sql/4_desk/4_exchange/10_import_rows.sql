@@ -5,6 +5,23 @@
     What a row does not say stays. A row that says what is there already locks and writes
     nothing, so that a file that was imported can be imported again.
 */
+create function private.says_the_same(field text, value text, shown text)
+    returns boolean
+    language sql
+    immutable
+    set search_path = ''
+as $$
+    select case
+        -- a number in another spelling is no news: replies go to the one that WhatsApp uses
+        when says_the_same.field = 'phone' then
+            private.match_key(kind => 'phone', value => says_the_same.value)
+                is not distinct from private.match_key(kind => 'phone', value => shown)
+        else
+            says_the_same.value is not distinct from btrim(shown, E' \t\r\n')
+    end
+$$;
+
+
 create function private.contacts_of_row(account_id uuid, named uuid, fields jsonb)
     returns uuid[]
     language plpgsql
@@ -46,7 +63,8 @@ begin
               select
               from public.contacts c
               where c.id = present
-                and to_jsonb(c) ->> k.key = k.value
+                and private.says_the_same(
+                    field => k.key, value => k.value, shown => to_jsonb(c) ->> k.key)
           )
         order by 1
     );
@@ -73,7 +91,8 @@ begin
     select coalesce(jsonb_object_agg(f.key, f.value), '{}')
     into news
     from jsonb_each(fields - 'tags') f
-    where f.value #>> '{}' is distinct from btrim(shown ->> f.key, E' \t\r\n');
+    where not private.says_the_same(
+        field => f.key, value => f.value #>> '{}', shown => shown ->> f.key);
 
     -- tags are added to: a file seldom knows all that colleagues have given since
     select jsonb_agg(t.tag order by t.place)
@@ -91,12 +110,35 @@ end
 $$;
 
 
+create function private.changes_of_row(contact_id uuid, fields jsonb)
+    returns jsonb
+    language sql
+    stable
+    set search_path = ''
+as $$
+    select coalesce(
+        jsonb_object_agg(
+            -- as the contacts page calls it, whose words for it are these
+            case f.key when 'status' then 'conversation_status' else f.key end,
+            jsonb_build_object('old', to_jsonb(s) -> f.key, 'new', f.value)
+        ),
+        '{}'
+    )
+    from jsonb_each(fields) f
+    left join private.contact_states s
+        on s.id = changes_of_row.contact_id
+$$;
+
+
 create function private.import_row(
     account_id uuid,
     contact jsonb,
+    -- whether to tell what of a contact changes, and from what
+    tell boolean,
     out outcome text,
     out contact_id uuid,
-    out reason text
+    out reason text,
+    out changes jsonb
 )
     language plpgsql
     set search_path = ''
@@ -141,6 +183,9 @@ begin
     elsif contact_id is null then
         outcome := 'created';
         contact_id := gen_random_uuid();
+        if tell then
+            changes := private.changes_of_row(contact_id => null, fields => fields);
+        end if;
         perform private.add_contact(
             account_id => import_row.account_id,
             contact_id => import_row.contact_id,
@@ -175,6 +220,10 @@ begin
             message = 'Others are writing this contact.',
             hint = 'Import it again.';
     elsif news <> '{}' then
+        if tell then
+            changes := private.changes_of_row(
+                contact_id => import_row.contact_id, fields => news);
+        end if;
         perform private.change_contact(
             account_id => import_row.account_id,
             contact_id => import_row.contact_id,
@@ -186,7 +235,7 @@ end
 $$;
 
 
-create function private.try_import_row(account_id uuid, contact jsonb)
+create function private.try_import_row(account_id uuid, contact jsonb, tell boolean)
     returns jsonb
     language plpgsql
     set search_path = ''
@@ -203,7 +252,10 @@ begin
     for attempt in 1 .. 3 loop
         begin
             imported := private.import_row(
-                account_id => try_import_row.account_id, contact => try_import_row.contact);
+                account_id => try_import_row.account_id,
+                contact => try_import_row.contact,
+                tell => try_import_row.tell
+            );
             return to_jsonb(imported);
         exception
             when sqlstate 'PT404' or sqlstate 'PT409' or sqlstate 'PT422'
@@ -234,11 +286,15 @@ end
 $$;
 
 
+comment on function private.says_the_same(text, text, text) is
+    'Whether a value of a row is what the contact shows, a phone number in whatever spelling.';
 comment on function private.contacts_of_row(uuid, uuid, jsonb) is
     'The contacts that a row''s id, phone, email and username are known of.';
 comment on function private.news_of_row(uuid, jsonb) is
     'The fields of a row that say something else than the contact shows; tags are all that it is to have.';
-comment on function private.import_row(uuid, jsonb) is
+comment on function private.changes_of_row(uuid, jsonb) is
+    'What a contact shows and what it is to show: {field: {old, new}}.';
+comment on function private.import_row(uuid, jsonb, boolean) is
     'Makes or changes the contact that a row is about, or notes that there are several; raises what speaks against the row.';
-comment on function private.try_import_row(uuid, jsonb) is
-    'What became of a row, undone where it is refused: {outcome, contact_id, field, reason}.';
+comment on function private.try_import_row(uuid, jsonb, boolean) is
+    'What became of a row, undone where it is refused: {outcome, contact_id, field, reason, changes}.';

@@ -25,6 +25,26 @@ end
 $$;
 
 
+create function backend.account_country(account text)
+    returns text
+    language plpgsql
+    stable
+    -- definer: service_role has no rights of its own on tables
+    security definer
+    set search_path = ''
+as $$
+begin
+    return (
+        select a.country
+        from public.accounts a
+        where a.id = private.account_named(account_country.account)
+    );
+end
+$$;
+
+grant execute on function backend.account_country(text) to service_role;
+
+
 create function backend.import_contacts(
     account text,
     contacts jsonb,
@@ -82,7 +102,7 @@ begin
             order by first_key.kind, first_key.match_key, g.place
         loop
             result := private.try_import_row(
-                account_id => owner_id, contact => given.contact);
+                account_id => owner_id, contact => given.contact, tell => dry_run);
             results := results || jsonb_build_object(given.place::text, result);
             if result ->> 'outcome' not in ('unchanged', 'refused') then
                 -- a row's locks are in order, those of several are not: from the second on it
@@ -120,7 +140,8 @@ begin
                         else r.value -> 'contact_id'
                     end,
                     'field', r.value -> 'field',
-                    'reason', r.value -> 'reason'
+                    'reason', r.value -> 'reason',
+                    'changes', coalesce(nullif(r.value -> 'changes', 'null'), '{}')
                 )
                 order by r.key::integer
             ),
@@ -155,7 +176,9 @@ grant execute on function backend.announce_import(text) to service_role;
 
 comment on function private.account_named(text) is
     'The account with this external_id.';
+comment on function backend.account_country(text) is
+    'The country of an account, of which phone numbers without a country code are; null is not known.';
 comment on function backend.import_contacts(text, jsonb, boolean, boolean) is
-    'Writes up to 200 contacts, in the contacts page''s words: [{row, outcome, contact_id, field, reason}] by their places from 1; outcome is created, updated, unchanged, refused or ambiguous. A dry run undoes it all. Repeating it changes nothing. quiet leaves it to announce_import to tell staff.';
+    'Writes up to 200 contacts, in the contacts page''s words: [{row, outcome, contact_id, field, reason, changes}] by their places from 1; outcome is created, updated, unchanged, refused or ambiguous. A dry run undoes it all, and tells the changes: {field: {old, new}}. Repeating it changes nothing. quiet leaves it to announce_import to tell staff.';
 comment on function backend.announce_import(text) is
     'Tells an account''s staff once that contacts were imported: who follows them reads again.';

@@ -57,3 +57,74 @@ grant execute on function backend.export_contacts(text, uuid, integer) to servic
 
 comment on function backend.export_contacts(text, uuid, integer) is
     'A page of an account''s contacts after an id, by id; the last page is shorter than page_size, which is 1,000 at most.';
+
+
+/*
+    The contacts that rows of a file name by their ids. What a spreadsheet has made of an export
+    can be told from an edit only beside what the contact shows.
+*/
+create function backend.contacts_of_ids(account text, ids uuid[])
+    returns jsonb
+    language plpgsql
+    stable
+    -- definer: service_role has no rights of its own on tables
+    security definer
+    set search_path = ''
+as $$
+declare
+    owner_id constant uuid := private.account_named(contacts_of_ids.account);
+begin
+    if cardinality(ids) > 200 then
+        raise sqlstate 'PT422' using
+            message = format('These are %s ids.', cardinality(ids)),
+            detail = 'field: ids',
+            hint = 'At most 200 in one call.';
+    end if;
+    return (
+        with recursive named as (
+            select i.id as asked, i.id
+            from unnest(ids) i (id)
+            union all
+            -- a merged contact is found where it went, however often; a ring can't be written
+            select n.asked, c.merged_into
+            from named n
+            join public.contacts c
+                on c.id = n.id
+               and c.account_id = owner_id
+            where c.merged_into is not null
+        )
+        select coalesce(
+            jsonb_object_agg(
+                n.asked,
+                jsonb_build_object(
+                    'id', s.id,
+                    'name', s.name,
+                    'phone', s.phone,
+                    'email', s.email,
+                    'username', s.username,
+                    'tags', s.tags,
+                    'notes', s.notes,
+                    'conversation_status', w.word
+                )
+            ),
+            '{}'
+        )
+        from named n
+        join public.contacts c
+            on c.id = n.id
+           and c.account_id = owner_id
+           and c.deleted_at is null
+        join private.contact_states s
+            on s.id = c.id
+        join public.status_words w
+            on w.face = 'contacts_page'
+           and w.status = s.status
+    );
+end
+$$;
+
+grant execute on function backend.contacts_of_ids(text, uuid[]) to service_role;
+
+
+comment on function backend.contacts_of_ids(text, uuid[]) is
+    'Up to 200 contacts of an account by the ids that were asked for, as export_contacts has them: {id: contact}. A merged one is the contact that it was merged into; what is deleted or not the account''s is left out.';

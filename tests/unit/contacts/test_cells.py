@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rapport.contacts.cells import guarded, join_tags, split_tags, unguarded
+from rapport.contacts.cells import guarded, join_tags, split_tags, text_of, unguarded
 from rapport.errors import MalformedTable
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
@@ -28,11 +28,30 @@ def test_what_is_no_formula_stays_as_it_is(text: str) -> None:
 @given(TRICKY)
 def test_guarding_is_undone_exactly(text: str) -> None:
     assert unguarded(guarded(text)) == text
+    assert text_of(guarded(text)) == text
     assert not guarded(text).startswith(FORMULA)
 
 
 def test_a_cell_that_people_have_guarded_is_taken_for_what_they_meant() -> None:
     assert unguarded("'+38640111222") == "+38640111222"
+
+
+@pytest.mark.parametrize(
+    ("cell", "text"),
+    [
+        ("'0401 11 222", "0401 11 222"),
+        ('="0401 11 222"', "0401 11 222"),
+        ('="+38640111222"', "+38640111222"),
+        ('="a ""b"""', 'a "b"'),
+        ('\'="0401"', '="0401"'),
+        ("''0401", "'0401"),
+        ("'90s kid", "'90s kid"),
+        ("=1+1", "=1+1"),
+    ],
+)
+def test_what_a_spreadsheet_shall_show_as_a_text_is_that_text(cell: str, text: str) -> None:
+    assert text_of(cell) == text
+    assert text_of(guarded(text)) == text
 
 
 @pytest.mark.parametrize(

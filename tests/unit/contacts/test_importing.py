@@ -23,6 +23,8 @@ class Account:
         self.calls: list[list[Contact]] = []
         # for each call whether staff hear of it, and "announced" where they are told once
         self.told: list[bool | str] = []
+        self.held: dict[UUID, Contact] = {}
+        self.country: str | None = None
 
     def import_contacts(
         self,
@@ -38,16 +40,24 @@ class Account:
         self.told.append(not quiet)
         return [self.imported(row, contact) for row, contact in enumerate(contacts, 1)]
 
+    def account_country(self, account: str) -> str | None:
+        assert account == "alpine"
+        return self.country
+
+    def contacts_of_ids(self, account: str, ids: Sequence[UUID]) -> dict[UUID, Contact]:
+        assert account == "alpine"
+        return {one: self.held[one] for one in ids if one in self.held}
+
     def announce_import(self, account: str) -> None:
         assert account == "alpine"
         self.told.append("announced")
 
     def imported(self, row: int, contact: Contact) -> ImportedRow:
-        assert contact.phone
+        assert contact.phone or contact.id
         return ImportedRow(
             row=row,
             outcome="created",
-            contact_id=UUID(int=int(contact.phone)),
+            contact_id=contact.id or UUID(int=int(contact.phone or 0)),
             field=None,
             reason=None,
         )
@@ -227,3 +237,102 @@ def test_a_file_is_not_held_in_memory(file: Path) -> None:
 
     assert count == 2_000
     assert peak < 8_000_000
+
+
+def test_contacts_that_show_one_phone_are_both_imported(file: Path) -> None:
+    """An export has the number of a customer who wrote it beside that of its owner."""
+    one, other = UUID(int=1), UUID(int=2)
+    file.write_text(
+        f"id,phone,email\n{one},+38640111222,a@example.si\n{other},+38640111222,a@example.si\n"
+        ",+38640111222,\n"
+        f"{one},+38640111333,\n"
+    )
+    account = Account()
+
+    [results] = import_table(account, "alpine", Table.open(file), dry_run=True)
+
+    assert [contact.id for contact in account.calls[0]] == [one, other]
+    assert results[2:] == [
+        # nothing says that it is not a third
+        Result(4, "refused", "phone", "Row 2 has the same phone."),
+        Result(5, "refused", "id", "Row 2 has the same id."),
+    ]
+
+
+def test_a_cell_that_a_spreadsheet_has_damaged_says_nothing(file: Path) -> None:
+    contact = Contact(
+        id=UUID(int=1),
+        name="Čilka 😀",
+        phone="+436512345678",
+        email="ana@example.si",
+        username="007",
+        tags=["1-2", "vip"],
+        notes="Two\r\nlines",
+        conversation_status="open",
+    )
+    account = Account()
+    account.held[UUID(int=1)] = contact
+    file.write_text(
+        "id;name;phone;email;username;tags;notes;conversation_status\n"
+        f'{UUID(int=1)};?ilka ??;4,36512E+11;ana@example.si;7;1-2;"Two\nlines";open\n'
+    )
+
+    [result], [[sent]] = run_open(account, file)
+
+    assert result.outcome == "created"
+    assert sent.phone is None
+    assert sent.name is None
+    assert sent.username is None
+    assert sent.notes is None
+    assert (sent.email, sent.tags) == ("ana@example.si", ["1-2"])
+
+
+def test_a_damaged_cell_that_is_of_another_number_is_refused_with_words(file: Path) -> None:
+    account = Account()
+    account.held[UUID(int=1)] = Contact(id=UUID(int=1), phone="+38640111222")
+    file.write_text(f"id;phone\n{UUID(int=1)};4,36512E+11\n{UUID(int=1)};38640111333\n")
+
+    results, calls = run_open(account, file)
+
+    assert calls == []
+    assert [(one.outcome, one.field) for one in results] == [("refused", "phone")] * 2
+    assert "last digits are lost" in (results[0].reason or "")
+    assert "If it is +38640111333 (SI), write the plus" in (results[1].reason or "")
+
+
+def run_open(account: Account, file: Path) -> tuple[list[Result], list[list[Contact]]]:
+    calls = import_table(account, "alpine", Table.open(file), dry_run=True)
+    return [result for results in calls for result in results], account.calls
+
+
+def test_what_a_contact_has_no_room_for_is_told(file: Path) -> None:
+    account = Account()
+    file.write_text(
+        "First Name,Last Name,E-mail Address,E-mail Type,Business Phone,Mobile Phone\n"
+        "Ana,Novak,ana@example.si,SMTP,+38614258888,+38640111222\n"
+    )
+
+    [result], [[contact]] = run_open(account, file)
+
+    assert (contact.name, contact.phone) == ("Ana Novak", "+38640111222")
+    assert result.outcome == "created"
+    assert result.reason == "A contact has one phone: +38614258888 (Business Phone) left out."
+
+
+@pytest.mark.parametrize(
+    ("country", "region", "phone"),
+    [("SI", None, "+38640111222"), ("SI", "HR", "+38540111222"), (None, None, None)],
+)
+def test_numbers_without_a_country_code_are_of_the_account_s_country(
+    file: Path, country: str | None, region: str | None, phone: str | None
+) -> None:
+    account = Account()
+    account.country = country
+    file.write_text("phone\n040 111 222\n")
+
+    [[result]] = import_table(account, "alpine", Table.open(file), region=region, dry_run=True)
+
+    assert [[contact.phone for contact in call] for call in account.calls] == (
+        [[phone]] if phone else []
+    )
+    assert (result.outcome == "refused") == (phone is None)

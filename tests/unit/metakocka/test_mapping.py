@@ -170,3 +170,22 @@ def test_every_partner_is_a_party(
     )
     party = from_record(any_record).party
     assert Party.model_validate_json(party.model_dump_json()) == party
+
+
+@pytest.mark.parametrize(
+    ("country", "written", "number"),
+    [
+        ("Slovenija", "040 555 666", "+38640555666"),
+        ("Slovenija", "386 40 555 666", "+38640555666"),
+        ("Slovenija", "38640555666.0", "+38640555666"),
+        ("Avstrija", "+386 40 555 666", "+38640555666"),
+        # a Slovenian number without its plus, or one of Sankt Marein
+        ("Avstrija", "386 40 555 666", "386 40 555 666"),
+        ("Avstrija", "4.36512E+11", "4.36512E+11"),
+    ],
+)
+def test_a_number_that_can_be_read_in_two_ways_stays_as_it_is_written(
+    country: str, written: str, number: str
+) -> None:
+    partner = from_record(record({"mk_id": "2", "phone": written}, country=country))
+    assert partner.party.phone == number

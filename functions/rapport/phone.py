@@ -1,0 +1,312 @@
+"""Phone numbers as people, spreadsheets and other systems write them, as E.164.
+
+A number is accepted only if there is exactly one plausible way to read it. A reading is
+plausible if the numbering plan of its country has such a number. Digits without a plus can be
+read with a country code in front (`386 40 111 222`) or as a number of the region; where both
+are plausible, nobody but the writer can know which is meant.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterator
+
+import phonenumbers
+from phonenumbers import NumberParseException, PhoneNumber, PhoneNumberType, ValidationResult
+
+from rapport.errors import NotAPhoneNumber
+
+# digits, and what people put between them
+_WRITTEN = re.compile(r"\(?\+?[\d\s().\-/\u00b7\u2010-\u2015\u2212]+", re.ASCII)
+_SPACES = re.compile(r"\s")
+# marks of direction and joints, which come along when a number is copied from a page
+_INVISIBLE = re.compile(r"[\u00ad\u200b-\u200f\u202a-\u202e\u2060\u2066-\u2069\ufeff]")
+# what makes a spreadsheet take the cell for a text
+_QUOTES = "'\u2018\u2019\u00b4`"
+_TELEPHONE = re.compile(r"(?:tel|whatsapp|callto):\s*(?=\S)", re.IGNORECASE)
+# WhatsApp's own names of a number have its country code, and no plus
+_WHATSAPP = re.compile(
+    r"([1-9]\d{6,14})@(?:s\.whatsapp\.net|c\.us)"
+    r"|(?:https?://)?(?:wa\.me/|api\.whatsapp\.com/send/?\?phone=)\+?([1-9]\d{6,14})",
+    re.ASCII | re.IGNORECASE,
+)
+_SCIENTIFIC = re.compile(r"\+?(\d)(?:[.,](\d+))?E\+?(\d{1,3})", re.ASCII | re.IGNORECASE)
+_DECIMAL = re.compile(r"(\+?[1-9]\d{4,})[.,]0{1,2}", re.ASCII)
+_POINT_ZERO = re.compile(r"[^.,]*[.,](0+)", re.ASCII)
+_EXTENSION = re.compile(
+    r"\d[\s.,;:/\-(]*(?:ext(?:ension|n)?|x|#|int(?:erno|erna)?|dw|durchwahl|kl|ramal)"
+    r"[\s.:=]*\d{1,6}\)?",
+    re.ASCII | re.IGNORECASE,
+)
+_LONGEST = 300  # characters
+# of E.164, after which a national or international prefix still leaves room
+_MOST_DIGITS = 20
+_FEWEST_DIGITS = 6
+_MORE_THAN_ONE = "It holds more than one number: write one."
+_SEVERAL = re.compile(r":::|[;,|&/]| (?:or|and|und|oder|ali|in|e|o|et|ou) ")
+_LETTERS = re.compile(r"[^\W\d_]")
+
+# the ways of writing that a country has given up, and the number that each is now
+_FORMER = (
+    # Mexico: 1 before mobile numbers, and prefixes for long-distance and mobile calls
+    (re.compile(r"\+52(?:1|01|044|045)(\d{10})"), r"+52\1"),
+    # Brazil: mobile numbers had eight digits
+    (re.compile(r"\+55(\d\d)([6-9]\d{7})"), r"+55\g<1>9\2"),
+)
+
+_UNPARSED = {
+    NumberParseException.NOT_A_NUMBER: "It is too short.",
+    NumberParseException.TOO_SHORT_AFTER_IDD: "It is too short.",
+    NumberParseException.TOO_SHORT_NSN: "It is too short.",
+    NumberParseException.TOO_LONG: "It is too long.",
+}
+_IMPOSSIBLE = {
+    ValidationResult.IS_POSSIBLE_LOCAL_ONLY: "It lacks its area code.",
+    ValidationResult.INVALID_COUNTRY_CODE: "Its country code is unknown.",
+    ValidationResult.TOO_SHORT: "It is too short.",
+    ValidationResult.INVALID_LENGTH: "Numbers of this country have another length.",
+    ValidationResult.TOO_LONG: "It is too long.",
+}
+
+
+def is_region(code: str) -> bool:
+    """Tells whether this is a country (ISO 3166, two letters) whose numbers are known."""
+    return code in phonenumbers.SUPPORTED_REGIONS
+
+
+def to_e164(text: str, region: str | None = None, *, country_code: str | None = None) -> str:
+    """The number that `text` writes, such as +38640111222.
+
+    Without a country code it is one of `region` (ISO 3166, two letters). `country_code`
+    (digits) is that of a number whose country code stands apart, in a column of its own.
+
+    Raises:
+        NotAPhoneNumber: It is none, or none that anybody can have, or there is more than one
+            plausible reading; the message says which, and what to do.
+    """
+    written = _written(text)
+    if country_code is not None:
+        spellings = _with_country_code(written, country_code)
+    else:
+        spellings = _spellings(written, region)
+    readings = _readings(spellings)
+    if len(readings) > 1 and region is not None:
+        readings = _grouped_as(written, region, readings) or readings
+    if len(readings) > 1:
+        raise NotAPhoneNumber(
+            f"It can be read as {' and as '.join(_shown(one) for one in readings)}."
+            " Write it with a plus and its country code."
+        )
+    if readings:
+        return readings[0]
+    if region is None and country_code is None and not written.startswith("+"):
+        raise NotAPhoneNumber(_without_region(written))
+    raise NotAPhoneNumber(_reason(written, region, country_code))
+
+
+def _written(text: str) -> str:
+    """The digits of a number with what stands between them, a plus first if it has one.
+
+    Raises:
+        NotAPhoneNumber: It holds something else.
+    """
+    if len(text) > _LONGEST:
+        raise NotAPhoneNumber("It is too long.")
+    text = _INVISIBLE.sub("", text).replace("\uff0b", "+")
+    text = "".join(
+        str(unicodedata.decimal(one)) if one.isdecimal() else _SPACES.sub(" ", one) for one in text
+    )
+    text = _TELEPHONE.sub("", text.strip().lstrip(_QUOTES).strip(), count=1)
+    if named := _WHATSAPP.fullmatch(text):
+        return f"+{named[1] or named[2]}"
+    if scientific := _SCIENTIFIC.fullmatch(text):
+        whole, decimals, exponent = scientific[1], scientific[2] or "", int(scientific[3])
+        if len(decimals) != exponent:
+            raise NotAPhoneNumber(
+                f"A spreadsheet has shortened it to {text[:32]}, and its last digits are lost."
+                " Format the column as text and write the number anew."
+            )
+        text = whole + decimals
+    if decimal := _DECIMAL.fullmatch(text):
+        # a float that was once written out: its zero is no digit of the number
+        return decimal[1]
+    if ends := _POINT_ZERO.fullmatch(text):
+        raise NotAPhoneNumber(
+            f"It ends in .{ends[1][:8]} as if it were an amount: write its digits alone."
+        )
+    if _EXTENSION.search(text):
+        raise NotAPhoneNumber("It has an extension: write the number without it.")
+    if not _WRITTEN.fullmatch(text) or len(_digits(text)) > _MOST_DIGITS:
+        raise NotAPhoneNumber(_foreign(text))
+    return text.removeprefix("(") if text.startswith("(+") else text
+
+
+def _foreign(text: str) -> str:
+    if _are_several(text):
+        return _MORE_THAN_ONE
+    if text and set(text) == {"#"}:
+        return "The spreadsheet's column was too narrow to show it: widen it and save again."
+    if _LETTERS.search(text):
+        return "It has letters: write the digits of one number."
+    if _WRITTEN.fullmatch(text):
+        return "It is too long."
+    return "It holds more than the digits of one number."
+
+
+def _are_several(text: str) -> bool:
+    return sum(len(_digits(part)) >= _FEWEST_DIGITS for part in _SEVERAL.split(text)) > 1
+
+
+def _spellings(written: str, region: str | None) -> list[str]:
+    """What the writer may have meant, each with a plus and a country code."""
+    spellings = []
+    # a zero in parentheses is not dialled from abroad, but in Italy it is
+    for text in dict.fromkeys((written, re.sub(r"(?<=\S)\s*\(0\)", "", written, count=1))):
+        digits = _digits(text)
+        if text.startswith("+"):
+            spellings.append(f"+{digits}")
+        elif digits.startswith("00"):
+            # how most of the world dials what is written as a plus
+            spellings.append(f"+{digits[2:]}")
+        elif region is not None and not digits.startswith("0"):
+            spellings.append(f"+{digits}")
+        if region is not None and not text.startswith("+"):
+            spellings.extend(_national(digits, region))
+    return spellings
+
+
+def _national(digits: str, region: str) -> Iterator[str]:
+    code = phonenumbers.country_code_for_region(region)
+    if not digits.startswith("00"):
+        yield f"+{code}{digits}"
+        if not digits.startswith("0") and _lacks_zero(code, digits):
+            yield f"+{code}0{digits}"
+    try:
+        # as it is dialled there, which may be to abroad
+        dialled = phonenumbers.parse(digits, region)
+    except NumberParseException:
+        return
+    if dialled.country_code != code:
+        yield _format(dialled)
+
+
+def _lacks_zero(code: int, digits: str) -> bool:
+    """Whether it may be a number that begins with a zero, which a spreadsheet has cut off.
+
+    In Italy 341123456 may be 0341 123456, but ten digits that are a mobile number are that.
+    """
+    plain = _valid(f"+{code}{digits}")
+    if plain is None or phonenumbers.number_type(plain) != PhoneNumberType.MOBILE:
+        return True
+    usual = phonenumbers.example_number_for_type(
+        phonenumbers.region_code_for_number(plain), PhoneNumberType.MOBILE
+    )
+    length = len(phonenumbers.national_significant_number(plain))
+    return usual is None or len(phonenumbers.national_significant_number(usual)) != length
+
+
+def _with_country_code(written: str, country_code: str) -> list[str]:
+    digits, code = _digits(written), _digits(country_code).lstrip("0")
+    if not code:
+        raise NotAPhoneNumber("Its country code is unknown.")
+    if written.startswith("+"):
+        return [f"+{digits}"]
+    if digits.startswith("00"):
+        return [f"+{digits[2:]}"]
+    # the country code may be repeated in the number
+    return [f"+{code}{digits}", *([f"+{digits}"] if digits.startswith(code) else [])]
+
+
+def _readings(spellings: list[str]) -> list[str]:
+    """The numbers that somebody can have, each once."""
+    found = (_valid(spelling) for spelling in dict.fromkeys(spellings))
+    return list(dict.fromkeys(_format(number) for number in found if number is not None))
+
+
+def _grouped_as(written: str, region: str, readings: list[str]) -> list[str]:
+    """The number of the region whose digits are grouped as they are there, and as no other's.
+
+    Of 2015550123 nobody can tell whether it is American or Egyptian; (201) 555-0123 is American.
+    """
+    groups = _groups(written)
+    if written.startswith("+") or len(groups) == 1:
+        return []
+    code = phonenumbers.country_code_for_region(region)
+    numbers = {reading: phonenumbers.parse(reading) for reading in readings}
+    own = [
+        reading
+        for reading, number in numbers.items()
+        if number.country_code == code
+        and groups == _groups(_written_as(number, phonenumbers.PhoneNumberFormat.NATIONAL))
+    ]
+    others = [
+        reading
+        for reading, number in numbers.items()
+        if groups == _groups(_written_as(number, phonenumbers.PhoneNumberFormat.INTERNATIONAL))
+    ]
+    return own if len(own) == 1 and not others else []
+
+
+def _groups(text: str) -> list[int]:
+    return [len(group) for group in re.findall(r"\d+", text)]
+
+
+def _valid(spelling: str) -> PhoneNumber | None:
+    former = (pattern.sub(now, spelling) for pattern, now in _FORMER if pattern.fullmatch(spelling))
+    for text in (spelling, *former):
+        try:
+            number = phonenumbers.parse(text)
+        except NumberParseException:
+            continue
+        if phonenumbers.is_valid_number(number):
+            return number
+    return None
+
+
+def _without_region(written: str) -> str:
+    digits = _digits(written)
+    if readings := _readings([f"+{digits}"] if not digits.startswith("0") else []):
+        return (
+            "It has no country code, and no region is given. If it is"
+            f" {_shown(readings[0])}, write the plus."
+        )
+    if digits.startswith("00"):
+        return _reason(f"+{digits[2:]}", None, None)
+    return "It has no country code, and no region is given."
+
+
+def _reason(written: str, region: str | None, country_code: str | None) -> str:
+    """Why it is no number that anybody can have."""
+    if _are_several(written):
+        return _MORE_THAN_ONE
+    if country_code is not None:
+        written = _with_country_code(written, country_code)[0]
+    elif not written.startswith("+") and _digits(written).startswith("00"):
+        written = f"+{_digits(written)[2:]}"
+    try:
+        number = phonenumbers.parse(written, region)
+    except NumberParseException as error:
+        return _UNPARSED.get(error.error_type, "Its country code is unknown.")
+    possible = phonenumbers.is_possible_number_with_reason(number)
+    if possible != ValidationResult.IS_POSSIBLE:
+        return _IMPOSSIBLE[possible]
+    return "Nobody can have it: no numbers of its country begin so."
+
+
+def _digits(text: str) -> str:
+    return re.sub(r"\D", "", text)
+
+
+def _format(number: PhoneNumber) -> str:
+    return _written_as(number, phonenumbers.PhoneNumberFormat.E164)
+
+
+def _written_as(number: PhoneNumber, writing: int) -> str:
+    return phonenumbers.format_number(number, writing)
+
+
+def _shown(number: str) -> str:
+    """The number with its country, such as `+38640111222 (SI)`."""
+    region = phonenumbers.region_code_for_number(phonenumbers.parse(number))
+    return f"{number} ({region})" if region else number
