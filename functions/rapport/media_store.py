@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
 from rapport.errors import NotSignedIn, RapportError, StoreUnavailable, from_postgrest
 from rapport.settings import UserStoreSettings
-from rapport.store import Store, understood
+from rapport.store import Store, code_of, understood
 
 T = TypeVar("T")
 _TIMEOUT = httpx.Timeout(9, connect=2)
@@ -208,7 +208,8 @@ class _Problem(_Row):
 
 
 def _refusal(response: httpx.Response) -> RapportError:
-    if response.status_code == 401:
+    # without PostgREST's code it is the gateway that answers, and what it checks is our key
+    if response.status_code == 401 and code_of(response) is not None:
         return NotSignedIn()
     try:
         problem = _Problem.model_validate_json(response.content)

@@ -3841,6 +3841,9 @@ create function backend.ingest_whatsapp(body text, items jsonb)
     set enable_seqscan = off
     -- the price that the planner puts on what is off must not look like work worth compiling
     set jit = off
+    -- a webhook that waits keeps a connection from other tenants, and all others of its number
+    -- where it waits for the number itself: it comes again
+    set lock_timeout = '400ms'
 as $$
 declare
     event_id bigint;
@@ -4066,6 +4069,7 @@ create function backend.replay_webhook(event_id bigint, items jsonb, dry_run boo
     set plan_cache_mode = force_generic_plan
     set enable_seqscan = off
     set jit = off
+    set lock_timeout = '400ms'
 as $$
 declare
     received_at timestamptz;

@@ -86,12 +86,13 @@ class System:
         self.sqs.send_message(QueueUrl=self.stack.queue_url("WebhookQueue"), MessageBody=body)
 
     def waiting(self, queue: str) -> int:
-        """How many messages a queue has, those being tried among them."""
+        """How many messages a queue has, those that are hidden or delayed among them."""
         attributes = self.sqs.get_queue_attributes(
             QueueUrl=self.stack.queue_url(queue), AttributeNames=["All"]
         )["Attributes"]
-        return int(attributes["ApproximateNumberOfMessages"]) + int(
-            attributes["ApproximateNumberOfMessagesNotVisible"]
+        return sum(
+            int(attributes[f"ApproximateNumberOfMessages{state}"])
+            for state in ("", "NotVisible", "Delayed")
         )
 
     def texts(self) -> list[str]:

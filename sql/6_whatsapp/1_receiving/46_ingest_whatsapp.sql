@@ -194,6 +194,9 @@ create function backend.ingest_whatsapp(body text, items jsonb)
     set enable_seqscan = off
     -- the price that the planner puts on what is off must not look like work worth compiling
     set jit = off
+    -- a webhook that waits keeps a connection from other tenants, and all others of its number
+    -- where it waits for the number itself: it comes again
+    set lock_timeout = '400ms'
 as $$
 declare
     event_id bigint;
