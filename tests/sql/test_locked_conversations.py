@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any
 
 import psycopg
@@ -50,13 +50,6 @@ def ingest(world: World, *items: Item) -> dict[str, Any]:
     return answer
 
 
-def insist(world: World, *items: Item) -> dict[str, Any]:
-    """As the queue does it: what gave way comes again."""
-    while True:
-        with suppress(psycopg.errors.LockNotAvailable):
-            return ingest(world, *items)
-
-
 def test_a_webhook_of_a_locked_conversation_gives_way_and_comes_again(world: World) -> None:
     world.ingest(text_message("wamid.1", NINA))
     with locked(world, NINA), pytest.raises(psycopg.errors.LockNotAvailable):
@@ -75,12 +68,13 @@ def test_a_locked_conversation_stalls_no_other_of_its_number(world: World) -> No
         unknown = pool.submit(ingest, world, status("wamid.9", "sent", "2026-11-21T10:00:00Z"))
         # the other tenant, and others of this number, while the conversation is locked
         assert ingest(world, bay_message("wamid.b"))["applied"] == 1
-        assert insist(world, text_message("wamid.3", "38640777666"))["applied"] == 1
+        assert world.ingest(text_message("wamid.3", "38640777666"))["applied"] == 1
         with pytest.raises(psycopg.errors.LockNotAvailable):
             message.result()
     # it had the number after the message gave way, or gave way itself
     if unknown.exception() is not None:
         assert isinstance(unknown.exception(), psycopg.errors.LockNotAvailable)
+    assert world.ingest(status("wamid.9", "sent", "2026-11-21T10:00:00Z"))["rejected"] == []
     assert world.value("select count(*) from public.messages where provider_id = 'wamid.2'") == 0
     assert ingest(world, text_message("wamid.2", NINA))["applied"] == 1
 
@@ -93,3 +87,18 @@ def test_a_replay_gives_way_as_well(world: World) -> None:
         connection.execute("set local statement_timeout = '8s'")
         with pytest.raises(psycopg.errors.LockNotAvailable), connection.transaction():
             connection.execute("select backend.replay_webhook(%s, %s)", [event, items])
+
+
+def test_a_status_of_an_unknown_message_stands_aside_for_those_who_share_the_number(
+    world: World,
+) -> None:
+    """Whoever has a message of the number under way, however long, is no wall to the others."""
+    world.ingest(text_message("wamid.1", NINA))
+    with ThreadPoolExecutor(1) as pool, world.acting("service_role") as sharing:
+        item = json.dumps([text_message("wamid.2", NINA)])
+        sharing.execute("select backend.ingest_whatsapp(%s, %s)", [item, item])
+        unknown = pool.submit(ingest, world, status("wamid.9", "sent", "2026-11-21T10:00:00Z"))
+        assert world.ingest(text_message("wamid.3", "38640777666"))["applied"] == 1
+        with pytest.raises(psycopg.errors.LockNotAvailable):
+            unknown.result()
+    assert world.ingest(status("wamid.9", "sent", "2026-11-21T10:00:00Z"))["applied"] == 1

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from rapport.errors import RapportError, StoreBusy, StoreUnavailable
-from rapport.log import log_crash, logger
+from rapport.log import described, log_crash, logger
 from rapport.webhook_rows import Item, RawEvent, ReplayResult
 from rapport.webhook_store import WebhookStore
 from rapport.whatsapp.items import items_of
@@ -68,7 +68,7 @@ def _replay_one(store: WebhookStore, event: RawEvent, *, dry_run: bool) -> Repla
     except StoreUnavailable:
         raise
     except RapportError as error:
-        logger.error("not replayed", event_id=event.id, code=error.code, reason=str(error))
+        logger.error("not replayed", extra={"event_id": event.id, **described(error)})
         return Replayed(event.id, failure=str(error))
     # a parser that stumbles over one event is to be mended, and has the others before it
     except Exception as error:  # noqa: BLE001 - whatever it is

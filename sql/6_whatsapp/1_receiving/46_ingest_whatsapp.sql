@@ -55,7 +55,7 @@ begin
     foreach number in array numbers loop
         -- here and elsewhere: an assignment calls a function, perform runs a statement for it
         if alone then
-            is_locked := pg_advisory_xact_lock(number) is not null;
+            is_locked := private.take_whatsapp_number(number);
         else
             is_locked := pg_advisory_xact_lock_shared(number) is not null;
         end if;
@@ -194,9 +194,8 @@ create function backend.ingest_whatsapp(body text, items jsonb)
     set enable_seqscan = off
     -- the price that the planner puts on what is off must not look like work worth compiling
     set jit = off
-    -- a webhook that waits keeps a connection from other tenants, and all others of its number
-    -- where it waits for the number itself: it comes again
-    set lock_timeout = '400ms'
+    -- a webhook that waits keeps a connection from other tenants: it gives way and comes again
+    set lock_timeout = '250ms'
 as $$
 declare
     event_id bigint;

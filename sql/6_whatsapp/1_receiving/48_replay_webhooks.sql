@@ -163,7 +163,7 @@ create function backend.replay_webhook(event_id bigint, items jsonb, dry_run boo
     set plan_cache_mode = force_generic_plan
     set enable_seqscan = off
     set jit = off
-    set lock_timeout = '400ms'
+    set lock_timeout = '250ms'
 as $$
 declare
     received_at timestamptz;
