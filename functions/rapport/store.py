@@ -77,7 +77,7 @@ class Store:
         except httpx.TransportError as error:
             raise StoreUnavailable(
                 f"The database can't be reached ({type(error).__name__})."
-            ) from error
+            ) from None
 
 
 def raise_without_code(response: httpx.Response) -> None:

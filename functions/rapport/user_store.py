@@ -248,4 +248,4 @@ class UserStore:
         except httpx.TransportError as error:
             raise StoreUnavailable(
                 f"The database can't be reached ({type(error).__name__})."
-            ) from error
+            ) from None

@@ -19,6 +19,7 @@ from typing import TypedDict
 
 from aws_lambda_powertools.utilities.data_classes import SQSEvent
 from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
+from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from rapport.errors import (
     ConfigError,
@@ -27,7 +28,7 @@ from rapport.errors import (
     StoreBusy,
     StoreUnavailable,
 )
-from rapport.log import correlated, log_crash, logger
+from rapport.log import correlated, described, log_crash, logger, worker
 from rapport.settings import BacklogSettings, StoreSettings
 from rapport.webhook_store import WebhookStore
 from rapport.whatsapp.backlog import KEPT_SINCE, Backlog, unpack
@@ -70,7 +71,8 @@ def _backlog() -> Backlog | None:
     return Backlog(str(url)) if url else None
 
 
-def handler(event: dict[str, object], _context: object) -> Answer:
+@worker
+def handler(event: dict[str, object], _context: LambdaContext) -> Answer:
     """Stores each webhook of the batch, until the database is found away."""
     failures: list[Failure] = []
     # in a row
@@ -89,9 +91,9 @@ def handler(event: dict[str, object], _context: object) -> Answer:
                     is_away = True
                     is_busy = isinstance(error, StoreBusy)
                     unavailable += not is_busy
-                    logger.warning("not stored", code=error.code, reason=str(error))
+                    logger.warning("not stored", extra=described(error))
                 except RapportError as error:
-                    logger.error("not stored", code=error.code, reason=str(error))
+                    logger.error("not stored", extra=described(error))
                 # one webhook that we can't handle must not keep the others
                 except Exception as error:  # noqa: BLE001 - a bug of ours loses no webhook
                     log_crash(error)
@@ -124,7 +126,7 @@ def _put_back(record: SQSRecord, *, is_busy: bool) -> bool:
         delay = round(wait * random.uniform(0.5, 1))  # noqa: S311 - nothing secret
         backlog.put_back(record.body, kept_since, delay)
     except QueueUnavailable as error:
-        logger.warning("not put back", code=error.code, reason=str(error))
+        logger.warning("not put back", extra=described(error))
         return False
     return True
 
@@ -147,4 +149,4 @@ def _put_off(record: SQSRecord) -> None:
     try:
         backlog.put_off(record.receipt_handle, wait)
     except QueueUnavailable as error:
-        logger.warning("not put off", code=error.code, reason=str(error))
+        logger.warning("not put off", extra=described(error))

@@ -23,7 +23,7 @@ from rapport.errors import (
     RapportError,
 )
 from rapport.handlers.http import Response, body_of, http_function, json_, text
-from rapport.log import log_crash, logger
+from rapport.log import described, log_crash, logger
 from rapport.settings import BacklogSettings, StoreSettings, WhatsAppSettings
 from rapport.webhook_store import WebhookStore
 from rapport.whatsapp import signature
@@ -113,7 +113,7 @@ def _keep(body: str, cause: Exception) -> Response:
     if backlog is None:
         raise cause
     if isinstance(cause, RapportError):
-        logger.warning("not stored", code=cause.code, reason=str(cause))
+        logger.warning("not stored", extra=described(cause))
     else:
         log_crash(cause)
     backlog.keep(body)

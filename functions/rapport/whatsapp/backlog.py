@@ -136,6 +136,6 @@ def _failures() -> Iterator[None]:
         yield
     except ClientError as error:
         code = error.response.get("Error", {}).get("Code", "unknown")
-        raise QueueUnavailable(f"The queue refused the call (code {code}).") from error
+        raise QueueUnavailable(f"The queue refused the call (code {code}).") from None
     except BotoCoreError as error:
-        raise QueueUnavailable(f"The queue can't be reached ({type(error).__name__}).") from error
+        raise QueueUnavailable(f"The queue can't be reached ({type(error).__name__}).") from None

@@ -36,8 +36,8 @@ def fetch(job: FetchJob, graph: GraphMedia, storage: Storage, deadline: float) -
     next try.
     """
     try:
-        address = graph.find(job.provider_id)
-        with graph.download(address) as chunks:
+        address = graph.find(job.phone_number_id, job.provider_id)
+        with graph.download(job.phone_number_id, address) as chunks:
             source = _Checked(
                 chunks,
                 sha256=job.sha256 or address.sha256,
