@@ -29,7 +29,7 @@ create table public.whatsapp_templates (
                 constraint whatsapp_templates_variables_check
                 check (jsonb_typeof(variables) = 'object'),
     -- null where a webhook told of it and it was not read yet
-    synced_at   timestamptz,
+    synced_at   timestamptz default now(),
     -- as of when status and category are what they are: whatever is older changes nothing
     status_at   timestamptz,
     category_at timestamptz,

@@ -56,7 +56,7 @@ begin
             'There is no such template in this language.',
             coalesce(
                 'It is there in: ' || languages || '.',
-                'sendable_templates has those that can be sent.'
+                'sendable_templates has those that can be sent; they are read every 15 minutes.'
             )
         );
     elsif (template.status <> 'APPROVED' or template.gone_at is not null)
@@ -71,7 +71,7 @@ begin
                     else replace(lower(template.status), '_', ' ')
                 end
             ),
-            'sendable_templates has those that can be sent.'
+            'sendable_templates has those that can be sent; they are read every 15 minutes.'
         );
     elsif template.synced_at is null or not is_fresh then
         return;
