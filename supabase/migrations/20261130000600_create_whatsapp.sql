@@ -16,7 +16,7 @@ create table private.webhook_events (
     -- a delivery that is repeated is the same event
     body_sha256      bytea not null,
     deliveries       integer not null default 1,
-    -- items of it that could not be applied: [{index, reason, detail}]
+    -- items of it that could not be applied: [{index, reason, detail, phone_number_id, waba_id}]
     rejected         jsonb not null default '[]',
     received_at      timestamptz not null default now(),
     last_received_at timestamptz not null default now(),
@@ -3844,6 +3844,30 @@ end
 $$;
 
 
+create function private.located_rejections(rejections jsonb, items jsonb)
+    returns jsonb
+    language plpgsql
+    immutable
+    set search_path = ''
+as $$
+begin
+    if rejections = '[]' then
+        return rejections;
+    end if;
+    return (
+        select jsonb_agg(
+            r.value || jsonb_strip_nulls(jsonb_build_object(
+                'phone_number_id', items -> (r.value ->> 'index')::integer -> 'phone_number_id',
+                'waba_id', items -> (r.value ->> 'index')::integer -> 'waba_id'
+            ))
+            order by r.ordinal
+        )
+        from jsonb_array_elements(rejections) with ordinality as r (value, ordinal)
+    );
+end
+$$;
+
+
 create function private.shown_rejections(rejections jsonb)
     returns jsonb
     language plpgsql
@@ -3906,6 +3930,7 @@ begin
     tried := private.try_whatsapp_items(items);
 
     if tried.rejections <> '[]' then
+        tried.rejections := private.located_rejections(tried.rejections, items);
         rejected := private.shown_rejections(tried.rejections);
         update private.webhook_events e
         set rejected = tried.rejections
@@ -3931,10 +3956,12 @@ comment on function private.keep_whatsapp_news(private.whatsapp_item[]) is
     'Keeps what is no message: statuses, effects, events; returns how many were news.';
 comment on function private.try_whatsapp_items(jsonb) is
     'Applies what can be applied of a call: how many updates were news, how many not, what was left out and why, and those that were not.';
+comment on function private.located_rejections(jsonb, jsonb) is
+    'Rejections of a call''s items with whose they are: phone_number_id and waba_id, as far as is said.';
 comment on function private.shown_rejections(jsonb) is
     'Rejections without their details, which may hold a customer''s data.';
 comment on function backend.ingest_whatsapp(text, jsonb) is
-    'Keeps a webhook''s body and applies its updates: {event_id, applied, duplicates, rejected: [{index, reason}]}. Repeating it changes nothing.';
+    'Keeps a webhook''s body and applies its updates: {event_id, applied, duplicates, rejected: [{index, reason, phone_number_id, waba_id}]}. Repeating it changes nothing.';
 
 
 /*
@@ -4126,6 +4153,7 @@ begin
 
     begin
         tried := private.try_whatsapp_items(items);
+        tried.rejections := private.located_rejections(tried.rejections, items);
         corrected := private.correct_whatsapp_messages(tried.usable, received_at);
 
         update private.webhook_events e
@@ -4162,7 +4190,126 @@ comment on function backend.read_webhook_events(bigint, timestamptz, timestamptz
 comment on function private.correct_whatsapp_messages(private.whatsapp_item[], timestamptz) is
     'Shows messages as the updates of their webhook say, and has files fetched that they turn out to have; returns how many were changed.';
 comment on function backend.replay_webhook(bigint, jsonb, boolean) is
-    'Applies the items of a stored webhook anew: {event_id, applied, duplicates, corrected, rejected: [{index, reason}]}. Repeating it changes nothing; dry_run says what would change.';
+    'Applies the items of a stored webhook anew: {event_id, applied, duplicates, corrected, rejected: [{index, reason, phone_number_id, waba_id}]}. Repeating it changes nothing; dry_run says what would change.';
+
+
+/*
+    What came and could not be applied, for those who can do something about it: an owner whose
+    number is not registered learns it here. A webhook says which WhatsApp Business account it is
+    about; one that no account of ours names, or several, is nobody's to see.
+*/
+create index webhook_events_rejected_idx
+    on private.webhook_events (id)
+    where rejected <> '[]';
+
+
+create function private.rejection_remedy(reason text)
+    returns text
+    language plpgsql
+    immutable
+    set search_path = ''
+as $$
+begin
+    return case reason
+        when 'unknown_phone_number_id' then
+            'The number is not registered: insert it into whatsapp_channels. What came for it is kept for 90 days, and applied by rapport replay.'
+        when 'unknown_account' then
+            'Name the WhatsApp Business account at one account''s number alone (whatsapp_channels.waba_id), then run rapport replay.'
+        when 'unhandled_field' then
+            'This kind of webhook is not understood yet: unsubscribe from it, or run rapport replay after an update.'
+        else
+            'It was not understood. It is kept for 90 days: run rapport replay after an update.'
+    end;
+end
+$$;
+
+
+create view private.rejected_webhooks
+    with (security_invoker = true)
+as
+select
+    owner.account_id,
+    owner.waba_id,
+    r.value ->> 'phone_number_id' as phone_number_id,
+    r.value ->> 'reason' as reason,
+    private.rejection_remedy(r.value ->> 'reason') as remedy,
+    count(distinct e.id) as webhooks,
+    count(*) as updates,
+    min(e.received_at) as first_received_at,
+    max(e.last_received_at) as last_received_at
+from private.webhook_events e
+cross join lateral jsonb_array_elements(e.rejected) as r (value)
+join (
+    select w.waba_id, (array_agg(w.account_id))[1] as account_id
+    from public.whatsapp_channels w
+    where w.waba_id is not null
+    group by w.waba_id
+    -- one that several accounts name says not whose it is
+    having count(distinct w.account_id) = 1
+) owner
+    on owner.waba_id = r.value ->> 'waba_id'
+where e.rejected <> '[]'
+group by owner.account_id, owner.waba_id, r.value ->> 'phone_number_id', r.value ->> 'reason';
+
+
+create function private.my_rejected_webhooks()
+    returns setof private.rejected_webhooks
+    language plpgsql
+    stable
+    -- definer: raw webhooks carry every tenant's data; of them this shows ids and counts, to those
+    -- whose WhatsApp Business account they are about
+    security definer
+    set search_path = ''
+as $$
+begin
+    return query
+    select w.*
+    from private.rejected_webhooks w
+    where w.account_id = any (array(select private.my_admin_account_ids()));
+end
+$$;
+
+grant execute on function private.my_rejected_webhooks() to authenticated;
+
+
+create view public.rejected_webhooks
+    with (security_invoker = true)
+as
+select
+    w.account_id,
+    w.waba_id,
+    w.phone_number_id,
+    w.reason,
+    w.remedy,
+    w.webhooks,
+    w.updates,
+    w.first_received_at,
+    w.last_received_at
+from private.my_rejected_webhooks() w;
+
+grant select on public.rejected_webhooks to authenticated;
+
+
+comment on function private.rejection_remedy(text) is
+    'What to do about an update that could not be applied, in a sentence.';
+comment on view private.rejected_webhooks is
+    'See public.rejected_webhooks; of all accounts.';
+comment on function private.my_rejected_webhooks() is
+    'See rejected_webhooks.';
+comment on view public.rejected_webhooks is
+    'What WhatsApp delivered for a WhatsApp Business account and could not be applied, by number and reason; for the owners and admins of the one account that names it (whatsapp_channels.waba_id). A row goes once rapport replay has applied what it counts.';
+comment on column public.rejected_webhooks.phone_number_id is
+    'For which number, by WhatsApp''s id; null where the webhook is about none.';
+comment on column public.rejected_webhooks.reason is
+    'Why: unknown_phone_number_id, unhandled_field …';
+comment on column public.rejected_webhooks.remedy is
+    'What to do about it, in a sentence.';
+comment on column public.rejected_webhooks.webhooks is
+    'How many webhooks had such updates.';
+comment on column public.rejected_webhooks.updates is
+    'How many updates these were: messages, statuses …';
+comment on column public.rejected_webhooks.last_received_at is
+    'When the last of them came, or came again.';
 
 
 /*
@@ -6062,7 +6209,7 @@ create table public.whatsapp_templates (
                 constraint whatsapp_templates_variables_check
                 check (jsonb_typeof(variables) = 'object'),
     -- null where a webhook told of it and it was not read yet
-    synced_at   timestamptz,
+    synced_at   timestamptz default now(),
     -- as of when status and category are what they are: whatever is older changes nothing
     status_at   timestamptz,
     category_at timestamptz,
@@ -6449,7 +6596,7 @@ begin
             'There is no such template in this language.',
             coalesce(
                 'It is there in: ' || languages || '.',
-                'sendable_templates has those that can be sent.'
+                'sendable_templates has those that can be sent; they are read every 15 minutes.'
             )
         );
     elsif (template.status <> 'APPROVED' or template.gone_at is not null)
@@ -6464,7 +6611,7 @@ begin
                     else replace(lower(template.status), '_', ' ')
                 end
             ),
-            'sendable_templates has those that can be sent.'
+            'sendable_templates has those that can be sent; they are read every 15 minutes.'
         );
     elsif template.synced_at is null or not is_fresh then
         return;
@@ -6730,6 +6877,65 @@ comment on function private.fill_template(public.messages) is
 
 
 /*
+    Media types as others write them: letters of either case, blanks around semicolons, values
+    with quotation marks or without. One spelling is kept, so that all that compare see the same.
+    (Source: RFC 9110, section 8.3.1.)
+*/
+create function private.mime_type_of(words text)
+    returns text
+    language plpgsql
+    immutable
+    set search_path = ''
+as $$
+declare
+    token constant text := '[!#$%&''*+.^_`|~0-9A-Za-z-]+';
+    quoted constant text := '"(?:[^"\\\u0001-\u0008\u000a-\u001f\u007f]|\\[^\u0001-\u0008\u000a-\u001f\u007f])*"';
+    parameter constant text := format(';[ \t]*(?:(%s)=(%s|%s))?[ \t]*', token, token, quoted);
+    parts constant text[] := regexp_match(
+        words, format('^[ \t]*(%s/%s)[ \t]*((?:%s)*)$', token, token, parameter));
+    written text := lower(parts[1]);
+    found text[];
+    value text;
+begin
+    if parts is null then
+        return null;
+    end if;
+    for found in
+        select p.part
+        from regexp_matches(parts[2], parameter, 'g') as p (part)
+        where p.part[1] is not null
+    loop
+        value := found[2];
+        -- marks of quotation mean nothing around what could do without
+        if value ~ format('^"%s"$', token) then
+            value := btrim(value, '"');
+        end if;
+        written := format('%s; %s=%s', written, lower(found[1]), value);
+    end loop;
+    return written;
+end
+$$;
+
+
+create function private.bare_mime_type(mime_type text)
+    returns text
+    language plpgsql
+    immutable
+    set search_path = ''
+as $$
+begin
+    return split_part(mime_type, ';', 1);
+end
+$$;
+
+
+comment on function private.mime_type_of(text) is
+    'A media type in its one spelling, such as audio/ogg; codecs=opus; null for what is none.';
+comment on function private.bare_mime_type(text) is
+    'A media type of mime_type_of without its parameters.';
+
+
+/*
     The file of a message: what WhatsApp said of it, and whether we have it. WhatsApp forgets a
     customer's file after 7 days and then it is nobody's, so fetching it is a job of its own:
     the message is kept whatever becomes of the file.
@@ -6868,7 +7074,13 @@ begin
             f.customer_id,
             f.message_id,
             f.provider_id,
-            left(f.file ->> 'mime_type', 255),
+            left(
+                coalesce(
+                    private.mime_type_of(left(f.file ->> 'mime_type', 255)),
+                    f.file ->> 'mime_type'
+                ),
+                255
+            ),
             left(f.file ->> 'filename', 255),
             private.sha256_hex(f.file ->> 'sha256'),
             concat_ws('/', f.account_id, f.message_id, f.id),
@@ -6955,6 +7167,7 @@ comment on function private.take_back_media(uuid) is
 create table private.media_types (
     -- the type of the message
     type      text not null,
+    -- in lower case, without parameters
     mime_type text not null,
     -- in bytes
     max_size  bigint not null,
@@ -6977,7 +7190,9 @@ values
     ('audio', 'audio/amr', 16777216),
     ('audio', 'audio/mpeg', 16777216),
     ('audio', 'audio/mp4', 16777216),
+    -- with Opus, see open_upload
     ('audio', 'audio/ogg', 16777216),
+    ('audio', 'audio/opus', 16777216),
     ('document', 'text/plain', 104857600),
     ('document', 'application/pdf', 104857600),
     ('document', 'application/msword', 104857600),
@@ -7048,6 +7263,8 @@ create function private.open_upload(
     set search_path = ''
 as $$
 declare
+    -- with what it says of itself, such as its codec
+    whole constant text := private.mime_type_of(open_upload.mime_type);
     thread public.conversations;
     allowed private.media_types;
     upload private.media_uploads;
@@ -7078,8 +7295,18 @@ begin
     into allowed
     from private.media_types t
     where t.type = open_upload.type
-      and t.mime_type = open_upload.mime_type;
-    if not found then
+      and t.mime_type = private.bare_mime_type(whole);
+    if whole is null then
+        raise sqlstate 'PT422' using
+            message = 'This is not a media type.',
+            detail = 'field: mime_type',
+            hint = 'Write it as type/subtype, such as image/jpeg or audio/ogg; codecs=opus.';
+    elsif whole ~* '^audio/ogg;.* codecs=' and whole !~* ' codecs=opus(;|$)' then
+        raise sqlstate 'PT422' using
+            message = 'WhatsApp takes Ogg with the codec Opus alone.',
+            detail = 'field: mime_type',
+            hint = 'Record audio/ogg; codecs=opus.';
+    elsif allowed.mime_type is null then
         raise sqlstate 'PT422' using
             message = 'WhatsApp takes no such files.',
             detail = 'field: mime_type',
@@ -7114,7 +7341,7 @@ begin
         thread.account_id,
         auth.uid(),
         allowed.type,
-        allowed.mime_type,
+        whole,
         nullif(open_upload.file_name, ''),
         open_upload.size,
         concat_ws('/', thread.account_id, 'uploads', upload.id)
@@ -7123,7 +7350,8 @@ begin
     return jsonb_build_object(
         'upload_id', upload.id,
         'object_key', upload.object_key,
-        'mime_type', upload.mime_type,
+        -- under which the bytes are put into the bucket
+        'mime_type', allowed.mime_type,
         'size', upload.size
     );
 end
@@ -7447,7 +7675,11 @@ begin
     set state = result,
         size = coalesce(settle_media.size, f.size),
         sha256 = coalesce(settle_media.sha256, f.sha256),
-        mime_type = coalesce(f.mime_type, left(settle_media.mime_type, 255)),
+        mime_type = coalesce(
+            f.mime_type,
+            left(private.mime_type_of(left(settle_media.mime_type, 255)), 255),
+            left(settle_media.mime_type, 255)
+        ),
         stored_at = case when result = 'stored' then clock_timestamp() end,
         error = case result
             when 'failed' then left(settle_media.error, 500)

@@ -82,7 +82,9 @@ def test_an_ingest_is_one_call_of_one_function(stores: Stores) -> None:
     assert request.headers["authorization"] == "Bearer service-key"
     assert json.loads(request.content) == {
         "body": "{}",
-        "items": [{"kind": "skipped", "reason": "unknown_status", "detail": "played"}],
+        "items": [
+            {"kind": "skipped", "waba_id": None, "reason": "unknown_status", "detail": "played"}
+        ],
     }
 
 

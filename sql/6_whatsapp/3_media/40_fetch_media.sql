@@ -204,7 +204,11 @@ begin
     set state = result,
         size = coalesce(settle_media.size, f.size),
         sha256 = coalesce(settle_media.sha256, f.sha256),
-        mime_type = coalesce(f.mime_type, left(settle_media.mime_type, 255)),
+        mime_type = coalesce(
+            f.mime_type,
+            left(private.mime_type_of(left(settle_media.mime_type, 255)), 255),
+            left(settle_media.mime_type, 255)
+        ),
         stored_at = case when result = 'stored' then clock_timestamp() end,
         error = case result
             when 'failed' then left(settle_media.error, 500)
