@@ -131,12 +131,10 @@ def populate(world: World) -> None:
         )
         owner.execute(
             "update public.whatsapp_channels set waba_id = %s where account_id = %s",
-            [f"account of {name}", account],
+            [f"6{number}", account],
         )
         world.ingest(
-            text_message(
-                f"wamid.nobodys.{name}", phone_number_id="999", waba_id=f"account of {name}"
-            )
+            text_message(f"wamid.nobodys.{name}", phone_number_id="999", waba_id=f"6{number}")
         )
         owner.execute(
             "insert into public.account_events (account_id, type, content)"
