@@ -17,6 +17,8 @@ RapportError
 ├ StoreError
 │ ├ Conflict
 │ └ StoreUnavailable*
+│   ├ StoreBusy*
+│   └ StoreClosed*
 └ UpstreamError
   ├ UpstreamUnavailable*
   ├ WhatsAppError
@@ -30,7 +32,7 @@ RapportError
   │ └ StorageUnavailable*
   └ QueueUnavailable*
 
-(* retryable: the same call may succeed a moment later)
+(* retryable: the same call may succeed later)
 """
 # The names are the words of the drawing: "raise NotFound" reads better than an Error more.
 # ruff: noqa: N818
@@ -173,6 +175,21 @@ class StoreUnavailable(StoreError):
     retryable = True
 
 
+class StoreBusy(StoreUnavailable):
+    """Somebody else is writing there at the moment."""
+
+    http_status = 503
+    retryable = True
+
+
+class StoreClosed(StoreUnavailable):
+    """The database lets nothing be done: it is paused, or a key or a setting of ours is wrong."""
+
+    http_status = 503
+    # once a person has seen to it
+    retryable = True
+
+
 class UpstreamError(RapportError):
     """A service that we rely on refused the call."""
 
@@ -296,7 +313,7 @@ _BY_CODE: dict[str, type[RapportError]] = {
     "40001": StoreUnavailable,  # serialization_failure
     "40P01": StoreUnavailable,  # deadlock_detected
     "42501": NotAllowed,  # insufficient_privilege
-    "55P03": StoreUnavailable,  # lock_not_available
+    "55P03": StoreBusy,  # lock_not_available
     "57014": StoreUnavailable,  # query_canceled: the statement time-out
     "57P01": StoreUnavailable,  # admin_shutdown
     "57P02": StoreUnavailable,  # crash_shutdown
@@ -305,27 +322,68 @@ _BY_CODE: dict[str, type[RapportError]] = {
     "PGRST001": StoreUnavailable,  # connection lost
     "PGRST002": StoreUnavailable,  # no schema cache yet
     "PGRST003": StoreUnavailable,  # no free connection in time
-    "PGRST301": ConfigError,  # the key is not a valid token
-    "PGRST302": ConfigError,  # no key where one is needed
+    "PGRST106": StoreClosed,  # the schema is not exposed
+    "PGRST202": StoreClosed,  # there is no such function
+    "PGRST205": StoreClosed,  # there is no such table
+    "PGRST300": StoreClosed,  # PostgREST has no secret to check keys with
+    "PGRST301": StoreClosed,  # the key is not a valid token
+    "PGRST302": StoreClosed,  # no key where one is needed
+    "PGRST303": StoreClosed,  # the key has expired
+    "PGRSTX00": StoreUnavailable,  # PostgREST's own connections failed
+    # the backend died before it could say why
+    "": StoreUnavailable,
+    # of the gateway in front of PostgREST, by HTTP status
+    "401": StoreClosed,  # it does not know the key
+    "402": StoreClosed,  # the organisation has used up what it pays for
+    "403": StoreClosed,
+    "404": StoreClosed,  # there is no project, or no PostgREST, at the address
+    "408": StoreUnavailable,
     "429": StoreUnavailable,
-    "502": StoreUnavailable,
-    "503": StoreUnavailable,
-    "504": StoreUnavailable,
-    "520": StoreUnavailable,  # the hosted gateway got no answer
+    "540": StoreClosed,  # the project is paused
 }
 _BY_CLASS: dict[str, type[RapportError]] = {
     "08": StoreUnavailable,  # connection exceptions
     "53": StoreUnavailable,  # insufficient resources
+    "58": StoreUnavailable,  # errors of the machine, such as a disk that fails
+}
+_OF_GATEWAY = re.compile(r"5[0-9]{2}")  # it got no answer, or none that it understands
+
+_WRONG_KEY = (
+    "Set the key that the project's API settings show: SUPABASE_SERVICE_ROLE_KEY for the"
+    " functions' own calls, SUPABASE_ANON_KEY for users' calls."
+)
+_MIGRATE = (
+    "Apply the migrations (supabase db push); if they are applied, have PostgREST read the"
+    " schema again: notify pgrst, 'reload schema'."
+)
+_REMEDIES = {
+    "PGRST106": "Expose the schema backend beside public in the project's API settings.",
+    "PGRST202": _MIGRATE,
+    "PGRST205": _MIGRATE,
+    "PGRST300": "Set the JWT secret of PostgREST.",
+    "PGRST301": _WRONG_KEY,
+    "PGRST302": _WRONG_KEY,
+    "PGRST303": _WRONG_KEY,
+    "401": _WRONG_KEY,
+    "402": "See to the organisation's billing in Supabase's dashboard.",
+    "403": _WRONG_KEY,
+    "404": "Check SUPABASE_URL: it is the project's address, without a path.",
+    "540": "Restore the project in Supabase's dashboard.",
 }
 
 
 def from_postgrest(code: str | None) -> RapportError:
     """The error for PostgREST's `code`; an unknown code is a plain `StoreError`.
 
-    PostgREST's message and details are left behind: they may hold a customer's data.
+    What an operator has to do is in its message. PostgREST's message and details are left
+    behind: they may hold a customer's data.
     """
-    known = _BY_CODE.get(code or "") or (_BY_CLASS.get(code[:2]) if code else None) or StoreError
-    return known(f"{known.__doc__} (code {code or 'unknown'})")
+    code = "unknown" if code is None else code
+    known = _BY_CODE.get(code) or _BY_CLASS.get(code[:2]) or StoreError
+    if _OF_GATEWAY.fullmatch(code) and known is StoreError:
+        known = StoreUnavailable
+    remedy = f" {_REMEDIES[code]}" if code in _REMEDIES else ""
+    return known(f"{known.__doc__} (code {code or 'empty'}){'.' if remedy else ''}{remedy}")
 
 
 # What PostgREST says of a token when the token is the caller's and not ours.

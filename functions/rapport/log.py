@@ -6,11 +6,16 @@ are not, not even in errors.
 
 from __future__ import annotations
 
+import re
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import wraps
+from typing import Protocol, TypeVar
 
 from aws_lambda_powertools import Logger
+
+from rapport.errors import Conflict, MetakockaError, RapportError, RequestError
 
 logger = Logger(service="rapport", utc=True)
 
@@ -25,11 +30,84 @@ def log_crash(error: BaseException, **ids: object) -> None:
     logger.error("crashed", extra={"error": type(error).__name__, "at": at, **ids})
 
 
+class Crash(Exception):  # noqa: N818 - as Lambda's log has it
+    """A function came to an unexpected end; its log says where, in our words alone."""
+
+
+# Their words may be a user's, a customer's or Metakocka's.
+_OTHERS_WORDS = (RequestError, Conflict, MetakockaError)
+
+
+def described(error: RapportError) -> dict[str, object]:
+    """What may be logged of an error: its code and status, and its words where they are ours."""
+    told: dict[str, object] = {"code": error.code, "status": error.http_status}
+    if not isinstance(error, _OTHERS_WORDS):
+        told["reason"] = str(error)
+    if error.field:
+        told["field"] = error.field
+    if isinstance(error, MetakockaError):
+        told["operation"] = error.operation
+        # theirs, and as short as a code is
+        if re.fullmatch(r"[0-9A-Za-z_-]{1,8}", error.opr_code or ""):
+            told["opr_code"] = error.opr_code
+    return told
+
+
+class _Context(Protocol):
+    """What is asked of Lambda's context."""
+
+    @property
+    def aws_request_id(self) -> str: ...
+
+
+ContextT = TypeVar("ContextT", bound=_Context, contravariant=True)
+AnswerT = TypeVar("AnswerT")
+EventT = TypeVar("EventT")
+
+
+def worker(
+    handle: Callable[[EventT, ContextT], AnswerT],
+) -> Callable[[EventT, ContextT], AnswerT]:
+    """Makes `handle` a function that nobody waits for: each run has a correlation id.
+
+    Raises:
+        Crash: It failed. Lambda would log the words of any other exception.
+    """
+
+    @wraps(handle)
+    def function(event: EventT, context: ContextT) -> AnswerT:
+        with correlated(context.aws_request_id):
+            return guarded(lambda: handle(event, context))
+
+    return function
+
+
+def guarded(run: Callable[[], AnswerT]) -> AnswerT:
+    """What `run` returns.
+
+    Raises:
+        Crash: It raised anything, which is logged without words that are not ours.
+    """
+    try:
+        return run()
+    except RapportError as error:
+        # without the traceback, which would show others' words
+        logger.error("failed", extra=described(error))  # noqa: TRY400
+        raise Crash(type(error).__name__) from None
+    except Exception as error:  # noqa: BLE001 - whatever it is, its words stay here
+        log_crash(error)
+        raise Crash(type(error).__name__) from None
+
+
 @contextmanager
 def correlated(correlation_id: str) -> Iterator[None]:
     """Marks every line logged in this thread, until the end, with the request's id."""
+    before = logger.thread_safe_get_current_keys().get("correlation_id")
     logger.thread_safe_append_keys(correlation_id=correlation_id)
     try:
         yield
     finally:
-        logger.thread_safe_remove_keys(["correlation_id"])
+        if before is None:
+            logger.thread_safe_remove_keys(["correlation_id"])
+        else:
+            logger.thread_safe_append_keys(correlation_id=before)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Literal, TypeVar
 from uuid import UUID
 
@@ -12,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
 from rapport.errors import NotSignedIn, RapportError, StoreUnavailable, from_postgrest
 from rapport.settings import UserStoreSettings
-from rapport.store import Store, understood
+from rapport.store import Store, code_of, understood
 
 T = TypeVar("T")
 _TIMEOUT = httpx.Timeout(9, connect=2)
@@ -26,6 +27,11 @@ class FetchJob(_Row):
     """A file that this worker is to fetch from WhatsApp."""
 
     media_id: UUID
+    account_id: UUID
+    conversation_id: UUID
+    message_id: UUID
+    # of ours, to which it was sent: whose token opens the file
+    phone_number_id: str
     provider_id: str
     mime_type: str | None
     # in hex, as the webhook said
@@ -63,6 +69,13 @@ class Template(_Row):
     status: str
     components: list[dict[str, JsonValue]]
     variables: dict[str, list[str]]
+
+
+class TemplateOwner(_Row):
+    """A WhatsApp Business account, and our numbers in it: any one's token may list templates."""
+
+    waba_id: str
+    phone_number_ids: list[str]
 
 
 class TemplateSync(_Row):
@@ -107,17 +120,23 @@ class MediaStore(Store):
             self._call("media_to_send", {"message_id": str(message_id)}),
         )
 
-    def template_owners(self) -> list[str]:
-        """The ids of the WhatsApp Business accounts whose templates are to be read."""
-        return understood(list[str], self._call("template_owners", {}))
+    def template_owners(self) -> list[TemplateOwner]:
+        """The WhatsApp Business accounts whose templates are to be read."""
+        return understood(list[TemplateOwner], self._call("template_owners", {}))
 
-    def apply_templates(self, waba_id: str, templates: Sequence[Template]) -> TemplateSync:
-        """Writes all templates of a WhatsApp Business account; those not given are gone."""
+    def apply_templates(
+        self, waba_id: str, templates: Sequence[Template], read_at: datetime
+    ) -> TemplateSync:
+        """Writes all templates of a WhatsApp Business account; those not given are gone.
+
+        They are as WhatsApp had them at `read_at`: what a webhook has said since then stands.
+        """
         answer = self._call(
             "apply_templates",
             {
                 "waba_id": waba_id,
                 "templates": [template.model_dump(mode="json") for template in templates],
+                "read_at": read_at.isoformat(),
             },
         )
         return understood(TemplateSync, answer)
@@ -195,7 +214,7 @@ class UserMedia:
         except httpx.TransportError as error:
             raise StoreUnavailable(
                 f"The database can't be reached ({type(error).__name__})."
-            ) from error
+            ) from None
         if response.is_success:
             return response.json()
         raise _refusal(response)
@@ -208,7 +227,8 @@ class _Problem(_Row):
 
 
 def _refusal(response: httpx.Response) -> RapportError:
-    if response.status_code == 401:
+    # without PostgREST's code it is the gateway that answers, and what it checks is our key
+    if response.status_code == 401 and code_of(response) is not None:
         return NotSignedIn()
     try:
         problem = _Problem.model_validate_json(response.content)

@@ -15,6 +15,7 @@ class OutboundMessage(BaseModel):
 
     message_id: UUID
     account_id: UUID
+    conversation_id: UUID
     phone_number_id: str
     # the exact spelling to which replies go; without it the person is known by `user_id` alone
     wa_id: str | None

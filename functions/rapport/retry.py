@@ -15,11 +15,17 @@ from tenacity import (
     wait_random_exponential,
 )
 
-from rapport.errors import RapportError
+from rapport.errors import RapportError, StoreBusy, StoreClosed
 
 
 def _is_retryable(error: BaseException) -> bool:
     return isinstance(error, RapportError) and error.retryable
+
+
+def _passes_soon(error: BaseException) -> bool:
+    """Not where the call has waited already, which kept a connection from others, nor where a
+    person has to see to it first."""
+    return _is_retryable(error) and not isinstance(error, StoreBusy | StoreClosed)
 
 
 def transient() -> Retrying:
@@ -29,7 +35,7 @@ def transient() -> Retrying:
     a restart. Longer outages belong to the caller's caller. The last error is raised.
     """
     return Retrying(
-        retry=retry_if_exception(_is_retryable),
+        retry=retry_if_exception(_passes_soon),
         wait=wait_random_exponential(multiplier=0.05, max=1),
         stop=stop_after_attempt(3) | stop_after_delay(4),
         reraise=True,

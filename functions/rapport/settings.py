@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal, Self
 
-from pydantic import BeforeValidator, HttpUrl, NonNegativeInt, SecretStr, ValidationError
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    HttpUrl,
+    NonNegativeInt,
+    SecretStr,
+    ValidationError,
+)
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from rapport.errors import ConfigError
@@ -29,12 +37,31 @@ class _Settings(BaseSettings):
             return cls()
         except ValidationError as error:
             faults = "; ".join(
-                f"{str(fault['loc'][0]).upper()}: {fault['msg']}" for fault in error.errors()
+                f"{str(fault['loc'][0]).upper()}: {fault['msg'].removeprefix('Value error, ')}"
+                for fault in error.errors()
             )
         raise ConfigError(
             f"{faults}. Set it in the function's environment: serverless.yml says where each"
             " value comes from, and `rapport up` sets all of them."
         )
+
+
+def _stripped(value: object) -> object:
+    """A secret as it was meant: a line break at its end came with the copying."""
+    return value.strip() if isinstance(value, str) else value
+
+
+def _printable(secret: SecretStr) -> SecretStr:
+    """A secret that can be sent in a header, and that nobody has cut or wrapped."""
+    if not re.fullmatch(r"[!-~]+", secret.get_secret_value()):
+        raise ValueError(
+            "The secret has a space, a line break or a letter in it that no key has: copy it anew"
+        )
+    return secret
+
+
+# keys, tokens and secrets; one that is nothing but white space is missing
+Secret = Annotated[SecretStr, BeforeValidator(_stripped), AfterValidator(_printable)]
 
 
 def _words(value: object) -> object:
@@ -46,14 +73,14 @@ class StoreSettings(_Settings):
     """Where the database is, and the key that may call the functions' RPCs."""
 
     supabase_url: HttpUrl
-    supabase_service_role_key: SecretStr
+    supabase_service_role_key: Secret
 
 
 class UserStoreSettings(_Settings):
     """Where the database is, and the key that goes with a user's own token."""
 
     supabase_url: HttpUrl
-    supabase_anon_key: SecretStr
+    supabase_anon_key: Secret
 
 
 class GraphSettings(_Settings):
@@ -62,7 +89,7 @@ class GraphSettings(_Settings):
     # the version is part of it
     whatsapp_graph_url: HttpUrl = HttpUrl("https://graph.facebook.com/v26.0")
     # of all numbers …
-    whatsapp_token: SecretStr | None = None
+    whatsapp_token: Secret | None = None
     # … or the SSM parameter of each: /rapport/prod/whatsapp/{phone_number_id}/token
     whatsapp_token_parameter: str | None = None
     # where a person goes who is known by a business-scoped user id alone
@@ -79,7 +106,7 @@ class MetakockaSettings(_Settings):
         "metakocka.si",
     )
     # of all accounts …
-    metakocka_secret_key: SecretStr | None = None
+    metakocka_secret_key: Secret | None = None
     # … or the SSM parameter of each: /rapport/prod/metakocka/{account_id}/secret-key
     metakocka_secret_parameter: str | None = None
     # ISO 3166: whose phone numbers are written without a country code
@@ -89,7 +116,7 @@ class MetakockaSettings(_Settings):
 class WakeSettings(_Settings):
     """The database's secret for waking workers, and where these run."""
 
-    wake_secret: SecretStr | None = None
+    wake_secret: Secret | None = None
     # of the Lambda functions' names; without it workers run in the process that is asked
     worker_function_prefix: str | None = None
 
@@ -105,13 +132,14 @@ class MediaSettings(_Settings):
 class WhatsAppSettings(_Settings):
     """The secrets shared with Meta's app; without one, what it protects is refused."""
 
-    whatsapp_app_secret: SecretStr | None = None
-    whatsapp_verify_token: SecretStr | None = None
+    whatsapp_app_secret: Secret | None = None
+    whatsapp_verify_token: Secret | None = None
 
 
 class BacklogSettings(_Settings):
     """The queue for webhooks that the database could not take; without it, Meta repeats them."""
 
     webhook_queue_url: HttpUrl | None = None
-    # before the second try while the database is away; each further try waits four times as long
+    # before the next try of a webhook: so long each time while the database is away, and up to
+    # four times as long after most of an hour; twice as long each time for one that is at fault
     webhook_retry_seconds: NonNegativeInt = 30

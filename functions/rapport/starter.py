@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable
 from typing import Protocol
 
-from rapport.log import logger
+from rapport.log import log_crash
 
 
 class Starter(Protocol):
@@ -59,8 +59,8 @@ class ThreadStarter:
         while self._is_asked(worker):
             try:
                 self._run(worker)
-            except Exception:  # noqa: BLE001 - one run's end is not the worker's
-                logger.exception("crashed", worker=worker)
+            except Exception as error:  # noqa: BLE001 - one run's end is not the worker's
+                log_crash(error, worker=worker)
 
     def _is_asked(self, worker: str) -> bool:
         """Whether there is another run to make; if not, the worker is not running any more."""

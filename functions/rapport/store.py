@@ -46,7 +46,9 @@ class Store:
     ) -> None:
         key = settings.supabase_service_role_key.get_secret_value()
         self._http = httpx.Client(
-            timeout=_TIMEOUT, transport=transport, event_hooks={"response": [_raise_without_code]}
+            timeout=_TIMEOUT,
+            transport=transport,
+            event_hooks={"response": [_raise_as_stranger, raise_without_code]},
         )
         self._backend = SyncPostgrestClient(
             f"{str(settings.supabase_url).rstrip('/')}/rest/v1",
@@ -75,17 +77,31 @@ class Store:
         except httpx.TransportError as error:
             raise StoreUnavailable(
                 f"The database can't be reached ({type(error).__name__})."
-            ) from error
+            ) from None
 
 
-def _raise_without_code(response: httpx.Response) -> None:
-    """Raises for the errors of a gateway, which are JSON without a code, by their status."""
+def raise_without_code(response: httpx.Response) -> None:
+    """Raises for the errors of a gateway, which come without a code, by their status."""
     if response.is_success:
         return
     response.read()
+    if code_of(response) is None:
+        raise from_postgrest(str(response.status_code))
+
+
+def code_of(response: httpx.Response) -> str | None:
+    """PostgREST's code for what went wrong; None where it isn't PostgREST that answers."""
     try:
         answer = response.json()
     except ValueError:
-        return  # the client takes the status for the code
-    if isinstance(answer, dict) and answer.get("code") is None:
-        raise from_postgrest(str(response.status_code))
+        return None
+    code = answer.get("code") if isinstance(answer, dict) else None
+    return code if isinstance(code, str) else None
+
+
+def _raise_as_stranger(response: httpx.Response) -> None:
+    """Raises where the key of the functions is taken for nobody's, whatever the code says."""
+    if response.status_code == httpx.codes.UNAUTHORIZED:
+        response.read()
+        code = code_of(response) or ""
+        raise from_postgrest(code if code.startswith("PGRST3") else "401")

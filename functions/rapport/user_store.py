@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, JsonValue
 from rapport.errors import NotAllowed, NotFound, StoreUnavailable, from_users_postgrest
 from rapport.retry import transient
 from rapport.settings import UserStoreSettings
-from rapport.store import understood
+from rapport.store import raise_without_code, understood
 
 # As the store's own: an RPC ends within 8 seconds.
 _TIMEOUT = httpx.Timeout(9, connect=2)
@@ -60,7 +60,9 @@ class UserStores:
     ) -> None:
         self._url = f"{str(settings.supabase_url).rstrip('/')}/rest/v1"
         self._key = settings.supabase_anon_key.get_secret_value()
-        self._http = httpx.Client(timeout=_TIMEOUT, transport=transport)
+        self._http = httpx.Client(
+            timeout=_TIMEOUT, transport=transport, event_hooks={"response": [raise_without_code]}
+        )
 
     def close(self) -> None:
         """Closes the connections."""
@@ -246,4 +248,4 @@ class UserStore:
         except httpx.TransportError as error:
             raise StoreUnavailable(
                 f"The database can't be reached ({type(error).__name__})."
-            ) from error
+            ) from None

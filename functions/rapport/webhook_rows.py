@@ -12,6 +12,9 @@ from pydantic import BaseModel, ConfigDict, JsonValue
 class _Item(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    # of the WhatsApp Business account that the webhook is about: who is told if it is rejected
+    waba_id: str | None = None
+
 
 class MessageItem(_Item):
     """A message from a customer; one of `wa_id` and `user_id` is known.
@@ -93,7 +96,6 @@ class AccountEventItem(_Item):
 
     kind: Literal["account_event"] = "account_event"
     phone_number_id: str | None
-    waba_id: str | None
     # the webhook's field
     type: str
     at: datetime | None
@@ -116,6 +118,9 @@ class Rejection(BaseModel):
 
     index: int
     reason: str
+    # whose it was, as far as the webhook says
+    phone_number_id: str | None = None
+    waba_id: str | None = None
 
 
 class IngestResult(BaseModel):

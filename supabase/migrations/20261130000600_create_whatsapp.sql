@@ -16,7 +16,7 @@ create table private.webhook_events (
     -- a delivery that is repeated is the same event
     body_sha256      bytea not null,
     deliveries       integer not null default 1,
-    -- items of it that could not be applied: [{index, reason, detail}]
+    -- items of it that could not be applied: [{index, reason, detail, phone_number_id, waba_id}]
     rejected         jsonb not null default '[]',
     received_at      timestamptz not null default now(),
     last_received_at timestamptz not null default now(),
@@ -256,6 +256,7 @@ create type private.whatsapp_item as (
     -- its place in the call, from 0
     index               integer,
     phone_number_id     text,
+    -- WhatsApp's id of the message; of an account event the WhatsApp Business account's
     provider_id         text,
 
     -- a message; of an echo, which is ours, whom it was sent to
@@ -390,6 +391,8 @@ begin
             jsonb_build_object(
                 'kind', 'account_event',
                 'index', i.ordinal - 1,
+                -- of what it is: the WhatsApp Business account
+                'provider_id', i.value -> 'waba_id',
                 'type', i.value -> 'type',
                 'at', i.value -> 'at',
                 'content', i.value -> 'content',
@@ -423,6 +426,7 @@ begin
     on conflict do nothing;
 
     get diagnostics kept = row_count;
+    perform private.note_template_events(items);
     return kept;
 end
 $$;
@@ -3303,6 +3307,34 @@ end
 $$;
 
 
+create function private.take_whatsapp_number(number bigint)
+    returns boolean
+    language plpgsql
+    set search_path = ''
+as $$
+/*
+    Whoever waits for a lock has all behind him that come later, also those that could share it
+    with its holders: a holder that waits for a locked conversation would stall the number. So
+    this stands aside, and queues for a moment in the end, lest it never had its turn on a
+    busy number. What it waits for while it has the number, all others of it wait for: it gives
+    way soon.
+*/
+begin
+    for attempt in 1 .. 20 loop
+        if pg_try_advisory_xact_lock(number) then
+            perform set_config('lock_timeout', '100ms', true);
+            return true;
+        end if;
+        perform pg_sleep(0.01);
+    end loop;
+    perform set_config('lock_timeout', '50ms', true);
+    perform pg_advisory_xact_lock(number);
+    perform set_config('lock_timeout', '100ms', true);
+    return true;
+end
+$$;
+
+
 create function private.whatsapp_numbers_of(items private.whatsapp_item[], numbers bigint[])
     returns bigint[]
     language plpgsql
@@ -3480,6 +3512,8 @@ $$;
 
 comment on function private.whatsapp_number_lock(uuid) is
     'The advisory lock of a number of ours: shared by what brings messages, exclusive for what misses one and for notices.';
+comment on function private.take_whatsapp_number(bigint) is
+    'Takes a number''s lock for oneself, without stalling those who share it; lock_not_available (55P03) after a quarter of a second.';
 comment on function private.whatsapp_numbers_of(private.whatsapp_item[], bigint[]) is
     'The locks of a batch''s numbers, and of the other numbers of accounts that notices are for, in order.';
 comment on function private.settle_messages(uuid[]) is
@@ -3702,7 +3736,7 @@ begin
     foreach number in array numbers loop
         -- here and elsewhere: an assignment calls a function, perform runs a statement for it
         if alone then
-            is_locked := pg_advisory_xact_lock(number) is not null;
+            is_locked := private.take_whatsapp_number(number);
         else
             is_locked := pg_advisory_xact_lock_shared(number) is not null;
         end if;
@@ -3810,6 +3844,30 @@ end
 $$;
 
 
+create function private.located_rejections(rejections jsonb, items jsonb)
+    returns jsonb
+    language plpgsql
+    immutable
+    set search_path = ''
+as $$
+begin
+    if rejections = '[]' then
+        return rejections;
+    end if;
+    return (
+        select jsonb_agg(
+            r.value || jsonb_strip_nulls(jsonb_build_object(
+                'phone_number_id', items -> (r.value ->> 'index')::integer -> 'phone_number_id',
+                'waba_id', items -> (r.value ->> 'index')::integer -> 'waba_id'
+            ))
+            order by r.ordinal
+        )
+        from jsonb_array_elements(rejections) with ordinality as r (value, ordinal)
+    );
+end
+$$;
+
+
 create function private.shown_rejections(rejections jsonb)
     returns jsonb
     language plpgsql
@@ -3841,6 +3899,8 @@ create function backend.ingest_whatsapp(body text, items jsonb)
     set enable_seqscan = off
     -- the price that the planner puts on what is off must not look like work worth compiling
     set jit = off
+    -- a webhook that waits keeps a connection from other tenants: it gives way and comes again
+    set lock_timeout = '250ms'
 as $$
 declare
     event_id bigint;
@@ -3870,6 +3930,7 @@ begin
     tried := private.try_whatsapp_items(items);
 
     if tried.rejections <> '[]' then
+        tried.rejections := private.located_rejections(tried.rejections, items);
         rejected := private.shown_rejections(tried.rejections);
         update private.webhook_events e
         set rejected = tried.rejections
@@ -3895,10 +3956,12 @@ comment on function private.keep_whatsapp_news(private.whatsapp_item[]) is
     'Keeps what is no message: statuses, effects, events; returns how many were news.';
 comment on function private.try_whatsapp_items(jsonb) is
     'Applies what can be applied of a call: how many updates were news, how many not, what was left out and why, and those that were not.';
+comment on function private.located_rejections(jsonb, jsonb) is
+    'Rejections of a call''s items with whose they are: phone_number_id and waba_id, as far as is said.';
 comment on function private.shown_rejections(jsonb) is
     'Rejections without their details, which may hold a customer''s data.';
 comment on function backend.ingest_whatsapp(text, jsonb) is
-    'Keeps a webhook''s body and applies its updates: {event_id, applied, duplicates, rejected: [{index, reason}]}. Repeating it changes nothing.';
+    'Keeps a webhook''s body and applies its updates: {event_id, applied, duplicates, rejected: [{index, reason, phone_number_id, waba_id}]}. Repeating it changes nothing.';
 
 
 /*
@@ -4066,6 +4129,7 @@ create function backend.replay_webhook(event_id bigint, items jsonb, dry_run boo
     set plan_cache_mode = force_generic_plan
     set enable_seqscan = off
     set jit = off
+    set lock_timeout = '250ms'
 as $$
 declare
     received_at timestamptz;
@@ -4089,6 +4153,7 @@ begin
 
     begin
         tried := private.try_whatsapp_items(items);
+        tried.rejections := private.located_rejections(tried.rejections, items);
         corrected := private.correct_whatsapp_messages(tried.usable, received_at);
 
         update private.webhook_events e
@@ -4125,7 +4190,126 @@ comment on function backend.read_webhook_events(bigint, timestamptz, timestamptz
 comment on function private.correct_whatsapp_messages(private.whatsapp_item[], timestamptz) is
     'Shows messages as the updates of their webhook say, and has files fetched that they turn out to have; returns how many were changed.';
 comment on function backend.replay_webhook(bigint, jsonb, boolean) is
-    'Applies the items of a stored webhook anew: {event_id, applied, duplicates, corrected, rejected: [{index, reason}]}. Repeating it changes nothing; dry_run says what would change.';
+    'Applies the items of a stored webhook anew: {event_id, applied, duplicates, corrected, rejected: [{index, reason, phone_number_id, waba_id}]}. Repeating it changes nothing; dry_run says what would change.';
+
+
+/*
+    What came and could not be applied, for those who can do something about it: an owner whose
+    number is not registered learns it here. A webhook says which WhatsApp Business account it is
+    about; one that no account of ours names, or several, is nobody's to see.
+*/
+create index webhook_events_rejected_idx
+    on private.webhook_events (id)
+    where rejected <> '[]';
+
+
+create function private.rejection_remedy(reason text)
+    returns text
+    language plpgsql
+    immutable
+    set search_path = ''
+as $$
+begin
+    return case reason
+        when 'unknown_phone_number_id' then
+            'The number is not registered: insert it into whatsapp_channels. What came for it is kept for 90 days, and applied by rapport replay.'
+        when 'unknown_account' then
+            'Name the WhatsApp Business account at one account''s number alone (whatsapp_channels.waba_id), then run rapport replay.'
+        when 'unhandled_field' then
+            'This kind of webhook is not understood yet: unsubscribe from it, or run rapport replay after an update.'
+        else
+            'It was not understood. It is kept for 90 days: run rapport replay after an update.'
+    end;
+end
+$$;
+
+
+create view private.rejected_webhooks
+    with (security_invoker = true)
+as
+select
+    owner.account_id,
+    owner.waba_id,
+    r.value ->> 'phone_number_id' as phone_number_id,
+    r.value ->> 'reason' as reason,
+    private.rejection_remedy(r.value ->> 'reason') as remedy,
+    count(distinct e.id) as webhooks,
+    count(*) as updates,
+    min(e.received_at) as first_received_at,
+    max(e.last_received_at) as last_received_at
+from private.webhook_events e
+cross join lateral jsonb_array_elements(e.rejected) as r (value)
+join (
+    select w.waba_id, (array_agg(w.account_id))[1] as account_id
+    from public.whatsapp_channels w
+    where w.waba_id is not null
+    group by w.waba_id
+    -- one that several accounts name says not whose it is
+    having count(distinct w.account_id) = 1
+) owner
+    on owner.waba_id = r.value ->> 'waba_id'
+where e.rejected <> '[]'
+group by owner.account_id, owner.waba_id, r.value ->> 'phone_number_id', r.value ->> 'reason';
+
+
+create function private.my_rejected_webhooks()
+    returns setof private.rejected_webhooks
+    language plpgsql
+    stable
+    -- definer: raw webhooks carry every tenant's data; of them this shows ids and counts, to those
+    -- whose WhatsApp Business account they are about
+    security definer
+    set search_path = ''
+as $$
+begin
+    return query
+    select w.*
+    from private.rejected_webhooks w
+    where w.account_id = any (array(select private.my_admin_account_ids()));
+end
+$$;
+
+grant execute on function private.my_rejected_webhooks() to authenticated;
+
+
+create view public.rejected_webhooks
+    with (security_invoker = true)
+as
+select
+    w.account_id,
+    w.waba_id,
+    w.phone_number_id,
+    w.reason,
+    w.remedy,
+    w.webhooks,
+    w.updates,
+    w.first_received_at,
+    w.last_received_at
+from private.my_rejected_webhooks() w;
+
+grant select on public.rejected_webhooks to authenticated;
+
+
+comment on function private.rejection_remedy(text) is
+    'What to do about an update that could not be applied, in a sentence.';
+comment on view private.rejected_webhooks is
+    'See public.rejected_webhooks; of all accounts.';
+comment on function private.my_rejected_webhooks() is
+    'See rejected_webhooks.';
+comment on view public.rejected_webhooks is
+    'What WhatsApp delivered for a WhatsApp Business account and could not be applied, by number and reason; for the owners and admins of the one account that names it (whatsapp_channels.waba_id). A row goes once rapport replay has applied what it counts.';
+comment on column public.rejected_webhooks.phone_number_id is
+    'For which number, by WhatsApp''s id; null where the webhook is about none.';
+comment on column public.rejected_webhooks.reason is
+    'Why: unknown_phone_number_id, unhandled_field …';
+comment on column public.rejected_webhooks.remedy is
+    'What to do about it, in a sentence.';
+comment on column public.rejected_webhooks.webhooks is
+    'How many webhooks had such updates.';
+comment on column public.rejected_webhooks.updates is
+    'How many updates these were: messages, statuses …';
+comment on column public.rejected_webhooks.last_received_at is
+    'When the last of them came, or came again.';
 
 
 /*
@@ -5330,6 +5514,7 @@ begin
             k.thread_key,
             k.customer_wa_id,
             m.account_id,
+            m.conversation_id,
             m.type,
             m.message,
             m.content,
@@ -5390,6 +5575,7 @@ begin
         claimed := claimed || jsonb_build_object(
             'message_id', job.message_id,
             'account_id', job.account_id,
+            'conversation_id', job.conversation_id,
             'phone_number_id', job.phone_number_id,
             'wa_id', job.customer_wa_id,
             'user_id', case
@@ -5510,7 +5696,7 @@ comment on function private.recover_outbound() is
 comment on function private.settle_unknown(uuid) is
     'Notes that nobody knows whether a message was sent; a status or a person will settle it.';
 comment on function backend.claim_outbound(text, integer) is
-    'Leases messages that may go now, one a conversation: {claimed: [{message_id, account_id, phone_number_id, wa_id, user_id, type, text, content, reply_to, reaction_to}], next_at}; reply_to and reaction_to are WhatsApp''s ids.';
+    'Leases messages that may go now, one a conversation: {claimed: [{message_id, account_id, conversation_id, phone_number_id, wa_id, user_id, type, text, content, reply_to, reaction_to}], next_at}; reply_to and reaction_to are WhatsApp''s ids.';
 comment on function backend.begin_send(uuid, text) is
     'Notes that the call is about to be made; false where it is not to be: the lease has passed to somebody else, the number was stopped, the window has closed, the contact was deleted.';
 
@@ -5993,8 +6179,9 @@ comment on function public.resume_channel(uuid) is
 
 
 /*
-    Message templates as WhatsApp has them: written by the sync alone, each account's own copy. A
-    template that WhatsApp no longer lists is kept, since messages were sent with it.
+    Message templates as WhatsApp has them: written by the sync and by webhooks alone, each
+    account's own copy. A template that WhatsApp no longer lists is kept, since messages were sent
+    with it.
 */
 create table public.whatsapp_templates (
     id          uuid primary key default gen_random_uuid(),
@@ -6021,7 +6208,11 @@ create table public.whatsapp_templates (
     variables   jsonb not null
                 constraint whatsapp_templates_variables_check
                 check (jsonb_typeof(variables) = 'object'),
-    synced_at   timestamptz not null default now(),
+    -- null where a webhook told of it and it was not read yet
+    synced_at   timestamptz default now(),
+    -- as of when status and category are what they are: whatever is older changes nothing
+    status_at   timestamptz,
+    category_at timestamptz,
     -- since when WhatsApp does not list it
     gone_at     timestamptz,
 
@@ -6057,13 +6248,15 @@ select
     coalesce(jsonb_array_length(t.variables -> 'buttons'), 0) as button_variables
 from public.whatsapp_templates t
 where t.status = 'APPROVED'
-  and t.gone_at is null;
+  and t.gone_at is null
+  -- what is to be filled is known a moment later
+  and t.synced_at is not null;
 
 grant select on public.sendable_templates to authenticated;
 
 
 comment on table public.whatsapp_templates is
-    'Message templates of an account''s WhatsApp Business accounts, as last read from WhatsApp.';
+    'Message templates of an account''s WhatsApp Business accounts, as last read from WhatsApp or told by its webhooks.';
 comment on column public.whatsapp_templates.status is
     'WhatsApp''s word: APPROVED, PENDING, REJECTED, PAUSED, DISABLED …';
 comment on column public.whatsapp_templates.components is
@@ -6071,7 +6264,11 @@ comment on column public.whatsapp_templates.components is
 comment on column public.whatsapp_templates.variables is
     'What is to be filled: {header: [names], body: [names], buttons: [names]}, each name such as body.1, header.image or buttons.0.1. A message with the content {name, language, variables: {name: text}} fills them; header.image and its like are objects, as in a message of the type.';
 comment on column public.whatsapp_templates.synced_at is
-    'When WhatsApp last listed it.';
+    'When WhatsApp last listed it; null where a webhook told of it and it was not read yet.';
+comment on column public.whatsapp_templates.status_at is
+    'As of when the status is known, by WhatsApp''s time.';
+comment on column public.whatsapp_templates.category_at is
+    'As of when the category is known, by WhatsApp''s time.';
 comment on column public.whatsapp_templates.gone_at is
     'Since when WhatsApp does not list it.';
 comment on policy "members can read their templates" on public.whatsapp_templates is
@@ -6094,9 +6291,19 @@ create function backend.template_owners()
 as $$
 begin
     return (
-        select coalesce(jsonb_agg(distinct w.waba_id order by w.waba_id), '[]')
-        from public.whatsapp_channels w
-        where w.waba_id is not null
+        select coalesce(
+            jsonb_agg(
+                jsonb_build_object('waba_id', o.waba_id, 'phone_number_ids', o.numbers)
+                order by o.waba_id
+            ),
+            '[]'
+        )
+        from (
+            select w.waba_id, jsonb_agg(w.phone_number_id order by w.phone_number_id) as numbers
+            from public.whatsapp_channels w
+            where w.waba_id is not null
+            group by w.waba_id
+        ) o
     );
 end
 $$;
@@ -6104,7 +6311,11 @@ $$;
 grant execute on function backend.template_owners() to service_role;
 
 
-create function backend.apply_templates(waba_id text, templates jsonb)
+create function backend.apply_templates(
+    waba_id text,
+    templates jsonb,
+    read_at timestamptz default clock_timestamp()
+)
     returns jsonb
     language plpgsql
     -- definer: as template_owners
@@ -6137,16 +6348,22 @@ begin
     written as (
         insert into public.whatsapp_templates as t (
             account_id, waba_id, name, language, category, status, components, variables,
-            synced_at
+            synced_at, status_at, category_at
         )
         select
             o.account_id, apply_templates.waba_id, g.name, g.language, g.category, g.status,
-            g.components, g.variables, clock_timestamp()
+            g.components, g.variables, clock_timestamp(), read_at, read_at
         from owners o
         cross join given g
         on conflict on constraint whatsapp_templates_name_key do update
-            set category = excluded.category,
-                status = excluded.status,
+            -- what a webhook said while they were read is newer
+            set category = case
+                    when t.category_at > read_at then t.category
+                    else excluded.category
+                end,
+                category_at = greatest(t.category_at, read_at),
+                status = case when t.status_at > read_at then t.status else excluded.status end,
+                status_at = greatest(t.status_at, read_at),
                 components = excluded.components,
                 variables = excluded.variables,
                 synced_at = excluded.synced_at,
@@ -6161,6 +6378,7 @@ begin
     set gone_at = now()
     where t.waba_id = apply_templates.waba_id
       and t.gone_at is null
+      and coalesce(t.status_at, '-infinity') <= read_at
       and not exists (
           select
           from jsonb_array_elements(templates) g
@@ -6173,18 +6391,156 @@ begin
 end
 $$;
 
-grant execute on function backend.apply_templates(text, jsonb) to service_role;
+grant execute on function backend.apply_templates(text, jsonb, timestamptz) to service_role;
 
 
 comment on function backend.template_owners() is
-    'The WhatsApp Business accounts whose templates are to be read: [waba_id].';
-comment on function backend.apply_templates(text, jsonb) is
-    'Writes all templates of a WhatsApp Business account, [{name, language, category, status, components, variables}], and notes which are gone: {listed, gone}, counted per account.';
+    'The WhatsApp Business accounts whose templates are to be read, each with our numbers in it, whose tokens open it: [{waba_id, phone_number_ids}].';
+comment on function backend.apply_templates(text, jsonb, timestamptz) is
+    'Writes all templates of a WhatsApp Business account, [{name, language, category, status, components, variables}], and notes which are gone: {listed, gone}, counted per account. What webhooks have said since read_at stands.';
 
 
 /*
-    Whether a template can be sent, as far as is known: what WhatsApp has of it was read lately,
-    and what it would refuse is refused here, where it can still be mended.
+    What webhooks say of templates between two readings: approved, paused, disabled, put into
+    another category. It counts at once, in the order of WhatsApp's own times; the next reading
+    brings the rest.
+    (Source: developers.facebook.com, WhatsApp Business Platform, webhooks reference,
+    "message_template_status_update" and "template_category_update".)
+*/
+create function private.note_template_status(
+    event private.whatsapp_item,
+    waba_id text,
+    template_name text,
+    template_language text
+)
+    returns void
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    -- WhatsApp names no fractions: what is said of a second is true at its end
+    said_at constant timestamptz := coalesce(event.at, now()) + interval '1 second';
+    said constant text := left(upper(event.content ->> 'event'), 64);
+    new_status constant text := case
+        -- the way back
+        when said in ('REINSTATED', 'UNARCHIVED') then 'APPROVED'
+        else said
+    end;
+begin
+    if new_status is null then
+        return;
+    end if;
+
+    update public.whatsapp_templates t
+    set status = new_status,
+        status_at = said_at,
+        gone_at = case when new_status = 'APPROVED' then null else t.gone_at end
+    where t.account_id = event.account_id
+      and t.waba_id = note_template_status.waba_id
+      and t.name = template_name
+      -- webhooks write en-US where the API has en_US
+      and replace(t.language, '-', '_') = template_language
+      and coalesce(t.status_at, '-infinity') <= said_at;
+    if found or new_status <> 'APPROVED' then
+        return;
+    end if;
+
+    -- new since the last reading: it can be sent, and what it says is read now
+    insert into public.whatsapp_templates (
+        account_id, waba_id, name, language, category, status, components, variables,
+        synced_at, status_at
+    )
+    values (
+        event.account_id,
+        note_template_status.waba_id,
+        template_name,
+        template_language,
+        coalesce(left(event.content ->> 'message_template_category', 64), ''),
+        new_status,
+        '[]',
+        '{}',
+        null,
+        said_at
+    )
+    on conflict on constraint whatsapp_templates_name_key do nothing;
+    if found then
+        perform private.ring('sync_templates');
+    end if;
+end
+$$;
+
+
+create function private.note_template_events(items private.whatsapp_item[])
+    returns void
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    event private.whatsapp_item;
+    template_name text;
+    template_language text;
+begin
+    for event in
+        select i.*
+        from unnest(items) i
+        where i.type in (
+            'message_template_status_update',
+            'message_template_components_update',
+            'template_category_update'
+        )
+          and i.provider_id is not null
+        -- one order for all that lock several templates
+        order by
+            i.account_id,
+            i.provider_id,
+            i.content ->> 'message_template_name',
+            i.content ->> 'message_template_language',
+            i.at,
+            i.index
+    loop
+        template_name := event.content ->> 'message_template_name';
+        template_language := replace(event.content ->> 'message_template_language', '-', '_');
+        -- whatever else it has, an event is kept as it came
+        continue when length(template_name) not between 1 and 512
+            or length(template_language) not between 1 and 32
+            or num_nulls(template_name, template_language) > 0;
+
+        if event.type = 'message_template_status_update' then
+            perform private.note_template_status(
+                event => event,
+                waba_id => event.provider_id,
+                template_name => template_name,
+                template_language => template_language
+            );
+        elsif event.type = 'template_category_update' then
+            update public.whatsapp_templates t
+            set category = left(event.content ->> 'new_category', 64),
+                category_at = coalesce(event.at, now()) + interval '1 second'
+            where t.account_id = event.account_id
+              and t.waba_id = event.provider_id
+              and t.name = template_name
+              and replace(t.language, '-', '_') = template_language
+              and event.content ->> 'new_category' is not null
+              and coalesce(t.category_at, '-infinity')
+                  <= coalesce(event.at, now()) + interval '1 second';
+        else
+            -- other words may have other variables
+            perform private.ring('sync_templates');
+        end if;
+    end loop;
+end
+$$;
+
+
+comment on function private.note_template_status(private.whatsapp_item, text, text, text) is
+    'Notes what a webhook says a template''s status is, unless something later is known.';
+comment on function private.note_template_events(private.whatsapp_item[]) is
+    'Notes what webhooks say of templates: status and category at once; other words are read anew.';
+
+
+/*
+    Whether a template can be sent, as far as is known: what WhatsApp has of it was read lately or
+    told by a webhook, and what it would refuse is refused here, where it can still be mended.
 */
 create function private.check_known_template(content jsonb, whatsapp_channel_id uuid)
     returns void
@@ -6196,21 +6552,10 @@ declare
     used_language constant text := coalesce(content #>> '{language,code}', content ->> 'language');
     languages text;
     template public.whatsapp_templates;
+    is_known boolean;
+    is_fresh boolean;
     fault record;
 begin
-    -- where they were not read of late, or never, nothing is known
-    if not exists (
-        select
-        from public.whatsapp_channels w
-        join public.whatsapp_templates t
-            on t.account_id = w.account_id
-           and t.waba_id = w.waba_id
-        where w.id = check_known_template.whatsapp_channel_id
-          and t.synced_at > now() - interval '1 hour'
-    ) then
-        return;
-    end if;
-
     select t.*
     into template
     from public.whatsapp_channels w
@@ -6220,7 +6565,22 @@ begin
     where w.id = check_known_template.whatsapp_channel_id
       and t.name = content ->> 'name'
       and t.language = used_language;
-    if not found then
+    is_known := found;
+    -- where they were not read of late, or never, nothing is known but what webhooks say
+    is_fresh := exists (
+        select
+        from public.whatsapp_channels w
+        join public.whatsapp_templates t
+            on t.account_id = w.account_id
+           and t.waba_id = w.waba_id
+        where w.id = check_known_template.whatsapp_channel_id
+          and t.synced_at > now() - interval '1 hour'
+    );
+
+    if not is_known then
+        if not is_fresh then
+            return;
+        end if;
         select string_agg(t.language, ', ' order by t.language)
         into languages
         from public.whatsapp_channels w
@@ -6239,15 +6599,22 @@ begin
                 'sendable_templates has those that can be sent; they are read every 15 minutes.'
             )
         );
-    elsif template.status <> 'APPROVED' or template.gone_at is not null then
+    elsif (template.status <> 'APPROVED' or template.gone_at is not null)
+        and (is_fresh or template.status_at > coalesce(template.synced_at, '-infinity'))
+    then
         perform private.refuse_content(
             'name',
             format(
                 'WhatsApp does not let this template be sent: it is %s.',
-                case when template.gone_at is not null then 'deleted' else lower(template.status) end
+                case
+                    when template.gone_at is not null then 'deleted'
+                    else replace(lower(template.status), '_', ' ')
+                end
             ),
             'sendable_templates has those that can be sent; they are read every 15 minutes.'
         );
+    elsif template.synced_at is null or not is_fresh then
+        return;
     end if;
 
     -- these are made into components, see fill_template
@@ -6431,6 +6798,12 @@ begin
     if not found then
         perform private.refuse_content(
             'variables', 'This template is not known here.', 'Give its components, as WhatsApp takes them.');
+    elsif template.synced_at is null then
+        perform private.refuse_content(
+            'variables',
+            'WhatsApp has approved this template a moment ago: its variables are not known here yet.',
+            'Try again in some seconds, or give its components, as WhatsApp takes them.'
+        );
     elsif post.content ? 'components' then
         perform private.refuse_content('variables', 'A template has variables or components, not both.');
     end if;
@@ -6501,6 +6874,65 @@ comment on function private.check_variables(jsonb, jsonb) is
     'Refuses variables that are not those that a template wants, naming the first.';
 comment on function private.fill_template(public.messages) is
     'A template message with the components that its variables make, and with the words that the customer will read.';
+
+
+/*
+    Media types as others write them: letters of either case, blanks around semicolons, values
+    with quotation marks or without. One spelling is kept, so that all that compare see the same.
+    (Source: RFC 9110, section 8.3.1.)
+*/
+create function private.mime_type_of(words text)
+    returns text
+    language plpgsql
+    immutable
+    set search_path = ''
+as $$
+declare
+    token constant text := '[!#$%&''*+.^_`|~0-9A-Za-z-]+';
+    quoted constant text := '"(?:[^"\\\u0001-\u0008\u000a-\u001f\u007f]|\\[^\u0001-\u0008\u000a-\u001f\u007f])*"';
+    parameter constant text := format(';[ \t]*(?:(%s)=(%s|%s))?[ \t]*', token, token, quoted);
+    parts constant text[] := regexp_match(
+        words, format('^[ \t]*(%s/%s)[ \t]*((?:%s)*)$', token, token, parameter));
+    written text := lower(parts[1]);
+    found text[];
+    value text;
+begin
+    if parts is null then
+        return null;
+    end if;
+    for found in
+        select p.part
+        from regexp_matches(parts[2], parameter, 'g') as p (part)
+        where p.part[1] is not null
+    loop
+        value := found[2];
+        -- marks of quotation mean nothing around what could do without
+        if value ~ format('^"%s"$', token) then
+            value := btrim(value, '"');
+        end if;
+        written := format('%s; %s=%s', written, lower(found[1]), value);
+    end loop;
+    return written;
+end
+$$;
+
+
+create function private.bare_mime_type(mime_type text)
+    returns text
+    language plpgsql
+    immutable
+    set search_path = ''
+as $$
+begin
+    return split_part(mime_type, ';', 1);
+end
+$$;
+
+
+comment on function private.mime_type_of(text) is
+    'A media type in its one spelling, such as audio/ogg; codecs=opus; null for what is none.';
+comment on function private.bare_mime_type(text) is
+    'A media type of mime_type_of without its parameters.';
 
 
 /*
@@ -6642,7 +7074,13 @@ begin
             f.customer_id,
             f.message_id,
             f.provider_id,
-            left(f.file ->> 'mime_type', 255),
+            left(
+                coalesce(
+                    private.mime_type_of(left(f.file ->> 'mime_type', 255)),
+                    f.file ->> 'mime_type'
+                ),
+                255
+            ),
             left(f.file ->> 'filename', 255),
             private.sha256_hex(f.file ->> 'sha256'),
             concat_ws('/', f.account_id, f.message_id, f.id),
@@ -6729,6 +7167,7 @@ comment on function private.take_back_media(uuid) is
 create table private.media_types (
     -- the type of the message
     type      text not null,
+    -- in lower case, without parameters
     mime_type text not null,
     -- in bytes
     max_size  bigint not null,
@@ -6751,7 +7190,9 @@ values
     ('audio', 'audio/amr', 16777216),
     ('audio', 'audio/mpeg', 16777216),
     ('audio', 'audio/mp4', 16777216),
+    -- with Opus, see open_upload
     ('audio', 'audio/ogg', 16777216),
+    ('audio', 'audio/opus', 16777216),
     ('document', 'text/plain', 104857600),
     ('document', 'application/pdf', 104857600),
     ('document', 'application/msword', 104857600),
@@ -6822,6 +7263,8 @@ create function private.open_upload(
     set search_path = ''
 as $$
 declare
+    -- with what it says of itself, such as its codec
+    whole constant text := private.mime_type_of(open_upload.mime_type);
     thread public.conversations;
     allowed private.media_types;
     upload private.media_uploads;
@@ -6852,8 +7295,18 @@ begin
     into allowed
     from private.media_types t
     where t.type = open_upload.type
-      and t.mime_type = open_upload.mime_type;
-    if not found then
+      and t.mime_type = private.bare_mime_type(whole);
+    if whole is null then
+        raise sqlstate 'PT422' using
+            message = 'This is not a media type.',
+            detail = 'field: mime_type',
+            hint = 'Write it as type/subtype, such as image/jpeg or audio/ogg; codecs=opus.';
+    elsif whole ~* '^audio/ogg;.* codecs=' and whole !~* ' codecs=opus(;|$)' then
+        raise sqlstate 'PT422' using
+            message = 'WhatsApp takes Ogg with the codec Opus alone.',
+            detail = 'field: mime_type',
+            hint = 'Record audio/ogg; codecs=opus.';
+    elsif allowed.mime_type is null then
         raise sqlstate 'PT422' using
             message = 'WhatsApp takes no such files.',
             detail = 'field: mime_type',
@@ -6888,7 +7341,7 @@ begin
         thread.account_id,
         auth.uid(),
         allowed.type,
-        allowed.mime_type,
+        whole,
         nullif(open_upload.file_name, ''),
         open_upload.size,
         concat_ws('/', thread.account_id, 'uploads', upload.id)
@@ -6897,7 +7350,8 @@ begin
     return jsonb_build_object(
         'upload_id', upload.id,
         'object_key', upload.object_key,
-        'mime_type', upload.mime_type,
+        -- under which the bytes are put into the bucket
+        'mime_type', allowed.mime_type,
         'size', upload.size
     );
 end
@@ -7138,6 +7592,10 @@ begin
     select coalesce(
         jsonb_agg(jsonb_build_object(
             'media_id', f.id,
+            'account_id', f.account_id,
+            'conversation_id', f.conversation_id,
+            'message_id', f.message_id,
+            'phone_number_id', w.phone_number_id,
             'provider_id', f.provider_id,
             'mime_type', f.mime_type,
             'sha256', f.sha256,
@@ -7147,7 +7605,11 @@ begin
     into jobs
     from claimed c
     join public.message_media f
-        on f.id = c.media_id;
+        on f.id = c.media_id
+    join public.messages m
+        on m.id = f.message_id
+    join public.whatsapp_channels w
+        on w.id = m.whatsapp_channel_id;
     return jobs;
 end
 $$;
@@ -7213,7 +7675,11 @@ begin
     set state = result,
         size = coalesce(settle_media.size, f.size),
         sha256 = coalesce(settle_media.sha256, f.sha256),
-        mime_type = coalesce(f.mime_type, left(settle_media.mime_type, 255)),
+        mime_type = coalesce(
+            f.mime_type,
+            left(private.mime_type_of(left(settle_media.mime_type, 255)), 255),
+            left(settle_media.mime_type, 255)
+        ),
         stored_at = case when result = 'stored' then clock_timestamp() end,
         error = case result
             when 'failed' then left(settle_media.error, 500)
@@ -7241,7 +7707,7 @@ comment on function private.media_wait(integer) is
 comment on function private.expire_media() is
     'Gives up files that WhatsApp has forgotten.';
 comment on function backend.claim_media(text, integer) is
-    'Leases files to be fetched now, for 5 minutes or more: [{media_id, provider_id, mime_type, sha256, object_key}].';
+    'Leases files to be fetched now, for 5 minutes or more: [{media_id, account_id, conversation_id, message_id, phone_number_id, provider_id, mime_type, sha256, object_key}].';
 comment on function backend.settle_media(uuid, text, text, bigint, text, text, text) is
     'Notes what became of a fetch: stored with size, sha256 and mime_type; retry or failed with error. Answers the state that follows, or "settled already" where the lease has passed to somebody else.';
 

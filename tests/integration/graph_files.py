@@ -29,6 +29,8 @@ class Graph:
     uploads: list[tuple[str, bytes]] = field(default_factory=list)
     templates: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
+    # of a number, a file or a WhatsApp Business account with a token of its own
+    tokens: dict[str, str] = field(default_factory=dict)
 
 
 @contextmanager
@@ -61,7 +63,7 @@ class _Handler(BaseHTTPRequestHandler):
         address = urlsplit(self.path)
         self.state.asked.append(address.path)
         trouble = self.state.troubles.popleft() if self.state.troubles else None
-        if self.headers["authorization"] != f"Bearer {TOKEN}":
+        if not self._is_authorized():
             self._answer(401, {"error": {"code": 190}})
         elif isinstance(trouble, int):
             self._answer(trouble, {"error": {"code": 131000 if trouble >= 500 else 100}})
@@ -79,8 +81,16 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["content-length"]))
         number = self.path.split("/")[1]
+        if not self._is_authorized():
+            self._answer(401, {"error": {"code": 190}})
+            return
         self.state.uploads.append((number, body))
         self._answer(200, {"id": f"up{len(self.state.uploads)}"})
+
+    def _is_authorized(self) -> bool:
+        about = urlsplit(self.path).path.strip("/").removeprefix("files/").split("/")[0]
+        token = self.state.tokens.get(about, TOKEN)
+        return bool(self.headers["authorization"] == f"Bearer {token}")
 
     def _describe(self, name: str) -> None:
         content = self.state.files[name]

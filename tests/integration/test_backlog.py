@@ -21,7 +21,7 @@ from rapport.local.npm import Binaries
 from rapport.local.postgres import Database
 from rapport.local.stack import WEBHOOK_PATH, Stack
 from rapport.local.supervisor import Supervisor
-from rapport.local.whatsapp_payloads import encode, inbound_text
+from rapport.local.whatsapp_payloads import encode, inbound_text, status_update
 from rapport.whatsapp.backlog import pack
 from rapport.whatsapp.signature import HEADER, sign
 
@@ -86,12 +86,13 @@ class System:
         self.sqs.send_message(QueueUrl=self.stack.queue_url("WebhookQueue"), MessageBody=body)
 
     def waiting(self, queue: str) -> int:
-        """How many messages a queue has, those being tried among them."""
+        """How many messages a queue has, those that are hidden or delayed among them."""
         attributes = self.sqs.get_queue_attributes(
             QueueUrl=self.stack.queue_url(queue), AttributeNames=["All"]
         )["Attributes"]
-        return int(attributes["ApproximateNumberOfMessages"]) + int(
-            attributes["ApproximateNumberOfMessagesNotVisible"]
+        return sum(
+            int(attributes[f"ApproximateNumberOfMessages{state}"])
+            for state in ("", "NotVisible", "Delayed")
         )
 
     def texts(self) -> list[str]:
@@ -209,6 +210,63 @@ def test_a_webhook_that_the_database_refuses_is_kept_until_that_is_mended(
         dead = system.sqs.receive_message(QueueUrl=system.stack.queue_url("WebhookDeadLetters"))
         system.put(dead["Messages"][0]["Body"])
         system.eventually(lambda: system.texts() == ["refused"])
+
+
+def test_a_locked_conversation_holds_up_its_own_webhooks_alone(
+    system: System, database: Database
+) -> None:
+    """Another tenant's are stored at once, those of the conversation when it is free again."""
+
+    def body(number: str, sender: str, text: str) -> bytes:
+        return encode(
+            inbound_text(
+                phone_number_id=number,
+                sender=sender,
+                name="Ana",
+                text=text,
+                provider_id=f"wamid.{number}.{text}",
+            )
+        )
+
+    def unknown(number: int) -> bytes:
+        return encode(
+            status_update(
+                phone_number_id=NUMBER,
+                recipient="385911234567",
+                provider_id=f"wamid.unknown.{number}",
+                status="sent",
+            )
+        )
+
+    with (
+        system.database_reachable(),
+        psycopg.connect(database.url()) as holder,
+        ThreadPoolExecutor(24) as pool,
+    ):
+        holder.execute(
+            "with account as (insert into public.accounts (name) values ('Bay') returning id)"
+            " insert into public.whatsapp_channels"
+            " (account_id, phone_number_id, display_phone_number, name)"
+            " select id, '7', '+1 555 078 3882', 'Desk' from account"
+        )
+        holder.commit()
+        assert system.post("0").json()["applied"] == 1
+        holder.execute("select from public.conversations for update")
+        held = [f"held {n}" for n in range(12)]
+        posts = [pool.submit(system.post, text) for text in held]
+        posts += [pool.submit(system.post, "", unknown(n)) for n in range(12)]
+        others = [
+            pool.submit(system.post, "", body("7", "385910000000", f"other {n}")) for n in range(4)
+        ]
+        # directly, while the conversation is held
+        assert sorted(one.result().json().get("applied") for one in others) == [1] * 4
+        answers = [one.result() for one in posts]
+        assert {answer.status_code for answer in answers} == {200}
+        assert all(answer.json() == {"queued": True} for answer in answers[:12])
+        holder.rollback()
+        system.eventually(lambda: system.waiting("WebhookQueue") == 0)
+        assert set(held) <= set(system.texts())
+    assert system.waiting("WebhookDeadLetters") == 0
 
 
 def test_a_large_webhook_outlives_an_outage(system: System) -> None:

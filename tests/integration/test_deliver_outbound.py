@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from uuid import UUID, uuid4
 
+import psycopg
 import pytest
 from pydantic import HttpUrl, SecretStr
 from tests.integration.desk import Desk, Start, open_desk
@@ -258,3 +259,35 @@ def test_only_the_database_rings(served: Desk) -> None:
     assert served.wake(worker="no_such_worker").status_code == 422
     assert served.graph.received == []
     assert served.world.value("select state from private.outbound_queue") == "queued"
+
+
+def test_what_was_sent_is_settled_although_the_database_dies_in_the_middle(
+    desk: Desk, run: Run
+) -> None:
+    """The backend is ended while it settles: the outcome is told again, the message not sent."""
+    posted = post(desk.world, "andrej", conversation(desk.world), "Tuesday at 9?")
+    waiting = (
+        "select pid from pg_stat_activity where datname = current_database()"
+        " and usename = 'authenticator' and wait_event_type = 'Lock'"
+    )
+    with ThreadPoolExecutor(1) as pool, psycopg.connect(desk.world.database.url()) as other:
+        taken = threading.Event()
+
+        def take(body: Body) -> Answer:
+            # from here on whoever settles has to wait
+            other.execute("select from public.messages where id = %s for update", [posted["id"]])
+            taken.set()
+            return accepted(body)
+
+        desk.graph.answer = take
+        ends = pool.submit(run)
+        assert taken.wait(30)
+        while not (found := desk.world.rows(waiting)):
+            assert not ends.done(), ends.result()
+        desk.world.value("select pg_terminate_backend(%s)", [found[0]["pid"]])
+        while [row["pid"] for row in desk.world.rows(waiting)] in ([], [found[0]["pid"]]):
+            assert not ends.done(), ends.result()
+        other.rollback()
+        assert ends.result() == {"sent": 1}
+    assert len(desk.graph.received) == 1
+    assert state(desk.world, posted["id"])["status"] == "sent"

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from io import StringIO
+from io import BytesIO, StringIO
 from logging import StreamHandler
 from typing import Any, LiteralString
 from uuid import UUID
@@ -18,6 +18,7 @@ import boto3  # type: ignore[import-untyped]
 import httpx
 import psycopg
 import pytest
+from aws_lambda_powertools.utilities.parameters.constants import DEFAULT_PROVIDERS
 from moto.server import ThreadedMotoServer
 from psycopg.rows import dict_row
 from tests.integration.graph_files import TOKEN, Graph, digest, serving
@@ -31,7 +32,7 @@ from rapport.local.postgres import Database
 from rapport.local.serverless import Service
 from rapport.local.stack import Stack
 from rapport.log import logger
-from rapport.media_store import MediaStore
+from rapport.media_store import FileToSend, MediaStore
 from rapport.settings import GraphSettings, MediaSettings, StoreSettings
 from rapport.storage import Storage
 from rapport.whatsapp.graph_media import GraphMedia
@@ -110,14 +111,20 @@ class Media:
         return self.connection.execute(query, parameters).fetchall()
 
     def receive(
-        self, name: str, content: bytes, type_: str = "image", days_ago: int = 0, **file: str
+        self,
+        name: str,
+        content: bytes,
+        type_: str = "image",
+        days_ago: int = 0,
+        number: str = NUMBER,
+        **file: str,
     ) -> UUID:
         """A message of Cilka's with a file that WhatsApp has; answers the message's id."""
         self.graph.files[name] = content
         described = {"id": name, "mime_type": "image/jpeg", "sha256": digest(content)} | file
         item = {
             "kind": "message",
-            "phone_number_id": NUMBER,
+            "phone_number_id": number,
             "provider_id": f"wamid.{name}",
             "wa_id": "38640111222",
             "sent_at": (datetime.now(UTC) - timedelta(days=days_ago)).isoformat(),
@@ -135,6 +142,10 @@ class Media:
         """One run of the worker, with all that waits due."""
         self.connection.execute("update private.media_queue set not_before = now(), worker = null")
         return fetch_media.handler({}, Context("fetch_media", 1024, timeout))  # type: ignore[arg-type]
+
+    def sync_templates(self) -> dict[str, int]:
+        """One run of the worker."""
+        return sync_templates.handler({}, Context("sync_templates", 512, 60))  # type: ignore[arg-type]
 
     def file(self, message: UUID) -> Row:
         (row,) = self.rows("select * from public.message_media where message_id = %s", message)
@@ -506,12 +517,11 @@ def test_templates_are_read_for_every_business_and_one_that_fails_keeps_none_of_
             "components": [{"type": "BODY", "text": "Hello {{1}} and {{2}}"}],
         }
 
-    context: Any = Context("sync_templates", 512, 60)
     media.graph.templates["502"] = [template(f"t{n}") for n in range(5)]
-    assert sync_templates.handler({}, context) == {"synced": 1, "failed": 1}
+    assert media.sync_templates() == {"synced": 1, "failed": 1}
     media.graph.templates["501"] = [template("ours"), {"name": "broken"}]
     media.graph.templates["502"].pop()
-    assert sync_templates.handler({}, context) == {"synced": 2, "failed": 0}
+    assert media.sync_templates() == {"synced": 2, "failed": 0}
 
     rows = media.rows(
         "select account_id::text as account, name, body_variables"
@@ -521,3 +531,46 @@ def test_templates_are_read_for_every_business_and_one_that_fails_keeps_none_of_
         (ALPINE, "ours", 2),
         *((BAY, f"t{n}", 2) for n in range(4)),
     ]
+
+
+def test_two_numbers_have_two_tokens_for_files_both_ways_and_for_templates(
+    media: Media, s3: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As deployed: an SSM parameter for each number, and no token for all."""
+    monkeypatch.delenv("WHATSAPP_TOKEN")
+    monkeypatch.setenv("WHATSAPP_TOKEN_PARAMETER", "/rapport/{phone_number_id}/token")
+    monkeypatch.setenv("AWS_ENDPOINT_URL_SSM", s3)
+    # the library keeps a client with the address of its first call
+    DEFAULT_PROVIDERS.clear()
+    for number, token in ((NUMBER, "alpine"), ("7", "bay")):
+        boto3.client("ssm").put_parameter(
+            Name=f"/rapport/{number}/token", Value=token, Type="SecureString", Overwrite=True
+        )
+    media.graph.tokens = {
+        **dict.fromkeys((NUMBER, "p1", "501"), "alpine"),
+        **dict.fromkeys(("7", "p2", "502"), "bay"),
+    }
+
+    media.receive("p1", PHOTO)
+    media.receive("p2", PHOTO + b"2", number="7")
+    assert media.fetch() == {"stored": 2}
+
+    graph = GraphMedia(GraphSettings.load())
+    storage = Storage(MediaSettings.load())
+    for number in (NUMBER, "7"):
+        storage.put(f"file of {number}", BytesIO(number.encode()), "text/plain")
+        file = FileToSend(
+            object_key=f"file of {number}", mime_type="text/plain", file_name="a", size=99
+        )
+        upload_to_whatsapp(file, number, graph, storage)
+    graph.close()
+    assert [number for number, _ in media.graph.uploads] == [NUMBER, "7"]
+
+    media.graph.templates = {"501": [], "502": []}
+    assert media.sync_templates() == {"synced": 2, "failed": 0}
+    # and of several in one WhatsApp Business account any will do
+    media.connection.execute("update public.whatsapp_channels set waba_id = '502'")
+    boto3.client("ssm").delete_parameter(Name=f"/rapport/{NUMBER}/token")
+    sync_templates._graph.cache_clear()
+    assert media.sync_templates() == {"synced": 1, "failed": 0}
+    DEFAULT_PROVIDERS.clear()

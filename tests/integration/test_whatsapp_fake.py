@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
 import queue
 import secrets
 import threading
 import time
 from base64 import b64decode, b64encode
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from hashlib import sha256
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -17,13 +18,18 @@ from typing import Any
 import httpx
 import pytest
 import uvicorn
+from pydantic import HttpUrl, SecretStr
 
+from rapport.errors import WhatsAppRefused, WhatsAppUnavailable
 from rapport.local.graph import media
 from rapport.local.graph.errors import GraphError
 from rapport.local.graph.state import Bucket, State
 from rapport.local.stack import Stack
 from rapport.local.whatsapp_fake import application
+from rapport.settings import GraphSettings
 from rapport.whatsapp import signature
+from rapport.whatsapp.graph import GraphClient, Refused
+from rapport.whatsapp.graph_media import GraphMedia
 from rapport.whatsapp.items import items_of
 
 NUMBER = "1003427786179738"
@@ -845,3 +851,76 @@ def test_a_number_is_known_once_it_was_used(fake: Fake) -> None:
     fake.send()
 
     assert fake.graph("GET", NUMBER).json()["quality_rating"] == "GREEN"
+
+
+# Tokens
+
+
+class Tokens:
+    """A token for each number."""
+
+    def __init__(self, **tokens: str) -> None:
+        self._tokens = tokens
+
+    def token(self, phone_number_id: str) -> SecretStr:
+        return SecretStr(self._tokens[phone_number_id])
+
+    def forget(self, phone_number_id: str) -> None:
+        pass
+
+
+@pytest.mark.parametrize("is_right", [True, False])
+def test_each_number_is_opened_by_its_own_token_alone(
+    fake: Fake, function: Function, *, is_right: bool
+) -> None:
+    """Messages, read marks, typing, files both ways and templates, by the clients of ours."""
+    tokens = {NUMBER: "ours", "2003427786179738": "second"}
+    fake.behave(tokens=tokens, numbers={"501": [NUMBER], "502": ["2003427786179738"]})
+    received: dict[str, str] = {}
+    for number in tokens:
+        fake.order("inbound", phone_number_id=number, **{"from": ANA}, image={})
+        (message,) = function.next()["messages"]
+        received[number] = message["image"]["id"]
+
+    swapped = dict(zip(tokens, reversed(tokens.values()), strict=True))
+    source = Tokens(**tokens if is_right else swapped)
+    settings = GraphSettings(whatsapp_graph_url=HttpUrl(f"{fake.url}/v26.0"))
+    graph, files = GraphClient(settings, tokens=source), GraphMedia(settings, tokens=source)
+    calls: tuple[Callable[[str, str], object], ...] = (
+        lambda number, _waba: files.find(number, received[number]),
+        lambda number, _waba: files.upload(
+            number, io.BytesIO(b"%PDF"), mime_type="application/pdf", file_name="a.pdf"
+        ),
+        lambda number, waba: files.templates(waba, [number]),
+    )
+    for number, waba in zip(tokens, ("501", "502"), strict=True):
+        outcomes = (
+            graph.send(number, TEXT),
+            graph.mark_read(number, "wamid.1", typing=True),
+            graph.mark_read(number, "wamid.1", typing=False),
+        )
+        codes = [one.code if isinstance(one, Refused) else None for one in outcomes]
+        assert codes == ([None] * 3 if is_right else [190] * 3)
+        for call in calls:
+            if is_right:
+                assert call(number, waba)
+                continue
+            with pytest.raises(WhatsAppRefused) as refusal:
+                call(number, waba)
+            assert refusal.value.graph_code == 190
+    graph.close()
+    files.close()
+
+
+def test_a_file_is_downloaded_with_the_token_of_its_number(fake: Fake, function: Function) -> None:
+    fake.behave(tokens={NUMBER: "ours"})
+    fake.order("inbound", phone_number_id=NUMBER, **{"from": ANA}, image={})
+    (message,) = function.next()["messages"]
+    settings = GraphSettings(whatsapp_graph_url=HttpUrl(f"{fake.url}/v26.0"))
+    files = GraphMedia(settings, tokens=Tokens(**{NUMBER: "ours", "2": TOKEN}))
+    address = files.find(NUMBER, message["image"]["id"])
+    with files.download(NUMBER, address) as chunks:
+        assert b"".join(chunks)
+    with pytest.raises(WhatsAppUnavailable), files.download("2", address):
+        pass
+    files.close()

@@ -135,6 +135,10 @@ TABLES = {
     "message_media": OF_CUSTOMER,
     "whatsapp_templates": Table(),
     "sendable_templates": Table(),
+    "rejected_webhooks": Table(
+        staff="account_id = %(account)s and %(role)s in ('owner', 'admin')",
+        source="private.rejected_webhooks",
+    ),
     "account_events": Table(staff="account_id = %(account)s and %(role)s in ('owner', 'admin')"),
     "metakocka_connections": Table(
         staff="account_id = %(account)s and %(role)s in ('owner', 'admin')",

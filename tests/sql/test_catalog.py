@@ -130,6 +130,7 @@ def test_what_policies_do_not_call_is_not_callable(catalog: psycopg.Connection[A
         "my_admin_account_ids",
         "my_changes",
         "my_customer_ids",
+        "my_rejected_webhooks",
         "my_writable_account_ids",
         "open_upload",
         "people_of",

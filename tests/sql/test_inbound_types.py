@@ -575,7 +575,9 @@ def test_events_of_an_account_are_for_those_who_administer_it(world: World) -> N
 def test_event_of_an_unknown_account_is_kept_raw(world: World) -> None:
     answer = world.ingest(account_event(), text_message("wamid.1"))
 
-    assert answer["rejected"] == [{"index": 0, "reason": "unknown_account"}]
+    assert answer["rejected"] == [
+        {"index": 0, "reason": "unknown_account", "waba_id": "102290129340398"}
+    ]
     assert answer["applied"] == 1
 
 

@@ -130,6 +130,13 @@ def populate(world: World) -> None:
             [account],
         )
         owner.execute(
+            "update public.whatsapp_channels set waba_id = %s where account_id = %s",
+            [f"6{number}", account],
+        )
+        world.ingest(
+            text_message(f"wamid.nobodys.{name}", phone_number_id="999", waba_id=f"6{number}")
+        )
+        owner.execute(
             "insert into public.account_events (account_id, type, content)"
             " values (%s, 'account_update', '{}')",
             [account],

@@ -12,6 +12,7 @@ from uuid import UUID
 import psycopg
 import pytest
 
+from tests.mime_types import CASES
 from tests.sql.conftest import ALPINE, ALPINE_NUMBER, BAY_NUMBER, World, text_message
 
 DIGEST = hashlib.sha256(b"photo").digest()
@@ -98,6 +99,10 @@ def test_a_photo_is_noted_with_its_message_and_queued(world: World) -> None:
     (job,) = claim(world)
     assert job == {
         "media_id": str(row["id"]),
+        "account_id": str(ALPINE),
+        "conversation_id": str(row["conversation_id"]),
+        "message_id": str(row["message_id"]),
+        "phone_number_id": ALPINE_NUMBER,
         "provider_id": "7001",
         "mime_type": "image/jpeg",
         "sha256": DIGEST.hex(),
@@ -494,3 +499,73 @@ def test_what_whatsapp_would_not_take_is_not_uploaded(
     assert refused.value.sqlstate == "PT422"
     assert refused.value.diag.message_detail == f"field: {field}"
     assert refused.value.diag.message_hint
+
+
+# media types
+
+
+@pytest.mark.parametrize(("text", "spelling"), CASES)
+def test_a_media_type_has_one_spelling(world: World, text: str, spelling: str | None) -> None:
+    assert world.value("select private.mime_type_of(%s)", [text]) == spelling
+    if spelling is not None:
+        assert world.value("select private.mime_type_of(%s)", [spelling]) == spelling
+
+
+@pytest.mark.parametrize(
+    ("type_", "mime_type", "kept", "put_as"),
+    [
+        ("audio", "audio/ogg; codecs=opus", "audio/ogg; codecs=opus", "audio/ogg"),
+        ("audio", 'Audio/OGG;Codecs="opus"', "audio/ogg; codecs=opus", "audio/ogg"),
+        ("audio", "audio/ogg", "audio/ogg", "audio/ogg"),
+        ("audio", "audio/opus", "audio/opus", "audio/opus"),
+        ("document", "APPLICATION/PDF", "application/pdf", "application/pdf"),
+        ("document", "text/plain;charset=UTF-8", "text/plain; charset=UTF-8", "text/plain"),
+        ("image", "image/JPEG; name=a", "image/jpeg; name=a", "image/jpeg"),
+    ],
+)
+def test_a_file_is_announced_in_any_spelling_of_its_type(
+    world: World, type_: str, mime_type: str, kept: str, put_as: str
+) -> None:
+    world.ingest(photo("wamid.1"))
+    conversation = conversation_of(world, "wamid.1")
+    upload = announce(world, "andrej", conversation, type=type_, mime_type=mime_type)
+    assert upload["mime_type"] == put_as
+    message = post(
+        world, "andrej", conversation, type_, f'{{"upload_id": "{upload["upload_id"]}"}}'
+    )
+    # the codec says that it is a voice
+    assert backend(world, "media_to_send(%s::uuid)", message)["mime_type"] == kept
+
+
+@pytest.mark.parametrize(
+    ("type_", "mime_type", "told"),
+    [
+        ("audio", "audio/ogg; codecs=vorbis", "Opus"),
+        ("audio", "audio/ogg, text/html", "media type"),
+        ("audio", "", "media type"),
+        ("audio", None, "media type"),
+        ("document", "text/html; x=pdf", "takes no such files"),
+    ],
+)
+def test_a_type_that_is_none_or_not_taken_is_refused_with_a_remedy(
+    world: World, type_: str, mime_type: str | None, told: str
+) -> None:
+    world.ingest(photo("wamid.1"))
+    with pytest.raises(psycopg.Error) as refused:
+        announce(
+            world, "andrej", conversation_of(world, "wamid.1"), type=type_, mime_type=mime_type
+        )
+    diagnosis = refused.value.diag
+    assert (refused.value.sqlstate, diagnosis.message_detail) == ("PT422", "field: mime_type")
+    assert told in str(diagnosis.message_primary)
+    assert diagnosis.message_hint
+
+
+def test_a_file_that_came_has_its_type_in_the_same_spelling(world: World) -> None:
+    content = {"type": "audio", "audio": {"id": "7001", "mime_type": "Audio/OGG;codecs=opus"}}
+    world.ingest(photo("wamid.1", type="audio", content=content))
+    assert media(world, "wamid.1")["mime_type"] == "audio/ogg; codecs=opus"
+    # and what is none is kept as it came, and trusted nowhere
+    content = {"type": "audio", "audio": {"id": "7002", "mime_type": "ogg"}}
+    world.ingest(photo("wamid.2", type="audio", content=content))
+    assert media(world, "wamid.2")["mime_type"] == "ogg"

@@ -38,6 +38,7 @@ def test_a_claim_has_all_that_is_needed_to_send(world: World) -> None:
         {
             "message_id": first["id"],
             "account_id": first["account_id"],
+            "conversation_id": first["conversation_id"],
             "phone_number_id": "1003427786179738",
             "wa_id": "38640111222",
             "user_id": None,

@@ -9,7 +9,16 @@ from typing import Any
 import psycopg
 import pytest
 
-from tests.sql.conftest import ALPINE, BAY, BAY_NUMBER, Item, World, status, text_message
+from tests.sql.conftest import (
+    ALPINE,
+    ALPINE_NUMBER,
+    BAY,
+    BAY_NUMBER,
+    Item,
+    World,
+    status,
+    text_message,
+)
 
 EVERYTHING = """
     select jsonb_build_object(
@@ -107,8 +116,8 @@ def test_what_still_can_not_be_applied_is_recorded_with_its_reason(world: World)
         world, 1, text_message("wamid.1", phone_number_id="999"), text_message("w", sent_at="no")
     )
     assert answer["rejected"] == [
-        {"index": 0, "reason": "unknown_phone_number_id"},
-        {"index": 1, "reason": "refused"},
+        {"index": 0, "reason": "unknown_phone_number_id", "phone_number_id": "999"},
+        {"index": 1, "reason": "refused", "phone_number_id": ALPINE_NUMBER},
     ]
     assert world.value("select jsonb_array_length(rejected) from private.webhook_events") == 2
 

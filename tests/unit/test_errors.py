@@ -59,12 +59,48 @@ def test_a_code_is_the_name_in_snake_case() -> None:
         ("57014", errors.StoreUnavailable),
         ("08006", errors.StoreUnavailable),
         ("PGRST003", errors.StoreUnavailable),
-        ("PGRST301", errors.ConfigError),
+        ("57P01", errors.StoreUnavailable),
+        ("57P02", errors.StoreUnavailable),
+        ("57P03", errors.StoreUnavailable),
+        ("58030", errors.StoreUnavailable),
+        ("55P03", errors.StoreBusy),
+        ("PGRST106", errors.StoreClosed),
+        ("PGRST202", errors.StoreClosed),
+        ("PGRST205", errors.StoreClosed),
+        ("PGRST301", errors.StoreClosed),
+        ("PGRST303", errors.StoreClosed),
+        ("401", errors.StoreClosed),
+        ("404", errors.StoreClosed),
+        ("540", errors.StoreClosed),
         ("503", errors.StoreUnavailable),
+        ("500", errors.StoreUnavailable),
+        ("521", errors.StoreUnavailable),
         ("22P02", errors.StoreError),
-        ("", errors.StoreError),
+        # a backend that was killed while it answered
+        ("", errors.StoreUnavailable),
         (None, errors.StoreError),
     ],
 )
 def test_a_code_of_postgrest_has_its_error(code: str | None, error: type[RapportError]) -> None:
     assert type(from_postgrest(code)) is error
+
+
+@pytest.mark.parametrize(
+    ("code", "remedy"),
+    [
+        ("PGRST106", "Expose the schema backend"),
+        ("PGRST202", "Apply the migrations"),
+        ("PGRST205", "Apply the migrations"),
+        ("PGRST301", "SUPABASE_SERVICE_ROLE_KEY"),
+        ("401", "SUPABASE_SERVICE_ROLE_KEY"),
+        ("404", "SUPABASE_URL"),
+        ("540", "Restore the project"),
+    ],
+)
+def test_what_a_person_has_to_mend_says_how(code: str, remedy: str) -> None:
+    error = from_postgrest(code)
+    assert remedy in str(error)
+    assert f"code {code}" in str(error)
+    # webhooks wait for it, and nobody is refused for good
+    assert isinstance(error, errors.StoreUnavailable)
+    assert error.retryable

@@ -15,6 +15,7 @@ from rapport.errors import (
     NotFound,
     NotSignedIn,
     RapportError,
+    StoreClosed,
     StoreError,
     StoreUnavailable,
     Unprocessable,
@@ -103,7 +104,10 @@ def breaks(_request: httpx.Request) -> httpx.Response:
     ("respond", "kind", "told"),
     [
         (fails("PGRST301", 401), NotSignedIn, False),
-        (answers(401, "no"), NotSignedIn, False),
+        # of the gateway, which knows no users: it is our own key that is wrong
+        (answers(401, {"message": "Ana's words."}), StoreClosed, False),
+        (answers(540, "Ana's words."), StoreClosed, False),
+        (fails("", 400), StoreUnavailable, False),
         (fails("PT422", 422), Unprocessable, True),
         (fails("PT404", 404), NotFound, True),
         (fails("42501", 403), NotAllowed, False),

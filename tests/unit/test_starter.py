@@ -51,7 +51,7 @@ def test_different_workers_run_beside_each_other() -> None:
 def test_a_crash_is_not_the_last_run(monkeypatch: pytest.MonkeyPatch) -> None:
     runs: SimpleQueue[int] = SimpleQueue()
     logged: SimpleQueue[str] = SimpleQueue()
-    monkeypatch.setattr(logger, "exception", lambda message, **_keys: logged.put(message))
+    monkeypatch.setattr(logger, "error", lambda message, **_keys: logged.put(message))
 
     def run(_worker: str) -> None:
         runs.put(1)

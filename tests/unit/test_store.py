@@ -9,7 +9,14 @@ import httpx
 import pytest
 from pydantic import HttpUrl, SecretStr
 
-from rapport.errors import Conflict, RapportError, StoreError, StoreUnavailable
+from rapport.errors import (
+    Conflict,
+    RapportError,
+    StoreBusy,
+    StoreClosed,
+    StoreError,
+    StoreUnavailable,
+)
 from rapport.settings import StoreSettings
 from rapport.webhook_rows import SkippedItem
 from rapport.webhook_store import WebhookStore
@@ -75,7 +82,9 @@ def test_an_ingest_is_one_call_of_one_function(stores: Stores) -> None:
     assert request.headers["authorization"] == "Bearer service-key"
     assert json.loads(request.content) == {
         "body": "{}",
-        "items": [{"kind": "skipped", "reason": "unknown_status", "detail": "played"}],
+        "items": [
+            {"kind": "skipped", "waba_id": None, "reason": "unknown_status", "detail": "played"}
+        ],
     }
 
 
@@ -83,7 +92,13 @@ def test_an_ingest_is_one_call_of_one_function(stores: Stores) -> None:
 away = answers(503, {"message": "PostgREST is not available"})
 
 
-@pytest.mark.parametrize("step", [fails("40P01"), fails("PGRST002", 503), away, refuses])
+# what PostgREST makes of a backend that is killed at its work
+dying = fails("", 400)
+
+
+@pytest.mark.parametrize(
+    "step", [fails("40P01"), fails("57P01"), fails("PGRST002", 503), away, dying, refuses]
+)
 def test_what_passes_in_a_moment_is_tried_again(stores: Stores, step: Respond) -> None:
     script = Script(step, answers(200, ANSWER))
     assert stores(script).ingest_whatsapp("{}", []).applied == 3
@@ -95,6 +110,29 @@ def test_what_lasts_is_given_up_after_three_tries(stores: Stores) -> None:
     with pytest.raises(StoreUnavailable):
         stores(script).ingest_whatsapp("{}", [])
     assert len(script.requests) == 3
+
+
+@pytest.mark.parametrize(
+    ("step", "error"),
+    [
+        (fails("55P03"), StoreBusy),
+        (fails("PGRST202", 404), StoreClosed),
+        (fails("PGRST301", 401), StoreClosed),
+        (answers(401, {"message": "Invalid API key"}), StoreClosed),
+        (answers(540, "Project paused"), StoreClosed),
+        (answers(404, {"message": "no Route matched with those values"}), StoreClosed),
+        # an anon key in the place of the service key: a stranger's refusal
+        (fails("42501", 401), StoreClosed),
+    ],
+)
+def test_what_does_not_pass_in_a_moment_is_left_to_the_queue(
+    stores: Stores, step: Respond, error: type[RapportError]
+) -> None:
+    script = Script(step)
+    with pytest.raises(StoreUnavailable) as caught:
+        stores(script).ingest_whatsapp("{}", [])
+    assert type(caught.value) is error
+    assert len(script.requests) == 1
 
 
 def test_a_refusal_is_not_tried_again(stores: Stores) -> None:

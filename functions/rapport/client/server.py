@@ -172,7 +172,10 @@ class Server:
             # rows that it could not read the official client hands on as they came
             return _read_odd_json() if isinstance(answer, str) else answer
         except APIError as error:
-            refusal = from_users_postgrest(error.code, error.message, error.details, error.hint)
+            response = _response.get()
+            # a gateway's errors have a status and no code
+            code = str(response.status_code) if error.code is None and response else error.code
+            refusal = from_users_postgrest(code, error.message, error.details, error.hint)
             if isinstance(refusal, NotSignedIn):
                 self._tokens.discard()
             elif type(refusal) is StoreError and (error.code or "")[:2] in _OF_VALUES:

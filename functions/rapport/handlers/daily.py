@@ -8,7 +8,7 @@ from functools import cache
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from rapport.daily_store import DailyStore, Pruned
-from rapport.log import correlated, logger
+from rapport.log import logger, worker
 from rapport.settings import StoreSettings
 
 BATCH = 5000  # rows of each kind that are deleted in a call
@@ -22,10 +22,10 @@ def _store() -> DailyStore:
     return DailyStore(StoreSettings.load())
 
 
+@worker
 def handler(_event: dict[str, object], context: LambdaContext) -> None:
     """Handles one run; what is left when time is over is for the next."""
-    with correlated(context.aws_request_id):
-        run(_store(), context)
+    run(_store(), context)
 
 
 def run(store: DailyStore, context: LambdaContext) -> None:

@@ -6,7 +6,7 @@ from functools import cache
 from typing import Protocol
 from uuid import uuid4
 
-from rapport.log import logger
+from rapport.log import logger, worker
 from rapport.media_store import MediaStore
 from rapport.outbound_store import OutboundMessage, OutboundStore
 from rapport.settings import GraphSettings, MediaSettings, StoreSettings
@@ -19,6 +19,9 @@ from rapport.whatsapp.graph_media import GraphMedia
 
 class Context(Protocol):
     """What is asked of Lambda's context."""
+
+    @property
+    def aws_request_id(self) -> str: ...
 
     def get_remaining_time_in_millis(self) -> int: ...
 
@@ -53,6 +56,7 @@ def _attachments() -> Attachments:
     return Attachments(store, GraphMedia(_settings()), Storage(MediaSettings.load()))
 
 
+@worker
 def handler(_event: dict[str, object], context: Context) -> dict[str, int]:
     """Answers how many messages came to which end."""
     ends = Delivery(

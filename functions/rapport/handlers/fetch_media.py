@@ -8,7 +8,7 @@ from functools import cache
 
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from rapport.log import correlated, logger
+from rapport.log import correlated, logger, worker
 from rapport.media_store import FetchJob, MediaStore
 from rapport.settings import GraphSettings, MediaSettings, StoreSettings
 from rapport.storage import Storage
@@ -35,24 +35,35 @@ def _storage() -> Storage:
     return Storage(MediaSettings.load())
 
 
+@worker
 def handler(_event: dict[str, object], context: LambdaContext) -> dict[str, int]:
     """Fetches what is due until there is nothing left or the time is up."""
-    worker = context.aws_request_id
+    name = context.aws_request_id
     deadline = time.monotonic() + context.get_remaining_time_in_millis() / 1000 - SETTLE_SECONDS
     # made here: threads would make one each
     store, graph, storage = _store(), _graph(), _storage()
     counts: dict[str, int] = {}
 
     def fetch_one(job: FetchJob) -> str:
-        with correlated(worker):
+        # as a delivery's lines: found by the message
+        with correlated(str(job.message_id)):
             outcome = fetch(job, graph, storage, deadline)
-            state = store.settle_media(job, worker, outcome)
-            logger.info("fetched", media_id=str(job.media_id), state=state, reason=outcome.error)
+            state = store.settle_media(job, name, outcome)
+            logger.info(
+                "fetched",
+                media_id=str(job.media_id),
+                message_id=str(job.message_id),
+                conversation_id=str(job.conversation_id),
+                account_id=str(job.account_id),
+                attempt=name,
+                state=state,
+                reason=outcome.error,
+            )
             return state
 
     with ThreadPoolExecutor(BATCH) as pool:
         while time.monotonic() + FETCH_SECONDS < deadline:
-            jobs = store.claim_media(worker, BATCH)
+            jobs = store.claim_media(name, BATCH)
             if not jobs:
                 break
             for state in pool.map(fetch_one, jobs):

@@ -22,7 +22,7 @@ from rapport.errors import (
     RapportError,
     Unprocessable,
 )
-from rapport.log import correlated, logger
+from rapport.log import correlated, described, guarded, logger
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -128,21 +128,27 @@ def http_function(
 ) -> Callable[[dict[str, object], object], Response]:
     """Makes `handle` a Lambda function: errors of Rapport's tree become answers.
 
-    Any other exception is a fault of ours: Lambda records it and API Gateway answers 500.
+    Any other exception is a fault of ours: it is logged, and API Gateway answers 500.
     """
 
     @wraps(handle)
     def function(event: dict[str, object], _context: object) -> Response:
         request = APIGatewayProxyEventV2(event)
         with correlated(request.request_context.request_id):
-            try:
-                return handle(request)
-            except RapportError as error:
-                level = logger.error if error.http_status >= 500 else logger.warning
-                level("refused", code=error.code, status=error.http_status, reason=str(error))
-                return _error(error)
+            return guarded(lambda: _answer(handle, request))
 
     return function
+
+
+def _answer(
+    handle: Callable[[APIGatewayProxyEventV2], Response], request: APIGatewayProxyEventV2
+) -> Response:
+    try:
+        return handle(request)
+    except RapportError as error:
+        level = logger.error if error.http_status >= 500 else logger.warning
+        level("refused", extra=described(error))
+        return _error(error)
 
 
 def _error(error: RapportError) -> Response:

@@ -6,7 +6,7 @@ from functools import cache
 from typing import Protocol
 from uuid import uuid4
 
-from rapport.log import correlated
+from rapport.log import worker
 from rapport.metakocka.secrets import SecretSource, secret_source
 from rapport.metakocka.sync import Sync
 from rapport.metakocka.worker import serve
@@ -17,7 +17,8 @@ from rapport.settings import MetakockaSettings, StoreSettings
 class Context(Protocol):
     """What is asked of Lambda's context."""
 
-    aws_request_id: str
+    @property
+    def aws_request_id(self) -> str: ...
 
     def get_remaining_time_in_millis(self) -> int: ...
 
@@ -37,17 +38,17 @@ def _secrets() -> SecretSource:
     return secret_source(_settings())
 
 
+@worker
 def handler(_event: dict[str, object], context: Context) -> dict[str, int]:
     """Answers how many runs came to which end."""
-    with correlated(context.aws_request_id):
-        return dict(
-            serve(
-                Sync(
-                    _store(),
-                    _secrets(),
-                    _settings(),
-                    worker=f"sync-{uuid4()}",
-                    remaining=lambda: context.get_remaining_time_in_millis() / 1000,
-                )
+    return dict(
+        serve(
+            Sync(
+                _store(),
+                _secrets(),
+                _settings(),
+                worker=f"sync-{uuid4()}",
+                remaining=lambda: context.get_remaining_time_in_millis() / 1000,
             )
         )
+    )

@@ -21,7 +21,12 @@ from rapport.starter import LambdaStarter, Starter, ThreadStarter
 
 BODY_LIMIT = 1024
 # How long a worker may go on that runs here, in seconds: as the function's own time-out.
-RUN_TIME = {"deliver_outbound": 60.0, "fetch_media": 120.0, "metakocka_sync": 300.0}
+RUN_TIME = {
+    "deliver_outbound": 60.0,
+    "fetch_media": 120.0,
+    "metakocka_sync": 300.0,
+    "sync_templates": 60.0,
+}
 
 _settings = cache(WakeSettings.load)
 
@@ -29,7 +34,7 @@ _settings = cache(WakeSettings.load)
 class Wake(BaseModel):
     """Whom to wake."""
 
-    worker: Literal["deliver_outbound", "fetch_media", "metakocka_sync"]
+    worker: Literal["deliver_outbound", "fetch_media", "metakocka_sync", "sync_templates"]
 
 
 @dataclass(frozen=True)

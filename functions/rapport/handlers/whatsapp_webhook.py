@@ -23,7 +23,7 @@ from rapport.errors import (
     RapportError,
 )
 from rapport.handlers.http import Response, body_of, http_function, json_, text
-from rapport.log import log_crash, logger
+from rapport.log import described, log_crash, logger
 from rapport.settings import BacklogSettings, StoreSettings, WhatsAppSettings
 from rapport.webhook_store import WebhookStore
 from rapport.whatsapp import signature
@@ -78,9 +78,12 @@ def _deliver(request: APIGatewayProxyEventV2, secret: SecretStr | None) -> Respo
     raw = body_of(request, BODY_LIMIT)
     given = request.headers.get(signature.HEADER)
     if secret is None:
-        logger.error("WHATSAPP_APP_SECRET is not set: every webhook is refused")
+        logger.error("wrong signature", reason="WHATSAPP_APP_SECRET is not set")
         raise BadSignature
     if given is None or not signature.is_signed(raw, given, secret.get_secret_value()):
+        if given and signature.is_well_formed(given):
+            # who goes to this length is Meta, and ours is the wrong secret: an alarm counts it
+            logger.error("wrong signature")
         raise BadSignature
     try:
         body = raw.decode()
@@ -113,7 +116,7 @@ def _keep(body: str, cause: Exception) -> Response:
     if backlog is None:
         raise cause
     if isinstance(cause, RapportError):
-        logger.warning("not stored", code=cause.code, reason=str(cause))
+        logger.warning("not stored", extra=described(cause))
     else:
         log_crash(cause)
     backlog.keep(body)

@@ -67,6 +67,7 @@ def take_batch(sqs: SQSClient, source: QueueSource, queue_url: str, invoke: Invo
         QueueUrl=queue_url,
         MaxNumberOfMessages=source.batch_size,
         WaitTimeSeconds=_POLL,
+        MessageAttributeNames=["All"],
         MessageSystemAttributeNames=["All"],
     ).get("Messages", [])
     if not messages:

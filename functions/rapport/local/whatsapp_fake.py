@@ -1,6 +1,7 @@
 """A stand-in for the WhatsApp Graph API: takes messages, and composes, signs and posts webhooks.
 
-Under /v26.0/ it answers as the API does, to whoever brings the stack's token. POST
+Under /v26.0/ it answers as the API does, to whoever brings the stack's token, or that of the
+number where /_fake/behaviour gives numbers tokens of their own. POST
 /_fake/inbound lets a customer write, /_fake/status settles a message of ours, /_fake/event
 tells of anything else, /_fake/behaviour makes it misbehave, /_fake/release posts what was held,
 /_fake/reset forgets everything, and GET /_fake/messages is what customers' phones show.

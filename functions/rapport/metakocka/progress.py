@@ -12,7 +12,7 @@ from uuid import UUID
 from pydantic import JsonValue
 
 from rapport.errors import MetakockaError, RapportError
-from rapport.log import logger
+from rapport.log import described, logger
 from rapport.metakocka_rows import Counts, Fields, Run, SyncError
 from rapport.metakocka_store import MetakockaStore
 
@@ -151,11 +151,14 @@ class Progress:
             known["field"] = error.field
         logger.warning(
             "not synchronized",
-            operation=operation,
-            code=error.code,
-            reason=str(error),
-            contact_id=str(contact_id),
-            metakocka_id=metakocka_id,
+            extra={
+                "account_id": str(self.account_id),
+                "run_id": str(self.run.run_id),
+                "contact_id": str(contact_id),
+                "metakocka_id": metakocka_id,
+                **described(error),
+                "operation": operation,
+            },
         )
         self.store.log_sync_error(
             self.account_id,

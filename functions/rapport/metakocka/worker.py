@@ -6,7 +6,7 @@ from collections import Counter
 from uuid import UUID
 
 from rapport.errors import Conflict, NotFound, RapportError
-from rapport.log import log_crash, logger
+from rapport.log import described, log_crash, logger
 from rapport.metakocka.sync import Sync
 from rapport.metakocka_rows import Direction, Due, Trigger
 
@@ -51,7 +51,7 @@ def _run(sync: Sync, due: Due) -> str:
         return "passed over"  # disconnected, or another's
     except RapportError as error:
         # one account's trouble is not the others'
-        logger.error("not run", account_id=str(due.account_id), reason=str(error))
+        logger.error("not run", extra={"account_id": str(due.account_id), **described(error)})
         return "failed"
     except Exception as error:  # noqa: BLE001 - nor is its crash
         log_crash(error, account_id=str(due.account_id))

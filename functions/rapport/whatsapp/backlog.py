@@ -1,7 +1,8 @@
 """The backlog: a queue for webhooks that the database could not take.
 
-What is on it was verified when it came. It stays there until the database has it; what fails
-time and again ends among the queue's dead letters, where somebody is told of it.
+What is on it was verified when it came. It stays there until the database has it, for as long
+as Meta would repeat it; what fails for another reason than the database's absence ends among the
+queue's dead letters, where somebody is told of it.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import gzip
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 MESSAGE_LIMIT = 1024 * 1024  # bytes, SQS's
 BODY_LIMIT = 10 * 1024 * 1024  # bytes, API Gateway's: no webhook had more
 _LONGEST_WAIT = 39_600  # seconds; SQS's limit is 12 hours from when the message was received
+_LONGEST_DELAY = 900  # seconds, SQS's
+KEPT_SINCE = "kept_since"  # the message attribute: seconds since 1970
 _GZIP = 31  # zlib's window bits for gzip's format
 
 
@@ -38,13 +42,36 @@ class Backlog:
         Raises:
             QueueUnavailable: The queue can't be reached, or does not take it.
         """
-        message = pack(body)
+        self._send(pack(body), datetime.now(UTC), delay=0)
+
+    def put_back(self, message: str, kept_since: datetime, delay: int) -> None:
+        """Puts a received message on the queue anew, to come in `delay` seconds.
+
+        It has all its tries before it then: the one that it had was not its fault. The received
+        one is to be deleted; where that fails, the webhook is stored once all the same.
+
+        Raises:
+            QueueUnavailable: The queue can't be reached, or does not take it.
+        """
+        self._send(message, kept_since, delay=min(delay, _LONGEST_DELAY))
+
+    def _send(self, message: str, kept_since: datetime, *, delay: int) -> None:
         if len(message) > MESSAGE_LIMIT:
             raise QueueUnavailable(
                 f"The webhook has {len(message)} bytes when packed; SQS takes {MESSAGE_LIMIT}."
             )
         with _failures():
-            self._sqs.send_message(QueueUrl=self._url, MessageBody=message)
+            self._sqs.send_message(
+                QueueUrl=self._url,
+                MessageBody=message,
+                DelaySeconds=delay,
+                MessageAttributes={
+                    KEPT_SINCE: {
+                        "DataType": "Number",
+                        "StringValue": str(int(kept_since.timestamp())),
+                    }
+                },
+            )
 
     def put_off(self, receipt_handle: str, seconds: int) -> None:
         """Hides a received message for `seconds` from now, in place of the queue's own time.
@@ -109,6 +136,6 @@ def _failures() -> Iterator[None]:
         yield
     except ClientError as error:
         code = error.response.get("Error", {}).get("Code", "unknown")
-        raise QueueUnavailable(f"The queue refused the call (code {code}).") from error
+        raise QueueUnavailable(f"The queue refused the call (code {code}).") from None
     except BotoCoreError as error:
-        raise QueueUnavailable(f"The queue can't be reached ({type(error).__name__}).") from error
+        raise QueueUnavailable(f"The queue can't be reached ({type(error).__name__}).") from None

@@ -28,7 +28,7 @@ from rapport.errors import (
     WhatsAppError,
     WhatsAppRefused,
 )
-from rapport.log import logger
+from rapport.log import correlated, described, log_crash, logger
 from rapport.outbound_store import Claim, OutboundMessage
 from rapport.whatsapp.graph import (
     NO_FILE,
@@ -121,6 +121,17 @@ class Delivery:
         return ends
 
     def _deliver(self, message: OutboundMessage, lease: str) -> str:
+        # every line of a delivery, in whatever run, is found by its message
+        with correlated(str(message.message_id)):
+            return self._deliver_one(message, lease)
+
+    def _deliver_one(self, message: OutboundMessage, lease: str) -> str:
+        ids = {
+            "message_id": str(message.message_id),
+            "conversation_id": str(message.conversation_id),
+            "account_id": str(message.account_id),
+            "attempt": lease,
+        }
         try:
             # before it begins: a file that is uploaded is no message that is sent
             body = self._body(message)
@@ -134,21 +145,20 @@ class Delivery:
             end = self._settle(message, lease, outcome)
         except RapportError as error:
             # its lease ends, and then it is free again, or unknown
-            logger.error("not settled", message_id=str(message.message_id), reason=str(error))
+            logger.error("not settled", extra={**ids, **described(error)})
             return "not settled"
-        except Exception:  # noqa: BLE001 - one message's fault is no reason to send no other
-            logger.exception("not settled", message_id=str(message.message_id))
+        except Exception as error:  # noqa: BLE001 - one message's fault keeps no other
+            log_crash(error, **ids)
             return "not settled"
-        logger.info(
-            "delivery",
-            message_id=str(message.message_id),
-            account_id=str(message.account_id),
-            type=message.type,
-            outcome=type(outcome).__name__.lower(),
-            code=outcome.code if isinstance(outcome, Refused) else None,
-            reason=outcome.reason if isinstance(outcome, Unknown) else None,
-            end=end,
-        )
+        told: dict[str, str | int | None] = {
+            **ids,
+            "type": message.type,
+            "outcome": type(outcome).__name__.lower(),
+            "code": outcome.code if isinstance(outcome, Refused) else None,
+            "reason": outcome.reason if isinstance(outcome, Unknown) else None,
+            "end": end,
+        }
+        logger.info("delivery", extra=told)
         return end
 
     def _body(self, message: OutboundMessage) -> dict[str, JsonValue] | Refused:

@@ -7,6 +7,8 @@ import re
 import unicodedata
 from urllib.parse import quote
 
+from rapport.whatsapp.mime_types import read_mime_type
+
 FALLBACK_TYPE = "application/octet-stream"
 _NAME_LIMIT = 150
 # what a browser shows without running anything of it; everything else is bytes
@@ -17,6 +19,7 @@ _SHOWN = {
     "audio/mp4",
     "audio/mpeg",
     "audio/ogg",
+    "audio/opus",
     "image/gif",
     "image/jpeg",
     "image/png",
@@ -30,6 +33,7 @@ _EXTENSIONS = {
     "audio/mp4": ".m4a",
     "audio/mpeg": ".mp3",
     "audio/ogg": ".ogg",
+    "audio/opus": ".opus",
     "image/jpeg": ".jpg",
     "image/webp": ".webp",
     "video/3gpp": ".3gp",
@@ -37,7 +41,8 @@ _EXTENSIONS = {
 
 
 def _bare(mime_type: str | None) -> str:
-    return (mime_type or "").partition(";")[0].strip().lower()
+    read = read_mime_type(mime_type)
+    return read.name if read else ""
 
 
 def shown_type(mime_type: str | None) -> str:

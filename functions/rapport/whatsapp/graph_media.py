@@ -6,7 +6,7 @@ Source: developers.facebook.com, WhatsApp Cloud API, "Media" and "Message templa
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import IO, Annotated, TypeVar
 
@@ -17,11 +17,17 @@ from pydantic import (
     Field,
     HttpUrl,
     JsonValue,
-    SecretStr,
     ValidationError,
 )
 
-from rapport.errors import ConfigError, WhatsAppError, WhatsAppRefused, WhatsAppUnavailable
+from rapport.errors import (
+    ConfigError,
+    RapportError,
+    UpstreamUnavailable,
+    WhatsAppError,
+    WhatsAppRefused,
+    WhatsAppUnavailable,
+)
 from rapport.settings import GraphSettings
 from rapport.whatsapp.tokens import TokenSource, token_source
 
@@ -36,7 +42,6 @@ _TRANSIENT = {1, 2, 4, 17, 80007, 130429, 131000, 131016, 131057}
 _TOKEN_CODES = frozenset({0, 190})
 _PAGE = 100
 _PAGES = 100
-_UNSET = "WHATSAPP_TOKEN is not set: files and templates are fetched with it."
 _FIELDS = "name,language,category,status,components"
 
 
@@ -80,13 +85,14 @@ class _Problem(BaseModel):
 
 
 class GraphMedia:
-    """Asks the Graph API; safe to share between threads, connections are kept open.
+    """Asks the Graph API with each number's own token; safe to share between threads.
 
     Every call raises:
         WhatsAppUnavailable: It can't be reached, is too busy, or broke off.
         WhatsAppRefused: It refused; `graph_code` says why.
         WhatsAppError: It answered what we don't understand.
-        ConfigError: There is no token for it.
+        ConfigError: There is no token for the number.
+        UpstreamUnavailable: The token can't be read at the moment.
     """
 
     def __init__(
@@ -97,35 +103,33 @@ class GraphMedia:
     ) -> None:
         self._root = str(settings.whatsapp_graph_url).rstrip("/")
         self._origin = (settings.whatsapp_graph_url.scheme, settings.whatsapp_graph_url.host)
-        if settings.whatsapp_token is None and settings.whatsapp_token_parameter is None:
-            raise ConfigError(_UNSET)
-        # files are given to WhatsApp with the token of the number that sends them; what is
-        # fetched is known by no number
         self._tokens = tokens or token_source(settings)
-        self._token = settings.whatsapp_token
         self._http = httpx.Client(timeout=_TIMEOUT, transport=transport)
 
     def close(self) -> None:
         """Closes the connections."""
         self._http.close()
 
-    def find(self, media_id: str) -> FileAddress:
-        """Where the file is."""
-        with _transport_errors():
-            response = self._http.get(f"{self._root}/{media_id}", headers=self._authorized())
-        return _read(FileAddress, response)
+    def find(self, phone_number_id: str, media_id: str) -> FileAddress:
+        """Where the file is that was sent to a number."""
+        with self._authorized(phone_number_id) as headers, _transport_errors():
+            response = self._http.get(f"{self._root}/{media_id}", headers=headers)
+            return _read(FileAddress, response)
 
     @contextmanager
-    def download(self, address: FileAddress) -> Iterator[Iterator[bytes]]:
+    def download(self, phone_number_id: str, address: FileAddress) -> Iterator[Iterator[bytes]]:
         """The file's bytes, as they come."""
         host = address.url.host or ""
         is_ours = (address.url.scheme, host) == self._origin
         if not is_ours and not (address.url.scheme == "https" and _FILE_HOSTS.fullmatch(host)):
             raise WhatsAppError("WhatsApp named an address that is not its own.")
         with (
+            self._authorized(phone_number_id) as headers,
             _transport_errors(),
-            self._http.stream("GET", str(address.url), headers=self._authorized()) as response,
+            self._http.stream("GET", str(address.url), headers=headers) as response,
         ):
+            if response.status_code == httpx.codes.UNAUTHORIZED:
+                self._tokens.forget(phone_number_id)
             if response.status_code != 200:
                 # an address that has run out is asked for anew at the next try
                 raise WhatsAppUnavailable(
@@ -137,50 +141,56 @@ class GraphMedia:
         self, phone_number_id: str, file: IO[bytes], *, mime_type: str, file_name: str
     ) -> str:
         """Gives WhatsApp a file to be sent from a number; answers its id, good for 30 days."""
-        token = self._tokens.token(phone_number_id)
-        with _transport_errors():
+        with self._authorized(phone_number_id) as headers, _transport_errors():
             response = self._http.post(
                 f"{self._root}/{phone_number_id}/media",
                 data={"messaging_product": "whatsapp", "type": mime_type},
                 files={"file": (file_name, file, mime_type)},
-                headers=_bearer(token),
+                headers=headers,
                 timeout=_UPLOAD_TIMEOUT,
             )
-        try:
             return _read(_Uploaded, response).id
-        except WhatsAppError as error:
-            if error.graph_code in _TOKEN_CODES:
-                self._tokens.forget(phone_number_id)
-            raise
 
-    def templates(self, waba_id: str) -> list[JsonValue]:
-        """All templates of a WhatsApp Business account, as they come."""
+    def templates(self, waba_id: str, phone_number_ids: Sequence[str]) -> list[JsonValue]:
+        """All templates of a WhatsApp Business account, as they come.
+
+        The token of any of its numbers will do: of several the first that is there and accepted.
+        """
+        refusal: RapportError = ConfigError("The account has no number.")
+        for phone_number_id in phone_number_ids:
+            try:
+                return self._templates(waba_id, phone_number_id)
+            except (ConfigError, UpstreamUnavailable, WhatsAppRefused) as error:
+                refusal = error
+        raise refusal
+
+    def _templates(self, waba_id: str, phone_number_id: str) -> list[JsonValue]:
         found: list[JsonValue] = []
         after: str | None = None
         for _ in range(_PAGES):
             query = {"limit": str(_PAGE), "fields": _FIELDS} | ({"after": after} if after else {})
-            with _transport_errors():
+            with self._authorized(phone_number_id) as headers, _transport_errors():
                 # by the cursor: the address of the next page has the token in it
                 response = self._http.get(
-                    f"{self._root}/{waba_id}/message_templates",
-                    params=query,
-                    headers=self._authorized(),
+                    f"{self._root}/{waba_id}/message_templates", params=query, headers=headers
                 )
-            page = _read(_Page, response)
+                page = _read(_Page, response)
             found += page.data
             after = page.paging.cursors.after if page.paging and page.paging.cursors else None
             if not (page.paging and page.paging.next and after):
                 return found
         raise WhatsAppError(f"WhatsApp lists templates on more than {_PAGES} pages.")
 
-    def _authorized(self) -> dict[str, str]:
-        if self._token is None:
-            raise ConfigError(_UNSET)
-        return _bearer(self._token)
-
-
-def _bearer(token: SecretStr) -> dict[str, str]:
-    return {"Authorization": f"Bearer {token.get_secret_value()}"}
+    @contextmanager
+    def _authorized(self, phone_number_id: str) -> Iterator[dict[str, str]]:
+        """The number's token as a header; one that is not accepted is read anew the next time."""
+        token = self._tokens.token(phone_number_id).get_secret_value()
+        try:
+            yield {"Authorization": f"Bearer {token}"}
+        except WhatsAppError as error:
+            if error.graph_code in _TOKEN_CODES:
+                self._tokens.forget(phone_number_id)
+            raise
 
 
 @contextmanager

@@ -11,6 +11,8 @@ from rapport.webhook_rows import IngestResult
 from rapport.webhook_store import WebhookStore
 from rapport.whatsapp.items import items_of
 
+_NOT_REGISTERED = frozenset({"unknown_phone_number_id", "unknown_account"})
+
 
 @dataclass(frozen=True)
 class Intake:
@@ -37,4 +39,24 @@ def take_in(store: WebhookStore, body: str, payload: JsonValue) -> Intake:
         duplicates=result.duplicates,
         rejected=[rejection.model_dump() for rejection in result.rejected],
     )
+    _tell_rejections(result)
     return Intake(len(items), result)
+
+
+def _tell_rejections(result: IngestResult) -> None:
+    """One line for each number or account that is not registered: an alarm counts these lines."""
+    if result.rejected:
+        logger.warning("rejected", event_id=result.event_id, updates=len(result.rejected))
+    nobodys = {
+        (one.reason, one.phone_number_id, one.waba_id)
+        for one in result.rejected
+        if one.reason in _NOT_REGISTERED
+    }
+    for reason, phone_number_id, waba_id in sorted(nobodys, key=str):
+        logger.warning(
+            "not registered",
+            event_id=result.event_id,
+            reason=reason,
+            phone_number_id=phone_number_id,
+            waba_id=waba_id,
+        )

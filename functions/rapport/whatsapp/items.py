@@ -76,9 +76,10 @@ def _of_webhook(webhook: Webhook) -> Iterator[Item]:
 
 
 def _of_entry(entry: Entry) -> Iterator[Item]:
-    return _items(
+    items = _items(
         Change, entry.changes, "malformed_change", lambda change: _of_change(change, entry)
     )
+    return (item.model_copy(update={"waba_id": entry.id}) for item in items)
 
 
 def _of_change(change: Change, entry: Entry) -> Iterator[Item]:
@@ -98,7 +99,6 @@ def _of_account(change: Change, entry: Entry) -> Iterator[Item]:
         return
     yield AccountEventItem(
         phone_number_id=None,
-        waba_id=entry.id,
         type=change.field,
         at=entry.time,
         content=content,
@@ -135,9 +135,7 @@ def _of_problem(problem: object, number: str) -> Item:
         content = _OBJECT.validate_python(problem)
     except ValidationError as error:
         return _skipped("malformed_error", _faults(error))
-    return AccountEventItem(
-        phone_number_id=number, waba_id=None, type="errors", at=None, content=content
-    )
+    return AccountEventItem(phone_number_id=number, type="errors", at=None, content=content)
 
 
 def _of_message(

@@ -22,6 +22,7 @@ from rapport.media_store import FetchJob, FileToSend, MediaOutcome
 from rapport.storage import Storage
 from rapport.whatsapp.file_names import FALLBACK_TYPE, file_name_of, shown_type
 from rapport.whatsapp.graph_media import GraphMedia
+from rapport.whatsapp.mime_types import read_mime_type
 
 SIZE_LIMIT = 100 * 1024 * 1024  # bytes; WhatsApp's own, for documents
 _TOO_LARGE = "The file is larger than 100 MB."
@@ -36,8 +37,8 @@ def fetch(job: FetchJob, graph: GraphMedia, storage: Storage, deadline: float) -
     next try.
     """
     try:
-        address = graph.find(job.provider_id)
-        with graph.download(address) as chunks:
+        address = graph.find(job.phone_number_id, job.provider_id)
+        with graph.download(job.phone_number_id, address) as chunks:
             source = _Checked(
                 chunks,
                 sha256=job.sha256 or address.sha256,
@@ -148,10 +149,11 @@ def upload_to_whatsapp(
         while chunk := stored.body.read(1024 * 1024):
             copy.write(chunk)
         copy.seek(0)
+        read = read_mime_type(file.mime_type)
         return graph.upload(
             phone_number_id,
             cast(IO[bytes], copy),
-            mime_type=file.mime_type or FALLBACK_TYPE,
+            mime_type=read.sent if read else FALLBACK_TYPE,
             file_name=file_name_of(file.file_name, file.mime_type),
         )
 

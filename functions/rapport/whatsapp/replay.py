@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from rapport.errors import RapportError, StoreUnavailable
-from rapport.log import log_crash, logger
-from rapport.webhook_rows import RawEvent
+from rapport.errors import RapportError, StoreBusy, StoreUnavailable
+from rapport.log import described, log_crash, logger
+from rapport.webhook_rows import Item, RawEvent, ReplayResult
 from rapport.webhook_store import WebhookStore
 from rapport.whatsapp.items import items_of
 from rapport.whatsapp.webhook import parse
 
 PAGE_SIZE = 100
+# how often an event is tried whose conversation somebody else is writing
+TRIES = 20
+_PAUSE = 0.25  # seconds
 
 
 @dataclass(frozen=True)
@@ -58,14 +62,27 @@ def replay(
 def _replay_one(store: WebhookStore, event: RawEvent, *, dry_run: bool) -> Replayed:
     try:
         items = items_of(parse(event.body))
-        result = store.replay_webhook(event.id, items, dry_run=dry_run)
+        result = _insist(store, event.id, items, dry_run=dry_run)
+    except StoreBusy:
+        return Replayed(event.id, failure="Others are writing its conversation: replay it again.")
     except StoreUnavailable:
         raise
     except RapportError as error:
-        logger.error("not replayed", event_id=event.id, code=error.code, reason=str(error))
+        logger.error("not replayed", extra={"event_id": event.id, **described(error)})
         return Replayed(event.id, failure=str(error))
     # a parser that stumbles over one event is to be mended, and has the others before it
     except Exception as error:  # noqa: BLE001 - whatever it is
         log_crash(error, event_id=event.id)
         return Replayed(event.id, failure=f"The parser crashed ({type(error).__name__}).")
     return Replayed(event.id, result.applied, result.corrected, len(result.rejected))
+
+
+def _insist(
+    store: WebhookStore, event_id: int, items: Sequence[Item], *, dry_run: bool
+) -> ReplayResult:
+    for _ in range(TRIES - 1):
+        try:
+            return store.replay_webhook(event_id, items, dry_run=dry_run)
+        except StoreBusy:
+            time.sleep(_PAUSE)
+    return store.replay_webhook(event_id, items, dry_run=dry_run)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 
 HEADER = "X-Hub-Signature-256"
 
@@ -14,6 +15,11 @@ def sign(body: bytes, secret: str) -> str:
     Source: developers.facebook.com, "Create a webhook endpoint".
     """
     return "sha256=" + hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
+
+
+def is_well_formed(signature: str) -> bool:
+    """Whether it could be a signature of Meta's, of whatever bytes and with whatever secret."""
+    return re.fullmatch(r"sha256=[0-9a-f]{64}", signature) is not None
 
 
 def is_signed(body: bytes, signature: str, secret: str) -> bool:

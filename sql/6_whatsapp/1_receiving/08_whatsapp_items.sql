@@ -7,6 +7,7 @@ create type private.whatsapp_item as (
     -- its place in the call, from 0
     index               integer,
     phone_number_id     text,
+    -- WhatsApp's id of the message; of an account event the WhatsApp Business account's
     provider_id         text,
 
     -- a message; of an echo, which is ours, whom it was sent to

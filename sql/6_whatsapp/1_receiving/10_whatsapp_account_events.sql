@@ -14,6 +14,8 @@ begin
             jsonb_build_object(
                 'kind', 'account_event',
                 'index', i.ordinal - 1,
+                -- of what it is: the WhatsApp Business account
+                'provider_id', i.value -> 'waba_id',
                 'type', i.value -> 'type',
                 'at', i.value -> 'at',
                 'content', i.value -> 'content',
@@ -47,6 +49,7 @@ begin
     on conflict do nothing;
 
     get diagnostics kept = row_count;
+    perform private.note_template_events(items);
     return kept;
 end
 $$;

@@ -55,7 +55,7 @@ begin
     foreach number in array numbers loop
         -- here and elsewhere: an assignment calls a function, perform runs a statement for it
         if alone then
-            is_locked := pg_advisory_xact_lock(number) is not null;
+            is_locked := private.take_whatsapp_number(number);
         else
             is_locked := pg_advisory_xact_lock_shared(number) is not null;
         end if;
@@ -163,6 +163,30 @@ end
 $$;
 
 
+create function private.located_rejections(rejections jsonb, items jsonb)
+    returns jsonb
+    language plpgsql
+    immutable
+    set search_path = ''
+as $$
+begin
+    if rejections = '[]' then
+        return rejections;
+    end if;
+    return (
+        select jsonb_agg(
+            r.value || jsonb_strip_nulls(jsonb_build_object(
+                'phone_number_id', items -> (r.value ->> 'index')::integer -> 'phone_number_id',
+                'waba_id', items -> (r.value ->> 'index')::integer -> 'waba_id'
+            ))
+            order by r.ordinal
+        )
+        from jsonb_array_elements(rejections) with ordinality as r (value, ordinal)
+    );
+end
+$$;
+
+
 create function private.shown_rejections(rejections jsonb)
     returns jsonb
     language plpgsql
@@ -194,6 +218,8 @@ create function backend.ingest_whatsapp(body text, items jsonb)
     set enable_seqscan = off
     -- the price that the planner puts on what is off must not look like work worth compiling
     set jit = off
+    -- a webhook that waits keeps a connection from other tenants: it gives way and comes again
+    set lock_timeout = '250ms'
 as $$
 declare
     event_id bigint;
@@ -223,6 +249,7 @@ begin
     tried := private.try_whatsapp_items(items);
 
     if tried.rejections <> '[]' then
+        tried.rejections := private.located_rejections(tried.rejections, items);
         rejected := private.shown_rejections(tried.rejections);
         update private.webhook_events e
         set rejected = tried.rejections
@@ -248,7 +275,9 @@ comment on function private.keep_whatsapp_news(private.whatsapp_item[]) is
     'Keeps what is no message: statuses, effects, events; returns how many were news.';
 comment on function private.try_whatsapp_items(jsonb) is
     'Applies what can be applied of a call: how many updates were news, how many not, what was left out and why, and those that were not.';
+comment on function private.located_rejections(jsonb, jsonb) is
+    'Rejections of a call''s items with whose they are: phone_number_id and waba_id, as far as is said.';
 comment on function private.shown_rejections(jsonb) is
     'Rejections without their details, which may hold a customer''s data.';
 comment on function backend.ingest_whatsapp(text, jsonb) is
-    'Keeps a webhook''s body and applies its updates: {event_id, applied, duplicates, rejected: [{index, reason}]}. Repeating it changes nothing.';
+    'Keeps a webhook''s body and applies its updates: {event_id, applied, duplicates, rejected: [{index, reason, phone_number_id, waba_id}]}. Repeating it changes nothing.';

@@ -163,6 +163,7 @@ create function backend.replay_webhook(event_id bigint, items jsonb, dry_run boo
     set plan_cache_mode = force_generic_plan
     set enable_seqscan = off
     set jit = off
+    set lock_timeout = '250ms'
 as $$
 declare
     received_at timestamptz;
@@ -186,6 +187,7 @@ begin
 
     begin
         tried := private.try_whatsapp_items(items);
+        tried.rejections := private.located_rejections(tried.rejections, items);
         corrected := private.correct_whatsapp_messages(tried.usable, received_at);
 
         update private.webhook_events e
@@ -222,4 +224,4 @@ comment on function backend.read_webhook_events(bigint, timestamptz, timestamptz
 comment on function private.correct_whatsapp_messages(private.whatsapp_item[], timestamptz) is
     'Shows messages as the updates of their webhook say, and has files fetched that they turn out to have; returns how many were changed.';
 comment on function backend.replay_webhook(bigint, jsonb, boolean) is
-    'Applies the items of a stored webhook anew: {event_id, applied, duplicates, corrected, rejected: [{index, reason}]}. Repeating it changes nothing; dry_run says what would change.';
+    'Applies the items of a stored webhook anew: {event_id, applied, duplicates, corrected, rejected: [{index, reason, phone_number_id, waba_id}]}. Repeating it changes nothing; dry_run says what would change.';

@@ -101,6 +101,7 @@ begin
             k.thread_key,
             k.customer_wa_id,
             m.account_id,
+            m.conversation_id,
             m.type,
             m.message,
             m.content,
@@ -161,6 +162,7 @@ begin
         claimed := claimed || jsonb_build_object(
             'message_id', job.message_id,
             'account_id', job.account_id,
+            'conversation_id', job.conversation_id,
             'phone_number_id', job.phone_number_id,
             'wa_id', job.customer_wa_id,
             'user_id', case
@@ -281,6 +283,6 @@ comment on function private.recover_outbound() is
 comment on function private.settle_unknown(uuid) is
     'Notes that nobody knows whether a message was sent; a status or a person will settle it.';
 comment on function backend.claim_outbound(text, integer) is
-    'Leases messages that may go now, one a conversation: {claimed: [{message_id, account_id, phone_number_id, wa_id, user_id, type, text, content, reply_to, reaction_to}], next_at}; reply_to and reaction_to are WhatsApp''s ids.';
+    'Leases messages that may go now, one a conversation: {claimed: [{message_id, account_id, conversation_id, phone_number_id, wa_id, user_id, type, text, content, reply_to, reaction_to}], next_at}; reply_to and reaction_to are WhatsApp''s ids.';
 comment on function backend.begin_send(uuid, text) is
     'Notes that the call is about to be made; false where it is not to be: the lease has passed to somebody else, the number was stopped, the window has closed, the contact was deleted.';

@@ -1,6 +1,7 @@
 /*
-    Message templates as WhatsApp has them: written by the sync alone, each account's own copy. A
-    template that WhatsApp no longer lists is kept, since messages were sent with it.
+    Message templates as WhatsApp has them: written by the sync and by webhooks alone, each
+    account's own copy. A template that WhatsApp no longer lists is kept, since messages were sent
+    with it.
 */
 create table public.whatsapp_templates (
     id          uuid primary key default gen_random_uuid(),
@@ -27,7 +28,11 @@ create table public.whatsapp_templates (
     variables   jsonb not null
                 constraint whatsapp_templates_variables_check
                 check (jsonb_typeof(variables) = 'object'),
-    synced_at   timestamptz not null default now(),
+    -- null where a webhook told of it and it was not read yet
+    synced_at   timestamptz default now(),
+    -- as of when status and category are what they are: whatever is older changes nothing
+    status_at   timestamptz,
+    category_at timestamptz,
     -- since when WhatsApp does not list it
     gone_at     timestamptz,
 
@@ -63,13 +68,15 @@ select
     coalesce(jsonb_array_length(t.variables -> 'buttons'), 0) as button_variables
 from public.whatsapp_templates t
 where t.status = 'APPROVED'
-  and t.gone_at is null;
+  and t.gone_at is null
+  -- what is to be filled is known a moment later
+  and t.synced_at is not null;
 
 grant select on public.sendable_templates to authenticated;
 
 
 comment on table public.whatsapp_templates is
-    'Message templates of an account''s WhatsApp Business accounts, as last read from WhatsApp.';
+    'Message templates of an account''s WhatsApp Business accounts, as last read from WhatsApp or told by its webhooks.';
 comment on column public.whatsapp_templates.status is
     'WhatsApp''s word: APPROVED, PENDING, REJECTED, PAUSED, DISABLED …';
 comment on column public.whatsapp_templates.components is
@@ -77,7 +84,11 @@ comment on column public.whatsapp_templates.components is
 comment on column public.whatsapp_templates.variables is
     'What is to be filled: {header: [names], body: [names], buttons: [names]}, each name such as body.1, header.image or buttons.0.1. A message with the content {name, language, variables: {name: text}} fills them; header.image and its like are objects, as in a message of the type.';
 comment on column public.whatsapp_templates.synced_at is
-    'When WhatsApp last listed it.';
+    'When WhatsApp last listed it; null where a webhook told of it and it was not read yet.';
+comment on column public.whatsapp_templates.status_at is
+    'As of when the status is known, by WhatsApp''s time.';
+comment on column public.whatsapp_templates.category_at is
+    'As of when the category is known, by WhatsApp''s time.';
 comment on column public.whatsapp_templates.gone_at is
     'Since when WhatsApp does not list it.';
 comment on policy "members can read their templates" on public.whatsapp_templates is

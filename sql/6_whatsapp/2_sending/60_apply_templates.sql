@@ -12,9 +12,19 @@ create function backend.template_owners()
 as $$
 begin
     return (
-        select coalesce(jsonb_agg(distinct w.waba_id order by w.waba_id), '[]')
-        from public.whatsapp_channels w
-        where w.waba_id is not null
+        select coalesce(
+            jsonb_agg(
+                jsonb_build_object('waba_id', o.waba_id, 'phone_number_ids', o.numbers)
+                order by o.waba_id
+            ),
+            '[]'
+        )
+        from (
+            select w.waba_id, jsonb_agg(w.phone_number_id order by w.phone_number_id) as numbers
+            from public.whatsapp_channels w
+            where w.waba_id is not null
+            group by w.waba_id
+        ) o
     );
 end
 $$;
@@ -22,7 +32,11 @@ $$;
 grant execute on function backend.template_owners() to service_role;
 
 
-create function backend.apply_templates(waba_id text, templates jsonb)
+create function backend.apply_templates(
+    waba_id text,
+    templates jsonb,
+    read_at timestamptz default clock_timestamp()
+)
     returns jsonb
     language plpgsql
     -- definer: as template_owners
@@ -55,16 +69,22 @@ begin
     written as (
         insert into public.whatsapp_templates as t (
             account_id, waba_id, name, language, category, status, components, variables,
-            synced_at
+            synced_at, status_at, category_at
         )
         select
             o.account_id, apply_templates.waba_id, g.name, g.language, g.category, g.status,
-            g.components, g.variables, clock_timestamp()
+            g.components, g.variables, clock_timestamp(), read_at, read_at
         from owners o
         cross join given g
         on conflict on constraint whatsapp_templates_name_key do update
-            set category = excluded.category,
-                status = excluded.status,
+            -- what a webhook said while they were read is newer
+            set category = case
+                    when t.category_at > read_at then t.category
+                    else excluded.category
+                end,
+                category_at = greatest(t.category_at, read_at),
+                status = case when t.status_at > read_at then t.status else excluded.status end,
+                status_at = greatest(t.status_at, read_at),
                 components = excluded.components,
                 variables = excluded.variables,
                 synced_at = excluded.synced_at,
@@ -79,6 +99,7 @@ begin
     set gone_at = now()
     where t.waba_id = apply_templates.waba_id
       and t.gone_at is null
+      and coalesce(t.status_at, '-infinity') <= read_at
       and not exists (
           select
           from jsonb_array_elements(templates) g
@@ -91,10 +112,10 @@ begin
 end
 $$;
 
-grant execute on function backend.apply_templates(text, jsonb) to service_role;
+grant execute on function backend.apply_templates(text, jsonb, timestamptz) to service_role;
 
 
 comment on function backend.template_owners() is
-    'The WhatsApp Business accounts whose templates are to be read: [waba_id].';
-comment on function backend.apply_templates(text, jsonb) is
-    'Writes all templates of a WhatsApp Business account, [{name, language, category, status, components, variables}], and notes which are gone: {listed, gone}, counted per account.';
+    'The WhatsApp Business accounts whose templates are to be read, each with our numbers in it, whose tokens open it: [{waba_id, phone_number_ids}].';
+comment on function backend.apply_templates(text, jsonb, timestamptz) is
+    'Writes all templates of a WhatsApp Business account, [{name, language, category, status, components, variables}], and notes which are gone: {listed, gone}, counted per account. What webhooks have said since read_at stands.';

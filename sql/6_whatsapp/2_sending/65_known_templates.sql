@@ -1,6 +1,6 @@
 /*
-    Whether a template can be sent, as far as is known: what WhatsApp has of it was read lately,
-    and what it would refuse is refused here, where it can still be mended.
+    Whether a template can be sent, as far as is known: what WhatsApp has of it was read lately or
+    told by a webhook, and what it would refuse is refused here, where it can still be mended.
 */
 create function private.check_known_template(content jsonb, whatsapp_channel_id uuid)
     returns void
@@ -12,21 +12,10 @@ declare
     used_language constant text := coalesce(content #>> '{language,code}', content ->> 'language');
     languages text;
     template public.whatsapp_templates;
+    is_known boolean;
+    is_fresh boolean;
     fault record;
 begin
-    -- where they were not read of late, or never, nothing is known
-    if not exists (
-        select
-        from public.whatsapp_channels w
-        join public.whatsapp_templates t
-            on t.account_id = w.account_id
-           and t.waba_id = w.waba_id
-        where w.id = check_known_template.whatsapp_channel_id
-          and t.synced_at > now() - interval '1 hour'
-    ) then
-        return;
-    end if;
-
     select t.*
     into template
     from public.whatsapp_channels w
@@ -36,7 +25,22 @@ begin
     where w.id = check_known_template.whatsapp_channel_id
       and t.name = content ->> 'name'
       and t.language = used_language;
-    if not found then
+    is_known := found;
+    -- where they were not read of late, or never, nothing is known but what webhooks say
+    is_fresh := exists (
+        select
+        from public.whatsapp_channels w
+        join public.whatsapp_templates t
+            on t.account_id = w.account_id
+           and t.waba_id = w.waba_id
+        where w.id = check_known_template.whatsapp_channel_id
+          and t.synced_at > now() - interval '1 hour'
+    );
+
+    if not is_known then
+        if not is_fresh then
+            return;
+        end if;
         select string_agg(t.language, ', ' order by t.language)
         into languages
         from public.whatsapp_channels w
@@ -55,15 +59,22 @@ begin
                 'sendable_templates has those that can be sent; they are read every 15 minutes.'
             )
         );
-    elsif template.status <> 'APPROVED' or template.gone_at is not null then
+    elsif (template.status <> 'APPROVED' or template.gone_at is not null)
+        and (is_fresh or template.status_at > coalesce(template.synced_at, '-infinity'))
+    then
         perform private.refuse_content(
             'name',
             format(
                 'WhatsApp does not let this template be sent: it is %s.',
-                case when template.gone_at is not null then 'deleted' else lower(template.status) end
+                case
+                    when template.gone_at is not null then 'deleted'
+                    else replace(lower(template.status), '_', ' ')
+                end
             ),
             'sendable_templates has those that can be sent; they are read every 15 minutes.'
         );
+    elsif template.synced_at is null or not is_fresh then
+        return;
     end if;
 
     -- these are made into components, see fill_template

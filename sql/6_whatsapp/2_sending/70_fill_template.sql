@@ -100,6 +100,12 @@ begin
     if not found then
         perform private.refuse_content(
             'variables', 'This template is not known here.', 'Give its components, as WhatsApp takes them.');
+    elsif template.synced_at is null then
+        perform private.refuse_content(
+            'variables',
+            'WhatsApp has approved this template a moment ago: its variables are not known here yet.',
+            'Try again in some seconds, or give its components, as WhatsApp takes them.'
+        );
     elsif post.content ? 'components' then
         perform private.refuse_content('variables', 'A template has variables or components, not both.');
     end if;

@@ -137,7 +137,13 @@ begin
             f.customer_id,
             f.message_id,
             f.provider_id,
-            left(f.file ->> 'mime_type', 255),
+            left(
+                coalesce(
+                    private.mime_type_of(left(f.file ->> 'mime_type', 255)),
+                    f.file ->> 'mime_type'
+                ),
+                255
+            ),
             left(f.file ->> 'filename', 255),
             private.sha256_hex(f.file ->> 'sha256'),
             concat_ws('/', f.account_id, f.message_id, f.id),

@@ -5,6 +5,7 @@
 create table private.media_types (
     -- the type of the message
     type      text not null,
+    -- in lower case, without parameters
     mime_type text not null,
     -- in bytes
     max_size  bigint not null,
@@ -27,7 +28,9 @@ values
     ('audio', 'audio/amr', 16777216),
     ('audio', 'audio/mpeg', 16777216),
     ('audio', 'audio/mp4', 16777216),
+    -- with Opus, see open_upload
     ('audio', 'audio/ogg', 16777216),
+    ('audio', 'audio/opus', 16777216),
     ('document', 'text/plain', 104857600),
     ('document', 'application/pdf', 104857600),
     ('document', 'application/msword', 104857600),

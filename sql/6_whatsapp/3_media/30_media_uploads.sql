@@ -46,6 +46,8 @@ create function private.open_upload(
     set search_path = ''
 as $$
 declare
+    -- with what it says of itself, such as its codec
+    whole constant text := private.mime_type_of(open_upload.mime_type);
     thread public.conversations;
     allowed private.media_types;
     upload private.media_uploads;
@@ -76,8 +78,18 @@ begin
     into allowed
     from private.media_types t
     where t.type = open_upload.type
-      and t.mime_type = open_upload.mime_type;
-    if not found then
+      and t.mime_type = private.bare_mime_type(whole);
+    if whole is null then
+        raise sqlstate 'PT422' using
+            message = 'This is not a media type.',
+            detail = 'field: mime_type',
+            hint = 'Write it as type/subtype, such as image/jpeg or audio/ogg; codecs=opus.';
+    elsif whole ~* '^audio/ogg;.* codecs=' and whole !~* ' codecs=opus(;|$)' then
+        raise sqlstate 'PT422' using
+            message = 'WhatsApp takes Ogg with the codec Opus alone.',
+            detail = 'field: mime_type',
+            hint = 'Record audio/ogg; codecs=opus.';
+    elsif allowed.mime_type is null then
         raise sqlstate 'PT422' using
             message = 'WhatsApp takes no such files.',
             detail = 'field: mime_type',
@@ -112,7 +124,7 @@ begin
         thread.account_id,
         auth.uid(),
         allowed.type,
-        allowed.mime_type,
+        whole,
         nullif(open_upload.file_name, ''),
         open_upload.size,
         concat_ws('/', thread.account_id, 'uploads', upload.id)
@@ -121,7 +133,8 @@ begin
     return jsonb_build_object(
         'upload_id', upload.id,
         'object_key', upload.object_key,
-        'mime_type', upload.mime_type,
+        -- under which the bytes are put into the bucket
+        'mime_type', allowed.mime_type,
         'size', upload.size
     );
 end

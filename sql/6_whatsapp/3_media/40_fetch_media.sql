@@ -121,6 +121,10 @@ begin
     select coalesce(
         jsonb_agg(jsonb_build_object(
             'media_id', f.id,
+            'account_id', f.account_id,
+            'conversation_id', f.conversation_id,
+            'message_id', f.message_id,
+            'phone_number_id', w.phone_number_id,
             'provider_id', f.provider_id,
             'mime_type', f.mime_type,
             'sha256', f.sha256,
@@ -130,7 +134,11 @@ begin
     into jobs
     from claimed c
     join public.message_media f
-        on f.id = c.media_id;
+        on f.id = c.media_id
+    join public.messages m
+        on m.id = f.message_id
+    join public.whatsapp_channels w
+        on w.id = m.whatsapp_channel_id;
     return jobs;
 end
 $$;
@@ -196,7 +204,11 @@ begin
     set state = result,
         size = coalesce(settle_media.size, f.size),
         sha256 = coalesce(settle_media.sha256, f.sha256),
-        mime_type = coalesce(f.mime_type, left(settle_media.mime_type, 255)),
+        mime_type = coalesce(
+            f.mime_type,
+            left(private.mime_type_of(left(settle_media.mime_type, 255)), 255),
+            left(settle_media.mime_type, 255)
+        ),
         stored_at = case when result = 'stored' then clock_timestamp() end,
         error = case result
             when 'failed' then left(settle_media.error, 500)
@@ -224,6 +236,6 @@ comment on function private.media_wait(integer) is
 comment on function private.expire_media() is
     'Gives up files that WhatsApp has forgotten.';
 comment on function backend.claim_media(text, integer) is
-    'Leases files to be fetched now, for 5 minutes or more: [{media_id, provider_id, mime_type, sha256, object_key}].';
+    'Leases files to be fetched now, for 5 minutes or more: [{media_id, account_id, conversation_id, message_id, phone_number_id, provider_id, mime_type, sha256, object_key}].';
 comment on function backend.settle_media(uuid, text, text, bigint, text, text, text) is
     'Notes what became of a fetch: stored with size, sha256 and mime_type; retry or failed with error. Answers the state that follows, or "settled already" where the lease has passed to somebody else.';

@@ -11,6 +11,7 @@ from aws_lambda_powertools.utilities.data_classes import APIGatewayProxyEventV2
 
 from rapport.errors import ConfigError, MalformedPayload, NotFound, PayloadTooLarge
 from rapport.handlers.http import Response, body_of, http_function, json_, text
+from rapport.log import Crash
 
 
 def event(**fields: object) -> dict[str, Any]:
@@ -75,7 +76,7 @@ def test_a_crash_is_left_to_lambda() -> None:
     def handler(_request: APIGatewayProxyEventV2) -> Response:
         raise ZeroDivisionError
 
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises(Crash, match="ZeroDivisionError"):
         handler(event(), None)
 
 

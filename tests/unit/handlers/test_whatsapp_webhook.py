@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import importlib
 import json
+import re
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from rapport.errors import (
     ConfigError,
@@ -17,6 +20,7 @@ from rapport.errors import (
     StoreError,
     StoreUnavailable,
 )
+from rapport.webhook_rows import IngestResult, Rejection
 from rapport.whatsapp.signature import sign
 
 SECRET = "app-secret"
@@ -132,6 +136,79 @@ def test_another_method_is_refused(invoke: Invoke) -> None:
     event = post("{}")
     event["requestContext"]["http"]["method"] = "PUT"
     assert invoke(event)["statusCode"] == 405
+
+
+# --- what alarms count
+
+
+def counted() -> dict[str, str]:
+    """The messages of log lines that serverless.yml counts, by metric, of this function."""
+    service = yaml.load(Path("serverless.yml").read_text(), Loader=yaml.BaseLoader)
+    resources = service["resources"]["Resources"]
+    alarms = {
+        one["Properties"]["MetricName"]: one["Properties"]["AlarmActions"]
+        for one in resources.values()
+        if "Alarm" in one["Type"] and "MetricName" in one["Properties"]
+    }
+    found = {}
+    for one in resources.values():
+        if one["Type"] != "AWS::Logs::MetricFilter":
+            continue
+        assert one["DependsOn"] == (
+            "WhatsappUnderscorewebhookLogGroup"
+            if one["Properties"]["LogGroupName"].endswith("-whatsapp_webhook")
+            else "DrainUnderscorewebhooksLogGroup"
+        )
+        (metric,) = one["Properties"]["MetricTransformations"]
+        assert alarms[metric["MetricName"]] == ["Alarms"]
+        pattern = re.fullmatch(
+            r'\{ \$\.message = "([\w ]+)" \}', one["Properties"]["FilterPattern"]
+        )
+        assert pattern
+        found[metric["MetricName"]] = pattern[1]
+    return found
+
+
+def test_a_wrong_app_secret_is_counted_for_an_alarm(
+    invoke: Invoke, caplog: pytest.LogCaptureFixture
+) -> None:
+    invoke(post("{}", **{"x-hub-signature-256": sign(b"{}", "the secret of another app")}))
+    assert counted()["WrongSignatures"] in caplog.messages
+
+
+def test_a_missing_app_secret_is_counted_as_well(
+    cold_start: Callable[[], Invoke], caplog: pytest.LogCaptureFixture
+) -> None:
+    cold_start()(signed("{}"))
+    assert counted()["WrongSignatures"] in caplog.messages
+
+
+@pytest.mark.parametrize("headers", [{}, {"x-hub-signature-256": "sha256=x"}])
+def test_a_passer_by_raises_no_alarm(
+    invoke: Invoke, headers: dict[str, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    invoke(post("{}", **headers))
+    assert counted()["WrongSignatures"] not in caplog.messages
+
+
+def test_a_webhook_for_a_number_that_is_not_registered_is_counted_for_an_alarm(
+    invoke: Invoke, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Store:
+        def ingest_whatsapp(self, *_: object) -> IngestResult:
+            nobodys = Rejection(
+                index=0, reason="unknown_phone_number_id", phone_number_id="999", waba_id="102"
+            )
+            other = Rejection(index=1, reason="unknown_status", phone_number_id="999")
+            return IngestResult(event_id=7, applied=0, duplicates=0, rejected=[nobodys, other])
+
+    monkeypatch.setattr(sys.modules[MODULE], "_store", Store)
+    answer = invoke(signed('{"entry": []}'))
+    # it is kept: that Meta repeats it would change nothing
+    assert (answer["statusCode"], json.loads(answer["body"])["rejected"]) == (200, 2)
+    (line,) = [one for one in caplog.records if one.message == counted()["UnregisteredNumbers"]]
+    assert line.levelname == "WARNING"
+    assert vars(line) | {"phone_number_id": "999", "waba_id": "102", "event_id": 7} == vars(line)
 
 
 class Kept:

@@ -29,6 +29,7 @@ def message(content: dict[str, Any] | None) -> OutboundMessage:
     return OutboundMessage(
         message_id=uuid4(),
         account_id=uuid4(),
+        conversation_id=uuid4(),
         phone_number_id="1003427786179738",
         wa_id="38640111222",
         user_id=None,

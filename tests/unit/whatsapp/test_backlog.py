@@ -6,6 +6,7 @@ import base64
 import gzip
 import random
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import boto3
@@ -15,7 +16,14 @@ from hypothesis import strategies as st
 from moto import mock_aws
 
 from rapport.errors import MalformedPayload, QueueUnavailable
-from rapport.whatsapp.backlog import BODY_LIMIT, MESSAGE_LIMIT, Backlog, pack, unpack
+from rapport.whatsapp.backlog import (
+    BODY_LIMIT,
+    KEPT_SINCE,
+    MESSAGE_LIMIT,
+    Backlog,
+    pack,
+    unpack,
+)
 
 if TYPE_CHECKING:
     from types_boto3_sqs import SQSClient
@@ -91,3 +99,24 @@ def test_a_message_that_is_put_off_is_hidden_meanwhile(sqs: SQSClient, url: str)
     received = sqs.receive_message(QueueUrl=url, VisibilityTimeout=0)
     Backlog(url).put_off(received["Messages"][0]["ReceiptHandle"], 100_000)
     assert "Messages" not in sqs.receive_message(QueueUrl=url)
+
+
+def test_a_message_that_is_put_back_is_a_new_one_of_the_same_age(sqs: SQSClient, url: str) -> None:
+    kept_since = datetime(2026, 11, 30, 8, tzinfo=UTC)
+    Backlog(url).put_back(pack("{}"), kept_since, delay=0)
+    (message,) = sqs.receive_message(
+        QueueUrl=url, MessageAttributeNames=["All"], MessageSystemAttributeNames=["All"]
+    )["Messages"]
+    assert unpack(message["Body"]) == "{}"
+    assert message["Attributes"]["ApproximateReceiveCount"] == "1"
+    assert message["MessageAttributes"][KEPT_SINCE]["StringValue"] == str(
+        int(kept_since.timestamp())
+    )
+
+
+def test_a_message_that_is_put_back_comes_later(sqs: SQSClient, url: str) -> None:
+    # longer than SQS delays any
+    Backlog(url).put_back(pack("{}"), datetime.now(UTC), delay=100_000)
+    assert "Messages" not in sqs.receive_message(QueueUrl=url)
+    attributes = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
+    assert attributes["ApproximateNumberOfMessagesDelayed"] == "1"

@@ -32,6 +32,7 @@ def message(**changes: Any) -> OutboundMessage:
     fields: dict[str, Any] = {
         "message_id": uuid4(),
         "account_id": uuid4(),
+        "conversation_id": uuid4(),
         "phone_number_id": "1",
         "wa_id": "38640111222",
         "user_id": None,

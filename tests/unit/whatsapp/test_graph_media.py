@@ -52,7 +52,7 @@ def address(url: str) -> FileAddress:
 
 
 def download(graph: GraphMedia, url: str) -> bytes:
-    with graph.download(address(url)) as chunks:
+    with graph.download("106", address(url)) as chunks:
         return b"".join(chunks)
 
 
@@ -63,7 +63,7 @@ def test_a_file_is_asked_for_with_the_token(graphs: Graphs) -> None:
         requests.append(request)
         return httpx.Response(200, json={"url": "https://x.fbsbx.com/1", "file_size": "12"})
 
-    found = graphs(respond).find("77")
+    found = graphs(respond).find("106", "77")
     assert (found.url.host, found.file_size) == ("x.fbsbx.com", 12)
     assert requests[0].url == "https://graph.example/v26.0/77"
     assert requests[0].headers["authorization"] == "Bearer token"
@@ -91,7 +91,7 @@ def test_a_refusal_is_told_by_its_code_and_quotes_nothing(
     graphs: Graphs, respond: Respond, kind: type[WhatsAppError], code: int | None
 ) -> None:
     with pytest.raises(WhatsAppError) as caught:
-        graphs(respond).find("77")
+        graphs(respond).find("106", "77")
     assert type(caught.value) is kind
     assert caught.value.graph_code == code
     assert "Ana" not in str(caught.value)
@@ -156,38 +156,82 @@ def test_a_file_is_given_with_its_name_and_type(graphs: Graphs) -> None:
 
 
 class Tokens:
-    """A token for each number, told anew once it was forgotten."""
+    """A token for each number, told anew once it was forgotten; one number has none."""
 
     def __init__(self) -> None:
         self.forgotten: list[str] = []
 
     def token(self, phone_number_id: str) -> SecretStr:
-        return SecretStr(f"token {len(self.forgotten)} of {phone_number_id}")
+        if phone_number_id == "108":
+            raise ConfigError("There is no parameter.")
+        return SecretStr(f"token {self.forgotten.count(phone_number_id)} of {phone_number_id}")
 
     def forget(self, phone_number_id: str) -> None:
         self.forgotten.append(phone_number_id)
 
 
-def test_a_file_is_given_with_the_token_of_its_number() -> None:
+def own_tokens(respond: Respond, tokens: Tokens) -> GraphMedia:
     """A deployment has a token for each number, and none for all."""
+    settings = GraphSettings(
+        whatsapp_graph_url=HttpUrl("https://graph.example/v26.0"),
+        whatsapp_token=None,
+        whatsapp_token_parameter="/whatsapp/{phone_number_id}",
+    )
+    return GraphMedia(settings, httpx.MockTransport(respond), tokens)
+
+
+def upload(graph: GraphMedia, number: str) -> object:
+    return graph.upload(number, io.BytesIO(b"%PDF"), mime_type="application/pdf", file_name="a")
+
+
+def find(graph: GraphMedia, number: str) -> object:
+    return graph.find(number, "77")
+
+
+def listed(graph: GraphMedia, number: str) -> object:
+    return graph.templates("501", [number])
+
+
+def downloaded(graph: GraphMedia, number: str) -> None:
+    with graph.download(number, address("https://x.fbsbx.com/1")):
+        pass
+
+
+@pytest.mark.parametrize("call", [upload, find, listed, downloaded])
+def test_every_call_has_the_token_of_its_number(
+    call: Callable[[GraphMedia, str], object],
+) -> None:
+    """One that is not accepted is read anew, of that number alone."""
     used: list[str] = []
 
     def respond(request: httpx.Request) -> httpx.Response:
         used.append(request.headers["authorization"])
         return error(190, 401)(request)
 
-    settings = GraphSettings(
-        whatsapp_graph_url=HttpUrl("https://graph.example/v26.0"),
-        whatsapp_token=None,
-        whatsapp_token_parameter="/whatsapp/{phone_number_id}",
-    )
-    graph = GraphMedia(settings, httpx.MockTransport(respond), Tokens())
+    graph = own_tokens(respond, Tokens())
     for number in ("106", "106", "107"):
-        with pytest.raises(WhatsAppRefused):
-            graph.upload(number, io.BytesIO(b"%PDF"), mime_type="application/pdf", file_name="a")
-    assert used == ["Bearer token 0 of 106", "Bearer token 1 of 106", "Bearer token 2 of 107"]
+        with pytest.raises(WhatsAppError):
+            call(graph, number)
+    assert used == ["Bearer token 0 of 106", "Bearer token 1 of 106", "Bearer token 0 of 107"]
     with pytest.raises(ConfigError):
-        graph.find("77")
+        call(graph, "108")
+    assert len(used) == 3
+    graph.close()
+
+
+def test_templates_are_read_with_the_first_token_that_opens_them() -> None:
+    def respond(request: httpx.Request) -> httpx.Response:
+        if request.headers["authorization"] != "Bearer token 0 of 107":
+            return error(200, 403)(request)
+        return httpx.Response(200, json={"data": [{"name": "t1"}]})
+
+    graph = own_tokens(respond, Tokens())
+    # the first has none, the second may not
+    assert graph.templates("501", ["108", "106", "107"]) == [{"name": "t1"}]
+    with pytest.raises(WhatsAppRefused):
+        graph.templates("501", ["108", "106"])
+    with pytest.raises(ConfigError):
+        graph.templates("501", [])
     graph.close()
 
 
@@ -203,14 +247,18 @@ def test_templates_are_read_page_by_page_to_the_last(graphs: Graphs) -> None:
             paging["next"] = "https://evil.example/next"
         return httpx.Response(200, json={"data": [{"name": f"t{page}"}], "paging": paging})
 
-    assert graphs(respond).templates("102") == [{"name": "t1"}, {"name": "t2"}, {"name": "t3"}]
+    assert graphs(respond).templates("102", ["106"]) == [
+        {"name": "t1"},
+        {"name": "t2"},
+        {"name": "t3"},
+    ]
     assert asked == [None, "c1", "c2"]
 
 
 def test_a_list_without_an_end_is_refused(graphs: Graphs) -> None:
     endless = {"data": [], "paging": {"next": "x", "cursors": {"after": "same"}}}
     with pytest.raises(WhatsAppError):
-        graphs(answers(200, endless)).templates("102")
+        graphs(answers(200, endless)).templates("102", ["106"])
 
 
 def test_a_page_that_fails_fails_the_list(graphs: Graphs) -> None:
@@ -223,4 +271,4 @@ def test_a_page_that_fails_fails_the_list(graphs: Graphs) -> None:
         return httpx.Response(200, json=page)
 
     with pytest.raises(WhatsAppUnavailable):
-        graphs(respond).templates("102")
+        graphs(respond).templates("102", ["106"])

@@ -68,6 +68,7 @@ def first_message(name: str) -> JsonValue:
 
 def test_a_text_is_taken_as_it_is() -> None:
     assert message("text") == MessageItem(
+        waba_id="102290129340398",
         phone_number_id="106540352242922",
         provider_id="wamid.HBgMMzg1OTExMjM0NTY3FQIAEhgUM0E0001",
         wa_id="385911234567",
@@ -175,6 +176,7 @@ def test_a_changed_number_needs_no_contacts() -> None:
     item = system("system_number_change")
     payload = json.loads((EVENTS / "system_number_change.json").read_text())
     assert item == SystemItem(
+        waba_id="102290129340398",
         phone_number_id="106540352242922",
         provider_id="wamid.HBgMMzg1OTExMjM0NTY3FQIAEhgUM0E0020",
         wa_id="385911234567",
@@ -242,7 +244,7 @@ def test_what_whatsapp_says_of_an_account_is_an_event() -> None:
 
 def test_an_error_of_metas_is_an_event_of_the_number() -> None:
     item = event("value_errors")
-    assert (item.waba_id, item.phone_number_id) == (None, "106540352242922")
+    assert (item.waba_id, item.phone_number_id) == ("102290129340398", "106540352242922")
     assert (item.type, item.content["code"]) == ("errors", 130429)
 
 

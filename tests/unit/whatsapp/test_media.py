@@ -42,7 +42,10 @@ class Bucket:
 
 def job(**changes: str | None) -> FetchJob:
     given = {"provider_id": "77", "mime_type": "image/png", "sha256": None, "object_key": "a/b/c"}
-    return FetchJob.model_validate({"media_id": UUID(int=1)} | given | changes)
+    ids = {
+        name: UUID(int=1) for name in ("media_id", "account_id", "conversation_id", "message_id")
+    }
+    return FetchJob.model_validate(ids | {"phone_number_id": "106"} | given | changes)
 
 
 def graph(content: bytes = CONTENT, **said: str | int) -> GraphMedia:

@@ -19,6 +19,7 @@ def message(**changes: Any) -> OutboundMessage:
     fields: dict[str, Any] = {
         "message_id": ID,
         "account_id": uuid4(),
+        "conversation_id": uuid4(),
         "phone_number_id": "1003427786179738",
         "wa_id": "5511987654321",
         "user_id": None,

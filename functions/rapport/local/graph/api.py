@@ -6,7 +6,7 @@ import asyncio
 import hmac
 import json
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 from pydantic import JsonValue
 from starlette.requests import Request
@@ -98,10 +98,26 @@ class GraphApi:
 
     def _authorize(self, request: Request) -> None:
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
-        if scheme.lower() != "bearer" or not hmac.compare_digest(
-            token.strip().encode(), self._token.encode()
+        given = token.strip().encode()
+        accepted = [
+            self._state.behaviour.tokens.get(number or "", self._token)
+            for number in self._numbers(request)
+        ]
+        if scheme.lower() != "bearer" or not any(
+            hmac.compare_digest(given, one.encode()) for one in accepted
         ):
             raise GraphError(190, "The access token is missing or wrong.")
+
+    def _numbers(self, request: Request) -> Sequence[str | None]:
+        """Whose token opens what is asked for; None for the stack's."""
+        asked = request.path_params
+        if "path" in asked:
+            media_id, _ = self._state.downloads.get(asked["path"], ("", None))
+        else:
+            media_id = asked["id"]
+        if file := self._state.media.get(media_id):
+            return [file.phone_number_id]
+        return self._state.behaviour.numbers.get(media_id) or [media_id]
 
     async def _messages(self, request: Request) -> Response:
         number = request.path_params["id"]
@@ -114,7 +130,8 @@ class GraphApi:
 
     async def _upload(self, request: Request) -> Response:
         content_type = request.headers.get("content-type", "")
-        return JSONResponse(media.upload(self._state, content_type, await request.body()))
+        number = request.path_params["id"]
+        return JSONResponse(media.upload(self._state, number, content_type, await request.body()))
 
     async def _list_templates(self, request: Request) -> Response:
         query = request.query_params

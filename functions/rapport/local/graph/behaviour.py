@@ -82,6 +82,11 @@ class Limits(_Model):
 class Behaviour(_Model):
     """All of it. What is left out is as it should be."""
 
+    # of numbers with a token of their own; all others take the stack's
+    tokens: dict[str, str] = Field(default_factory=dict)
+    # which numbers a WhatsApp Business account has: the token of any opens its templates
+    numbers: dict[str, list[str]] = Field(default_factory=dict)
+
     # in turn: the first that is about the endpoint and has some `times` left
     faults: list[Fault] = Field(default_factory=list)
     webhooks: Webhooks = Field(default_factory=Webhooks)

@@ -84,7 +84,8 @@ def _content(state: State, order: Inbound) -> tuple[str, JsonValue]:
     value = getattr(order, kind)
     match value:
         case File():
-            return ("audio" if kind == "voice" else kind), _file(state, kind, value)
+            number = order.phone_number_id
+            return ("audio" if kind == "voice" else kind), _file(state, number, kind, value)
         case FlowReply():
             reply: Payload = {
                 "name": value.name,
@@ -114,8 +115,9 @@ def _content(state: State, order: Inbound) -> tuple[str, JsonValue]:
             return kind, value
 
 
-def _file(state: State, kind: str, file: File) -> Payload:
-    media = store(state, file.data, file.mime_type or MIME_TYPES[kind], file.filename)
+def _file(state: State, number: str, kind: str, file: File) -> Payload:
+    mime_type = file.mime_type or MIME_TYPES[kind]
+    media = store(state, file.data, mime_type, file.filename, number)
     described: Payload = {
         "id": media.id,
         "mime_type": media.mime_type,

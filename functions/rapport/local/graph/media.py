@@ -17,20 +17,27 @@ URL_LIVES = timedelta(minutes=5)
 SIZE_LIMIT = 16 * 1024 * 1024  # bytes; WhatsApp takes documents of 100 MB
 
 
-def store(state: State, content: bytes, mime_type: str, filename: str | None = None) -> Media:
-    """Keeps a file under a new id."""
+def store(
+    state: State,
+    content: bytes,
+    mime_type: str,
+    filename: str | None = None,
+    phone_number_id: str | None = None,
+) -> Media:
+    """Keeps a number's file under a new id."""
     media = Media(
         id=str(secrets.randbelow(9 * 10**15) + 10**15),
         mime_type=mime_type,
         sha256=sha256(content).hexdigest(),
         content=content,
         filename=filename,
+        phone_number_id=phone_number_id,
     )
     state.keep_media(media)
     return media
 
 
-def upload(state: State, content_type: str, body: bytes) -> Payload:
+def upload(state: State, phone_number_id: str, content_type: str, body: bytes) -> Payload:
     """Keeps the file of a form (multipart/form-data: messaging_product, file, maybe type).
 
     Raises:
@@ -48,7 +55,7 @@ def upload(state: State, content_type: str, body: bytes) -> Payload:
     if len(content) > SIZE_LIMIT:
         raise GraphError(131053, f"The file is larger than {SIZE_LIMIT} bytes.")
     mime_type = _text(fields.get("type")) or file.get_content_type()
-    return {"id": store(state, content, mime_type, file.get_filename()).id}
+    return {"id": store(state, content, mime_type, file.get_filename(), phone_number_id).id}
 
 
 def describe(state: State, media: Media, base_url: str) -> Payload:

@@ -91,6 +91,8 @@ class Media:
     sha256: str
     content: bytes = field(repr=False)
     filename: str | None = None
+    # whose token opens it
+    phone_number_id: str | None = None
 
 
 @dataclass
