@@ -300,7 +300,31 @@ create type private.whatsapp_item as (
 );
 
 
-create function private.read_whatsapp_items(items jsonb)
+/*
+    A provider's clock is not ours: a time that can't be is taken as the time at which the webhook
+    came. A message of the year 2286 would keep its window open and top the inbox until then, and
+    an edit of that year would beat all later ones. What was said stays in the raw event. A replay
+    reads by the time at which the event came first, so that it changes nothing.
+*/
+create function private.likely_time(at timestamptz, came_at timestamptz)
+    returns timestamptz
+    language plpgsql
+    immutable
+    strict
+    set search_path = ''
+as $$
+begin
+    return case
+        -- WhatsApp is of 2009; clocks differ by minutes
+        when at < timestamptz '2009-01-01 00:00:00+00' or at > came_at + interval '5 minutes'
+            then came_at
+        else at
+    end;
+end
+$$;
+
+
+create function private.read_whatsapp_items(items jsonb, came_at timestamptz)
     returns private.whatsapp_item[]
     language plpgsql
     stable
@@ -323,7 +347,7 @@ begin
             i.value ->> 'user_id',
             i.value ->> 'profile_name',
             i.value ->> 'username',
-            i.value ->> 'sent_at',
+            private.likely_time((i.value ->> 'sent_at')::timestamptz, came_at),
             i.value ->> 'type',
             i.value ->> 'text',
             nullif(i.value -> 'content', 'null'),
@@ -333,7 +357,7 @@ begin
             i.value ->> 'new_wa_id',
             i.value ->> 'new_user_id',
             i.value ->> 'status',
-            i.value ->> 'at',
+            private.likely_time((i.value ->> 'at')::timestamptz, came_at),
             i.value ->> 'error_code',
             i.value ->> 'error_message',
             i.value ->> 'message_ref',
@@ -361,7 +385,7 @@ begin
     if cardinality(read) < jsonb_array_length(items)
         and items @? '$[*].kind ? (@ == "account_event")'
     then
-        read := read || private.read_account_events(items);
+        read := read || private.read_account_events(items, came_at);
     end if;
     return read;
 end
@@ -370,14 +394,16 @@ $$;
 
 comment on type private.whatsapp_item is
     'One update out of a WhatsApp webhook.';
-comment on function private.read_whatsapp_items(jsonb) is
-    'The updates of a call that belong to a known number, each with its account.';
+comment on function private.likely_time(timestamptz, timestamptz) is
+    'A provider''s time; that of arrival where it is before 2009 or more than five minutes ahead.';
+comment on function private.read_whatsapp_items(jsonb, timestamptz) is
+    'The updates of a call that belong to a known number, each with its account; came_at is when the webhook came first.';
 
 
 /*
     Events about an account, out of webhooks.
 */
-create function private.read_account_events(items jsonb)
+create function private.read_account_events(items jsonb, came_at timestamptz)
     returns private.whatsapp_item[]
     language plpgsql
     stable
@@ -391,7 +417,7 @@ begin
                 'kind', 'account_event',
                 'index', i.ordinal - 1,
                 'type', i.value -> 'type',
-                'at', i.value -> 'at',
+                'at', private.likely_time((i.value ->> 'at')::timestamptz, came_at),
                 'content', i.value -> 'content',
                 'account_id', event.account_id
             )
@@ -428,7 +454,7 @@ end
 $$;
 
 
-comment on function private.read_account_events(jsonb) is
+comment on function private.read_account_events(jsonb, timestamptz) is
     'The events of a call that belong to a known account.';
 comment on function private.keep_account_events(private.whatsapp_item[]) is
     'Keeps events about accounts; returns how many were new.';
@@ -3497,6 +3523,7 @@ comment on function private.settle_message_statuses(uuid[], text[]) is
 */
 create function private.readable_whatsapp_items(
     items jsonb,
+    came_at timestamptz,
     out readable private.whatsapp_item[],
     out refused jsonb
 )
@@ -3517,7 +3544,8 @@ begin
         from jsonb_array_elements(items) with ordinality as i (value, ordinal)
     loop
         begin
-            read := private.read_whatsapp_items(jsonb_build_array(item.value));
+            read := private.read_whatsapp_items(
+                jsonb_build_array(item.value), came_at);
             if cardinality(read) = 1 then
                 read[1].index := item.index;
                 readable := readable || read;
@@ -3633,7 +3661,7 @@ as $$
 $$;
 
 
-comment on function private.readable_whatsapp_items(jsonb) is
+comment on function private.readable_whatsapp_items(jsonb, timestamptz) is
     'The updates that can be read, and why the others can not.';
 comment on function private.refusal_of(private.whatsapp_item[]) is
     'Why a set can not be applied, which is undone; null where it can.';
@@ -3755,6 +3783,7 @@ $$;
 
 create function private.try_whatsapp_items(
     items jsonb,
+    came_at timestamptz,
     out applied integer,
     out duplicates integer,
     out rejections jsonb,
@@ -3772,7 +3801,7 @@ begin
     loop
         begin
             if usable is null then
-                usable := private.read_whatsapp_items(items);
+                usable := private.read_whatsapp_items(items, came_at);
             end if;
             applied := private.apply_whatsapp_items(usable, may_continue);
             exit;
@@ -3787,7 +3816,7 @@ begin
                 if usable is null then
                     select r.readable, r.refused
                     into usable, rejections
-                    from private.readable_whatsapp_items(items) r;
+                    from private.readable_whatsapp_items(items, came_at) r;
                 else
                     select a.applicable, a.refused
                     into usable, refused
@@ -3844,6 +3873,7 @@ create function backend.ingest_whatsapp(body text, items jsonb)
 as $$
 declare
     event_id bigint;
+    came_at timestamptz := now();
     tried record;
     rejected jsonb := '[]';
 begin
@@ -3858,7 +3888,7 @@ begin
             last_received_at = now()
         where e.provider = 'whatsapp'
           and e.body_sha256 = sha256(convert_to(ingest_whatsapp.body, 'UTF8'))
-        returning e.id into event_id;
+        returning e.id, e.received_at into event_id, came_at;
     end if;
     if event_id is null then
         -- pruned in between
@@ -3867,7 +3897,7 @@ begin
             hint = 'Try again.';
     end if;
 
-    tried := private.try_whatsapp_items(items);
+    tried := private.try_whatsapp_items(items, came_at);
 
     if tried.rejections <> '[]' then
         rejected := private.shown_rejections(tried.rejections);
@@ -3893,7 +3923,7 @@ comment on function private.apply_whatsapp_items(private.whatsapp_item[], boolea
     'Applies updates as sets; returns how many were news. Where it may continue open threads it is quick, and raises RP003 if that can''t be done for all.';
 comment on function private.keep_whatsapp_news(private.whatsapp_item[]) is
     'Keeps what is no message: statuses, effects, events; returns how many were news.';
-comment on function private.try_whatsapp_items(jsonb) is
+comment on function private.try_whatsapp_items(jsonb, timestamptz) is
     'Applies what can be applied of a call: how many updates were news, how many not, what was left out and why, and those that were not.';
 comment on function private.shown_rejections(jsonb) is
     'Rejections without their details, which may hold a customer''s data.';
@@ -4088,7 +4118,7 @@ begin
     end if;
 
     begin
-        tried := private.try_whatsapp_items(items);
+        tried := private.try_whatsapp_items(items, received_at);
         corrected := private.correct_whatsapp_messages(tried.usable, received_at);
 
         update private.webhook_events e

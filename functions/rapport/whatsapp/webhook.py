@@ -53,6 +53,10 @@ ACCOUNT_FIELDS = frozenset(
 # the type of a message that says none
 UNSUPPORTED = "unsupported"
 
+# the seconds of the years 1 and 9999
+_FIRST = -62_135_596_800
+_LAST = 253_402_300_799
+
 # an escaped character of a JSON text; a pair of surrogates is one
 _ESCAPE = re.compile(
     r"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
@@ -115,11 +119,14 @@ def _digits(value: object) -> object:
 
 
 def _from_epoch(value: object) -> object:
-    """Meta's times are seconds since 1970, as text."""
-    text = str(value) if isinstance(value, int) else value
-    if not isinstance(text, str) or not re.fullmatch(r"[0-9]{1,10}", text):
+    """Meta's times are seconds since 1970, as text.
+
+    One that no clock shows is as far away as can be: the database takes it for the time of arrival.
+    """
+    text = _as_text(value)
+    if not isinstance(text, str) or not re.fullmatch(r"-?[0-9]{1,20}", text, re.ASCII):
         raise ValueError("not a time in seconds since 1970")
-    return datetime.fromtimestamp(int(text), UTC)
+    return datetime.fromtimestamp(min(max(int(text), _FIRST), _LAST), UTC)
 
 
 def _with_whole(value: object) -> object:

@@ -51,7 +51,31 @@ create type private.whatsapp_item as (
 );
 
 
-create function private.read_whatsapp_items(items jsonb)
+/*
+    A provider's clock is not ours: a time that can't be is taken as the time at which the webhook
+    came. A message of the year 2286 would keep its window open and top the inbox until then, and
+    an edit of that year would beat all later ones. What was said stays in the raw event. A replay
+    reads by the time at which the event came first, so that it changes nothing.
+*/
+create function private.likely_time(at timestamptz, came_at timestamptz)
+    returns timestamptz
+    language plpgsql
+    immutable
+    strict
+    set search_path = ''
+as $$
+begin
+    return case
+        -- WhatsApp is of 2009; clocks differ by minutes
+        when at < timestamptz '2009-01-01 00:00:00+00' or at > came_at + interval '5 minutes'
+            then came_at
+        else at
+    end;
+end
+$$;
+
+
+create function private.read_whatsapp_items(items jsonb, came_at timestamptz)
     returns private.whatsapp_item[]
     language plpgsql
     stable
@@ -74,7 +98,7 @@ begin
             i.value ->> 'user_id',
             i.value ->> 'profile_name',
             i.value ->> 'username',
-            i.value ->> 'sent_at',
+            private.likely_time((i.value ->> 'sent_at')::timestamptz, came_at),
             i.value ->> 'type',
             i.value ->> 'text',
             nullif(i.value -> 'content', 'null'),
@@ -84,7 +108,7 @@ begin
             i.value ->> 'new_wa_id',
             i.value ->> 'new_user_id',
             i.value ->> 'status',
-            i.value ->> 'at',
+            private.likely_time((i.value ->> 'at')::timestamptz, came_at),
             i.value ->> 'error_code',
             i.value ->> 'error_message',
             i.value ->> 'message_ref',
@@ -112,7 +136,7 @@ begin
     if cardinality(read) < jsonb_array_length(items)
         and items @? '$[*].kind ? (@ == "account_event")'
     then
-        read := read || private.read_account_events(items);
+        read := read || private.read_account_events(items, came_at);
     end if;
     return read;
 end
@@ -121,5 +145,7 @@ $$;
 
 comment on type private.whatsapp_item is
     'One update out of a WhatsApp webhook.';
-comment on function private.read_whatsapp_items(jsonb) is
-    'The updates of a call that belong to a known number, each with its account.';
+comment on function private.likely_time(timestamptz, timestamptz) is
+    'A provider''s time; that of arrival where it is before 2009 or more than five minutes ahead.';
+comment on function private.read_whatsapp_items(jsonb, timestamptz) is
+    'The updates of a call that belong to a known number, each with its account; came_at is when the webhook came first.';

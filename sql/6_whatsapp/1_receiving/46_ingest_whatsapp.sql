@@ -108,6 +108,7 @@ $$;
 
 create function private.try_whatsapp_items(
     items jsonb,
+    came_at timestamptz,
     out applied integer,
     out duplicates integer,
     out rejections jsonb,
@@ -125,7 +126,7 @@ begin
     loop
         begin
             if usable is null then
-                usable := private.read_whatsapp_items(items);
+                usable := private.read_whatsapp_items(items, came_at);
             end if;
             applied := private.apply_whatsapp_items(usable, may_continue);
             exit;
@@ -140,7 +141,7 @@ begin
                 if usable is null then
                     select r.readable, r.refused
                     into usable, rejections
-                    from private.readable_whatsapp_items(items) r;
+                    from private.readable_whatsapp_items(items, came_at) r;
                 else
                     select a.applicable, a.refused
                     into usable, refused
@@ -197,6 +198,7 @@ create function backend.ingest_whatsapp(body text, items jsonb)
 as $$
 declare
     event_id bigint;
+    came_at timestamptz := now();
     tried record;
     rejected jsonb := '[]';
 begin
@@ -211,7 +213,7 @@ begin
             last_received_at = now()
         where e.provider = 'whatsapp'
           and e.body_sha256 = sha256(convert_to(ingest_whatsapp.body, 'UTF8'))
-        returning e.id into event_id;
+        returning e.id, e.received_at into event_id, came_at;
     end if;
     if event_id is null then
         -- pruned in between
@@ -220,7 +222,7 @@ begin
             hint = 'Try again.';
     end if;
 
-    tried := private.try_whatsapp_items(items);
+    tried := private.try_whatsapp_items(items, came_at);
 
     if tried.rejections <> '[]' then
         rejected := private.shown_rejections(tried.rejections);
@@ -246,7 +248,7 @@ comment on function private.apply_whatsapp_items(private.whatsapp_item[], boolea
     'Applies updates as sets; returns how many were news. Where it may continue open threads it is quick, and raises RP003 if that can''t be done for all.';
 comment on function private.keep_whatsapp_news(private.whatsapp_item[]) is
     'Keeps what is no message: statuses, effects, events; returns how many were news.';
-comment on function private.try_whatsapp_items(jsonb) is
+comment on function private.try_whatsapp_items(jsonb, timestamptz) is
     'Applies what can be applied of a call: how many updates were news, how many not, what was left out and why, and those that were not.';
 comment on function private.shown_rejections(jsonb) is
     'Rejections without their details, which may hold a customer''s data.';

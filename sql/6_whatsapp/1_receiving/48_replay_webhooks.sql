@@ -185,7 +185,7 @@ begin
     end if;
 
     begin
-        tried := private.try_whatsapp_items(items);
+        tried := private.try_whatsapp_items(items, received_at);
         corrected := private.correct_whatsapp_messages(tried.usable, received_at);
 
         update private.webhook_events e
