@@ -14,8 +14,9 @@ begin
             case audience when 'staff' then array[
                 'id', 'account_id', 'name', 'profile_name', 'phone', 'email', 'tags', 'notes',
                 'portal_user_id', 'created_at', 'updated_at', 'version', 'username', 'status',
-                'preferences', 'status_changed_at', 'gsm', 'fax', 'business_entity', 'taxpayer', 'foreign_county',
-                'buyer', 'supplier', 'tax_id_number', 'registration_number', 'street',
+                'preferences', 'status_changed_at', 'marketing_stopped_at', 'gsm', 'fax',
+                'business_entity', 'taxpayer', 'foreign_county', 'buyer', 'supplier',
+                'tax_id_number', 'registration_number', 'street',
                 'post_number', 'place', 'province', 'country', 'people', 'addresses'
             ] end
         when 'customers' then array[
@@ -24,7 +25,8 @@ begin
         ]
         when 'conversations' then array[
             'id', 'account_id', 'customer_id', 'channel', 'whatsapp_channel_id', 'thread_key',
-            'customer_wa_id', 'status', 'created_at', 'updated_at', 'version', 'booking_id'
+            'customer_wa_id', 'group_id', 'group_name', 'group_state', 'participants', 'status',
+            'created_at', 'updated_at', 'version', 'booking_id'
         ]
         when 'messages' then array[
             'id', 'account_id', 'conversation_id', 'customer_id', 'seq', 'sender_type',
@@ -32,7 +34,7 @@ begin
             'provider_id', 'status', 'sent_at', 'delivered_at', 'read_at', 'failed_at',
             'error_code', 'error_message', 'created_at', 'updated_at', 'version', 'reactions',
             'edited_at', 'revoked_at', 'booking_id', 'has_invoice', 'invoice_data',
-            'whatsapp_channel_id'
+            'whatsapp_channel_id', 'is_history'
         ]
         when 'jobs' then array[
             'id', 'account_id', 'customer_id', 'service_type', 'status', 'starts_at', 'ends_at',
@@ -75,7 +77,9 @@ declare
     customer constant text[] := private.shown_columns(table_name, 'customer');
     -- hidden for sure; asking what else there is takes a statement
     known constant text[] := case hidden_columns.table_name
-        when 'contacts' then array['profile_named_at', 'deleted_at', 'merged_into']
+        when 'contacts' then array[
+            'profile_named_at', 'marketing_chosen_at', 'deleted_at', 'merged_into'
+        ]
         else '{}'
     end;
 begin

@@ -156,6 +156,10 @@ create table public.contacts (
                          and not preferences
                              @? 'strict $.** ? (@.type() == "number" && (@ > 1e15 || @ < -1e15))'
                      ),
+    -- since when the person takes no marketing messages on WhatsApp, as WhatsApp has told; the
+    -- time of the latest choice beside it, since webhooks come in any order
+    marketing_stopped_at timestamptz,
+    marketing_chosen_at  timestamptz,
     deleted_at       timestamptz,
     -- where to look instead
     merged_into      uuid,
@@ -282,6 +286,8 @@ comment on column public.contacts.status_changed_at is
     'When staff last opened, suspended or closed a conversation of it (UTC).';
 comment on column public.contacts.preferences is
     'The customer''s choices, an object of at most 8 KB; edited through my_profile and contacts_v2.';
+comment on column public.contacts.marketing_stopped_at is
+    'Since when the person takes no marketing messages on WhatsApp: by their own choice there, which nobody writes here. Null: they may be sent.';
 comment on column public.contacts.deleted_at is
     'Since when it is gone; contents are blanked, lists leave it out.';
 comment on column public.contacts.merged_into is
@@ -1035,6 +1041,8 @@ begin
         tags = '{}',
         notes = null,
         preferences = '{}',
+        marketing_stopped_at = null,
+        marketing_chosen_at = null,
         gsm = null,
         fax = null,
         business_entity = null,

@@ -690,8 +690,9 @@ begin
             case audience when 'staff' then array[
                 'id', 'account_id', 'name', 'profile_name', 'phone', 'email', 'tags', 'notes',
                 'portal_user_id', 'created_at', 'updated_at', 'version', 'username', 'status',
-                'preferences', 'status_changed_at', 'gsm', 'fax', 'business_entity', 'taxpayer', 'foreign_county',
-                'buyer', 'supplier', 'tax_id_number', 'registration_number', 'street',
+                'preferences', 'status_changed_at', 'marketing_stopped_at', 'gsm', 'fax',
+                'business_entity', 'taxpayer', 'foreign_county', 'buyer', 'supplier',
+                'tax_id_number', 'registration_number', 'street',
                 'post_number', 'place', 'province', 'country', 'people', 'addresses'
             ] end
         when 'customers' then array[
@@ -700,7 +701,8 @@ begin
         ]
         when 'conversations' then array[
             'id', 'account_id', 'customer_id', 'channel', 'whatsapp_channel_id', 'thread_key',
-            'customer_wa_id', 'status', 'created_at', 'updated_at', 'version', 'booking_id'
+            'customer_wa_id', 'group_id', 'group_name', 'group_state', 'participants', 'status',
+            'created_at', 'updated_at', 'version', 'booking_id'
         ]
         when 'messages' then array[
             'id', 'account_id', 'conversation_id', 'customer_id', 'seq', 'sender_type',
@@ -708,7 +710,7 @@ begin
             'provider_id', 'status', 'sent_at', 'delivered_at', 'read_at', 'failed_at',
             'error_code', 'error_message', 'created_at', 'updated_at', 'version', 'reactions',
             'edited_at', 'revoked_at', 'booking_id', 'has_invoice', 'invoice_data',
-            'whatsapp_channel_id'
+            'whatsapp_channel_id', 'is_history'
         ]
         when 'jobs' then array[
             'id', 'account_id', 'customer_id', 'service_type', 'status', 'starts_at', 'ends_at',
@@ -751,7 +753,9 @@ declare
     customer constant text[] := private.shown_columns(table_name, 'customer');
     -- hidden for sure; asking what else there is takes a statement
     known constant text[] := case hidden_columns.table_name
-        when 'contacts' then array['profile_named_at', 'deleted_at', 'merged_into']
+        when 'contacts' then array[
+            'profile_named_at', 'marketing_chosen_at', 'deleted_at', 'merged_into'
+        ]
         else '{}'
     end;
 begin
@@ -2023,6 +2027,9 @@ begin
                 n.version,
                 n.status = 'queued' or n.type = any (media_types) as has_more,
                 thread.is_there is not null
+                    -- what the foreign key doesn't see of a group
+                    and thread.account_id = n.account_id
+                    and thread.customer_id is not distinct from n.customer_id
                     and thread.whatsapp_channel_id is not distinct from n.whatsapp_channel_id
                     and thread.booking_id is not distinct from n.booking_id as is_of_its_thread,
                 -- nobody listens where nobody can sign in
@@ -2047,7 +2054,9 @@ begin
                 ) as payload
             from new_rows n
             left join lateral (
-                select true as is_there, c.whatsapp_channel_id, c.booking_id
+                select
+                    true as is_there, c.account_id, c.customer_id, c.whatsapp_channel_id,
+                    c.booking_id
                 from public.conversations c
                 where c.id = n.conversation_id
                 limit 1
@@ -2125,13 +2134,17 @@ begin
         has_more := true;
         select bool_and(
             thread.is_there is not null
+            and thread.account_id = n.account_id
+            and thread.customer_id is not distinct from n.customer_id
             and thread.whatsapp_channel_id is not distinct from n.whatsapp_channel_id
             and thread.booking_id is not distinct from n.booking_id
         )
         into is_of_its_thread
         from new_rows n
         left join lateral (
-            select true as is_there, c.whatsapp_channel_id, c.booking_id
+            select
+                true as is_there, c.account_id, c.customer_id, c.whatsapp_channel_id,
+                c.booking_id
             from public.conversations c
             where c.id = n.conversation_id
             limit 1
@@ -2140,7 +2153,7 @@ begin
 
     if not is_of_its_thread then
         raise foreign_key_violation using
-            message = 'A message has the WhatsApp number and the booking of its conversation.';
+            message = 'A message has the account, the customer, the WhatsApp number and the booking of its conversation.';
     end if;
     if not has_more then
         return null;

@@ -199,8 +199,13 @@ def test_a_number_of_nobodys_is_kept_in_the_raw_inbox(webhook: Webhook) -> None:
 OTHERS = (
     "account_",
     "batch",
+    "call_",
     "echo_reaction",
     "edit",
+    "group_",
+    "history",
+    "phone_book",
+    "preferences_",
     "reaction",
     "revoke",
     "status_",

@@ -60,7 +60,8 @@ class Conversation(_Row):
     """A row of `conversations`."""
 
     id: UUID
-    customer_id: UUID
+    # None of a group, which is nobody's
+    customer_id: UUID | None
     channel: Channel
     customer_wa_id: str | None
     status: Status

@@ -9,7 +9,8 @@ create type private.whatsapp_item as (
     phone_number_id     text,
     provider_id         text,
 
-    -- a message; of an echo, which is ours, whom it was sent to
+    -- a message, a call, a choice or an entry of the phone book; of what is ours, whom it was
+    -- sent to
     wa_id               text,
     user_id             text,
     profile_name        text,
@@ -20,9 +21,12 @@ create type private.whatsapp_item as (
     content             jsonb,
     reply_to            text,
 
-    -- what is done to a message, which reply_to names: by whom
+    -- by whom: what is done to a message, which reply_to names, what is said in a group, a call,
+    -- a message of the phone app's history
     sender_type         text,
     sender_id           text,
+    -- the group in which it is said, or of which it is told
+    group_id            text,
 
     -- a message of WhatsApp's own: what takes the place of wa_id and user_id
     new_wa_id           text,
@@ -105,6 +109,7 @@ begin
             i.value ->> 'reply_to',
             i.value ->> 'sender_type',
             i.value ->> 'sender_id',
+            i.value ->> 'group_id',
             i.value ->> 'new_wa_id',
             i.value ->> 'new_user_id',
             i.value ->> 'status',
