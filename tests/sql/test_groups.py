@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from itertools import permutations
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -14,6 +15,7 @@ from tests.sql.asking import Refusal, ask, refusal
 from tests.sql.conftest import ALPINE, ALPINE_NUMBER, BAY_NUMBER, Item, World, status, text_message
 from tests.sql.outbound import accept, ago, begin, claim, post, state
 
+EVENTS = Path(__file__).parents[1] / "events"
 CILKA = "38640111222"
 ANA = "385911234567"
 GROUP = "HBgLMTY1MDM4Nzk0MzkVAgA"
@@ -125,8 +127,7 @@ def test_a_group_has_a_thread_of_its_own(world: World) -> None:
 
 
 def test_a_recorded_message_lands_in_its_group(world: World) -> None:
-    with open("tests/events/text_in_group.json") as file:
-        payload = json.load(file)
+    payload = json.loads((EVENTS / "text_in_group.json").read_text())
     value = payload["entry"][0]["changes"][0]["value"]
     value["metadata"]["phone_number_id"] = ALPINE_NUMBER
     world.ingest(*(item.model_dump(mode="json") for item in items_of(payload)))
@@ -139,7 +140,10 @@ def test_a_recorded_message_lands_in_its_group(world: World) -> None:
 
 def test_the_inbox_shows_the_group_by_its_name(world: World) -> None:
     world.ingest(said("wamid.1"))
-    inbox = "select customer_id, customer_name, group_name, unread_count, last_sender_name from public.inbox"
+    inbox = (
+        "select customer_id, customer_name, group_name, unread_count, last_sender_name"
+        " from public.inbox"
+    )
     row = {"customer_id": None, "unread_count": 1, "last_sender_name": "Ana"}
     unnamed = {"customer_name": "WhatsApp group", "group_name": None}
     assert ask(world, "andrej", inbox) == [row | unnamed]
@@ -376,9 +380,15 @@ def test_a_group_s_rows_hang_on_its_thread(world: World) -> None:
     # what a foreign key can't hold without a customer is held all the same
     cilka = world.value("select id from public.contacts where name = 'cilka'")
     for change in (
-        f"insert into public.messages (account_id, conversation_id, customer_id, seq, sender_type,"
-        f" message, whatsapp_channel_id, status) select account_id, id, '{cilka}', 2, 'client', 'x',"
-        f" whatsapp_channel_id, 'sent' from public.conversations where id = '{thread}'",
+        f"""
+        insert into public.messages (
+            account_id, conversation_id, customer_id, seq, sender_type, message,
+            whatsapp_channel_id, status
+        )
+        select account_id, id, '{cilka}', 2, 'client', 'x', whatsapp_channel_id, 'sent'
+        from public.conversations
+        where id = '{thread}'
+        """,
         f"update public.conversations set customer_id = '{cilka}' where id = '{thread}'",
         f"update public.conversations set group_id = 'another' where id = '{thread}'",
     ):
