@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import permutations
 from typing import Any
 
 import pytest
 
-from tests.sql.asking import ask, refusal
+from tests.sql.asking import ask, at_once, refusal
 from tests.sql.conftest import ALPINE_NUMBER, Item, World, text_message
 from tests.sql.outbound import accept, ago, begin, claim, post
 
@@ -167,3 +168,15 @@ def test_a_time_of_another_age_moves_no_window(world: World) -> None:
     world.ingest(call("terminate", odd, news={"started_at": odd, "ended_at": odd}))
     assert world.value("select max(last_inbound_at) <= now() from public.conversation_activity")
     assert world.value("select content ->> 'ended_at' < '2200' from public.messages")
+
+
+def test_events_that_come_at_the_same_time_are_one_line(world: World) -> None:
+    events, expected = COURSES["ours, declined"]
+    for round_ in range(5):
+        world.owner.execute("delete from public.conversations")
+        world.owner.execute("delete from private.call_events")
+        answers = at_once(
+            *(partial(world.ingest, event, body=f"{round_} {n}") for n, event in enumerate(events))
+        )
+        assert [answer["applied"] for answer in answers if isinstance(answer, dict)] == [1] * 4
+        assert shown(world) == expected

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from itertools import permutations
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import psycopg
 import pytest
 
 from rapport.whatsapp.items import items_of
-from tests.sql.asking import Refusal, ask, refusal
+from tests.sql.asking import Refusal, ask, at_once, refusal
 from tests.sql.conftest import ALPINE, ALPINE_NUMBER, BAY_NUMBER, Item, World, status, text_message
 from tests.sql.outbound import accept, ago, begin, claim, post, state
 
@@ -405,3 +406,21 @@ def test_a_group_s_rows_hang_on_its_thread(world: World) -> None:
         "message_media",
     ):
         assert world.value(f"select count(*) from public.{table}") == 0, table
+
+
+def test_what_comes_at_the_same_time_is_one_group(world: World) -> None:
+    for round_ in range(5):
+        world.owner.execute("delete from public.conversations")
+        world.owner.execute("delete from private.group_events")
+        items = [
+            said("wamid.1"),
+            said("wamid.2", CILKA, profile_name="Cilka"),
+            told(ago(minutes=2), name="Studio", joined=[person("38640555666")]),
+            told(ago(seconds=1), departed=[person(ANA)]),
+        ]
+        answers = at_once(
+            *(partial(world.ingest, item, body=f"{round_} {n}") for n, item in enumerate(items))
+        )
+        assert [answer["applied"] for answer in answers if isinstance(answer, dict)] == [1] * 4
+        assert group(world)["group_name"] == "Studio"
+        assert members(world) == {ANA: False, CILKA: True, "38640555666": True}
