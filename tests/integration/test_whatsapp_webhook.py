@@ -236,6 +236,19 @@ def test_every_type_of_message_is_shown_and_none_is_logged(webhook: Webhook) -> 
     assert not [word for word in PRIVATE if word in log]
 
 
+@pytest.mark.parametrize("kind", ["call_", "group_", "history", "phone_book", "preferences_"])
+def test_what_is_no_message_is_applied_and_none_is_logged(webhook: Webhook, kind: str) -> None:
+    names = sorted(file.stem for file in EVENTS.glob(f"{kind}*.json"))
+    for name in names:
+        answer = webhook.deliver(name)
+        # who asks to join is in the raw event alone
+        assert answer["rejected"] == (name == "group_join_request"), name
+        assert webhook.deliver(name)["applied"] == 0, name
+    assert names
+    log = webhook.log()
+    assert not [word for word in (*PRIVATE, "38640333444", "Zupan", "Studio") if word in log]
+
+
 def test_statuses_are_taken_also_before_their_message_is_known(webhook: Webhook) -> None:
     for word in ("read", "sent", "failed", "delivered"):
         assert webhook.deliver(f"status_{word}")["applied"] == 1, word
