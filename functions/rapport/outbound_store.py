@@ -17,6 +17,8 @@ class OutboundMessage(BaseModel):
     account_id: UUID
     conversation_id: UUID
     phone_number_id: str
+    # of a group, instead of the next two
+    group_id: str | None = None
     # the exact spelling to which replies go; without it the person is known by `user_id` alone
     wa_id: str | None
     user_id: str | None

@@ -38,6 +38,122 @@ class MessageItem(_Item):
     reply_to: str | None
 
 
+class GroupMessageItem(_Item):
+    """A message in a group, of a participant or (from another device) of ours."""
+
+    kind: Literal["group"] = "group"
+    phone_number_id: str
+    provider_id: str
+    group_id: str
+    sender_type: Literal["client", "operator"]
+    # of a participant: one of the two ids, the number first
+    sender_id: str | None
+    wa_id: str | None
+    user_id: str | None
+    profile_name: str | None
+    sent_at: datetime
+    type: str
+    text: str
+    content: dict[str, JsonValue] | None
+    reply_to: str | None
+
+
+class Participant(_Item):
+    """Somebody in a group; one of the two is known."""
+
+    wa_id: str | None
+    user_id: str | None
+
+
+class GroupNews(_Item):
+    """What is told of a group; None is not said."""
+
+    name: str | None = None
+    state: Literal["active", "suspended", "deleted"] | None = None
+    joined: tuple[Participant, ...] = ()
+    departed: tuple[Participant, ...] = ()
+
+
+class GroupEventItem(_Item):
+    """What happened to a group."""
+
+    kind: Literal["group_event"] = "group_event"
+    phone_number_id: str
+    group_id: str
+    sent_at: datetime
+    content: GroupNews
+
+
+class CallNews(_Item):
+    """What is told of a call; when people spoke is said at the end."""
+
+    event: Literal["connect", "ringing", "accepted", "rejected", "terminate"]
+    started_at: datetime | None
+    ended_at: datetime | None
+    # seconds
+    duration_s: int | None
+    has_failed: bool
+
+
+class CallItem(_Item):
+    """One event of a call with the person who is named as in `MessageItem`."""
+
+    kind: Literal["call"] = "call"
+    phone_number_id: str
+    # of the call
+    provider_id: str
+    # who calls: the person or we
+    sender_type: Literal["client", "operator"]
+    sender_id: str | None
+    wa_id: str | None
+    user_id: str | None
+    profile_name: str | None
+    sent_at: datetime
+    content: CallNews
+
+
+class MarketingChoiceItem(_Item):
+    """Whether a person takes marketing messages from now on."""
+
+    kind: Literal["marketing_choice"] = "marketing_choice"
+    phone_number_id: str
+    wa_id: str | None
+    user_id: str | None
+    type: Literal["stop", "resume"]
+    sent_at: datetime
+
+
+class HistoryItem(_Item):
+    """A message of the phone app's history, of a person's or of ours to them."""
+
+    kind: Literal["history"] = "history"
+    phone_number_id: str
+    provider_id: str
+    sender_type: Literal["client", "operator"]
+    sender_id: str | None
+    wa_id: str | None
+    user_id: str | None
+    sent_at: datetime
+    type: str
+    text: str
+    content: dict[str, JsonValue] | None
+    reply_to: str | None
+    # what had become of one of ours
+    status: Literal["delivered", "read", "failed"] | None
+
+
+class PhoneBookItem(_Item):
+    """An entry of the phone app's phone book that was added, changed or removed."""
+
+    kind: Literal["phone_book"] = "phone_book"
+    phone_number_id: str
+    wa_id: str
+    type: Literal["add", "remove"]
+    # the name
+    text: str | None
+    sent_at: datetime
+
+
 class SystemItem(_Item):
     """A message of WhatsApp's own about a customer, who is named as in `MessageItem`.
 
@@ -110,7 +226,20 @@ class SkippedItem(_Item):
     detail: str
 
 
-Item = MessageItem | SystemItem | StatusItem | EffectItem | AccountEventItem | SkippedItem
+Item = (
+    MessageItem
+    | GroupMessageItem
+    | GroupEventItem
+    | CallItem
+    | MarketingChoiceItem
+    | HistoryItem
+    | PhoneBookItem
+    | SystemItem
+    | StatusItem
+    | EffectItem
+    | AccountEventItem
+    | SkippedItem
+)
 
 
 class Rejection(BaseModel):

@@ -53,6 +53,10 @@ create table public.contacts (
                          and not preferences
                              @? 'strict $.** ? (@.type() == "number" && (@ > 1e15 || @ < -1e15))'
                      ),
+    -- since when the person takes no marketing messages on WhatsApp, as WhatsApp has told; the
+    -- time of the latest choice beside it, since webhooks come in any order
+    marketing_stopped_at timestamptz,
+    marketing_chosen_at  timestamptz,
     deleted_at       timestamptz,
     -- where to look instead
     merged_into      uuid,
@@ -179,6 +183,8 @@ comment on column public.contacts.status_changed_at is
     'When staff last opened, suspended or closed a conversation of it (UTC).';
 comment on column public.contacts.preferences is
     'The customer''s choices, an object of at most 8 KB; edited through my_profile and contacts_v2.';
+comment on column public.contacts.marketing_stopped_at is
+    'Since when the person takes no marketing messages on WhatsApp: by their own choice there, which nobody writes here. Null: they may be sent.';
 comment on column public.contacts.deleted_at is
     'Since when it is gone; contents are blanked, lists leave it out.';
 comment on column public.contacts.merged_into is
@@ -201,10 +207,10 @@ select private.follow_table(
     shown => array[
         'id', 'account_id', 'name', 'profile_name', 'phone', 'email', 'tags', 'notes',
         'portal_user_id', 'created_at', 'updated_at', 'version', 'username', 'status',
-        'preferences', 'status_changed_at', 'gsm', 'fax', 'business_entity', 'taxpayer',
+        'preferences', 'status_changed_at', 'marketing_stopped_at', 'gsm', 'fax', 'business_entity', 'taxpayer',
         'foreign_county', 'buyer', 'supplier', 'tax_id_number', 'registration_number', 'street',
         'post_number', 'place', 'province', 'country', 'people', 'addresses'
     ],
-    hidden => array['profile_named_at', 'deleted_at', 'merged_into'],
+    hidden => array['profile_named_at', 'marketing_chosen_at', 'deleted_at', 'merged_into'],
     customer_key => null
 );

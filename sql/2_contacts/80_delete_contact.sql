@@ -30,6 +30,8 @@ begin
         tags = '{}',
         notes = null,
         preferences = '{}',
+        marketing_stopped_at = null,
+        marketing_chosen_at = null,
         gsm = null,
         fax = null,
         business_entity = null,

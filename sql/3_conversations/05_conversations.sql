@@ -1,11 +1,15 @@
 /*
-    A thread of messages with one customer. Its id is the conversation's one identity, in rows,
-    topics, URLs and events.
+    A thread of messages with one customer, or with a group on WhatsApp. Its id is the
+    conversation's one identity, in rows, topics, URLs and events.
+
+    A group's thread has no customer: no login may read it, no contact owns it, and no merge moves
+    it. Its rows hang on it without a foreign key, since that would need the customer.
 */
 create table public.conversations (
     id                  uuid primary key default gen_random_uuid(),
     account_id          uuid not null,
-    customer_id         uuid not null,
+    -- null for a group
+    customer_id         uuid,
     channel             text not null
                         constraint conversations_channel_check
                         check (channel in ('whatsapp', 'booking', 'portal')),
@@ -15,6 +19,17 @@ create table public.conversations (
     thread_key          text not null,
     -- the exact spelling to which replies go
     customer_wa_id      text,
+    -- WhatsApp's id of a group
+    group_id            text
+                        constraint conversations_group_id_check
+                        check (length(group_id) between 1 and 512),
+    -- what follows is derived from all that is known of a group, see whatsapp_groups
+    group_name          text
+                        constraint conversations_group_name_check check (length(group_name) <= 200),
+    group_state         text
+                        constraint conversations_group_state_check
+                        check (group_state in ('active', 'suspended', 'deleted')),
+    participants        jsonb not null default '[]',
     status              text not null default 'open'
                         constraint conversations_status_check
                         check (status in ('open', 'pending', 'closed')),
@@ -38,7 +53,16 @@ create table public.conversations (
     constraint conversations_whatsapp_channel_id_check
         check ((channel = 'whatsapp') = (whatsapp_channel_id is not null)),
     constraint conversations_booking_id_check
-        check ((channel = 'booking') = (booking_id is not null))
+        check ((channel = 'booking') = (booking_id is not null)),
+    constraint conversations_group_check
+        check (
+            (customer_id is null) = (group_id is not null)
+            and (group_id is null) = (group_state is null)
+            and (
+                group_id is not null and channel = 'whatsapp'
+                or group_name is null and participants = '[]'
+            )
+        )
 );
 alter table public.conversations enable row level security;
 
@@ -54,6 +78,11 @@ create unique index conversations_open_thread_key
         (case when status = 'closed' then id end)
     )
     nulls not distinct;
+
+-- a group has one thread, which is opened again rather than followed by another
+create unique index conversations_group_key
+    on public.conversations (whatsapp_channel_id, group_id)
+    where group_id is not null;
 
 create index conversations_customer_idx
     on public.conversations (customer_id, account_id);
@@ -85,9 +114,11 @@ create trigger _050_keep_owner
     before update on public.conversations
     for each row
     when (
-        (new.account_id, new.booking_id) is distinct from (old.account_id, old.booking_id)
+        (new.account_id, new.booking_id, new.group_id)
+        is distinct from
+        (old.account_id, old.booking_id, old.group_id)
     )
-    execute function private.tg__keep_owner('account_id', 'booking_id');
+    execute function private.tg__keep_owner('account_id', 'booking_id', 'group_id');
 
 create trigger _100_stamp_change
     before update on public.conversations
@@ -95,10 +126,42 @@ create trigger _100_stamp_change
     execute function private.tg__stamp_change();
 
 
+create function private.tg_conversations__delete_group()
+    returns trigger
+    language plpgsql
+    -- definer: as a foreign key does it, whoever deletes
+    security definer
+    set search_path = ''
+as $$
+begin
+    delete from public.messages m where m.conversation_id = old.id;
+    delete from public.conversation_activity a where a.conversation_id = old.id;
+    delete from public.read_markers r where r.conversation_id = old.id;
+    return null;
+end
+$$;
+
+create trigger _500_delete_group
+    after delete on public.conversations
+    for each row
+    when (old.group_id is not null)
+    execute function private.tg_conversations__delete_group();
+
+
 comment on table public.conversations is
-    'A thread of messages with one customer, on WhatsApp, about a booking or in the portal.';
+    'A thread of messages with one customer, on WhatsApp, about a booking or in the portal; or with a group on WhatsApp.';
 comment on column public.conversations.customer_id is
-    'The contact with whom the thread is held.';
+    'The contact with whom the thread is held; null for a group.';
+comment on column public.conversations.group_id is
+    'WhatsApp''s id of the group; null for a thread with one customer.';
+comment on column public.conversations.group_name is
+    'The group''s subject; null where WhatsApp has not told it.';
+comment on column public.conversations.group_state is
+    'active, suspended or deleted; messages go to an active group alone.';
+comment on column public.conversations.participants is
+    'Who is in a group, or was, as far as WhatsApp has told: [{wa_id, user_id, name, is_member, joined_at, left_at}]. A message''s sender_id is one of the two ids.';
+comment on function private.tg_conversations__delete_group() is
+    'A group''s thread takes with it all that was said in it.';
 comment on column public.conversations.thread_key is
     'Who the customer is on this channel; one thread with a key is open at a time.';
 comment on column public.conversations.booking_id is
@@ -111,7 +174,7 @@ select private.follow_table(
     table_name => 'conversations',
     shown => array[
         'id', 'account_id', 'customer_id', 'channel', 'whatsapp_channel_id', 'thread_key',
-        'customer_wa_id', 'status', 'created_at', 'updated_at', 'version', 'booking_id'
+        'customer_wa_id', 'group_id', 'group_name', 'group_state', 'participants', 'status', 'created_at', 'updated_at', 'version', 'booking_id'
     ],
     conversation_key => 'id'
 );

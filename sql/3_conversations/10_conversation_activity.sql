@@ -6,7 +6,8 @@
 create table public.conversation_activity (
     conversation_id uuid primary key,
     account_id      uuid not null,
-    customer_id     uuid not null,
+    -- null in a group
+    customer_id     uuid,
     -- the seq of the latest message; whoever numbers messages holds the conversation's lock
     last_seq        bigint not null default 0,
     last_message_at timestamptz not null default now(),

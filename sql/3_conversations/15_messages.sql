@@ -20,7 +20,8 @@ create table public.messages (
     id                  uuid primary key default gen_random_uuid(),
     account_id          uuid not null,
     conversation_id     uuid not null,
-    customer_id         uuid not null,
+    -- null in a group
+    customer_id         uuid,
     -- 1, 2, 3 … in a conversation, in the order of arrival and without a gap, so that a
     -- client knows what it has missed; the order to show is that of sent_at
     seq                 bigint not null,
@@ -43,6 +44,8 @@ create table public.messages (
     status              public.message_status not null,
     -- the provider's times; created_at and updated_at are the server's
     sent_at             timestamptz,
+    -- told after the fact by the phone app's history: nobody is waiting for an answer
+    is_history          boolean not null default false,
     delivered_at        timestamptz,
     read_at             timestamptz,
     failed_at           timestamptz,
@@ -157,6 +160,8 @@ comment on column public.messages.client_ref is
     'The sender''s own id of a message, unique per sender: a repeated send is one message.';
 comment on column public.messages.sent_at is
     'When it was sent: by the provider''s clock, or for what is written here, when it was written.';
+comment on column public.messages.is_history is
+    'Whether it was said before the number came here, and was read from the phone app''s history: it is never unread and opens no window.';
 comment on column public.messages.reactions is
     'Who reacts with what: [{sender_type, sender_id, emoji, at}], the latest of each; sender_id is null outside groups.';
 comment on column public.messages.edited_at is
@@ -179,7 +184,7 @@ select private.follow_table(
         'sender_name', 'type', 'message', 'content', 'reply_to', 'client_ref', 'provider_id',
         'status', 'sent_at', 'delivered_at', 'read_at', 'failed_at', 'error_code',
         'error_message', 'created_at', 'updated_at', 'version', 'reactions', 'edited_at',
-        'revoked_at', 'booking_id', 'has_invoice', 'invoice_data', 'whatsapp_channel_id'
+        'revoked_at', 'booking_id', 'has_invoice', 'invoice_data', 'whatsapp_channel_id', 'is_history'
     ],
     tells_inserts => false
 );

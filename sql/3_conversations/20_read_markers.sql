@@ -8,7 +8,8 @@ create table public.read_markers (
                     constraint read_markers_user_id_fkey
                     references auth.users on delete cascade,
     account_id      uuid not null,
-    customer_id     uuid not null,
+    -- null in a group
+    customer_id     uuid,
     last_read_seq   bigint not null
                     constraint read_markers_last_read_seq_check check (last_read_seq >= 0),
     read_at         timestamptz not null default now(),

@@ -14,25 +14,34 @@ declare
         face => write_conversation_status.face, word => write_conversation_status.word);
     written record;
 begin
-    -- the contact stays until the status is written
-    select k.account_id, k.status, c.id as contact_id
+    -- a group's thread is no contact's
+    select k.account_id, k.status, null::uuid as contact_id
     into written
     from public.conversations k
-    join public.contacts c
-        on c.id = k.customer_id
-       and c.account_id = k.account_id
     where k.id = write_conversation_status.conversation_id
       and k.account_id in (select private.my_account_ids())
-      and c.deleted_at is null
-    for no key update of c;
+      and k.customer_id is null;
     if not found then
+        -- the contact stays until the status is written
+        select k.account_id, k.status, c.id as contact_id
+        into written
+        from public.conversations k
+        join public.contacts c
+            on c.id = k.customer_id
+           and c.account_id = k.account_id
+        where k.id = write_conversation_status.conversation_id
+          and k.account_id in (select private.my_account_ids())
+          and c.deleted_at is null
+        for no key update of c;
+    end if;
+    if written.account_id is null then
         raise sqlstate 'PT404' using
             message = 'There is no such conversation, or it is not yours to change.',
             detail = format('conversation: %s', conversation_id);
     end if;
 
     perform private.require_writable(written.account_id);
-    if written.status <> wanted then
+    if written.status <> wanted and written.contact_id is not null then
         -- before the conversation, in the lock order
         update public.contacts c
         set status_changed_at = clock_timestamp()

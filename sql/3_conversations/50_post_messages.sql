@@ -44,7 +44,8 @@ begin
     is_staff := thread.account_id in (select private.my_writable_account_ids());
     if me is null
         or thread.id is null
-        or not (is_staff or thread.customer_id in (select private.my_customer_ids()))
+        -- a group has no customer, and is not null what is no customer's
+        or (is_staff or thread.customer_id in (select private.my_customer_ids())) is not true
     then
         if thread.account_id in (select private.my_account_ids()) then
             raise insufficient_privilege using
@@ -189,6 +190,9 @@ begin
             hint = 'Send a template.';
     elsif post.content is not null then
         perform private.check_content(post);
+    end if;
+    if channel = 'whatsapp' then
+        perform private.check_recipient(post);
     end if;
 end
 $$;

@@ -16,6 +16,9 @@ select
     k.channel,
     k.whatsapp_channel_id,
     k.customer_wa_id,
+    k.group_id,
+    k.group_name,
+    k.participants,
     k.status,
     c.name as customer_name,
     a.last_seq,
@@ -32,7 +35,9 @@ select
     k.version
 from public.conversation_activity a
 cross join lateral (
-    select o.channel, o.whatsapp_channel_id, o.customer_wa_id, o.status, o.created_at, o.version
+    select
+        o.channel, o.whatsapp_channel_id, o.customer_wa_id, o.group_id, o.group_name,
+        o.participants, o.status, o.created_at, o.version
     from public.conversations o
     where o.id = a.conversation_id
     limit 1
@@ -41,6 +46,10 @@ cross join lateral (
     select o.name
     from public.customers o
     where o.id = a.customer_id
+    union all
+    -- a group's own name; until WhatsApp tells it, that it is one
+    select case when k.group_name is null then 'WhatsApp group' else k.group_name end
+    where a.customer_id is null
     limit 1
 ) c
 left join public.messages m
@@ -67,6 +76,7 @@ cross join lateral (
         where n.conversation_id = a.conversation_id
           and n.seq > r.last_read_seq
           and n.revoked_at is null
+          and not n.is_history
           -- what the other side has written
           and n.sender_type = any (
               case
@@ -89,9 +99,13 @@ comment on view public.inbox is
 comment on column public.inbox.id is
     'The conversation.';
 comment on column public.inbox.customer_id is
-    'The contact with whom it is held.';
+    'The contact with whom it is held; null for a group.';
 comment on column public.inbox.customer_name is
-    'What staff call them, or else the name of their WhatsApp profile.';
+    'What staff call them, or else the name of their WhatsApp profile; of a group, its name.';
+comment on column public.inbox.group_id is
+    'WhatsApp''s id of a group; null for a thread with one customer.';
+comment on column public.inbox.participants is
+    'Who is in a group, see conversations.';
 comment on column public.inbox.status is
     'open, pending or closed; written by set_conversation_status.';
 comment on column public.inbox.last_seq is

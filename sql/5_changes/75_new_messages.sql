@@ -41,6 +41,9 @@ begin
                 n.version,
                 n.status = 'queued' or n.type = any (media_types) as has_more,
                 thread.is_there is not null
+                    -- what the foreign key doesn't see of a group
+                    and thread.account_id = n.account_id
+                    and thread.customer_id is not distinct from n.customer_id
                     and thread.whatsapp_channel_id is not distinct from n.whatsapp_channel_id
                     and thread.booking_id is not distinct from n.booking_id as is_of_its_thread,
                 -- nobody listens where nobody can sign in
@@ -65,7 +68,9 @@ begin
                 ) as payload
             from new_rows n
             left join lateral (
-                select true as is_there, c.whatsapp_channel_id, c.booking_id
+                select
+                    true as is_there, c.account_id, c.customer_id, c.whatsapp_channel_id,
+                    c.booking_id
                 from public.conversations c
                 where c.id = n.conversation_id
                 limit 1
@@ -143,13 +148,17 @@ begin
         has_more := true;
         select bool_and(
             thread.is_there is not null
+            and thread.account_id = n.account_id
+            and thread.customer_id is not distinct from n.customer_id
             and thread.whatsapp_channel_id is not distinct from n.whatsapp_channel_id
             and thread.booking_id is not distinct from n.booking_id
         )
         into is_of_its_thread
         from new_rows n
         left join lateral (
-            select true as is_there, c.whatsapp_channel_id, c.booking_id
+            select
+                true as is_there, c.account_id, c.customer_id, c.whatsapp_channel_id,
+                c.booking_id
             from public.conversations c
             where c.id = n.conversation_id
             limit 1
@@ -158,7 +167,7 @@ begin
 
     if not is_of_its_thread then
         raise foreign_key_violation using
-            message = 'A message has the WhatsApp number and the booking of its conversation.';
+            message = 'A message has the account, the customer, the WhatsApp number and the booking of its conversation.';
     end if;
     if not has_more then
         return null;

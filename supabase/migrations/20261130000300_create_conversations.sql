@@ -3,13 +3,17 @@ set lock_timeout = '5s';
 
 
 /*
-    A thread of messages with one customer. Its id is the conversation's one identity, in rows,
-    topics, URLs and events.
+    A thread of messages with one customer, or with a group on WhatsApp. Its id is the
+    conversation's one identity, in rows, topics, URLs and events.
+
+    A group's thread has no customer: no login may read it, no contact owns it, and no merge moves
+    it. Its rows hang on it without a foreign key, since that would need the customer.
 */
 create table public.conversations (
     id                  uuid primary key default gen_random_uuid(),
     account_id          uuid not null,
-    customer_id         uuid not null,
+    -- null for a group
+    customer_id         uuid,
     channel             text not null
                         constraint conversations_channel_check
                         check (channel in ('whatsapp', 'booking', 'portal')),
@@ -19,6 +23,17 @@ create table public.conversations (
     thread_key          text not null,
     -- the exact spelling to which replies go
     customer_wa_id      text,
+    -- WhatsApp's id of a group
+    group_id            text
+                        constraint conversations_group_id_check
+                        check (length(group_id) between 1 and 512),
+    -- what follows is derived from all that is known of a group, see whatsapp_groups
+    group_name          text
+                        constraint conversations_group_name_check check (length(group_name) <= 200),
+    group_state         text
+                        constraint conversations_group_state_check
+                        check (group_state in ('active', 'suspended', 'deleted')),
+    participants        jsonb not null default '[]',
     status              text not null default 'open'
                         constraint conversations_status_check
                         check (status in ('open', 'pending', 'closed')),
@@ -42,7 +57,16 @@ create table public.conversations (
     constraint conversations_whatsapp_channel_id_check
         check ((channel = 'whatsapp') = (whatsapp_channel_id is not null)),
     constraint conversations_booking_id_check
-        check ((channel = 'booking') = (booking_id is not null))
+        check ((channel = 'booking') = (booking_id is not null)),
+    constraint conversations_group_check
+        check (
+            (customer_id is null) = (group_id is not null)
+            and (group_id is null) = (group_state is null)
+            and (
+                group_id is not null and channel = 'whatsapp'
+                or group_name is null and participants = '[]'
+            )
+        )
 );
 alter table public.conversations enable row level security;
 
@@ -58,6 +82,11 @@ create unique index conversations_open_thread_key
         (case when status = 'closed' then id end)
     )
     nulls not distinct;
+
+-- a group has one thread, which is opened again rather than followed by another
+create unique index conversations_group_key
+    on public.conversations (whatsapp_channel_id, group_id)
+    where group_id is not null;
 
 create index conversations_customer_idx
     on public.conversations (customer_id, account_id);
@@ -89,9 +118,11 @@ create trigger _050_keep_owner
     before update on public.conversations
     for each row
     when (
-        (new.account_id, new.booking_id) is distinct from (old.account_id, old.booking_id)
+        (new.account_id, new.booking_id, new.group_id)
+        is distinct from
+        (old.account_id, old.booking_id, old.group_id)
     )
-    execute function private.tg__keep_owner('account_id', 'booking_id');
+    execute function private.tg__keep_owner('account_id', 'booking_id', 'group_id');
 
 create trigger _100_stamp_change
     before update on public.conversations
@@ -99,10 +130,42 @@ create trigger _100_stamp_change
     execute function private.tg__stamp_change();
 
 
+create function private.tg_conversations__delete_group()
+    returns trigger
+    language plpgsql
+    -- definer: as a foreign key does it, whoever deletes
+    security definer
+    set search_path = ''
+as $$
+begin
+    delete from public.messages m where m.conversation_id = old.id;
+    delete from public.conversation_activity a where a.conversation_id = old.id;
+    delete from public.read_markers r where r.conversation_id = old.id;
+    return null;
+end
+$$;
+
+create trigger _500_delete_group
+    after delete on public.conversations
+    for each row
+    when (old.group_id is not null)
+    execute function private.tg_conversations__delete_group();
+
+
 comment on table public.conversations is
-    'A thread of messages with one customer, on WhatsApp, about a booking or in the portal.';
+    'A thread of messages with one customer, on WhatsApp, about a booking or in the portal; or with a group on WhatsApp.';
 comment on column public.conversations.customer_id is
-    'The contact with whom the thread is held.';
+    'The contact with whom the thread is held; null for a group.';
+comment on column public.conversations.group_id is
+    'WhatsApp''s id of the group; null for a thread with one customer.';
+comment on column public.conversations.group_name is
+    'The group''s subject; null where WhatsApp has not told it.';
+comment on column public.conversations.group_state is
+    'active, suspended or deleted; messages go to an active group alone.';
+comment on column public.conversations.participants is
+    'Who is in a group, or was, as far as WhatsApp has told: [{wa_id, user_id, name, is_member, joined_at, left_at}]. A message''s sender_id is one of the two ids.';
+comment on function private.tg_conversations__delete_group() is
+    'A group''s thread takes with it all that was said in it.';
 comment on column public.conversations.thread_key is
     'Who the customer is on this channel; one thread with a key is open at a time.';
 comment on column public.conversations.booking_id is
@@ -115,7 +178,7 @@ select private.follow_table(
     table_name => 'conversations',
     shown => array[
         'id', 'account_id', 'customer_id', 'channel', 'whatsapp_channel_id', 'thread_key',
-        'customer_wa_id', 'status', 'created_at', 'updated_at', 'version', 'booking_id'
+        'customer_wa_id', 'group_id', 'group_name', 'group_state', 'participants', 'status', 'created_at', 'updated_at', 'version', 'booking_id'
     ],
     conversation_key => 'id'
 );
@@ -129,7 +192,8 @@ select private.follow_table(
 create table public.conversation_activity (
     conversation_id uuid primary key,
     account_id      uuid not null,
-    customer_id     uuid not null,
+    -- null in a group
+    customer_id     uuid,
     -- the seq of the latest message; whoever numbers messages holds the conversation's lock
     last_seq        bigint not null default 0,
     last_message_at timestamptz not null default now(),
@@ -230,7 +294,8 @@ create table public.messages (
     id                  uuid primary key default gen_random_uuid(),
     account_id          uuid not null,
     conversation_id     uuid not null,
-    customer_id         uuid not null,
+    -- null in a group
+    customer_id         uuid,
     -- 1, 2, 3 … in a conversation, in the order of arrival and without a gap, so that a
     -- client knows what it has missed; the order to show is that of sent_at
     seq                 bigint not null,
@@ -253,6 +318,8 @@ create table public.messages (
     status              public.message_status not null,
     -- the provider's times; created_at and updated_at are the server's
     sent_at             timestamptz,
+    -- told after the fact by the phone app's history: nobody is waiting for an answer
+    is_history          boolean not null default false,
     delivered_at        timestamptz,
     read_at             timestamptz,
     failed_at           timestamptz,
@@ -367,6 +434,8 @@ comment on column public.messages.client_ref is
     'The sender''s own id of a message, unique per sender: a repeated send is one message.';
 comment on column public.messages.sent_at is
     'When it was sent: by the provider''s clock, or for what is written here, when it was written.';
+comment on column public.messages.is_history is
+    'Whether it was said before the number came here, and was read from the phone app''s history: it is never unread and opens no window.';
 comment on column public.messages.reactions is
     'Who reacts with what: [{sender_type, sender_id, emoji, at}], the latest of each; sender_id is null outside groups.';
 comment on column public.messages.edited_at is
@@ -389,7 +458,7 @@ select private.follow_table(
         'sender_name', 'type', 'message', 'content', 'reply_to', 'client_ref', 'provider_id',
         'status', 'sent_at', 'delivered_at', 'read_at', 'failed_at', 'error_code',
         'error_message', 'created_at', 'updated_at', 'version', 'reactions', 'edited_at',
-        'revoked_at', 'booking_id', 'has_invoice', 'invoice_data', 'whatsapp_channel_id'
+        'revoked_at', 'booking_id', 'has_invoice', 'invoice_data', 'whatsapp_channel_id', 'is_history'
     ],
     tells_inserts => false
 );
@@ -405,7 +474,8 @@ create table public.read_markers (
                     constraint read_markers_user_id_fkey
                     references auth.users on delete cascade,
     account_id      uuid not null,
-    customer_id     uuid not null,
+    -- null in a group
+    customer_id     uuid,
     last_read_seq   bigint not null
                     constraint read_markers_last_read_seq_check check (last_read_seq >= 0),
     read_at         timestamptz not null default now(),
@@ -926,25 +996,34 @@ declare
         face => write_conversation_status.face, word => write_conversation_status.word);
     written record;
 begin
-    -- the contact stays until the status is written
-    select k.account_id, k.status, c.id as contact_id
+    -- a group's thread is no contact's
+    select k.account_id, k.status, null::uuid as contact_id
     into written
     from public.conversations k
-    join public.contacts c
-        on c.id = k.customer_id
-       and c.account_id = k.account_id
     where k.id = write_conversation_status.conversation_id
       and k.account_id in (select private.my_account_ids())
-      and c.deleted_at is null
-    for no key update of c;
+      and k.customer_id is null;
     if not found then
+        -- the contact stays until the status is written
+        select k.account_id, k.status, c.id as contact_id
+        into written
+        from public.conversations k
+        join public.contacts c
+            on c.id = k.customer_id
+           and c.account_id = k.account_id
+        where k.id = write_conversation_status.conversation_id
+          and k.account_id in (select private.my_account_ids())
+          and c.deleted_at is null
+        for no key update of c;
+    end if;
+    if written.account_id is null then
         raise sqlstate 'PT404' using
             message = 'There is no such conversation, or it is not yours to change.',
             detail = format('conversation: %s', conversation_id);
     end if;
 
     perform private.require_writable(written.account_id);
-    if written.status <> wanted then
+    if written.status <> wanted and written.contact_id is not null then
         -- before the conversation, in the lock order
         update public.contacts c
         set status_changed_at = clock_timestamp()
@@ -1132,7 +1211,8 @@ begin
     is_staff := thread.account_id in (select private.my_writable_account_ids());
     if me is null
         or thread.id is null
-        or not (is_staff or thread.customer_id in (select private.my_customer_ids()))
+        -- a group has no customer, and is not null what is no customer's
+        or (is_staff or thread.customer_id in (select private.my_customer_ids())) is not true
     then
         if thread.account_id in (select private.my_account_ids()) then
             raise insufficient_privilege using
@@ -1277,6 +1357,9 @@ begin
             hint = 'Send a template.';
     elsif post.content is not null then
         perform private.check_content(post);
+    end if;
+    if channel = 'whatsapp' then
+        perform private.check_recipient(post);
     end if;
 end
 $$;

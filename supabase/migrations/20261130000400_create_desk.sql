@@ -21,6 +21,7 @@ select
     c.tags,
     c.notes,
     c.preferences,
+    c.marketing_stopped_at,
     coalesce(t.status, c.status) as status,
     t.conversation_id,
     t.channel,
@@ -287,6 +288,7 @@ select
     s.tags,
     s.notes,
     s.preferences,
+    s.marketing_stopped_at,
     w.word as conversation_status,
     s.conversation_id,
     s.portal_user_id,
@@ -327,6 +329,8 @@ comment on view public.contacts_v2 is
     'Contacts as the contacts page has them. Write name, phone, email, username, tags, notes, preferences and conversation_status; a write that hits nothing is refused (404), one of a version that has passed as well (409).';
 comment on column public.contacts_v2.name is
     'What staff call them, or else the name of their WhatsApp profile.';
+comment on column public.contacts_v2.marketing_stopped_at is
+    'Since when the person takes no marketing messages on WhatsApp, by their own choice there; read-only.';
 comment on column public.contacts_v2.conversation_status is
     'open, pending or closed: of the current conversation, the latest active; the contact''s own before the first.';
 comment on column public.contacts_v2.conversation_id is
@@ -2012,6 +2016,9 @@ begin
     if kept.preferences = '{}' then
         merged.preferences := dropped.preferences;
     end if;
+    -- one person: who has stopped marketing messages on one number has stopped them
+    merged.marketing_stopped_at := least(kept.marketing_stopped_at, dropped.marketing_stopped_at);
+    merged.marketing_chosen_at := greatest(kept.marketing_chosen_at, dropped.marketing_chosen_at);
     merged.tags := kept.tags || array(
         select t.tag
         from unnest(dropped.tags) with ordinality as t (tag, place)
@@ -2210,6 +2217,8 @@ begin
         tags = '{}',
         notes = null,
         preferences = '{}',
+        marketing_stopped_at = null,
+        marketing_chosen_at = null,
         gsm = null,
         fax = null,
         business_entity = null,
@@ -2241,6 +2250,8 @@ begin
             notes = merged.notes,
             portal_user_id = merged.portal_user_id,
             preferences = merged.preferences,
+            marketing_stopped_at = merged.marketing_stopped_at,
+            marketing_chosen_at = merged.marketing_chosen_at,
             gsm = merged.gsm,
             fax = merged.fax,
             business_entity = merged.business_entity,
@@ -2634,6 +2645,7 @@ begin
     changed_since := '[]';
     foreach field in array array[
         'name', 'profile_name', 'phone', 'email', 'username', 'portal_user_id', 'preferences',
+        'marketing_stopped_at',
         'tags', 'notes', 'gsm', 'fax', 'business_entity', 'taxpayer', 'foreign_county', 'buyer',
         'supplier', 'tax_id_number', 'registration_number', 'street', 'post_number', 'place',
         'province', 'country', 'people', 'addresses'
@@ -2647,6 +2659,10 @@ begin
                 'field', field, 'merged', merged -> field, 'now', now_there -> field);
         end if;
     end loop;
+    if restored ? 'marketing_stopped_at' then
+        restored := restored || jsonb_build_object(
+            'marketing_chosen_at', before -> 'marketing_chosen_at');
+    end if;
     if restored ? 'profile_name' then
         restored := restored || jsonb_build_object('profile_named_at', before -> 'profile_named_at');
     end if;
@@ -2725,6 +2741,8 @@ begin
             notes = r.notes,
             portal_user_id = r.portal_user_id,
             preferences = r.preferences,
+            marketing_stopped_at = r.marketing_stopped_at,
+            marketing_chosen_at = r.marketing_chosen_at,
             gsm = r.gsm,
             fax = r.fax,
             business_entity = r.business_entity,
@@ -2757,6 +2775,8 @@ begin
         notes = dropped.notes,
         portal_user_id = login,
         preferences = dropped.preferences,
+        marketing_stopped_at = dropped.marketing_stopped_at,
+        marketing_chosen_at = dropped.marketing_chosen_at,
         gsm = dropped.gsm,
         fax = dropped.fax,
         business_entity = dropped.business_entity,
@@ -3746,6 +3766,9 @@ select
     k.channel,
     k.whatsapp_channel_id,
     k.customer_wa_id,
+    k.group_id,
+    k.group_name,
+    k.participants,
     k.status,
     c.name as customer_name,
     a.last_seq,
@@ -3762,7 +3785,9 @@ select
     k.version
 from public.conversation_activity a
 cross join lateral (
-    select o.channel, o.whatsapp_channel_id, o.customer_wa_id, o.status, o.created_at, o.version
+    select
+        o.channel, o.whatsapp_channel_id, o.customer_wa_id, o.group_id, o.group_name,
+        o.participants, o.status, o.created_at, o.version
     from public.conversations o
     where o.id = a.conversation_id
     limit 1
@@ -3771,6 +3796,10 @@ cross join lateral (
     select o.name
     from public.customers o
     where o.id = a.customer_id
+    union all
+    -- a group's own name; until WhatsApp tells it, that it is one
+    select case when k.group_name is null then 'WhatsApp group' else k.group_name end
+    where a.customer_id is null
     limit 1
 ) c
 left join public.messages m
@@ -3797,6 +3826,7 @@ cross join lateral (
         where n.conversation_id = a.conversation_id
           and n.seq > r.last_read_seq
           and n.revoked_at is null
+          and not n.is_history
           -- what the other side has written
           and n.sender_type = any (
               case
@@ -3819,9 +3849,13 @@ comment on view public.inbox is
 comment on column public.inbox.id is
     'The conversation.';
 comment on column public.inbox.customer_id is
-    'The contact with whom it is held.';
+    'The contact with whom it is held; null for a group.';
 comment on column public.inbox.customer_name is
-    'What staff call them, or else the name of their WhatsApp profile.';
+    'What staff call them, or else the name of their WhatsApp profile; of a group, its name.';
+comment on column public.inbox.group_id is
+    'WhatsApp''s id of a group; null for a thread with one customer.';
+comment on column public.inbox.participants is
+    'Who is in a group, see conversations.';
 comment on column public.inbox.status is
     'open, pending or closed; written by set_conversation_status.';
 comment on column public.inbox.last_seq is

@@ -259,7 +259,8 @@ create type private.whatsapp_item as (
     -- WhatsApp's id of the message; of an account event the WhatsApp Business account's
     provider_id         text,
 
-    -- a message; of an echo, which is ours, whom it was sent to
+    -- a message, a call, a choice or an entry of the phone book; of what is ours, whom it was
+    -- sent to
     wa_id               text,
     user_id             text,
     profile_name        text,
@@ -270,9 +271,12 @@ create type private.whatsapp_item as (
     content             jsonb,
     reply_to            text,
 
-    -- what is done to a message, which reply_to names: by whom
+    -- by whom: what is done to a message, which reply_to names, what is said in a group, a call,
+    -- a message of the phone app's history
     sender_type         text,
     sender_id           text,
+    -- the group in which it is said, or of which it is told
+    group_id            text,
 
     -- a message of WhatsApp's own: what takes the place of wa_id and user_id
     new_wa_id           text,
@@ -301,7 +305,31 @@ create type private.whatsapp_item as (
 );
 
 
-create function private.read_whatsapp_items(items jsonb)
+/*
+    A provider's clock is not ours: a time that can't be is taken as the time at which the webhook
+    came. A message of the year 2286 would keep its window open and top the inbox until then, and
+    an edit of that year would beat all later ones. What was said stays in the raw event. A replay
+    reads by the time at which the event came first, so that it changes nothing.
+*/
+create function private.likely_time(at timestamptz, came_at timestamptz)
+    returns timestamptz
+    language plpgsql
+    immutable
+    strict
+    set search_path = ''
+as $$
+begin
+    return case
+        -- WhatsApp is of 2009; clocks differ by minutes
+        when at < timestamptz '2009-01-01 00:00:00+00' or at > came_at + interval '5 minutes'
+            then came_at
+        else at
+    end;
+end
+$$;
+
+
+create function private.read_whatsapp_items(items jsonb, came_at timestamptz)
     returns private.whatsapp_item[]
     language plpgsql
     stable
@@ -324,17 +352,18 @@ begin
             i.value ->> 'user_id',
             i.value ->> 'profile_name',
             i.value ->> 'username',
-            i.value ->> 'sent_at',
+            private.likely_time((i.value ->> 'sent_at')::timestamptz, came_at),
             i.value ->> 'type',
             i.value ->> 'text',
             nullif(i.value -> 'content', 'null'),
             i.value ->> 'reply_to',
             i.value ->> 'sender_type',
             i.value ->> 'sender_id',
+            i.value ->> 'group_id',
             i.value ->> 'new_wa_id',
             i.value ->> 'new_user_id',
             i.value ->> 'status',
-            i.value ->> 'at',
+            private.likely_time((i.value ->> 'at')::timestamptz, came_at),
             i.value ->> 'error_code',
             i.value ->> 'error_message',
             i.value ->> 'message_ref',
@@ -362,7 +391,7 @@ begin
     if cardinality(read) < jsonb_array_length(items)
         and items @? '$[*].kind ? (@ == "account_event")'
     then
-        read := read || private.read_account_events(items);
+        read := read || private.read_account_events(items, came_at);
     end if;
     return read;
 end
@@ -371,14 +400,16 @@ $$;
 
 comment on type private.whatsapp_item is
     'One update out of a WhatsApp webhook.';
-comment on function private.read_whatsapp_items(jsonb) is
-    'The updates of a call that belong to a known number, each with its account.';
+comment on function private.likely_time(timestamptz, timestamptz) is
+    'A provider''s time; that of arrival where it is before 2009 or more than five minutes ahead.';
+comment on function private.read_whatsapp_items(jsonb, timestamptz) is
+    'The updates of a call that belong to a known number, each with its account; came_at is when the webhook came first.';
 
 
 /*
     Events about an account, out of webhooks.
 */
-create function private.read_account_events(items jsonb)
+create function private.read_account_events(items jsonb, came_at timestamptz)
     returns private.whatsapp_item[]
     language plpgsql
     stable
@@ -394,7 +425,7 @@ begin
                 -- of what it is: the WhatsApp Business account
                 'provider_id', i.value -> 'waba_id',
                 'type', i.value -> 'type',
-                'at', i.value -> 'at',
+                'at', private.likely_time((i.value ->> 'at')::timestamptz, came_at),
                 'content', i.value -> 'content',
                 'account_id', event.account_id
             )
@@ -432,7 +463,7 @@ end
 $$;
 
 
-comment on function private.read_account_events(jsonb) is
+comment on function private.read_account_events(jsonb, timestamptz) is
     'The events of a call that belong to a known account.';
 comment on function private.keep_account_events(private.whatsapp_item[]) is
     'Keeps events about accounts; returns how many were new.';
@@ -2036,6 +2067,7 @@ begin
         from unnest(items) i
         where i.wa_id is not null
           and i.kind <> 'echo'
+          and i.sender_type is distinct from 'operator'
         order by i.conversation_id, i.sent_at desc, i.provider_id desc
     ) l
     cross join lateral (
@@ -2098,14 +2130,15 @@ begin
                   and t.account_id = i.account_id
                   and t.thread_key = i.identity_kind || ':' || i.identity_key
                   and t.channel = 'whatsapp'
-                  -- a notice of WhatsApp's is no reason to open a conversation again
-                  and (t.status <> 'closed' or i.kind = 'system')
+                  -- a notice of WhatsApp's is no reason to open a conversation again, and neither
+                  -- is what was said long ago
+                  and (t.status <> 'closed' or i.kind in ('system', 'history'))
                 order by t.status = 'closed', t.created_at desc, t.id
                 limit 1
             ) thread
             join public.conversations c
                 on c.id = thread.id
-               and (c.status <> 'closed' or (i).kind = 'system')
+               and (c.status <> 'closed' or (i).kind in ('system', 'history'))
             order by c.id
             for no key update of c
         )
@@ -2120,7 +2153,8 @@ begin
         end if;
 
         insert into public.conversations (
-            account_id, customer_id, channel, whatsapp_channel_id, thread_key, customer_wa_id
+            account_id, customer_id, channel, whatsapp_channel_id, thread_key, customer_wa_id,
+            status
         )
         select distinct on (i.account_id, i.whatsapp_channel_id, i.identity_kind, i.identity_key)
             i.account_id,
@@ -2128,7 +2162,8 @@ begin
             'whatsapp',
             i.whatsapp_channel_id,
             i.identity_kind || ':' || i.identity_key,
-            i.wa_id
+            i.wa_id,
+            case i.kind when 'history' then 'closed' else 'open' end
         from unnest(items) i
         where (
             select true
@@ -2137,7 +2172,7 @@ begin
               and t.account_id = i.account_id
               and t.thread_key = i.identity_kind || ':' || i.identity_key
               and t.channel = 'whatsapp'
-              and (t.status <> 'closed' or i.kind = 'system')
+              and (t.status <> 'closed' or i.kind in ('system', 'history'))
             limit 1
         ) is null
         order by
@@ -2550,6 +2585,8 @@ begin
             i.conversation_id,
             i.contact_id,
             i.kind,
+            i.sender_type,
+            i.sender_id,
             i.wa_id,
             i.user_id,
             i.profile_name,
@@ -2579,7 +2616,10 @@ begin
             f.conversation_id,
             count(*) as added,
             max(f.sent_at) as sent_at,
-            max(f.sent_at) filter (where f.kind = 'message') as inbound_at
+            max(f.sent_at) filter (
+                where f.kind = 'message'
+                   or f.kind = 'group' and f.sender_type = 'client'
+            ) as inbound_at
         from fresh f
         group by f.conversation_id
     ),
@@ -2598,15 +2638,21 @@ begin
     )
     insert into public.messages (
         account_id, conversation_id, customer_id, seq, sender_type, sender_id, sender_name,
-        type, message, content, reply_to, whatsapp_channel_id, provider_id, status, sent_at
+        type, message, content, reply_to, whatsapp_channel_id, provider_id, status, sent_at,
+        is_history
     )
     select
         f.account_id,
         f.conversation_id,
         f.contact_id,
         c.last_seq + f.place,
-        case f.kind when 'system' then 'system' when 'echo' then 'operator' else 'client' end,
-        case f.kind when 'message' then coalesce(f.wa_id, f.user_id) end,
+        case f.kind
+            when 'message' then 'client'
+            when 'system' then 'system'
+            when 'echo' then 'operator'
+            else f.sender_type
+        end,
+        case f.kind when 'message' then coalesce(f.wa_id, f.user_id) else f.sender_id end,
         f.profile_name,
         f.type,
         f.text,
@@ -2619,8 +2665,9 @@ begin
         f.whatsapp_channel_id,
         f.provider_id,
         -- what becomes of an echo its statuses say
-        case f.kind when 'echo' then 'sent' else 'delivered' end,
-        f.sent_at
+        case when f.kind = 'echo' or f.sender_type = 'operator' then 'sent' else 'delivered' end,
+        f.sent_at,
+        f.kind = 'history'
     from fresh f
     join counted c
         on c.conversation_id = f.conversation_id
@@ -2938,6 +2985,327 @@ comment on function private.attach_named_messages(private.whatsapp_item[]) is
 
 
 /*
+    Calls. A call is one line in the conversation with its person, a message of the type call,
+    whose content says what has become of it:
+
+        {direction: inbound | outbound, status, started_at, ended_at, duration_s}
+
+        ringing → ongoing → answered: how long it took
+                → missed, rejected, failed
+
+    WhatsApp tells of a call in several events, in any order. All are kept, and the message shows
+    what they amount to, so that the order of arrival makes no difference. A call that a person
+    makes opens the 24-hour window, as a message does.
+    (Source: developers.facebook.com, WhatsApp Business Platform, "Calling API", "calls webhook
+    reference".)
+*/
+create table private.call_events (
+    -- no foreign key: it would have all calls of a number queue for one row
+    whatsapp_channel_id uuid not null,
+    -- WhatsApp's id of the call, and of its message
+    provider_id         text not null,
+    event               text not null
+                        constraint call_events_event_check
+                        check (event in ('connect', 'ringing', 'accepted', 'rejected', 'terminate')),
+    direction           text not null
+                        constraint call_events_direction_check
+                        check (direction in ('inbound', 'outbound')),
+    -- the provider's times; from when to when people spoke is said at the end
+    at                  timestamptz not null,
+    started_at          timestamptz,
+    ended_at            timestamptz,
+    duration_s          integer
+                        constraint call_events_duration_s_check check (duration_s >= 0),
+    has_failed          boolean not null default false,
+
+    primary key (whatsapp_channel_id, provider_id, event)
+);
+alter table private.call_events enable row level security;
+
+
+create policy "nobody reads call events directly"
+    on private.call_events
+    for all
+    to authenticated
+    using (false);
+
+
+create type private.known_call as (
+    sent_at timestamptz,
+    -- until when it is known to have gone on: nothing moves the window back
+    last_at timestamptz,
+    message text,
+    content jsonb
+);
+
+
+create function private.keep_call_events(items private.whatsapp_item[])
+    returns integer
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    kept integer;
+begin
+    insert into private.call_events (
+        whatsapp_channel_id, provider_id, event, direction, at, started_at, ended_at, duration_s,
+        has_failed
+    )
+    select
+        i.whatsapp_channel_id,
+        i.provider_id,
+        i.content ->> 'event',
+        case i.sender_type when 'client' then 'inbound' else 'outbound' end,
+        i.sent_at,
+        -- of another age, as the time of the event may have been
+        private.likely_time((i.content ->> 'started_at')::timestamptz, i.sent_at),
+        private.likely_time((i.content ->> 'ended_at')::timestamptz, i.sent_at),
+        (i.content ->> 'duration_s')::integer,
+        (i.content -> 'has_failed')::boolean
+    from unnest(items) i
+    order by i.whatsapp_channel_id, i.provider_id, i.content ->> 'event', i.sent_at, i.index
+    on conflict do nothing;
+
+    get diagnostics kept = row_count;
+    return kept;
+end
+$$;
+
+
+create function private.spoken_time(seconds integer)
+    returns text
+    language plpgsql
+    immutable
+    set search_path = ''
+as $$
+begin
+    return concat_ws(
+        ' ',
+        nullif(seconds / 3600, 0) || ' h',
+        nullif(seconds % 3600 / 60, 0) || ' min',
+        case when seconds % 60 > 0 or seconds = 0 then seconds % 60 || ' s' end
+    );
+end
+$$;
+
+
+create function private.iso_time(at timestamptz)
+    returns text
+    language plpgsql
+    immutable
+    set search_path = ''
+as $$
+begin
+    -- the same whatever the session's time zone
+    return to_char(at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"');
+end
+$$;
+
+
+create function private.known_call(whatsapp_channel_id uuid, provider_id text)
+    returns private.known_call
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+declare
+    call record;
+    status text;
+    seconds integer;
+begin
+    select
+        min(least(e.at, e.started_at)) as sent_at,
+        max(least(e.at, coalesce(e.started_at, e.at))) as last_at,
+        -- of events that contradict each other a person's call counts
+        min(e.direction) as direction,
+        bool_or(e.event = 'terminate') as is_over,
+        bool_or(e.event = 'accepted') as is_accepted,
+        bool_or(e.event = 'rejected') as is_rejected,
+        bool_or(e.has_failed) as has_failed,
+        min(e.started_at) as started_at,
+        max(e.ended_at) as ended_at,
+        max(e.at) filter (where e.event = 'terminate') as over_at,
+        max(e.duration_s) as duration_s
+    into call
+    from private.call_events e
+    where e.whatsapp_channel_id = known_call.whatsapp_channel_id
+      and e.provider_id = known_call.provider_id;
+
+    status := case
+        when call.is_over and (call.started_at is not null or call.duration_s > 0) then 'answered'
+        when call.is_rejected then 'rejected'
+        when call.is_over and call.direction = 'outbound' and call.has_failed then 'failed'
+        when call.is_over then 'missed'
+        when call.is_accepted then 'ongoing'
+        else 'ringing'
+    end;
+    seconds := case when status = 'answered' then coalesce(
+        call.duration_s,
+        greatest(extract(epoch from call.ended_at - call.started_at)::integer, 0)
+    ) end;
+    return (
+        call.sent_at,
+        call.last_at,
+        case call.direction
+            when 'inbound' then case status
+                when 'ringing' then '[incoming call]'
+                when 'ongoing' then '[call] in progress'
+                when 'answered' then concat_ws(' ', '[call]', private.spoken_time(seconds))
+                else format('[%s call]', status)
+            end
+            else case status
+                when 'ringing' then '[outgoing call]'
+                when 'ongoing' then '[outgoing call] in progress'
+                when 'answered' then concat_ws(' ', '[outgoing call]', private.spoken_time(seconds))
+                when 'missed' then '[outgoing call] not answered'
+                else format('[outgoing call] %s', status)
+            end
+        end,
+        jsonb_build_object(
+            'direction', call.direction,
+            'status', status,
+            'started_at', private.iso_time(call.started_at),
+            'ended_at', case when call.is_over then
+                private.iso_time(coalesce(call.ended_at, call.over_at))
+            end,
+            'duration_s', seconds
+        )
+    )::private.known_call;
+end
+$$;
+
+
+create function private.as_calls(items private.whatsapp_item[])
+    returns private.whatsapp_item[]
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+declare
+    item private.whatsapp_item;
+    call private.known_call;
+    calls private.whatsapp_item[] := '{}';
+begin
+    foreach item in array items loop
+        call := private.known_call(
+            whatsapp_channel_id => item.whatsapp_channel_id, provider_id => item.provider_id);
+        item.type := 'call';
+        item.text := call.message;
+        item.content := call.content;
+        item.sent_at := call.sent_at;
+        calls := calls || item;
+    end loop;
+    return calls;
+end
+$$;
+
+
+create function private.open_call_windows(items private.whatsapp_item[])
+    returns void
+    language plpgsql
+    set search_path = ''
+as $$
+begin
+    -- under the conversations' locks, which come before those of messages
+    perform
+    from public.conversations k
+    where k.id in (
+        select m.conversation_id
+        from unnest(items) i
+        join public.messages m
+            on m.whatsapp_channel_id = i.whatsapp_channel_id
+           and m.provider_id = i.provider_id
+    )
+    order by k.id
+    for no key update;
+
+    update public.conversation_activity a
+    set last_inbound_at = greatest(a.last_inbound_at, c.last_at),
+        last_message_at = greatest(a.last_message_at, c.last_at)
+    from (
+        select m.conversation_id, max(call.last_at) as last_at
+        from unnest(items) i
+        join public.messages m
+            on m.whatsapp_channel_id = i.whatsapp_channel_id
+           and m.provider_id = i.provider_id
+        cross join lateral private.known_call(
+            whatsapp_channel_id => i.whatsapp_channel_id, provider_id => i.provider_id) call
+        where m.type = 'call'
+          and m.sender_type = 'client'
+        group by m.conversation_id
+    ) c
+    where a.conversation_id = c.conversation_id
+      and (a.last_inbound_at is null or a.last_inbound_at < c.last_at);
+end
+$$;
+
+
+create function private.apply_whatsapp_calls(items private.whatsapp_item[])
+    returns integer
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    kept constant integer := private.keep_call_events(items);
+    changed uuid[];
+begin
+    -- the line, where the first event has not made it
+    perform private.apply_whatsapp_messages(
+        private.as_calls(items), may_continue => false, settles => false);
+    perform private.open_call_windows(items);
+
+    -- what this batch adds, and what others have while it waited for the conversation
+    changed := array(
+        select m.id
+        from public.messages m
+        join unnest(items) i
+            on m.whatsapp_channel_id = i.whatsapp_channel_id
+           and m.provider_id = i.provider_id
+        where m.type = 'call'
+        order by m.id
+        for no key update of m
+    );
+    if changed <> '{}' then
+        update public.messages m
+        set message = call.message,
+            content = call.content,
+            sent_at = call.sent_at
+        from public.messages k
+        cross join lateral private.known_call(
+            whatsapp_channel_id => k.whatsapp_channel_id, provider_id => k.provider_id) call
+        where m.id = k.id
+          and k.id = any (changed)
+          and (k.message, k.content, k.sent_at)
+              is distinct from (call.message, call.content, call.sent_at);
+    end if;
+    return kept;
+end
+$$;
+
+
+comment on table private.call_events is
+    'What WhatsApp has told of calls; the message of each shows what it amounts to.';
+comment on policy "nobody reads call events directly" on private.call_events is
+    'Clients see the message.';
+comment on type private.known_call is
+    'What a call''s message shows, and until when it is known to have gone on.';
+comment on function private.keep_call_events(private.whatsapp_item[]) is
+    'Keeps what is told of calls; returns how much of it was news.';
+comment on function private.spoken_time(integer) is
+    'How long somebody spoke, for people to read.';
+comment on function private.iso_time(timestamptz) is
+    'A time as JSON has it, in UTC, to the second.';
+comment on function private.known_call(uuid, text) is
+    'What the events of a call amount to.';
+comment on function private.as_calls(private.whatsapp_item[]) is
+    'Events of calls as the messages that show these calls.';
+comment on function private.open_call_windows(private.whatsapp_item[]) is
+    'Opens the 24-hour windows of persons who have called.';
+comment on function private.apply_whatsapp_calls(private.whatsapp_item[]) is
+    'Everything that follows from events of calls; returns how many were news.';
+
+
+/*
     Reactions, edits and deletions: kept, and shown on the message that they are done to.
 */
 create function private.keep_whatsapp_effects(items private.whatsapp_item[])
@@ -3004,8 +3372,18 @@ begin
     select e.*
     from private.effects_about(message) e
     where e.kind = 'reaction'
-       -- each side edits and deletes its own
-       or (e.sender_type = 'client') = (message.sender_type = 'client');
+       -- each side edits and deletes its own, and in a group each participant
+       or (e.sender_type = 'client') = (message.sender_type = 'client')
+          and (
+              message.customer_id is not null
+              or e.kind = 'original'
+              or e.sender_type <> 'client'
+              or private.is_same_participant(
+                  conversation_id => message.conversation_id,
+                  one => e.sender_id,
+                  other => message.sender_id
+              )
+          );
 end
 $$;
 
@@ -3219,6 +3597,405 @@ comment on function private.show_message_effects(uuid[]) is
 
 
 /*
+    Groups. A group has one thread, known by our number and WhatsApp's id of the group; answers go
+    to the group. Nobody in it is made a contact, and no private thread or window is opened. Who
+    is in a group, its name and whether it still is are derived from all that WhatsApp has told
+    and from who has written, so that the order of arrival makes no difference.
+    (Source: developers.facebook.com, WhatsApp Business Platform, "Groups API": "Group messaging",
+    "Webhooks for Groups API", "Groups API pricing".)
+*/
+create table private.group_events (
+    -- no foreign key: it would have all groups of a number queue for one row
+    whatsapp_channel_id uuid not null,
+    group_id            text not null,
+    at                  timestamptz not null,
+    -- what it says, each null where it says nothing of it
+    name                text,
+    state               text
+                        constraint group_events_state_check
+                        check (state in ('active', 'suspended', 'deleted')),
+    -- [{wa_id, user_id}]
+    joined              jsonb not null default '[]',
+    departed            jsonb not null default '[]',
+    -- who wrote with both ids, of which the message keeps one
+    named               jsonb not null default '[]',
+    -- such an event has no id: the same at the same time is the same
+    content_md5         text not null,
+
+    primary key (whatsapp_channel_id, group_id, at, content_md5)
+);
+alter table private.group_events enable row level security;
+
+
+create policy "nobody reads group events directly"
+    on private.group_events
+    for all
+    to authenticated
+    using (false);
+
+
+create function private.keep_group_events(items private.whatsapp_item[])
+    returns integer
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    kept integer;
+begin
+    insert into private.group_events (
+        whatsapp_channel_id, group_id, at, name, state, joined, departed, content_md5
+    )
+    select
+        i.whatsapp_channel_id,
+        i.group_id,
+        i.sent_at,
+        i.content ->> 'name',
+        i.content ->> 'state',
+        i.content -> 'joined',
+        i.content -> 'departed',
+        md5(i.content::text)
+    from unnest(items) i
+    where i.kind = 'group_event'
+    order by i.whatsapp_channel_id, i.group_id, i.sent_at, md5(i.content::text)
+    on conflict do nothing;
+
+    get diagnostics kept = row_count;
+    return kept;
+end
+$$;
+
+
+create function private.note_both_ids(items private.whatsapp_item[])
+    returns void
+    language plpgsql
+    set search_path = ''
+as $$
+begin
+    insert into private.group_events (whatsapp_channel_id, group_id, at, named, content_md5)
+    select i.whatsapp_channel_id, i.group_id, i.sent_at, n.named, md5('named' || n.named::text)
+    from unnest(items) i
+    cross join lateral (
+        select jsonb_build_array(
+            jsonb_build_object('wa_id', i.wa_id, 'user_id', i.user_id)) as named
+    ) n
+    where i.wa_id is not null
+      and i.user_id is not null
+    order by i.whatsapp_channel_id, i.group_id, i.sent_at, md5('named' || n.named::text)
+    on conflict do nothing;
+end
+$$;
+
+
+create function private.known_participants(thread public.conversations)
+    returns jsonb
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+begin
+    return (
+        with seen as (
+            select
+                p.wa_id,
+                p.user_id,
+                null::text as name,
+                case p.what when 'joined' then e.at end as joined_at,
+                case p.what when 'departed' then e.at end as left_at,
+                null::timestamptz as written_at,
+                e.at
+            from private.group_events e
+            cross join lateral (
+                select j.wa_id, j.user_id, 'joined' as what
+                from jsonb_to_recordset(e.joined) as j (wa_id text, user_id text)
+                union all
+                select d.wa_id, d.user_id, 'departed'
+                from jsonb_to_recordset(e.departed) as d (wa_id text, user_id text)
+                union all
+                select n.wa_id, n.user_id, 'named'
+                from jsonb_to_recordset(e.named) as n (wa_id text, user_id text)
+            ) p
+            where e.whatsapp_channel_id = thread.whatsapp_channel_id
+              and e.group_id = thread.group_id
+            union all
+            select
+                case when m.sender_id ~ '^[0-9]+$' then m.sender_id end,
+                case when m.sender_id !~ '^[0-9]+$' then m.sender_id end,
+                m.sender_name,
+                null,
+                null,
+                m.sent_at,
+                m.sent_at
+            from public.messages m
+            where m.conversation_id = thread.id
+              and m.sender_type = 'client'
+        ),
+        -- somebody who is named by number here and by user id there
+        both_ids as (
+            select private.match_key('phone', s.wa_id) as phone_key, max(s.user_id) as user_id
+            from seen s
+            where s.wa_id is not null
+              and s.user_id is not null
+            group by private.match_key('phone', s.wa_id)
+        ),
+        people as (
+            select
+                (array_agg(s.wa_id order by s.at desc, s.wa_id) filter (where s.wa_id is not null))[1]
+                    as wa_id,
+                max(coalesce(s.user_id, b.user_id)) as user_id,
+                (array_agg(s.name order by s.at desc, s.name) filter (where s.name is not null))[1]
+                    as name,
+                max(s.joined_at) as joined_at,
+                max(s.left_at) as left_at,
+                max(s.written_at) as written_at
+            from seen s
+            left join both_ids b
+                on b.phone_key = private.match_key('phone', s.wa_id)
+            group by coalesce(s.user_id, b.user_id, private.match_key('phone', s.wa_id))
+        )
+        select coalesce(
+            jsonb_agg(
+                jsonb_build_object(
+                    'wa_id', p.wa_id,
+                    'user_id', p.user_id,
+                    'name', p.name,
+                    'is_member', p.left_at is null
+                        or coalesce(greatest(p.joined_at, p.written_at) > p.left_at, false),
+                    'joined_at', private.iso_time(p.joined_at),
+                    'left_at', private.iso_time(p.left_at)
+                )
+                order by lower(p.name), p.wa_id, p.user_id
+            ),
+            '[]'
+        )
+        from people p
+    );
+end
+$$;
+
+
+create function private.show_groups(conversation_ids uuid[])
+    returns void
+    language plpgsql
+    set search_path = ''
+as $$
+begin
+    update public.conversations k
+    set group_name = f.name,
+        group_state = f.state,
+        participants = f.participants
+    from public.conversations o
+    cross join lateral (
+        select
+            (
+                select e.name
+                from private.group_events e
+                where e.whatsapp_channel_id = o.whatsapp_channel_id
+                  and e.group_id = o.group_id
+                  and e.name is not null
+                order by e.at desc, e.name
+                limit 1
+            ) as name,
+            coalesce(
+                (
+                    select e.state
+                    from private.group_events e
+                    where e.whatsapp_channel_id = o.whatsapp_channel_id
+                      and e.group_id = o.group_id
+                      and e.state is not null
+                    order by e.at desc, e.state desc
+                    limit 1
+                ),
+                'active'
+            ) as state,
+            private.known_participants(o) as participants
+    ) f
+    where o.id = any (conversation_ids)
+      and k.id = o.id
+      and (o.group_name, o.group_state, o.participants)
+          is distinct from (f.name, f.state, f.participants);
+end
+$$;
+
+
+create function private.is_same_participant(conversation_id uuid, one text, other text)
+    returns boolean
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+begin
+    return one = other or exists (
+        select
+        from public.conversations k
+        cross join lateral jsonb_to_recordset(k.participants) as p (wa_id text, user_id text)
+        where k.id = is_same_participant.conversation_id
+          and one in (p.wa_id, p.user_id)
+          and other in (p.wa_id, p.user_id)
+    );
+end
+$$;
+
+
+create function private.open_group_threads(items private.whatsapp_item[])
+    returns private.whatsapp_item[]
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    found_items private.whatsapp_item[];
+begin
+    -- what somebody else opens meanwhile is found the second time
+    for attempt in 1 .. 4 loop
+        with threads as materialized (
+            select i as item, k.id
+            from unnest(items) i
+            join public.conversations k
+                on k.whatsapp_channel_id = i.whatsapp_channel_id
+               and k.group_id = i.group_id
+            order by k.id
+            for no key update of k
+        )
+        select array_agg(private.placed_whatsapp_item(t.item, t.id, null))
+        into found_items
+        from threads t;
+        if cardinality(found_items) = cardinality(items) then
+            return found_items;
+        end if;
+
+        insert into public.conversations (
+            account_id, channel, whatsapp_channel_id, thread_key, group_id, group_state
+        )
+        select distinct on (i.whatsapp_channel_id, i.group_id)
+            i.account_id,
+            'whatsapp',
+            i.whatsapp_channel_id,
+            'group:' || i.group_id,
+            i.group_id,
+            'active'
+        from unnest(items) i
+        order by i.whatsapp_channel_id, i.group_id
+        on conflict (whatsapp_channel_id, group_id) where group_id is not null do nothing;
+    end loop;
+
+    raise sqlstate '40001' using
+        message = 'The conversation of a group was deleted as fast as it was opened.',
+        hint = 'Try again.';
+end
+$$;
+
+
+create function private.is_shown_as(participants jsonb, item private.whatsapp_item)
+    returns boolean
+    language plpgsql
+    immutable
+    set search_path = ''
+as $$
+begin
+    -- nearly always: then the conversation is not written
+    return exists (
+        select
+        from jsonb_to_recordset(participants) as p (
+            wa_id text, user_id text, name text, is_member boolean
+        )
+        where p.is_member
+          and item.sender_id in (p.wa_id, p.user_id)
+          and (item.wa_id is null or item.wa_id = p.wa_id)
+          and (item.user_id is null or item.user_id = p.user_id)
+          and (item.profile_name is null or item.profile_name = p.name)
+    );
+end
+$$;
+
+
+create function private.apply_whatsapp_groups(items private.whatsapp_item[])
+    returns integer
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    applied integer := private.keep_group_events(items);
+    fresh private.whatsapp_item[];
+    placed private.whatsapp_item[];
+    unshown private.whatsapp_item[];
+begin
+    -- a repeated delivery locks and writes nothing
+    select array_agg(i::private.whatsapp_item order by i.index)
+    into fresh
+    from (
+        select distinct on (i.whatsapp_channel_id, i.provider_id) i.*
+        from unnest(items) i
+        where i.kind = 'group'
+        order by i.whatsapp_channel_id, i.provider_id, i.index
+    ) i
+    where (
+        select true
+        from public.messages m
+        where m.whatsapp_channel_id = i.whatsapp_channel_id
+          and m.provider_id = i.provider_id
+        limit 1
+    ) is null;
+    if applied > 0 then
+        fresh := coalesce(fresh, '{}') || array(
+            select i
+            from unnest(items) i
+            where i.kind = 'group_event'
+        );
+    end if;
+    if fresh is null then
+        return 0;
+    end if;
+
+    placed := private.open_group_threads(fresh);
+    applied := applied + private.append_whatsapp_messages(array(
+        select p
+        from unnest(placed) p
+        where p.kind = 'group'
+    ));
+    update public.conversations k
+    set status = 'open'
+    where k.id in (select p.conversation_id from unnest(placed) p where p.kind = 'group')
+      and k.status = 'closed';
+
+    unshown := array(
+        select p
+        from unnest(placed) p
+        join public.conversations k
+            on k.id = p.conversation_id
+        where p.kind = 'group_event'
+           or p.sender_type = 'client' and not private.is_shown_as(k.participants, item => p)
+    );
+    if unshown <> '{}' then
+        perform private.note_both_ids(unshown);
+        perform private.show_groups(array(select distinct u.conversation_id from unnest(unshown) u));
+    end if;
+    return applied;
+end
+$$;
+
+
+comment on table private.group_events is
+    'What WhatsApp has told of groups: names, states, who joined and who left.';
+comment on policy "nobody reads group events directly" on private.group_events is
+    'Clients see the conversation.';
+comment on function private.keep_group_events(private.whatsapp_item[]) is
+    'Keeps what is told of groups; returns how much of it was news.';
+comment on function private.note_both_ids(private.whatsapp_item[]) is
+    'Keeps which number and which user id are one participant''s.';
+comment on function private.known_participants(public.conversations) is
+    'Who is in a group, or was, from all that is known.';
+comment on function private.show_groups(uuid[]) is
+    'Shows on groups'' conversations, which are locked, what is known of them; repeating it changes nothing.';
+comment on function private.is_same_participant(uuid, text, text) is
+    'Whether two ids, of a number or a user, are one participant''s of a group.';
+comment on function private.open_group_threads(private.whatsapp_item[]) is
+    'Finds or opens the conversation of each group, and locks it.';
+comment on function private.is_shown_as(jsonb, private.whatsapp_item) is
+    'Whether participants show a message''s sender as a member, by the same ids and name.';
+comment on function private.apply_whatsapp_groups(private.whatsapp_item[]) is
+    'Everything that follows from what is said in groups and told of them; returns how many were news.';
+
+
+/*
     Replies that came before what they answer: noted, and told when that comes.
 */
 create function private.park_replies(items private.whatsapp_item[])
@@ -3287,6 +4064,58 @@ comment on function private.park_replies(private.whatsapp_item[]) is
     'Notes what a batch''s replies answer, where they do not say so yet.';
 comment on function private.attach_replies(uuid[]) is
     'Tells replies, which are locked, what they answer, where that has come.';
+
+
+/*
+    Whether a person takes marketing messages, as they choose in WhatsApp (stop, resume, or signing
+    up by a link). The latest choice counts, by the provider's time. It is the person's own, told
+    by WhatsApp: neither staff nor a profile in the portal write it.
+    (Source: developers.facebook.com, WhatsApp Business Platform, "user_preferences webhook
+    reference".)
+*/
+create function private.apply_marketing_choices(items private.whatsapp_item[])
+    returns integer
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    claimed constant private.whatsapp_item[] := private.claim_whatsapp_senders(items);
+    changed integer;
+begin
+    -- somebody who never wrote, and was written to
+    perform private.name_whatsapp_senders(claimed, '{}');
+    perform
+    from public.contacts c
+    where c.id in (select i.contact_id from unnest(claimed) i)
+    order by c.id
+    for no key update;
+
+    update public.contacts c
+    set marketing_stopped_at = case l.type when 'stop' then l.sent_at end,
+        marketing_chosen_at = l.sent_at
+    from (
+        select distinct on (i.contact_id) i.contact_id, i.type, i.sent_at
+        from unnest(claimed) i
+        -- of two in one second the stop counts
+        order by i.contact_id, i.sent_at desc, i.type = 'stop' desc
+    ) l
+    where c.id = l.contact_id
+      and (
+          c.marketing_chosen_at is null
+          or c.marketing_chosen_at < l.sent_at
+          or c.marketing_chosen_at = l.sent_at
+             and l.type = 'stop'
+             and c.marketing_stopped_at is null
+      );
+
+    get diagnostics changed = row_count;
+    return changed;
+end
+$$;
+
+
+comment on function private.apply_marketing_choices(private.whatsapp_item[]) is
+    'Notes on contacts whether they take marketing messages; returns how many were news.';
 
 
 /*
@@ -3391,7 +4220,7 @@ begin
             provider_id => case when i.kind = 'effect' then i.reply_to else i.provider_id end
         )
         from unnest(items) i
-        where i.kind in ('status', 'effect', 'echo')
+        where i.kind in ('status', 'effect', 'echo', 'group', 'history')
            or exists (
                select
                from private.message_effects e
@@ -3451,7 +4280,7 @@ begin
           and p.parent_provider_id = i.provider_id
         limit 1
     ) reply on true
-    where i.kind in ('status', 'effect', 'echo')
+    where i.kind in ('status', 'effect', 'echo', 'group', 'history')
        or i.reply_to is not null
        or effect.is_there
        or reply.is_there
@@ -3527,10 +4356,277 @@ comment on function private.settle_message_statuses(uuid[], text[]) is
 
 
 /*
+    A number that is used in the phone app as well (coexistence) brings what was there before: the
+    history of its chats, and the phone book. Neither is news to anybody: nothing is unread, no
+    window is opened, and clients are told once a webhook to read again.
+
+    - A message of the history is placed in the person's conversation, or in a closed one. It is
+      there once, however often it is told, and is not told again if it came otherwise. Files are
+      told twice: as media_placeholder, and later, those of the last days, with their ids.
+    - An entry of the phone book is the business's own word: it proves the number, as staff do,
+      and names the contact where nobody else has.
+    (Source: developers.facebook.com, WhatsApp Business Platform, "history webhook reference",
+    "smb_app_state_sync webhook reference".)
+*/
+create table private.phone_book (
+    -- no foreign key: it would have all entries of a number queue for one row
+    whatsapp_channel_id uuid not null,
+    -- the match_key of the entry's number
+    phone_key           text not null,
+    -- null once it was removed
+    name                text,
+    is_removed          boolean not null,
+    -- the provider's time of its latest change
+    at                  timestamptz not null,
+
+    primary key (whatsapp_channel_id, phone_key)
+);
+alter table private.phone_book enable row level security;
+
+
+create policy "nobody reads the phone book directly"
+    on private.phone_book
+    for all
+    to authenticated
+    using (false);
+
+
+create function private.claim_book_numbers(items private.whatsapp_item[])
+    returns private.whatsapp_item[]
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    claimed private.whatsapp_item[];
+begin
+    -- WhatsApp's own spelling of a number comes with messages; a phone book's is people's
+    insert into public.contact_identities (account_id, kind, value, contact_id)
+    select distinct on (i.account_id, i.identity_key)
+        i.account_id, 'phone', '+' || i.wa_id, gen_random_uuid()
+    from unnest(items) i
+    where i.type = 'add'
+    order by i.account_id, i.identity_key, i.sent_at desc, i.index
+    on conflict (account_id, kind, match_key) do nothing;
+
+    perform
+    from public.contact_identities o
+    join unnest(items) i
+        on o.account_id = i.account_id
+       and o.kind = 'phone'
+       and o.match_key = i.identity_key
+    order by o.account_id, o.kind, o.match_key
+    for no key update of o;
+
+    claimed := array(
+        select jsonb_populate_record(i, jsonb_build_object('contact_id', o.contact_id))
+        from unnest(items) i
+        left join public.contact_identities o
+            on o.account_id = i.account_id
+           and o.kind = 'phone'
+           and o.match_key = i.identity_key
+        order by i.index
+    );
+    return claimed;
+end
+$$;
+
+
+create function private.apply_phone_book(items private.whatsapp_item[])
+    returns integer
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    claimed constant private.whatsapp_item[] := private.claim_book_numbers(items);
+    entry record;
+    changed integer := 0;
+begin
+    -- contacts are made with the number, and named below
+    perform private.name_whatsapp_senders(array(
+        select i
+        from unnest(claimed) i
+        where i.contact_id is not null
+    ), '{}');
+    perform
+    from public.contacts c
+    where c.id in (select i.contact_id from unnest(claimed) i)
+    order by c.id
+    for no key update;
+
+    for entry in
+        select distinct on (i.whatsapp_channel_id, i.identity_key)
+            i.whatsapp_channel_id,
+            i.identity_key,
+            i.contact_id,
+            case i.type when 'add' then i.text end as name,
+            i.type <> 'add' as is_removed,
+            i.sent_at,
+            b.name as former_name
+        from unnest(claimed) i
+        left join private.phone_book b
+            on b.whatsapp_channel_id = i.whatsapp_channel_id
+           and b.phone_key = i.identity_key
+        where b.at is null
+           or (b.at, b.is_removed, coalesce(b.name, ''))
+              < (i.sent_at, i.type <> 'add', case i.type when 'add' then coalesce(i.text, '') else '' end)
+        order by
+            i.whatsapp_channel_id, i.identity_key, i.sent_at desc, i.type <> 'add' desc, i.text desc
+    loop
+        insert into private.phone_book as b (
+            whatsapp_channel_id, phone_key, name, is_removed, at
+        )
+        values (
+            entry.whatsapp_channel_id,
+            entry.identity_key,
+            coalesce(entry.name, entry.former_name),
+            entry.is_removed,
+            entry.sent_at
+        )
+        on conflict (whatsapp_channel_id, phone_key) do update
+            set name = excluded.name,
+                is_removed = excluded.is_removed,
+                at = excluded.at;
+        -- an entry that is removed takes nobody's name: what staff know of the contact stays
+        if entry.name is not null then
+            update public.contacts c
+            set name = entry.name
+            where c.id = entry.contact_id
+              and c.deleted_at is null
+              -- none, or still that of the phone book
+              and (c.name is null or c.name = entry.former_name)
+              and c.name is distinct from entry.name;
+        end if;
+        changed := changed + 1;
+    end loop;
+    return changed;
+end
+$$;
+
+
+create function private.keep_history_statuses(items private.whatsapp_item[])
+    returns void
+    language plpgsql
+    set search_path = ''
+as $$
+begin
+    -- when is not said: what WhatsApp tells otherwise is exact and comes first
+    insert into private.message_statuses (whatsapp_channel_id, provider_id, status, at)
+    select distinct on (i.whatsapp_channel_id, i.provider_id, i.status)
+        i.whatsapp_channel_id, i.provider_id, i.status, i.sent_at
+    from unnest(items) i
+    where i.status is not null
+      and i.sender_type = 'operator'
+    order by i.whatsapp_channel_id, i.provider_id, i.status, i.sent_at
+    on conflict do nothing;
+end
+$$;
+
+
+create function private.complete_history(items private.whatsapp_item[])
+    returns integer
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    completed uuid[];
+begin
+    with known as materialized (
+        select m.id, i.type, i.text, i.content
+        from public.messages m
+        join unnest(items) i
+            on m.whatsapp_channel_id = i.whatsapp_channel_id
+           and m.provider_id = i.provider_id
+        where m.is_history
+          and m.type = 'media_placeholder'
+          and m.revoked_at is null
+          and i.type <> 'media_placeholder'
+        order by m.id
+        for no key update of m
+    ),
+    written as (
+        update public.messages m
+        set type = k.type,
+            message = k.text,
+            content = k.content
+        from known k
+        where m.id = k.id
+        returning m.id
+    )
+    select array_agg(w.id)
+    into completed
+    from written w;
+
+    if completed is null then
+        return 0;
+    end if;
+    perform private.expect_media(array(
+        select m.id
+        from public.messages m
+        where m.id = any (completed)
+          and exists (select from private.media_types t where t.type = m.type)
+          and not exists (select from public.message_media f where f.message_id = m.id)
+    ));
+    return cardinality(completed);
+end
+$$;
+
+
+create function private.tell_at_once(items private.whatsapp_item[])
+    returns void
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    told record;
+begin
+    -- everybody concerned reads again, however much it was
+    for told in
+        select t.topic, jsonb_agg(distinct l.table_name) as tables
+        from private.changes l
+        cross join lateral (
+            values
+                (private.account_topic(l.account_id)),
+                (private.listened_topic(l.customer_id)),
+                (private.conversation_topic(l.conversation_id, l.account_id, l.customer_id))
+        ) as t (topic)
+        where l.account_id in (select i.account_id from unnest(items) i)
+          and l.xid = pg_current_xact_id()
+          and t.topic is not null
+        group by t.topic
+    loop
+        perform private.broadcast_to(
+            topics => array[told.topic],
+            event => 'resync',
+            payload => jsonb_build_object('tables', told.tables)
+        );
+    end loop;
+    perform set_config('rapport.broadcast_later', 'off', true);
+end
+$$;
+
+
+comment on table private.phone_book is
+    'The phone app''s phone book, as WhatsApp has told it.';
+comment on policy "nobody reads the phone book directly" on private.phone_book is
+    'Clients see the contacts.';
+comment on function private.claim_book_numbers(private.whatsapp_item[]) is
+    'Finds or claims the contacts of entries that were added; locks their identities.';
+comment on function private.apply_phone_book(private.whatsapp_item[]) is
+    'Makes and names contacts as the phone book has them; returns how many entries were news.';
+comment on function private.keep_history_statuses(private.whatsapp_item[]) is
+    'Keeps what the history says of messages of ours, where it is not known better.';
+comment on function private.complete_history(private.whatsapp_item[]) is
+    'Puts files in the place of their placeholders, and has them fetched; returns how many.';
+comment on function private.tell_at_once(private.whatsapp_item[]) is
+    'Tells all that this transaction has changed in the items'' accounts as one resync for each topic, where it was to be told later.';
+
+
+/*
     Which updates of a webhook can not be read or applied, and why: they block no others.
 */
 create function private.readable_whatsapp_items(
     items jsonb,
+    came_at timestamptz,
     out readable private.whatsapp_item[],
     out refused jsonb
 )
@@ -3551,7 +4647,8 @@ begin
         from jsonb_array_elements(items) with ordinality as i (value, ordinal)
     loop
         begin
-            read := private.read_whatsapp_items(jsonb_build_array(item.value));
+            read := private.read_whatsapp_items(
+                jsonb_build_array(item.value), came_at);
             if cardinality(read) = 1 then
                 read[1].index := item.index;
                 readable := readable || read;
@@ -3667,7 +4764,7 @@ as $$
 $$;
 
 
-comment on function private.readable_whatsapp_items(jsonb) is
+comment on function private.readable_whatsapp_items(jsonb, timestamptz) is
     'The updates that can be read, and why the others can not.';
 comment on function private.refusal_of(private.whatsapp_item[]) is
     'Why a set can not be applied, which is undone; null where it can.';
@@ -3743,11 +4840,11 @@ begin
     end loop;
 
     if has_news then
-        applied := private.keep_whatsapp_news(items);
+        applied := private.keep_whatsapp_news(items) + private.apply_whatsapp_people(items);
         messages := array(
             select i
             from unnest(items) i
-            where i.kind in ('message', 'echo', 'system')
+            where i.kind in ('message', 'echo', 'system', 'history')
         );
     end if;
     if cardinality(messages) > 0 then
@@ -3755,8 +4852,12 @@ begin
             + private.apply_whatsapp_messages(messages, may_continue, settles => not has_news);
     end if;
     if has_news then
+        applied := applied + private.apply_whatsapp_threads(items);
         -- this locks messages, so it comes once, after what locks conversations
         settled := private.settle_whatsapp_items(items);
+        if current_setting('rapport.broadcast_later', true) = 'on' then
+            perform private.tell_at_once(items);
+        end if;
     end if;
     return applied;
 end
@@ -3773,6 +4874,13 @@ declare
     effects private.whatsapp_item[];
     events private.whatsapp_item[];
 begin
+    if not exists (
+        select
+        from unnest(items) i
+        where i.kind in ('status', 'effect', 'account_event')
+    ) then
+        return 0;
+    end if;
     select
         array_agg(i::private.whatsapp_item) filter (where i.kind = 'status'),
         array_agg(i::private.whatsapp_item) filter (where i.kind = 'effect'),
@@ -3787,8 +4895,82 @@ end
 $$;
 
 
+/*
+    What is rarer than messages is kept off their way: it has functions of its own, which are
+    called where a batch has any of it.
+*/
+create function private.apply_whatsapp_people(items private.whatsapp_item[])
+    returns integer
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    choices private.whatsapp_item[];
+    entries private.whatsapp_item[];
+    past private.whatsapp_item[];
+    applied integer := 0;
+begin
+    select
+        array_agg(i::private.whatsapp_item) filter (where i.kind = 'marketing_choice'),
+        array_agg(i::private.whatsapp_item) filter (where i.kind = 'phone_book'),
+        array_agg(i::private.whatsapp_item) filter (where i.kind = 'history')
+    into choices, entries, past
+    from unnest(items) i;
+
+    if num_nonnulls(entries, past) > 0 then
+        -- hundreds at once, and none of them is news to anybody: told at the end, as one
+        perform set_config('rapport.broadcast_later', 'on', true);
+    end if;
+    if choices is not null then
+        applied := applied + private.apply_marketing_choices(choices);
+    end if;
+    if entries is not null then
+        applied := applied + private.apply_phone_book(entries);
+    end if;
+    if past is not null then
+        perform private.keep_history_statuses(past);
+    end if;
+    return applied;
+end
+$$;
+
+
+create function private.apply_whatsapp_threads(items private.whatsapp_item[])
+    returns integer
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    calls private.whatsapp_item[];
+    groups private.whatsapp_item[];
+    past private.whatsapp_item[];
+    applied integer := 0;
+begin
+    select
+        array_agg(i::private.whatsapp_item order by i.index) filter (where i.kind = 'call'),
+        array_agg(i::private.whatsapp_item order by i.index)
+            filter (where i.kind in ('group', 'group_event')),
+        array_agg(i::private.whatsapp_item order by i.index) filter (where i.kind = 'history')
+    into calls, groups, past
+    from unnest(items) i;
+
+    if calls is not null then
+        applied := applied + private.apply_whatsapp_calls(calls);
+    end if;
+    if groups is not null then
+        applied := applied + private.apply_whatsapp_groups(groups);
+    end if;
+    if past is not null then
+        applied := applied + private.complete_history(past);
+    end if;
+    return applied;
+end
+$$;
+
+
 create function private.try_whatsapp_items(
     items jsonb,
+    came_at timestamptz,
     out applied integer,
     out duplicates integer,
     out rejections jsonb,
@@ -3806,7 +4988,7 @@ begin
     loop
         begin
             if usable is null then
-                usable := private.read_whatsapp_items(items);
+                usable := private.read_whatsapp_items(items, came_at);
             end if;
             applied := private.apply_whatsapp_items(usable, may_continue);
             exit;
@@ -3821,7 +5003,7 @@ begin
                 if usable is null then
                     select r.readable, r.refused
                     into usable, rejections
-                    from private.readable_whatsapp_items(items) r;
+                    from private.readable_whatsapp_items(items, came_at) r;
                 else
                     select a.applicable, a.refused
                     into usable, refused
@@ -3904,6 +5086,7 @@ create function backend.ingest_whatsapp(body text, items jsonb)
 as $$
 declare
     event_id bigint;
+    came_at timestamptz := now();
     tried record;
     rejected jsonb := '[]';
 begin
@@ -3918,7 +5101,7 @@ begin
             last_received_at = now()
         where e.provider = 'whatsapp'
           and e.body_sha256 = sha256(convert_to(ingest_whatsapp.body, 'UTF8'))
-        returning e.id into event_id;
+        returning e.id, e.received_at into event_id, came_at;
     end if;
     if event_id is null then
         -- pruned in between
@@ -3927,7 +5110,7 @@ begin
             hint = 'Try again.';
     end if;
 
-    tried := private.try_whatsapp_items(items);
+    tried := private.try_whatsapp_items(items, came_at);
 
     if tried.rejections <> '[]' then
         tried.rejections := private.located_rejections(tried.rejections, items);
@@ -3952,9 +5135,13 @@ grant execute on function backend.ingest_whatsapp(text, jsonb) to service_role;
 
 comment on function private.apply_whatsapp_items(private.whatsapp_item[], boolean) is
     'Applies updates as sets; returns how many were news. Where it may continue open threads it is quick, and raises RP003 if that can''t be done for all.';
+comment on function private.apply_whatsapp_people(private.whatsapp_item[]) is
+    'What is told of persons: choices of marketing, the phone book, and what the phone app''s history says of our messages; returns how many were news.';
+comment on function private.apply_whatsapp_threads(private.whatsapp_item[]) is
+    'Calls, groups, and files of the phone app''s history; returns how many were news.';
 comment on function private.keep_whatsapp_news(private.whatsapp_item[]) is
     'Keeps what is no message: statuses, effects, events; returns how many were news.';
-comment on function private.try_whatsapp_items(jsonb) is
+comment on function private.try_whatsapp_items(jsonb, timestamptz) is
     'Applies what can be applied of a call: how many updates were news, how many not, what was left out and why, and those that were not.';
 comment on function private.located_rejections(jsonb, jsonb) is
     'Rejections of a call''s items with whose they are: phone_number_id and waba_id, as far as is said.';
@@ -4067,7 +5254,7 @@ begin
             where m.whatsapp_channel_id = i.whatsapp_channel_id
               and m.provider_id = i.provider_id
               and (
-                  m.sender_type = 'client' and i.kind in ('message', 'system')
+                  m.sender_type = 'client' and i.kind in ('message', 'system', 'group')
                   or m.sender_type = 'system' and i.kind = 'system'
                   -- from the phone app: what was written here names its operator
                   or m.sender_type = 'operator' and i.kind = 'echo' and m.sender_id is null
@@ -4152,7 +5339,7 @@ begin
     end if;
 
     begin
-        tried := private.try_whatsapp_items(items);
+        tried := private.try_whatsapp_items(items, received_at);
         tried.rejections := private.located_rejections(tried.rejections, items);
         corrected := private.correct_whatsapp_messages(tried.usable, received_at);
 
@@ -4355,6 +5542,9 @@ begin
         where m.conversation_id = find_latest_inbound.conversation_id
           and m.sender_type = 'client'
           and m.provider_id is not null
+          -- a call and what is said in a group are not marked as read there
+          and m.type <> 'call'
+          and m.customer_id is not null
         order by m.seq desc
         limit 1
     );
@@ -4381,7 +5571,7 @@ grant execute on function public.latest_inbound(uuid) to authenticated;
 comment on function private.find_latest_inbound(uuid) is
     'See latest_inbound.';
 comment on function public.latest_inbound(uuid) is
-    'The customer''s latest message in a WhatsApp conversation, by WhatsApp''s ids: {phone_number_id, provider_id}; null before there is one. For those who may answer.';
+    'The customer''s latest message in a WhatsApp conversation, by WhatsApp''s ids: {phone_number_id, provider_id}; null before there is one, and for a group. For those who may answer.';
 
 
 /*
@@ -5412,6 +6602,130 @@ comment on function private.next_send_at() is
 
 
 /*
+    Whom a message may not go to, whatever the window says: a group that is no more, or a person
+    who has stopped marketing messages. One rule for whoever writes and for the worker, since the
+    person may stop them while the message waits.
+    (Source: developers.facebook.com, WhatsApp Business Platform, "Groups API" and
+    "user_preferences webhook reference".)
+*/
+create type private.recipient_fault as (
+    field   text,
+    message text,
+    hint    text,
+    -- of the send errors
+    code    integer
+);
+
+
+create function private.template_category(content jsonb, whatsapp_channel_id uuid)
+    returns text
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+begin
+    return (
+        select upper(t.category)
+        from public.whatsapp_channels w
+        join public.whatsapp_templates t
+            on t.account_id = w.account_id
+           and t.waba_id = w.waba_id
+        where w.id = template_category.whatsapp_channel_id
+          and t.name = content ->> 'name'
+          and t.language = coalesce(content #>> '{language,code}', content ->> 'language')
+    );
+end
+$$;
+
+
+create function private.recipient_fault(post public.messages)
+    returns private.recipient_fault
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+declare
+    category constant text := case when post.type = 'template' then private.template_category(
+        post.content, whatsapp_channel_id => post.whatsapp_channel_id) end;
+    state text;
+    stopped_at timestamptz;
+begin
+    if post.customer_id is null then
+        select k.group_state
+        into state
+        from public.conversations k
+        where k.id = post.conversation_id;
+        return case
+            when state <> 'active' then (
+                'conversation_id',
+                format('The group is %s: nothing can be sent to it.', state),
+                case state
+                    when 'suspended' then 'WhatsApp has suspended it; write to its participants one by one.'
+                    else 'Write to its participants one by one.'
+                end,
+                -2
+            )::private.recipient_fault
+            when post.type = 'interactive' or category = 'AUTHENTICATION' then (
+                'type',
+                'WhatsApp does not take this type of message for a group.',
+                'Groups take text, files and templates of them.',
+                -2
+            )::private.recipient_fault
+        end;
+    end if;
+
+    if category = 'MARKETING' then
+        select c.marketing_stopped_at
+        into stopped_at
+        from public.contacts c
+        where c.id = post.customer_id;
+        if stopped_at is not null then
+            return (
+                'content.name',
+                format(
+                    'This person has stopped marketing messages on WhatsApp on %s.',
+                    to_char(stopped_at at time zone 'UTC', 'YYYY-MM-DD')
+                ),
+                'A utility template can be sent; marketing ones can once the person resumes them.',
+                131050
+            )::private.recipient_fault;
+        end if;
+    end if;
+    return null;
+end
+$$;
+
+
+create function private.check_recipient(post public.messages)
+    returns void
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+declare
+    fault constant private.recipient_fault := private.recipient_fault(post);
+begin
+    if fault.message is not null then
+        raise sqlstate 'PT422' using
+            message = fault.message,
+            detail = 'field: ' || fault.field,
+            hint = fault.hint;
+    end if;
+end
+$$;
+
+
+comment on type private.recipient_fault is
+    'Why a message can''t go to whom it is for: the field that is meant, a sentence, what to do, and the code with which it fails.';
+comment on function private.template_category(jsonb, uuid) is
+    'The category of a template message, such as MARKETING; null where the template is not known.';
+comment on function private.recipient_fault(public.messages) is
+    'Why a message can''t go to whom it is for; null where it can.';
+comment on function private.check_recipient(public.messages) is
+    'Refuses a message that can''t go to whom it is for, naming the field.';
+
+
+/*
     The worker's side of the queue: claim some, begin one, call, settle it. Several workers share
     the queue and the paces. A worker claims under a new name each time, by which it begins and
     settles: what is repeated late can't be taken for a later attempt.
@@ -5513,6 +6827,7 @@ begin
             pace.burst,
             k.thread_key,
             k.customer_wa_id,
+            k.group_id,
             m.account_id,
             m.conversation_id,
             m.type,
@@ -5528,8 +6843,11 @@ begin
         cross join lateral private.number_pace(w.messages_per_second) pace
         left join public.messages parent
             on parent.id = m.reply_to
+           -- WhatsApp knows no answer to a call
+           and parent.type <> 'call'
         left join public.messages target
             on target.conversation_id = m.conversation_id
+           and target.type <> 'call'
            and target.id = case
                when m.type = 'reaction' and pg_input_is_valid(m.content ->> 'message_id', 'uuid')
                    then (m.content ->> 'message_id')::uuid
@@ -5577,6 +6895,7 @@ begin
             'account_id', job.account_id,
             'conversation_id', job.conversation_id,
             'phone_number_id', job.phone_number_id,
+            'group_id', job.group_id,
             'wa_id', job.customer_wa_id,
             'user_id', case
                 when job.thread_key like 'bsuid:%' then split_part(job.thread_key, ':', 2)
@@ -5609,6 +6928,7 @@ create function backend.begin_send(message_id uuid, worker text)
 as $$
 declare
     job record;
+    fault private.recipient_fault;
 begin
     -- a message's row before its row in the queue, as in settle_send
     perform
@@ -5623,7 +6943,7 @@ begin
     from private.outbound_queue q
     join public.messages m
         on m.id = q.message_id
-    join public.contacts c
+    left join public.contacts c
         on c.id = m.customer_id
     join public.whatsapp_channels w
         on w.id = q.whatsapp_channel_id
@@ -5654,6 +6974,22 @@ begin
             message_id => begin_send.message_id,
             code => -2,
             details => 'The contact was deleted before it was sent.',
+            retry_after => null
+        );
+        return false;
+    end if;
+
+    -- the person may have stopped marketing messages since it was written, or the group be gone
+    fault := (
+        select private.recipient_fault(m)
+        from public.messages m
+        where m.id = begin_send.message_id
+    );
+    if fault.message is not null then
+        perform private.refuse_send(
+            message_id => begin_send.message_id,
+            code => fault.code,
+            details => fault.message,
             retry_after => null
         );
         return false;
@@ -5696,9 +7032,9 @@ comment on function private.recover_outbound() is
 comment on function private.settle_unknown(uuid) is
     'Notes that nobody knows whether a message was sent; a status or a person will settle it.';
 comment on function backend.claim_outbound(text, integer) is
-    'Leases messages that may go now, one a conversation: {claimed: [{message_id, account_id, conversation_id, phone_number_id, wa_id, user_id, type, text, content, reply_to, reaction_to}], next_at}; reply_to and reaction_to are WhatsApp''s ids.';
+    'Leases messages that may go now, one a conversation: {claimed: [{message_id, account_id, conversation_id, phone_number_id, group_id, wa_id, user_id, type, text, content, reply_to, reaction_to}], next_at}; reply_to and reaction_to are WhatsApp''s ids.';
 comment on function backend.begin_send(uuid, text) is
-    'Notes that the call is about to be made; false where it is not to be: the lease has passed to somebody else, the number was stopped, the window has closed, the contact was deleted.';
+    'Notes that the call is about to be made; false where it is not to be: the lease has passed to somebody else, the number was stopped, the window has closed, the contact was deleted, marketing messages were stopped, the group is no more.';
 
 
 /*
@@ -6944,7 +8280,8 @@ create table public.message_media (
     id              uuid primary key default gen_random_uuid(),
     account_id      uuid not null,
     conversation_id uuid not null,
-    customer_id     uuid not null,
+    -- null in a group
+    customer_id     uuid,
     -- a message of WhatsApp's has one file
     message_id      uuid not null
                     constraint message_media_message_id_key unique

@@ -269,3 +269,32 @@ def test_file_that_an_agent_sends_reaches_the_phone(desk: Desk, way: str) -> Non
     until(lambda: desk.has_status(message, "read"))
     [shown] = desk.messages()
     assert (shown["type"], shown["image"]["caption"]) == ("image", "So")
+
+
+def test_an_answer_in_a_group_goes_to_the_group(desk: Desk) -> None:
+    in_group = {"phone_number_id": ALPINE_NUMBER, "from": CILKA, "group_id": "HBgLMTY1MDM4"}
+    desk.tell("inbound", in_group | {"group_change": {"event": "create", "name": "Floors"}})
+    desk.tell("inbound", in_group | {"name": "Cilka", "text": "Is Tuesday free?"})
+
+    message = desk.answer("Tuesday at ten.")
+
+    assert until(lambda: desk.has_status(message, "read")) == "read"
+    assert [(one["to"], one["text_shown"]) for one in desk.messages()] == [
+        ("HBgLMTY1MDM4", "Tuesday at ten.")
+    ]
+    assert desk.world.rows("select group_name, customer_id from public.conversations") == [
+        {"group_name": "Floors", "customer_id": None}
+    ]
+
+
+def test_somebody_who_calls_may_be_answered_in_words(desk: Desk) -> None:
+    caller = {"phone_number_id": ALPINE_NUMBER, "from": CILKA, "name": "Cilka"}
+    desk.tell("inbound", caller | {"call": {"call_id": "wacid.1"}})
+    desk.tell("inbound", caller | {"call": {"call_id": "wacid.1", "event": "terminate"}})
+
+    message = desk.answer("We call you back at ten.")
+
+    assert until(lambda: desk.has_status(message, "read")) == "read"
+    assert desk.world.value("select message from public.messages order by seq limit 1") == (
+        "[missed call]"
+    )

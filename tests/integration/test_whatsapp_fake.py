@@ -732,6 +732,70 @@ def test_what_is_written_in_the_phone_app_comes_as_an_echo(fake: Fake, function:
     assert (echo["from"], echo["to"], echo["text"]) == ("15550783881", ANA, {"body": "x"})
 
 
+@pytest.mark.parametrize(
+    ("order", "field", "kinds"),
+    [
+        ({"call": {}}, "calls", ["call"]),
+        ({"call": {"event": "terminate", "seconds": 90}}, "calls", ["call"]),
+        ({"call": {"event": "terminate", "ours": True}}, "calls", ["call"]),
+        ({"call": {"event": "rejected"}}, "calls", ["call"]),
+        ({"marketing": "stop"}, "user_preferences", ["marketing_choice"]),
+        (
+            {"history": [{"text": "one"}, {"text": "two", "ours": True}]},
+            "history",
+            ["account_event", "history", "history"],
+        ),
+        ({"phone_book": {}}, "smb_app_state_sync", ["phone_book"]),
+        ({"phone_book": {"action": "remove"}}, "smb_app_state_sync", ["phone_book"]),
+        *(
+            (
+                {"group_id": "G", "group_change": {"event": event, "name": "Floors"}},
+                f"group_{part}_update",
+                ["group_event"],
+            )
+            for event, part in (
+                ("create", "lifecycle"),
+                ("delete", "lifecycle"),
+                ("suspend", "status"),
+                ("unsuspend", "status"),
+                ("rename", "settings"),
+                ("join", "participants"),
+                ("leave", "participants"),
+            )
+        ),
+        ({"group_id": "G", "text": "Hello all"}, "messages", ["group"]),
+    ],
+)
+def test_what_is_no_message_comes_in_its_field_and_is_understood(
+    fake: Fake, function: Function, order: dict[str, Any], field: str, kinds: list[str]
+) -> None:
+    answer = fake.order("inbound", **{"phone_number_id": NUMBER, "from": ANA, **order})
+
+    assert answer.status_code == httpx.codes.OK, answer.text
+    webhook = answer.json()["webhook"]
+    assert webhook["entry"][0]["changes"][0]["field"] == field
+    assert [item.kind for item in items_of(webhook)] == kinds
+    assert function.next()["metadata"]["phone_number_id"] == NUMBER
+
+
+def test_a_group_is_written_to_and_has_a_window_of_its_own(fake: Fake, function: Function) -> None:
+    fake.behave(closed_window="refuse")
+    to_group = {**TEXT, "recipient_type": "group", "to": "HBgLMTY1MDM4"}
+    assert refused(fake.send(to_group)) == (400, 131047)
+    fake.order(
+        "inbound", **{"phone_number_id": NUMBER, "from": ANA}, text="hi", group_id="HBgLMTY1MDM4"
+    )
+    function.next()
+    # to the group alone
+    assert refused(fake.send()) == (400, 131047)
+    assert fake.send(to_group).status_code == httpx.codes.OK
+    assert [message["to"] for message in fake.shown(to="HBgLMTY1MDM4")] == ["HBgLMTY1MDM4"]
+    (status, *_) = function.statuses(3)
+    assert (status["recipient_type"], status["recipient_id"]) == ("group", "HBgLMTY1MDM4")
+    buttons = {"type": "interactive", "interactive": {"type": "button", "action": {}}}
+    assert refused(fake.send({**to_group, **buttons})) == (400, 131051)
+
+
 def test_any_other_event_is_signed_and_posted(fake: Fake, function: Function) -> None:
     update = {"event": "APPROVED", "message_template_name": "offer"}
     answer = fake.order("event", field="message_template_status_update", value=update)

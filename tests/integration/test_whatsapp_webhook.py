@@ -199,8 +199,13 @@ def test_a_number_of_nobodys_is_kept_in_the_raw_inbox(webhook: Webhook) -> None:
 OTHERS = (
     "account_",
     "batch",
+    "call_",
     "echo_reaction",
     "edit",
+    "group_",
+    "history",
+    "phone_book",
+    "preferences_",
     "reaction",
     "revoke",
     "status_",
@@ -229,6 +234,19 @@ def test_every_type_of_message_is_shown_and_none_is_logged(webhook: Webhook) -> 
     log = webhook.log()
     assert log.count('"stored"') == len(EVERY_TYPE)
     assert not [word for word in PRIVATE if word in log]
+
+
+@pytest.mark.parametrize("kind", ["call_", "group_", "history", "phone_book", "preferences_"])
+def test_what_is_no_message_is_applied_and_none_is_logged(webhook: Webhook, kind: str) -> None:
+    names = sorted(file.stem for file in EVENTS.glob(f"{kind}*.json"))
+    for name in names:
+        answer = webhook.deliver(name)
+        # who asks to join is in the raw event alone
+        assert answer["rejected"] == (name == "group_join_request"), name
+        assert webhook.deliver(name)["applied"] == 0, name
+    assert names
+    log = webhook.log()
+    assert not [word for word in (*PRIVATE, "38640333444", "Zupan", "Studio") if word in log]
 
 
 def test_statuses_are_taken_also_before_their_message_is_known(webhook: Webhook) -> None:

@@ -40,6 +40,7 @@ def test_a_claim_has_all_that_is_needed_to_send(world: World) -> None:
             "account_id": first["account_id"],
             "conversation_id": first["conversation_id"],
             "phone_number_id": "1003427786179738",
+            "group_id": None,
             "wa_id": "38640111222",
             "user_id": None,
             "type": "text",

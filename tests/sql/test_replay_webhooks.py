@@ -265,3 +265,22 @@ def test_no_person_may_read_or_replay_raw_events(world: World, user: str, call: 
         world.acting_as(user) as connection,
     ):
         connection.execute(f"select backend.{call}".encode())
+
+
+def test_a_field_that_was_not_known_is_kept_whole_and_understood_later(world: World) -> None:
+    skipped = {"kind": "skipped", "reason": "unhandled_field", "detail": "calls"}
+    answer = world.ingest(skipped, body="a call")
+    assert (answer["applied"], answer["rejected"]) == (
+        0,
+        [{"index": 0, "reason": "unhandled_field"}],
+    )
+    assert world.value("select body from private.webhook_events") == "a call"
+
+    news = {"event": "terminate", "started_at": None, "ended_at": None, "duration_s": None}
+    call = text_message("wacid.1", kind="call", sender_type="client", sender_id="38640999888")
+    call |= {"content": news | {"has_failed": False}}
+    for applied in (1, 0):
+        assert replay(world, answer["event_id"], call)["applied"] == applied
+    (row,) = shown(world)
+    assert (row["type"], row["message"]) == ("call", "[missed call]")
+    assert world.value("select rejected from private.webhook_events") == []

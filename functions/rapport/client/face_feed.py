@@ -179,6 +179,8 @@ class FaceFeed(Generic[FaceRow]):
                 if not self._is_news(table, conversation.id, stamp):
                     return set()
                 touched = self._drop(table, conversation.id)
+                if conversation.customer_id is None:
+                    return touched
                 self._conversations[conversation.id] = conversation
                 self._conversations_of[conversation.customer_id].add(conversation.id)
                 return touched | {conversation.customer_id}
@@ -202,7 +204,7 @@ class FaceFeed(Generic[FaceRow]):
         activity.latest = _later(activity.latest, latest)
         activity.inbound = _later(activity.inbound, inbound)
         conversation = self._conversations.get(conversation_id)
-        return {conversation.customer_id} if conversation else set()
+        return self._contacts_of(conversation)
 
     def _delete(self, event: Event) -> set[UUID]:
         if event.table == "messages":
@@ -218,9 +220,14 @@ class FaceFeed(Generic[FaceRow]):
         if table == "contacts":
             return {row_id} if self._contacts.pop(row_id, None) else set()
         conversation = self._conversations.pop(row_id, None)
-        if conversation is None:
+        touched = self._contacts_of(conversation)
+        for contact_id in touched:
+            self._conversations_of[contact_id].discard(row_id)
+        return touched
+
+    def _contacts_of(self, conversation: Conversation | None) -> set[UUID]:
+        if conversation is None or conversation.customer_id is None:
             return set()
-        self._conversations_of[conversation.customer_id].discard(row_id)
         return {conversation.customer_id}
 
     def _hint(self, event: Event) -> None:

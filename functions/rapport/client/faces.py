@@ -49,6 +49,7 @@ class Contact(_Row):
     tags: tuple[str, ...]
     notes: str | None
     preferences: dict[str, JsonValue]
+    marketing_stopped_at: AwareDatetime | None = None
     status: Status
     portal_user_id: UUID | None
     created_at: AwareDatetime
@@ -60,7 +61,8 @@ class Conversation(_Row):
     """A row of `conversations`."""
 
     id: UUID
-    customer_id: UUID
+    # None of a group, which is nobody's
+    customer_id: UUID | None
     channel: Channel
     customer_wa_id: str | None
     status: Status
@@ -117,6 +119,7 @@ class ContactV2(_Face):
     tags: tuple[str, ...]
     notes: str | None
     preferences: dict[str, JsonValue]
+    marketing_stopped_at: AwareDatetime | None
     conversation_status: str
     conversation_id: UUID | None
     portal_user_id: UUID | None
@@ -160,6 +163,7 @@ def contact_v2(contact: Contact, thread: Thread | None) -> ContactV2:
         tags=contact.tags,
         notes=contact.notes,
         preferences=contact.preferences,
+        marketing_stopped_at=contact.marketing_stopped_at,
         conversation_status=_status_word("contacts_page", contact, conversation),
         conversation_id=conversation.id if conversation else None,
         portal_user_id=contact.portal_user_id,

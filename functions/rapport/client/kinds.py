@@ -93,7 +93,9 @@ class MessageSubscription(Subscription[Message]):
             if old is not None and old.revoked_at is None:
                 yield from bound(self._on_message_deleted, old)
         elif change.operation == "INSERT":
-            yield from bound(self._on_new_message, new)
+            # what was said long ago, in the phone app, is new to nobody
+            if not new.is_history:
+                yield from bound(self._on_new_message, new)
         else:
             if new.status == "read" and (old is None or old.status != "read"):
                 yield from bound(self._on_message_read, new)

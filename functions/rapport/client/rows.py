@@ -73,7 +73,8 @@ class Message(Row):
     """A row of `messages`; `seq` counts 1, 2, 3 … in its conversation."""
 
     conversation_id: UUID
-    customer_id: UUID
+    # None in a group
+    customer_id: UUID | None
     seq: int
     sender_type: str
     sender_id: str | None = None
@@ -88,6 +89,8 @@ class Message(Row):
     has_invoice: bool = False
     invoice_data: JsonValue = None
     reactions: JsonValue = None
+    # read from the phone app's history: it is never unread
+    is_history: bool = False
     sent_at: AwareDatetime | None = None
     delivered_at: AwareDatetime | None = None
     read_at: AwareDatetime | None = None

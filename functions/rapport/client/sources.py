@@ -119,6 +119,7 @@ class MessageSource(TableSource[Message]):
         return sum(
             message.seq > self._markers.get(message.conversation_id, 0)
             and message.revoked_at is None
+            and not message.is_history
             and (message.sender_type == "client") == (message.account_id in self._accounts)
             for message in self._ledger.rows.values()
         )

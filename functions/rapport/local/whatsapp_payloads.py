@@ -62,12 +62,19 @@ def status_update(
     error: Payload | None = None,
     user_id: str | None = None,
     callback_data: str | None = None,
+    group_id: str | None = None,
 ) -> Payload:
     """The webhook of what became of one message; `error` is one of Meta's error objects.
 
-    The recipient is known by number, by business-scoped user id, or by both.
+    The recipient is known by number, by business-scoped user id, or by both; in a group it is
+    one of its participants.
     """
     update: Payload = {"id": provider_id, "status": status, "timestamp": epoch(at)}
+    if group_id:
+        update |= {"recipient_type": "group", "recipient_id": group_id}
+        if recipient:
+            update["recipient_participant_id"] = recipient
+            recipient = None
     if recipient:
         update["recipient_id"] = recipient
     if user_id:

@@ -14,7 +14,10 @@ TEXT_LIMIT = 65_536  # characters; WhatsApp's own limit is 4,096
 EMOJI_LIMIT = 64
 
 # what a text has that is nothing but a text
-_PLAIN = {"id", "from", "from_user_id", "to", "to_user_id", "timestamp", "type", "text", "context"}
+_PLAIN = {
+    *("id", "from", "from_user_id", "to", "to_user_id", "timestamp", "type", "text", "context"),
+    "history_context",
+}
 _PLAIN_CONTEXT = {"id", "from", "from_user_id"}
 
 
@@ -59,7 +62,8 @@ def effect_of(
         parent = message.revoke.original_message_id
     else:
         return None
-    sender = message.from_user_id or message.from_ if message.group_id else None
+    # as a message's sender in a group: the number first
+    sender = message.from_ or message.from_user_id if message.group_id else None
     return EffectItem(
         phone_number_id=number,
         provider_id=message.id,

@@ -2,81 +2,74 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Literal, TypeVar
+from collections.abc import Iterator, Mapping
+from typing import Literal
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, JsonValue, TypeAdapter, ValidationError
+from pydantic import JsonValue, TypeAdapter, ValidationError
 
 from rapport.webhook_rows import (
     AccountEventItem,
     Item,
     MessageItem,
-    SkippedItem,
     StatusItem,
     SystemItem,
 )
+from rapport.whatsapp.calls import of_calls
 from rapport.whatsapp.contents import TEXT_LIMIT, content_of, effect_of, words_of
+from rapport.whatsapp.groups import in_group, of_groups
+from rapport.whatsapp.parts import (
+    DETAIL_LIMIT,
+    OBJECT,
+    contacts_of,
+    each_of,
+    faults_of,
+    profile_name,
+    skipped,
+    valid_of,
+)
+from rapport.whatsapp.phone_app import of_history, of_phone_book
 from rapport.whatsapp.placeholder import notice
+from rapport.whatsapp.preferences import of_preferences
 from rapport.whatsapp.webhook import (
     ACCOUNT_FIELDS,
+    GROUP_FIELDS,
+    CallsValue,
     Change,
     Contact,
     Entry,
+    GroupsValue,
+    HistoryValue,
     Message,
+    PreferencesValue,
     Problem,
+    StateSyncValue,
     Status,
     System,
     Value,
     Webhook,
 )
 
-M = TypeVar("M", bound=BaseModel)
-T = TypeVar("T")
-
-NAME_LIMIT = 200
 USERNAME_LIMIT = 100
-DETAIL_LIMIT = 500
 
 _STATUS = TypeAdapter[Literal["sent", "delivered", "read", "failed"]](
     Literal["sent", "delivered", "read", "failed"]
 )
-_CONTACT = TypeAdapter[Contact](Contact)
 _PROBLEM = TypeAdapter[Problem](Problem)
 _REF = TypeAdapter[UUID](UUID)
-_OBJECT = TypeAdapter[dict[str, JsonValue]](
-    # as in the models: jsonb has no infinity
-    dict[str, JsonValue],
-    config=ConfigDict(allow_inf_nan=False),
-)
 
 
 def items_of(payload: JsonValue) -> list[Item]:
     """Every part of a payload: what is understood, and what is not with the reason."""
-    return list(_items(Webhook, [payload], "malformed_payload", _of_webhook))
-
-
-def _items(
-    model: type[M],
-    parts: Sequence[object],
-    reason: str,
-    items_of_part: Callable[[M], Iterator[Item]],
-) -> Iterator[Item]:
-    for part in parts:
-        try:
-            valid = model.model_validate(part)
-        except ValidationError as error:
-            yield _skipped(reason, _faults(error))
-        else:
-            yield from items_of_part(valid)
+    return list(each_of(Webhook, [payload], "malformed_payload", _of_webhook))
 
 
 def _of_webhook(webhook: Webhook) -> Iterator[Item]:
-    return _items(Entry, webhook.entry, "malformed_entry", _of_entry)
+    return each_of(Entry, webhook.entry, "malformed_entry", _of_entry)
 
 
 def _of_entry(entry: Entry) -> Iterator[Item]:
-    items = _items(
+    items = each_of(
         Change, entry.changes, "malformed_change", lambda change: _of_change(change, entry)
     )
     return (item.model_copy(update={"waba_id": entry.id}) for item in items)
@@ -84,18 +77,33 @@ def _of_entry(entry: Entry) -> Iterator[Item]:
 
 def _of_change(change: Change, entry: Entry) -> Iterator[Item]:
     if change.field in ("messages", "smb_message_echoes"):
-        yield from _items(Value, [change.value], "malformed_change", _of_value)
+        yield from each_of(Value, [change.value], "malformed_change", _of_value)
+    elif change.field in GROUP_FIELDS:
+        yield from each_of(
+            GroupsValue,
+            [change.value],
+            "malformed_change",
+            lambda value: of_groups(value, change.field),
+        )
+    elif change.field == "calls":
+        yield from each_of(CallsValue, [change.value], "malformed_change", of_calls)
+    elif change.field == "user_preferences":
+        yield from each_of(PreferencesValue, [change.value], "malformed_change", of_preferences)
+    elif change.field == "history":
+        yield from each_of(HistoryValue, [change.value], "malformed_change", of_history)
+    elif change.field == "smb_app_state_sync":
+        yield from each_of(StateSyncValue, [change.value], "malformed_change", of_phone_book)
     elif change.field in ACCOUNT_FIELDS and entry.id:
         yield from _of_account(change, entry)
     else:
-        yield _skipped("unhandled_field", change.field)
+        yield skipped("unhandled_field", change.field)
 
 
 def _of_account(change: Change, entry: Entry) -> Iterator[Item]:
     try:
-        content = _OBJECT.validate_python(change.value)
+        content = OBJECT.validate_python(change.value)
     except ValidationError as error:
-        yield _skipped("malformed_change", _faults(error))
+        yield skipped("malformed_change", faults_of(error))
         return
     yield AccountEventItem(
         phone_number_id=None,
@@ -106,24 +114,18 @@ def _of_account(change: Change, entry: Entry) -> Iterator[Item]:
 
 
 def _of_value(value: Value) -> Iterator[Item]:
-    # by either id: system messages come without contacts, others with several senders'
-    contacts: dict[str | None, Contact] = {
-        id_: contact
-        for contact in _valid(_CONTACT, value.contacts)
-        for id_ in (contact.wa_id, contact.user_id)
-        if id_
-    }
+    contacts = contacts_of(value.contacts)
     number = value.metadata.phone_number_id
-    yield from _items(
+    yield from each_of(
         Message,
         value.messages,
         "malformed_message",
         lambda message: _of_message(message, number, contacts),
     )
-    yield from _items(
+    yield from each_of(
         Message, value.message_echoes, "malformed_message", lambda echo: _of_echo(echo, number)
     )
-    yield from _items(
+    yield from each_of(
         Status, value.statuses, "malformed_status", lambda status: _of_status(status, number)
     )
     for problem in value.errors:
@@ -132,15 +134,21 @@ def _of_value(value: Value) -> Iterator[Item]:
 
 def _of_problem(problem: object, number: str) -> Item:
     try:
-        content = _OBJECT.validate_python(problem)
+        content = OBJECT.validate_python(problem)
     except ValidationError as error:
-        return _skipped("malformed_error", _faults(error))
-    return AccountEventItem(phone_number_id=number, type="errors", at=None, content=content)
+        return skipped("malformed_error", faults_of(error))
+    return AccountEventItem(
+        phone_number_id=number, waba_id=None, type="errors", at=None, content=content
+    )
 
 
 def _of_message(
     message: Message, number: str, contacts: Mapping[str | None, Contact]
 ) -> Iterator[Item]:
+    if message.is_in_unknown_group:
+        # to nobody in private
+        yield skipped("malformed_message", "group_id: not an id")
+        return
     if message.type == "system":
         yield from _of_system(message, message.system or System(), number)
         return
@@ -151,13 +159,22 @@ def _of_message(
     wa_id = message.from_ or contact.wa_id
     user_id = message.from_user_id or contact.user_id
     if wa_id is None and user_id is None:
-        yield _skipped("message_without_sender", message.type)
+        yield skipped("message_without_sender", message.type)
         return
     words = words_of(message)
     if words is None:
-        yield _skipped("malformed_message", "text: no body")
+        yield skipped("malformed_message", "text: no body")
         return
-    name = contact.profile.name if contact.profile else None
+    if message.group_id is not None:
+        yield in_group(
+            message,
+            message.group_id,
+            number,
+            words,
+            sender=(wa_id, user_id),
+            name=profile_name(contact),
+        )
+        return
     username = contact.profile.username if contact.profile else None
     yield MessageItem(
         phone_number_id=number,
@@ -165,7 +182,7 @@ def _of_message(
         wa_id=wa_id,
         user_id=user_id,
         username=_username(username),
-        profile_name=name and name[:NAME_LIMIT],
+        profile_name=profile_name(contact),
         sent_at=message.timestamp,
         type=message.type,
         text=words,
@@ -181,9 +198,11 @@ def _of_echo(message: Message, number: str) -> Iterator[Item]:
         return
     words = words_of(message)
     if words is None:
-        yield _skipped("malformed_message", "text: no body")
+        yield skipped("malformed_message", "text: no body")
+    elif message.group_id is not None:
+        yield in_group(message, message.group_id, number, words, sender=None, name=None)
     elif message.to is None and message.to_user_id is None:
-        yield _skipped("message_without_recipient", message.type)
+        yield skipped("message_without_recipient", message.type)
     else:
         yield MessageItem(
             kind="echo",
@@ -218,7 +237,7 @@ def _of_system(message: Message, system: System, number: str) -> Iterator[Item]:
         wa_id, new_wa_id = new_wa_id, None
         user_id, new_user_id = new_user_id or message.from_user_id or system.user_id, None
     if wa_id is None and user_id is None:
-        yield _skipped("message_without_sender", message.type)
+        yield skipped("message_without_sender", message.type)
         return
     yield SystemItem(
         phone_number_id=number,
@@ -245,9 +264,9 @@ def _of_status(status: Status, number: str) -> Iterator[Item]:
         # a voice message that was played was read
         word = _STATUS.validate_python({"played": "read"}.get(status.status, status.status))
     except ValidationError:
-        yield _skipped("unknown_status", status.status)
+        yield skipped("unknown_status", status.status)
         return
-    problem = next(iter(_valid(_PROBLEM, status.errors)), None)
+    problem = next(iter(valid_of(_PROBLEM, status.errors)), None)
     sentence = problem.sentence if problem else None
     yield StatusItem(
         phone_number_id=number,
@@ -256,28 +275,5 @@ def _of_status(status: Status, number: str) -> Iterator[Item]:
         at=status.timestamp,
         error_code=problem.code if problem else None,
         error_message=sentence and sentence[:DETAIL_LIMIT],
-        message_ref=next(iter(_valid(_REF, [status.biz_opaque_callback_data])), None),
+        message_ref=next(iter(valid_of(_REF, [status.biz_opaque_callback_data])), None),
     )
-
-
-def _valid(adapter: TypeAdapter[T], parts: Sequence[object]) -> list[T]:
-    """The parts that are valid; for what only adorns an item."""
-    valid = []
-    for part in parts:
-        try:
-            valid.append(adapter.validate_python(part))
-        except ValidationError:
-            continue
-    return valid
-
-
-def _faults(error: ValidationError) -> str:
-    """Where a part is wrong and how, without its values."""
-    return "; ".join(
-        f"{'.'.join(str(step) for step in fault['loc']) or 'value'}: {fault['msg']}"
-        for fault in error.errors(include_input=False, include_url=False)
-    )
-
-
-def _skipped(reason: str, detail: str) -> SkippedItem:
-    return SkippedItem(reason=reason, detail=detail[:DETAIL_LIMIT])

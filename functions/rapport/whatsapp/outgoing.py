@@ -196,7 +196,7 @@ def request_body(
         sent = {**sent, "message_id": message.reaction_to}
     body: Object = {
         "messaging_product": "whatsapp",
-        "recipient_type": "individual",
+        "recipient_type": "individual" if message.group_id is None else "group",
         **_recipient(message, user_id_field),
         "type": message.type,
         message.type: sent,
@@ -210,6 +210,8 @@ def request_body(
 
 
 def _recipient(message: OutboundMessage, user_id_field: Literal["recipient", "to"]) -> Object:
+    if message.group_id is not None:
+        return {"to": message.group_id}
     if message.wa_id is not None:
         return {"to": message.wa_id}
     if message.user_id is not None:

@@ -25,6 +25,7 @@ _TYPES: dict[str, tuple[str, tuple[_Path, ...]]] = {
             ("interactive", "nfm_reply", "body"),
         ),
     ),
+    "media_placeholder": ("file", ()),
     "location": ("location", (("location", "name"), ("location", "address"))),
     "order": ("order", (("order", "text"),)),
     "reaction": ("reaction", (("reaction", "emoji"),)),

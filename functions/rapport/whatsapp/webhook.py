@@ -50,8 +50,22 @@ ACCOUNT_FIELDS = frozenset(
     }
 )
 
+# fields that tell of groups
+GROUP_FIELDS = frozenset(
+    {
+        "group_lifecycle_update",
+        "group_participants_update",
+        "group_settings_update",
+        "group_status_update",
+    }
+)
+
 # the type of a message that says none
 UNSUPPORTED = "unsupported"
+
+# the seconds of the years 1 and 9999
+_FIRST = -62_135_596_800
+_LAST = 253_402_300_799
 
 # an escaped character of a JSON text; a pair of surrogates is one
 _ESCAPE = re.compile(
@@ -115,11 +129,14 @@ def _digits(value: object) -> object:
 
 
 def _from_epoch(value: object) -> object:
-    """Meta's times are seconds since 1970, as text."""
-    text = str(value) if isinstance(value, int) else value
-    if not isinstance(text, str) or not re.fullmatch(r"[0-9]{1,10}", text):
+    """Meta's times are seconds since 1970, as text.
+
+    One that no clock shows is as far away as can be: the database takes it for the time of arrival.
+    """
+    text = _as_text(value)
+    if not isinstance(text, str) or not re.fullmatch(r"-?[0-9]{1,20}", text, re.ASCII):
         raise ValueError("not a time in seconds since 1970")
-    return datetime.fromtimestamp(int(text), UTC)
+    return datetime.fromtimestamp(min(max(int(text), _FIRST), _LAST), UTC)
 
 
 def _with_whole(value: object) -> object:
@@ -136,6 +153,7 @@ OptionalWaId = Annotated[WaId | None, BeforeValidator(_digits), WrapValidator(_o
 UserId = Annotated[str, StringConstraints(min_length=1, max_length=320)]
 OptionalUserId = Annotated[UserId | None, BeforeValidator(_not_blank), WrapValidator(_or_none)]
 Timestamp = Annotated[datetime, BeforeValidator(_from_epoch)]
+OptionalTimestamp = Annotated[Timestamp | None, WrapValidator(_or_none)]
 # of parts that are raw as yet
 Listed = Annotated[list[object], BeforeValidator(_listed)]
 
@@ -170,6 +188,7 @@ class Metadata(_Model):
     """Which of the business's numbers it is about."""
 
     phone_number_id: Annotated[Id, BeforeValidator(_as_text)]
+    display_phone_number: OptionalWaId = None
 
 
 class Problem(_Model):
@@ -211,6 +230,45 @@ class Value(_Model):
     message_echoes: Listed = []
     statuses: Listed = []
     errors: Listed = []
+
+
+class CallsValue(_Model):
+    """A change of the field `calls`; its statuses are those of calls that we make."""
+
+    metadata: Metadata
+    contacts: Listed = []
+    calls: Listed = []
+    statuses: Listed = []
+
+
+class GroupsValue(_Model):
+    """A change of a field that tells of groups."""
+
+    metadata: Metadata
+    groups: Listed = []
+
+
+class PreferencesValue(_Model):
+    """A change of the field `user_preferences`."""
+
+    metadata: Metadata
+    contacts: Listed = []
+    user_preferences: Listed = []
+
+
+class HistoryValue(_Model):
+    """A change of the field `history`: chunks, or files of messages that were in one."""
+
+    metadata: Metadata
+    history: Listed = []
+    messages: Listed = []
+
+
+class StateSyncValue(_Model):
+    """A change of the field `smb_app_state_sync`."""
+
+    metadata: Metadata
+    state_sync: Listed = []
 
 
 class Text(_Model):
@@ -271,6 +329,13 @@ class System(_Model):
     previous_user_id: OptionalUserId = None
 
 
+class HistoryContext(_Model):
+    """What had become of a message of the phone app's history."""
+
+    status: OptionalText = None
+    from_me: Annotated[bool | None, WrapValidator(_or_none)] = None
+
+
 class Message(_Model):
     """One message from a customer, of whatever type, or to one from the phone app."""
 
@@ -279,7 +344,7 @@ class Message(_Model):
     from_user_id: OptionalUserId = None
     to: OptionalWaId = None
     to_user_id: OptionalUserId = None
-    group_id: OptionalId = None
+    group_id: Annotated[OptionalId, BeforeValidator(_as_text)] = None
     timestamp: Timestamp
     type: Annotated[Id, WrapValidator(_or_unsupported)] = UNSUPPORTED
     text: Annotated[Text | None, WrapValidator(_or_none)] = None
@@ -288,8 +353,14 @@ class Message(_Model):
     reaction: Annotated[Reaction | None, WrapValidator(_or_none)] = None
     edit: Annotated[Edit | None, WrapValidator(_or_none)] = None
     revoke: Annotated[Revoke | None, WrapValidator(_or_none)] = None
+    history_context: Annotated[HistoryContext | None, WrapValidator(_or_none)] = None
     # the message as it came
     whole: dict[str, JsonValue]
+
+    @property
+    def is_in_unknown_group(self) -> bool:
+        """Whether it is said in a group of which the id can't be read."""
+        return self.group_id is None and self.whole.get("group_id") not in (None, "")
 
     @model_validator(mode="before")
     @classmethod
@@ -306,3 +377,111 @@ class Status(_Model):
     errors: Listed = []
     # what we sent along with the message
     biz_opaque_callback_data: OptionalText = None
+
+
+class Call(_Model):
+    """One event of a call: it begins (`connect`) or ends (`terminate`)."""
+
+    id: Id
+    from_: Annotated[OptionalWaId, Field(alias="from")] = None
+    from_user_id: OptionalUserId = None
+    to: OptionalWaId = None
+    to_user_id: OptionalUserId = None
+    event: Id
+    timestamp: Timestamp
+    direction: OptionalText = None
+    status: OptionalText = None
+    start_time: OptionalTimestamp = None
+    end_time: OptionalTimestamp = None
+    # seconds
+    duration: Annotated[Annotated[int, Field(ge=0, lt=2**31)] | None, WrapValidator(_or_none)] = (
+        None
+    )
+
+
+class CallStatus(_Model):
+    """How far a call of ours has come."""
+
+    id: Id
+    status: Id
+    timestamp: Timestamp
+    recipient_id: OptionalWaId = None
+    recipient_user_id: OptionalUserId = None
+
+
+class GroupParticipant(_Model):
+    """Somebody in a group; `input` is what the business called them."""
+
+    wa_id: OptionalWaId = None
+    user_id: OptionalUserId = None
+    input: OptionalUserId = None
+
+
+class GroupSetting(_Model):
+    """A setting that was to be changed."""
+
+    text: OptionalText = None
+    update_successful: bool = True
+
+
+class Group(_Model):
+    """What happened to one group."""
+
+    group_id: OptionalId = None
+    type: Id
+    timestamp: Timestamp
+    subject: OptionalText = None
+    group_subject: Annotated[GroupSetting | None, WrapValidator(_or_none)] = None
+    added_participants: Listed = []
+    removed_participants: Listed = []
+    errors: Listed = []
+    # as it came
+    whole: dict[str, JsonValue]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _keep_whole(cls, value: object) -> object:
+        return _with_whole(value)
+
+
+class Preference(_Model):
+    """What a person wants to receive."""
+
+    wa_id: OptionalWaId = None
+    user_id: OptionalUserId = None
+    category: Id
+    value: Id
+    timestamp: Timestamp
+
+
+class HistoryChunk(_Model):
+    """A part of the history: chats, or why there are none; `metadata` says how far it has come."""
+
+    metadata: Annotated[dict[str, JsonValue] | None, WrapValidator(_or_none)] = None
+    threads: Listed = []
+    errors: Listed = []
+
+
+class HistoryThread(_Model):
+    """What was said with one person."""
+
+    id: OptionalWaId = None
+    user_id: OptionalUserId = None
+    messages: Listed = []
+
+
+class PhoneBookEntry(_Model):
+    """An entry of the phone book."""
+
+    class Person(_Model):
+        full_name: OptionalText = None
+        first_name: OptionalText = None
+        phone_number: OptionalWaId = None
+
+    class Moment(_Model):
+        timestamp: Timestamp
+
+    type: Id
+    action: Id
+    contact: Person
+    metadata: Moment

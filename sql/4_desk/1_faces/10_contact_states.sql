@@ -17,6 +17,7 @@ select
     c.tags,
     c.notes,
     c.preferences,
+    c.marketing_stopped_at,
     coalesce(t.status, c.status) as status,
     t.conversation_id,
     t.channel,

@@ -65,6 +65,9 @@ begin
     if kept.preferences = '{}' then
         merged.preferences := dropped.preferences;
     end if;
+    -- one person: who has stopped marketing messages on one number has stopped them
+    merged.marketing_stopped_at := least(kept.marketing_stopped_at, dropped.marketing_stopped_at);
+    merged.marketing_chosen_at := greatest(kept.marketing_chosen_at, dropped.marketing_chosen_at);
     merged.tags := kept.tags || array(
         select t.tag
         from unnest(dropped.tags) with ordinality as t (tag, place)

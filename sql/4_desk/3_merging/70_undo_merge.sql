@@ -72,6 +72,7 @@ begin
     changed_since := '[]';
     foreach field in array array[
         'name', 'profile_name', 'phone', 'email', 'username', 'portal_user_id', 'preferences',
+        'marketing_stopped_at',
         'tags', 'notes', 'gsm', 'fax', 'business_entity', 'taxpayer', 'foreign_county', 'buyer',
         'supplier', 'tax_id_number', 'registration_number', 'street', 'post_number', 'place',
         'province', 'country', 'people', 'addresses'
@@ -85,6 +86,10 @@ begin
                 'field', field, 'merged', merged -> field, 'now', now_there -> field);
         end if;
     end loop;
+    if restored ? 'marketing_stopped_at' then
+        restored := restored || jsonb_build_object(
+            'marketing_chosen_at', before -> 'marketing_chosen_at');
+    end if;
     if restored ? 'profile_name' then
         restored := restored || jsonb_build_object('profile_named_at', before -> 'profile_named_at');
     end if;
@@ -163,6 +168,8 @@ begin
             notes = r.notes,
             portal_user_id = r.portal_user_id,
             preferences = r.preferences,
+            marketing_stopped_at = r.marketing_stopped_at,
+            marketing_chosen_at = r.marketing_chosen_at,
             gsm = r.gsm,
             fax = r.fax,
             business_entity = r.business_entity,
@@ -195,6 +202,8 @@ begin
         notes = dropped.notes,
         portal_user_id = login,
         preferences = dropped.preferences,
+        marketing_stopped_at = dropped.marketing_stopped_at,
+        marketing_chosen_at = dropped.marketing_chosen_at,
         gsm = dropped.gsm,
         fax = dropped.fax,
         business_entity = dropped.business_entity,

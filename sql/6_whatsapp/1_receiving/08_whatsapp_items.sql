@@ -10,7 +10,8 @@ create type private.whatsapp_item as (
     -- WhatsApp's id of the message; of an account event the WhatsApp Business account's
     provider_id         text,
 
-    -- a message; of an echo, which is ours, whom it was sent to
+    -- a message, a call, a choice or an entry of the phone book; of what is ours, whom it was
+    -- sent to
     wa_id               text,
     user_id             text,
     profile_name        text,
@@ -21,9 +22,12 @@ create type private.whatsapp_item as (
     content             jsonb,
     reply_to            text,
 
-    -- what is done to a message, which reply_to names: by whom
+    -- by whom: what is done to a message, which reply_to names, what is said in a group, a call,
+    -- a message of the phone app's history
     sender_type         text,
     sender_id           text,
+    -- the group in which it is said, or of which it is told
+    group_id            text,
 
     -- a message of WhatsApp's own: what takes the place of wa_id and user_id
     new_wa_id           text,
@@ -52,7 +56,31 @@ create type private.whatsapp_item as (
 );
 
 
-create function private.read_whatsapp_items(items jsonb)
+/*
+    A provider's clock is not ours: a time that can't be is taken as the time at which the webhook
+    came. A message of the year 2286 would keep its window open and top the inbox until then, and
+    an edit of that year would beat all later ones. What was said stays in the raw event. A replay
+    reads by the time at which the event came first, so that it changes nothing.
+*/
+create function private.likely_time(at timestamptz, came_at timestamptz)
+    returns timestamptz
+    language plpgsql
+    immutable
+    strict
+    set search_path = ''
+as $$
+begin
+    return case
+        -- WhatsApp is of 2009; clocks differ by minutes
+        when at < timestamptz '2009-01-01 00:00:00+00' or at > came_at + interval '5 minutes'
+            then came_at
+        else at
+    end;
+end
+$$;
+
+
+create function private.read_whatsapp_items(items jsonb, came_at timestamptz)
     returns private.whatsapp_item[]
     language plpgsql
     stable
@@ -75,17 +103,18 @@ begin
             i.value ->> 'user_id',
             i.value ->> 'profile_name',
             i.value ->> 'username',
-            i.value ->> 'sent_at',
+            private.likely_time((i.value ->> 'sent_at')::timestamptz, came_at),
             i.value ->> 'type',
             i.value ->> 'text',
             nullif(i.value -> 'content', 'null'),
             i.value ->> 'reply_to',
             i.value ->> 'sender_type',
             i.value ->> 'sender_id',
+            i.value ->> 'group_id',
             i.value ->> 'new_wa_id',
             i.value ->> 'new_user_id',
             i.value ->> 'status',
-            i.value ->> 'at',
+            private.likely_time((i.value ->> 'at')::timestamptz, came_at),
             i.value ->> 'error_code',
             i.value ->> 'error_message',
             i.value ->> 'message_ref',
@@ -113,7 +142,7 @@ begin
     if cardinality(read) < jsonb_array_length(items)
         and items @? '$[*].kind ? (@ == "account_event")'
     then
-        read := read || private.read_account_events(items);
+        read := read || private.read_account_events(items, came_at);
     end if;
     return read;
 end
@@ -122,5 +151,7 @@ $$;
 
 comment on type private.whatsapp_item is
     'One update out of a WhatsApp webhook.';
-comment on function private.read_whatsapp_items(jsonb) is
-    'The updates of a call that belong to a known number, each with its account.';
+comment on function private.likely_time(timestamptz, timestamptz) is
+    'A provider''s time; that of arrival where it is before 2009 or more than five minutes ahead.';
+comment on function private.read_whatsapp_items(jsonb, timestamptz) is
+    'The updates of a call that belong to a known number, each with its account; came_at is when the webhook came first.';

@@ -1,7 +1,7 @@
 /*
     Events about an account, out of webhooks.
 */
-create function private.read_account_events(items jsonb)
+create function private.read_account_events(items jsonb, came_at timestamptz)
     returns private.whatsapp_item[]
     language plpgsql
     stable
@@ -17,7 +17,7 @@ begin
                 -- of what it is: the WhatsApp Business account
                 'provider_id', i.value -> 'waba_id',
                 'type', i.value -> 'type',
-                'at', i.value -> 'at',
+                'at', private.likely_time((i.value ->> 'at')::timestamptz, came_at),
                 'content', i.value -> 'content',
                 'account_id', event.account_id
             )
@@ -55,7 +55,7 @@ end
 $$;
 
 
-comment on function private.read_account_events(jsonb) is
+comment on function private.read_account_events(jsonb, timestamptz) is
     'The events of a call that belong to a known account.';
 comment on function private.keep_account_events(private.whatsapp_item[]) is
     'Keeps events about accounts; returns how many were new.';

@@ -19,6 +19,7 @@ begin
         from unnest(items) i
         where i.wa_id is not null
           and i.kind <> 'echo'
+          and i.sender_type is distinct from 'operator'
         order by i.conversation_id, i.sent_at desc, i.provider_id desc
     ) l
     cross join lateral (
@@ -81,14 +82,15 @@ begin
                   and t.account_id = i.account_id
                   and t.thread_key = i.identity_kind || ':' || i.identity_key
                   and t.channel = 'whatsapp'
-                  -- a notice of WhatsApp's is no reason to open a conversation again
-                  and (t.status <> 'closed' or i.kind = 'system')
+                  -- a notice of WhatsApp's is no reason to open a conversation again, and neither
+                  -- is what was said long ago
+                  and (t.status <> 'closed' or i.kind in ('system', 'history'))
                 order by t.status = 'closed', t.created_at desc, t.id
                 limit 1
             ) thread
             join public.conversations c
                 on c.id = thread.id
-               and (c.status <> 'closed' or (i).kind = 'system')
+               and (c.status <> 'closed' or (i).kind in ('system', 'history'))
             order by c.id
             for no key update of c
         )
@@ -103,7 +105,8 @@ begin
         end if;
 
         insert into public.conversations (
-            account_id, customer_id, channel, whatsapp_channel_id, thread_key, customer_wa_id
+            account_id, customer_id, channel, whatsapp_channel_id, thread_key, customer_wa_id,
+            status
         )
         select distinct on (i.account_id, i.whatsapp_channel_id, i.identity_kind, i.identity_key)
             i.account_id,
@@ -111,7 +114,8 @@ begin
             'whatsapp',
             i.whatsapp_channel_id,
             i.identity_kind || ':' || i.identity_key,
-            i.wa_id
+            i.wa_id,
+            case i.kind when 'history' then 'closed' else 'open' end
         from unnest(items) i
         where (
             select true
@@ -120,7 +124,7 @@ begin
               and t.account_id = i.account_id
               and t.thread_key = i.identity_kind || ':' || i.identity_key
               and t.channel = 'whatsapp'
-              and (t.status <> 'closed' or i.kind = 'system')
+              and (t.status <> 'closed' or i.kind in ('system', 'history'))
             limit 1
         ) is null
         order by

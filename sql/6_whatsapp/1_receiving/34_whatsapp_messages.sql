@@ -68,6 +68,8 @@ begin
             i.conversation_id,
             i.contact_id,
             i.kind,
+            i.sender_type,
+            i.sender_id,
             i.wa_id,
             i.user_id,
             i.profile_name,
@@ -97,7 +99,10 @@ begin
             f.conversation_id,
             count(*) as added,
             max(f.sent_at) as sent_at,
-            max(f.sent_at) filter (where f.kind = 'message') as inbound_at
+            max(f.sent_at) filter (
+                where f.kind = 'message'
+                   or f.kind = 'group' and f.sender_type = 'client'
+            ) as inbound_at
         from fresh f
         group by f.conversation_id
     ),
@@ -116,15 +121,21 @@ begin
     )
     insert into public.messages (
         account_id, conversation_id, customer_id, seq, sender_type, sender_id, sender_name,
-        type, message, content, reply_to, whatsapp_channel_id, provider_id, status, sent_at
+        type, message, content, reply_to, whatsapp_channel_id, provider_id, status, sent_at,
+        is_history
     )
     select
         f.account_id,
         f.conversation_id,
         f.contact_id,
         c.last_seq + f.place,
-        case f.kind when 'system' then 'system' when 'echo' then 'operator' else 'client' end,
-        case f.kind when 'message' then coalesce(f.wa_id, f.user_id) end,
+        case f.kind
+            when 'message' then 'client'
+            when 'system' then 'system'
+            when 'echo' then 'operator'
+            else f.sender_type
+        end,
+        case f.kind when 'message' then coalesce(f.wa_id, f.user_id) else f.sender_id end,
         f.profile_name,
         f.type,
         f.text,
@@ -137,8 +148,9 @@ begin
         f.whatsapp_channel_id,
         f.provider_id,
         -- what becomes of an echo its statuses say
-        case f.kind when 'echo' then 'sent' else 'delivered' end,
-        f.sent_at
+        case when f.kind = 'echo' or f.sender_type = 'operator' then 'sent' else 'delivered' end,
+        f.sent_at,
+        f.kind = 'history'
     from fresh f
     join counted c
         on c.conversation_id = f.conversation_id

@@ -65,8 +65,18 @@ begin
     select e.*
     from private.effects_about(message) e
     where e.kind = 'reaction'
-       -- each side edits and deletes its own
-       or (e.sender_type = 'client') = (message.sender_type = 'client');
+       -- each side edits and deletes its own, and in a group each participant
+       or (e.sender_type = 'client') = (message.sender_type = 'client')
+          and (
+              message.customer_id is not null
+              or e.kind = 'original'
+              or e.sender_type <> 'client'
+              or private.is_same_participant(
+                  conversation_id => message.conversation_id,
+                  one => e.sender_id,
+                  other => message.sender_id
+              )
+          );
 end
 $$;
 

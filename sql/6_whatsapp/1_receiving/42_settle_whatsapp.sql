@@ -100,7 +100,7 @@ begin
             provider_id => case when i.kind = 'effect' then i.reply_to else i.provider_id end
         )
         from unnest(items) i
-        where i.kind in ('status', 'effect', 'echo')
+        where i.kind in ('status', 'effect', 'echo', 'group', 'history')
            or exists (
                select
                from private.message_effects e
@@ -160,7 +160,7 @@ begin
           and p.parent_provider_id = i.provider_id
         limit 1
     ) reply on true
-    where i.kind in ('status', 'effect', 'echo')
+    where i.kind in ('status', 'effect', 'echo', 'group', 'history')
        or i.reply_to is not null
        or effect.is_there
        or reply.is_there

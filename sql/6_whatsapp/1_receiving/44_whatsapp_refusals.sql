@@ -3,6 +3,7 @@
 */
 create function private.readable_whatsapp_items(
     items jsonb,
+    came_at timestamptz,
     out readable private.whatsapp_item[],
     out refused jsonb
 )
@@ -23,7 +24,8 @@ begin
         from jsonb_array_elements(items) with ordinality as i (value, ordinal)
     loop
         begin
-            read := private.read_whatsapp_items(jsonb_build_array(item.value));
+            read := private.read_whatsapp_items(
+                jsonb_build_array(item.value), came_at);
             if cardinality(read) = 1 then
                 read[1].index := item.index;
                 readable := readable || read;
@@ -139,7 +141,7 @@ as $$
 $$;
 
 
-comment on function private.readable_whatsapp_items(jsonb) is
+comment on function private.readable_whatsapp_items(jsonb, timestamptz) is
     'The updates that can be read, and why the others can not.';
 comment on function private.refusal_of(private.whatsapp_item[]) is
     'Why a set can not be applied, which is undone; null where it can.';

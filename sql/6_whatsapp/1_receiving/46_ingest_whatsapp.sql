@@ -62,11 +62,11 @@ begin
     end loop;
 
     if has_news then
-        applied := private.keep_whatsapp_news(items);
+        applied := private.keep_whatsapp_news(items) + private.apply_whatsapp_people(items);
         messages := array(
             select i
             from unnest(items) i
-            where i.kind in ('message', 'echo', 'system')
+            where i.kind in ('message', 'echo', 'system', 'history')
         );
     end if;
     if cardinality(messages) > 0 then
@@ -74,8 +74,12 @@ begin
             + private.apply_whatsapp_messages(messages, may_continue, settles => not has_news);
     end if;
     if has_news then
+        applied := applied + private.apply_whatsapp_threads(items);
         -- this locks messages, so it comes once, after what locks conversations
         settled := private.settle_whatsapp_items(items);
+        if current_setting('rapport.broadcast_later', true) = 'on' then
+            perform private.tell_at_once(items);
+        end if;
     end if;
     return applied;
 end
@@ -92,6 +96,13 @@ declare
     effects private.whatsapp_item[];
     events private.whatsapp_item[];
 begin
+    if not exists (
+        select
+        from unnest(items) i
+        where i.kind in ('status', 'effect', 'account_event')
+    ) then
+        return 0;
+    end if;
     select
         array_agg(i::private.whatsapp_item) filter (where i.kind = 'status'),
         array_agg(i::private.whatsapp_item) filter (where i.kind = 'effect'),
@@ -106,8 +117,82 @@ end
 $$;
 
 
+/*
+    What is rarer than messages is kept off their way: it has functions of its own, which are
+    called where a batch has any of it.
+*/
+create function private.apply_whatsapp_people(items private.whatsapp_item[])
+    returns integer
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    choices private.whatsapp_item[];
+    entries private.whatsapp_item[];
+    past private.whatsapp_item[];
+    applied integer := 0;
+begin
+    select
+        array_agg(i::private.whatsapp_item) filter (where i.kind = 'marketing_choice'),
+        array_agg(i::private.whatsapp_item) filter (where i.kind = 'phone_book'),
+        array_agg(i::private.whatsapp_item) filter (where i.kind = 'history')
+    into choices, entries, past
+    from unnest(items) i;
+
+    if num_nonnulls(entries, past) > 0 then
+        -- hundreds at once, and none of them is news to anybody: told at the end, as one
+        perform set_config('rapport.broadcast_later', 'on', true);
+    end if;
+    if choices is not null then
+        applied := applied + private.apply_marketing_choices(choices);
+    end if;
+    if entries is not null then
+        applied := applied + private.apply_phone_book(entries);
+    end if;
+    if past is not null then
+        perform private.keep_history_statuses(past);
+    end if;
+    return applied;
+end
+$$;
+
+
+create function private.apply_whatsapp_threads(items private.whatsapp_item[])
+    returns integer
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    calls private.whatsapp_item[];
+    groups private.whatsapp_item[];
+    past private.whatsapp_item[];
+    applied integer := 0;
+begin
+    select
+        array_agg(i::private.whatsapp_item order by i.index) filter (where i.kind = 'call'),
+        array_agg(i::private.whatsapp_item order by i.index)
+            filter (where i.kind in ('group', 'group_event')),
+        array_agg(i::private.whatsapp_item order by i.index) filter (where i.kind = 'history')
+    into calls, groups, past
+    from unnest(items) i;
+
+    if calls is not null then
+        applied := applied + private.apply_whatsapp_calls(calls);
+    end if;
+    if groups is not null then
+        applied := applied + private.apply_whatsapp_groups(groups);
+    end if;
+    if past is not null then
+        applied := applied + private.complete_history(past);
+    end if;
+    return applied;
+end
+$$;
+
+
 create function private.try_whatsapp_items(
     items jsonb,
+    came_at timestamptz,
     out applied integer,
     out duplicates integer,
     out rejections jsonb,
@@ -125,7 +210,7 @@ begin
     loop
         begin
             if usable is null then
-                usable := private.read_whatsapp_items(items);
+                usable := private.read_whatsapp_items(items, came_at);
             end if;
             applied := private.apply_whatsapp_items(usable, may_continue);
             exit;
@@ -140,7 +225,7 @@ begin
                 if usable is null then
                     select r.readable, r.refused
                     into usable, rejections
-                    from private.readable_whatsapp_items(items) r;
+                    from private.readable_whatsapp_items(items, came_at) r;
                 else
                     select a.applicable, a.refused
                     into usable, refused
@@ -223,6 +308,7 @@ create function backend.ingest_whatsapp(body text, items jsonb)
 as $$
 declare
     event_id bigint;
+    came_at timestamptz := now();
     tried record;
     rejected jsonb := '[]';
 begin
@@ -237,7 +323,7 @@ begin
             last_received_at = now()
         where e.provider = 'whatsapp'
           and e.body_sha256 = sha256(convert_to(ingest_whatsapp.body, 'UTF8'))
-        returning e.id into event_id;
+        returning e.id, e.received_at into event_id, came_at;
     end if;
     if event_id is null then
         -- pruned in between
@@ -246,7 +332,7 @@ begin
             hint = 'Try again.';
     end if;
 
-    tried := private.try_whatsapp_items(items);
+    tried := private.try_whatsapp_items(items, came_at);
 
     if tried.rejections <> '[]' then
         tried.rejections := private.located_rejections(tried.rejections, items);
@@ -271,9 +357,13 @@ grant execute on function backend.ingest_whatsapp(text, jsonb) to service_role;
 
 comment on function private.apply_whatsapp_items(private.whatsapp_item[], boolean) is
     'Applies updates as sets; returns how many were news. Where it may continue open threads it is quick, and raises RP003 if that can''t be done for all.';
+comment on function private.apply_whatsapp_people(private.whatsapp_item[]) is
+    'What is told of persons: choices of marketing, the phone book, and what the phone app''s history says of our messages; returns how many were news.';
+comment on function private.apply_whatsapp_threads(private.whatsapp_item[]) is
+    'Calls, groups, and files of the phone app''s history; returns how many were news.';
 comment on function private.keep_whatsapp_news(private.whatsapp_item[]) is
     'Keeps what is no message: statuses, effects, events; returns how many were news.';
-comment on function private.try_whatsapp_items(jsonb) is
+comment on function private.try_whatsapp_items(jsonb, timestamptz) is
     'Applies what can be applied of a call: how many updates were news, how many not, what was left out and why, and those that were not.';
 comment on function private.located_rejections(jsonb, jsonb) is
     'Rejections of a call''s items with whose they are: phone_number_id and waba_id, as far as is said.';

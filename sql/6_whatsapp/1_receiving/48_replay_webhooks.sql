@@ -101,7 +101,7 @@ begin
             where m.whatsapp_channel_id = i.whatsapp_channel_id
               and m.provider_id = i.provider_id
               and (
-                  m.sender_type = 'client' and i.kind in ('message', 'system')
+                  m.sender_type = 'client' and i.kind in ('message', 'system', 'group')
                   or m.sender_type = 'system' and i.kind = 'system'
                   -- from the phone app: what was written here names its operator
                   or m.sender_type = 'operator' and i.kind = 'echo' and m.sender_id is null
@@ -186,7 +186,7 @@ begin
     end if;
 
     begin
-        tried := private.try_whatsapp_items(items);
+        tried := private.try_whatsapp_items(items, received_at);
         tried.rejections := private.located_rejections(tried.rejections, items);
         corrected := private.correct_whatsapp_messages(tried.usable, received_at);
 

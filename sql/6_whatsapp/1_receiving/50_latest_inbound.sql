@@ -41,6 +41,9 @@ begin
         where m.conversation_id = find_latest_inbound.conversation_id
           and m.sender_type = 'client'
           and m.provider_id is not null
+          -- a call and what is said in a group are not marked as read there
+          and m.type <> 'call'
+          and m.customer_id is not null
         order by m.seq desc
         limit 1
     );
@@ -67,4 +70,4 @@ grant execute on function public.latest_inbound(uuid) to authenticated;
 comment on function private.find_latest_inbound(uuid) is
     'See latest_inbound.';
 comment on function public.latest_inbound(uuid) is
-    'The customer''s latest message in a WhatsApp conversation, by WhatsApp''s ids: {phone_number_id, provider_id}; null before there is one. For those who may answer.';
+    'The customer''s latest message in a WhatsApp conversation, by WhatsApp''s ids: {phone_number_id, provider_id}; null before there is one, and for a group. For those who may answer.';

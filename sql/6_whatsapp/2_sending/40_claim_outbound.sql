@@ -100,6 +100,7 @@ begin
             pace.burst,
             k.thread_key,
             k.customer_wa_id,
+            k.group_id,
             m.account_id,
             m.conversation_id,
             m.type,
@@ -115,8 +116,11 @@ begin
         cross join lateral private.number_pace(w.messages_per_second) pace
         left join public.messages parent
             on parent.id = m.reply_to
+           -- WhatsApp knows no answer to a call
+           and parent.type <> 'call'
         left join public.messages target
             on target.conversation_id = m.conversation_id
+           and target.type <> 'call'
            and target.id = case
                when m.type = 'reaction' and pg_input_is_valid(m.content ->> 'message_id', 'uuid')
                    then (m.content ->> 'message_id')::uuid
@@ -164,6 +168,7 @@ begin
             'account_id', job.account_id,
             'conversation_id', job.conversation_id,
             'phone_number_id', job.phone_number_id,
+            'group_id', job.group_id,
             'wa_id', job.customer_wa_id,
             'user_id', case
                 when job.thread_key like 'bsuid:%' then split_part(job.thread_key, ':', 2)
@@ -196,6 +201,7 @@ create function backend.begin_send(message_id uuid, worker text)
 as $$
 declare
     job record;
+    fault private.recipient_fault;
 begin
     -- a message's row before its row in the queue, as in settle_send
     perform
@@ -210,7 +216,7 @@ begin
     from private.outbound_queue q
     join public.messages m
         on m.id = q.message_id
-    join public.contacts c
+    left join public.contacts c
         on c.id = m.customer_id
     join public.whatsapp_channels w
         on w.id = q.whatsapp_channel_id
@@ -241,6 +247,22 @@ begin
             message_id => begin_send.message_id,
             code => -2,
             details => 'The contact was deleted before it was sent.',
+            retry_after => null
+        );
+        return false;
+    end if;
+
+    -- the person may have stopped marketing messages since it was written, or the group be gone
+    fault := (
+        select private.recipient_fault(m)
+        from public.messages m
+        where m.id = begin_send.message_id
+    );
+    if fault.message is not null then
+        perform private.refuse_send(
+            message_id => begin_send.message_id,
+            code => fault.code,
+            details => fault.message,
             retry_after => null
         );
         return false;
@@ -283,6 +305,6 @@ comment on function private.recover_outbound() is
 comment on function private.settle_unknown(uuid) is
     'Notes that nobody knows whether a message was sent; a status or a person will settle it.';
 comment on function backend.claim_outbound(text, integer) is
-    'Leases messages that may go now, one a conversation: {claimed: [{message_id, account_id, conversation_id, phone_number_id, wa_id, user_id, type, text, content, reply_to, reaction_to}], next_at}; reply_to and reaction_to are WhatsApp''s ids.';
+    'Leases messages that may go now, one a conversation: {claimed: [{message_id, account_id, conversation_id, phone_number_id, group_id, wa_id, user_id, type, text, content, reply_to, reaction_to}], next_at}; reply_to and reaction_to are WhatsApp''s ids.';
 comment on function backend.begin_send(uuid, text) is
-    'Notes that the call is about to be made; false where it is not to be: the lease has passed to somebody else, the number was stopped, the window has closed, the contact was deleted.';
+    'Notes that the call is about to be made; false where it is not to be: the lease has passed to somebody else, the number was stopped, the window has closed, the contact was deleted, marketing messages were stopped, the group is no more.';

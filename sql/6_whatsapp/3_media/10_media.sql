@@ -7,7 +7,8 @@ create table public.message_media (
     id              uuid primary key default gen_random_uuid(),
     account_id      uuid not null,
     conversation_id uuid not null,
-    customer_id     uuid not null,
+    -- null in a group
+    customer_id     uuid,
     -- a message of WhatsApp's has one file
     message_id      uuid not null
                     constraint message_media_message_id_key unique

@@ -9,6 +9,7 @@ import tracemalloc
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import replace
+from datetime import UTC, datetime
 from itertools import pairwise
 from random import Random
 
@@ -18,6 +19,7 @@ import pytest
 from supabase import AsyncClientOptions, acreate_client
 from tests.integration.client.portal import HEARING, QUICK, Portal, until
 from tests.integration.client.proxy import Faults, Proxy
+from tests.sql.conftest import text_message
 from tests.sql.portal import make_job
 
 from rapport.client.backlog import FEW
@@ -147,6 +149,28 @@ async def test_agent_follows_all_conversations_from_now_on(portal: Portal) -> No
 
         await until(lambda: len(heard) == 2)
         assert heard == ["one", "two"]
+
+
+async def test_what_was_said_long_ago_rings_nobody(portal: Portal) -> None:
+    heard: list[str] = []
+    past = {"kind": "history", "sender_type": "client", "sender_id": "38640999888"}
+    news = text_message("wamid.2", sent_at=datetime.now(UTC).isoformat())
+
+    async with (
+        portal.client("andrej", HEARING) as live,
+        live.messages(on_new_message=lambda message: heard.append(message.message)) as messages,
+    ):
+        await until(lambda: messages.is_connected)
+        portal.world.ingest(text_message("wamid.1", profile_name=None, **past))
+        await until(lambda: len(messages.rows) == 1)
+        assert messages.unread_count == 0
+        # somebody in a group is told of as anybody
+        group = past | {"kind": "group", "group_id": "G"}
+        portal.world.ingest(news, text_message("wamid.3", **group))
+
+        await until(lambda: len(heard) == 2)
+        assert sorted(heard) == ["text of wamid.2", "text of wamid.3"]
+        assert messages.unread_count == 2
 
 
 async def test_agent_sees_contacts_as_the_live_chat_shows_them(portal: Portal) -> None:

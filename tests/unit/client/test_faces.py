@@ -115,6 +115,7 @@ def test_contact_without_a_conversation_shows_its_own_status() -> None:
             "preferences": {"language": "sl"},
             "conversation_status": "pending",
             "conversation_id": None,
+            "marketing_stopped_at": None,
             "portal_user_id": None,
             "created_at": "2026-11-21T08:00:00Z",
             "updated_at": "2026-11-21T08:00:00Z",

@@ -113,7 +113,7 @@ def test_every_other_type_is_kept_whole_and_shown_as_a_placeholder(name: str, te
     assert item.content == first_message(name)
 
 
-@pytest.mark.parametrize("name", ["text_from_ad", "text_forwarded", "text_in_group"])
+@pytest.mark.parametrize("name", ["text_from_ad", "text_forwarded"])
 def test_a_text_that_comes_with_more_is_kept_whole(name: str) -> None:
     item = message(name)
     assert item.content == first_message(name)

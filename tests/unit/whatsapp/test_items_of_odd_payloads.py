@@ -11,7 +11,9 @@ from pydantic import JsonValue
 
 from rapport.local.whatsapp_payloads import Payload, inbound_text, status_update, webhook
 from rapport.webhook_rows import AccountEventItem, MessageItem, SkippedItem, StatusItem, SystemItem
-from rapport.whatsapp.items import NAME_LIMIT, TEXT_LIMIT, items_of
+from rapport.whatsapp.contents import TEXT_LIMIT
+from rapport.whatsapp.items import items_of
+from rapport.whatsapp.parts import NAME_LIMIT
 from rapport.whatsapp.webhook import parse
 
 
@@ -57,8 +59,6 @@ def _with_account(payload: Payload, id_: JsonValue) -> JsonValue:
     "change",
     [
         {"timestamp": "yesterday"},
-        {"timestamp": "-1"},
-        {"timestamp": "99999999999"},
         {"timestamp": "१७९५१६८८००"},
         {"timestamp": None},
         {"id": ""},
@@ -72,6 +72,16 @@ def test_a_message_that_can_not_be_stored_is_skipped(change: dict[str, JsonValue
     (item,) = items_of(text_payload(**change))
     assert isinstance(item, SkippedItem)
     assert item.reason == "malformed_message"
+
+
+@pytest.mark.parametrize(
+    "time", ["-1", "0", "9999999999", "99999999999", "1795168800000", -(10**19)]
+)
+def test_a_time_that_no_clock_shows_does_not_cost_the_message(time: JsonValue) -> None:
+    (item,) = items_of(text_payload(timestamp=time))
+    assert isinstance(item, MessageItem)
+    # the database takes the time of arrival for it
+    assert not 2009 <= item.sent_at.year <= 2200
 
 
 @pytest.mark.parametrize("sender", [["385911234567"], {}, "Ana", "3" * 33, "", None])
@@ -89,11 +99,20 @@ def test_a_number_is_understood_in_other_spellings(sender: JsonValue) -> None:
 
 
 @pytest.mark.parametrize("odd", [7, {}, [], True, "x" * 600])
-@pytest.mark.parametrize("name", ["from_user_id", "group_id"])
+@pytest.mark.parametrize("name", ["from_user_id"])
 def test_an_odd_id_beside_the_number_does_not_cost_the_message(name: str, odd: JsonValue) -> None:
     (item,) = items_of(text_payload(**{name: odd}))
     assert isinstance(item, MessageItem)
     assert (item.wa_id, item.user_id) == ("385911234567", None)
+
+
+@pytest.mark.parametrize("odd", [{}, [], True, "x" * 600])
+def test_what_is_said_in_a_group_that_can_not_be_read_is_said_to_nobody_else(
+    odd: JsonValue,
+) -> None:
+    (item,) = items_of(text_payload(group_id=odd))
+    assert isinstance(item, SkippedItem)
+    assert (item.reason, item.detail) == ("malformed_message", "group_id: not an id")
 
 
 @pytest.mark.parametrize("odd", [None, 7, {}, "", "x" * 600])

@@ -43,6 +43,12 @@ def test_a_text_has_our_id_with_it_and_goes_to_the_exact_number() -> None:
     }
 
 
+def test_what_is_for_a_group_goes_to_the_group() -> None:
+    body = request_body(message(group_id="HBgLMTY1MDM4", wa_id=None))
+    assert (body["recipient_type"], body["to"]) == ("group", "HBgLMTY1MDM4")
+    assert "recipient" not in body
+
+
 def test_a_number_wins_over_a_user_id() -> None:
     body = request_body(message(user_id="BR.1"))
     assert body["to"] == "5511987654321"

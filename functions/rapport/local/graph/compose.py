@@ -23,6 +23,7 @@ from rapport.local.graph.inbound import (
     Revoke,
 )
 from rapport.local.graph.media import store
+from rapport.local.graph.other_fields import compose_other, is_of_another_field
 from rapport.local.graph.state import Person, State
 from rapport.local.whatsapp_payloads import (
     DISPLAY_NUMBER,
@@ -45,6 +46,12 @@ MIME_TYPES = {
 def compose(state: State, order: Inbound) -> Payload:
     """The webhook; what the customer sent as a file can be fetched from the API then."""
     at = order.at or datetime.now(UTC)
+    if is_of_another_field(order):
+        if order.call and not order.call.ours:
+            state.note_inbound(
+                order.phone_number_id, Person(wa_id=order.sender, user_id=order.user_id), at
+            )
+        return compose_other(order, at, _contact(order))
     type_, content = _content(state, order)
     message: Payload = {
         "id": order.provider_id or message_id(),
@@ -72,7 +79,7 @@ def compose(state: State, order: Inbound) -> Payload:
     if type_ == "system":
         # nobody wrote: no contacts, and no window is opened
         return webhook(order.phone_number_id, {"messages": [message]})
-    person = Person(wa_id=order.sender, user_id=order.user_id)
+    person = Person(wa_id=order.sender, user_id=order.user_id, group_id=order.group_id)
     state.note_inbound(order.phone_number_id, person, at)
     news: Payload = {"contacts": [_contact(order)], "messages": [message]}
     return webhook(order.phone_number_id, news)

@@ -139,7 +139,7 @@ class Controls:
             one.shown()
             for one in self._state.sent.values()
             if page.phone_number_id in (None, one.phone_number_id)
-            and page.to in (None, one.to.wa_id, one.to.user_id)
+            and page.to in (None, one.to.group_id, one.to.wa_id, one.to.user_id)
         ]
         reads = list(self._state.reads.values())[-page.limit :]
         held = len(self._courier.held)

@@ -152,6 +152,7 @@ class Courier:
                     phone_number_id=sent.phone_number_id,
                     recipient=sent.to.wa_id,
                     user_id=sent.to.user_id,
+                    group_id=sent.to.group_id,
                     provider_id=sent.id,
                     status=step.word,
                     at=step.at,

@@ -42,6 +42,12 @@ KINDS = (
     "revoke",
     "unsupported",
     "other",
+    # of other fields than messages
+    "call",
+    "marketing",
+    "history",
+    "phone_book",
+    "group_change",
 )
 # a picture of one pixel, for those who only want "an image"
 PIXEL = bytes.fromhex(
@@ -114,10 +120,45 @@ class Other(_Part):
     content: JsonValue = None
 
 
+class Call(_Part):
+    """One event of a call; with `ours` the business calls the customer."""
+
+    event: Literal["connect", "terminate", "ringing", "accepted", "rejected"] = "connect"
+    call_id: str | None = None
+    ours: bool = False
+    # how long they spoke; a call that ends without was missed
+    seconds: Annotated[int, Field(ge=0)] | None = None
+
+
+class Past(_Part):
+    """A text of the phone app's history."""
+
+    text: Words
+    ours: bool = False
+    provider_id: str | None = None
+    at: datetime | None = None
+    status: Literal["DELIVERED", "ERROR", "PENDING", "PLAYED", "READ", "SENT"] = "READ"
+
+
+class PhoneBookEntry(_Part):
+    """What the business does with the customer's entry in the phone app's phone book."""
+
+    action: Literal["add", "remove"] = "add"
+
+
+class GroupChange(_Part):
+    """What happens to the group `group_id`; who joins or leaves is the customer."""
+
+    event: Literal["create", "delete", "suspend", "unsuspend", "rename", "join", "leave"]
+    name: str | None = None
+
+
 class Inbound(_Part):
     """One message of a customer's: who, to which number, and exactly one of the kinds.
 
-    With `echo` the business wrote it, in the phone app, to that customer.
+    With `echo` the business wrote it, in the phone app, to that customer. A call, a choice of
+    marketing messages, history, an entry of the phone book and a group's change are no messages,
+    and are told in fields of their own.
     """
 
     phone_number_id: Digits
@@ -154,6 +195,11 @@ class Inbound(_Part):
     revoke: Revoke | None = None
     unsupported: Literal[True] | None = None
     other: Other | None = None
+    call: Call | None = None
+    marketing: Literal["stop", "resume"] | None = None
+    history: Annotated[list[Past], Field(min_length=1, max_length=1000)] | None = None
+    phone_book: PhoneBookEntry | None = None
+    group_change: GroupChange | None = None
 
     @model_validator(mode="after")
     def _is_one_message_of_somebody(self) -> Self:
@@ -161,6 +207,10 @@ class Inbound(_Part):
             raise ValueError("from or user_id says who it is")
         if sum(getattr(self, kind) is not None for kind in KINDS) != 1:
             raise ValueError(f"exactly one of {', '.join(KINDS)} is needed")
+        if self.group_change is not None and self.group_id is None:
+            raise ValueError("group_id says which group changes")
+        if self.sender is None and (self.history or self.phone_book):
+            raise ValueError("the phone app knows people by number: from says which")
         return self
 
     @property

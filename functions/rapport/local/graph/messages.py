@@ -21,7 +21,11 @@ def accept(state: State, courier: Courier, number: str, body: dict[str, JsonValu
         GraphError: It can't be sent.
     """
     send = parse_send(body)
-    person = Person(wa_id=send.to, user_id=None if send.to else send.recipient)
+    person = (
+        Person(group_id=send.to)
+        if send.recipient_type == "group"
+        else Person(wa_id=send.to, user_id=None if send.to else send.recipient)
+    )
     for name in FILES:
         file = getattr(send, name) if send.type == name else None
         if file and file.id and file.id not in state.media:
@@ -81,7 +85,10 @@ def _require_pace(state: State, number: str, person: Person) -> None:
 
 def _answer(body: dict[str, JsonValue], sent: Sent) -> Payload:
     contact: Payload = {"input": body.get("to") or body.get("recipient")}
-    contact |= {"wa_id": sent.to.wa_id} if sent.to.wa_id else {"user_id": sent.to.user_id}
+    if sent.to.group_id:
+        contact |= {"wa_id": sent.to.group_id}
+    else:
+        contact |= {"wa_id": sent.to.wa_id} if sent.to.wa_id else {"user_id": sent.to.user_id}
     message: Payload = {"id": sent.id}
     if sent.type == "template":
         message["message_status"] = "accepted"

@@ -14,7 +14,10 @@ from pydantic import (
     Field,
     JsonValue,
     StringConstraints,
+    TypeAdapter,
     ValidationError,
+    ValidationInfo,
+    field_validator,
     model_validator,
 )
 
@@ -32,6 +35,9 @@ def _digits(value: object) -> object:
 
 
 Number = Annotated[str, BeforeValidator(_digits), StringConstraints(pattern=r"^[0-9]{5,20}$")]
+_NUMBER = TypeAdapter[str](Number)
+# what groups take, and of which templates
+GROUP_TYPES = ("text", "image", "video", "audio", "document", "sticker", "location", "contacts")
 
 
 class _Part(BaseModel):
@@ -130,11 +136,12 @@ FILES = ("image", "video", "audio", "document", "sticker")
 
 
 class Send(_Part):
-    """A message to one person; `to` wins over `recipient`."""
+    """A message to one person or to a group; `to` wins over `recipient`."""
 
     messaging_product: Literal["whatsapp"]
-    recipient_type: Literal["individual"] = "individual"
-    to: Number | None = None
+    recipient_type: Literal["individual", "group"] = "individual"
+    # a number, or the id of a group
+    to: str | None = None
     recipient: UserId | None = None
     type: str = "text"
     context: Context | None = None
@@ -150,6 +157,12 @@ class Send(_Part):
     interactive: Interactive | None = None
     reaction: Reaction | None = None
     template: Template | None = None
+
+    @field_validator("to")
+    @classmethod
+    def _is_a_number_or_a_group(cls, to: str | None, info: ValidationInfo) -> str | None:
+        is_group = info.data.get("recipient_type") == "group"
+        return to if to is None or is_group else _NUMBER.validate_python(to)
 
 
 class Typing(_Part):
@@ -180,6 +193,8 @@ def parse_send(body: dict[str, JsonValue]) -> Send:
         raise GraphError(131008, "The parameter to is required.")
     if send.type not in TYPES:
         raise GraphError(131051, f"The type {send.type[:64]!r} is not supported.")
+    if send.recipient_type == "group" and send.type not in (*GROUP_TYPES, "reaction", "template"):
+        raise GraphError(131051, f"The type {send.type!r} is not supported in groups.")
     if getattr(send, send.type) is None:
         raise GraphError(131008, f"The parameter {send.type} is required.")
     return send

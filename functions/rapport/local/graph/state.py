@@ -40,14 +40,18 @@ class Bucket:
 
 @dataclass(frozen=True)
 class Person:
-    """A customer as a business can name one: by number, by business-scoped user id, or both."""
+    """A customer as a business can name one: by number, by business-scoped user id, or both.
+
+    A group is known by its id instead.
+    """
 
     wa_id: str | None = None
     user_id: str | None = None
+    group_id: str | None = None
 
     @property
     def key(self) -> str:
-        return self.wa_id or self.user_id or ""
+        return self.group_id or self.wa_id or self.user_id or ""
 
 
 @dataclass
@@ -69,7 +73,7 @@ class Sent:
         return {
             "id": self.id,
             "phone_number_id": self.phone_number_id,
-            "to": self.to.wa_id,
+            "to": self.to.group_id or self.to.wa_id,
             "recipient": self.to.user_id,
             "type": self.type,
             self.type: self.content,
@@ -144,7 +148,9 @@ class State:
 
     def note_inbound(self, phone_number_id: str, person: Person, at: datetime) -> None:
         """Opens the window of a person on a number."""
-        for key in filter(None, (person.wa_id, person.user_id)):
+        # in a group its window, not the person's
+        keys = (person.group_id,) if person.group_id else (person.wa_id, person.user_id)
+        for key in filter(None, keys):
             before = self.last_inbound.get((phone_number_id, key), at)
             self.keep(self.last_inbound, (phone_number_id, key), max(before, at))
 

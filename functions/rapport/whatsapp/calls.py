@@ -1,0 +1,116 @@
+"""Calls: how they begin, go on and end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Literal
+
+from rapport.webhook_rows import CallItem, CallNews, Item
+from rapport.whatsapp.parts import contacts_of, each_of, profile_name, skipped
+from rapport.whatsapp.webhook import Call, CallStatus, CallsValue, Contact, Metadata
+
+_EVENTS: dict[str, Literal["connect", "terminate"]] = {
+    "connect": "connect",
+    "terminate": "terminate",
+}
+_STATUSES: dict[str, Literal["ringing", "accepted", "rejected"]] = {
+    "ringing": "ringing",
+    "accepted": "accepted",
+    "rejected": "rejected",
+}
+
+
+def of_calls(value: CallsValue) -> Iterator[Item]:
+    """Every event of a call."""
+    # of one call at a time the only contact is the person
+    contacts = {
+        contact.wa_id or contact.user_id: contact
+        for contact in contacts_of(value.contacts).values()
+    }
+    person = next(iter(contacts.values())) if len(contacts) == 1 else Contact()
+    yield from each_of(
+        Call, value.calls, "malformed_call", lambda call: _of_call(call, value.metadata, person)
+    )
+    yield from each_of(
+        CallStatus,
+        value.statuses,
+        "malformed_call",
+        lambda status: _of_status(status, value.metadata, person),
+    )
+
+
+def _of_call(call: Call, metadata: Metadata, person: Contact) -> Iterator[Item]:
+    event = _EVENTS.get(call.event)
+    if event is None:
+        yield skipped("unknown_call_event", call.event)
+        return
+    ours = metadata.display_phone_number
+    is_outbound = (
+        call.direction.upper() == "BUSINESS_INITIATED"
+        if call.direction
+        else ours is not None and call.from_ == ours
+    )
+    wa_id, user_id = (call.to, call.to_user_id) if is_outbound else (call.from_, call.from_user_id)
+    yield from _item(
+        call.id,
+        call,
+        metadata,
+        is_outbound=is_outbound,
+        wa_id=person.wa_id or (wa_id if wa_id != ours else None),
+        user_id=person.user_id or user_id,
+        name=None if is_outbound else profile_name(person),
+        news=CallNews(
+            event=event,
+            started_at=call.start_time,
+            ended_at=call.end_time,
+            duration_s=call.duration,
+            has_failed=(call.status or "").upper() == "FAILED",
+        ),
+    )
+
+
+def _of_status(status: CallStatus, metadata: Metadata, person: Contact) -> Iterator[Item]:
+    event = _STATUSES.get(status.status.lower())
+    if event is None:
+        yield skipped("unknown_call_event", status.status)
+        return
+    # WhatsApp tells of them for calls of ours alone
+    yield from _item(
+        status.id,
+        status,
+        metadata,
+        is_outbound=True,
+        wa_id=person.wa_id or status.recipient_id,
+        user_id=person.user_id or status.recipient_user_id,
+        name=None,
+        news=CallNews(
+            event=event, started_at=None, ended_at=None, duration_s=None, has_failed=False
+        ),
+    )
+
+
+def _item(
+    call_id: str,
+    told: Call | CallStatus,
+    metadata: Metadata,
+    *,
+    is_outbound: bool,
+    wa_id: str | None,
+    user_id: str | None,
+    name: str | None,
+    news: CallNews,
+) -> Iterator[Item]:
+    if wa_id is None and user_id is None:
+        yield skipped("call_without_person", news.event)
+        return
+    yield CallItem(
+        phone_number_id=metadata.phone_number_id,
+        provider_id=call_id,
+        sender_type="operator" if is_outbound else "client",
+        sender_id=None if is_outbound else wa_id or user_id,
+        wa_id=wa_id,
+        user_id=user_id,
+        profile_name=name,
+        sent_at=told.timestamp,
+        content=news,
+    )

@@ -1,0 +1,49 @@
+"""What persons choose to receive."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Literal
+
+from rapport.webhook_rows import Item, MarketingChoiceItem
+from rapport.whatsapp.parts import contacts_of, each_of, skipped
+from rapport.whatsapp.webhook import Contact, Preference, PreferencesValue
+
+# signing up by a link is a way to ask for them
+_CHOICES: dict[str, Literal["stop", "resume"]] = {
+    "stop": "stop",
+    "resume": "resume",
+    "signup": "resume",
+}
+
+
+def of_preferences(value: PreferencesValue) -> Iterator[Item]:
+    """Every choice of marketing messages."""
+    contacts = contacts_of(value.contacts)
+    return each_of(
+        Preference,
+        value.user_preferences,
+        "malformed_preference",
+        lambda one: _of_preference(one, value.metadata.phone_number_id, contacts),
+    )
+
+
+def _of_preference(
+    preference: Preference, number: str, contacts: Mapping[str | None, Contact]
+) -> Iterator[Item]:
+    choice = _CHOICES.get(preference.value.lower())
+    contact = contacts.get(preference.user_id) or contacts.get(preference.wa_id) or Contact()
+    wa_id = preference.wa_id or contact.wa_id
+    user_id = preference.user_id or contact.user_id
+    if preference.category != "marketing_messages" or choice is None:
+        yield skipped("unknown_preference", f"{preference.category}: {preference.value}")
+    elif wa_id is None and user_id is None:
+        yield skipped("preference_of_nobody", preference.value)
+    else:
+        yield MarketingChoiceItem(
+            phone_number_id=number,
+            wa_id=wa_id,
+            user_id=user_id,
+            type=choice,
+            sent_at=preference.timestamp,
+        )
