@@ -1,11 +1,16 @@
 /*
-    A followed table: its every change is logged and broadcast, and clients may follow it by
-    postgres_changes, under its own row level security.
+    A followed table: its every change is logged and broadcast, and clients may follow what is
+    inserted and updated by postgres_changes, under its own row level security.
 
     A table is followed from the call of private.follow_table at the end of its file. It is named
     in private.shown_columns and private.visible_rows as well, and in private.customer_change if
     a customer does not see all of its own rows.
 */
+-- Nobody can be asked who may see a row that is gone: Realtime tells a deletion to all who
+-- subscribe, and tests their filters on the old row. Broadcasts and the log tell deletions.
+alter publication supabase_realtime set (publish = 'insert, update');
+
+
 create type private.row_change as (
     old jsonb,
     new jsonb
@@ -143,4 +148,4 @@ $$;
 comment on function private.tg__publish() is
     'Logs and broadcasts what a statement changed.';
 comment on function private.follow_table(text, boolean) is
-    'Logs, broadcasts and publishes every change of a table from now on. Without tells_inserts a trigger of the table''s own does so for new rows.';
+    'Logs and broadcasts every change of a table from now on, and publishes what is inserted and updated. Without tells_inserts a trigger of the table''s own does so for new rows.';

@@ -30,7 +30,7 @@ create index account_members_user_id_idx
     with (fillfactor = 40);
 
 
-create function private.my_account_ids()
+create function private.my_account_ids(is_counted boolean default private.refuse_estimates())
     returns setof uuid
     -- plpgsql keeps the plan, and every policy of every statement asks
     language plpgsql
@@ -49,7 +49,7 @@ begin
 end
 $$;
 
-grant execute on function private.my_account_ids() to authenticated;
+grant execute on function private.my_account_ids(boolean) to authenticated;
 
 
 create function private.my_writable_account_ids()
@@ -116,8 +116,8 @@ create policy "owners and admins can change their accounts"
 
 comment on table public.account_members is
     'Who works for an account: owner, admin, agent or viewer.';
-comment on function private.my_account_ids() is
-    'The accounts that the signed-in user works for.';
+comment on function private.my_account_ids(boolean) is
+    'The accounts that the signed-in user works for. Its argument is never given: see refuse_estimates.';
 comment on function private.my_writable_account_ids() is
     'The accounts whose contacts and conversations the signed-in user may change: viewers only look.';
 comment on function private.my_admin_account_ids() is

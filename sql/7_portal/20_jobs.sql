@@ -216,3 +216,4 @@ comment on policy "owners, admins and agents can change jobs" on public.jobs is
 
 
 select private.follow_table('jobs');
+select private.limit_writes('jobs', '{insert,update}');

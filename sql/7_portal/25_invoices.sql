@@ -160,3 +160,4 @@ comment on policy "owners, admins and agents can change invoices" on public.invo
 
 
 select private.follow_table('invoices');
+select private.limit_writes('invoices', '{insert,update}');

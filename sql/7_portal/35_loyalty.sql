@@ -178,3 +178,4 @@ comment on policy "nobody reads lots of points directly" on private.loyalty_lots
 
 
 select private.follow_table('loyalty_transactions');
+select private.limit_writes('loyalty_transactions', '{insert}');

@@ -101,6 +101,43 @@ comment on function private.tg__require_rows() is
 
 
 /*
+    Counts are exact here. An estimate is made of statistics of the whole table, whoever asks: it
+    tells a stranger how many rows others have, which values, and which ids.
+
+    PostgREST gets planned and estimated counts by EXPLAIN. That plans a statement, policies
+    included, and executes nothing, so the refusal must come from planning: an immutable function
+    without arguments is evaluated there. It stands behind the functions of which policies are
+    made, and is told of EXPLAIN however the request asked for it. (Of two Prefer headers a
+    pre-request function is shown one, and PostgREST obeys the other.)
+*/
+create function private.refuse_estimates()
+    returns boolean
+    language plpgsql
+    -- which it is not: so it is asked each time that a statement is planned, and not again
+    immutable
+    parallel safe
+    set search_path = ''
+as $$
+begin
+    -- PostgREST's sessions alone: a person at a console may ask for plans
+    if session_user = 'authenticator' and ltrim(current_query()) ilike 'explain%' then
+        raise sqlstate 'PT400' using
+            message = 'Rows are counted exactly here: an estimate would tell of rows that are not yours.',
+            detail = 'field: Prefer',
+            hint = 'Ask for count=exact, or for no count.';
+    end if;
+    return true;
+end
+$$;
+
+grant execute on function private.refuse_estimates() to authenticated;
+
+
+comment on function private.refuse_estimates() is
+    'True; refuses the planning of a statement that PostgREST wants to have explained.';
+
+
+/*
     What searching text takes: trigrams, an index of them beside other columns, and one
     spelling of a text whatever its case and accents.
 */
@@ -141,13 +178,18 @@ alter role authenticated set random_page_cost = 1.1;
 
 
 /*
-    A followed table: its every change is logged and broadcast, and clients may follow it by
-    postgres_changes, under its own row level security.
+    A followed table: its every change is logged and broadcast, and clients may follow what is
+    inserted and updated by postgres_changes, under its own row level security.
 
     A table is followed from the call of private.follow_table at the end of its file. It is named
     in private.shown_columns and private.visible_rows as well, and in private.customer_change if
     a customer does not see all of its own rows.
 */
+-- Nobody can be asked who may see a row that is gone: Realtime tells a deletion to all who
+-- subscribe, and tests their filters on the old row. Broadcasts and the log tell deletions.
+alter publication supabase_realtime set (publish = 'insert, update');
+
+
 create type private.row_change as (
     old jsonb,
     new jsonb
@@ -285,7 +327,7 @@ $$;
 comment on function private.tg__publish() is
     'Logs and broadcasts what a statement changed.';
 comment on function private.follow_table(text, boolean) is
-    'Logs, broadcasts and publishes every change of a table from now on. Without tells_inserts a trigger of the table''s own does so for new rows.';
+    'Logs and broadcasts every change of a table from now on, and publishes what is inserted and updated. Without tells_inserts a trigger of the table''s own does so for new rows.';
 
 
 /*

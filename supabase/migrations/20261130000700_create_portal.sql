@@ -484,6 +484,7 @@ comment on policy "owners, admins and agents can change jobs" on public.jobs is
 
 
 select private.follow_table('jobs');
+select private.limit_writes('jobs', '{insert,update}');
 
 
 /*
@@ -648,6 +649,7 @@ comment on policy "owners, admins and agents can change invoices" on public.invo
 
 
 select private.follow_table('invoices');
+select private.limit_writes('invoices', '{insert,update}');
 
 
 /*
@@ -1022,6 +1024,7 @@ comment on policy "nobody reads lots of points directly" on private.loyalty_lots
 
 
 select private.follow_table('loyalty_transactions');
+select private.limit_writes('loyalty_transactions', '{insert}');
 
 
 /*
@@ -1917,6 +1920,9 @@ comment on function private.withdraw_owners(uuid, uuid, jsonb) is
     'Takes open suggestions back for which what the customer wrote before was the evidence.';
 comment on function private.tg_my_profile__write() is
     'Writes the contact of the signed-in customer.';
+
+
+select private.limit_writes('my_profile', '{update}');
 
 
 /*
