@@ -15,11 +15,16 @@ from tenacity import (
     wait_random_exponential,
 )
 
-from rapport.errors import RapportError
+from rapport.errors import RapportError, TooManyRequests
 
 
 def _is_retryable(error: BaseException) -> bool:
     return isinstance(error, RapportError) and error.retryable
+
+
+def _is_transient(error: BaseException) -> bool:
+    # whoever asked too much is told when to ask again, and waits there
+    return _is_retryable(error) and not isinstance(error, TooManyRequests)
 
 
 def transient() -> Retrying:
@@ -29,7 +34,7 @@ def transient() -> Retrying:
     a restart. Longer outages belong to the caller's caller. The last error is raised.
     """
     return Retrying(
-        retry=retry_if_exception(_is_retryable),
+        retry=retry_if_exception(_is_transient),
         wait=wait_random_exponential(multiplier=0.05, max=1),
         stop=stop_after_attempt(3) | stop_after_delay(4),
         reraise=True,

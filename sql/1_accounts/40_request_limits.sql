@@ -181,22 +181,22 @@ create function private.count_request(user_id uuid, slot integer)
     set search_path = ''
 as $$
 declare
-    minute constant integer := private.this_minute();
+    present constant integer := private.this_minute();
     allowed constant integer := (private.request_limits(user_id)).writes_per_minute;
     so_far bigint;
 begin
     insert into private.user_writes as w (user_id, slot, minute, writes)
-    values (count_request.user_id, count_request.slot, minute, 1)
+    values (count_request.user_id, count_request.slot, present, 1)
     on conflict on constraint user_writes_pkey do update
-        set minute = excluded.minute,
-            writes = case when w.minute = excluded.minute then w.writes + 1 else 1 end,
-            messages = case when w.minute = excluded.minute then w.messages else 0 end;
+        set minute = present,
+            writes = case when w.minute = present then w.writes + 1 else 1 end,
+            messages = case when w.minute = present then w.messages else 0 end;
 
     select sum(w.writes)
     into so_far
     from private.user_writes w
     where w.user_id = count_request.user_id
-      and w.minute = count_request.minute;
+      and w.minute = present;
     if so_far > allowed then
         perform private.refuse_for_now(
             message => format('You have written %s times in this minute.', so_far - 1),
@@ -220,8 +220,12 @@ declare
     me uuid;
     slot integer;
 begin
-    if current_setting('role') <> 'authenticated' then
+    if current_setting('role') = 'service_role' then
         return;
+    elsif current_setting('request.headers', true)::json ->> 'prefer'
+        ~* '\mcount=(planned|estimated)\M'
+    then
+        perform private.refuse_estimate();
     end if;
     me := auth.uid();
     if me is null then
@@ -283,21 +287,21 @@ create function private.count_rows(messages integer)
 as $$
 declare
     me constant uuid := auth.uid();
-    slot constant text := nullif(current_setting('rapport.slot', true), '');
+    my_slot constant text := nullif(current_setting('rapport.slot', true), '');
     rows_so_far constant text := current_setting('rapport.rows_written', true);
     counted constant text := coalesce(nullif(current_setting('rapport.rows_counted', true), ''), '0');
     allowed integer;
     messages_so_far bigint;
 begin
     -- not a request of PostgREST's
-    if slot is null then
+    if my_slot is null then
         return;
     end if;
     update private.user_writes w
     set writes = w.writes + rows_so_far::integer - counted::integer,
         messages = w.messages + count_rows.messages
     where w.user_id = me
-      and w.slot = count_rows.slot::smallint;
+      and w.slot = my_slot::smallint;
     perform set_config('rapport.rows_counted', rows_so_far, true);
     if messages = 0 then
         return;

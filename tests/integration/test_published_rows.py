@@ -273,9 +273,7 @@ async def test_who_subscribes_learns_no_more_than_who_selects(scene: Scene) -> N
             await listeners[name].subscribe(probes)
         for table in tables:
             world.owner.execute(
-                sql.SQL("update {} set updated_at = now()").format(
-                    sql.Identifier("public", table)
-                )
+                sql.SQL("update {} set updated_at = now()").format(sql.Identifier("public", table))
                 if table != "loyalty_transactions"
                 else "select"
             )

@@ -141,6 +141,7 @@ def test_what_policies_do_not_call_is_not_callable(catalog: psycopg.Connection[A
         "queue_sync",
         "read_cursor",
         "read_search_cursor",
+        "refuse_estimate",
         "refuse_estimates",
         "request_media",
         "resolve_conflict",
