@@ -50,6 +50,7 @@ def test_a_code_is_the_name_in_snake_case() -> None:
         ("PT403", errors.NotAllowed),
         ("PT404", errors.NotFound),
         ("PT409", errors.Conflict),
+        ("PT429", errors.TooManyRequests),
         ("PT503", errors.StoreUnavailable),
         ("23505", errors.Conflict),
         ("42501", errors.NotAllowed),
@@ -68,3 +69,14 @@ def test_a_code_is_the_name_in_snake_case() -> None:
 )
 def test_a_code_of_postgrest_has_its_error(code: str | None, error: type[RapportError]) -> None:
     assert type(from_postgrest(code)) is error
+
+
+@pytest.mark.parametrize(("details", "seconds"), [("retry after: 42 s", 42), (None, 1), ("x", 1)])
+def test_too_many_requests_says_when_to_come_again(details: str | None, seconds: int) -> None:
+    error = errors.from_users_postgrest("PT429", "You have written too much.", details, "Wait.")
+    assert isinstance(error, errors.TooManyRequests)
+    assert (str(error), error.hint, error.retry_after) == (
+        "You have written too much.",
+        "Wait.",
+        seconds,
+    )
