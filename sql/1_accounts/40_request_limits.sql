@@ -222,7 +222,7 @@ declare
 begin
     if current_setting('role') = 'service_role' then
         return;
-    elsif current_setting('request.headers', true)::json ->> 'prefer'
+    elsif nullif(current_setting('request.headers', true), '')::json ->> 'prefer'
         ~* '\mcount=(planned|estimated)\M'
     then
         perform private.refuse_estimate();
@@ -461,3 +461,6 @@ comment on function private.tg__count_view_rows() is
     'Counts what a user''s statement has written through a view.';
 comment on function private.limit_writes(text, text[]) is
     'Counts what users write to a table or view by these operations from now on.';
+
+
+select private.limit_writes('accounts', '{update}');
