@@ -715,16 +715,10 @@ begin
     if old.status = 'draft' and new.status = 'sent' then
         -- postgres_changes tells whoever sees the new row the old one as well, and what a draft
         -- said before is not the customer's to see; what was empty says nothing
-        select s
+        select min(o.key)
         into changed
-        from unnest(array[
-            'number', 'currency', 'amount_minor', 'tax_minor', 'issued_at', 'due_at', 'description',
-            'job_id'
-        ]) with ordinality as n (s, place)
-        where to_jsonb(old) -> s <> 'null'
-          and to_jsonb(new) -> s <> to_jsonb(old) -> s
-        order by place
-        limit 1;
+        from jsonb_each(to_jsonb(old) - 'status') o
+        where o.value not in ('null', to_jsonb(new) -> o.key);
         if changed is not null then
             raise sqlstate 'PT409' using
                 message = 'An invoice is sent as its draft stands.',

@@ -33,7 +33,7 @@ WITNESS = "olivia"
 MOST = 100
 # what may differ between a row that comes into sight and the row that it was: when and how often
 # it was written, and what brings it into sight
-TOLD_BY_COMING = {"status", "sent_at", "issued_at", "updated_at", "version", "customer_id"}
+TOLD_BY_COMING = {"status", "sent_at", "issued_on", "updated_at", "version", "customer_id"}
 
 
 @dataclass(frozen=True)
