@@ -13,6 +13,7 @@ RapportError
 │ ├ PayloadTooLarge
 │ ├ MalformedTable
 │ ├ NotAPhoneNumber
+│ ├ TooManyRequests*
 │ └ Unprocessable
 ├ StoreError
 │ ├ Conflict
@@ -145,6 +146,25 @@ class NotAPhoneNumber(RequestError):
 
     http_status = 422
     retryable = False
+
+
+class TooManyRequests(RequestError):
+    """The user has asked for more than one user may at this time."""
+
+    http_status = 429
+    retryable = True
+
+    def __init__(
+        self,
+        message: str | None = None,
+        *,
+        field: str | None = None,
+        hint: str | None = None,
+        retry_after: int = 1,
+    ) -> None:
+        super().__init__(message, field=field, hint=hint)
+        # seconds
+        self.retry_after = retry_after
 
 
 class Unprocessable(RequestError):
@@ -307,6 +327,7 @@ _BY_CODE: dict[str, type[RapportError]] = {
     "PT409": Conflict,
     "PT413": PayloadTooLarge,
     "PT422": Unprocessable,
+    "PT429": TooManyRequests,
     "PT503": StoreUnavailable,
     "23505": Conflict,  # unique_violation
     "23P01": Conflict,  # exclusion_violation
@@ -389,6 +410,7 @@ def from_postgrest(code: str | None) -> RapportError:
 # What PostgREST says of a token when the token is the caller's and not ours.
 _TOKEN_CODES = frozenset({"PGRST300", "PGRST301", "PGRST302", "PGRST303"})
 _FIELD = re.compile(r"\bfield: ([\w.]+)")
+_RETRY_AFTER = re.compile(r"\bretry after: (\d{1,5}) s")
 
 
 def from_users_postgrest(
@@ -402,6 +424,9 @@ def from_users_postgrest(
     if code in _TOKEN_CODES:
         return NotSignedIn()
     error = from_postgrest(code)
+    if isinstance(error, TooManyRequests):
+        seconds = _RETRY_AFTER.search(details or "")
+        return TooManyRequests(message, hint=hint, retry_after=int(seconds[1]) if seconds else 1)
     if code and (code.startswith("PT") or code == "42501"):
         field = _FIELD.search(details or "")
         return type(error)(message, field=field[1] if field else None, hint=hint)

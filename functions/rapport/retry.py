@@ -15,7 +15,7 @@ from tenacity import (
     wait_random_exponential,
 )
 
-from rapport.errors import RapportError, StoreBusy, StoreClosed
+from rapport.errors import RapportError, StoreBusy, StoreClosed, TooManyRequests
 
 
 def _is_retryable(error: BaseException) -> bool:
@@ -24,8 +24,9 @@ def _is_retryable(error: BaseException) -> bool:
 
 def _passes_soon(error: BaseException) -> bool:
     """Not where the call has waited already, which kept a connection from others, nor where a
-    person has to see to it first."""
-    return _is_retryable(error) and not isinstance(error, StoreBusy | StoreClosed)
+    person has to see to it first, nor where the answer says when to ask again."""
+    waits = (StoreBusy, StoreClosed, TooManyRequests)
+    return _is_retryable(error) and not isinstance(error, waits)
 
 
 def transient() -> Retrying:

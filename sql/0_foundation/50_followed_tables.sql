@@ -1,7 +1,7 @@
 /*
-    The tables whose every change is logged and broadcast, and which clients may follow by
-    postgres_changes, under their own row level security. Log, broadcast, catch-up and publication
-    read them here, so that they agree.
+    The tables whose every change is logged and broadcast, and whose inserts and updates clients
+    may follow by postgres_changes, under their own row level security. Log, broadcast, catch-up
+    and publication read them here, so that they agree.
 
     A table is followed from the call of private.follow_table at the end of its file. A column
     that the call does not name is not sent.
@@ -135,6 +135,11 @@ end
 $$;
 
 
+-- Nobody can be asked who may see a row that is gone: Realtime tells a deletion to all who
+-- subscribe, and tests their filters on the old row. Broadcasts and the log tell deletions.
+alter publication supabase_realtime set (publish = 'insert, update');
+
+
 create function private.follow_table(
     table_name text,
     shown text[],
@@ -192,4 +197,4 @@ comment on type private.row_change is
 comment on function private.tg__publish() is
     'Logs and broadcasts what a statement changed.';
 comment on function private.follow_table(text, text[], text[], text, text, text, boolean) is
-    'Logs, broadcasts and publishes every change of a table from now on.';
+    'Logs and broadcasts every change of a table from now on, and publishes what is inserted and updated.';

@@ -12,7 +12,21 @@ create table public.accounts (
     country     text
                 constraint accounts_country_check check (country ~ '^[A-Z]{2}$'),
     time_zone   text not null,
-    created_at  timestamptz not null default now()
+    created_at  timestamptz not null default now(),
+
+    -- what one user may do; see request_limits
+    messages_per_minute  integer not null default 300
+                         constraint accounts_messages_per_minute_check
+                         check (messages_per_minute between 1 and 100000),
+    messages_per_request integer not null default 100
+                         constraint accounts_messages_per_request_check
+                         check (messages_per_request between 1 and 10000),
+    writes_per_minute    integer not null default 5000
+                         constraint accounts_writes_per_minute_check
+                         check (writes_per_minute between 1 and 1000000),
+    rows_per_request     integer not null default 1000
+                         constraint accounts_rows_per_request_check
+                         check (rows_per_request between 1 and 100000)
 );
 alter table public.accounts enable row level security;
 
@@ -132,3 +146,11 @@ comment on function private.latest_today() is
     'The latest day that it is anywhere: an index finds by it what may be over somewhere.';
 comment on function private.local_time(uuid, timestamptz) is
     'A time for people to read, to the minute, with the account''s time zone.';
+comment on column public.accounts.messages_per_minute is
+    'How many messages one user, of staff or a customer, may write in a minute.';
+comment on column public.accounts.messages_per_request is
+    'How many messages one user may write in one request.';
+comment on column public.accounts.writes_per_minute is
+    'How many requests that write, and rows that they write, one user may make in a minute.';
+comment on column public.accounts.rows_per_request is
+    'How many rows one user may write in one request.';

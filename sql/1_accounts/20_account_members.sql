@@ -30,7 +30,7 @@ create index account_members_user_id_idx
     with (fillfactor = 40);
 
 
-create function private.my_account_ids()
+create function private.my_account_ids(is_counted boolean default private.refuse_estimates())
     returns setof uuid
     -- plpgsql keeps the plan, and every policy of every statement asks
     language plpgsql
@@ -49,10 +49,10 @@ begin
 end
 $$;
 
-grant execute on function private.my_account_ids() to authenticated;
+grant execute on function private.my_account_ids(boolean) to authenticated;
 
 
-create function private.my_writable_account_ids()
+create function private.my_writable_account_ids(is_counted boolean default private.refuse_estimates())
     returns setof uuid
     language plpgsql
     stable
@@ -70,10 +70,10 @@ begin
 end
 $$;
 
-grant execute on function private.my_writable_account_ids() to authenticated;
+grant execute on function private.my_writable_account_ids(boolean) to authenticated;
 
 
-create function private.my_admin_account_ids()
+create function private.my_admin_account_ids(is_counted boolean default private.refuse_estimates())
     returns setof uuid
     language sql
     stable
@@ -87,7 +87,7 @@ as $$
       and m.role in ('owner', 'admin')
 $$;
 
-grant execute on function private.my_admin_account_ids() to authenticated;
+grant execute on function private.my_admin_account_ids(boolean) to authenticated;
 
 
 create policy "members can read the members of their accounts"
@@ -116,11 +116,11 @@ create policy "owners and admins can change their accounts"
 
 comment on table public.account_members is
     'Who works for an account: owner, admin, agent or viewer.';
-comment on function private.my_account_ids() is
-    'The accounts that the signed-in user works for.';
-comment on function private.my_writable_account_ids() is
+comment on function private.my_account_ids(boolean) is
+    'The accounts that the signed-in user works for. Its argument is never given: see refuse_estimates.';
+comment on function private.my_writable_account_ids(boolean) is
     'The accounts whose contacts and conversations the signed-in user may change: viewers only look.';
-comment on function private.my_admin_account_ids() is
+comment on function private.my_admin_account_ids(boolean) is
     'The accounts that the signed-in user owns or administers: whose connections they may change.';
 comment on policy "members can read the members of their accounts" on public.account_members is
     'Colleagues see each other; customers and strangers see nobody.';

@@ -1,6 +1,7 @@
 /*
-    Leaving means leaving: when a member, a login or a conversation's customer goes, the topics
-    that they could hear are renamed, and those who stay are told to ask for the new names.
+    Leaving means leaving: when a member, a login or a conversation's customer goes, or a member may
+    write no more, the topics that they could join are renamed, and those who stay are told to ask
+    for the new names.
 */
 create function private.tg__raise_epoch()
     returns trigger
@@ -48,6 +49,13 @@ $$;
 create trigger _500_raise_epoch
     after delete or update of account_id, user_id on public.account_members
     for each row
+    execute function private.tg__raise_epoch('account_id');
+
+-- who becomes a viewer may write no more: on the topics that they have joined they could go on
+create trigger _500_raise_epoch_viewer
+    after update of role on public.account_members
+    for each row
+    when (new.role = 'viewer' and old.role <> 'viewer')
     execute function private.tg__raise_epoch('account_id');
 
 create trigger _500_raise_epoch

@@ -235,7 +235,9 @@ begin
                 end,
                 'record', r.record
             )
-            order by e.xid, e.seq
+            -- in which they were written: who has waited for a lock has an older xid than who
+            -- held it, but a later seq
+            order by e.seq
         ), '[]'::jsonb),
         count(*),
         (array_agg(
@@ -279,4 +281,4 @@ comment on function private.read_cursor(text) is
 comment on function private.write_cursor(jsonb) is
     'Fields as a cursor, opaque to clients.';
 comment on function public.changes_since(text, integer) is
-    'What changed since a cursor: {cursor, changes: [{table, id, version, operation, record}], more, resync}. Call without a cursor to get the first, before reading rows; call again at once while more; read everything again on resync. An entry without record is of a row that is gone, or no longer yours.';
+    'What changed since a cursor: {cursor, changes: [{table, id, version, operation, record}], more, resync}. Call without a cursor to get the first, before reading rows; call again at once while more; read everything again on resync. An entry without record is of a row that is gone, or no longer yours. In a page entries are in the order in which they were written, messages of a conversation in that of seq; between pages of more than one, compare versions and seq.';

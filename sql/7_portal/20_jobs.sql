@@ -222,3 +222,4 @@ select private.follow_table(
         'address', 'description', 'created_at', 'updated_at', 'version'
     ]
 );
+select private.limit_writes('jobs', '{insert,update}');

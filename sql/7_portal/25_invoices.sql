@@ -168,3 +168,4 @@ select private.follow_table(
     ],
     seen_since => 'sent_at'
 );
+select private.limit_writes('invoices', '{insert,update}');

@@ -58,6 +58,20 @@ begin
     if old.status in ('paid', 'void') then
         settled := settled || array['due_on', 'description'];
     end if;
+    if old.status = 'draft' and new.status = 'sent' then
+        -- postgres_changes tells whoever sees the new row the old one as well, and what a draft
+        -- said before is not the customer's to see; what was empty says nothing
+        select min(o.key)
+        into changed
+        from jsonb_each(to_jsonb(old) - 'status') o
+        where o.value not in ('null', to_jsonb(new) -> o.key);
+        if changed is not null then
+            raise sqlstate 'PT409' using
+                message = 'An invoice is sent as its draft stands.',
+                detail = 'field: ' || changed,
+                hint = 'Change the draft first, then set its status to sent.';
+        end if;
+    end if;
     if settled <> '{}' then
         select s
         into changed

@@ -184,3 +184,4 @@ select private.follow_table(
         'created_at', 'updated_at', 'version'
     ]
 );
+select private.limit_writes('loyalty_transactions', '{insert}');

@@ -254,3 +254,6 @@ comment on function private.withdraw_owners(uuid, uuid, jsonb) is
     'Takes open suggestions back for which what the customer wrote before was the evidence.';
 comment on function private.tg_my_profile__write() is
     'Writes the contact of the signed-in customer.';
+
+
+select private.limit_writes('my_profile', '{update}');

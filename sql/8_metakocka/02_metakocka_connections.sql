@@ -206,3 +206,6 @@ comment on policy "nobody reads the companies directly" on private.metakocka_com
     'What is connected at present is in metakocka_connections.';
 comment on function private.tg_metakocka_connections__keep_company() is
     'Refuses another company once contacts are partners of one.';
+
+
+select private.limit_writes('metakocka_connections', '{insert,update,delete}');

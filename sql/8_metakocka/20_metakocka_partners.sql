@@ -83,3 +83,6 @@ comment on column public.metakocka_partners.missing is
     'The fields that Metakocka asks for and that are missing.';
 comment on column public.metakocka_partners.last_synced_at is
     'When both sides last agreed on something new.';
+
+
+select private.limit_writes('metakocka_partners', '{insert,update,delete}');

@@ -101,6 +101,58 @@ comment on function private.tg__require_rows() is
 
 
 /*
+    Counts are exact here. An estimate is made of statistics of the whole table, whoever asks: it
+    tells a stranger how many rows others have, which values, and which ids.
+
+    before_request refuses those who ask for one. Of two Prefer headers, though, it is shown the one
+    and PostgREST obeys the other, by EXPLAIN. That plans a statement, policies included, and
+    executes nothing, so that refusal must come from planning, where an immutable function without
+    arguments is evaluated: it stands behind the functions of which policies are made.
+*/
+create function private.refuse_estimate()
+    returns void
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+begin
+    raise sqlstate 'PT400' using
+        message = 'Rows are counted exactly here: an estimate would tell of rows that are not yours.',
+        detail = 'field: Prefer',
+        hint = 'Ask for count=exact, or for no count.';
+end
+$$;
+
+grant execute on function private.refuse_estimate() to authenticated;
+
+
+create function private.refuse_estimates()
+    returns boolean
+    language plpgsql
+    -- which it is not: so it is asked each time that a statement is planned, and not again
+    immutable
+    parallel safe
+    set search_path = ''
+as $$
+begin
+    -- PostgREST's sessions alone: a person at a console may ask for plans
+    if session_user = 'authenticator' and ltrim(current_query()) ilike 'explain%' then
+        perform private.refuse_estimate();
+    end if;
+    return true;
+end
+$$;
+
+grant execute on function private.refuse_estimates() to authenticated;
+
+
+comment on function private.refuse_estimate() is
+    'Refuses a count that is not exact.';
+comment on function private.refuse_estimates() is
+    'True; refuses the planning of a statement that PostgREST wants to have explained.';
+
+
+/*
     What searching text takes: trigrams, an index of them beside other columns, and one
     spelling of a text whatever its case and accents.
 */
@@ -141,9 +193,9 @@ alter role authenticated set random_page_cost = 1.1;
 
 
 /*
-    The tables whose every change is logged and broadcast, and which clients may follow by
-    postgres_changes, under their own row level security. Log, broadcast, catch-up and publication
-    read them here, so that they agree.
+    The tables whose every change is logged and broadcast, and whose inserts and updates clients
+    may follow by postgres_changes, under their own row level security. Log, broadcast, catch-up
+    and publication read them here, so that they agree.
 
     A table is followed from the call of private.follow_table at the end of its file. A column
     that the call does not name is not sent.
@@ -277,6 +329,11 @@ end
 $$;
 
 
+-- Nobody can be asked who may see a row that is gone: Realtime tells a deletion to all who
+-- subscribe, and tests their filters on the old row. Broadcasts and the log tell deletions.
+alter publication supabase_realtime set (publish = 'insert, update');
+
+
 create function private.follow_table(
     table_name text,
     shown text[],
@@ -334,7 +391,7 @@ comment on type private.row_change is
 comment on function private.tg__publish() is
     'Logs and broadcasts what a statement changed.';
 comment on function private.follow_table(text, text[], text[], text, text, text, boolean) is
-    'Logs, broadcasts and publishes every change of a table from now on.';
+    'Logs and broadcasts every change of a table from now on, and publishes what is inserted and updated.';
 
 
 /*

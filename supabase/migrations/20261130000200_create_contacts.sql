@@ -438,7 +438,7 @@ create index customers_contact_idx on public.customers (account_id, id);
 create index customers_portal_user_id_idx on public.customers (portal_user_id);
 
 
-create function private.my_customer_ids()
+create function private.my_customer_ids(is_counted boolean default private.refuse_estimates())
     returns setof uuid
     language plpgsql
     stable
@@ -456,7 +456,7 @@ begin
 end
 $$;
 
-grant execute on function private.my_customer_ids() to authenticated;
+grant execute on function private.my_customer_ids(boolean) to authenticated;
 
 
 create policy "members and the customer can read a customer"
@@ -554,8 +554,8 @@ comment on column public.customers.portal_user_id is
     'The login with which the customer enters the portal.';
 comment on column public.customers.preferences is
     'The customer''s own choices, edited through my_profile.';
-comment on function private.my_customer_ids() is
-    'The customers as whom the signed-in user enters portals.';
+comment on function private.my_customer_ids(boolean) is
+    'The customers as whom the signed-in user enters portals. Its argument is never given: see refuse_estimates.';
 comment on function private.tg_contacts__project_customers() is
     'Keeps customers in step with contacts, in the same transaction.';
 comment on policy "members and the customer can read a customer" on public.customers is

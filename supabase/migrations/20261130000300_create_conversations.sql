@@ -1279,6 +1279,20 @@ begin
     end if;
     perform private.check_post(post => new, channel => thread.channel);
 
+    -- A message that is there already takes no number: this row will conflict, and may be skipped
+    -- for that. Those who write the same id at once take turns, in whichever conversation; and
+    -- what is there stays until this one is refused.
+    perform pg_advisory_xact_lock(hashtextextended('message ' || new.id, 0));
+    perform
+    from public.messages m
+    where m.id = new.id
+    for key share;
+    if found then
+        new.seq := 0;
+        new.status := 'sent';
+        return new;
+    end if;
+
     perform private.set_conversation_status(conversation_id => thread.id, status => 'open')
     where thread.status = 'closed';
 
@@ -1420,6 +1434,9 @@ comment on function private.enqueue_messages(uuid[]) is
     'Puts messages that are to be sent by WhatsApp into the queue.';
 comment on policy "agents and customers can write in their conversations" on public.messages is
     'As themselves; on WhatsApp only staff write here.';
+
+
+select private.limit_writes('messages', '{insert}');
 
 
 /*

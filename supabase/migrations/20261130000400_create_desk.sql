@@ -337,6 +337,9 @@ comment on column public.contacts_v2.conversation_id is
     'The current conversation, to which a written status goes.';
 
 
+select private.limit_writes('contacts_v2', '{insert,update,delete}');
+
+
 /*
     The live chat's face of a contact: status with a capital, and what a list of chats shows.
 */
@@ -402,6 +405,9 @@ comment on column public.contacts_live_chat.conversation_id is
     'The current conversation, to which a written status goes.';
 comment on column public.contacts_live_chat.channel is
     'The channel of the current conversation: whatsapp, booking or portal.';
+
+
+select private.limit_writes('contacts_live_chat', '{insert,update,delete}');
 
 
 /*

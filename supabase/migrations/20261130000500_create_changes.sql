@@ -455,25 +455,37 @@ comment on function public.my_topics(uuid) is
 
 /*
     Who the people are that show themselves in a conversation. What they say of themselves there
-    is a payload, which anybody can fill as they like: a client takes the user's id from it at
-    most, and the name and the side from here.
+    is a payload, which anybody can fill as they like: a client takes the person's id from it at
+    most, and the name and the side from here. It is not the user's id, which neither side needs
+    to know of the other.
 */
+create function private.person_id(user_id uuid)
+    returns uuid
+    language sql
+    immutable
+    set search_path = ''
+as $$
+    -- which every client can make of its own user's id
+    select left(encode(sha256(convert_to(user_id::text, 'UTF8')), 'hex'), 32)::uuid
+$$;
+
+
 create function private.people_of(conversation_id uuid)
-    returns table (user_id uuid, side text, display_name text)
+    returns table (person_id uuid, side text, display_name text)
     language sql
     stable
     -- definer: customers can't read who works for an account
     security definer
     set search_path = ''
 as $$
-    select m.user_id, 'staff', m.display_name
+    select private.person_id(m.user_id), 'staff', m.display_name
     from public.conversations k
     join public.account_members m
         on m.account_id = k.account_id
     where k.id = people_of.conversation_id
       and private.side_of_caller(k.id) is not null
     union all
-    select c.portal_user_id, 'customer', c.name
+    select private.person_id(c.portal_user_id), 'customer', c.name
     from public.conversations k
     join public.customers c
         on c.id = k.customer_id
@@ -486,22 +498,24 @@ grant execute on function private.people_of(uuid) to authenticated;
 
 
 create function public.conversation_people(conversation_id uuid)
-    returns table (user_id uuid, side text, display_name text)
+    returns table (person_id uuid, side text, display_name text)
     language sql
     stable
     set search_path = ''
 as $$
-    select p.user_id, p.side, p.display_name
+    select p.person_id, p.side, p.display_name
     from private.people_of(conversation_people.conversation_id) p
 $$;
 
 grant execute on function public.conversation_people(uuid) to authenticated;
 
 
+comment on function private.person_id(uuid) is
+    'How a user is known to others: the first 16 bytes of the SHA-256 of the user''s id, written as a UUID is.';
 comment on function private.people_of(uuid) is
     'The people of a conversation, for those who are in it.';
 comment on function public.conversation_people(uuid) is
-    'Who may show themselves in a conversation of yours: {user_id, side, display_name}, the account''s staff and the customer''s login. Names in payloads of presence and typing are anybody''s word; these are not.';
+    'Who may show themselves in a conversation of yours: {person_id, side, display_name}, the account''s staff and the customer''s login. A person_id is the first half of the SHA-256 of the user''s id, as a UUID: show yourself in presence under yours. Names in payloads of presence and typing are anybody''s word; these are not.';
 
 
 /*
@@ -1379,8 +1393,9 @@ comment on function private.publish_from(private.followed_tables, text, refcurso
 
 
 /*
-    Leaving means leaving: when a member, a login or a conversation's customer goes, the topics
-    that they could hear are renamed, and those who stay are told to ask for the new names.
+    Leaving means leaving: when a member, a login or a conversation's customer goes, or a member may
+    write no more, the topics that they could join are renamed, and those who stay are told to ask
+    for the new names.
 */
 create function private.tg__raise_epoch()
     returns trigger
@@ -1428,6 +1443,13 @@ $$;
 create trigger _500_raise_epoch
     after delete or update of account_id, user_id on public.account_members
     for each row
+    execute function private.tg__raise_epoch('account_id');
+
+-- who becomes a viewer may write no more: on the topics that they have joined they could go on
+create trigger _500_raise_epoch_viewer
+    after update of role on public.account_members
+    for each row
+    when (new.role = 'viewer' and old.role <> 'viewer')
     execute function private.tg__raise_epoch('account_id');
 
 create trigger _500_raise_epoch
@@ -1803,7 +1825,9 @@ begin
                 end,
                 'record', r.record
             )
-            order by e.xid, e.seq
+            -- in which they were written: who has waited for a lock has an older xid than who
+            -- held it, but a later seq
+            order by e.seq
         ), '[]'::jsonb),
         count(*),
         (array_agg(
@@ -1847,7 +1871,7 @@ comment on function private.read_cursor(text) is
 comment on function private.write_cursor(jsonb) is
     'Fields as a cursor, opaque to clients.';
 comment on function public.changes_since(text, integer) is
-    'What changed since a cursor: {cursor, changes: [{table, id, version, operation, record}], more, resync}. Call without a cursor to get the first, before reading rows; call again at once while more; read everything again on resync. An entry without record is of a row that is gone, or no longer yours.';
+    'What changed since a cursor: {cursor, changes: [{table, id, version, operation, record}], more, resync}. Call without a cursor to get the first, before reading rows; call again at once while more; read everything again on resync. An entry without record is of a row that is gone, or no longer yours. In a page entries are in the order in which they were written, messages of a conversation in that of seq; between pages of more than one, compare versions and seq.';
 
 
 /*

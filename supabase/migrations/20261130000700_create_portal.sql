@@ -490,6 +490,7 @@ select private.follow_table(
         'address', 'description', 'created_at', 'updated_at', 'version'
     ]
 );
+select private.limit_writes('jobs', '{insert,update}');
 
 
 /*
@@ -662,6 +663,7 @@ select private.follow_table(
     ],
     seen_since => 'sent_at'
 );
+select private.limit_writes('invoices', '{insert,update}');
 
 
 /*
@@ -723,6 +725,20 @@ begin
     end if;
     if old.status in ('paid', 'void') then
         settled := settled || array['due_on', 'description'];
+    end if;
+    if old.status = 'draft' and new.status = 'sent' then
+        -- postgres_changes tells whoever sees the new row the old one as well, and what a draft
+        -- said before is not the customer's to see; what was empty says nothing
+        select min(o.key)
+        into changed
+        from jsonb_each(to_jsonb(old) - 'status') o
+        where o.value not in ('null', to_jsonb(new) -> o.key);
+        if changed is not null then
+            raise sqlstate 'PT409' using
+                message = 'An invoice is sent as its draft stands.',
+                detail = 'field: ' || changed,
+                hint = 'Change the draft first, then set its status to sent.';
+        end if;
     end if;
     if settled <> '{}' then
         select s
@@ -1042,6 +1058,7 @@ select private.follow_table(
         'created_at', 'updated_at', 'version'
     ]
 );
+select private.limit_writes('loyalty_transactions', '{insert}');
 
 
 /*
@@ -1937,6 +1954,9 @@ comment on function private.withdraw_owners(uuid, uuid, jsonb) is
     'Takes open suggestions back for which what the customer wrote before was the evidence.';
 comment on function private.tg_my_profile__write() is
     'Writes the contact of the signed-in customer.';
+
+
+select private.limit_writes('my_profile', '{update}');
 
 
 /*

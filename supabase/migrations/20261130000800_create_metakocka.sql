@@ -212,6 +212,9 @@ comment on function private.tg_metakocka_connections__keep_company() is
     'Refuses another company once contacts are partners of one.';
 
 
+select private.limit_writes('metakocka_connections', '{insert,update,delete}');
+
+
 /*
     Which partner at Metakocka a contact is, and on what both sides last agreed. The agreed
     state is what makes a one-sided edit one: whichever side differs from it has changed.
@@ -1399,6 +1402,9 @@ comment on column public.metakocka_partners.missing is
     'The fields that Metakocka asks for and that are missing.';
 comment on column public.metakocka_partners.last_synced_at is
     'When both sides last agreed on something new.';
+
+
+select private.limit_writes('metakocka_partners', '{insert,update,delete}');
 
 
 /*

@@ -62,6 +62,24 @@ def test_what_is_sent_many_times_at_once_is_one_message(desk: Desk, thread: UUID
         assert len(set(pool.map(send, range(6)))) == 1
 
 
+def test_who_writes_too_much_is_told_when_to_come_again(desk: Desk, thread: UUID) -> None:
+    desk.world.owner.execute("update public.accounts set messages_per_minute = 1")
+    body = {"conversation_id": str(thread), "message": "hi"}
+
+    answers = [desk.call("andrej", "POST", "/api/operator/messages", body) for _ in range(4)]
+
+    # a new minute may begin between two of them
+    assert [answer.status_code for answer in answers].count(201) <= 2
+    refused = next(answer for answer in answers if answer.status_code != 201)
+    assert refused.status_code == 429
+    assert 1 <= int(refused.headers["retry-after"]) <= 60
+    assert refused.json() == {
+        "error": "too_many_requests",
+        "message": "You have written 1 messages in this minute.",
+        "hint": "A user may write 1 in a minute; go on in the next.",
+    }
+
+
 def test_a_conversation_may_be_named_by_its_older_key(desk: Desk, thread: UUID) -> None:
     key = "695a15a5c526dbe7c085ece2_1003427786179738_38640111222"
     body = {"conversation_id": key, "message": "hi"}

@@ -94,7 +94,11 @@ CATALOG = {
                {_grants("d.defaclacl")}
         from pg_default_acl d
     """,
-    "publications": "select * from pg_publication_tables",
+    "publications": """
+        select t.*, p.pubinsert, p.pubupdate, p.pubdelete, p.pubtruncate
+        from pg_publication_tables t
+        join pg_publication p using (pubname)
+    """,
     "extensions": "select extname, extnamespace::regnamespace::text from pg_extension",
 }
 

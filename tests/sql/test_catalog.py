@@ -67,13 +67,15 @@ def test_no_function_is_executable_by_everybody(catalog: psycopg.Connection[Any]
         select p.oid::regprocedure::text {FUNCTIONS}
            and has_function_privilege('anon', p.oid, 'execute')
     """
-    assert names(catalog, query) == []
+    # which is no function of the API: PostgREST calls it before whatever is asked
+    assert names(catalog, query) == ["private.before_request()"]
 
 
 def test_service_role_calls_backend_and_nothing_else(catalog: psycopg.Connection[Any]) -> None:
     callable_by_service = f"""
         select distinct n.nspname::text {FUNCTIONS}
            and has_function_privilege('service_role', p.oid, 'execute')
+           and p.proname <> 'before_request'
     """
     assert names(catalog, callable_by_service) == ["backend"]
     readable_by_service = f"""
@@ -111,13 +113,16 @@ def test_what_policies_do_not_call_is_not_callable(catalog: psycopg.Connection[A
     assert names(catalog, query) == [
         "add_duplicates",
         "authorize",
+        "before_request",
         "caller_scope",
         "change_log_state",
         "claim_portal_invitation",
+        "count_rows",
         "decide_message",
         "dismiss_pair",
         "find_latest_inbound",
         "fold",
+        "hold_to_rows",
         "invite_to_portal",
         "is_followed",
         "literal_patterns",
@@ -138,6 +143,8 @@ def test_what_policies_do_not_call_is_not_callable(catalog: psycopg.Connection[A
         "queue_sync",
         "read_cursor",
         "read_search_cursor",
+        "refuse_estimate",
+        "refuse_estimates",
         "request_media",
         "resolve_conflict",
         "resume_number",
@@ -246,3 +253,37 @@ def test_followed_tables_are_logged_shown_readable_and_published(
         )
         # of each column somebody has decided whether it is sent
         assert sorted([*row[0], *row[1]]) == sorted(columns), table
+
+
+def test_what_users_write_is_counted(catalog: psycopg.Connection[Any]) -> None:
+    """Each operation by which a user may write to a table or view has its limits."""
+    missing = """
+        select format('%%s of %%s', o.name, c.relname)
+        from pg_class c
+        cross join (values ('insert', 4), ('update', 16), ('delete', 8)) as o (name, bit)
+        where c.relnamespace = 'public'::regnamespace
+          and c.relkind in ('r', 'v')
+          and case o.name
+              when 'delete' then has_table_privilege('authenticated', c.oid, 'delete')
+              else has_any_column_privilege('authenticated', c.oid, o.name)
+          end
+          and not exists (
+              select
+              from pg_trigger t
+              where t.tgrelid = c.oid
+                and t.tgtype & o.bit <> 0
+                and t.tgfoid in (
+                    'private.tg__count_rows'::regproc, 'private.tg__hold_to_rows'::regproc
+                )
+          )
+    """
+    assert names(catalog, missing) == []
+
+
+def test_realtime_is_told_of_no_deletion(catalog: psycopg.Connection[Any]) -> None:
+    told = """
+        select concat_ws(' ', p.pubinsert, p.pubupdate, p.pubdelete, p.pubtruncate)
+        from pg_publication p
+        where p.pubname = 'supabase_realtime'
+    """
+    assert names(catalog, told) == ["t t f f"]

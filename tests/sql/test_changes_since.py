@@ -457,3 +457,19 @@ def test_whoever_is_staff_and_customer_gets_each_entry_once(world: World) -> Non
     changes, _ = all_since(world, "andrej", cursor)
 
     assert [change["table"] for change in changes].count("messages") == 1
+
+
+def test_messages_of_a_conversation_come_in_the_order_of_their_seq(world: World) -> None:
+    """Who waited for the conversation has the older transaction, and the later message."""
+    world.ingest(text_message("wamid.1"))
+    cursor = start(world, "andrej")
+
+    with world.connect() as waiting, waiting.transaction():
+        waiting.execute("select pg_current_xact_id()")
+        world.ingest(text_message("wamid.2"))
+        item = json.dumps([text_message("wamid.3")])
+        waiting.execute("select backend.ingest_whatsapp(%s, %s)", [item, item])
+
+    page = changes_since(world, "andrej", cursor)
+    seqs = [each["record"]["seq"] for each in page["changes"] if each["table"] == "messages"]
+    assert seqs == [2, 3]

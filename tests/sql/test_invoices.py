@@ -375,3 +375,33 @@ def test_invoices_go_where_their_customer_goes_and_come_back(world: World) -> No
     theirs = world.rows("select number from public.invoices where customer_id = %s", [nina])
     assert {row["number"] for row in theirs} == {"of the job", "of none"}
     assert world.value("select customer_id from public.invoices where id = %s", [kept]) == CILKA
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("amount_minor", 100), ("number", "2"), ("description", "cheaper")]
+)
+def test_an_invoice_is_sent_as_its_draft_stands(world: World, field: str, value: object) -> None:
+    """Or the customer would be told what it said before."""
+    draft = write_invoice(world, description="dear")
+    query = f"update public.invoices set status = 'sent', {field} = %s where id = %s"
+
+    refused = refusal(world, "andrej", query, value, draft["id"])
+
+    assert (refused.code, refused.detail) == ("PT409", f"field: {field}")
+    assert refused.hint == "Change the draft first, then set its status to sent."
+
+
+def test_what_a_draft_left_empty_may_be_written_when_it_is_sent(world: World) -> None:
+    draft = write_invoice(world)
+
+    sent = change(
+        world,
+        "andrej",
+        "invoices",
+        draft["id"],
+        status="sent",
+        due_on="2030-01-01",
+        description="x",
+    )
+
+    assert (sent["status"], sent["description"]) == ("sent", "x")

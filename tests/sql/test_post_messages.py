@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from uuid import UUID
@@ -338,3 +339,100 @@ def test_nothing_is_marked_at_whatsapp_in_another_channel(world: World, portal: 
     with pytest.raises(psycopg.Error) as caught, world.acting_as("andrej") as connection:
         connection.execute("select public.latest_inbound(%s)", [portal])
     assert caught.value.sqlstate == "PT422"
+
+
+# Numbers
+
+
+def seqs(world: World, thread: UUID) -> tuple[list[int], int]:
+    """The numbers of a conversation's messages, and the last one given."""
+    given = world.rows(
+        "select seq from public.messages where conversation_id = %s order by seq", [thread]
+    )
+    last = world.value(
+        "select last_seq from public.conversation_activity where conversation_id = %s", [thread]
+    )
+    return [row["seq"] for row in given], last
+
+
+def insert_ignoring(world: World, user: str, *rows: tuple[UUID, UUID]) -> int:
+    """Inserts messages by thread and id, as PostgREST does to ignore those that are there."""
+    with world.acting_as(user) as connection:
+        places = ", ".join(["(%s, %s, 'hi')"] * len(rows))
+        cursor = connection.execute(
+            f"insert into public.messages (conversation_id, id, message) values {places}"
+            " on conflict (id) do nothing".encode(),
+            [value for row in rows for value in row],
+        )
+        return cursor.rowcount
+
+
+def test_what_is_there_already_takes_no_number(world: World, portal: UUID) -> None:
+    mine = seed_uuid("mine")
+
+    written = [insert_ignoring(world, "cilka", (portal, mine)) for _ in range(5)]
+
+    assert written == [1, 0, 0, 0, 0]
+    assert seqs(world, portal) == ([1], 1)
+    insert(world, "cilka", portal)
+    assert seqs(world, portal) == ([1, 2], 2)
+
+
+def test_of_twins_in_a_statement_one_is_numbered(world: World, portal: UUID) -> None:
+    twin, other = seed_uuid("twin"), seed_uuid("other")
+
+    assert insert_ignoring(world, "cilka", (portal, twin), (portal, twin), (portal, other)) == 2
+
+    assert seqs(world, portal) == ([1, 2], 2)
+
+
+def test_what_is_ignored_opens_no_closed_conversation(world: World, portal: UUID) -> None:
+    mine = seed_uuid("mine")
+    insert_ignoring(world, "cilka", (portal, mine))
+    world.owner.execute("update public.conversations set status = 'closed' where id = %s", [portal])
+
+    assert insert_ignoring(world, "cilka", (portal, mine)) == 0
+
+    assert world.value("select status from public.conversations where id = %s", [portal]) == (
+        "closed"
+    )
+
+
+def test_an_id_that_is_taken_is_refused_without_a_number(world: World, portal: UUID) -> None:
+    insert(world, "cilka", portal, id=seed_uuid("mine"))
+
+    assert refused(insert, world, "cilka", portal, id=seed_uuid("mine"))[0] == "23505"
+
+    assert seqs(world, portal) == ([1], 1)
+
+
+def test_one_id_in_two_conversations_at_once_is_numbered_in_one(
+    world: World, thread: UUID, portal: UUID
+) -> None:
+    before = seqs(world, thread)
+    contended = seed_uuid("contended")
+
+    with ThreadPoolExecutor(1) as background, world.acting_as("andrej") as first:
+        first.execute(
+            "insert into public.messages (conversation_id, id, message) values (%s, %s, 'hi')",
+            [portal, contended],
+        )
+        second = background.submit(insert_ignoring, world, "andrej", (thread, contended))
+        wait_for_a_lock(world)
+        first.execute("commit")
+        assert second.result() == 0
+
+    assert seqs(world, thread) == before
+    assert seqs(world, portal) == ([1], 1)
+
+
+def wait_for_a_lock(world: World) -> None:
+    """Until some session waits for another one."""
+    for _ in range(500):
+        if world.value(
+            "select exists (select from pg_stat_activity"
+            " where wait_event_type = 'Lock' and datname = current_database())"
+        ):
+            return
+        time.sleep(0.01)
+    raise AssertionError("nobody waits")

@@ -8,6 +8,7 @@ from uuid import UUID
 import psycopg
 import pytest
 
+from rapport.client.presence import person_id
 from tests.sql.asking import ask
 from tests.sql.conftest import ALPINE, BAY, Connection, World, seed_uuid
 from tests.sql.portal import CARLOS, CILKA, make_job
@@ -353,10 +354,46 @@ def test_names_are_those_of_the_people_who_are_there(world: World, thread: UUID,
         *(("staff", name) for name in STAFF),
         ("customer", "cilka"),
     }
-    rows = ask(world, user, "select user_id from public.conversation_people(%s)", thread)
-    assert {row["user_id"] for row in rows} == {seed_uuid(name) for name in (*STAFF, "cilka")}
+    rows = ask(world, user, "select * from public.conversation_people(%s)", thread)
+    users = {seed_uuid(name) for name in (*STAFF, "cilka")}
+    assert {row["person_id"] for row in rows} == {person_id(each) for each in users}
+    assert not {value for row in rows for value in row.values()} & users
 
 
 @pytest.mark.parametrize("user", ["ana", "carlos", "stranger"])
 def test_others_learn_no_names(world: World, thread: UUID, user: str) -> None:
     assert people(world, user, thread) == set()
+
+
+def test_who_becomes_a_viewer_types_to_nobody_any_more(
+    world: World, realtime: Realtime, thread: UUID
+) -> None:
+    """A channel that was joined stays open, so its topic gets another name."""
+    before = topics(world, "andrej", thread)
+    world.forget_events()
+
+    world.owner.execute(
+        "update public.account_members set role = 'viewer' where user_id = %s",
+        [seed_uuid("andrej")],
+    )
+
+    after = topics(world, "andrej", thread)
+    assert all(after[kind] != before[kind] for kind in SIGNS)
+    assert realtime.listeners(before["typing_staff"]) == set()
+    assert realtime.listeners(after["typing_staff"]) == {*STAFF, "cilka"}
+    assert realtime.senders(after["typing_staff"], "broadcast") == {"olivia", "adam"}
+    assert [event["event"] for event in world.events() if event["kind"] == "account"] == [
+        "topics.changed"
+    ]
+
+
+@pytest.mark.parametrize("role", ["owner", "agent"])
+def test_another_role_that_writes_renames_nothing(world: World, thread: UUID, role: str) -> None:
+    before = topics(world, "andrej", thread)
+
+    world.owner.execute(
+        "update public.account_members set role = %s where user_id = %s",
+        [role, seed_uuid("andrej")],
+    )
+
+    assert topics(world, "andrej", thread) == before

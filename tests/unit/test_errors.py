@@ -50,6 +50,7 @@ def test_a_code_is_the_name_in_snake_case() -> None:
         ("PT403", errors.NotAllowed),
         ("PT404", errors.NotFound),
         ("PT409", errors.Conflict),
+        ("PT429", errors.TooManyRequests),
         ("PT503", errors.StoreUnavailable),
         ("23505", errors.Conflict),
         ("42501", errors.NotAllowed),
@@ -104,3 +105,14 @@ def test_what_a_person_has_to_mend_says_how(code: str, remedy: str) -> None:
     # webhooks wait for it, and nobody is refused for good
     assert isinstance(error, errors.StoreUnavailable)
     assert error.retryable
+
+
+@pytest.mark.parametrize(("details", "seconds"), [("retry after: 42 s", 42), (None, 1), ("x", 1)])
+def test_too_many_requests_says_when_to_come_again(details: str | None, seconds: int) -> None:
+    error = errors.from_users_postgrest("PT429", "You have written too much.", details, "Wait.")
+    assert isinstance(error, errors.TooManyRequests)
+    assert (str(error), error.hint, error.retry_after) == (
+        "You have written too much.",
+        "Wait.",
+        seconds,
+    )

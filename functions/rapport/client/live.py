@@ -33,7 +33,7 @@ from rapport.client.kinds import (
 )
 from rapport.client.link import Scope
 from rapport.client.outbox import Outbox, PendingMessage
-from rapport.client.presence import Presence, Typing
+from rapport.client.presence import Presence, Typing, person_id
 from rapport.client.rows import Invoice, Job
 from rapport.client.sender import Sender
 from rapport.client.server import Server
@@ -192,7 +192,7 @@ class LiveClient:
             "staff": "presence_staff",
             "customer": "presence_customer",
         }
-        key = str(await self._tokens.user())
+        key = str(person_id(await self._tokens.user()))
         return Presence(self._hub, Scope(kinds[where], id_), key, on_change)
 
     async def typing(
@@ -205,7 +205,7 @@ class LiveClient:
         kind: Literal["typing_staff", "typing_customer"] = (
             "typing_staff" if side == "staff" else "typing_customer"
         )
-        key = str(await self._tokens.user())
+        key = str(person_id(await self._tokens.user()))
         return Typing(self._hub, Scope(kind, conversation_id), key, on_typing)
 
     def everything(self, customer_id: UUID, **callbacks: Unpack[EverythingCallbacks]) -> Everything:

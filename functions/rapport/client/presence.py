@@ -6,10 +6,12 @@ side's, and names are those of the tables. One room of a kind and id at a time.
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable
 from types import TracebackType
 from typing import Self
+from uuid import UUID
 
 from pydantic import JsonValue
 
@@ -22,6 +24,11 @@ TYPING = "typing"
 # who types says so again and again; nobody does for longer without a word
 TYPING_SECONDS = 5.0
 SAY_AGAIN_SECONDS = 2.0
+
+
+def person_id(user: UUID) -> UUID:
+    """How a user is known to others, as `conversation_people` names them."""
+    return UUID(bytes=hashlib.sha256(str(user).encode()).digest()[:16])
 
 
 class _Room:
@@ -79,7 +86,7 @@ class _Room:
 
 
 class Presence(_Room):
-    """Who is there, by their keys; a client of ours has its user's id for a key.
+    """Who is there, by their keys; a client of ours has its `person_id` for a key.
 
     `on_change` is a plain function.
     """

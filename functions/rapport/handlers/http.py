@@ -20,6 +20,7 @@ from rapport.errors import (
     NotSignedIn,
     PayloadTooLarge,
     RapportError,
+    TooManyRequests,
     Unprocessable,
 )
 from rapport.log import correlated, described, guarded, logger
@@ -158,4 +159,7 @@ def _error(error: RapportError) -> Response:
     if error.http_status < 500:
         given = {"field": error.field, "hint": error.hint}
         answer |= {name: value for name, value in given.items() if value}
-    return json_(error.http_status, answer)
+    response = json_(error.http_status, answer)
+    if isinstance(error, TooManyRequests):
+        response["headers"]["retry-after"] = str(error.retry_after)
+    return response

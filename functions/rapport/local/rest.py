@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from collections.abc import Iterable
 
@@ -21,6 +22,8 @@ MAX_CONNECTIONS = 100
 # them that halves the requests per second.
 MAX_IDLE_CONNECTIONS = 8
 TIMEOUT = httpx.Timeout(60, connect=5)
+# how long an answer of 429 is held back
+REFUSAL_SECONDS = 1
 
 # RFC 9110, section 7.6.1: these speak of one connection only.
 HOP_BY_HOP = frozenset(
@@ -75,6 +78,9 @@ class RestProxy:
             await away(scope, receive, send)
             return
         try:
+            if response.status_code == 429:
+                # whoever asks again at once is not worth the processor's time
+                await asyncio.sleep(REFUSAL_SECONDS)
             await send(
                 {
                     "type": "http.response.start",

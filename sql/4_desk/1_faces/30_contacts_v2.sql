@@ -62,3 +62,6 @@ comment on column public.contacts_v2.conversation_status is
     'open, pending or closed: of the current conversation, the latest active; the contact''s own before the first.';
 comment on column public.contacts_v2.conversation_id is
     'The current conversation, to which a written status goes.';
+
+
+select private.limit_writes('contacts_v2', '{insert,update,delete}');

@@ -63,3 +63,6 @@ comment on column public.contacts_live_chat.conversation_id is
     'The current conversation, to which a written status goes.';
 comment on column public.contacts_live_chat.channel is
     'The channel of the current conversation: whatsapp, booking or portal.';
+
+
+select private.limit_writes('contacts_live_chat', '{insert,update,delete}');

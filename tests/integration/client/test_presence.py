@@ -18,7 +18,7 @@ from tests.sql.portal import CARLOS, make_job
 from tests.sql.test_topics import topics
 
 from rapport.client.live import LiveClient
-from rapport.client.presence import Presence, Typing
+from rapport.client.presence import Presence, Typing, person_id
 from rapport.client.server import Server, Topic
 from rapport.errors import NotAllowed, Unprocessable
 from rapport.local.keys import mint_user_token
@@ -27,7 +27,7 @@ Side = Literal["staff", "customer"]
 
 
 def keys(*users: str) -> frozenset[str]:
-    return frozenset(str(seed_uuid(user)) for user in users)
+    return frozenset(str(person_id(seed_uuid(user))) for user in users)
 
 
 def booking_chat(portal: Portal) -> UUID:

@@ -18,7 +18,7 @@ from rapport.client.sender import Sender
 from rapport.client.server import Server
 from rapport.client.timing import Timing
 from rapport.client.tokens import Tokens
-from rapport.errors import StoreError
+from rapport.errors import StoreError, TooManyRequests
 
 CILKA, FIRST, SECOND = UUID(int=1), UUID(int=11), UUID(int=12)
 
@@ -34,11 +34,12 @@ class Chats(Server):
         super().__init__("http://127.0.0.1", "key", Tokens(nobodys, 0), 1)
         self.taken: list[JsonValue] = []
         self.out_of_order: set[str] = set()
+        self.trouble: Exception = StoreError("The database refused the call.")
 
     async def post_message(self, **fields: JsonValue) -> Record:
         await asyncio.sleep(0)
         if fields["conversation_id"] in self.out_of_order:
-            raise StoreError("The database refused the call.")
+            raise self.trouble
         self.taken.append(fields["message"])
         return {"id": str(UUID(int=len(self.taken))), "version": 1}
 
@@ -122,6 +123,29 @@ async def test_a_chat_that_is_out_of_order_keeps_no_other_waiting(tmp_path: Path
     await until(lambda: sending.pending == [])
     assert server.taken[5:] == [f"stuck {n}" for n in range(6)]
     assert sending.error is None
+    await sending.stop()
+    sending.close()
+
+
+async def test_who_has_written_too_much_waits_as_long_as_they_are_told(tmp_path: Path) -> None:
+    server = Chats()
+    quick = Timing(first_backoff=0.01, longest_backoff=0.01)
+    sending, _ = sender(tmp_path, server, quick, print)
+    server.out_of_order = {str(FIRST)}
+    server.trouble = TooManyRequests(retry_after=600)
+    await sending.send(FIRST, "one")
+
+    sending.start()
+    await until(lambda: sending.error is server.trouble)
+    server.out_of_order.clear()
+    # another chat's comes and goes, many times over the pause that failures have
+    for n in range(5):
+        await sending.send(SECOND, f"{n}")
+        await until(lambda: len(sending.pending) == 1)
+        await asyncio.sleep(0.02)
+
+    assert server.taken == [f"{n}" for n in range(5)]
+    assert [message.refusal for message in sending.pending] == [None]
     await sending.stop()
     sending.close()
 

@@ -9,7 +9,13 @@ from typing import Any
 import pytest
 from aws_lambda_powertools.utilities.data_classes import APIGatewayProxyEventV2
 
-from rapport.errors import ConfigError, MalformedPayload, NotFound, PayloadTooLarge
+from rapport.errors import (
+    ConfigError,
+    MalformedPayload,
+    NotFound,
+    PayloadTooLarge,
+    TooManyRequests,
+)
 from rapport.handlers.http import Response, body_of, http_function, json_, text
 from rapport.log import Crash
 
@@ -58,6 +64,21 @@ def test_an_error_of_the_tree_is_answered_with_its_status_and_code() -> None:
     assert json.loads(answer["body"]) == {
         "error": "not_found",
         "message": "There is no such contact.",
+    }
+
+
+def test_too_many_requests_are_told_when_to_come_again() -> None:
+    @http_function
+    def handler(_request: APIGatewayProxyEventV2) -> Response:
+        raise TooManyRequests("You have written 3 messages.", hint="Wait.", retry_after=42)
+
+    answer = handler(event(), None)
+    assert answer["statusCode"] == 429
+    assert answer["headers"]["retry-after"] == "42"
+    assert json.loads(answer["body"]) == {
+        "error": "too_many_requests",
+        "message": "You have written 3 messages.",
+        "hint": "Wait.",
     }
 
 
