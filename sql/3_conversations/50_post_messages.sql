@@ -234,11 +234,13 @@ create policy "agents and customers can write in their conversations"
 
 
 -- everything else is the database's to say
-grant insert (
-    id, conversation_id, type, message, content, reply_to, client_ref, booking_id, customer_id,
-    has_invoice, invoice_data
-)
-    on public.messages to authenticated;
+select private.guard_table(
+    'messages',
+    inserted => array[
+        'id', 'conversation_id', 'type', 'message', 'content', 'reply_to', 'client_ref',
+        'booking_id', 'customer_id', 'has_invoice', 'invoice_data'
+    ]
+);
 
 
 comment on function private.tg_messages__post() is

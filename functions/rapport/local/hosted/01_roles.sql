@@ -36,6 +36,11 @@ grant pg_monitor, pg_read_all_data, pg_signal_backend to postgres;
 -- realtime.messages. Looser than hosted: a test lints the migrations for the difference.
 grant supabase_realtime_admin to postgres;
 
+-- Stands in for supautils.reserved_roles, which lets a hosted postgres change the settings of
+-- authenticator: its pre-request function is one of them.
+grant authenticator to postgres with admin option;
+grant set on parameter "pgrst.db_pre_request" to postgres;
+
 alter role anon set statement_timeout = '3s';
 alter role authenticated set statement_timeout = '8s';
 alter role authenticator set statement_timeout = '8s';

@@ -1,0 +1,133 @@
+/*
+    What PostgREST calls before each request, as the role and with the claims of whoever asks.
+    Postgres refuses what is not granted in words of its own, before any trigger: here it is said
+    which table is not written so, and what writes it.
+
+    Source: docs.postgrest.org, "Configuration", db-pre-request.
+*/
+create function private.way_to_write(relation text)
+    returns text
+    language sql
+    immutable
+    set search_path = ''
+as $$
+    select case relation
+        when 'account_events' then 'They are what WhatsApp tells of an account, kept as it came.'
+        when 'account_members' then 'Members are added by whoever runs the service.'
+        when 'accounts' then 'Accounts are made by whoever runs the service.'
+        when 'contact_identities' then 'They follow what is written to contacts_v2.'
+        when 'contact_merges' then 'Call merge_contacts or undo_merge.'
+        when 'contact_suggestions' then 'Call suggest_duplicates, merge_contacts or dismiss_suggestion.'
+        when 'contacts' then 'Write contacts_v2, or call upsert_contact.'
+        when 'conversation_activity' then 'It follows the messages.'
+        when 'conversations' then 'Call set_conversation_status or mark_read; a message opens a conversation.'
+        when 'customers' then 'Staff write contacts_v2, customers my_profile.'
+        when 'inbox' then 'Call set_conversation_status or mark_read; write messages.'
+        when 'invoices' then 'Invoices are not deleted: write the status void.'
+        when 'jobs' then 'Jobs are not deleted: write the status cancelled.'
+        when 'loyalty_balances' then 'Insert a line into loyalty_transactions.'
+        when 'loyalty_transactions' then 'Lines stay as they are: insert one that takes back what another gave.'
+        when 'message_media' then 'POST /api/media announces a file; refetch_media fetches one again.'
+        when 'messages' then 'Messages are inserted; delete_message blanks one.'
+        when 'metakocka_contact_mappings' then 'Call resolve_sync_conflict to say which partner a contact is.'
+        when 'my_profile' then 'A profile is updated; claim_portal_invitation opens one.'
+        when 'open_suggestions' then 'Call suggest_duplicates, merge_contacts or dismiss_suggestion.'
+        when 'portal_invitations' then 'Call invite_to_portal or revoke_invitation.'
+        when 'read_markers' then 'Call mark_read.'
+        when 'sendable_templates' then 'Templates are written at WhatsApp and read from there.'
+        when 'status_words' then 'The words of faces are fixed.'
+        when 'sync_conflicts' then 'Call resolve_sync_conflict.'
+        when 'sync_errors' then 'They are what went wrong, and go by themselves.'
+        when 'sync_runs' then 'Call request_sync.'
+        when 'whatsapp_channels' then 'Numbers are added by whoever runs the service; resume_channel starts a stopped one.'
+        when 'whatsapp_templates' then 'Templates are written at WhatsApp and read from there.'
+    end
+$$;
+
+
+create function private.check_request()
+    returns void
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+declare
+    method constant text := current_setting('request.method', true);
+    -- another schema than public is asked for
+    profiled constant boolean := current_setting('request.headers', true) like '%-profile"%';
+    -- /contacts, /rpc/mark_read
+    names text[];
+    headers jsonb;
+    in_schema oid;
+    is_allowed boolean;
+begin
+    -- users may read what there is; what functions call is theirs
+    if current_user = 'service_role'
+        or (current_user = 'authenticated' and method in ('GET', 'HEAD') and not profiled)
+    then
+        return;
+    end if;
+    names := string_to_array(current_setting('request.path', true), '/');
+    if names[2] = '' or names[2] is null then
+        return;
+    end if;
+
+    headers := current_setting('request.headers', true);
+    in_schema := to_regnamespace(quote_ident(coalesce(
+        headers ->> case when method in ('GET', 'HEAD') then 'accept-profile' else 'content-profile' end,
+        'public')));
+    if names[2] = 'rpc' then
+        select bool_or(has_function_privilege(p.oid, 'execute') and has_schema_privilege(p.pronamespace, 'usage'))
+        into is_allowed
+        from pg_catalog.pg_proc p
+        where p.pronamespace = in_schema
+          and p.proname = names[3];
+    else
+        select has_schema_privilege(c.relnamespace, 'usage')
+            and case method
+                when 'DELETE' then has_table_privilege(c.oid, 'delete')
+                else has_any_column_privilege(
+                    c.oid,
+                    case method when 'PATCH' then 'update' when 'POST' then 'insert' when 'PUT' then 'insert' else 'select' end)
+            end
+        into is_allowed
+        from pg_catalog.pg_class c
+        where c.relnamespace = in_schema
+          and c.relname = names[2];
+    end if;
+    -- what there is not PostgREST says itself
+    if is_allowed is not false and has_schema_privilege(in_schema, 'usage') is not false then
+        return;
+    elsif current_user <> 'authenticated' then
+        raise insufficient_privilege using
+            message = 'Sign in first.',
+            hint = 'Send a user''s access token in the header Authorization.';
+    elsif names[2] = 'rpc' or in_schema <> 'public'::regnamespace then
+        raise insufficient_privilege using
+            message = 'This is for the functions of Rapport alone.',
+            hint = 'Users read and write what is in the schema public.';
+    end if;
+    raise insufficient_privilege using
+        message = format(
+            'Rows of %s are not %s by users.',
+            names[2],
+            case method when 'DELETE' then 'deleted' when 'PATCH' then 'updated' else 'inserted' end),
+        hint = private.way_to_write(names[2]);
+end
+$$;
+
+grant usage on schema private to anon, service_role;
+
+grant execute on function private.way_to_write(text) to authenticated;
+
+grant execute on function private.check_request() to anon, authenticated, service_role;
+
+alter role authenticator set pgrst.db_pre_request = 'private.check_request';
+
+notify pgrst, 'reload config';
+
+
+comment on function private.way_to_write(text) is
+    'What writes the rows that users do not write themselves, or not so.';
+comment on function private.check_request() is
+    'Called by PostgREST before each request: refuses in words what the role was not granted.';
