@@ -136,6 +136,7 @@ as $$
         select
             k.*,
             array_agg(a.attname::text order by n.place) as columns,
+            string_agg(a.attname, ',' order by a.attname collate "C") as sorted,
             string_agg(format('o.%I = new_row.%I', coalesce(b.attname, a.attname), a.attname), ' and ') as matches,
             string_agg(format('new_row.%I is null', a.attname), ' or ') as is_open
         from pg_catalog.pg_constraint k
@@ -187,14 +188,21 @@ as $$
         5,
         'key',
         k.conname::text,
-        format(
-            'is_new and exists (select from %s o where %s)'
-            ' or tg_op = ''UPDATE'' and exists (select from %1$s o where %2$s and (%s) <> (%s))',
-            relation,
-            k.matches,
-            (select string_agg(format('o.%I', c), ', ') from unnest(p.columns) c),
-            (select string_agg(format('old.%I', c), ', ') from unnest(p.columns) c)
-        )
+        case k.contype
+            when 'p' then format(
+                'tg_op = ''INSERT'' and upserted_by is distinct from %L'
+                ' and exists (select from %s o where %s)',
+                k.sorted, relation, k.matches)
+            else format(
+                'upserted_by is distinct from %L'
+                ' and exists (select from %s o where %s and (%s) <> (%s))',
+                k.sorted,
+                relation,
+                k.matches,
+                (select string_agg(format('o.%I', c), ', ') from unnest(p.columns) c),
+                (select string_agg(format('new_row.%I', c), ', ') from unnest(p.columns) c)
+            )
+        end
     from keys k
     join keys p
         on p.contype = 'p'
@@ -300,8 +308,12 @@ as $$
 #variable_conflict use_column
 declare
     given constant jsonb := current_setting('rapport.given');
-    -- an upsert means a key that is there
-    is_new constant boolean := tg_op = 'INSERT' and current_query() !~* '\mon conflict\M';
+    -- the key by which an upsert means a row that may be there, as PostgREST names it
+    upserted_by constant text := (
+        select string_agg(btrim(c, '" '), ',' order by btrim(c, '" ') collate "C")
+        from unnest(string_to_array(
+            substring(current_query() from '(?i)\mon conflict *\(([^)]*)\)'), ',')) c
+    );
     row_written constant public.%1$I := new;
     broken text[];
 begin

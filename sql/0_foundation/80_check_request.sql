@@ -53,66 +53,88 @@ create function private.check_request()
 as $$
 declare
     method constant text := current_setting('request.method', true);
-    -- another schema than public is asked for
-    profiled constant boolean := current_setting('request.headers', true) like '%-profile"%';
+    -- text while it need not be read
+    headers constant text := current_setting('request.headers', true);
     -- /contacts, /rpc/mark_read
     names text[];
-    headers jsonb;
-    in_schema oid;
+    wanted oid;
+    upserts boolean;
+    right_to text;
     is_allowed boolean;
+    is_view boolean;
 begin
     -- users may read what there is; what functions call is theirs
     if current_user = 'service_role'
-        or (current_user = 'authenticated' and method in ('GET', 'HEAD') and not profiled)
+        or (current_user = 'authenticated' and method in ('GET', 'HEAD') and headers not like '%-profile"%')
     then
         return;
     end if;
     names := string_to_array(current_setting('request.path', true), '/');
-    if names[2] = '' or names[2] is null then
+    if coalesce(names[2], '') = '' then
         return;
     end if;
 
-    headers := current_setting('request.headers', true);
-    in_schema := to_regnamespace(quote_ident(coalesce(
-        headers ->> case when method in ('GET', 'HEAD') then 'accept-profile' else 'content-profile' end,
+    wanted := to_regnamespace(quote_ident(coalesce(
+        headers::jsonb ->> case
+            when method in ('GET', 'HEAD') then 'accept-profile'
+            else 'content-profile'
+        end,
         'public')));
     if names[2] = 'rpc' then
-        select bool_or(has_function_privilege(p.oid, 'execute') and has_schema_privilege(p.pronamespace, 'usage'))
+        select bool_or(has_function_privilege(p.oid, 'execute'))
         into is_allowed
         from pg_catalog.pg_proc p
-        where p.pronamespace = in_schema
+        where p.pronamespace = wanted
           and p.proname = names[3];
     else
-        select has_schema_privilege(c.relnamespace, 'usage')
-            and case method
-                when 'DELETE' then has_table_privilege(c.oid, 'delete')
-                else has_any_column_privilege(
-                    c.oid,
-                    case method when 'PATCH' then 'update' when 'POST' then 'insert' when 'PUT' then 'insert' else 'select' end)
+        upserts := method = 'PUT' or headers::jsonb ->> 'prefer' like '%resolution=%';
+        -- what a request takes, the last one as it is told
+        foreach right_to in array
+            case
+                when method in ('GET', 'HEAD') then array['select']
+                when method = 'DELETE' then array['delete']
+                when method = 'PATCH' then array['update']
+                when upserts and headers::jsonb ->> 'prefer' like '%resolution=ignore-duplicates%'
+                    then array['insert']
+                when upserts then array['insert', 'update']
+                else array['insert']
             end
-        into is_allowed
-        from pg_catalog.pg_class c
-        where c.relnamespace = in_schema
-          and c.relname = names[2];
+        loop
+            select
+                case right_to
+                    when 'delete' then has_table_privilege(c.oid, right_to)
+                    else has_any_column_privilege(c.oid, right_to)
+                end,
+                c.relkind = 'v'
+            into is_allowed, is_view
+            from pg_catalog.pg_class c
+            where c.relnamespace = wanted
+              and c.relname = names[2];
+            exit when is_allowed is false;
+        end loop;
     end if;
-    -- what there is not PostgREST says itself
-    if is_allowed is not false and has_schema_privilege(in_schema, 'usage') is not false then
-        return;
-    elsif current_user <> 'authenticated' then
+
+    if has_schema_privilege(wanted, 'usage') is false then
+        is_allowed := false;
+    end if;
+    if is_allowed is false and current_user <> 'authenticated' then
         raise insufficient_privilege using
             message = 'Sign in first.',
             hint = 'Send a user''s access token in the header Authorization.';
-    elsif names[2] = 'rpc' or in_schema <> 'public'::regnamespace then
+    elsif is_allowed is false and (names[2] = 'rpc' or wanted <> 'public'::regnamespace) then
         raise insufficient_privilege using
             message = 'This is for the functions of Rapport alone.',
             hint = 'Users read and write what is in the schema public.';
+    elsif is_allowed is false then
+        raise insufficient_privilege using
+            message = format('Rows of %s are not %sd by users.', names[2], case right_to when 'insert' then 'inserte' else right_to end),
+            hint = private.way_to_write(names[2]);
+    elsif upserts and is_view then
+        raise sqlstate 'PT405' using
+            message = format('%s is a view and takes no upsert.', names[2]),
+            hint = 'Insert, update, or call upsert_contact.';
     end if;
-    raise insufficient_privilege using
-        message = format(
-            'Rows of %s are not %s by users.',
-            names[2],
-            case method when 'DELETE' then 'deleted' when 'PATCH' then 'updated' else 'inserted' end),
-        hint = private.way_to_write(names[2]);
+    -- what there is not PostgREST says itself
 end
 $$;
 

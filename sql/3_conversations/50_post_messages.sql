@@ -164,7 +164,8 @@ begin
     elsif post.message is null or (post.type = 'text' and private.is_blank(post.message)) then
         raise sqlstate 'PT422' using
             message = 'The message is empty.',
-            detail = 'field: message';
+            detail = 'field: message',
+            hint = 'Write 1 to 4,096 characters.';
     elsif length(post.message) > 4096 then
         raise sqlstate 'PT422' using
             message = 'The message is too long.',
@@ -178,7 +179,8 @@ begin
     ) then
         raise sqlstate 'PT422' using
             message = 'What is answered is not in this conversation.',
-            detail = 'field: reply_to';
+            detail = 'field: reply_to',
+            hint = 'Name the id of a message of this conversation.';
     elsif channel = 'whatsapp'
         and post.type <> 'template'
         and coalesce(private.window_closes_at(post.conversation_id), '-infinity') <= now()
