@@ -67,13 +67,15 @@ def test_no_function_is_executable_by_everybody(catalog: psycopg.Connection[Any]
         select p.oid::regprocedure::text {FUNCTIONS}
            and has_function_privilege('anon', p.oid, 'execute')
     """
-    assert names(catalog, query) == []
+    # what PostgREST calls before each request
+    assert names(catalog, query) == ["private.check_request()"]
 
 
 def test_service_role_calls_backend_and_nothing_else(catalog: psycopg.Connection[Any]) -> None:
     callable_by_service = f"""
         select distinct n.nspname::text {FUNCTIONS}
            and has_function_privilege('service_role', p.oid, 'execute')
+           and p.oid <> 'private.check_request'::regproc
     """
     assert names(catalog, callable_by_service) == ["backend"]
     readable_by_service = f"""
@@ -113,6 +115,7 @@ def test_what_policies_do_not_call_is_not_callable(catalog: psycopg.Connection[A
         "authorize",
         "caller_scope",
         "change_log_state",
+        "check_request",
         "claim_portal_invitation",
         "decide_message",
         "dismiss_pair",
@@ -136,6 +139,7 @@ def test_what_policies_do_not_call_is_not_callable(catalog: psycopg.Connection[A
         "queue_sync",
         "read_cursor",
         "read_search_cursor",
+        "refuse_value",
         "request_media",
         "resolve_conflict",
         "resume_number",
@@ -148,6 +152,7 @@ def test_what_policies_do_not_call_is_not_callable(catalog: psycopg.Connection[A
         "undo_contact_merge",
         "unlink_portal_login",
         "visible_rows",
+        "way_to_write",
         "window_closes_at",
         "word_patterns",
         "write_conversation_status",
