@@ -52,6 +52,8 @@ create function private.check_request()
     set search_path = ''
 as $$
 declare
+    -- not current_user: a definer function may call this
+    role_name constant name := current_setting('role');
     method constant text := current_setting('request.method', true);
     -- text while it need not be read
     headers constant text := current_setting('request.headers', true);
@@ -64,8 +66,8 @@ declare
     is_view boolean;
 begin
     -- users may read what there is; what functions call is theirs
-    if current_user = 'service_role'
-        or (current_user = 'authenticated' and method in ('GET', 'HEAD') and headers not like '%-profile"%')
+    if role_name = 'service_role'
+        or (role_name = 'authenticated' and method in ('GET', 'HEAD') and headers not like '%-profile"%')
     then
         return;
     end if;
@@ -81,13 +83,14 @@ begin
         end,
         'public')));
     if names[2] = 'rpc' then
-        select bool_or(has_function_privilege(p.oid, 'execute'))
+        select bool_or(has_function_privilege(role_name, p.oid, 'execute'))
         into is_allowed
         from pg_catalog.pg_proc p
         where p.pronamespace = wanted
           and p.proname = names[3];
     else
-        upserts := method = 'PUT' or headers::jsonb ->> 'prefer' like '%resolution=%';
+        upserts := method = 'PUT'
+            or (method = 'POST' and headers::jsonb ->> 'prefer' like '%resolution=%');
         -- what a request takes, the last one as it is told
         foreach right_to in array
             case
@@ -102,8 +105,8 @@ begin
         loop
             select
                 case right_to
-                    when 'delete' then has_table_privilege(c.oid, right_to)
-                    else has_any_column_privilege(c.oid, right_to)
+                    when 'delete' then has_table_privilege(role_name, c.oid, right_to)
+                    else has_any_column_privilege(role_name, c.oid, right_to)
                 end,
                 c.relkind = 'v'
             into is_allowed, is_view
@@ -114,10 +117,10 @@ begin
         end loop;
     end if;
 
-    if has_schema_privilege(wanted, 'usage') is false then
+    if has_schema_privilege(role_name, wanted, 'usage') is false then
         is_allowed := false;
     end if;
-    if is_allowed is false and current_user <> 'authenticated' then
+    if is_allowed is false and role_name <> 'authenticated' then
         raise insufficient_privilege using
             message = 'Sign in first.',
             hint = 'Send a user''s access token in the header Authorization.';
@@ -127,7 +130,16 @@ begin
             hint = 'Users read and write what is in the schema public.';
     elsif is_allowed is false then
         raise insufficient_privilege using
-            message = format('Rows of %s are not %sd by users.', names[2], case right_to when 'insert' then 'inserte' else right_to end),
+            message = format(
+                'Rows of %s are not %s by users.',
+                names[2],
+                case right_to
+                    when 'insert' then 'inserted'
+                    when 'update' then 'updated'
+                    when 'delete' then 'deleted'
+                    else 'read'
+                end
+            ),
             hint = private.way_to_write(names[2]);
     elsif upserts and is_view then
         raise sqlstate 'PT405' using

@@ -12,6 +12,7 @@ from pydantic import HttpUrl, SecretStr
 
 from rapport.errors import (
     Conflict,
+    MethodNotAllowed,
     NotAllowed,
     NotFound,
     NotSignedIn,
@@ -109,7 +110,10 @@ def test_a_refusal_of_ours_comes_back_in_its_words(store: Stores) -> None:
         ("PT409", Conflict),
         ("42501", NotAllowed),
         ("23505", Conflict),
-        ("22P02", StoreError),
+        ("22P02", Unprocessable),
+        ("23514", Unprocessable),
+        ("PT405", MethodNotAllowed),
+        ("XX000", StoreError),
         (None, StoreError),
     ],
 )

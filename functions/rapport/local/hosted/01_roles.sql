@@ -31,15 +31,14 @@ $$;
 grant anon, authenticated, service_role to authenticator;
 grant anon, authenticated, service_role to postgres with admin option;
 grant anon, authenticated, service_role to supabase_auth_admin;
+-- Stand in for supautils.privileged_role_allowed_configs: what PostgREST reads from its own role a
+-- migration may set.
+grant authenticator to postgres with admin true, inherit false, set false;
+grant set on parameter pgrst.db_pre_request to postgres;
 grant pg_monitor, pg_read_all_data, pg_signal_backend to postgres;
 -- Stands in for supautils.policy_grants, which lets a hosted postgres write policies on
 -- realtime.messages. Looser than hosted: a test lints the migrations for the difference.
 grant supabase_realtime_admin to postgres;
-
--- Stands in for supautils.reserved_roles, which lets a hosted postgres change the settings of
--- authenticator: its pre-request function is one of them.
-grant authenticator to postgres with admin option;
-grant set on parameter "pgrst.db_pre_request" to postgres;
 
 alter role anon set statement_timeout = '3s';
 alter role authenticated set statement_timeout = '8s';
