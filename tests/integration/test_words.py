@@ -158,10 +158,9 @@ def rows_that_are_taken() -> dict[str, JSON]:
 WALKERS = ["olivia", "andrej", "vera", "cilka", "stranger"]
 
 
+@pytest.mark.usefixtures("world")
 @pytest.mark.parametrize("name", WALKERS)
-def test_whatever_is_written_is_taken_or_refused_in_words(
-    stack: Stack, world: World, name: str
-) -> None:
+def test_whatever_is_written_is_taken_or_refused_in_words(stack: Stack, name: str) -> None:
     taken = rows_that_are_taken()
     wrong: dict[str, str] = {}
     walked = 0
