@@ -350,7 +350,8 @@ def from_users_postgrest(
     error = from_postgrest(code)
     if type(error) is StoreError and code and code[:2] in _OF_VALUES:
         return Unprocessable("A value of this request can't be taken.")
-    if code and (code.startswith("PT") or code == "42501"):
+    # ours say what to do; Postgres' own words of what is not permitted do not
+    if code and (code.startswith("PT") or (code == "42501" and hint)):
         field = _FIELD.search(details or "")
         return type(error)(message, field=field[1] if field else None, hint=hint)
     return error

@@ -215,7 +215,7 @@ $$;
 
 create function private.guard_table(
     table_name text,
-    inserted text[],
+    inserted text[] default '{}',
     updated text[] default '{}'
 )
     returns void
@@ -224,7 +224,12 @@ create function private.guard_table(
 as $body$
 declare
     relation constant regclass := format('public.%I', table_name);
-    is_updated constant boolean := updated <> '{}';
+    operations constant text[] := array_remove(
+        array[
+            case when inserted <> '{}' then 'insert' end,
+            case when updated <> '{}' then 'update' end
+        ],
+        null);
     on_insert text;
     on_update text;
     rules text;
@@ -355,8 +360,8 @@ create trigger _990_guard_row
         on_insert,
         on_update,
         rules,
-        case when is_updated then 'insert or update' else 'insert' end,
-        case when is_updated then 'insert, update' else 'insert' end
+        array_to_string(operations, ' or '),
+        array_to_string(operations, ', ')
     );
 end
 $body$;

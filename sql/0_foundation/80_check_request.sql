@@ -14,7 +14,7 @@ as $$
     select case relation
         when 'account_events' then 'They are what WhatsApp tells of an account, kept as it came.'
         when 'account_members' then 'Members are added by whoever runs the service.'
-        when 'accounts' then 'Accounts are made by whoever runs the service.'
+        when 'accounts' then 'Accounts are made and closed by whoever runs the service.'
         when 'contact_identities' then 'They follow what is written to contacts_v2.'
         when 'contact_merges' then 'Call merge_contacts or undo_merge.'
         when 'contact_suggestions' then 'Call suggest_duplicates, merge_contacts or dismiss_suggestion.'

@@ -505,7 +505,7 @@ $$;
 
 create function private.guard_table(
     table_name text,
-    inserted text[],
+    inserted text[] default '{}',
     updated text[] default '{}'
 )
     returns void
@@ -514,7 +514,12 @@ create function private.guard_table(
 as $body$
 declare
     relation constant regclass := format('public.%I', table_name);
-    is_updated constant boolean := updated <> '{}';
+    operations constant text[] := array_remove(
+        array[
+            case when inserted <> '{}' then 'insert' end,
+            case when updated <> '{}' then 'update' end
+        ],
+        null);
     on_insert text;
     on_update text;
     rules text;
@@ -645,8 +650,8 @@ create trigger _990_guard_row
         on_insert,
         on_update,
         rules,
-        case when is_updated then 'insert or update' else 'insert' end,
-        case when is_updated then 'insert, update' else 'insert' end
+        array_to_string(operations, ' or '),
+        array_to_string(operations, ', ')
     );
 end
 $body$;
@@ -936,7 +941,7 @@ as $$
     select case relation
         when 'account_events' then 'They are what WhatsApp tells of an account, kept as it came.'
         when 'account_members' then 'Members are added by whoever runs the service.'
-        when 'accounts' then 'Accounts are made by whoever runs the service.'
+        when 'accounts' then 'Accounts are made and closed by whoever runs the service.'
         when 'contact_identities' then 'They follow what is written to contacts_v2.'
         when 'contact_merges' then 'Call merge_contacts or undo_merge.'
         when 'contact_suggestions' then 'Call suggest_duplicates, merge_contacts or dismiss_suggestion.'

@@ -29,6 +29,8 @@ RAW = re.compile(
     r"violates|permission denied|row-level security|constraint|duplicate key|null value"
     r"|\brelation\b|must be owner|cannot (insert|update|delete)|Failing row|Key \("
 )
+# a sentence that was built of nothing
+EMPTY = re.compile(r"^\W*\s|  |''|\bnull\b(?! takes)|\bNothing is\b|<NULL>")
 # A value that is none of its type is refused while PostgREST's statement reads the body, before
 # there is a row: no trigger and no function of ours runs. The text quotes the value.
 NOT_OF_ITS_TYPE = {"22P02", "22003", "22007", "22008", "22009", "22023", "22P05"}
@@ -96,7 +98,7 @@ def fault_of(answer: httpx.Response) -> str | None:
         return "Postgres' own words"
     if not (code.startswith("PT") or code == "42501"):
         return "a code that is not ours"
-    if not message.endswith("."):
+    if not message.endswith(".") or EMPTY.search(message):
         return "no sentence"
     if code == "PT422" and not re.search(r"\bfield: [\w.]", told["details"] or ""):
         return "no field"

@@ -121,7 +121,7 @@ def test_a_code_has_its_error(code: str | None, error: type[RapportError]) -> No
     assert type(from_users_postgrest(code, "m", None, None)) is error
 
 
-@pytest.mark.parametrize("code", ["23505", "22P02", "57014", None])
+@pytest.mark.parametrize("code", ["23505", "22P02", "57014", "42501", None])
 def test_words_that_are_not_ours_stay_behind(code: str | None) -> None:
     error = from_users_postgrest(code, "Key (phone)=(+385911234567)", "+385911234567", None)
     assert "385" not in str(error)
