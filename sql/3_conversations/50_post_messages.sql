@@ -153,7 +153,10 @@ begin
             hint = 'Write on WhatsApp, or in a conversation of the portal.';
     elsif post.type <> all (types) then
         raise sqlstate 'PT422' using
-            message = format('Messages of the type %s are not sent here.', quote_literal(left(post.type, 64))),
+            message = case
+                when btrim(post.type, E' \t\r\n') = '' then 'A message has a type.'
+                else format('Messages of the type %s are not sent here.', quote_literal(left(post.type, 64)))
+            end,
             detail = 'field: type',
             hint = format('Known: %s.', array_to_string(types, ', '));
     elsif (post.type = 'text') <> (post.content is null) or octet_length(post.content::text) > 65536 then

@@ -82,7 +82,7 @@ begin
         end if;
         raise sqlstate 'PT422' using
             message = case
-                when word is null then 'A conversation has a status.'
+                when btrim(coalesce(word, ''), E' \t\r\n') = '' then 'A conversation has a status.'
                 else format('%s is not a status of this face.', quote_literal(left(word, 64)))
             end,
             detail = 'field: conversation_status',
