@@ -193,6 +193,9 @@ comment on column public.messages.booking_id is
     'The job that the conversation is about; null on other channels.';
 comment on column public.messages.invoice_data is
     'The invoice that is shown with the message, as it stood then: {invoice_id, number, amount_minor, currency, status, due_on}.';
+comment on constraint messages_invoice_data_check on public.messages is
+    'An invoice is shown by its invoice_data.
+Give invoice_data {invoice_id}, or leave has_invoice out.';
 comment on policy "members and the customer can read a message" on public.messages is
     'Both sides of a conversation read all of it.';
 
