@@ -331,6 +331,8 @@ _BY_CODE: dict[str, type[RapportError]] = {
     "PT503": StoreUnavailable,
     "23505": Conflict,  # unique_violation
     "23P01": Conflict,  # exclusion_violation
+    "PT405": MethodNotAllowed,
+    "PT410": Gone,
     "40001": StoreUnavailable,  # serialization_failure
     "40P01": StoreUnavailable,  # deadlock_detected
     "42501": NotAllowed,  # insufficient_privilege
@@ -409,6 +411,8 @@ def from_postgrest(code: str | None) -> RapportError:
 
 # What PostgREST says of a token when the token is the caller's and not ours.
 _TOKEN_CODES = frozenset({"PGRST300", "PGRST301", "PGRST302", "PGRST303"})
+# Postgres' classes of errors that a value makes: of another type, or against a constraint.
+_OF_VALUES = frozenset({"22", "23"})
 _FIELD = re.compile(r"\bfield: ([\w.]+)")
 _RETRY_AFTER = re.compile(r"\bretry after: (\d{1,5}) s")
 
@@ -427,7 +431,10 @@ def from_users_postgrest(
     if isinstance(error, TooManyRequests):
         seconds = _RETRY_AFTER.search(details or "")
         return TooManyRequests(message, hint=hint, retry_after=int(seconds[1]) if seconds else 1)
-    if code and (code.startswith("PT") or code == "42501"):
+    if type(error) is StoreError and code and code[:2] in _OF_VALUES:
+        return Unprocessable("A value of this request can't be taken.")
+    # ours say what to do; Postgres' own words of what is not permitted do not
+    if code and (code.startswith("PT") or (code == "42501" and hint)):
         field = _FIELD.search(details or "")
         return type(error)(message, field=field[1] if field else None, hint=hint)
     return error

@@ -11,7 +11,13 @@ from uuid import UUID
 import httpx
 from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
-from rapport.errors import NotSignedIn, RapportError, StoreUnavailable, from_postgrest
+from rapport.errors import (
+    NotSignedIn,
+    RapportError,
+    StoreUnavailable,
+    from_postgrest,
+    from_users_postgrest,
+)
 from rapport.settings import UserStoreSettings
 from rapport.store import Store, code_of, understood
 
@@ -223,6 +229,7 @@ class UserMedia:
 class _Problem(_Row):
     code: str
     message: str
+    details: str | None = None
     hint: str | None = None
 
 
@@ -234,8 +241,4 @@ def _refusal(response: httpx.Response) -> RapportError:
         problem = _Problem.model_validate_json(response.content)
     except ValidationError:
         return from_postgrest(str(response.status_code))
-    error = from_postgrest(problem.code)
-    # of these codes the words are ours, and meant for the user; others may quote rows
-    if problem.code.startswith("PT4"):
-        return type(error)(" ".join(filter(None, (problem.message, problem.hint))))
-    return error
+    return from_users_postgrest(problem.code, problem.message, problem.details, problem.hint)

@@ -119,7 +119,6 @@ $$;
 
 
 grant select on public.accounts to authenticated;
-grant update (name, country, time_zone) on public.accounts to authenticated;
 
 
 comment on table public.accounts is

@@ -221,6 +221,7 @@ declare
     me uuid;
     slot integer;
 begin
+    perform private.check_request();
     if current_setting('role') = 'service_role' then
         return;
     elsif nullif(current_setting('request.headers', true), '')::json ->> 'prefer'

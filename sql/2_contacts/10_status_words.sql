@@ -77,7 +77,10 @@ begin
                 hint = 'Known: contacts_page, live_chat, wati, portal, erp.';
         end if;
         raise sqlstate 'PT422' using
-            message = format('%s is not a status of this face.', coalesce(quote_literal(left(word, 64)), 'Nothing')),
+            message = case
+                when btrim(coalesce(word, ''), E' \t\r\n') = '' then 'A conversation has a status.'
+                else format('%s is not a status of this face.', quote_literal(left(word, 64)))
+            end,
             detail = 'field: conversation_status',
             hint = format('Known: %s.', known);
     end if;

@@ -16,7 +16,8 @@ begin
             if jsonb_typeof(cleaned -> field) not in ('string', 'null') then
                 raise sqlstate 'PT422' using
                     message = format('The %s is a text.', field),
-                    detail = 'field: ' || field;
+                    detail = 'field: ' || field,
+                    hint = 'Send a text, or null for none.';
             end if;
             cleaned := jsonb_set(
                 cleaned, array[field],
@@ -65,7 +66,8 @@ begin
         then
             raise sqlstate 'PT422' using
                 message = 'Tags are a list of texts.',
-                detail = 'field: tags';
+                detail = 'field: tags',
+                hint = 'Such as ["VIP", "carpets"]; [] for none.';
         end if;
         cleaned := jsonb_set(cleaned, '{tags}', (
             select coalesce(jsonb_agg(t.tag order by t.place), '[]')

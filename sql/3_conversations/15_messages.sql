@@ -2,19 +2,45 @@
     What was said in a conversation, in either direction, and what became of it.
 */
 -- Types, not checks of the columns: a check on a column is parsed anew by every statement that
--- writes the table, 1 % of ingest each, and that of a domain once in a session.
+-- writes the table, 1 % of ingest each, and that of a domain once in a session. A domain is
+-- looked at while the values are read, before any trigger, so that it refuses in words itself.
 create domain public.message_sender as text
-    constraint message_sender_check check (value in ('client', 'operator', 'system'));
+    constraint message_sender_check check (
+        value is null
+        or value in ('client', 'operator', 'system')
+        or private.refuse_value(
+            'sender_type',
+            'This is not a sender of messages.',
+            'Leave it out; the database says who writes.')
+    );
 
 create domain public.message_status as text
-    constraint message_status_check
-    check (value in ('queued', 'sent', 'delivered', 'read', 'failed', 'unknown'));
+    constraint message_status_check check (
+        value is null
+        or value in ('queued', 'sent', 'delivered', 'read', 'failed', 'unknown')
+        or private.refuse_value(
+            'status',
+            'This is not a status of messages.',
+            'Leave it out; a message is queued or sent.')
+    );
 
 create domain public.message_sender_name as text
-    constraint message_sender_name_check check (length(value) <= 200);
+    constraint message_sender_name_check check (
+        value is null
+        or length(value) <= 200
+        or private.refuse_value(
+            'sender_name',
+            'A sender''s name has at most 200 characters.',
+            'Leave it out; the database says who writes.')
+    );
 
 create domain public.message_client_ref as text
-    constraint message_client_ref_check check (length(value) <= 128);
+    constraint message_client_ref_check check (
+        value is null
+        or length(value) <= 128
+        or private.refuse_value(
+            'client_ref', 'A client_ref has at most 128 characters.', 'A uuid is short enough.')
+    );
 
 create table public.messages (
     id                  uuid primary key default gen_random_uuid(),
@@ -172,6 +198,9 @@ comment on column public.messages.booking_id is
     'The job that the conversation is about; null on other channels.';
 comment on column public.messages.invoice_data is
     'The invoice that is shown with the message, as it stood then: {invoice_id, number, amount_minor, currency, status, due_on}.';
+comment on constraint messages_invoice_data_check on public.messages is
+    'An invoice is shown by its invoice_data.
+Give invoice_data {invoice_id}, or leave has_invoice out.';
 comment on policy "members and the customer can read a message" on public.messages is
     'Both sides of a conversation read all of it.';
 

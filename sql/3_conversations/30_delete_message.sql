@@ -44,7 +44,8 @@ begin
     elsif revoked.whatsapp_channel_id is not null then
         raise sqlstate 'PT422' using
             message = 'What was sent by WhatsApp is not deleted here.',
-            detail = 'field: message_id';
+            detail = 'field: message_id',
+            hint = 'Delete messages of the portal; drop_message withdraws one that still waits.';
     end if;
 
     -- once is enough

@@ -168,7 +168,10 @@ begin
             hint = 'Write on WhatsApp, or in a conversation of the portal.';
     elsif post.type <> all (types) then
         raise sqlstate 'PT422' using
-            message = format('Messages of the type %s are not sent here.', quote_literal(left(post.type, 64))),
+            message = case
+                when btrim(post.type, E' \t\r\n') = '' then 'A message has a type.'
+                else format('Messages of the type %s are not sent here.', quote_literal(left(post.type, 64)))
+            end,
             detail = 'field: type',
             hint = format('Known: %s.', array_to_string(types, ', '));
     elsif (post.type = 'text') <> (post.content is null) or octet_length(post.content::text) > 65536 then
@@ -179,7 +182,8 @@ begin
     elsif post.message is null or (post.type = 'text' and private.is_blank(post.message)) then
         raise sqlstate 'PT422' using
             message = 'The message is empty.',
-            detail = 'field: message';
+            detail = 'field: message',
+            hint = 'Write 1 to 4,096 characters.';
     elsif length(post.message) > 4096 then
         raise sqlstate 'PT422' using
             message = 'The message is too long.',
@@ -193,7 +197,8 @@ begin
     ) then
         raise sqlstate 'PT422' using
             message = 'What is answered is not in this conversation.',
-            detail = 'field: reply_to';
+            detail = 'field: reply_to',
+            hint = 'Name the id of a message of this conversation.';
     elsif channel = 'whatsapp'
         and post.type <> 'template'
         and coalesce(private.window_closes_at(post.conversation_id), '-infinity') <= now()
@@ -252,11 +257,13 @@ create policy "agents and customers can write in their conversations"
 
 
 -- everything else is the database's to say
-grant insert (
-    id, conversation_id, type, message, content, reply_to, client_ref, booking_id, customer_id,
-    has_invoice, invoice_data
-)
-    on public.messages to authenticated;
+select private.guard_table(
+    'messages',
+    inserted => array[
+        'id', 'conversation_id', 'type', 'message', 'content', 'reply_to', 'client_ref',
+        'booking_id', 'customer_id', 'has_invoice', 'invoice_data'
+    ]
+);
 
 
 comment on function private.tg_messages__post() is

@@ -87,10 +87,6 @@ create policy "owners, admins and agents can change jobs"
 
 
 grant select on public.jobs to authenticated;
-grant insert (id, account_id, customer_id, service_type, starts_at, ends_at, address, description)
-    on public.jobs to authenticated;
-grant update (service_type, status, starts_at, ends_at, address, description)
-    on public.jobs to authenticated;
 
 
 create function private.next_job_statuses(status text)
@@ -203,6 +199,20 @@ comment on column public.jobs.status is
     'scheduled, rescheduled, in_progress, completed or cancelled; forward only. Another time makes it rescheduled.';
 comment on column public.jobs.description is
     'For the customer to read, as all of a job.';
+comment on constraint jobs_service_type_check on public.jobs is
+    'A service type has 1 to 200 characters.';
+comment on constraint jobs_status_check on public.jobs is
+    'This is not a status of jobs.
+Known: scheduled, rescheduled, in_progress, completed, cancelled.';
+comment on constraint jobs_starts_at_check on public.jobs is
+    'A job starts between the years 1 and 9999.';
+comment on constraint jobs_ends_at_check on public.jobs is
+    'A job ends after it starts, and before the year 9999 ends.
+Give a later ends_at, or none.';
+comment on constraint jobs_address_check on public.jobs is
+    'An address has at most 500 characters.';
+comment on constraint jobs_description_check on public.jobs is
+    'A description has at most 4,000 characters.';
 comment on function private.next_job_statuses(text) is
     'What a job of this status may become.';
 comment on function private.tg_jobs__progress() is
@@ -214,6 +224,15 @@ comment on policy "owners, admins and agents can make jobs" on public.jobs is
 comment on policy "owners, admins and agents can change jobs" on public.jobs is
     'Viewers and customers look: what they write is refused.';
 
+
+select private.guard_table(
+    'jobs',
+    inserted => array[
+        'id', 'account_id', 'customer_id', 'service_type', 'starts_at', 'ends_at', 'address',
+        'description'
+    ],
+    updated => array['service_type', 'status', 'starts_at', 'ends_at', 'address', 'description']
+);
 
 select private.follow_table(
     table_name => 'jobs',

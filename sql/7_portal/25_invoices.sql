@@ -115,15 +115,6 @@ create policy "owners, admins and agents can change invoices"
 
 
 grant select on public.invoices to authenticated;
-grant insert (
-    id, account_id, customer_id, job_id, number, currency, amount_minor, tax_minor, description,
-    issued_on, due_on
-)
-    on public.invoices to authenticated;
-grant update (
-    job_id, number, status, currency, amount_minor, tax_minor, description, issued_on, due_on
-)
-    on public.invoices to authenticated;
 
 
 comment on table public.invoices is
@@ -158,6 +149,47 @@ comment on policy "owners, admins and agents can write invoices" on public.invoi
 comment on policy "owners, admins and agents can change invoices" on public.invoices is
     'Viewers and customers look: what they write is refused.';
 
+
+comment on constraint invoices_number_check on public.invoices is
+    'An invoice''s number has 1 to 64 characters.';
+comment on constraint invoices_number_key on public.invoices is
+    'Another invoice of this account has this number.
+Give it a number of its own.';
+comment on constraint invoices_status_check on public.invoices is
+    'This is not a status of invoices.
+Known: draft, sent, paid, overdue, void.';
+comment on constraint invoices_currency_check on public.invoices is
+    'A currency is three capital letters of ISO 4217.
+Such as EUR.';
+comment on constraint invoices_amount_minor_check on public.invoices is
+    'An amount is a number of minor units from 0 to 9,007,199,254,740,991.
+12050 is 120.50 EUR.';
+comment on constraint invoices_tax_minor_check on public.invoices is
+    'The tax is part of the amount: at least 0, and no more than amount_minor.';
+comment on constraint invoices_description_check on public.invoices is
+    'A description has at most 4,000 characters.';
+comment on constraint invoices_issued_on_check on public.invoices is
+    'An invoice is issued between the years 1 and 9999.';
+comment on constraint invoices_due_on_check on public.invoices is
+    'An invoice is due between the years 1 and 9999.';
+comment on constraint invoices_job_fkey on public.invoices is
+    'This customer has no such job.
+Name one of the customer''s jobs, or none.';
+comment on constraint invoices_status_time_check on public.invoices is
+    'The status does not agree with the times at which it was sent, paid or made void.';
+
+
+select private.guard_table(
+    'invoices',
+    inserted => array[
+        'id', 'account_id', 'customer_id', 'job_id', 'number', 'currency', 'amount_minor',
+        'tax_minor', 'description', 'issued_on', 'due_on'
+    ],
+    updated => array[
+        'job_id', 'number', 'status', 'currency', 'amount_minor', 'tax_minor', 'description',
+        'issued_on', 'due_on'
+    ]
+);
 
 select private.follow_table(
     table_name => 'invoices',

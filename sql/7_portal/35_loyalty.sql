@@ -62,15 +62,17 @@ create policy "owners, admins and agents can add lines of points"
     on public.loyalty_transactions
     for insert
     to authenticated
-    with check (
-        account_id = any (array(select private.my_writable_account_ids()))
-        and type <> 'expired'
-    );
+    with check (account_id = any (array(select private.my_writable_account_ids())));
+
+create policy "the schedule alone says what expires"
+    on public.loyalty_transactions
+    as restrictive
+    for insert
+    to authenticated
+    with check (type <> 'expired');
 
 
 grant select on public.loyalty_transactions to authenticated;
-grant insert (id, account_id, customer_id, type, points, description, expires_on)
-    on public.loyalty_transactions to authenticated;
 
 
 /*
@@ -170,12 +172,36 @@ comment on policy "members and the customer can read a line of points"
     'A customer sees its own points.';
 comment on policy "owners, admins and agents can add lines of points"
     on public.loyalty_transactions is
-    'For customers of their accounts; what expires the schedule says.';
+    'For customers of their accounts.';
+comment on policy "the schedule alone says what expires" on public.loyalty_transactions is
+    'Points are written off once their time is over.';
 comment on policy "members and the customer can read a balance" on public.loyalty_balances is
     'A customer sees its own total.';
 comment on policy "nobody reads lots of points directly" on private.loyalty_lots is
     'Clients see lines and the total.';
 
+
+comment on constraint loyalty_transactions_pkey on public.loyalty_transactions is
+    'A line of points with this id has been written already.
+It counts once; give another line an id of its own.';
+comment on constraint loyalty_transactions_type_check on public.loyalty_transactions is
+    'This is not a type of points.
+Known: earned, redeemed, bonus.';
+comment on constraint loyalty_transactions_points_check on public.loyalty_transactions is
+    'Points are positive where they are earned or a bonus, negative where they are redeemed.';
+comment on constraint loyalty_transactions_description_check on public.loyalty_transactions is
+    'A description has at most 500 characters.';
+comment on constraint loyalty_transactions_expires_on_check on public.loyalty_transactions is
+    'Points that are earned or a bonus may expire, between the years 1 and 9999.
+Leave expires_on out where points are redeemed.';
+
+
+select private.guard_table(
+    'loyalty_transactions',
+    inserted => array[
+        'id', 'account_id', 'customer_id', 'type', 'points', 'description', 'expires_on'
+    ]
+);
 
 select private.follow_table(
     table_name => 'loyalty_transactions',

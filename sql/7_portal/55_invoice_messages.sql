@@ -38,7 +38,8 @@ begin
     elsif post.sender_type <> 'operator' then
         raise insufficient_privilege using
             message = 'Invoices are sent by the business.',
-            detail = 'field: invoice_data';
+            detail = 'field: invoice_data',
+            hint = 'Leave invoice_data out.';
     elsif channel = 'whatsapp' or post.type <> 'text' then
         raise sqlstate 'PT422' using
             message = 'An invoice is shown with a text, in a chat of the portal.',

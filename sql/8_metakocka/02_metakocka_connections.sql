@@ -69,14 +69,6 @@ create policy "admins can end their connection to Metakocka"
 
 grant select, delete on public.metakocka_connections to authenticated;
 
-grant insert (account_id, company_id, base_url, conflict_rule, listing, active, sync_interval)
-    on public.metakocka_connections
-    to authenticated;
-
-grant update (company_id, base_url, conflict_rule, listing, active, sync_interval)
-    on public.metakocka_connections
-    to authenticated;
-
 
 /*
     The company whose partners an account's contacts are, also after the connection has ended:
@@ -206,6 +198,35 @@ comment on policy "nobody reads the companies directly" on private.metakocka_com
     'What is connected at present is in metakocka_connections.';
 comment on function private.tg_metakocka_connections__keep_company() is
     'Refuses another company once contacts are partners of one.';
+comment on constraint metakocka_connections_pkey on public.metakocka_connections is
+    'This account is connected to Metakocka already.
+Change the connection that is there.';
+comment on constraint metakocka_connections_company_id_check on public.metakocka_connections is
+    'A company_id has 1 to 64 letters, digits, hyphens and underscores.
+Metakocka shows it beside the secret key.';
+comment on constraint metakocka_connections_base_url_check on public.metakocka_connections is
+    'A base_url begins with https:// and a host''s name, and has at most 255 characters.
+Such as https://main.metakocka.si/rest/eshop/v1; leave it out for the service''s own.';
+comment on constraint metakocka_connections_conflict_rule_check on public.metakocka_connections is
+    'This is not a conflict_rule.
+Known: crm, metakocka, newest, ask.';
+comment on constraint metakocka_connections_listing_check on public.metakocka_connections is
+    'This is not a listing.
+Known: all, documents.';
+comment on constraint metakocka_connections_sync_interval_check on public.metakocka_connections is
+    'A sync_interval is from 1 minute to 7 days.
+Such as 00:15:00.';
 
+
+select private.guard_table(
+    'metakocka_connections',
+    inserted => array[
+        'account_id', 'company_id', 'base_url', 'conflict_rule', 'listing', 'active',
+        'sync_interval'
+    ],
+    updated => array[
+        'company_id', 'base_url', 'conflict_rule', 'listing', 'active', 'sync_interval'
+    ]
+);
 
 select private.limit_writes('metakocka_connections', '{insert,update,delete}');

@@ -72,7 +72,8 @@ begin
         if jsonb_typeof(cleaned -> field) not in ('string', 'null') then
             raise sqlstate 'PT422' using
                 message = format('The %s is a text.', field),
-                detail = 'field: ' || field;
+                detail = 'field: ' || field,
+                hint = 'Send a text, or null for none.';
         end if;
         cleaned := jsonb_set(
             cleaned, array[field],
@@ -91,7 +92,8 @@ begin
         if jsonb_typeof(cleaned -> field) not in ('boolean', 'null') then
             raise sqlstate 'PT422' using
                 message = format('%s is true or false.', field),
-                detail = 'field: ' || field;
+                detail = 'field: ' || field,
+                hint = 'Send true, false, or null for what is not known.';
         end if;
     end loop;
 

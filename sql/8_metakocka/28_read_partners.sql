@@ -183,7 +183,8 @@ begin
     then
         raise sqlstate 'PT422' using
             message = format('%s are a list of objects.', field),
-            detail = 'field: ' || field;
+            detail = 'field: ' || field,
+            hint = 'Send [] for none.';
     elsif jsonb_array_length(list) > longest then
         raise sqlstate 'PT422' using
             message = format('These are too many %s for one call.', field),

@@ -17,7 +17,8 @@ begin
         if not found then
             raise sqlstate 'PT409' using
                 message = 'This partner is a contact by now.',
-                detail = 'field: choice';
+                detail = 'field: choice',
+                hint = 'Read the conflict again.';
         end if;
         -- with its name alone: the sync brings the rest
         insert into public.contacts (id, account_id, name)
@@ -43,7 +44,8 @@ begin
         ) then
             raise sqlstate 'PT409' using
                 message = 'This contact has been deleted or merged meanwhile.',
-                detail = 'field: choice';
+                detail = 'field: choice',
+                hint = 'Read the conflict again.';
         end if;
     end if;
 
@@ -60,14 +62,16 @@ begin
     if not found then
         raise sqlstate 'PT409' using
             message = 'This contact is another partner by now.',
-            detail = 'field: choice';
+            detail = 'field: choice',
+            hint = 'Read the conflict again.';
     end if;
     return chosen;
 exception
     when unique_violation then
         raise sqlstate 'PT409' using
             message = 'This partner is a contact by now.',
-            detail = 'field: choice';
+            detail = 'field: choice',
+            hint = 'Read the conflict again.';
 end
 $$;
 

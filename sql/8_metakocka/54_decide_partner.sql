@@ -51,7 +51,8 @@ begin
     if present is distinct from conflict.metakocka_id then
         raise sqlstate 'PT409' using
             message = 'This contact is another partner by now.',
-            detail = 'field: choice';
+            detail = 'field: choice',
+            hint = 'Read the conflict again.';
     elsif choice = any (offered) then
         if choice is distinct from present then
             perform private.give_partner(conflict => conflict, metakocka_id => choice);

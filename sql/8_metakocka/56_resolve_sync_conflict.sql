@@ -24,7 +24,8 @@ begin
     if choice is null then
         raise sqlstate 'PT422' using
             message = 'Nothing was chosen.',
-            detail = 'field: choice';
+            detail = 'field: choice',
+            hint = 'Choose crm, metakocka, an id, new or unlink, as the conflict allows.';
     end if;
 
     seen := conflict;
@@ -73,7 +74,8 @@ begin
     if not found or conflict.state <> 'open' then
         raise sqlstate 'PT409' using
             message = 'This has been decided already.',
-            detail = format('conflict: %s', conflict_id);
+            detail = format('conflict: %s', conflict_id),
+            hint = 'Read the contact: it has what was chosen.';
     elsif (conflict.candidates, conflict.partners) is distinct from (seen.candidates, seen.partners) then
         raise sqlstate 'PT409' using
             message = 'What may be chosen has changed meanwhile.',

@@ -29,7 +29,8 @@ begin
     if chosen is null and (select count(*) from private.my_admin_account_ids()) > 1 then
         raise sqlstate 'PT422' using
             message = 'Several accounts are yours: say which one is meant.',
-            detail = 'field: account_id';
+            detail = 'field: account_id',
+            hint = 'Give the account_id.';
     end if;
     if chosen is null or chosen not in (select private.my_admin_account_ids()) then
         if chosen is not null and chosen not in (select private.my_account_ids()) then

@@ -39,13 +39,15 @@ begin
     elsif exists (select from unnest(metakocka_ids) i where i is null or i !~ '^[^\s]{1,64}$') then
         raise sqlstate 'PT422' using
             message = 'This is not the id of a partner.',
-            detail = 'field: metakocka_ids';
+            detail = 'field: metakocka_ids',
+            hint = 'An id has 1 to 64 characters, and no space.';
     elsif cardinality(metakocka_ids) > 0
         and (direction = 'to_metakocka' or cardinality(contact_ids) > 0)
     then
         raise sqlstate 'PT422' using
             message = 'Partners are read from Metakocka, and contacts are not asked for with them.',
-            detail = 'field: metakocka_ids';
+            detail = 'field: metakocka_ids',
+            hint = 'Ask for the contacts by a call of their own.';
     elsif cardinality(contact_ids) > 0 and direction = 'from_metakocka' then
         raise sqlstate 'PT422' using
             message = 'What is read from Metakocka are partners.',

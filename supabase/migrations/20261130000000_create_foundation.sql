@@ -395,6 +395,387 @@ comment on function private.follow_table(text, text[], text[], text, text, text,
 
 
 /*
+    A guarded table: users write it through PostgREST, and what they may not write is refused in
+    words, with the field that is meant, instead of in Postgres' own.
+
+    Postgres looks at grants before any trigger, and at policies, keys and constraints after those
+    before a row. So all columns of a guarded table are granted, its rows stay protected by its
+    policies, and two triggers say the rest, to users' own statements alone:
+
+        _001_guard_given   puts aside what users do not write, as if it had not been given
+        …                  the table's other triggers complete the row
+        _990_guard_row     refuses what was given and is not what the row has in the end, and
+                           then what a policy, a key or a constraint would refuse right after
+
+    The words stand with what they are about: a policy is named as a sentence; the comment on a
+    constraint says what holds and, on a second line, what to do.
+*/
+create function private.refuse_given(operation text, given jsonb, written jsonb)
+    returns void
+    language plpgsql
+    immutable
+    set search_path = ''
+as $$
+declare
+    -- of a row that was read before its last change the version tells
+    field constant text := (
+        select case when bool_or(g.key = 'version') then 'version' else min(g.key) end
+        from jsonb_each(given) g
+        where g.value is distinct from written -> g.key
+    );
+begin
+    if field = 'version' and operation = 'UPDATE' then
+        raise sqlstate 'PT409' using
+            message = 'The row has changed since it was read.',
+            detail = 'field: version',
+            hint = 'Read it again, and write what differs.';
+    elsif field is not null then
+        raise sqlstate 'PT422' using
+            message = format('%s is not written here.', field),
+            detail = 'field: ' || field,
+            hint = case
+                when written ->> field is null then 'Leave it out.'
+                else format('Leave it out; it is %s.', left(written ->> field, 64))
+            end;
+    end if;
+end
+$$;
+
+
+create function private.refuse_row(table_name text, kind text, rule text)
+    returns void
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+declare
+    relation constant regclass := format('public.%I', table_name);
+    columns text[];
+    field text;
+    words text[];
+begin
+    if kind = 'policy' then
+        raise insufficient_privilege using
+            message = format('You may not write this row of %s.', table_name),
+            hint = upper(left(rule, 1)) || substr(rule, 2) || '.';
+    elsif kind = 'needed' then
+        raise sqlstate 'PT422' using
+            message = format('%s is needed.', rule),
+            detail = 'field: ' || rule,
+            hint = 'Give it a value other than null.';
+    end if;
+
+    select
+        array_agg(a.attname::text order by n.place),
+        (array_agg(a.attname::text order by k.conname like '%\_' || a.attname || '\_%' desc, n.place desc))[1],
+        string_to_array(obj_description(k.oid, 'pg_constraint'), E'\n')
+    into columns, field, words
+    from pg_catalog.pg_constraint k
+    cross join unnest(k.conkey) with ordinality n (number, place)
+    join pg_catalog.pg_attribute a
+        on a.attrelid = k.conrelid
+       and a.attnum = n.number
+    where k.conrelid = relation
+      and k.conname = rule
+    group by k.oid, k.conname;
+
+    if kind = 'key' then
+        raise sqlstate 'PT409' using
+            message = coalesce(
+                words[1],
+                format('There is a row of %s with this %s already.', table_name, array_to_string(columns, ', '))),
+            detail = 'field: ' || field,
+            hint = coalesce(words[2], 'Change that one, or give another value.');
+    end if;
+    raise sqlstate 'PT422' using
+        message = coalesce(
+            words[1],
+            case kind
+                when 'reference' then format('There is nothing that %s could name.', columns[1])
+                else format('This is no value of %s.', field)
+            end),
+        detail = 'field: ' || case kind when 'reference' then columns[1] else field end,
+        hint = coalesce(words[2], 'Give another value.');
+end
+$$;
+
+
+create function private.refuse_value(field text, message text, hint text)
+    returns boolean
+    language plpgsql
+    -- volatile, or it would be called while a check is planned
+    volatile
+    set search_path = ''
+as $$
+begin
+    raise sqlstate 'PT422' using
+        message = message,
+        detail = 'field: ' || field,
+        hint = hint;
+end
+$$;
+
+-- a check is evaluated as the user whose value it is
+grant execute on function private.refuse_value(text, text, text) to authenticated;
+
+
+/*
+    What the rows of a table keep, in the order in which a user hears of it: each rule with the
+    condition of a row, named new_row, that breaks it.
+*/
+create function private.rules_of_table(relation regclass)
+    returns table (place integer, kind text, rule text, broken text)
+    language sql
+    stable
+    set search_path = ''
+as $$
+    with keys as (
+        select
+            k.*,
+            array_agg(a.attname::text order by n.place) as columns,
+            string_agg(a.attname, ',' order by a.attname collate "C") as sorted,
+            string_agg(format('o.%I = new_row.%I', coalesce(b.attname, a.attname), a.attname), ' and ') as matches,
+            string_agg(format('new_row.%I is null', a.attname), ' or ') as is_open
+        from pg_catalog.pg_constraint k
+        cross join unnest(k.conkey, k.confkey) with ordinality n (ours, theirs, place)
+        join pg_catalog.pg_attribute a
+            on a.attrelid = k.conrelid
+           and a.attnum = n.ours
+        left join pg_catalog.pg_attribute b
+            on b.attrelid = k.confrelid
+           and b.attnum = n.theirs
+        where k.conrelid = relation
+          and k.contype in ('p', 'u', 'f')
+        group by k.oid
+    )
+    select
+        1,
+        'policy',
+        p.polname::text,
+        format(
+            'tg_op = %L and (%s) is not true',
+            case p.polcmd when 'a' then 'INSERT' else 'UPDATE' end,
+            pg_get_expr(p.polwithcheck, p.polrelid))
+    from pg_catalog.pg_policy p
+    where p.polrelid = relation
+      and p.polcmd in ('a', 'w')
+    union all
+    select 2, 'needed', a.attname::text, format('new_row.%I is null', a.attname)
+    from pg_catalog.pg_attribute a
+    where a.attrelid = relation
+      and a.attnum > 0
+      and a.attnotnull
+    union all
+    select 3, 'check', k.conname::text, format('(%s) is false', pg_get_expr(k.conbin, k.conrelid))
+    from pg_catalog.pg_constraint k
+    where k.conrelid = relation
+      and k.contype = 'c'
+    union all
+    select
+        4,
+        'reference',
+        k.conname::text,
+        format(
+            'not (%s or exists (select from %s o where %s))',
+            k.is_open, k.confrelid::regclass, k.matches)
+    from keys k
+    where k.contype = 'f'
+    union all
+    select
+        5,
+        'key',
+        k.conname::text,
+        case k.contype
+            when 'p' then format(
+                'tg_op = ''INSERT'' and upserted_by is distinct from %L'
+                ' and exists (select from %s o where %s)',
+                k.sorted, relation, k.matches)
+            else format(
+                'upserted_by is distinct from %L'
+                ' and exists (select from %s o where %s and (%s) <> (%s))',
+                k.sorted,
+                relation,
+                k.matches,
+                (select string_agg(format('o.%I', c), ', ') from unnest(p.columns) c),
+                (select string_agg(format('new_row.%I', c), ', ') from unnest(p.columns) c)
+            )
+        end
+    from keys k
+    join keys p
+        on p.contype = 'p'
+    where k.contype in ('p', 'u')
+      -- what the primary key holds in itself
+      and (k.contype = 'p' or not k.columns @> p.columns)
+$$;
+
+
+create function private.guard_table(
+    table_name text,
+    inserted text[] default '{}',
+    updated text[] default '{}'
+)
+    returns void
+    language plpgsql
+    set search_path = ''
+as $body$
+declare
+    relation constant regclass := format('public.%I', table_name);
+    operations constant text[] := array_remove(
+        array[
+            case when inserted <> '{}' then 'insert' end,
+            case when updated <> '{}' then 'update' end
+        ],
+        null);
+    on_insert text;
+    on_update text;
+    rules text;
+begin
+    select
+        string_agg(
+            case
+                when a.attname <> all (inserted) then format(
+                    $lines$
+        if new.%1$I is distinct from %2$s then
+            given := given || coalesce(jsonb_strip_nulls(jsonb_build_object(%1$L, new.%1$I)), '{}');
+            new.%1$I := %2$s;
+        end if;$lines$,
+                    a.attname, coalesce(d.value, 'null'))
+                -- of several rows one may leave out what another one gives
+                when a.attnotnull and d.value is not null then format(
+                    $lines$
+        new.%1$I := coalesce(new.%1$I, %2$s);$lines$,
+                    a.attname, d.value)
+            end,
+            '' order by a.attnum),
+        string_agg(
+            format(
+                $lines$
+        if new.%1$I is distinct from old.%1$I then
+            given := given || jsonb_build_object(%1$L, new.%1$I);
+            new.%1$I := old.%1$I;
+        end if;$lines$,
+                a.attname),
+            '' order by a.attnum) filter (where a.attname <> all (updated))
+    into on_insert, on_update
+    from pg_catalog.pg_attribute a
+    left join lateral (
+        select pg_get_expr(f.adbin, f.adrelid)
+        from pg_catalog.pg_attrdef f
+        where f.adrelid = a.attrelid
+          and f.adnum = a.attnum
+    ) d (value)
+        on true
+    where a.attrelid = relation
+      and a.attnum > 0
+      and not a.attisdropped;
+
+    select string_agg(
+        format(
+            $lines$
+        when %s
+            then array[%L, %L]$lines$,
+            r.broken, r.kind, r.rule),
+        '' order by r.place, r.rule)
+    into rules
+    from private.rules_of_table(relation) r;
+
+    execute format(
+        $definition$
+create function private.tg_%1$s__guard_given()
+    returns trigger
+    language plpgsql
+    -- definer: what guards call is nobody's to call
+    security definer
+    set search_path = ''
+as $$
+declare
+    given jsonb := '{}';
+begin
+    if tg_op = 'INSERT' then%2$s
+    else%3$s
+    end if;
+    perform set_config('rapport.given', given::text, true);
+    return new;
+end
+$$;
+
+create function private.tg_%1$s__guard_row()
+    returns trigger
+    language plpgsql
+    -- definer: keys are looked up beyond what the user sees, as Postgres does
+    security definer
+    set search_path = ''
+    set plan_cache_mode = force_generic_plan
+as $$
+#variable_conflict use_column
+declare
+    given constant jsonb := current_setting('rapport.given');
+    -- the key by which an upsert means a row that may be there, as PostgREST names it
+    upserted_by constant text := (
+        select string_agg(btrim(c, '" '), ',' order by btrim(c, '" ') collate "C")
+        from unnest(string_to_array(
+            substring(current_query() from '(?i)\mon conflict *\(([^)]*)\)'), ',')) c
+    );
+    row_written constant public.%1$I := new;
+    broken text[];
+begin
+    if given <> '{}' then
+        perform private.refuse_given(operation => tg_op, given => given, written => to_jsonb(new));
+    end if;
+    select case%4$s
+    end
+    into broken
+    from (select (row_written).*) new_row;
+    if broken is not null then
+        perform private.refuse_row(table_name => %1$L, kind => broken[1], rule => broken[2]);
+    end if;
+    return new;
+end
+$$;
+
+comment on function private.tg_%1$s__guard_given() is
+    'Made by private.guard_table: puts aside what users do not write.';
+comment on function private.tg_%1$s__guard_row() is
+    'Made by private.guard_table: refuses in words what users may not write.';
+
+grant %6$s on public.%1$I to authenticated;
+
+create trigger _001_guard_given
+    before %5$s on public.%1$I
+    for each row
+    when (current_user = 'authenticated')
+    execute function private.tg_%1$s__guard_given();
+
+create trigger _990_guard_row
+    before %5$s on public.%1$I
+    for each row
+    when (current_user = 'authenticated')
+    execute function private.tg_%1$s__guard_row();
+        $definition$,
+        table_name,
+        on_insert,
+        on_update,
+        rules,
+        array_to_string(operations, ' or '),
+        array_to_string(operations, ', ')
+    );
+end
+$body$;
+
+
+comment on function private.refuse_given(text, jsonb, jsonb) is
+    'Refuses a value that was given for a column that users do not write, unless the row has just that.';
+comment on function private.refuse_row(text, text, text) is
+    'Refuses a row in the words of the rule that it breaks: a policy, a column that is needed, a check, a reference or a key.';
+comment on function private.refuse_value(text, text, text) is
+    'Refuses a value from within a check, in words.';
+comment on function private.rules_of_table(regclass) is
+    'The rules of a table''s rows in the order in which users hear of them, each with the condition that breaks it.';
+comment on function private.guard_table(text, text[], text[]) is
+    'Lets users name every column of a table from now on, and refuses in words what they may not write: all but these columns where rows are inserted and updated, and what its policies, keys and constraints refuse. Called once they are all there.';
+
+
+/*
     What is kept for a time only, and its removal. Messages, contacts and the statuses of
     messages are not: they stay as long as their account.
 */
@@ -648,3 +1029,162 @@ comment on function private.ring(text) is
     'Wakes a worker when the transaction commits, once. A failure is a warning.';
 comment on function backend.set_doorbell(text, text) is
     'Says where POST /internal/wake is and the secret that it asks for (WAKE_SECRET); with two nulls nobody is woken. Once for a deployment.';
+
+
+/*
+    What before_request looks at before each request of PostgREST: whether the caller may do it.
+    Postgres refuses what is not granted in words of its own, before any trigger: here it is said
+    which table is not written so, and what writes it.
+
+    Source: docs.postgrest.org, "Configuration", db-pre-request.
+*/
+create function private.way_to_write(relation text)
+    returns text
+    language sql
+    immutable
+    set search_path = ''
+as $$
+    select case relation
+        when 'account_events' then 'They are what WhatsApp tells of an account, kept as it came.'
+        when 'account_members' then 'Members are added by whoever runs the service.'
+        when 'accounts' then 'Accounts are made and closed by whoever runs the service.'
+        when 'contact_identities' then 'They follow what is written to contacts_v2.'
+        when 'contact_merges' then 'Call merge_contacts or undo_merge.'
+        when 'contact_suggestions' then 'Call suggest_duplicates, merge_contacts or dismiss_suggestion.'
+        when 'contacts' then 'Write contacts_v2, or call upsert_contact.'
+        when 'conversation_activity' then 'It follows the messages.'
+        when 'conversations' then 'Call set_conversation_status or mark_read; a message opens a conversation.'
+        when 'customers' then 'Staff write contacts_v2, customers my_profile.'
+        when 'inbox' then 'Call set_conversation_status or mark_read; write messages.'
+        when 'invoices' then 'Invoices are not deleted: write the status void.'
+        when 'jobs' then 'Jobs are not deleted: write the status cancelled.'
+        when 'loyalty_balances' then 'Insert a line into loyalty_transactions.'
+        when 'loyalty_transactions' then 'Lines stay as they are: insert one that takes back what another gave.'
+        when 'message_media' then 'POST /api/media announces a file; refetch_media fetches one again.'
+        when 'messages' then 'Messages are inserted; delete_message blanks one.'
+        when 'metakocka_contact_mappings' then 'Call resolve_sync_conflict to say which partner a contact is.'
+        when 'my_profile' then 'A profile is updated; claim_portal_invitation opens one.'
+        when 'open_suggestions' then 'Call suggest_duplicates, merge_contacts or dismiss_suggestion.'
+        when 'portal_invitations' then 'Call invite_to_portal or revoke_invitation.'
+        when 'read_markers' then 'Call mark_read.'
+        when 'sendable_templates' then 'Templates are written at WhatsApp and read from there.'
+        when 'status_words' then 'The words of faces are fixed.'
+        when 'sync_conflicts' then 'Call resolve_sync_conflict.'
+        when 'sync_errors' then 'They are what went wrong, and go by themselves.'
+        when 'sync_runs' then 'Call request_sync.'
+        when 'whatsapp_channels' then 'Numbers are added by whoever runs the service; resume_channel starts a stopped one.'
+        when 'whatsapp_templates' then 'Templates are written at WhatsApp and read from there.'
+    end
+$$;
+
+
+create function private.check_request()
+    returns void
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+declare
+    -- not current_user: a definer function may call this
+    role_name constant name := current_setting('role');
+    method constant text := current_setting('request.method', true);
+    -- text while it need not be read
+    headers constant text := current_setting('request.headers', true);
+    -- /contacts, /rpc/mark_read
+    names text[];
+    wanted oid;
+    upserts boolean;
+    right_to text;
+    is_allowed boolean;
+    is_view boolean;
+begin
+    -- users may read what there is; what functions call is theirs
+    if role_name = 'service_role'
+        or (role_name = 'authenticated' and method in ('GET', 'HEAD') and headers not like '%-profile"%')
+    then
+        return;
+    end if;
+    names := string_to_array(current_setting('request.path', true), '/');
+    if coalesce(names[2], '') = '' then
+        return;
+    end if;
+
+    wanted := to_regnamespace(quote_ident(coalesce(
+        headers::jsonb ->> case
+            when method in ('GET', 'HEAD') then 'accept-profile'
+            else 'content-profile'
+        end,
+        'public')));
+    if names[2] = 'rpc' then
+        select bool_or(has_function_privilege(role_name, p.oid, 'execute'))
+        into is_allowed
+        from pg_catalog.pg_proc p
+        where p.pronamespace = wanted
+          and p.proname = names[3];
+    else
+        upserts := method = 'PUT'
+            or (method = 'POST' and headers::jsonb ->> 'prefer' like '%resolution=%');
+        -- what a request takes, the last one as it is told
+        foreach right_to in array
+            case
+                when method in ('GET', 'HEAD') then array['select']
+                when method = 'DELETE' then array['delete']
+                when method = 'PATCH' then array['update']
+                when upserts and headers::jsonb ->> 'prefer' like '%resolution=ignore-duplicates%'
+                    then array['insert']
+                when upserts then array['insert', 'update']
+                else array['insert']
+            end
+        loop
+            select
+                case right_to
+                    when 'delete' then has_table_privilege(role_name, c.oid, right_to)
+                    else has_any_column_privilege(role_name, c.oid, right_to)
+                end,
+                c.relkind = 'v'
+            into is_allowed, is_view
+            from pg_catalog.pg_class c
+            where c.relnamespace = wanted
+              and c.relname = names[2];
+            exit when is_allowed is false;
+        end loop;
+    end if;
+
+    if has_schema_privilege(role_name, wanted, 'usage') is false then
+        is_allowed := false;
+    end if;
+    if is_allowed is false and role_name <> 'authenticated' then
+        raise insufficient_privilege using
+            message = 'Sign in first.',
+            hint = 'Send a user''s access token in the header Authorization.';
+    elsif is_allowed is false and (names[2] = 'rpc' or wanted <> 'public'::regnamespace) then
+        raise insufficient_privilege using
+            message = 'This is for the functions of Rapport alone.',
+            hint = 'Users read and write what is in the schema public.';
+    elsif is_allowed is false then
+        raise insufficient_privilege using
+            message = format(
+                'Rows of %s are not %s by users.',
+                names[2],
+                case right_to
+                    when 'insert' then 'inserted'
+                    when 'update' then 'updated'
+                    when 'delete' then 'deleted'
+                    else 'read'
+                end
+            ),
+            hint = private.way_to_write(names[2]);
+    elsif upserts and is_view then
+        raise sqlstate 'PT405' using
+            message = format('%s is a view and takes no upsert.', names[2]),
+            hint = 'Insert, update, or call upsert_contact.';
+    end if;
+    -- what there is not PostgREST says itself
+end
+$$;
+
+
+comment on function private.way_to_write(text) is
+    'What writes the rows that users do not write themselves, or not so.';
+comment on function private.check_request() is
+    'Refuses in words what the role of a request was not granted.';

@@ -235,7 +235,6 @@ $$;
 
 
 grant select on public.accounts to authenticated;
-grant update (name, country, time_zone) on public.accounts to authenticated;
 
 
 comment on table public.accounts is
@@ -388,6 +387,13 @@ create policy "owners and admins can change their accounts"
     with check (id in (select private.my_admin_account_ids()));
 
 
+create trigger _200_require_rows_update
+    after update on public.accounts
+    referencing new table as hit_rows
+    for each statement
+    execute function private.tg__require_rows();
+
+
 comment on table public.account_members is
     'Who works for an account: owner, admin, agent or viewer.';
 comment on function private.my_account_ids(boolean) is
@@ -402,6 +408,16 @@ comment on policy "members can read their accounts" on public.accounts is
     'An account is visible to those who work for it.';
 comment on policy "owners and admins can change their accounts" on public.accounts is
     'Members who see an account and may not change it are refused, instead of changing none.';
+comment on constraint accounts_external_id_check on public.accounts is
+    'An external_id has 1 to 64 letters, digits and hyphens.';
+comment on constraint accounts_name_check on public.accounts is
+    'An account''s name has 1 to 200 characters.';
+comment on constraint accounts_country_check on public.accounts is
+    'A country is two capital letters of ISO 3166-1.
+Such as SI.';
+
+
+select private.guard_table('accounts', updated => array['name', 'country', 'time_zone']);
 
 
 /*
@@ -686,6 +702,7 @@ declare
     me uuid;
     slot integer;
 begin
+    perform private.check_request();
     if current_setting('role') = 'service_role' then
         return;
     elsif nullif(current_setting('request.headers', true), '')::json ->> 'prefer'

@@ -81,7 +81,10 @@ begin
                 hint = 'Known: contacts_page, live_chat, wati, portal, erp.';
         end if;
         raise sqlstate 'PT422' using
-            message = format('%s is not a status of this face.', coalesce(quote_literal(left(word, 64)), 'Nothing')),
+            message = case
+                when btrim(coalesce(word, ''), E' \t\r\n') = '' then 'A conversation has a status.'
+                else format('%s is not a status of this face.', quote_literal(left(word, 64)))
+            end,
             detail = 'field: conversation_status',
             hint = format('Known: %s.', known);
     end if;
@@ -721,7 +724,8 @@ begin
             if jsonb_typeof(cleaned -> field) not in ('string', 'null') then
                 raise sqlstate 'PT422' using
                     message = format('The %s is a text.', field),
-                    detail = 'field: ' || field;
+                    detail = 'field: ' || field,
+                    hint = 'Send a text, or null for none.';
             end if;
             cleaned := jsonb_set(
                 cleaned, array[field],
@@ -770,7 +774,8 @@ begin
         then
             raise sqlstate 'PT422' using
                 message = 'Tags are a list of texts.',
-                detail = 'field: tags';
+                detail = 'field: tags',
+                hint = 'Such as ["VIP", "carpets"]; [] for none.';
         end if;
         cleaned := jsonb_set(cleaned, '{tags}', (
             select coalesce(jsonb_agg(t.tag order by t.place), '[]')

@@ -276,19 +276,45 @@ comment on policy "members and the customer can read a conversation's activity"
     What was said in a conversation, in either direction, and what became of it.
 */
 -- Types, not checks of the columns: a check on a column is parsed anew by every statement that
--- writes the table, 1 % of ingest each, and that of a domain once in a session.
+-- writes the table, 1 % of ingest each, and that of a domain once in a session. A domain is
+-- looked at while the values are read, before any trigger, so that it refuses in words itself.
 create domain public.message_sender as text
-    constraint message_sender_check check (value in ('client', 'operator', 'system'));
+    constraint message_sender_check check (
+        value is null
+        or value in ('client', 'operator', 'system')
+        or private.refuse_value(
+            'sender_type',
+            'This is not a sender of messages.',
+            'Leave it out; the database says who writes.')
+    );
 
 create domain public.message_status as text
-    constraint message_status_check
-    check (value in ('queued', 'sent', 'delivered', 'read', 'failed', 'unknown'));
+    constraint message_status_check check (
+        value is null
+        or value in ('queued', 'sent', 'delivered', 'read', 'failed', 'unknown')
+        or private.refuse_value(
+            'status',
+            'This is not a status of messages.',
+            'Leave it out; a message is queued or sent.')
+    );
 
 create domain public.message_sender_name as text
-    constraint message_sender_name_check check (length(value) <= 200);
+    constraint message_sender_name_check check (
+        value is null
+        or length(value) <= 200
+        or private.refuse_value(
+            'sender_name',
+            'A sender''s name has at most 200 characters.',
+            'Leave it out; the database says who writes.')
+    );
 
 create domain public.message_client_ref as text
-    constraint message_client_ref_check check (length(value) <= 128);
+    constraint message_client_ref_check check (
+        value is null
+        or length(value) <= 128
+        or private.refuse_value(
+            'client_ref', 'A client_ref has at most 128 characters.', 'A uuid is short enough.')
+    );
 
 create table public.messages (
     id                  uuid primary key default gen_random_uuid(),
@@ -446,6 +472,9 @@ comment on column public.messages.booking_id is
     'The job that the conversation is about; null on other channels.';
 comment on column public.messages.invoice_data is
     'The invoice that is shown with the message, as it stood then: {invoice_id, number, amount_minor, currency, status, due_on}.';
+comment on constraint messages_invoice_data_check on public.messages is
+    'An invoice is shown by its invoice_data.
+Give invoice_data {invoice_id}, or leave has_invoice out.';
 comment on policy "members and the customer can read a message" on public.messages is
     'Both sides of a conversation read all of it.';
 
@@ -880,7 +909,8 @@ begin
     elsif revoked.whatsapp_channel_id is not null then
         raise sqlstate 'PT422' using
             message = 'What was sent by WhatsApp is not deleted here.',
-            detail = 'field: message_id';
+            detail = 'field: message_id',
+            hint = 'Delete messages of the portal; drop_message withdraws one that still waits.';
     end if;
 
     -- once is enough
@@ -1335,7 +1365,10 @@ begin
             hint = 'Write on WhatsApp, or in a conversation of the portal.';
     elsif post.type <> all (types) then
         raise sqlstate 'PT422' using
-            message = format('Messages of the type %s are not sent here.', quote_literal(left(post.type, 64))),
+            message = case
+                when btrim(post.type, E' \t\r\n') = '' then 'A message has a type.'
+                else format('Messages of the type %s are not sent here.', quote_literal(left(post.type, 64)))
+            end,
             detail = 'field: type',
             hint = format('Known: %s.', array_to_string(types, ', '));
     elsif (post.type = 'text') <> (post.content is null) or octet_length(post.content::text) > 65536 then
@@ -1346,7 +1379,8 @@ begin
     elsif post.message is null or (post.type = 'text' and private.is_blank(post.message)) then
         raise sqlstate 'PT422' using
             message = 'The message is empty.',
-            detail = 'field: message';
+            detail = 'field: message',
+            hint = 'Write 1 to 4,096 characters.';
     elsif length(post.message) > 4096 then
         raise sqlstate 'PT422' using
             message = 'The message is too long.',
@@ -1360,7 +1394,8 @@ begin
     ) then
         raise sqlstate 'PT422' using
             message = 'What is answered is not in this conversation.',
-            detail = 'field: reply_to';
+            detail = 'field: reply_to',
+            hint = 'Name the id of a message of this conversation.';
     elsif channel = 'whatsapp'
         and post.type <> 'template'
         and coalesce(private.window_closes_at(post.conversation_id), '-infinity') <= now()
@@ -1419,11 +1454,13 @@ create policy "agents and customers can write in their conversations"
 
 
 -- everything else is the database's to say
-grant insert (
-    id, conversation_id, type, message, content, reply_to, client_ref, booking_id, customer_id,
-    has_invoice, invoice_data
-)
-    on public.messages to authenticated;
+select private.guard_table(
+    'messages',
+    inserted => array[
+        'id', 'conversation_id', 'type', 'message', 'content', 'reply_to', 'client_ref',
+        'booking_id', 'customer_id', 'has_invoice', 'invoice_data'
+    ]
+);
 
 
 comment on function private.tg_messages__post() is
@@ -1437,6 +1474,165 @@ comment on policy "agents and customers can write in their conversations" on pub
 
 
 select private.limit_writes('messages', '{insert}');
+
+
+/*
+    A message that is sent again with its client_ref is the message that was sent.
+
+    A trigger can't hand out another row in place of the one that is inserted. So the row is
+    left out, and where a statement of PostgREST's holds nothing but repeated messages it is
+    answered with 303 and the address of those that are there, which every client of HTTP
+    follows. Beside new messages, repeated ones are left out and the answer has the new ones.
+
+    Source: docs.postgrest.org, "Errors", RAISE with full control of the response.
+*/
+create function private.tg_messages__leave_out_repeated()
+    returns trigger
+    language plpgsql
+    -- definer: the account of what is written to is looked up whoever writes
+    security definer
+    set search_path = ''
+as $$
+declare
+    me constant text := auth.uid()::text;
+    account uuid;
+    sent public.messages;
+    is_here boolean;
+begin
+    account := case
+        when new.conversation_id is not null
+            then (select k.account_id from public.conversations k where k.id = new.conversation_id)
+        when new.booking_id is not null
+            then (select j.account_id from public.jobs j where j.id = new.booking_id)
+        else (select c.account_id from public.contacts c where c.id = new.customer_id)
+    end;
+    if account is null or me is null then
+        return new;
+    end if;
+
+    -- the same message may be on its way twice at this moment
+    perform pg_advisory_xact_lock(hashtextextended(account || me || new.client_ref, 0));
+    select m.*
+    into sent
+    from public.messages m
+    where m.account_id = account
+      and m.sender_type in ('client', 'operator')
+      and m.sender_id = me
+      and m.client_ref = new.client_ref
+      -- what is not the sender's to read any more is refused as everything else
+      and (
+          m.account_id in (select private.my_account_ids())
+          or m.customer_id in (select private.my_customer_ids())
+      )
+    limit 1;
+    if not found then
+        return new;
+    end if;
+
+    is_here := case
+        when new.conversation_id is not null then sent.conversation_id = new.conversation_id
+        when new.booking_id is not null then sent.booking_id = new.booking_id
+        else exists (
+            select
+            from public.conversations k
+            where k.id = sent.conversation_id
+              and k.channel = 'portal'
+        )
+        and (
+            sent.customer_id = new.customer_id
+            -- merged since: its messages are the kept one's
+            or exists (
+                select
+                from public.contacts c
+                where c.id = new.customer_id
+                  and c.merged_into is not null
+            )
+        )
+    end;
+    -- an edited or deleted one has other words than it was sent with
+    if is_here is not true
+        or coalesce(sent.edited_at, sent.revoked_at) is null
+        and (
+            sent.type <> new.type
+            -- a template's are made of its variables
+            or case when new.content ? 'variables' then sent.content - 'components' else sent.content end
+                is distinct from new.content
+            or sent.message <> nullif(new.message, '')
+            or sent.invoice_data ->> 'invoice_id' <> new.invoice_data ->> 'invoice_id'
+        ) is true
+    then
+        raise sqlstate 'PT409' using
+            message = 'You have used this reference for another message.',
+            detail = 'field: client_ref',
+            hint = 'Give each message a reference of its own.';
+    end if;
+
+    perform set_config(
+        'rapport.repeated', concat_ws(',', nullif(current_setting('rapport.repeated'), ''), sent.id), true);
+    return null;
+end
+$$;
+
+
+create function private.tg_messages__answer_repeated()
+    returns trigger
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    repeated text;
+begin
+    if tg_when = 'BEFORE' then
+        perform set_config('rapport.repeated', '', true);
+        return null;
+    end if;
+    repeated := current_setting('rapport.repeated');
+    if repeated <> ''
+        and current_setting('request.path', true) = '/messages'
+        and not exists (select from new_rows)
+    then
+        raise sqlstate 'PGRST' using
+            message = jsonb_build_object(
+                'code', 'PT303',
+                'message', 'This message is there already: it was sent with the same client_ref.',
+                'details', 'field: client_ref',
+                'hint', 'Read it at the address in the header Location.'
+            )::text,
+            detail = jsonb_build_object(
+                'status', 303,
+                'headers', jsonb_build_object('Location', format('?id=in.(%s)', repeated))
+            )::text;
+    end if;
+    return null;
+end
+$$;
+
+
+create trigger _000_expect_repeated
+    before insert on public.messages
+    for each statement
+    when (current_user = 'authenticated')
+    execute function private.tg_messages__answer_repeated();
+
+-- before it is numbered
+create trigger _005_leave_out_repeated
+    before insert on public.messages
+    for each row
+    when (current_user = 'authenticated' and new.client_ref is not null)
+    execute function private.tg_messages__leave_out_repeated();
+
+create trigger _990_answer_repeated
+    after insert on public.messages
+    referencing new table as new_rows
+    for each statement
+    when (current_user = 'authenticated')
+    execute function private.tg_messages__answer_repeated();
+
+
+comment on function private.tg_messages__leave_out_repeated() is
+    'Leaves out a message that its sender has sent before with the same client_ref: 409 where that was another message.';
+comment on function private.tg_messages__answer_repeated() is
+    'Leads PostgREST''s clients to the messages that are there, where there was nothing else to insert.';
 
 
 /*
@@ -1460,81 +1656,29 @@ create function public.post_message(
 as $$
 declare
     posted public.messages;
-    is_another boolean := false;
 begin
-    for attempt in 1 .. 2 loop
+    insert into public.messages (
+        conversation_id, type, message, content, reply_to, client_ref, booking_id, customer_id,
+        invoice_data
+    )
+    values (
+        post_message.conversation_id,
+        post_message.type,
+        post_message.message,
+        post_message.content,
+        post_message.reply_to,
+        post_message.client_ref,
+        post_message.booking_id,
+        post_message.customer_id,
+        post_message.invoice_data
+    )
+    returning * into posted;
+    if not found then
         -- a repeated send is the message that was sent
         select m.*
         into posted
         from public.messages m
-        where m.client_ref = post_message.client_ref
-          and m.sender_id = (select auth.uid())::text
-          and case
-                  when post_message.conversation_id is not null
-                      then m.conversation_id = post_message.conversation_id
-                  when post_message.booking_id is not null
-                      then m.booking_id = post_message.booking_id
-                  else exists (
-                      select
-                      from public.conversations k
-                      where k.id = m.conversation_id
-                        and k.channel = 'portal'
-                  )
-                  and (
-                      m.customer_id = post_message.customer_id
-                      -- merged since: its messages are the kept one's
-                      or not exists (
-                          select
-                          from public.customers c
-                          where c.id = post_message.customer_id
-                      )
-                  )
-              end
-        limit 1;
-        if found then
-            -- another message's, unless that one's words were changed since
-            is_another := coalesce(posted.edited_at, posted.revoked_at) is null
-                and (
-                    posted.type <> post_message.type
-                    -- a template's are made of its variables
-                    or case when post_message.content ? 'variables' then posted.content - 'components'
-                            else posted.content end is distinct from post_message.content
-                    or posted.message <> nullif(post_message.message, '')
-                    or posted.invoice_data ->> 'invoice_id' <> post_message.invoice_data ->> 'invoice_id'
-                ) is true;
-            exit;
-        end if;
-
-        begin
-            insert into public.messages (
-                conversation_id, type, message, content, reply_to, client_ref, booking_id,
-                customer_id, invoice_data
-            )
-            values (
-                post_message.conversation_id,
-                post_message.type,
-                post_message.message,
-                post_message.content,
-                post_message.reply_to,
-                post_message.client_ref,
-                post_message.booking_id,
-                post_message.customer_id,
-                post_message.invoice_data
-            )
-            returning * into posted;
-            is_another := false;
-            exit;
-        exception
-            when unique_violation then
-                -- in another conversation
-                is_another := true;
-        end;
-    end loop;
-    if is_another then
-        raise sqlstate 'PT409' using
-            message = 'You have used this reference for another message.',
-            detail = 'field: client_ref',
-            hint = 'Give each message a reference of its own.';
+        where m.id = current_setting('rapport.repeated')::uuid;
     end if;
     return to_jsonb(posted);
 end

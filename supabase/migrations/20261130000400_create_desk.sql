@@ -498,7 +498,8 @@ begin
     elsif jsonb_typeof(contact) is distinct from 'object' then
         raise sqlstate 'PT422' using
             message = 'A contact is an object of fields.',
-            detail = 'field: contact';
+            detail = 'field: contact',
+            hint = 'Such as {"name": "Nika", "phone": "+38640111222"}.';
     end if;
     fields := private.read_face(face => face, fields => contact - 'id');
 
@@ -2603,7 +2604,8 @@ begin
     elsif merge.undone_at is not null then
         raise sqlstate 'PT409' using
             message = 'This merge has already been undone.',
-            detail = format('merge: %s', merge_id);
+            detail = format('merge: %s', merge_id),
+            hint = 'Read both contacts: they are apart.';
     end if;
 
     select m.id

@@ -5532,7 +5532,8 @@ begin
     elsif thread.whatsapp_channel_id is null then
         raise sqlstate 'PT422' using
             message = 'This conversation is not held on WhatsApp.',
-            detail = 'field: conversation_id';
+            detail = 'field: conversation_id',
+            hint = 'Name a conversation whose channel is whatsapp.';
     end if;
 
     return (
@@ -7309,7 +7310,8 @@ begin
     then
         raise sqlstate 'PT409' using
             message = 'There is nothing to decide about this message.',
-            detail = format('field: status; status: %s', found_message.status);
+            detail = format('field: status; status: %s', found_message.status),
+            hint = 'Only what is queued, failed or unknown can be sent again or dropped.';
     elsif found_message.status = 'unknown' and exists (
         select
         from private.outbound_attempts t
@@ -8625,7 +8627,8 @@ begin
     elsif thread.channel <> 'whatsapp' then
         raise sqlstate 'PT422' using
             message = 'Files are sent on WhatsApp alone.',
-            detail = 'field: conversation_id';
+            detail = 'field: conversation_id',
+            hint = 'Name a conversation whose channel is whatsapp.';
     end if;
 
     select t.*
@@ -9082,7 +9085,8 @@ begin
     elsif media.state = 'stored' then
         raise sqlstate 'PT409' using
             message = 'The file is here already.',
-            detail = 'field: state; state: stored';
+            detail = 'field: state; state: stored',
+            hint = 'GET /api/messages/{id}/media gives its address.';
     elsif media.state = 'expired' or media.provider_id is null then
         raise sqlstate 'PT409' using
             message = media.error,

@@ -355,10 +355,6 @@ create policy "owners, admins and agents can change jobs"
 
 
 grant select on public.jobs to authenticated;
-grant insert (id, account_id, customer_id, service_type, starts_at, ends_at, address, description)
-    on public.jobs to authenticated;
-grant update (service_type, status, starts_at, ends_at, address, description)
-    on public.jobs to authenticated;
 
 
 create function private.next_job_statuses(status text)
@@ -471,6 +467,20 @@ comment on column public.jobs.status is
     'scheduled, rescheduled, in_progress, completed or cancelled; forward only. Another time makes it rescheduled.';
 comment on column public.jobs.description is
     'For the customer to read, as all of a job.';
+comment on constraint jobs_service_type_check on public.jobs is
+    'A service type has 1 to 200 characters.';
+comment on constraint jobs_status_check on public.jobs is
+    'This is not a status of jobs.
+Known: scheduled, rescheduled, in_progress, completed, cancelled.';
+comment on constraint jobs_starts_at_check on public.jobs is
+    'A job starts between the years 1 and 9999.';
+comment on constraint jobs_ends_at_check on public.jobs is
+    'A job ends after it starts, and before the year 9999 ends.
+Give a later ends_at, or none.';
+comment on constraint jobs_address_check on public.jobs is
+    'An address has at most 500 characters.';
+comment on constraint jobs_description_check on public.jobs is
+    'A description has at most 4,000 characters.';
 comment on function private.next_job_statuses(text) is
     'What a job of this status may become.';
 comment on function private.tg_jobs__progress() is
@@ -482,6 +492,15 @@ comment on policy "owners, admins and agents can make jobs" on public.jobs is
 comment on policy "owners, admins and agents can change jobs" on public.jobs is
     'Viewers and customers look: what they write is refused.';
 
+
+select private.guard_table(
+    'jobs',
+    inserted => array[
+        'id', 'account_id', 'customer_id', 'service_type', 'starts_at', 'ends_at', 'address',
+        'description'
+    ],
+    updated => array['service_type', 'status', 'starts_at', 'ends_at', 'address', 'description']
+);
 
 select private.follow_table(
     table_name => 'jobs',
@@ -610,15 +629,6 @@ create policy "owners, admins and agents can change invoices"
 
 
 grant select on public.invoices to authenticated;
-grant insert (
-    id, account_id, customer_id, job_id, number, currency, amount_minor, tax_minor, description,
-    issued_on, due_on
-)
-    on public.invoices to authenticated;
-grant update (
-    job_id, number, status, currency, amount_minor, tax_minor, description, issued_on, due_on
-)
-    on public.invoices to authenticated;
 
 
 comment on table public.invoices is
@@ -653,6 +663,47 @@ comment on policy "owners, admins and agents can write invoices" on public.invoi
 comment on policy "owners, admins and agents can change invoices" on public.invoices is
     'Viewers and customers look: what they write is refused.';
 
+
+comment on constraint invoices_number_check on public.invoices is
+    'An invoice''s number has 1 to 64 characters.';
+comment on constraint invoices_number_key on public.invoices is
+    'Another invoice of this account has this number.
+Give it a number of its own.';
+comment on constraint invoices_status_check on public.invoices is
+    'This is not a status of invoices.
+Known: draft, sent, paid, overdue, void.';
+comment on constraint invoices_currency_check on public.invoices is
+    'A currency is three capital letters of ISO 4217.
+Such as EUR.';
+comment on constraint invoices_amount_minor_check on public.invoices is
+    'An amount is a number of minor units from 0 to 9,007,199,254,740,991.
+12050 is 120.50 EUR.';
+comment on constraint invoices_tax_minor_check on public.invoices is
+    'The tax is part of the amount: at least 0, and no more than amount_minor.';
+comment on constraint invoices_description_check on public.invoices is
+    'A description has at most 4,000 characters.';
+comment on constraint invoices_issued_on_check on public.invoices is
+    'An invoice is issued between the years 1 and 9999.';
+comment on constraint invoices_due_on_check on public.invoices is
+    'An invoice is due between the years 1 and 9999.';
+comment on constraint invoices_job_fkey on public.invoices is
+    'This customer has no such job.
+Name one of the customer''s jobs, or none.';
+comment on constraint invoices_status_time_check on public.invoices is
+    'The status does not agree with the times at which it was sent, paid or made void.';
+
+
+select private.guard_table(
+    'invoices',
+    inserted => array[
+        'id', 'account_id', 'customer_id', 'job_id', 'number', 'currency', 'amount_minor',
+        'tax_minor', 'description', 'issued_on', 'due_on'
+    ],
+    updated => array[
+        'job_id', 'number', 'status', 'currency', 'amount_minor', 'tax_minor', 'description',
+        'issued_on', 'due_on'
+    ]
+);
 
 select private.follow_table(
     table_name => 'invoices',
@@ -936,15 +987,17 @@ create policy "owners, admins and agents can add lines of points"
     on public.loyalty_transactions
     for insert
     to authenticated
-    with check (
-        account_id = any (array(select private.my_writable_account_ids()))
-        and type <> 'expired'
-    );
+    with check (account_id = any (array(select private.my_writable_account_ids())));
+
+create policy "the schedule alone says what expires"
+    on public.loyalty_transactions
+    as restrictive
+    for insert
+    to authenticated
+    with check (type <> 'expired');
 
 
 grant select on public.loyalty_transactions to authenticated;
-grant insert (id, account_id, customer_id, type, points, description, expires_on)
-    on public.loyalty_transactions to authenticated;
 
 
 /*
@@ -1044,12 +1097,36 @@ comment on policy "members and the customer can read a line of points"
     'A customer sees its own points.';
 comment on policy "owners, admins and agents can add lines of points"
     on public.loyalty_transactions is
-    'For customers of their accounts; what expires the schedule says.';
+    'For customers of their accounts.';
+comment on policy "the schedule alone says what expires" on public.loyalty_transactions is
+    'Points are written off once their time is over.';
 comment on policy "members and the customer can read a balance" on public.loyalty_balances is
     'A customer sees its own total.';
 comment on policy "nobody reads lots of points directly" on private.loyalty_lots is
     'Clients see lines and the total.';
 
+
+comment on constraint loyalty_transactions_pkey on public.loyalty_transactions is
+    'A line of points with this id has been written already.
+It counts once; give another line an id of its own.';
+comment on constraint loyalty_transactions_type_check on public.loyalty_transactions is
+    'This is not a type of points.
+Known: earned, redeemed, bonus.';
+comment on constraint loyalty_transactions_points_check on public.loyalty_transactions is
+    'Points are positive where they are earned or a bonus, negative where they are redeemed.';
+comment on constraint loyalty_transactions_description_check on public.loyalty_transactions is
+    'A description has at most 500 characters.';
+comment on constraint loyalty_transactions_expires_on_check on public.loyalty_transactions is
+    'Points that are earned or a bonus may expire, between the years 1 and 9999.
+Leave expires_on out where points are redeemed.';
+
+
+select private.guard_table(
+    'loyalty_transactions',
+    inserted => array[
+        'id', 'account_id', 'customer_id', 'type', 'points', 'description', 'expires_on'
+    ]
+);
 
 select private.follow_table(
     table_name => 'loyalty_transactions',
@@ -1593,7 +1670,8 @@ begin
     elsif post.sender_type <> 'operator' then
         raise insufficient_privilege using
             message = 'Invoices are sent by the business.',
-            detail = 'field: invoice_data';
+            detail = 'field: invoice_data',
+            hint = 'Leave invoice_data out.';
     elsif channel = 'whatsapp' or post.type <> 'text' then
         raise sqlstate 'PT422' using
             message = 'An invoice is shown with a text, in a chat of the portal.',

@@ -73,14 +73,6 @@ create policy "admins can end their connection to Metakocka"
 
 grant select, delete on public.metakocka_connections to authenticated;
 
-grant insert (account_id, company_id, base_url, conflict_rule, listing, active, sync_interval)
-    on public.metakocka_connections
-    to authenticated;
-
-grant update (company_id, base_url, conflict_rule, listing, active, sync_interval)
-    on public.metakocka_connections
-    to authenticated;
-
 
 /*
     The company whose partners an account's contacts are, also after the connection has ended:
@@ -210,7 +202,36 @@ comment on policy "nobody reads the companies directly" on private.metakocka_com
     'What is connected at present is in metakocka_connections.';
 comment on function private.tg_metakocka_connections__keep_company() is
     'Refuses another company once contacts are partners of one.';
+comment on constraint metakocka_connections_pkey on public.metakocka_connections is
+    'This account is connected to Metakocka already.
+Change the connection that is there.';
+comment on constraint metakocka_connections_company_id_check on public.metakocka_connections is
+    'A company_id has 1 to 64 letters, digits, hyphens and underscores.
+Metakocka shows it beside the secret key.';
+comment on constraint metakocka_connections_base_url_check on public.metakocka_connections is
+    'A base_url begins with https:// and a host''s name, and has at most 255 characters.
+Such as https://main.metakocka.si/rest/eshop/v1; leave it out for the service''s own.';
+comment on constraint metakocka_connections_conflict_rule_check on public.metakocka_connections is
+    'This is not a conflict_rule.
+Known: crm, metakocka, newest, ask.';
+comment on constraint metakocka_connections_listing_check on public.metakocka_connections is
+    'This is not a listing.
+Known: all, documents.';
+comment on constraint metakocka_connections_sync_interval_check on public.metakocka_connections is
+    'A sync_interval is from 1 minute to 7 days.
+Such as 00:15:00.';
 
+
+select private.guard_table(
+    'metakocka_connections',
+    inserted => array[
+        'account_id', 'company_id', 'base_url', 'conflict_rule', 'listing', 'active',
+        'sync_interval'
+    ],
+    updated => array[
+        'company_id', 'base_url', 'conflict_rule', 'listing', 'active', 'sync_interval'
+    ]
+);
 
 select private.limit_writes('metakocka_connections', '{insert,update,delete}');
 
@@ -1258,7 +1279,8 @@ begin
         if jsonb_typeof(cleaned -> field) not in ('string', 'null') then
             raise sqlstate 'PT422' using
                 message = format('The %s is a text.', field),
-                detail = 'field: ' || field;
+                detail = 'field: ' || field,
+                hint = 'Send a text, or null for none.';
         end if;
         cleaned := jsonb_set(
             cleaned, array[field],
@@ -1277,7 +1299,8 @@ begin
         if jsonb_typeof(cleaned -> field) not in ('boolean', 'null') then
             raise sqlstate 'PT422' using
                 message = format('%s is true or false.', field),
-                detail = 'field: ' || field;
+                detail = 'field: ' || field,
+                hint = 'Send true, false, or null for what is not known.';
         end if;
     end loop;
 
@@ -2123,7 +2146,8 @@ begin
     then
         raise sqlstate 'PT422' using
             message = format('%s are a list of objects.', field),
-            detail = 'field: ' || field;
+            detail = 'field: ' || field,
+            hint = 'Send [] for none.';
     elsif jsonb_array_length(list) > longest then
         raise sqlstate 'PT422' using
             message = format('These are too many %s for one call.', field),
@@ -3897,7 +3921,8 @@ begin
         if not found then
             raise sqlstate 'PT409' using
                 message = 'This partner is a contact by now.',
-                detail = 'field: choice';
+                detail = 'field: choice',
+                hint = 'Read the conflict again.';
         end if;
         -- with its name alone: the sync brings the rest
         insert into public.contacts (id, account_id, name)
@@ -3923,7 +3948,8 @@ begin
         ) then
             raise sqlstate 'PT409' using
                 message = 'This contact has been deleted or merged meanwhile.',
-                detail = 'field: choice';
+                detail = 'field: choice',
+                hint = 'Read the conflict again.';
         end if;
     end if;
 
@@ -3940,14 +3966,16 @@ begin
     if not found then
         raise sqlstate 'PT409' using
             message = 'This contact is another partner by now.',
-            detail = 'field: choice';
+            detail = 'field: choice',
+            hint = 'Read the conflict again.';
     end if;
     return chosen;
 exception
     when unique_violation then
         raise sqlstate 'PT409' using
             message = 'This partner is a contact by now.',
-            detail = 'field: choice';
+            detail = 'field: choice',
+            hint = 'Read the conflict again.';
 end
 $$;
 
@@ -4009,7 +4037,8 @@ begin
     if present is distinct from conflict.metakocka_id then
         raise sqlstate 'PT409' using
             message = 'This contact is another partner by now.',
-            detail = 'field: choice';
+            detail = 'field: choice',
+            hint = 'Read the conflict again.';
     elsif choice = any (offered) then
         if choice is distinct from present then
             perform private.give_partner(conflict => conflict, metakocka_id => choice);
@@ -4128,7 +4157,8 @@ begin
     if choice is null then
         raise sqlstate 'PT422' using
             message = 'Nothing was chosen.',
-            detail = 'field: choice';
+            detail = 'field: choice',
+            hint = 'Choose crm, metakocka, an id, new or unlink, as the conflict allows.';
     end if;
 
     seen := conflict;
@@ -4177,7 +4207,8 @@ begin
     if not found or conflict.state <> 'open' then
         raise sqlstate 'PT409' using
             message = 'This has been decided already.',
-            detail = format('conflict: %s', conflict_id);
+            detail = format('conflict: %s', conflict_id),
+            hint = 'Read the contact: it has what was chosen.';
     elsif (conflict.candidates, conflict.partners) is distinct from (seen.candidates, seen.partners) then
         raise sqlstate 'PT409' using
             message = 'What may be chosen has changed meanwhile.',
@@ -4437,7 +4468,8 @@ begin
     if chosen is null and (select count(*) from private.my_admin_account_ids()) > 1 then
         raise sqlstate 'PT422' using
             message = 'Several accounts are yours: say which one is meant.',
-            detail = 'field: account_id';
+            detail = 'field: account_id',
+            hint = 'Give the account_id.';
     end if;
     if chosen is null or chosen not in (select private.my_admin_account_ids()) then
         if chosen is not null and chosen not in (select private.my_account_ids()) then
@@ -4567,13 +4599,15 @@ begin
     elsif exists (select from unnest(metakocka_ids) i where i is null or i !~ '^[^\s]{1,64}$') then
         raise sqlstate 'PT422' using
             message = 'This is not the id of a partner.',
-            detail = 'field: metakocka_ids';
+            detail = 'field: metakocka_ids',
+            hint = 'An id has 1 to 64 characters, and no space.';
     elsif cardinality(metakocka_ids) > 0
         and (direction = 'to_metakocka' or cardinality(contact_ids) > 0)
     then
         raise sqlstate 'PT422' using
             message = 'Partners are read from Metakocka, and contacts are not asked for with them.',
-            detail = 'field: metakocka_ids';
+            detail = 'field: metakocka_ids',
+            hint = 'Ask for the contacts by a call of their own.';
     elsif cardinality(contact_ids) > 0 and direction = 'from_metakocka' then
         raise sqlstate 'PT422' using
             message = 'What is read from Metakocka are partners.',

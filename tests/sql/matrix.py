@@ -74,7 +74,11 @@ OF_CUSTOMER = Table(customer="customer_id = %(contact)s")
 TEMPLATE = '{"name": "hello", "language": "en"}'
 
 TABLES = {
-    "accounts": Table(staff="id = %(account)s"),
+    "accounts": Table(
+        staff="id = %(account)s",
+        writers={"update": ADMINS},
+        updated="name = 'Nika'",
+    ),
     "account_members": Table(),
     "whatsapp_channels": Table(),
     "status_words": Table(staff="true", customer="true", stranger="true"),

@@ -145,6 +145,7 @@ def test_what_policies_do_not_call_is_not_callable(catalog: psycopg.Connection[A
         "read_search_cursor",
         "refuse_estimate",
         "refuse_estimates",
+        "refuse_value",
         "request_media",
         "resolve_conflict",
         "resume_number",

@@ -85,7 +85,8 @@ def test_a_job_stays_its_customers(world: World) -> None:
     for column, value in {"customer_id": other, "account_id": BAY}.items():
         query = f"update public.jobs set {column} = %s where id = %s"
         # not a client's to write
-        assert refusal(world, "olivia", query, value, job["id"]).code == "42501"
+        refused = refusal(world, "olivia", query, value, job["id"])
+        assert (refused.code, refused.detail) == ("PT422", f"field: {column}")
         with pytest.raises(psycopg.errors.CheckViolation, match="stays with its"):
             world.owner.execute(query.encode(), [value, job["id"]])
 
@@ -156,8 +157,10 @@ MISTAKES: list[dict[str, Any]] = [
 
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_what_makes_no_sense_is_refused(world: World, mistake: dict[str, Any]) -> None:
-    with pytest.raises(psycopg.errors.IntegrityError):
+    with pytest.raises(psycopg.Error) as refused:
         make_job(world, **mistake)
+    assert refused.value.sqlstate == "PT422"
+    assert refused.value.diag.message_detail == f"field: {next(iter(mistake))}"
 
 
 # Contacts that go

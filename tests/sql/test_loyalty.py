@@ -53,13 +53,13 @@ def test_the_sign_is_that_of_the_type(world: World, type_: str, points: int) -> 
     add_points(world, 100)
 
     # the types that take are settled before the check is asked
-    assert refusal(world, "andrej", REDEEM, CILKA, type_, points).code == "23514"
+    assert refusal(world, "andrej", REDEEM, CILKA, type_, points).code == "PT422"
     assert total(world) == 100
 
 
 @pytest.mark.parametrize("never", ["infinity", "20261-02-01", "0044-03-15 BC"])
 def test_points_expire_on_a_day_that_clients_can_read(world: World, never: str) -> None:
-    with pytest.raises(psycopg.errors.CheckViolation):
+    with pytest.raises(psycopg.Error, match="between the years 1 and 9999"):
         add_points(world, 100, expires_on=never)
 
 
@@ -144,7 +144,7 @@ def test_a_repeated_line_is_counted_once(world: World) -> None:
     add_points(world, 10, id=line)
 
     query = REDEEM.replace("(customer_id", "(id, customer_id").replace("(%s", "(%s, %s")
-    assert refusal(world, "andrej", query, line, CILKA, "earned", 10).code == "23505"
+    assert refusal(world, "andrej", query, line, CILKA, "earned", 10).code == "PT409"
     assert total(world) == 10
 
 

@@ -193,12 +193,12 @@ def test_server_that_is_no_named_host_by_tls_is_refused(world: World, url: str) 
         ALPINE,
         url,
     )
-    assert error.sqlstate == "23514"
+    assert (error.sqlstate, error.diag.message_detail) == ("PT422", "field: base_url")
 
 
 def test_how_far_it_has_read_is_the_syncs_alone(erp: World) -> None:
     statement = "update public.metakocka_connections set documents_seen_until = now()"
-    assert refusal(erp, "olivia", statement).sqlstate == "42501"
+    assert refusal(erp, "olivia", statement).sqlstate == "PT422"
 
 
 @pytest.mark.parametrize("ended", [False, True], ids=["changed", "connected again"])

@@ -106,12 +106,19 @@ def test_a_customer_writes_on_whatsapp_by_whatsapp(world: World, thread: UUID, w
 
 @pytest.mark.parametrize(
     "column",
-    [{"sender_id": "x"}, {"seq": 7}, {"status": "read"}, {"provider_id": "w"}, {"sent_at": "now"}],
+    [
+        {"sender_id": "x"},
+        {"seq": 7},
+        {"status": "read"},
+        {"provider_id": "w"},
+        {"sent_at": "2026-01-01"},
+    ],
 )
 def test_what_the_database_says_nobody_else_says(
     world: World, thread: UUID, column: dict[str, Any]
 ) -> None:
-    assert refused(insert, world, "andrej", thread, **column)[0] == "42501"
+    field = next(iter(column))
+    assert refused(insert, world, "andrej", thread, **column) == ("PT422", f"field: {field}")
 
 
 @WAYS

@@ -110,8 +110,8 @@ def breaks(_request: httpx.Request) -> httpx.Response:
         (fails("", 400), StoreUnavailable, False),
         (fails("PT422", 422), Unprocessable, True),
         (fails("PT404", 404), NotFound, True),
-        (fails("42501", 403), NotAllowed, False),
-        (fails("22P02", 400), StoreError, False),
+        (fails("42501", 403), NotAllowed, True),
+        (fails("22P02", 400), Unprocessable, False),
         (fails("40001", 500), StoreUnavailable, False),
         (answers(503, "Ana's words."), StoreUnavailable, False),
         (answers(200, {"Ana's words.": 1}), StoreError, False),
@@ -124,5 +124,6 @@ def test_a_refusal_has_its_error_and_only_our_own_words(
     with pytest.raises(RapportError) as caught:
         users(respond).find("t", UUID(int=7))
     assert type(caught.value) is kind
-    assert ("Ana's words. Try this." in str(caught.value)) == told
+    assert (str(caught.value) == "Ana's words.") == told
+    assert (caught.value.hint == "Try this.") == told
     assert ("Ana" in str(caught.value)) == told

@@ -12,6 +12,7 @@ from pydantic import HttpUrl, SecretStr
 
 from rapport.errors import (
     Conflict,
+    MethodNotAllowed,
     NotAllowed,
     NotFound,
     NotSignedIn,
@@ -109,7 +110,10 @@ def test_a_refusal_of_ours_comes_back_in_its_words(store: Stores) -> None:
         ("PT409", Conflict),
         ("42501", NotAllowed),
         ("23505", Conflict),
-        ("22P02", StoreError),
+        ("22P02", Unprocessable),
+        ("23514", Unprocessable),
+        ("PT405", MethodNotAllowed),
+        ("XX000", StoreError),
         (None, StoreError),
     ],
 )
@@ -117,7 +121,7 @@ def test_a_code_has_its_error(code: str | None, error: type[RapportError]) -> No
     assert type(from_users_postgrest(code, "m", None, None)) is error
 
 
-@pytest.mark.parametrize("code", ["23505", "22P02", "57014", None])
+@pytest.mark.parametrize("code", ["23505", "22P02", "57014", "42501", None])
 def test_words_that_are_not_ours_stay_behind(code: str | None) -> None:
     error = from_users_postgrest(code, "Key (phone)=(+385911234567)", "+385911234567", None)
     assert "385" not in str(error)

@@ -7,6 +7,7 @@ from typing import Annotated
 from uuid import UUID
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -17,8 +18,6 @@ from pydantic import (
 )
 from pydantic.alias_generators import to_camel
 
-# A conversation's id, or an older key of account, number and customer.
-Reference = Annotated[str, StringConstraints(min_length=1, max_length=128)]
 Seq = Annotated[int, Field(ge=1, le=2**63 - 1)]
 
 
@@ -38,6 +37,17 @@ def _check_storable(value: object) -> None:
                 _check_storable(element)
         case _:
             pass
+
+
+def _storable(value: str) -> str:
+    _check_storable(value)
+    return value
+
+
+# A conversation's id, or an older key of account, number and customer.
+Reference = Annotated[
+    str, StringConstraints(min_length=1, max_length=128), AfterValidator(_storable)
+]
 
 
 class _Request(BaseModel):

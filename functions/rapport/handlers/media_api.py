@@ -7,10 +7,10 @@ from typing import Annotated
 from uuid import UUID
 
 from aws_lambda_powertools.utilities.data_classes import APIGatewayProxyEventV2
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints
 
-from rapport.errors import Gone, MalformedPayload, MethodNotAllowed, NotFound, NotSignedIn
-from rapport.handlers.http import Response, body_of, http_function, json_
+from rapport.errors import Gone, MethodNotAllowed, NotFound
+from rapport.handlers.http import Response, bearer, http_function, json_, read_json
 from rapport.media_store import UserMedia
 from rapport.settings import MediaSettings, UserStoreSettings
 from rapport.storage import LINK_SECONDS, Storage
@@ -23,7 +23,7 @@ _NOTHING = "There is no file here, or it is not yours to see."
 class _Announced(BaseModel):
     """A file that is about to be put into the storage."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
 
     conversation_id: UUID
     type: Annotated[str, StringConstraints(max_length=64)]
@@ -47,18 +47,11 @@ def handler(request: APIGatewayProxyEventV2) -> Response:
     """Answers one request of a signed-in user's."""
     match request.route_key:
         case "GET /api/messages/{id}/media":
-            return _give(_token(request), request.path_parameters.get("id", ""))
+            return _give(bearer(request), request.path_parameters.get("id", ""))
         case "POST /api/media":
-            return _take(_token(request), body_of(request, BODY_LIMIT))
+            return _take(bearer(request), read_json(_Announced, request, BODY_LIMIT))
         case _:
             raise MethodNotAllowed
-
-
-def _token(request: APIGatewayProxyEventV2) -> str:
-    scheme, _, token = request.headers.get("authorization", "").partition(" ")
-    if scheme.lower() != "bearer" or not token.strip():
-        raise NotSignedIn
-    return token.strip()
 
 
 def _give(token: str, message: str) -> Response:
@@ -97,12 +90,7 @@ def _give(token: str, message: str) -> Response:
             )
 
 
-def _take(token: str, body: bytes) -> Response:
-    try:
-        announced = _Announced.model_validate_json(body)
-    except ValidationError as error:
-        fields = sorted({".".join(map(str, fault["loc"])) or "body" for fault in error.errors()})
-        raise MalformedPayload(f"Missing or wrong: {', '.join(fields)}.") from None
+def _take(token: str, announced: _Announced) -> Response:
     upload = _users().begin_upload(token, announced.model_dump(mode="json"))
     return _private(
         201,

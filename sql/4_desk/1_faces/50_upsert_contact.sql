@@ -86,7 +86,8 @@ begin
     elsif jsonb_typeof(contact) is distinct from 'object' then
         raise sqlstate 'PT422' using
             message = 'A contact is an object of fields.',
-            detail = 'field: contact';
+            detail = 'field: contact',
+            hint = 'Such as {"name": "Nika", "phone": "+38640111222"}.';
     end if;
     fields := private.read_face(face => face, fields => contact - 'id');
 

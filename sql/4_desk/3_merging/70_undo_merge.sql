@@ -24,7 +24,8 @@ begin
     elsif merge.undone_at is not null then
         raise sqlstate 'PT409' using
             message = 'This merge has already been undone.',
-            detail = format('merge: %s', merge_id);
+            detail = format('merge: %s', merge_id),
+            hint = 'Read both contacts: they are apart.';
     end if;
 
     select m.id

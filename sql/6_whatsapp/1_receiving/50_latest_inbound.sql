@@ -31,7 +31,8 @@ begin
     elsif thread.whatsapp_channel_id is null then
         raise sqlstate 'PT422' using
             message = 'This conversation is not held on WhatsApp.',
-            detail = 'field: conversation_id';
+            detail = 'field: conversation_id',
+            hint = 'Name a conversation whose channel is whatsapp.';
     end if;
 
     return (

@@ -37,7 +37,8 @@ begin
     then
         raise sqlstate 'PT409' using
             message = 'There is nothing to decide about this message.',
-            detail = format('field: status; status: %s', found_message.status);
+            detail = format('field: status; status: %s', found_message.status),
+            hint = 'Only what is queued, failed or unknown can be sent again or dropped.';
     elsif found_message.status = 'unknown' and exists (
         select
         from private.outbound_attempts t

@@ -71,7 +71,8 @@ begin
     elsif thread.channel <> 'whatsapp' then
         raise sqlstate 'PT422' using
             message = 'Files are sent on WhatsApp alone.',
-            detail = 'field: conversation_id';
+            detail = 'field: conversation_id',
+            hint = 'Name a conversation whose channel is whatsapp.';
     end if;
 
     select t.*

@@ -31,7 +31,8 @@ begin
     elsif media.state = 'stored' then
         raise sqlstate 'PT409' using
             message = 'The file is here already.',
-            detail = 'field: state; state: stored';
+            detail = 'field: state; state: stored',
+            hint = 'GET /api/messages/{id}/media gives its address.';
     elsif media.state = 'expired' or media.provider_id is null then
         raise sqlstate 'PT409' using
             message = media.error,

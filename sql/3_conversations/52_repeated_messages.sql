@@ -1,0 +1,157 @@
+/*
+    A message that is sent again with its client_ref is the message that was sent.
+
+    A trigger can't hand out another row in place of the one that is inserted. So the row is
+    left out, and where a statement of PostgREST's holds nothing but repeated messages it is
+    answered with 303 and the address of those that are there, which every client of HTTP
+    follows. Beside new messages, repeated ones are left out and the answer has the new ones.
+
+    Source: docs.postgrest.org, "Errors", RAISE with full control of the response.
+*/
+create function private.tg_messages__leave_out_repeated()
+    returns trigger
+    language plpgsql
+    -- definer: the account of what is written to is looked up whoever writes
+    security definer
+    set search_path = ''
+as $$
+declare
+    me constant text := auth.uid()::text;
+    account uuid;
+    sent public.messages;
+    is_here boolean;
+begin
+    account := case
+        when new.conversation_id is not null
+            then (select k.account_id from public.conversations k where k.id = new.conversation_id)
+        when new.booking_id is not null
+            then (select j.account_id from public.jobs j where j.id = new.booking_id)
+        else (select c.account_id from public.contacts c where c.id = new.customer_id)
+    end;
+    if account is null or me is null then
+        return new;
+    end if;
+
+    -- the same message may be on its way twice at this moment
+    perform pg_advisory_xact_lock(hashtextextended(account || me || new.client_ref, 0));
+    select m.*
+    into sent
+    from public.messages m
+    where m.account_id = account
+      and m.sender_type in ('client', 'operator')
+      and m.sender_id = me
+      and m.client_ref = new.client_ref
+      -- what is not the sender's to read any more is refused as everything else
+      and (
+          m.account_id in (select private.my_account_ids())
+          or m.customer_id in (select private.my_customer_ids())
+      )
+    limit 1;
+    if not found then
+        return new;
+    end if;
+
+    is_here := case
+        when new.conversation_id is not null then sent.conversation_id = new.conversation_id
+        when new.booking_id is not null then sent.booking_id = new.booking_id
+        else exists (
+            select
+            from public.conversations k
+            where k.id = sent.conversation_id
+              and k.channel = 'portal'
+        )
+        and (
+            sent.customer_id = new.customer_id
+            -- merged since: its messages are the kept one's
+            or exists (
+                select
+                from public.contacts c
+                where c.id = new.customer_id
+                  and c.merged_into is not null
+            )
+        )
+    end;
+    -- an edited or deleted one has other words than it was sent with
+    if is_here is not true
+        or coalesce(sent.edited_at, sent.revoked_at) is null
+        and (
+            sent.type <> new.type
+            -- a template's are made of its variables
+            or case when new.content ? 'variables' then sent.content - 'components' else sent.content end
+                is distinct from new.content
+            or sent.message <> nullif(new.message, '')
+            or sent.invoice_data ->> 'invoice_id' <> new.invoice_data ->> 'invoice_id'
+        ) is true
+    then
+        raise sqlstate 'PT409' using
+            message = 'You have used this reference for another message.',
+            detail = 'field: client_ref',
+            hint = 'Give each message a reference of its own.';
+    end if;
+
+    perform set_config(
+        'rapport.repeated', concat_ws(',', nullif(current_setting('rapport.repeated'), ''), sent.id), true);
+    return null;
+end
+$$;
+
+
+create function private.tg_messages__answer_repeated()
+    returns trigger
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    repeated text;
+begin
+    if tg_when = 'BEFORE' then
+        perform set_config('rapport.repeated', '', true);
+        return null;
+    end if;
+    repeated := current_setting('rapport.repeated');
+    if repeated <> ''
+        and current_setting('request.path', true) = '/messages'
+        and not exists (select from new_rows)
+    then
+        raise sqlstate 'PGRST' using
+            message = jsonb_build_object(
+                'code', 'PT303',
+                'message', 'This message is there already: it was sent with the same client_ref.',
+                'details', 'field: client_ref',
+                'hint', 'Read it at the address in the header Location.'
+            )::text,
+            detail = jsonb_build_object(
+                'status', 303,
+                'headers', jsonb_build_object('Location', format('?id=in.(%s)', repeated))
+            )::text;
+    end if;
+    return null;
+end
+$$;
+
+
+create trigger _000_expect_repeated
+    before insert on public.messages
+    for each statement
+    when (current_user = 'authenticated')
+    execute function private.tg_messages__answer_repeated();
+
+-- before it is numbered
+create trigger _005_leave_out_repeated
+    before insert on public.messages
+    for each row
+    when (current_user = 'authenticated' and new.client_ref is not null)
+    execute function private.tg_messages__leave_out_repeated();
+
+create trigger _990_answer_repeated
+    after insert on public.messages
+    referencing new table as new_rows
+    for each statement
+    when (current_user = 'authenticated')
+    execute function private.tg_messages__answer_repeated();
+
+
+comment on function private.tg_messages__leave_out_repeated() is
+    'Leaves out a message that its sender has sent before with the same client_ref: 409 where that was another message.';
+comment on function private.tg_messages__answer_repeated() is
+    'Leads PostgREST''s clients to the messages that are there, where there was nothing else to insert.';
