@@ -16,6 +16,8 @@ RapportError
 │ └ Unprocessable
 ├ StoreError
 │ ├ Conflict
+│ ├ LeaseLost
+│ ├ SyncBusy*
 │ └ StoreUnavailable*
 └ UpstreamError
   ├ UpstreamUnavailable*
@@ -25,6 +27,7 @@ RapportError
   ├ MetakockaError
   │ ├ MetakockaRefused
   │ ├ MetakockaUnavailable*
+  │ ├ MetakockaClosed*
   │ └ MetakockaOutcomeUnknown
   ├ StorageError
   │ └ StorageUnavailable*
@@ -46,6 +49,10 @@ class RapportError(Exception):
 
     http_status: ClassVar[int] = 500
     retryable: ClassVar[bool] = False
+    # its words are for the caller, also where the status is one of 5xx
+    is_told: ClassVar[bool] = False
+    # in so many seconds it is worth another try, where that is known
+    retry_after: float | None = None
 
     def __init__(
         self, message: str | None = None, *, field: str | None = None, hint: str | None = None
@@ -166,6 +173,25 @@ class Conflict(StoreError):
     retryable = False
 
 
+class LeaseLost(StoreError):
+    """Another worker has taken this work over."""
+
+    http_status = 409
+    retryable = False
+
+
+class SyncBusy(StoreError):
+    """Another run of the sync is at work for this account."""
+
+    http_status = 503
+    retryable = True
+    is_told = True
+
+    def __init__(self, message: str | None = None, *, retry_after: float | None = None) -> None:
+        super().__init__(message, hint="Try again after that.")
+        self.retry_after = retry_after
+
+
 class StoreUnavailable(StoreError):
     """The database can't be reached, or is too busy."""
 
@@ -225,7 +251,7 @@ class MetakockaError(UpstreamError):
         *,
         operation: str | None = None,
         opr_code: str | None = None,
-        retry_after: int | None = None,
+        retry_after: float | None = None,
     ) -> None:
         super().__init__(message)
         # the call's name, such as add_partner, and Metakocka's own code
@@ -249,6 +275,17 @@ class MetakockaUnavailable(MetakockaError):
 
     http_status = 503
     retryable = True
+
+
+class MetakockaClosed(MetakockaError):
+    """Metakocka takes no calls of this company at the moment.
+
+    A quota is used up, or the key is not accepted: it is about every contact and partner.
+    """
+
+    http_status = 503
+    retryable = True
+    is_told = True
 
 
 class MetakockaOutcomeUnknown(MetakockaError):
@@ -293,6 +330,7 @@ _BY_CODE: dict[str, type[RapportError]] = {
     "PT503": StoreUnavailable,
     "23505": Conflict,  # unique_violation
     "23P01": Conflict,  # exclusion_violation
+    "RP003": LeaseLost,  # private.require_lease
     "40001": StoreUnavailable,  # serialization_failure
     "40P01": StoreUnavailable,  # deadlock_detected
     "42501": NotAllowed,  # insufficient_privilege

@@ -51,7 +51,7 @@ begin
             case audience when 'staff' then array[
                 'id', 'account_id', 'direction', 'trigger', 'state', 'total', 'done', 'succeeded',
                 'failed', 'unchanged', 'errors', 'user_id', 'started_at', 'finished_at',
-                'duration_ms', 'created_at', 'updated_at', 'version'
+                'duration_ms', 'resumes_at', 'created_at', 'updated_at', 'version'
             ] end
     end;
 end

@@ -13,6 +13,9 @@ from rapport.metakocka.worker import serve
 from rapport.metakocka_store import MetakockaStore
 from rapport.settings import MetakockaSettings, StoreSettings
 
+# seconds: until the schedule's next tick
+WATCH = 60.0
+
 
 class Context(Protocol):
     """What is asked of Lambda's context."""
@@ -37,8 +40,9 @@ def _secrets() -> SecretSource:
     return secret_source(_settings())
 
 
-def handler(_event: dict[str, object], context: Context) -> dict[str, int]:
+def handler(event: dict[str, object], context: Context) -> dict[str, int]:
     """Answers how many runs came to which end."""
+    is_woken = "worker" in event
     with correlated(context.aws_request_id):
         return dict(
             serve(
@@ -48,6 +52,7 @@ def handler(_event: dict[str, object], context: Context) -> dict[str, int]:
                     _settings(),
                     worker=f"sync-{uuid4()}",
                     remaining=lambda: context.get_remaining_time_in_millis() / 1000,
-                )
+                ),
+                watch=0 if is_woken else WATCH,
             )
         )
