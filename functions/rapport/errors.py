@@ -17,6 +17,8 @@ RapportError
 │ └ Unprocessable
 ├ StoreError
 │ ├ Conflict
+│ ├ LeaseLost
+│ ├ SyncBusy*
 │ └ StoreUnavailable*
 │   ├ StoreBusy*
 │   └ StoreClosed*
@@ -28,6 +30,7 @@ RapportError
   ├ MetakockaError
   │ ├ MetakockaRefused
   │ ├ MetakockaUnavailable*
+  │ ├ MetakockaClosed*
   │ └ MetakockaOutcomeUnknown
   ├ StorageError
   │ └ StorageUnavailable*
@@ -49,6 +52,10 @@ class RapportError(Exception):
 
     http_status: ClassVar[int] = 500
     retryable: ClassVar[bool] = False
+    # its words are for the caller, also where the status is one of 5xx
+    is_told: ClassVar[bool] = False
+    # in so many seconds it is worth another try, where that is known
+    retry_after: float | None = None
 
     def __init__(
         self, message: str | None = None, *, field: str | None = None, hint: str | None = None
@@ -160,7 +167,7 @@ class TooManyRequests(RequestError):
         *,
         field: str | None = None,
         hint: str | None = None,
-        retry_after: int = 1,
+        retry_after: float = 1,
     ) -> None:
         super().__init__(message, field=field, hint=hint)
         # seconds
@@ -186,6 +193,25 @@ class Conflict(StoreError):
 
     http_status = 409
     retryable = False
+
+
+class LeaseLost(StoreError):
+    """Another worker has taken this work over."""
+
+    http_status = 409
+    retryable = False
+
+
+class SyncBusy(StoreError):
+    """Another run of the sync is at work for this account."""
+
+    http_status = 503
+    retryable = True
+    is_told = True
+
+    def __init__(self, message: str | None = None, *, retry_after: float | None = None) -> None:
+        super().__init__(message, hint="Try again after that.")
+        self.retry_after = retry_after
 
 
 class StoreUnavailable(StoreError):
@@ -262,7 +288,7 @@ class MetakockaError(UpstreamError):
         *,
         operation: str | None = None,
         opr_code: str | None = None,
-        retry_after: int | None = None,
+        retry_after: float | None = None,
     ) -> None:
         super().__init__(message)
         # the call's name, such as add_partner, and Metakocka's own code
@@ -286,6 +312,17 @@ class MetakockaUnavailable(MetakockaError):
 
     http_status = 503
     retryable = True
+
+
+class MetakockaClosed(MetakockaError):
+    """Metakocka takes no calls of this company at the moment.
+
+    A quota is used up, or the key is not accepted: it is about every contact and partner.
+    """
+
+    http_status = 503
+    retryable = True
+    is_told = True
 
 
 class MetakockaOutcomeUnknown(MetakockaError):
@@ -333,6 +370,7 @@ _BY_CODE: dict[str, type[RapportError]] = {
     "23P01": Conflict,  # exclusion_violation
     "PT405": MethodNotAllowed,
     "PT410": Gone,
+    "RP003": LeaseLost,  # private.require_lease
     "40001": StoreUnavailable,  # serialization_failure
     "40P01": StoreUnavailable,  # deadlock_detected
     "42501": NotAllowed,  # insufficient_privilege

@@ -12,6 +12,7 @@ Direction = Literal["to_metakocka", "from_metakocka", "both"]
 Trigger = Literal["schedule", "wake", "user", "cli"]
 Rule = Literal["crm", "metakocka", "newest", "ask"]
 Reason = Literal["run", "contacts", "schedule"]
+RetryKind = Literal["read", "list", "write", "create", "contact", "pause"]
 MappingState = Literal["synced", "waiting", "conflict", "blocked", "unknown", "unlinked"]
 IntentState = Literal["intended", "sent", "unknown", "settled", "abandoned"]
 # the fields that contacts share with partners, by their columns' names
@@ -56,6 +57,17 @@ class Request(_Row):
     metakocka_ids: list[str] | None = None
 
 
+class RetrySettings(_Row):
+    """An account's patience with one kind of operation; waits in seconds."""
+
+    # None for what is tried without end, later each time
+    attempts: int | None = None
+    first_wait: float
+    longest_wait: float
+    # the part of a wait that is random, 0 to 1
+    jitter: float
+
+
 class Run(Counts):
     """A run that is leased to this worker, and the connection that it works for."""
 
@@ -71,8 +83,25 @@ class Run(Counts):
     conflict_rule: Rule
     listing: Literal["all", "documents"]
     documents_seen_until: datetime | None
-    # since when all partners have been looked at
-    partners_seen_at: datetime | None
+    retries: dict[RetryKind, RetrySettings]
+    # by the database's clock
+    now: datetime
+    # in seconds
+    lease: float
+
+
+class AtWork(_Row):
+    """What keeps the next run of an account waiting; times by the database's clock."""
+
+    run_id: UUID | None
+    # unless it is extended, which it is until `ends_by`
+    lease_until: datetime | None
+    ends_by: datetime | None
+    paused_until: datetime | None
+    pause_reason: str | None
+    now: datetime
+    # seconds
+    request_wait: float
 
 
 class Connection(_Row):
@@ -84,7 +113,7 @@ class Connection(_Row):
     conflict_rule: Rule
     listing: Literal["all", "documents"]
     documents_seen_until: datetime | None
-    partners_seen_at: datetime | None
+    retries: dict[RetryKind, RetrySettings]
 
 
 class PartnerRef(_Given):
@@ -121,6 +150,8 @@ class KnownPartner(_Row):
 
     metakocka_id: str
     unchanged: bool
+    # of an unchanged one: its contact is to be sent
+    is_edited: bool = False
     contact_id: UUID | None = None
     version: int | None = None
     updated_at: datetime | None = None
@@ -131,6 +162,9 @@ class KnownPartner(_Row):
     base: Fields | None = None
     base_version: int | None = None
     state: MappingState | None = None
+    # when it was last seen with what was agreed, and the contact's edits since, by field
+    seen_at: datetime | None = None
+    edits: dict[str, datetime] = Field(default_factory=dict)
     # somebody is to tell whether a contact is this one
     is_asked: bool = False
     candidates: list[Candidate] = Field(default_factory=list)
@@ -167,6 +201,8 @@ class PartnerItem(_Given):
     # the contact has what the partner lacks: it is to be sent
     push: bool = False
     partner: Fields | None = None
+    # when the partner was read
+    seen_at: datetime | None = None
 
 
 class PartnerResult(_Row):
@@ -229,6 +265,9 @@ class DirtyContact(_Row):
     base: Fields | None
     base_version: int | None
     state: MappingState | None
+    # when the partner was last seen with what was agreed, and edits since, by field
+    seen_at: datetime | None
+    edits: dict[str, datetime]
     # partners that a person has said it is not
     not_partners: list[str]
     # calls whose outcome is not known

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import timedelta
-from typing import Literal
+from copy import copy
+from datetime import datetime, timedelta
+from typing import Literal, Self
 from uuid import UUID
 
 from rapport.metakocka_rows import (
@@ -23,6 +24,15 @@ class SendingStore(Store):
 
     Every call raises as those of MetakockaStore.
     """
+
+    # whose lease of an account its writes need
+    worker: str | None = None
+
+    def bound_to(self, worker: str) -> Self:
+        """The same store for one worker: what it writes is refused once its lease is lost."""
+        bound = copy(self)
+        bound.worker = worker
+        return bound
 
     def claim_dirty_contacts(
         self,
@@ -69,6 +79,7 @@ class SendingStore(Store):
                 "contact_id": str(contact_id),
                 "changed_seq": changed_seq,
                 "item": item.model_dump(mode="json"),
+                "worker": self.worker,
             },
         )
         return understood(Settled, answer)
@@ -90,6 +101,7 @@ class SendingStore(Store):
                 "changed_seq": changed_seq,
                 "missing": list(missing),
                 "state": state,
+                "worker": self.worker,
             },
         )
         return understood(bool, answer)
@@ -115,6 +127,7 @@ class SendingStore(Store):
                 "changed_seq": changed_seq,
                 "metakocka_id": metakocka_id,
                 "partners": list(partners),
+                "worker": self.worker,
             },
         )
         return understood(bool, answer)
@@ -132,9 +145,32 @@ class SendingStore(Store):
                 "account_id": str(account_id),
                 "contact_id": str(contact_id),
                 "metakocka_id": metakocka_id,
+                "worker": self.worker,
             },
         )
         return understood(bool, answer)
+
+    def note_partners_seen(
+        self,
+        account_id: UUID,
+        metakocka_ids: Sequence[str],
+        seen_at: datetime,
+        base: Fields | None = None,
+    ) -> None:
+        """Notes when partners were seen with what was agreed; for contacts that are to be sent.
+
+        `base` is what is agreed from now on, of a single one.
+        """
+        self._call(
+            "note_partners_seen",
+            {
+                "account_id": str(account_id),
+                "metakocka_ids": list(metakocka_ids),
+                "seen_at": seen_at.isoformat(),
+                "worker": self.worker,
+                "base": base,
+            },
+        )
 
     def postpone_contact(
         self, account_id: UUID, contact_id: UUID, worker: str, retry_in: timedelta
@@ -170,6 +206,7 @@ class SendingStore(Store):
                 "operation": operation,
                 "fingerprint": fingerprint,
                 "sent": sent,
+                "worker": self.worker,
             },
         )
         return understood(BegunIntent, answer)
@@ -193,6 +230,7 @@ class SendingStore(Store):
                 "intent_id": str(intent_id),
                 "state": state,
                 "metakocka_id": metakocka_id,
+                "worker": self.worker,
             },
         )
         return understood(bool, answer)

@@ -11,6 +11,7 @@ from pydantic import JsonValue
 
 from rapport.errors import StoreError
 from rapport.metakocka_rows import (
+    AtWork,
     Connection,
     Counts,
     Direction,
@@ -47,8 +48,12 @@ class MetakockaStore(SendingStore):
         worker: str,
         user_id: UUID | None = None,
         request: Request | None = None,
+        time_left: float | None = None,
     ) -> Run | None:
         """Leases an account; None where another works for it, or a wake finds nothing to do.
+
+        None as well while it is paused: `sync_at_work` tells. `time_left` are the worker's
+        seconds, None where nobody ends it.
 
         What was left or waits is gone on with: the run may be of another direction and trigger.
         A `request` is a run of its own, and its contacts are marked to be sent.
@@ -62,6 +67,7 @@ class MetakockaStore(SendingStore):
                 "worker": worker,
                 "user_id": _text(user_id),
                 "request": request and request.model_dump(mode="json", exclude_none=True),
+                "time_left": time_left,
             },
         )
         return None if answer is None else understood(Run, answer)
@@ -80,6 +86,48 @@ class MetakockaStore(SendingStore):
             },
         )
         return understood(datetime, answer)
+
+    def keep_sync(self, run_id: UUID, worker: str) -> None:
+        """Extends a run's lease.
+
+        Raises:
+            LeaseLost: Another worker has taken it over.
+        """
+        self._call("keep_sync", {"run_id": str(run_id), "worker": worker})
+
+    def pause_sync(
+        self,
+        run_id: UUID,
+        worker: str,
+        state: Literal["stopped", "failed"],
+        reason: str,
+        retry_after: float | None = None,
+    ) -> datetime:
+        """Ends a run because Metakocka takes no calls, and lets its account rest.
+
+        Answers until when; `retry_after` is Metakocka's own word, in seconds.
+        """
+        answer = self._call(
+            "pause_sync",
+            {
+                "run_id": str(run_id),
+                "worker": worker,
+                "state": state,
+                "reason": reason,
+                "retry_after": retry_after,
+            },
+        )
+        return understood(datetime, answer)
+
+    def sync_at_work(self, account_id: UUID) -> AtWork | None:
+        """What keeps the account's next run waiting; None where it is not connected."""
+        answer = self._call("sync_at_work", {"account_id": str(account_id)})
+        return None if answer is None else understood(AtWork, answer)
+
+    def next_lease_end(self) -> float | None:
+        """In how many seconds the first lease of a run ends, unless it is extended."""
+        answer = self._call("next_lease_end", {})
+        return None if answer is None else understood(float, answer)
 
     def finish_sync(
         self,
@@ -129,6 +177,7 @@ class MetakockaStore(SendingStore):
                 "run_id": _text(run_id),
                 "items": [item.model_dump(mode="json") for item in items],
                 "quiet": quiet,
+                "worker": self.worker,
             },
         )
         results = understood(list[PartnerResult], answer)

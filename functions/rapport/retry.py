@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -12,6 +13,7 @@ from tenacity import (
     stop_after_attempt,
     stop_after_delay,
     stop_before_delay,
+    wait_exponential,
     wait_random_exponential,
 )
 
@@ -47,14 +49,16 @@ def transient() -> Retrying:
 class Retries:
     """How often a call is tried, and how long is waited in between; times in seconds.
 
-    The wait before the second try is random up to `first_wait`, and the bound doubles with each
-    further one up to `longest_wait` (full jitter). A service that says how long to wait is
-    obeyed. No try begins later than `within` after the first.
+    The wait before the second try is up to `first_wait`, and the bound doubles with each
+    further one up to `longest_wait`. `jitter` is the part of a wait that is random: all of it
+    with 1, nothing with 0. A service that says how long to wait is obeyed. No try begins later
+    than `within` after the first.
     """
 
     attempts: int = 4
     first_wait: float = 0.5
     longest_wait: float = 8
+    jitter: float = 1
     within: float = 30
 
 
@@ -62,11 +66,12 @@ def repeated(
     retries: Retries, is_retryable: Callable[[BaseException], bool] = _is_retryable
 ) -> Retrying:
     """Tries of one call. The last error is raised."""
-    jitter = wait_random_exponential(multiplier=retries.first_wait, max=retries.longest_wait)
+    bound = wait_exponential(multiplier=retries.first_wait, max=retries.longest_wait)
 
     def wait(state: RetryCallState) -> float:
         error = state.outcome.exception() if state.outcome else None
-        return max(jitter(state), float(getattr(error, "retry_after", None) or 0))
+        fraction = retries.jitter * random.random()  # noqa: S311 - nothing secret
+        return max(bound(state) * (1 - fraction), float(getattr(error, "retry_after", None) or 0))
 
     return Retrying(
         retry=retry_if_exception(is_retryable),

@@ -28,6 +28,20 @@ create table public.metakocka_connections (
     sync_interval        interval not null default interval '15 minutes'
                          constraint metakocka_connections_sync_interval_check
                          check (sync_interval between interval '1 minute' and interval '7 days'),
+    -- how long a request waits for the end of a run that is at work
+    request_wait         interval not null default interval '8 seconds'
+                         constraint metakocka_connections_request_wait_check
+                         check (request_wait between interval '0' and interval '12 seconds'),
+    -- by kind of operation: attempts, and the waits between them
+    retries              jsonb not null default '{}',
+    -- Metakocka takes no calls of this company: until when nothing is asked of it, and why
+    paused_until         timestamptz,
+    pause_reason         text
+                         constraint metakocka_connections_pause_reason_check
+                         check (length(pause_reason) <= 500),
+    -- how many pauses have followed each other: each is longer than the one before
+    pauses               integer not null default 0
+                         constraint metakocka_connections_pauses_check check (pauses >= 0),
     -- who connected it
     user_id              uuid default auth.uid()
                          constraint metakocka_connections_user_id_fkey
@@ -180,6 +194,16 @@ comment on column public.metakocka_connections.active is
     'Without it nothing is synchronized; what changes in known contacts meanwhile is sent once it is active again.';
 comment on column public.metakocka_connections.sync_interval is
     'How often partners are looked through; contacts that change are sent at once.';
+comment on column public.metakocka_connections.request_wait is
+    'How long a request waits for the end of a run that is at work for the account; 12 seconds at most.';
+comment on column public.metakocka_connections.retries is
+    'How often a call is tried, and how long is waited in between, by kind of operation: {read, list, write, create: {attempts, first_wait, longest_wait, jitter}}; contact and pause have no attempts: they are about a contact that failed, and an account whose company takes no calls. Waits are in seconds and double from try to try; jitter is the part of a wait that is random, 0 to 1. What is left out stays as it is.';
+comment on column public.metakocka_connections.paused_until is
+    'Metakocka takes no calls of this company, because of a quota or a key that it does not accept: until then nothing is asked of it. Set it to null to try at once.';
+comment on column public.metakocka_connections.pause_reason is
+    'Why it is paused.';
+comment on column public.metakocka_connections.pauses is
+    'How many pauses have followed each other.';
 comment on column public.metakocka_connections.user_id is
     'Who connected it.';
 comment on column public.metakocka_connections.documents_seen_until is
@@ -216,16 +240,24 @@ Known: all, documents.';
 comment on constraint metakocka_connections_sync_interval_check on public.metakocka_connections is
     'A sync_interval is from 1 minute to 7 days.
 Such as 00:15:00.';
+comment on constraint metakocka_connections_request_wait_check on public.metakocka_connections is
+    'A request_wait is from 0 to 12 seconds.
+Such as 00:00:08.';
+comment on constraint metakocka_connections_pause_reason_check on public.metakocka_connections is
+    'A pause_reason has at most 500 characters.';
+comment on constraint metakocka_connections_pauses_check on public.metakocka_connections is
+    'Pauses are counted from 0.';
 
 
 select private.guard_table(
     'metakocka_connections',
     inserted => array[
         'account_id', 'company_id', 'base_url', 'conflict_rule', 'listing', 'active',
-        'sync_interval'
+        'sync_interval', 'request_wait', 'retries'
     ],
     updated => array[
-        'company_id', 'base_url', 'conflict_rule', 'listing', 'active', 'sync_interval'
+        'company_id', 'base_url', 'conflict_rule', 'listing', 'active', 'sync_interval',
+        'request_wait', 'retries', 'paused_until'
     ]
 );
 

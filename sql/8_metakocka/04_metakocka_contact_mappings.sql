@@ -19,6 +19,8 @@ create table public.metakocka_contact_mappings (
                    check (length(partner_hash) <= 128),
     -- the contact's version with which the agreed state was reached
     base_version   bigint,
+    -- when the partner was last seen, and nothing in it differed from what was agreed then
+    seen_at        timestamptz,
     state          text not null
                    constraint metakocka_contact_mappings_state_check
                    check (state in (
@@ -85,6 +87,8 @@ comment on column public.metakocka_contact_mappings.partner_hash is
     'A digest of the partner as last seen.';
 comment on column public.metakocka_contact_mappings.base_version is
     'The contact''s version with which the agreed state was reached.';
+comment on column public.metakocka_contact_mappings.seen_at is
+    'When the partner was last seen with what was agreed: what differs in it now was edited later. While there is nothing to be sent it may have been seen later than this.';
 comment on column public.metakocka_contact_mappings.state is
     'synced; waiting: to be sent or looked at; conflict: a person decides (sync_conflicts); blocked: it can''t be sent, see missing, or the contact is deleted; unknown: it may have been made there, which is being found out; unlinked: a person wants it to be no partner, and it is sent only when somebody asks for it.';
 comment on column public.metakocka_contact_mappings.missing is

@@ -53,6 +53,8 @@ create table public.sync_runs (
     quiet       boolean not null default false,
     waiting     integer not null default 0
                 constraint sync_runs_waiting_check check (waiting >= 0),
+    -- Metakocka takes no calls: when it is gone on with
+    resumes_at  timestamptz,
 
     -- what a foreign key of the same account refers to
     constraint sync_runs_id_account_id_key unique (id, account_id),
@@ -113,6 +115,8 @@ create table private.sync_leases (
     worker      text not null
                 constraint sync_leases_worker_check check (length(worker) between 1 and 128),
     lease_until timestamptz not null,
+    -- when the worker's own time is over; null where nobody ends it
+    ends_by     timestamptz,
 
     constraint sync_leases_run_fkey
         foreign key (run_id, account_id)
@@ -139,7 +143,7 @@ comment on column public.sync_runs.direction is
 comment on column public.sync_runs.trigger is
     'What it was begun by: the schedule, a changed contact (wake), a user, the command line.';
 comment on column public.sync_runs.state is
-    'queued: it was asked for; running; stopped: its time was over, the next goes on with it; done; failed.';
+    'queued: it was asked for; running; stopped: its time was over, or Metakocka takes no calls until resumes_at, and the next goes on with it; done; failed.';
 comment on column public.sync_runs.total is
     'How many contacts or partners there are to look at; null while that is not known.';
 comment on column public.sync_runs.done is
@@ -158,6 +162,8 @@ comment on column public.sync_runs.quiet is
     'Whether contacts were written without an event for each: one resync tells of all at the end.';
 comment on column public.sync_runs.waiting is
     'How many wait: for a person (sync_conflicts), or to be tried again.';
+comment on column public.sync_runs.resumes_at is
+    'When it is gone on with, because Metakocka takes no calls before; null otherwise.';
 comment on policy "members can read the sync runs of their accounts" on public.sync_runs is
     'Whoever may read the contacts.';
 comment on table private.sync_leases is
@@ -171,7 +177,7 @@ select private.follow_table(
     shown => array[
         'id', 'account_id', 'direction', 'trigger', 'state', 'total', 'done', 'succeeded',
         'failed', 'unchanged', 'errors', 'user_id', 'started_at', 'finished_at', 'duration_ms',
-        'created_at', 'updated_at', 'version'
+        'resumes_at', 'created_at', 'updated_at', 'version'
     ],
     hidden => array['request', 'cursor', 'quiet', 'waiting'],
     customer_key => null

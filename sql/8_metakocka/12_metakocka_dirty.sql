@@ -17,6 +17,9 @@ create table private.metakocka_dirty (
     worker      text,
     -- of the first edit since it was last claimed; null while there is none
     edited_at   timestamptz default clock_timestamp(),
+    -- by field, when it was last edited: who is newest is decided field by field
+    edits       jsonb not null default '{}'
+                constraint metakocka_dirty_edits_check check (jsonb_typeof(edits) = 'object'),
 
     constraint metakocka_dirty_contact_fkey
         foreign key (contact_id, account_id)
@@ -112,6 +115,20 @@ end
 $$;
 
 
+create function private.party_fields()
+    returns text[]
+    language sql
+    immutable
+    set search_path = ''
+as $$
+    select array[
+        'name', 'email', 'phone', 'gsm', 'fax', 'business_entity', 'taxpayer', 'foreign_county',
+        'buyer', 'supplier', 'tax_id_number', 'registration_number', 'street', 'post_number',
+        'place', 'province', 'country', 'people', 'addresses'
+    ]
+$$;
+
+
 create function private.mark_requested(account_id uuid, contact_ids uuid[])
     returns void
     language plpgsql
@@ -200,6 +217,29 @@ begin
         perform private.mark_dirty(changed.account_id, changed.contact_ids);
     end loop;
 
+    -- where times decide, those of each field
+    if exists (
+        select
+        from new_rows n
+        join public.metakocka_connections k
+            on k.account_id = n.account_id
+           and k.conflict_rule = 'newest'
+    ) then
+        update private.metakocka_dirty d
+        set edits = d.edits || e.edits
+        from (
+            select n.id, jsonb_object_agg(f.name, clock_timestamp()) as edits
+            from new_rows n
+            join old_rows o
+                on o.id = n.id
+            cross join lateral (select to_jsonb(n) as after, to_jsonb(o) as before) r
+            cross join unnest(private.party_fields()) as f (name)
+            where r.after -> f.name is distinct from r.before -> f.name
+            group by n.id
+        ) e
+        where d.contact_id = e.id;
+    end if;
+
     -- also without a connection: what is deleted is forgotten here as well
     if exists (select from new_rows n where n.deleted_at is not null) then
         perform private.forget_partners(array(
@@ -277,12 +317,16 @@ comment on column private.metakocka_dirty.changed_seq is
     'The number of the last change; who has sent an earlier one leaves the mark.';
 comment on column private.metakocka_dirty.edited_at is
     'When it was first edited since it was last claimed; null where it was not.';
+comment on column private.metakocka_dirty.edits is
+    'When each field was last edited since the mark is there, {field: time}, where the account''s rule is newest.';
 comment on policy "nobody reads the marks directly" on private.metakocka_dirty is
     'Whether a contact waits is read in its mapping.';
 comment on function private.quiet_moment() is
     'How long after an edit a contact is sent, unless it is edited once more.';
 comment on function private.longest_wait() is
     'How long after an edit a contact is sent at the latest, however often it is edited.';
+comment on function private.party_fields() is
+    'The fields that contacts share with partners.';
 comment on function private.mark_requested(uuid, uuid[]) is
     'Marks contacts that somebody wants to be sent now, also those that were to be no partners.';
 comment on function private.mark_dirty(uuid, uuid[], interval) is

@@ -2,25 +2,6 @@
     What there is to do, and for whom: accounts with contacts to send, with a run that waits or
     was left, or whose time has come.
 */
-create function private.partners_seen_at(account_id uuid)
-    returns timestamptz
-    language plpgsql
-    stable
-    set search_path = ''
-as $$
-begin
-    return (
-        select max(r.started_at)
-        from public.sync_runs r
-        where r.account_id = partners_seen_at.account_id
-          and r.state = 'done'
-          and r.direction <> 'to_metakocka'
-          and r.request = '{}'
-    );
-end
-$$;
-
-
 create function backend.metakocka_connection(account text)
     returns jsonb
     language plpgsql
@@ -39,7 +20,7 @@ begin
         'conflict_rule', k.conflict_rule,
         'listing', k.listing,
         'documents_seen_until', k.documents_seen_until,
-        'partners_seen_at', private.partners_seen_at(a.id)
+        'retries', k.retries
     )
     into found_connection
     from public.accounts a
@@ -101,6 +82,7 @@ begin
                   and r.trigger = 'schedule'
             ) n
             where k.active
+              and coalesce(k.paused_until <= clock_timestamp(), true)
               and not exists (
                   select
                   from private.sync_leases l
@@ -128,9 +110,64 @@ $$;
 grant execute on function backend.metakocka_connections_due(integer) to service_role;
 
 
-comment on function private.partners_seen_at(uuid) is
-    'Since when all partners have been looked at: what differs now has changed after that.';
+create function backend.sync_at_work(account_id uuid)
+    returns jsonb
+    language plpgsql
+    stable
+    -- definer: service_role has no rights of its own on tables
+    security definer
+    set search_path = ''
+as $$
+begin
+    return (
+        select jsonb_build_object(
+            'run_id', l.run_id,
+            'lease_until', l.lease_until,
+            -- it is extended until then
+            'ends_by', greatest(l.ends_by, l.lease_until),
+            'paused_until', case when k.paused_until > clock_timestamp() then k.paused_until end,
+            'pause_reason', case when k.paused_until > clock_timestamp() then k.pause_reason end,
+            'now', clock_timestamp(),
+            'request_wait', extract(epoch from k.request_wait)
+        )
+        from public.metakocka_connections k
+        left join private.sync_leases l
+            on l.account_id = k.account_id
+           and l.lease_until > clock_timestamp()
+        where k.account_id = sync_at_work.account_id
+          and k.active
+    );
+end
+$$;
+
+grant execute on function backend.sync_at_work(uuid) to service_role;
+
+
+create function backend.next_lease_end()
+    returns double precision
+    language plpgsql
+    stable
+    -- definer: service_role has no rights of its own on tables
+    security definer
+    set search_path = ''
+as $$
+begin
+    return (
+        select extract(epoch from min(l.lease_until) - clock_timestamp())::double precision
+        from private.sync_leases l
+        where l.lease_until > clock_timestamp()
+    );
+end
+$$;
+
+grant execute on function backend.next_lease_end() to service_role;
+
+
+comment on function backend.sync_at_work(uuid) is
+    'What keeps a connected account''s next run waiting: {run_id, lease_until, ends_by, paused_until, pause_reason, now, request_wait}. Without a run at work the first three are null, and without a pause the next two; request_wait is in seconds.';
+comment on function backend.next_lease_end() is
+    'In how many seconds the first lease of a run ends unless it is extended; null where nobody is at work.';
 comment on function backend.metakocka_connection(text) is
-    'The connection of an account by its id or external id: {account_id, company_id, base_url, conflict_rule, listing, documents_seen_until, partners_seen_at}.';
+    'The connection of an account by its id or external id: {account_id, company_id, base_url, conflict_rule, listing, documents_seen_until, retries}.';
 comment on function backend.metakocka_connections_due(integer) is
     'The accounts for which there is something to do and nobody at work, the longest waiting first: [{account_id, reasons}]; reasons are run (to be gone on with), contacts (to be sent) and schedule.';

@@ -9,8 +9,8 @@ create function private.sync_lease()
     immutable
     set search_path = ''
 as $$
-    -- longer than the slowest call with its repetitions
-    select interval '90 seconds'
+    -- a worker extends it every few seconds, also during a long call
+    select interval '30 seconds'
 $$;
 
 
@@ -70,7 +70,8 @@ begin
     if found then
         update public.sync_runs r
         set state = 'running',
-            started_at = coalesce(r.started_at, clock_timestamp())
+            started_at = coalesce(r.started_at, clock_timestamp()),
+            resumes_at = null
         where r.id = next_id
           and r.state <> 'running';
         return next_id;
@@ -106,7 +107,8 @@ create function backend.begin_sync(
     trigger text,
     worker text,
     user_id uuid default null,
-    request jsonb default null
+    request jsonb default null,
+    time_left double precision default null
 )
     returns jsonb
     language plpgsql
@@ -132,10 +134,21 @@ begin
             detail = 'field: account_id';
     end if;
 
+    if connection.paused_until > clock_timestamp() then
+        return null;
+    end if;
     select l.*
     into lease
     from private.sync_leases l
     where l.account_id = begin_sync.account_id;
+    if lease.lease_until <= clock_timestamp() then
+        -- its worker may be writing at this moment: once that is over, nothing more comes
+        select l.*
+        into lease
+        from private.sync_leases l
+        where l.account_id = begin_sync.account_id
+        for update;
+    end if;
     if lease.lease_until > clock_timestamp() then
         if lease.worker <> begin_sync.worker then
             return null;
@@ -181,15 +194,17 @@ begin
         ));
     end if;
 
-    insert into private.sync_leases as l (account_id, run_id, worker, lease_until)
+    insert into private.sync_leases as l (account_id, run_id, worker, lease_until, ends_by)
     values (
         begin_sync.account_id, begun, begin_sync.worker,
-        clock_timestamp() + private.sync_lease()
+        clock_timestamp() + private.sync_lease(),
+        clock_timestamp() + make_interval(secs => begin_sync.time_left)
     )
     on conflict on constraint sync_leases_pkey do update
         set run_id = excluded.run_id,
             worker = excluded.worker,
-            lease_until = excluded.lease_until;
+            lease_until = excluded.lease_until,
+            ends_by = excluded.ends_by;
 
     return (
         select jsonb_build_object(
@@ -211,7 +226,9 @@ begin
             'conflict_rule', connection.conflict_rule,
             'listing', connection.listing,
             'documents_seen_until', connection.documents_seen_until,
-            'partners_seen_at', private.partners_seen_at(begin_sync.account_id)
+            'retries', connection.retries,
+            'now', clock_timestamp(),
+            'lease', extract(epoch from private.sync_lease())
         )
         from public.sync_runs r
         where r.id = begun
@@ -219,12 +236,16 @@ begin
 end
 $$;
 
-grant execute on function backend.begin_sync(uuid, text, text, text, uuid, jsonb) to service_role;
+grant execute on function backend.begin_sync(
+    uuid, text, text, text, uuid, jsonb, double precision
+) to service_role;
 
 
 comment on function private.sync_lease() is
     'How long a run is its worker''s without a word from it.';
 comment on function private.next_sync_run(uuid, text, text, uuid, jsonb) is
     'The run to go on with, or a new one; null where a wake finds nothing to send. A request is always a new one.';
-comment on function backend.begin_sync(uuid, text, text, text, uuid, jsonb) is
-    'Leases an account to a worker: the run that waits or was left, with its cursor and counts, or a new one; null where another is at work or a wake finds nothing. With a request, {contact_ids} or {metakocka_ids}, a run of its own. Repeating it under the same name answers the same.';
+comment on function backend.begin_sync(
+    uuid, text, text, text, uuid, jsonb, double precision
+) is
+    'Leases an account to a worker: the run that waits or was left, with its cursor and counts, or a new one; null where another is at work, the account is paused or a wake finds nothing (sync_at_work says which). time_left are the seconds that the worker has. With a request, {contact_ids} or {metakocka_ids}, a run of its own. Repeating it under the same name answers the same.';

@@ -17,7 +17,7 @@ begin
       and l.worker = require_lease.worker
     for update;
     if not found then
-        raise sqlstate 'PT409' using
+        raise sqlstate 'RP003' using
             message = 'This run is not yours any more.',
             detail = format('run: %s', require_lease.run_id),
             hint = 'Stop: another worker goes on with it.';
@@ -25,6 +25,64 @@ begin
     return account;
 end
 $$;
+
+
+create function private.require_worker(account_id uuid, worker text)
+    returns void
+    language plpgsql
+    set search_path = ''
+as $$
+begin
+    if require_worker.worker is null then
+        -- nobody's worker writes only while nobody is at work
+        perform
+        from private.sync_leases l
+        where l.account_id = require_worker.account_id
+          and l.lease_until > clock_timestamp();
+        if not found then
+            return;
+        end if;
+    else
+        -- held to the end of the transaction: whoever takes the lease over waits for it
+        perform
+        from private.sync_leases l
+        where l.account_id = require_worker.account_id
+          and l.worker = require_worker.worker
+        for share;
+        if found then
+            return;
+        end if;
+    end if;
+    raise sqlstate 'RP003' using
+        message = 'Another worker is at work for this account.',
+        detail = format('account: %s', require_worker.account_id),
+        hint = 'Stop: it goes on with what there is to do.';
+end
+$$;
+
+
+create function backend.keep_sync(run_id uuid, worker text)
+    returns timestamptz
+    language plpgsql
+    -- definer: service_role has no rights of its own on tables
+    security definer
+    set search_path = ''
+as $$
+declare
+    leased_until constant timestamptz := clock_timestamp() + private.sync_lease();
+begin
+    update private.sync_leases l
+    set lease_until = leased_until
+    where l.run_id = keep_sync.run_id
+      and l.worker = keep_sync.worker;
+    if not found then
+        perform private.require_lease(run_id => keep_sync.run_id, worker => keep_sync.worker);
+    end if;
+    return leased_until;
+end
+$$;
+
+grant execute on function backend.keep_sync(uuid, text) to service_role;
 
 
 create function backend.advance_sync(
@@ -112,6 +170,11 @@ begin
         -- told again, since the answer was lost
         return finished.state;
     end if;
+    -- before the lease, as whoever begins a run
+    perform
+    from public.metakocka_connections k
+    where k.account_id = finished.account_id
+    for no key update;
     account := private.require_lease(
         run_id => finish_sync.run_id, worker => finish_sync.worker);
 
@@ -126,6 +189,16 @@ begin
     where r.id = finish_sync.run_id;
     delete from private.sync_leases l
     where l.account_id = account;
+
+    -- Metakocka takes calls: the next pause is a first one
+    if finish_sync.state = 'done' then
+        update public.metakocka_connections k
+        set paused_until = null,
+            pause_reason = null,
+            pauses = 0
+        where k.account_id = account
+          and k.pauses > 0;
+    end if;
 
     -- documents are known up to here only if all of them have been looked at
     if finish_sync.state = 'done' and finish_sync.documents_seen_until is not null then
@@ -149,11 +222,75 @@ $$;
 grant execute on function backend.finish_sync(uuid, text, text, timestamptz) to service_role;
 
 
+create function backend.pause_sync(
+    run_id uuid,
+    worker text,
+    state text,
+    reason text,
+    retry_after double precision default null
+)
+    returns timestamptz
+    language plpgsql
+    -- definer: service_role has no rights of its own on tables
+    security definer
+    set search_path = ''
+as $$
+declare
+    connection public.metakocka_connections;
+    policy jsonb;
+    longest double precision;
+    wait double precision;
+    until timestamptz;
+begin
+    select k.*
+    into connection
+    from public.metakocka_connections k
+    join public.sync_runs r
+        on r.account_id = k.account_id
+    where r.id = pause_sync.run_id
+    for no key update of k;
+    perform backend.finish_sync(
+        run_id => pause_sync.run_id, worker => pause_sync.worker, state => pause_sync.state);
+    if connection.account_id is null then
+        return clock_timestamp();
+    end if;
+
+    policy := connection.retries -> 'pause';
+    longest := (policy ->> 'longest_wait')::double precision;
+    wait := least(
+        (policy ->> 'first_wait')::double precision * 2 ^ least(connection.pauses, 30), longest);
+    wait := wait * (1 - (policy ->> 'jitter')::double precision * random());
+    -- Metakocka's own word counts, a day at most
+    wait := greatest(wait, least(coalesce(pause_sync.retry_after, 0), 86400), 1);
+    until := clock_timestamp() + make_interval(secs => wait);
+    update public.metakocka_connections k
+    set paused_until = until,
+        pause_reason = left(pause_sync.reason, 500),
+        pauses = k.pauses + 1
+    where k.account_id = connection.account_id;
+    update public.sync_runs r
+    set resumes_at = until
+    where r.id = pause_sync.run_id
+      and r.state = 'stopped';
+    return until;
+end
+$$;
+
+grant execute on function backend.pause_sync(uuid, text, text, text, double precision)
+    to service_role;
+
+
+comment on function private.require_worker(uuid, text) is
+    'Lets pass whoever holds the account''s lease, and keeps it from being taken over until the transaction ends; RP003 for a worker that has lost it.';
+comment on function backend.keep_sync(uuid, text) is
+    'Extends a run''s lease and nothing more: returns until when. RP003 once another has taken it over.';
+comment on function backend.pause_sync(uuid, text, text, text, double precision) is
+    'Ends a run (stopped or failed) because Metakocka takes no calls of its company, and lets the account rest: returns until when. retry_after is Metakocka''s own word, in seconds; otherwise each pause after another is twice as long, as the connection''s retries say.';
 comment on function private.require_lease(uuid, text) is
     'The account of a run, locked for the worker whose it is; refused where it is another''s.';
 comment on function backend.advance_sync(
     uuid, text, jsonb, integer, integer, integer, integer, integer, jsonb, integer
 ) is
-    'Notes how far a run has come, in all and not since the last time, and extends its lease: returns until when. Taken over by another: 409, and so once the account is connected no more.';
+    'Notes how far a run has come, in all and not since the last time, and extends its lease: returns until when. Taken over by another: RP003, and so once the account is connected no more.';
 comment on function backend.finish_sync(uuid, text, text, timestamptz) is
     'Ends a run as done or failed, or leaves it to the next one (stopped), and gives its account free. Who follows the contacts is told to read again, if the run was quiet.';

@@ -116,7 +116,11 @@ begin
             jsonb_agg(
                 case
                     when m.partner_hash = r.partner_hash then
-                        jsonb_build_object('metakocka_id', r.metakocka_id, 'unchanged', true)
+                        jsonb_build_object(
+                            'metakocka_id', r.metakocka_id,
+                            'unchanged', true,
+                            'is_edited', d.contact_id is not null
+                        )
                     when m.contact_id is not null then jsonb_build_object(
                         'metakocka_id', r.metakocka_id,
                         'unchanged', false,
@@ -127,7 +131,9 @@ begin
                         'party', private.contact_party(c),
                         'base', m.base,
                         'base_version', m.base_version,
-                        'state', m.state
+                        'state', m.state,
+                        'seen_at', m.seen_at,
+                        'edits', coalesce(d.edits, '{}')
                     )
                     else jsonb_build_object(
                         'metakocka_id', r.metakocka_id,
@@ -164,6 +170,13 @@ begin
             on true
         left join public.contacts c
             on c.id = m.contact_id
+        left join lateral (
+            select o.contact_id, o.edits
+            from private.metakocka_dirty o
+            where o.contact_id = m.contact_id
+            limit 1
+        ) d
+            on true
     );
 end
 $$;
@@ -200,4 +213,4 @@ comment on function private.partner_candidates(uuid, text, text, text[], text[])
 comment on function private.require_list(jsonb, text, integer) is
     'Refuses what is not a list of objects, or too long.';
 comment on function backend.read_partners(uuid, jsonb) is
-    'What is known of up to 500 partners, [{metakocka_id, partner_hash, tax_id_number, emails, phones}], in their order: {unchanged: true} where the hash is known; {contact_id, version, updated_at, is_deleted, party, base, base_version, state} where it is a contact; otherwise {is_asked, candidates: [{contact_id, version, updated_at, matched_by, is_asked, party}]}, where is_asked says that somebody is to tell which partner a contact is.';
+    'What is known of up to 500 partners, [{metakocka_id, partner_hash, tax_id_number, emails, phones}], in their order: {unchanged: true, is_edited} where the hash is known, is_edited if the contact is to be sent; {contact_id, version, updated_at, is_deleted, party, base, base_version, state, seen_at, edits} where it is a contact; otherwise {is_asked, candidates: [{contact_id, version, updated_at, matched_by, is_asked, party}]}, where is_asked says that somebody is to tell which partner a contact is.';

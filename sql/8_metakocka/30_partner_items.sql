@@ -19,6 +19,8 @@ create type private.partner_item as (
     -- the contact has what the partner lacks
     push         boolean,
     partner      jsonb,
+    -- when the partner was read
+    seen_at      timestamptz,
     -- what is to become of it: created, adopted, updated; or stale, waiting, refused
     status       text,
     reason       text
@@ -48,6 +50,7 @@ begin
             coalesce(r.candidates, '{}'),
             coalesce(r.push, false),
             r.partner,
+            r.seen_at,
             s.status,
             s.reason
         )::private.partner_item
@@ -71,11 +74,12 @@ begin
                 conflicts jsonb,
                 candidates uuid[],
                 push boolean,
-                partner jsonb
+                partner jsonb,
+                seen_at timestamptz
             )
         ) with ordinality as p (
             metakocka_id, contact_id, expected_version, changes, partner_hash, base, conflicts,
-            candidates, push, partner, place
+            candidates, push, partner, seen_at, place
         )
     ) r
     -- the contact that the partner is

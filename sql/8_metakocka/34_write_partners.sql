@@ -114,8 +114,8 @@ begin
     end if;
 
     insert into public.metakocka_contact_mappings as m (
-        account_id, contact_id, metakocka_id, base, partner_hash, base_version, state, user_id,
-        last_synced_at
+        account_id, contact_id, metakocka_id, base, partner_hash, base_version, seen_at, state,
+        user_id, last_synced_at
     )
     select
         write_partner_mappings.account_id,
@@ -124,6 +124,7 @@ begin
         i.base,
         i.partner_hash,
         c.version,
+        i.seen_at,
         case
             when i.conflicts <> '[]' and exists (
                 select
@@ -153,6 +154,7 @@ begin
             base = excluded.base,
             partner_hash = excluded.partner_hash,
             base_version = excluded.base_version,
+            seen_at = greatest(m.seen_at, excluded.seen_at),
             state = excluded.state,
             missing = '{}',
             user_id = coalesce(excluded.user_id, m.user_id),
@@ -162,6 +164,12 @@ begin
             is distinct from (
                 excluded.metakocka_id, excluded.base, excluded.partner_hash,
                 excluded.base_version, excluded.state, '{}'::text[]
+            )
+            -- but when it was seen counts while there is an edit to be sent
+            or excluded.seen_at > coalesce(m.seen_at, '-infinity') and exists (
+                select
+                from private.metakocka_dirty d
+                where d.contact_id = m.contact_id
             );
 
     if exists (select from unnest(items) i where i.push) then

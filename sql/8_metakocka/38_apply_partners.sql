@@ -140,7 +140,8 @@ create function backend.apply_partners(
     account_id uuid,
     run_id uuid,
     items jsonb,
-    quiet boolean default false
+    quiet boolean default false,
+    worker text default null
 )
     returns jsonb
     language plpgsql
@@ -160,6 +161,8 @@ declare
     results jsonb;
 begin
     perform private.require_list(list => items, field => 'items', longest => 500);
+    perform private.require_worker(
+        account_id => apply_partners.account_id, worker => apply_partners.worker);
     whose := private.sync_user(account_id => apply_partners.account_id, run_id => apply_partners.run_id);
 
     perform set_config('rapport.from_metakocka', 'yes', true);
@@ -189,7 +192,8 @@ exception
 end
 $$;
 
-grant execute on function backend.apply_partners(uuid, uuid, jsonb, boolean) to service_role;
+grant execute on function backend.apply_partners(uuid, uuid, jsonb, boolean, text)
+    to service_role;
 
 
 create function private.analyze_new_tables()
@@ -250,5 +254,5 @@ comment on function private.analyze_new_tables() is
     'Analyzes the tables of contacts of a new database, once.';
 comment on function private.sync_user(uuid, uuid) is
     'Whose doing a sync is: who asked for the run, or connected the account.';
-comment on function backend.apply_partners(uuid, uuid, jsonb, boolean) is
-    'Writes up to 500 merged partners, [{metakocka_id, partner_hash, base, contact_id, expected_version, changes, conflicts: [{field, base, crm, erp, decided_by, winner}], candidates, push, partner}]; without contact_id a contact is made, with candidates it waits. Answers [{metakocka_id, status, contact_id, reason}] in their order: created, adopted, updated, unchanged, waiting, refused, or stale, which is to be read and merged again. quiet leaves the events to finish_sync.';
+comment on function backend.apply_partners(uuid, uuid, jsonb, boolean, text) is
+    'Writes up to 500 merged partners, [{metakocka_id, partner_hash, base, contact_id, expected_version, changes, conflicts: [{field, base, crm, erp, decided_by, winner}], candidates, push, partner, seen_at}]; without contact_id a contact is made, with candidates it waits. Answers [{metakocka_id, status, contact_id, reason}] in their order: created, adopted, updated, unchanged, waiting, refused, or stale, which is to be read and merged again. quiet leaves the events to finish_sync.';

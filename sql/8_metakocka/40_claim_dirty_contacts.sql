@@ -18,6 +18,20 @@ as $$
 declare
     claimed uuid[];
 begin
+    if not dry_run then
+        -- another's marks are not taken
+        perform
+        from private.sync_leases l
+        where l.account_id = claim_dirty_contacts.account_id
+          and l.worker <> claim_dirty_contacts.worker
+          and l.lease_until > clock_timestamp();
+        if found then
+            perform private.require_worker(
+                account_id => claim_dirty_contacts.account_id,
+                worker => claim_dirty_contacts.worker
+            );
+        end if;
+    end if;
     claimed := array(
         select d.contact_id
         from private.metakocka_dirty d
@@ -54,6 +68,8 @@ begin
                         'base', m.base,
                         'base_version', m.base_version,
                         'state', m.state,
+                        'seen_at', m.seen_at,
+                        'edits', d.edits,
                         'not_partners', coalesce(m.not_partners, '{}'),
                         -- calls whose outcome is to be found out first
                         'intents', private.open_intents(c.id)
@@ -84,6 +100,49 @@ end
 $$;
 
 grant execute on function backend.claim_dirty_contacts(uuid, text, integer, uuid[], boolean)
+    to service_role;
+
+
+create function backend.note_partners_seen(
+    account_id uuid,
+    metakocka_ids text[],
+    seen_at timestamptz,
+    worker text default null,
+    -- of one partner, whose fields differ: what is agreed of it while ours is on its way
+    base jsonb default null
+)
+    returns integer
+    language plpgsql
+    -- definer: service_role has no rights of its own on tables
+    security definer
+    set search_path = ''
+as $$
+declare
+    noted integer;
+begin
+    perform private.require_worker(
+        account_id => note_partners_seen.account_id, worker => note_partners_seen.worker);
+    update public.metakocka_contact_mappings m
+    set seen_at = note_partners_seen.seen_at,
+        base = coalesce(note_partners_seen.base, m.base),
+        partner_hash = case when note_partners_seen.base is null then m.partner_hash end
+    where m.contact_id = any (array(
+        select o.contact_id
+        from public.metakocka_contact_mappings o
+        join private.metakocka_dirty d
+            on d.contact_id = o.contact_id
+        where o.account_id = note_partners_seen.account_id
+          and o.metakocka_id = any (note_partners_seen.metakocka_ids)
+          and coalesce(o.seen_at < note_partners_seen.seen_at, true)
+        order by o.contact_id
+        for no key update of o
+    ));
+    get diagnostics noted = row_count;
+    return noted;
+end
+$$;
+
+grant execute on function backend.note_partners_seen(uuid, text[], timestamptz, text, jsonb)
     to service_role;
 
 
@@ -137,7 +196,9 @@ grant execute on function backend.postpone_contact(uuid, uuid, text, interval) t
 
 
 comment on function backend.claim_dirty_contacts(uuid, text, integer, uuid[], boolean) is
-    'Leases up to 100 contacts that changed, all or those of contact_ids, in the order of their change; a dry_run shows them and leases none: {claimed: [{contact_id, changed_seq, attempts, version, updated_at, party, metakocka_id, base, base_version, state, not_partners, intents}], next_in}, the seconds until there are others.';
+    'Leases up to 100 contacts that changed, all or those of contact_ids, in the order of their change; a dry_run shows them and leases none: {claimed: [{contact_id, changed_seq, attempts, version, updated_at, party, metakocka_id, base, base_version, state, seen_at, edits, not_partners, intents}], next_in}, the seconds until there are others.';
+comment on function backend.note_partners_seen(uuid, text[], timestamptz, text, jsonb) is
+    'Notes when partners were seen with what was agreed, of contacts that are to be sent: what differs in one later was edited later. base is what is agreed from now on, of a single one. Returns of how many.';
 comment on function private.take_mark(uuid, bigint) is
     'Takes a contact''s mark away if it is not newer than this; otherwise gives its lease free. Whether there is no mark left.';
 comment on function backend.postpone_contact(uuid, uuid, text, interval) is

@@ -7,7 +7,8 @@ create function backend.settle_partner(
     run_id uuid,
     contact_id uuid,
     changed_seq bigint,
-    item jsonb
+    item jsonb,
+    worker text default null
 )
     returns jsonb
     language plpgsql
@@ -24,6 +25,8 @@ declare
     is_clear boolean;
 begin
     perform private.require_list(list => jsonb_build_array(item), field => 'item', longest => 1);
+    perform private.require_worker(
+        account_id => settle_partner.account_id, worker => settle_partner.worker);
     perform set_config('rapport.from_metakocka', 'yes', true);
     result := private.try_apply_partner(
         account_id => settle_partner.account_id, user_id => whose, item => given);
@@ -39,6 +42,7 @@ begin
             'changes', '{}'::jsonb,
             'expected_version', null,
             'partner_hash', null,
+            'seen_at', null,
             'push', false,
             'base', (
                 select coalesce(
@@ -86,7 +90,8 @@ begin
 end
 $$;
 
-grant execute on function backend.settle_partner(uuid, uuid, uuid, bigint, jsonb) to service_role;
+grant execute on function backend.settle_partner(uuid, uuid, uuid, bigint, jsonb, text)
+    to service_role;
 
 
 create function private.require_contact(account_id uuid, contact_id uuid)
@@ -115,7 +120,8 @@ create function backend.block_contact(
     contact_id uuid,
     changed_seq bigint,
     missing text[],
-    state text default 'blocked'
+    state text default 'blocked',
+    worker text default null
 )
     returns boolean
     language plpgsql
@@ -131,6 +137,8 @@ begin
             message = 'What is not sent is blocked or unknown.',
             detail = 'field: state';
     end if;
+    perform private.require_worker(
+        account_id => block_contact.account_id, worker => block_contact.worker);
     perform private.require_contact(
         account_id => block_contact.account_id, contact_id => block_contact.contact_id);
     -- mappings before marks, as everywhere
@@ -158,12 +166,13 @@ begin
 end
 $$;
 
-grant execute on function backend.block_contact(uuid, uuid, bigint, text[], text) to service_role;
+grant execute on function backend.block_contact(uuid, uuid, bigint, text[], text, text)
+    to service_role;
 
 
-comment on function backend.settle_partner(uuid, uuid, uuid, bigint, jsonb) is
+comment on function backend.settle_partner(uuid, uuid, uuid, bigint, jsonb, text) is
     'Notes what was agreed when a contact was sent, an item as of apply_partners: its answer with changed_meanwhile, true where the contact is to be sent again. Also if it is stale, that it is this partner stands.';
 comment on function private.require_contact(uuid, uuid) is
     'Locks a contact of an account; refused where there is none.';
-comment on function backend.block_contact(uuid, uuid, bigint, text[], text) is
+comment on function backend.block_contact(uuid, uuid, bigint, text[], text, text) is
     'Notes why a contact is not sent: it lacks fields (blocked), or it may have been (unknown). False where it has changed meanwhile and is to be sent again.';

@@ -7,7 +7,8 @@ create function backend.begin_intent(
     contact_id uuid,
     operation text,
     fingerprint text,
-    sent jsonb default '{}'
+    sent jsonb default '{}',
+    worker text default null
 )
     returns jsonb
     language plpgsql
@@ -18,6 +19,8 @@ as $$
 declare
     begun uuid;
 begin
+    perform private.require_worker(
+        account_id => begin_intent.account_id, worker => begin_intent.worker);
     perform private.require_contact(
         account_id => begin_intent.account_id, contact_id => begin_intent.contact_id);
 
@@ -60,7 +63,8 @@ begin
 end
 $$;
 
-grant execute on function backend.begin_intent(uuid, uuid, text, text, jsonb) to service_role;
+grant execute on function backend.begin_intent(uuid, uuid, text, text, jsonb, text)
+    to service_role;
 
 
 create function private.intent_rows(wanted uuid)
@@ -121,7 +125,8 @@ create function backend.settle_intent(
     account_id uuid,
     intent_id uuid,
     state text,
-    metakocka_id text default null
+    metakocka_id text default null,
+    worker text default null
 )
     returns boolean
     language plpgsql
@@ -132,6 +137,11 @@ as $$
 declare
     intent private.partner_intents;
 begin
+    -- a call that was made is settled by whoever made it, also once it has lost its lease
+    if settle_intent.state = 'sent' then
+        perform private.require_worker(
+            account_id => settle_intent.account_id, worker => settle_intent.worker);
+    end if;
     select i.*
     into intent
     from private.partner_intents i
@@ -180,14 +190,14 @@ begin
 end
 $$;
 
-grant execute on function backend.settle_intent(uuid, uuid, text, text) to service_role;
+grant execute on function backend.settle_intent(uuid, uuid, text, text, text) to service_role;
 
 
-comment on function backend.begin_intent(uuid, uuid, text, text, jsonb) is
+comment on function backend.begin_intent(uuid, uuid, text, text, jsonb, text) is
     'Notes that a contact''s partner is about to be made (add_partner) or changed: {intent_id, contact_id, operation, fingerprint, sent, state, metakocka_id, age, is_new}. If one is open already that one, with is_new false: what became of it is to be found out first. A contact that is a partner already gets no other: 409.';
 comment on function private.intent_rows(uuid) is
     'An intent as it is told.';
 comment on function private.open_intents(uuid) is
     'The intents of a contact, and of those that were merged into it, of which nobody knows what became.';
-comment on function backend.settle_intent(uuid, uuid, text, text) is
+comment on function backend.settle_intent(uuid, uuid, text, text, text) is
     'Notes how a call stands: sent just before it begins, and then unknown, settled (with the partner''s id) or abandoned. False where that does not follow from where it stood: the caller must not go on.';

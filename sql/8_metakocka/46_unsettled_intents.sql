@@ -64,7 +64,12 @@ $$;
 grant execute on function backend.unsettled_intents(uuid, integer) to service_role;
 
 
-create function backend.forget_partner(account_id uuid, contact_id uuid, metakocka_id text)
+create function backend.forget_partner(
+    account_id uuid,
+    contact_id uuid,
+    metakocka_id text,
+    worker text default null
+)
     returns boolean
     language plpgsql
     -- definer: service_role has no rights of its own on tables
@@ -72,6 +77,8 @@ create function backend.forget_partner(account_id uuid, contact_id uuid, metakoc
     set search_path = ''
 as $$
 begin
+    perform private.require_worker(
+        account_id => forget_partner.account_id, worker => forget_partner.worker);
     perform
     from public.contacts c
     where c.id = forget_partner.contact_id
@@ -97,12 +104,12 @@ exception
 end
 $$;
 
-grant execute on function backend.forget_partner(uuid, uuid, text) to service_role;
+grant execute on function backend.forget_partner(uuid, uuid, text, text) to service_role;
 
 
 comment on function private.is_merged_alive(uuid) is
     'Whether a contact that is gone was merged into one that is there.';
 comment on function backend.unsettled_intents(uuid, integer) is
     'The open intents of an account, the oldest first: [{intent_id, contact_id, operation, fingerprint, sent, state, metakocka_id, age, is_orphaned}], is_orphaned where the contact was deleted and nobody claims it any more.';
-comment on function backend.forget_partner(uuid, uuid, text) is
+comment on function backend.forget_partner(uuid, uuid, text, text) is
     'Notes which partner a deleted contact is, so that it does not come back as a new one. False where the contact is there again or the partner is another.';

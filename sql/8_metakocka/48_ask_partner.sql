@@ -8,7 +8,8 @@ create function backend.ask_partner(
     -- null where the contact goes on with the partner that it has
     changed_seq bigint,
     metakocka_id text,
-    partners jsonb
+    partners jsonb,
+    worker text default null
 )
     returns boolean
     language plpgsql
@@ -20,6 +21,8 @@ as $$
 #variable_conflict use_column
 begin
     perform private.require_list(list => partners, field => 'partners', longest => 100);
+    perform private.require_worker(
+        account_id => ask_partner.account_id, worker => ask_partner.worker);
     perform private.require_contact(
         account_id => ask_partner.account_id, contact_id => ask_partner.contact_id);
 
@@ -58,8 +61,9 @@ begin
 end
 $$;
 
-grant execute on function backend.ask_partner(uuid, uuid, bigint, text, jsonb) to service_role;
+grant execute on function backend.ask_partner(uuid, uuid, bigint, text, jsonb, text)
+    to service_role;
 
 
-comment on function backend.ask_partner(uuid, uuid, bigint, text, jsonb) is
+comment on function backend.ask_partner(uuid, uuid, bigint, text, jsonb, text) is
     'Asks which of partners, [{metakocka_id, …}], a contact is, metakocka_id being the one that it is so far. False where it has changed meanwhile and is to be sent again.';

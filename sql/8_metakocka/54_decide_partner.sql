@@ -124,6 +124,7 @@ begin
             base = null,
             partner_hash = null,
             base_version = null,
+            seen_at = null,
             state = excluded.state,
             missing = '{}',
             user_id = excluded.user_id;

@@ -106,7 +106,6 @@ begin
         where r.account_id = chosen
           and r.direction = queue_sync.direction
           and r.request = asked_for
-          and r.state in ('queued', 'running')
         order by r.created_at desc
         limit 1;
     end if;

@@ -32,6 +32,20 @@ create table public.metakocka_connections (
     sync_interval        interval not null default interval '15 minutes'
                          constraint metakocka_connections_sync_interval_check
                          check (sync_interval between interval '1 minute' and interval '7 days'),
+    -- how long a request waits for the end of a run that is at work
+    request_wait         interval not null default interval '8 seconds'
+                         constraint metakocka_connections_request_wait_check
+                         check (request_wait between interval '0' and interval '12 seconds'),
+    -- by kind of operation: attempts, and the waits between them
+    retries              jsonb not null default '{}',
+    -- Metakocka takes no calls of this company: until when nothing is asked of it, and why
+    paused_until         timestamptz,
+    pause_reason         text
+                         constraint metakocka_connections_pause_reason_check
+                         check (length(pause_reason) <= 500),
+    -- how many pauses have followed each other: each is longer than the one before
+    pauses               integer not null default 0
+                         constraint metakocka_connections_pauses_check check (pauses >= 0),
     -- who connected it
     user_id              uuid default auth.uid()
                          constraint metakocka_connections_user_id_fkey
@@ -184,6 +198,16 @@ comment on column public.metakocka_connections.active is
     'Without it nothing is synchronized; what changes in known contacts meanwhile is sent once it is active again.';
 comment on column public.metakocka_connections.sync_interval is
     'How often partners are looked through; contacts that change are sent at once.';
+comment on column public.metakocka_connections.request_wait is
+    'How long a request waits for the end of a run that is at work for the account; 12 seconds at most.';
+comment on column public.metakocka_connections.retries is
+    'How often a call is tried, and how long is waited in between, by kind of operation: {read, list, write, create: {attempts, first_wait, longest_wait, jitter}}; contact and pause have no attempts: they are about a contact that failed, and an account whose company takes no calls. Waits are in seconds and double from try to try; jitter is the part of a wait that is random, 0 to 1. What is left out stays as it is.';
+comment on column public.metakocka_connections.paused_until is
+    'Metakocka takes no calls of this company, because of a quota or a key that it does not accept: until then nothing is asked of it. Set it to null to try at once.';
+comment on column public.metakocka_connections.pause_reason is
+    'Why it is paused.';
+comment on column public.metakocka_connections.pauses is
+    'How many pauses have followed each other.';
 comment on column public.metakocka_connections.user_id is
     'Who connected it.';
 comment on column public.metakocka_connections.documents_seen_until is
@@ -220,20 +244,245 @@ Known: all, documents.';
 comment on constraint metakocka_connections_sync_interval_check on public.metakocka_connections is
     'A sync_interval is from 1 minute to 7 days.
 Such as 00:15:00.';
+comment on constraint metakocka_connections_request_wait_check on public.metakocka_connections is
+    'A request_wait is from 0 to 12 seconds.
+Such as 00:00:08.';
+comment on constraint metakocka_connections_pause_reason_check on public.metakocka_connections is
+    'A pause_reason has at most 500 characters.';
+comment on constraint metakocka_connections_pauses_check on public.metakocka_connections is
+    'Pauses are counted from 0.';
 
 
 select private.guard_table(
     'metakocka_connections',
     inserted => array[
         'account_id', 'company_id', 'base_url', 'conflict_rule', 'listing', 'active',
-        'sync_interval'
+        'sync_interval', 'request_wait', 'retries'
     ],
     updated => array[
-        'company_id', 'base_url', 'conflict_rule', 'listing', 'active', 'sync_interval'
+        'company_id', 'base_url', 'conflict_rule', 'listing', 'active', 'sync_interval',
+        'request_wait', 'retries', 'paused_until'
     ]
 );
 
 select private.limit_writes('metakocka_connections', '{insert,update,delete}');
+
+
+/*
+    How patient the sync is with Metakocka, by kind of operation. A connection shows all of it;
+    what is written is laid over what is there.
+*/
+create function private.retry_limits()
+    returns table (
+        kind text,
+        setting text,
+        usual numeric,
+        least_value numeric,
+        most_value numeric
+    )
+    language sql
+    immutable
+    set search_path = ''
+as $$
+    values
+        -- get_partner and search; a wait is in seconds
+        ('read', 'attempts', 4, 1, 10),
+        ('read', 'first_wait', 0.5, 0, 10),
+        ('read', 'longest_wait', 8, 0, 25),
+        ('read', 'jitter', 1, 0, 1),
+        -- all partners in one answer
+        ('list', 'attempts', 1, 1, 3),
+        ('list', 'first_wait', 0.5, 0, 10),
+        ('list', 'longest_wait', 8, 0, 25),
+        ('list', 'jitter', 1, 0, 1),
+        -- changes of entries that are there
+        ('write', 'attempts', 4, 1, 10),
+        ('write', 'first_wait', 0.5, 0, 10),
+        ('write', 'longest_wait', 8, 0, 25),
+        ('write', 'jitter', 1, 0, 1),
+        -- new partners and entries: only what was not heard is said again
+        ('create', 'attempts', 4, 1, 10),
+        ('create', 'first_wait', 0.5, 0, 10),
+        ('create', 'longest_wait', 8, 0, 25),
+        ('create', 'jitter', 1, 0, 1),
+        -- a contact that could not be sent, by a later run
+        ('contact', 'first_wait', 15, 1, 3600),
+        ('contact', 'longest_wait', 3600, 1, 86400),
+        ('contact', 'jitter', 1, 0, 1),
+        -- an account whose company takes no calls
+        ('pause', 'first_wait', 60, 1, 3600),
+        ('pause', 'longest_wait', 3600, 1, 86400),
+        ('pause', 'jitter', 0, 0, 1)
+$$;
+
+
+create function private.read_retries(given jsonb, present jsonb)
+    returns jsonb
+    language plpgsql
+    immutable
+    set search_path = ''
+as $$
+declare
+    wrong record;
+    whole jsonb;
+begin
+    if jsonb_typeof(given) is distinct from 'object'
+        or exists (select from jsonb_each(given) k where jsonb_typeof(k.value) <> 'object')
+    then
+        raise sqlstate 'PT422' using
+            message = 'Retries are an object for each kind of operation.',
+            detail = 'field: retries',
+            hint = 'For example {"read": {"attempts": 4, "first_wait": 0.5}}.';
+    end if;
+    select format('retries.%s.%s', k.key, s.key) as field, l.least_value, l.most_value
+    into wrong
+    from jsonb_each(given) k
+    cross join lateral jsonb_each(
+        case when k.value = '{}' then '{"": null}' else k.value end) s
+    left join private.retry_limits() l
+        on l.kind = k.key
+       and l.setting = s.key
+    where case
+        when k.value = '{}' then not exists (
+            select from private.retry_limits() o where o.kind = k.key
+        )
+        else l.kind is null
+            or jsonb_typeof(s.value) <> 'number'
+            or s.value::numeric not between l.least_value and l.most_value
+            or s.key = 'attempts' and s.value::numeric % 1 <> 0
+    end
+    order by 1
+    limit 1;
+    if found then
+        raise sqlstate 'PT422' using
+            message = case
+                when wrong.least_value is null then 'There is no such setting.'
+                else format(
+                    'This is a number from %s to %s.', wrong.least_value, wrong.most_value)
+            end,
+            detail = 'field: ' || rtrim(wrong.field, '.'),
+            hint = case
+                when wrong.least_value is null then 'Kinds: read, list, write, create, with attempts, first_wait, longest_wait and jitter; contact and pause, without attempts.'
+                else 'Waits are in seconds; jitter is the part of a wait that is random; attempts are whole.'
+            end;
+    end if;
+
+    select jsonb_object_agg(k.kind, k.settings)
+    into whole
+    from (
+        select
+            l.kind,
+            jsonb_object_agg(
+                l.setting,
+                coalesce(
+                    given -> l.kind -> l.setting,
+                    present -> l.kind -> l.setting,
+                    to_jsonb(l.usual)
+                )
+            ) as settings
+        from private.retry_limits() l
+        group by l.kind
+    ) k;
+    select k.key as kind
+    into wrong
+    from jsonb_each(whole) k
+    where (k.value ->> 'longest_wait')::numeric < (k.value ->> 'first_wait')::numeric
+    order by 1
+    limit 1;
+    if found then
+        raise sqlstate 'PT422' using
+            message = 'The longest wait is no shorter than the first.',
+            detail = format('field: retries.%s.longest_wait', wrong.kind);
+    end if;
+    return whole;
+end
+$$;
+
+
+create function private.tg_metakocka_connections__read_settings()
+    returns trigger
+    language plpgsql
+    -- definer: who connects an account has no rights on what is private
+    security definer
+    set search_path = ''
+as $$
+begin
+    new.retries := private.read_retries(
+        given => new.retries,
+        present => case when tg_op = 'UPDATE' then old.retries else '{}' end
+    );
+    if tg_op = 'UPDATE' and new.paused_until is null then
+        new.pause_reason := null;
+        new.pauses := 0;
+    end if;
+    return new;
+end
+$$;
+
+create trigger _120_read_settings_insert
+    before insert on public.metakocka_connections
+    for each row
+    execute function private.tg_metakocka_connections__read_settings();
+
+create trigger _120_read_settings_update
+    before update on public.metakocka_connections
+    for each row
+    when (new.retries <> old.retries or new.paused_until is null and old.paused_until is not null)
+    execute function private.tg_metakocka_connections__read_settings();
+
+
+create function private.tg_metakocka_connections__end_pause()
+    returns trigger
+    language plpgsql
+    set search_path = ''
+as $$
+begin
+    raise sqlstate 'PT422' using
+        message = 'A pause can be ended, and nothing else.',
+        detail = 'field: paused_until',
+        hint = 'Set it to null to try at once.';
+end
+$$;
+
+create trigger _110_end_pause
+    before update of paused_until on public.metakocka_connections
+    for each row
+    when (new.paused_until is not null
+          and new.paused_until is distinct from old.paused_until
+          and current_user = 'authenticated')
+    execute function private.tg_metakocka_connections__end_pause();
+
+
+create function private.tg_metakocka_connections__ring()
+    returns trigger
+    language plpgsql
+    -- definer: the doorbell is nobody's to press
+    security definer
+    set search_path = ''
+as $$
+begin
+    perform private.ring('metakocka_sync');
+    return null;
+end
+$$;
+
+create trigger _600_ring
+    after update of paused_until on public.metakocka_connections
+    for each row
+    when (new.paused_until is null and old.paused_until is not null)
+    execute function private.tg_metakocka_connections__ring();
+
+
+comment on function private.retry_limits() is
+    'The settings of retries, with their usual values and their bounds; waits are in seconds.';
+comment on function private.read_retries(jsonb, jsonb) is
+    'All settings: those that are given, those that are there, the usual ones. Refused where one is unknown or out of its bounds.';
+comment on function private.tg_metakocka_connections__read_settings() is
+    'Completes a connection''s settings, and forgets why it was paused once it is not.';
+comment on function private.tg_metakocka_connections__end_pause() is
+    'Refuses a pause that somebody makes or moves.';
+comment on function private.tg_metakocka_connections__ring() is
+    'Wakes the sync when a pause is ended.';
 
 
 /*
@@ -257,6 +506,8 @@ create table public.metakocka_contact_mappings (
                    check (length(partner_hash) <= 128),
     -- the contact's version with which the agreed state was reached
     base_version   bigint,
+    -- when the partner was last seen, and nothing in it differed from what was agreed then
+    seen_at        timestamptz,
     state          text not null
                    constraint metakocka_contact_mappings_state_check
                    check (state in (
@@ -323,6 +574,8 @@ comment on column public.metakocka_contact_mappings.partner_hash is
     'A digest of the partner as last seen.';
 comment on column public.metakocka_contact_mappings.base_version is
     'The contact''s version with which the agreed state was reached.';
+comment on column public.metakocka_contact_mappings.seen_at is
+    'When the partner was last seen with what was agreed: what differs in it now was edited later. While there is nothing to be sent it may have been seen later than this.';
 comment on column public.metakocka_contact_mappings.state is
     'synced; waiting: to be sent or looked at; conflict: a person decides (sync_conflicts); blocked: it can''t be sent, see missing, or the contact is deleted; unknown: it may have been made there, which is being found out; unlinked: a person wants it to be no partner, and it is sent only when somebody asks for it.';
 comment on column public.metakocka_contact_mappings.missing is
@@ -392,6 +645,8 @@ create table public.sync_runs (
     quiet       boolean not null default false,
     waiting     integer not null default 0
                 constraint sync_runs_waiting_check check (waiting >= 0),
+    -- Metakocka takes no calls: when it is gone on with
+    resumes_at  timestamptz,
 
     -- what a foreign key of the same account refers to
     constraint sync_runs_id_account_id_key unique (id, account_id),
@@ -452,6 +707,8 @@ create table private.sync_leases (
     worker      text not null
                 constraint sync_leases_worker_check check (length(worker) between 1 and 128),
     lease_until timestamptz not null,
+    -- when the worker's own time is over; null where nobody ends it
+    ends_by     timestamptz,
 
     constraint sync_leases_run_fkey
         foreign key (run_id, account_id)
@@ -478,7 +735,7 @@ comment on column public.sync_runs.direction is
 comment on column public.sync_runs.trigger is
     'What it was begun by: the schedule, a changed contact (wake), a user, the command line.';
 comment on column public.sync_runs.state is
-    'queued: it was asked for; running; stopped: its time was over, the next goes on with it; done; failed.';
+    'queued: it was asked for; running; stopped: its time was over, or Metakocka takes no calls until resumes_at, and the next goes on with it; done; failed.';
 comment on column public.sync_runs.total is
     'How many contacts or partners there are to look at; null while that is not known.';
 comment on column public.sync_runs.done is
@@ -497,6 +754,8 @@ comment on column public.sync_runs.quiet is
     'Whether contacts were written without an event for each: one resync tells of all at the end.';
 comment on column public.sync_runs.waiting is
     'How many wait: for a person (sync_conflicts), or to be tried again.';
+comment on column public.sync_runs.resumes_at is
+    'When it is gone on with, because Metakocka takes no calls before; null otherwise.';
 comment on policy "members can read the sync runs of their accounts" on public.sync_runs is
     'Whoever may read the contacts.';
 comment on table private.sync_leases is
@@ -510,7 +769,7 @@ select private.follow_table(
     shown => array[
         'id', 'account_id', 'direction', 'trigger', 'state', 'total', 'done', 'succeeded',
         'failed', 'unchanged', 'errors', 'user_id', 'started_at', 'finished_at', 'duration_ms',
-        'created_at', 'updated_at', 'version'
+        'resumes_at', 'created_at', 'updated_at', 'version'
     ],
     hidden => array['request', 'cursor', 'quiet', 'waiting'],
     customer_key => null
@@ -743,6 +1002,9 @@ create table private.metakocka_dirty (
     worker      text,
     -- of the first edit since it was last claimed; null while there is none
     edited_at   timestamptz default clock_timestamp(),
+    -- by field, when it was last edited: who is newest is decided field by field
+    edits       jsonb not null default '{}'
+                constraint metakocka_dirty_edits_check check (jsonb_typeof(edits) = 'object'),
 
     constraint metakocka_dirty_contact_fkey
         foreign key (contact_id, account_id)
@@ -838,6 +1100,20 @@ end
 $$;
 
 
+create function private.party_fields()
+    returns text[]
+    language sql
+    immutable
+    set search_path = ''
+as $$
+    select array[
+        'name', 'email', 'phone', 'gsm', 'fax', 'business_entity', 'taxpayer', 'foreign_county',
+        'buyer', 'supplier', 'tax_id_number', 'registration_number', 'street', 'post_number',
+        'place', 'province', 'country', 'people', 'addresses'
+    ]
+$$;
+
+
 create function private.mark_requested(account_id uuid, contact_ids uuid[])
     returns void
     language plpgsql
@@ -926,6 +1202,29 @@ begin
         perform private.mark_dirty(changed.account_id, changed.contact_ids);
     end loop;
 
+    -- where times decide, those of each field
+    if exists (
+        select
+        from new_rows n
+        join public.metakocka_connections k
+            on k.account_id = n.account_id
+           and k.conflict_rule = 'newest'
+    ) then
+        update private.metakocka_dirty d
+        set edits = d.edits || e.edits
+        from (
+            select n.id, jsonb_object_agg(f.name, clock_timestamp()) as edits
+            from new_rows n
+            join old_rows o
+                on o.id = n.id
+            cross join lateral (select to_jsonb(n) as after, to_jsonb(o) as before) r
+            cross join unnest(private.party_fields()) as f (name)
+            where r.after -> f.name is distinct from r.before -> f.name
+            group by n.id
+        ) e
+        where d.contact_id = e.id;
+    end if;
+
     -- also without a connection: what is deleted is forgotten here as well
     if exists (select from new_rows n where n.deleted_at is not null) then
         perform private.forget_partners(array(
@@ -1003,12 +1302,16 @@ comment on column private.metakocka_dirty.changed_seq is
     'The number of the last change; who has sent an earlier one leaves the mark.';
 comment on column private.metakocka_dirty.edited_at is
     'When it was first edited since it was last claimed; null where it was not.';
+comment on column private.metakocka_dirty.edits is
+    'When each field was last edited since the mark is there, {field: time}, where the account''s rule is newest.';
 comment on policy "nobody reads the marks directly" on private.metakocka_dirty is
     'Whether a contact waits is read in its mapping.';
 comment on function private.quiet_moment() is
     'How long after an edit a contact is sent, unless it is edited once more.';
 comment on function private.longest_wait() is
     'How long after an edit a contact is sent at the latest, however often it is edited.';
+comment on function private.party_fields() is
+    'The fields that contacts share with partners.';
 comment on function private.mark_requested(uuid, uuid[]) is
     'Marks contacts that somebody wants to be sent now, also those that were to be no partners.';
 comment on function private.mark_dirty(uuid, uuid[], interval) is
@@ -1434,25 +1737,6 @@ select private.limit_writes('metakocka_partners', '{insert,update,delete}');
     What there is to do, and for whom: accounts with contacts to send, with a run that waits or
     was left, or whose time has come.
 */
-create function private.partners_seen_at(account_id uuid)
-    returns timestamptz
-    language plpgsql
-    stable
-    set search_path = ''
-as $$
-begin
-    return (
-        select max(r.started_at)
-        from public.sync_runs r
-        where r.account_id = partners_seen_at.account_id
-          and r.state = 'done'
-          and r.direction <> 'to_metakocka'
-          and r.request = '{}'
-    );
-end
-$$;
-
-
 create function backend.metakocka_connection(account text)
     returns jsonb
     language plpgsql
@@ -1471,7 +1755,7 @@ begin
         'conflict_rule', k.conflict_rule,
         'listing', k.listing,
         'documents_seen_until', k.documents_seen_until,
-        'partners_seen_at', private.partners_seen_at(a.id)
+        'retries', k.retries
     )
     into found_connection
     from public.accounts a
@@ -1533,6 +1817,7 @@ begin
                   and r.trigger = 'schedule'
             ) n
             where k.active
+              and coalesce(k.paused_until <= clock_timestamp(), true)
               and not exists (
                   select
                   from private.sync_leases l
@@ -1560,10 +1845,65 @@ $$;
 grant execute on function backend.metakocka_connections_due(integer) to service_role;
 
 
-comment on function private.partners_seen_at(uuid) is
-    'Since when all partners have been looked at: what differs now has changed after that.';
+create function backend.sync_at_work(account_id uuid)
+    returns jsonb
+    language plpgsql
+    stable
+    -- definer: service_role has no rights of its own on tables
+    security definer
+    set search_path = ''
+as $$
+begin
+    return (
+        select jsonb_build_object(
+            'run_id', l.run_id,
+            'lease_until', l.lease_until,
+            -- it is extended until then
+            'ends_by', greatest(l.ends_by, l.lease_until),
+            'paused_until', case when k.paused_until > clock_timestamp() then k.paused_until end,
+            'pause_reason', case when k.paused_until > clock_timestamp() then k.pause_reason end,
+            'now', clock_timestamp(),
+            'request_wait', extract(epoch from k.request_wait)
+        )
+        from public.metakocka_connections k
+        left join private.sync_leases l
+            on l.account_id = k.account_id
+           and l.lease_until > clock_timestamp()
+        where k.account_id = sync_at_work.account_id
+          and k.active
+    );
+end
+$$;
+
+grant execute on function backend.sync_at_work(uuid) to service_role;
+
+
+create function backend.next_lease_end()
+    returns double precision
+    language plpgsql
+    stable
+    -- definer: service_role has no rights of its own on tables
+    security definer
+    set search_path = ''
+as $$
+begin
+    return (
+        select extract(epoch from min(l.lease_until) - clock_timestamp())::double precision
+        from private.sync_leases l
+        where l.lease_until > clock_timestamp()
+    );
+end
+$$;
+
+grant execute on function backend.next_lease_end() to service_role;
+
+
+comment on function backend.sync_at_work(uuid) is
+    'What keeps a connected account''s next run waiting: {run_id, lease_until, ends_by, paused_until, pause_reason, now, request_wait}. Without a run at work the first three are null, and without a pause the next two; request_wait is in seconds.';
+comment on function backend.next_lease_end() is
+    'In how many seconds the first lease of a run ends unless it is extended; null where nobody is at work.';
 comment on function backend.metakocka_connection(text) is
-    'The connection of an account by its id or external id: {account_id, company_id, base_url, conflict_rule, listing, documents_seen_until, partners_seen_at}.';
+    'The connection of an account by its id or external id: {account_id, company_id, base_url, conflict_rule, listing, documents_seen_until, retries}.';
 comment on function backend.metakocka_connections_due(integer) is
     'The accounts for which there is something to do and nobody at work, the longest waiting first: [{account_id, reasons}]; reasons are run (to be gone on with), contacts (to be sent) and schedule.';
 
@@ -1579,8 +1919,8 @@ create function private.sync_lease()
     immutable
     set search_path = ''
 as $$
-    -- longer than the slowest call with its repetitions
-    select interval '90 seconds'
+    -- a worker extends it every few seconds, also during a long call
+    select interval '30 seconds'
 $$;
 
 
@@ -1640,7 +1980,8 @@ begin
     if found then
         update public.sync_runs r
         set state = 'running',
-            started_at = coalesce(r.started_at, clock_timestamp())
+            started_at = coalesce(r.started_at, clock_timestamp()),
+            resumes_at = null
         where r.id = next_id
           and r.state <> 'running';
         return next_id;
@@ -1676,7 +2017,8 @@ create function backend.begin_sync(
     trigger text,
     worker text,
     user_id uuid default null,
-    request jsonb default null
+    request jsonb default null,
+    time_left double precision default null
 )
     returns jsonb
     language plpgsql
@@ -1702,10 +2044,21 @@ begin
             detail = 'field: account_id';
     end if;
 
+    if connection.paused_until > clock_timestamp() then
+        return null;
+    end if;
     select l.*
     into lease
     from private.sync_leases l
     where l.account_id = begin_sync.account_id;
+    if lease.lease_until <= clock_timestamp() then
+        -- its worker may be writing at this moment: once that is over, nothing more comes
+        select l.*
+        into lease
+        from private.sync_leases l
+        where l.account_id = begin_sync.account_id
+        for update;
+    end if;
     if lease.lease_until > clock_timestamp() then
         if lease.worker <> begin_sync.worker then
             return null;
@@ -1751,15 +2104,17 @@ begin
         ));
     end if;
 
-    insert into private.sync_leases as l (account_id, run_id, worker, lease_until)
+    insert into private.sync_leases as l (account_id, run_id, worker, lease_until, ends_by)
     values (
         begin_sync.account_id, begun, begin_sync.worker,
-        clock_timestamp() + private.sync_lease()
+        clock_timestamp() + private.sync_lease(),
+        clock_timestamp() + make_interval(secs => begin_sync.time_left)
     )
     on conflict on constraint sync_leases_pkey do update
         set run_id = excluded.run_id,
             worker = excluded.worker,
-            lease_until = excluded.lease_until;
+            lease_until = excluded.lease_until,
+            ends_by = excluded.ends_by;
 
     return (
         select jsonb_build_object(
@@ -1781,7 +2136,9 @@ begin
             'conflict_rule', connection.conflict_rule,
             'listing', connection.listing,
             'documents_seen_until', connection.documents_seen_until,
-            'partners_seen_at', private.partners_seen_at(begin_sync.account_id)
+            'retries', connection.retries,
+            'now', clock_timestamp(),
+            'lease', extract(epoch from private.sync_lease())
         )
         from public.sync_runs r
         where r.id = begun
@@ -1789,15 +2146,19 @@ begin
 end
 $$;
 
-grant execute on function backend.begin_sync(uuid, text, text, text, uuid, jsonb) to service_role;
+grant execute on function backend.begin_sync(
+    uuid, text, text, text, uuid, jsonb, double precision
+) to service_role;
 
 
 comment on function private.sync_lease() is
     'How long a run is its worker''s without a word from it.';
 comment on function private.next_sync_run(uuid, text, text, uuid, jsonb) is
     'The run to go on with, or a new one; null where a wake finds nothing to send. A request is always a new one.';
-comment on function backend.begin_sync(uuid, text, text, text, uuid, jsonb) is
-    'Leases an account to a worker: the run that waits or was left, with its cursor and counts, or a new one; null where another is at work or a wake finds nothing. With a request, {contact_ids} or {metakocka_ids}, a run of its own. Repeating it under the same name answers the same.';
+comment on function backend.begin_sync(
+    uuid, text, text, text, uuid, jsonb, double precision
+) is
+    'Leases an account to a worker: the run that waits or was left, with its cursor and counts, or a new one; null where another is at work, the account is paused or a wake finds nothing (sync_at_work says which). time_left are the seconds that the worker has. With a request, {contact_ids} or {metakocka_ids}, a run of its own. Repeating it under the same name answers the same.';
 
 
 /*
@@ -1819,7 +2180,7 @@ begin
       and l.worker = require_lease.worker
     for update;
     if not found then
-        raise sqlstate 'PT409' using
+        raise sqlstate 'RP003' using
             message = 'This run is not yours any more.',
             detail = format('run: %s', require_lease.run_id),
             hint = 'Stop: another worker goes on with it.';
@@ -1827,6 +2188,64 @@ begin
     return account;
 end
 $$;
+
+
+create function private.require_worker(account_id uuid, worker text)
+    returns void
+    language plpgsql
+    set search_path = ''
+as $$
+begin
+    if require_worker.worker is null then
+        -- nobody's worker writes only while nobody is at work
+        perform
+        from private.sync_leases l
+        where l.account_id = require_worker.account_id
+          and l.lease_until > clock_timestamp();
+        if not found then
+            return;
+        end if;
+    else
+        -- held to the end of the transaction: whoever takes the lease over waits for it
+        perform
+        from private.sync_leases l
+        where l.account_id = require_worker.account_id
+          and l.worker = require_worker.worker
+        for share;
+        if found then
+            return;
+        end if;
+    end if;
+    raise sqlstate 'RP003' using
+        message = 'Another worker is at work for this account.',
+        detail = format('account: %s', require_worker.account_id),
+        hint = 'Stop: it goes on with what there is to do.';
+end
+$$;
+
+
+create function backend.keep_sync(run_id uuid, worker text)
+    returns timestamptz
+    language plpgsql
+    -- definer: service_role has no rights of its own on tables
+    security definer
+    set search_path = ''
+as $$
+declare
+    leased_until constant timestamptz := clock_timestamp() + private.sync_lease();
+begin
+    update private.sync_leases l
+    set lease_until = leased_until
+    where l.run_id = keep_sync.run_id
+      and l.worker = keep_sync.worker;
+    if not found then
+        perform private.require_lease(run_id => keep_sync.run_id, worker => keep_sync.worker);
+    end if;
+    return leased_until;
+end
+$$;
+
+grant execute on function backend.keep_sync(uuid, text) to service_role;
 
 
 create function backend.advance_sync(
@@ -1914,6 +2333,11 @@ begin
         -- told again, since the answer was lost
         return finished.state;
     end if;
+    -- before the lease, as whoever begins a run
+    perform
+    from public.metakocka_connections k
+    where k.account_id = finished.account_id
+    for no key update;
     account := private.require_lease(
         run_id => finish_sync.run_id, worker => finish_sync.worker);
 
@@ -1928,6 +2352,16 @@ begin
     where r.id = finish_sync.run_id;
     delete from private.sync_leases l
     where l.account_id = account;
+
+    -- Metakocka takes calls: the next pause is a first one
+    if finish_sync.state = 'done' then
+        update public.metakocka_connections k
+        set paused_until = null,
+            pause_reason = null,
+            pauses = 0
+        where k.account_id = account
+          and k.pauses > 0;
+    end if;
 
     -- documents are known up to here only if all of them have been looked at
     if finish_sync.state = 'done' and finish_sync.documents_seen_until is not null then
@@ -1951,12 +2385,76 @@ $$;
 grant execute on function backend.finish_sync(uuid, text, text, timestamptz) to service_role;
 
 
+create function backend.pause_sync(
+    run_id uuid,
+    worker text,
+    state text,
+    reason text,
+    retry_after double precision default null
+)
+    returns timestamptz
+    language plpgsql
+    -- definer: service_role has no rights of its own on tables
+    security definer
+    set search_path = ''
+as $$
+declare
+    connection public.metakocka_connections;
+    policy jsonb;
+    longest double precision;
+    wait double precision;
+    until timestamptz;
+begin
+    select k.*
+    into connection
+    from public.metakocka_connections k
+    join public.sync_runs r
+        on r.account_id = k.account_id
+    where r.id = pause_sync.run_id
+    for no key update of k;
+    perform backend.finish_sync(
+        run_id => pause_sync.run_id, worker => pause_sync.worker, state => pause_sync.state);
+    if connection.account_id is null then
+        return clock_timestamp();
+    end if;
+
+    policy := connection.retries -> 'pause';
+    longest := (policy ->> 'longest_wait')::double precision;
+    wait := least(
+        (policy ->> 'first_wait')::double precision * 2 ^ least(connection.pauses, 30), longest);
+    wait := wait * (1 - (policy ->> 'jitter')::double precision * random());
+    -- Metakocka's own word counts, a day at most
+    wait := greatest(wait, least(coalesce(pause_sync.retry_after, 0), 86400), 1);
+    until := clock_timestamp() + make_interval(secs => wait);
+    update public.metakocka_connections k
+    set paused_until = until,
+        pause_reason = left(pause_sync.reason, 500),
+        pauses = k.pauses + 1
+    where k.account_id = connection.account_id;
+    update public.sync_runs r
+    set resumes_at = until
+    where r.id = pause_sync.run_id
+      and r.state = 'stopped';
+    return until;
+end
+$$;
+
+grant execute on function backend.pause_sync(uuid, text, text, text, double precision)
+    to service_role;
+
+
+comment on function private.require_worker(uuid, text) is
+    'Lets pass whoever holds the account''s lease, and keeps it from being taken over until the transaction ends; RP003 for a worker that has lost it.';
+comment on function backend.keep_sync(uuid, text) is
+    'Extends a run''s lease and nothing more: returns until when. RP003 once another has taken it over.';
+comment on function backend.pause_sync(uuid, text, text, text, double precision) is
+    'Ends a run (stopped or failed) because Metakocka takes no calls of its company, and lets the account rest: returns until when. retry_after is Metakocka''s own word, in seconds; otherwise each pause after another is twice as long, as the connection''s retries say.';
 comment on function private.require_lease(uuid, text) is
     'The account of a run, locked for the worker whose it is; refused where it is another''s.';
 comment on function backend.advance_sync(
     uuid, text, jsonb, integer, integer, integer, integer, integer, jsonb, integer
 ) is
-    'Notes how far a run has come, in all and not since the last time, and extends its lease: returns until when. Taken over by another: 409, and so once the account is connected no more.';
+    'Notes how far a run has come, in all and not since the last time, and extends its lease: returns until when. Taken over by another: RP003, and so once the account is connected no more.';
 comment on function backend.finish_sync(uuid, text, text, timestamptz) is
     'Ends a run as done or failed, or leaves it to the next one (stopped), and gives its account free. Who follows the contacts is told to read again, if the run was quiet.';
 
@@ -2079,7 +2577,11 @@ begin
             jsonb_agg(
                 case
                     when m.partner_hash = r.partner_hash then
-                        jsonb_build_object('metakocka_id', r.metakocka_id, 'unchanged', true)
+                        jsonb_build_object(
+                            'metakocka_id', r.metakocka_id,
+                            'unchanged', true,
+                            'is_edited', d.contact_id is not null
+                        )
                     when m.contact_id is not null then jsonb_build_object(
                         'metakocka_id', r.metakocka_id,
                         'unchanged', false,
@@ -2090,7 +2592,9 @@ begin
                         'party', private.contact_party(c),
                         'base', m.base,
                         'base_version', m.base_version,
-                        'state', m.state
+                        'state', m.state,
+                        'seen_at', m.seen_at,
+                        'edits', coalesce(d.edits, '{}')
                     )
                     else jsonb_build_object(
                         'metakocka_id', r.metakocka_id,
@@ -2127,6 +2631,13 @@ begin
             on true
         left join public.contacts c
             on c.id = m.contact_id
+        left join lateral (
+            select o.contact_id, o.edits
+            from private.metakocka_dirty o
+            where o.contact_id = m.contact_id
+            limit 1
+        ) d
+            on true
     );
 end
 $$;
@@ -2163,7 +2674,7 @@ comment on function private.partner_candidates(uuid, text, text, text[], text[])
 comment on function private.require_list(jsonb, text, integer) is
     'Refuses what is not a list of objects, or too long.';
 comment on function backend.read_partners(uuid, jsonb) is
-    'What is known of up to 500 partners, [{metakocka_id, partner_hash, tax_id_number, emails, phones}], in their order: {unchanged: true} where the hash is known; {contact_id, version, updated_at, is_deleted, party, base, base_version, state} where it is a contact; otherwise {is_asked, candidates: [{contact_id, version, updated_at, matched_by, is_asked, party}]}, where is_asked says that somebody is to tell which partner a contact is.';
+    'What is known of up to 500 partners, [{metakocka_id, partner_hash, tax_id_number, emails, phones}], in their order: {unchanged: true, is_edited} where the hash is known, is_edited if the contact is to be sent; {contact_id, version, updated_at, is_deleted, party, base, base_version, state, seen_at, edits} where it is a contact; otherwise {is_asked, candidates: [{contact_id, version, updated_at, matched_by, is_asked, party}]}, where is_asked says that somebody is to tell which partner a contact is.';
 
 
 /*
@@ -2187,6 +2698,8 @@ create type private.partner_item as (
     -- the contact has what the partner lacks
     push         boolean,
     partner      jsonb,
+    -- when the partner was read
+    seen_at      timestamptz,
     -- what is to become of it: created, adopted, updated; or stale, waiting, refused
     status       text,
     reason       text
@@ -2216,6 +2729,7 @@ begin
             coalesce(r.candidates, '{}'),
             coalesce(r.push, false),
             r.partner,
+            r.seen_at,
             s.status,
             s.reason
         )::private.partner_item
@@ -2239,11 +2753,12 @@ begin
                 conflicts jsonb,
                 candidates uuid[],
                 push boolean,
-                partner jsonb
+                partner jsonb,
+                seen_at timestamptz
             )
         ) with ordinality as p (
             metakocka_id, contact_id, expected_version, changes, partner_hash, base, conflicts,
-            candidates, push, partner, place
+            candidates, push, partner, seen_at, place
         )
     ) r
     -- the contact that the partner is
@@ -2653,8 +3168,8 @@ begin
     end if;
 
     insert into public.metakocka_contact_mappings as m (
-        account_id, contact_id, metakocka_id, base, partner_hash, base_version, state, user_id,
-        last_synced_at
+        account_id, contact_id, metakocka_id, base, partner_hash, base_version, seen_at, state,
+        user_id, last_synced_at
     )
     select
         write_partner_mappings.account_id,
@@ -2663,6 +3178,7 @@ begin
         i.base,
         i.partner_hash,
         c.version,
+        i.seen_at,
         case
             when i.conflicts <> '[]' and exists (
                 select
@@ -2692,6 +3208,7 @@ begin
             base = excluded.base,
             partner_hash = excluded.partner_hash,
             base_version = excluded.base_version,
+            seen_at = greatest(m.seen_at, excluded.seen_at),
             state = excluded.state,
             missing = '{}',
             user_id = coalesce(excluded.user_id, m.user_id),
@@ -2701,6 +3218,12 @@ begin
             is distinct from (
                 excluded.metakocka_id, excluded.base, excluded.partner_hash,
                 excluded.base_version, excluded.state, '{}'::text[]
+            )
+            -- but when it was seen counts while there is an edit to be sent
+            or excluded.seen_at > coalesce(m.seen_at, '-infinity') and exists (
+                select
+                from private.metakocka_dirty d
+                where d.contact_id = m.contact_id
             );
 
     if exists (select from unnest(items) i where i.push) then
@@ -3017,7 +3540,8 @@ create function backend.apply_partners(
     account_id uuid,
     run_id uuid,
     items jsonb,
-    quiet boolean default false
+    quiet boolean default false,
+    worker text default null
 )
     returns jsonb
     language plpgsql
@@ -3037,6 +3561,8 @@ declare
     results jsonb;
 begin
     perform private.require_list(list => items, field => 'items', longest => 500);
+    perform private.require_worker(
+        account_id => apply_partners.account_id, worker => apply_partners.worker);
     whose := private.sync_user(account_id => apply_partners.account_id, run_id => apply_partners.run_id);
 
     perform set_config('rapport.from_metakocka', 'yes', true);
@@ -3066,7 +3592,8 @@ exception
 end
 $$;
 
-grant execute on function backend.apply_partners(uuid, uuid, jsonb, boolean) to service_role;
+grant execute on function backend.apply_partners(uuid, uuid, jsonb, boolean, text)
+    to service_role;
 
 
 create function private.analyze_new_tables()
@@ -3127,8 +3654,8 @@ comment on function private.analyze_new_tables() is
     'Analyzes the tables of contacts of a new database, once.';
 comment on function private.sync_user(uuid, uuid) is
     'Whose doing a sync is: who asked for the run, or connected the account.';
-comment on function backend.apply_partners(uuid, uuid, jsonb, boolean) is
-    'Writes up to 500 merged partners, [{metakocka_id, partner_hash, base, contact_id, expected_version, changes, conflicts: [{field, base, crm, erp, decided_by, winner}], candidates, push, partner}]; without contact_id a contact is made, with candidates it waits. Answers [{metakocka_id, status, contact_id, reason}] in their order: created, adopted, updated, unchanged, waiting, refused, or stale, which is to be read and merged again. quiet leaves the events to finish_sync.';
+comment on function backend.apply_partners(uuid, uuid, jsonb, boolean, text) is
+    'Writes up to 500 merged partners, [{metakocka_id, partner_hash, base, contact_id, expected_version, changes, conflicts: [{field, base, crm, erp, decided_by, winner}], candidates, push, partner, seen_at}]; without contact_id a contact is made, with candidates it waits. Answers [{metakocka_id, status, contact_id, reason}] in their order: created, adopted, updated, unchanged, waiting, refused, or stale, which is to be read and merged again. quiet leaves the events to finish_sync.';
 
 
 /*
@@ -3151,6 +3678,20 @@ as $$
 declare
     claimed uuid[];
 begin
+    if not dry_run then
+        -- another's marks are not taken
+        perform
+        from private.sync_leases l
+        where l.account_id = claim_dirty_contacts.account_id
+          and l.worker <> claim_dirty_contacts.worker
+          and l.lease_until > clock_timestamp();
+        if found then
+            perform private.require_worker(
+                account_id => claim_dirty_contacts.account_id,
+                worker => claim_dirty_contacts.worker
+            );
+        end if;
+    end if;
     claimed := array(
         select d.contact_id
         from private.metakocka_dirty d
@@ -3187,6 +3728,8 @@ begin
                         'base', m.base,
                         'base_version', m.base_version,
                         'state', m.state,
+                        'seen_at', m.seen_at,
+                        'edits', d.edits,
                         'not_partners', coalesce(m.not_partners, '{}'),
                         -- calls whose outcome is to be found out first
                         'intents', private.open_intents(c.id)
@@ -3217,6 +3760,49 @@ end
 $$;
 
 grant execute on function backend.claim_dirty_contacts(uuid, text, integer, uuid[], boolean)
+    to service_role;
+
+
+create function backend.note_partners_seen(
+    account_id uuid,
+    metakocka_ids text[],
+    seen_at timestamptz,
+    worker text default null,
+    -- of one partner, whose fields differ: what is agreed of it while ours is on its way
+    base jsonb default null
+)
+    returns integer
+    language plpgsql
+    -- definer: service_role has no rights of its own on tables
+    security definer
+    set search_path = ''
+as $$
+declare
+    noted integer;
+begin
+    perform private.require_worker(
+        account_id => note_partners_seen.account_id, worker => note_partners_seen.worker);
+    update public.metakocka_contact_mappings m
+    set seen_at = note_partners_seen.seen_at,
+        base = coalesce(note_partners_seen.base, m.base),
+        partner_hash = case when note_partners_seen.base is null then m.partner_hash end
+    where m.contact_id = any (array(
+        select o.contact_id
+        from public.metakocka_contact_mappings o
+        join private.metakocka_dirty d
+            on d.contact_id = o.contact_id
+        where o.account_id = note_partners_seen.account_id
+          and o.metakocka_id = any (note_partners_seen.metakocka_ids)
+          and coalesce(o.seen_at < note_partners_seen.seen_at, true)
+        order by o.contact_id
+        for no key update of o
+    ));
+    get diagnostics noted = row_count;
+    return noted;
+end
+$$;
+
+grant execute on function backend.note_partners_seen(uuid, text[], timestamptz, text, jsonb)
     to service_role;
 
 
@@ -3270,7 +3856,9 @@ grant execute on function backend.postpone_contact(uuid, uuid, text, interval) t
 
 
 comment on function backend.claim_dirty_contacts(uuid, text, integer, uuid[], boolean) is
-    'Leases up to 100 contacts that changed, all or those of contact_ids, in the order of their change; a dry_run shows them and leases none: {claimed: [{contact_id, changed_seq, attempts, version, updated_at, party, metakocka_id, base, base_version, state, not_partners, intents}], next_in}, the seconds until there are others.';
+    'Leases up to 100 contacts that changed, all or those of contact_ids, in the order of their change; a dry_run shows them and leases none: {claimed: [{contact_id, changed_seq, attempts, version, updated_at, party, metakocka_id, base, base_version, state, seen_at, edits, not_partners, intents}], next_in}, the seconds until there are others.';
+comment on function backend.note_partners_seen(uuid, text[], timestamptz, text, jsonb) is
+    'Notes when partners were seen with what was agreed, of contacts that are to be sent: what differs in one later was edited later. base is what is agreed from now on, of a single one. Returns of how many.';
 comment on function private.take_mark(uuid, bigint) is
     'Takes a contact''s mark away if it is not newer than this; otherwise gives its lease free. Whether there is no mark left.';
 comment on function backend.postpone_contact(uuid, uuid, text, interval) is
@@ -3286,7 +3874,8 @@ create function backend.settle_partner(
     run_id uuid,
     contact_id uuid,
     changed_seq bigint,
-    item jsonb
+    item jsonb,
+    worker text default null
 )
     returns jsonb
     language plpgsql
@@ -3303,6 +3892,8 @@ declare
     is_clear boolean;
 begin
     perform private.require_list(list => jsonb_build_array(item), field => 'item', longest => 1);
+    perform private.require_worker(
+        account_id => settle_partner.account_id, worker => settle_partner.worker);
     perform set_config('rapport.from_metakocka', 'yes', true);
     result := private.try_apply_partner(
         account_id => settle_partner.account_id, user_id => whose, item => given);
@@ -3318,6 +3909,7 @@ begin
             'changes', '{}'::jsonb,
             'expected_version', null,
             'partner_hash', null,
+            'seen_at', null,
             'push', false,
             'base', (
                 select coalesce(
@@ -3365,7 +3957,8 @@ begin
 end
 $$;
 
-grant execute on function backend.settle_partner(uuid, uuid, uuid, bigint, jsonb) to service_role;
+grant execute on function backend.settle_partner(uuid, uuid, uuid, bigint, jsonb, text)
+    to service_role;
 
 
 create function private.require_contact(account_id uuid, contact_id uuid)
@@ -3394,7 +3987,8 @@ create function backend.block_contact(
     contact_id uuid,
     changed_seq bigint,
     missing text[],
-    state text default 'blocked'
+    state text default 'blocked',
+    worker text default null
 )
     returns boolean
     language plpgsql
@@ -3410,6 +4004,8 @@ begin
             message = 'What is not sent is blocked or unknown.',
             detail = 'field: state';
     end if;
+    perform private.require_worker(
+        account_id => block_contact.account_id, worker => block_contact.worker);
     perform private.require_contact(
         account_id => block_contact.account_id, contact_id => block_contact.contact_id);
     -- mappings before marks, as everywhere
@@ -3437,14 +4033,15 @@ begin
 end
 $$;
 
-grant execute on function backend.block_contact(uuid, uuid, bigint, text[], text) to service_role;
+grant execute on function backend.block_contact(uuid, uuid, bigint, text[], text, text)
+    to service_role;
 
 
-comment on function backend.settle_partner(uuid, uuid, uuid, bigint, jsonb) is
+comment on function backend.settle_partner(uuid, uuid, uuid, bigint, jsonb, text) is
     'Notes what was agreed when a contact was sent, an item as of apply_partners: its answer with changed_meanwhile, true where the contact is to be sent again. Also if it is stale, that it is this partner stands.';
 comment on function private.require_contact(uuid, uuid) is
     'Locks a contact of an account; refused where there is none.';
-comment on function backend.block_contact(uuid, uuid, bigint, text[], text) is
+comment on function backend.block_contact(uuid, uuid, bigint, text[], text, text) is
     'Notes why a contact is not sent: it lacks fields (blocked), or it may have been (unknown). False where it has changed meanwhile and is to be sent again.';
 
 
@@ -3457,7 +4054,8 @@ create function backend.begin_intent(
     contact_id uuid,
     operation text,
     fingerprint text,
-    sent jsonb default '{}'
+    sent jsonb default '{}',
+    worker text default null
 )
     returns jsonb
     language plpgsql
@@ -3468,6 +4066,8 @@ as $$
 declare
     begun uuid;
 begin
+    perform private.require_worker(
+        account_id => begin_intent.account_id, worker => begin_intent.worker);
     perform private.require_contact(
         account_id => begin_intent.account_id, contact_id => begin_intent.contact_id);
 
@@ -3510,7 +4110,8 @@ begin
 end
 $$;
 
-grant execute on function backend.begin_intent(uuid, uuid, text, text, jsonb) to service_role;
+grant execute on function backend.begin_intent(uuid, uuid, text, text, jsonb, text)
+    to service_role;
 
 
 create function private.intent_rows(wanted uuid)
@@ -3571,7 +4172,8 @@ create function backend.settle_intent(
     account_id uuid,
     intent_id uuid,
     state text,
-    metakocka_id text default null
+    metakocka_id text default null,
+    worker text default null
 )
     returns boolean
     language plpgsql
@@ -3582,6 +4184,11 @@ as $$
 declare
     intent private.partner_intents;
 begin
+    -- a call that was made is settled by whoever made it, also once it has lost its lease
+    if settle_intent.state = 'sent' then
+        perform private.require_worker(
+            account_id => settle_intent.account_id, worker => settle_intent.worker);
+    end if;
     select i.*
     into intent
     from private.partner_intents i
@@ -3630,16 +4237,16 @@ begin
 end
 $$;
 
-grant execute on function backend.settle_intent(uuid, uuid, text, text) to service_role;
+grant execute on function backend.settle_intent(uuid, uuid, text, text, text) to service_role;
 
 
-comment on function backend.begin_intent(uuid, uuid, text, text, jsonb) is
+comment on function backend.begin_intent(uuid, uuid, text, text, jsonb, text) is
     'Notes that a contact''s partner is about to be made (add_partner) or changed: {intent_id, contact_id, operation, fingerprint, sent, state, metakocka_id, age, is_new}. If one is open already that one, with is_new false: what became of it is to be found out first. A contact that is a partner already gets no other: 409.';
 comment on function private.intent_rows(uuid) is
     'An intent as it is told.';
 comment on function private.open_intents(uuid) is
     'The intents of a contact, and of those that were merged into it, of which nobody knows what became.';
-comment on function backend.settle_intent(uuid, uuid, text, text) is
+comment on function backend.settle_intent(uuid, uuid, text, text, text) is
     'Notes how a call stands: sent just before it begins, and then unknown, settled (with the partner''s id) or abandoned. False where that does not follow from where it stood: the caller must not go on.';
 
 
@@ -3709,7 +4316,12 @@ $$;
 grant execute on function backend.unsettled_intents(uuid, integer) to service_role;
 
 
-create function backend.forget_partner(account_id uuid, contact_id uuid, metakocka_id text)
+create function backend.forget_partner(
+    account_id uuid,
+    contact_id uuid,
+    metakocka_id text,
+    worker text default null
+)
     returns boolean
     language plpgsql
     -- definer: service_role has no rights of its own on tables
@@ -3717,6 +4329,8 @@ create function backend.forget_partner(account_id uuid, contact_id uuid, metakoc
     set search_path = ''
 as $$
 begin
+    perform private.require_worker(
+        account_id => forget_partner.account_id, worker => forget_partner.worker);
     perform
     from public.contacts c
     where c.id = forget_partner.contact_id
@@ -3742,14 +4356,14 @@ exception
 end
 $$;
 
-grant execute on function backend.forget_partner(uuid, uuid, text) to service_role;
+grant execute on function backend.forget_partner(uuid, uuid, text, text) to service_role;
 
 
 comment on function private.is_merged_alive(uuid) is
     'Whether a contact that is gone was merged into one that is there.';
 comment on function backend.unsettled_intents(uuid, integer) is
     'The open intents of an account, the oldest first: [{intent_id, contact_id, operation, fingerprint, sent, state, metakocka_id, age, is_orphaned}], is_orphaned where the contact was deleted and nobody claims it any more.';
-comment on function backend.forget_partner(uuid, uuid, text) is
+comment on function backend.forget_partner(uuid, uuid, text, text) is
     'Notes which partner a deleted contact is, so that it does not come back as a new one. False where the contact is there again or the partner is another.';
 
 
@@ -3763,7 +4377,8 @@ create function backend.ask_partner(
     -- null where the contact goes on with the partner that it has
     changed_seq bigint,
     metakocka_id text,
-    partners jsonb
+    partners jsonb,
+    worker text default null
 )
     returns boolean
     language plpgsql
@@ -3775,6 +4390,8 @@ as $$
 #variable_conflict use_column
 begin
     perform private.require_list(list => partners, field => 'partners', longest => 100);
+    perform private.require_worker(
+        account_id => ask_partner.account_id, worker => ask_partner.worker);
     perform private.require_contact(
         account_id => ask_partner.account_id, contact_id => ask_partner.contact_id);
 
@@ -3813,10 +4430,11 @@ begin
 end
 $$;
 
-grant execute on function backend.ask_partner(uuid, uuid, bigint, text, jsonb) to service_role;
+grant execute on function backend.ask_partner(uuid, uuid, bigint, text, jsonb, text)
+    to service_role;
 
 
-comment on function backend.ask_partner(uuid, uuid, bigint, text, jsonb) is
+comment on function backend.ask_partner(uuid, uuid, bigint, text, jsonb, text) is
     'Asks which of partners, [{metakocka_id, …}], a contact is, metakocka_id being the one that it is so far. False where it has changed meanwhile and is to be sent again.';
 
 
@@ -4110,6 +4728,7 @@ begin
             base = null,
             partner_hash = null,
             base_version = null,
+            seen_at = null,
             state = excluded.state,
             missing = '{}',
             user_id = excluded.user_id;
@@ -4666,7 +5285,6 @@ begin
         where r.account_id = chosen
           and r.direction = queue_sync.direction
           and r.request = asked_for
-          and r.state in ('queued', 'running')
         order by r.created_at desc
         limit 1;
     end if;

@@ -251,3 +251,58 @@ def test_the_command_line_shows_differences_and_settles_them(desk: Desk) -> None
     assert len(partners(desk)) == 3
     assert sync("--dry-run") == (0, "Nothing was written. There is nothing to do.\n")
     assert sync("--direction", "sideways")[0] == 1
+
+
+def at_work(desk: Desk, seconds: float, worker: str = "another") -> None:
+    """Another worker's run for the account, with a lease that ends by itself."""
+    run = desk.world.value(
+        "insert into public.sync_runs (account_id, direction, trigger, state, started_at)"
+        " values (%s, 'both', 'schedule', 'running', now()) returning id",
+        [ALPINE],
+    )
+    desk.world.owner.execute(
+        "insert into private.sync_leases (account_id, run_id, worker, lease_until, ends_by)"
+        " values (%s, %s, %s, clock_timestamp() + %s * interval '1 second',"
+        " clock_timestamp() + interval '4 minutes')",
+        [ALPINE, run, worker, seconds],
+    )
+
+
+def test_a_request_waits_a_moment_for_the_run_that_is_at_work(desk: Desk) -> None:
+    desk.world.owner.execute(ADDRESS.encode(), [CILKA])
+    at_work(desk, 1.5)
+    answer = desk.call("adam", "POST", TO, {"contactId": CILKA})
+    assert (answer.status_code, answer.json()["status"]) == (200, "created"), answer.text
+
+
+def test_a_run_that_goes_on_is_named_with_its_end(desk: Desk) -> None:
+    desk.world.owner.execute(ADDRESS.encode(), [CILKA])
+    desk.world.owner.execute(
+        "update public.metakocka_connections set request_wait = interval '0.5 seconds'"
+    )
+    at_work(desk, 25)
+    for path, body in ((TO, {"contactId": CILKA}), (FROM, {"metakockaId": "1"})):
+        answer = desk.call("adam", "POST", path, body)
+        told = answer.json()
+        assert (answer.status_code, told["error"]) == (503, "sync_busy"), answer.text
+        assert 20 <= int(answer.headers["retry-after"]) <= 25
+        ends_by = desk.world.value(
+            "select to_char(ends_by at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SS')"
+            " from private.sync_leases"
+        )
+        assert f"ends by {ends_by} UTC at the latest" in told["message"]
+    # nothing was begun, and nothing is lost: the contact is marked as it was
+    assert desk.world.value("select count(*) from public.sync_runs") == 1
+
+
+def test_a_company_that_takes_no_calls_is_told_with_its_end(desk: Desk) -> None:
+    desk.world.owner.execute(ADDRESS.encode(), [CILKA])
+    erp(desk, "POST", "behaviour", {"faults": [{"opr_code": "5", "times": 100}]})
+    answer = desk.call("adam", "POST", FROM, {"metakockaId": "1"})
+    assert (answer.status_code, answer.json()["error"]) == (503, "metakocka_closed"), answer.text
+    again = desk.call("adam", "POST", TO, {"contactId": CILKA})
+    assert (again.status_code, again.json()["error"]) == (503, "metakocka_closed")
+    assert 50 <= int(again.headers["retry-after"]) <= 60
+    assert "opr_code 5" in again.json()["message"]
+    assert erp(desk, "GET", "calls")["calls"] == {"get_partner": 1}
+    erp(desk, "POST", "behaviour", {})

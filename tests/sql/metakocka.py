@@ -72,9 +72,18 @@ def apply(
     account: UUID = ALPINE,
     run: UUID | None = None,
     quiet: bool = False,
+    worker: str | None = None,
 ) -> list[dict[str, Any]]:
+    """What the worker of the run that is at work writes, or nobody's while there is none."""
+    at_work = world.rows("select worker from private.sync_leases where account_id = %s", [account])
     answer: list[dict[str, Any]] = backend(
-        world, "apply_partners", account_id=account, run_id=run, items=list(items), quiet=quiet
+        world,
+        "apply_partners",
+        account_id=account,
+        run_id=run,
+        items=list(items),
+        quiet=quiet,
+        worker=worker or (at_work[0]["worker"] if at_work else None),
     )
     return answer
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -78,8 +79,14 @@ class SqlStore(MetakockaStore):
         self._connection = connection
         self._fuse = fuse
         self.calls: list[str] = []
+        # the thread that extends a lease has no other connection
+        self._one_at_a_time = threading.Lock()
 
     def _call(self, function: str, arguments: dict[str, object]) -> object:
+        with self._one_at_a_time:
+            return self._call_alone(function, arguments)
+
+    def _call_alone(self, function: str, arguments: dict[str, object]) -> object:
         self._fuse.step()
         self.calls.append(function)
         given = {
@@ -206,8 +213,13 @@ class Erp:
         )
 
     def end_quiet(self) -> None:
-        """More time passes: so are the leases of dead workers."""
+        """More time passes: so are the leases of dead workers, and pauses of the account."""
         self.end_pauses()
+        self.world.owner.execute(
+            "update public.metakocka_connections set paused_until = clock_timestamp()"
+            " where account_id = %s and paused_until > clock_timestamp()",
+            [self.account],
+        )
         self.world.owner.execute(
             "update private.sync_leases set lease_until = clock_timestamp() where account_id = %s",
             [self.account],

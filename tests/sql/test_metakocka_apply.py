@@ -98,7 +98,7 @@ def test_partner_of_one_hash_needs_no_look_and_another_shows_its_contact(erp: Wo
         {"metakocka_id": "1600", "partner_hash": "hash of 1600"},
         {"metakocka_id": "1600", "partner_hash": "another"},
     )
-    assert same == {"metakocka_id": "1600", "unchanged": True}
+    assert same == {"metakocka_id": "1600", "unchanged": True, "is_edited": False}
     assert (other["contact_id"], other["version"], other["state"]) == (
         made["contact_id"],
         1,

@@ -162,9 +162,8 @@ def test_by_newest_an_edit_from_before_the_last_look_gives_way(world: World) -> 
     erp.sync()
     ids = {one["id"]: one["metakocka_id"] for one in erp.contacts()}
     erp.edit_contact(old, street="Ulica CRM")
-    world.owner.execute("delete from private.metakocka_dirty")
-    erp.sync()
-    world.owner.execute("update public.contacts set street = 'Ulica CRM' where id = %s", [old])
+    erp.fake.behaviour = Behaviour(faults=[Fault(on="update_partner", opr_code="2")])
+    erp.sync("to_metakocka", "wake")
     erp.edit_contact(new, street="Ulica CRM")
     for contact in (old, new):
         erp.edit_partner(ids[contact], street="Ulica ERP")

@@ -238,7 +238,10 @@ def test_where_a_wait_is_asked_for_nobody_else_is_tried(world: World) -> None:
         faults=[Fault(on="get_partner", times=100, status=429, retry_after=600)]
     )
     report = erp.sync("to_metakocka", "wake")
-    assert (report.state, report.counts.failed) == ("failed", 1)
+    assert (report.state, report.counts.failed) == ("stopped", 1)
+    assert report.paused_until is not None
+    left = "select extract(epoch from paused_until - now()) from public.metakocka_connections"
+    assert 500 < world.value(f"{left} where account_id = %s", [erp.account]) <= 600
 
 
 @pytest.mark.parametrize("ending", ["update", "delete"])

@@ -10,7 +10,7 @@ import psycopg
 import pytest
 from pydantic import HttpUrl, SecretStr
 
-from rapport.errors import Conflict, NotFound
+from rapport.errors import LeaseLost, NotFound
 from rapport.local.postgres import Database
 from rapport.metakocka_rows import Counts, FieldConflict, Fields, PartnerItem, PartnerRef, SyncError
 from rapport.metakocka_store import MetakockaStore
@@ -63,7 +63,8 @@ def test_a_run_from_its_beginning_to_its_end(store: MetakockaStore, account: UUI
     assert run is not None
     assert store.begin_sync(account, "both", "schedule", "second") is None
 
-    [made] = store.apply_partners(account, run.run_id, [item("1600")], quiet=True)
+    first = store.bound_to("first")
+    [made] = first.apply_partners(account, run.run_id, [item("1600")], quiet=True)
     assert made.status == "created"
     same, other, new = store.read_partners(
         account,
@@ -85,9 +86,9 @@ def test_a_run_from_its_beginning_to_its_end(store: MetakockaStore, account: UUI
         changes={"place": "Bled"},
         conflicts=[conflict],
     )
-    [updated] = store.apply_partners(account, run.run_id, [changed])
+    [updated] = first.apply_partners(account, run.run_id, [changed])
     assert updated.status == "updated"
-    [waiting] = store.apply_partners(
+    [waiting] = first.apply_partners(
         account, run.run_id, [item("1602", candidates=[made.contact_id], partner=NOVAK)]
     )
     assert waiting.status == "waiting"
@@ -100,8 +101,10 @@ def test_a_run_from_its_beginning_to_its_end(store: MetakockaStore, account: UUI
     again = store.begin_sync(account, "both", "schedule", "second")
     assert again is not None
     assert (again.run_id, again.cursor, again.errors) == (run.run_id, {"page": 2}, {"timeout": 1})
-    with pytest.raises(Conflict):
+    with pytest.raises(LeaseLost):
         store.advance_sync(run.run_id, "first", None, counts)
+    with pytest.raises(LeaseLost):
+        first.apply_partners(account, run.run_id, [item("1603")])
     seen = datetime(2026, 11, 21, 10, tzinfo=UTC)
     store.finish_sync(run.run_id, "second", "done", seen)
     last = store.begin_sync(account, "both", "cli", "third")

@@ -47,7 +47,9 @@ RUN_ROW: dict[str, Any] = {
     "conflict_rule": "ask",
     "listing": "all",
     "documents_seen_until": AT,
-    "partners_seen_at": None,
+    "retries": {"read": {"attempts": 4, "first_wait": 0.5, "longest_wait": 8, "jitter": 1}},
+    "now": AT,
+    "lease": 30,
 }
 RESULT = {"metakocka_id": "1600", "status": "created", "contact_id": str(CONTACT), "reason": None}
 ITEM = PartnerItem(metakocka_id="1600", partner_hash="h", base={"name": "Novak"})
@@ -100,6 +102,7 @@ def test_a_run_comes_with_its_connection_and_counts(stores: Stores) -> None:
                 "worker": "w",
                 "user_id": None,
                 "request": None,
+                "time_left": None,
             },
         )
     ]
@@ -172,6 +175,7 @@ def test_partners_are_written_as_they_were_merged(stores: Stores) -> None:
             "candidates": [],
             "push": False,
             "partner": None,
+            "seen_at": None,
         }
     ]
 
@@ -216,6 +220,8 @@ def test_contacts_are_claimed_with_what_may_have_happened_to_them(stores: Stores
         "base": None,
         "base_version": None,
         "state": None,
+        "seen_at": None,
+        "edits": {"name": AT},
         "not_partners": ["1601"],
         "intents": [
             {

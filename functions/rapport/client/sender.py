@@ -17,7 +17,7 @@ from rapport.client.face_feed import Event, Record
 from rapport.client.outbox import Outbox, PendingMessage
 from rapport.client.server import Server
 from rapport.client.timing import Timing
-from rapport.errors import NotSignedIn, RapportError, StoreError, TooManyRequests
+from rapport.errors import NotSignedIn, RapportError, StoreError
 
 # of other processes that share the file, or that have died with a message in hand
 _LOOK_AGAIN_SECONDS = 5.0
@@ -228,8 +228,8 @@ class Sender:
         before = self._troubles.get(chat)
         attempts = before.attempts + 1 if before else 0
         wait = self._timing.backoff(attempts)
-        if isinstance(error, TooManyRequests):
-            wait = max(wait, error.retry_after)
+        if isinstance(error, RapportError):
+            wait = max(wait, error.retry_after or 0)
         until = time.monotonic() + wait
         self._troubles[chat] = _Trouble(error, attempts, until)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 import re
 from collections.abc import Callable
 from functools import wraps
@@ -20,7 +21,6 @@ from rapport.errors import (
     NotSignedIn,
     PayloadTooLarge,
     RapportError,
-    TooManyRequests,
     Unprocessable,
 )
 from rapport.log import correlated, described, guarded, logger
@@ -154,12 +154,13 @@ def _answer(
 
 def _error(error: RapportError) -> Response:
     # what is wrong on our side is for the log, not for the caller
-    message = str(error) if error.http_status < 500 else type(error).__doc__
+    is_told = error.http_status < 500 or error.is_told
+    message = str(error) if is_told else type(error).__doc__
     answer: dict[str, JsonValue] = {"error": error.code, "message": message}
-    if error.http_status < 500:
+    if is_told:
         given = {"field": error.field, "hint": error.hint}
         answer |= {name: value for name, value in given.items() if value}
     response = json_(error.http_status, answer)
-    if isinstance(error, TooManyRequests):
-        response["headers"]["retry-after"] = str(error.retry_after)
+    if error.retryable and error.retry_after is not None:
+        response["headers"]["retry-after"] = str(max(1, math.ceil(error.retry_after)))
     return response

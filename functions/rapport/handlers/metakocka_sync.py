@@ -13,6 +13,9 @@ from rapport.metakocka.worker import serve
 from rapport.metakocka_store import MetakockaStore
 from rapport.settings import MetakockaSettings, StoreSettings
 
+# seconds: until the schedule's next tick
+WATCH = 60.0
+
 
 class Context(Protocol):
     """What is asked of Lambda's context."""
@@ -39,8 +42,9 @@ def _secrets() -> SecretSource:
 
 
 @worker
-def handler(_event: dict[str, object], context: Context) -> dict[str, int]:
+def handler(event: dict[str, object], context: Context) -> dict[str, int]:
     """Answers how many runs came to which end."""
+    is_woken = "worker" in event
     return dict(
         serve(
             Sync(
@@ -49,6 +53,7 @@ def handler(_event: dict[str, object], context: Context) -> dict[str, int]:
                 _settings(),
                 worker=f"sync-{uuid4()}",
                 remaining=lambda: context.get_remaining_time_in_millis() / 1000,
-            )
+            ),
+            watch=0 if is_woken else WATCH,
         )
     )

@@ -19,6 +19,7 @@ from rapport.errors import ConfigError, NotFound
 from rapport.local import state
 from rapport.local.proxy import without_proxy
 from rapport.log import logger
+from rapport.metakocka.on_request import busy
 from rapport.metakocka.preview import Change, Difference, Preview
 from rapport.metakocka.progress import Outcome
 from rapport.metakocka.secrets import secret_source
@@ -80,7 +81,8 @@ def _run(output: Console, worker: Sync, connection: Connection, direction: Direc
         output.print("Interrupted. What is counted is done, and the next run goes on from there.")
         return INTERRUPTED
     if report is None:
-        output.print("Another run is at work for this account: try again when it has ended.")
+        at_work = worker.store.sync_at_work(connection.account_id)
+        output.print(str(busy(at_work)) if at_work else "This account is connected no more.")
         return 1
     _summarize(output, report)
     return 0 if report.state == "done" and not report.counts.failed else 1
@@ -96,6 +98,9 @@ def _summarize(output: Console, report: Report) -> None:
         output.print(f"  {number:,} {kind.replace('_', ' ')}")
     if report.error:
         output.print(f"  {escape(str(report.error))}")
+    if report.paused_until:
+        until = f"{report.paused_until.astimezone():%Y-%m-%d %H:%M:%S}"
+        output.print(f"  Nothing is asked of Metakocka until {until}; the run goes on then.")
     for one in report.troubles:
         output.print(f"  {one.status} {escape(_of(one))}", highlight=False)
     if counts.errors:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 
 from rapport.metakocka.decisions import Conflict, Held
 from rapport.metakocka.party import Value
@@ -26,12 +27,14 @@ class Agreed:
     decided: tuple[Conflict, ...] = ()
     held: tuple[Held, ...] = ()
     has_sent: bool = False
+    # when the partner was read last
+    seen_at: datetime | None = None
 
     def __post_init__(self) -> None:
         known = {one.field: one for one in (*self.held, *self.plan.merged.held)}
         object.__setattr__(self, "held", tuple(known.values()))
 
-    def after(self, record: PartnerRecord, terms: Terms) -> Agreed:
+    def after(self, record: PartnerRecord, terms: Terms, seen_at: datetime) -> Agreed:
         """The same once more, with the partner as it is now."""
         merged = self.plan.merged
         contact = replace(
@@ -46,6 +49,7 @@ class Agreed:
             (*self.decided, *(one for one in merged.conflicts if one.winner is not None)),
             self.held,
             has_sent=True,
+            seen_at=seen_at,
         )
 
     @property
@@ -58,7 +62,7 @@ class Agreed:
 
     def item(self) -> PartnerItem:
         changes = as_fields({**self.changes, **self.plan.merged.crm_changes})
-        return self.plan.item(self.contact).model_copy(
+        return self.plan.item(self.contact, self.seen_at).model_copy(
             update={
                 "changes": changes,
                 "expected_version": self.contact.version if changes else None,

@@ -17,6 +17,7 @@ from pydantic import JsonValue
 
 from rapport.errors import (
     ConfigError,
+    MetakockaClosed,
     MetakockaError,
     MetakockaOutcomeUnknown,
     MetakockaRefused,
@@ -32,6 +33,9 @@ _WORDS_LIMIT = 300
 _LONGEST_WAIT = 3600  # seconds
 # an exception of the server's, after which nothing is certain
 _CRASHED = "1"
+# a quota that is used up, or a company or key that may not: about everybody, not about one call
+_CLOSED = frozenset({"3", "4", "5"})
+_CLOSED_STATUSES = (httpx.codes.UNAUTHORIZED, httpx.codes.PAYMENT_REQUIRED, httpx.codes.FORBIDDEN)
 
 # client errors that say nothing about the request; who answers 429, and when, is not documented
 _PASSING = (httpx.codes.REQUEST_TIMEOUT, httpx.codes.TOO_MANY_REQUESTS)
@@ -111,6 +115,7 @@ class Caller:
         Raises:
             MetakockaRefused: It was not done.
             MetakockaUnavailable: It was not done and may be asked for again.
+            MetakockaClosed: It was not done, and nothing is at the moment.
             MetakockaOutcomeUnknown: It may have been done.
             ConfigError: The account has no key.
             UpstreamUnavailable: The key can't be read at the moment.
@@ -131,8 +136,7 @@ class Caller:
             # how a wrong key is answered is not documented: it is read anew in any case
             self._secrets.forget(self._company.account_id)
             words = fault.description.replace(secret, "…")[:_WORDS_LIMIT]
-            kind = MetakockaOutcomeUnknown if fault.code == _CRASHED else MetakockaRefused
-            error = kind(
+            error = _kind(fault)(
                 f"Metakocka: {words} (opr_code {fault.code})",
                 operation=operation,
                 opr_code=fault.code,
@@ -174,10 +178,17 @@ class Caller:
         words = f"Metakocka answered with HTTP status {status}."
         if response.is_client_error and status not in _PASSING:
             self._secrets.forget(self._company.account_id)
-            return MetakockaRefused(words, operation=operation)
+            kind = MetakockaClosed if status in _CLOSED_STATUSES else MetakockaRefused
+            return kind(words, operation=operation)
         return MetakockaOutcomeUnknown(
             words, operation=operation, retry_after=_seconds(response.headers)
         )
+
+
+def _kind(fault: Fault) -> type[MetakockaError]:
+    if fault.code == _CRASHED:
+        return MetakockaOutcomeUnknown
+    return MetakockaClosed if fault.code in _CLOSED else MetakockaRefused
 
 
 def _seconds(headers: httpx.Headers) -> int | None:

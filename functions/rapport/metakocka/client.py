@@ -8,7 +8,7 @@ where the answer is lost, `MetakockaOutcomeUnknown` says that it has to be looke
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Literal, Self
 
@@ -16,6 +16,7 @@ import httpx
 from pydantic import JsonValue
 
 from rapport.errors import (
+    MetakockaClosed,
     MetakockaError,
     MetakockaOutcomeUnknown,
     MetakockaUnavailable,
@@ -25,6 +26,7 @@ from rapport.metakocka.calls import Caller, Company
 from rapport.metakocka.payloads import NewPartner, PartnerUpdate, RepeatableUpdate
 from rapport.metakocka.secrets import SecretSource
 from rapport.metakocka.wire import CreatedPartner, DocumentPage, PartnerList, PartnerRecord, read
+from rapport.metakocka_rows import RetryKind, RetrySettings
 from rapport.retry import Retries, repeated
 
 Operation = Literal["add_partner", "get_partner", "list_partners", "search", "update_partner"]
@@ -49,18 +51,45 @@ class Policy:
 POLICIES: Mapping[Operation, Policy] = {
     "add_partner": Policy(),
     "get_partner": Policy(),
-    # all partners in one answer; within the lease of a run
+    # all partners in one answer
     "list_partners": Policy(timeout=70, retries=Retries(attempts=1)),
     "search": Policy(timeout=40),
     "update_partner": Policy(),
 }
+_KINDS: Mapping[Operation, RetryKind] = {
+    "add_partner": "create",
+    "get_partner": "read",
+    "list_partners": "list",
+    "search": "read",
+    "update_partner": "write",
+}
+
+
+def policies_of(settings: Mapping[RetryKind, RetrySettings]) -> dict[Operation, Policy]:
+    """The usual policies with an account's settings."""
+    return {
+        operation: replace(policy, retries=_retries(policy.retries, settings[_KINDS[operation]]))
+        for operation, policy in POLICIES.items()
+        if _KINDS[operation] in settings
+    }
+
+
+def _retries(usual: Retries, settings: RetrySettings) -> Retries:
+    return replace(
+        usual,
+        attempts=settings.attempts or usual.attempts,
+        first_wait=settings.first_wait,
+        longest_wait=settings.longest_wait,
+        jitter=settings.jitter,
+    )
 
 
 class MetakockaClient:
     """Calls the API for one company; may be shared between threads, whose calls queue up.
 
-    Every call raises MetakockaRefused, MetakockaUnavailable, ConfigError or
-    UpstreamUnavailable, with the number of tries in `attempts`.
+    Every call raises MetakockaRefused, MetakockaUnavailable, MetakockaClosed, ConfigError or
+    UpstreamUnavailable, with the number of tries in `attempts`. `before` is called before each
+    try; what it raises is raised.
     """
 
     def __init__(
@@ -69,8 +98,10 @@ class MetakockaClient:
         secrets: SecretSource,
         policies: Mapping[Operation, Policy] | None = None,
         transport: httpx.BaseTransport | None = None,
+        before: Callable[[], object] = lambda: None,
     ) -> None:
         self._caller = Caller(company, secrets, transport)
+        self._before = before
         self._policies = {**POLICIES, **(policies or {})}
 
     def __enter__(self) -> Self:
@@ -100,7 +131,7 @@ class MetakockaClient:
         if isinstance(update, RepeatableUpdate):
             answer = self._repeat("update_partner", body)
         else:
-            answer = self._once("update_partner", body)
+            answer = self._once("update_partner", body, self._policies["add_partner"])
         return next((one for one in PartnerList(answer) if one.mk_id == update.mk_id), None)
 
     def get_partner(self, mk_id: str) -> PartnerRecord | None:
@@ -161,9 +192,11 @@ class MetakockaClient:
             unavailable.attempts = error.attempts
         raise unavailable
 
-    def _once(self, operation: Operation, body: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
+    def _once(
+        self, operation: Operation, body: Mapping[str, JsonValue], policy: Policy | None = None
+    ) -> dict[str, JsonValue]:
         """A call that must not be repeated once it may have been heard."""
-        return self._tried(operation, body, self._policies[operation], _was_not_heard)
+        return self._tried(operation, body, policy or self._policies[operation], _was_not_heard)
 
     def _tried(
         self,
@@ -173,15 +206,25 @@ class MetakockaClient:
         is_retryable: Callable[[BaseException], bool],
     ) -> dict[str, JsonValue]:
         tries = repeated(policy.retries, is_retryable)
+
+        def one_try() -> dict[str, JsonValue]:
+            self._before()
+            return self._caller.call(operation, body, policy.timeout)
+
         try:
-            return tries(self._caller.call, operation, body, policy.timeout)
+            return tries(one_try)
         except MetakockaError as error:
             error.attempts = tries.statistics["attempt_number"]
             raise
 
 
 def _was_not_heard(error: BaseException) -> bool:
-    return isinstance(error, RapportError) and error.retryable
+    # one that is about every call is no reason for another
+    return (
+        isinstance(error, RapportError)
+        and error.retryable
+        and not isinstance(error, MetakockaClosed)
+    )
 
 
 def _is_passing(error: BaseException) -> bool:

@@ -45,9 +45,12 @@ class Decisions:
 
     rule: Rule
     crm_changed_at: datetime | None = None
+    # an edit of Metakocka's is later than this
     erp_changed_at: datetime | None = None
     # by field, such as `phone` or `people.228000046630.email`
     made: Mapping[str, Side] = field(default_factory=dict)
+    # of the contact, by field; a list is one
+    crm_edits: Mapping[str, datetime] = field(default_factory=dict)
     conflicts: list[Conflict] = field(default_factory=list)
     held: list[Held] = field(default_factory=list)
 
@@ -60,7 +63,7 @@ class Decisions:
         elif self.rule == "ask":
             winner = None
         elif self.rule == "newest":
-            winner = self._newest()
+            winner = self._newest(name)
         else:
             winner = self.rule
         self.conflicts.append(Conflict(name, base, crm, erp, decided_by, winner))
@@ -73,11 +76,12 @@ class Decisions:
             replace(one, winner=None) if one.field == name else one for one in self.conflicts
         ]
 
-    def _newest(self) -> Side:
-        # Metakocka gives no times, so a change of its may be of any time before we saw it
-        if self.crm_changed_at is None or self.erp_changed_at is None:
+    def _newest(self, name: str) -> Side:
+        # Metakocka gives no times: an edit of its is of any time since it was last seen without
+        ours = self.crm_edits.get(name.partition(".")[0], self.crm_changed_at)
+        if ours is None or self.erp_changed_at is None:
             return "metakocka" if self.erp_changed_at else "crm"
-        return "crm" if self.crm_changed_at >= self.erp_changed_at else "metakocka"
+        return "crm" if ours >= self.erp_changed_at else "metakocka"
 
 
 @dataclass(frozen=True)

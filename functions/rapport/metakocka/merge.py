@@ -44,20 +44,22 @@ def merge(
     crm_changed_at: datetime | None = None,
     erp_changed_at: datetime | None = None,
     decisions: Mapping[str, Side] | None = None,
+    *,
+    crm_edits: Mapping[str, datetime] | None = None,
 ) -> Merged:
     """Merges a contact (`crm`) and a partner (`erp`), field by field.
 
     An edit of one side goes to the other, equal edits agree, and where both have edited the
-    rule decides: `newest` by the two times, and with `ask` the field stays as it is on each
-    side. `decisions` are those of people and come before the rule. Without a base (adoption)
-    what is known fills what is not.
+    rule decides: `newest` by the two times (`crm_edits` has those of single fields), and with
+    `ask` the field stays as it is on each side. `decisions` are those of people and come before
+    the rule. Without a base (adoption) what is known fills what is not.
 
     `erp` is None where there is no such partner: all of a new contact is for Metakocka then,
     and nothing of one that had a partner, since a partner that is gone erases nothing.
     """
     if erp is None and base is not None:
         return Merged(base, {}, {})
-    asked = Decisions(rule, crm_changed_at, erp_changed_at, decisions or {})
+    asked = Decisions(rule, crm_changed_at, erp_changed_at, decisions or {}, crm_edits or {})
     base, erp = base or Party(), erp or Party()
     agreed: dict[str, Value] = {}
     crm_changes: dict[str, Value] = {}

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from itertools import islice
 from uuid import UUID
 
@@ -11,10 +13,12 @@ from pydantic import JsonValue
 
 from rapport.errors import (
     Conflict,
+    MetakockaClosed,
     MetakockaError,
     MetakockaUnavailable,
     NotFound,
     RapportError,
+    SyncBusy,
     Unprocessable,
 )
 from rapport.metakocka.client import Operation, Policy
@@ -22,8 +26,8 @@ from rapport.metakocka.mapping import from_record
 from rapport.metakocka.party import Party
 from rapport.metakocka.plan import ref_of
 from rapport.metakocka.progress import Outcome
-from rapport.metakocka.sync import Sync
-from rapport.metakocka_rows import Direction, Request
+from rapport.metakocka.sync import Report, Sync
+from rapport.metakocka_rows import AtWork, Direction, Request
 from rapport.metakocka_users import Authorized, MetakockaUser
 from rapport.retry import Retries
 
@@ -32,6 +36,8 @@ AT_ONCE = 50
 # seconds: an HTTP API waits 30
 TIME = 25.0
 RESERVE = 10.0
+# between two looks whether a run that is at work has ended
+_LOOK = 0.2
 _ONCE = Retries(attempts=1)
 POLICIES: Mapping[Operation, Policy] = {
     "add_partner": Policy(timeout=8, retries=_ONCE),
@@ -57,6 +63,8 @@ def send(
     """Sends contacts to Metakocka.
 
     Raises:
+        SyncBusy: Another run is at work, and it was waited for as long as the connection says.
+        MetakockaClosed: Metakocka takes no calls of the account's company at the moment.
         RapportError: The user may not, or the account is not clear or not connected.
     """
     wanted = list(dict.fromkeys(contact_ids))
@@ -75,7 +83,7 @@ def send(
         )
         return Answer(missing, run_id)
     request = Request(contact_ids=allowed.contact_ids)
-    answer = _run(sync, user, allowed, "to_metakocka", request)
+    answer = _run(sync, allowed, "to_metakocka", request)
     return Answer([*answer.outcomes, *missing], answer.run_id)
 
 
@@ -93,7 +101,7 @@ def receive(
         )
         return Answer([], run_id)
     request = Request(metakocka_ids=list(dict.fromkeys(metakocka_ids)))
-    return _run(sync, user, allowed, "from_metakocka", request)
+    return _run(sync, allowed, "from_metakocka", request)
 
 
 def unsynced(
@@ -138,27 +146,61 @@ def require_good(outcome: Outcome) -> None:
         error = Conflict(words, hint="Decide it in sync_conflicts.")
     elif outcome.code == MetakockaUnavailable().code:
         error = MetakockaUnavailable(words)
+    elif outcome.code == MetakockaClosed().code:
+        error = MetakockaClosed(words)
     raise error
 
 
-def _run(
-    sync: Sync, user: MetakockaUser, allowed: Authorized, direction: Direction, request: Request
-) -> Answer:
-    report = sync.run(allowed.account_id, direction, "user", allowed.user_id, request)
-    if report is None:
-        # another is at work: it comes after that
-        run_id = user.request_sync(
-            allowed.account_id,
-            direction,
-            request.contact_ids or (),
-            request.metakocka_ids or (),
-        )
-        return Answer([], run_id)
+def _run(sync: Sync, allowed: Authorized, direction: Direction, request: Request) -> Answer:
+    report = _report(sync, allowed, direction, request)
     by_id = {one.id: one for one in report.outcomes}
     wanted = [str(one) for one in request.contact_ids or request.metakocka_ids or ()]
     outcomes = [by_id.get(one) or _untouched(one, report.error) for one in wanted]
     is_open = report.state in ("stopped", "taken over")
     return Answer(outcomes, report.run_id if is_open else None)
+
+
+def _report(sync: Sync, allowed: Authorized, direction: Direction, request: Request) -> Report:
+    """The request's own run, once no other is at work for the account."""
+    waits_until: float | None = None
+    while True:
+        report = sync.run(allowed.account_id, direction, "user", allowed.user_id, request)
+        if report is not None:
+            return report
+        at_work = sync.store.sync_at_work(allowed.account_id)
+        if at_work is None:
+            raise NotFound("This account has no active connection to Metakocka any more.")
+        if waits_until is None:
+            # what is left of the time has to be enough for the run itself
+            spare = sync.remaining() - sync.reserve - _LOOK
+            waits_until = time.monotonic() + min(at_work.request_wait, spare)
+        if at_work.paused_until is not None or time.monotonic() >= waits_until:
+            raise busy(at_work)
+        time.sleep(_LOOK)
+
+
+def busy(at_work: AtWork) -> SyncBusy | MetakockaClosed:
+    """Why a run can't begin, until when, and in how many seconds to try again."""
+    if at_work.paused_until is not None:
+        left = (at_work.paused_until - at_work.now).total_seconds()
+        return MetakockaClosed(
+            "Metakocka takes no calls of this company at the moment: the sync goes on at"
+            f" {_clock(at_work.paused_until)}. {at_work.pause_reason or ''}".strip(),
+            retry_after=left,
+        )
+    until = at_work.lease_until or at_work.now
+    left = (until - at_work.now).total_seconds()
+    if at_work.ends_by is None:
+        words = f"its lease lasts until {_clock(until)} and is extended while it is at work"
+    else:
+        words = f"it ends by {_clock(at_work.ends_by)} at the latest"
+    return SyncBusy(
+        f"Another run of the sync is at work for this account: {words}.", retry_after=max(left, 1)
+    )
+
+
+def _clock(at: datetime) -> str:
+    return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def _untouched(id_: str, error: RapportError | None) -> Outcome:

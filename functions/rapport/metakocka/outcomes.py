@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rapport.errors import MetakockaError, MetakockaUnavailable
+from rapport.errors import MetakockaClosed, MetakockaError, MetakockaUnavailable
 from rapport.metakocka.lookup import NotThere
 from rapport.metakocka.partners import Asked, Known, Later, Partners
 from rapport.metakocka.party import Party
@@ -47,6 +47,9 @@ class Outcomes:
                 continue
             try:
                 self._settle_orphan(intent)
+            except MetakockaClosed:
+                # about all calls: the run ends
+                raise
             except MetakockaError as error:
                 # it stays open, and what may be its partner waits with it
                 progress.log(OPERATION, error, contact_id=intent.contact_id)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TypeVar
 from uuid import UUID
@@ -29,27 +29,28 @@ E = TypeVar("E", bound=Entry)
 
 @dataclass(frozen=True)
 class Terms:
-    """How an account merges.
-
-    Metakocka gives no times. What differs at `seen_at`, when all partners were last looked at,
-    would have been seen then: an edit there is later, and by `newest` it wins over every edit of
-    the contact that is earlier.
-    """
+    """How an account merges."""
 
     rule: Rule
     region: str
-    seen_at: datetime | None = None
 
 
 @dataclass(frozen=True)
 class Contact:
-    """A contact as it was read, with what was last agreed of it."""
+    """A contact as it was read, with what was last agreed of it.
+
+    Metakocka gives no times. A partner that was seen with what was agreed at `seen_at`, and
+    differs now, was edited later: by `newest` that wins over an edit of the contact that is
+    earlier. `edits` has the time of each field that was edited; of others `updated_at` is known.
+    """
 
     contact_id: UUID
     version: int
     updated_at: datetime
     party: Party
     base: Party | None = None
+    seen_at: datetime | None = None
+    edits: Mapping[str, datetime] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -77,8 +78,17 @@ class Plan:
                 pending[name] = theirs
         return self.merged.party.model_copy(update=pending)
 
-    def item(self, contact: Contact | None) -> PartnerItem:
-        """For the database to write; without a contact one is made."""
+    @property
+    def is_as_agreed(self) -> bool:
+        """Whether the partner has nothing that differs from what was agreed."""
+        merged = self.merged
+        return not merged.crm_changes and not merged.conflicts and not merged.held
+
+    def item(self, contact: Contact | None, seen_at: datetime | None = None) -> PartnerItem:
+        """For the database to write; without a contact one is made.
+
+        `seen_at` is when the partner was read, or a little earlier.
+        """
         changes = as_fields(self.merged.crm_changes)
         return PartnerItem(
             metakocka_id=self.partner.mk_id,
@@ -90,6 +100,7 @@ class Plan:
             changes=changes,
             conflicts=field_conflicts(self.merged.conflicts),
             push=bool(self.merged.erp_changes),
+            seen_at=seen_at,
         )
 
 
@@ -103,7 +114,8 @@ def plan_of(contact: Contact | None, record: PartnerRecord, terms: Terms) -> Pla
         partner.party,
         terms.rule,
         contact.updated_at if contact else None,
-        terms.seen_at,
+        contact.seen_at if contact else None,
+        crm_edits=contact.edits if contact else None,
     )
     return Plan(partner, record, merged)
 
@@ -129,14 +141,16 @@ def contact_of(known: KnownPartner | Candidate) -> Contact | None:
     """The contact that a partner is, or may be."""
     if known.contact_id is None or known.version is None or known.updated_at is None:
         return None
-    base = known.base if isinstance(known, KnownPartner) else None
-    return Contact(
+    contact = Contact(
         known.contact_id,
         known.version,
         known.updated_at,
         Party.model_validate(known.party or {}),
-        None if base is None else Party.model_validate(base),
     )
+    if not isinstance(known, KnownPartner):
+        return contact
+    base = None if known.base is None else Party.model_validate(known.base)
+    return replace(contact, base=base, seen_at=known.seen_at, edits=known.edits)
 
 
 def waiting(record: PartnerRecord, candidates: Iterable[Candidate], terms: Terms) -> PartnerItem:

@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from typing import Literal
 from uuid import UUID
 
@@ -13,10 +14,11 @@ from pydantic import JsonValue
 
 from rapport.errors import MetakockaError, RapportError
 from rapport.log import described, logger
+from rapport.metakocka.lease import Lease
 from rapport.metakocka_rows import Counts, Fields, Run, SyncError
 from rapport.metakocka_store import MetakockaStore
 
-# seconds; a lease lasts 90, and one call with its repetitions some 60
+# seconds between two words to those who watch, and to the database that says whether to go on
 KEEP = 15.0
 TELL = 2.0
 # outcomes that are told to whoever has begun the run
@@ -58,7 +60,7 @@ class Outcome:
 class Progress:
     """The counts of a run that is leased to `worker`; whatever is told extends the lease.
 
-    Telling raises Conflict once another worker has taken the run over.
+    Telling raises LeaseLost once another worker has taken the run over.
     """
 
     store: MetakockaStore
@@ -83,7 +85,12 @@ class Progress:
             waiting=self.run.waiting,
         )
         self._errors = Counter(self.run.errors)
-        self._told_at = time.monotonic()
+        self._told_at = self._begun_at = time.monotonic()
+        self.lease = Lease(self.store, self.run.run_id, self.worker, self.run.lease)
+
+    def now(self) -> datetime:
+        """The time by the database's clock, never later than it is there."""
+        return self.run.now + timedelta(seconds=time.monotonic() - self._begun_at)
 
     @property
     def counts(self) -> Counts:
@@ -117,12 +124,15 @@ class Progress:
         self.watch(self.counts)
 
     def keep(self) -> None:
-        """Extends the lease if it has not been for a while; called before each slow step."""
+        """Makes sure of the lease; called before each slow step."""
+        self.lease.step()
         self._keep(KEEP)
 
     def tell(self) -> None:
         """Notes how far the run has come."""
+        asked_at = time.monotonic()
         self.store.advance_sync(self.run.run_id, self.worker, self.cursor, self.counts)
+        self.lease.extended(asked_at)
         self._told_at = time.monotonic()
 
     def _keep(self, patience: float) -> None:

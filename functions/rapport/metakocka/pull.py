@@ -15,6 +15,7 @@ from uuid import UUID
 from pydantic import BaseModel
 
 from rapport.errors import (
+    MetakockaClosed,
     MetakockaError,
     MetakockaRefused,
     MetakockaUnavailable,
@@ -78,6 +79,8 @@ class Pull:
     # of the whole run's calls
     silence: Silence = field(default_factory=Silence)
     _logged: int = 0
+    # when the batch was read, or a little earlier
+    _seen_at: datetime | None = None
 
     def run(self, metakocka_ids: Sequence[str] | None = None) -> bool:
         """Looks at all partners, or these; False where the time was over.
@@ -119,6 +122,7 @@ class Pull:
         self.progress.tell()
 
     def _listed(self, cursor: Cursor) -> Iterator[Batch]:
+        self._seen_at = self.progress.now()
         partners = self.client.list_partners()
         self.silence.broken()
         self.progress.total = len(partners)
@@ -163,10 +167,14 @@ class Pull:
         left = iter([one for one in wanted if after is None or in_order(one) > in_order(after)])
         while part := list(islice(left, ASKED)):
             records: list[PartnerRecord] = []
+            # the first of them was read then, the others later
+            self._seen_at = self.progress.now()
             for metakocka_id in part:
                 self.progress.keep()
                 try:
                     record = self.client.get_partner(metakocka_id)
+                except MetakockaClosed:
+                    raise
                 except MetakockaError as error:
                     self._unread(metakocka_id, error, cursor)
                     continue
@@ -214,6 +222,7 @@ class Pull:
         )
         results: list[PartnerResult] = []
         items: list[PartnerItem] = []
+        self._note_seen(known)
         lost = self._lost(known)
         for record, one in zip(records, known, strict=True):
             if is_asked(one):
@@ -232,6 +241,12 @@ class Pull:
                 quiet=len(items) > QUIET,
             )
         return results
+
+    def _note_seen(self, known: Sequence[KnownPartner]) -> None:
+        """Of contacts that are to be sent, in whatever way the run ends."""
+        edited = [one.metakocka_id for one in known if one.unchanged and one.is_edited]
+        if edited and self._seen_at is not None:
+            self.store.note_partners_seen(self.progress.account_id, edited, self._seen_at)
 
     def _lost(self, known: Sequence[KnownPartner]) -> list[Party]:
         """What was sent by calls that may have made a partner which is none of the known."""
@@ -260,7 +275,7 @@ class Pull:
         for held in plan.merged.held:
             words = f"{held.field}: {held.reason}"
             self._log_some(Unprocessable(words, field=held.field), record.mk_id)
-        return plan.item(contact)
+        return plan.item(contact, self._seen_at)
 
     def _count(self, result: PartnerResult) -> None:
         metakocka_id = result.metakocka_id or ""

@@ -12,10 +12,11 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from rapport.errors import (
+    MetakockaClosed,
     MetakockaError,
     MetakockaOutcomeUnknown,
     MetakockaRefused,
@@ -32,11 +33,11 @@ from rapport.metakocka.outcomes import Outcomes
 from rapport.metakocka.partners import Asked, Blocked, Known, Later, Partners
 from rapport.metakocka.party import Party
 from rapport.metakocka.payloads import AddingUpdate, PartnerUpdate, partner_update
-from rapport.metakocka.plan import Contact, Terms, plan_of
+from rapport.metakocka.plan import Contact, Terms, party_fields, plan_of
 from rapport.metakocka.progress import Outcome, Progress, Status
 from rapport.metakocka.silence import Silence
 from rapport.metakocka.wire import PartnerRecord
-from rapport.metakocka_rows import DirtyContact
+from rapport.metakocka_rows import DirtyContact, Fields
 from rapport.metakocka_store import MetakockaStore
 
 OPERATION = "syncContactToMetakocka"
@@ -45,10 +46,8 @@ BATCH = 10
 TRIES = 3
 # new entries come back with ids, and are merged once more
 ROUNDS = 3
-# seconds, as all here: how long a worker waits for the end of a quiet moment
+# seconds: how long a worker waits for the end of a quiet moment
 PATIENCE = 3.0
-_FIRST_PAUSE = 15.0
-_LONGEST_PAUSE = 3600.0
 
 
 @dataclass
@@ -68,6 +67,7 @@ class Push:
     _is_given_up: bool = False
 
     def __post_init__(self) -> None:
+        self._pauses = self.progress.run.retries["contact"]
         self._partners = Partners(self.store, self.client, self.progress, self.terms)
         self._outcomes = Outcomes(self._partners, self.late)
         self._creation = Creation(self._partners, self._outcomes)
@@ -78,9 +78,9 @@ class Push:
         Edits that go on are waited for, so that several become one.
 
         Raises:
-            UpstreamError: Metakocka can't be reached, or the key can't be read.
+            UpstreamError: Metakocka can't be reached or takes no calls, or the key can't be read.
             ConfigError: There is no key.
-            StoreError: The database refused, or can't be reached; Conflict where another worker
+            StoreError: The database refused, or can't be reached; LeaseLost where another worker
                 has taken the run over.
         """
         while self.has_time():
@@ -117,7 +117,7 @@ class Push:
     def _push(self, job: DirtyContact) -> None:
         self._seen[job.contact_id] += 1
         if self._seen[job.contact_id] > TRIES:
-            self._postpone(job, _FIRST_PAUSE)
+            self._postpone(job, self._pauses.first_wait)
             return
         try:
             outcome = self._sent(job)
@@ -133,6 +133,11 @@ class Push:
             self._log(job, error)
             self._postpone(job, self.late)
             outcome = _outcome(job, "waiting", error)
+        except MetakockaClosed as error:
+            # not about this contact, which waits behind the others next time all the same
+            self._postpone(job)
+            self.progress.add(_outcome(job, "waiting", error))
+            raise
         except MetakockaError as error:
             self._log(job, error)
             self._postpone(job)
@@ -154,7 +159,12 @@ class Push:
 
     def _sent(self, job: DirtyContact) -> Outcome:
         contact = Contact(
-            job.contact_id, job.version, job.updated_at, Party.model_validate(job.party)
+            job.contact_id,
+            job.version,
+            job.updated_at,
+            Party.model_validate(job.party),
+            seen_at=job.seen_at,
+            edits=job.edits,
         )
         known = self._creation.partner_of(job, contact.party)
         if isinstance(known, Later):
@@ -165,6 +175,7 @@ class Push:
         if isinstance(known, Asked):
             return self._asked(job, known)
         self.progress.keep()
+        seen_at = self.progress.now()
         record = self.client.get_partner(known.metakocka_id)
         if record is None:
             # one that is gone erases nothing
@@ -172,21 +183,38 @@ class Push:
             self._log(job, gone)
             there = self._partners.look_up(job, contact.party, at_home=True)
             return self._asked(job, Asked(gone, there.records, known.metakocka_id))
-        agreed = self._agreed(job, replace(contact, base=known.base), record)
+        agreed = self._agreed(job, replace(contact, base=known.base), record, seen_at)
         return self._settled(job, known, agreed)
 
-    def _agreed(self, job: DirtyContact, contact: Contact, record: PartnerRecord) -> Agreed:
+    def _agreed(
+        self, job: DirtyContact, contact: Contact, record: PartnerRecord, seen_at: datetime
+    ) -> Agreed:
         """Sends what the partner lacks, until there is nothing more."""
-        agreed = Agreed(contact, plan_of(contact, record, self.terms))
-        for _ in range(ROUNDS):
+        agreed = Agreed(contact, plan_of(contact, record, self.terms), seen_at=seen_at)
+        for turn in range(ROUNDS):
             update = partner_update(agreed.plan.partner, agreed.plan.merged.erp_changes)
             if update is None:
                 break
+            if turn == 0 and self.terms.rule == "newest":
+                self._note_seen(agreed, seen_at)
+            seen_at = self.progress.now()
             shown = self._update(job, update) or self.client.get_partner(update.mk_id)
             if shown is None:
                 raise MetakockaRefused("Metakocka does not show it.", operation="update_partner")
-            agreed = agreed.after(shown, self.terms)
+            agreed = agreed.after(shown, self.terms, seen_at)
         return agreed
+
+    def _note_seen(self, agreed: Agreed, seen_at: datetime) -> None:
+        """Whatever becomes of the call: what differs at Metakocka later was edited after this."""
+        plan, base = agreed.plan, agreed.contact.base
+        theirs: Fields | None = None
+        if not plan.is_as_agreed:
+            # of what is decided for us that is what Metakocka has so far
+            pending = {name: getattr(plan.base, name) for name in plan.merged.erp_changes}
+            theirs = party_fields((base or Party()).model_copy(update=pending))
+        self.store.note_partners_seen(
+            self.progress.account_id, [plan.record.mk_id], seen_at, theirs
+        )
 
     def _update(self, job: DirtyContact, update: PartnerUpdate) -> PartnerRecord | None:
         self.progress.keep()
@@ -242,9 +270,11 @@ class Push:
 
     def _postpone(self, job: DirtyContact, seconds: float | None = None) -> None:
         if seconds is None:
-            # full jitter, so that those who failed together do not come back together
-            bound = min(_FIRST_PAUSE * 2 ** min(job.attempts, 16), _LONGEST_PAUSE)
-            seconds = random.uniform(_FIRST_PAUSE, bound)  # noqa: S311 - nothing secret
+            pauses = self._pauses
+            bound = min(pauses.first_wait * 2 ** min(job.attempts, 16), pauses.longest_wait)
+            # so that contacts which failed together do not come back together
+            chance = pauses.jitter * random.random()  # noqa: S311 - nothing secret
+            seconds = bound - (bound - pauses.first_wait) * chance
         self.store.postpone_contact(
             self.progress.account_id,
             job.contact_id,

@@ -6,18 +6,20 @@ because its time is over or because it was killed, is gone on with by the next w
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Literal
 from uuid import UUID
 
 import httpx
 
-from rapport.errors import Conflict, RapportError
+from rapport.errors import ConfigError, LeaseLost, MetakockaClosed, RapportError
 from rapport.log import log_crash, logger
 from rapport.metakocka.calls import company
-from rapport.metakocka.client import MetakockaClient, Operation, Policy
+from rapport.metakocka.client import MetakockaClient, Operation, Policy, policies_of
 from rapport.metakocka.plan import Terms
 from rapport.metakocka.progress import Outcome, Progress
 from rapport.metakocka.pull import Pull
@@ -47,6 +49,8 @@ class Report:
     outcomes: tuple[Outcome, ...] = ()
     error: RapportError | None = None
     troubles: tuple[Outcome, ...] = ()
+    # Metakocka takes no calls before
+    paused_until: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -79,11 +83,20 @@ class Sync:
             StoreError: The run can't be begun or ended.
             NotFound: The account has no active connection.
         """
-        run = self.store.begin_sync(account_id, direction, trigger, self.worker, user_id, request)
+        left = self.remaining()
+        run = self.store.begin_sync(
+            account_id,
+            direction,
+            trigger,
+            self.worker,
+            user_id,
+            request,
+            None if math.isinf(left) else left,
+        )
         if run is None:
             return None
         progress = Progress(
-            self.store,
+            self.store.bound_to(self.worker),
             run,
             account_id,
             self.worker,
@@ -92,8 +105,9 @@ class Sync:
         )
         begun = time.monotonic()
         try:
-            report = self._run(run, progress)
-        except Conflict:
+            with progress.lease:
+                report = self._run(run, progress, is_waited_for=request not in (None, Request()))
+        except LeaseLost:
             # its lease was over: what it did is written, and another goes on
             report = Report(run.run_id, "taken over", progress.counts)
         except KeyboardInterrupt:
@@ -114,8 +128,13 @@ class Sync:
         )
         return report
 
-    def client(self, account_id: UUID, connection: Run | Connection) -> MetakockaClient:
-        """The client of an account's company.
+    def client(
+        self,
+        account_id: UUID,
+        connection: Run | Connection,
+        before: Callable[[], object] = lambda: None,
+    ) -> MetakockaClient:
+        """The client of an account's company; `before` is called before each try of a call.
 
         Raises:
             ConfigError: Its server is not one that may be called.
@@ -123,27 +142,26 @@ class Sync:
         return MetakockaClient(
             company(self.settings, str(account_id), connection.company_id, connection.base_url),
             self.secrets,
-            self.policies,
+            {**policies_of(connection.retries), **self.policies},
             self.transport,
+            before,
         )
 
     def terms(self, connection: Run | Connection) -> Terms:
         """How an account merges."""
-        return Terms(
-            connection.conflict_rule,
-            self.settings.metakocka_region,
-            connection.partners_seen_at,
-        )
+        return Terms(connection.conflict_rule, self.settings.metakocka_region)
 
-    def _run(self, run: Run, progress: Progress) -> Report:
+    def _run(self, run: Run, progress: Progress, *, is_waited_for: bool) -> Report:
+        store = progress.store
+        paused_until: datetime | None = None
         state: Literal["done", "stopped", "failed"] = "failed"
         failure: RapportError | None = None
         pull: Pull | None = None
         try:
-            with self.client(progress.account_id, run) as client:
+            with self.client(progress.account_id, run, progress.keep) as client:
                 silence = Silence()
                 push = Push(
-                    self.store,
+                    store,
                     client,
                     progress,
                     self.terms(run),
@@ -152,7 +170,7 @@ class Sync:
                     silence,
                 )
                 pull = Pull(
-                    self.store,
+                    store,
                     client,
                     progress,
                     self.terms(run),
@@ -162,13 +180,22 @@ class Sync:
                     silence=silence,
                 )
                 state = "done" if self._do(run, push, pull) else "stopped"
-        except Conflict:
+        except LeaseLost:
             raise
         except RapportError as error:
             failure = error
             progress.log("syncMetakocka", error, metakocka_id="batch")
         progress.tell()
-        self.store.finish_sync(run.run_id, self.worker, state, pull.seen_until if pull else None)
+        if failure is not None and _is_about_all_calls(failure):
+            # about everybody: the account rests, and the run is gone on with after that, unless
+            # somebody waits for its answer
+            state = "failed" if is_waited_for else "stopped"
+            paused_until = store.pause_sync(
+                run.run_id, self.worker, state, str(failure), failure.retry_after
+            )
+        else:
+            seen_until = pull.seen_until if pull else None
+            store.finish_sync(run.run_id, self.worker, state, seen_until)
         return Report(
             run.run_id,
             state,
@@ -176,6 +203,7 @@ class Sync:
             tuple(progress.outcomes),
             failure,
             tuple(progress.troubles),
+            paused_until,
         )
 
     def _do(self, run: Run, push: Push, pull: Pull) -> bool:
@@ -195,3 +223,11 @@ class Sync:
 
     def _has_time(self) -> bool:
         return self.remaining() > self.reserve
+
+
+def _is_about_all_calls(failure: RapportError) -> bool:
+    """Whether nothing is to be asked of Metakocka for a while.
+
+    Where it gave no answer the next run tries again: it may have stumbled over one contact.
+    """
+    return isinstance(failure, MetakockaClosed | ConfigError) or failure.retry_after is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from uuid import UUID
 
@@ -13,22 +14,29 @@ from rapport.metakocka_rows import Direction, Due, Trigger
 ACCOUNTS = 50
 
 
-def serve(sync: Sync) -> Counter[str]:
+def serve(sync: Sync, watch: float = 0) -> Counter[str]:
     """Runs until nobody has anything to do, or the time is nearly over; answers runs by state.
 
-    It looks again after each run: who rang while an account was leased found nothing due.
+    It looks again after each run: who rang while an account was leased found nothing due. For
+    `watch` seconds it stays while others are at work: one that was killed is followed at once
+    when its lease is over.
 
     Raises:
         StoreError: The database can't be asked.
     """
     ends: Counter[str] = Counter()
     left_alone: set[UUID] = set()
+    watches_until = time.monotonic() + watch
     while sync.remaining() > sync.reserve:
         due = [
             one for one in sync.store.connections_due(ACCOUNTS) if one.account_id not in left_alone
         ]
         if not due:
-            break
+            lease_end = sync.store.next_lease_end() if time.monotonic() < watches_until else None
+            if lease_end is None:
+                break
+            time.sleep(min(lease_end + 0.05, max(watches_until - time.monotonic(), 0)))
+            continue
         for one in due:
             if sync.remaining() <= sync.reserve:
                 break

@@ -24,6 +24,7 @@ from tests.unit.metakocka.documented import (
 
 from rapport.errors import (
     ConfigError,
+    MetakockaClosed,
     MetakockaError,
     MetakockaOutcomeUnknown,
     MetakockaRefused,
@@ -168,7 +169,12 @@ NOT_HEARD: list[Respond] = [
     breaks(httpx.ConnectError),
     breaks(httpx.ConnectTimeout),
 ]
-REFUSALS: list[Respond] = [answers(REFUSED), answers(PAGE, 403), answers({"opr_code": 2})]
+REFUSALS: list[Respond] = [answers(REFUSED), answers(PAGE, 400), answers({"opr_code": 2})]
+# about everybody: a quota that is used up, a company or key that may not
+CLOSED: list[Respond] = [
+    *(answers({"opr_code": code, "opr_desc": "No."}) for code in ("3", "4", "5")),
+    *(answers(PAGE, status) for status in (401, 402, 403)),
+]
 
 
 @pytest.mark.parametrize("lost", [*LOST, answers({"opr_code": "0"})])
@@ -226,6 +232,21 @@ def test_what_is_refused_is_not_repeated(clients: Clients, refusal: Respond) -> 
         assert len(server.requests) == 1
 
 
+@pytest.mark.parametrize("closed", CLOSED)
+def test_what_is_about_everybody_is_no_refusal_and_is_not_repeated(
+    clients: Clients, closed: Respond
+) -> None:
+    for call in (
+        lambda client: client.add_partner(NOVAK),
+        lambda client: client.update_partner(REPEATABLE),
+        lambda client: client.get_partner("1"),
+    ):
+        server = Server(closed)
+        with pytest.raises(MetakockaClosed) as caught:
+            call(clients(server))
+        assert len(server.requests) == caught.value.attempts == 1
+
+
 def test_a_refusal_has_metakockas_code_and_words(clients: Clients) -> None:
     with pytest.raises(MetakockaRefused, match="buyer order '5662'") as caught:
         clients(Server(answers(REFUSED))).add_partner(NOVAK)
@@ -260,6 +281,7 @@ def test_an_answer_without_end_is_not_read(
         *LOST,
         *NOT_HEARD,
         *REFUSALS,
+        *CLOSED,
         answers({"opr_code": "6", "opr_desc": f"wrong secret_key {SECRET}"}),
     ],
 )
