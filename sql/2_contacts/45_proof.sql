@@ -133,6 +133,24 @@ end
 $$;
 
 
+create function private.shows_customer_word(contact public.contacts, kind text)
+    returns boolean
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+begin
+    return exists (
+        select
+        from private.claimed_identities(to_jsonb(contact)) k
+        where k.kind = shows_customer_word.kind
+          and private.is_customer_word(
+              contact_id => contact.id, kind => k.kind, value => k.value)
+    );
+end
+$$;
+
+
 create function private.keep_customer_words(account_id uuid, contact_id uuid, fields jsonb)
     returns void
     language plpgsql
@@ -240,6 +258,8 @@ comment on function private.writes_itself(uuid, text) is
     'Whether a contact''s customer has written an email, name or phone that nobody has proved.';
 comment on function private.owns_identity(uuid, text, text) is
     'Whether a contact is known by this.';
+comment on function private.shows_customer_word(public.contacts, text) is
+    'Whether what a contact shows of a kind of identity is what its customer has written.';
 comment on function private.keep_customer_words(uuid, uuid, jsonb) is
     'Notes the fields that a customer writes and that nobody has proved.';
 comment on function private.forget_customer_words(uuid, jsonb) is

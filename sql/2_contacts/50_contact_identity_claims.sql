@@ -93,7 +93,7 @@ end
 $$;
 
 
-create function private.release_identities(contact_id uuid, kinds text[])
+create function private.release_identities(contact_id uuid, kinds text[], before jsonb)
     returns void
     language plpgsql
     set search_path = ''
@@ -110,6 +110,16 @@ begin
           and o.kind = any (kinds)
           -- somebody has written from it: it is theirs, whatever is written down
           and o.wa_id is null
+          -- what the customer shows in its place does not end it: staff have to
+          and (
+              not private.shows_customer_word(contact => c, kind => o.kind)
+              or exists (
+                  select
+                  from private.claimed_identities(before) b
+                  where b.kind = o.kind
+                    and private.match_key(kind => b.kind, value => b.value) = o.match_key
+              )
+          )
           and not exists (
               select
               from private.claimed_identities(to_jsonb(c)) k
@@ -131,5 +141,5 @@ comment on function private.claimed_identities(jsonb) is
     'What a contact with these fields is known by.';
 comment on function private.lock_identities(uuid, uuid[], text[], jsonb) is
     'Locks the identities of contacts, and claims others for the first of them, but for what its customer has written; refuses what another contact owns.';
-comment on function private.release_identities(uuid, text[]) is
-    'Drops the identities of a contact that it no longer shows and that no message proves.';
+comment on function private.release_identities(uuid, text[], jsonb) is
+    'Drops the identities of a contact that it no longer shows and that no message proves; before is what it showed before it was written.';

@@ -681,6 +681,24 @@ end
 $$;
 
 
+create function private.shows_customer_word(contact public.contacts, kind text)
+    returns boolean
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+begin
+    return exists (
+        select
+        from private.claimed_identities(to_jsonb(contact)) k
+        where k.kind = shows_customer_word.kind
+          and private.is_customer_word(
+              contact_id => contact.id, kind => k.kind, value => k.value)
+    );
+end
+$$;
+
+
 create function private.keep_customer_words(account_id uuid, contact_id uuid, fields jsonb)
     returns void
     language plpgsql
@@ -788,6 +806,8 @@ comment on function private.writes_itself(uuid, text) is
     'Whether a contact''s customer has written an email, name or phone that nobody has proved.';
 comment on function private.owns_identity(uuid, text, text) is
     'Whether a contact is known by this.';
+comment on function private.shows_customer_word(public.contacts, text) is
+    'Whether what a contact shows of a kind of identity is what its customer has written.';
 comment on function private.keep_customer_words(uuid, uuid, jsonb) is
     'Notes the fields that a customer writes and that nobody has proved.';
 comment on function private.forget_customer_words(uuid, jsonb) is
@@ -891,7 +911,7 @@ end
 $$;
 
 
-create function private.release_identities(contact_id uuid, kinds text[])
+create function private.release_identities(contact_id uuid, kinds text[], before jsonb)
     returns void
     language plpgsql
     set search_path = ''
@@ -908,6 +928,16 @@ begin
           and o.kind = any (kinds)
           -- somebody has written from it: it is theirs, whatever is written down
           and o.wa_id is null
+          -- what the customer shows in its place does not end it: staff have to
+          and (
+              not private.shows_customer_word(contact => c, kind => o.kind)
+              or exists (
+                  select
+                  from private.claimed_identities(before) b
+                  where b.kind = o.kind
+                    and private.match_key(kind => b.kind, value => b.value) = o.match_key
+              )
+          )
           and not exists (
               select
               from private.claimed_identities(to_jsonb(c)) k
@@ -929,8 +959,8 @@ comment on function private.claimed_identities(jsonb) is
     'What a contact with these fields is known by.';
 comment on function private.lock_identities(uuid, uuid[], text[], jsonb) is
     'Locks the identities of contacts, and claims others for the first of them, but for what its customer has written; refuses what another contact owns.';
-comment on function private.release_identities(uuid, text[]) is
-    'Drops the identities of a contact that it no longer shows and that no message proves.';
+comment on function private.release_identities(uuid, text[], jsonb) is
+    'Drops the identities of a contact that it no longer shows and that no message proves; before is what it showed before it was written.';
 
 
 /*
@@ -1163,6 +1193,7 @@ declare
         else '{}'
     end;
     found_version bigint;
+    before jsonb;
     current_conversation uuid;
 begin
     if kinds <> '{}' then
@@ -1174,8 +1205,8 @@ begin
         );
     end if;
 
-    select c.version
-    into found_version
+    select c.version, to_jsonb(c)
+    into found_version, before
     from public.contacts c
     where c.id = change_contact.contact_id
       and c.account_id = change_contact.account_id
@@ -1243,7 +1274,7 @@ begin
 
     if kinds <> '{}' then
         perform private.release_identities(
-            contact_id => change_contact.contact_id, kinds => kinds);
+            contact_id => change_contact.contact_id, kinds => kinds, before => before);
     end if;
     if current_conversation is not null then
         perform private.set_conversation_status(

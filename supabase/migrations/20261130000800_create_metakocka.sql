@@ -2639,6 +2639,7 @@ begin
               account_id => release_partner_identities.account_id, item => i)
           and o.kind = any (private.touched_identity_kinds(i.changes))
           and o.wa_id is null
+          and not private.shows_customer_word(contact => c, kind => o.kind)
           and not exists (
               select
               from private.claimed_identities(to_jsonb(c)) k

@@ -431,6 +431,18 @@ class Town:
         ("message", 1, "phone", 0),
     ],
 )
+# another's email, sent in a call that was lost, and by then the other is a partner
+@example(
+    rule="crm",
+    listing="documents",
+    steps=[
+        ("write", 0, 1, "email", 0),
+        ("complete", 0),
+        ("lose", "add_partner", False),
+        ("partner", 1, ["email"], 0),
+        ("sync", "to_metakocka"),
+    ],
+)
 # another's number, sent and taken back while nobody knows of it
 @example(
     rule="crm",

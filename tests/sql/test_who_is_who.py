@@ -284,6 +284,23 @@ def test_what_comes_with_an_adopted_partner_is_shown_and_proves_nothing(erp: Erp
     assert unproved(erp, contact) == ["phone"]
 
 
+def test_what_is_proved_stays_while_the_customer_shows_something_else(erp: Erp) -> None:
+    contact = customer(erp, phone="+38640222444", email="cilka@home.example")
+    proved = {("phone", "+38640222444"), ("email", "cilka@home.example")}
+    write_profile(erp, contact, **NEJC)
+    # staff write something else
+    erp.edit_contact(contact, gsm="+38640222555", **PLACE)
+    assert known_by(erp, contact) == proved | {("phone", "+38640222555")}
+    erp.edit_contact(contact, gsm=None)
+    assert known_by(erp, contact) == proved
+    # and now the same
+    erp.edit_contact(contact, phone="+38640222666")
+    assert known_by(erp, contact) == {
+        ("phone", "+38640222666"),
+        ("email", "cilka@home.example"),
+    }
+
+
 def test_a_form_that_staff_had_open_proves_nothing(erp: Erp) -> None:
     contact = customer(erp)
     write_profile(erp, contact, email=NEJC["email"])
