@@ -166,9 +166,21 @@ begin
         from jsonb_each_text(fields) f
         where f.key in ('email', 'name', 'phone')
           and f.value is not null
-          -- that it is theirs has been proved
-          and not private.owns_identity(
-              contact_id => keep_customer_words.contact_id, kind => f.key, value => f.value)
+          -- that it is theirs has been proved, unless a merge has brought it, which may be undone
+          and (
+              not private.owns_identity(
+                  contact_id => keep_customer_words.contact_id, kind => f.key, value => f.value)
+              or exists (
+                  select
+                  from public.contact_merges m
+                  cross join lateral jsonb_array_elements(m.moved_identities) i
+                  where m.kept_contact_id = keep_customer_words.contact_id
+                    and m.account_id = keep_customer_words.account_id
+                    and m.undone_at is null
+                    and i ->> 'kind' = f.key
+                    and i ->> 'match_key' = private.match_key(kind => f.key, value => f.value)
+              )
+          )
         order by f.key
     loop
         insert into private.customer_words (account_id, contact_id, kind, match_key)

@@ -2117,11 +2117,15 @@ begin
                 -- to be compared as numbers of their countries, which the caller can
                 select t.id, 'gsm'
                 from unnest(phones) p
-                join public.contacts t
-                    on t.account_id = partner_candidates.account_id
-                   and t.gsm is not null
-                   and left(t.gsm, 1) <> '+'
-                   and private.number_tail(t.gsm) = private.number_tail(p)
+                cross join lateral (
+                    select o.id
+                    from public.contacts o
+                    where o.account_id = partner_candidates.account_id
+                      and o.gsm is not null
+                      and left(o.gsm, 1) <> '+'
+                      and private.number_tail(o.gsm) = private.number_tail(p)
+                    limit 100
+                ) t
             ) f
             group by f.contact_id
         ) g
