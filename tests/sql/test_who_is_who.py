@@ -11,6 +11,7 @@ import pytest
 
 from rapport.local.metakocka.behaviour import Behaviour, Fault
 from rapport.local.metakocka.fake import Fake
+from rapport.metakocka.compare import same_tax
 from rapport.metakocka_rows import Request
 from tests.sql.asking import refusal
 from tests.sql.conftest import BAY, World, seed_uuid
@@ -396,6 +397,22 @@ def test_a_customer_who_writes_without_end_is_refused(erp: Erp) -> None:
 
 
 # One number in several spellings
+
+
+def test_sql_and_python_have_one_rule_for_tax_numbers(world: World) -> None:
+    numbers = [
+        f"{country}{rest}"
+        for country in ("", "SI", "si ", "AT", "HR", "EL", "CHE-", "US", "RS", "ES", "FR")
+        for rest in ("12345678", "1234 5678", "U12345678", "X1234567X", "SMRA85M01H501Z", "", "č1")
+    ]
+    rows = world.rows(
+        "select a, b, coalesce(private.same_tax(a, b), false) as is_same"
+        " from unnest(%(numbers)s::text[]) a cross join unnest(%(numbers)s::text[]) b",
+        {"numbers": numbers},
+    )
+    assert {row["is_same"] for row in rows} == {True, False}
+    for row in rows:
+        assert same_tax(row["a"], row["b"]) == row["is_same"], row
 
 
 @pytest.mark.parametrize(
