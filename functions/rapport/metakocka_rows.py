@@ -133,7 +133,7 @@ class Candidate(_Row):
     contact_id: UUID
     version: int
     updated_at: datetime
-    # metakocka, tax, email, phone
+    # metakocka, tax, email, phone; gsm where the number may be the same
     matched_by: list[str]
     # somebody is to tell which partner it is
     is_asked: bool = False
@@ -270,6 +270,13 @@ class DirtyContact(_Row):
     edits: dict[str, datetime]
     # partners that a person has said it is not
     not_partners: list[str]
+    # that it is known by, written there or not
+    emails: list[str]
+    phones: list[str]
+    # fields that are no proof of who it is
+    unproved: list[str]
+    # partners of which somebody is to tell whether it is one of them
+    asked_about: list[str]
     # calls whose outcome is not known
     intents: list[Intent]
 

@@ -109,6 +109,9 @@ class MetakockaSettings(_Settings):
     metakocka_secret_key: Secret | None = None
     # … or the SSM parameter of each: /rapport/prod/metakocka/{account_id}/secret-key
     metakocka_secret_parameter: str | None = None
+    # which company is whose, as ACCOUNT=COMPANY, for a key that several accounts share; `any`
+    # for the stand-in, whose companies are nobody's
+    metakocka_companies: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words)] = ()
     # ISO 3166: whose phone numbers are written without a country code
     metakocka_region: str = "SI"
 

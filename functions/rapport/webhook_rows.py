@@ -9,9 +9,11 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, JsonValue
 
 
-class _Item(BaseModel):
+class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+
+class _Item(_Part):
     # of the WhatsApp Business account that the webhook is about: who is told if it is rejected
     waba_id: str | None = None
 
@@ -58,14 +60,14 @@ class GroupMessageItem(_Item):
     reply_to: str | None
 
 
-class Participant(_Item):
+class Participant(_Part):
     """Somebody in a group; one of the two is known."""
 
     wa_id: str | None
     user_id: str | None
 
 
-class GroupNews(_Item):
+class GroupNews(_Part):
     """What is told of a group; None is not said."""
 
     name: str | None = None
@@ -84,7 +86,7 @@ class GroupEventItem(_Item):
     content: GroupNews
 
 
-class CallNews(_Item):
+class CallNews(_Part):
     """What is told of a call; when people spoke is said at the end."""
 
     event: Literal["connect", "ringing", "accepted", "rejected", "terminate"]

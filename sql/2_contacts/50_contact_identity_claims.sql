@@ -1,7 +1,8 @@
 /*
     What staff write down of a contact makes it known by that: phone, email and username are
     claimed as identities before the contact is written, in the lock order (identities,
-    contacts, conversations, messages, each by key).
+    contacts, conversations, messages, each by key). What its customer has written is not
+    claimed (proof).
 */
 create function private.claimed_identities(fields jsonb)
     returns table (kind text, value text)
@@ -42,24 +43,29 @@ declare
 begin
     -- those to claim and those that the contacts have, in one order
     for wanted in
-        select w.kind, w.match_key, min(w.value) as value
+        select w.kind, w.match_key, min(w.value) as value, bool_and(w.is_proved) as is_proved
         from (
-            select k.kind, private.match_key(kind => k.kind, value => k.value), k.value
+            select
+                k.kind,
+                private.match_key(kind => k.kind, value => k.value),
+                k.value,
+                not private.is_customer_word(
+                    contact_id => contact_ids[1], kind => k.kind, value => k.value)
             from private.claimed_identities(claims) k
             where k.kind = any (kinds)
             union all
-            select o.kind, o.match_key, null
+            select o.kind, o.match_key, null, null
             from public.contact_identities o
             where o.contact_id = any (contact_ids)
               and o.account_id = lock_identities.account_id
               and o.kind = any (kinds)
-        ) as w (kind, match_key, value)
+        ) as w (kind, match_key, value, is_proved)
         group by w.kind, w.match_key
         order by w.kind, w.match_key
     loop
         -- an owner may let go of it between the two statements: then it is free to be claimed
         loop
-            if wanted.value is not null then
+            if wanted.value is not null and wanted.is_proved then
                 insert into public.contact_identities (account_id, kind, value, contact_id)
                 values (
                     lock_identities.account_id, wanted.kind, wanted.value, contact_ids[1])
@@ -73,7 +79,7 @@ begin
               and o.kind = wanted.kind
               and o.match_key = wanted.match_key
             for update;
-            exit when found or wanted.value is null;
+            exit when found or wanted.value is null or not wanted.is_proved;
         end loop;
 
         if wanted.value is not null and owner <> contact_ids[1] then
@@ -87,7 +93,7 @@ end
 $$;
 
 
-create function private.release_identities(contact_id uuid, kinds text[])
+create function private.release_identities(contact_id uuid, kinds text[], before jsonb)
     returns void
     language plpgsql
     set search_path = ''
@@ -104,6 +110,16 @@ begin
           and o.kind = any (kinds)
           -- somebody has written from it: it is theirs, whatever is written down
           and o.wa_id is null
+          -- what the customer shows in its place does not end it: staff have to
+          and (
+              not private.shows_customer_word(contact => c, kind => o.kind)
+              or exists (
+                  select
+                  from private.claimed_identities(before) b
+                  where b.kind = o.kind
+                    and private.match_key(kind => b.kind, value => b.value) = o.match_key
+              )
+          )
           and not exists (
               select
               from private.claimed_identities(to_jsonb(c)) k
@@ -124,6 +140,6 @@ $$;
 comment on function private.claimed_identities(jsonb) is
     'What a contact with these fields is known by.';
 comment on function private.lock_identities(uuid, uuid[], text[], jsonb) is
-    'Locks the identities of contacts, and claims others for the first of them; refuses what another contact owns.';
-comment on function private.release_identities(uuid, text[]) is
-    'Drops the identities of a contact that it no longer shows and that no message proves.';
+    'Locks the identities of contacts, and claims others for the first of them, but for what its customer has written; refuses what another contact owns.';
+comment on function private.release_identities(uuid, text[], jsonb) is
+    'Drops the identities of a contact that it no longer shows and that no message proves; before is what it showed before it was written.';

@@ -78,6 +78,7 @@ declare
         else '{}'
     end;
     found_version bigint;
+    before jsonb;
     current_conversation uuid;
 begin
     if kinds <> '{}' then
@@ -89,8 +90,8 @@ begin
         );
     end if;
 
-    select c.version
-    into found_version
+    select c.version, to_jsonb(c)
+    into found_version, before
     from public.contacts c
     where c.id = change_contact.contact_id
       and c.account_id = change_contact.account_id
@@ -158,7 +159,7 @@ begin
 
     if kinds <> '{}' then
         perform private.release_identities(
-            contact_id => change_contact.contact_id, kinds => kinds);
+            contact_id => change_contact.contact_id, kinds => kinds, before => before);
     end if;
     if current_conversation is not null then
         perform private.set_conversation_status(

@@ -78,6 +78,10 @@ begin
     delete from private.stated_usernames u
     where u.contact_id = delete_contact.contact_id;
 
+    delete from private.customer_words w
+    using private.contact_lineage(delete_contact.contact_id) l
+    where w.contact_id = l;
+
     perform
     from public.conversations k
     where k.customer_id = delete_contact.contact_id

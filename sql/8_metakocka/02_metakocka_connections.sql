@@ -86,7 +86,8 @@ grant select, delete on public.metakocka_connections to authenticated;
 
 /*
     The company whose partners an account's contacts are, also after the connection has ended:
-    with another one's every partner would be somebody new.
+    with another one's every partner would be somebody new. A company is one account's: one key
+    may open several, and whoever named another's would read its partners.
 */
 create table private.metakocka_companies (
     account_id uuid primary key
@@ -95,6 +96,20 @@ create table private.metakocka_companies (
     company_id text not null
 );
 alter table private.metakocka_companies enable row level security;
+
+
+create function private.company_key(company_id text)
+    returns text
+    language sql
+    immutable
+    set search_path = ''
+as $$
+    -- nobody knows how Metakocka reads 016
+    select lower(regexp_replace(company_id, '^0+(?=.)', ''))
+$$;
+
+create unique index metakocka_companies_company_key
+    on private.metakocka_companies (private.company_key(company_id));
 
 
 create policy "nobody reads the companies directly"
@@ -130,6 +145,35 @@ begin
             hint = 'Connect it to the company that it was connected to.';
     end if;
     return null;
+exception
+    -- metakocka_companies_company_key, which sees others' at the same moment as well
+    when unique_violation then
+        raise sqlstate 'PT409' using
+            message = 'This company is connected to another account.',
+            detail = 'field: company_id',
+            hint = 'Correct the company''s id. If it is right, ask who runs this service.';
+end
+$$;
+
+
+create function private.tg_metakocka_connections__leave_company()
+    returns trigger
+    language plpgsql
+    -- definer: companies are nobody's to write
+    security definer
+    set search_path = ''
+as $$
+begin
+    -- one of whom no contact is a partner was named in error, perhaps
+    delete from private.metakocka_companies k
+    where k.account_id = old.account_id
+      and not exists (
+          select
+          from public.metakocka_contact_mappings m
+          where m.account_id = old.account_id
+            and m.metakocka_id is not null
+      );
+    return null;
 end
 $$;
 
@@ -157,6 +201,11 @@ create trigger _150_keep_company_update
     when (new.company_id <> old.company_id)
     execute function private.tg_metakocka_connections__keep_company();
 
+create trigger _150_leave_company
+    after delete on public.metakocka_connections
+    for each row
+    execute function private.tg_metakocka_connections__leave_company();
+
 create trigger _200_require_rows_before_insert
     before insert on public.metakocka_connections
     for each statement
@@ -183,7 +232,7 @@ create trigger _200_require_rows_delete
 comment on table public.metakocka_connections is
     'An account''s connection to its company at Metakocka; the secret key is not here.';
 comment on column public.metakocka_connections.company_id is
-    'Another one is refused (409) once contacts are partners of this.';
+    'Another one is refused (409) once contacts are partners of this, and so is one that is connected to another account.';
 comment on column public.metakocka_connections.base_url is
     'Of a company with a server of its own; null for https://main.metakocka.si/rest/eshop/v1.';
 comment on column public.metakocka_connections.conflict_rule is
@@ -217,11 +266,17 @@ comment on policy "admins can change their connection to Metakocka" on public.me
 comment on policy "admins can end their connection to Metakocka" on public.metakocka_connections is
     'Mappings stay, so that it can be connected again without doubles.';
 comment on table private.metakocka_companies is
-    'The company whose partners an account''s contacts are.';
+    'The company whose partners an account''s contacts are; it is no other account''s.';
 comment on policy "nobody reads the companies directly" on private.metakocka_companies is
     'What is connected at present is in metakocka_connections.';
+comment on function private.company_key(text) is
+    'One key for the spellings of a company''s id.';
+comment on index private.metakocka_companies_company_key is
+    'A company is one account''s.';
 comment on function private.tg_metakocka_connections__keep_company() is
-    'Refuses another company once contacts are partners of one.';
+    'Refuses another company once contacts are partners of one, and another account''s.';
+comment on function private.tg_metakocka_connections__leave_company() is
+    'Gives a company back of whom no contact is a partner.';
 comment on constraint metakocka_connections_pkey on public.metakocka_connections is
     'This account is connected to Metakocka already.
 Change the connection that is there.';

@@ -64,6 +64,20 @@ begin
                   and t.tax_id_number is not null
                   and private.tax_key(t.tax_id_number)
                       = nullif(private.tax_key(partner_candidates.tax_id_number), '')
+                  and private.same_tax(t.tax_id_number, partner_candidates.tax_id_number)
+                union all
+                -- to be compared as numbers of their countries, which the caller can
+                select t.id, 'gsm'
+                from unnest(phones) p
+                cross join lateral (
+                    select o.id
+                    from public.contacts o
+                    where o.account_id = partner_candidates.account_id
+                      and o.gsm is not null
+                      and left(o.gsm, 1) <> '+'
+                      and private.number_tail(o.gsm) = private.number_tail(p)
+                    limit 100
+                ) t
             ) f
             group by f.contact_id
         ) g
@@ -209,7 +223,7 @@ $$;
 
 
 comment on function private.partner_candidates(uuid, text, text, text[], text[]) is
-    'The contacts that a partner may be, by tax number, email, phone or its own id; none that is a partner already, or of which a person has said that it is not this one.';
+    'The contacts that a partner may be, by tax number, email, phone or its own id, or perhaps by a mobile number that lacks its country (gsm); none that is a partner already, or of which a person has said that it is not this one.';
 comment on function private.require_list(jsonb, text, integer) is
     'Refuses what is not a list of objects, or too long.';
 comment on function backend.read_partners(uuid, jsonb) is

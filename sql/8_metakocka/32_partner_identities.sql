@@ -12,6 +12,32 @@ create type private.wanted_identity as (
 );
 
 
+create function private.brings_proof(account_id uuid, item private.partner_item)
+    returns boolean
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+begin
+    -- A contact that was made of a partner is that partner. One that was there before is shown
+    -- what the partner brings along, for staff to confirm (proof): the two may have been taken
+    -- for one in error. What is edited there once both have agreed is a word of staff.
+    return item.status = 'created'
+        or (
+            item.status = 'updated'
+            and exists (
+                select
+                from public.metakocka_contact_mappings m
+                where m.account_id = brings_proof.account_id
+                  and m.contact_id = item.contact_id
+                  and m.metakocka_id = item.metakocka_id
+                  and m.base ? 'name'
+            )
+        );
+end
+$$;
+
+
 create function private.claim_partner_identities(
     account_id uuid,
     items private.partner_item[]
@@ -40,7 +66,17 @@ begin
     cross join lateral (
         select private.match_key(kind => k.kind, value => k.value) as match_key
     ) q
-    where k.value is not null;
+    where k.value is not null
+      and (
+          k.kind = 'metakocka'
+          or i.is_new
+          or (
+              private.brings_proof(
+                  account_id => claim_partner_identities.account_id, item => i)
+              -- it may be what the customer has written, on its way back
+              and not private.writes_itself(contact_id => i.contact_id, kind => k.kind)
+          )
+      );
     if wanted is null then
         return '{}';
     end if;
@@ -155,8 +191,11 @@ begin
            and o.account_id = release_partner_identities.account_id
         where not i.is_new
           and i.changes ?| array['email', 'phone', 'gsm']
+          and private.brings_proof(
+              account_id => release_partner_identities.account_id, item => i)
           and o.kind = any (private.touched_identity_kinds(i.changes))
           and o.wa_id is null
+          and not private.shows_customer_word(contact => c, kind => o.kind)
           and not exists (
               select
               from private.claimed_identities(to_jsonb(c)) k
@@ -179,8 +218,10 @@ $$;
 
 comment on type private.wanted_identity is
     'An identity that a partner brings to a contact.';
+comment on function private.brings_proof(uuid, private.partner_item) is
+    'Whether a contact becomes known by what its partner brings.';
 comment on function private.claim_partner_identities(uuid, private.partner_item[]) is
-    'Claims what partners make their contacts known by; returns what others own, by its owners. RP002 where an owner should have been a candidate.';
+    'Claims what partners make their contacts known by, as far as it is proved; returns what others own, by its owners. RP002 where an owner should have been a candidate.';
 comment on function private.suggest_partners(uuid, private.partner_item[], private.wanted_identity[]) is
     'Suggests that contacts and the owners of what they would be known by are one.';
 comment on function private.release_partner_identities(uuid, private.partner_item[]) is

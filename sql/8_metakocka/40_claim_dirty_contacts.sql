@@ -71,6 +71,11 @@ begin
                         'seen_at', m.seen_at,
                         'edits', d.edits,
                         'not_partners', coalesce(m.not_partners, '{}'),
+                        -- what it is looked up by, and what is no proof of who it is
+                        'emails', private.identity_values(c, 'email'),
+                        'phones', private.identity_values(c, 'phone'),
+                        'unproved', private.unproved_fields(c),
+                        'asked_about', private.asked_about(c),
                         -- calls whose outcome is to be found out first
                         'intents', private.open_intents(c.id)
                     )
@@ -146,6 +151,46 @@ grant execute on function backend.note_partners_seen(uuid, text[], timestamptz, 
     to service_role;
 
 
+create function private.identity_values(contact public.contacts, kind text)
+    returns text[]
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+begin
+    return array(
+        select o.value
+        from public.contact_identities o
+        where o.contact_id = contact.id
+          and o.account_id = contact.account_id
+          and o.kind = identity_values.kind
+        order by o.match_key
+    );
+end
+$$;
+
+
+create function private.asked_about(contact public.contacts)
+    returns text[]
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+begin
+    return array(
+        select p ->> 'metakocka_id'
+        from public.sync_conflicts s
+        cross join lateral jsonb_array_elements(s.partners) p
+        where s.contact_id = contact.id
+          and s.account_id = contact.account_id
+          and s.state = 'open'
+          and s.partners is not null
+        order by 1
+    );
+end
+$$;
+
+
 create function private.take_mark(contact_id uuid, changed_seq bigint)
     returns boolean
     language plpgsql
@@ -196,9 +241,13 @@ grant execute on function backend.postpone_contact(uuid, uuid, text, interval) t
 
 
 comment on function backend.claim_dirty_contacts(uuid, text, integer, uuid[], boolean) is
-    'Leases up to 100 contacts that changed, all or those of contact_ids, in the order of their change; a dry_run shows them and leases none: {claimed: [{contact_id, changed_seq, attempts, version, updated_at, party, metakocka_id, base, base_version, state, seen_at, edits, not_partners, intents}], next_in}, the seconds until there are others.';
+    'Leases up to 100 contacts that changed, all or those of contact_ids, in the order of their change; a dry_run shows them and leases none: {claimed: [{contact_id, changed_seq, attempts, version, updated_at, party, metakocka_id, base, base_version, state, seen_at, edits, not_partners, emails, phones, unproved, asked_about, intents}], next_in}, the seconds until there are others.';
 comment on function backend.note_partners_seen(uuid, text[], timestamptz, text, jsonb) is
     'Notes when partners were seen with what was agreed, of contacts that are to be sent: what differs in one later was edited later. base is what is agreed from now on, of a single one. Returns of how many.';
+comment on function private.identity_values(public.contacts, text) is
+    'The emails or phones that a contact is known by, written there or not.';
+comment on function private.asked_about(public.contacts) is
+    'The partners of which somebody is to tell whether a contact is one of them.';
 comment on function private.take_mark(uuid, bigint) is
     'Takes a contact''s mark away if it is not newer than this; otherwise gives its lease free. Whether there is no mark left.';
 comment on function backend.postpone_contact(uuid, uuid, text, interval) is

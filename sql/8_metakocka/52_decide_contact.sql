@@ -50,9 +50,17 @@ begin
     end if;
 
     insert into public.metakocka_contact_mappings as m (
-        account_id, contact_id, metakocka_id, state, user_id
+        account_id, contact_id, metakocka_id, base, state, user_id
     )
-    values (conflict.account_id, chosen, conflict.metakocka_id, 'waiting', auth.uid())
+    values (
+        conflict.account_id, chosen, conflict.metakocka_id,
+        -- on the name both agree from the beginning: it was made of the partner
+        case
+            when choice = 'new'
+                then jsonb_build_object('name', nullif(left(btrim(conflict.metakocka ->> 'name'), 200), ''))
+        end,
+        'waiting', auth.uid()
+    )
     on conflict on constraint metakocka_contact_mappings_pkey do update
         set metakocka_id = excluded.metakocka_id,
             state = excluded.state,

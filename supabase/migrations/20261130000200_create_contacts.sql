@@ -576,9 +576,292 @@ select private.follow_table(
 
 
 /*
+    What proves who somebody is: one rule, by which every look-up goes, inward and outward.
+
+    A contact is known by its identities (contact_identities) and by nothing else. Proof of one is
+    a message through WhatsApp, a word of staff, a file that staff import, or the partner of which
+    the contact is made. The words of a customer (my_profile) are no proof. They stay unproved when
+    somebody else repeats them: a form that staff had open, a file that was exported before, or
+    the ERP, to which they were sent. confirm_contact proves them, and so does a message.
+*/
+create table private.customer_words (
+    contact_id uuid not null,
+    account_id uuid not null,
+    kind       text not null
+               constraint customer_words_kind_check check (kind in ('email', 'name', 'phone')),
+    -- as the match_key of an identity; of a name see word_key
+    match_key  text not null,
+
+    primary key (contact_id, kind, match_key),
+    constraint customer_words_contact_fkey
+        foreign key (contact_id, account_id)
+        references public.contacts (id, account_id)
+        on delete cascade
+);
+alter table private.customer_words enable row level security;
+
+
+-- for the foreign key
+create index customer_words_contact_idx
+    on private.customer_words (contact_id, account_id);
+
+
+create policy "nobody reads the words of customers directly"
+    on private.customer_words
+    for all
+    to authenticated
+    using (false);
+
+
+create function private.word_key(kind text, value text)
+    returns text
+    language plpgsql
+    immutable
+    set search_path = ''
+as $$
+begin
+    return case word_key.kind
+        when 'name' then lower(regexp_replace(btrim(word_key.value), '\s+', ' ', 'g'))
+        else private.match_key(kind => word_key.kind, value => word_key.value)
+    end;
+end
+$$;
+
+
+create function private.contact_lineage(contact_id uuid)
+    returns setof uuid
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+begin
+    return query
+        with recursive lineage as (
+            select contact_lineage.contact_id as id
+            union
+            select c.id
+            from lineage l
+            join public.contacts c
+                on c.merged_into = l.id
+        )
+        select l.id
+        from lineage l;
+end
+$$;
+
+
+create function private.is_customer_word(contact_id uuid, kind text, value text)
+    returns boolean
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+begin
+    return exists (
+        select
+        from private.contact_lineage(is_customer_word.contact_id) l
+        join private.customer_words w
+            on w.contact_id = l
+        where w.kind = is_customer_word.kind
+          and w.match_key = private.word_key(
+              kind => is_customer_word.kind, value => is_customer_word.value)
+    );
+end
+$$;
+
+
+create function private.writes_itself(contact_id uuid, kind text)
+    returns boolean
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+begin
+    return exists (
+        select
+        from private.contact_lineage(writes_itself.contact_id) l
+        join private.customer_words w
+            on w.contact_id = l
+        where w.kind = writes_itself.kind
+    );
+end
+$$;
+
+
+create function private.owns_identity(contact_id uuid, kind text, value text)
+    returns boolean
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+begin
+    return exists (
+        select
+        from public.contacts c
+        join public.contact_identities o
+            on o.account_id = c.account_id
+           and o.kind = owns_identity.kind
+           and o.match_key = private.match_key(
+               kind => owns_identity.kind, value => owns_identity.value)
+           and o.contact_id = c.id
+        where c.id = owns_identity.contact_id
+    );
+end
+$$;
+
+
+create function private.shows_customer_word(contact public.contacts, kind text)
+    returns boolean
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+begin
+    return exists (
+        select
+        from private.claimed_identities(to_jsonb(contact)) k
+        where k.kind = shows_customer_word.kind
+          and private.is_customer_word(
+              contact_id => contact.id, kind => k.kind, value => k.value)
+    );
+end
+$$;
+
+
+create function private.keep_customer_words(account_id uuid, contact_id uuid, fields jsonb)
+    returns void
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    -- more spellings of one field than anybody has
+    most constant integer := 100;
+    written record;
+begin
+    for written in
+        select f.key as kind, f.value
+        from jsonb_each_text(fields) f
+        where f.key in ('email', 'name', 'phone')
+          and f.value is not null
+          -- that it is theirs has been proved, unless a merge has brought it, which may be undone
+          and (
+              not private.owns_identity(
+                  contact_id => keep_customer_words.contact_id, kind => f.key, value => f.value)
+              or exists (
+                  select
+                  from public.contact_merges m
+                  cross join lateral jsonb_array_elements(m.moved_identities) i
+                  where m.kept_contact_id = keep_customer_words.contact_id
+                    and m.account_id = keep_customer_words.account_id
+                    and m.undone_at is null
+                    and i ->> 'kind' = f.key
+                    and i ->> 'match_key' = private.match_key(kind => f.key, value => f.value)
+              )
+          )
+        order by f.key
+    loop
+        insert into private.customer_words (account_id, contact_id, kind, match_key)
+        values (
+            keep_customer_words.account_id,
+            keep_customer_words.contact_id,
+            written.kind,
+            private.word_key(kind => written.kind, value => written.value)
+        )
+        on conflict do nothing;
+        if found and (
+            select count(*) > most
+            from private.customer_words w
+            where w.contact_id = keep_customer_words.contact_id
+              and w.kind = written.kind
+        ) then
+            raise sqlstate 'PT409' using
+                message = format('You have written %s different values here.', most),
+                detail = 'field: ' || written.kind,
+                hint = 'Ask the business to write it.';
+        end if;
+    end loop;
+end
+$$;
+
+
+create function private.forget_customer_words(contact_id uuid, fields jsonb)
+    returns void
+    language plpgsql
+    set search_path = ''
+as $$
+begin
+    delete from private.customer_words w
+    using private.contact_lineage(forget_customer_words.contact_id) l, jsonb_each_text(fields) f
+    where w.contact_id = l
+      and w.kind = f.key
+      and w.match_key = private.word_key(kind => f.key, value => f.value);
+end
+$$;
+
+
+create function private.unproved_fields(contact public.contacts)
+    returns text[]
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+begin
+    return array(
+        select f.field
+        from (
+            select 'email', 'email', contact.email
+            union all
+            -- one that is written in another form is a word of staff or of the ERP
+            select 'gsm', 'phone', substring(contact.gsm from '^\+[1-9][0-9]{1,14}$')
+            union all
+            select 'phone', 'phone', contact.phone
+            union all
+            select 'username', 'username', contact.username
+        ) as f (field, kind, value)
+        where f.value is not null
+          and not private.owns_identity(contact_id => contact.id, kind => f.kind, value => f.value)
+        union all
+        select 'name'
+        where contact.name is not null
+          and private.is_customer_word(
+              contact_id => contact.id, kind => 'name', value => contact.name)
+        order by 1
+    );
+end
+$$;
+
+
+comment on table private.customer_words is
+    'What customers have written of themselves and nobody has proved.';
+comment on column private.customer_words.match_key is
+    'The same for all spellings of one word.';
+comment on policy "nobody reads the words of customers directly" on private.customer_words is
+    'Staff are told by unproved_fields.';
+comment on function private.word_key(text, text) is
+    'One key for the spellings of a word of a customer.';
+comment on function private.contact_lineage(uuid) is
+    'A contact and those that were merged into it.';
+comment on function private.is_customer_word(uuid, text, text) is
+    'Whether a contact''s customer has written this, and nobody has proved it.';
+comment on function private.writes_itself(uuid, text) is
+    'Whether a contact''s customer has written an email, name or phone that nobody has proved.';
+comment on function private.owns_identity(uuid, text, text) is
+    'Whether a contact is known by this.';
+comment on function private.shows_customer_word(public.contacts, text) is
+    'Whether what a contact shows of a kind of identity is what its customer has written.';
+comment on function private.keep_customer_words(uuid, uuid, jsonb) is
+    'Notes the fields that a customer writes and that nobody has proved.';
+comment on function private.forget_customer_words(uuid, jsonb) is
+    'Forgets that these fields are the customer''s words.';
+comment on function private.unproved_fields(public.contacts) is
+    'The fields of a contact that nobody has proved: it is known by none of them.';
+
+
+/*
     What staff write down of a contact makes it known by that: phone, email and username are
     claimed as identities before the contact is written, in the lock order (identities,
-    contacts, conversations, messages, each by key).
+    contacts, conversations, messages, each by key). What its customer has written is not
+    claimed (proof).
 */
 create function private.claimed_identities(fields jsonb)
     returns table (kind text, value text)
@@ -619,24 +902,29 @@ declare
 begin
     -- those to claim and those that the contacts have, in one order
     for wanted in
-        select w.kind, w.match_key, min(w.value) as value
+        select w.kind, w.match_key, min(w.value) as value, bool_and(w.is_proved) as is_proved
         from (
-            select k.kind, private.match_key(kind => k.kind, value => k.value), k.value
+            select
+                k.kind,
+                private.match_key(kind => k.kind, value => k.value),
+                k.value,
+                not private.is_customer_word(
+                    contact_id => contact_ids[1], kind => k.kind, value => k.value)
             from private.claimed_identities(claims) k
             where k.kind = any (kinds)
             union all
-            select o.kind, o.match_key, null
+            select o.kind, o.match_key, null, null
             from public.contact_identities o
             where o.contact_id = any (contact_ids)
               and o.account_id = lock_identities.account_id
               and o.kind = any (kinds)
-        ) as w (kind, match_key, value)
+        ) as w (kind, match_key, value, is_proved)
         group by w.kind, w.match_key
         order by w.kind, w.match_key
     loop
         -- an owner may let go of it between the two statements: then it is free to be claimed
         loop
-            if wanted.value is not null then
+            if wanted.value is not null and wanted.is_proved then
                 insert into public.contact_identities (account_id, kind, value, contact_id)
                 values (
                     lock_identities.account_id, wanted.kind, wanted.value, contact_ids[1])
@@ -650,7 +938,7 @@ begin
               and o.kind = wanted.kind
               and o.match_key = wanted.match_key
             for update;
-            exit when found or wanted.value is null;
+            exit when found or wanted.value is null or not wanted.is_proved;
         end loop;
 
         if wanted.value is not null and owner <> contact_ids[1] then
@@ -664,7 +952,7 @@ end
 $$;
 
 
-create function private.release_identities(contact_id uuid, kinds text[])
+create function private.release_identities(contact_id uuid, kinds text[], before jsonb)
     returns void
     language plpgsql
     set search_path = ''
@@ -681,6 +969,16 @@ begin
           and o.kind = any (kinds)
           -- somebody has written from it: it is theirs, whatever is written down
           and o.wa_id is null
+          -- what the customer shows in its place does not end it: staff have to
+          and (
+              not private.shows_customer_word(contact => c, kind => o.kind)
+              or exists (
+                  select
+                  from private.claimed_identities(before) b
+                  where b.kind = o.kind
+                    and private.match_key(kind => b.kind, value => b.value) = o.match_key
+              )
+          )
           and not exists (
               select
               from private.claimed_identities(to_jsonb(c)) k
@@ -701,9 +999,9 @@ $$;
 comment on function private.claimed_identities(jsonb) is
     'What a contact with these fields is known by.';
 comment on function private.lock_identities(uuid, uuid[], text[], jsonb) is
-    'Locks the identities of contacts, and claims others for the first of them; refuses what another contact owns.';
-comment on function private.release_identities(uuid, text[]) is
-    'Drops the identities of a contact that it no longer shows and that no message proves.';
+    'Locks the identities of contacts, and claims others for the first of them, but for what its customer has written; refuses what another contact owns.';
+comment on function private.release_identities(uuid, text[], jsonb) is
+    'Drops the identities of a contact that it no longer shows and that no message proves; before is what it showed before it was written.';
 
 
 /*
@@ -945,6 +1243,7 @@ declare
         else '{}'
     end;
     found_version bigint;
+    before jsonb;
     current_conversation uuid;
 begin
     if kinds <> '{}' then
@@ -956,8 +1255,8 @@ begin
         );
     end if;
 
-    select c.version
-    into found_version
+    select c.version, to_jsonb(c)
+    into found_version, before
     from public.contacts c
     where c.id = change_contact.contact_id
       and c.account_id = change_contact.account_id
@@ -1025,7 +1324,7 @@ begin
 
     if kinds <> '{}' then
         perform private.release_identities(
-            contact_id => change_contact.contact_id, kinds => kinds);
+            contact_id => change_contact.contact_id, kinds => kinds, before => before);
     end if;
     if current_conversation is not null then
         perform private.set_conversation_status(
@@ -1120,6 +1419,10 @@ begin
 
     delete from private.stated_usernames u
     where u.contact_id = delete_contact.contact_id;
+
+    delete from private.customer_words w
+    using private.contact_lineage(delete_contact.contact_id) l
+    where w.contact_id = l;
 
     perform
     from public.conversations k

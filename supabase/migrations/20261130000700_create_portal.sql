@@ -1779,9 +1779,9 @@ comment on function private.tg_invoices__tell_chat() is
 /*
     What a customer sees and edits of itself, the contact behind it being written as by staff.
 
-    Nobody has proved what a customer writes: a phone number or an address written here is shown
-    to staff, and makes the contact known by nothing. Else whoever wrote another's number would
-    be sent that person's messages. Identities that are no longer written stay, since it is from
+    Nobody has proved what a customer writes (proof): a phone number or an address written here
+    is shown to staff, and makes the contact known by nothing, here and at the ERP. Else whoever
+    wrote another's number would be sent that person's messages. Identities that are no longer written stay, since it is from
     them that the customer has really written.
 */
 create function private.portal_account_name(account_id uuid)
@@ -1975,6 +1975,8 @@ begin
     end if;
     -- once the contact is locked, as a merge does, which decides on suggestions
     perform private.withdraw_owners(
+        account_id => old.account_id, contact_id => old.id, fields => written);
+    perform private.keep_customer_words(
         account_id => old.account_id, contact_id => old.id, fields => written);
     perform private.change_contact(
         account_id => old.account_id,

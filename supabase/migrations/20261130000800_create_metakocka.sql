@@ -90,7 +90,8 @@ grant select, delete on public.metakocka_connections to authenticated;
 
 /*
     The company whose partners an account's contacts are, also after the connection has ended:
-    with another one's every partner would be somebody new.
+    with another one's every partner would be somebody new. A company is one account's: one key
+    may open several, and whoever named another's would read its partners.
 */
 create table private.metakocka_companies (
     account_id uuid primary key
@@ -99,6 +100,20 @@ create table private.metakocka_companies (
     company_id text not null
 );
 alter table private.metakocka_companies enable row level security;
+
+
+create function private.company_key(company_id text)
+    returns text
+    language sql
+    immutable
+    set search_path = ''
+as $$
+    -- nobody knows how Metakocka reads 016
+    select lower(regexp_replace(company_id, '^0+(?=.)', ''))
+$$;
+
+create unique index metakocka_companies_company_key
+    on private.metakocka_companies (private.company_key(company_id));
 
 
 create policy "nobody reads the companies directly"
@@ -134,6 +149,35 @@ begin
             hint = 'Connect it to the company that it was connected to.';
     end if;
     return null;
+exception
+    -- metakocka_companies_company_key, which sees others' at the same moment as well
+    when unique_violation then
+        raise sqlstate 'PT409' using
+            message = 'This company is connected to another account.',
+            detail = 'field: company_id',
+            hint = 'Correct the company''s id. If it is right, ask who runs this service.';
+end
+$$;
+
+
+create function private.tg_metakocka_connections__leave_company()
+    returns trigger
+    language plpgsql
+    -- definer: companies are nobody's to write
+    security definer
+    set search_path = ''
+as $$
+begin
+    -- one of whom no contact is a partner was named in error, perhaps
+    delete from private.metakocka_companies k
+    where k.account_id = old.account_id
+      and not exists (
+          select
+          from public.metakocka_contact_mappings m
+          where m.account_id = old.account_id
+            and m.metakocka_id is not null
+      );
+    return null;
 end
 $$;
 
@@ -161,6 +205,11 @@ create trigger _150_keep_company_update
     when (new.company_id <> old.company_id)
     execute function private.tg_metakocka_connections__keep_company();
 
+create trigger _150_leave_company
+    after delete on public.metakocka_connections
+    for each row
+    execute function private.tg_metakocka_connections__leave_company();
+
 create trigger _200_require_rows_before_insert
     before insert on public.metakocka_connections
     for each statement
@@ -187,7 +236,7 @@ create trigger _200_require_rows_delete
 comment on table public.metakocka_connections is
     'An account''s connection to its company at Metakocka; the secret key is not here.';
 comment on column public.metakocka_connections.company_id is
-    'Another one is refused (409) once contacts are partners of this.';
+    'Another one is refused (409) once contacts are partners of this, and so is one that is connected to another account.';
 comment on column public.metakocka_connections.base_url is
     'Of a company with a server of its own; null for https://main.metakocka.si/rest/eshop/v1.';
 comment on column public.metakocka_connections.conflict_rule is
@@ -221,11 +270,17 @@ comment on policy "admins can change their connection to Metakocka" on public.me
 comment on policy "admins can end their connection to Metakocka" on public.metakocka_connections is
     'Mappings stay, so that it can be connected again without doubles.';
 comment on table private.metakocka_companies is
-    'The company whose partners an account''s contacts are.';
+    'The company whose partners an account''s contacts are; it is no other account''s.';
 comment on policy "nobody reads the companies directly" on private.metakocka_companies is
     'What is connected at present is in metakocka_connections.';
+comment on function private.company_key(text) is
+    'One key for the spellings of a company''s id.';
+comment on index private.metakocka_companies_company_key is
+    'A company is one account''s.';
 comment on function private.tg_metakocka_connections__keep_company() is
-    'Refuses another company once contacts are partners of one.';
+    'Refuses another company once contacts are partners of one, and another account''s.';
+comment on function private.tg_metakocka_connections__leave_company() is
+    'Gives a company back of whom no contact is a partner.';
 comment on constraint metakocka_connections_pkey on public.metakocka_connections is
     'This account is connected to Metakocka already.
 Change the connection that is there.';
@@ -1545,6 +1600,29 @@ end
 $$;
 
 
+/*
+    Tax numbers are one with and without the country before them; of two countries they are two.
+    So the key, which leaves the country out, only finds those of whom same_tax tells.
+    (rapport.metakocka.compare has the same rule.)
+*/
+create function private.tax_country(tax_id_number text)
+    returns text
+    language plpgsql
+    immutable
+    set search_path = ''
+as $$
+begin
+    return coalesce(
+        substring(
+            upper(regexp_replace(tax_id_number, '[^A-Za-z0-9]', '', 'g'))
+            from '^(A[LT]|B[AEG]|C[HYZ]|D[EK]|E[ELS]|F[IR]|G[BR]|H[RU]|I[ET]|L[TUV]|M[EKT]|N[LO]|P[LT]|R[OS]|S[EIK]|X[IK])[A-Z]{0,2}[0-9]'
+        ),
+        ''
+    );
+end
+$$;
+
+
 create function private.tax_key(tax_id_number text)
     returns text
     language plpgsql
@@ -1552,14 +1630,51 @@ create function private.tax_key(tax_id_number text)
     set search_path = ''
 as $$
 begin
-    return upper(regexp_replace(tax_id_number, '[^A-Za-z0-9]', '', 'g'));
+    return substr(
+        upper(regexp_replace(tax_id_number, '[^A-Za-z0-9]', '', 'g')),
+        length(private.tax_country(tax_id_number)) + 1
+    );
 end
 $$;
+
+
+create function private.same_tax(one text, other text)
+    returns boolean
+    language plpgsql
+    immutable
+    set search_path = ''
+as $$
+begin
+    return private.tax_key(one) = private.tax_key(other)
+        and (
+            private.tax_country(one) = private.tax_country(other)
+            or '' in (private.tax_country(one), private.tax_country(other))
+        );
+end
+$$;
+
+
+create function private.number_tail(number text)
+    returns text
+    language plpgsql
+    immutable
+    set search_path = ''
+as $$
+begin
+    return right(regexp_replace(number, '[^0-9]', '', 'g'), 6);
+end
+$$;
+
 
 -- whom a tax number may be; no identity, since the branches of a company share one
 create index contacts_tax_key_idx
     on public.contacts (account_id, private.tax_key(tax_id_number))
     where tax_id_number is not null;
+
+-- whom a mobile number may be that is written without its country, and so is no identity
+create index contacts_gsm_tail_idx
+    on public.contacts (account_id, private.number_tail(gsm))
+    where gsm is not null and left(gsm, 1) <> '+';
 
 
 create function private.clean_partner_fields(fields jsonb)
@@ -1635,8 +1750,16 @@ $$;
 
 comment on function private.contact_party(public.contacts) is
     'The fields of a contact that a partner has as well.';
+comment on function private.tax_country(text) is
+    'The country before a tax number, two letters; empty where there is none.';
 comment on function private.tax_key(text) is
-    'One key for the spellings of a tax number.';
+    'One key for the spellings of a tax number, without its country.';
+comment on function private.same_tax(text, text) is
+    'Whether two tax numbers are one: one may lack its country.';
+comment on function private.number_tail(text) is
+    'The last six digits of a number, which all its spellings have.';
+comment on index public.contacts_gsm_tail_idx is
+    'Whom a partner''s mobile number may be.';
 comment on index public.contacts_tax_key_idx is
     'Whom a partner''s tax number may be.';
 comment on function private.clean_partner_fields(jsonb) is
@@ -2525,6 +2648,20 @@ begin
                   and t.tax_id_number is not null
                   and private.tax_key(t.tax_id_number)
                       = nullif(private.tax_key(partner_candidates.tax_id_number), '')
+                  and private.same_tax(t.tax_id_number, partner_candidates.tax_id_number)
+                union all
+                -- to be compared as numbers of their countries, which the caller can
+                select t.id, 'gsm'
+                from unnest(phones) p
+                cross join lateral (
+                    select o.id
+                    from public.contacts o
+                    where o.account_id = partner_candidates.account_id
+                      and o.gsm is not null
+                      and left(o.gsm, 1) <> '+'
+                      and private.number_tail(o.gsm) = private.number_tail(p)
+                    limit 100
+                ) t
             ) f
             group by f.contact_id
         ) g
@@ -2670,7 +2807,7 @@ $$;
 
 
 comment on function private.partner_candidates(uuid, text, text, text[], text[]) is
-    'The contacts that a partner may be, by tax number, email, phone or its own id; none that is a partner already, or of which a person has said that it is not this one.';
+    'The contacts that a partner may be, by tax number, email, phone or its own id, or perhaps by a mobile number that lacks its country (gsm); none that is a partner already, or of which a person has said that it is not this one.';
 comment on function private.require_list(jsonb, text, integer) is
     'Refuses what is not a list of objects, or too long.';
 comment on function backend.read_partners(uuid, jsonb) is
@@ -2877,6 +3014,32 @@ create type private.wanted_identity as (
 );
 
 
+create function private.brings_proof(account_id uuid, item private.partner_item)
+    returns boolean
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+begin
+    -- A contact that was made of a partner is that partner. One that was there before is shown
+    -- what the partner brings along, for staff to confirm (proof): the two may have been taken
+    -- for one in error. What is edited there once both have agreed is a word of staff.
+    return item.status = 'created'
+        or (
+            item.status = 'updated'
+            and exists (
+                select
+                from public.metakocka_contact_mappings m
+                where m.account_id = brings_proof.account_id
+                  and m.contact_id = item.contact_id
+                  and m.metakocka_id = item.metakocka_id
+                  and m.base ? 'name'
+            )
+        );
+end
+$$;
+
+
 create function private.claim_partner_identities(
     account_id uuid,
     items private.partner_item[]
@@ -2905,7 +3068,17 @@ begin
     cross join lateral (
         select private.match_key(kind => k.kind, value => k.value) as match_key
     ) q
-    where k.value is not null;
+    where k.value is not null
+      and (
+          k.kind = 'metakocka'
+          or i.is_new
+          or (
+              private.brings_proof(
+                  account_id => claim_partner_identities.account_id, item => i)
+              -- it may be what the customer has written, on its way back
+              and not private.writes_itself(contact_id => i.contact_id, kind => k.kind)
+          )
+      );
     if wanted is null then
         return '{}';
     end if;
@@ -3020,8 +3193,11 @@ begin
            and o.account_id = release_partner_identities.account_id
         where not i.is_new
           and i.changes ?| array['email', 'phone', 'gsm']
+          and private.brings_proof(
+              account_id => release_partner_identities.account_id, item => i)
           and o.kind = any (private.touched_identity_kinds(i.changes))
           and o.wa_id is null
+          and not private.shows_customer_word(contact => c, kind => o.kind)
           and not exists (
               select
               from private.claimed_identities(to_jsonb(c)) k
@@ -3044,8 +3220,10 @@ $$;
 
 comment on type private.wanted_identity is
     'An identity that a partner brings to a contact.';
+comment on function private.brings_proof(uuid, private.partner_item) is
+    'Whether a contact becomes known by what its partner brings.';
 comment on function private.claim_partner_identities(uuid, private.partner_item[]) is
-    'Claims what partners make their contacts known by; returns what others own, by its owners. RP002 where an owner should have been a candidate.';
+    'Claims what partners make their contacts known by, as far as it is proved; returns what others own, by its owners. RP002 where an owner should have been a candidate.';
 comment on function private.suggest_partners(uuid, private.partner_item[], private.wanted_identity[]) is
     'Suggests that contacts and the owners of what they would be known by are one.';
 comment on function private.release_partner_identities(uuid, private.partner_item[]) is
@@ -3731,6 +3909,11 @@ begin
                         'seen_at', m.seen_at,
                         'edits', d.edits,
                         'not_partners', coalesce(m.not_partners, '{}'),
+                        -- what it is looked up by, and what is no proof of who it is
+                        'emails', private.identity_values(c, 'email'),
+                        'phones', private.identity_values(c, 'phone'),
+                        'unproved', private.unproved_fields(c),
+                        'asked_about', private.asked_about(c),
                         -- calls whose outcome is to be found out first
                         'intents', private.open_intents(c.id)
                     )
@@ -3806,6 +3989,46 @@ grant execute on function backend.note_partners_seen(uuid, text[], timestamptz, 
     to service_role;
 
 
+create function private.identity_values(contact public.contacts, kind text)
+    returns text[]
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+begin
+    return array(
+        select o.value
+        from public.contact_identities o
+        where o.contact_id = contact.id
+          and o.account_id = contact.account_id
+          and o.kind = identity_values.kind
+        order by o.match_key
+    );
+end
+$$;
+
+
+create function private.asked_about(contact public.contacts)
+    returns text[]
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+begin
+    return array(
+        select p ->> 'metakocka_id'
+        from public.sync_conflicts s
+        cross join lateral jsonb_array_elements(s.partners) p
+        where s.contact_id = contact.id
+          and s.account_id = contact.account_id
+          and s.state = 'open'
+          and s.partners is not null
+        order by 1
+    );
+end
+$$;
+
+
 create function private.take_mark(contact_id uuid, changed_seq bigint)
     returns boolean
     language plpgsql
@@ -3856,9 +4079,13 @@ grant execute on function backend.postpone_contact(uuid, uuid, text, interval) t
 
 
 comment on function backend.claim_dirty_contacts(uuid, text, integer, uuid[], boolean) is
-    'Leases up to 100 contacts that changed, all or those of contact_ids, in the order of their change; a dry_run shows them and leases none: {claimed: [{contact_id, changed_seq, attempts, version, updated_at, party, metakocka_id, base, base_version, state, seen_at, edits, not_partners, intents}], next_in}, the seconds until there are others.';
+    'Leases up to 100 contacts that changed, all or those of contact_ids, in the order of their change; a dry_run shows them and leases none: {claimed: [{contact_id, changed_seq, attempts, version, updated_at, party, metakocka_id, base, base_version, state, seen_at, edits, not_partners, emails, phones, unproved, asked_about, intents}], next_in}, the seconds until there are others.';
 comment on function backend.note_partners_seen(uuid, text[], timestamptz, text, jsonb) is
     'Notes when partners were seen with what was agreed, of contacts that are to be sent: what differs in one later was edited later. base is what is agreed from now on, of a single one. Returns of how many.';
+comment on function private.identity_values(public.contacts, text) is
+    'The emails or phones that a contact is known by, written there or not.';
+comment on function private.asked_about(public.contacts) is
+    'The partners of which somebody is to tell whether a contact is one of them.';
 comment on function private.take_mark(uuid, bigint) is
     'Takes a contact''s mark away if it is not newer than this; otherwise gives its lease free. Whether there is no mark left.';
 comment on function backend.postpone_contact(uuid, uuid, text, interval) is
@@ -4572,9 +4799,17 @@ begin
     end if;
 
     insert into public.metakocka_contact_mappings as m (
-        account_id, contact_id, metakocka_id, state, user_id
+        account_id, contact_id, metakocka_id, base, state, user_id
     )
-    values (conflict.account_id, chosen, conflict.metakocka_id, 'waiting', auth.uid())
+    values (
+        conflict.account_id, chosen, conflict.metakocka_id,
+        -- on the name both agree from the beginning: it was made of the partner
+        case
+            when choice = 'new'
+                then jsonb_build_object('name', nullif(left(btrim(conflict.metakocka ->> 'name'), 200), ''))
+        end,
+        'waiting', auth.uid()
+    )
     on conflict on constraint metakocka_contact_mappings_pkey do update
         set metakocka_id = excluded.metakocka_id,
             state = excluded.state,

@@ -216,6 +216,7 @@ def test_the_command_line_shows_differences_and_settles_them(desk: Desk) -> None
         "SUPABASE_SERVICE_ROLE_KEY": desk.stack.service_role_key,
         "METAKOCKA_URL": desk.stack.metakocka_url,
         "METAKOCKA_SECRET_KEY": desk.stack.metakocka_secret_key,
+        "METAKOCKA_COMPANIES": f"{ALPINE}=16,{BAY}=17",
         "no_proxy": desk.stack.host,
         "COLUMNS": "200",
     }

@@ -249,6 +249,15 @@ FUNCTIONS = {
     "public.undo_merge": Function(
         AUTHENTICATED, call="select public.undo_merge(%(merge)s)", callers=EDITORS
     ),
+    "public.unproved_fields": Function(
+        AUTHENTICATED,
+        call="select public.unproved_fields(%(contact)s)",
+        callers=MEMBERS,
+        quiet=True,
+    ),
+    "public.confirm_contact": Function(
+        AUTHENTICATED, call="select public.confirm_contact(%(contact)s)", callers=EDITORS
+    ),
     "public.suggest_duplicates": Function(
         AUTHENTICATED, call="select public.suggest_duplicates(%(account)s)", callers=EDITORS
     ),

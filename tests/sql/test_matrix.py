@@ -182,7 +182,7 @@ def connect_metakocka(world: World, account: UUID, contact: UUID) -> None:
         """
         with connection as (
             insert into public.metakocka_connections (account_id, company_id)
-            values (%(account)s, '16')
+            values (%(account)s, %(account)s::text)
         ),
         mapping as (
             insert into public.metakocka_contact_mappings

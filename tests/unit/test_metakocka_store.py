@@ -223,6 +223,10 @@ def test_contacts_are_claimed_with_what_may_have_happened_to_them(stores: Stores
         "seen_at": None,
         "edits": {"name": AT},
         "not_partners": ["1601"],
+        "emails": ["info@novak.si"],
+        "phones": [],
+        "unproved": ["name"],
+        "asked_about": [],
         "intents": [
             {
                 "intent_id": str(INTENT),
@@ -240,6 +244,7 @@ def test_contacts_are_claimed_with_what_may_have_happened_to_them(stores: Stores
     [one] = claim.claimed
     assert (one.changed_seq, [call.state for call in one.intents]) == (7, ["sent"])
     assert (one.not_partners, claim.next_in) == (["1601"], 0.5)
+    assert (one.emails, one.phones, one.unproved) == (["info@novak.si"], [], ["name"])
 
 
 def test_what_was_sent_is_settled(stores: Stores) -> None:

@@ -185,6 +185,7 @@ def local_values(stack: Stack) -> dict[str, str]:
         "WHATSAPP_TOKEN": stack.whatsapp_token,
         "METAKOCKA_URL": stack.metakocka_url,
         "METAKOCKA_SECRET_KEY": stack.metakocka_secret_key,
+        "METAKOCKA_COMPANIES": "any",
         "WAKE_SECRET": stack.wake_secret,
         # one token for all numbers, one key for all accounts, workers in the function host
         "WHATSAPP_TOKEN_PARAMETER": "",

@@ -182,6 +182,7 @@ def _store() -> Iterator[tuple[MetakockaStore, MetakockaSettings]]:
         metakocka = MetakockaSettings(
             metakocka_url=HttpUrl(stack.metakocka_url),
             metakocka_secret_key=SecretStr(stack.metakocka_secret_key),
+            metakocka_companies=("any",),
         )
     else:
         raise ConfigError(

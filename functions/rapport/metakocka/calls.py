@@ -120,7 +120,9 @@ class Caller:
             ConfigError: The account has no key.
             UpstreamUnavailable: The key can't be read at the moment.
         """
-        secret = self._secrets.secret(self._company.account_id).get_secret_value()
+        secret = self._secrets.secret(
+            self._company.account_id, self._company.company_id
+        ).get_secret_value()
         sent = {"secret_key": secret, "company_id": self._company.company_id, **body}
         with _queues.of(self._company):
             result = self._post(operation, sent, timeout)

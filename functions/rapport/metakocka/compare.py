@@ -9,12 +9,16 @@ from rapport.metakocka.countries import region_of
 from rapport.metakocka.party import Single
 
 NUMBERS = frozenset({"phone", "gsm", "fax"})
-CODES = frozenset({"tax_id_number", "registration_number"})
 
 _PUNCTUATION = re.compile(r"[\s().\-/\u00b7\u2010-\u2015]+")
 _NUMBER = re.compile(r"\+?[0-9]{3,}")
 # a national number of fewer digits could be the end of anybody's
 _LEAST_DIGITS = 6
+# the countries that stand before tax numbers; private.tax_country has the same
+_TAX_COUNTRY = re.compile(
+    "(A[LT]|B[AEG]|C[HYZ]|D[EK]|E[ELS]|F[IR]|G[BR]|H[RU]|I[ET]|L[TUV]|M[EKT]|N[LO]|P[LT]|R[OS]"
+    "|S[EIK]|X[IK])(?=[A-Z]{0,2}[0-9])"
+)
 
 
 def same(field: str, one: Single, other: Single) -> bool:
@@ -25,7 +29,9 @@ def same(field: str, one: Single, other: Single) -> bool:
         return same_number(one, other)
     if field == "email":
         return _written(one).casefold() == _written(other).casefold()
-    if field in CODES:
+    if field == "tax_id_number":
+        return same_tax(one, other)
+    if field == "registration_number":
         return code(one) == code(other)
     if field == "country":
         known = region_of(one)
@@ -45,9 +51,22 @@ def same_number(one: str, other: str) -> bool:
     return len(national) >= _LEAST_DIGITS and first.endswith(national)
 
 
+def same_tax(one: str, other: str) -> bool:
+    """Tells whether two tax numbers are one: one may lack its country (as private.same_tax)."""
+    (country, number), (other_country, other_number) = tax_parts(one), tax_parts(other)
+    return number == other_number and (country == other_country or "" in (country, other_country))
+
+
+def tax_parts(value: str) -> tuple[str, str]:
+    """The country before a tax number, empty where there is none, and the rest of it."""
+    plain = code(value)
+    country = _TAX_COUNTRY.match(plain)
+    return (country[0], plain[country.end() :]) if country else ("", plain)
+
+
 def code(value: str) -> str:
     """A tax or registration number without its punctuation."""
-    return "".join(letter for letter in value.upper() if letter.isalnum())
+    return "".join(letter for letter in value.upper() if letter.isascii() and letter.isalnum())
 
 
 def _dialled(number: str) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rapport.errors import MetakockaClosed, MetakockaError, MetakockaUnavailable
-from rapport.metakocka.lookup import NotThere
+from rapport.metakocka.lookup import Found, NotThere
 from rapport.metakocka.partners import Asked, Known, Later, Partners
 from rapport.metakocka.party import Party
 from rapport.metakocka.wire import PartnerRecord
@@ -59,12 +59,13 @@ class Outcomes:
     def _settle(self, job: DirtyContact, intent: Intent) -> Known | Later | Asked | None:
         if _may_have_made_one(intent):
             sent = Party.model_validate(intent.sent)
-            records = self.partners.look_up(job, sent).records
+            there = self.partners.look_up_sent(job.contact_id, intent.sent, job.not_partners)
+            records = there.records
             if job.metakocka_id is not None:
                 if self._is_told_apart(job, intent, records):
                     return None
-            elif len(records) == 1:
-                known = self.partners.adopt(job, records[0].mk_id, sent, "created")
+            elif isinstance(there, Found):
+                known = self.partners.adopt(job, there.record.mk_id, sent, "created")
                 if isinstance(known, Known):
                     # in this order: an intent that is settled is looked for no more
                     self.partners.settle_intent(intent, "settled", known.metakocka_id)
@@ -100,11 +101,11 @@ class Outcomes:
     def _settle_orphan(self, intent: Intent) -> None:
         store, progress = self.partners.store, self.partners.progress
         if _may_have_made_one(intent):
-            there = self.partners.find(intent.contact_id, Party.model_validate(intent.sent))
-            if len(there.records) == 1:
-                [record] = there.records
-                store.forget_partner(progress.account_id, intent.contact_id, record.mk_id)
-                self.partners.settle_intent(intent, "settled", record.mk_id)
+            there = self.partners.look_up_sent(intent.contact_id, intent.sent)
+            if isinstance(there, Found):
+                mk_id = there.record.mk_id
+                store.forget_partner(progress.account_id, intent.contact_id, mk_id)
+                self.partners.settle_intent(intent, "settled", mk_id)
                 return
             if not isinstance(there, NotThere) and not self._is_too_soon(intent):
                 words = "Several partners may be that of a contact that was deleted."

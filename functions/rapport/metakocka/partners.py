@@ -9,6 +9,7 @@ from uuid import UUID
 
 from rapport.errors import MetakockaError, RapportError
 from rapport.metakocka.client import Key, MetakockaClient
+from rapport.metakocka.clues import Clues, proved, words
 from rapport.metakocka.compare import same
 from rapport.metakocka.lookup import Found, NotThere, Several, look_up
 from rapport.metakocka.mapping import from_record
@@ -16,12 +17,25 @@ from rapport.metakocka.party import LISTS, Party
 from rapport.metakocka.plan import Terms, party_fields, ref_of
 from rapport.metakocka.progress import Progress
 from rapport.metakocka.wire import PartnerRecord
-from rapport.metakocka_rows import DirtyContact, Fields, Intent, PartnerItem
+from rapport.metakocka_rows import DirtyContact, Fields, Intent, PartnerItem, PartnerRef
 from rapport.metakocka_store import MetakockaStore
 
 # as many as a person may be shown to choose from
 SHOWN = 20
 _IN_A_CALL = 500
+# fields that get_partner is known to tell
+_TOLD = (
+    "name",
+    "email",
+    "phone",
+    "gsm",
+    "tax_id_number",
+    "street",
+    "post_number",
+    "place",
+    "country",
+)
+UNPROVED = "unproved"
 
 
 @dataclass(frozen=True)
@@ -69,31 +83,59 @@ class Partners:
     progress: Progress
     terms: Terms
 
-    def look_up(
-        self, job: DirtyContact, party: Party, *, at_home: bool = False
-    ) -> Found | Several | NotThere:
-        """Looks for a claimed contact's partner by a party, its own or what was sent of it.
+    def look_up(self, job: DirtyContact, party: Party) -> Found | Several | NotThere:
+        """Looks for a claimed contact's partner.
 
         Partners of other contacts are none, nor those that a person has ruled out. Namesakes
-        are many: `at_home` takes one for another only where the address is the same.
+        are many: one is taken only where the address is the same. What the contact's customer
+        has written finds nobody: where it is a partner's, it is for a person to tell.
         """
-        there = self.find(job.contact_id, party, job.not_partners)
-        if not at_home or there.by != "name":
+        region = self.terms.region
+        sure = proved(party, job.unproved, region, emails=job.emails, phones=job.phones)
+        there = self._at_home(party, self.find(job.contact_id, sure, job.not_partners))
+        if there.records or not job.unproved:
             return there
-        alike = tuple(one for one in there.records if self._is_at_home(party, one))
-        if len(alike) == 1:
-            return Found(from_record(alike[0], region=self.terms.region), alike[0], "name")
-        return Several(alike, "name") if alike else NotThere()
+        said = self._at_home(
+            party,
+            self.find(job.contact_id, words(party, job.unproved, region), job.not_partners),
+        )
+        return Several(said.records, said.by) if said.by and said.records else NotThere()
+
+    def look_up_sent(
+        self, contact_id: UUID, sent: Fields, ruled_out: Sequence[str] = ()
+    ) -> Found | Several | NotThere:
+        """Looks for what a call may have made of a contact, by what was sent.
+
+        What the contact's customer has written is no proof of it either, unless all the rest
+        that was sent is there as well.
+        """
+        party, unproved = Party.model_validate(sent), _unproved(sent)
+        region = self.terms.region
+        there = self.find(contact_id, proved(party, unproved, region), ruled_out)
+        if there.records or not unproved:
+            return there
+        said = self.find(contact_id, words(party, unproved, region), ruled_out)
+        whole = [one for one in said.records if self._is_all_there(party, one)]
+        if len(whole) == 1 and said.by:
+            return Found(from_record(whole[0], region=region), whole[0], said.by)
+        return Several(said.records, said.by) if said.by and said.records else NotThere()
 
     def find(
-        self, contact_id: UUID, party: Party, ruled_out: Sequence[str] = ()
+        self, contact_id: UUID, clues: Clues, ruled_out: Sequence[str] = ()
     ) -> Found | Several | NotThere:
         """Looks for a contact's partner, among those that are no other contact's."""
         self.progress.keep()
         free = _FreePartners(
             self.store, self.client, self.progress.account_id, contact_id, self.terms
         )
-        return look_up(free, party, ruled_out, region=self.terms.region)
+        return look_up(free, clues, ruled_out, region=self.terms.region)
+
+    def is_anothers(self, metakocka_id: str, contact_id: UUID) -> bool:
+        """Whether a partner is another contact that is there."""
+        [known] = self.store.read_partners(
+            self.progress.account_id, [PartnerRef(metakocka_id=metakocka_id)]
+        )
+        return known.contact_id not in (None, contact_id) and not known.is_deleted
 
     def adopt(
         self,
@@ -143,6 +185,25 @@ class Partners:
             self.progress.account_id, intent.intent_id, state, metakocka_id
         )
 
+    def _at_home(
+        self, party: Party, there: Found | Several | NotThere
+    ) -> Found | Several | NotThere:
+        if there.by != "name":
+            return there
+        alike = tuple(one for one in there.records if self._is_at_home(party, one))
+        if len(alike) == 1:
+            return Found(from_record(alike[0], region=self.terms.region), alike[0], "name")
+        return Several(alike, "name") if alike else NotThere()
+
+    def _is_all_there(self, sent: Party, record: PartnerRecord) -> bool:
+        """Whether a partner has all that was sent and that Metakocka tells of partners."""
+        theirs = from_record(record, region=self.terms.region).party
+        return all(
+            same(name, getattr(sent, name), getattr(theirs, name))
+            for name in _TOLD
+            if getattr(sent, name) is not None
+        )
+
     def _is_at_home(self, party: Party, record: PartnerRecord) -> bool:
         theirs = from_record(record, region=self.terms.region).party
         return all(
@@ -180,3 +241,9 @@ class _FreePartners:
                 if one.contact_id in (None, self.contact_id) or one.is_deleted
             ]
         return free
+
+
+def _unproved(sent: Fields) -> list[str]:
+    """The fields of what was sent that were its customer's words."""
+    names = sent.get(UNPROVED)
+    return [str(one) for one in names] if isinstance(names, list) else []

@@ -8,7 +8,8 @@ from datetime import datetime
 from typing import TypeVar
 from uuid import UUID
 
-from rapport.metakocka.compare import code
+from rapport.metakocka.clues import clues_of
+from rapport.metakocka.compare import same_tax
 from rapport.metakocka.decisions import Conflict, Rule
 from rapport.metakocka.limits import misfit
 from rapport.metakocka.mapping import Partner, from_record
@@ -173,8 +174,21 @@ def is_other(candidate: Candidate, record: PartnerRecord) -> bool:
         ours is not None
         and theirs is not None
         and "tax" not in candidate.matched_by
-        and code(ours)[-8:] != code(theirs)[-8:]
+        and not same_tax(ours, theirs)
     )
+
+
+def may_be(candidate: Candidate, record: PartnerRecord, terms: Terms) -> bool:
+    """Whether a contact is known by something of the partner's.
+
+    One that was found by the end of its mobile number has to have the number, read as one of
+    its country.
+    """
+    if candidate.matched_by != ["gsm"]:
+        return True
+    ours = clues_of(Party.model_validate(candidate.party), terms.region)
+    theirs = ref_of(record, terms)
+    return any(number in ours.phones for number in theirs.phones)
 
 
 def party_fields(party: Party) -> Fields:

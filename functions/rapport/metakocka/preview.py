@@ -95,11 +95,11 @@ class Preview:
         for record, one in zip(batch, known, strict=True):
             if one.unchanged or one.is_deleted:
                 continue
-            if is_asked(one):
+            if is_asked(record, one, self.terms):
                 reason = "Somebody is to tell which partner a contact is."
                 yield Difference("question", record.customer, record.mk_id, reason=reason)
                 continue
-            contact = match(record, one)
+            contact = match(record, one, self.terms)
             if isinstance(contact, Sequence):
                 reason = f"{len(contact)} contacts may be this partner."
                 yield Difference("question", record.customer, record.mk_id, reason=reason)

@@ -225,7 +225,7 @@ class Pull:
         self._note_seen(known)
         lost = self._lost(known)
         for record, one in zip(records, known, strict=True):
-            if is_asked(one):
+            if is_asked(record, one, self.terms):
                 results.append(_result(record, "waiting"))
             elif self._may_be_one_of(lost, record, one):
                 results.append(_result(record, "waiting", reason=_LOST))
@@ -268,7 +268,7 @@ class Pull:
         return any(is_like(sent, party) for sent in lost)
 
     def _item(self, record: PartnerRecord, known: KnownPartner) -> PartnerItem:
-        contact = match(record, known)
+        contact = match(record, known, self.terms)
         if isinstance(contact, Sequence):
             return waiting(record, contact, self.terms)
         plan = plan_of(contact, record, self.terms)

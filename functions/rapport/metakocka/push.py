@@ -181,7 +181,7 @@ class Push:
             # one that is gone erases nothing
             gone = MetakockaError("Metakocka has no such partner any more: a person decides.")
             self._log(job, gone)
-            there = self._partners.look_up(job, contact.party, at_home=True)
+            there = self._partners.look_up(job, contact.party)
             return self._asked(job, Asked(gone, there.records, known.metakocka_id))
         agreed = self._agreed(job, replace(contact, base=known.base), record, seen_at)
         return self._settled(job, known, agreed)

@@ -70,7 +70,6 @@ def _of_group(group: Group, number: str, field: str) -> Iterator[Item]:
         # what was asked for was not done: that is for those who administer the account
         yield AccountEventItem(
             phone_number_id=number,
-            waba_id=None,
             type=field,
             at=group.timestamp,
             content=group.whole,

@@ -137,9 +137,7 @@ def _of_problem(problem: object, number: str) -> Item:
         content = OBJECT.validate_python(problem)
     except ValidationError as error:
         return skipped("malformed_error", faults_of(error))
-    return AccountEventItem(
-        phone_number_id=number, waba_id=None, type="errors", at=None, content=content
-    )
+    return AccountEventItem(phone_number_id=number, type="errors", at=None, content=content)
 
 
 def _of_message(

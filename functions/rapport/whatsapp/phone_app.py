@@ -46,7 +46,6 @@ def _of_chunk(chunk: HistoryChunk, metadata: Metadata) -> Iterator[Item]:
     for content in (*progress, *valid_of(OBJECT, chunk.errors)):
         yield AccountEventItem(
             phone_number_id=metadata.phone_number_id,
-            waba_id=None,
             type="history",
             at=None,
             content=content,

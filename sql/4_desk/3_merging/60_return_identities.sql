@@ -96,7 +96,10 @@ begin
            and o.match_key = i.value ->> 'match_key'
         cross join lateral (
             select
-                private.shows_identity(kept, o.kind, o.match_key) as is_shown,
+                private.shows_identity(kept, o.kind, o.match_key)
+                    -- its customer may have read it there and written it down
+                    and not private.is_customer_word(
+                        contact_id => kept.id, kind => o.kind, value => o.value) as is_shown,
                 private.shows_identity(kept_before, o.kind, o.match_key) as was_shown
         ) w
         where o.contact_id <> merge.dropped_contact_id

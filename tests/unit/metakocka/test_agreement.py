@@ -14,6 +14,7 @@ from rapport.local.metakocka.fake import Fake
 from rapport.local.metakocka.transport import FakeTransport
 from rapport.metakocka.calls import Company
 from rapport.metakocka.client import POLICIES, MetakockaClient, Policy
+from rapport.metakocka.clues import clues_of
 from rapport.metakocka.compare import same
 from rapport.metakocka.decisions import Rule
 from rapport.metakocka.lookup import Found, look_up
@@ -93,7 +94,7 @@ class Pair:
             return
         if self.intent is not None:
             # looked for is what was sent, not what the contact has become since
-            found = look_up(self.client, self.intent.agreed)
+            found = look_up(self.client, clues_of(self.intent.agreed))
             if isinstance(found, Found):
                 self.mk_id, self.base, self.intent = found.partner.mk_id, self.intent.agreed, None
                 return

@@ -13,6 +13,7 @@ from rapport.local.metakocka.fake import Fake
 from rapport.local.metakocka.transport import FakeTransport
 from rapport.metakocka.calls import Company
 from rapport.metakocka.client import POLICIES, MetakockaClient, Policy
+from rapport.metakocka.clues import clues_of
 from rapport.metakocka.lookup import Found, NotThere, Several, look_up
 from rapport.metakocka.party import Party
 from rapport.metakocka.payloads import new_partner
@@ -60,7 +61,7 @@ def test_what_was_made_is_found_and_what_was_not_is_not(
     with pytest.raises(MetakockaOutcomeUnknown):
         client.add_partner(new_partner(NOVAK))
     (mk_id,) = fake.company("16").partners
-    found = look_up(client, NOVAK)
+    found = look_up(client, clues_of(NOVAK))
     assert isinstance(found, Found)
     assert (found.partner.mk_id, found.by) == (mk_id, "tax_id_number")
 
@@ -68,7 +69,7 @@ def test_what_was_made_is_found_and_what_was_not_is_not(
     fake.behaviour.faults = [Fault(drop=True)]
     with pytest.raises(MetakockaOutcomeUnknown):
         client.add_partner(new_partner(NOVAK))
-    assert look_up(client, NOVAK) == NotThere()
+    assert look_up(client, clues_of(NOVAK)) == NotThere()
 
 
 @pytest.mark.parametrize(
@@ -76,7 +77,7 @@ def test_what_was_made_is_found_and_what_was_not_is_not(
     [
         ((), "tax_id_number"),
         (("tax_id_number",), "email"),
-        (("tax_id_number", "email"), "gsm"),
+        (("tax_id_number", "email"), "phone"),
         (("tax_id_number", "email", "gsm"), "name"),
     ],
 )
@@ -85,23 +86,23 @@ def test_the_first_that_is_known_decides(
 ) -> None:
     party = without(*unknown)
     add(fake, party)
-    found = look_up(client, party)
+    found = look_up(client, clues_of(party))
     assert isinstance(found, Found)
     assert found.by == by
 
 
 def test_several_are_for_a_person_to_choose_from(fake: Fake, client: MetakockaClient) -> None:
     ids = [add(fake), add(fake, name="Novak s.p.")]
-    found = look_up(client, NOVAK)
+    found = look_up(client, clues_of(NOVAK))
     assert isinstance(found, Several)
     assert ([one.mk_id for one in found.records], found.by) == (ids, "tax_id_number")
 
 
 def test_a_partner_of_another_contact_is_not_ours(fake: Fake, client: MetakockaClient) -> None:
     taken = add(fake)
-    assert look_up(client, NOVAK, [taken]) == NotThere()
+    assert look_up(client, clues_of(NOVAK), [taken]) == NotThere()
     ours = add(fake)
-    found = look_up(client, NOVAK, [taken])
+    found = look_up(client, clues_of(NOVAK), [taken])
     assert isinstance(found, Found)
     assert found.partner.mk_id == ours
 
@@ -109,16 +110,16 @@ def test_a_partner_of_another_contact_is_not_ours(fake: Fake, client: MetakockaC
 def test_a_part_of_a_name_is_another_name(fake: Fake, client: MetakockaClient) -> None:
     party = without("tax_id_number", "email", "gsm")
     add(fake, party, name="Novak Janez")
-    assert look_up(client, party) == NotThere()
+    assert look_up(client, clues_of(party)) == NotThere()
 
 
 def test_a_namesake_is_somebody_else(fake: Fake, client: MetakockaClient) -> None:
     add(fake, tax_id_number="SI87654321", email=None, gsm=None)
     add(fake, tax_id_number=None, email="another@example.com", gsm=None)
-    assert look_up(client, NOVAK) == NotThere()
+    assert look_up(client, clues_of(NOVAK)) == NotThere()
 
 
 def test_no_answer_is_no_evidence(fake: Fake, client: MetakockaClient) -> None:
     fake.behaviour.updating = True
     with pytest.raises(MetakockaUnavailable):
-        look_up(client, NOVAK)
+        look_up(client, clues_of(NOVAK))

@@ -32,6 +32,8 @@ PARTNERS = 50_000
 CHANGED = PARTNERS // 100
 SAMPLE = 300
 COMPANY = "16"
+# a company is one account's
+OTHER_COMPANY = "17"
 _SECRET = "only for this"  # noqa: S105 - of a stand-in
 # all that an import writes but its run, in the order of the foreign keys
 _TABLES = (
@@ -92,7 +94,7 @@ def measure(stack: Stack, partners: int = PARTNERS) -> MetakockaFigures:
     changed = max(partners // 100, 1)
     with psycopg.connect(stack.db_url(), autocommit=True) as owner:
         owner.execute(_PREPARATION)
-        account = _account(owner)
+        account = _account(owner, COMPANY)
         first_s, first_cpu_s = _timed(owner, lambda: _sync(stack, fake, account, partners))
         events = _events(owner, account)
         for partner in list(company.partners.values())[:: partners // changed][:changed]:
@@ -102,7 +104,7 @@ def measure(stack: Stack, partners: int = PARTNERS) -> MetakockaFigures:
         written = owner.execute(
             "select count(*) from public.contacts where updated_at >= %s", before
         ).fetchone()
-        one_s = _one_by_one(stack, _account(owner))
+        one_s = _one_by_one(stack, _account(owner, OTHER_COMPANY))
         copy_cpu_s = _copied(owner, account)
     return MetakockaFigures(
         first_s,
@@ -117,7 +119,7 @@ def measure(stack: Stack, partners: int = PARTNERS) -> MetakockaFigures:
     )
 
 
-def _account(owner: Owner) -> UUID:
+def _account(owner: Owner, company_id: str) -> UUID:
     account = uuid4()
     owner.execute(
         "insert into public.accounts (id, external_id, name) values (%s, %s, 'Bench')",
@@ -125,7 +127,7 @@ def _account(owner: Owner) -> UUID:
     )
     owner.execute(
         "insert into public.metakocka_connections (account_id, company_id) values (%s, %s)",
-        [account, COMPANY],
+        [account, company_id],
     )
     return account
 

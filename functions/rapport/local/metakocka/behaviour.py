@@ -61,6 +61,8 @@ class Behaviour(_Model):
     updating: bool = False
     # a list of one comes as its element
     bare_lists: bool = False
+    # add_partner makes nothing and answers the mk_id of this partner, as if it had made it
+    same_partner: str | None = None
 
     def take(self, operation: str) -> Fault | None:
         """The fault that this request meets, which is then one fewer."""

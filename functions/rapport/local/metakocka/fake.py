@@ -90,7 +90,10 @@ class Fake:
     def _answer(self, operation: str, content: bytes) -> Payload:
         try:
             body = _object(content)
-            return _operation(operation)(self._company_of(body), body)
+            company = self._company_of(body)
+            if operation == "add_partner" and self.behaviour.same_partner is not None:
+                return {"mk_id": self.behaviour.same_partner}
+            return _operation(operation)(company, body)
         except MetakockaFault as fault:
             return _failure(fault.code, fault.description)
 
