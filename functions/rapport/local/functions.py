@@ -23,7 +23,7 @@ from starlette.types import Receive, Scope, Send
 from rapport.errors import ConfigError
 from rapport.local.event_source import run_source
 from rapport.local.lambda_events import Answer, Context, Event, http_event, schedule_event
-from rapport.local.proxy import without_proxy
+from rapport.local.proxy import forget_proxies
 from rapport.local.serverless import SERVERLESS_FILE, Function, Route, Service
 from rapport.local.stack import AWS_REGION, MEDIA_BUCKET, STACK_VARIABLE, Stack
 
@@ -227,7 +227,7 @@ def main() -> None:
         forget_aws()
         os.environ.update(runtime_values(stack))
         os.environ.update(service.environment(local_values(stack)))
-        os.environ.update(without_proxy(stack.host))
+        forget_proxies()
         app = application(deploy(service), stack.queue_url)
     except ConfigError as error:
         raise SystemExit(str(error)) from error

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from rapport.local.files import write_whole
+
 STACK_VARIABLE = "RAPPORT_STACK"
 WEBHOOK_PATH = "/api/webhooks/whatsapp"
 WAKE_PATH = "/internal/wake"
@@ -111,9 +113,8 @@ class Stack(BaseModel):
         return f"postgresql://{role}:{self.db_password}@{self.host}:{self.db_port}/{self.database}"
 
     def save(self, file: Path) -> None:
-        """Writes the settings where only their owner can read them."""
-        file.touch(mode=0o600)
-        file.write_text(self.model_dump_json(indent=2))
+        """Writes the settings where only their owner can read them; a kill leaves the old ones."""
+        write_whole(file, self.model_dump_json(indent=2).encode())
 
     @classmethod
     def load(cls, file: Path) -> Stack:
