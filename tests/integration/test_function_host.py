@@ -22,11 +22,13 @@ from rapport.local.serverless import Function
 Serve = Callable[..., AbstractAsyncContextManager[httpx.AsyncClient]]
 
 
-def deployed(handler: Callable[[Event, Context], object], *routes: str) -> Deployed:
+def deployed(
+    handler: Callable[[Event, Context], object], *routes: str, name: str = "example"
+) -> Deployed:
     function = Function.model_validate(
         {"handler": "tests.handler", "events": [{"httpApi": route} for route in routes]}
     )
-    return Deployed("example", function, handler)
+    return Deployed(name, function, handler)
 
 
 def echo(event: Event, context: Context) -> object:

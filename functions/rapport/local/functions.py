@@ -12,22 +12,31 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
+import anyio.to_thread
 import uvicorn
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
+from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route as Endpoint
 from starlette.types import Receive, Scope, Send
 
 from rapport.errors import ConfigError
+from rapport.local.cors import Cors, CorsRules
 from rapport.local.event_source import run_source
 from rapport.local.lambda_events import Answer, Context, Event, http_event, schedule_event
+from rapport.local.overload import Bounded
 from rapport.local.proxy import forget_proxies
 from rapport.local.serverless import SERVERLESS_FILE, Function, Route, Service
 from rapport.local.stack import AWS_REGION, MEDIA_BUCKET, STACK_VARIABLE, Stack
 
 BODY_LIMIT = 10 * 1024 * 1024  # bytes, API Gateway's
+# requests of a function; each waits 5 s at most
+AT_ONCE = 10
+WAITING = 100
+# for all functions at their bounds, with schedules and queues beside them
+THREADS = 100
 
 log = logging.getLogger("rapport.local.functions")
 
@@ -69,11 +78,14 @@ def deploy(service: Service) -> list[Deployed]:
 
 
 def application(
-    deployed: list[Deployed], queue_url: Callable[[str], str] | None = None
+    deployed: list[Deployed],
+    queue_url: Callable[[str], str] | None = None,
+    cors: CorsRules | None = None,
 ) -> Starlette:
     """The HTTP API, with GET /health beside it; schedules and queues run as long as it serves.
 
-    `queue_url` gives the URL of a queue by its logical id; without it no queue is polled.
+    `queue_url` gives the URL of a queue by its logical id; without it no queue is polled. `cors`
+    says which pages may call.
     """
     routes = sorted(
         ((route, one) for one in deployed for route in one.function.routes),
@@ -82,6 +94,7 @@ def application(
 
     @asynccontextmanager
     async def triggers(_app: Starlette) -> AsyncIterator[None]:
+        anyio.to_thread.current_default_thread_limiter().total_tokens = THREADS
         async with asyncio.TaskGroup() as group:
             tasks = [
                 group.create_task(run_every(every, one))
@@ -103,6 +116,7 @@ def application(
             Endpoint("/health", _health),
             Endpoint("/{path:path}", _Gateway(routes)),
         ],
+        middleware=[Middleware(Cors, cors)] if cors else [],
         lifespan=triggers,
     )
 
@@ -118,41 +132,55 @@ async def run_every(every: timedelta, deployed: Deployed) -> None:
 
 
 class _Gateway:
-    """An ASGI endpoint that does API Gateway's part: route, limit, invoke, answer."""
+    """An ASGI endpoint that does API Gateway's part: find the function of a request."""
 
     def __init__(self, routes: list[tuple[Route, Deployed]]) -> None:
         self._routes = routes
+        # each function within bounds of its own, so that a slow one holds up no other
+        self._applications = {
+            deployed.name: Bounded(
+                _Invocation(deployed),
+                at_once=AT_ONCE,
+                waiting=WAITING,
+                ends_with_client=False,
+            )
+            for _, deployed in routes
+        }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request = Request(scope, receive)
+        for route, deployed in self._routes:
+            parameters = route.match(scope["method"], scope["path"])
+            if parameters is not None:
+                scope = {**scope, "rapport.route": (route.key, parameters)}
+                await self._applications[deployed.name](scope, receive, send)
+                return
+        await _message(404, "Not Found")(scope, receive, send)
+
+
+class _Invocation:
+    """An ASGI application over one function: limit, invoke, answer."""
+
+    def __init__(self, deployed: Deployed) -> None:
+        self._deployed = deployed
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            response = await self._respond(request)
+            response = await self._respond(Request(scope, receive))
         except ClientDisconnect:
             return
         await response(scope, receive, send)
 
     async def _respond(self, request: Request) -> Response:
-        found = self._route(request)
-        if found is None:
-            return _message(404, "Not Found")
         body = await _body(request)
         if body is None:
             return _message(413, "Request Entity Too Large")
-        route, deployed, parameters = found
-        event = http_event(request, body, route.key, parameters)
+        event = http_event(request, body, *request.scope["rapport.route"])
         try:
-            answer = await run_in_threadpool(deployed.invoke, event)
+            answer = await run_in_threadpool(self._deployed.invoke, event)
             return Answer.model_validate(answer).response()
         except Exception:  # a crash is an answer of its own, as on Lambda
-            log.exception("%s crashed", deployed.name)
+            log.exception("%s crashed", self._deployed.name)
             return _message(500, "Internal Server Error")
-
-    def _route(self, request: Request) -> tuple[Route, Deployed, dict[str, str]] | None:
-        for route, deployed in self._routes:
-            parameters = route.match(request.method, request.url.path)
-            if parameters is not None:
-                return route, deployed, parameters
-        return None
 
 
 async def _body(request: Request) -> bytes | None:
@@ -228,7 +256,7 @@ def main() -> None:
         os.environ.update(runtime_values(stack))
         os.environ.update(service.environment(local_values(stack)))
         forget_proxies()
-        app = application(deploy(service), stack.queue_url)
+        app = application(deploy(service), stack.queue_url, service.cors)
     except ConfigError as error:
         raise SystemExit(str(error)) from error
     uvicorn.run(

@@ -16,6 +16,7 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
 from rapport.errors import ConfigError
+from rapport.local.cors import CorsRules
 from rapport.local.queues import QueueSource, Resources
 
 SERVERLESS_FILE = Path(__file__).parents[3] / "serverless.yml"
@@ -155,10 +156,15 @@ class Function(_Model):
         return [every for event in self.events for every in event.every]
 
 
+class _HttpApiOfAll(_Model):
+    cors: CorsRules | None = None
+
+
 class _Provider(_Model):
     timeout: int = _DEFAULT_TIMEOUT
     memorySize: int = _DEFAULT_MEMORY  # noqa: N815
     environment: dict[str, str] = {}
+    httpApi: _HttpApiOfAll = _HttpApiOfAll()  # noqa: N815
 
 
 class Service(_Model):
@@ -199,6 +205,11 @@ class Service(_Model):
                 }
             }
         )
+
+    @property
+    def cors(self) -> CorsRules | None:
+        """What pages of other origins may do; without it, nothing."""
+        return self.provider.httpApi.cors
 
     def environment(self, local: Mapping[str, str]) -> dict[str, str]:
         """The value of every variable that a function is given.
