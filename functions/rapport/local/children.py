@@ -66,7 +66,7 @@ def net(stack: Stack) -> Child:
 
 def moto(stack: Stack) -> Child:
     """The stand-in for AWS."""
-    return _module("moto", stack, answers(stack.moto_port, "/moto-api/"))
+    return _module("moto", stack, answers(stack.moto_port))
 
 
 def every(stack: Stack, binaries: Binaries) -> tuple[Child, ...]:

@@ -29,7 +29,7 @@ from rapport.local.lambda_events import Answer, Context, Event, http_event, sche
 from rapport.local.overload import Bounded
 from rapport.local.proxy import forget_proxies
 from rapport.local.serverless import SERVERLESS_FILE, Function, Route, Service
-from rapport.local.stack import AWS_REGION, MEDIA_BUCKET, STACK_VARIABLE, Stack
+from rapport.local.stack import AWS_KEY_ID, AWS_REGION, MEDIA_BUCKET, STACK_VARIABLE, Stack
 
 BODY_LIMIT = 10 * 1024 * 1024  # bytes, API Gateway's
 # requests of a function; each waits 5 s at most
@@ -226,12 +226,12 @@ def local_values(stack: Stack) -> dict[str, str]:
 
 
 def runtime_values(stack: Stack) -> dict[str, str]:
-    """What Lambda's runtime sets by itself, for a stand-in that takes any credentials."""
+    """What Lambda's runtime sets by itself, for the stand-in."""
     return {
         "AWS_REGION": AWS_REGION,
         "AWS_DEFAULT_REGION": AWS_REGION,
-        "AWS_ACCESS_KEY_ID": "local",
-        "AWS_SECRET_ACCESS_KEY": "local",
+        "AWS_ACCESS_KEY_ID": AWS_KEY_ID,
+        "AWS_SECRET_ACCESS_KEY": stack.aws_secret,
         "AWS_ENDPOINT_URL": stack.aws_url,
         # by which the storage knows that it is not AWS's
         "AWS_ENDPOINT_URL_S3": stack.aws_url,

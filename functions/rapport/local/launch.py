@@ -58,7 +58,7 @@ def running(
     ):
         if fresh:
             remove(_data(folder))
-            state.settings_file(folder).unlink(missing_ok=True)
+            state.forget(folder)
         binaries = _install(progress)
         # the registry was the last that is not on this machine
         forget_proxies()

@@ -16,6 +16,7 @@ GRAPH_VERSION = "v26.0"
 METAKOCKA_PATH = "/rest/eshop/v1"
 # moto's own, for credentials that it does not know
 AWS_ACCOUNT = "123456789012"
+AWS_KEY_ID = "local"
 AWS_REGION = "eu-central-1"
 MEDIA_BUCKET = "rapport-media"
 
@@ -55,6 +56,7 @@ class Stack(BaseModel):
     whatsapp_token: str = Field(default_factory=_secret, repr=False)
     wake_secret: str = Field(default_factory=_secret, repr=False)
     metakocka_secret_key: str = Field(default_factory=_secret, repr=False)
+    aws_secret: str = Field(default_factory=_secret, repr=False)
 
     @property
     def url(self) -> str:
