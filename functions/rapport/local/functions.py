@@ -6,10 +6,11 @@ import asyncio
 import importlib
 import logging
 import os
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import anyio.to_thread
@@ -27,9 +28,12 @@ from rapport.local.cors import Cors, CorsRules
 from rapport.local.event_source import run_source
 from rapport.local.lambda_events import Answer, Context, Event, http_event, schedule_event
 from rapport.local.overload import Bounded
+from rapport.local.process import answers
 from rapport.local.proxy import forget_proxies
+from rapport.local.schedules import LastRuns, run_every
 from rapport.local.serverless import SERVERLESS_FILE, Function, Route, Service
 from rapport.local.stack import AWS_KEY_ID, AWS_REGION, MEDIA_BUCKET, STACK_VARIABLE, Stack
+from rapport.local.state import schedules_file
 
 BODY_LIMIT = 10 * 1024 * 1024  # bytes, API Gateway's
 # requests of a function; each waits 5 s at most
@@ -37,6 +41,7 @@ AT_ONCE = 10
 WAITING = 100
 # for all functions at their bounds, with schedules and queues beside them
 THREADS = 100
+OTHERS_TIMEOUT = 30  # seconds
 
 log = logging.getLogger("rapport.local.functions")
 
@@ -81,26 +86,36 @@ def application(
     deployed: list[Deployed],
     queue_url: Callable[[str], str] | None = None,
     cors: CorsRules | None = None,
+    *,
+    runs: LastRuns | None = None,
+    until_ready: Callable[[], None] | None = None,
 ) -> Starlette:
     """The HTTP API, with GET /health beside it; schedules and queues run as long as it serves.
 
     `queue_url` gives the URL of a queue by its logical id; without it no queue is polled. `cors`
-    says which pages may call.
+    says which pages may call, `runs` when schedules ran last; the first of them waits for
+    `until_ready`.
     """
     routes = sorted(
         ((route, one) for one in deployed for route in one.function.routes),
         key=lambda pair: pair[0].rank,
     )
 
+    async def schedules() -> None:
+        if until_ready:
+            await run_in_threadpool(until_ready)
+        last_runs = runs or LastRuns()
+        scheduled = [(one, every) for one in deployed for every in one.function.schedules]
+        async with asyncio.TaskGroup() as group:
+            for place, (function, every) in enumerate(scheduled):
+                invoke = partial(_run_scheduled, function)
+                group.create_task(run_every(every, function.name, invoke, last_runs, place))
+
     @asynccontextmanager
     async def triggers(_app: Starlette) -> AsyncIterator[None]:
         anyio.to_thread.current_default_thread_limiter().total_tokens = THREADS
         async with asyncio.TaskGroup() as group:
-            tasks = [
-                group.create_task(run_every(every, one))
-                for one in deployed
-                for every in one.function.schedules
-            ]
+            tasks = [group.create_task(schedules())]
             tasks += [
                 group.create_task(run_source(source, queue_url(source.queue), one.invoke))
                 for one in deployed
@@ -121,14 +136,8 @@ def application(
     )
 
 
-async def run_every(every: timedelta, deployed: Deployed) -> None:
-    """Runs a function on its schedule, for ever; a run that is late delays the next."""
-    while True:
-        await asyncio.sleep(every.total_seconds())
-        try:
-            await run_in_threadpool(deployed.invoke, schedule_event(deployed.name))
-        except Exception:  # a crash of one run is not the end of the schedule
-            log.exception("%s crashed", deployed.name)
+def _run_scheduled(deployed: Deployed) -> object:
+    return deployed.invoke(schedule_event(deployed.name))
 
 
 class _Gateway:
@@ -246,6 +255,18 @@ def forget_aws() -> None:
     os.environ["AWS_CONFIG_FILE"] = os.environ["AWS_SHARED_CREDENTIALS_FILE"] = os.devnull
 
 
+def wait_for_others(stack: Stack) -> None:
+    """Waits for what functions call, which starts beside them; not long for what does not start."""
+    others = [
+        answers(stack.postgrest_port, "/"),
+        *(answers(port) for port in (stack.gateway_port, stack.whatsapp_port)),
+        *(answers(port) for port in (stack.metakocka_port, stack.moto_port)),
+    ]
+    deadline = time.monotonic() + OTHERS_TIMEOUT
+    while not all(answer() for answer in others) and time.monotonic() < deadline:
+        time.sleep(0.2)
+
+
 def main() -> None:
     """Serves until it is stopped."""
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
@@ -256,7 +277,13 @@ def main() -> None:
         os.environ.update(runtime_values(stack))
         os.environ.update(service.environment(local_values(stack)))
         forget_proxies()
-        app = application(deploy(service), stack.queue_url, service.cors)
+        app = application(
+            deploy(service),
+            stack.queue_url,
+            service.cors,
+            runs=LastRuns(schedules_file(stack.folder)),
+            until_ready=partial(wait_for_others, stack),
+        )
     except ConfigError as error:
         raise SystemExit(str(error)) from error
     uvicorn.run(
