@@ -6,6 +6,7 @@ import asyncio
 import importlib
 import logging
 import os
+import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -42,6 +43,10 @@ WAITING = 100
 # for all functions at their bounds, with schedules and queues beside them
 THREADS = 100
 OTHERS_TIMEOUT = 30  # seconds
+BACKLOG = 128
+# seconds, for which a thread may keep the others from running: with the usual 0.005, functions
+# would hardly run beside a server that refuses thousands of requests
+SWITCH_INTERVAL = 0.0005
 
 log = logging.getLogger("rapport.local.functions")
 
@@ -286,12 +291,15 @@ def main() -> None:
         )
     except ConfigError as error:
         raise SystemExit(str(error)) from error
+    sys.setswitchinterval(SWITCH_INTERVAL)
     uvicorn.run(
         app,
         host=stack.host,
         port=stack.functions_port,
         log_level="warning",
         timeout_graceful_shutdown=5,
+        # how many are accepted at a time, between which others are served
+        backlog=BACKLOG,
     )
 
 

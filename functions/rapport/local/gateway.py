@@ -28,6 +28,7 @@ from rapport.local.stack import STACK_VARIABLE, Stack
 MAX_HEADER_BYTES = 64 * 1024
 MAX_FRAME_BYTES = 5_000_000  # Realtime's limit
 LOGINS_AT_ONCE = 20
+BACKLOG = 256
 # requests of a kind; each waits 5 s at most
 WAITING = 200
 
@@ -133,6 +134,8 @@ def main() -> None:
         server_header=False,
         # sockets are open for as long as a client likes: tell them to go, don't wait for it
         timeout_graceful_shutdown=2,
+        # how many are accepted at a time, between which others are served
+        backlog=BACKLOG,
         h11_max_incomplete_event_size=MAX_HEADER_BYTES,
         ws="websockets-sansio",
         ws_max_size=MAX_FRAME_BYTES,

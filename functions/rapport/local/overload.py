@@ -11,9 +11,16 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 RETRY_AFTER = {"retry-after": "1"}  # seconds
 
+_REFUSAL = JSONResponse(
+    {"message": "Too many requests are being served. Try again in a moment."},
+    status_code=503,
+    # or connections of those who are refused would be kept for them
+    headers={**RETRY_AFTER, "connection": "close"},
+)
+
 
 class OverloadedError(Exception):
-    """There are too many requests already, or this one has waited too long."""
+    """This request has waited too long."""
 
 
 class Bounded:
@@ -43,6 +50,10 @@ class Bounded:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        if self._free.locked() and self._places == 0:
+            # as cheaply as can be: what is refused takes time from what is served
+            await _REFUSAL(scope, receive, send)
+            return
         client = _Client(receive, send)
         serving = asyncio.ensure_future(self._serve(scope, client))
         leaving = asyncio.ensure_future(client.watch())
@@ -63,12 +74,7 @@ class Bounded:
                 client.may_leave = self._ends_with_client
                 await self._app(scope, client.receive, client.send)
         except OverloadedError:
-            refusal = JSONResponse(
-                {"message": "Too many requests are being served. Try again in a moment."},
-                status_code=503,
-                headers=RETRY_AFTER,
-            )
-            await refusal(scope, client.receive, client.send)
+            await _REFUSAL(scope, client.receive, client.send)
 
     @contextlib.asynccontextmanager
     async def _admitted(self) -> AsyncIterator[None]:
@@ -82,8 +88,6 @@ class Bounded:
             self._free.release()
 
     async def _wait(self) -> None:
-        if self._places == 0:
-            raise OverloadedError
         self._places -= 1
         try:
             async with asyncio.timeout(self._seconds):

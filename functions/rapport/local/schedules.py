@@ -47,9 +47,10 @@ class LastRuns:
     def note(self, began: datetime, *schedules: str) -> None:
         """Remembers runs that began then."""
         with self._lock:
-            self._times |= dict.fromkeys(schedules, began)
+            times = self._times | dict.fromkeys(schedules, began)
             if self._file:
-                write_whole(self._file, _TIMES.dump_json(self._times))
+                write_whole(self._file, _TIMES.dump_json(times))
+            self._times = times
 
     def until_due(self, schedule: str, every: timedelta) -> timedelta:
         """How long it is to the next run: nothing where it is late or has never been."""

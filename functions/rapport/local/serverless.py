@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated
 
@@ -55,7 +56,7 @@ class Route:
     def key(self) -> str:
         return "$default" if self.path == "*" else f"{self.method} {self.path}"
 
-    @property
+    @cached_property
     def pattern(self) -> re.Pattern[str]:
         if self.path == "*":
             return re.compile(r"/.*")
