@@ -31,7 +31,7 @@ from rapport.local.lambda_events import Answer, Context, Event, http_event, sche
 from rapport.local.overload import Bounded
 from rapport.local.process import answers
 from rapport.local.proxy import forget_proxies
-from rapport.local.schedules import LastRuns, run_every
+from rapport.local.schedules import LEAD, STAGGER, LastRuns, run_every
 from rapport.local.serverless import SERVERLESS_FILE, Function, Route, Service
 from rapport.local.stack import AWS_KEY_ID, AWS_REGION, MEDIA_BUCKET, STACK_VARIABLE, Stack
 from rapport.local.state import schedules_file
@@ -114,7 +114,8 @@ def application(
         async with asyncio.TaskGroup() as group:
             for place, (function, every) in enumerate(scheduled):
                 invoke = partial(_run_scheduled, function)
-                group.create_task(run_every(every, function.name, invoke, last_runs, place))
+                lead = LEAD + place * STAGGER
+                group.create_task(run_every(every, function.name, invoke, last_runs, lead))
 
     @asynccontextmanager
     async def triggers(_app: Starlette) -> AsyncIterator[None]:

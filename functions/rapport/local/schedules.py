@@ -20,7 +20,9 @@ from rapport.local.files import write_whole
 
 # after a run that crashed
 RETRY = timedelta(minutes=1)
-# between the first runs of two functions
+# before the first run, while other parts of the stack start …
+LEAD = timedelta(seconds=1)
+# … and between the first runs of two functions
 STAGGER = timedelta(seconds=0.5)
 
 log = logging.getLogger("rapport.local.schedules")
@@ -71,11 +73,11 @@ async def run_every(
     function: str,
     invoke: Callable[[], object],
     runs: LastRuns,
-    place: int = 0,
+    lead: timedelta = timedelta(0),
 ) -> None:
     """Runs a function on its schedule, for ever; a run that is late delays the next.
 
-    `place` is that among the functions of the host, whose first runs come one after the other.
+    The first run comes after `lead` at the earliest.
     """
     schedule = name_of(function, every)
 
@@ -84,7 +86,7 @@ async def run_every(
         invoke()
         runs.note(began, schedule)
 
-    wait = max(runs.until_due(schedule, every), place * STAGGER)
+    wait = max(runs.until_due(schedule, every), lead)
     while True:
         await asyncio.sleep(wait.total_seconds())
         wait = every
