@@ -195,6 +195,10 @@ def main() -> None:
     """Runs a command; what keeps it from working is one sentence on stderr and status 1."""
     from rapport.errors import RapportError
     from rapport.local.errors import StackError
+    from rapport.local.proxy import without_proxy
+
+    # a project on this machine, whoever names it, is not reached through a proxy
+    os.environ.update(without_proxy("127.0.0.1", "localhost"))
 
     try:
         app()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 
@@ -12,8 +13,10 @@ from rapport.local import children
 from rapport.local.npm import Binaries
 from rapport.local.ports import choose_any
 from rapport.local.postgres import Database
+from rapport.local.schedules import LastRuns, name_of
+from rapport.local.serverless import SERVERLESS_FILE, Service
 from rapport.local.stack import Stack
-from rapport.local.state import PREFERRED_PORTS, new_stack, settings_file
+from rapport.local.state import PREFERRED_PORTS, new_stack, schedules_file, settings_file
 from rapport.local.supervisor import ChildDiedError, Supervisor
 
 
@@ -32,6 +35,16 @@ class Running:
             update={"database": database.name, "db_password": cluster.password}
         )
         self._stack.save(settings_file(self.folder))
+        # their first runs would come between what tests do
+        now = datetime.now(UTC)
+        LastRuns(schedules_file(self.folder)).note(
+            now,
+            *(
+                name_of(name, every)
+                for name, function in Service.read(SERVERLESS_FILE).functions.items()
+                for every in function.schedules
+            ),
+        )
         # a test that plays WhatsApp itself takes Metakocka alone
         every = (*children.every(self._stack, binaries), children.metakocka(self._stack))
         self._children = {child.name: child for child in every}

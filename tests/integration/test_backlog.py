@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -113,6 +115,16 @@ def drain(sqs: SQSClient, url: str) -> None:
             sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
 
 
+def add_number(connection: psycopg.Connection) -> None:
+    connection.execute(
+        "with account as (insert into public.accounts (name) values ('Alpine') returning id)"
+        " insert into public.whatsapp_channels"
+        " (account_id, phone_number_id, display_phone_number, name)"
+        " select id, %s, '+1 555 078 3881', 'Front desk' from account",
+        [NUMBER],
+    )
+
+
 @contextmanager
 def opened(start: Start, database: Database, binaries: Binaries) -> Iterator[System]:
     stack = start("moto")
@@ -125,13 +137,7 @@ def opened(start: Start, database: Database, binaries: Binaries) -> Iterator[Sys
         drain(sqs, stack.queue_url(queue))
     start("gateway", "functions")
     with psycopg.connect(database.url(), autocommit=True) as connection:
-        connection.execute(
-            "with account as (insert into public.accounts (name) values ('Alpine') returning id)"
-            " insert into public.whatsapp_channels"
-            " (account_id, phone_number_id, display_phone_number, name)"
-            " select id, %s, '+1 555 078 3881', 'Front desk' from account",
-            [NUMBER],
-        )
+        add_number(connection)
         yield System(stack, binaries, connection)
 
 
@@ -168,6 +174,25 @@ def test_webhooks_of_an_outage_are_taken_and_arrive_exactly_once(system: System)
             "rejected": 0,
         }
     assert system.waiting("WebhookDeadLetters") == 0
+
+
+def test_webhooks_that_were_taken_outlive_a_kill_of_the_queue(
+    own_start: Start, own_database: Database, binaries: Binaries
+) -> None:
+    stack = own_start("gateway", "functions")
+    folder = stack.folder / "queues"
+    folder.mkdir()
+    texts = [f"message {n}" for n in range(5)]
+    with psycopg.connect(own_database.url(), autocommit=True) as connection:
+        add_number(connection)
+        system = System(stack, binaries, connection)
+        with Supervisor(folder) as supervisor:
+            supervisor.start(children.moto(stack))
+            assert [system.post(text).json() for text in texts] == [{"queued": True}] * 5
+            os.kill(supervisor.processes[0].pid, signal.SIGKILL)
+        with Supervisor(folder) as supervisor, system.database_reachable():
+            supervisor.start(children.moto(stack))
+            system.eventually(lambda: system.texts() == texts)
 
 
 def test_without_database_and_queue_meta_is_to_repeat_it(

@@ -16,10 +16,15 @@ from rapport.local.state import running_stack
 pytestmark = pytest.mark.usefixtures("binaries")
 
 
+# nobody is there, and a client that knows no SOCKS can't be made with such a one
+PROXIES = {"HTTP_PROXY": "http://127.0.0.1:9", "https_proxy": "http://127.0.0.1:9"}
+PROXIES |= {"ALL_PROXY": "socks5://127.0.0.1:9"}
+
+
 def demo(home: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "rapport", "demo"],
-        env={**os.environ, "RAPPORT_HOME": str(home)},
+        env={**os.environ, **PROXIES, "RAPPORT_HOME": str(home)},
         capture_output=True,
         text=True,
         check=False,

@@ -10,23 +10,27 @@ import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import timedelta
+from pathlib import Path
 
 import httpx
 import pytest
 import uvicorn
 
-from rapport.local.functions import BODY_LIMIT, Deployed, application, run_every
-from rapport.local.lambda_events import Context, Event
+from rapport.local.functions import BODY_LIMIT, Deployed, application
+from rapport.local.lambda_events import Context, Event, schedule_event
+from rapport.local.schedules import LastRuns, run_every
 from rapport.local.serverless import Function
 
 Serve = Callable[..., AbstractAsyncContextManager[httpx.AsyncClient]]
 
 
-def deployed(handler: Callable[[Event, Context], object], *routes: str) -> Deployed:
+def deployed(
+    handler: Callable[[Event, Context], object], *routes: str, name: str = "example"
+) -> Deployed:
     function = Function.model_validate(
         {"handler": "tests.handler", "events": [{"httpApi": route} for route in routes]}
     )
-    return Deployed("example", function, handler)
+    return Deployed(name, function, handler)
 
 
 def echo(event: Event, context: Context) -> object:
@@ -183,9 +187,9 @@ async def test_functions_run_beside_each_other() -> None:
 
 
 async def test_a_schedule_outlives_a_crash_and_never_overlaps(
-    caplog: pytest.LogCaptureFixture,
+    caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
-    caplog.set_level(logging.CRITICAL, "rapport.local.functions")
+    caplog.set_level(logging.CRITICAL, "rapport.local.schedules")
     running = threading.Lock()
     events: list[Event] = []
     third = asyncio.Event()
@@ -203,8 +207,12 @@ async def test_a_schedule_outlives_a_crash_and_never_overlaps(
             running.release()
         return None
 
-    function = deployed(handler)
-    task = asyncio.create_task(run_every(timedelta(milliseconds=1), function))
+    def invoke() -> object:
+        return handler(schedule_event("example"), Context("example", 128, 6))
+
+    runs = LastRuns(tmp_path / "schedules.json")
+    every = timedelta(milliseconds=1)
+    task = asyncio.create_task(run_every(every, "example", invoke, runs))
     await asyncio.wait_for(third.wait(), 20)
     task.cancel()
     await asyncio.wait([task])

@@ -4,6 +4,9 @@ import dataclasses
 import os
 import secrets
 import signal
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -100,6 +103,46 @@ def test_a_half_made_data_folder_is_made_anew(created: Cluster) -> None:
     assert not half.is_created
     half.create()
     assert (half.data / "global" / "pg_control").exists()
+
+
+CREATE = """
+import sys
+from pathlib import Path
+from rapport.local.postgres import Cluster
+
+programs, data = map(Path, sys.argv[1:3])
+Cluster(programs=programs, data=data, port=1, password=sys.argv[3]).create()
+"""
+
+# says what it was given for the password, and takes its time
+SLOW_INITDB = """#!/bin/sh
+for option; do case $option in --pwfile=*) cat "${option#--pwfile=}" > /dev/null;; esac; done
+echo $$ > "$(dirname "$0")/started"
+exec sleep 600
+"""
+
+
+def test_a_kill_during_initdb_leaves_neither_it_nor_the_password(session_folder: Path) -> None:
+    folder = session_folder / "killed"
+    programs = folder / "programs"
+    programs.mkdir(parents=True)
+    programs.chmod(0o777)
+    (programs / "initdb").write_text(SLOW_INITDB)
+    (programs / "initdb").chmod(0o755)
+    started, password = programs / "started", secrets.token_urlsafe(16)
+    command = [sys.executable, "-c", CREATE, str(programs), str(folder / "postgres"), password]
+    with subprocess.Popen(command) as creating:
+        try:
+            while not (started.exists() and started.read_text()):
+                assert creating.poll() is None
+                time.sleep(0.02)
+            initdb = psutil.Process(int(started.read_text()))
+        finally:
+            creating.kill()
+    gone, _ = psutil.wait_procs([initdb], timeout=10)
+    assert gone == [initdb]
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    assert {path.name for path in files} == {"initdb", "started"}
 
 
 def test_preparing_twice_changes_nothing(cluster: Cluster, prepared: Database) -> None:

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -98,6 +99,17 @@ def test_every_login_that_is_shown_works(shared: Up) -> None:
         assert answer.status_code == httpx.codes.OK, login.email
 
 
+def test_schedules_have_run_soon_after_the_start(shared: Up) -> None:
+    file, deadline = shared.summary.folder / "schedules.json", time.monotonic() + 60
+    with psycopg.connect(shared.summary.db_url, autocommit=True) as connection:
+        templates, ran = None, ""
+        while not (templates and "daily" in ran):
+            assert time.monotonic() < deadline, "one runs each 15 minutes, the other each day"
+            time.sleep(0.2)
+            row = connection.execute("select count(*) from public.whatsapp_templates").fetchone()
+            templates, ran = row and row[0], file.read_text() if file.exists() else ""
+
+
 def test_a_second_up_says_that_one_is_running(shared: Up, session_folder: Path) -> None:
     arguments, environment = command(session_folder / "shared")
     second = subprocess.run(
@@ -159,6 +171,30 @@ def test_a_child_that_dies_is_reported_and_ends_the_stack(home: Path) -> None:
     assert "postgrest ended with signal SIGKILL" in errors
     assert "Schema cache loaded" in errors, "the end of its log"
     assert "Traceback" not in errors
+
+
+def test_a_backend_that_outlives_a_killed_postgres_is_ended_by_the_next(home: Path) -> None:
+    with up(home) as crashed:
+        client = psycopg.pq.PGconn.connect(crashed.summary.db_url.encode())
+        try:
+            # it asks for interrupts, and never whether its server is there still
+            client.send_query(b"do $$ begin loop null; end loop; end $$")
+            client.flush()
+            busy = psutil.Process(client.backend_pid)
+            server = busy.parent()
+            assert server
+            time.sleep(0.5)  # or it has not begun, and ends with its server
+            server.kill()
+            assert crashed.process.wait(30) == 1
+            assert busy.is_running()
+        finally:
+            client.finish()
+    with up(home) as running:
+        assert not busy.is_running()
+        with psycopg.connect(running.summary.db_url) as after:
+            found = after.execute("select count(*) > 0 from public.accounts").fetchone()
+        assert found == (True,)
+    assert "a crash of Postgres has left at work: 1" in running.errors.read_text()
 
 
 def test_an_up_that_was_killed_is_no_obstacle_to_the_next(home: Path) -> None:

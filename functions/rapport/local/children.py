@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable
 
@@ -67,7 +66,7 @@ def net(stack: Stack) -> Child:
 
 def moto(stack: Stack) -> Child:
     """The stand-in for AWS."""
-    return _module("moto", stack, answers(stack.moto_port, "/moto-api/"))
+    return _module("moto", stack, answers(stack.moto_port))
 
 
 def every(stack: Stack, binaries: Binaries) -> tuple[Child, ...]:
@@ -93,7 +92,7 @@ def _module(
         name=name,
         command=(sys.executable, "-m", f"rapport.local.{module or name}", *arguments),
         is_ready=is_ready,
-        environment={STACK_VARIABLE: str(settings_file(stack.folder)), **_no_proxy()},
+        environment={STACK_VARIABLE: str(settings_file(stack.folder))},
     )
 
 
@@ -109,10 +108,3 @@ def _is_connected(stack: Stack) -> Callable[[], bool]:
         return True
 
     return check
-
-
-def _no_proxy() -> dict[str, str]:
-    """Children talk to each other; a proxy is for what is outside of this machine."""
-    listed = os.environ.get("no_proxy") or os.environ.get("NO_PROXY")
-    value = ",".join(filter(None, (listed, "127.0.0.1", "localhost")))
-    return {"no_proxy": value, "NO_PROXY": value}

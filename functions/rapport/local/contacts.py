@@ -24,7 +24,7 @@ from rapport.contacts.importing import Result, import_table
 from rapport.contacts.table import DELIMITERS, ENCODINGS, Table
 from rapport.errors import ConfigError, NotFound, StoreError
 from rapport.local import state, workbook
-from rapport.local.proxy import without_proxy
+from rapport.local.proxy import forget_proxies
 from rapport.phone import is_region
 from rapport.settings import StoreSettings
 
@@ -141,7 +141,7 @@ def _store() -> Iterator[ContactStore]:
     if any(os.environ.get(name) for name in ("SUPABASE_URL", "SUPABASE_SERVICE_ROLE_KEY")):
         settings = StoreSettings.load()
     elif stack := state.running_stack(state.folder()):
-        os.environ.update(without_proxy(stack.host))
+        forget_proxies()
         settings = StoreSettings(
             supabase_url=HttpUrl(stack.url),
             supabase_service_role_key=SecretStr(stack.service_role_key),

@@ -18,6 +18,7 @@ from rapport.local.errors import StackError
 from rapport.local.graph.courier import Meta
 from rapport.local.logins import LOGINS
 from rapport.local.observer import JoinRefusedError, Observer, Row, insert_of
+from rapport.local.proxy import forget_proxies
 from rapport.local.stack import Stack
 from rapport.local.up import TerminalProgress, interrupt_on_signals
 from rapport.local.whatsapp_payloads import message_id
@@ -68,6 +69,7 @@ def demo() -> None:
 def _stack(console: Console) -> Iterator[Stack]:
     folder = state.folder()
     if running := state.running_stack(folder):
+        forget_proxies()
         yield running
         return
     with launch.running(folder, TerminalProgress(console)) as started:

@@ -17,7 +17,9 @@ import uvicorn
 
 from rapport.local import metakocka_fake, whatsapp_fake
 from rapport.local.graph.api import CloseDropped
+from rapport.local.shelf import Shelf
 from rapport.local.stack import STACK_VARIABLE, Stack
+from rapport.local.state import stand_ins_folder
 
 
 class _Server(uvicorn.Server):
@@ -47,13 +49,18 @@ def main() -> None:
 
 def _whatsapp(stack: Stack) -> uvicorn.Server:
     application = whatsapp_fake.application(
-        stack.webhook_url, stack.whatsapp_app_secret, stack.whatsapp_token
+        stack.webhook_url,
+        stack.whatsapp_app_secret,
+        stack.whatsapp_token,
+        Shelf(stand_ins_folder(stack.folder) / "whatsapp.db"),
     )
     return _server(application, stack.host, stack.whatsapp_port)
 
 
 def _metakocka(stack: Stack) -> uvicorn.Server:
-    application = metakocka_fake.application(stack.metakocka_secret_key)
+    application = metakocka_fake.application(
+        stack.metakocka_secret_key, Shelf(stand_ins_folder(stack.folder) / "metakocka.db")
+    )
     return _server(application, stack.host, stack.metakocka_port)
 
 

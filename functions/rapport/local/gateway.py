@@ -20,12 +20,17 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocketClose
 
 from rapport.local.auth.service import AuthService
+from rapport.local.overload import Bounded
 from rapport.local.realtime.service import RealtimeService
-from rapport.local.rest import RestProxy
+from rapport.local.rest import MAX_CONNECTIONS, RestProxy
 from rapport.local.stack import STACK_VARIABLE, Stack
 
 MAX_HEADER_BYTES = 64 * 1024
 MAX_FRAME_BYTES = 5_000_000  # Realtime's limit
+LOGINS_AT_ONCE = 20
+BACKLOG = 256
+# requests of a kind; each waits 5 s at most
+WAITING = 200
 
 # What browsers may read of an answer besides the headers that are always theirs.
 EXPOSED_HEADERS = (
@@ -35,6 +40,7 @@ EXPOSED_HEADERS = (
     "Location",
     "Preference-Applied",
     "Range-Unit",
+    "Retry-After",
     "X-Supabase-Api-Version",
 )
 
@@ -89,12 +95,17 @@ def create_app(stack: Stack) -> Starlette:
             await realtime.start()
             yield
 
+    bounded_rest = Bounded(rest, at_once=MAX_CONNECTIONS, waiting=WAITING)
+    # passwords are checked in threads, which don't end with their client
+    bounded_auth = Bounded(
+        auth.app, at_once=LOGINS_AT_ONCE, waiting=WAITING, ends_with_client=False
+    )
     jwks = frozenset({"/auth/v1/.well-known/jwks.json"})
     return Starlette(
         routes=[
             Route("/health", _health),
-            Mount("/rest/v1", RequireApiKey(rest, stack, open_paths=frozenset())),
-            Mount("/auth/v1", RequireApiKey(auth.app, stack, open_paths=jwks)),
+            Mount("/rest/v1", RequireApiKey(bounded_rest, stack, open_paths=frozenset())),
+            Mount("/auth/v1", RequireApiKey(bounded_auth, stack, open_paths=jwks)),
             *realtime.routes,
         ],
         middleware=[
@@ -123,6 +134,8 @@ def main() -> None:
         server_header=False,
         # sockets are open for as long as a client likes: tell them to go, don't wait for it
         timeout_graceful_shutdown=2,
+        # how many are accepted at a time, between which others are served
+        backlog=BACKLOG,
         h11_max_incomplete_event_size=MAX_HEADER_BYTES,
         ws="websockets-sansio",
         ws_max_size=MAX_FRAME_BYTES,

@@ -13,8 +13,9 @@ from rapport.local import children, npm, state
 from rapport.local.doorbell import set_doorbell
 from rapport.local.errors import StackError
 from rapport.local.ports import reserved
-from rapport.local.postgres import Cluster, Database, remove
+from rapport.local.postgres import Cluster, Database, end_orphans, orphans, remove
 from rapport.local.prepare import prepare
+from rapport.local.proxy import forget_proxies
 from rapport.local.stack import Stack
 from rapport.local.supabase_cli import migrate
 from rapport.local.supervisor import Supervisor
@@ -57,14 +58,20 @@ def running(
     ):
         if fresh:
             remove(_data(folder))
-            state.settings_file(folder).unlink(missing_ok=True)
+            state.forget(folder)
         binaries = _install(progress)
+        # the registry was the last that is not on this machine
+        forget_proxies()
         stack = _settings(folder, ports)
         cluster = _cluster(stack, binaries)
         if not cluster.is_created:
             with progress.step("Creating the database cluster"):
                 npm.require_space(folder)
                 cluster.create()
+        if left := orphans(cluster.data):
+            what = f"Ending processes that a crash of Postgres has left at work: {len(left)}"
+            with progress.step(what):
+                end_orphans(cluster.data)
         with progress.step("Starting Postgres"):
             supervisor.start(cluster.child())
         database = Database(cluster, stack.database)

@@ -1,4 +1,4 @@
-"""A stand-in for Metakocka's API: partners and documents of companies, kept in memory.
+"""A stand-in for Metakocka's API: partners and documents of companies.
 
 Under /rest/eshop/v1/ it answers as the API does, to whoever brings the stack's key, one request
 of a company after the other. POST /_fake/partners, /_fake/edit, /_fake/merge, /_fake/remove and
@@ -20,6 +20,7 @@ from starlette.routing import Route
 from rapport.local.graph.api import CloseDropped, Dropped
 from rapport.local.metakocka.controls import Controls
 from rapport.local.metakocka.fake import Fake, company_of
+from rapport.local.shelf import Shelf
 from rapport.local.stack import METAKOCKA_PATH
 
 
@@ -44,9 +45,9 @@ class _Api:
         return Response(reply.content, reply.status, headers, reply.media_type)
 
 
-def application(secret: str) -> CloseDropped:
-    """The stand-in, for whoever brings the key."""
-    fake = Fake(secret)
+def application(secret: str, shelf: Shelf | None = None) -> CloseDropped:
+    """The stand-in, for whoever brings the key; it knows what the shelf has."""
+    fake = Fake(secret, shelf=shelf)
     api = _Api(fake)
 
     async def operate(request: Request) -> Response:

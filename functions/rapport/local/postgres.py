@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import locale
 import os
 import pwd
-import secrets
 import shutil
 import signal
 import subprocess
@@ -17,8 +17,9 @@ import psycopg
 from psycopg import sql
 
 from rapport.local.errors import StackError
+from rapport.local.files import write_whole
 from rapport.local.ports import HOST
-from rapport.local.process import Child, User
+from rapport.local.process import Child, User, guarded
 
 SUPERUSER = "supabase_admin"
 UNPRIVILEGED_USER = "nobody"
@@ -80,22 +81,24 @@ class Cluster:
     def create(self) -> None:
         """Makes the data folder, from the start if an earlier attempt was cut short.
 
-        Raises StackError when initdb fails or when root has no one to run Postgres as.
+        Raises StackError when initdb fails or when root has no one to run Postgres as. Belongs
+        on the main thread, with which initdb ends.
         """
         user = run_as()
         remove(self.data)
         self.data.mkdir(mode=0o700)
-        password_file = self.data.with_name(f"password-{secrets.token_hex(8)}")
-        password_file.touch(mode=0o600)
-        password_file.write_text(self.password)
+        # through a pipe, since a file would outlive a kill
+        password, pipe = os.pipe()
+        with os.fdopen(pipe, "w") as writer:
+            writer.write(self.password)
         if user:
             os.chown(self.data, *user)
-            os.chown(password_file, *user)
+            os.fchown(password, *user)
         command = [
             self.programs / "initdb",
             f"--pgdata={self.data}",
             f"--username={SUPERUSER}",
-            f"--pwfile={password_file}",
+            "--pwfile=/dev/stdin",
             "--auth=scram-sha-256",
             "--encoding=UTF8",
             f"--locale={_utf8_locale()}",
@@ -105,20 +108,18 @@ class Cluster:
         ]
         try:
             result = subprocess.run(
-                command,
+                guarded(command, user),
                 cwd="/",
-                user=user.uid if user else None,
-                group=user.gid if user else None,
-                extra_groups=[] if user else None,
+                stdin=password,
                 capture_output=True,
                 text=True,
                 check=False,
             )
         finally:
-            password_file.unlink()
+            os.close(password)
         if result.returncode != 0:
             raise StackError(f"initdb could not create {self.data}:\n{result.stderr.strip()}")
-        _created(self.data).touch()
+        write_whole(_created(self.data), b"")
 
     def child(self) -> Child:
         """What a supervisor runs; ends by a fast shutdown, even when the supervisor is killed."""
@@ -175,25 +176,46 @@ class Cluster:
             )
             connection.execute(statement)
 
-    def _pidfile(self) -> list[str]:
-        try:
-            return (self.data / "postmaster.pid").read_text().splitlines()
-        except FileNotFoundError:
-            return []
-
     def _is_ready(self) -> bool:
-        lines = self._pidfile()
+        lines = _pidfile(self.data)
         return len(lines) > STATUS_LINE and lines[STATUS_LINE].strip() == "ready"
 
     def _remove_stale_lock(self) -> None:
         """Postgres respects a lock whose process id now belongs to some other program."""
-        lines = self._pidfile()
+        lines = _pidfile(self.data)
         if lines and not _is_postgres(int(lines[0]), self.data):
             (self.data / "postmaster.pid").unlink()
 
 
+def orphans(data: Path) -> list[psutil.Process]:
+    """The processes on a data folder whose server is gone.
+
+    One that was busy when the server was killed goes on, and until it ends Postgres starts no
+    other server on the memory that it holds.
+    """
+    lines = _pidfile(data)
+    if lines and _is_postgres(int(lines[0]), data):
+        return []
+    return [process for process in psutil.process_iter() if _works_in(process, data)]
+
+
+def end_orphans(data: Path, patience: float = 5) -> None:
+    """Ends them: as Postgres would, and after so many seconds by force.
+
+    Neither loses what was committed: the server that comes next recovers from the log, in which
+    every commit is that was answered.
+    """
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        left = orphans(data)
+        for process in left:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.send_signal(number)
+        psutil.wait_procs(left, timeout=patience)
+
+
 def remove(data: Path) -> None:
     """Deletes a cluster that no server runs on."""
+    end_orphans(data)
     _created(data).unlink(missing_ok=True)
     if data.exists():
         shutil.rmtree(data)
@@ -221,10 +243,25 @@ def _created(data: Path) -> Path:
     return data.with_suffix(".created")
 
 
+def _pidfile(data: Path) -> list[str]:
+    try:
+        return (data / "postmaster.pid").read_text().splitlines()
+    except FileNotFoundError:
+        return []
+
+
 def _is_postgres(pid: int, data: Path) -> bool:
     try:
         return str(data) in psutil.Process(pid).cmdline()
     except psutil.NoSuchProcess:
+        return False
+
+
+def _works_in(process: psutil.Process, data: Path) -> bool:
+    """Whether it is one of Postgres' processes, which all work in their data folder."""
+    try:
+        return process.name() == "postgres" and Path(process.cwd()) == data.resolve()
+    except (psutil.NoSuchProcess, psutil.AccessDenied):
         return False
 
 

@@ -9,12 +9,14 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
 import psutil
+
+from rapport.local.proxy import without_proxies
 
 GUARD = Path(__file__).with_name("guard.py")
 TAIL_LINES = 15
@@ -35,7 +37,8 @@ class Child:
     name: str
     command: tuple[str, ...]
     is_ready: Callable[[], bool]
-    # laid over the supervisor's own environment
+    # laid over the supervisor's own environment, of which proxies are left out: they are for what
+    # is outside of this machine, and children talk to each other
     environment: Mapping[str, str] = field(default_factory=dict)
     user: User | None = None
     stop_signal: signal.Signals = signal.SIGTERM
@@ -51,14 +54,11 @@ class Process:
     def __init__(self, child: Child, log: Path, on_exit: Callable[[Process], None]) -> None:
         self.child = child
         self.log = log
-        user = child.user or User(os.getuid(), os.getgid())
-        guard = (sys.executable, "-I", "-S", str(GUARD))
-        supervision = (os.getpid(), child.death_signal.value, user.uid, user.gid)
         with log.open("wb") as output:
             self._popen = subprocess.Popen(
-                [*guard, *map(str, supervision), *child.command],
+                guarded(child.command, child.user, child.death_signal),
                 cwd=log.parent,
-                env={**os.environ, **child.environment},
+                env={**without_proxies(os.environ), **child.environment},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -101,6 +101,24 @@ class Process:
     def log_tail(self) -> str:
         """The last lines that it has written."""
         return log_tail(self.log)
+
+
+def guarded(
+    command: Sequence[str | Path],
+    user: User | None = None,
+    death_signal: signal.Signals = signal.SIGKILL,
+) -> list[str]:
+    """A command that runs as the user, and that the kernel ends with this process.
+
+    Belongs on the main thread: on Linux it ends with the thread that started it.
+    """
+    user = user or User(os.getuid(), os.getgid())
+    supervision = (os.getpid(), death_signal.value, user.uid, user.gid)
+    return [
+        *(sys.executable, "-I", "-S", str(GUARD)),
+        *map(str, supervision),
+        *map(str, command),
+    ]
 
 
 def log_tail(log: Path) -> str:

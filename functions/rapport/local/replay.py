@@ -14,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rapport.errors import RapportError
 from rapport.local import state
 from rapport.local.errors import StackError
+from rapport.local.proxy import forget_proxies
 from rapport.settings import StoreSettings
 from rapport.webhook_rows import EventSpan
 from rapport.webhook_store import WebhookStore
@@ -124,6 +125,7 @@ def _settings() -> StoreSettings:
             "No stack runs here. Start one with `rapport up`, or set SUPABASE_URL and"
             " SUPABASE_SERVICE_ROLE_KEY to those of a project."
         )
+    forget_proxies()
     return StoreSettings(
         supabase_url=HttpUrl(stack.url),
         supabase_service_role_key=SecretStr(stack.service_role_key),

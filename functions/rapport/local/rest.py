@@ -11,6 +11,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
 
+from rapport.local.overload import RETRY_AFTER
 from rapport.local.stack import Stack
 
 Header = tuple[bytes, bytes]
@@ -21,7 +22,8 @@ MAX_CONNECTIONS = 100
 # httpcore asks the operating system about every idle connection at each request: with 20 of
 # them that halves the requests per second.
 MAX_IDLE_CONNECTIONS = 8
-TIMEOUT = httpx.Timeout(60, connect=5)
+# what waits for PostgREST's pool of connections of its own gets an answer from it after 10 s
+TIMEOUT = httpx.Timeout(60, connect=5, pool=5)
 # how long an answer of 429 is held back
 REFUSAL_SECONDS = 1
 
@@ -74,7 +76,9 @@ class RestProxy:
         except ClientDisconnect:
             return
         except httpx.TransportError:
-            away = JSONResponse({"message": "PostgREST is not available"}, status_code=503)
+            away = JSONResponse(
+                {"message": "PostgREST is not available"}, status_code=503, headers=RETRY_AFTER
+            )
             await away(scope, receive, send)
             return
         try:

@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated
 
@@ -16,6 +17,7 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
 from rapport.errors import ConfigError
+from rapport.local.cors import CorsRules
 from rapport.local.queues import QueueSource, Resources
 
 SERVERLESS_FILE = Path(__file__).parents[3] / "serverless.yml"
@@ -54,7 +56,7 @@ class Route:
     def key(self) -> str:
         return "$default" if self.path == "*" else f"{self.method} {self.path}"
 
-    @property
+    @cached_property
     def pattern(self) -> re.Pattern[str]:
         if self.path == "*":
             return re.compile(r"/.*")
@@ -155,10 +157,15 @@ class Function(_Model):
         return [every for event in self.events for every in event.every]
 
 
+class _HttpApiOfAll(_Model):
+    cors: CorsRules | None = None
+
+
 class _Provider(_Model):
     timeout: int = _DEFAULT_TIMEOUT
     memorySize: int = _DEFAULT_MEMORY  # noqa: N815
     environment: dict[str, str] = {}
+    httpApi: _HttpApiOfAll = _HttpApiOfAll()  # noqa: N815
 
 
 class Service(_Model):
@@ -199,6 +206,11 @@ class Service(_Model):
                 }
             }
         )
+
+    @property
+    def cors(self) -> CorsRules | None:
+        """What pages of other origins may do; without it, nothing."""
+        return self.provider.httpApi.cors
 
     def environment(self, local: Mapping[str, str]) -> dict[str, str]:
         """The value of every variable that a function is given.

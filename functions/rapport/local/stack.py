@@ -7,6 +7,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from rapport.local.files import write_whole
+
 STACK_VARIABLE = "RAPPORT_STACK"
 WEBHOOK_PATH = "/api/webhooks/whatsapp"
 WAKE_PATH = "/internal/wake"
@@ -14,6 +16,7 @@ GRAPH_VERSION = "v26.0"
 METAKOCKA_PATH = "/rest/eshop/v1"
 # moto's own, for credentials that it does not know
 AWS_ACCOUNT = "123456789012"
+AWS_KEY_ID = "local"
 AWS_REGION = "eu-central-1"
 MEDIA_BUCKET = "rapport-media"
 
@@ -53,6 +56,7 @@ class Stack(BaseModel):
     whatsapp_token: str = Field(default_factory=_secret, repr=False)
     wake_secret: str = Field(default_factory=_secret, repr=False)
     metakocka_secret_key: str = Field(default_factory=_secret, repr=False)
+    aws_secret: str = Field(default_factory=_secret, repr=False)
 
     @property
     def url(self) -> str:
@@ -111,9 +115,8 @@ class Stack(BaseModel):
         return f"postgresql://{role}:{self.db_password}@{self.host}:{self.db_port}/{self.database}"
 
     def save(self, file: Path) -> None:
-        """Writes the settings where only their owner can read them."""
-        file.touch(mode=0o600)
-        file.write_text(self.model_dump_json(indent=2))
+        """Writes the settings where only their owner can read them; a kill leaves the old ones."""
+        write_whole(file, self.model_dump_json(indent=2).encode())
 
     @classmethod
     def load(cls, file: Path) -> Stack:

@@ -6,6 +6,7 @@ import fcntl
 import hashlib
 import os
 import secrets
+import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -131,6 +132,30 @@ def running_stack(path: Path) -> Stack | None:
             # its first start has not come that far
             return None
     return None
+
+
+def aws_folder(path: Path) -> Path:
+    """Where the stand-in for AWS keeps queues and files."""
+    return path / "aws"
+
+
+def stand_ins_folder(path: Path) -> Path:
+    """Where the stand-ins for WhatsApp and Metakocka keep what they know."""
+    return path / "stand-ins"
+
+
+def schedules_file(path: Path) -> Path:
+    """Which schedules have run when."""
+    return path / "schedules.json"
+
+
+def forget(path: Path) -> None:
+    """Deletes a stack's settings and all that it keeps beside the database."""
+    settings_file(path).unlink(missing_ok=True)
+    schedules_file(path).unlink(missing_ok=True)
+    for kept in (aws_folder(path), stand_ins_folder(path)):
+        if kept.exists():
+            shutil.rmtree(kept)
 
 
 def settings_file(path: Path) -> Path:

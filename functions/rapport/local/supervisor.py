@@ -12,6 +12,7 @@ import psutil
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from rapport.local.errors import StackError
+from rapport.local.files import write_whole
 from rapport.local.process import Child, Process
 
 START_TIMEOUT = 60.0
@@ -131,7 +132,7 @@ class Supervisor:
             Recorded(name=process.child.name, pid=process.pid, created=process.created)
             for process in self.processes
         ]
-        self._record.write_bytes(_RECORD.dump_json(recorded))
+        write_whole(self._record, _RECORD.dump_json(recorded))
 
     def _end_leftovers(self) -> None:
         try:

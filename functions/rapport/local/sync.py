@@ -17,7 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from rapport.errors import ConfigError, NotFound
 from rapport.local import state
-from rapport.local.proxy import without_proxy
+from rapport.local.proxy import forget_proxies
 from rapport.log import logger
 from rapport.metakocka.on_request import busy
 from rapport.metakocka.preview import Change, Difference, Preview
@@ -174,7 +174,7 @@ def _store() -> Iterator[tuple[MetakockaStore, MetakockaSettings]]:
     if any(os.environ.get(name) for name in ("SUPABASE_URL", "SUPABASE_SERVICE_ROLE_KEY")):
         settings, metakocka = StoreSettings.load(), MetakockaSettings.load()
     elif stack := state.running_stack(state.folder()):
-        os.environ.update(without_proxy(stack.host))
+        forget_proxies()
         settings = StoreSettings(
             supabase_url=HttpUrl(stack.url),
             supabase_service_role_key=SecretStr(stack.service_role_key),

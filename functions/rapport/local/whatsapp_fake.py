@@ -22,11 +22,14 @@ from rapport.local.graph.api import CloseDropped, GraphApi
 from rapport.local.graph.controls import Controls
 from rapport.local.graph.courier import Courier, Meta
 from rapport.local.graph.state import State
+from rapport.local.shelf import Shelf
 
 
-def application(webhook_url: str, app_secret: str, token: str) -> CloseDropped:
-    """The stand-in, posting to the function at `webhook_url`."""
-    state = State()
+def application(
+    webhook_url: str, app_secret: str, token: str, shelf: Shelf | None = None
+) -> CloseDropped:
+    """The stand-in, posting to the function at `webhook_url`; it knows what the shelf has."""
+    state = State.kept(shelf) if shelf else State()
     client = httpx.AsyncClient(timeout=20, trust_env=False)
     courier = Courier(Meta(client, webhook_url, app_secret), state)
 

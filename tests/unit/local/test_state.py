@@ -2,12 +2,15 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from rapport.local import keys, state
 from rapport.local.errors import StackError
+from rapport.local.stack import Stack
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root runs Postgres as another user")
 
@@ -59,6 +62,34 @@ def test_settings_are_readable_by_their_owner_alone(tmp_path: Path) -> None:
     file = state.settings_file(tmp_path)
     state.load_or_create(tmp_path, state.PREFERRED_PORTS).save(file)
     assert file.stat().st_mode & 0o777 == 0o600
+
+
+FAILING_SAVE = """
+import resource, sys
+from pathlib import Path
+from rapport.local.stack import Stack
+
+file = Path(sys.argv[1])
+stack = Stack.load(file)
+resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))
+try:
+    stack.save(file)
+except OSError:
+    print("failed")
+"""
+
+
+def test_settings_that_can_not_be_written_to_the_end_are_there_as_before(tmp_path: Path) -> None:
+    file = state.settings_file(tmp_path)
+    stack = state.load_or_create(tmp_path, state.PREFERRED_PORTS)
+    stack.save(file)
+    # as on a disk that is full: the write ends in the middle
+    command = [sys.executable, "-c", FAILING_SAVE, str(file)]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "failed\n"
+    assert Stack.load(file) == stack
+    # and what the failure has left is no obstacle
+    stack.save(file)
+    assert [path.name for path in tmp_path.iterdir()] == [file.name]
 
 
 def test_damaged_settings_are_refused_without_showing_what_they_hold(tmp_path: Path) -> None:

@@ -175,7 +175,7 @@ class GraphApi:
     def _is_number(self, id_: str) -> bool:
         """Whether anything was sent from the number, or came to it."""
         return any(sent.phone_number_id == id_ for sent in self._state.sent.values()) or any(
-            number == id_ for number, _ in self._state.last_inbound
+            window.partition(" ")[0] == id_ for window in self._state.last_inbound
         )
 
     async def _remove(self, request: Request) -> Response:

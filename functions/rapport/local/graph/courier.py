@@ -146,7 +146,7 @@ class Courier:
     async def _report(self, sent: Sent, steps: list[Step], pace: float) -> None:
         for step in steps:
             await asyncio.sleep(pace)
-            sent.statuses.append(step.word)
+            self._state.note_status(sent, step.word)
             await self._insist(
                 status_update(
                     phone_number_id=sent.phone_number_id,

@@ -1,16 +1,18 @@
-"""What the stand-in remembers, in memory: of each thing the newest, as much as a demo needs."""
+"""What the stand-in remembers: of each thing the newest, as much as a demo needs."""
 
 from __future__ import annotations
 
+import json
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from time import monotonic
 from typing import TypeVar
 
-from pydantic import JsonValue
+from pydantic import JsonValue, TypeAdapter
 
 from rapport.local.graph.behaviour import Behaviour
+from rapport.local.shelf import Kept, Shelf
 from rapport.local.whatsapp_payloads import Payload
 
 K = TypeVar("K")
@@ -98,6 +100,18 @@ class Media:
     # whose token opens it
     phone_number_id: str | None = None
 
+    def encode(self) -> bytes:
+        """A line of JSON, and the content."""
+        about = [self.id, self.mime_type, self.sha256, self.filename, self.phone_number_id]
+        return json.dumps(about).encode() + b"\n" + self.content
+
+    @classmethod
+    def decode(cls, encoded: bytes) -> Media:
+        """What `encode` made."""
+        about, _, content = encoded.partition(b"\n")
+        id_, mime_type, sha256, filename, number = json.loads(about)
+        return cls(id_, mime_type, sha256, content, filename, number)
+
 
 @dataclass
 class State:
@@ -114,8 +128,20 @@ class State:
     templates: dict[str, dict[str, Payload]] = field(default_factory=dict)
     # what may be sent by a number, and by a number to a person
     buckets: OrderedDict[tuple[str, ...], Bucket] = field(default_factory=OrderedDict)
-    # when a person last wrote to a number
-    last_inbound: OrderedDict[tuple[str, str], datetime] = field(default_factory=OrderedDict)
+    # when a person last wrote to a number: by the number, a space, and the person
+    last_inbound: OrderedDict[str, datetime] = field(default_factory=OrderedDict)
+
+    @classmethod
+    def kept(cls, shelf: Shelf) -> State:
+        """What is on the shelf; what is good for a moment, and the behaviour, are as at first."""
+        payloads: TypeAdapter[Payload] = TypeAdapter(Payload)
+        return cls(
+            sent=Kept.of(shelf, "sent", TypeAdapter(Sent)),
+            reads=Kept.of(shelf, "reads", payloads),
+            media=Kept(shelf, "media", Media.encode, Media.decode),
+            templates=Kept.of(shelf, "templates", TypeAdapter(dict[str, Payload])),
+            last_inbound=Kept.of(shelf, "inbound", TypeAdapter(datetime)),
+        )
 
     def clear(self) -> None:
         """Forgets everything, in place: whoever holds it sees it empty."""
@@ -139,6 +165,12 @@ class State:
         while sum(len(one.content) for one in self.media.values()) > KEPT_MEDIA_BYTES:
             self.media.popitem(last=False)
 
+    def note_status(self, sent: Sent, word: str) -> None:
+        """Remembers what has become of a message, if the message is remembered."""
+        sent.statuses.append(word)
+        if sent.id in self.sent:
+            self.sent[sent.id] = sent
+
     def may_send(self, *key: str, size: int, seconds_each: float) -> bool:
         """Whether one more is within a limit of `size` at once, refilled one by one."""
         now = monotonic()
@@ -151,9 +183,10 @@ class State:
         # in a group its window, not the person's
         keys = (person.group_id,) if person.group_id else (person.wa_id, person.user_id)
         for key in filter(None, keys):
-            before = self.last_inbound.get((phone_number_id, key), at)
-            self.keep(self.last_inbound, (phone_number_id, key), max(before, at))
+            window = f"{phone_number_id} {key}"
+            before = self.last_inbound.get(window, at)
+            self.keep(self.last_inbound, window, max(before, at))
 
     def is_window_open(self, phone_number_id: str, person: Person) -> bool:
-        last = self.last_inbound.get((phone_number_id, person.key))
+        last = self.last_inbound.get(f"{phone_number_id} {person.key}")
         return last is not None and datetime.now(UTC) - last < WINDOW

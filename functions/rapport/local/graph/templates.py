@@ -134,6 +134,7 @@ def create_template(state: State, account: str, body: JsonValue) -> Payload:
             100, "There is a template of this name and language already.", subcode=2388024
         )
     added = _add(templates, template)
+    state.templates[account] = templates
     return {name: added[name] for name in ("id", "status", "category")}
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+from pydantic import TypeAdapter
+
 from rapport.local.metakocka.fields import (
     PARTNER,
     PLACE,
@@ -17,9 +19,11 @@ from rapport.local.metakocka.fields import (
     take_address,
     take_contact,
 )
+from rapport.local.shelf import Kept, Shelf
 
 _NEEDED = ("customer", "street", "post_number", "place", "country")
 _FIRST_ID = 228_000_000_000
+_RESERVED = 1000
 
 
 @dataclass
@@ -46,11 +50,23 @@ class Document:
 
 @dataclass
 class Company:
-    """All that a company has; nothing of it is kept on a disk."""
+    """All that a company has; one that is kept has it on a shelf as well."""
 
     partners: dict[str, Partner] = field(default_factory=dict)
     documents: list[Document] = field(default_factory=list)
     _last_id: int = _FIRST_ID
+    _kept_documents: dict[str, Document] = field(default_factory=dict)
+    # ids up to which none is given after a restart
+    _reserved: dict[str, int] = field(default_factory=dict)
+
+    @classmethod
+    def kept(cls, shelf: Shelf, company_id: str) -> Company:
+        """The company as it is on the shelf."""
+        partners = Kept.of(shelf, f"partners {company_id}", TypeAdapter(Partner))
+        documents = Kept.of(shelf, f"documents {company_id}", TypeAdapter(Document))
+        reserved = Kept.of(shelf, f"ids {company_id}", TypeAdapter(int))
+        last_id = reserved.get("last", _FIRST_ID)
+        return cls(partners, list(documents.values()), last_id, documents, reserved)
 
     def add(self, payload: Payload) -> Partner:
         """Makes a partner out of what add_partner takes.
@@ -107,6 +123,7 @@ class Company:
             if "mk_address_id" in entry:
                 given = {"mk_address_id": str(entry["mk_address_id"]), **given}
             _lay(person, given)
+        self.partners[partner.mk_id] = partner
         return partner
 
     def known(self, payload: Payload) -> Partner:
@@ -127,6 +144,7 @@ class Company:
         kept, dropped = self.known({"mk_id": keep}), self.known({"mk_id": drop})
         kept.people |= dropped.people
         kept.addresses |= dropped.addresses
+        self.partners[keep] = kept
         del self.partners[drop]
         self.documents = [
             Document(
@@ -140,6 +158,9 @@ class Company:
             else one
             for one in self.documents
         ]
+        for one in self.documents:
+            if keep in (one.partner, one.receiver):
+                self._kept_documents[one.mk_id] = one
         return kept
 
     def issue(
@@ -151,10 +172,13 @@ class Company:
             self._id(), doc_type, partner, receiver or partner, at or datetime.now(UTC)
         )
         self.documents.append(document)
+        self._kept_documents[document.mk_id] = document
         return document
 
     def _id(self) -> str:
         self._last_id += 1
+        if self._last_id > self._reserved.get("last", _FIRST_ID):
+            self._reserved["last"] = self._last_id + _RESERVED
         return str(self._last_id)
 
 

@@ -18,6 +18,7 @@ from rapport.local.metakocka import answers
 from rapport.local.metakocka.behaviour import Behaviour, Fault
 from rapport.local.metakocka.company import Company
 from rapport.local.metakocka.fields import MetakockaFault, Payload
+from rapport.local.shelf import Shelf
 
 PAGE_OF_A_PROXY = "<!DOCTYPE html><title>Prijava</title><p>Sistem se posodablja.</p>"
 
@@ -54,15 +55,23 @@ class Fake:
     overlaps: int = 0
     # whoever reads or changes a company holds it
     lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+    # what outlives a restart; the behaviour does not
+    shelf: Shelf | None = field(default=None, repr=False)
 
     def company(self, company_id: str) -> Company:
         """The company, which is new and empty if nobody has heard of it."""
-        return self.companies.setdefault(company_id, Company())
+        if company_id not in self.companies:
+            self.companies[company_id] = (
+                Company.kept(self.shelf, company_id) if self.shelf else Company()
+            )
+        return self.companies[company_id]
 
     def clear(self) -> None:
         """Forgets everything, in place."""
         self.behaviour = Behaviour()
         self.companies.clear()
+        if self.shelf:
+            self.shelf.clear()
         self.calls.clear()
         self.overlaps = 0
 

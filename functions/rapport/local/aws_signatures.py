@@ -1,0 +1,121 @@
+"""Signatures of requests to AWS, checked as AWS does; any page in a browser can send requests.
+
+Source: docs.aws.amazon.com, "Signature Version 4" and "Authenticating Requests: Using Query
+Parameters".
+"""
+
+from __future__ import annotations
+
+import hmac
+import re
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from io import BytesIO
+from urllib.parse import parse_qs, urlsplit
+
+from botocore.auth import S3SigV4Auth, S3SigV4QueryAuth, SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
+from werkzeug.wrappers import Request
+
+# how far clocks may differ
+TOLERANCE = timedelta(minutes=15)
+LONGEST_LIFE = timedelta(days=7)
+BODY_LIMIT = 2 * 1024 * 1024  # bytes; of what is not S3, whose bodies carry their own digest
+
+_TIME = "%Y%m%dT%H%M%SZ"
+_AUTHORIZATION = re.compile(
+    r"AWS4-HMAC-SHA256 Credential=(?P<credential>[^,\s]+),\s*"
+    r"SignedHeaders=(?P<headers>[^,\s]+),\s*Signature=(?P<signature>[0-9a-f]+)"
+)
+
+
+class Verifier:
+    """Tells whether a request was signed with the one key that there is."""
+
+    def __init__(self, key_id: str, secret: str) -> None:
+        self._credentials = Credentials(key_id, secret)
+
+    def is_signed(self, request: Request) -> bool:
+        """Whether its header, or its address, was made with the key and is still good."""
+        query = parse_qs(request.query_string.decode("latin-1"), keep_blank_values=True)
+        if "X-Amz-Signature" in query:
+            return self._is_presigned(request, {name: value[0] for name, value in query.items()})
+        found = _AUTHORIZATION.fullmatch(request.headers.get("authorization", ""))
+        time = request.headers.get("x-amz-date", "")
+        if found is None or not _is_between(time, TOLERANCE, TOLERANCE):
+            return False
+        scope = self._scope(found["credential"])
+        if scope is None:
+            return False
+        service, region = scope
+        if service == "s3":
+            auth: SigV4Auth = S3SigV4Auth(self._credentials, service, region)
+            body = b""
+        else:
+            auth = SigV4Auth(self._credentials, service, region)
+            body = _body(request)
+        return self._is_right(
+            auth, request, found["headers"].split(";"), time, found["signature"], body
+        )
+
+    def _is_presigned(self, request: Request, query: dict[str, str]) -> bool:
+        time, life = query.get("X-Amz-Date", ""), query.get("X-Amz-Expires", "")
+        scope = self._scope(query.get("X-Amz-Credential", ""))
+        if scope is None or not life.isdecimal():
+            return False
+        lives = min(timedelta(seconds=int(life[:7])), LONGEST_LIFE)
+        if not _is_between(time, lives, TOLERANCE):
+            return False
+        auth = S3SigV4QueryAuth(self._credentials, *scope, expires=int(life[:7]))
+        headers = query.get("X-Amz-SignedHeaders", "").split(";")
+        return self._is_right(auth, request, headers, time, query["X-Amz-Signature"])
+
+    def _scope(self, credential: str) -> tuple[str, str] | None:
+        """The service and the region that a request is for, if it names the key."""
+        parts = credential.split("/")
+        if len(parts) != 5 or parts[0] != self._credentials.access_key:
+            return None
+        return parts[3], parts[2]
+
+    def _is_right(
+        self,
+        auth: SigV4Auth,
+        request: Request,
+        headers: Iterable[str],
+        time: str,
+        signature: str,
+        body: bytes = b"",
+    ) -> bool:
+        target = urlsplit(request.environ["RAW_URI"])
+        kept = [part for part in target.query.split("&") if not part.startswith("X-Amz-Signature=")]
+        signed = AWSRequest(
+            method=request.method,
+            url=f"http://{request.host}{target.path}?{'&'.join(kept)}",
+            headers={name: request.headers.get(name, "") for name in headers},
+            data=body,
+        )
+        signed.context["timestamp"] = time
+        expected = auth.signature(
+            auth.string_to_sign(signed, auth.canonical_request(signed)), signed
+        )
+        return hmac.compare_digest(expected.encode(), signature.encode())
+
+
+def _body(request: Request) -> bytes:
+    """The body, which can be read once more afterwards."""
+    length = request.content_length or 0
+    if length > BODY_LIMIT:
+        return b""
+    body = request.environ["wsgi.input"].read(length)
+    request.environ["wsgi.input"] = BytesIO(body)
+    return bytes(body)
+
+
+def _is_between(time: str, before: timedelta, after: timedelta) -> bool:
+    """Whether it is past by `before`, or to come by `after`, at most."""
+    try:
+        moment = datetime.strptime(time, _TIME).replace(tzinfo=UTC)
+    except ValueError:
+        return False
+    return -after <= datetime.now(UTC) - moment <= before
