@@ -13,14 +13,14 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from rapport.local.npm import Binaries, install
-from rapport.local.ports import choose_any
-from rapport.local.postgres import Cluster, Database
-from rapport.local.prepare import prepare
-from rapport.local.process import log_tail
-from rapport.local.stack import Stack
-from rapport.local.state import PROJECT, npm_folder
-from rapport.local.supervisor import Supervisor
+from rapport.local.stack.npm import Binaries, install
+from rapport.local.stack.ports import choose_any
+from rapport.local.stack.postgres import Cluster, Database
+from rapport.local.stack.process import log_tail
+from rapport.local.stack.running import Stack
+from rapport.local.stack.state import PROJECT, npm_folder
+from rapport.local.stack.supervisor import Supervisor
+from rapport.local.supabase.prepare import prepare
 from tests.migrations.baseline import schema_files
 
 SCRUBBED = ("SUPABASE_", "WHATSAPP_", "METAKOCKA_", "RAPPORT_", "AWS_", "PG", "WAKE_", "WORKER_")

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import psycopg
 from psycopg import sql
 
-from rapport.local.postgres import Database
+from rapport.local.stack.postgres import Database
 
 PATIENCE_S = 15.0
 INTERVAL_S = 0.005

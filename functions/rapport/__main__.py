@@ -1,6 +1,6 @@
 """`python -m rapport` is the command `rapport`."""
 
-from rapport.cli import main
+from rapport.commands import main
 
 if __name__ == "__main__":
     main()

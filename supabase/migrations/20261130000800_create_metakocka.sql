@@ -1603,7 +1603,7 @@ $$;
 /*
     Tax numbers are one with and without the country before them; of two countries they are two.
     So the key, which leaves the country out, only finds those of whom same_tax tells.
-    (rapport.metakocka.compare has the same rule.)
+    (rapport.metakocka.agreement.compare has the same rule.)
 */
 create function private.tax_country(tax_id_number text)
     returns text

@@ -17,10 +17,10 @@ from tests.integration.stacks import Running, Shared
 from tests.rows import Rows
 from tests.sql.conftest import world_template as world_template  # a fixture
 
-from rapport.local.doorbell import set_doorbell
-from rapport.local.npm import Binaries
-from rapport.local.postgres import Cluster, Database
-from rapport.local.stack import Stack
+from rapport.local.stack.npm import Binaries
+from rapport.local.stack.postgres import Cluster, Database
+from rapport.local.stack.running import Stack
+from rapport.local.supabase.prepare import set_doorbell
 
 Share = Callable[[Database], Shared]
 
@@ -59,7 +59,7 @@ def world_database(share: Share, world_template: Database) -> Database:
 def start(request: pytest.FixtureRequest, share: Share, database: Database) -> Start:
     """Starts the named children of a stack on the test's database and returns its settings.
 
-    The names are those in `rapport.local.children`: `start("postgrest", "gateway")`. Those
+    The names are those in `rapport.local.stack.children`: `start("postgrest", "gateway")`. Those
     that an earlier test has started run already, and others may.
     """
     running = share(database).running

@@ -10,9 +10,9 @@ import psycopg
 from tests.integration.graph_server import GraphServer
 from tests.sql.conftest import World, seed_uuid
 
-from rapport.local import keys
-from rapport.local.postgres import Database
-from rapport.local.stack import Stack
+from rapport.local.stack.postgres import Database
+from rapport.local.stack.running import Stack
+from rapport.local.supabase import keys
 
 Start = Callable[..., Stack]
 

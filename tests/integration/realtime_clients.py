@@ -23,9 +23,9 @@ from realtime import (
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
-from rapport.local.keys import mint_user_token
-from rapport.local.postgres import Database
-from rapport.local.stack import Stack
+from rapport.local.stack.postgres import Database
+from rapport.local.stack.running import Stack
+from rapport.local.supabase.keys import mint_user_token
 
 SECONDS = 10
 

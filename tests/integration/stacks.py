@@ -9,15 +9,15 @@ from types import TracebackType
 import httpx
 from tests.rows import Rows
 
-from rapport.local import children
-from rapport.local.npm import Binaries
-from rapport.local.ports import choose_any
-from rapport.local.postgres import Database
-from rapport.local.schedules import LastRuns, name_of
-from rapport.local.serverless import SERVERLESS_FILE, Service
-from rapport.local.stack import Stack
-from rapport.local.state import PREFERRED_PORTS, new_stack, schedules_file, settings_file
-from rapport.local.supervisor import ChildDiedError, Supervisor
+from rapport.local.lambda_host.schedules import LastRuns, name_of
+from rapport.local.lambda_host.serverless import SERVERLESS_FILE, Service
+from rapport.local.stack import children
+from rapport.local.stack.npm import Binaries
+from rapport.local.stack.ports import choose_any
+from rapport.local.stack.postgres import Database
+from rapport.local.stack.running import Stack
+from rapport.local.stack.state import PREFERRED_PORTS, new_stack, schedules_file, settings_file
+from rapport.local.stack.supervisor import ChildDiedError, Supervisor
 
 
 class Running:
@@ -70,7 +70,7 @@ class Running:
     def start(self, *names: str) -> Stack:
         """Starts those of the named children that do not run; returns the stack's settings.
 
-        The names are those in `rapport.local.children`.
+        The names are those in `rapport.local.stack.children`.
         """
         for process in self._supervisor.processes:
             if process.exit_status is not None:

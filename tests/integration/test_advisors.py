@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import psycopg
 
-from rapport.local.npm import Binaries
-from rapport.local.postgres import Database
-from rapport.local.state import PROJECT
-from rapport.local.supabase_cli import advisors
+from rapport.local.stack.npm import Binaries
+from rapport.local.stack.postgres import Database
+from rapport.local.stack.state import PROJECT
+from rapport.local.stack.supabase_cli import advisors
 
 # Each begins with an id, and so does an index: of one conversation or contact there are few rows.
 # An index on all columns would be one more to write with every message.

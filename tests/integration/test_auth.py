@@ -19,9 +19,9 @@ from supabase import (
 )
 from supabase_auth.errors import AuthWeakPasswordError
 
-from rapport.local import keys
-from rapport.local.auth.service import AuthService
-from rapport.local.stack import Stack
+from rapport.local.stack.running import Stack
+from rapport.local.supabase import keys
+from rapport.local.supabase.auth.service import AuthService
 
 EMAIL = "olivia@alpine.example"
 PASSWORD = "correct horse"

@@ -17,12 +17,12 @@ import pytest
 from botocore.exceptions import ClientError
 
 from rapport.errors import NotFound
-from rapport.local import children
-from rapport.local.functions import runtime_values
-from rapport.local.ports import choose_any
-from rapport.local.stack import MEDIA_BUCKET, Stack
-from rapport.local.state import PREFERRED_PORTS, aws_folder, new_stack, settings_file
-from rapport.local.supervisor import Supervisor
+from rapport.local.lambda_host.host import runtime_values
+from rapport.local.stack import children
+from rapport.local.stack.ports import choose_any
+from rapport.local.stack.running import MEDIA_BUCKET, Stack
+from rapport.local.stack.state import PREFERRED_PORTS, aws_folder, new_stack, settings_file
+from rapport.local.stack.supervisor import Supervisor
 from rapport.settings import MediaSettings
 from rapport.storage import Storage
 from rapport.whatsapp.backlog import Backlog, pack, unpack

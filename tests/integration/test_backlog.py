@@ -17,15 +17,15 @@ import psycopg
 import pytest
 from tests.conftest import Start
 
-from rapport.local import children
-from rapport.local.functions import runtime_values
-from rapport.local.npm import Binaries
-from rapport.local.postgres import Database
-from rapport.local.stack import WEBHOOK_PATH, Stack
-from rapport.local.supervisor import Supervisor
-from rapport.local.whatsapp_payloads import encode, inbound_text, status_update
+from rapport.local.fakes.whatsapp.payloads import encode, inbound_text, status_update
+from rapport.local.lambda_host.host import runtime_values
+from rapport.local.stack import children
+from rapport.local.stack.npm import Binaries
+from rapport.local.stack.postgres import Database
+from rapport.local.stack.running import WEBHOOK_PATH, Stack
+from rapport.local.stack.supervisor import Supervisor
 from rapport.whatsapp.backlog import pack
-from rapport.whatsapp.signature import HEADER, sign
+from rapport.whatsapp.webhook import HEADER, sign
 
 if TYPE_CHECKING:
     from types_boto3_sqs import SQSClient

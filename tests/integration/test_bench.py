@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.conftest import Start
 
-from rapport.local.bench import away, batch, portal, stream, subscribers
+from rapport.commands.bench import away, batch, portal, stream, subscribers
 
 
 def test_every_change_is_heard_by_its_customer(start: Start) -> None:

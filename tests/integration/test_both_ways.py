@@ -13,10 +13,10 @@ import pytest
 from tests.integration.desk import Start
 from tests.sql.conftest import ALPINE_NUMBER, World, seed_uuid
 
-from rapport.local import keys
-from rapport.local.doorbell import set_doorbell
-from rapport.local.postgres import Database
-from rapport.local.stack import Stack
+from rapport.local.stack.postgres import Database
+from rapport.local.stack.running import Stack
+from rapport.local.supabase import keys
+from rapport.local.supabase.prepare import set_doorbell
 
 T = TypeVar("T")
 

@@ -14,9 +14,9 @@ from playwright.sync_api import Browser, Page, sync_playwright
 from tests.conftest import Start
 from tests.sql.conftest import seed_uuid
 
-from rapport.local import keys
-from rapport.local.functions import runtime_values
-from rapport.local.stack import MEDIA_BUCKET, Stack
+from rapport.local.lambda_host.host import runtime_values
+from rapport.local.stack.running import MEDIA_BUCKET, Stack
+from rapport.local.supabase import keys
 from rapport.settings import MediaSettings
 from rapport.storage import Storage
 

@@ -22,11 +22,11 @@ from tests.integration.realtime_clients import (
 
 from rapport.client.face_feed import Event, FaceFeed
 from rapport.client.faces import LiveChatContact, contact_live_chat
-from rapport.local.keys import mint_user_token
-from rapport.local.postgres import Database
-from rapport.local.stack import WEBHOOK_PATH, Stack
-from rapport.local.whatsapp_payloads import encode, inbound_text
-from rapport.whatsapp.signature import HEADER, sign
+from rapport.local.fakes.whatsapp.payloads import encode, inbound_text
+from rapport.local.stack.postgres import Database
+from rapport.local.stack.running import WEBHOOK_PATH, Stack
+from rapport.local.supabase.keys import mint_user_token
+from rapport.whatsapp.webhook import HEADER, sign
 
 NUMBER = "106540352242922"
 ALPINE, BAY = UUID(int=0xA1), UUID(int=0xB1)

@@ -18,8 +18,8 @@ import pytest
 from psycopg.rows import dict_row
 from tests.workbooks import number, text, write
 
-from rapport.local.postgres import Database
-from rapport.local.stack import Stack
+from rapport.local.stack.postgres import Database
+from rapport.local.stack.running import Stack
 
 HEADER = "name;phone;email;tags;notes;conversation_status"
 NOVAK = "Cilka Novak;040 111 222;cilka@example.si;vip;Rings twice.;pending"

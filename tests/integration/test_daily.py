@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pydantic import HttpUrl, SecretStr
 
-from rapport.daily_store import DailyStore, Pruned
-from rapport.local.stack import Stack
+from rapport.local.stack.running import Stack
 from rapport.settings import StoreSettings
+from rapport.store.daily import DailyStore, Pruned
 
 
 def test_functions_may_do_each_part(gateway: Stack) -> None:

@@ -23,10 +23,10 @@ from tests.sql.outbound import (
     state,
 )
 
-from rapport.local.postgres import Database
-from rapport.local.stack import Stack
-from rapport.outbound_store import OutboundMessage, OutboundStore
+from rapport.local.stack.postgres import Database
+from rapport.local.stack.running import Stack
 from rapport.settings import GraphSettings, StoreSettings
+from rapport.store.outbound import OutboundMessage, OutboundStore
 from rapport.whatsapp.deliver import Delivery
 from rapport.whatsapp.graph import GraphClient
 

@@ -11,7 +11,7 @@ import psycopg
 import pytest
 from tests.integration.test_up import up
 
-from rapport.local.state import running_stack
+from rapport.local.stack.state import running_stack
 
 pytestmark = pytest.mark.usefixtures("binaries")
 

@@ -17,9 +17,9 @@ import psycopg
 import pytest
 from tests.conftest import Start
 
-from rapport.local.doorbell import set_doorbell
-from rapport.local.postgres import Database
-from rapport.local.stack import Stack
+from rapport.local.stack.postgres import Database
+from rapport.local.stack.running import Stack
+from rapport.local.supabase.prepare import set_doorbell
 
 SECRET = "of the doorbell, 32 characters at least"
 PATIENCE_S = 15.0

@@ -16,10 +16,10 @@ import httpx
 import pytest
 import uvicorn
 
-from rapport.local.functions import BODY_LIMIT, Deployed, application
-from rapport.local.lambda_events import Context, Event, schedule_event
-from rapport.local.schedules import LastRuns, run_every
-from rapport.local.serverless import Function
+from rapport.local.lambda_host.events import Context, Event, schedule_event
+from rapport.local.lambda_host.host import BODY_LIMIT, Deployed, application
+from rapport.local.lambda_host.schedules import LastRuns, run_every
+from rapport.local.lambda_host.serverless import Function
 
 Serve = Callable[..., AbstractAsyncContextManager[httpx.AsyncClient]]
 
@@ -189,7 +189,7 @@ async def test_functions_run_beside_each_other() -> None:
 async def test_a_schedule_outlives_a_crash_and_never_overlaps(
     caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
-    caplog.set_level(logging.CRITICAL, "rapport.local.schedules")
+    caplog.set_level(logging.CRITICAL, "rapport.local.lambda_host.schedules")
     running = threading.Lock()
     events: list[Event] = []
     third = asyncio.Event()

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from tests.conftest import Start
 from tests.sql.conftest import seed_uuid
 
-from rapport.local import keys
-from rapport.local.postgres import Database
-from rapport.local.serverless import SERVERLESS_FILE, Route, Service
-from rapport.local.stack import Stack
+from rapport.local.lambda_host.serverless import SERVERLESS_FILE, Route, Service
+from rapport.local.stack.postgres import Database
+from rapport.local.stack.running import Stack
+from rapport.local.supabase import keys
 
 ROUTES = [
     route

@@ -17,9 +17,9 @@ from tests.conftest import Start
 from tests.sql.conftest import ALPINE, World, seed_uuid, text_message
 from tests.sql.portal import CILKA, make_job
 
-from rapport.local.keys import mint_user_token
-from rapport.local.postgres import Database
-from rapport.local.stack import Stack
+from rapport.local.stack.postgres import Database
+from rapport.local.stack.running import Stack
+from rapport.local.supabase.keys import mint_user_token
 
 # the same for everybody
 PUBLIC = {"status_words"}

@@ -25,17 +25,17 @@ from tests.integration.graph_files import TOKEN, Graph, digest, serving
 
 from rapport.errors import NotFound
 from rapport.handlers import fetch_media, media_api, sync_templates
-from rapport.local import keys
-from rapport.local.functions import SERVERLESS_FILE, application, deploy
-from rapport.local.lambda_events import Context
-from rapport.local.postgres import Database
-from rapport.local.serverless import Service
-from rapport.local.stack import Stack
+from rapport.local.lambda_host.events import Context
+from rapport.local.lambda_host.host import SERVERLESS_FILE, application, deploy
+from rapport.local.lambda_host.serverless import Service
+from rapport.local.stack.postgres import Database
+from rapport.local.stack.running import Stack
+from rapport.local.supabase import keys
 from rapport.log import logger
-from rapport.media_store import FileToSend, MediaStore
 from rapport.settings import GraphSettings, MediaSettings, StoreSettings
 from rapport.storage import Storage
-from rapport.whatsapp.graph_media import GraphMedia
+from rapport.store.media import FileToSend, MediaStore
+from rapport.whatsapp.graph import GraphMedia
 from rapport.whatsapp.media import content_to_send, upload_to_whatsapp
 
 NUMBER = "106540352242922"

@@ -15,7 +15,7 @@ from tests.sql.conftest import seed_uuid
 from tests.sql.outbound import ago, conversation, post, send_to
 from tests.sql.portal import CILKA, make_job, send_invoice
 
-from rapport.local.postgres import Database
+from rapport.local.stack.postgres import Database
 
 BOOKING = seed_uuid("booking")
 

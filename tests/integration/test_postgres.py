@@ -15,11 +15,11 @@ import psycopg
 import pytest
 
 from rapport.local.errors import StackError
-from rapport.local.npm import Binaries
-from rapport.local.ports import choose_any
-from rapport.local.postgres import Cluster, Database
-from rapport.local.prepare import prepare
-from rapport.local.supervisor import ChildDiedError, Supervisor
+from rapport.local.stack.npm import Binaries
+from rapport.local.stack.ports import choose_any
+from rapport.local.stack.postgres import Cluster, Database
+from rapport.local.stack.supervisor import ChildDiedError, Supervisor
+from rapport.local.supabase.prepare import prepare
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +108,7 @@ def test_a_half_made_data_folder_is_made_anew(created: Cluster) -> None:
 CREATE = """
 import sys
 from pathlib import Path
-from rapport.local.postgres import Cluster
+from rapport.local.stack.postgres import Cluster
 
 programs, data = map(Path, sys.argv[1:3])
 Cluster(programs=programs, data=data, port=1, password=sys.argv[3]).create()

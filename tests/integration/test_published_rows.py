@@ -22,9 +22,9 @@ from tests.sql.conftest import ALPINE, World, seed_uuid
 from tests.sql.portal import write_invoice
 from tests.sql.test_matrix import populate
 
-from rapport.local.keys import mint_user_token
-from rapport.local.postgres import Database
-from rapport.local.stack import Stack
+from rapport.local.stack.postgres import Database
+from rapport.local.stack.running import Stack
+from rapport.local.supabase.keys import mint_user_token
 
 OPERATIONS = ("INSERT", "UPDATE", "DELETE")
 CURIOUS = ("stranger", "cilka", "ana")

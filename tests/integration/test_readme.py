@@ -14,9 +14,9 @@ import httpx
 import psycopg
 from tests.integration.client.portal import until
 
-from rapport.local.postgres import Database
-from rapport.local.stack import Stack
-from rapport.local.state import PROJECT
+from rapport.local.stack.postgres import Database
+from rapport.local.stack.running import Stack
+from rapport.local.stack.state import PROJECT
 
 README = (PROJECT / "README.md").read_text()
 

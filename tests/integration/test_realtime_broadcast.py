@@ -18,9 +18,9 @@ from tests.integration.realtime_clients import (
     write,
 )
 
-from rapport.local.keys import mint_user_token
-from rapport.local.postgres import Cluster, Database
-from rapport.local.stack import Stack
+from rapport.local.stack.postgres import Cluster, Database
+from rapport.local.stack.running import Stack
+from rapport.local.supabase.keys import mint_user_token
 
 POLICIES = """
     create policy "users read their own topic"

@@ -9,7 +9,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from rapport.local.postgres import Database
+from rapport.local.stack.postgres import Database
 
 
 @pytest.fixture(scope="session")

@@ -30,9 +30,9 @@ from tests.integration.realtime_clients import (
 )
 from websockets.asyncio.client import connect
 
-from rapport.local.keys import mint_user_token
-from rapport.local.postgres import Cluster, Database
-from rapport.local.stack import Stack
+from rapport.local.stack.postgres import Cluster, Database
+from rapport.local.stack.running import Stack
+from rapport.local.supabase.keys import mint_user_token
 
 # each row is a right to one topic: to see, to be seen, or to hear broadcasts
 SCHEMA = """

@@ -12,9 +12,9 @@ from tests.conftest import copy_of
 from tests.integration.realtime_clients import bare_socket, listen, official_client, write
 from tests.sql.conftest import ALPINE, STAFF, seed_uuid
 
-from rapport.local.keys import mint_user_token
-from rapport.local.postgres import Cluster, Database
-from rapport.local.stack import Stack
+from rapport.local.stack.postgres import Cluster, Database
+from rapport.local.stack.running import Stack
+from rapport.local.supabase.keys import mint_user_token
 
 POLICIES = """
     create table public.typists (user_id uuid);

@@ -23,9 +23,9 @@ from tests.integration.realtime_clients import (
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
-from rapport.local.keys import ALGORITHM, mint_user_token
-from rapport.local.postgres import Cluster, Database
-from rapport.local.stack import Stack
+from rapport.local.stack.postgres import Cluster, Database
+from rapport.local.stack.running import Stack
+from rapport.local.supabase.keys import ALGORITHM, mint_user_token
 
 SCHEMA = """
     create policy "users read their own topic"

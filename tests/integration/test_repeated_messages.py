@@ -17,9 +17,9 @@ from postgrest import AsyncPostgrestClient
 from tests.conftest import Start
 from tests.sql.conftest import World, seed_uuid
 
-from rapport.local import keys
-from rapport.local.postgres import Database
-from rapport.local.stack import Stack
+from rapport.local.stack.postgres import Database
+from rapport.local.stack.running import Stack
+from rapport.local.supabase import keys
 
 JSON = dict[str, Any]
 CILKA = str(seed_uuid("contact cilka"))

@@ -14,12 +14,11 @@ import psycopg
 import pytest
 from psycopg.rows import dict_row
 
-from rapport.local.postgres import Database
 from rapport.local.proxy import without_proxy
-from rapport.local.stack import Stack
+from rapport.local.stack.postgres import Database
+from rapport.local.stack.running import Stack
 from rapport.settings import StoreSettings
-from rapport.webhook_rows import Item, MessageItem, SkippedItem
-from rapport.webhook_store import WebhookStore
+from rapport.store.webhooks import Item, MessageItem, SkippedItem, WebhookStore
 from rapport.whatsapp.items import items_of
 from rapport.whatsapp.webhook import parse
 

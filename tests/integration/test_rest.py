@@ -14,9 +14,9 @@ from tests.conftest import Start, copy_of
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
-from rapport.local import keys
-from rapport.local.postgres import Cluster, Database
-from rapport.local.stack import Stack
+from rapport.local.stack.postgres import Cluster, Database
+from rapport.local.stack.running import Stack
+from rapport.local.supabase import keys
 
 SCHEMA = """
     create table public.notes (id bigint primary key, body text not null);

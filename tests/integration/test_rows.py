@@ -10,7 +10,7 @@ import psycopg
 import pytest
 from tests.rows import Rows
 
-from rapport.local.postgres import Database
+from rapport.local.stack.postgres import Database
 
 ACCOUNT = "00000000-0000-4000-8000-00000000000a"
 EVERYTHING = """

@@ -11,11 +11,11 @@ import httpx
 import psutil
 import pytest
 
-from rapport.local import children
-from rapport.local.ports import choose_any
-from rapport.local.stack import METAKOCKA_PATH, Stack
-from rapport.local.state import PREFERRED_PORTS, forget, new_stack, settings_file
-from rapport.local.supervisor import Supervisor
+from rapport.local.stack import children
+from rapport.local.stack.ports import choose_any
+from rapport.local.stack.running import METAKOCKA_PATH, Stack
+from rapport.local.stack.state import PREFERRED_PORTS, forget, new_stack, settings_file
+from rapport.local.stack.supervisor import Supervisor
 
 NUMBER = "1003427786179738"
 PARTNER = {

@@ -9,10 +9,10 @@ import psycopg
 import pytest
 
 from rapport.local.errors import StackError
-from rapport.local.npm import Binaries
-from rapport.local.postgres import Cluster, Database
-from rapport.local.state import PROJECT
-from rapport.local.supabase_cli import migrate
+from rapport.local.stack.npm import Binaries
+from rapport.local.stack.postgres import Cluster, Database
+from rapport.local.stack.state import PROJECT
+from rapport.local.stack.supabase_cli import migrate
 
 
 @pytest.fixture

@@ -10,15 +10,15 @@ from pathlib import Path
 import psutil
 import pytest
 
-from rapport.local.ports import choose_any
-from rapport.local.process import Child, answers
-from rapport.local.supervisor import ChildDiedError, ChildNotReadyError, Recorded, Supervisor
+from rapport.local.stack.ports import choose_any
+from rapport.local.stack.process import Child, answers
+from rapport.local.stack.supervisor import ChildDiedError, ChildNotReadyError, Recorded, Supervisor
 
 KILLED_SUPERVISOR = """
 import signal, sys
 from pathlib import Path
-from rapport.local.process import Child
-from rapport.local.supervisor import Supervisor
+from rapport.local.stack.process import Child
+from rapport.local.stack.supervisor import Supervisor
 
 with Supervisor(Path(sys.argv[1])) as supervisor:
     command = (sys.executable, "-c", "import time; time.sleep(600)")

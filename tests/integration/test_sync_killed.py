@@ -19,8 +19,8 @@ from tests.integration.desk import Desk, open_desk
 from tests.integration.stacks import Running
 from tests.sql.conftest import ALPINE, seed_uuid
 
-from rapport.local.npm import Binaries
-from rapport.local.postgres import Cluster, Database
+from rapport.local.stack.npm import Binaries
+from rapport.local.stack.postgres import Cluster, Database
 
 CILKA = seed_uuid("contact cilka")
 # seconds, in place of half a minute

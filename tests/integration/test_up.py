@@ -16,7 +16,7 @@ import psutil
 import psycopg
 import pytest
 
-from rapport.local.summary import Summary
+from rapport.local.stack.summary import Summary
 
 pytestmark = pytest.mark.usefixtures("binaries")
 

@@ -21,15 +21,14 @@ import uvicorn
 from pydantic import HttpUrl, SecretStr
 
 from rapport.errors import WhatsAppRefused, WhatsAppUnavailable
-from rapport.local.graph import media
-from rapport.local.graph.errors import GraphError
-from rapport.local.graph.state import Bucket, State
-from rapport.local.stack import Stack
-from rapport.local.whatsapp_fake import application
+from rapport.local.fakes.whatsapp import media
+from rapport.local.fakes.whatsapp.app import application
+from rapport.local.fakes.whatsapp.errors import GraphError
+from rapport.local.fakes.whatsapp.state import Bucket, State
+from rapport.local.stack.running import Stack
 from rapport.settings import GraphSettings
-from rapport.whatsapp import signature
-from rapport.whatsapp.graph import GraphClient, Refused
-from rapport.whatsapp.graph_media import GraphMedia
+from rapport.whatsapp import webhook as signature
+from rapport.whatsapp.graph import GraphClient, GraphMedia, Refused
 from rapport.whatsapp.items import items_of
 
 NUMBER = "1003427786179738"

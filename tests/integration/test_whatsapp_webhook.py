@@ -14,10 +14,10 @@ import psycopg
 import pytest
 from psycopg.rows import dict_row
 
-from rapport.local.postgres import Database
-from rapport.local.stack import WEBHOOK_PATH, Stack
-from rapport.local.whatsapp_payloads import Payload, encode, inbound_text
-from rapport.whatsapp.signature import HEADER, sign
+from rapport.local.fakes.whatsapp.payloads import Payload, encode, inbound_text
+from rapport.local.stack.postgres import Database
+from rapport.local.stack.running import WEBHOOK_PATH, Stack
+from rapport.whatsapp.webhook import HEADER, sign
 
 EVENTS = Path(__file__).parents[1] / "events"
 NUMBER = "106540352242922"

@@ -18,9 +18,9 @@ from tests.conftest import Start
 from tests.sql.conftest import ALPINE, World, seed_uuid
 from tests.sql.test_matrix import about, populate
 
-from rapport.local import keys
-from rapport.local.postgres import Database
-from rapport.local.stack import Stack
+from rapport.local.stack.postgres import Database
+from rapport.local.stack.running import Stack
+from rapport.local.supabase import keys
 
 JSON = dict[str, Any]
 

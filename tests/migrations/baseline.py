@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rapport.local.state import PROJECT
+from rapport.local.stack.state import PROJECT
 
 MIGRATIONS = PROJECT / "supabase" / "migrations"
 

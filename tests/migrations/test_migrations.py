@@ -9,10 +9,10 @@ from typing import Any
 import psycopg
 import pytest
 
-from rapport.local import supabase_cli
-from rapport.local.npm import Binaries
-from rapport.local.postgres import Cluster, Database
-from rapport.local.state import PROJECT
+from rapport.local.stack import supabase_cli
+from rapport.local.stack.npm import Binaries
+from rapport.local.stack.postgres import Cluster, Database
+from rapport.local.stack.state import PROJECT
 from tests.migrations import baseline
 
 MIGRATIONS = sorted(baseline.MIGRATIONS.glob("*.sql"))

@@ -15,8 +15,8 @@ import psycopg
 import pytest
 from psycopg.rows import TupleRow
 
-from rapport.local.bench.population import Population, agent_id, populate
-from rapport.local.postgres import Cluster, Database
+from rapport.commands.bench.population import Population, agent_id, populate
+from rapport.local.stack.postgres import Cluster, Database
 
 Connection = psycopg.Connection[TupleRow]
 

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from tests.scale.conftest import Explained, Populated, explain
 
-from rapport.local.bench.population import account_id
+from rapport.commands.bench.population import account_id
 
 pytestmark = pytest.mark.scale
 

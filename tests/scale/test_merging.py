@@ -8,8 +8,8 @@ import psycopg
 import pytest
 from tests.scale.conftest import Populated, explain
 
-from rapport.local.bench.population import account_id, agent_id
-from rapport.local.postgres import Database
+from rapport.commands.bench.population import account_id, agent_id
+from rapport.local.stack.postgres import Database
 
 pytestmark = pytest.mark.scale
 

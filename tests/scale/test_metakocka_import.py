@@ -7,7 +7,7 @@ from tests.conftest import Start
 from tests.integration.conftest import own_database as own_database  # fixtures
 from tests.integration.conftest import own_start as own_start
 
-from rapport.local.bench.metakocka import measure
+from rapport.commands.bench.metakocka import measure
 
 pytestmark = pytest.mark.scale
 

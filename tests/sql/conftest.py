@@ -16,7 +16,7 @@ import pytest
 from psycopg.pq import TransactionStatus
 from psycopg.rows import TupleRow, dict_row
 
-from rapport.local.postgres import Cluster, Database
+from rapport.local.stack.postgres import Cluster, Database
 from tests.rows import Rows, SchemaChangedError
 
 # how often a webhook may give way in a test

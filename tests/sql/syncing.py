@@ -15,16 +15,16 @@ import psycopg
 from pydantic import HttpUrl, SecretStr
 
 from rapport.errors import from_postgrest
-from rapport.local.metakocka.company import Company
-from rapport.local.metakocka.fake import Fake
-from rapport.local.metakocka.transport import FakeTransport
-from rapport.metakocka.client import Operation, Policy
-from rapport.metakocka.secrets import OneSecret
-from rapport.metakocka.sync import Report, Sync
-from rapport.metakocka_rows import Direction, Request, Trigger
-from rapport.metakocka_store import MetakockaStore
+from rapport.local.fakes.metakocka.company import Company
+from rapport.local.fakes.metakocka.fake import Fake
+from rapport.local.fakes.metakocka.transport import FakeTransport
+from rapport.metakocka.api.client import Operation, Policy
+from rapport.metakocka.sync.run import Report, Sync
+from rapport.parameters import OneSecret
 from rapport.retry import Retries
 from rapport.settings import MetakockaSettings, StoreSettings
+from rapport.store.metakocka import MetakockaStore
+from rapport.store.metakocka_rows import Direction, Request, Trigger
 from tests.sql.conftest import Connection, World, seed_uuid
 from tests.sql.metakocka import snapshot
 

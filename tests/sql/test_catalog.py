@@ -8,7 +8,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from rapport.local.postgres import Database
+from rapport.local.stack.postgres import Database
 
 SCHEMAS = ["public", "backend", "private"]
 

@@ -13,7 +13,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from rapport.local.postgres import Cluster, Database
+from rapport.local.stack.postgres import Cluster, Database
 from tests.sql.conftest import ALPINE, Connection, World, seed_uuid, text_message
 
 

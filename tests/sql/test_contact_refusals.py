@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from rapport.email_address import is_email
-from rapport.local.postgres import Cluster, Database
+from rapport.local.stack.postgres import Cluster, Database
 from tests.sql.conftest import ALPINE, BAY, World, seed_uuid
 from tests.sql.faces import (
     CARLOS,

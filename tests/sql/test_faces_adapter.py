@@ -25,7 +25,7 @@ from rapport.client.faces import (
     contact_live_chat,
     contact_v2,
 )
-from rapport.local.postgres import Cluster, Database
+from rapport.local.stack.postgres import Cluster, Database
 from tests.sql.conftest import ALPINE, World, text_message
 
 FACES: dict[str, type[ContactV2] | type[LiveChatContact]] = {

@@ -8,7 +8,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from rapport.local.postgres import Database
+from rapport.local.stack.postgres import Database
 from tests.sql.asking import ask, refusal
 from tests.sql.conftest import ALPINE, World, seed_uuid
 from tests.sql.portal import CILKA, change, insert, make_job, write_invoice

@@ -18,9 +18,9 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from rapport.errors import RapportError
-from rapport.local.metakocka.behaviour import Behaviour, Fault
-from rapport.local.metakocka.fake import Fake
-from rapport.metakocka_rows import Request
+from rapport.local.fakes.metakocka.behaviour import Behaviour, Fault
+from rapport.local.fakes.metakocka.fake import Fake
+from rapport.store.metakocka_rows import Request
 from tests.sql.conftest import World, seed_uuid, text_message
 from tests.sql.faces import ask
 from tests.sql.syncing import SECRET, Erp, Fuse, Killed

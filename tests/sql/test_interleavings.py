@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from rapport.client.faces import STATUS_WORDS
-from rapport.local.postgres import Cluster, Database
+from rapport.local.stack.postgres import Cluster, Database
 from tests.sql.conftest import ALPINE, Connection, World, seed_uuid, text_message
 from tests.sql.faces import FACES
 

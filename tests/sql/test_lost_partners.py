@@ -9,8 +9,8 @@ from uuid import UUID
 import pytest
 
 from rapport.errors import RapportError
-from rapport.local.metakocka.behaviour import Behaviour, Fault
-from rapport.local.metakocka.fake import Fake
+from rapport.local.fakes.metakocka.behaviour import Behaviour, Fault
+from rapport.local.fakes.metakocka.fake import Fake
 from tests.sql.conftest import World
 from tests.sql.faces import ask
 from tests.sql.syncing import SECRET, Erp, Fuse, Interruption

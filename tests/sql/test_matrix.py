@@ -16,7 +16,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from rapport.local.postgres import Cluster, Database
+from rapport.local.stack.postgres import Cluster, Database
 from tests.sql.conftest import (
     ALPINE,
     ALPINE_NUMBER,

@@ -12,13 +12,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rapport.errors import RapportError
-from rapport.local.metakocka.answers import get_partner
-from rapport.local.metakocka.behaviour import Behaviour, Fault
-from rapport.local.metakocka.fake import Fake
-from rapport.metakocka.compare import same
-from rapport.metakocka.mapping import from_record
-from rapport.metakocka.party import Party
-from rapport.metakocka.wire import PartnerRecord
+from rapport.local.fakes.metakocka.answers import get_partner
+from rapport.local.fakes.metakocka.behaviour import Behaviour, Fault
+from rapport.local.fakes.metakocka.fake import Fake
+from rapport.metakocka.agreement.compare import same
+from rapport.metakocka.agreement.party import Party
+from rapport.metakocka.api.from_partner import from_record
+from rapport.metakocka.api.records import PartnerRecord
 from tests.sql.conftest import World
 from tests.sql.faces import ask
 from tests.sql.sync_model import OTHER, Model, Side

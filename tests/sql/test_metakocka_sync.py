@@ -7,9 +7,9 @@ from contextlib import suppress
 import pytest
 
 from rapport.errors import RapportError
-from rapport.local.metakocka.behaviour import Behaviour, Fault
-from rapport.local.metakocka.fake import Fake
-from rapport.metakocka_rows import Request
+from rapport.local.fakes.metakocka.behaviour import Behaviour, Fault
+from rapport.local.fakes.metakocka.fake import Fake
+from rapport.store.metakocka_rows import Request
 from tests.sql.conftest import World
 from tests.sql.syncing import SECRET, Erp, Fuse, Interruption
 

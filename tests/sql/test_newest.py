@@ -16,9 +16,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rapport.errors import RapportError
-from rapport.local.metakocka.behaviour import Behaviour, Fault
-from rapport.local.metakocka.fake import Fake, Reply
-from rapport.metakocka_rows import Request
+from rapport.local.fakes.metakocka.behaviour import Behaviour, Fault
+from rapport.local.fakes.metakocka.fake import Fake, Reply
+from rapport.store.metakocka_rows import Request
 from tests.sql.conftest import World
 from tests.sql.syncing import SECRET, Erp, Fuse, Killed
 

@@ -26,7 +26,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from rapport.local.postgres import Cluster, Database
+from rapport.local.stack.postgres import Cluster, Database
 from tests.sql.conftest import ALPINE_NUMBER, BAY_NUMBER, CUSTOMERS, Item, World
 
 # wa_id, user_id, and whether they have a username: some write with the number, some with both

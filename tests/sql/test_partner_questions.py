@@ -8,8 +8,8 @@ from uuid import UUID
 import psycopg
 import pytest
 
-from rapport.local.metakocka.fake import Fake
-from rapport.metakocka_rows import Request
+from rapport.local.fakes.metakocka.fake import Fake
+from rapport.store.metakocka_rows import Request
 from tests.sql.asking import Refusal, at_once, refusal
 from tests.sql.conftest import World, seed_uuid
 from tests.sql.faces import ask

@@ -11,7 +11,7 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 
-from rapport.local.postgres import Cluster, Database
+from rapport.local.stack.postgres import Cluster, Database
 from tests.sql.conftest import ALPINE, BAY, World, seed_uuid
 
 PEOPLE: dict[str, dict[str, Any]] = {

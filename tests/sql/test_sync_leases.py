@@ -13,9 +13,9 @@ import pytest
 from psycopg.types.json import Jsonb
 
 from rapport.errors import LeaseLost
-from rapport.local.metakocka.fake import Fake
-from rapport.metakocka.lease import Lease
-from rapport.metakocka.worker import serve
+from rapport.local.fakes.metakocka.fake import Fake
+from rapport.metakocka.sync.lease import Lease
+from rapport.metakocka.sync.run import serve
 from tests.sql.conftest import ALPINE, World
 from tests.sql.metakocka import apply, backend, claim, end_quiet, mapping, partner
 from tests.sql.metakocka import erp as erp
@@ -206,7 +206,7 @@ def test_a_worker_keeps_its_lease_through_a_long_call_and_loses_it_when_it_hangs
             time.sleep(1.5)
             assert begin(erp, "second") is None
             lease.step()
-            monkeypatch.setattr("rapport.metakocka.lease.LONGEST_STEP", 0.0)
+            monkeypatch.setattr("rapport.metakocka.sync.lease.LONGEST_STEP", 0.0)
             while not begin(erp, "second"):
                 time.sleep(0.05)
             with pytest.raises(LeaseLost):

@@ -7,10 +7,10 @@ from typing import Any
 import psycopg
 import pytest
 
-from rapport.local.metakocka.behaviour import Behaviour, Fault
-from rapport.local.metakocka.fake import Fake
-from rapport.metakocka.worker import serve
-from rapport.metakocka_rows import Request
+from rapport.local.fakes.metakocka.behaviour import Behaviour, Fault
+from rapport.local.fakes.metakocka.fake import Fake
+from rapport.metakocka.sync.run import serve
+from rapport.store.metakocka_rows import Request
 from tests.sql.conftest import World
 from tests.sql.faces import ask, refusal
 from tests.sql.syncing import SECRET, Erp

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from rapport.local.metakocka.behaviour import Behaviour, Fault
-from rapport.local.metakocka.fake import Fake
-from rapport.metakocka.client import POLICIES, policies_of
+from rapport.local.fakes.metakocka.behaviour import Behaviour, Fault
+from rapport.local.fakes.metakocka.fake import Fake
+from rapport.metakocka.api.client import POLICIES, policies_of
 from tests.sql.conftest import ALPINE, World
 from tests.sql.faces import ask, refusal
 from tests.sql.metakocka import erp as erp

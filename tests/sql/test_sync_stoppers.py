@@ -10,11 +10,11 @@ from uuid import UUID
 import psycopg
 import pytest
 
-from rapport.local.metakocka.behaviour import Behaviour, Fault
-from rapport.local.metakocka.fake import Fake
-from rapport.metakocka import progress
-from rapport.metakocka.worker import serve
-from rapport.metakocka_rows import Request
+from rapport.local.fakes.metakocka.behaviour import Behaviour, Fault
+from rapport.local.fakes.metakocka.fake import Fake
+from rapport.metakocka.sync import progress
+from rapport.metakocka.sync.run import serve
+from rapport.store.metakocka_rows import Request
 from tests.sql.conftest import World
 from tests.sql.syncing import SECRET, Erp, Interruption
 

@@ -11,10 +11,17 @@ import pytest
 from pydantic import HttpUrl, SecretStr
 
 from rapport.errors import LeaseLost, NotFound
-from rapport.local.postgres import Database
-from rapport.metakocka_rows import Counts, FieldConflict, Fields, PartnerItem, PartnerRef, SyncError
-from rapport.metakocka_store import MetakockaStore
+from rapport.local.stack.postgres import Database
 from rapport.settings import StoreSettings
+from rapport.store.metakocka import MetakockaStore
+from rapport.store.metakocka_rows import (
+    Counts,
+    FieldConflict,
+    Fields,
+    PartnerItem,
+    PartnerRef,
+    SyncError,
+)
 from tests.conftest import Start
 from tests.integration.conftest import own_database as own_database  # fixtures
 from tests.integration.conftest import own_start as own_start

@@ -9,10 +9,10 @@ from uuid import UUID
 import psycopg
 import pytest
 
-from rapport.local.metakocka.behaviour import Behaviour, Fault
-from rapport.local.metakocka.fake import Fake
-from rapport.metakocka.compare import same_tax
-from rapport.metakocka_rows import Request
+from rapport.local.fakes.metakocka.behaviour import Behaviour, Fault
+from rapport.local.fakes.metakocka.fake import Fake
+from rapport.metakocka.agreement.compare import same_tax
+from rapport.store.metakocka_rows import Request
 from tests.sql.asking import refusal
 from tests.sql.conftest import BAY, World, seed_uuid
 from tests.sql.faces import ask

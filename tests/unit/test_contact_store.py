@@ -10,9 +10,9 @@ import httpx
 import pytest
 from pydantic import HttpUrl, SecretStr
 
-from rapport.contact_store import Contact, ContactStore, ImportedRow
 from rapport.errors import NotFound, StoreError
 from rapport.settings import StoreSettings
+from rapport.store.contacts import Contact, ContactStore, ImportedRow
 
 ID = UUID(int=7)
 CREATED = {"row": 1, "outcome": "created", "contact_id": str(ID), "field": None, "reason": None}

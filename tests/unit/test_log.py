@@ -27,15 +27,14 @@ from rapport.errors import (
 )
 from rapport.handlers import drain_webhooks
 from rapport.handlers.http import Response, http_function
-from rapport.local.lambda_events import Context
+from rapport.local.lambda_host.events import Context
 from rapport.log import Crash, correlated, described, logger, worker
-from rapport.outbound_store import Claim, OutboundMessage
 from rapport.settings import GraphSettings
 from rapport.starter import ThreadStarter
+from rapport.store.outbound import Claim, OutboundMessage
 from rapport.whatsapp.backlog import pack
 from rapport.whatsapp.deliver import Delivery
-from rapport.whatsapp.graph import GraphClient
-from rapport.whatsapp.graph_media import GraphMedia
+from rapport.whatsapp.graph import GraphClient, GraphMedia
 
 PHONE = "+385911234567"
 TOKEN = "EAAGm0PX4ZCpsBA"

@@ -20,8 +20,8 @@ from rapport.errors import (
     StoreUnavailable,
     Unprocessable,
 )
-from rapport.media_store import UserMedia
 from rapport.settings import UserStoreSettings
+from rapport.store.media import UserMedia
 
 SETTINGS = UserStoreSettings(
     supabase_url=HttpUrl("https://project.example"), supabase_anon_key=SecretStr("anon-key")

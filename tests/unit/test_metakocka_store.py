@@ -13,15 +13,15 @@ import pytest
 from pydantic import HttpUrl, SecretStr
 
 from rapport.errors import Conflict, NotFound, StoreError
-from rapport.metakocka_rows import (
+from rapport.settings import StoreSettings
+from rapport.store.metakocka import MetakockaStore
+from rapport.store.metakocka_rows import (
     Counts,
     FieldConflict,
     PartnerItem,
     PartnerRef,
     SyncError,
 )
-from rapport.metakocka_store import MetakockaStore
-from rapport.settings import StoreSettings
 
 SETTINGS = StoreSettings(
     supabase_url=HttpUrl("https://project.example"),

@@ -13,7 +13,7 @@ import pytest
 
 PROJECT = Path(__file__).parents[2]
 PACKAGE = PROJECT / "functions" / "rapport"
-NEVER_DEPLOYED = ("local", "web", "client", "cli", "__main__")
+NEVER_DEPLOYED = ("local", "web", "client", "commands", "__main__")
 
 # put together here, so that this file does not name them
 REGISTRIES = [
@@ -90,7 +90,7 @@ def test_no_file_holds_a_package_registry_s_address() -> None:
 
 
 def test_the_npm_lock_pins_by_digest_and_names_no_address() -> None:
-    lock = json.loads((PACKAGE / "local" / "package-lock.json").read_text())
+    lock = json.loads((PACKAGE / "local" / "stack" / "package-lock.json").read_text())
     packages = [entry for name, entry in lock["packages"].items() if name]
     assert packages
     assert all(entry["integrity"].startswith("sha512-") for entry in packages)
@@ -115,39 +115,38 @@ def test_what_is_deployed_imports_nothing_that_is_not() -> None:
     assert wrong == []
 
 
-STORES = (
-    "store",
-    "contact_store",
-    "daily_store",
-    "media_store",
-    "metakocka_rows",
-    "metakocka_sending",
-    "metakocka_store",
-    "outbound_store",
-    "user_store",
-    "webhook_rows",
-    "webhook_store",
+# from the ground up: a folder, or a file beside the folders, imports what stands before it
+FLOORS = (
+    {"errors"},
+    {"log", "retry", "settings", "phone", "email_address"},
+    {"parameters", "storage", "starter"},
+    {"store"},
+    {"whatsapp", "metakocka", "chat", "contacts"},
+    {"handlers"},
+    {"client"},
+    {"local"},
+    {"commands"},
+    {"__main__"},
 )
 
 
-@pytest.mark.parametrize(
-    ("lower", "upper"),
-    [
-        *((store, ("handlers", "whatsapp", "metakocka", "chat", "contacts")) for store in STORES),
-        ("whatsapp", ("handlers",)),
-        ("metakocka", ("handlers",)),
-        ("errors", ("handlers", "store")),
-    ],
-)
-def test_data_flows_one_way(lower: str, upper: tuple[str, ...]) -> None:
+def test_every_room_stands_on_a_floor() -> None:
+    rooms = {part_of(module) for module in modules()} - {""}
+    assert rooms - {"__init__"} == set().union(*FLOORS)
+
+
+@pytest.mark.parametrize("room", sorted(set().union(*FLOORS)))
+def test_no_arrow_runs_upward(room: str) -> None:
     """Handlers call whatsapp, whatsapp fills the store's shapes, the store calls SQL."""
-    found = {name: path for name, path in modules().items() if part_of(name) == lower}
+    (floor,) = (number for number, rooms in enumerate(FLOORS) if room in rooms)
+    allowed = set().union(*FLOORS[:floor]) | {room, ""}
+    found = {name: path for name, path in modules().items() if part_of(name) == room}
     assert found
     wrong = [
         (name, imported)
         for name, path in found.items()
         for imported in imports(path)
-        if part_of(imported) in upper
+        if part_of(imported) not in allowed
     ]
     assert wrong == []
 

@@ -18,8 +18,7 @@ from rapport.errors import (
     StoreUnavailable,
 )
 from rapport.settings import StoreSettings
-from rapport.webhook_rows import SkippedItem
-from rapport.webhook_store import WebhookStore
+from rapport.store.webhooks import SkippedItem, WebhookStore
 
 ANSWER = {"event_id": 12, "applied": 3, "duplicates": 0, "rejected": []}
 SETTINGS = StoreSettings(

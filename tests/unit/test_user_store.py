@@ -23,7 +23,7 @@ from rapport.errors import (
     from_users_postgrest,
 )
 from rapport.settings import UserStoreSettings
-from rapport.user_store import UserStore, UserStores
+from rapport.store.user import UserStore, UserStores
 
 SETTINGS = UserStoreSettings(
     supabase_url=HttpUrl("https://project.example"), supabase_anon_key=SecretStr("anon-key")

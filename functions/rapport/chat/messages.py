@@ -8,7 +8,7 @@ from pydantic import JsonValue
 
 from rapport.chat.requests import NewMessage, Page, Where
 from rapport.errors import Unprocessable
-from rapport.user_store import Row, UserStore
+from rapport.store.user import Row, UserStore
 
 
 def list_messages(store: UserStore, page: Page, *, as_staff: bool) -> dict[str, JsonValue]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Protocol
 from uuid import UUID
 
-from rapport.contact_store import Contact
+from rapport.store.contacts import Contact
 
 PAGE_SIZE = 500
 

@@ -10,11 +10,11 @@ from itertools import islice
 from typing import Protocol
 from uuid import UUID
 
-from rapport.contact_store import Contact, FieldChange, ImportedRow, ImportOutcome
 from rapport.contacts.rows import Read, RefusedRow, Said, read_row
 from rapport.contacts.table import Record, Table
 from rapport.errors import RapportError
 from rapport.phone import is_region
+from rapport.store.contacts import Contact, FieldChange, ImportedRow, ImportOutcome
 
 ROWS_PER_CALL = 200
 

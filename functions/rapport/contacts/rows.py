@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
-from rapport.contact_store import Contact
 from rapport.contacts.cells import join_tags, split_tags, text_of
 from rapport.contacts.columns import Column
 from rapport.contacts.damage import is_damaged
@@ -15,6 +14,7 @@ from rapport.contacts.table import Record
 from rapport.email_address import is_email
 from rapport.errors import MalformedTable, NotAPhoneNumber
 from rapport.phone import to_e164
+from rapport.store.contacts import Contact
 
 # characters; more than any field has, notes and a hundred tags in quotes included: what the
 # database would refuse anyway need not travel

@@ -19,10 +19,10 @@ from itertools import count
 from pathlib import Path
 from typing import IO
 
-from rapport.contact_store import Contact
 from rapport.contacts.cells import guarded, join_tags
 from rapport.contacts.columns import COLUMNS, Column, columns_of, recognised, system_of
 from rapport.errors import MalformedTable
+from rapport.store.contacts import Contact
 
 DELIMITERS = {"comma": ",", "semicolon": ";", "tab": "\t"}
 ENCODINGS = ("utf-8", "utf-16", "cp1250", "cp1252")

@@ -7,9 +7,9 @@ from functools import cache
 
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from rapport.daily_store import DailyStore, Pruned
 from rapport.log import logger, worker
 from rapport.settings import StoreSettings
+from rapport.store.daily import DailyStore, Pruned
 
 BATCH = 5000  # rows of each kind that are deleted in a call
 CUSTOMERS = 500  # invoices, or customers with points, in a call: each of them is told

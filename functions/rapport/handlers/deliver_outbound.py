@@ -7,14 +7,13 @@ from typing import Protocol
 from uuid import uuid4
 
 from rapport.log import logger, worker
-from rapport.media_store import MediaStore
-from rapport.outbound_store import OutboundMessage, OutboundStore
 from rapport.settings import GraphSettings, MediaSettings, StoreSettings
 from rapport.storage import Storage
-from rapport.whatsapp.attachments import Attachments
+from rapport.store.media import MediaStore
+from rapport.store.outbound import OutboundMessage, OutboundStore
 from rapport.whatsapp.deliver import Delivery
-from rapport.whatsapp.graph import GraphClient
-from rapport.whatsapp.graph_media import GraphMedia
+from rapport.whatsapp.graph import GraphClient, GraphMedia
+from rapport.whatsapp.media import Attachments
 
 
 class Context(Protocol):

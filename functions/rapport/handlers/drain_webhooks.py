@@ -30,7 +30,7 @@ from rapport.errors import (
 )
 from rapport.log import correlated, described, log_crash, logger, worker
 from rapport.settings import BacklogSettings, StoreSettings
-from rapport.webhook_store import WebhookStore
+from rapport.store.webhooks import WebhookStore
 from rapport.whatsapp.backlog import KEPT_SINCE, Backlog, unpack
 from rapport.whatsapp.intake import take_in
 from rapport.whatsapp.webhook import parse

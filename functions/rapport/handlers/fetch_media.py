@@ -9,10 +9,10 @@ from functools import cache
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from rapport.log import correlated, logger, worker
-from rapport.media_store import FetchJob, MediaStore
 from rapport.settings import GraphSettings, MediaSettings, StoreSettings
 from rapport.storage import Storage
-from rapport.whatsapp.graph_media import GraphMedia
+from rapport.store.media import FetchJob, MediaStore
+from rapport.whatsapp.graph import GraphMedia
 from rapport.whatsapp.media import fetch
 
 BATCH = 4  # files at once

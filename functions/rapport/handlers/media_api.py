@@ -11,9 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints
 
 from rapport.errors import Gone, MethodNotAllowed, NotFound
 from rapport.handlers.http import Response, bearer, http_function, json_, read_json
-from rapport.media_store import UserMedia
 from rapport.settings import MediaSettings, UserStoreSettings
 from rapport.storage import LINK_SECONDS, Storage
+from rapport.store.media import UserMedia
 from rapport.whatsapp.file_names import disposition, file_name_of, shown_type
 
 BODY_LIMIT = 4096  # bytes

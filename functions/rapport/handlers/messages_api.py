@@ -23,7 +23,7 @@ from rapport.handlers.http import (
 )
 from rapport.log import logger
 from rapport.settings import GraphSettings, UserStoreSettings
-from rapport.user_store import UserStore, UserStores
+from rapport.store.user import UserStore, UserStores
 from rapport.whatsapp.graph import Accepted, GraphClient, Refused
 
 BODY_LIMIT = 128 * 1024  # bytes; a content has 64 KB at most

@@ -11,9 +11,9 @@ from aws_lambda_powertools.utilities.data_classes import APIGatewayProxyEventV2
 
 from rapport.errors import NotFound, RapportError
 from rapport.handlers.http import Response, bearer, http_function, json_, read_json, read_query
-from rapport.metakocka import on_request
-from rapport.metakocka.on_request import Answer, require_good
-from rapport.metakocka.requests import (
+from rapport.metakocka import endpoints as on_request
+from rapport.metakocka.endpoints import (
+    Answer,
     Contacts,
     OneContact,
     OnePartner,
@@ -23,12 +23,13 @@ from rapport.metakocka.requests import (
     WhichWay,
     bulk_answer,
     one_answer,
+    require_good,
 )
-from rapport.metakocka.secrets import SecretSource, secret_source
-from rapport.metakocka.sync import Sync
-from rapport.metakocka_store import MetakockaStore
-from rapport.metakocka_users import MetakockaUser, MetakockaUsers
+from rapport.metakocka.sync.run import Sync
+from rapport.parameters import SecretSource, secret_source
 from rapport.settings import MetakockaSettings, StoreSettings, UserStoreSettings
+from rapport.store.metakocka import MetakockaStore
+from rapport.store.user import MetakockaUser, MetakockaUsers
 
 BODY_LIMIT = 128 * 1024  # bytes
 _BASE = "/api/integrations/metakocka/contacts"

@@ -7,11 +7,10 @@ from typing import Protocol
 from uuid import uuid4
 
 from rapport.log import worker
-from rapport.metakocka.secrets import SecretSource, secret_source
-from rapport.metakocka.sync import Sync
-from rapport.metakocka.worker import serve
-from rapport.metakocka_store import MetakockaStore
+from rapport.metakocka.sync.run import Sync, serve
+from rapport.parameters import SecretSource, secret_source
 from rapport.settings import MetakockaSettings, StoreSettings
+from rapport.store.metakocka import MetakockaStore
 
 # seconds: until the schedule's next tick
 WATCH = 60.0

@@ -9,9 +9,9 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from rapport.errors import RapportError
 from rapport.log import described, logger, worker
-from rapport.media_store import MediaStore
 from rapport.settings import GraphSettings, StoreSettings
-from rapport.whatsapp.graph_media import GraphMedia
+from rapport.store.media import MediaStore
+from rapport.whatsapp.graph import GraphMedia
 from rapport.whatsapp.templates import read_templates
 
 

@@ -25,8 +25,8 @@ from rapport.errors import (
 from rapport.handlers.http import Response, body_of, http_function, json_, text
 from rapport.log import described, log_crash, logger
 from rapport.settings import BacklogSettings, StoreSettings, WhatsAppSettings
-from rapport.webhook_store import WebhookStore
-from rapport.whatsapp import signature
+from rapport.store.webhooks import WebhookStore
+from rapport.whatsapp import webhook as signature
 from rapport.whatsapp.backlog import Backlog
 from rapport.whatsapp.intake import take_in
 from rapport.whatsapp.webhook import parse

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Literal
 
-from rapport.webhook_rows import CallItem, CallNews, Item
+from rapport.store.webhooks import CallItem, CallNews, Item
 from rapport.whatsapp.parts import contacts_of, each_of, profile_name, skipped
 from rapport.whatsapp.webhook import Call, CallStatus, CallsValue, Contact, Metadata
 

@@ -29,7 +29,7 @@ from rapport.errors import (
     WhatsAppRefused,
 )
 from rapport.log import correlated, described, log_crash, logger
-from rapport.outbound_store import Claim, OutboundMessage
+from rapport.store.outbound import Claim, OutboundMessage
 from rapport.whatsapp.graph import (
     NO_FILE,
     NOT_REACHED,
@@ -56,7 +56,7 @@ _FILE_NOT_TAKEN = 131053
 
 
 class Queue(Protocol):
-    """The store's part in sending; see rapport.outbound_store."""
+    """The store's part in sending; see rapport.store.outbound."""
 
     def claim_outbound(self, worker: str, batch: int) -> Claim: ...
     def begin_send(self, message_id: UUID, worker: str) -> bool: ...
@@ -70,7 +70,7 @@ class Sender(Protocol):
 
 
 class Files(Protocol):
-    """What gives WhatsApp the files of messages; see rapport.whatsapp.attachments."""
+    """What gives WhatsApp the files of messages; see rapport.whatsapp.media."""
 
     def attach(self, message: OutboundMessage) -> OutboundMessage: ...
 

@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import TypeAdapter
 
-from rapport.webhook_rows import (
+from rapport.store.webhooks import (
     AccountEventItem,
     GroupEventItem,
     GroupMessageItem,
@@ -16,8 +16,7 @@ from rapport.webhook_rows import (
     Item,
     Participant,
 )
-from rapport.whatsapp.contents import content_of
-from rapport.whatsapp.parts import NAME_LIMIT, each_of, skipped, valid_of
+from rapport.whatsapp.parts import NAME_LIMIT, content_of, each_of, skipped, valid_of
 from rapport.whatsapp.webhook import Group, GroupParticipant, GroupsValue, Message
 
 _PARTICIPANT = TypeAdapter[GroupParticipant](GroupParticipant)

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from pydantic import JsonValue
 
 from rapport.log import logger
-from rapport.webhook_rows import IngestResult
-from rapport.webhook_store import WebhookStore
+from rapport.store.webhooks import IngestResult, WebhookStore
 from rapport.whatsapp.items import items_of
 
 _NOT_REGISTERED = frozenset({"unknown_phone_number_id", "unknown_account"})

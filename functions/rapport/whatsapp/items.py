@@ -8,7 +8,7 @@ from uuid import UUID
 
 from pydantic import JsonValue, TypeAdapter, ValidationError
 
-from rapport.webhook_rows import (
+from rapport.store.webhooks import (
     AccountEventItem,
     Item,
     MessageItem,
@@ -16,17 +16,20 @@ from rapport.webhook_rows import (
     SystemItem,
 )
 from rapport.whatsapp.calls import of_calls
-from rapport.whatsapp.contents import TEXT_LIMIT, content_of, effect_of, words_of
 from rapport.whatsapp.groups import in_group, of_groups
 from rapport.whatsapp.parts import (
     DETAIL_LIMIT,
     OBJECT,
+    TEXT_LIMIT,
     contacts_of,
+    content_of,
     each_of,
+    effect_of,
     faults_of,
     profile_name,
     skipped,
     valid_of,
+    words_of,
 )
 from rapport.whatsapp.phone_app import of_history, of_phone_book
 from rapport.whatsapp.placeholder import notice

@@ -13,15 +13,19 @@ from typing import IO, cast
 from pydantic import JsonValue
 
 from rapport.errors import (
+    ConfigError,
+    NotFound,
     PayloadTooLarge,
     RapportError,
+    Unprocessable,
     WhatsAppRefused,
     WhatsAppUnavailable,
 )
-from rapport.media_store import FetchJob, FileToSend, MediaOutcome
 from rapport.storage import Storage
+from rapport.store.media import FetchJob, FileToSend, MediaOutcome, MediaStore
+from rapport.store.outbound import OutboundMessage
 from rapport.whatsapp.file_names import FALLBACK_TYPE, file_name_of, shown_type
-from rapport.whatsapp.graph_media import GraphMedia
+from rapport.whatsapp.graph import NO_TOKEN, GraphMedia
 from rapport.whatsapp.mime_types import read_mime_type
 
 SIZE_LIMIT = 100 * 1024 * 1024  # bytes; WhatsApp's own, for documents
@@ -169,3 +173,42 @@ def content_to_send(
     if type_ == "document":
         ready.setdefault("filename", file_name_of(file.file_name, file.mime_type))
     return ready
+
+
+class Attachments:
+    """Uploads what messages name by their `upload_id`."""
+
+    def __init__(self, store: MediaStore, graph: GraphMedia, storage: Storage) -> None:
+        self._store = store
+        self._graph = graph
+        self._storage = storage
+
+    def attach(self, message: OutboundMessage) -> OutboundMessage:
+        """The message with WhatsApp's id of its file; as it was where it has none of ours.
+
+        Raises:
+            Unprocessable: It can't be sent, now or later: the file was never put, say.
+            StoreError: As rapport.store.base.
+            StorageError: The storage refused, or can't be reached.
+            WhatsAppError: WhatsApp refused the file, or can't be reached, or there is no token
+                for the number; nothing has been sent.
+        """
+        content = message.content
+        if not isinstance(content, dict) or "upload_id" not in content:
+            return message
+        file = self._store.media_to_send(message.message_id)
+        if file is None:
+            raise Unprocessable("The file of this message is gone.", field="content.upload_id")
+        try:
+            media_id = upload_to_whatsapp(file, message.phone_number_id, self._graph, self._storage)
+        except NotFound:
+            raise Unprocessable(
+                "The file was announced and never uploaded.", field="content.upload_id"
+            ) from None
+        except ConfigError as error:
+            raise WhatsAppRefused(str(error), NO_TOKEN) from None
+        except PayloadTooLarge as error:
+            raise Unprocessable(str(error), field="content.upload_id") from None
+        return message.model_copy(
+            update={"content": content_to_send(message.type, content, file, media_id)}
+        )

@@ -24,7 +24,7 @@ from pydantic import (
 )
 
 from rapport.errors import Unprocessable
-from rapport.outbound_store import OutboundMessage
+from rapport.store.outbound import OutboundMessage
 
 Object = dict[str, JsonValue]
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=4096)]

@@ -5,9 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Literal
 
-from rapport.webhook_rows import AccountEventItem, HistoryItem, Item, PhoneBookItem
-from rapport.whatsapp.contents import content_of, effect_of, words_of
-from rapport.whatsapp.parts import NAME_LIMIT, OBJECT, each_of, skipped, valid_of
+from rapport.store.webhooks import AccountEventItem, HistoryItem, Item, PhoneBookItem
+from rapport.whatsapp.parts import (
+    NAME_LIMIT,
+    OBJECT,
+    content_of,
+    each_of,
+    effect_of,
+    skipped,
+    valid_of,
+    words_of,
+)
 from rapport.whatsapp.webhook import (
     HistoryChunk,
     HistoryThread,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Literal
 
-from rapport.webhook_rows import Item, MarketingChoiceItem
+from rapport.store.webhooks import Item, MarketingChoiceItem
 from rapport.whatsapp.parts import contacts_of, each_of, skipped
 from rapport.whatsapp.webhook import Contact, Preference, PreferencesValue
 

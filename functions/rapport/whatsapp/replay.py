@@ -9,8 +9,7 @@ from datetime import datetime
 
 from rapport.errors import RapportError, StoreBusy, StoreUnavailable
 from rapport.log import described, log_crash, logger
-from rapport.webhook_rows import Item, RawEvent, ReplayResult
-from rapport.webhook_store import WebhookStore
+from rapport.store.webhooks import Item, RawEvent, ReplayResult, WebhookStore
 from rapport.whatsapp.items import items_of
 from rapport.whatsapp.webhook import parse
 

@@ -11,8 +11,8 @@ from tests.conftest import Start
 from tests.integration.client.portal import Portal, Servers
 from tests.sql.conftest import World
 
-from rapport.local.npm import Binaries
-from rapport.local.postgres import Database
+from rapport.local.stack.npm import Binaries
+from rapport.local.stack.postgres import Database
 
 
 @pytest.fixture

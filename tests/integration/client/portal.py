@@ -13,10 +13,11 @@ from tests.sql.conftest import World, seed_uuid
 
 from rapport.client.live import LiveClient
 from rapport.client.timing import Timing
-from rapport.local import children, keys
-from rapport.local.npm import Binaries
-from rapport.local.process import Process
-from rapport.local.stack import Stack
+from rapport.local.stack import children
+from rapport.local.stack.npm import Binaries
+from rapport.local.stack.process import Process
+from rapport.local.stack.running import Stack
+from rapport.local.supabase import keys
 
 # patience for what should happen in a moment
 SECONDS = 20.0

@@ -21,7 +21,7 @@ from rapport.client.live import LiveClient
 from rapport.client.presence import Presence, Typing, person_id
 from rapport.client.server import Server, Topic
 from rapport.errors import NotAllowed, Unprocessable
-from rapport.local.keys import mint_user_token
+from rapport.local.supabase.keys import mint_user_token
 
 Side = Literal["staff", "customer"]
 

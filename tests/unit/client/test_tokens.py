@@ -11,7 +11,7 @@ import pytest
 
 from rapport.client.tokens import Tokens
 from rapport.errors import NotSignedIn, UpstreamUnavailable
-from rapport.local.keys import mint_user_token
+from rapport.local.supabase.keys import mint_user_token
 
 CILKA, CARLOS = UUID(int=1), UUID(int=2)
 SECRET = "a secret of at least thirty-two characters"

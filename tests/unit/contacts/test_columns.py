@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from rapport.contact_store import Contact
 from rapport.contacts.columns import columns_of, system_of
 from rapport.contacts.rows import Read, Said, read_row
 from rapport.contacts.table import Table
 from rapport.errors import MalformedTable
+from rapport.store.contacts import Contact
 
 GOOGLE = (
     "First Name,Middle Name,Last Name,Phonetic First Name,Phonetic Middle Name,Phonetic Last Name,"

@@ -10,10 +10,10 @@ from uuid import UUID
 
 import pytest
 
-from rapport.contact_store import Contact, ImportedRow
 from rapport.contacts.importing import ROWS_PER_CALL, Result, import_table
 from rapport.contacts.table import Table
 from rapport.errors import StoreUnavailable
+from rapport.store.contacts import Contact, ImportedRow
 
 
 class Account:

@@ -13,12 +13,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rapport.contact_store import Contact
 from rapport.contacts import table as table_module
 from rapport.contacts.columns import COLUMNS, Column
 from rapport.contacts.rows import RefusedRow, Said, read_row
 from rapport.contacts.table import LINE_LIMIT, Record, Table, write
 from rapport.errors import MalformedTable
+from rapport.store.contacts import Contact
 
 BOM = b"\xef\xbb\xbf"
 

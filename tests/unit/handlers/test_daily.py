@@ -12,12 +12,12 @@ import pytest
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from pydantic import HttpUrl, SecretStr
 
-from rapport.daily_store import DailyStore
 from rapport.errors import StoreError
 from rapport.handlers import daily
 from rapport.handlers.daily import BATCH, CUSTOMERS, RESERVE, prune
 from rapport.log import logger
 from rapport.settings import StoreSettings
+from rapport.store.daily import DailyStore
 
 SETTINGS = StoreSettings(
     supabase_url=HttpUrl("https://project.example"),

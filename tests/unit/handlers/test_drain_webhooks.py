@@ -21,9 +21,9 @@ from rapport.errors import (
     StoreUnavailable,
 )
 from rapport.handlers import drain_webhooks
-from rapport.local.lambda_events import Context
+from rapport.local.lambda_host.events import Context
 from rapport.settings import BacklogSettings
-from rapport.webhook_rows import IngestResult
+from rapport.store.webhooks import IngestResult
 from rapport.whatsapp.backlog import pack
 
 

@@ -20,8 +20,8 @@ from rapport.errors import (
     StoreError,
     StoreUnavailable,
 )
-from rapport.webhook_rows import IngestResult, Rejection
-from rapport.whatsapp.signature import sign
+from rapport.store.webhooks import IngestResult, Rejection
+from rapport.whatsapp.webhook import sign
 
 SECRET = "app-secret"
 MODULE = "rapport.handlers.whatsapp_webhook"

@@ -10,9 +10,9 @@ import boto3
 import pytest
 from moto import mock_aws
 
-from rapport.local.event_source import take_batch
-from rapport.local.lambda_events import Event
-from rapport.local.queues import QueueSource
+from rapport.local.lambda_host.event_source import take_batch
+from rapport.local.lambda_host.events import Event
+from rapport.local.lambda_host.queues import QueueSource
 
 if TYPE_CHECKING:
     from types_boto3_sqs import SQSClient

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rapport.local.functions import local_values
-from rapport.local.state import PREFERRED_PORTS, new_stack
+from rapport.local.lambda_host.host import local_values
+from rapport.local.stack.state import PREFERRED_PORTS, new_stack
 
 
 def test_functions_are_given_the_stand_in_its_token_and_the_doorbells_secret(

@@ -11,7 +11,7 @@ from uuid import uuid4
 import jwt
 import pytest
 
-from rapport.local import keys
+from rapport.local.supabase import keys
 
 SECRET = "a-secret-of-forty-characters-and-no-less"
 

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from tests.unit.metakocka.documented import ADDED, DOCUMENTS, FOUND, UPDATED
 
-from rapport.local.functions import local_values
-from rapport.local.metakocka.behaviour import Behaviour, Fault
-from rapport.local.metakocka.fake import Fake
-from rapport.local.state import PREFERRED_PORTS, new_stack
+from rapport.local.fakes.metakocka.behaviour import Behaviour, Fault
+from rapport.local.fakes.metakocka.fake import Fake
+from rapport.local.lambda_host.host import local_values
+from rapport.local.stack.state import PREFERRED_PORTS, new_stack
 
 # the request that add_partner is documented with
 NEW: dict[str, Any] = {

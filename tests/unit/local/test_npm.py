@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from rapport.local import npm
 from rapport.local.errors import StackError
+from rapport.local.stack import npm
 
 
 def test_the_lock_holds_no_download_address() -> None:

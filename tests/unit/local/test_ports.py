@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from rapport.local.errors import StackError
-from rapport.local.ports import HOST, choose, choose_any, is_free, reserved
+from rapport.local.stack.ports import HOST, choose, choose_any, is_free, reserved
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rapport.local.process import log_tail
+from rapport.local.stack.process import log_tail
 
 
 def test_the_tail_of_a_long_log_is_its_last_lines(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from rapport.local.schedules import LastRuns, name_of, run_every
+from rapport.local.lambda_host.schedules import LastRuns, name_of, run_every
 
 DAY = timedelta(days=1)
 DAILY = name_of("daily", DAY)

@@ -10,9 +10,9 @@ import pytest
 import yaml
 
 from rapport.errors import ConfigError
-from rapport.local.functions import deploy
-from rapport.local.serverless import SERVERLESS_FILE, Route, Service, interval
-from rapport.local.serverless import _Loader as yaml_loader
+from rapport.local.lambda_host.host import deploy
+from rapport.local.lambda_host.serverless import SERVERLESS_FILE, Route, Service, interval
+from rapport.local.lambda_host.serverless import _Loader as yaml_loader
 
 DOCUMENT = """
 service: example

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from rapport.local import keys, state
 from rapport.local.errors import StackError
-from rapport.local.stack import Stack
+from rapport.local.stack import state
+from rapport.local.stack.running import Stack
+from rapport.local.supabase import keys
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root runs Postgres as another user")
 
@@ -67,7 +68,7 @@ def test_settings_are_readable_by_their_owner_alone(tmp_path: Path) -> None:
 FAILING_SAVE = """
 import resource, sys
 from pathlib import Path
-from rapport.local.stack import Stack
+from rapport.local.stack.running import Stack
 
 file = Path(sys.argv[1])
 stack = Stack.load(file)

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from rapport.local.logins import LOGINS
-from rapport.local.state import PREFERRED_PORTS, new_stack
-from rapport.local.summary import Summary, moved_ports, show
+from rapport.local.stack.logins import LOGINS
+from rapport.local.stack.state import PREFERRED_PORTS, new_stack
+from rapport.local.stack.summary import Summary, moved_ports, show
 
 
 def test_the_json_is_one_line_with_all_that_a_program_needs(tmp_path: Path) -> None:

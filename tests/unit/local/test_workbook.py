@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from tests.workbooks import number, text, write
 
+from rapport.commands import workbook
+from rapport.commands.workbook import as_table
 from rapport.errors import MalformedTable
-from rapport.local import workbook
-from rapport.local.workbook import as_table
 
 
 def rows(file: Path, sheet: str | None = None) -> list[list[str]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from rapport.metakocka.wire import PartnerRecord
+from rapport.metakocka.api.records import PartnerRecord
 
 ADDED: dict[str, Any] = {
     "mk_id": "228000046627",

@@ -9,20 +9,19 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from rapport.errors import MetakockaError
-from rapport.local.metakocka.behaviour import Behaviour, Fault
-from rapport.local.metakocka.fake import Fake
-from rapport.local.metakocka.transport import FakeTransport
-from rapport.metakocka.calls import Company
-from rapport.metakocka.client import POLICIES, MetakockaClient, Policy
-from rapport.metakocka.clues import clues_of
-from rapport.metakocka.compare import same
-from rapport.metakocka.decisions import Rule
-from rapport.metakocka.lookup import Found, look_up
-from rapport.metakocka.mapping import from_record
-from rapport.metakocka.merge import merge
-from rapport.metakocka.party import Party, Person
-from rapport.metakocka.payloads import NewPartner, new_partner, partner_update
-from rapport.metakocka.secrets import OneSecret
+from rapport.local.fakes.metakocka.behaviour import Behaviour, Fault
+from rapport.local.fakes.metakocka.fake import Fake
+from rapport.local.fakes.metakocka.transport import FakeTransport
+from rapport.metakocka.agreement.clues import clues_of
+from rapport.metakocka.agreement.compare import same
+from rapport.metakocka.agreement.decisions import Rule
+from rapport.metakocka.agreement.merge import merge
+from rapport.metakocka.agreement.party import Party, Person
+from rapport.metakocka.api.bodies import NewPartner, new_partner, partner_update
+from rapport.metakocka.api.client import POLICIES, Company, MetakockaClient, Policy
+from rapport.metakocka.api.from_partner import from_record
+from rapport.metakocka.sync.find_partner import Found, look_up
+from rapport.parameters import OneSecret
 from rapport.retry import Retries
 
 VALUES = {

@@ -30,13 +30,12 @@ from rapport.errors import (
     MetakockaRefused,
     MetakockaUnavailable,
 )
-from rapport.metakocka import calls
-from rapport.metakocka.calls import Company
-from rapport.metakocka.client import POLICIES, MetakockaClient, Policy
-from rapport.metakocka.mapping import from_record
-from rapport.metakocka.party import Party, Person
-from rapport.metakocka.payloads import new_partner, partner_update
-from rapport.metakocka.secrets import OneSecret
+from rapport.metakocka.agreement.party import Party, Person
+from rapport.metakocka.api import client as calls
+from rapport.metakocka.api.bodies import new_partner, partner_update
+from rapport.metakocka.api.client import POLICIES, Company, MetakockaClient, Policy
+from rapport.metakocka.api.from_partner import from_record
+from rapport.parameters import OneSecret
 from rapport.retry import Retries
 
 SECRET = "8899-secret-key"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from rapport.errors import ConfigError
-from rapport.metakocka.calls import company
+from rapport.metakocka.api.client import company
 from rapport.settings import MetakockaSettings
 
 

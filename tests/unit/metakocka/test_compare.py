@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from rapport.metakocka.compare import same
-from rapport.metakocka.countries import region_of
-from rapport.metakocka.party import Address, Party, Person, Single, as_json
+from rapport.metakocka.agreement.compare import same
+from rapport.metakocka.agreement.countries import region_of
+from rapport.metakocka.agreement.party import Address, Party, Person, Single, as_json
 
 
 @pytest.mark.parametrize(

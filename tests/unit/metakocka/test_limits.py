@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rapport.metakocka.limits import misfit
+from rapport.metakocka.agreement.limits import misfit
 
 
 @pytest.mark.parametrize(

@@ -8,16 +8,15 @@ import pytest
 from pydantic import SecretStr
 
 from rapport.errors import MetakockaOutcomeUnknown, MetakockaUnavailable
-from rapport.local.metakocka.behaviour import Fault
-from rapport.local.metakocka.fake import Fake
-from rapport.local.metakocka.transport import FakeTransport
-from rapport.metakocka.calls import Company
-from rapport.metakocka.client import POLICIES, MetakockaClient, Policy
-from rapport.metakocka.clues import clues_of
-from rapport.metakocka.lookup import Found, NotThere, Several, look_up
-from rapport.metakocka.party import Party
-from rapport.metakocka.payloads import new_partner
-from rapport.metakocka.secrets import OneSecret
+from rapport.local.fakes.metakocka.behaviour import Fault
+from rapport.local.fakes.metakocka.fake import Fake
+from rapport.local.fakes.metakocka.transport import FakeTransport
+from rapport.metakocka.agreement.clues import clues_of
+from rapport.metakocka.agreement.party import Party
+from rapport.metakocka.api.bodies import new_partner
+from rapport.metakocka.api.client import POLICIES, Company, MetakockaClient, Policy
+from rapport.metakocka.sync.find_partner import Found, NotThere, Several, look_up
+from rapport.parameters import OneSecret
 from rapport.retry import Retries
 
 PLACE = {"street": "Cesta 1", "post_number": "1000", "place": "Kranj", "country": "Slovenija"}

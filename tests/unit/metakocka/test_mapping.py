@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.unit.metakocka.documented import DOCUMENTS, JANEZ, TESTNI, UPORABNIK
 
-from rapport.metakocka.mapping import from_record
-from rapport.metakocka.party import Address, Party, Person
-from rapport.metakocka.wire import PartnerRecord
+from rapport.metakocka.agreement.party import Address, Party, Person
+from rapport.metakocka.api.from_partner import from_record
+from rapport.metakocka.api.records import PartnerRecord
 
 
 def record(*people: dict[str, str], **fields: Any) -> PartnerRecord:

@@ -6,10 +6,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from rapport.metakocka.decisions import Conflict, Rule
-from rapport.metakocka.limits import Side
-from rapport.metakocka.merge import merge
-from rapport.metakocka.party import Address, Party, Person
+from rapport.metakocka.agreement.decisions import Conflict, Rule
+from rapport.metakocka.agreement.limits import Side
+from rapport.metakocka.agreement.merge import merge
+from rapport.metakocka.agreement.party import Address, Party, Person
 
 RULES: list[Rule] = ["crm", "metakocka", "newest", "ask"]
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)

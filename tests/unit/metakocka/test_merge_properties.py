@@ -9,11 +9,11 @@ from itertools import count
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rapport.metakocka.compare import same
-from rapport.metakocka.decisions import Rule
-from rapport.metakocka.limits import misfit
-from rapport.metakocka.merge import Merged, merge
-from rapport.metakocka.party import FLAGS, SINGLE, Address, Party, Person, Value
+from rapport.metakocka.agreement.compare import same
+from rapport.metakocka.agreement.decisions import Rule
+from rapport.metakocka.agreement.limits import misfit
+from rapport.metakocka.agreement.merge import Merged, merge
+from rapport.metakocka.agreement.party import FLAGS, SINGLE, Address, Party, Person, Value
 
 # few values, so that sides often agree; spellings of one; what does not fit
 VALUES = {

@@ -10,21 +10,21 @@ from hypothesis import strategies as st
 from tests.unit.metakocka.documented import TESTNI, UPORABNIK
 
 from rapport.errors import Unprocessable
-from rapport.local.metakocka.answers import show
-from rapport.local.metakocka.company import Company
-from rapport.metakocka.compare import same
-from rapport.metakocka.limits import missing_fields
-from rapport.metakocka.mapping import Partner, from_record
-from rapport.metakocka.merge import merge
-from rapport.metakocka.party import MEANS, Address, Party, Person, Value
-from rapport.metakocka.payloads import (
+from rapport.local.fakes.metakocka.answers import show
+from rapport.local.fakes.metakocka.company import Company
+from rapport.metakocka.agreement.compare import same
+from rapport.metakocka.agreement.limits import missing_fields
+from rapport.metakocka.agreement.merge import merge
+from rapport.metakocka.agreement.party import MEANS, Address, Party, Person, Value
+from rapport.metakocka.api.bodies import (
     AddingUpdate,
     PartnerUpdate,
     RepeatableUpdate,
     new_partner,
     partner_update,
 )
-from rapport.metakocka.wire import PartnerRecord
+from rapport.metakocka.api.from_partner import Partner, from_record
+from rapport.metakocka.api.records import PartnerRecord
 
 NOVAK = Party(
     name="Novak",

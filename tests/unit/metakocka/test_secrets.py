@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from pydantic import SecretStr
 
+from rapport import parameters as secrets
 from rapport.errors import ConfigError
-from rapport.metakocka import secrets
-from rapport.metakocka.secrets import ParameterSecrets, secret_source
+from rapport.parameters import ParameterSecrets, secret_source
 from rapport.settings import MetakockaSettings
 
 

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.unit.metakocka.documented import ADDED, DOCUMENTS, FOUND, JANEZ, UPDATED, UPORABNIK
 
-from rapport.local.metakocka.answers import with_bare_lists
-from rapport.metakocka.wire import (
+from rapport.local.fakes.metakocka.answers import with_bare_lists
+from rapport.metakocka.api.records import (
     CreatedPartner,
     DocumentPage,
     Fault,

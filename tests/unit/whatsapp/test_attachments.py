@@ -18,11 +18,11 @@ from rapport.errors import (
     WhatsAppRefused,
     WhatsAppUnavailable,
 )
-from rapport.media_store import FileToSend
-from rapport.outbound_store import OutboundMessage
-from rapport.whatsapp import attachments
-from rapport.whatsapp.attachments import Attachments
+from rapport.store.media import FileToSend
+from rapport.store.outbound import OutboundMessage
+from rapport.whatsapp import media as attachments
 from rapport.whatsapp.graph import NO_TOKEN
+from rapport.whatsapp.media import Attachments
 
 
 def message(content: dict[str, Any] | None) -> OutboundMessage:

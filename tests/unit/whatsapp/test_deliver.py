@@ -22,7 +22,7 @@ from rapport.errors import (
     WhatsAppRefused,
     WhatsAppUnavailable,
 )
-from rapport.outbound_store import Claim, OutboundMessage
+from rapport.store.outbound import Claim, OutboundMessage
 from rapport.whatsapp import deliver
 from rapport.whatsapp.deliver import RESERVE, Delivery
 from rapport.whatsapp.graph import Accepted, Outcome, Refused, Unknown

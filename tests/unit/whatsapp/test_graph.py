@@ -12,9 +12,9 @@ import pytest
 from pydantic import HttpUrl, SecretStr
 
 from rapport.errors import ConfigError
+from rapport.parameters import OneToken, ParameterTokens, token_source
 from rapport.settings import GraphSettings
 from rapport.whatsapp.graph import Accepted, GraphClient, Outcome, Refused, Unknown
-from rapport.whatsapp.tokens import OneToken, ParameterTokens, token_source
 
 NUMBER = "1003427786179738"
 SECRET = "EAAG-secret"

@@ -11,7 +11,7 @@ from pydantic import HttpUrl, SecretStr
 
 from rapport.errors import ConfigError, WhatsAppError, WhatsAppRefused, WhatsAppUnavailable
 from rapport.settings import GraphSettings
-from rapport.whatsapp.graph_media import FileAddress, GraphMedia
+from rapport.whatsapp.graph import FileAddress, GraphMedia
 
 Respond = Callable[[httpx.Request], httpx.Response]
 SETTINGS = GraphSettings(

@@ -10,7 +10,7 @@ from uuid import UUID
 import pytest
 from pydantic import JsonValue
 
-from rapport.webhook_rows import (
+from rapport.store.webhooks import (
     AccountEventItem,
     EffectItem,
     Item,

@@ -9,11 +9,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import JsonValue
 
-from rapport.local.whatsapp_payloads import Payload, inbound_text, status_update, webhook
-from rapport.webhook_rows import AccountEventItem, MessageItem, SkippedItem, StatusItem, SystemItem
-from rapport.whatsapp.contents import TEXT_LIMIT
+from rapport.local.fakes.whatsapp.payloads import Payload, inbound_text, status_update, webhook
+from rapport.store.webhooks import (
+    AccountEventItem,
+    MessageItem,
+    SkippedItem,
+    StatusItem,
+    SystemItem,
+)
 from rapport.whatsapp.items import items_of
-from rapport.whatsapp.parts import NAME_LIMIT
+from rapport.whatsapp.parts import NAME_LIMIT, TEXT_LIMIT
 from rapport.whatsapp.webhook import parse
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from rapport.webhook_rows import (
+from rapport.store.webhooks import (
     AccountEventItem,
     CallItem,
     EffectItem,

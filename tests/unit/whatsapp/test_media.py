@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from pydantic import HttpUrl, SecretStr
 
 from rapport.errors import StorageUnavailable
-from rapport.media_store import FetchJob, FileToSend, MediaOutcome
 from rapport.settings import GraphSettings
 from rapport.storage import Readable
-from rapport.whatsapp.graph_media import GraphMedia
+from rapport.store.media import FetchJob, FileToSend, MediaOutcome
+from rapport.whatsapp.graph import GraphMedia
 from rapport.whatsapp.media import SIZE_LIMIT, content_to_send, digest_hex, fetch
 
 CONTENT = b"photo"

@@ -9,7 +9,7 @@ import pytest
 from pydantic import JsonValue
 
 from rapport.errors import Unprocessable
-from rapport.outbound_store import OutboundMessage
+from rapport.store.outbound import OutboundMessage
 from rapport.whatsapp.outgoing import check_content, request_body
 
 ID = UUID("6ba7b810-9dad-11d1-80b4-00c04fd430c8")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rapport.whatsapp.signature import is_signed, sign
+from rapport.whatsapp.webhook import is_signed, sign
 
 # computed apart from this code: openssl dgst -sha256 -hmac app-secret
 BODY = b'{"entry":[]}'

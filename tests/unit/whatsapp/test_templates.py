@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from pydantic import JsonValue
 
-from rapport.media_store import Template
+from rapport.store.media import Template
 from rapport.whatsapp.templates import read_templates
 
 BODY: dict[str, JsonValue] = {

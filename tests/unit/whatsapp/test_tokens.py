@@ -10,9 +10,9 @@ import pytest
 from pydantic import HttpUrl
 
 from rapport.errors import ConfigError, UpstreamUnavailable
+from rapport.parameters import ParameterTokens
 from rapport.settings import GraphSettings
 from rapport.whatsapp.graph import GraphClient, Refused
-from rapport.whatsapp.tokens import ParameterTokens
 
 MODULE = "aws_lambda_powertools.utilities.parameters"
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from rapport.local.realtime.filters import Condition, FilterError, parse
+from rapport.local.supabase.realtime.filters import Condition, FilterError, parse
 
 
 @pytest.mark.parametrize(

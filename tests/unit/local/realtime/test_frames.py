@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from rapport.local.realtime.frames import (
+from rapport.local.supabase.realtime.frames import (
     SERIALIZERS,
     Broadcast,
     ClientBroadcast,

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from pydantic import JsonValue
 
-from rapport.local.realtime.joins import BroadcastConfig, Join, JoinConfig
+from rapport.local.supabase.realtime.joins import BroadcastConfig, Join, JoinConfig
 
 
 def test_booleans_may_be_texts() -> None:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from rapport.local.realtime.outbox import MAX_BYTES, MAX_FRAMES, Outbox, SlowClientError
+from rapport.local.supabase.realtime.outbox import MAX_BYTES, MAX_FRAMES, Outbox, SlowClientError
 
 
 @pytest.mark.parametrize(("frames", "size"), [(MAX_FRAMES + 1, 1), (2, MAX_BYTES)])

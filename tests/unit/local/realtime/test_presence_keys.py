@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from pydantic import JsonValue
 
-from rapport.local.realtime.joins import Join
+from rapport.local.supabase.realtime.joins import Join
 
 
 def key_of(presence: JsonValue) -> str | None:

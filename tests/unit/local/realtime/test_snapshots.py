@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from rapport.local.realtime.snapshots import Snapshot
+from rapport.local.supabase.realtime.snapshots import Snapshot
 
 EPOCH = 1 << 32
 

@@ -4,8 +4,8 @@ import asyncio
 import json
 from typing import Any
 
-from rapport.local.realtime.frames import SERIALIZERS, Encodings
-from rapport.local.realtime.tracker import Place, Tracker
+from rapport.local.supabase.realtime.frames import SERIALIZERS, Encodings
+from rapport.local.supabase.realtime.tracker import Place, Tracker
 
 DESK = Place("desk", private=True)
 V2 = SERIALIZERS["2.0.0"]

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rapport.local.realtime.wal import (
+from rapport.local.supabase.realtime.wal import (
     Begin,
     Change,
     Column,

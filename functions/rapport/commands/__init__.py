@@ -1,0 +1,207 @@
+"""The command line. A command imports its module when it runs, so that each starts fast."""
+
+from __future__ import annotations
+
+import os
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+TIMES = ["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%S%z"]
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+contacts = typer.Typer(no_args_is_help=True, help="Contacts from and to files.")
+app.add_typer(contacts, name="contacts")
+
+Account = Annotated[str, typer.Option(help="The account's external id.", show_default=False)]
+
+
+@app.callback()
+def rapport() -> None:
+    """One truth about a customer in Postgres on Supabase, shown live."""
+    if os.name == "nt":
+        typer.echo("rapport: Postgres' binaries are not for Windows. Use WSL 2.", err=True)
+        raise typer.Exit(1)
+
+
+@app.command()
+def up(
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one line of JSON when everything is ready.")
+    ] = False,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Delete the stack's data and secrets first.")
+    ] = False,
+) -> None:
+    """Start the whole system on this machine, until Ctrl-C."""
+    from rapport.commands.up import up
+
+    up(as_json=as_json, fresh=fresh)
+
+
+@app.command()
+def demo() -> None:
+    """Send one WhatsApp message through the system and watch it arrive."""
+    from rapport.commands.demo import demo
+
+    demo()
+
+
+@app.command()
+def bench(
+    metakocka: Annotated[
+        bool, typer.Option("--metakocka", help="Measure the import of 50,000 partners instead.")
+    ] = False,
+    portal: Annotated[
+        bool, typer.Option("--portal", help="Measure what live clients see of changes instead.")
+    ] = False,
+) -> None:
+    """Measure speed and memory on a stack of its own."""
+    from rapport.commands.bench.command import bench, bench_metakocka, bench_portal
+
+    if metakocka:
+        bench_metakocka()
+    elif portal:
+        bench_portal()
+    else:
+        bench()
+
+
+@app.command()
+def replay(
+    since: Annotated[
+        datetime, typer.Option(help="Replay webhooks that came since then.", formats=TIMES)
+    ],
+    until: Annotated[
+        datetime | None, typer.Option(help="… and before then.", formats=TIMES)
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would change, and change nothing.")
+    ] = False,
+) -> None:
+    """Understand stored WhatsApp webhooks anew, as the parser of today does. Times are UTC."""
+    from rapport.commands.replay import replay
+
+    if not replay(since=since, until=until, dry_run=dry_run):
+        raise typer.Exit(1)
+
+
+@app.command()
+def sync(
+    account: Account,
+    direction: Annotated[
+        str, typer.Option(help="both, to (Metakocka) or from (Metakocka).")
+    ] = "both",
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would change, and change nothing.")
+    ] = False,
+) -> None:
+    """Synchronize an account's contacts with its partners at Metakocka."""
+    from rapport.commands.sync import sync
+
+    status = sync(account, direction, dry_run=dry_run)
+    if status:
+        raise typer.Exit(status)
+
+
+@app.command()
+def doctor() -> None:
+    """Check whether this machine can run the system."""
+    from rich.console import Console
+
+    from rapport.commands.doctor import examine, show
+
+    findings = examine()
+    show(findings, Console())
+    if not all(finding.is_fine for finding in findings):
+        raise typer.Exit(1)
+
+
+@contacts.command("import")
+def import_contacts(
+    file: Annotated[
+        Path, typer.Argument(help="A table, .csv or .xlsx; its first row names the columns.")
+    ],
+    account: Account,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Tell which rows would change and how; write nothing."),
+    ] = False,
+    region: Annotated[
+        str | None,
+        typer.Option(help="The country of phone numbers without a country code, such as SI."),
+    ] = None,
+    delimiter: Annotated[
+        str, typer.Option(help="comma, semicolon or tab; auto looks at the first row.")
+    ] = "auto",
+    encoding: Annotated[
+        str, typer.Option(help="utf-8, utf-16, cp1250 or cp1252; auto looks at the file.")
+    ] = "auto",
+    sheet: Annotated[
+        str | None, typer.Option(help="The sheet of a workbook; the first without it.")
+    ] = None,
+    mapped: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--map",
+            help="THEIRS=OURS: the field of a column, or nothing to leave it out; may be repeated.",
+        ),
+    ] = None,
+    report: Annotated[
+        Path | None, typer.Option(help="Write all that is to be told of rows to a CSV file.")
+    ] = None,
+) -> None:
+    """Make and change contacts from a table; importing it again changes nothing.
+
+    Columns, in any order: id, name, phone, email, username, tags (with semicolons between
+    them), notes, conversation_status (open, pending or closed). An empty cell erases nothing.
+    Those of Google Contacts, Outlook, HubSpot, Chatwoot and WATI are known; of others --map
+    says what they are, which may also be first_name, middle_name, last_name, company or
+    country_code.
+    """
+    from rapport.commands.contacts import import_file
+
+    status = import_file(
+        file,
+        account,
+        dry_run=dry_run,
+        region=region,
+        delimiter=delimiter,
+        encoding=encoding,
+        sheet=sheet,
+        mapped=mapped or [],
+        report=report,
+    )
+    if status:
+        raise typer.Exit(status)
+
+
+@contacts.command("export")
+def export_contacts(
+    account: Account,
+    file: Annotated[
+        Path | None, typer.Argument(help="Where to write; stdout without it.", show_default=False)
+    ] = None,
+) -> None:
+    """Write an account's contacts to a CSV file, which `import` takes back unchanged."""
+    from rapport.commands.contacts import export_file
+
+    export_file(file, account)
+
+
+def main() -> None:
+    """Runs a command; what keeps it from working is one sentence on stderr and status 1."""
+    from rapport.errors import RapportError
+    from rapport.local.errors import StackError
+    from rapport.local.proxy import without_proxy
+
+    # a project on this machine, whoever names it, is not reached through a proxy
+    os.environ.update(without_proxy("127.0.0.1", "localhost"))
+
+    try:
+        app()
+    except (RapportError, StackError, OSError) as error:
+        typer.echo(f"rapport: {error}", err=True)
+        raise SystemExit(1) from None

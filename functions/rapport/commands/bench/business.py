@@ -1,0 +1,109 @@
+"""A business of its own to measure with: an agent, and customers who are in the portal."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from uuid import UUID, uuid4
+
+import psycopg
+from psycopg.rows import TupleRow
+
+from rapport.client.live import LiveClient
+from rapport.local.stack.running import Stack
+from rapport.local.supabase.keys import mint_user_token
+
+Owner = psycopg.Connection[TupleRow]
+
+
+@dataclass(frozen=True)
+class Customer:
+    """A customer with an appointment and a login."""
+
+    id: UUID
+    user: UUID
+    job: UUID
+
+
+@dataclass(frozen=True)
+class Business:
+    """An account with one agent."""
+
+    stack: Stack
+    account: UUID
+    agent: UUID
+
+    @classmethod
+    def found(cls, stack: Stack, owner: Owner) -> Business:
+        """Makes one. `owner` is the database owner's connection, in autocommit."""
+        business = cls(stack, uuid4(), uuid4())
+        owner.execute(
+            "insert into public.accounts (id, external_id, name) values (%s, %s, 'Bench')",
+            [business.account, f"bench-{business.account}"],
+        )
+        _add_logins(owner, [business.agent])
+        owner.execute(
+            "insert into public.account_members (account_id, user_id, role, display_name)"
+            " values (%s, %s, 'agent', 'Agent')",
+            [business.account, business.agent],
+        )
+        return business
+
+    def add_customers(self, owner: Owner, count: int) -> list[Customer]:
+        """Customers without a phone, so that nothing of them is WhatsApp's."""
+        added = [Customer(uuid4(), uuid4(), uuid4()) for _ in range(count)]
+        _add_logins(owner, [customer.user for customer in added])
+        self.act(owner)
+        with owner.transaction():
+            cursor = owner.cursor()
+            cursor.executemany(
+                "insert into public.contacts (id, account_id, name, portal_user_id)"
+                " values (%s, %s, 'Customer', %s)",
+                [(customer.id, self.account, customer.user) for customer in added],
+            )
+            cursor.executemany(
+                "insert into public.jobs (id, account_id, customer_id, service_type, starts_at)"
+                " values (%s, %s, %s, 'Cleaning', now())",
+                [(customer.job, self.account, customer.id) for customer in added],
+            )
+        return added
+
+    def add_number(self, owner: Owner) -> str:
+        """A WhatsApp number, by the id that WhatsApp has for it."""
+        number = str(self.account.int % 10**15)
+        owner.execute(
+            "insert into public.whatsapp_channels"
+            " (account_id, phone_number_id, display_phone_number, name)"
+            " values (%s, %s, '+1 555 0100', 'Bench')",
+            [self.account, number],
+        )
+        return number
+
+    def act(self, connection: Owner) -> None:
+        """What the connection writes from now on is the agent's."""
+        claims = {"role": "authenticated", "sub": str(self.agent)}
+        connection.execute(
+            "select set_config('request.jwt.claims', %s, false)", [json.dumps(claims)]
+        )
+
+    def token(self, user: UUID) -> str:
+        """The access token of somebody who is signed in."""
+        return mint_user_token(self.stack.jwt_secret, user_id=user)
+
+    def client(self, user: UUID) -> LiveClient:
+        """The live client of somebody who is signed in."""
+
+        async def access_token() -> str:
+            return self.token(user)
+
+        return LiveClient(self.stack.url, self.stack.anon_key, access_token)
+
+
+def _add_logins(owner: Owner, users: Iterable[UUID]) -> None:
+    with owner.transaction():
+        owner.cursor().executemany(
+            "insert into auth.users (id, email, aud, role)"
+            " values (%s, %s, 'authenticated', 'authenticated')",
+            [(user, f"{user}@bench.example") for user in users],
+        )

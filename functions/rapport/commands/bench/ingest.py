@@ -1,0 +1,250 @@
+"""How fast `backend.ingest_whatsapp` is, beside an empty RPC and the usual way over PostgREST.
+
+The empty RPC takes the very same request and does nothing: what is left between the two is
+what ingest itself costs, its commit included.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from statistics import median
+from urllib.parse import urlencode
+
+import psycopg
+from pydantic import JsonValue
+
+from rapport.commands.bench.load import ConflictError, Exchange, Load, Request
+from rapport.commands.demo import ALPINE_NUMBER
+from rapport.local.errors import StackError
+from rapport.local.stack.running import Stack
+
+SENDERS = 200
+ROUNDS = 5
+CONNECTIONS = (4, 8)
+SECONDS = 2.0
+
+# On a stack that is thrown away: the baseline writes tables, which service_role may not.
+PREPARATION = """
+create table public.raw_events (
+    id bigint generated always as identity primary key,
+    body text not null,
+    applied boolean not null default false
+);
+create function backend.nothing(body text, items jsonb)
+    returns jsonb language sql set search_path = '' as $$ select '{}'::jsonb $$;
+grant execute on function backend.nothing(text, jsonb) to service_role;
+grant usage on schema public to service_role;
+grant select, insert, update on all tables in schema public to service_role;
+notify pgrst, 'reload schema';
+"""
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Messages per second of one round, by way of taking them in."""
+
+    empty_rpc: float
+    ingest: float
+    select_insert_update: float
+
+
+@dataclass(frozen=True)
+class IngestFigures:
+    """The rounds of one run with so many connections."""
+
+    connections: int
+    rounds: tuple[Rates, ...]
+
+    @property
+    def of_empty_rpc(self) -> float:
+        """The rate of ingest as a part of the empty RPC's; the median of the rounds."""
+        return median(rates.ingest / rates.empty_rpc for rates in self.rounds)
+
+    @property
+    def times_baseline(self) -> float:
+        """How many times faster than the usual way; the median of the rounds."""
+        return median(rates.ingest / rates.select_insert_update for rates in self.rounds)
+
+    @property
+    def per_second(self) -> Rates:
+        """The median rates."""
+        return Rates(
+            median(rates.empty_rpc for rates in self.rounds),
+            median(rates.ingest for rates in self.rounds),
+            median(rates.select_insert_update for rates in self.rounds),
+        )
+
+
+def measure(stack: Stack) -> list[IngestFigures]:
+    """Measures on a stack that is thrown away afterwards, with few connections and with many.
+
+    Raises StackError where Postgres would not keep what it has acknowledged.
+    """
+    with psycopg.connect(stack.db_url(), autocommit=True) as connection:
+        for setting in ("fsync", "synchronous_commit"):
+            row = connection.execute(f"show {setting}".encode()).fetchone()
+            if row != ("on",):
+                raise StackError(f"{setting} is not on: the figures would mean nothing.")
+        connection.execute(PREPARATION)
+        # every sender is known before the clock runs
+        everybody = json.dumps([_item(number, number) for number in range(SENDERS)])
+        connection.execute("select backend.ingest_whatsapp(%s, %s)", [everybody, everybody])
+    return [_measure(stack, connections) for connections in CONNECTIONS]
+
+
+def _measure(stack: Stack, connections: int) -> IngestFigures:
+    backend = _load(stack, connections, {"Content-Profile": "backend"})
+    public = _load(stack, connections, {"Prefer": "return=representation"})
+    _wait_for_reload(backend)
+    rounds = [
+        Rates(
+            backend.rate(_empty_rpc, SECONDS),
+            backend.rate(_ingest, SECONDS),
+            public.rate(_select_insert_update, SECONDS),
+        )
+        for _ in range(ROUNDS)
+    ]
+    return IngestFigures(connections, tuple(rounds))
+
+
+def _load(stack: Stack, connections: int, headers: Mapping[str, str]) -> Load:
+    return Load(
+        stack.host,
+        stack.postgrest_port,
+        {
+            "Authorization": f"Bearer {stack.service_role_key}",
+            "Content-Type": "application/json",
+            **headers,
+        },
+        connections,
+    )
+
+
+def _wait_for_reload(backend: Load) -> None:
+    """PostgREST learns of a new function a moment after it is made."""
+    for _ in range(100):
+        try:
+            backend.rate(_empty_rpc, 0.05)
+        except StackError:
+            continue
+        return
+    raise StackError("PostgREST does not know the empty RPC.")
+
+
+def _empty_rpc(exchange: Exchange, number: int) -> None:
+    exchange(_call("nothing", number))
+
+
+def _item(number: int, sender: int) -> dict[str, JsonValue]:
+    return {
+        "kind": "message",
+        "phone_number_id": ALPINE_NUMBER,
+        "provider_id": f"wamid.bench.{number}",
+        "wa_id": _number_of(sender),
+        "user_id": None,
+        "profile_name": f"Sender {sender}",
+        "sent_at": datetime.now(UTC).isoformat(),
+        "type": "text",
+        "text": f"Message {number}",
+        "content": None,
+        "reply_to": None,
+    }
+
+
+def _number_of(sender: int) -> str:
+    return str(38_650_000_000 + sender)
+
+
+def _call(function: str, number: int) -> Request:
+    item = _item(number, random.randrange(SENDERS))  # noqa: S311 - whose turn it is
+    return _post(f"/rpc/{function}", {"body": json.dumps(item), "items": [item]})
+
+
+def _ingest(exchange: Exchange, number: int) -> None:
+    answer = json.loads(exchange(_call("ingest_whatsapp", number)))
+    if answer["applied"] != 1:
+        raise StackError(f"Ingest answered {answer}.")
+
+
+def _select_insert_update(exchange: Exchange, number: int) -> None:
+    """What webhook handlers commonly do, one row after the other, to the rows that ingest makes."""
+    item = _item(number, random.randrange(SENDERS))  # noqa: S311 - whose turn it is
+    event = _only(exchange(_post("/raw_events", {"body": json.dumps(item)})))
+    channel = _only(exchange(_get("/whatsapp_channels", phone_number_id=item["phone_number_id"])))
+    account = channel["account_id"]
+    identity = _only(
+        exchange(
+            _get("/contact_identities", account_id=account, kind="phone", match_key=item["wa_id"])
+        )
+    )
+    contact = _only(exchange(_get("/contacts", id=identity["contact_id"])))
+    if contact["profile_name"] != item["profile_name"]:
+        raise StackError("The baseline's senders do not change their names.")
+    conversation = _only(exchange(_get("/conversations", customer_id=contact["id"], status="open")))
+    known = _get(
+        "/messages", whatsapp_channel_id=channel["id"], provider_id=str(item["provider_id"])
+    )
+    if json.loads(exchange(known)) != []:
+        raise StackError("The baseline sent a message twice.")
+    message: dict[str, JsonValue] = {
+        "account_id": account,
+        "conversation_id": conversation["id"],
+        "customer_id": contact["id"],
+        "sender_type": "client",
+        "sender_id": item["wa_id"],
+        "sender_name": item["profile_name"],
+        "message": item["text"],
+        "whatsapp_channel_id": channel["id"],
+        "provider_id": item["provider_id"],
+        "status": "delivered",
+        "sent_at": item["sent_at"],
+    }
+    _append(exchange, message)
+    exchange(_patch("/raw_events", {"applied": True}, id=event["id"]))
+
+
+def _append(exchange: Exchange, message: dict[str, JsonValue]) -> None:
+    """Numbers the message one past the last; another may have taken the number meanwhile."""
+    thread = {"conversation_id": message["conversation_id"]}
+    for _ in range(200):
+        activity = _only(exchange(_get("/conversation_activity", **thread)))
+        last_seq = int(activity["last_seq"]) + 1
+        try:
+            exchange(_post("/messages", message | {"seq": last_seq}))
+        except ConflictError:
+            continue
+        latest = {
+            "last_seq": last_seq,
+            "last_message_at": message["sent_at"],
+            "last_inbound_at": message["sent_at"],
+        }
+        exchange(_patch("/conversation_activity", latest, **thread))
+        return
+    raise StackError("The baseline never found a free number.")
+
+
+def _post(path: str, row: Mapping[str, JsonValue]) -> Request:
+    return Request("POST", path, json.dumps(row).encode())
+
+
+def _get(path: str, **equal: JsonValue) -> Request:
+    return Request("GET", f"{path}?{_filter(equal)}")
+
+
+def _patch(path: str, row: Mapping[str, JsonValue], **equal: JsonValue) -> Request:
+    return Request("PATCH", f"{path}?{_filter(equal)}", json.dumps(row).encode())
+
+
+def _filter(equal: Mapping[str, JsonValue]) -> str:
+    return urlencode({name: f"eq.{value}" for name, value in equal.items()})
+
+
+def _only(answer: bytes) -> dict[str, str]:
+    rows: list[dict[str, str]] = json.loads(answer)
+    if len(rows) != 1:
+        raise StackError(f"The baseline found {len(rows)} rows where one was expected.")
+    return rows[0]

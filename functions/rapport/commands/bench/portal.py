@@ -1,0 +1,158 @@
+"""From a change to the callback of the customer whom it is about, in the live client.
+
+Staff change appointments through the project's REST interface, as the dashboard does; the clock
+runs from when a change is due, so that one which had to wait for others counts as slow.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+
+import httpx
+import psycopg
+
+from rapport.client.rows import Job
+from rapport.commands.bench.business import Business, Customer
+from rapport.commands.bench.latency import Latency
+from rapport.commands.bench.waiting import until
+from rapport.local.errors import StackError
+from rapport.local.stack.running import Stack
+
+WARM_UP = 10
+# so many clients sign in at a time
+AT_A_TIME = 10
+
+
+@dataclass(frozen=True)
+class Load:
+    """What is asked of the stack: `alone` changes, one after another, to a customer who is the
+    only one there; then `changes` at `per_second`, to all customers in turn."""
+
+    alone: int = 100
+    customers: int = 100
+    changes: int = 1_000
+    per_second: float = 100
+
+
+@dataclass(frozen=True)
+class PortalFigures:
+    """How long changes took; all of them were heard, each by its customer."""
+
+    alone: Latency
+    together: Latency
+
+
+@dataclass
+class _Ear:
+    """When each change was heard, by what it says."""
+
+    heard: dict[str, float] = field(default_factory=dict)
+    calls: int = 0
+
+    def hear(self, job: Job, _: Job | None) -> None:
+        self.calls += 1
+        self.heard[job.description or ""] = time.perf_counter()
+
+
+def measure(stack: Stack, load: Load | None = None) -> PortalFigures:
+    """Measures with customers of its own.
+
+    Raises StackError when a change is not heard once, and by its customer alone.
+    """
+    load = load or Load()
+    with psycopg.connect(stack.db_url(), autocommit=True) as owner:
+        business = Business.found(stack, owner)
+        customers = business.add_customers(owner, load.customers)
+    return asyncio.run(_measure(business, customers, load))
+
+
+async def _measure(business: Business, customers: list[Customer], load: Load) -> PortalFigures:
+    async with _desk(business) as desk:
+        async with _portals(business, customers[:1]) as ears:
+            alone = await _one_by_one(desk, customers[0], ears[0], load.alone)
+        async with _portals(business, customers) as ears:
+            together = await _in_turn(desk, customers, ears, load)
+    return PortalFigures(alone, together)
+
+
+async def _one_by_one(
+    desk: httpx.AsyncClient, customer: Customer, ear: _Ear, changes: int
+) -> Latency:
+    taken = []
+    for number in range(WARM_UP + changes):
+        text = f"alone {number}"
+        begun = time.perf_counter()
+        await _change(desk, customer, text)
+        await until(lambda: text in ear.heard, "A change was not heard.")  # noqa: B023 - now
+        if number >= WARM_UP:
+            taken.append(ear.heard[text] - begun)
+    return Latency.of(taken)
+
+
+async def _in_turn(
+    desk: httpx.AsyncClient, customers: list[Customer], ears: list[_Ear], load: Load
+) -> Latency:
+    due: list[dict[str, float]] = [{} for _ in customers]
+    begun = time.perf_counter() + 0.1
+    async with asyncio.TaskGroup() as changes:
+        for number in range(load.changes):
+            who = number % len(customers)
+            text = f"together {number}"
+            due[who][text] = begun + number / load.per_second
+            await asyncio.sleep(due[who][text] - time.perf_counter())
+            changes.create_task(_change(desk, customers[who], text))
+    wanted = list(zip(ears, due, strict=True))
+    await until(
+        lambda: all(own.keys() <= ear.heard.keys() for ear, own in wanted),
+        "Changes were not heard.",
+    )
+    taken = []
+    for ear, own in wanted:
+        if ear.heard.keys() != own.keys() or ear.calls != len(own):
+            raise StackError("A customer heard more than the own changes, or one of them twice.")
+        taken += [ear.heard[text] - begun for text, begun in own.items()]
+    return Latency.of(taken)
+
+
+async def _change(desk: httpx.AsyncClient, customer: Customer, text: str) -> None:
+    answer = await desk.patch(f"/jobs?id=eq.{customer.job}", json={"description": text})
+    answer.raise_for_status()
+
+
+@asynccontextmanager
+async def _desk(business: Business) -> AsyncIterator[httpx.AsyncClient]:
+    """The agent's way to write."""
+    headers = {
+        "apikey": business.stack.anon_key,
+        "Authorization": f"Bearer {business.token(business.agent)}",
+        "Prefer": "return=minimal",
+    }
+    async with httpx.AsyncClient(
+        base_url=f"{business.stack.url}/rest/v1", headers=headers, trust_env=False, timeout=30
+    ) as desk:
+        yield desk
+
+
+@asynccontextmanager
+async def _portals(business: Business, customers: list[Customer]) -> AsyncIterator[list[_Ear]]:
+    """Each customer with the whole portal open, and what is heard there of appointments."""
+    ears = [_Ear() for _ in customers]
+    async with AsyncExitStack() as open_portals:
+        doors = asyncio.Semaphore(AT_A_TIME)
+
+        async def enter(customer: Customer, ear: _Ear) -> None:
+            async with doors:
+                live = await open_portals.enter_async_context(business.client(customer.user))
+                portal = await open_portals.enter_async_context(
+                    live.everything(customer.id, on_job_update=ear.hear)
+                )
+                await until(lambda: portal.is_connected, "A customer's client does not connect.")
+
+        async with asyncio.TaskGroup() as entering:
+            for customer, ear in zip(customers, ears, strict=True):
+                entering.create_task(enter(customer, ear))
+        yield ears

@@ -1,0 +1,79 @@
+"""The command `rapport up`: a stack in the foreground."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, TextColumn
+from rich.progress import Progress as ProgressBar
+
+from rapport.local.stack import launch, state
+from rapport.local.stack.summary import Summary, show
+
+STOPPING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class TerminalProgress:
+    """Steps and bars on a console; plain lines where it is no terminal."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+
+    @contextmanager
+    def step(self, what: str) -> Iterator[None]:
+        if not self._console.is_terminal:
+            self._console.print(what)
+        with self._console.status(what):
+            yield
+
+    @contextmanager
+    def bar(self, what: str, total: int) -> Iterator[Callable[[int], None]]:
+        columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
+        with ProgressBar(*columns, console=self._console) as progress:
+            task = progress.add_task(what, total=total)
+            yield lambda done: progress.update(task, completed=min(done, total))
+
+
+def up(*, as_json: bool, fresh: bool) -> None:
+    """Runs the stack until a signal asks it to stop or a child dies, which raises StackError.
+
+    On stdout goes the summary alone, once everything is ready.
+    """
+    console = Console(stderr=True)
+    interrupt_on_signals()
+    folder = state.folder()
+    if not folder.is_relative_to(state.PROJECT) and state.HOME_VARIABLE not in os.environ:
+        sentence = f"The stack is kept in {folder}, since {state.PROJECT} cannot hold it."
+        console.print(sentence, soft_wrap=True)
+    try:
+        with launch.running(folder, TerminalProgress(console), fresh=fresh) as running:
+            if as_json:
+                print(Summary.of(running.stack).model_dump_json(), flush=True)  # noqa: T201
+            else:
+                show(running.stack, Console())
+            try:
+                running.supervisor.watch()
+            except KeyboardInterrupt:
+                console.print("Stopping.")
+    except KeyboardInterrupt:
+        raise SystemExit(128 + signal.SIGINT) from None
+
+
+def interrupt_on_signals() -> None:
+    """Makes the first signal that asks to stop a KeyboardInterrupt, and further ones nothing.
+
+    Stopping takes a moment, and being impatient must not cut it short.
+    """
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        for stopping in STOPPING_SIGNALS:
+            signal.signal(stopping, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    for stopping in STOPPING_SIGNALS:
+        signal.signal(stopping, interrupt)

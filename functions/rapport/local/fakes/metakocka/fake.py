@@ -1,0 +1,159 @@
+"""The stand-in itself: a request's body in, what goes over the connection out.
+
+It is served over HTTP by metakocka_fake, and in a process by FakeTransport.
+"""
+
+from __future__ import annotations
+
+import hmac
+import json
+import threading
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from pydantic import JsonValue
+
+from rapport.local.fakes.metakocka import answers
+from rapport.local.fakes.metakocka.behaviour import Behaviour, Fault
+from rapport.local.fakes.metakocka.company import Company
+from rapport.local.fakes.metakocka.fields import MetakockaFault, Payload
+from rapport.local.fakes.shelf import Shelf
+
+PAGE_OF_A_PROXY = "<!DOCTYPE html><title>Prijava</title><p>Sistem se posodablja.</p>"
+
+_OPERATIONS = {
+    "add_partner": answers.add_partner,
+    "get_partner": answers.get_partner,
+    "search": answers.search,
+    "update_partner": answers.update_partner,
+}
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What is sent after `delay_ms`; a dropped one closes the connection instead."""
+
+    content: bytes = b""
+    status: int = 200
+    media_type: str = "application/json"
+    retry_after: int | None = None
+    delay_ms: int = 0
+    is_dropped: bool = False
+
+
+@dataclass
+class Fake:
+    """Every company's partners and documents, and how the stand-in behaves."""
+
+    secret: str = field(repr=False)
+    behaviour: Behaviour = field(default_factory=Behaviour)
+    companies: dict[str, Company] = field(default_factory=dict)
+    # requests by operation, those that failed too
+    calls: Counter[str] = field(default_factory=Counter)
+    # requests that came while another of their company was being answered
+    overlaps: int = 0
+    # whoever reads or changes a company holds it
+    lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+    # what outlives a restart; the behaviour does not
+    shelf: Shelf | None = field(default=None, repr=False)
+
+    def company(self, company_id: str) -> Company:
+        """The company, which is new and empty if nobody has heard of it."""
+        if company_id not in self.companies:
+            self.companies[company_id] = (
+                Company.kept(self.shelf, company_id) if self.shelf else Company()
+            )
+        return self.companies[company_id]
+
+    def clear(self) -> None:
+        """Forgets everything, in place."""
+        self.behaviour = Behaviour()
+        self.companies.clear()
+        if self.shelf:
+            self.shelf.clear()
+        self.calls.clear()
+        self.overlaps = 0
+
+    def reply(self, operation: str, content: bytes) -> Reply:
+        """Carries out a request, or not, as the behaviour says."""
+        with self.lock:
+            self.calls[operation] += 1
+            latency = self.behaviour.latency_ms
+            if self.behaviour.updating:
+                return Reply(PAGE_OF_A_PROXY.encode(), 503, "text/html", delay_ms=latency)
+            fault = self.behaviour.take(operation)
+            delay = latency + (fault.delay_ms if fault else 0)
+            if fault and fault.answers_otherwise and not fault.after_accepting:
+                return _otherwise(fault, delay)
+            answer = self._answer(operation, content)
+            if fault and fault.twice and "opr_desc" not in answer:
+                self._answer(operation, content)
+            if fault and fault.answers_otherwise:
+                return _otherwise(fault, delay)
+            shown: JsonValue = answer
+            if self.behaviour.bare_lists:
+                shown = answers.with_bare_lists(answer)
+            return Reply(_encoded(shown), delay_ms=delay)
+
+    def _answer(self, operation: str, content: bytes) -> Payload:
+        try:
+            body = _object(content)
+            company = self._company_of(body)
+            if operation == "add_partner" and self.behaviour.same_partner is not None:
+                return {"mk_id": self.behaviour.same_partner}
+            return _operation(operation)(company, body)
+        except MetakockaFault as fault:
+            return _failure(fault.code, fault.description)
+
+    def _company_of(self, body: Payload) -> Company:
+        secret, company_id = body.get("secret_key"), body.get("company_id")
+        if (
+            not isinstance(secret, str)
+            or not isinstance(company_id, str)
+            or not hmac.compare_digest(secret.encode(), self.secret.encode())
+        ):
+            raise MetakockaFault("2", "secret_key or company_id is wrong")
+        return self.company(company_id)
+
+
+def _operation(name: str) -> Callable[[Company, Payload], Payload]:
+    if name not in _OPERATIONS:
+        raise MetakockaFault("2", f"Unknown operation : {name}")
+    return _OPERATIONS[name]
+
+
+def company_of(content: bytes) -> str:
+    """The company that a request is about, or an empty text."""
+    try:
+        return str(_object(content).get("company_id", ""))
+    except MetakockaFault:
+        return ""
+
+
+def _object(content: bytes) -> Payload:
+    try:
+        body = json.loads(content)
+    except ValueError:
+        body = None
+    if not isinstance(body, dict):
+        raise MetakockaFault("2", "Request is not valid JSON")
+    return body
+
+
+def _otherwise(fault: Fault, delay: int) -> Reply:
+    if fault.drop:
+        return Reply(delay_ms=delay, is_dropped=True)
+    if fault.opr_code is not None:
+        return Reply(_encoded(_failure(fault.opr_code, fault.opr_desc)), delay_ms=delay)
+    return Reply(
+        PAGE_OF_A_PROXY.encode(), fault.status or 500, "text/html", fault.retry_after, delay
+    )
+
+
+def _failure(code: str, description: str) -> Payload:
+    return {"opr_code": code, "opr_desc": description, "opr_time_ms": "3"}
+
+
+def _encoded(value: JsonValue) -> bytes:
+    return json.dumps(value, ensure_ascii=False).encode()

@@ -1,0 +1,172 @@
+"""/_fake/…: what a test, the demo or the phone page tells the stand-in, and asks it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Annotated, TypeVar
+
+import httpx
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from rapport.local.fakes.whatsapp.behaviour import Behaviour
+from rapport.local.fakes.whatsapp.compose import compose
+from rapport.local.fakes.whatsapp.courier import Courier
+from rapport.local.fakes.whatsapp.inbound import Digits, Inbound
+from rapport.local.fakes.whatsapp.payloads import (
+    WABA_ID,
+    Payload,
+    StatusWord,
+    change,
+    status_update,
+)
+from rapport.local.fakes.whatsapp.sends import UserId
+from rapport.local.fakes.whatsapp.state import State
+
+M = TypeVar("M", bound=BaseModel)
+
+
+class Outcome(BaseModel):
+    """What became of a message that was sent to a customer."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    phone_number_id: Digits
+    recipient: Digits | None = None
+    user_id: UserId | None = None
+    provider_id: str
+    status: StatusWord
+    error: Payload | None = None
+    biz_opaque_callback_data: str | None = None
+
+
+class Event(BaseModel):
+    """Any other change of Meta's: of a template, of an account, of a number's quality."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    account: Digits = WABA_ID
+    field: str
+    value: Payload
+
+
+class Release(BaseModel):
+    """What is held is to be posted now, in its order or against it."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    reverse: bool = False
+
+
+class _Nothing(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class _Page(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    phone_number_id: str | None = None
+    to: str | None = None
+    limit: Annotated[int, Field(ge=1, le=1000)] = 100
+
+
+class Controls:
+    """The routes over the state and the courier of one stand-in."""
+
+    def __init__(self, state: State, courier: Courier) -> None:
+        self._state = state
+        self._courier = courier
+        self.routes = [
+            _route("inbound", Inbound, self._inbound),
+            _route("status", Outcome, self._status),
+            _route("event", Event, self._event),
+            _route("behaviour", Behaviour, self._behave),
+            _route("release", Release, self._release),
+            _route("reset", _Nothing, self._reset),
+            Route("/_fake/behaviour", self._show_behaviour),
+            Route("/_fake/messages", self._messages),
+        ]
+
+    async def _inbound(self, order: Inbound) -> Response:
+        return await self._post(compose(self._state, order))
+
+    async def _status(self, order: Outcome) -> Response:
+        return await self._post(
+            status_update(
+                phone_number_id=order.phone_number_id,
+                recipient=order.recipient,
+                user_id=order.user_id,
+                provider_id=order.provider_id,
+                status=order.status,
+                error=order.error,
+                callback_data=order.biz_opaque_callback_data,
+            )
+        )
+
+    async def _event(self, order: Event) -> Response:
+        return await self._post(change(order.account, order.field, order.value))
+
+    async def _post(self, webhook: Payload) -> Response:
+        answer = await self._courier.bring(webhook)
+        return JSONResponse(
+            {
+                "webhook": webhook,
+                # null: it was held or dropped
+                "status": answer.status_code if answer else None,
+                "answer": answer.text if answer else None,
+            }
+        )
+
+    async def _behave(self, behaviour: Behaviour) -> Response:
+        self._state.behaviour = behaviour
+        return JSONResponse(behaviour.model_dump(mode="json"))
+
+    async def _show_behaviour(self, _request: Request) -> Response:
+        """The behaviour as it is now; a fault that has happened often enough is gone."""
+        return JSONResponse(self._state.behaviour.model_dump(mode="json"))
+
+    async def _release(self, order: Release) -> Response:
+        return JSONResponse({"released": await self._courier.release(reverse=order.reverse)})
+
+    async def _reset(self, _order: _Nothing) -> Response:
+        await self._courier.stop()
+        self._state.clear()
+        return JSONResponse({"reset": True})
+
+    async def _messages(self, request: Request) -> Response:
+        """What customers' phones show, the newest `limit` in the order in which they came."""
+        try:
+            page = _Page.model_validate(dict(request.query_params))
+        except ValidationError as error:
+            return _invalid(error)
+        sent = [
+            one.shown()
+            for one in self._state.sent.values()
+            if page.phone_number_id in (None, one.phone_number_id)
+            and page.to in (None, one.to.group_id, one.to.wa_id, one.to.user_id)
+        ]
+        reads = list(self._state.reads.values())[-page.limit :]
+        held = len(self._courier.held)
+        return JSONResponse({"messages": sent[-page.limit :], "reads": reads, "held": held})
+
+
+def _route(name: str, model: type[M], act: Callable[[M], Awaitable[Response]]) -> Route:
+    async def endpoint(request: Request) -> Response:
+        try:
+            order = model.model_validate_json(await request.body() or b"{}")
+        except ValidationError as error:
+            return _invalid(error)
+        try:
+            return await act(order)
+        except httpx.TransportError as error:
+            return JSONResponse({"error": f"The function can't be reached: {error}"}, 502)
+
+    return Route(f"/_fake/{name}", endpoint, methods=["POST"])
+
+
+def _invalid(error: ValidationError) -> Response:
+    return Response(
+        error.json(include_url=False, include_context=False), 422, media_type="application/json"
+    )

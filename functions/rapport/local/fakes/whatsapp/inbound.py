@@ -1,0 +1,218 @@
+"""What a customer does on their phone, as POST /_fake/inbound is told of it."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Literal, Self
+
+from pydantic import (
+    Base64Bytes,
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    StringConstraints,
+    model_validator,
+)
+
+from rapport.local.fakes.whatsapp.media import SIZE_LIMIT
+from rapport.local.fakes.whatsapp.sends import UserId
+
+Digits = Annotated[str, StringConstraints(pattern=r"^[0-9]{5,20}$")]
+Words = Annotated[str, StringConstraints(min_length=1, max_length=4096)]
+# what a message can be; an order says exactly one of them
+KINDS = (
+    "text",
+    "image",
+    "video",
+    "audio",
+    "voice",
+    "document",
+    "sticker",
+    "location",
+    "contacts",
+    "button",
+    "button_reply",
+    "list_reply",
+    "flow_reply",
+    "reaction",
+    "order",
+    "number_change",
+    "edit",
+    "revoke",
+    "unsupported",
+    "other",
+    # of other fields than messages
+    "call",
+    "marketing",
+    "history",
+    "phone_book",
+    "group_change",
+)
+# a picture of one pixel, for those who only want "an image"
+PIXEL = bytes.fromhex(
+    "47494638396101000100800000ffffff00000021f90401000000002c00000000010001000002024401003b"
+)
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class File(_Part):
+    """A file in base64, of at most 16 MB."""
+
+    data: Annotated[Base64Bytes, Field(max_length=SIZE_LIMIT)] = PIXEL
+    mime_type: str | None = None
+    caption: str | None = None
+    filename: str | None = None
+    animated: bool | None = None
+
+
+class Location(_Part):
+    latitude: float
+    longitude: float
+    name: str | None = None
+    address: str | None = None
+    url: str | None = None
+
+
+class Button(_Part):
+    payload: str
+    text: str
+
+
+class Reply(_Part):
+    id: str
+    title: str
+    description: str | None = None
+
+
+class FlowReply(_Part):
+    name: str = "flow"
+    body: str = "Sent"
+    response: dict[str, JsonValue]
+
+
+class Reaction(_Part):
+    message_id: str
+    # null: taken back
+    emoji: str | None = None
+
+
+class NumberChange(_Part):
+    new_wa_id: Digits
+
+
+class Edit(_Part):
+    message_id: str
+    text: Words
+
+
+class Revoke(_Part):
+    message_id: str
+
+
+class Other(_Part):
+    """A type that came after this was written."""
+
+    type: str
+    content: JsonValue = None
+
+
+class Call(_Part):
+    """One event of a call; with `ours` the business calls the customer."""
+
+    event: Literal["connect", "terminate", "ringing", "accepted", "rejected"] = "connect"
+    call_id: str | None = None
+    ours: bool = False
+    # how long they spoke; a call that ends without was missed
+    seconds: Annotated[int, Field(ge=0)] | None = None
+
+
+class Past(_Part):
+    """A text of the phone app's history."""
+
+    text: Words
+    ours: bool = False
+    provider_id: str | None = None
+    at: datetime | None = None
+    status: Literal["DELIVERED", "ERROR", "PENDING", "PLAYED", "READ", "SENT"] = "READ"
+
+
+class PhoneBookEntry(_Part):
+    """What the business does with the customer's entry in the phone app's phone book."""
+
+    action: Literal["add", "remove"] = "add"
+
+
+class GroupChange(_Part):
+    """What happens to the group `group_id`; who joins or leaves is the customer."""
+
+    event: Literal["create", "delete", "suspend", "unsuspend", "rename", "join", "leave"]
+    name: str | None = None
+
+
+class Inbound(_Part):
+    """One message of a customer's: who, to which number, and exactly one of the kinds.
+
+    With `echo` the business wrote it, in the phone app, to that customer. A call, a choice of
+    marketing messages, history, an entry of the phone book and a group's change are no messages,
+    and are told in fields of their own.
+    """
+
+    phone_number_id: Digits
+    sender: Annotated[Digits | None, Field(alias="from")] = None
+    user_id: UserId | None = None
+    username: str | None = None
+    name: str = "Customer"
+    provider_id: str | None = None
+    at: datetime | None = None
+    reply_to: str | None = None
+    forwarded: bool = False
+    # where an ad brought the customer from
+    referral: dict[str, JsonValue] | None = None
+    group_id: str | None = None
+    echo: bool = False
+
+    text: Words | None = None
+    image: File | None = None
+    video: File | None = None
+    audio: File | None = None
+    voice: File | None = None
+    document: File | None = None
+    sticker: File | None = None
+    location: Location | None = None
+    contacts: list[dict[str, JsonValue]] | None = None
+    button: Button | None = None
+    button_reply: Reply | None = None
+    list_reply: Reply | None = None
+    flow_reply: FlowReply | None = None
+    reaction: Reaction | None = None
+    order: dict[str, JsonValue] | None = None
+    number_change: NumberChange | None = None
+    edit: Edit | None = None
+    revoke: Revoke | None = None
+    unsupported: Literal[True] | None = None
+    other: Other | None = None
+    call: Call | None = None
+    marketing: Literal["stop", "resume"] | None = None
+    history: Annotated[list[Past], Field(min_length=1, max_length=1000)] | None = None
+    phone_book: PhoneBookEntry | None = None
+    group_change: GroupChange | None = None
+
+    @model_validator(mode="after")
+    def _is_one_message_of_somebody(self) -> Self:
+        if self.sender is None and self.user_id is None:
+            raise ValueError("from or user_id says who it is")
+        if sum(getattr(self, kind) is not None for kind in KINDS) != 1:
+            raise ValueError(f"exactly one of {', '.join(KINDS)} is needed")
+        if self.group_change is not None and self.group_id is None:
+            raise ValueError("group_id says which group changes")
+        if self.sender is None and (self.history or self.phone_book):
+            raise ValueError("the phone app knows people by number: from says which")
+        return self
+
+    @property
+    def kind(self) -> str:
+        return next(kind for kind in KINDS if getattr(self, kind) is not None)

@@ -1,0 +1,1 @@
+"""The function host: what API Gateway, Lambda and SQS do, read from serverless.yml."""

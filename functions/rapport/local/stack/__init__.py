@@ -1,0 +1,1 @@
+"""A stack on this machine: its binaries, processes, ports and folder."""

@@ -1,0 +1,115 @@
+"""The children of a stack, apart from Postgres: what each runs and when it is ready."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+import psycopg
+
+from rapport.local.stack.npm import Binaries
+from rapport.local.stack.process import Child, answers
+from rapport.local.stack.running import STACK_VARIABLE, Stack
+from rapport.local.stack.state import settings_file
+
+
+def postgrest(stack: Stack, binaries: Binaries) -> Child:
+    """PostgREST with the settings of a hosted project."""
+    return Child(
+        name="postgrest",
+        command=(str(binaries.postgrest),),
+        # the root answers once the schema has been read
+        is_ready=answers(stack.postgrest_port, "/"),
+        environment={
+            "PGRST_DB_URI": stack.db_url("authenticator"),
+            "PGRST_DB_SCHEMAS": "public,backend",
+            "PGRST_DB_EXTRA_SEARCH_PATH": "public,extensions",
+            "PGRST_DB_ANON_ROLE": "anon",
+            "PGRST_DB_MAX_ROWS": "1000",
+            "PGRST_DB_USE_LEGACY_GUCS": "false",
+            "PGRST_JWT_SECRET": stack.jwt_secret,
+            "PGRST_SERVER_HOST": stack.host,
+            "PGRST_SERVER_PORT": str(stack.postgrest_port),
+            "PGRST_LOG_LEVEL": "warn",
+        },
+    )
+
+
+def gateway(stack: Stack) -> Child:
+    """The URL that clients know: REST, Auth and Realtime."""
+    return _module("gateway", "supabase.gateway", stack, answers(stack.gateway_port))
+
+
+def functions(stack: Stack) -> Child:
+    """The host of what is deployed to AWS Lambda."""
+    return _module("functions", "lambda_host.host", stack, answers(stack.functions_port))
+
+
+def fakes(stack: Stack) -> Child:
+    """The stand-ins for WhatsApp's Graph API and for Metakocka."""
+    whatsapp, metakocka = answers(stack.whatsapp_port), answers(stack.metakocka_port)
+    return _module(
+        "fakes",
+        "fakes.serve",
+        stack,
+        lambda: whatsapp() and metakocka(),
+        arguments=("whatsapp", "metakocka"),
+    )
+
+
+def metakocka(stack: Stack) -> Child:
+    """The stand-in for Metakocka alone, for whoever brings a WhatsApp of their own."""
+    is_ready = answers(stack.metakocka_port)
+    return _module("metakocka", "fakes.serve", stack, is_ready, arguments=("metakocka",))
+
+
+def net(stack: Stack) -> Child:
+    """The worker that makes the requests of schema net."""
+    return _module("net", "supabase.net", stack, _is_connected(stack))
+
+
+def moto(stack: Stack) -> Child:
+    """The stand-in for AWS."""
+    return _module("moto", "fakes.aws", stack, answers(stack.moto_port))
+
+
+def every(stack: Stack, binaries: Binaries) -> tuple[Child, ...]:
+    """All of them; they start side by side, after Postgres."""
+    return (
+        postgrest(stack, binaries),
+        gateway(stack),
+        functions(stack),
+        fakes(stack),
+        net(stack),
+        moto(stack),
+    )
+
+
+def _module(
+    name: str,
+    # beneath rapport.local
+    module: str,
+    stack: Stack,
+    is_ready: Callable[[], bool],
+    arguments: tuple[str, ...] = (),
+) -> Child:
+    return Child(
+        name=name,
+        command=(sys.executable, "-m", f"rapport.local.{module}", *arguments),
+        is_ready=is_ready,
+        environment={STACK_VARIABLE: str(settings_file(stack.folder))},
+    )
+
+
+def _is_connected(stack: Stack) -> Callable[[], bool]:
+    """Makes a check that the worker of schema net is at the stack's database."""
+
+    def check() -> bool:
+        try:
+            with psycopg.connect(stack.db_url()) as connection:
+                connection.execute("select net.check_worker_is_up()")
+        except psycopg.Error:
+            return False
+        return True
+
+    return check

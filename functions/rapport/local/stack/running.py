@@ -1,0 +1,124 @@
+"""What one running stack is: its folder, ports, keys and secrets, shared by its processes."""
+
+from __future__ import annotations
+
+import secrets
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from rapport.local.stack.files import write_whole
+
+STACK_VARIABLE = "RAPPORT_STACK"
+WEBHOOK_PATH = "/api/webhooks/whatsapp"
+WAKE_PATH = "/internal/wake"
+GRAPH_VERSION = "v26.0"
+METAKOCKA_PATH = "/rest/eshop/v1"
+# moto's own, for credentials that it does not know
+AWS_ACCOUNT = "123456789012"
+AWS_KEY_ID = "local"
+AWS_REGION = "eu-central-1"
+MEDIA_BUCKET = "rapport-media"
+
+
+def _secret() -> str:
+    return secrets.token_urlsafe(32)
+
+
+class Stack(BaseModel):
+    """One stack's settings, written to `stack.json` (mode 600) for its child processes.
+
+    Ports are TCP ports on `host`. Keys are JWTs signed with `jwt_secret` (HS256), as on a
+    project with legacy keys.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    folder: Path
+    host: str = "127.0.0.1"
+    database: str = "postgres"
+    gateway_port: int
+    db_port: int
+    postgrest_port: int
+    functions_port: int
+    whatsapp_port: int
+    # the usual ones, for a folder that is older than these settings
+    moto_port: int = 24326
+    metakocka_port: int = 24327
+    # secrets stay out of tracebacks and logs
+    db_password: str = Field(repr=False)
+    jwt_secret: str = Field(repr=False)
+    anon_key: str
+    service_role_key: str = Field(repr=False)
+    whatsapp_app_secret: str = Field(repr=False)
+    whatsapp_verify_token: str = Field(repr=False)
+    # made here for a folder that is older than they are
+    whatsapp_token: str = Field(default_factory=_secret, repr=False)
+    wake_secret: str = Field(default_factory=_secret, repr=False)
+    metakocka_secret_key: str = Field(default_factory=_secret, repr=False)
+    aws_secret: str = Field(default_factory=_secret, repr=False)
+
+    @property
+    def url(self) -> str:
+        """The project's URL, what clients know as SUPABASE_URL."""
+        return f"http://{self.host}:{self.gateway_port}"
+
+    @property
+    def postgrest_url(self) -> str:
+        return f"http://{self.host}:{self.postgrest_port}"
+
+    @property
+    def functions_url(self) -> str:
+        return f"http://{self.host}:{self.functions_port}"
+
+    @property
+    def webhook_url(self) -> str:
+        """Where WhatsApp's webhooks go."""
+        return self.functions_url + WEBHOOK_PATH
+
+    @property
+    def wake_url(self) -> str:
+        """Where the database rings when there is work."""
+        return self.functions_url + WAKE_PATH
+
+    @property
+    def graph_url(self) -> str:
+        """The Graph API's base URL, with its version."""
+        return f"{self.whatsapp_url}/{GRAPH_VERSION}"
+
+    @property
+    def whatsapp_url(self) -> str:
+        """The base URL of the Graph API's stand-in."""
+        return f"http://{self.host}:{self.whatsapp_port}"
+
+    @property
+    def metakocka_url(self) -> str:
+        """The base URL of Metakocka's API."""
+        return f"{self.metakocka_fake_url}{METAKOCKA_PATH}"
+
+    @property
+    def metakocka_fake_url(self) -> str:
+        """The base URL of Metakocka's stand-in."""
+        return f"http://{self.host}:{self.metakocka_port}"
+
+    @property
+    def aws_url(self) -> str:
+        """The base URL of the stand-in for AWS."""
+        return f"http://{self.host}:{self.moto_port}"
+
+    def queue_url(self, logical_id: str) -> str:
+        """The URL of one of serverless.yml's queues."""
+        return f"{self.aws_url}/{AWS_ACCOUNT}/{logical_id}"
+
+    def db_url(self, role: str = "postgres") -> str:
+        """A libpq URL for one of the login roles, all of which share one password locally."""
+        return f"postgresql://{role}:{self.db_password}@{self.host}:{self.db_port}/{self.database}"
+
+    def save(self, file: Path) -> None:
+        """Writes the settings where only their owner can read them; a kill leaves the old ones."""
+        write_whole(file, self.model_dump_json(indent=2).encode())
+
+    @classmethod
+    def load(cls, file: Path) -> Stack:
+        """Reads what `save` wrote."""
+        return cls.model_validate_json(file.read_text())

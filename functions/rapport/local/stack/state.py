@@ -1,0 +1,205 @@
+"""The folder of a stack: where it is, its settings and secrets, and the lock on it."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import secrets
+import shutil
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from rapport.local.errors import StackError
+from rapport.local.stack.running import Stack
+from rapport.local.supabase.keys import mint_key
+
+PROJECT = Path(__file__).parents[4]
+HOME_VARIABLE = "RAPPORT_HOME"
+# like the Supabase CLI's, but below what is handed out for outgoing connections: one of those
+# could sit on a port between our look at it and the server's
+PREFERRED_PORTS = {
+    "gateway_port": 24321,
+    "db_port": 24322,
+    "postgrest_port": 24323,
+    "functions_port": 24324,
+    "whatsapp_port": 24325,
+    "moto_port": 24326,
+    "metakocka_port": 24327,
+}
+
+
+class AlreadyRunningError(StackError):
+    """Another `rapport up` owns the folder."""
+
+
+def default_folder(project: Path = PROJECT) -> Path:
+    """Where a stack lives unless RAPPORT_HOME says otherwise: `.rapport` in the project.
+
+    Where that cannot be written, or where Postgres, which root runs as another user, could
+    not reach it, a folder of the project's own among the data of this user or system.
+    """
+    is_root = os.geteuid() == 0
+    if os.access(project, os.W_OK) and (not is_root or is_reachable(project)):
+        return project / ".rapport"
+    name = f"rapport-{hashlib.sha256(os.fsencode(project)).hexdigest()[:8]}"
+    if is_root:
+        return Path("/var/lib") / name
+    data = os.environ.get("XDG_DATA_HOME")
+    return (Path(data) if data else Path.home() / ".local" / "share") / name
+
+
+def folder() -> Path:
+    """The folder of the stack that commands are about."""
+    home = os.environ.get(HOME_VARIABLE)
+    return Path(home).absolute() if home else default_folder()
+
+
+def npm_folder() -> Path:
+    """Where the binaries are installed, shared by all stacks of this project."""
+    return default_folder() / "npm"
+
+
+def nearest_existing(path: Path) -> Path:
+    """Returns the path, or the nearest folder above it that exists."""
+    # os.access, because Path.exists raises for what is inside of a folder that is closed to us
+    folders = (path, *path.absolute().parents)
+    return next(folder for folder in folders if os.access(folder, os.F_OK))
+
+
+def is_reachable(path: Path) -> bool:
+    """Tells whether every user may pass through the folder and those above it."""
+    existing = nearest_existing(path).resolve()
+    return all(folder.stat().st_mode & stat.S_IXOTH for folder in (existing, *existing.parents))
+
+
+def require_usable(path: Path) -> None:
+    """Raises StackError where a stack could not live in the folder."""
+    existing = nearest_existing(path)
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        raise StackError(
+            f"{path} cannot be written. Set {HOME_VARIABLE} to a folder that you may write."
+        )
+    if os.geteuid() == 0 and not is_reachable(path.parent):
+        raise StackError(
+            f"Postgres does not run as root but as another user, who cannot reach {path}. "
+            f"Set {HOME_VARIABLE} to a folder that every user can pass through, "
+            "such as /var/lib/rapport, or start Rapport as an ordinary user."
+        )
+
+
+def open_folder(path: Path) -> None:
+    """Makes the folder, or raises StackError where a stack could not live in it."""
+    require_usable(path)
+    path.mkdir(parents=True, exist_ok=True)
+    # others may pass through; what is secret inside has its own mode
+    path.chmod(0o755)
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Holds the folder for this process; the kernel releases it however the process ends.
+
+    Raises AlreadyRunningError with the owner's process id and URL.
+    """
+    with (path / "lock").open("a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            raise AlreadyRunningError(_who_runs(path, lock.read().strip())) from None
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield
+
+
+def running_stack(path: Path) -> Stack | None:
+    """Returns the settings of the stack that runs on the folder, or is starting, if one does."""
+    try:
+        with (path / "lock").open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except BlockingIOError:
+        try:
+            return Stack.load(settings_file(path))
+        except (FileNotFoundError, ValidationError):
+            # its first start has not come that far
+            return None
+    return None
+
+
+def aws_folder(path: Path) -> Path:
+    """Where the stand-in for AWS keeps queues and files."""
+    return path / "aws"
+
+
+def stand_ins_folder(path: Path) -> Path:
+    """Where the stand-ins for WhatsApp and Metakocka keep what they know."""
+    return path / "stand-ins"
+
+
+def schedules_file(path: Path) -> Path:
+    """Which schedules have run when."""
+    return path / "schedules.json"
+
+
+def forget(path: Path) -> None:
+    """Deletes a stack's settings and all that it keeps beside the database."""
+    settings_file(path).unlink(missing_ok=True)
+    schedules_file(path).unlink(missing_ok=True)
+    for kept in (aws_folder(path), stand_ins_folder(path)):
+        if kept.exists():
+            shutil.rmtree(kept)
+
+
+def settings_file(path: Path) -> Path:
+    """Where a stack's settings are for its children."""
+    return path / "stack.json"
+
+
+def load_or_create(path: Path, ports: dict[str, int]) -> Stack:
+    """Returns the folder's settings with these ports; secrets are made once.
+
+    Raises StackError for settings that cannot be read.
+    """
+    file = settings_file(path)
+    if not file.exists():
+        return new_stack(path, ports)
+    try:
+        return Stack.load(file).model_copy(update={**ports, "folder": path})
+    except ValidationError:
+        # without the error itself: it would show the secrets that it could read
+        raise StackError(
+            f"{file} is damaged, and without its secrets the data cannot be opened. "
+            "Restore it, or start anew with `rapport up --fresh`, which deletes the data."
+        ) from None
+
+
+def new_stack(path: Path, ports: dict[str, int]) -> Stack:
+    """Makes the settings of a stack with new secrets."""
+    jwt_secret = secrets.token_urlsafe(32)
+    return Stack(
+        folder=path,
+        **ports,
+        db_password=secrets.token_urlsafe(24),
+        jwt_secret=jwt_secret,
+        anon_key=mint_key(jwt_secret, "anon"),
+        service_role_key=mint_key(jwt_secret, "service_role"),
+        whatsapp_app_secret=secrets.token_hex(16),
+        whatsapp_verify_token=secrets.token_urlsafe(16),
+    )
+
+
+def _who_runs(path: Path, pid: str) -> str:
+    message = f"Rapport is running already on {path}, as process {pid or 'unknown'}"
+    try:
+        url = Stack.load(settings_file(path)).url
+    except (OSError, ValidationError):
+        return f"{message}. Stop it with Ctrl-C or `kill {pid}`."
+    return f"{message}, at {url}. Stop it with Ctrl-C or `kill {pid}`."

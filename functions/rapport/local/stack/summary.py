@@ -1,0 +1,87 @@
+"""What a person or a program needs to use a stack that is ready."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from pydantic import BaseModel, field_serializer
+from rich.console import Console
+
+from rapport.local.stack.logins import LOGINS, Login
+from rapport.local.stack.running import Stack
+from rapport.local.stack.state import PREFERRED_PORTS
+
+
+class Summary(BaseModel):
+    """The one line of `rapport up --json`."""
+
+    url: str
+    anon_key: str
+    service_role_key: str
+    functions_url: str
+    webhook_url: str
+    whatsapp_url: str
+    metakocka_url: str
+    db_url: str
+    logins: tuple[Login, ...]
+    pid: int
+    folder: Path
+
+    @field_serializer("logins")
+    def _named(self, logins: tuple[Login, ...]) -> list[dict[str, str]]:
+        return [login._asdict() for login in logins]
+
+    @classmethod
+    def of(cls, stack: Stack) -> Summary:
+        """Describes a stack that this process supervises."""
+        return cls(
+            url=stack.url,
+            anon_key=stack.anon_key,
+            service_role_key=stack.service_role_key,
+            functions_url=stack.functions_url,
+            webhook_url=stack.webhook_url,
+            whatsapp_url=stack.whatsapp_url,
+            metakocka_url=stack.metakocka_fake_url,
+            db_url=stack.db_url(),
+            logins=LOGINS,
+            pid=os.getpid(),
+            folder=stack.folder,
+        )
+
+
+def moved_ports(stack: Stack) -> list[str]:
+    """Says which ports are not the usual ones, since something else listens there."""
+    used = stack.model_dump(include=set(PREFERRED_PORTS))
+    return [
+        f"Port {preferred} is in use; {name.removesuffix('_port')} has {used[name]} this time."
+        for name, preferred in PREFERRED_PORTS.items()
+        if used[name] != preferred
+    ]
+
+
+def show(stack: Stack, console: Console) -> None:
+    """Prints the summary for a person."""
+    summary = Summary.of(stack)
+    rows = {
+        "Project URL": summary.url,
+        "Functions": summary.functions_url,
+        "WhatsApp webhook": summary.webhook_url,
+        "WhatsApp stand-in": summary.whatsapp_url,
+        "Metakocka stand-in": summary.metakocka_url,
+        "Database": summary.db_url,
+        "anon key": summary.anon_key,
+        "service_role key": summary.service_role_key,
+        "Folder": str(summary.folder),
+    }
+    console.print()
+    for name, value in rows.items():
+        # the terminal wraps what is long, so that it can be copied in one piece
+        console.print(f"  [bold]{name:<18}[/bold] {value}", soft_wrap=True, highlight=False)
+    console.print("\n  [bold]Logins[/bold]")
+    for login in summary.logins:
+        line = f"{login.email:<26} {login.password}   {login.role:<9} {login.account}"
+        console.print(f"  {line}", soft_wrap=True, highlight=False)
+    for sentence in moved_ports(stack):
+        console.print(f"\n  [yellow]{sentence}[/yellow]", highlight=False)
+    console.print("\n  Ctrl-C stops it. The data stays.\n", highlight=False)

@@ -1,0 +1,106 @@
+"""The official Supabase CLI on a database of ours: migrations, seed and advisors."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+from typing import Literal
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel
+
+from rapport.local.errors import StackError
+from rapport.local.stack.npm import Binaries
+from rapport.local.stack.postgres import Database
+
+Level = Literal["info", "warn", "error"]
+
+
+class Lint(BaseModel):
+    """One finding of the database advisors."""
+
+    name: str
+    level: Literal["INFO", "WARN", "ERROR"]
+    detail: str
+
+
+class _Advice(BaseModel):
+    results: list[Lint]
+
+
+class _Failure(BaseModel):
+    message: str
+
+
+class _Failed(BaseModel):
+    error: _Failure
+
+
+def migrate(database: Database, binaries: Binaries, project: Path) -> None:
+    """Applies the project's pending migrations as `postgres`, and its seed if none was loaded.
+
+    `project` holds the folder `supabase`. The CLI remembers in schema supabase_migrations
+    what it has applied; a seed that changes later is not loaded again. Raises StackError
+    with the CLI's message.
+    """
+    _run(database, binaries, project, "db", "push", "--include-seed", "--yes")
+
+
+def advisors(
+    database: Database, binaries: Binaries, project: Path, level: Level = "warn"
+) -> list[Lint]:
+    """Returns what the security and performance advisors find, from the given level up.
+
+    Raises StackError with the CLI's message.
+    """
+    output = _run(database, binaries, project, "db", "advisors", "--level", level)
+    return _Advice.model_validate_json(output).results
+
+
+def _run(database: Database, binaries: Binaries, project: Path, *arguments: str) -> bytes:
+    if not (project / "supabase" / "config.toml").exists():
+        raise StackError(
+            f"{project} has no supabase/config.toml. Run Rapport from a checkout of its repository."
+        )
+    # the password travels in the environment: arguments can be read by everyone
+    url = urlsplit(database.url("postgres"))
+    target = f"postgresql://postgres@{url.hostname}:{url.port}{url.path}"
+    result = subprocess.run(
+        [
+            binaries.supabase,
+            *arguments,
+            f"--workdir={project}",
+            f"--remote={target}",
+            "--output-format=json",
+        ],
+        env=_environment(database),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        check=False,
+    )
+    if result.returncode != 0:
+        raise StackError(
+            f"supabase {' '.join(arguments[:2])} failed. {_message(result)}\n"
+            "If the database is of no value, `rapport up --fresh` starts anew and deletes its data."
+        )
+    return result.stdout
+
+
+def _environment(database: Database) -> dict[str, str]:
+    # the developer's own project and token have no part in this
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("SUPABASE_")}
+    return kept | {
+        "PGPASSWORD": database.cluster.password,
+        "PGSSLMODE": "disable",
+        "SUPABASE_HOME": str(database.cluster.data.with_name("supabase-cli")),
+        "SUPABASE_NO_UPDATE_NOTIFIER": "1",
+        "SUPABASE_TELEMETRY_DISABLED": "1",
+    }
+
+
+def _message(result: subprocess.CompletedProcess[bytes]) -> str:
+    try:
+        return _Failed.model_validate_json(result.stdout).error.message
+    except ValueError:
+        return result.stderr.decode(errors="replace").strip()

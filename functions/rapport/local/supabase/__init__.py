@@ -1,0 +1,1 @@
+"""The embedded Supabase: gateway, Auth, Realtime, and a hosted project before migrations."""

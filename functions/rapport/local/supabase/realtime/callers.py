@@ -1,0 +1,55 @@
+"""Who is at the other end of a channel, by its token."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rapport.local.supabase.keys import (
+    BadSignatureError,
+    Claims,
+    ExpiredTokenError,
+    MalformedTokenError,
+    TokenError,
+    verify,
+)
+from rapport.local.supabase.realtime.frames import encode
+
+
+@dataclass(frozen=True)
+class Caller:
+    """A verified token as the database is told of it; `claims` is JSON text.
+
+    `expires_at` is in seconds since 1970. Two callers with one token are equal.
+    """
+
+    role: str
+    claims: str
+    subject: str
+    expires_at: float
+
+    @classmethod
+    def of(cls, jwt_secret: str, token: str) -> Caller:
+        """Raises TokenError."""
+        claims: Claims = verify(jwt_secret, token)
+        return cls(
+            role=claims.role,
+            claims=encode(claims.model_dump(exclude_unset=True)),
+            subject=claims.sub or "",
+            expires_at=claims.exp,
+        )
+
+
+def code_of(error: TokenError) -> str:
+    """The code by which Realtime refuses a join for a token."""
+    match error:
+        case MalformedTokenError():
+            return "MalformedJWT"
+        case BadSignatureError():
+            return "JwtSignatureError"
+        case _:
+            return "InvalidJWTToken"
+
+
+def handshake_text(error: TokenError) -> str:
+    """The sentence by which Realtime refuses a connection for a token."""
+    return "Token has expired" if isinstance(error, ExpiredTokenError) else str(error)

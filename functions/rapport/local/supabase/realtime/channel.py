@@ -1,0 +1,263 @@
+"""One topic that one socket has joined."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from typing import Protocol
+
+import psycopg
+from pydantic import JsonValue
+
+from rapport.local.supabase.keys import TokenError
+from rapport.local.supabase.realtime.attendance import Attendance, PresenceAbuseError
+from rapport.local.supabase.realtime.authorization import Authorizer, Extension
+from rapport.local.supabase.realtime.bus import TOPIC_PREFIX, Bus
+from rapport.local.supabase.realtime.callers import Caller, code_of
+from rapport.local.supabase.realtime.changes import ChangeFeed
+from rapport.local.supabase.realtime.frames import Broadcast, Encodings, Frame, Serializer, encode
+from rapport.local.supabase.realtime.joins import Join
+from rapport.local.supabase.realtime.rights import Rights
+from rapport.local.supabase.realtime.subscriptions import SubscriptionError, binding_id
+from rapport.local.supabase.realtime.tracker import Place, Tracker
+
+DATABASE_AWAY = "Realtime was unable to connect to the project database"
+
+logger = logging.getLogger(__name__)
+
+
+class JoinRefusedError(Exception):
+    """The join is refused for the reason that the message gives."""
+
+
+class Connection(Protocol):
+    """What a channel needs of its socket."""
+
+    jwt_secret: str
+    token: str
+    headers: str
+    serializer: Serializer
+
+    def send(self, frame: Frame) -> None:
+        """Queues a frame for the client."""
+
+    def forget(self, channel: Channel) -> None:
+        """Takes a channel that has closed off the socket's list."""
+
+
+class Services(Protocol):
+    """What the channels of all sockets share."""
+
+    bus: Bus
+    tracker: Tracker
+    authorizer: Authorizer
+    changes: ChangeFeed
+
+
+class Channel:
+    """A channel from its join to its end; every method but `deliver…` is the socket's to call."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        services: Services,
+        topic: str,
+        join_ref: str | None,
+        payload: JsonValue,
+    ) -> None:
+        self.topic = topic
+        self.join_ref = join_ref
+        self._name = topic.removeprefix(TOPIC_PREFIX)
+        self._connection = connection
+        self._services = services
+        self._join = Join.parse(payload)
+        self._token = ""
+        self._rights: Rights | None = None
+        config = self._join.config
+        self._attendance = Attendance(
+            services.tracker, Place(self._name, config.private), config.presence, self
+        )
+        self._expiry: asyncio.TimerHandle | None = None
+        self._is_closed = False
+
+    async def join(self) -> dict[str, JsonValue]:
+        """Lets the client in and returns the response; `start` follows when it was sent.
+
+        Raises JoinRefusedError.
+        """
+        if not self._name:
+            raise JoinRefusedError("TopicNameRequired: You must provide a topic name")
+        token = self._join.token(self._connection.token)
+        try:
+            caller = Caller.of(self._connection.jwt_secret, token)
+        except TokenError as error:
+            raise JoinRefusedError(f"{code_of(error)}: {error}") from error
+        rights = await self._rights_of(caller)
+        if not rights.may_read_any:
+            raise JoinRefusedError(
+                "Unauthorized: You do not have permissions to read from this Channel topic: "
+                + self._name
+            )
+        self._adopt(token, rights)
+        bindings: list[JsonValue] = [
+            {**params, "id": binding_id(params)} for params in self._bindings
+        ]
+        return {"postgres_changes": bindings}
+
+    async def start(self) -> None:
+        """Tells who is present and subscribes to changes, as far as the join asked for them."""
+        self.show_presence()
+        if not self._bindings or self._rights is None:
+            return
+        outcome = ("ok", "Subscribed to PostgreSQL")
+        try:
+            await self._services.changes.subscribe(self, self._rights.caller, self._bindings)
+        except SubscriptionError as error:
+            outcome = ("error", str(error))
+        except psycopg.Error as error:
+            logger.warning("could not subscribe: %s", error)
+            outcome = ("error", DATABASE_AWAY)
+        if self._is_closed:
+            # the token has expired meanwhile
+            self._services.changes.unsubscribe(self)
+        else:
+            self.report("postgres_changes", *outcome)
+
+    async def refresh(self, payload: JsonValue) -> None:
+        """Takes a new token in; one that does not allow the channel any more closes it."""
+        token = payload.get("access_token") if isinstance(payload, dict) else None
+        if not isinstance(token, str) or token.startswith("sb_") or token == self._token:
+            return
+        try:
+            caller = Caller.of(self._connection.jwt_secret, token)
+            rights = await self._rights_of(caller)
+        except (TokenError, JoinRefusedError) as error:
+            self.shut_down(str(error))
+            return
+        if self._rights is None or rights.has_lost(self._rights):
+            self.shut_down(
+                f"You no longer have permission to read from this Channel topic: {self._name}"
+            )
+            return
+        if not self._is_closed:
+            self._adopt(token, rights)
+            await self.start()
+
+    async def send_broadcast(self, message: Broadcast) -> bool:
+        """Passes a client's broadcast on and says whether the client wants to be told.
+
+        Without permission to write it is dropped in silence, as hosted.
+        """
+        config = self._join.config
+        if self._rights is None or not await self._rights.may_write("broadcast"):
+            return False
+        # its token may have expired while the database was asked
+        if self._is_closed:
+            return False
+        options = config.broadcast
+        wants_own = options is not None and options.self_
+        sender = None if wants_own else self
+        self._services.bus.publish(self._name, config.private, message, sender=sender)
+        return options is not None and options.ack
+
+    async def handle_presence(self, message: JsonValue) -> bool:
+        """Does what a client wants with presence; False if that has closed the channel.
+
+        `show_presence` follows when the client was answered. Raises PresenceRefusedError.
+        """
+        if self._rights is None:
+            return False
+        try:
+            await self._attendance.handle(message, self._rights)
+        except PresenceAbuseError as error:
+            self.shut_down(str(error))
+            return False
+        return True
+
+    def show_presence(self) -> None:
+        """Tells the client who is present, once it has asked for that and may know."""
+        state = self._attendance.start_watching(self._rights) if self._rights else None
+        if state is not None:
+            self._push("presence_state", state, ref=None, join_ref=self.join_ref)
+
+    def deliver(self, message: Encodings) -> None:
+        """Hands the client a message, if its version of the protocol can carry it."""
+        frame = message.by(self._connection.serializer)
+        if frame is not None:
+            self._connection.send(frame)
+
+    def deliver_change(self, payload: str) -> None:
+        """Hands the client a change of a row, as JSON text."""
+        self._push("postgres_changes", payload, ref=None, join_ref=None)
+
+    def report(self, extension: str, status: str, message: str) -> None:
+        """Tells the client how its channel is."""
+        payload = encode(
+            {"extension": extension, "status": status, "message": message, "channel": self._name}
+        )
+        self._push("system", payload, ref=None, join_ref=self.join_ref)
+
+    def shut_down(self, reason: str) -> None:
+        """Closes the channel from our side and says why."""
+        if not self._is_closed:
+            self.report("system", "error", reason)
+            self.close()
+
+    def close(self) -> None:
+        """Ends the channel and tells the client."""
+        if not self._is_closed:
+            self.abandon()
+            self._push("phx_close", "{}", ref=self.join_ref, join_ref=self.join_ref)
+            self._connection.forget(self)
+
+    def abandon(self) -> None:
+        """Ends the channel of a socket that is gone."""
+        self._is_closed = True
+        if self._expiry:
+            self._expiry.cancel()
+        self._services.bus.leave(self._name, self._join.config.private, self)
+        self._attendance.end()
+        self._services.changes.unsubscribe(self)
+
+    @property
+    def _bindings(self) -> list[dict[str, JsonValue]]:
+        return self._join.config.postgres_changes or []
+
+    def _adopt(self, token: str, rights: Rights) -> None:
+        self._token = token
+        self._rights = rights
+        if rights.may_read("broadcast"):
+            self._services.bus.join(self._name, self._join.config.private, self)
+        if self._expiry:
+            self._expiry.cancel()
+        self._expiry = asyncio.get_running_loop().call_later(
+            rights.caller.expires_at - time.time(), self._expire, rights.caller
+        )
+
+    def _expire(self, caller: Caller) -> None:
+        seconds = max(0, int(time.time() - caller.expires_at))
+        self.shut_down(f"Token has expired {seconds} seconds ago")
+
+    async def _rights_of(self, caller: Caller) -> Rights:
+        rights = Rights(
+            self._services.authorizer,
+            caller,
+            self._connection.headers,
+            self._name,
+            private=self._join.config.private,
+        )
+        extensions: list[Extension] = ["broadcast"]
+        if self._attendance.is_enabled:
+            extensions.append("presence")
+        try:
+            await rights.ask_to_read(extensions)
+        except psycopg.Error as error:
+            logger.warning("could not ask who may join: %s", error)
+            raise JoinRefusedError(DATABASE_AWAY) from error
+        return rights
+
+    def _push(self, event: str, payload: str, *, ref: str | None, join_ref: str | None) -> None:
+        self._connection.send(
+            self._connection.serializer.push(self.topic, event, payload, ref=ref, join_ref=join_ref)
+        )

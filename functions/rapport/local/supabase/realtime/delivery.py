@@ -1,0 +1,192 @@
+"""A batch of changes: decoded, judged for everyone who follows their tables, delivered.
+
+The rules are those of Realtime's `apply_rls`: a row is shown to those who can select it now;
+a deletion is told to everyone, by its key alone where row level security is on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import psycopg
+
+from rapport.local.supabase.realtime import rows
+from rapport.local.supabase.realtime.callers import Caller
+from rapport.local.supabase.realtime.events import Event, Problem
+from rapport.local.supabase.realtime.rows import Image, Table
+from rapport.local.supabase.realtime.subscriptions import Registry, Subscriber, Subscription
+from rapport.local.supabase.realtime.wal import Change, Operation, Relation, decode, text_rows
+
+logger = logging.getLogger(__name__)
+
+# Who is told of a change, and what keeps its row from them if anything does.
+Told = dict[Subscription, Problem | None]
+
+
+@dataclass(frozen=True)
+class QueuedChange:
+    """A change as it came; `xid` without its epoch, `received_at` by the loop's clock."""
+
+    relation: Relation
+    data: bytes
+    xid: int
+    committed_at: datetime
+    received_at: float
+
+
+async def deliver(
+    connection: psycopg.AsyncConnection, registry: Registry, batch: Sequence[QueuedChange]
+) -> None:
+    """Tells each subscriber what it asked for and may see, in the order of the batch.
+
+    A table that has gone or changed beyond reading loses its changes, others keep theirs.
+    Raises psycopg.Error when the connection breaks.
+    """
+    by_relation: dict[Relation, list[int]] = {}
+    for index, queued in enumerate(batch):
+        by_relation.setdefault(queued.relation, []).append(index)
+    judged: dict[int, tuple[Event, Told]] = {}
+    for relation, indexes in by_relation.items():
+        followers = list(registry.of(relation.schema, relation.table))
+        changes = [batch[index] for index in indexes]
+        try:
+            results = await _judge(connection, relation, followers, changes)
+        except psycopg.Error as error:
+            if connection.broken:
+                raise
+            logger.warning(
+                "changes of %s.%s can't be read: %s", relation.schema, relation.table, error
+            )
+        else:
+            judged |= zip(indexes, results, strict=True)
+    for _, (event, told) in sorted(judged.items(), key=lambda item: item[0]):
+        for subscriber, payload in _payloads(registry, event, told):
+            subscriber.deliver_change(payload)
+        # broadcasts need not wait, however many follow a table
+        await asyncio.sleep(0)
+
+
+async def _judge(
+    connection: psycopg.AsyncConnection,
+    relation: Relation,
+    followers: list[Subscription],
+    changes: list[QueuedChange],
+) -> list[tuple[Event, Told]]:
+    table = await rows.describe(connection, relation, {each.caller.role for each in followers})
+    events = await _events(connection, table, followers, changes)
+    told: list[Told] = [
+        {each: _problem(event, each) for each in followers if _asks_for(each, event)}
+        for event in events
+    ]
+    if table.has_row_security and table.key:
+        for caller in {each.caller for each in followers}:
+            await _ask_policies(connection, table, caller, events, told)
+    return list(zip(events, told, strict=True))
+
+
+async def _events(
+    connection: psycopg.AsyncConnection,
+    table: Table,
+    followers: list[Subscription],
+    changes: list[QueuedChange],
+) -> list[Event]:
+    conditions = {condition for each in followers for condition in each.binding.conditions}
+    decoded = [
+        (queued, change) for queued in changes if isinstance(change := decode(queued.data), Change)
+    ]
+    texts = [text_rows(table.relation, change) for _, change in decoded]
+    present = [row for pair in texts for row in pair if row is not None]
+    images = iter(await rows.read(connection, table, present, conditions))
+    return [
+        Event(
+            table=table,
+            operation=change.operation,
+            committed_at=queued.committed_at,
+            new=None if new is None else next(images),
+            old=None if old is None else next(images),
+            size=len(queued.data),
+        )
+        for (queued, change), (new, old) in zip(decoded, texts, strict=True)
+    ]
+
+
+def _asks_for(subscription: Subscription, event: Event) -> bool:
+    binding = subscription.binding
+    image = event.old if event.operation is Operation.DELETE else event.new
+    holds = image.holds if image else frozenset()
+    return binding.wants(event.operation) and holds.issuperset(binding.conditions)
+
+
+def _problem(event: Event, subscription: Subscription) -> Problem | None:
+    table = event.table
+    if event.operation is Operation.DELETE:
+        return None
+    if not table.key:
+        return Problem.NO_PRIMARY_KEY
+    if not table.readable[subscription.caller.role].issuperset(table.key):
+        return Problem.KEY_NOT_READABLE
+    return None
+
+
+async def _ask_policies(
+    connection: psycopg.AsyncConnection,
+    table: Table,
+    caller: Caller,
+    events: list[Event],
+    told: list[Told],
+) -> None:
+    """Strikes out the subscriptions of one caller to rows that it can't select."""
+    asked: list[tuple[Image, Told, list[Subscription]]] = []
+    for event, those in zip(events, told, strict=True):
+        theirs = [each for each, problem in those.items() if each.caller == caller and not problem]
+        if theirs and event.new and event.operation is not Operation.DELETE:
+            asked.append((event.new, those, theirs))
+    keys = [[image.text.get(name) for name in table.key] for image, _, _ in asked]
+    answers = await _answers(connection, table, caller, keys)
+    for (_, those, theirs), answer in zip(asked, answers, strict=True):
+        for subscription in theirs:
+            if answer is None:
+                those[subscription] = Problem.POLICY_FAILED
+            elif not answer:
+                del those[subscription]
+
+
+async def _answers(
+    connection: psycopg.AsyncConnection,
+    table: Table,
+    caller: Caller,
+    keys: list[list[str | None]],
+) -> list[bool | None]:
+    """Whether the caller sees each row; None for a row on which a policy raises."""
+    if not keys:
+        return []
+    try:
+        return list(await rows.visible(connection, table, caller, keys))
+    except psycopg.Error as error:
+        if connection.broken:
+            raise
+        if len(keys) == 1:
+            relation = table.relation
+            logger.warning("a policy of %s.%s failed: %s", relation.schema, relation.table, error)
+            return [None]
+    return [answer for key in keys for answer in await _answers(connection, table, caller, [key])]
+
+
+def _payloads(registry: Registry, event: Event, told: Told) -> Iterator[tuple[Subscriber, str]]:
+    """One payload for each subscriber and each view of the row that it asked for."""
+    texts: dict[tuple[str, frozenset[str] | None, Problem | None], str] = {}
+    ids: dict[tuple[Subscriber, str], dict[int, None]] = {}
+    for subscription, problem in told.items():
+        # what is asked of the database takes time in which a channel can close
+        if not registry.still_hears(subscription):
+            continue
+        view = (subscription.caller.role, subscription.binding.columns, problem)
+        if view not in texts:
+            texts[view] = event.text(*view)
+        ids.setdefault((subscription.subscriber, texts[view]), {})[subscription.binding.id] = None
+    for (subscriber, text), those in ids.items():
+        yield subscriber, f'{{"ids":[{",".join(map(str, those))}],"data":{text}}}'

@@ -1,0 +1,1 @@
+"""What a contact and its partner agree on; pure, without I/O."""

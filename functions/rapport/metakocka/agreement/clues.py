@@ -1,0 +1,118 @@
+"""By what a contact's partner is looked for, and in which spellings.
+
+What proves who a contact is the database says: the identities that it is known by, and the
+fields that staff have written. What its customer has written proves nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, replace
+
+import phonenumbers
+from phonenumbers import PhoneNumberFormat
+
+from rapport.errors import NotAPhoneNumber
+from rapport.metakocka.agreement.compare import tax_parts
+from rapport.metakocka.agreement.countries import region_of
+from rapport.metakocka.agreement.party import Party
+from rapport.phone import to_e164
+
+
+@dataclass(frozen=True)
+class Clues:
+    """What a partner is looked for by; what is not known is empty."""
+
+    tax_id_number: str | None = None
+    emails: tuple[str, ...] = ()
+    # in E.164 where that is beyond doubt
+    phones: tuple[str, ...] = ()
+    name: str | None = None
+    # ISO 3166: of numbers without a country, None where the country's name is not known
+    region: str | None = None
+    # a customer's own: an email that is not theirs rules nobody out
+    are_words: bool = False
+
+
+def clues_of(party: Party, region: str = "SI") -> Clues:
+    """All that a party says of itself; `region` is that of one without a country."""
+    where = region_of(party.country) if party.country else region
+    return Clues(
+        party.tax_id_number,
+        _unique([party.email]),
+        _unique(_number(one, where) for one in (party.phone, party.gsm)),
+        party.name,
+        where,
+    )
+
+
+def proved(
+    party: Party,
+    unproved: Collection[str],
+    region: str = "SI",
+    *,
+    emails: Iterable[str] = (),
+    phones: Iterable[str] = (),
+) -> Clues:
+    """What is proved of a party, with the emails and phones that its contact is known by."""
+    sure = clues_of(party.model_copy(update=dict.fromkeys(unproved)), region)
+    return replace(
+        sure,
+        emails=_unique([*emails, *sure.emails]),
+        phones=_unique([*phones, *sure.phones]),
+    )
+
+
+def words(party: Party, unproved: Collection[str], region: str = "SI") -> Clues:
+    """What a contact's customer has written of itself, and the tax number that staff know."""
+    kept = {"tax_id_number", "country", *unproved}
+    said = party.model_copy(
+        update={name: None for name in ("email", "phone", "gsm", "name") if name not in kept}
+    )
+    return replace(clues_of(said, region), are_words=True)
+
+
+def tax_spellings(number: str, region: str | None) -> tuple[str, ...]:
+    """A tax number as it may be written: with its country and without."""
+    country, rest = tax_parts(number)
+    country = country or {"GR": "EL"}.get(region or "", region or "")
+    written = [number, f"{country}{rest}", rest, f"{country} {rest}" if country else rest]
+    return _unique(written)
+
+
+def email_spellings(email: str) -> tuple[str, ...]:
+    return _unique([email, email.lower()])
+
+
+def phone_spellings(number: str) -> tuple[str, ...]:
+    """A phone number as it may be written: dialled from anywhere and from its own country."""
+    try:
+        parsed = phonenumbers.parse(number)
+    except phonenumbers.NumberParseException:
+        return (number,)
+    abroad = phonenumbers.format_number(parsed, PhoneNumberFormat.INTERNATIONAL)
+    at_home = phonenumbers.format_number(parsed, PhoneNumberFormat.NATIONAL)
+    return _unique(
+        [
+            number,
+            abroad,
+            f"00{number.removeprefix('+')}",
+            f"00{abroad.removeprefix('+')}",
+            number.removeprefix("+"),
+            at_home,
+            "".join(letter for letter in at_home if letter.isdigit()),
+        ]
+    )
+
+
+def _number(text: str | None, region: str | None) -> str | None:
+    if text is None:
+        return None
+    try:
+        return to_e164(text, region)
+    except NotAPhoneNumber:
+        return text
+
+
+def _unique(values: Iterable[str | None]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(one for one in values if one))

@@ -1,0 +1,1 @@
+"""Metakocka's API: its words, its bodies, its calls."""

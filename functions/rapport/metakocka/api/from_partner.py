@@ -1,0 +1,128 @@
+"""A partner's record as a party.
+
+What is a partner's own, and what is further:
+
+* The address for invoices (`Račun`) is the party's own: `street`, `post_number`, `place` (the
+  record's `city`), `province` and `country`. Of several it is the one with the smallest mk_id,
+  which is the oldest. All others are `addresses`.
+* The person without a name, or with the partner's own, is the partner itself (Metakocka makes
+  one of `useCustomerAsContact`): `email`, `phone`, `gsm` and `fax` are that entry's, each its
+  own. Nothing is taken for something else: a mobile number alone is no `phone`. Of several it
+  is one at the address for invoices, then the oldest. All others are `people`.
+
+Numbers become E.164 where that is beyond doubt, those without a country code by the country
+of the address, and stay as they are written where it is not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from rapport.errors import NotAPhoneNumber
+from rapport.metakocka.agreement.compare import same
+from rapport.metakocka.agreement.countries import region_of
+from rapport.metakocka.agreement.party import INVOICES, Address, Party, Person
+from rapport.metakocka.api.records import AddressRecord, PartnerRecord, PersonRecord
+from rapport.phone import to_e164
+
+R = TypeVar("R", PersonRecord, AddressRecord)
+
+
+@dataclass(frozen=True)
+class Partner:
+    """A partner: the party that it is, and the entries that are its own."""
+
+    mk_id: str
+    party: Party
+    person: PersonRecord | None = None
+    address: AddressRecord | None = None
+
+
+def from_record(
+    record: PartnerRecord, *, own_person: str | None = None, region: str = "SI"
+) -> Partner:
+    """The record as a party.
+
+    `own_person`, that of the last agreed state, is the partner's own also after one of the two
+    was renamed. `region` (ISO 3166) is that of numbers without a country code where the partner
+    has no country. An entry without an mk_id, which Metakocka never gives, can't be told from
+    others and is left out.
+    """
+    own_address = _oldest([one for one in record.addresses if one.address_type == INVOICES])
+    country = own_address.country if own_address else record.country
+    numbers_of = region_of(country) if country else region
+    person = _own_person(record, own_person, own_address.mk_id if own_address else None)
+    place = own_address or AddressRecord(
+        street=record.street,
+        post_number=record.post_number,
+        city=record.place,
+        province=record.province,
+        country=record.country,
+    )
+    party = Party(
+        name=record.customer,
+        email=person.email if person else None,
+        phone=_number(person.phone, numbers_of) if person else None,
+        gsm=_number(person.gsm, numbers_of) if person else None,
+        fax=_number(person.fax, numbers_of) if person else None,
+        business_entity=record.business_entity,
+        taxpayer=record.taxpayer,
+        foreign_county=record.foreign_county,
+        buyer=record.buyer,
+        supplier=record.supplier,
+        tax_id_number=record.tax_id_number,
+        registration_number=record.registration_number,
+        street=place.street,
+        post_number=place.post_number,
+        place=place.city,
+        province=place.province,
+        country=place.country,
+        people=tuple(
+            _person(one, numbers_of) for one in record.people if one is not person and one.mk_id
+        ),
+        addresses=tuple(
+            Address.model_validate(one.model_dump())
+            for one in record.addresses
+            if one is not own_address and one.mk_id
+        ),
+        own_person=person.mk_id if person else None,
+    )
+    return Partner(record.mk_id, party, person, own_address)
+
+
+def _own_person(
+    record: PartnerRecord, known: str | None, address_id: str | None
+) -> PersonRecord | None:
+    own = [one for one in record.people if known and one.mk_id == known] or [
+        one for one in record.people if one.name is None or same("name", one.name, record.customer)
+    ]
+    at_address = [one for one in own if address_id and one.mk_address_id == address_id]
+    return _oldest(at_address or own)
+
+
+def _oldest(records: Sequence[R]) -> R | None:
+    """The one with the smallest mk_id: ids are given in order, and lists may have any."""
+    return min(records, key=lambda one: (len(one.mk_id or ""), one.mk_id or ""), default=None)
+
+
+def _person(record: PersonRecord, region: str | None) -> Person:
+    return Person(
+        mk_id=record.mk_id,
+        mk_address_id=record.mk_address_id,
+        name=record.name,
+        email=record.email,
+        phone=_number(record.phone, region),
+        gsm=_number(record.gsm, region),
+        fax=_number(record.fax, region),
+    )
+
+
+def _number(text: str | None, region: str | None) -> str | None:
+    if text is None:
+        return None
+    try:
+        return to_e164(text, region)
+    except NotAPhoneNumber:
+        return text

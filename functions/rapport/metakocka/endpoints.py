@@ -1,0 +1,298 @@
+"""The sync while somebody waits for the answer: some contacts or partners now, more as a run."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import islice
+from typing import Annotated
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints
+
+from rapport.errors import (
+    Conflict,
+    MetakockaClosed,
+    MetakockaError,
+    MetakockaUnavailable,
+    NotFound,
+    RapportError,
+    SyncBusy,
+    Unprocessable,
+)
+from rapport.metakocka.agreement.party import Party
+from rapport.metakocka.api.client import Operation, Policy
+from rapport.metakocka.api.from_partner import from_record
+from rapport.metakocka.sync.plan import ref_of
+from rapport.metakocka.sync.progress import Outcome
+from rapport.metakocka.sync.run import Report, Sync
+from rapport.retry import Retries
+from rapport.store.metakocka_rows import AtWork, Direction, Request
+from rapport.store.user import Authorized, MetakockaUser
+
+# as many as a run takes
+IDS_LIMIT = 1000
+
+MetakockaId = Annotated[str, StringConstraints(pattern=r"^[^\s]{1,64}$")]
+
+
+class _Request(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    # needed where the user administers several
+    accountId: UUID | None = None  # noqa: N815 - as clients write it
+
+
+class WhichWay(BaseModel):
+    """The query of sync-to-metakocka."""
+
+    bulk: bool = False
+
+
+class OneContact(_Request):
+    """A contact to be sent."""
+
+    contactId: UUID  # noqa: N815
+
+
+class Contacts(_Request):
+    """Contacts to be sent."""
+
+    contactIds: Annotated[list[UUID], Field(min_length=1, max_length=IDS_LIMIT)]  # noqa: N815
+
+
+class OnePartner(_Request):
+    """A partner to be read."""
+
+    metakockaId: MetakockaId  # noqa: N815
+
+
+class Partners(_Request):
+    """Partners to be read; without any all of them."""
+
+    metakockaIds: Annotated[  # noqa: N815
+        list[MetakockaId] | None, Field(min_length=1, max_length=IDS_LIMIT)
+    ] = None
+
+
+class Unsynced(_Request):
+    """A page of partners that are no contact yet: those beyond the id `cursor`."""
+
+    cursor: MetakockaId | None = None
+    limit: Annotated[int, Field(ge=1, le=200)] = 50
+
+
+class WhichMappings(_Request):
+    """The mapping of one contact, or a page of all."""
+
+    contactId: UUID | None = None  # noqa: N815
+    cursor: Annotated[str | None, StringConstraints(min_length=1, max_length=128)] = None
+    limit: Annotated[int, Field(ge=1, le=1000)] = 100
+
+
+def one_answer(outcome: Outcome) -> dict[str, JsonValue]:
+    """What became of one, as it is told."""
+    answer: dict[str, JsonValue] = {"id": outcome.id, "status": outcome.status}
+    if outcome.contact_id:
+        answer["contactId"] = str(outcome.contact_id)
+    if outcome.metakocka_id:
+        answer["metakockaId"] = outcome.metakocka_id
+    if not outcome.is_good:
+        error: dict[str, JsonValue] = {"error": outcome.code, "message": outcome.message}
+        answer["error"] = error | ({"field": outcome.field} if outcome.field else {})
+    return answer
+
+
+def bulk_answer(outcomes: list[Outcome]) -> dict[str, JsonValue]:
+    """What became of each, and how many went well."""
+    succeeded = sum(one.is_good for one in outcomes)
+    return {
+        "total": len(outcomes),
+        "succeeded": succeeded,
+        "failed": len(outcomes) - succeeded,
+        "results": [one_answer(one) for one in outcomes],
+    }
+
+
+# more become a run
+AT_ONCE = 50
+# seconds: an HTTP API waits 30
+TIME = 25.0
+RESERVE = 10.0
+# between two looks whether a run that is at work has ended
+_LOOK = 0.2
+_ONCE = Retries(attempts=1)
+POLICIES: Mapping[Operation, Policy] = {
+    "add_partner": Policy(timeout=8, retries=_ONCE),
+    "get_partner": Policy(timeout=8, retries=_ONCE),
+    "list_partners": Policy(timeout=20, retries=_ONCE),
+    "search": Policy(timeout=8, retries=_ONCE),
+    "update_partner": Policy(timeout=8, retries=_ONCE),
+}
+_SHOWN = ("name", "email", "phone", "gsm", "tax_id_number", "street", "post_number", "place")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What is known by the time of the answer; the rest goes on in the run."""
+
+    outcomes: list[Outcome]
+    run_id: UUID | None = None
+
+
+def send(
+    sync: Sync, user: MetakockaUser, account_id: UUID | None, contact_ids: Sequence[UUID]
+) -> Answer:
+    """Sends contacts to Metakocka.
+
+    Raises:
+        SyncBusy: Another run is at work, and it was waited for as long as the connection says.
+        MetakockaClosed: Metakocka takes no calls of the account's company at the moment.
+        RapportError: The user may not, or the account is not clear or not connected.
+    """
+    wanted = list(dict.fromkeys(contact_ids))
+    allowed = user.authorize(account_id, wanted)
+    known = set(allowed.contact_ids)
+    missing = [
+        Outcome(str(one), "not_found", code="not_found", message="There is no such contact.")
+        for one in wanted
+        if one not in known
+    ]
+    if not known:
+        return Answer(missing)
+    if len(known) > AT_ONCE:
+        run_id = user.request_sync(
+            allowed.account_id, "to_metakocka", contact_ids=allowed.contact_ids
+        )
+        return Answer(missing, run_id)
+    request = Request(contact_ids=allowed.contact_ids)
+    answer = _run(sync, allowed, "to_metakocka", request)
+    return Answer([*answer.outcomes, *missing], answer.run_id)
+
+
+def receive(
+    sync: Sync,
+    user: MetakockaUser,
+    account_id: UUID | None,
+    metakocka_ids: Sequence[str] | None,
+) -> Answer:
+    """Reads partners from Metakocka, all of them without ids; raises as `send`."""
+    allowed = user.authorize(account_id)
+    if metakocka_ids is None or len(set(metakocka_ids)) > AT_ONCE:
+        run_id = user.request_sync(
+            allowed.account_id, "from_metakocka", metakocka_ids=metakocka_ids or ()
+        )
+        return Answer([], run_id)
+    request = Request(metakocka_ids=list(dict.fromkeys(metakocka_ids)))
+    return _run(sync, allowed, "from_metakocka", request)
+
+
+def unsynced(
+    sync: Sync, user: MetakockaUser, account_id: UUID | None, after: str | None, limit: int
+) -> dict[str, JsonValue]:
+    """A page of the partners that are no contact, by id; raises as `send`, and MetakockaError."""
+    allowed = user.authorize(account_id)
+    connection = sync.store.connection(str(allowed.account_id))
+    terms = sync.terms(connection)
+    found: list[JsonValue] = []
+    last: str | None = None
+    with sync.client(allowed.account_id, connection) as client:
+        records = client.list_partners().in_order(after)
+        while batch := list(islice(records, 200)):
+            refs = [ref_of(one, terms, known_hash=False) for one in batch]
+            known = sync.store.read_partners(allowed.account_id, refs)
+            for record, one in zip(batch, known, strict=True):
+                if one.contact_id is None:
+                    if len(found) == limit:
+                        return {"partners": found, "cursor": last}
+                    party = from_record(record, region=terms.region).party
+                    found.append({"metakockaId": record.mk_id, **_shown(party)})
+                last = record.mk_id
+    return {"partners": found, "cursor": None}
+
+
+def require_good(outcome: Outcome) -> None:
+    """Lets pass what went well, or is being seen to.
+
+    Raises:
+        RapportError: What an endpoint answers where it did not.
+    """
+    if outcome.is_good or outcome.status == "waiting":
+        return
+    words = outcome.message
+    error: RapportError = MetakockaError(words)
+    if outcome.status == "not_found":
+        error = NotFound(words)
+    elif outcome.status == "blocked":
+        error = Unprocessable(words, field=outcome.field, hint="Fill in or correct it.")
+    elif outcome.status == "conflict":
+        error = Conflict(words, hint="Decide it in sync_conflicts.")
+    elif outcome.code == MetakockaUnavailable().code:
+        error = MetakockaUnavailable(words)
+    elif outcome.code == MetakockaClosed().code:
+        error = MetakockaClosed(words)
+    raise error
+
+
+def _run(sync: Sync, allowed: Authorized, direction: Direction, request: Request) -> Answer:
+    report = _report(sync, allowed, direction, request)
+    by_id = {one.id: one for one in report.outcomes}
+    wanted = [str(one) for one in request.contact_ids or request.metakocka_ids or ()]
+    outcomes = [by_id.get(one) or _untouched(one, report.error) for one in wanted]
+    is_open = report.state in ("stopped", "taken over")
+    return Answer(outcomes, report.run_id if is_open else None)
+
+
+def _report(sync: Sync, allowed: Authorized, direction: Direction, request: Request) -> Report:
+    """The request's own run, once no other is at work for the account."""
+    waits_until: float | None = None
+    while True:
+        report = sync.run(allowed.account_id, direction, "user", allowed.user_id, request)
+        if report is not None:
+            return report
+        at_work = sync.store.sync_at_work(allowed.account_id)
+        if at_work is None:
+            raise NotFound("This account has no active connection to Metakocka any more.")
+        if waits_until is None:
+            # what is left of the time has to be enough for the run itself
+            spare = sync.remaining() - sync.reserve - _LOOK
+            waits_until = time.monotonic() + min(at_work.request_wait, spare)
+        if at_work.paused_until is not None or time.monotonic() >= waits_until:
+            raise busy(at_work)
+        time.sleep(_LOOK)
+
+
+def busy(at_work: AtWork) -> SyncBusy | MetakockaClosed:
+    """Why a run can't begin, until when, and in how many seconds to try again."""
+    if at_work.paused_until is not None:
+        left = (at_work.paused_until - at_work.now).total_seconds()
+        return MetakockaClosed(
+            "Metakocka takes no calls of this company at the moment: the sync goes on at"
+            f" {_clock(at_work.paused_until)}. {at_work.pause_reason or ''}".strip(),
+            retry_after=left,
+        )
+    until = at_work.lease_until or at_work.now
+    left = (until - at_work.now).total_seconds()
+    if at_work.ends_by is None:
+        words = f"its lease lasts until {_clock(until)} and is extended while it is at work"
+    else:
+        words = f"it ends by {_clock(at_work.ends_by)} at the latest"
+    return SyncBusy(
+        f"Another run of the sync is at work for this account: {words}.", retry_after=max(left, 1)
+    )
+
+
+def _clock(at: datetime) -> str:
+    return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def _untouched(id_: str, error: RapportError | None) -> Outcome:
+    if error is None:
+        return Outcome(id_, "waiting", code="waiting", message="Its turn is still to come.")
+    return Outcome(id_, "failed", code=error.code, message=str(error))
+
+
+def _shown(party: Party) -> dict[str, JsonValue]:
+    return {name: value for name in _SHOWN if (value := getattr(party, name)) is not None}

@@ -1,0 +1,1 @@
+"""The run: read partners, match, merge, send, settle."""

@@ -1,0 +1,1 @@
+"""Every call to Postgres, one file a subject, with its rows."""

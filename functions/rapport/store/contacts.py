@@ -1,0 +1,130 @@
+"""Import and export of an account's contacts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict
+
+from rapport.errors import StoreError
+from rapport.store.base import Store, understood
+
+
+class Contact(BaseModel):
+    """A contact in the contacts page's words; in an import, what is None is not said."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    id: UUID | None = None
+    name: str | None = None
+    phone: str | None = None
+    email: str | None = None
+    username: str | None = None
+    tags: list[str] | None = None
+    notes: str | None = None
+    conversation_status: str | None = None
+
+
+ImportOutcome = Literal["created", "updated", "unchanged", "refused", "ambiguous"]
+
+
+class FieldChange(BaseModel):
+    """What a field shows, and what it is to show."""
+
+    model_config = ConfigDict(frozen=True)
+
+    old: str | list[str] | None
+    new: str | list[str] | None
+
+
+class ImportedRow(BaseModel):
+    """What became of an imported contact, by its place in the call from 1."""
+
+    row: int
+    outcome: ImportOutcome
+    contact_id: UUID | None
+    field: str | None
+    reason: str | None
+    # by field; told by a dry run alone
+    changes: dict[str, FieldChange] = {}
+
+
+class ContactStore(Store):
+    """Contacts by the page; every call may be repeated, and raises as `Store` says."""
+
+    def import_contacts(
+        self,
+        account: str,
+        contacts: Sequence[Contact],
+        *,
+        dry_run: bool = False,
+        quiet: bool = False,
+    ) -> list[ImportedRow]:
+        """Writes up to 200 contacts of the account with this external id, or tries to.
+
+        Answers a row for each, in their order. Repeating it changes nothing. Quietly, staff
+        hear nothing of it before `announce_import`.
+
+        Raises:
+            NotFound: There is no such account.
+            StoreUnavailable: The database can't be reached, or others write these contacts.
+        """
+        answer = self._call(
+            "import_contacts",
+            {
+                "account": account,
+                "contacts": [
+                    contact.model_dump(mode="json", exclude_none=True) for contact in contacts
+                ],
+                "dry_run": dry_run,
+                "quiet": quiet,
+            },
+        )
+        imported = understood(list[ImportedRow], answer)
+        if [one.row for one in imported] != list(range(1, len(contacts) + 1)):
+            raise StoreError("The database's answer is of other rows.")
+        return imported
+
+    def account_country(self, account: str) -> str | None:
+        """The account's country (ISO 3166, two letters), if it is known.
+
+        Raises:
+            NotFound: There is no account with this external id.
+        """
+        answer = self._call("account_country", {"account": account})
+        return None if answer is None else understood(str, answer)
+
+    def contacts_of_ids(self, account: str, ids: Sequence[UUID]) -> dict[UUID, Contact]:
+        """What up to 200 contacts show, by the ids that are asked for.
+
+        One that was merged is the contact that it was merged into; what is not there is left out.
+
+        Raises:
+            NotFound: There is no account with this external id.
+        """
+        answer = self._call(
+            "contacts_of_ids", {"account": account, "ids": [str(one) for one in ids]}
+        )
+        return understood(dict[UUID, Contact], answer)
+
+    def announce_import(self, account: str) -> None:
+        """Tells the account's staff once that contacts were imported.
+
+        Raises:
+            NotFound: There is no such account.
+        """
+        self._call("announce_import", {"account": account})
+
+    def export_contacts(self, account: str, *, after: UUID | None, page_size: int) -> list[Contact]:
+        """A page of the account's contacts by id, beyond `after`; the last page is shorter.
+
+        Raises:
+            NotFound: There is no account with this external id.
+        """
+        answer = self._call(
+            "export_contacts",
+            {"account": account, "after": after and str(after), "page_size": page_size},
+        )
+        return understood(list[Contact], answer)

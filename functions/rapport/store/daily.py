@@ -1,0 +1,49 @@
+"""Daily jobs: retention, overdue invoices, expired points."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel
+
+from rapport.store.base import Store, understood
+
+
+class Pruned(BaseModel):
+    """How many rows were deleted of each kind whose time was over."""
+
+    changes: int
+    webhook_events: int
+    sync: int
+
+    def __add__(self, other: Pruned) -> Pruned:
+        """Both together."""
+        return Pruned(
+            changes=self.changes + other.changes,
+            webhook_events=self.webhook_events + other.webhook_events,
+            sync=self.sync + other.sync,
+        )
+
+    def __bool__(self) -> bool:
+        """Whether there was anything to delete."""
+        return bool(self.changes or self.webhook_events or self.sync)
+
+
+class _Count(BaseModel):
+    count: int
+
+
+class DailyStore(Store):
+    """A batch of each at a time; every call may be repeated, and raises as `Store` says."""
+
+    def prune(self, batch: int) -> Pruned:
+        """Deletes up to `batch` rows of each kind whose time is over."""
+        return understood(Pruned, self._call("prune", {"batch": batch}))
+
+    def mark_overdue_invoices(self, batch: int) -> int:
+        """Makes up to `batch` invoices overdue whose last day is over; returns how many."""
+        answer = self._call("mark_overdue_invoices", {"batch": batch})
+        return understood(_Count, {"count": answer}).count
+
+    def expire_points(self, batch: int) -> int:
+        """Writes off expired points of up to `batch` customers; returns of how many."""
+        answer = self._call("expire_points", {"batch": batch})
+        return understood(_Count, {"count": answer}).count

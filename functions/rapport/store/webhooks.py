@@ -1,0 +1,345 @@
+"""The raw webhook inbox: webhooks are taken in, read and applied anew."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Literal
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, JsonValue
+
+from rapport.store.base import Store, understood
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class _Item(_Part):
+    # of the WhatsApp Business account that the webhook is about: who is told if it is rejected
+    waba_id: str | None = None
+
+
+class MessageItem(_Item):
+    """A message from a customer; one of `wa_id` and `user_id` is known.
+
+    An echo is a message of ours to that customer, sent from the phone app.
+    """
+
+    kind: Literal["message", "echo"] = "message"
+    phone_number_id: str
+    provider_id: str
+    wa_id: str | None
+    # business-scoped: another business knows the same person by another
+    user_id: str | None
+    username: str | None
+    profile_name: str | None
+    sent_at: datetime
+    type: str
+    text: str
+    # the message as it came, unless it is a text and nothing else
+    content: dict[str, JsonValue] | None
+    reply_to: str | None
+
+
+class GroupMessageItem(_Item):
+    """A message in a group, of a participant or (from another device) of ours."""
+
+    kind: Literal["group"] = "group"
+    phone_number_id: str
+    provider_id: str
+    group_id: str
+    sender_type: Literal["client", "operator"]
+    # of a participant: one of the two ids, the number first
+    sender_id: str | None
+    wa_id: str | None
+    user_id: str | None
+    profile_name: str | None
+    sent_at: datetime
+    type: str
+    text: str
+    content: dict[str, JsonValue] | None
+    reply_to: str | None
+
+
+class Participant(_Part):
+    """Somebody in a group; one of the two is known."""
+
+    wa_id: str | None
+    user_id: str | None
+
+
+class GroupNews(_Part):
+    """What is told of a group; None is not said."""
+
+    name: str | None = None
+    state: Literal["active", "suspended", "deleted"] | None = None
+    joined: tuple[Participant, ...] = ()
+    departed: tuple[Participant, ...] = ()
+
+
+class GroupEventItem(_Item):
+    """What happened to a group."""
+
+    kind: Literal["group_event"] = "group_event"
+    phone_number_id: str
+    group_id: str
+    sent_at: datetime
+    content: GroupNews
+
+
+class CallNews(_Part):
+    """What is told of a call; when people spoke is said at the end."""
+
+    event: Literal["connect", "ringing", "accepted", "rejected", "terminate"]
+    started_at: datetime | None
+    ended_at: datetime | None
+    # seconds
+    duration_s: int | None
+    has_failed: bool
+
+
+class CallItem(_Item):
+    """One event of a call with the person who is named as in `MessageItem`."""
+
+    kind: Literal["call"] = "call"
+    phone_number_id: str
+    # of the call
+    provider_id: str
+    # who calls: the person or we
+    sender_type: Literal["client", "operator"]
+    sender_id: str | None
+    wa_id: str | None
+    user_id: str | None
+    profile_name: str | None
+    sent_at: datetime
+    content: CallNews
+
+
+class MarketingChoiceItem(_Item):
+    """Whether a person takes marketing messages from now on."""
+
+    kind: Literal["marketing_choice"] = "marketing_choice"
+    phone_number_id: str
+    wa_id: str | None
+    user_id: str | None
+    type: Literal["stop", "resume"]
+    sent_at: datetime
+
+
+class HistoryItem(_Item):
+    """A message of the phone app's history, of a person's or of ours to them."""
+
+    kind: Literal["history"] = "history"
+    phone_number_id: str
+    provider_id: str
+    sender_type: Literal["client", "operator"]
+    sender_id: str | None
+    wa_id: str | None
+    user_id: str | None
+    sent_at: datetime
+    type: str
+    text: str
+    content: dict[str, JsonValue] | None
+    reply_to: str | None
+    # what had become of one of ours
+    status: Literal["delivered", "read", "failed"] | None
+
+
+class PhoneBookItem(_Item):
+    """An entry of the phone app's phone book that was added, changed or removed."""
+
+    kind: Literal["phone_book"] = "phone_book"
+    phone_number_id: str
+    wa_id: str
+    type: Literal["add", "remove"]
+    # the name
+    text: str | None
+    sent_at: datetime
+
+
+class SystemItem(_Item):
+    """A message of WhatsApp's own about a customer, who is named as in `MessageItem`.
+
+    `new_wa_id` and `new_user_id` take the place of `wa_id` and `user_id`; where they are
+    null nothing changes.
+    """
+
+    kind: Literal["system"] = "system"
+    phone_number_id: str
+    provider_id: str
+    wa_id: str | None
+    user_id: str | None
+    new_wa_id: str | None
+    new_user_id: str | None
+    sent_at: datetime
+    type: Literal["system"] = "system"
+    text: str
+    # the message as it came
+    content: dict[str, JsonValue]
+
+
+class StatusItem(_Item):
+    """What became of a message that we sent."""
+
+    kind: Literal["status"] = "status"
+    phone_number_id: str
+    provider_id: str
+    status: Literal["sent", "delivered", "read", "failed"]
+    at: datetime
+    error_code: int | None
+    error_message: str | None
+    # what we called the message when we sent it
+    message_ref: UUID | None
+
+
+class EffectItem(_Item):
+    """What somebody does to the message `reply_to`: a reaction, an edit, a deletion."""
+
+    kind: Literal["effect"] = "effect"
+    phone_number_id: str
+    provider_id: str
+    type: Literal["reaction", "edit", "revoke"]
+    reply_to: str
+    sender_type: Literal["client", "operator"]
+    # who of a group; None elsewhere
+    sender_id: str | None
+    sent_at: datetime
+    # the emoji, None where it is taken back; the new text
+    text: str | None
+    # of an edit the new message as it came
+    content: dict[str, JsonValue] | None
+
+
+class AccountEventItem(_Item):
+    """What WhatsApp says of an account, which is known by one of the two ids."""
+
+    kind: Literal["account_event"] = "account_event"
+    phone_number_id: str | None
+    # the webhook's field
+    type: str
+    at: datetime | None
+    content: dict[str, JsonValue]
+
+
+class SkippedItem(_Item):
+    """A part of a webhook that is none of these; it is recorded and blocks nothing."""
+
+    kind: Literal["skipped"] = "skipped"
+    reason: str
+    detail: str
+
+
+Item = (
+    MessageItem
+    | GroupMessageItem
+    | GroupEventItem
+    | CallItem
+    | MarketingChoiceItem
+    | HistoryItem
+    | PhoneBookItem
+    | SystemItem
+    | StatusItem
+    | EffectItem
+    | AccountEventItem
+    | SkippedItem
+)
+
+
+class Rejection(BaseModel):
+    """An item that the database could not apply, by its place among the items."""
+
+    index: int
+    reason: str
+    # whose it was, as far as the webhook says
+    phone_number_id: str | None = None
+    waba_id: str | None = None
+
+
+class IngestResult(BaseModel):
+    """What became of a webhook: its raw event's id, and how its items fared."""
+
+    event_id: int
+    applied: int
+    duplicates: int
+    rejected: list[Rejection]
+
+
+class ReplayResult(IngestResult):
+    """What became of a stored webhook that was parsed anew: also how many messages changed."""
+
+    corrected: int
+
+
+class RawEvent(BaseModel):
+    """A webhook as it was stored."""
+
+    id: int
+    body: str
+
+
+class EventSpan(BaseModel):
+    """The raw events of a span of time; without any there are no ids."""
+
+    events: int
+    first_id: int | None
+    last_id: int | None
+
+
+class WebhookStore(Store):
+    """Webhooks in the database; every call may be repeated, and raises as `Store` says."""
+
+    def ingest_whatsapp(self, body: str, items: Sequence[Item]) -> IngestResult:
+        """Stores a webhook's `body` as it came and applies its `items`, in one transaction.
+
+        Repeating it changes nothing: each message and status is known by its provider's id.
+        """
+        answer = self._call(
+            "ingest_whatsapp",
+            {"body": body, "items": [item.model_dump(mode="json") for item in items]},
+        )
+        return understood(IngestResult, answer)
+
+    def span_of_webhook_events(self, since: datetime, until: datetime | None) -> EventSpan:
+        """How many raw events came from `since` to before `until`, and their first and last id."""
+        answer = self._call("span_of_webhook_events", _span(since, until))
+        return understood(EventSpan, answer)
+
+    def read_webhook_events(
+        self, after_id: int, since: datetime, until: datetime | None, page_size: int
+    ) -> list[RawEvent]:
+        """The next raw events of a span of time, by id; none at the end.
+
+        A page has up to `page_size`, and fewer where they are large.
+        """
+        answer = self._call(
+            "read_webhook_events",
+            {"after_id": after_id, "page_size": page_size, **_span(since, until)},
+        )
+        return understood(list[RawEvent], answer)
+
+    def replay_webhook(
+        self, event_id: int, items: Sequence[Item], *, dry_run: bool = False
+    ) -> ReplayResult:
+        """Applies a stored webhook's `items` as they are parsed now, in one transaction.
+
+        What is missing is added, and customers' messages are shown as the items say. Repeating
+        it changes nothing; with `dry_run` it is undone at once.
+
+        Raises:
+            NotFound: There is no such event.
+        """
+        answer = self._call(
+            "replay_webhook",
+            {
+                "event_id": event_id,
+                "items": [item.model_dump(mode="json") for item in items],
+                "dry_run": dry_run,
+            },
+        )
+        return understood(ReplayResult, answer)
+
+
+def _span(since: datetime, until: datetime | None) -> dict[str, object]:
+    return {"since": since.isoformat(), "until": until and until.isoformat()}
