@@ -1067,6 +1067,7 @@ as $$
         when 'open_suggestions' then 'Call suggest_duplicates, merge_contacts or dismiss_suggestion.'
         when 'portal_invitations' then 'Call invite_to_portal or revoke_invitation.'
         when 'read_markers' then 'Call mark_read.'
+        when 'rejected_webhooks' then 'They are what WhatsApp delivered; rapport replay applies them once their cause is mended.'
         when 'sendable_templates' then 'Templates are written at WhatsApp and read from there.'
         when 'status_words' then 'The words of faces are fixed.'
         when 'sync_conflicts' then 'Call resolve_sync_conflict.'
@@ -1173,7 +1174,8 @@ begin
                     else 'read'
                 end
             ),
-            hint = private.way_to_write(names[2]);
+            hint = coalesce(
+                private.way_to_write(names[2]), 'See what the table''s description says.');
     elsif upserts and is_view then
         raise sqlstate 'PT405' using
             message = format('%s is a view and takes no upsert.', names[2]),

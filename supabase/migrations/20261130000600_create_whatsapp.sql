@@ -5439,7 +5439,7 @@ where e.rejected <> '[]'
 group by owner.account_id, owner.waba_id, r.value ->> 'phone_number_id', r.value ->> 'reason';
 
 
-create function private.my_rejected_webhooks()
+create function private.my_rejected_webhooks(is_counted boolean default private.refuse_estimates())
     returns setof private.rejected_webhooks
     language plpgsql
     stable
@@ -5456,7 +5456,7 @@ begin
 end
 $$;
 
-grant execute on function private.my_rejected_webhooks() to authenticated;
+grant execute on function private.my_rejected_webhooks(boolean) to authenticated;
 
 
 create view public.rejected_webhooks
@@ -5481,8 +5481,8 @@ comment on function private.rejection_remedy(text) is
     'What to do about an update that could not be applied, in a sentence.';
 comment on view private.rejected_webhooks is
     'See public.rejected_webhooks; of all accounts.';
-comment on function private.my_rejected_webhooks() is
-    'See rejected_webhooks.';
+comment on function private.my_rejected_webhooks(boolean) is
+    'See rejected_webhooks. Its argument is never given: see refuse_estimates.';
 comment on view public.rejected_webhooks is
     'What WhatsApp delivered for a WhatsApp Business account and could not be applied, by number and reason; for the owners and admins of the one account that names it (whatsapp_channels.waba_id). A row goes once rapport replay has applied what it counts.';
 comment on column public.rejected_webhooks.phone_number_id is

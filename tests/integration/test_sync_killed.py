@@ -80,6 +80,7 @@ def worker(desk: Desk, event: str) -> Iterator[subprocess.Popen[str]]:
         "SUPABASE_SERVICE_ROLE_KEY": desk.stack.service_role_key,
         "METAKOCKA_URL": desk.stack.metakocka_url,
         "METAKOCKA_SECRET_KEY": desk.stack.metakocka_secret_key,
+        "METAKOCKA_COMPANIES": "any",
         "no_proxy": desk.stack.host,
     }
     process = subprocess.Popen(

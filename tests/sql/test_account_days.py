@@ -110,7 +110,7 @@ def test_others_of_the_account_are_refused(world: World, user: str) -> None:
 
 @pytest.mark.parametrize("user", ["ana", "cilka", "stranger"])
 def test_nobody_else_changes_an_account(world: World, user: str) -> None:
-    assert ask(world, user, SET_ZONE, "Europe/Vienna", ALPINE) == []
+    assert refusal(world, user, SET_ZONE, "Europe/Vienna", ALPINE).code == "PT404"
     assert world.value("select time_zone from public.accounts where id = %s", [ALPINE]) == "UTC"
 
 

@@ -37,6 +37,7 @@ READ_ONLY = {
         "id": uuid4(),
         "account_id": BAY,
         "profile_name": "x",
+        "marketing_stopped_at": "2020-01-01",
         "conversation_id": uuid4(),
         "portal_user_id": seed_uuid("stranger"),
         "created_at": "2020-01-01",

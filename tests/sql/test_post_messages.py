@@ -408,7 +408,7 @@ def test_what_is_ignored_opens_no_closed_conversation(world: World, portal: UUID
 def test_an_id_that_is_taken_is_refused_without_a_number(world: World, portal: UUID) -> None:
     insert(world, "cilka", portal, id=seed_uuid("mine"))
 
-    assert refused(insert, world, "cilka", portal, id=seed_uuid("mine"))[0] == "23505"
+    assert refused(insert, world, "cilka", portal, id=seed_uuid("mine"))[0] == "PT409"
 
     assert seqs(world, portal) == ([1], 1)
 
