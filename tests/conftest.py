@@ -1,4 +1,4 @@
-"""Real servers for tests: one throwaway cluster, a prepared template, clones and processes."""
+"""What all tests start from: one throwaway cluster, templates to clone, servers on the clones."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ import os
 import secrets
 import shutil
 import tempfile
-from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import psycopg
@@ -17,11 +16,12 @@ from rapport.local.stack.npm import Binaries, install
 from rapport.local.stack.ports import choose_any
 from rapport.local.stack.postgres import Cluster, Database
 from rapport.local.stack.process import log_tail
-from rapport.local.stack.running import Stack
 from rapport.local.stack.state import PROJECT, npm_folder
 from rapport.local.stack.supervisor import Supervisor
 from rapport.local.supabase.prepare import prepare
 from tests.migrations.baseline import schema_files
+from tests.stacks import FOLDER, Running, Start, copy_of
+from tests.world import add_businesses
 
 SCRUBBED = ("SUPABASE_", "WHATSAPP_", "METAKOCKA_", "RAPPORT_", "AWS_", "PG", "WAKE_", "WORKER_")
 
@@ -30,11 +30,6 @@ KEPT = frozenset({"METAKOCKA_ID"})
 
 # bytes, for as many clusters as a machine has processors
 MEMORY_FOR_TESTS = 6 * 1024**3
-
-Start = Callable[..., Stack]
-
-# where a test's servers write their logs
-FOLDER = pytest.StashKey[Path]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -126,12 +121,12 @@ def template(cluster: Cluster, prepared: Database) -> Database:
     return database
 
 
-@contextmanager
-def copy_of(cluster: Cluster, template: Database) -> Iterator[Database]:
-    """A copy of a prepared database, dropped at the end."""
-    name = f"test_{secrets.token_hex(6)}"
-    yield cluster.clone_database(template, name)
-    cluster.drop_database(name)
+@pytest.fixture(scope="session")
+def world_template(cluster: Cluster, template: Database) -> Database:
+    """A database with two businesses; to be cloned, not used."""
+    database = cluster.clone_database(template, "template_world")
+    add_businesses(database)
+    return database
 
 
 @pytest.fixture
@@ -139,3 +134,23 @@ def database(cluster: Cluster, template: Database) -> Iterator[Database]:
     """A database with the schema for one test alone."""
     with copy_of(cluster, template) as database:
         yield database
+
+
+@pytest.fixture
+def own_database(cluster: Cluster, template: Database) -> Iterator[Database]:
+    """A database for one test alone."""
+    with copy_of(cluster, template) as database:
+        yield database
+
+
+@pytest.fixture
+def own_start(
+    request: pytest.FixtureRequest,
+    session_folder: Path,
+    binaries: Binaries,
+    own_database: Database,
+) -> Iterator[Start]:
+    """Starts children of a stack that is the test's alone."""
+    with Running(own_database, session_folder, binaries) as running:
+        request.node.stash[FOLDER] = running.folder
+        yield running.start

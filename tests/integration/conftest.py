@@ -12,10 +12,8 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
-from tests.conftest import FOLDER, Start, copy_of
-from tests.integration.stacks import Running, Shared
 from tests.rows import Rows
-from tests.sql.conftest import world_template as world_template  # a fixture
+from tests.stacks import FOLDER, Running, Shared, Start, copy_of
 
 from rapport.local.stack.npm import Binaries
 from rapport.local.stack.postgres import Cluster, Database
@@ -79,23 +77,3 @@ def stack(start: Start) -> Stack:
     stack = start("postgrest", "gateway", "functions", "fakes", "net")
     set_doorbell(stack)
     return stack
-
-
-@pytest.fixture
-def own_database(cluster: Cluster, template: Database) -> Iterator[Database]:
-    """A database for one test alone."""
-    with copy_of(cluster, template) as database:
-        yield database
-
-
-@pytest.fixture
-def own_start(
-    request: pytest.FixtureRequest,
-    session_folder: Path,
-    binaries: Binaries,
-    own_database: Database,
-) -> Iterator[Start]:
-    """Starts children of a stack that is the test's alone."""
-    with Running(own_database, session_folder, binaries) as running:
-        request.node.stash[FOLDER] = running.folder
-        yield running.start

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import httpx
 import psycopg
 from tests.integration.graph_server import GraphServer
-from tests.sql.conftest import World, seed_uuid
+from tests.world import World, seed_uuid
 
 from rapport.local.stack.postgres import Database
 from rapport.local.stack.running import Stack

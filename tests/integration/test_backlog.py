@@ -15,7 +15,7 @@ import boto3
 import httpx
 import psycopg
 import pytest
-from tests.conftest import Start
+from tests.stacks import Start
 
 from rapport.local.fakes.whatsapp.payloads import encode, inbound_text, status_update
 from rapport.local.lambda_host.host import runtime_values

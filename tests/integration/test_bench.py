@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.conftest import Start
+from tests.stacks import Start
 
 from rapport.commands.bench import away, batch, portal, stream, subscribers
 

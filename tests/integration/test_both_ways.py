@@ -11,7 +11,7 @@ import httpx
 import psycopg
 import pytest
 from tests.integration.desk import Start
-from tests.sql.conftest import ALPINE_NUMBER, World, seed_uuid
+from tests.world import ALPINE_NUMBER, World, seed_uuid
 
 from rapport.local.stack.postgres import Database
 from rapport.local.stack.running import Stack

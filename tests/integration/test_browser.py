@@ -11,8 +11,8 @@ from typing import Any
 import httpx
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
-from tests.conftest import Start
-from tests.sql.conftest import seed_uuid
+from tests.stacks import Start
+from tests.world import seed_uuid
 
 from rapport.local.lambda_host.host import runtime_values
 from rapport.local.stack.running import MEDIA_BUCKET, Stack

@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 import psycopg
 import pytest
-from tests.conftest import Start
+from tests.stacks import Start
 
 from rapport.local.stack.postgres import Database
 from rapport.local.stack.running import Stack

@@ -11,8 +11,8 @@ import httpx
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.conftest import Start
-from tests.sql.conftest import seed_uuid
+from tests.stacks import Start
+from tests.world import seed_uuid
 
 from rapport.local.lambda_host.serverless import SERVERLESS_FILE, Route, Service
 from rapport.local.stack.postgres import Database

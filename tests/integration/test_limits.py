@@ -13,9 +13,9 @@ from uuid import UUID
 import httpx
 import psycopg
 import pytest
-from tests.conftest import Start
-from tests.sql.conftest import ALPINE, World, seed_uuid, text_message
 from tests.sql.portal import CILKA, make_job
+from tests.stacks import Start
+from tests.world import ALPINE, World, seed_uuid, text_message
 
 from rapport.local.stack.postgres import Database
 from rapport.local.stack.running import Stack

@@ -11,9 +11,9 @@ import jwt
 import pytest
 from tests.integration.desk import Desk, Start, open_desk
 from tests.integration.graph_server import refused
-from tests.sql.conftest import seed_uuid
 from tests.sql.outbound import ago, conversation, post, send_to
 from tests.sql.portal import CILKA, make_job, send_invoice
+from tests.world import seed_uuid
 
 from rapport.local.stack.postgres import Database
 

@@ -13,7 +13,7 @@ from uuid import uuid4
 import httpx
 import pytest
 from tests.integration.desk import Desk, open_desk
-from tests.sql.conftest import ALPINE, BAY, seed_uuid
+from tests.world import ALPINE, BAY, seed_uuid
 
 from rapport.local.stack.postgres import Database
 from rapport.local.stack.running import Stack

@@ -13,7 +13,7 @@ import httpx
 import pytest
 import uvicorn
 from pydantic import SecretStr
-from tests.conftest import Start
+from tests.stacks import Start
 
 from rapport.errors import (
     MetakockaOutcomeUnknown,

@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import httpx
-from tests.conftest import Start
 from tests.integration.test_function_host import deployed, serve
+from tests.stacks import Start
 
 from rapport.local.lambda_host import host as functions
 from rapport.local.lambda_host.events import Context, Event

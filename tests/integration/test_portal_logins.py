@@ -12,7 +12,7 @@ import psycopg
 import pytest
 from postgrest.exceptions import APIError
 from supabase import AsyncClient, AsyncClientOptions, acreate_client
-from tests.sql.conftest import ALPINE, ALPINE_NUMBER, text_message
+from tests.world import ALPINE, ALPINE_NUMBER, text_message
 
 from rapport.commands.observer import JoinRefusedError, Observer, insert_of
 from rapport.local.stack.postgres import Database

@@ -16,11 +16,11 @@ from uuid import UUID
 import psycopg
 import pytest
 from psycopg import sql
-from tests.conftest import Start
 from tests.integration.realtime_clients import BareSocket, Payload, bare_socket
-from tests.sql.conftest import ALPINE, World, seed_uuid
 from tests.sql.portal import write_invoice
 from tests.sql.test_matrix import populate
+from tests.stacks import Start
+from tests.world import ALPINE, World, seed_uuid
 
 from rapport.local.stack.postgres import Database
 from rapport.local.stack.running import Stack

@@ -8,7 +8,6 @@ import psycopg
 import pytest
 from psycopg.types.json import Jsonb
 from realtime import RealtimeSubscribeStates
-from tests.conftest import Start, copy_of
 from tests.integration.realtime_clients import (
     ALICE,
     BOB,
@@ -17,6 +16,7 @@ from tests.integration.realtime_clients import (
     official_client,
     write,
 )
+from tests.stacks import Start, copy_of
 
 from rapport.local.stack.postgres import Cluster, Database
 from rapport.local.stack.running import Stack

@@ -16,7 +16,6 @@ from realtime import (
     RealtimeChannelOptions,
     RealtimeSubscribeStates,
 )
-from tests.conftest import copy_of
 from tests.integration.realtime_clients import (
     ALICE,
     BOB,
@@ -28,6 +27,7 @@ from tests.integration.realtime_clients import (
     websocket_url,
     write,
 )
+from tests.stacks import copy_of
 from websockets.asyncio.client import connect
 
 from rapport.local.stack.postgres import Cluster, Database

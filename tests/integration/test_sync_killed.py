@@ -14,10 +14,9 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.conftest import FOLDER, copy_of
 from tests.integration.desk import Desk, open_desk
-from tests.integration.stacks import Running
-from tests.sql.conftest import ALPINE, seed_uuid
+from tests.stacks import FOLDER, Running, copy_of
+from tests.world import ALPINE, seed_uuid
 
 from rapport.local.stack.npm import Binaries
 from rapport.local.stack.postgres import Cluster, Database

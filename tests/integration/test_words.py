@@ -14,9 +14,9 @@ from typing import Any
 import httpx
 import psycopg
 import pytest
-from tests.conftest import Start
-from tests.sql.conftest import ALPINE, World, seed_uuid
 from tests.sql.test_matrix import about, populate
+from tests.stacks import Start
+from tests.world import ALPINE, World, seed_uuid
 
 from rapport.local.stack.postgres import Database
 from rapport.local.stack.running import Stack

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from tests.conftest import Start
-from tests.integration.conftest import own_database as own_database  # fixtures
-from tests.integration.conftest import own_start as own_start
+from tests.stacks import Start
 
 from rapport.commands.bench.metakocka import measure
 

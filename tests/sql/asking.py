@@ -13,7 +13,7 @@ import psycopg
 import pytest
 from psycopg.rows import dict_row
 
-from tests.sql.conftest import World
+from tests.world import World
 
 Row = dict[str, Any]
 T = TypeVar("T")

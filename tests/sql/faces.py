@@ -13,7 +13,7 @@ import pytest
 from psycopg.rows import dict_row
 
 from rapport.client.faces import Face
-from tests.sql.conftest import ALPINE, Connection, World, seed_uuid
+from tests.world import ALPINE, Connection, World, seed_uuid
 
 # the views, and the names of their words
 FACES: dict[str, Face] = {"contacts_v2": "contacts_page", "contacts_live_chat": "live_chat"}

@@ -8,7 +8,7 @@ from uuid import UUID
 
 import pytest
 
-from tests.sql.conftest import ALPINE, BAY, World
+from tests.world import ALPINE, BAY, World
 
 Item = dict[str, Any]
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from tests.sql.conftest import ALPINE_NUMBER, World, text_message
+from tests.world import ALPINE_NUMBER, World, text_message
 
 CILKA = "38640111222"
 

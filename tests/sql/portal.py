@@ -6,7 +6,7 @@ from typing import Any
 from uuid import UUID
 
 from tests.sql.asking import Row, ask
-from tests.sql.conftest import ALPINE, World, seed_uuid
+from tests.world import ALPINE, World, seed_uuid
 
 CILKA = seed_uuid("contact cilka")
 CARLOS = seed_uuid("contact carlos")

@@ -25,8 +25,8 @@ from rapport.retry import Retries
 from rapport.settings import MetakockaSettings, StoreSettings
 from rapport.store.metakocka import MetakockaStore
 from rapport.store.metakocka_rows import Direction, Request, Trigger
-from tests.sql.conftest import Connection, World, seed_uuid
 from tests.sql.metakocka import snapshot
+from tests.world import Connection, World, seed_uuid
 
 SECRET = "the key of every company"
 AT_ONCE: dict[Operation, Policy] = {

@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 
 from tests.sql.asking import ask, refusal
-from tests.sql.conftest import ALPINE, BAY, World
 from tests.sql.portal import (
     CARLOS,
     CILKA,
@@ -23,6 +22,7 @@ from tests.sql.portal import (
     send_invoice,
     total,
 )
+from tests.world import ALPINE, BAY, World
 
 EAST, WEST = "Pacific/Kiritimati", "Etc/GMT+12"
 SET_ZONE = "update public.accounts set time_zone = %s where id = %s returning time_zone"

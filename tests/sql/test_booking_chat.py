@@ -9,7 +9,6 @@ import pytest
 from psycopg.types.json import Jsonb
 
 from tests.sql.asking import Row, ask, at_once, refusal, start_blocked
-from tests.sql.conftest import ALPINE, World, seed_uuid
 from tests.sql.outbound import conversation
 from tests.sql.portal import (
     CARLOS,
@@ -23,6 +22,7 @@ from tests.sql.portal import (
     send_invoice,
     write_invoice,
 )
+from tests.world import ALPINE, World, seed_uuid
 
 INSERT = "insert into public.messages (booking_id, message) values (%s, 'hi') returning *"
 TO_CUSTOMER = "insert into public.messages (customer_id, message) values (%s, 'hi') returning *"

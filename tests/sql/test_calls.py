@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from tests.sql.asking import ask, at_once, refusal
-from tests.sql.conftest import ALPINE_NUMBER, Item, World, text_message
 from tests.sql.outbound import accept, ago, begin, claim, post
+from tests.world import ALPINE_NUMBER, Item, World, text_message
 
 ANA = "385911234567"
 

@@ -14,7 +14,7 @@ import psycopg
 import pytest
 
 from rapport.local.stack.postgres import Cluster, Database
-from tests.sql.conftest import ALPINE, Connection, World, seed_uuid, text_message
+from tests.world import ALPINE, Connection, World, seed_uuid, text_message
 
 
 def changes_since(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from tests.sql.conftest import Connection, World, text_message
 from tests.sql.faces import (
     CILKA,
     WRITABLE,
@@ -16,6 +15,7 @@ from tests.sql.faces import (
     refusal,
     shown,
 )
+from tests.world import Connection, World, text_message
 
 
 @both_faces

@@ -9,7 +9,6 @@ import pytest
 from psycopg.rows import dict_row
 
 from rapport.client.faces import STATUS_WORDS
-from tests.sql.conftest import ALPINE, Connection, World, text_message
 from tests.sql.faces import (
     CARLOS,
     CILKA,
@@ -24,6 +23,7 @@ from tests.sql.faces import (
     shown,
     upsert,
 )
+from tests.world import ALPINE, Connection, World, text_message
 
 # Made in one, seen in the other
 

@@ -10,7 +10,6 @@ import pytest
 
 from rapport.email_address import is_email
 from rapport.local.stack.postgres import Cluster, Database
-from tests.sql.conftest import ALPINE, BAY, World, seed_uuid
 from tests.sql.faces import (
     CARLOS,
     CILKA,
@@ -21,6 +20,7 @@ from tests.sql.faces import (
     refusal,
     shown,
 )
+from tests.world import ALPINE, BAY, World, seed_uuid
 
 
 @pytest.fixture(scope="module")

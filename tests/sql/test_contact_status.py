@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 
 from rapport.client.faces import STATUS_WORDS
-from tests.sql.conftest import World, text_message
 from tests.sql.faces import (
     CILKA,
     FACES,
@@ -15,6 +14,7 @@ from tests.sql.faces import (
     refusal,
     shown,
 )
+from tests.world import World, text_message
 
 
 @both_faces

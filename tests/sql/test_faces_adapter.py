@@ -26,7 +26,7 @@ from rapport.client.faces import (
     contact_v2,
 )
 from rapport.local.stack.postgres import Cluster, Database
-from tests.sql.conftest import ALPINE, World, text_message
+from tests.world import ALPINE, World, text_message
 
 FACES: dict[str, type[ContactV2] | type[LiveChatContact]] = {
     "contacts_v2": ContactV2,

@@ -11,8 +11,8 @@ from psycopg.types.json import Jsonb
 
 from rapport.whatsapp.outgoing import check_content
 from rapport.whatsapp.templates import variables_of
-from tests.sql.conftest import ALPINE, ALPINE_NUMBER, World
 from tests.sql.outbound import ago, claim, conversation, post
+from tests.world import ALPINE, ALPINE_NUMBER, World
 
 BODY = {"type": "BODY", "text": "Hello {{1}}, we come on {{ 2 }}. See you, {{1}}!"}
 WHOLE = [

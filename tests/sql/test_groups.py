@@ -13,8 +13,8 @@ import pytest
 
 from rapport.whatsapp.items import items_of
 from tests.sql.asking import Refusal, ask, at_once, refusal
-from tests.sql.conftest import ALPINE, ALPINE_NUMBER, BAY_NUMBER, Item, World, status, text_message
 from tests.sql.outbound import accept, ago, begin, claim, post, state
+from tests.world import ALPINE, ALPINE_NUMBER, BAY_NUMBER, Item, World, status, text_message
 
 EVENTS = Path(__file__).parents[1] / "events"
 CILKA = "38640111222"

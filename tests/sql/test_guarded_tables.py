@@ -10,8 +10,8 @@ import pytest
 
 from rapport.local.stack.postgres import Database
 from tests.sql.asking import ask, refusal
-from tests.sql.conftest import ALPINE, World, seed_uuid
 from tests.sql.portal import CILKA, change, insert, make_job, write_invoice
+from tests.world import ALPINE, World, seed_uuid
 
 GUARDED = [
     "accounts",

@@ -21,9 +21,9 @@ from rapport.errors import RapportError
 from rapport.local.fakes.metakocka.behaviour import Behaviour, Fault
 from rapport.local.fakes.metakocka.fake import Fake
 from rapport.store.metakocka_rows import Request
-from tests.sql.conftest import World, seed_uuid, text_message
 from tests.sql.faces import ask
 from tests.sql.syncing import SECRET, Erp, Fuse, Killed
+from tests.world import World, seed_uuid, text_message
 
 # the logins of three people; two of them live at one address
 LOGINS = ("cilka", "carlos", "stranger")

@@ -12,7 +12,7 @@ import psycopg
 import pytest
 
 from rapport.phone import to_e164
-from tests.sql.conftest import ALPINE, BAY, World, seed_uuid, text_message
+from tests.world import ALPINE, BAY, World, seed_uuid, text_message
 
 ACCOUNT = "695a15a5c526dbe7c085ece2"
 CILKA = {"id": str(seed_uuid("contact cilka")), "phone": "+38640111222"}

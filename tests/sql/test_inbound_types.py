@@ -10,7 +10,7 @@ from uuid import UUID
 import pytest
 
 from tests.sql.asking import ask, at_once
-from tests.sql.conftest import (
+from tests.world import (
     ALPINE,
     ALPINE_NUMBER,
     BAY,

@@ -13,7 +13,7 @@ import pytest
 from psycopg.rows import dict_row
 
 from tests.sql.asking import Answer, ask, start_blocked
-from tests.sql.conftest import (
+from tests.world import (
     ALPINE,
     ALPINE_NUMBER,
     BAY_NUMBER,

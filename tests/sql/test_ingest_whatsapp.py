@@ -7,16 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.sql.conftest import (
-    ALPINE,
-    BAY,
-    BAY_NUMBER,
-    CUSTOMERS,
-    World,
-    seed_uuid,
-    status,
-    text_message,
-)
+from tests.world import ALPINE, BAY, BAY_NUMBER, CUSTOMERS, World, seed_uuid, status, text_message
 
 CONTENTS = """
     select jsonb_build_object(

@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 
 from rapport.client.faces import STATUS_WORDS
 from rapport.local.stack.postgres import Cluster, Database
-from tests.sql.conftest import ALPINE, Connection, World, seed_uuid, text_message
 from tests.sql.faces import FACES
+from tests.world import ALPINE, Connection, World, seed_uuid, text_message
 
 # what may be answered where others write the same: wrong version, gone, busy
 # a webhook that gives way is 55P03, and comes again

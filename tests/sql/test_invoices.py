@@ -10,7 +10,6 @@ import pytest
 from psycopg.types.json import Jsonb
 
 from tests.sql.asking import ask, refusal
-from tests.sql.conftest import ALPINE, BAY, World
 from tests.sql.outbound import backend
 from tests.sql.portal import (
     CARLOS,
@@ -24,6 +23,7 @@ from tests.sql.portal import (
     write_invoice,
 )
 from tests.sql.test_changes_since import all_since, start
+from tests.world import ALPINE, BAY, World
 
 INSERT = (
     "insert into public.invoices (customer_id, number, currency, amount_minor)"

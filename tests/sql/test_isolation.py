@@ -5,7 +5,7 @@ from __future__ import annotations
 import psycopg
 import pytest
 
-from tests.sql.conftest import (
+from tests.world import (
     ALPINE,
     ALPINE_NUMBER,
     BAY_NUMBER,

@@ -8,8 +8,8 @@ import psycopg
 import pytest
 
 from tests.sql.asking import ask, at_once, refusal, start_blocked
-from tests.sql.conftest import ALPINE, BAY, World, seed_uuid
 from tests.sql.portal import CARLOS, CILKA, MERGED, add_contact, change, chat, make_job
+from tests.world import ALPINE, BAY, World, seed_uuid
 
 INSERT = "insert into public.jobs (customer_id, service_type, starts_at) values (%s, 'x', now())"
 

@@ -11,7 +11,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from tests.sql.conftest import BAY_NUMBER, Item, World, status, text_message
+from tests.world import BAY_NUMBER, Item, World, status, text_message
 
 NINA = "38640999888"
 

@@ -11,9 +11,9 @@ import pytest
 from rapport.errors import RapportError
 from rapport.local.fakes.metakocka.behaviour import Behaviour, Fault
 from rapport.local.fakes.metakocka.fake import Fake
-from tests.sql.conftest import World
 from tests.sql.faces import ask
 from tests.sql.syncing import SECRET, Erp, Fuse, Interruption
+from tests.world import World
 
 KOS = {
     "name": "Kos d.o.o.",

@@ -9,9 +9,9 @@ import pytest
 from psycopg.types.json import Jsonb
 
 from tests.sql.asking import Refusal, Row, ask, at_once, refusal
-from tests.sql.conftest import ALPINE, World, seed_uuid
 from tests.sql.outbound import backend
 from tests.sql.portal import CARLOS, CILKA, MERGED, add_contact, add_points, total
+from tests.world import ALPINE, World, seed_uuid
 
 REDEEM = "insert into public.loyalty_transactions (customer_id, type, points) values (%s, %s, %s)"
 

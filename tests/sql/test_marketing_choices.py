@@ -10,8 +10,8 @@ from uuid import UUID
 import pytest
 
 from tests.sql.asking import Refusal, ask, refusal
-from tests.sql.conftest import ALPINE, ALPINE_NUMBER, Item, World, text_message
 from tests.sql.outbound import begin, claim, conversation, post, state
+from tests.world import ALPINE, ALPINE_NUMBER, Item, World, text_message
 
 CILKA = "38640111222"
 WABA = "102290129340398"

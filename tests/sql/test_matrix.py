@@ -17,7 +17,9 @@ import pytest
 from psycopg import sql
 
 from rapport.local.stack.postgres import Cluster, Database
-from tests.sql.conftest import (
+from tests.sql.matrix import EDITORS, FUNCTIONS, TABLES
+from tests.sql.portal import add_points, insert, make_job, send_invoice, write_invoice
+from tests.world import (
     ALPINE,
     ALPINE_NUMBER,
     BAY,
@@ -29,8 +31,6 @@ from tests.sql.conftest import (
     seed_uuid,
     text_message,
 )
-from tests.sql.matrix import EDITORS, FUNCTIONS, TABLES
-from tests.sql.portal import add_points, insert, make_job, send_invoice, write_invoice
 
 ROLES = ("anon", "authenticated", "service_role")
 REFUSED = ("42501", "PT404")

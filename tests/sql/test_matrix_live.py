@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from tests.sql.conftest import ALPINE, World, seed_uuid, text_message
 from tests.sql.test_matrix import SIGNED_IN, TABLES, populate, topics, visible
+from tests.world import ALPINE, World, seed_uuid, text_message
 
 CILKA = seed_uuid("contact cilka")
 # table: rows by id

@@ -13,7 +13,7 @@ import psycopg
 import pytest
 
 from tests.mime_types import CASES
-from tests.sql.conftest import ALPINE, ALPINE_NUMBER, BAY_NUMBER, World, text_message
+from tests.world import ALPINE, ALPINE_NUMBER, BAY_NUMBER, World, text_message
 
 DIGEST = hashlib.sha256(b"photo").digest()
 DIGEST_BASE64 = base64.b64encode(DIGEST).decode()

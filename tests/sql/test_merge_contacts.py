@@ -14,13 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from psycopg.types.json import Jsonb
 
-from tests.sql.conftest import (
-    ALPINE,
-    World,
-    seed_uuid,
-    status,
-    text_message,
-)
+from tests.world import ALPINE, World, seed_uuid, status, text_message
 
 CILKA = seed_uuid("contact cilka")
 CARLOS = seed_uuid("contact carlos")

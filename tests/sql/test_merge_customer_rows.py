@@ -10,7 +10,6 @@ import psycopg
 import pytest
 
 from tests.sql.asking import Row, ask, at_once
-from tests.sql.conftest import World, text_message
 from tests.sql.portal import (
     CILKA,
     add_contact,
@@ -22,6 +21,7 @@ from tests.sql.portal import (
     write_invoice,
 )
 from tests.sql.test_changes_since import all_since, start
+from tests.world import World, text_message
 
 TABLES = ("jobs", "invoices", "loyalty_transactions", "conversations", "messages")
 

@@ -11,8 +11,8 @@ import pytest
 from psycopg.types.json import Jsonb
 
 from rapport.whatsapp.outgoing import check_content
-from tests.sql.conftest import ALPINE, ALPINE_NUMBER, BAY_NUMBER, World
 from tests.sql.outbound import accept, begin, claim, conversation, post, refuse, send_to
+from tests.world import ALPINE, ALPINE_NUMBER, BAY_NUMBER, World
 
 BUTTON = {"type": "reply", "reply": {"id": "1", "title": "Monday"}}
 ROW = {"id": "1", "title": "Monday"}

@@ -7,7 +7,6 @@ from typing import Any
 import psycopg
 import pytest
 
-from tests.sql.conftest import ALPINE, BAY, World, seed_uuid
 from tests.sql.faces import ask, identities
 from tests.sql.metakocka import (
     NOVAK,
@@ -22,6 +21,7 @@ from tests.sql.metakocka import (
     state_of,
 )
 from tests.sql.metakocka import erp as erp
+from tests.world import ALPINE, BAY, World, seed_uuid
 
 CILKA = str(seed_uuid("contact cilka"))
 CARLOS = str(seed_uuid("contact carlos"))

@@ -19,10 +19,10 @@ from rapport.metakocka.agreement.compare import same
 from rapport.metakocka.agreement.party import Party
 from rapport.metakocka.api.from_partner import from_record
 from rapport.metakocka.api.records import PartnerRecord
-from tests.sql.conftest import World
 from tests.sql.faces import ask
 from tests.sql.sync_model import OTHER, Model, Side
 from tests.sql.syncing import SECRET, Erp, Fuse, Killed
+from tests.world import World
 
 FIELDS = ("name", "email", "street", "place", "gsm", "tax_id_number")
 

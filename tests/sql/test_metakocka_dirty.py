@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from tests.sql.asking import start_blocked
-from tests.sql.conftest import ALPINE, BAY, World, seed_uuid, text_message
 from tests.sql.faces import ask, identities
 from tests.sql.metakocka import (
     apply,
@@ -23,6 +22,7 @@ from tests.sql.metakocka import (
     state_of,
 )
 from tests.sql.metakocka import erp as erp
+from tests.world import ALPINE, BAY, World, seed_uuid, text_message
 
 CILKA = seed_uuid("contact cilka")
 

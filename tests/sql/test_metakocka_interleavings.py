@@ -12,10 +12,10 @@ from typing import Any
 import psycopg
 
 from tests.sql.asking import Refusal, at_once
-from tests.sql.conftest import ALPINE, World, text_message
 from tests.sql.faces import ask
 from tests.sql.metakocka import apply, backend, end_quiet, mapping, partner
 from tests.sql.metakocka import erp as erp
+from tests.world import ALPINE, World, text_message
 
 # what somebody is told who comes too late: try again, or look again
 REFUSALS = {"PT409", "PT404", "PT503"}

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from tests.sql.conftest import ALPINE, BAY, World, seed_uuid, text_message
 from tests.sql.faces import ask, identities, refusal
 from tests.sql.metakocka import NOVAK, apply, partner
 from tests.sql.metakocka import erp as erp
+from tests.world import ALPINE, BAY, World, seed_uuid, text_message
 
 CILKA, CARLOS = seed_uuid("contact cilka"), seed_uuid("contact carlos")
 

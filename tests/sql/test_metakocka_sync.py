@@ -10,8 +10,8 @@ from rapport.errors import RapportError
 from rapport.local.fakes.metakocka.behaviour import Behaviour, Fault
 from rapport.local.fakes.metakocka.fake import Fake
 from rapport.store.metakocka_rows import Request
-from tests.sql.conftest import World
 from tests.sql.syncing import SECRET, Erp, Fuse, Interruption
+from tests.world import World
 
 KOS = {
     "name": "Kos d.o.o.",

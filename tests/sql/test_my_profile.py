@@ -10,7 +10,7 @@ import pytest
 from psycopg.types.json import Jsonb
 
 from tests.sql.asking import Refusal, ask, at_once, refusal, start_blocked
-from tests.sql.conftest import ALPINE, BAY, World, seed_uuid, text_message
+from tests.world import ALPINE, BAY, World, seed_uuid, text_message
 
 CILKA = seed_uuid("contact cilka")
 CARLOS = seed_uuid("contact carlos")

@@ -19,8 +19,8 @@ from rapport.errors import RapportError
 from rapport.local.fakes.metakocka.behaviour import Behaviour, Fault
 from rapport.local.fakes.metakocka.fake import Fake, Reply
 from rapport.store.metakocka_rows import Request
-from tests.sql.conftest import World
 from tests.sql.syncing import SECRET, Erp, Fuse, Killed
+from tests.world import World
 
 Side = Literal["ours", "theirs"]
 

@@ -27,7 +27,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rapport.local.stack.postgres import Cluster, Database
-from tests.sql.conftest import ALPINE_NUMBER, BAY_NUMBER, CUSTOMERS, Item, World
+from tests.world import ALPINE_NUMBER, BAY_NUMBER, CUSTOMERS, Item, World
 
 # wa_id, user_id, and whether they have a username: some write with the number, some with both
 # or with the user id alone

@@ -10,7 +10,6 @@ from uuid import uuid4
 import psycopg
 import pytest
 
-from tests.sql.conftest import BAY_NUMBER, World, status
 from tests.sql.outbound import (
     accept,
     ago,
@@ -27,6 +26,7 @@ from tests.sql.outbound import (
     send_to,
     state,
 )
+from tests.world import BAY_NUMBER, World, status
 
 BSUID = "SI.1349508717"
 

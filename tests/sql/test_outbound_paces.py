@@ -8,8 +8,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from tests.sql.conftest import ALPINE_NUMBER, BAY_NUMBER, World
 from tests.sql.outbound import backend, claim, conversation, make_due, post
+from tests.world import ALPINE_NUMBER, BAY_NUMBER, World
 
 
 def take(world: World, burst: int) -> datetime | None:

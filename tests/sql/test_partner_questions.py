@@ -11,9 +11,9 @@ import pytest
 from rapport.local.fakes.metakocka.fake import Fake
 from rapport.store.metakocka_rows import Request
 from tests.sql.asking import Refusal, at_once, refusal
-from tests.sql.conftest import World, seed_uuid
 from tests.sql.faces import ask
 from tests.sql.syncing import SECRET, Erp
+from tests.world import World, seed_uuid
 
 RESOLVE = "select public.resolve_sync_conflict(%s, %s) as resolved"
 KOS = {

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from tests.sql.asking import ask, refusal
-from tests.sql.conftest import ALPINE, ALPINE_NUMBER, Item, World, status, text_message
 from tests.sql.outbound import ago, post
+from tests.world import ALPINE, ALPINE_NUMBER, Item, World, status, text_message
 
 ANA = "385911234567"
 TINE = "38640333444"

@@ -12,7 +12,7 @@ import psycopg
 import pytest
 
 from tests.sql.asking import Refusal, Row, ask, at_once, refusal, start_blocked
-from tests.sql.conftest import ALPINE, BAY, World, seed_uuid, text_message
+from tests.world import ALPINE, BAY, World, seed_uuid, text_message
 
 CILKA = seed_uuid("contact cilka")
 INVITE = "select public.invite_to_portal(%s) as answer"

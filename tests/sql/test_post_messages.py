@@ -13,8 +13,8 @@ import psycopg
 import pytest
 from psycopg.types.json import Jsonb
 
-from tests.sql.conftest import ALPINE, World, seed_uuid, text_message
 from tests.sql.outbound import CILKA, ago, conversation, post
+from tests.world import ALPINE, World, seed_uuid, text_message
 
 PORTAL = seed_uuid("conversation portal")
 CLOSED = "25 hours"

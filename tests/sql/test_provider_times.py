@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.sql.conftest import ALPINE_NUMBER, Item, World, status, text_message
+from tests.world import ALPINE_NUMBER, Item, World, status, text_message
 
 ODD = (
     "2286-11-20T17:46:39Z",

@@ -11,7 +11,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from tests.sql.conftest import ALPINE, BAY, World, text_message
+from tests.world import ALPINE, BAY, World, text_message
 
 
 def prune(world: World, batch: int = 1000) -> dict[str, int]:

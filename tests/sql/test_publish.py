@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.sql.conftest import ALPINE, World, seed_uuid, text_message
+from tests.world import ALPINE, World, seed_uuid, text_message
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.sql.asking import ask
-from tests.sql.conftest import ALPINE, BAY, Item, World, status, text_message
+from tests.world import ALPINE, BAY, Item, World, status, text_message
 
 WABA = "102290129340398"
 NEW_NUMBER = "1003427786179799"

@@ -9,16 +9,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from tests.sql.conftest import (
-    ALPINE,
-    ALPINE_NUMBER,
-    BAY,
-    BAY_NUMBER,
-    Item,
-    World,
-    status,
-    text_message,
-)
+from tests.world import ALPINE, ALPINE_NUMBER, BAY, BAY_NUMBER, Item, World, status, text_message
 
 EVERYTHING = """
     select jsonb_build_object(

@@ -9,7 +9,6 @@ from uuid import UUID
 import psycopg
 import pytest
 
-from tests.sql.conftest import World, status, text_message
 from tests.sql.outbound import (
     CILKA,
     accept,
@@ -25,6 +24,7 @@ from tests.sql.outbound import (
     send_to,
     state,
 )
+from tests.world import World, status, text_message
 
 
 def decide(world: World, decision: str, message: object, user: str = "andrej") -> None:

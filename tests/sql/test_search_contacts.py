@@ -12,7 +12,7 @@ import psycopg
 import pytest
 
 from rapport.local.stack.postgres import Cluster, Database
-from tests.sql.conftest import ALPINE, BAY, World, seed_uuid
+from tests.world import ALPINE, BAY, World, seed_uuid
 
 PEOPLE: dict[str, dict[str, Any]] = {
     "ziga": {

@@ -10,7 +10,7 @@ import psycopg
 import pytest
 from psycopg.rows import dict_row
 
-from tests.sql.conftest import ALPINE, BAY, World, seed_uuid
+from tests.world import ALPINE, BAY, World, seed_uuid
 
 CILKA = seed_uuid("contact cilka")
 CARLOS = seed_uuid("contact carlos")

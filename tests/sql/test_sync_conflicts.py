@@ -9,7 +9,6 @@ from uuid import UUID
 import pytest
 
 from tests.sql.asking import Refusal, at_once
-from tests.sql.conftest import World, seed_uuid
 from tests.sql.faces import ask, identities, refusal
 from tests.sql.metakocka import (
     NOVAK,
@@ -23,6 +22,7 @@ from tests.sql.metakocka import (
     state_of,
 )
 from tests.sql.metakocka import erp as erp
+from tests.world import World, seed_uuid
 
 CILKA = str(seed_uuid("contact cilka"))
 RESOLVE = "select public.resolve_sync_conflict(%s, %s) as resolved"

@@ -16,10 +16,10 @@ from rapport.errors import LeaseLost
 from rapport.local.fakes.metakocka.fake import Fake
 from rapport.metakocka.sync.lease import Lease
 from rapport.metakocka.sync.run import serve
-from tests.sql.conftest import ALPINE, World
 from tests.sql.metakocka import apply, backend, claim, end_quiet, mapping, partner
 from tests.sql.metakocka import erp as erp
 from tests.sql.syncing import SECRET, Erp, Fuse, Killed, SqlStore
+from tests.world import ALPINE, World
 
 WAITING = (
     "select count(*) from pg_stat_activity"

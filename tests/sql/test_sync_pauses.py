@@ -11,9 +11,9 @@ from rapport.local.fakes.metakocka.behaviour import Behaviour, Fault
 from rapport.local.fakes.metakocka.fake import Fake
 from rapport.metakocka.sync.run import serve
 from rapport.store.metakocka_rows import Request
-from tests.sql.conftest import World
 from tests.sql.faces import ask, refusal
 from tests.sql.syncing import SECRET, Erp
+from tests.world import World
 
 HOME = {"street": "Pot 1", "post_number": "1000", "place": "Ljubljana", "country": "Slovenija"}
 CLOSED: list[dict[str, Any]] = [

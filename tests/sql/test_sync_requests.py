@@ -7,10 +7,10 @@ from uuid import UUID
 
 import pytest
 
-from tests.sql.conftest import ALPINE, BAY, World, seed_uuid
 from tests.sql.faces import ask, refusal
 from tests.sql.metakocka import apply, backend, marked, partner
 from tests.sql.metakocka import erp as erp
+from tests.world import ALPINE, BAY, World, seed_uuid
 
 CILKA, CARLOS = seed_uuid("contact cilka"), seed_uuid("contact carlos")
 REQUEST = "select public.request_sync(%s, null, %s, %s) as run"

@@ -10,10 +10,10 @@ import pytest
 from rapport.local.fakes.metakocka.behaviour import Behaviour, Fault
 from rapport.local.fakes.metakocka.fake import Fake
 from rapport.metakocka.api.client import POLICIES, policies_of
-from tests.sql.conftest import ALPINE, World
 from tests.sql.faces import ask, refusal
 from tests.sql.metakocka import erp as erp
 from tests.sql.syncing import SECRET, Erp
+from tests.world import ALPINE, World
 
 CHANGE = "update public.metakocka_connections set retries = %s where account_id = %s"
 CALL = {"attempts": 4, "first_wait": 0.5, "longest_wait": 8, "jitter": 1}

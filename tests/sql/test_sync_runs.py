@@ -9,10 +9,10 @@ import psycopg
 import pytest
 
 from tests.sql.asking import Refusal, at_once
-from tests.sql.conftest import ALPINE, BAY, World, seed_uuid
 from tests.sql.faces import ask, refusal
 from tests.sql.metakocka import apply, backend, end_quiet, partner
 from tests.sql.metakocka import erp as erp
+from tests.world import ALPINE, BAY, World, seed_uuid
 
 CILKA = seed_uuid("contact cilka")
 

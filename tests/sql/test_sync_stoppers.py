@@ -15,8 +15,8 @@ from rapport.local.fakes.metakocka.fake import Fake
 from rapport.metakocka.sync import progress
 from rapport.metakocka.sync.run import serve
 from rapport.store.metakocka_rows import Request
-from tests.sql.conftest import World
 from tests.sql.syncing import SECRET, Erp, Interruption
+from tests.world import World
 
 HOME = {"street": "Pot 1", "post_number": "1000", "place": "Ljubljana", "country": "Slovenija"}
 _CRASH = {"opr_code": "1", "opr_desc": "NullPointerException"}

@@ -22,9 +22,7 @@ from rapport.store.metakocka_rows import (
     PartnerRef,
     SyncError,
 )
-from tests.conftest import Start
-from tests.integration.conftest import own_database as own_database  # fixtures
-from tests.integration.conftest import own_start as own_start
+from tests.stacks import Start
 
 NOVAK = {"name": "Novak", "email": "info@novak.si", "people": [], "addresses": []}
 

@@ -11,8 +11,8 @@ import psycopg
 import pytest
 from psycopg.types.json import Jsonb
 
-from tests.sql.conftest import ALPINE, ALPINE_NUMBER, BAY, BAY_NUMBER, Item, World
 from tests.sql.outbound import conversation, post
+from tests.world import ALPINE, ALPINE_NUMBER, BAY, BAY_NUMBER, Item, World
 
 ALPINE_WABA = "102290129340398"
 BAY_WABA = "102290129340399"

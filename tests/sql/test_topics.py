@@ -5,7 +5,7 @@ from __future__ import annotations
 import psycopg
 import pytest
 
-from tests.sql.conftest import ALPINE, World, seed_uuid, text_message
+from tests.world import ALPINE, World, seed_uuid, text_message
 
 # those of a conversation
 SIGNS = {"presence_staff", "presence_customer", "typing_staff", "typing_customer"}

@@ -10,7 +10,6 @@ import psycopg
 import pytest
 
 from rapport.client.faces import STATUS_WORDS, Face
-from tests.sql.conftest import ALPINE, BAY, Connection, World, seed_uuid
 from tests.sql.faces import (
     CARLOS,
     CILKA,
@@ -22,6 +21,7 @@ from tests.sql.faces import (
     meanwhile,
     upsert,
 )
+from tests.world import ALPINE, BAY, Connection, World, seed_uuid
 
 
 @pytest.mark.parametrize(("view", "face"), FACES.items())

@@ -11,16 +11,7 @@ from uuid import UUID
 import psycopg
 import pytest
 
-from tests.sql.conftest import (
-    ALPINE,
-    ALPINE_NUMBER,
-    BAY,
-    BAY_NUMBER,
-    Item,
-    World,
-    seed_uuid,
-    text_message,
-)
+from tests.world import ALPINE, ALPINE_NUMBER, BAY, BAY_NUMBER, Item, World, seed_uuid, text_message
 
 OLD = "38640999888"
 NEW = "38651222333"

@@ -14,9 +14,9 @@ from rapport.local.fakes.metakocka.fake import Fake
 from rapport.metakocka.agreement.compare import same_tax
 from rapport.store.metakocka_rows import Request
 from tests.sql.asking import refusal
-from tests.sql.conftest import BAY, World, seed_uuid
 from tests.sql.faces import ask
 from tests.sql.syncing import SECRET, Erp
+from tests.world import BAY, World, seed_uuid
 
 NEJC = {"email": "nejc@kos.si", "phone": "+38640111333"}
 PLACE = {"street": "Pot 1", "post_number": "1000", "place": "Ljubljana", "country": "Slovenija"}

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from tests.conftest import Start
 from tests.integration.client.portal import Portal, Servers
-from tests.sql.conftest import World
+from tests.stacks import Start
+from tests.world import World
 
 from rapport.local.stack.npm import Binaries
 from rapport.local.stack.postgres import Database

@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
-from tests.sql.conftest import World, seed_uuid
+from tests.world import World, seed_uuid
 
 from rapport.client.live import LiveClient
 from rapport.client.timing import Timing

@@ -16,7 +16,7 @@ import psycopg
 from tests.integration.client.portal import QUICK, Portal, until
 from tests.integration.client.proxy import Faults, Proxy
 from tests.integration.client.witness import Witness, check_order, versions
-from tests.sql.conftest import ALPINE, seed_uuid
+from tests.world import ALPINE, seed_uuid
 
 from rapport.client.rows import Message, Profile
 from rapport.errors import NotAllowed

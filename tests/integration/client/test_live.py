@@ -19,8 +19,8 @@ import pytest
 from supabase import AsyncClientOptions, acreate_client
 from tests.integration.client.portal import HEARING, QUICK, Portal, until
 from tests.integration.client.proxy import Faults, Proxy
-from tests.sql.conftest import text_message
 from tests.sql.portal import make_job
+from tests.world import text_message
 
 from rapport.client.backlog import FEW
 from rapport.client.faces import Contact, LiveChatContact, Thread, contact_live_chat

@@ -13,9 +13,9 @@ import pytest
 from tests.integration.client.portal import HEARING, QUICK, Portal, until
 from tests.integration.client.proxy import Faults, Proxy
 from tests.integration.realtime_clients import BareSocket, bare_socket
-from tests.sql.conftest import ALPINE, seed_uuid
 from tests.sql.portal import CARLOS, make_job
 from tests.sql.test_topics import topics
+from tests.world import ALPINE, seed_uuid
 
 from rapport.client.live import LiveClient
 from rapport.client.presence import Presence, Typing, person_id

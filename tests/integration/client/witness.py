@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import Generic
 from uuid import UUID
 
-from tests.sql.conftest import World
+from tests.world import World
 
 from rapport.client.changes import Change
 from rapport.client.kinds import MessageCallbacks

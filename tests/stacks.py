@@ -1,23 +1,40 @@
-"""Stacks on databases of tests."""
+"""Databases of tests, and stacks on them."""
 
 from __future__ import annotations
 
+import secrets
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 
 import httpx
-from tests.rows import Rows
+import pytest
 
 from rapport.local.lambda_host.schedules import LastRuns, name_of
 from rapport.local.lambda_host.serverless import SERVERLESS_FILE, Service
 from rapport.local.stack import children
 from rapport.local.stack.npm import Binaries
 from rapport.local.stack.ports import choose_any
-from rapport.local.stack.postgres import Database
+from rapport.local.stack.postgres import Cluster, Database
 from rapport.local.stack.running import Stack
 from rapport.local.stack.state import PREFERRED_PORTS, new_stack, schedules_file, settings_file
 from rapport.local.stack.supervisor import ChildDiedError, Supervisor
+from tests.rows import Rows
+
+Start = Callable[..., Stack]
+
+# where a test's servers write their logs
+FOLDER = pytest.StashKey[Path]()
+
+
+@contextmanager
+def copy_of(cluster: Cluster, template: Database) -> Iterator[Database]:
+    """A copy of a prepared database, dropped at the end."""
+    name = f"test_{secrets.token_hex(6)}"
+    yield cluster.clone_database(template, name)
+    cluster.drop_database(name)
 
 
 class Running:
