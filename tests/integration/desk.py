@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import httpx
 import psycopg
 from tests.integration.graph_server import GraphServer
+from tests.stacks import Start
 from tests.world import World, seed_uuid
 
 from rapport.local.stack.postgres import Database
 from rapport.local.stack.running import Stack
 from rapport.local.supabase import keys
-
-Start = Callable[..., Stack]
 
 
 class Desk:

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import httpx
 import psycopg
 import pytest
-from tests.integration.desk import Start
+from tests.stacks import Start
 from tests.world import ALPINE_NUMBER, World, seed_uuid
 
 from rapport.local.stack.postgres import Database

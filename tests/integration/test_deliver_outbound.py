@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 from pydantic import HttpUrl, SecretStr
-from tests.integration.desk import Desk, Start, open_desk
+from tests.integration.desk import Desk, open_desk
 from tests.integration.graph_server import Answer, Body, accepted, refused
 from tests.sql.outbound import (
     attempts,
@@ -22,6 +22,7 @@ from tests.sql.outbound import (
     post,
     state,
 )
+from tests.stacks import Start
 
 from rapport.local.stack.postgres import Database
 from rapport.local.stack.running import Stack

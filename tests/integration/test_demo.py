@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from tests.integration.test_up import up
+from tests.integration.up import up
 
 from rapport.local.stack.state import running_stack
 

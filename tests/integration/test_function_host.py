@@ -7,30 +7,20 @@ import base64
 import json
 import logging
 import threading
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
 from pathlib import Path
 
 import httpx
 import pytest
-import uvicorn
+from tests.integration.function_host import deployed, serve
 
 from rapport.local.lambda_host.events import Context, Event, schedule_event
-from rapport.local.lambda_host.host import BODY_LIMIT, Deployed, application
+from rapport.local.lambda_host.host import BODY_LIMIT
 from rapport.local.lambda_host.schedules import LastRuns, run_every
-from rapport.local.lambda_host.serverless import Function
 
 Serve = Callable[..., AbstractAsyncContextManager[httpx.AsyncClient]]
-
-
-def deployed(
-    handler: Callable[[Event, Context], object], *routes: str, name: str = "example"
-) -> Deployed:
-    function = Function.model_validate(
-        {"handler": "tests.handler", "events": [{"httpApi": route} for route in routes]}
-    )
-    return Deployed(name, function, handler)
 
 
 def echo(event: Event, context: Context) -> object:
@@ -44,26 +34,6 @@ def echo(event: Event, context: Context) -> object:
         "headers": {"content-type": "application/json"},
         "body": json.dumps({"event": event, "context": about}),
     }
-
-
-@asynccontextmanager
-async def serve(*functions: Deployed) -> AsyncIterator[httpx.AsyncClient]:
-    """The host on a free port, and a client of it."""
-    config = uvicorn.Config(application(list(functions)), port=0, log_level="warning")
-    server = uvicorn.Server(config)
-    socket = config.bind_socket()
-    # a request that comes before the server does waits for it
-    socket.listen()
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [socket]})
-    thread.start()
-    try:
-        base_url = f"http://127.0.0.1:{socket.getsockname()[1]}"
-        async with httpx.AsyncClient(base_url=base_url, trust_env=False) as client:
-            yield client
-    finally:
-        server.should_exit = True
-        await asyncio.to_thread(thread.join)
-        socket.close()
 
 
 async def test_a_request_becomes_an_event_of_payload_version_2() -> None:

@@ -9,10 +9,11 @@ from uuid import UUID, uuid4
 
 import jwt
 import pytest
-from tests.integration.desk import Desk, Start, open_desk
+from tests.integration.desk import Desk, open_desk
 from tests.integration.graph_server import refused
 from tests.sql.outbound import ago, conversation, post, send_to
 from tests.sql.portal import CILKA, make_job, send_invoice
+from tests.stacks import Start
 from tests.world import seed_uuid
 
 from rapport.local.stack.postgres import Database

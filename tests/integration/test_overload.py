@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import httpx
-from tests.integration.test_function_host import deployed, serve
+from tests.integration.function_host import deployed, serve
 from tests.stacks import Start
 
 from rapport.local.lambda_host import host as functions

@@ -17,8 +17,8 @@ import psycopg
 import pytest
 from psycopg import sql
 from tests.integration.realtime_clients import BareSocket, Payload, bare_socket
+from tests.sql.actors import populate
 from tests.sql.portal import write_invoice
-from tests.sql.test_matrix import populate
 from tests.stacks import Start
 from tests.world import ALPINE, World, seed_uuid
 

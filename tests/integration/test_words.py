@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 import psycopg
 import pytest
-from tests.sql.test_matrix import about, populate
+from tests.sql.actors import about, populate
 from tests.stacks import Start
 from tests.world import ALPINE, World, seed_uuid
 

@@ -13,7 +13,7 @@ from statistics import median, quantiles
 from typing import Any
 
 import pytest
-from tests.scale.conftest import Explained, Populated, explain
+from tests.scale.explained import Explained, Populated, explain
 
 from rapport.commands.bench.population import account_id
 

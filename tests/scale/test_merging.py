@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import psycopg
 import pytest
-from tests.scale.conftest import Populated, explain
+from tests.scale.explained import Populated, explain
 
 from rapport.commands.bench.population import account_id, agent_id
 from rapport.local.stack.postgres import Database

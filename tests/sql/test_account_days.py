@@ -12,16 +12,7 @@ from typing import Any
 import pytest
 
 from tests.sql.asking import ask, refusal
-from tests.sql.portal import (
-    CARLOS,
-    CILKA,
-    add_points,
-    change,
-    chat,
-    make_job,
-    send_invoice,
-    total,
-)
+from tests.sql.portal import CARLOS, CILKA, add_points, change, chat, make_job, send_invoice, total
 from tests.world import ALPINE, BAY, World
 
 EAST, WEST = "Pacific/Kiritimati", "Etc/GMT+12"

@@ -14,39 +14,8 @@ import psycopg
 import pytest
 
 from rapport.local.stack.postgres import Cluster, Database
+from tests.sql.live import all_since, changes_since, start
 from tests.world import ALPINE, Connection, World, seed_uuid, text_message
-
-
-def changes_since(
-    world: World, user: str, cursor: str | None = None, page_size: int = 500
-) -> dict[str, Any]:
-    """One page, in a transaction of its own as PostgREST makes it."""
-    with world.acting_as(user) as connection:
-        row = connection.execute(
-            "select public.changes_since(%s, %s)", [cursor, page_size]
-        ).fetchone()
-    assert row is not None
-    answer: dict[str, Any] = row[0]
-    return answer
-
-
-def all_since(
-    world: World, user: str, cursor: str, page_size: int = 500
-) -> tuple[list[dict[str, Any]], str]:
-    """All pages, and the cursor after them."""
-    changes: list[dict[str, Any]] = []
-    while True:
-        page = changes_since(world, user, cursor, page_size)
-        assert not page["resync"]
-        changes += page["changes"]
-        cursor = page["cursor"]
-        if not page["more"]:
-            return changes, cursor
-
-
-def start(world: World, user: str) -> str:
-    cursor: str = changes_since(world, user)["cursor"]
-    return cursor
 
 
 def insert_contact(connection: Connection, name: str) -> None:

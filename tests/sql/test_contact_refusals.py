@@ -10,16 +10,7 @@ import pytest
 
 from rapport.email_address import is_email
 from rapport.local.stack.postgres import Cluster, Database
-from tests.sql.faces import (
-    CARLOS,
-    CILKA,
-    FACES,
-    WRITABLE,
-    both_faces,
-    detail,
-    refusal,
-    shown,
-)
+from tests.sql.faces import CARLOS, CILKA, FACES, WRITABLE, both_faces, detail, refusal, shown
 from tests.world import ALPINE, BAY, World, seed_uuid
 
 

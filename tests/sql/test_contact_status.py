@@ -5,15 +5,7 @@ from __future__ import annotations
 import re
 
 from rapport.client.faces import STATUS_WORDS
-from tests.sql.faces import (
-    CILKA,
-    FACES,
-    ask,
-    both_faces,
-    detail,
-    refusal,
-    shown,
-)
+from tests.sql.faces import CILKA, FACES, ask, both_faces, detail, refusal, shown
 from tests.world import World, text_message
 
 

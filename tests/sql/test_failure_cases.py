@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.sql.asking import Refusal, ask, at_once
-from tests.sql.test_inbound_types import at, echo, edit, reaction, revoke
+from tests.sql.inbound import at, echo, edit, reaction, revoke
 from tests.world import ALPINE_NUMBER, BAY, BAY_NUMBER, Item, World, seed_uuid, status, text_message
 
 SENDERS = [f"3864000000{n}" for n in range(10)]

@@ -10,6 +10,7 @@ import pytest
 from psycopg.types.json import Jsonb
 
 from tests.sql.asking import ask, refusal
+from tests.sql.live import all_since, start
 from tests.sql.outbound import backend
 from tests.sql.portal import (
     CARLOS,
@@ -22,7 +23,6 @@ from tests.sql.portal import (
     send_invoice,
     write_invoice,
 )
-from tests.sql.test_changes_since import all_since, start
 from tests.world import ALPINE, BAY, World
 
 INSERT = (

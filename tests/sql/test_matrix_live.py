@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from tests.sql.test_matrix import SIGNED_IN, TABLES, populate, topics, visible
+from tests.sql.actors import SIGNED_IN, populate, topics, visible
+from tests.sql.matrix import TABLES
 from tests.world import ALPINE, World, seed_uuid, text_message
 
 CILKA = seed_uuid("contact cilka")

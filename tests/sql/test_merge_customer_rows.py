@@ -10,6 +10,7 @@ import psycopg
 import pytest
 
 from tests.sql.asking import Row, ask, at_once
+from tests.sql.live import all_since, start
 from tests.sql.portal import (
     CILKA,
     add_contact,
@@ -20,7 +21,6 @@ from tests.sql.portal import (
     total,
     write_invoice,
 )
-from tests.sql.test_changes_since import all_since, start
 from tests.world import World, text_message
 
 TABLES = ("jobs", "invoices", "loyalty_transactions", "conversations", "messages")

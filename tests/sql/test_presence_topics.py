@@ -10,8 +10,8 @@ import pytest
 
 from rapport.client.presence import person_id
 from tests.sql.asking import ask
+from tests.sql.live import topics
 from tests.sql.portal import CARLOS, CILKA, make_job
-from tests.sql.test_topics import topics
 from tests.world import ALPINE, BAY, Connection, World, seed_uuid
 
 STAFF = ("olivia", "adam", "andrej", "vera")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import psycopg
 import pytest
 
+from tests.sql.live import topics
 from tests.world import ALPINE, World, seed_uuid, text_message
 
 # those of a conversation
@@ -15,16 +16,6 @@ SIGNS = {"presence_staff", "presence_customer", "typing_staff", "typing_customer
 def talking(world: World) -> World:
     world.ingest(text_message("wamid.1", wa_id="38640111222"))
     return world
-
-
-def topics(world: World, user: str, conversation: object = None) -> dict[str, str]:
-    """The caller's topics, by kind."""
-    with world.acting_as(user) as connection:
-        return dict(
-            connection.execute(
-                "select kind, topic from public.my_topics(%s)", [conversation]
-            ).fetchall()
-        )
 
 
 def may_join(world: World, user: str, topic: str) -> bool:

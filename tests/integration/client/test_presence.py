@@ -13,8 +13,8 @@ import pytest
 from tests.integration.client.portal import HEARING, QUICK, Portal, until
 from tests.integration.client.proxy import Faults, Proxy
 from tests.integration.realtime_clients import BareSocket, bare_socket
+from tests.sql.live import topics
 from tests.sql.portal import CARLOS, make_job
-from tests.sql.test_topics import topics
 from tests.world import ALPINE, seed_uuid
 
 from rapport.client.live import LiveClient
