@@ -1,61 +1,16 @@
-"""What stands in the repository as a whole: who imports whom, and what must not be written down."""
+"""How the package and its tests are built: who imports whom, and where a module stands."""
 
 from __future__ import annotations
 
 import ast
-import json
-import os
-import re
-import subprocess
 from pathlib import Path
 
 import pytest
 
 PROJECT = Path(__file__).parents[2]
 PACKAGE = PROJECT / "functions" / "rapport"
+TESTS = PROJECT / "tests"
 NEVER_DEPLOYED = ("local", "web", "client", "commands", "__main__")
-
-# put together here, so that this file does not name them
-REGISTRIES = [
-    ".".join(parts)
-    for parts in (
-        ("registry", "npmjs", "org"),
-        ("registry", "yarnpkg", "com"),
-        ("pypi", "org"),
-        ("files", "pythonhosted", "org"),
-        ("deb", "debian", "org"),
-    )
-]
-
-
-def committed() -> list[Path]:
-    """The files that git has, and those that would be added to it."""
-    listed = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
-        cwd=PROJECT,
-        check=True,
-        capture_output=True,
-    ).stdout
-    return [
-        PROJECT / os.fsdecode(name)
-        for name in listed.split(b"\0")
-        if name and (PROJECT / os.fsdecode(name)).is_file()
-    ]
-
-
-def configured_registries() -> list[str]:
-    """The hosts that this machine's package clients ask, which are no part of the project."""
-    settings = " ".join(
-        value for name, value in os.environ.items() if re.search(r"(?i)index|registry", name)
-    )
-    for command in (["pip", "config", "list"], ["npm", "config", "get", "registry"]):
-        try:
-            result = subprocess.run(command, check=False, capture_output=True, text=True)
-        except FileNotFoundError:
-            continue
-        settings += " " + result.stdout
-    hosts = re.findall(r"https?://(?:[^/@\s]*@)?([^/:\s'\"]+)", settings)
-    return [host for host in hosts if host not in ("localhost", "127.0.0.1")]
 
 
 def modules() -> dict[str, Path]:
@@ -65,8 +20,8 @@ def modules() -> dict[str, Path]:
     }
 
 
-def imports(path: Path) -> set[str]:
-    """The modules of the package that a file imports."""
+def imported_names(path: Path) -> set[str]:
+    """The modules that a file imports, and the names that it imports from them."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom) and node.module:
@@ -74,31 +29,16 @@ def imports(path: Path) -> set[str]:
             found |= {f"{node.module}.{alias.name}" for alias in node.names}
         elif isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
-    return {name for name in found if name.split(".")[0] == "rapport"}
+    return found
+
+
+def imports(path: Path) -> set[str]:
+    """The modules of the package that a file imports."""
+    return {name for name in imported_names(path) if name.split(".")[0] == "rapport"}
 
 
 def part_of(module: str) -> str:
     return module.split(".")[1] if "." in module else ""
-
-
-def test_no_file_holds_a_package_registry_s_address() -> None:
-    files = committed()
-    assert len(files) > 50
-    hosts = [host.encode() for host in {*REGISTRIES, *configured_registries()}]
-    named = [(path.name, host) for path in files for host in hosts if host in path.read_bytes()]
-    assert named == []
-
-
-def test_the_npm_lock_pins_by_digest_and_names_no_address() -> None:
-    lock = json.loads((PACKAGE / "local" / "stack" / "package-lock.json").read_text())
-    packages = [entry for name, entry in lock["packages"].items() if name]
-    assert packages
-    assert all(entry["integrity"].startswith("sha512-") for entry in packages)
-    assert not any("resolved" in entry for entry in packages)
-
-
-def test_no_lock_of_uv_is_committed() -> None:
-    assert PROJECT / "uv.lock" not in committed()
 
 
 def test_what_is_deployed_imports_nothing_that_is_not() -> None:
@@ -151,14 +91,22 @@ def test_no_arrow_runs_upward(room: str) -> None:
     assert wrong == []
 
 
-def test_only_settings_of_pyproject_configure_the_tools() -> None:
-    strays = {
-        "setup.cfg",
-        "pytest.ini",
-        "mypy.ini",
-        "tox.ini",
-        "ruff.toml",
-        ".ruff.toml",
-        ".coveragerc",
-    }
-    assert strays & {path.name for path in committed()} == set()
+def test_tests_share_what_is_in_helpers_alone() -> None:
+    """A fixture is found by its name; what else several modules need has a module of its own."""
+    files = {path.relative_to(PROJECT): path for path in TESTS.rglob("*.py")}
+    assert Path("tests/world.py") in files
+    wrong = [
+        (str(name), module)
+        for name, path in files.items()
+        for module in imported_names(path)
+        if module.split(".")[0] == "tests"
+        and any(part == "conftest" or part.startswith("test_") for part in module.split("."))
+    ]
+    assert wrong == []
+
+
+def test_unit_tests_stand_in_the_rooms_of_the_package() -> None:
+    rooms = {folder.relative_to(PACKAGE) for folder in PACKAGE.rglob("*") if folder.is_dir()}
+    tested = {path.parent.relative_to(TESTS / "unit") for path in TESTS.glob("unit/**/test_*.py")}
+    assert Path("store") in tested
+    assert tested - {Path()} <= rooms
