@@ -87,6 +87,18 @@ def test_every_function_has_its_line(full: World) -> None:
     )
 
 
+def test_what_is_not_written_by_users_says_what_writes_it(full: World) -> None:
+    assert not catalog_names(
+        full,
+        "select c.relname::text as name from pg_class c"
+        " where c.relnamespace = 'public'::regnamespace and c.relkind in ('r', 'p', 'v', 'm')"
+        " and private.way_to_write(c.relname) is null"
+        " and not (has_any_column_privilege('authenticated', c.oid, 'insert')"
+        " and has_any_column_privilege('authenticated', c.oid, 'update')"
+        " and has_table_privilege('authenticated', c.oid, 'delete'))",
+    )
+
+
 # Select
 
 
