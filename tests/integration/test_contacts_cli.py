@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,19 @@ NOTHING = "0 rows: 0 created, 0 updated, 0 unchanged, 0 refused, 0 ambiguous.\n"
 KRANJC = "Jan Kranjc;040 111 333;;boat;;"
 
 
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Commands that are started here heed SIGINT.
+
+    A shell has its background jobs ignore it, the tests among them, and a process inherits that.
+    """
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 class Project:
     """A project with two accounts, and the command line pointed at it."""
 
@@ -41,13 +55,14 @@ class Project:
         self.folder = folder
 
     def start(self, *arguments: str | Path) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [sys.executable, "-m", "rapport", "contacts", *map(str, arguments)],
-            env=self._environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        with interruptible():
+            return subprocess.Popen(
+                [sys.executable, "-m", "rapport", "contacts", *map(str, arguments)],
+                env=self._environment,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
 
     def run(self, *arguments: str | Path) -> tuple[int, str, str]:
         """The command's status, stdout and stderr."""
