@@ -31,6 +31,8 @@ RAW = re.compile(
 )
 # a sentence that was built of nothing
 EMPTY = re.compile(r"^\W*\s|  |''|\bnull\b(?! takes)|\bNothing is\b|<NULL>")
+# what is said of a rule that has no words of its own
+WORDLESS = re.compile(r"^This is no value of|^There is nothing that")
 # A value that is none of its type is refused while PostgREST's statement reads the body, before
 # there is a row: no trigger and no function of ours runs. The text quotes the value.
 NOT_OF_ITS_TYPE = {"22P02", "22003", "22007", "22008", "22009", "22023", "22P05"}
@@ -100,6 +102,8 @@ def fault_of(answer: httpx.Response) -> str | None:
         return "a code that is not ours"
     if not message.endswith(".") or EMPTY.search(message):
         return "no sentence"
+    if WORDLESS.search(message):
+        return "no words of its own"
     if code == "PT422" and not re.search(r"\bfield: [\w.]", told["details"] or ""):
         return "no field"
     if code in {"PT422", "PT409", "42501"} and not told["hint"]:
