@@ -1,5 +1,7 @@
 """A smoke test against a deployment, as an owner or admin of a connected account.
 
+Run by tests/metakocka/run-contact-sync-test.sh, or `pytest -m smoke tests/smoke`, with
+
 AUTH_TOKEN   an access token of theirs
 CONTACT_ID   a contact that has what Metakocka needs: name, street, post number, place, country
 METAKOCKA_ID a partner, to be read as well (optional)
@@ -18,11 +20,13 @@ import pytest
 API_URL = "http://127.0.0.1:24324"
 BASE = "/api/integrations/metakocka/contacts"
 
+pytestmark = pytest.mark.smoke
+
 
 def needed(name: str) -> str:
     value = os.environ.get(name)
     if not value:
-        pytest.skip(f"{name} is not set: this test is for a deployment, see this file's beginning")
+        pytest.fail(f"{name} is not set: this test is for a deployment, see this file's beginning")
     return value
 
 
@@ -58,7 +62,9 @@ def test_several_contacts_are_sent(api: httpx.Client) -> None:
 
 
 def test_a_partner_is_read(api: httpx.Client) -> None:
-    partner = needed("METAKOCKA_ID")
+    partner = os.environ.get("METAKOCKA_ID")
+    if not partner:
+        pytest.skip("METAKOCKA_ID is not set: no partner to read")
     done(api.post(f"{BASE}/sync-from-metakocka", json={"metakockaId": partner}))
     told = done(api.post(f"{BASE}/sync-all-from-metakocka", json={"metakockaIds": [partner]}))
     assert "runId" in told or told["failed"] == 0, told
