@@ -12,6 +12,7 @@ from pydantic import HttpUrl, SecretStr
 
 from rapport.errors import LeaseLost, NotFound
 from rapport.local.stack.postgres import Database
+from rapport.local.stack.running import Stack
 from rapport.settings import StoreSettings
 from rapport.store.metakocka import MetakockaStore
 from rapport.store.metakocka_rows import (
@@ -22,14 +23,12 @@ from rapport.store.metakocka_rows import (
     PartnerRef,
     SyncError,
 )
-from tests.stacks import Start
 
 NOVAK = {"name": "Novak", "email": "info@novak.si", "people": [], "addresses": []}
 
 
 @pytest.fixture
-def store(own_start: Start) -> Iterator[MetakockaStore]:
-    gateway = own_start("postgrest", "gateway")
+def store(gateway: Stack) -> Iterator[MetakockaStore]:
     store = MetakockaStore(
         StoreSettings(
             supabase_url=HttpUrl(gateway.url),
@@ -41,9 +40,9 @@ def store(own_start: Start) -> Iterator[MetakockaStore]:
 
 
 @pytest.fixture
-def account(own_database: Database) -> UUID:
+def account(database: Database) -> UUID:
     account = uuid4()
-    with psycopg.connect(own_database.url(), autocommit=True) as owner:
+    with psycopg.connect(database.url(), autocommit=True) as owner:
         owner.execute(
             "insert into public.accounts (id, external_id, name) values (%s, 'a', 'Alpine')",
             [account],
@@ -118,10 +117,10 @@ def test_a_run_from_its_beginning_to_its_end(store: MetakockaStore, account: UUI
 
 
 def test_a_contact_from_its_change_to_its_partner(
-    store: MetakockaStore, account: UUID, own_database: Database
+    store: MetakockaStore, account: UUID, database: Database
 ) -> None:
     assert store.begin_sync(account, "to_metakocka", "wake", "w") is None
-    with psycopg.connect(own_database.url(), autocommit=True) as owner:
+    with psycopg.connect(database.url(), autocommit=True) as owner:
         for name in ("Kos", "Zupan"):
             owner.execute(
                 "insert into public.contacts (account_id, name) values (%s, %s)", [account, name]
@@ -153,9 +152,9 @@ def test_a_contact_from_its_change_to_its_partner(
 
 
 def test_a_question_and_a_lost_call_of_a_contact(
-    store: MetakockaStore, account: UUID, own_database: Database
+    store: MetakockaStore, account: UUID, database: Database
 ) -> None:
-    with psycopg.connect(own_database.url(), autocommit=True) as owner:
+    with psycopg.connect(database.url(), autocommit=True) as owner:
         owner.execute(
             "insert into public.contacts (account_id, name) values (%s, 'Kos')", [account]
         )
