@@ -10,16 +10,16 @@ create table private.metakocka_dirty (
     contact_id  uuid primary key,
     account_id  uuid not null,
     changed_seq bigint not null default nextval('private.metakocka_dirty_seq'),
-    -- several edits in a row are sent as one
-    not_before  timestamptz not null default clock_timestamp() + interval '1 second',
-    attempts    integer not null default 0,
-    lease_until timestamptz,
-    worker      text,
-    -- of the first edit since it was last claimed; null while there is none
-    edited_at   timestamptz default clock_timestamp(),
     -- by field, when it was last edited: who is newest is decided field by field
     edits       jsonb not null default '{}'
                 constraint metakocka_dirty_edits_check check (jsonb_typeof(edits) = 'object'),
+    attempts    integer not null default 0,
+    worker      text,
+    lease_until timestamptz,
+    -- of the first edit since it was last claimed; null while there is none
+    edited_at   timestamptz default clock_timestamp(),
+    -- several edits in a row are sent as one
+    not_before  timestamptz not null default clock_timestamp() + interval '1 second',
 
     constraint metakocka_dirty_contact_fkey
         foreign key (contact_id, account_id)

@@ -127,22 +127,19 @@ create table public.contacts (
                      -- one address, and nothing of what stands between two
                      constraint contacts_email_check
                      check (email ~ '^[^@\s,;:<>()"]+@[^@\s,;:<>()"]+$' and length(email) <= 320),
+    -- WhatsApp's: latest known, as profile_name
+    username         text
+                     constraint contacts_username_check
+                     check (username ~ '^[^\s@]+$' and length(username) <= 100),
+    -- the login with which they enter the portal
+    portal_user_id   uuid
+                     constraint contacts_portal_user_id_fkey
+                     references auth.users on delete set null,
     tags             text[] not null default '{}'
                      constraint contacts_tags_check
                      check (cardinality(tags) <= 100 and array_position(tags, null) is null),
     notes            text
                      constraint contacts_notes_check check (length(notes) <= 20000),
-    -- the login with which they enter the portal
-    portal_user_id   uuid
-                     constraint contacts_portal_user_id_fkey
-                     references auth.users on delete set null,
-    created_at       timestamptz not null default now(),
-    updated_at       timestamptz not null default now(),
-    version          bigint not null default 1,
-    -- WhatsApp's: latest known, as profile_name
-    username         text
-                     constraint contacts_username_check
-                     check (username ~ '^[^\s@]+$' and length(username) <= 100),
     -- shown until there is a conversation, which then has one of its own
     status           text not null default 'open'
                      constraint contacts_status_check
@@ -164,10 +161,7 @@ create table public.contacts (
     -- time of the latest choice beside it, since webhooks come in any order
     marketing_stopped_at timestamptz,
     marketing_chosen_at  timestamptz,
-    deleted_at       timestamptz,
-    -- where to look instead
-    merged_into      uuid,
-    -- from here on as the ERP has them and in its limits; null is not known
+    -- from here to the addresses as the ERP has them and in its limits; null is not known
     gsm              text
                      constraint contacts_gsm_check check (length(gsm) <= 255),
     fax              text
@@ -205,6 +199,12 @@ create table public.contacts (
                          jsonb_typeof(addresses) = 'array'
                          and octet_length(addresses::text) <= 32768
                      ),
+    -- where to look instead
+    merged_into      uuid,
+    deleted_at       timestamptz,
+    created_at       timestamptz not null default now(),
+    updated_at       timestamptz not null default now(),
+    version          bigint not null default 1,
 
     -- what a foreign key of the same account refers to
     constraint contacts_id_account_id_key unique (id, account_id),
@@ -358,14 +358,14 @@ $$;
 
 create table public.contact_identities (
     account_id uuid not null,
+    contact_id uuid not null,
     kind       text not null
                constraint contact_identities_kind_check
                check (kind in ('phone', 'bsuid', 'username', 'email', 'metakocka')),
-    match_key  text generated always as (private.match_key(kind, value)) stored,
-    contact_id uuid not null,
     value      text not null
                constraint contact_identities_value_check
                check (value <> '' and length(value) <= 320),
+    match_key  text generated always as (private.match_key(kind, value)) stored,
     -- the spelling that WhatsApp uses, and to which replies go
     wa_id      text
                constraint contact_identities_wa_id_check
@@ -422,10 +422,10 @@ create table public.customers (
     name           text,
     phone          text,
     email          text,
+    preferences    jsonb not null default '{}',
     created_at     timestamptz not null default now(),
     updated_at     timestamptz not null default now(),
     version        bigint not null default 1,
-    preferences    jsonb not null default '{}',
 
     constraint customers_contact_fkey
         foreign key (account_id, id)

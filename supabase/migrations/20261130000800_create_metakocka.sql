@@ -20,6 +20,11 @@ create table public.metakocka_connections (
                              length(base_url) <= 255
                              and base_url ~ '^https://([a-z0-9-]+\.)+[a-z]{2,}(:[0-9]{1,5})?(/[A-Za-z0-9._~-]+)*$'
                          ),
+    -- who connected it
+    user_id              uuid default auth.uid()
+                         constraint metakocka_connections_user_id_fkey
+                         references auth.users on delete set null,
+    active               boolean not null default true,
     -- whose value stands where both sides have changed a field
     conflict_rule        text not null default 'ask'
                          constraint metakocka_connections_conflict_rule_check
@@ -28,7 +33,6 @@ create table public.metakocka_connections (
     listing              text not null default 'all'
                          constraint metakocka_connections_listing_check
                          check (listing in ('all', 'documents')),
-    active               boolean not null default true,
     sync_interval        interval not null default interval '15 minutes'
                          constraint metakocka_connections_sync_interval_check
                          check (sync_interval between interval '1 minute' and interval '7 days'),
@@ -38,18 +42,14 @@ create table public.metakocka_connections (
                          check (request_wait between interval '0' and interval '12 seconds'),
     -- by kind of operation: attempts, and the waits between them
     retries              jsonb not null default '{}',
+    -- how many pauses have followed each other: each is longer than the one before
+    pauses               integer not null default 0
+                         constraint metakocka_connections_pauses_check check (pauses >= 0),
     -- Metakocka takes no calls of this company: until when nothing is asked of it, and why
     paused_until         timestamptz,
     pause_reason         text
                          constraint metakocka_connections_pause_reason_check
                          check (length(pause_reason) <= 500),
-    -- how many pauses have followed each other: each is longer than the one before
-    pauses               integer not null default 0
-                         constraint metakocka_connections_pauses_check check (pauses >= 0),
-    -- who connected it
-    user_id              uuid default auth.uid()
-                         constraint metakocka_connections_user_id_fkey
-                         references auth.users on delete set null,
     -- up to where documents have been looked through for their partners
     documents_seen_until timestamptz,
     created_at           timestamptz not null default now(),
@@ -551,18 +551,11 @@ create table public.metakocka_contact_mappings (
     metakocka_id   text
                    constraint metakocka_contact_mappings_metakocka_id_check
                    check (metakocka_id ~ '^[^\s]{1,64}$'),
-    -- the fields as last agreed; null where nothing ever was
-    base           jsonb
-                   constraint metakocka_contact_mappings_base_check
-                   check (jsonb_typeof(base) = 'object' and octet_length(base::text) <= 131072),
-    -- of the partner as last seen: one that has the same needs no look
-    partner_hash   text
-                   constraint metakocka_contact_mappings_partner_hash_check
-                   check (length(partner_hash) <= 128),
-    -- the contact's version with which the agreed state was reached
-    base_version   bigint,
-    -- when the partner was last seen, and nothing in it differed from what was agreed then
-    seen_at        timestamptz,
+    -- partners that a person has said it is not
+    not_partners   text[] not null default '{}'
+                   constraint metakocka_contact_mappings_not_partners_check
+                   check (cardinality(not_partners) <= 1000
+                          and array_position(not_partners, null) is null),
     state          text not null
                    constraint metakocka_contact_mappings_state_check
                    check (state in (
@@ -572,19 +565,26 @@ create table public.metakocka_contact_mappings (
     missing        text[] not null default '{}'
                    constraint metakocka_contact_mappings_missing_check
                    check (cardinality(missing) <= 30 and array_position(missing, null) is null),
+    -- the fields as last agreed; null where nothing ever was
+    base           jsonb
+                   constraint metakocka_contact_mappings_base_check
+                   check (jsonb_typeof(base) = 'object' and octet_length(base::text) <= 131072),
+    -- the contact's version with which the agreed state was reached
+    base_version   bigint,
+    -- of the partner as last seen: one that has the same needs no look
+    partner_hash   text
+                   constraint metakocka_contact_mappings_partner_hash_check
+                   check (length(partner_hash) <= 128),
     -- whose doing it is: who connected the account, or asked for the run
     user_id        uuid
                    constraint metakocka_contact_mappings_user_id_fkey
                    references auth.users on delete set null,
+    -- when the partner was last seen, and nothing in it differed from what was agreed then
+    seen_at        timestamptz,
     last_synced_at timestamptz,
     created_at     timestamptz not null default now(),
     updated_at     timestamptz not null default now(),
     version        bigint not null default 1,
-    -- partners that a person has said it is not
-    not_partners   text[] not null default '{}'
-                   constraint metakocka_contact_mappings_not_partners_check
-                   check (cardinality(not_partners) <= 1000
-                          and array_position(not_partners, null) is null),
 
     constraint metakocka_contact_mappings_metakocka_id_key unique (account_id, metakocka_id),
     constraint metakocka_contact_mappings_contact_fkey
@@ -654,12 +654,20 @@ create table public.sync_runs (
     account_id  uuid not null
                 constraint sync_runs_account_id_fkey
                 references public.accounts on delete cascade,
+    -- who asked for it; null for the schedule's and the doorbell's
+    user_id     uuid
+                constraint sync_runs_user_id_fkey
+                references auth.users on delete set null,
     direction   text not null
                 constraint sync_runs_direction_check
                 check (direction in ('to_metakocka', 'from_metakocka', 'both')),
     trigger     text not null
                 constraint sync_runs_trigger_check
                 check (trigger in ('schedule', 'wake', 'user', 'cli')),
+    -- what was asked for: {contact_ids} or {metakocka_ids}; all without
+    request     jsonb not null default '{}'
+                constraint sync_runs_request_check
+                check (jsonb_typeof(request) = 'object' and octet_length(request::text) <= 131072),
     state       text not null default 'queued'
                 constraint sync_runs_state_check
                 check (state in ('queued', 'running', 'stopped', 'done', 'failed')),
@@ -678,21 +686,6 @@ create table public.sync_runs (
     errors      jsonb not null default '{}'
                 constraint sync_runs_errors_check
                 check (jsonb_typeof(errors) = 'object' and octet_length(errors::text) <= 8192),
-    -- who asked for it; null for the schedule's and the doorbell's
-    user_id     uuid
-                constraint sync_runs_user_id_fkey
-                references auth.users on delete set null,
-    started_at  timestamptz,
-    finished_at timestamptz,
-    duration_ms bigint
-                constraint sync_runs_duration_ms_check check (duration_ms >= 0),
-    created_at  timestamptz not null default now(),
-    updated_at  timestamptz not null default now(),
-    version     bigint not null default 1,
-    -- what was asked for: {contact_ids} or {metakocka_ids}; all without
-    request     jsonb not null default '{}'
-                constraint sync_runs_request_check
-                check (jsonb_typeof(request) = 'object' and octet_length(request::text) <= 131072),
     -- where the next one goes on
     cursor      jsonb
                 constraint sync_runs_cursor_check check (octet_length(cursor::text) <= 65536),
@@ -700,8 +693,15 @@ create table public.sync_runs (
     quiet       boolean not null default false,
     waiting     integer not null default 0
                 constraint sync_runs_waiting_check check (waiting >= 0),
+    started_at  timestamptz,
+    finished_at timestamptz,
+    duration_ms bigint
+                constraint sync_runs_duration_ms_check check (duration_ms >= 0),
     -- Metakocka takes no calls: when it is gone on with
     resumes_at  timestamptz,
+    created_at  timestamptz not null default now(),
+    updated_at  timestamptz not null default now(),
+    version     bigint not null default 1,
 
     -- what a foreign key of the same account refers to
     constraint sync_runs_id_account_id_key unique (id, account_id),
@@ -854,6 +854,17 @@ create table public.sync_conflicts (
     crm          jsonb,
     -- of a field its value, otherwise the partner
     metakocka    jsonb,
+    -- where the question is which partner a contact is: those that it may be
+    partners     jsonb
+                 constraint sync_conflicts_partners_check
+                 check (jsonb_typeof(partners) = 'array' and octet_length(partners::text) <= 262144),
+    question     text generated always as (
+                     case
+                         when partners is not null then 'partner'
+                         when field is not null then 'field'
+                         else 'contact'
+                     end
+                 ) stored,
     candidates   uuid[] not null default '{}'
                  constraint sync_conflicts_candidates_check check (cardinality(candidates) <= 100),
     state        text not null default 'open'
@@ -871,17 +882,6 @@ create table public.sync_conflicts (
                  references auth.users on delete set null,
     resolved_at  timestamptz,
     created_at   timestamptz not null default now(),
-    -- where the question is which partner a contact is: those that it may be
-    partners     jsonb
-                 constraint sync_conflicts_partners_check
-                 check (jsonb_typeof(partners) = 'array' and octet_length(partners::text) <= 262144),
-    question     text generated always as (
-                     case
-                         when partners is not null then 'partner'
-                         when field is not null then 'field'
-                         else 'contact'
-                     end
-                 ) stored,
 
     constraint sync_conflicts_contact_fkey
         foreign key (contact_id, account_id)
@@ -972,25 +972,25 @@ create table public.sync_errors (
                  constraint sync_errors_account_id_fkey
                  references public.accounts on delete cascade,
     run_id       uuid,
+    contact_id   uuid,
+    -- or batch
+    metakocka_id text
+                 constraint sync_errors_metakocka_id_check check (length(metakocka_id) <= 64),
+    user_id      uuid
+                 constraint sync_errors_user_id_fkey
+                 references auth.users on delete set null,
     category     text not null default 'SYNC'
                  constraint sync_errors_category_check check (category = 'SYNC'),
     -- what was being done, such as syncContactToMetakocka
     operation    text not null
                  constraint sync_errors_operation_check check (length(operation) between 1 and 128),
-    user_id      uuid
-                 constraint sync_errors_user_id_fkey
-                 references auth.users on delete set null,
-    contact_id   uuid,
-    -- or batch
-    metakocka_id text
-                 constraint sync_errors_metakocka_id_check check (length(metakocka_id) <= 64),
-    details      jsonb not null default '{}'
-                 constraint sync_errors_details_check
-                 check (jsonb_typeof(details) = 'object' and octet_length(details::text) <= 16384),
     code         text not null
                  constraint sync_errors_code_check check (length(code) between 1 and 64),
     message      text not null
                  constraint sync_errors_message_check check (length(message) <= 1000),
+    details      jsonb not null default '{}'
+                 constraint sync_errors_details_check
+                 check (jsonb_typeof(details) = 'object' and octet_length(details::text) <= 16384),
     attempts     integer not null default 1
                  constraint sync_errors_attempts_check check (attempts >= 1),
     created_at   timestamptz not null default now(),
@@ -1050,16 +1050,16 @@ create table private.metakocka_dirty (
     contact_id  uuid primary key,
     account_id  uuid not null,
     changed_seq bigint not null default nextval('private.metakocka_dirty_seq'),
-    -- several edits in a row are sent as one
-    not_before  timestamptz not null default clock_timestamp() + interval '1 second',
-    attempts    integer not null default 0,
-    lease_until timestamptz,
-    worker      text,
-    -- of the first edit since it was last claimed; null while there is none
-    edited_at   timestamptz default clock_timestamp(),
     -- by field, when it was last edited: who is newest is decided field by field
     edits       jsonb not null default '{}'
                 constraint metakocka_dirty_edits_check check (jsonb_typeof(edits) = 'object'),
+    attempts    integer not null default 0,
+    worker      text,
+    lease_until timestamptz,
+    -- of the first edit since it was last claimed; null while there is none
+    edited_at   timestamptz default clock_timestamp(),
+    -- several edits in a row are sent as one
+    not_before  timestamptz not null default clock_timestamp() + interval '1 second',
 
     constraint metakocka_dirty_contact_fkey
         foreign key (contact_id, account_id)
