@@ -109,22 +109,18 @@ create table public.contacts (
         on delete cascade,
     constraint contacts_merged_into_check
         check (merged_into is null or deleted_at is not null),
-    -- what is deleted is blanked in the same update
+    -- what is deleted is blanked in the same update: nothing is left but these columns
     constraint contacts_deleted_check
         check (
             deleted_at is null
-            or (
-                num_nonnulls(
-                    name, profile_name, phone, email, username, notes, portal_user_id,
-                    gsm, fax, business_entity, taxpayer, foreign_county, buyer, supplier,
-                    tax_id_number, registration_number, street, post_number, place, province,
-                    country
-                ) = 0
-                and tags = '{}'
-                and preferences = '{}'
-                and people = '[]'
-                and addresses = '[]'
-            )
+            or not to_jsonb(contacts) - '{
+                id,account_id,status,status_changed_at,merged_into,deleted_at,created_at,updated_at,
+                version,marketing_stopped_at,marketing_chosen_at
+            }'::text[] @? 'strict $.* ? (
+                @.type() == "string" || @.type() == "number" || @ == true
+                || @.type() == "array" && @.size() > 0
+                || @.type() == "object" && exists (@.*)
+            )'
         )
 );
 alter table public.contacts enable row level security;
@@ -205,12 +201,12 @@ comment on policy "members can read their contacts" on public.contacts is
 select private.follow_table(
     table_name => 'contacts',
     shown => array[
-        'id', 'account_id', 'name', 'profile_name', 'phone', 'email', 'tags', 'notes',
-        'portal_user_id', 'created_at', 'updated_at', 'version', 'username', 'status',
-        'preferences', 'status_changed_at', 'marketing_stopped_at', 'gsm', 'fax', 'business_entity', 'taxpayer',
-        'foreign_county', 'buyer', 'supplier', 'tax_id_number', 'registration_number', 'street',
-        'post_number', 'place', 'province', 'country', 'people', 'addresses'
+        'id', 'account_id', 'name', 'profile_name', 'phone', 'email', 'username',
+        'portal_user_id', 'tags', 'notes', 'status', 'status_changed_at', 'preferences',
+        'marketing_stopped_at', 'gsm', 'fax', 'business_entity', 'taxpayer', 'foreign_county',
+        'buyer', 'supplier', 'tax_id_number', 'registration_number', 'street', 'post_number',
+        'place', 'province', 'country', 'people', 'addresses', 'created_at', 'updated_at', 'version'
     ],
-    hidden => array['profile_named_at', 'marketing_chosen_at', 'deleted_at', 'merged_into'],
+    hidden => array['profile_named_at', 'marketing_chosen_at', 'merged_into', 'deleted_at'],
     customer_key => null
 );

@@ -1155,20 +1155,6 @@ end
 $$;
 
 
-create function private.party_fields()
-    returns text[]
-    language sql
-    immutable
-    set search_path = ''
-as $$
-    select array[
-        'name', 'email', 'phone', 'gsm', 'fax', 'business_entity', 'taxpayer', 'foreign_county',
-        'buyer', 'supplier', 'tax_id_number', 'registration_number', 'street', 'post_number',
-        'place', 'province', 'country', 'people', 'addresses'
-    ]
-$$;
-
-
 create function private.mark_requested(account_id uuid, contact_ids uuid[])
     returns void
     language plpgsql
@@ -1242,14 +1228,10 @@ begin
             on k.account_id = n.account_id
            and k.active
         where n.deleted_at is null
+          and n.version <> o.version
           and (
-              o.deleted_at, o.name, o.email, o.phone, o.gsm, o.fax, o.business_entity, o.taxpayer,
-              o.foreign_county, o.buyer, o.supplier, o.tax_id_number, o.registration_number,
-              o.street, o.post_number, o.place, o.province, o.country, o.people, o.addresses
-          ) is distinct from (
-              n.deleted_at, n.name, n.email, n.phone, n.gsm, n.fax, n.business_entity, n.taxpayer,
-              n.foreign_county, n.buyer, n.supplier, n.tax_id_number, n.registration_number,
-              n.street, n.post_number, n.place, n.province, n.country, n.people, n.addresses
+              o.deleted_at is not null
+              or to_jsonb(o) - private.unshared_columns() <> to_jsonb(n) - private.unshared_columns()
           )
         group by k.account_id
         order by k.account_id
@@ -1365,8 +1347,6 @@ comment on function private.quiet_moment() is
     'How long after an edit a contact is sent, unless it is edited once more.';
 comment on function private.longest_wait() is
     'How long after an edit a contact is sent at the latest, however often it is edited.';
-comment on function private.party_fields() is
-    'The fields that contacts share with partners.';
 comment on function private.mark_requested(uuid, uuid[]) is
     'Marks contacts that somebody wants to be sent now, also those that were to be no partners.';
 comment on function private.mark_dirty(uuid, uuid[], interval) is
@@ -1570,32 +1550,12 @@ comment on function private.tg_contact_identities__move_mapping() is
 create function private.contact_party(contact public.contacts)
     returns jsonb
     language plpgsql
-    immutable
+    stable
     set search_path = ''
 as $$
 begin
     -- the name that staff gave: not that of the WhatsApp profile, which anybody may choose
-    return jsonb_build_object(
-        'name', contact.name,
-        'email', contact.email,
-        'phone', contact.phone,
-        'gsm', contact.gsm,
-        'fax', contact.fax,
-        'business_entity', contact.business_entity,
-        'taxpayer', contact.taxpayer,
-        'foreign_county', contact.foreign_county,
-        'buyer', contact.buyer,
-        'supplier', contact.supplier,
-        'tax_id_number', contact.tax_id_number,
-        'registration_number', contact.registration_number,
-        'street', contact.street,
-        'post_number', contact.post_number,
-        'place', contact.place,
-        'province', contact.province,
-        'country', contact.country,
-        'people', contact.people,
-        'addresses', contact.addresses
-    );
+    return to_jsonb(contact) - private.unshared_columns();
 end
 $$;
 
@@ -1677,77 +1637,6 @@ create index contacts_gsm_tail_idx
     where gsm is not null and left(gsm, 1) <> '+';
 
 
-create function private.clean_partner_fields(fields jsonb)
-    returns jsonb
-    language plpgsql
-    immutable
-    set search_path = ''
-as $$
-declare
-    cleaned jsonb := fields;
-    field text;
-    longest integer;
-begin
-    for field, longest in
-        values
-            ('gsm', 255), ('fax', 255), ('tax_id_number', 50), ('registration_number', 50),
-            ('street', 150), ('post_number', 20), ('place', 100), ('province', 50), ('country', 50)
-    loop
-        continue when not cleaned ? field;
-        if jsonb_typeof(cleaned -> field) not in ('string', 'null') then
-            raise sqlstate 'PT422' using
-                message = format('The %s is a text.', field),
-                detail = 'field: ' || field,
-                hint = 'Send a text, or null for none.';
-        end if;
-        cleaned := jsonb_set(
-            cleaned, array[field],
-            coalesce(to_jsonb(nullif(btrim(cleaned ->> field, E' \t\r\n'), '')), 'null'));
-        if length(cleaned ->> field) > longest then
-            raise sqlstate 'PT422' using
-                message = format('The %s is too long.', field),
-                detail = 'field: ' || field,
-                hint = format('At most %s characters.', longest);
-        end if;
-    end loop;
-
-    foreach field in array array[
-        'business_entity', 'taxpayer', 'foreign_county', 'buyer', 'supplier'
-    ] loop
-        if jsonb_typeof(cleaned -> field) not in ('boolean', 'null') then
-            raise sqlstate 'PT422' using
-                message = format('%s is true or false.', field),
-                detail = 'field: ' || field,
-                hint = 'Send true, false, or null for what is not known.';
-        end if;
-    end loop;
-
-    foreach field in array array['people', 'addresses'] loop
-        continue when not cleaned ? field;
-        if jsonb_typeof(cleaned -> field) = 'null' then
-            cleaned := jsonb_set(cleaned, array[field], '[]');
-        end if;
-        if jsonb_typeof(cleaned -> field) <> 'array'
-            or cleaned -> field @? 'strict $[*] ? (@.type() != "object")'
-            or octet_length((cleaned -> field)::text) > 32768
-        then
-            raise sqlstate 'PT422' using
-                message = format('%s are a list of objects.', field),
-                detail = 'field: ' || field,
-                hint = 'At most 32 kB.';
-        elsif cleaned -> field @? 'strict $.** ? (@.type() == "number") ? (@ >= 1e300 || @ <= -1e300)' then
-            -- jsonb keeps all their digits, and readers give up on thousands of them
-            raise sqlstate 'PT422' using
-                message = format('A number in %s is too large.', field),
-                detail = 'field: ' || field,
-                hint = 'Write it as a text.';
-        end if;
-    end loop;
-    return cleaned;
-end
-$$;
-
-
 comment on function private.contact_party(public.contacts) is
     'The fields of a contact that a partner has as well.';
 comment on function private.tax_country(text) is
@@ -1762,79 +1651,20 @@ comment on index public.contacts_gsm_tail_idx is
     'Whom a partner''s mobile number may be.';
 comment on index public.contacts_tax_key_idx is
     'Whom a partner''s tax number may be.';
-comment on function private.clean_partner_fields(jsonb) is
-    'The fields that contacts share with partners without stray spaces, or a refusal that names the field.';
 
 
 /*
     The ERP's face of a contact: the fields that partners have, which partner it is, and how the
     two stand. Written as the other faces are; what is written here is on its way to Metakocka.
 */
-create view public.metakocka_partners
-    with (security_invoker = true)
-as
-select
-    c.id,
-    c.account_id,
-    c.name,
-    c.email,
-    c.phone,
-    c.gsm,
-    c.fax,
-    c.business_entity,
-    c.taxpayer,
-    c.foreign_county,
-    c.buyer,
-    c.supplier,
-    c.tax_id_number,
-    c.registration_number,
-    c.street,
-    c.post_number,
-    c.place,
-    c.province,
-    c.country,
-    c.people,
-    c.addresses,
-    w.word as conversation_status,
-    m.metakocka_id,
-    m.state as sync_state,
-    m.missing,
-    m.last_synced_at,
-    c.created_at,
-    c.updated_at,
-    c.version
-from private.contact_states s
-join public.contacts c
-    on c.id = s.id
-join public.status_words w
-    on w.face = 'erp'
-   and w.status = s.status
-left join public.metakocka_contact_mappings m
-    on m.contact_id = c.id;
-
-
-grant select, insert, update, delete on public.metakocka_partners to authenticated;
-
-
-create trigger _100_expect_hits
-    before insert or update or delete on public.metakocka_partners
-    for each statement
-    execute function private.tg__expect_hits();
-
-create trigger _110_expect_version
-    before update of version on public.metakocka_partners
-    for each statement
-    execute function private.tg__expect_version();
-
-create trigger _500_write_face
-    instead of insert or update or delete on public.metakocka_partners
-    for each row
-    execute function private.tg__write_face('erp');
-
-create trigger _900_require_hits
-    after insert or update or delete on public.metakocka_partners
-    for each statement
-    execute function private.tg__require_hits();
+select private.make_face(
+    view_name => 'metakocka_partners',
+    face => 'erp',
+    more => array['m.metakocka_id', 'm.state as sync_state', 'm.missing', 'm.last_synced_at'],
+    joined => 'left join public.metakocka_contact_mappings m on m.contact_id = s.id',
+    -- that of a WhatsApp profile is not sent
+    name => 's.own_name'
+);
 
 
 comment on view public.metakocka_partners is
@@ -3266,48 +3096,28 @@ begin
 
     -- a statement of no row would still run the table's triggers
     if exists (select from unnest(items) i where i.is_new) then
-        insert into public.contacts (
-            id, account_id, name, email, phone, gsm, fax, business_entity, taxpayer,
-            foreign_county, buyer, supplier, tax_id_number, registration_number, street,
-            post_number, place, province, country, people, addresses
-        )
-        select
-            i.contact_id, write_partner_contacts.account_id, p.name, p.email, p.phone, p.gsm,
-            p.fax, p.business_entity, p.taxpayer, p.foreign_county, p.buyer, p.supplier,
-            p.tax_id_number, p.registration_number, p.street, p.post_number, p.place, p.province,
-            p.country, coalesce(p.people, '[]'), coalesce(p.addresses, '[]')
+        insert into public.contacts
+        select n.*
         from unnest(items) i
-        cross join lateral jsonb_to_record(i.changes) as p (
-            name text, email text, phone text, gsm text, fax text, business_entity boolean,
-            taxpayer boolean, foreign_county boolean, buyer boolean, supplier boolean,
-            tax_id_number text, registration_number text, street text, post_number text,
-            place text, province text, country text, people jsonb, addresses jsonb
-        )
+        cross join lateral private.new_contact(
+            account_id => write_partner_contacts.account_id,
+            contact_id => i.contact_id,
+            fields => i.changes - private.unshared_columns()
+        ) n
         where i.is_new
         order by i.contact_id;
     end if;
 
     if exists (select from unnest(items) i where not i.is_new and i.changes <> '{}') then
-        update public.contacts c
-        set (
-            name, email, phone, gsm, fax, business_entity, taxpayer, foreign_county, buyer,
-            supplier, tax_id_number, registration_number, street, post_number, place, province,
-            country, people, addresses
-        ) = (
-            u.name, u.email, u.phone, u.gsm, u.fax, u.business_entity, u.taxpayer,
-            u.foreign_county, u.buyer, u.supplier, u.tax_id_number, u.registration_number,
-            u.street, u.post_number, u.place, u.province, u.country, u.people, u.addresses
-        )
-        from (
-            select i.contact_id, p.*
+        perform private.write_contacts(array(
+            select p
             from unnest(items) i
             join public.contacts o
                 on o.id = i.contact_id
-            cross join lateral jsonb_populate_record(o, i.changes) p
+            cross join lateral jsonb_populate_record(o, i.changes - private.unshared_columns()) p
             where not i.is_new
               and i.changes <> '{}'
-        ) u
-        where c.id = u.contact_id;
+        ));
     end if;
 end
 $$;

@@ -34,21 +34,7 @@ as $$
 begin
     perform private.require_written_here(
         fields => fields,
-        writable => case face
-            when 'erp' then array[
-                'name', 'phone', 'email', 'gsm', 'fax', 'business_entity', 'taxpayer',
-                'foreign_county', 'buyer', 'supplier', 'tax_id_number', 'registration_number',
-                'street', 'post_number', 'place', 'province', 'country', 'people', 'addresses',
-                'conversation_status'
-            ]
-            when 'contacts_page' then array[
-                'name', 'phone', 'email', 'username', 'tags', 'notes', 'preferences',
-                'conversation_status'
-            ]
-            else array[
-                'name', 'phone', 'email', 'username', 'tags', 'notes', 'conversation_status'
-            ]
-        end
+        writable => private.fields_written_by(face) || array['conversation_status']
     );
     if fields ? 'conversation_status' then
         return fields - 'conversation_status' || jsonb_build_object(
