@@ -159,7 +159,7 @@ declare
     changed record;
 begin
     -- what comes from Metakocka need not go back
-    if current_setting('rapport.from_metakocka', true) = 'yes' then
+    if current_setting('rapport.from_metakocka', true) = 'on' then
         return null;
     end if;
 

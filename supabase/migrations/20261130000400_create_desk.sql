@@ -130,7 +130,7 @@ create function private.tg__expect_hits()
 as $$
 begin
     perform set_config('rapport.hits', '0', true);
-    perform set_config('rapport.version_named', 'false', true);
+    perform set_config('rapport.version_named', 'off', true);
     perform set_config('rapport.lock_timeout', current_setting('lock_timeout'), true);
     return null;
 end
@@ -144,7 +144,7 @@ create function private.tg__expect_version()
 as $$
 begin
     -- of a row alone it can't be told whether its version was written or only kept
-    perform set_config('rapport.version_named', 'true', true);
+    perform set_config('rapport.version_named', 'on', true);
     return null;
 end
 $$;
@@ -224,7 +224,7 @@ begin
                 contact_id => contact,
                 fields => private.read_face(face => face, fields => written),
                 read_version => case
-                    when current_setting('rapport.version_named')::boolean then new.version
+                    when current_setting('rapport.version_named') = 'on' then new.version
                 end
             );
         end if;

@@ -1199,7 +1199,7 @@ declare
     changed record;
 begin
     -- what comes from Metakocka need not go back
-    if current_setting('rapport.from_metakocka', true) = 'yes' then
+    if current_setting('rapport.from_metakocka', true) = 'on' then
         return null;
     end if;
 
@@ -3553,9 +3553,9 @@ begin
         account_id => apply_partners.account_id, worker => apply_partners.worker);
     whose := private.sync_user(account_id => apply_partners.account_id, run_id => apply_partners.run_id);
 
-    perform set_config('rapport.from_metakocka', 'yes', true);
+    perform set_config('rapport.from_metakocka', 'on', true);
     if quiet and run_id is not null then
-        perform set_config('rapport.quiet', 'yes', true);
+        perform set_config('rapport.quiet', 'on', true);
         -- before the first write: whoever ends the run tells everybody to read again
         update public.sync_runs r
         set quiet = true
@@ -3568,8 +3568,8 @@ begin
 
     perform private.analyze_new_tables();
 
-    perform set_config('rapport.quiet', '', true);
-    perform set_config('rapport.from_metakocka', '', true);
+    perform set_config('rapport.quiet', 'off', true);
+    perform set_config('rapport.from_metakocka', 'off', true);
     perform set_config('lock_timeout', lock_timeout, true);
     return results;
 exception
@@ -3931,7 +3931,7 @@ begin
     perform private.require_list(list => jsonb_build_array(item), field => 'item', longest => 1);
     perform private.require_worker(
         account_id => settle_partner.account_id, worker => settle_partner.worker);
-    perform set_config('rapport.from_metakocka', 'yes', true);
+    perform set_config('rapport.from_metakocka', 'on', true);
     result := private.try_apply_partner(
         account_id => settle_partner.account_id, user_id => whose, item => given);
 
@@ -3971,7 +3971,7 @@ begin
             );
         end if;
     end if;
-    perform set_config('rapport.from_metakocka', '', true);
+    perform set_config('rapport.from_metakocka', 'off', true);
 
     is_clear := private.take_mark(
         contact_id => settle_partner.contact_id,
