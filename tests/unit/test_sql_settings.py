@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 
-from rapport.local.stack.state import PROJECT
 from tests.migrations.baseline import schema_files
+
+from rapport.local.stack.state import PROJECT
 
 LIST = PROJECT / "sql" / "0_foundation" / "15_settings.sql"
 # in quotes as in set_config('rapport.quiet', …), or the beginning of a name that is put together
@@ -20,10 +21,7 @@ def _listed() -> dict[str, str]:
 
 def test_every_setting_is_listed_and_every_listed_one_is_used() -> None:
     used = {
-        name
-        for file in schema_files()
-        if file != LIST
-        for name in USED.findall(file.read_text())
+        name for file in schema_files() if file != LIST for name in USED.findall(file.read_text())
     }
 
     assert used
@@ -38,7 +36,8 @@ def test_what_is_yes_or_no_is_on_or_off() -> None:
     assert {value for _, value in spelled} == {"on", "off"}
     for name in flags:
         compared = re.findall(
-            rf"current_setting\('{re.escape(name)}'(?:, true)?\)\s*(?:=|<>|is \w+ (?:from )?)\s*'(\w*)'",
+            rf"current_setting\('{re.escape(name)}'(?:, true)?\)"
+            r"\s*(?:=|<>|is distinct from)\s*'(\w*)'",
             sql,
         )
         assert set(compared) <= {"on"}, name
