@@ -116,14 +116,19 @@ def prepared(cluster: Cluster) -> Database:
 def template(cluster: Cluster, prepared: Database) -> Database:
     """A database with the schema of sql/ and no rows; to be cloned, not used."""
     database = cluster.clone_database(prepared, "template_schema")
+    load_schema(database, PROJECT / "sql")
+    return database
+
+
+def load_schema(database: Database, folder: Path) -> None:
+    """Makes the schema of a folder such as sql/."""
     with psycopg.connect(database.url("postgres"), autocommit=True) as connection:
-        for file in schema_files():
+        for file in schema_files(folder):
             try:
                 connection.execute(file.read_bytes())
             except psycopg.Error as error:
-                error.add_note(f"in {file.relative_to(PROJECT)}")
+                error.add_note(f"in {file.relative_to(folder.parent)}")
                 raise
-    return database
 
 
 @contextmanager

@@ -197,6 +197,12 @@ def world_template(cluster: Cluster, template: Database) -> Database:
     """A database with the two businesses; to be cloned, not used."""
     # a name of its own, since other folders' tests have such a template as well
     database = cluster.clone_database(template, f"template_world_{secrets.token_hex(6)}")
+    found_businesses(database)
+    return database
+
+
+def found_businesses(database: Database) -> None:
+    """Puts the two businesses with their people into a database that has the schema."""
     with psycopg.connect(database.url(), autocommit=True) as owner, owner.cursor() as cursor:
         cursor.executemany(
             "insert into auth.users (id, email, aud, role)"
@@ -238,7 +244,6 @@ def world_template(cluster: Cluster, template: Database) -> Database:
                 for name, (account, phone) in CUSTOMERS.items()
             ],
         )
-    return database
 
 
 class Worlds:
