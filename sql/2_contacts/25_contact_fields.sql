@@ -155,11 +155,7 @@ begin
     return jsonb_populate_record(
         null::public.contacts,
         private.blank_fields()
-            || (
-                select coalesce(jsonb_object_agg(f.key, f.value), '{}')
-                from jsonb_each(fields) f
-                where f.value <> 'null'
-            )
+            || fields
             || jsonb_build_object(
                 'id', new_contact.contact_id,
                 'account_id', new_contact.account_id,

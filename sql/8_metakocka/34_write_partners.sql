@@ -40,7 +40,7 @@ begin
         cross join lateral private.new_contact(
             account_id => write_partner_contacts.account_id,
             contact_id => i.contact_id,
-            fields => i.changes - private.unshared_columns()
+            fields => jsonb_strip_nulls(i.changes - private.unshared_columns())
         ) n
         where i.is_new
         order by i.contact_id;
