@@ -9,7 +9,6 @@ import tempfile
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
-import psycopg
 import pytest
 
 from rapport.local.stack.npm import Binaries, install
@@ -19,7 +18,7 @@ from rapport.local.stack.process import log_tail
 from rapport.local.stack.state import PROJECT, npm_folder
 from rapport.local.stack.supervisor import Supervisor
 from rapport.local.supabase.prepare import prepare
-from tests.migrations.baseline import schema_files
+from tests.migrations.baseline import load_schema
 from tests.stacks import FOLDER, Running, Start, copy_of
 from tests.world import add_businesses
 
@@ -111,13 +110,7 @@ def prepared(cluster: Cluster) -> Database:
 def template(cluster: Cluster, prepared: Database) -> Database:
     """A database with the schema of sql/ and no rows; to be cloned, not used."""
     database = cluster.clone_database(prepared, "template_schema")
-    with psycopg.connect(database.url("postgres"), autocommit=True) as connection:
-        for file in schema_files():
-            try:
-                connection.execute(file.read_bytes())
-            except psycopg.Error as error:
-                error.add_note(f"in {file.relative_to(PROJECT)}")
-                raise
+    load_schema(database, PROJECT / "sql")
     return database
 
 

@@ -39,9 +39,9 @@ begin
     -- an upsert runs the triggers of updates as well, though it only inserts
     if tg_op = 'INSERT' then
         perform set_config(
-            'rapport.inserting', case tg_when when 'BEFORE' then 'yes' else 'no' end, true);
+            'rapport.inserting', case tg_when when 'BEFORE' then 'on' else 'off' end, true);
     elsif current_user = 'authenticated'
-        and coalesce(current_setting('rapport.inserting', true), '') <> 'yes'
+        and current_setting('rapport.inserting', true) is distinct from 'on'
         and not exists (select from hit_rows)
     then
         raise sqlstate 'PT404' using

@@ -46,7 +46,7 @@ declare
     -- ends with the transaction, or with the savepoint that the ring was in
     rung constant text := 'rapport.rung_' || worker;
 begin
-    if current_setting(rung, true) = 'yes' then
+    if current_setting(rung, true) = 'on' then
         return;
     end if;
     select d.*
@@ -64,7 +64,7 @@ begin
             'content-type', 'application/json', 'authorization', 'Bearer ' || bell.secret),
         timeout_milliseconds => 5000
     );
-    perform set_config(rung, 'yes', true);
+    perform set_config(rung, 'on', true);
 exception
     when others then
         -- the row is there, and the schedule finds it

@@ -12,8 +12,6 @@ create table public.accounts (
     country     text
                 constraint accounts_country_check check (country ~ '^[A-Z]{2}$'),
     time_zone   text not null,
-    created_at  timestamptz not null default now(),
-
     -- what one user may do; see request_limits
     messages_per_minute  integer not null default 300
                          constraint accounts_messages_per_minute_check
@@ -26,7 +24,8 @@ create table public.accounts (
                          check (writes_per_minute between 1 and 1000000),
     rows_per_request     integer not null default 1000
                          constraint accounts_rows_per_request_check
-                         check (rows_per_request between 1 and 100000)
+                         check (rows_per_request between 1 and 100000),
+    created_at           timestamptz not null default now()
 );
 alter table public.accounts enable row level security;
 

@@ -11,13 +11,12 @@ create table public.whatsapp_channels (
                          constraint whatsapp_channels_phone_number_id_key unique
                          constraint whatsapp_channels_phone_number_id_check
                          check (phone_number_id ~ '^[0-9]{1,32}$'),
-    display_phone_number text not null,
-    name                 text not null,
-    created_at           timestamptz not null default now(),
     -- Meta's id of the WhatsApp Business account, which owns the templates
     waba_id              text
                          constraint whatsapp_channels_waba_id_check
                          check (waba_id ~ '^[0-9]{1,32}$'),
+    display_phone_number text not null,
+    name                 text not null,
     messages_per_second  integer not null default 80
                          constraint whatsapp_channels_messages_per_second_check
                          check (messages_per_second between 1 and 1000),
@@ -25,6 +24,7 @@ create table public.whatsapp_channels (
     stopped_at           timestamptz,
     stopped_code         integer,
     stopped_reason       text,
+    created_at           timestamptz not null default now(),
 
     -- what a foreign key of the same account refers to
     constraint whatsapp_channels_id_account_id_key unique (id, account_id)

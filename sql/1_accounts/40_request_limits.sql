@@ -254,9 +254,9 @@ create function private.hold_to_rows(rows integer, messages integer)
     set search_path = ''
 as $$
 declare
-    -- of this request; empty once another transaction of the session has had one
+    -- of this request
     rows_so_far constant integer :=
-        coalesce(nullif(current_setting('rapport.rows_written', true), ''), '0')::integer + rows;
+        coalesce(private.setting('rapport.rows_written')::integer, 0) + rows;
     limits private.request_limits;
 begin
     perform set_config('rapport.rows_written', rows_so_far::text, true);
@@ -289,9 +289,9 @@ create function private.count_rows(messages integer)
 as $$
 declare
     me constant uuid := auth.uid();
-    my_slot constant text := nullif(current_setting('rapport.slot', true), '');
+    my_slot constant text := private.setting('rapport.slot');
     rows_so_far constant text := current_setting('rapport.rows_written', true);
-    counted constant text := coalesce(nullif(current_setting('rapport.rows_counted', true), ''), '0');
+    counted constant text := coalesce(private.setting('rapport.rows_counted'), '0');
     allowed integer;
     messages_so_far bigint;
 begin

@@ -20,22 +20,19 @@ create table public.contacts (
                      -- one address, and nothing of what stands between two
                      constraint contacts_email_check
                      check (email ~ '^[^@\s,;:<>()"]+@[^@\s,;:<>()"]+$' and length(email) <= 320),
+    -- WhatsApp's: latest known, as profile_name
+    username         text
+                     constraint contacts_username_check
+                     check (username ~ '^[^\s@]+$' and length(username) <= 100),
+    -- the login with which they enter the portal
+    portal_user_id   uuid
+                     constraint contacts_portal_user_id_fkey
+                     references auth.users on delete set null,
     tags             text[] not null default '{}'
                      constraint contacts_tags_check
                      check (cardinality(tags) <= 100 and array_position(tags, null) is null),
     notes            text
                      constraint contacts_notes_check check (length(notes) <= 20000),
-    -- the login with which they enter the portal
-    portal_user_id   uuid
-                     constraint contacts_portal_user_id_fkey
-                     references auth.users on delete set null,
-    created_at       timestamptz not null default now(),
-    updated_at       timestamptz not null default now(),
-    version          bigint not null default 1,
-    -- WhatsApp's: latest known, as profile_name
-    username         text
-                     constraint contacts_username_check
-                     check (username ~ '^[^\s@]+$' and length(username) <= 100),
     -- shown until there is a conversation, which then has one of its own
     status           text not null default 'open'
                      constraint contacts_status_check
@@ -57,10 +54,7 @@ create table public.contacts (
     -- time of the latest choice beside it, since webhooks come in any order
     marketing_stopped_at timestamptz,
     marketing_chosen_at  timestamptz,
-    deleted_at       timestamptz,
-    -- where to look instead
-    merged_into      uuid,
-    -- from here on as the ERP has them and in its limits; null is not known
+    -- from here to the addresses as the ERP has them and in its limits; null is not known
     gsm              text
                      constraint contacts_gsm_check check (length(gsm) <= 255),
     fax              text
@@ -98,6 +92,12 @@ create table public.contacts (
                          jsonb_typeof(addresses) = 'array'
                          and octet_length(addresses::text) <= 32768
                      ),
+    -- where to look instead
+    merged_into      uuid,
+    deleted_at       timestamptz,
+    created_at       timestamptz not null default now(),
+    updated_at       timestamptz not null default now(),
+    version          bigint not null default 1,
 
     -- what a foreign key of the same account refers to
     constraint contacts_id_account_id_key unique (id, account_id),
@@ -109,22 +109,18 @@ create table public.contacts (
         on delete cascade,
     constraint contacts_merged_into_check
         check (merged_into is null or deleted_at is not null),
-    -- what is deleted is blanked in the same update
+    -- what is deleted is blanked in the same update: nothing is left but these columns
     constraint contacts_deleted_check
         check (
             deleted_at is null
-            or (
-                num_nonnulls(
-                    name, profile_name, phone, email, username, notes, portal_user_id,
-                    gsm, fax, business_entity, taxpayer, foreign_county, buyer, supplier,
-                    tax_id_number, registration_number, street, post_number, place, province,
-                    country
-                ) = 0
-                and tags = '{}'
-                and preferences = '{}'
-                and people = '[]'
-                and addresses = '[]'
-            )
+            or not to_jsonb(contacts) - '{
+                id,account_id,status,status_changed_at,merged_into,deleted_at,created_at,updated_at,
+                version,marketing_stopped_at,marketing_chosen_at
+            }'::text[] @? 'strict $.* ? (
+                @.type() == "string" || @.type() == "number" || @ == true
+                || @.type() == "array" && @.size() > 0
+                || @.type() == "object" && exists (@.*)
+            )'
         )
 );
 alter table public.contacts enable row level security;
@@ -205,12 +201,12 @@ comment on policy "members can read their contacts" on public.contacts is
 select private.follow_table(
     table_name => 'contacts',
     shown => array[
-        'id', 'account_id', 'name', 'profile_name', 'phone', 'email', 'tags', 'notes',
-        'portal_user_id', 'created_at', 'updated_at', 'version', 'username', 'status',
-        'preferences', 'status_changed_at', 'marketing_stopped_at', 'gsm', 'fax', 'business_entity', 'taxpayer',
-        'foreign_county', 'buyer', 'supplier', 'tax_id_number', 'registration_number', 'street',
-        'post_number', 'place', 'province', 'country', 'people', 'addresses'
+        'id', 'account_id', 'name', 'profile_name', 'phone', 'email', 'username',
+        'portal_user_id', 'tags', 'notes', 'status', 'status_changed_at', 'preferences',
+        'marketing_stopped_at', 'gsm', 'fax', 'business_entity', 'taxpayer', 'foreign_county',
+        'buyer', 'supplier', 'tax_id_number', 'registration_number', 'street', 'post_number',
+        'place', 'province', 'country', 'people', 'addresses', 'created_at', 'updated_at', 'version'
     ],
-    hidden => array['profile_named_at', 'marketing_chosen_at', 'deleted_at', 'merged_into'],
+    hidden => array['profile_named_at', 'marketing_chosen_at', 'merged_into', 'deleted_at'],
     customer_key => null
 );

@@ -33,14 +33,14 @@ $$;
 
 create table public.contact_identities (
     account_id uuid not null,
+    contact_id uuid not null,
     kind       text not null
                constraint contact_identities_kind_check
                check (kind in ('phone', 'bsuid', 'username', 'email', 'metakocka')),
-    match_key  text generated always as (private.match_key(kind, value)) stored,
-    contact_id uuid not null,
     value      text not null
                constraint contact_identities_value_check
                check (value <> '' and length(value) <= 320),
+    match_key  text generated always as (private.match_key(kind, value)) stored,
     -- the spelling that WhatsApp uses, and to which replies go
     wa_id      text
                constraint contact_identities_wa_id_check

@@ -11,10 +11,10 @@ create table public.customers (
     name           text,
     phone          text,
     email          text,
+    preferences    jsonb not null default '{}',
     created_at     timestamptz not null default now(),
     updated_at     timestamptz not null default now(),
     version        bigint not null default 1,
-    preferences    jsonb not null default '{}',
 
     constraint customers_contact_fkey
         foreign key (account_id, id)

@@ -4,34 +4,26 @@
 create function private.clean_contact_fields(fields jsonb)
     returns jsonb
     language plpgsql
-    immutable
+    stable
     set search_path = ''
 as $$
 declare
     cleaned jsonb := fields;
-    field text;
+    field private.contact_fields;
+    given jsonb;
 begin
-    foreach field in array array['name', 'phone', 'email', 'username', 'notes'] loop
-        if cleaned ? field then
-            if jsonb_typeof(cleaned -> field) not in ('string', 'null') then
-                raise sqlstate 'PT422' using
-                    message = format('The %s is a text.', field),
-                    detail = 'field: ' || field,
-                    hint = 'Send a text, or null for none.';
-            end if;
-            cleaned := jsonb_set(
-                cleaned, array[field],
-                coalesce(to_jsonb(nullif(btrim(cleaned ->> field, E' \t\r\n'), '')), 'null'));
-        end if;
+    for field in
+        select f.*
+        from private.contact_fields f
+        where fields ? f.field
+        order by f.place
+    loop
+        given := private.clean_field(field, fields -> field.field);
+        cleaned := jsonb_set(cleaned, array[field.field], given);
     end loop;
 
     -- as the table's own checks, which name no field and no remedy
-    if length(cleaned ->> 'name') > 200 then
-        raise sqlstate 'PT422' using
-            message = 'The name is too long.',
-            detail = 'field: name',
-            hint = 'At most 200 characters.';
-    elsif cleaned ->> 'phone' !~ '^\+[1-9][0-9]{1,14}$' then
+    if cleaned ->> 'phone' !~ '^\+[1-9][0-9]{1,14}$' then
         raise sqlstate 'PT422' using
             message = 'This is not a phone number with a plus and its country code.',
             detail = 'field: phone',
@@ -53,11 +45,6 @@ begin
             message = 'This is not a username.',
             detail = 'field: username',
             hint = 'Without @ and spaces, at most 100 characters.';
-    elsif length(cleaned ->> 'notes') > 20000 then
-        raise sqlstate 'PT422' using
-            message = 'The notes are too long.',
-            detail = 'field: notes',
-            hint = 'At most 20,000 characters.';
     end if;
 
     if cleaned ? 'tags' then
@@ -110,7 +97,59 @@ begin
             detail = 'field: preferences',
             hint = 'At most 16 levels, and numbers up to 1e15.';
     end if;
-    return private.clean_partner_fields(cleaned);
+    return cleaned;
+end
+$$;
+
+
+create function private.clean_field(field private.contact_fields, given jsonb)
+    returns jsonb
+    language plpgsql
+    immutable
+    set search_path = ''
+as $$
+declare
+    kind constant text := jsonb_typeof(given);
+    cleaned jsonb := given;
+begin
+    if field.kind = 'text' then
+        if kind not in ('string', 'null') then
+            raise sqlstate 'PT422' using
+                message = format('The %s is a text.', field.field),
+                detail = 'field: ' || field.field,
+                hint = 'Send a text, or null for none.';
+        end if;
+        cleaned := coalesce(to_jsonb(nullif(btrim(given #>> '{}', E' \t\r\n'), '')), 'null');
+        if length(cleaned #>> '{}') > field.longest then
+            raise sqlstate 'PT422' using
+                message = format('The %s is too long.', field.field),
+                detail = 'field: ' || field.field,
+                hint = format('At most %s characters.', to_char(field.longest, 'FM999,999'));
+        end if;
+    elsif field.kind = 'flag' and kind not in ('boolean', 'null') then
+        raise sqlstate 'PT422' using
+            message = format('%s is true or false.', field.field),
+            detail = 'field: ' || field.field,
+            hint = 'Send true, false, or null for what is not known.';
+    elsif field.kind = 'list' then
+        cleaned := coalesce(nullif(given, 'null'), '[]');
+        if jsonb_typeof(cleaned) <> 'array'
+            or cleaned @? 'strict $[*] ? (@.type() != "object")'
+            or octet_length(cleaned::text) > field.longest
+        then
+            raise sqlstate 'PT422' using
+                message = format('%s are a list of objects.', field.field),
+                detail = 'field: ' || field.field,
+                hint = format('At most %s kB.', field.longest / 1024);
+        elsif cleaned @? 'strict $.** ? (@.type() == "number") ? (@ >= 1e300 || @ <= -1e300)' then
+            -- jsonb keeps all their digits, and readers give up on thousands of them
+            raise sqlstate 'PT422' using
+                message = format('A number in %s is too large.', field.field),
+                detail = 'field: ' || field.field,
+                hint = 'Write it as a text.';
+        end if;
+    end if;
+    return cleaned;
 end
 $$;
 
@@ -153,5 +192,7 @@ comment on function private.require_writable(uuid) is
     'Refuses whoever may not write an account''s contacts.';
 comment on function private.clean_contact_fields(jsonb) is
     'Fields of a contact without stray spaces, or a refusal that names the field.';
+comment on function private.clean_field(private.contact_fields, jsonb) is
+    'A field''s value without stray spaces, or a refusal that names the field.';
 comment on function private.touched_identity_kinds(jsonb) is
     'The kinds of identity that a change of these fields concerns.';

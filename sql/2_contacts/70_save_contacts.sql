@@ -16,27 +16,13 @@ begin
         kinds => private.touched_identity_kinds(cleaned),
         claims => cleaned
     );
-    insert into public.contacts (
-        id, account_id, name, phone, email, username, tags, notes, status,
-        gsm, fax, business_entity, taxpayer, foreign_county, buyer, supplier, tax_id_number,
-        registration_number, street, post_number, place, province, country, people, addresses,
-        preferences
-    )
-    select
-        add_contact.contact_id,
-        add_contact.account_id,
-        cleaned ->> 'name',
-        cleaned ->> 'phone',
-        cleaned ->> 'email',
-        cleaned ->> 'username',
-        array(select jsonb_array_elements_text(nullif(cleaned -> 'tags', 'null'))),
-        cleaned ->> 'notes',
-        coalesce(cleaned ->> 'status', 'open'),
-        p.gsm, p.fax, p.business_entity, p.taxpayer, p.foreign_county, p.buyer, p.supplier,
-        p.tax_id_number, p.registration_number, p.street, p.post_number, p.place, p.province,
-        p.country, coalesce(p.people, '[]'), coalesce(p.addresses, '[]'),
-        coalesce(nullif(cleaned -> 'preferences', 'null'), '{}')
-    from jsonb_populate_record(null::public.contacts, cleaned - array['tags', 'preferences']) p
+    insert into public.contacts
+    select n.*
+    from private.new_contact(
+        account_id => add_contact.account_id,
+        contact_id => add_contact.contact_id,
+        fields => cleaned
+    ) n
     on conflict (id) do nothing;
     if not found then
         raise sqlstate 'PT409' using
@@ -77,8 +63,8 @@ declare
         when claim then private.touched_identity_kinds(cleaned)
         else '{}'
     end;
-    found_version bigint;
-    before jsonb;
+    before public.contacts;
+    changed public.contacts;
     current_conversation uuid;
 begin
     if kinds <> '{}' then
@@ -90,8 +76,8 @@ begin
         );
     end if;
 
-    select c.version, to_jsonb(c)
-    into found_version, before
+    select c.*
+    into before
     from public.contacts c
     where c.id = change_contact.contact_id
       and c.account_id = change_contact.account_id
@@ -101,7 +87,7 @@ begin
         raise sqlstate 'PT404' using
             message = 'There is no such contact, or it is not yours to change.',
             detail = format('contact: %s', change_contact.contact_id);
-    elsif found_version <> read_version then
+    elsif before.version <> read_version then
         raise sqlstate 'PT409' using
             message = 'The contact has changed since it was read.',
             detail = 'field: version',
@@ -116,50 +102,23 @@ begin
     end if;
 
     if cleaned <> '{}' then
-        update public.contacts c
-        set name = case when cleaned ? 'name' then cleaned ->> 'name' else c.name end,
-            phone = case when cleaned ? 'phone' then cleaned ->> 'phone' else c.phone end,
-            email = case when cleaned ? 'email' then cleaned ->> 'email' else c.email end,
-            username = case
-                when cleaned ? 'username' then cleaned ->> 'username'
-                else c.username
-            end,
-            tags = case
-                when cleaned ? 'tags' then array(select jsonb_array_elements_text(cleaned -> 'tags'))
-                else c.tags
-            end,
-            notes = case when cleaned ? 'notes' then cleaned ->> 'notes' else c.notes end,
-            preferences = coalesce(nullif(cleaned -> 'preferences', 'null'), c.preferences),
-            status = case
-                when current_conversation is null then coalesce(cleaned ->> 'status', c.status)
-                else c.status
-            end,
-            status_changed_at = case
-                when exists (
-                    select
-                    from public.conversations k
-                    where k.id = current_conversation
-                      and k.status <> cleaned ->> 'status'
-                ) then clock_timestamp()
-                else c.status_changed_at
-            end,
-            (
-                gsm, fax, business_entity, taxpayer, foreign_county, buyer, supplier,
-                tax_id_number, registration_number, street, post_number, place, province, country,
-                people, addresses
-            ) = (
-                select
-                    p.gsm, p.fax, p.business_entity, p.taxpayer, p.foreign_county, p.buyer,
-                    p.supplier, p.tax_id_number, p.registration_number, p.street, p.post_number,
-                    p.place, p.province, p.country, p.people, p.addresses
-                from jsonb_populate_record(c, cleaned - array['tags', 'preferences']) p
-            )
-        where c.id = change_contact.contact_id;
+        changed := jsonb_populate_record(before, cleaned - 'status');
+        if current_conversation is null then
+            changed.status := coalesce(cleaned ->> 'status', before.status);
+        elsif exists (
+            select
+            from public.conversations k
+            where k.id = current_conversation
+              and k.status <> cleaned ->> 'status'
+        ) then
+            changed.status_changed_at := clock_timestamp();
+        end if;
+        perform private.write_contacts(array[changed]);
     end if;
 
     if kinds <> '{}' then
         perform private.release_identities(
-            contact_id => change_contact.contact_id, kinds => kinds, before => before);
+            contact_id => change_contact.contact_id, kinds => kinds, before => to_jsonb(before));
     end if;
     if current_conversation is not null then
         perform private.set_conversation_status(

@@ -6,6 +6,8 @@ create function private.delete_contact(account_id uuid, contact_id uuid)
     language plpgsql
     set search_path = ''
 as $$
+declare
+    contact public.contacts;
 begin
     perform private.lock_identities(
         account_id => delete_contact.account_id,
@@ -19,43 +21,19 @@ begin
       and c.account_id = delete_contact.account_id
       and c.portal_user_id is not null;
 
-    update public.contacts c
-    set deleted_at = now(),
-        name = null,
-        profile_name = null,
-        profile_named_at = null,
-        phone = null,
-        email = null,
-        username = null,
-        tags = '{}',
-        notes = null,
-        preferences = '{}',
-        marketing_stopped_at = null,
-        marketing_chosen_at = null,
-        gsm = null,
-        fax = null,
-        business_entity = null,
-        taxpayer = null,
-        foreign_county = null,
-        buyer = null,
-        supplier = null,
-        tax_id_number = null,
-        registration_number = null,
-        street = null,
-        post_number = null,
-        place = null,
-        province = null,
-        country = null,
-        people = '[]',
-        addresses = '[]'
+    select c.*
+    into contact
+    from public.contacts c
     where c.id = delete_contact.contact_id
       and c.account_id = delete_contact.account_id
-      and c.deleted_at is null;
+      and c.deleted_at is null
+    for no key update;
     if not found then
         raise sqlstate 'PT404' using
             message = 'There is no such contact, or it is not yours to change.',
             detail = format('contact: %s', delete_contact.contact_id);
     end if;
+    perform private.write_contacts(array[private.blank_contact(contact)]);
 
     perform private.revoke_open_invitations(
         account_id => delete_contact.account_id, contact_id => delete_contact.contact_id);

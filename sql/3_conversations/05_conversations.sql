@@ -14,6 +14,8 @@ create table public.conversations (
                         constraint conversations_channel_check
                         check (channel in ('whatsapp', 'booking', 'portal')),
     whatsapp_channel_id uuid,
+    -- the job that a booking's chat is about
+    booking_id          uuid,
     -- who the customer is on this channel: a WhatsApp thread belongs to the number that
     -- writes, so that merging contacts never joins two threads
     thread_key          text not null,
@@ -36,8 +38,6 @@ create table public.conversations (
     created_at          timestamptz not null default now(),
     updated_at          timestamptz not null default now(),
     version             bigint not null default 1,
-    -- the job that a booking's chat is about
-    booking_id          uuid,
 
     -- what a foreign key of the same account and customer refers to
     constraint conversations_id_account_id_customer_id_key unique (id, account_id, customer_id),

@@ -48,6 +48,8 @@ create table public.messages (
     conversation_id     uuid not null,
     -- null in a group
     customer_id         uuid,
+    -- the conversation's, see new_messages
+    booking_id          uuid,
     -- 1, 2, 3 … in a conversation, in the order of arrival and without a gap, so that a
     -- client knows what it has missed; the order to show is that of sent_at
     seq                 bigint not null,
@@ -67,27 +69,25 @@ create table public.messages (
     whatsapp_channel_id uuid,
     -- the provider's id: a webhook delivered twice finds it taken
     provider_id         text,
-    status              public.message_status not null,
-    -- the provider's times; created_at and updated_at are the server's
-    sent_at             timestamptz,
     -- told after the fact by the phone app's history: nobody is waiting for an answer
     is_history          boolean not null default false,
+    status              public.message_status not null,
+    error_code          integer,
+    error_message       text,
+    -- what others have made of it since, see message_effects
+    reactions           jsonb not null default '[]',
+    has_invoice         boolean not null default false,
+    invoice_data        jsonb,
+    -- the provider's times; created_at and updated_at are the server's
+    sent_at             timestamptz,
     delivered_at        timestamptz,
     read_at             timestamptz,
     failed_at           timestamptz,
-    error_code          integer,
-    error_message       text,
+    edited_at           timestamptz,
+    revoked_at          timestamptz,
     created_at          timestamptz not null default now(),
     updated_at          timestamptz not null default now(),
     version             bigint not null default 1,
-    -- what others have made of it since, see message_effects
-    reactions           jsonb not null default '[]',
-    edited_at           timestamptz,
-    revoked_at          timestamptz,
-    -- the conversation's, see new_messages
-    booking_id          uuid,
-    has_invoice         boolean not null default false,
-    invoice_data        jsonb,
 
     constraint messages_conversation_id_seq_key unique (conversation_id, seq),
     constraint messages_provider_id_key unique (whatsapp_channel_id, provider_id),

@@ -188,8 +188,7 @@ create function private.move_read_marker(conversation_id uuid, up_to_seq bigint)
     set search_path = ''
 as $$
 declare
-    -- an empty text once another transaction of the session has had one
-    furthest constant uuid := nullif(current_setting('rapport.read_conversation', true), '');
+    furthest constant uuid := private.setting('rapport.read_conversation');
 begin
     -- Conversations are locked in the order of their ids. A transaction that has a later one does
     -- not wait for this: whoever holds it may be waiting for that.

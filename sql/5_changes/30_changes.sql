@@ -9,22 +9,22 @@
 create type private.change_operation as enum ('INSERT', 'UPDATE', 'DELETE');
 
 create table private.changes (
-    account_id         uuid not null,
     -- the writing transaction: with a snapshot it tells what a reader has not yet seen,
     -- which no sequence can, since transactions commit out of order
     xid                xid8 not null default pg_current_xact_id(),
     seq                bigint generated always as identity,
+    account_id         uuid not null,
     -- the customer who follows the row; null where only staff do
     customer_id        uuid,
     conversation_id    uuid,
     table_name         text not null,
     row_id             uuid not null,
     operation          private.change_operation not null,
-    version            bigint not null,
-    logged_at          timestamptz not null default now(),
     -- what happened for the customer, where that is something else: a row that only now
     -- became theirs to see is new to them
     customer_operation private.change_operation,
+    version            bigint not null,
+    logged_at          timestamptz not null default now(),
 
     primary key (account_id, xid, seq)
 );

@@ -40,7 +40,7 @@ declare
     to_tell private.row_change[] := changes;
     told integer;
 begin
-    if current_setting('rapport.quiet', true) = 'yes' then
+    if current_setting('rapport.quiet', true) = 'on' then
         -- staff are told once, when all of it is done; customers of their own at once
         to_tell := array(
             select c

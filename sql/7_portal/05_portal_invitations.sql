@@ -9,12 +9,12 @@ create table public.portal_invitations (
     created_by uuid
                constraint portal_invitations_created_by_fkey
                references auth.users on delete set null,
-    created_at timestamptz not null default now(),
-    expires_at timestamptz not null,
-    claimed_at timestamptz,
     claimed_by uuid
                constraint portal_invitations_claimed_by_fkey
                references auth.users on delete set null,
+    created_at timestamptz not null default now(),
+    expires_at timestamptz not null,
+    claimed_at timestamptz,
     revoked_at timestamptz,
 
     constraint portal_invitations_contact_fkey

@@ -72,8 +72,7 @@ declare
     account uuid;
     -- whoever is not signed in is the database's own
     is_user constant boolean := auth.uid() is not null;
-    -- an empty text once another transaction of the session has had one
-    furthest constant uuid := nullif(current_setting('rapport.held_customer', true), '');
+    furthest constant uuid := private.setting('rapport.held_customer');
 begin
     select c.account_id
     into account

@@ -16,6 +16,11 @@ create table public.metakocka_connections (
                              length(base_url) <= 255
                              and base_url ~ '^https://([a-z0-9-]+\.)+[a-z]{2,}(:[0-9]{1,5})?(/[A-Za-z0-9._~-]+)*$'
                          ),
+    -- who connected it
+    user_id              uuid default auth.uid()
+                         constraint metakocka_connections_user_id_fkey
+                         references auth.users on delete set null,
+    active               boolean not null default true,
     -- whose value stands where both sides have changed a field
     conflict_rule        text not null default 'ask'
                          constraint metakocka_connections_conflict_rule_check
@@ -24,7 +29,6 @@ create table public.metakocka_connections (
     listing              text not null default 'all'
                          constraint metakocka_connections_listing_check
                          check (listing in ('all', 'documents')),
-    active               boolean not null default true,
     sync_interval        interval not null default interval '15 minutes'
                          constraint metakocka_connections_sync_interval_check
                          check (sync_interval between interval '1 minute' and interval '7 days'),
@@ -34,18 +38,14 @@ create table public.metakocka_connections (
                          check (request_wait between interval '0' and interval '12 seconds'),
     -- by kind of operation: attempts, and the waits between them
     retries              jsonb not null default '{}',
+    -- how many pauses have followed each other: each is longer than the one before
+    pauses               integer not null default 0
+                         constraint metakocka_connections_pauses_check check (pauses >= 0),
     -- Metakocka takes no calls of this company: until when nothing is asked of it, and why
     paused_until         timestamptz,
     pause_reason         text
                          constraint metakocka_connections_pause_reason_check
                          check (length(pause_reason) <= 500),
-    -- how many pauses have followed each other: each is longer than the one before
-    pauses               integer not null default 0
-                         constraint metakocka_connections_pauses_check check (pauses >= 0),
-    -- who connected it
-    user_id              uuid default auth.uid()
-                         constraint metakocka_connections_user_id_fkey
-                         references auth.users on delete set null,
     -- up to where documents have been looked through for their partners
     documents_seen_until timestamptz,
     created_at           timestamptz not null default now(),

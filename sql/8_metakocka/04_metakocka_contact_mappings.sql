@@ -9,18 +9,11 @@ create table public.metakocka_contact_mappings (
     metakocka_id   text
                    constraint metakocka_contact_mappings_metakocka_id_check
                    check (metakocka_id ~ '^[^\s]{1,64}$'),
-    -- the fields as last agreed; null where nothing ever was
-    base           jsonb
-                   constraint metakocka_contact_mappings_base_check
-                   check (jsonb_typeof(base) = 'object' and octet_length(base::text) <= 131072),
-    -- of the partner as last seen: one that has the same needs no look
-    partner_hash   text
-                   constraint metakocka_contact_mappings_partner_hash_check
-                   check (length(partner_hash) <= 128),
-    -- the contact's version with which the agreed state was reached
-    base_version   bigint,
-    -- when the partner was last seen, and nothing in it differed from what was agreed then
-    seen_at        timestamptz,
+    -- partners that a person has said it is not
+    not_partners   text[] not null default '{}'
+                   constraint metakocka_contact_mappings_not_partners_check
+                   check (cardinality(not_partners) <= 1000
+                          and array_position(not_partners, null) is null),
     state          text not null
                    constraint metakocka_contact_mappings_state_check
                    check (state in (
@@ -30,19 +23,26 @@ create table public.metakocka_contact_mappings (
     missing        text[] not null default '{}'
                    constraint metakocka_contact_mappings_missing_check
                    check (cardinality(missing) <= 30 and array_position(missing, null) is null),
+    -- the fields as last agreed; null where nothing ever was
+    base           jsonb
+                   constraint metakocka_contact_mappings_base_check
+                   check (jsonb_typeof(base) = 'object' and octet_length(base::text) <= 131072),
+    -- the contact's version with which the agreed state was reached
+    base_version   bigint,
+    -- of the partner as last seen: one that has the same needs no look
+    partner_hash   text
+                   constraint metakocka_contact_mappings_partner_hash_check
+                   check (length(partner_hash) <= 128),
     -- whose doing it is: who connected the account, or asked for the run
     user_id        uuid
                    constraint metakocka_contact_mappings_user_id_fkey
                    references auth.users on delete set null,
+    -- when the partner was last seen, and nothing in it differed from what was agreed then
+    seen_at        timestamptz,
     last_synced_at timestamptz,
     created_at     timestamptz not null default now(),
     updated_at     timestamptz not null default now(),
     version        bigint not null default 1,
-    -- partners that a person has said it is not
-    not_partners   text[] not null default '{}'
-                   constraint metakocka_contact_mappings_not_partners_check
-                   check (cardinality(not_partners) <= 1000
-                          and array_position(not_partners, null) is null),
 
     constraint metakocka_contact_mappings_metakocka_id_key unique (account_id, metakocka_id),
     constraint metakocka_contact_mappings_contact_fkey

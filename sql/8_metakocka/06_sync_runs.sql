@@ -7,12 +7,20 @@ create table public.sync_runs (
     account_id  uuid not null
                 constraint sync_runs_account_id_fkey
                 references public.accounts on delete cascade,
+    -- who asked for it; null for the schedule's and the doorbell's
+    user_id     uuid
+                constraint sync_runs_user_id_fkey
+                references auth.users on delete set null,
     direction   text not null
                 constraint sync_runs_direction_check
                 check (direction in ('to_metakocka', 'from_metakocka', 'both')),
     trigger     text not null
                 constraint sync_runs_trigger_check
                 check (trigger in ('schedule', 'wake', 'user', 'cli')),
+    -- what was asked for: {contact_ids} or {metakocka_ids}; all without
+    request     jsonb not null default '{}'
+                constraint sync_runs_request_check
+                check (jsonb_typeof(request) = 'object' and octet_length(request::text) <= 131072),
     state       text not null default 'queued'
                 constraint sync_runs_state_check
                 check (state in ('queued', 'running', 'stopped', 'done', 'failed')),
@@ -31,21 +39,6 @@ create table public.sync_runs (
     errors      jsonb not null default '{}'
                 constraint sync_runs_errors_check
                 check (jsonb_typeof(errors) = 'object' and octet_length(errors::text) <= 8192),
-    -- who asked for it; null for the schedule's and the doorbell's
-    user_id     uuid
-                constraint sync_runs_user_id_fkey
-                references auth.users on delete set null,
-    started_at  timestamptz,
-    finished_at timestamptz,
-    duration_ms bigint
-                constraint sync_runs_duration_ms_check check (duration_ms >= 0),
-    created_at  timestamptz not null default now(),
-    updated_at  timestamptz not null default now(),
-    version     bigint not null default 1,
-    -- what was asked for: {contact_ids} or {metakocka_ids}; all without
-    request     jsonb not null default '{}'
-                constraint sync_runs_request_check
-                check (jsonb_typeof(request) = 'object' and octet_length(request::text) <= 131072),
     -- where the next one goes on
     cursor      jsonb
                 constraint sync_runs_cursor_check check (octet_length(cursor::text) <= 65536),
@@ -53,8 +46,15 @@ create table public.sync_runs (
     quiet       boolean not null default false,
     waiting     integer not null default 0
                 constraint sync_runs_waiting_check check (waiting >= 0),
+    started_at  timestamptz,
+    finished_at timestamptz,
+    duration_ms bigint
+                constraint sync_runs_duration_ms_check check (duration_ms >= 0),
     -- Metakocka takes no calls: when it is gone on with
     resumes_at  timestamptz,
+    created_at  timestamptz not null default now(),
+    updated_at  timestamptz not null default now(),
+    version     bigint not null default 1,
 
     -- what a foreign key of the same account refers to
     constraint sync_runs_id_account_id_key unique (id, account_id),

@@ -21,6 +21,17 @@ create table public.sync_conflicts (
     crm          jsonb,
     -- of a field its value, otherwise the partner
     metakocka    jsonb,
+    -- where the question is which partner a contact is: those that it may be
+    partners     jsonb
+                 constraint sync_conflicts_partners_check
+                 check (jsonb_typeof(partners) = 'array' and octet_length(partners::text) <= 262144),
+    question     text generated always as (
+                     case
+                         when partners is not null then 'partner'
+                         when field is not null then 'field'
+                         else 'contact'
+                     end
+                 ) stored,
     candidates   uuid[] not null default '{}'
                  constraint sync_conflicts_candidates_check check (cardinality(candidates) <= 100),
     state        text not null default 'open'
@@ -38,17 +49,6 @@ create table public.sync_conflicts (
                  references auth.users on delete set null,
     resolved_at  timestamptz,
     created_at   timestamptz not null default now(),
-    -- where the question is which partner a contact is: those that it may be
-    partners     jsonb
-                 constraint sync_conflicts_partners_check
-                 check (jsonb_typeof(partners) = 'array' and octet_length(partners::text) <= 262144),
-    question     text generated always as (
-                     case
-                         when partners is not null then 'partner'
-                         when field is not null then 'field'
-                         else 'contact'
-                     end
-                 ) stored,
 
     constraint sync_conflicts_contact_fkey
         foreign key (contact_id, account_id)

@@ -8,25 +8,25 @@ create table public.sync_errors (
                  constraint sync_errors_account_id_fkey
                  references public.accounts on delete cascade,
     run_id       uuid,
+    contact_id   uuid,
+    -- or batch
+    metakocka_id text
+                 constraint sync_errors_metakocka_id_check check (length(metakocka_id) <= 64),
+    user_id      uuid
+                 constraint sync_errors_user_id_fkey
+                 references auth.users on delete set null,
     category     text not null default 'SYNC'
                  constraint sync_errors_category_check check (category = 'SYNC'),
     -- what was being done, such as syncContactToMetakocka
     operation    text not null
                  constraint sync_errors_operation_check check (length(operation) between 1 and 128),
-    user_id      uuid
-                 constraint sync_errors_user_id_fkey
-                 references auth.users on delete set null,
-    contact_id   uuid,
-    -- or batch
-    metakocka_id text
-                 constraint sync_errors_metakocka_id_check check (length(metakocka_id) <= 64),
-    details      jsonb not null default '{}'
-                 constraint sync_errors_details_check
-                 check (jsonb_typeof(details) = 'object' and octet_length(details::text) <= 16384),
     code         text not null
                  constraint sync_errors_code_check check (length(code) between 1 and 64),
     message      text not null
                  constraint sync_errors_message_check check (length(message) <= 1000),
+    details      jsonb not null default '{}'
+                 constraint sync_errors_details_check
+                 check (jsonb_typeof(details) = 'object' and octet_length(details::text) <= 16384),
     attempts     integer not null default 1
                  constraint sync_errors_attempts_check check (attempts >= 1),
     created_at   timestamptz not null default now(),

@@ -10,16 +10,16 @@ create table private.metakocka_dirty (
     contact_id  uuid primary key,
     account_id  uuid not null,
     changed_seq bigint not null default nextval('private.metakocka_dirty_seq'),
-    -- several edits in a row are sent as one
-    not_before  timestamptz not null default clock_timestamp() + interval '1 second',
-    attempts    integer not null default 0,
-    lease_until timestamptz,
-    worker      text,
-    -- of the first edit since it was last claimed; null while there is none
-    edited_at   timestamptz default clock_timestamp(),
     -- by field, when it was last edited: who is newest is decided field by field
     edits       jsonb not null default '{}'
                 constraint metakocka_dirty_edits_check check (jsonb_typeof(edits) = 'object'),
+    attempts    integer not null default 0,
+    worker      text,
+    lease_until timestamptz,
+    -- of the first edit since it was last claimed; null while there is none
+    edited_at   timestamptz default clock_timestamp(),
+    -- several edits in a row are sent as one
+    not_before  timestamptz not null default clock_timestamp() + interval '1 second',
 
     constraint metakocka_dirty_contact_fkey
         foreign key (contact_id, account_id)
@@ -115,20 +115,6 @@ end
 $$;
 
 
-create function private.party_fields()
-    returns text[]
-    language sql
-    immutable
-    set search_path = ''
-as $$
-    select array[
-        'name', 'email', 'phone', 'gsm', 'fax', 'business_entity', 'taxpayer', 'foreign_county',
-        'buyer', 'supplier', 'tax_id_number', 'registration_number', 'street', 'post_number',
-        'place', 'province', 'country', 'people', 'addresses'
-    ]
-$$;
-
-
 create function private.mark_requested(account_id uuid, contact_ids uuid[])
     returns void
     language plpgsql
@@ -173,7 +159,7 @@ declare
     changed record;
 begin
     -- what comes from Metakocka need not go back
-    if current_setting('rapport.from_metakocka', true) = 'yes' then
+    if current_setting('rapport.from_metakocka', true) = 'on' then
         return null;
     end if;
 
@@ -202,14 +188,10 @@ begin
             on k.account_id = n.account_id
            and k.active
         where n.deleted_at is null
+          and n.version <> o.version
           and (
-              o.deleted_at, o.name, o.email, o.phone, o.gsm, o.fax, o.business_entity, o.taxpayer,
-              o.foreign_county, o.buyer, o.supplier, o.tax_id_number, o.registration_number,
-              o.street, o.post_number, o.place, o.province, o.country, o.people, o.addresses
-          ) is distinct from (
-              n.deleted_at, n.name, n.email, n.phone, n.gsm, n.fax, n.business_entity, n.taxpayer,
-              n.foreign_county, n.buyer, n.supplier, n.tax_id_number, n.registration_number,
-              n.street, n.post_number, n.place, n.province, n.country, n.people, n.addresses
+              o.deleted_at is not null
+              or to_jsonb(o) - private.unshared_columns() <> to_jsonb(n) - private.unshared_columns()
           )
         group by k.account_id
         order by k.account_id
@@ -325,8 +307,6 @@ comment on function private.quiet_moment() is
     'How long after an edit a contact is sent, unless it is edited once more.';
 comment on function private.longest_wait() is
     'How long after an edit a contact is sent at the latest, however often it is edited.';
-comment on function private.party_fields() is
-    'The fields that contacts share with partners.';
 comment on function private.mark_requested(uuid, uuid[]) is
     'Marks contacts that somebody wants to be sent now, also those that were to be no partners.';
 comment on function private.mark_dirty(uuid, uuid[], interval) is

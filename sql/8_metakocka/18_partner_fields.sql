@@ -5,32 +5,12 @@
 create function private.contact_party(contact public.contacts)
     returns jsonb
     language plpgsql
-    immutable
+    stable
     set search_path = ''
 as $$
 begin
     -- the name that staff gave: not that of the WhatsApp profile, which anybody may choose
-    return jsonb_build_object(
-        'name', contact.name,
-        'email', contact.email,
-        'phone', contact.phone,
-        'gsm', contact.gsm,
-        'fax', contact.fax,
-        'business_entity', contact.business_entity,
-        'taxpayer', contact.taxpayer,
-        'foreign_county', contact.foreign_county,
-        'buyer', contact.buyer,
-        'supplier', contact.supplier,
-        'tax_id_number', contact.tax_id_number,
-        'registration_number', contact.registration_number,
-        'street', contact.street,
-        'post_number', contact.post_number,
-        'place', contact.place,
-        'province', contact.province,
-        'country', contact.country,
-        'people', contact.people,
-        'addresses', contact.addresses
-    );
+    return to_jsonb(contact) - private.unshared_columns();
 end
 $$;
 
@@ -112,77 +92,6 @@ create index contacts_gsm_tail_idx
     where gsm is not null and left(gsm, 1) <> '+';
 
 
-create function private.clean_partner_fields(fields jsonb)
-    returns jsonb
-    language plpgsql
-    immutable
-    set search_path = ''
-as $$
-declare
-    cleaned jsonb := fields;
-    field text;
-    longest integer;
-begin
-    for field, longest in
-        values
-            ('gsm', 255), ('fax', 255), ('tax_id_number', 50), ('registration_number', 50),
-            ('street', 150), ('post_number', 20), ('place', 100), ('province', 50), ('country', 50)
-    loop
-        continue when not cleaned ? field;
-        if jsonb_typeof(cleaned -> field) not in ('string', 'null') then
-            raise sqlstate 'PT422' using
-                message = format('The %s is a text.', field),
-                detail = 'field: ' || field,
-                hint = 'Send a text, or null for none.';
-        end if;
-        cleaned := jsonb_set(
-            cleaned, array[field],
-            coalesce(to_jsonb(nullif(btrim(cleaned ->> field, E' \t\r\n'), '')), 'null'));
-        if length(cleaned ->> field) > longest then
-            raise sqlstate 'PT422' using
-                message = format('The %s is too long.', field),
-                detail = 'field: ' || field,
-                hint = format('At most %s characters.', longest);
-        end if;
-    end loop;
-
-    foreach field in array array[
-        'business_entity', 'taxpayer', 'foreign_county', 'buyer', 'supplier'
-    ] loop
-        if jsonb_typeof(cleaned -> field) not in ('boolean', 'null') then
-            raise sqlstate 'PT422' using
-                message = format('%s is true or false.', field),
-                detail = 'field: ' || field,
-                hint = 'Send true, false, or null for what is not known.';
-        end if;
-    end loop;
-
-    foreach field in array array['people', 'addresses'] loop
-        continue when not cleaned ? field;
-        if jsonb_typeof(cleaned -> field) = 'null' then
-            cleaned := jsonb_set(cleaned, array[field], '[]');
-        end if;
-        if jsonb_typeof(cleaned -> field) <> 'array'
-            or cleaned -> field @? 'strict $[*] ? (@.type() != "object")'
-            or octet_length((cleaned -> field)::text) > 32768
-        then
-            raise sqlstate 'PT422' using
-                message = format('%s are a list of objects.', field),
-                detail = 'field: ' || field,
-                hint = 'At most 32 kB.';
-        elsif cleaned -> field @? 'strict $.** ? (@.type() == "number") ? (@ >= 1e300 || @ <= -1e300)' then
-            -- jsonb keeps all their digits, and readers give up on thousands of them
-            raise sqlstate 'PT422' using
-                message = format('A number in %s is too large.', field),
-                detail = 'field: ' || field,
-                hint = 'Write it as a text.';
-        end if;
-    end loop;
-    return cleaned;
-end
-$$;
-
-
 comment on function private.contact_party(public.contacts) is
     'The fields of a contact that a partner has as well.';
 comment on function private.tax_country(text) is
@@ -197,5 +106,3 @@ comment on index public.contacts_gsm_tail_idx is
     'Whom a partner''s mobile number may be.';
 comment on index public.contacts_tax_key_idx is
     'Whom a partner''s tax number may be.';
-comment on function private.clean_partner_fields(jsonb) is
-    'The fields that contacts share with partners without stray spaces, or a refusal that names the field.';

@@ -34,48 +34,28 @@ begin
 
     -- a statement of no row would still run the table's triggers
     if exists (select from unnest(items) i where i.is_new) then
-        insert into public.contacts (
-            id, account_id, name, email, phone, gsm, fax, business_entity, taxpayer,
-            foreign_county, buyer, supplier, tax_id_number, registration_number, street,
-            post_number, place, province, country, people, addresses
-        )
-        select
-            i.contact_id, write_partner_contacts.account_id, p.name, p.email, p.phone, p.gsm,
-            p.fax, p.business_entity, p.taxpayer, p.foreign_county, p.buyer, p.supplier,
-            p.tax_id_number, p.registration_number, p.street, p.post_number, p.place, p.province,
-            p.country, coalesce(p.people, '[]'), coalesce(p.addresses, '[]')
+        insert into public.contacts
+        select n.*
         from unnest(items) i
-        cross join lateral jsonb_to_record(i.changes) as p (
-            name text, email text, phone text, gsm text, fax text, business_entity boolean,
-            taxpayer boolean, foreign_county boolean, buyer boolean, supplier boolean,
-            tax_id_number text, registration_number text, street text, post_number text,
-            place text, province text, country text, people jsonb, addresses jsonb
-        )
+        cross join lateral private.new_contact(
+            account_id => write_partner_contacts.account_id,
+            contact_id => i.contact_id,
+            fields => jsonb_strip_nulls(i.changes - private.unshared_columns())
+        ) n
         where i.is_new
         order by i.contact_id;
     end if;
 
     if exists (select from unnest(items) i where not i.is_new and i.changes <> '{}') then
-        update public.contacts c
-        set (
-            name, email, phone, gsm, fax, business_entity, taxpayer, foreign_county, buyer,
-            supplier, tax_id_number, registration_number, street, post_number, place, province,
-            country, people, addresses
-        ) = (
-            u.name, u.email, u.phone, u.gsm, u.fax, u.business_entity, u.taxpayer,
-            u.foreign_county, u.buyer, u.supplier, u.tax_id_number, u.registration_number,
-            u.street, u.post_number, u.place, u.province, u.country, u.people, u.addresses
-        )
-        from (
-            select i.contact_id, p.*
+        perform private.write_contacts(array(
+            select p
             from unnest(items) i
             join public.contacts o
                 on o.id = i.contact_id
-            cross join lateral jsonb_populate_record(o, i.changes) p
+            cross join lateral jsonb_populate_record(o, i.changes - private.unshared_columns()) p
             where not i.is_new
               and i.changes <> '{}'
-        ) u
-        where c.id = u.contact_id;
+        ));
     end if;
 end
 $$;

@@ -165,9 +165,9 @@ begin
         account_id => apply_partners.account_id, worker => apply_partners.worker);
     whose := private.sync_user(account_id => apply_partners.account_id, run_id => apply_partners.run_id);
 
-    perform set_config('rapport.from_metakocka', 'yes', true);
+    perform set_config('rapport.from_metakocka', 'on', true);
     if quiet and run_id is not null then
-        perform set_config('rapport.quiet', 'yes', true);
+        perform set_config('rapport.quiet', 'on', true);
         -- before the first write: whoever ends the run tells everybody to read again
         update public.sync_runs r
         set quiet = true
@@ -180,8 +180,8 @@ begin
 
     perform private.analyze_new_tables();
 
-    perform set_config('rapport.quiet', '', true);
-    perform set_config('rapport.from_metakocka', '', true);
+    perform set_config('rapport.quiet', 'off', true);
+    perform set_config('rapport.from_metakocka', 'off', true);
     perform set_config('lock_timeout', lock_timeout, true);
     return results;
 exception

@@ -27,7 +27,7 @@ begin
     perform private.require_list(list => jsonb_build_array(item), field => 'item', longest => 1);
     perform private.require_worker(
         account_id => settle_partner.account_id, worker => settle_partner.worker);
-    perform set_config('rapport.from_metakocka', 'yes', true);
+    perform set_config('rapport.from_metakocka', 'on', true);
     result := private.try_apply_partner(
         account_id => settle_partner.account_id, user_id => whose, item => given);
 
@@ -67,7 +67,7 @@ begin
             );
         end if;
     end if;
-    perform set_config('rapport.from_metakocka', '', true);
+    perform set_config('rapport.from_metakocka', 'off', true);
 
     is_clear := private.take_mark(
         contact_id => settle_partner.contact_id,

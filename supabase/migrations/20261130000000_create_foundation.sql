@@ -39,6 +39,55 @@ alter default privileges for role postgres
 
 
 /*
+    What functions of one transaction tell each other. Each of these settings lasts until the
+    transaction ends, or the savepoint in which it was made; what is yes or no is 'on' or 'off'.
+    Afterwards the session has an empty text instead, which private.setting takes for none.
+
+    setting                     value               set by                        read by
+    --------------------------  ------------------  ----------------------------  ----------------------------
+    rapport.broadcast_later     on, off             import_contacts,              new_messages,
+                                                    apply_whatsapp_people         broadcast_changes
+    rapport.desk_raised         account's id        the trigger that raises       the same
+                                                    the epoch of a desk
+    rapport.from_metakocka      on, off             apply_partners,               what marks contacts to be
+                                                    settle_partner                sent
+    rapport.given               object of columns   guard_given of a guarded      guard_row of the same
+                                                    table                         table
+    rapport.held_customer       contact's id        what checks the customer of   the same
+                                                    a row
+    rapport.hits                number of rows      the triggers of faces and     the same
+                                                    my_profile
+    rapport.inserting           on, off             tg__require_rows              the same
+    rapport.lock_timeout        as lock_timeout     tg__expect_hits               tg__require_hits
+    rapport.quiet               on, off             apply_partners                publish_changes
+    rapport.read_conversation   conversation's id   mark_read                     the same
+    rapport.repeated            messages' ids,      what finds a message that     post_message,
+                                by commas           was sent already              answer_repeated
+    rapport.rows_counted        number of rows      count_rows                    the same
+    rapport.rows_written        number of rows      hold_to_rows                  count_rows,
+                                                                                  tg__count_view_rows
+    rapport.rung_<worker>       on                  ring                          the same
+    rapport.slot                1 to 8              before_request                count_rows
+    rapport.version_named       on, off             tg__expect_hits,              tg__write_face
+                                                    tg__expect_version
+*/
+create function private.setting(name text)
+    returns text
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+begin
+    return nullif(current_setting(name, true), '');
+end
+$$;
+
+
+comment on function private.setting(text) is
+    'What this transaction has set; null where it has set nothing.';
+
+
+/*
     What every followed row has in common: a version that rises by one with each change, the
     server's time of that change, and an owner that it keeps.
 */
@@ -79,9 +128,9 @@ begin
     -- an upsert runs the triggers of updates as well, though it only inserts
     if tg_op = 'INSERT' then
         perform set_config(
-            'rapport.inserting', case tg_when when 'BEFORE' then 'yes' else 'no' end, true);
+            'rapport.inserting', case tg_when when 'BEFORE' then 'on' else 'off' end, true);
     elsif current_user = 'authenticated'
-        and coalesce(current_setting('rapport.inserting', true), '') <> 'yes'
+        and current_setting('rapport.inserting', true) is distinct from 'on'
         and not exists (select from hit_rows)
     then
         raise sqlstate 'PT404' using
@@ -968,7 +1017,7 @@ declare
     -- ends with the transaction, or with the savepoint that the ring was in
     rung constant text := 'rapport.rung_' || worker;
 begin
-    if current_setting(rung, true) = 'yes' then
+    if current_setting(rung, true) = 'on' then
         return;
     end if;
     select d.*
@@ -986,7 +1035,7 @@ begin
             'content-type', 'application/json', 'authorization', 'Bearer ' || bell.secret),
         timeout_milliseconds => 5000
     );
-    perform set_config(rung, 'yes', true);
+    perform set_config(rung, 'on', true);
 exception
     when others then
         -- the row is there, and the schedule finds it

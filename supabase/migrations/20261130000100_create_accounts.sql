@@ -128,8 +128,6 @@ create table public.accounts (
     country     text
                 constraint accounts_country_check check (country ~ '^[A-Z]{2}$'),
     time_zone   text not null,
-    created_at  timestamptz not null default now(),
-
     -- what one user may do; see request_limits
     messages_per_minute  integer not null default 300
                          constraint accounts_messages_per_minute_check
@@ -142,7 +140,8 @@ create table public.accounts (
                          check (writes_per_minute between 1 and 1000000),
     rows_per_request     integer not null default 1000
                          constraint accounts_rows_per_request_check
-                         check (rows_per_request between 1 and 100000)
+                         check (rows_per_request between 1 and 100000),
+    created_at           timestamptz not null default now()
 );
 alter table public.accounts enable row level security;
 
@@ -433,13 +432,12 @@ create table public.whatsapp_channels (
                          constraint whatsapp_channels_phone_number_id_key unique
                          constraint whatsapp_channels_phone_number_id_check
                          check (phone_number_id ~ '^[0-9]{1,32}$'),
-    display_phone_number text not null,
-    name                 text not null,
-    created_at           timestamptz not null default now(),
     -- Meta's id of the WhatsApp Business account, which owns the templates
     waba_id              text
                          constraint whatsapp_channels_waba_id_check
                          check (waba_id ~ '^[0-9]{1,32}$'),
+    display_phone_number text not null,
+    name                 text not null,
     messages_per_second  integer not null default 80
                          constraint whatsapp_channels_messages_per_second_check
                          check (messages_per_second between 1 and 1000),
@@ -447,6 +445,7 @@ create table public.whatsapp_channels (
     stopped_at           timestamptz,
     stopped_code         integer,
     stopped_reason       text,
+    created_at           timestamptz not null default now(),
 
     -- what a foreign key of the same account refers to
     constraint whatsapp_channels_id_account_id_key unique (id, account_id)
@@ -735,9 +734,9 @@ create function private.hold_to_rows(rows integer, messages integer)
     set search_path = ''
 as $$
 declare
-    -- of this request; empty once another transaction of the session has had one
+    -- of this request
     rows_so_far constant integer :=
-        coalesce(nullif(current_setting('rapport.rows_written', true), ''), '0')::integer + rows;
+        coalesce(private.setting('rapport.rows_written')::integer, 0) + rows;
     limits private.request_limits;
 begin
     perform set_config('rapport.rows_written', rows_so_far::text, true);
@@ -770,9 +769,9 @@ create function private.count_rows(messages integer)
 as $$
 declare
     me constant uuid := auth.uid();
-    my_slot constant text := nullif(current_setting('rapport.slot', true), '');
+    my_slot constant text := private.setting('rapport.slot');
     rows_so_far constant text := current_setting('rapport.rows_written', true);
-    counted constant text := coalesce(nullif(current_setting('rapport.rows_counted', true), ''), '0');
+    counted constant text := coalesce(private.setting('rapport.rows_counted'), '0');
     allowed integer;
     messages_so_far bigint;
 begin

@@ -127,22 +127,19 @@ create table public.contacts (
                      -- one address, and nothing of what stands between two
                      constraint contacts_email_check
                      check (email ~ '^[^@\s,;:<>()"]+@[^@\s,;:<>()"]+$' and length(email) <= 320),
+    -- WhatsApp's: latest known, as profile_name
+    username         text
+                     constraint contacts_username_check
+                     check (username ~ '^[^\s@]+$' and length(username) <= 100),
+    -- the login with which they enter the portal
+    portal_user_id   uuid
+                     constraint contacts_portal_user_id_fkey
+                     references auth.users on delete set null,
     tags             text[] not null default '{}'
                      constraint contacts_tags_check
                      check (cardinality(tags) <= 100 and array_position(tags, null) is null),
     notes            text
                      constraint contacts_notes_check check (length(notes) <= 20000),
-    -- the login with which they enter the portal
-    portal_user_id   uuid
-                     constraint contacts_portal_user_id_fkey
-                     references auth.users on delete set null,
-    created_at       timestamptz not null default now(),
-    updated_at       timestamptz not null default now(),
-    version          bigint not null default 1,
-    -- WhatsApp's: latest known, as profile_name
-    username         text
-                     constraint contacts_username_check
-                     check (username ~ '^[^\s@]+$' and length(username) <= 100),
     -- shown until there is a conversation, which then has one of its own
     status           text not null default 'open'
                      constraint contacts_status_check
@@ -164,10 +161,7 @@ create table public.contacts (
     -- time of the latest choice beside it, since webhooks come in any order
     marketing_stopped_at timestamptz,
     marketing_chosen_at  timestamptz,
-    deleted_at       timestamptz,
-    -- where to look instead
-    merged_into      uuid,
-    -- from here on as the ERP has them and in its limits; null is not known
+    -- from here to the addresses as the ERP has them and in its limits; null is not known
     gsm              text
                      constraint contacts_gsm_check check (length(gsm) <= 255),
     fax              text
@@ -205,6 +199,12 @@ create table public.contacts (
                          jsonb_typeof(addresses) = 'array'
                          and octet_length(addresses::text) <= 32768
                      ),
+    -- where to look instead
+    merged_into      uuid,
+    deleted_at       timestamptz,
+    created_at       timestamptz not null default now(),
+    updated_at       timestamptz not null default now(),
+    version          bigint not null default 1,
 
     -- what a foreign key of the same account refers to
     constraint contacts_id_account_id_key unique (id, account_id),
@@ -216,22 +216,18 @@ create table public.contacts (
         on delete cascade,
     constraint contacts_merged_into_check
         check (merged_into is null or deleted_at is not null),
-    -- what is deleted is blanked in the same update
+    -- what is deleted is blanked in the same update: nothing is left but these columns
     constraint contacts_deleted_check
         check (
             deleted_at is null
-            or (
-                num_nonnulls(
-                    name, profile_name, phone, email, username, notes, portal_user_id,
-                    gsm, fax, business_entity, taxpayer, foreign_county, buyer, supplier,
-                    tax_id_number, registration_number, street, post_number, place, province,
-                    country
-                ) = 0
-                and tags = '{}'
-                and preferences = '{}'
-                and people = '[]'
-                and addresses = '[]'
-            )
+            or not to_jsonb(contacts) - '{
+                id,account_id,status,status_changed_at,merged_into,deleted_at,created_at,updated_at,
+                version,marketing_stopped_at,marketing_chosen_at
+            }'::text[] @? 'strict $.* ? (
+                @.type() == "string" || @.type() == "number" || @ == true
+                || @.type() == "array" && @.size() > 0
+                || @.type() == "object" && exists (@.*)
+            )'
         )
 );
 alter table public.contacts enable row level security;
@@ -312,15 +308,273 @@ comment on policy "members can read their contacts" on public.contacts is
 select private.follow_table(
     table_name => 'contacts',
     shown => array[
-        'id', 'account_id', 'name', 'profile_name', 'phone', 'email', 'tags', 'notes',
-        'portal_user_id', 'created_at', 'updated_at', 'version', 'username', 'status',
-        'preferences', 'status_changed_at', 'marketing_stopped_at', 'gsm', 'fax', 'business_entity', 'taxpayer',
-        'foreign_county', 'buyer', 'supplier', 'tax_id_number', 'registration_number', 'street',
-        'post_number', 'place', 'province', 'country', 'people', 'addresses'
+        'id', 'account_id', 'name', 'profile_name', 'phone', 'email', 'username',
+        'portal_user_id', 'tags', 'notes', 'status', 'status_changed_at', 'preferences',
+        'marketing_stopped_at', 'gsm', 'fax', 'business_entity', 'taxpayer', 'foreign_county',
+        'buyer', 'supplier', 'tax_id_number', 'registration_number', 'street', 'post_number',
+        'place', 'province', 'country', 'people', 'addresses', 'created_at', 'updated_at', 'version'
     ],
-    hidden => array['profile_named_at', 'marketing_chosen_at', 'deleted_at', 'merged_into'],
+    hidden => array['profile_named_at', 'marketing_chosen_at', 'merged_into', 'deleted_at'],
     customer_key => null
 );
+
+
+/*
+    The fields of a contact: which kind each is, how much it takes, which faces show and write
+    it, and what it is called at the ERP. Faces, checks, merging and the sync read them here.
+
+    A row is written whole: whoever changes a contact locks it, changes some fields of the row
+    and hands it to private.write_contacts.
+*/
+create table private.contact_fields (
+    place           integer generated always as identity primary key,
+    -- the column of public.contacts
+    field           text not null
+                    constraint contact_fields_field_key unique,
+    kind            text not null
+                    constraint contact_fields_kind_check
+                    check (kind in ('text', 'flag', 'tags', 'object', 'list', 'time', 'id')),
+    -- characters of a text, bytes of a list; null where something else limits it
+    longest         integer,
+    -- as in status_words: contacts_page, live_chat, erp
+    shown_by        text[] not null,
+    written_by      text[] not null,
+    -- what a partner's record calls it, and how many characters it takes there; null where
+    -- partners have no such field
+    partner_field   text,
+    partner_longest integer,
+    -- what a contact has that has none
+    blank           jsonb not null generated always as (
+                        case kind
+                            when 'tags' then '[]'::jsonb
+                            when 'list' then '[]'
+                            when 'object' then '{}'
+                            else 'null'
+                        end
+                    ) stored,
+
+    constraint contact_fields_partner_check
+        check (partner_longest is null or partner_field is not null)
+);
+alter table private.contact_fields enable row level security;
+
+
+create policy "nobody reads the list of fields directly"
+    on private.contact_fields
+    for all
+    to authenticated
+    using (false);
+
+
+insert into private.contact_fields (
+    field, kind, longest, shown_by, written_by, partner_field, partner_longest
+)
+values
+    ('name', 'text', 200, '{contacts_page,live_chat,erp}', '{contacts_page,live_chat,erp}', 'customer', 100),
+    ('phone', 'text', null, '{contacts_page,live_chat,erp}', '{contacts_page,live_chat,erp}', 'phone', 255),
+    ('email', 'text', null, '{contacts_page,live_chat,erp}', '{contacts_page,live_chat,erp}', 'email', 255),
+    ('username', 'text', null, '{contacts_page,live_chat}', '{contacts_page,live_chat}', null, null),
+    ('tags', 'tags', null, '{contacts_page,live_chat}', '{contacts_page,live_chat}', null, null),
+    ('notes', 'text', 20000, '{contacts_page}', '{contacts_page,live_chat}', null, null),
+    ('preferences', 'object', null, '{contacts_page}', '{contacts_page}', null, null),
+    ('profile_name', 'text', null, '{contacts_page}', '{}', null, null),
+    ('marketing_stopped_at', 'time', null, '{contacts_page}', '{}', null, null),
+    ('portal_user_id', 'id', null, '{contacts_page}', '{}', null, null),
+    ('gsm', 'text', 255, '{erp}', '{erp}', 'gsm', 255),
+    ('fax', 'text', 255, '{erp}', '{erp}', 'fax', 255),
+    ('business_entity', 'flag', null, '{erp}', '{erp}', 'business_entity', null),
+    ('taxpayer', 'flag', null, '{erp}', '{erp}', 'taxpayer', null),
+    ('foreign_county', 'flag', null, '{erp}', '{erp}', 'foreign_county', null),
+    ('buyer', 'flag', null, '{erp}', '{erp}', 'buyer', null),
+    ('supplier', 'flag', null, '{erp}', '{erp}', 'supplier', null),
+    ('tax_id_number', 'text', 50, '{erp}', '{erp}', 'tax_id_number', 50),
+    ('registration_number', 'text', 50, '{erp}', '{erp}', 'registration_number', 50),
+    ('street', 'text', 150, '{erp}', '{erp}', 'street', 150),
+    ('post_number', 'text', 20, '{erp}', '{erp}', 'post_number', 20),
+    ('place', 'text', 100, '{erp}', '{erp}', 'place', 100),
+    ('province', 'text', 50, '{erp}', '{erp}', 'province', 50),
+    ('country', 'text', 50, '{erp}', '{erp}', 'country', 50),
+    ('people', 'list', 32768, '{erp}', '{erp}', 'partner_contact_list', null),
+    ('addresses', 'list', 32768, '{erp}', '{erp}', 'partner_delivery_address_list', null);
+
+
+create function private.fields_written_by(face text)
+    returns text[]
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+begin
+    return array(
+        select f.field
+        from private.contact_fields f
+        where fields_written_by.face = any (f.written_by)
+        order by f.place
+    );
+end
+$$;
+
+
+create function private.blank_fields()
+    returns jsonb
+    language plpgsql
+    -- in a statement the answer becomes part of its plan, once for a session
+    immutable
+    set search_path = ''
+as $$
+begin
+    return (select jsonb_object_agg(f.field, f.blank) from private.contact_fields f);
+end
+$$;
+
+
+create function private.party_fields()
+    returns text[]
+    language plpgsql
+    -- as blank_fields
+    immutable
+    set search_path = ''
+as $$
+begin
+    return array(
+        select f.field
+        from private.contact_fields f
+        where f.partner_field is not null
+        order by f.place
+    );
+end
+$$;
+
+
+create function private.unshared_columns()
+    returns text[]
+    language plpgsql
+    -- as blank_fields
+    immutable
+    set search_path = ''
+as $$
+begin
+    return array(
+        select a.attname::text
+        from pg_catalog.pg_attribute a
+        where a.attrelid = 'public.contacts'::regclass
+          and a.attnum > 0
+          and not a.attisdropped
+          and a.attname <> all (private.party_fields())
+    );
+end
+$$;
+
+
+create function private.new_contact(account_id uuid, contact_id uuid, fields jsonb)
+    returns public.contacts
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+begin
+    return jsonb_populate_record(
+        null::public.contacts,
+        private.blank_fields()
+            || fields
+            || jsonb_build_object(
+                'id', new_contact.contact_id,
+                'account_id', new_contact.account_id,
+                'status', coalesce(fields ->> 'status', 'open'),
+                'created_at', now(),
+                'updated_at', now(),
+                'version', 1
+            )
+    );
+end
+$$;
+
+
+create function private.blank_contact(contact public.contacts, merged_into uuid default null)
+    returns public.contacts
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+begin
+    return jsonb_populate_record(
+        contact,
+        private.blank_fields() || jsonb_build_object(
+            'profile_named_at', null,
+            'marketing_chosen_at', null,
+            'deleted_at', now(),
+            'merged_into', blank_contact.merged_into
+        )
+    );
+end
+$$;
+
+
+/*
+    An update names its columns, and must name a new one as well: it is made from the table,
+    once, and again by whoever alters that.
+*/
+create function private.make_contact_writer()
+    returns void
+    language plpgsql
+    set search_path = ''
+as $make$
+declare
+    written constant text[] := array(
+        select quote_ident(a.attname)
+        from pg_catalog.pg_attribute a
+        where a.attrelid = 'public.contacts'::regclass
+          and a.attnum > 0
+          and not a.attisdropped
+          -- whose the row is stays, and the rest is the stamp's
+          and a.attname <> all ('{id,account_id,created_at,updated_at,version}')
+        order by a.attnum
+    );
+begin
+    execute format(
+        $sql$
+        create or replace function private.write_contacts(contacts public.contacts[])
+            returns void
+            language plpgsql
+            set search_path = ''
+        as $$
+        begin
+            update public.contacts c
+            set (%s) = row (n.%s)
+            from unnest(contacts) n
+            where c.id = n.id;
+        end
+        $$
+        $sql$,
+        array_to_string(written, ', '),
+        array_to_string(written, ', n.')
+    );
+end
+$make$;
+
+select private.make_contact_writer();
+
+
+comment on table private.contact_fields is
+    'The fields of a contact: kind, length, which faces show and write them, and what they are called at the ERP.';
+comment on policy "nobody reads the list of fields directly" on private.contact_fields is
+    'Faces and the sync read it.';
+comment on function private.fields_written_by(text) is
+    'The fields of a contact that a face writes.';
+comment on function private.blank_fields() is
+    'Each field of a contact as it is where nothing is known.';
+comment on function private.party_fields() is
+    'The fields that contacts share with partners.';
+comment on function private.unshared_columns() is
+    'The columns of contacts that are no fields of partners.';
+comment on function private.new_contact(uuid, uuid, jsonb) is
+    'The row of a new contact that has these fields.';
+comment on function private.blank_contact(public.contacts, uuid) is
+    'A contact''s row as it is once it is deleted, or merged into another.';
+comment on function private.make_contact_writer() is
+    'Makes private.write_contacts for the columns that contacts have now.';
+comment on function private.write_contacts(public.contacts[]) is
+    'Writes whole rows of contacts, which the caller has locked and read.';
 
 
 /*
@@ -358,14 +612,14 @@ $$;
 
 create table public.contact_identities (
     account_id uuid not null,
+    contact_id uuid not null,
     kind       text not null
                constraint contact_identities_kind_check
                check (kind in ('phone', 'bsuid', 'username', 'email', 'metakocka')),
-    match_key  text generated always as (private.match_key(kind, value)) stored,
-    contact_id uuid not null,
     value      text not null
                constraint contact_identities_value_check
                check (value <> '' and length(value) <= 320),
+    match_key  text generated always as (private.match_key(kind, value)) stored,
     -- the spelling that WhatsApp uses, and to which replies go
     wa_id      text
                constraint contact_identities_wa_id_check
@@ -422,10 +676,10 @@ create table public.customers (
     name           text,
     phone          text,
     email          text,
+    preferences    jsonb not null default '{}',
     created_at     timestamptz not null default now(),
     updated_at     timestamptz not null default now(),
     version        bigint not null default 1,
-    preferences    jsonb not null default '{}',
 
     constraint customers_contact_fkey
         foreign key (account_id, id)
@@ -1010,34 +1264,26 @@ comment on function private.release_identities(uuid, text[], jsonb) is
 create function private.clean_contact_fields(fields jsonb)
     returns jsonb
     language plpgsql
-    immutable
+    stable
     set search_path = ''
 as $$
 declare
     cleaned jsonb := fields;
-    field text;
+    field private.contact_fields;
+    given jsonb;
 begin
-    foreach field in array array['name', 'phone', 'email', 'username', 'notes'] loop
-        if cleaned ? field then
-            if jsonb_typeof(cleaned -> field) not in ('string', 'null') then
-                raise sqlstate 'PT422' using
-                    message = format('The %s is a text.', field),
-                    detail = 'field: ' || field,
-                    hint = 'Send a text, or null for none.';
-            end if;
-            cleaned := jsonb_set(
-                cleaned, array[field],
-                coalesce(to_jsonb(nullif(btrim(cleaned ->> field, E' \t\r\n'), '')), 'null'));
-        end if;
+    for field in
+        select f.*
+        from private.contact_fields f
+        where fields ? f.field
+        order by f.place
+    loop
+        given := private.clean_field(field, fields -> field.field);
+        cleaned := jsonb_set(cleaned, array[field.field], given);
     end loop;
 
     -- as the table's own checks, which name no field and no remedy
-    if length(cleaned ->> 'name') > 200 then
-        raise sqlstate 'PT422' using
-            message = 'The name is too long.',
-            detail = 'field: name',
-            hint = 'At most 200 characters.';
-    elsif cleaned ->> 'phone' !~ '^\+[1-9][0-9]{1,14}$' then
+    if cleaned ->> 'phone' !~ '^\+[1-9][0-9]{1,14}$' then
         raise sqlstate 'PT422' using
             message = 'This is not a phone number with a plus and its country code.',
             detail = 'field: phone',
@@ -1059,11 +1305,6 @@ begin
             message = 'This is not a username.',
             detail = 'field: username',
             hint = 'Without @ and spaces, at most 100 characters.';
-    elsif length(cleaned ->> 'notes') > 20000 then
-        raise sqlstate 'PT422' using
-            message = 'The notes are too long.',
-            detail = 'field: notes',
-            hint = 'At most 20,000 characters.';
     end if;
 
     if cleaned ? 'tags' then
@@ -1116,7 +1357,59 @@ begin
             detail = 'field: preferences',
             hint = 'At most 16 levels, and numbers up to 1e15.';
     end if;
-    return private.clean_partner_fields(cleaned);
+    return cleaned;
+end
+$$;
+
+
+create function private.clean_field(field private.contact_fields, given jsonb)
+    returns jsonb
+    language plpgsql
+    immutable
+    set search_path = ''
+as $$
+declare
+    kind constant text := jsonb_typeof(given);
+    cleaned jsonb := given;
+begin
+    if field.kind = 'text' then
+        if kind not in ('string', 'null') then
+            raise sqlstate 'PT422' using
+                message = format('The %s is a text.', field.field),
+                detail = 'field: ' || field.field,
+                hint = 'Send a text, or null for none.';
+        end if;
+        cleaned := coalesce(to_jsonb(nullif(btrim(given #>> '{}', E' \t\r\n'), '')), 'null');
+        if length(cleaned #>> '{}') > field.longest then
+            raise sqlstate 'PT422' using
+                message = format('The %s is too long.', field.field),
+                detail = 'field: ' || field.field,
+                hint = format('At most %s characters.', to_char(field.longest, 'FM999,999'));
+        end if;
+    elsif field.kind = 'flag' and kind not in ('boolean', 'null') then
+        raise sqlstate 'PT422' using
+            message = format('%s is true or false.', field.field),
+            detail = 'field: ' || field.field,
+            hint = 'Send true, false, or null for what is not known.';
+    elsif field.kind = 'list' then
+        cleaned := coalesce(nullif(given, 'null'), '[]');
+        if jsonb_typeof(cleaned) <> 'array'
+            or cleaned @? 'strict $[*] ? (@.type() != "object")'
+            or octet_length(cleaned::text) > field.longest
+        then
+            raise sqlstate 'PT422' using
+                message = format('%s are a list of objects.', field.field),
+                detail = 'field: ' || field.field,
+                hint = format('At most %s kB.', field.longest / 1024);
+        elsif cleaned @? 'strict $.** ? (@.type() == "number") ? (@ >= 1e300 || @ <= -1e300)' then
+            -- jsonb keeps all their digits, and readers give up on thousands of them
+            raise sqlstate 'PT422' using
+                message = format('A number in %s is too large.', field.field),
+                detail = 'field: ' || field.field,
+                hint = 'Write it as a text.';
+        end if;
+    end if;
+    return cleaned;
 end
 $$;
 
@@ -1159,6 +1452,8 @@ comment on function private.require_writable(uuid) is
     'Refuses whoever may not write an account''s contacts.';
 comment on function private.clean_contact_fields(jsonb) is
     'Fields of a contact without stray spaces, or a refusal that names the field.';
+comment on function private.clean_field(private.contact_fields, jsonb) is
+    'A field''s value without stray spaces, or a refusal that names the field.';
 comment on function private.touched_identity_kinds(jsonb) is
     'The kinds of identity that a change of these fields concerns.';
 
@@ -1181,27 +1476,13 @@ begin
         kinds => private.touched_identity_kinds(cleaned),
         claims => cleaned
     );
-    insert into public.contacts (
-        id, account_id, name, phone, email, username, tags, notes, status,
-        gsm, fax, business_entity, taxpayer, foreign_county, buyer, supplier, tax_id_number,
-        registration_number, street, post_number, place, province, country, people, addresses,
-        preferences
-    )
-    select
-        add_contact.contact_id,
-        add_contact.account_id,
-        cleaned ->> 'name',
-        cleaned ->> 'phone',
-        cleaned ->> 'email',
-        cleaned ->> 'username',
-        array(select jsonb_array_elements_text(nullif(cleaned -> 'tags', 'null'))),
-        cleaned ->> 'notes',
-        coalesce(cleaned ->> 'status', 'open'),
-        p.gsm, p.fax, p.business_entity, p.taxpayer, p.foreign_county, p.buyer, p.supplier,
-        p.tax_id_number, p.registration_number, p.street, p.post_number, p.place, p.province,
-        p.country, coalesce(p.people, '[]'), coalesce(p.addresses, '[]'),
-        coalesce(nullif(cleaned -> 'preferences', 'null'), '{}')
-    from jsonb_populate_record(null::public.contacts, cleaned - array['tags', 'preferences']) p
+    insert into public.contacts
+    select n.*
+    from private.new_contact(
+        account_id => add_contact.account_id,
+        contact_id => add_contact.contact_id,
+        fields => cleaned
+    ) n
     on conflict (id) do nothing;
     if not found then
         raise sqlstate 'PT409' using
@@ -1242,8 +1523,8 @@ declare
         when claim then private.touched_identity_kinds(cleaned)
         else '{}'
     end;
-    found_version bigint;
-    before jsonb;
+    before public.contacts;
+    changed public.contacts;
     current_conversation uuid;
 begin
     if kinds <> '{}' then
@@ -1255,8 +1536,8 @@ begin
         );
     end if;
 
-    select c.version, to_jsonb(c)
-    into found_version, before
+    select c.*
+    into before
     from public.contacts c
     where c.id = change_contact.contact_id
       and c.account_id = change_contact.account_id
@@ -1266,7 +1547,7 @@ begin
         raise sqlstate 'PT404' using
             message = 'There is no such contact, or it is not yours to change.',
             detail = format('contact: %s', change_contact.contact_id);
-    elsif found_version <> read_version then
+    elsif before.version <> read_version then
         raise sqlstate 'PT409' using
             message = 'The contact has changed since it was read.',
             detail = 'field: version',
@@ -1281,50 +1562,23 @@ begin
     end if;
 
     if cleaned <> '{}' then
-        update public.contacts c
-        set name = case when cleaned ? 'name' then cleaned ->> 'name' else c.name end,
-            phone = case when cleaned ? 'phone' then cleaned ->> 'phone' else c.phone end,
-            email = case when cleaned ? 'email' then cleaned ->> 'email' else c.email end,
-            username = case
-                when cleaned ? 'username' then cleaned ->> 'username'
-                else c.username
-            end,
-            tags = case
-                when cleaned ? 'tags' then array(select jsonb_array_elements_text(cleaned -> 'tags'))
-                else c.tags
-            end,
-            notes = case when cleaned ? 'notes' then cleaned ->> 'notes' else c.notes end,
-            preferences = coalesce(nullif(cleaned -> 'preferences', 'null'), c.preferences),
-            status = case
-                when current_conversation is null then coalesce(cleaned ->> 'status', c.status)
-                else c.status
-            end,
-            status_changed_at = case
-                when exists (
-                    select
-                    from public.conversations k
-                    where k.id = current_conversation
-                      and k.status <> cleaned ->> 'status'
-                ) then clock_timestamp()
-                else c.status_changed_at
-            end,
-            (
-                gsm, fax, business_entity, taxpayer, foreign_county, buyer, supplier,
-                tax_id_number, registration_number, street, post_number, place, province, country,
-                people, addresses
-            ) = (
-                select
-                    p.gsm, p.fax, p.business_entity, p.taxpayer, p.foreign_county, p.buyer,
-                    p.supplier, p.tax_id_number, p.registration_number, p.street, p.post_number,
-                    p.place, p.province, p.country, p.people, p.addresses
-                from jsonb_populate_record(c, cleaned - array['tags', 'preferences']) p
-            )
-        where c.id = change_contact.contact_id;
+        changed := jsonb_populate_record(before, cleaned - 'status');
+        if current_conversation is null then
+            changed.status := coalesce(cleaned ->> 'status', before.status);
+        elsif exists (
+            select
+            from public.conversations k
+            where k.id = current_conversation
+              and k.status <> cleaned ->> 'status'
+        ) then
+            changed.status_changed_at := clock_timestamp();
+        end if;
+        perform private.write_contacts(array[changed]);
     end if;
 
     if kinds <> '{}' then
         perform private.release_identities(
-            contact_id => change_contact.contact_id, kinds => kinds, before => before);
+            contact_id => change_contact.contact_id, kinds => kinds, before => to_jsonb(before));
     end if;
     if current_conversation is not null then
         perform private.set_conversation_status(
@@ -1348,6 +1602,8 @@ create function private.delete_contact(account_id uuid, contact_id uuid)
     language plpgsql
     set search_path = ''
 as $$
+declare
+    contact public.contacts;
 begin
     perform private.lock_identities(
         account_id => delete_contact.account_id,
@@ -1361,43 +1617,19 @@ begin
       and c.account_id = delete_contact.account_id
       and c.portal_user_id is not null;
 
-    update public.contacts c
-    set deleted_at = now(),
-        name = null,
-        profile_name = null,
-        profile_named_at = null,
-        phone = null,
-        email = null,
-        username = null,
-        tags = '{}',
-        notes = null,
-        preferences = '{}',
-        marketing_stopped_at = null,
-        marketing_chosen_at = null,
-        gsm = null,
-        fax = null,
-        business_entity = null,
-        taxpayer = null,
-        foreign_county = null,
-        buyer = null,
-        supplier = null,
-        tax_id_number = null,
-        registration_number = null,
-        street = null,
-        post_number = null,
-        place = null,
-        province = null,
-        country = null,
-        people = '[]',
-        addresses = '[]'
+    select c.*
+    into contact
+    from public.contacts c
     where c.id = delete_contact.contact_id
       and c.account_id = delete_contact.account_id
-      and c.deleted_at is null;
+      and c.deleted_at is null
+    for no key update;
     if not found then
         raise sqlstate 'PT404' using
             message = 'There is no such contact, or it is not yours to change.',
             detail = format('contact: %s', delete_contact.contact_id);
     end if;
+    perform private.write_contacts(array[private.blank_contact(contact)]);
 
     perform private.revoke_open_invitations(
         account_id => delete_contact.account_id, contact_id => delete_contact.contact_id);

@@ -18,6 +18,8 @@ create table public.conversations (
                         constraint conversations_channel_check
                         check (channel in ('whatsapp', 'booking', 'portal')),
     whatsapp_channel_id uuid,
+    -- the job that a booking's chat is about
+    booking_id          uuid,
     -- who the customer is on this channel: a WhatsApp thread belongs to the number that
     -- writes, so that merging contacts never joins two threads
     thread_key          text not null,
@@ -40,8 +42,6 @@ create table public.conversations (
     created_at          timestamptz not null default now(),
     updated_at          timestamptz not null default now(),
     version             bigint not null default 1,
-    -- the job that a booking's chat is about
-    booking_id          uuid,
 
     -- what a foreign key of the same account and customer refers to
     constraint conversations_id_account_id_customer_id_key unique (id, account_id, customer_id),
@@ -322,6 +322,8 @@ create table public.messages (
     conversation_id     uuid not null,
     -- null in a group
     customer_id         uuid,
+    -- the conversation's, see new_messages
+    booking_id          uuid,
     -- 1, 2, 3 … in a conversation, in the order of arrival and without a gap, so that a
     -- client knows what it has missed; the order to show is that of sent_at
     seq                 bigint not null,
@@ -341,27 +343,25 @@ create table public.messages (
     whatsapp_channel_id uuid,
     -- the provider's id: a webhook delivered twice finds it taken
     provider_id         text,
-    status              public.message_status not null,
-    -- the provider's times; created_at and updated_at are the server's
-    sent_at             timestamptz,
     -- told after the fact by the phone app's history: nobody is waiting for an answer
     is_history          boolean not null default false,
+    status              public.message_status not null,
+    error_code          integer,
+    error_message       text,
+    -- what others have made of it since, see message_effects
+    reactions           jsonb not null default '[]',
+    has_invoice         boolean not null default false,
+    invoice_data        jsonb,
+    -- the provider's times; created_at and updated_at are the server's
+    sent_at             timestamptz,
     delivered_at        timestamptz,
     read_at             timestamptz,
     failed_at           timestamptz,
-    error_code          integer,
-    error_message       text,
+    edited_at           timestamptz,
+    revoked_at          timestamptz,
     created_at          timestamptz not null default now(),
     updated_at          timestamptz not null default now(),
     version             bigint not null default 1,
-    -- what others have made of it since, see message_effects
-    reactions           jsonb not null default '[]',
-    edited_at           timestamptz,
-    revoked_at          timestamptz,
-    -- the conversation's, see new_messages
-    booking_id          uuid,
-    has_invoice         boolean not null default false,
-    invoice_data        jsonb,
 
     constraint messages_conversation_id_seq_key unique (conversation_id, seq),
     constraint messages_provider_id_key unique (whatsapp_channel_id, provider_id),
@@ -683,8 +683,7 @@ create function private.move_read_marker(conversation_id uuid, up_to_seq bigint)
     set search_path = ''
 as $$
 declare
-    -- an empty text once another transaction of the session has had one
-    furthest constant uuid := nullif(current_setting('rapport.read_conversation', true), '');
+    furthest constant uuid := private.setting('rapport.read_conversation');
 begin
     -- Conversations are locked in the order of their ids. A transaction that has a later one does
     -- not wait for this: whoever holds it may be waiting for that.

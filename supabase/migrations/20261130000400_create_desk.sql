@@ -6,51 +6,63 @@ set lock_timeout = '5s';
     What both faces of a contact show: the contact, and the conversation that is current, which
     is the one with the latest activity. Until there is one the contact has a status of its own.
 */
-create view private.contact_states
-    with (security_invoker = true)
-as
-select
-    c.id,
-    c.account_id,
-    -- as in contacts_list_idx
-    case when c.name is null then c.profile_name else c.name end as name,
-    c.profile_name,
-    c.phone,
-    c.username,
-    c.email,
-    c.tags,
-    c.notes,
-    c.preferences,
-    c.marketing_stopped_at,
-    coalesce(t.status, c.status) as status,
-    t.conversation_id,
-    t.channel,
-    t.customer_wa_id,
-    t.last_message_at,
-    t.last_inbound_at,
-    c.portal_user_id,
-    c.created_at,
-    c.updated_at,
-    c.version
-from public.contacts c
-left join lateral (
-    select
-        a.conversation_id,
-        k.status,
-        k.channel,
-        k.customer_wa_id,
-        a.last_message_at,
-        a.last_inbound_at
-    from public.conversation_activity a
-    join public.conversations k
-        on k.id = a.conversation_id
-    where a.customer_id = c.id
-    -- WhatsApp's times are seconds: a thread may be closed and the next one opened in one
-    order by a.last_message_at desc, k.created_at desc, a.conversation_id desc
-    limit 1
-) t
-    on true
-where c.deleted_at is null;
+create function private.make_contact_states()
+    returns void
+    language plpgsql
+    set search_path = ''
+as $make$
+begin
+    execute format(
+        $sql$
+        create or replace view private.contact_states
+            with (security_invoker = true)
+        as
+        select
+            c.id,
+            c.account_id,
+            -- as in contacts_list_idx
+            case when c.name is null then c.profile_name else c.name end as name,
+            c.name as own_name,
+            coalesce(t.status, c.status) as status,
+            t.conversation_id,
+            t.channel,
+            t.customer_wa_id,
+            t.last_message_at,
+            t.last_inbound_at,
+            c.created_at,
+            c.updated_at,
+            c.version,
+            c.%s
+        from public.contacts c
+        left join lateral (
+            select
+                a.conversation_id,
+                k.status,
+                k.channel,
+                k.customer_wa_id,
+                a.last_message_at,
+                a.last_inbound_at
+            from public.conversation_activity a
+            join public.conversations k
+                on k.id = a.conversation_id
+            where a.customer_id = c.id
+            -- WhatsApp's times are seconds: a thread may be closed and the next one opened in one
+            order by a.last_message_at desc, k.created_at desc, a.conversation_id desc
+            limit 1
+        ) t
+            on true
+        where c.deleted_at is null
+        $sql$,
+        (
+            select string_agg(quote_ident(f.field), ', c.' order by f.place)
+            from private.contact_fields f
+            where f.field <> 'name'
+        )
+    );
+end
+$make$;
+
+select private.make_contact_states();
 
 
 grant select on private.contact_states to authenticated;
@@ -58,6 +70,8 @@ grant select on private.contact_states to authenticated;
 
 comment on view private.contact_states is
     'A contact with its current conversation, the latest active; what the faces are made of.';
+comment on function private.make_contact_states() is
+    'Makes private.contact_states for the fields that contacts have now.';
 
 
 /*
@@ -96,21 +110,7 @@ as $$
 begin
     perform private.require_written_here(
         fields => fields,
-        writable => case face
-            when 'erp' then array[
-                'name', 'phone', 'email', 'gsm', 'fax', 'business_entity', 'taxpayer',
-                'foreign_county', 'buyer', 'supplier', 'tax_id_number', 'registration_number',
-                'street', 'post_number', 'place', 'province', 'country', 'people', 'addresses',
-                'conversation_status'
-            ]
-            when 'contacts_page' then array[
-                'name', 'phone', 'email', 'username', 'tags', 'notes', 'preferences',
-                'conversation_status'
-            ]
-            else array[
-                'name', 'phone', 'email', 'username', 'tags', 'notes', 'conversation_status'
-            ]
-        end
+        writable => private.fields_written_by(face) || array['conversation_status']
     );
     if fields ? 'conversation_status' then
         return fields - 'conversation_status' || jsonb_build_object(
@@ -130,7 +130,7 @@ create function private.tg__expect_hits()
 as $$
 begin
     perform set_config('rapport.hits', '0', true);
-    perform set_config('rapport.version_named', 'false', true);
+    perform set_config('rapport.version_named', 'off', true);
     perform set_config('rapport.lock_timeout', current_setting('lock_timeout'), true);
     return null;
 end
@@ -144,7 +144,7 @@ create function private.tg__expect_version()
 as $$
 begin
     -- of a row alone it can't be told whether its version was written or only kept
-    perform set_config('rapport.version_named', 'true', true);
+    perform set_config('rapport.version_named', 'on', true);
     return null;
 end
 $$;
@@ -224,7 +224,7 @@ begin
                 contact_id => contact,
                 fields => private.read_face(face => face, fields => written),
                 read_version => case
-                    when current_setting('rapport.version_named')::boolean then new.version
+                    when current_setting('rapport.version_named') = 'on' then new.version
                 end
             );
         end if;
@@ -272,57 +272,111 @@ comment on function private.only_writable_account_id() is
 
 
 /*
+    A face of contacts is a view that shows the fields which private.contact_fields has for it,
+    and takes writes by the triggers of write_faces. The columns of all faces come first, so that
+    a field that is added later is its last column, and the view can be made again.
+*/
+create function private.make_face(
+    view_name text,
+    -- as in status_words
+    face text,
+    -- what else of contact_states (s) the face shows, and of what is joined to it
+    more text[],
+    joined text default '',
+    name text default 's.name'
+)
+    returns void
+    language plpgsql
+    set search_path = ''
+as $make$
+declare
+    fields constant text := (
+        select string_agg(
+            case f.field
+                when 'name' then make_face.name || ' as name'
+                else 's.' || quote_ident(f.field)
+            end,
+            ', ' order by f.place
+        )
+        from private.contact_fields f
+        where make_face.face = any (f.shown_by)
+    );
+    documented record;
+begin
+    execute format(
+        $sql$
+        create or replace view public.%1$I
+            with (security_invoker = true)
+        as
+        select
+            s.id, s.account_id, w.word as conversation_status, %2$s, s.created_at, s.updated_at,
+            s.version, %3$s
+        from private.contact_states s
+        join public.status_words w
+            on w.face = %4$L
+           and w.status = s.status
+        %5$s;
+
+        grant select, insert, update, delete on public.%1$I to authenticated;
+
+        create or replace trigger _100_expect_hits
+            before insert or update or delete on public.%1$I
+            for each statement
+            execute function private.tg__expect_hits();
+
+        create or replace trigger _110_expect_version
+            before update of version on public.%1$I
+            for each statement
+            execute function private.tg__expect_version();
+
+        create or replace trigger _500_write_face
+            instead of insert or update or delete on public.%1$I
+            for each row
+            execute function private.tg__write_face(%4$L);
+
+        create or replace trigger _900_require_hits
+            after insert or update or delete on public.%1$I
+            for each statement
+            execute function private.tg__require_hits();
+        $sql$,
+        view_name, array_to_string(more, ', '), fields, face, joined
+    );
+
+    -- what the table says of a column holds of the face's as well, unless that has words of its own
+    for documented in
+        select a.attname, d.description
+        from pg_catalog.pg_attribute a
+        join pg_catalog.pg_attribute c
+            on c.attrelid = 'public.contacts'::regclass
+           and c.attname = a.attname
+        join pg_catalog.pg_description d
+            on d.classoid = 'pg_catalog.pg_class'::regclass
+           and d.objoid = c.attrelid
+           and d.objsubid = c.attnum
+        where a.attrelid = format('public.%I', view_name)::regclass
+          and pg_catalog.col_description(a.attrelid, a.attnum) is null
+    loop
+        execute format(
+            'comment on column public.%I.%I is %L',
+            view_name, documented.attname, documented.description
+        );
+    end loop;
+end
+$make$;
+
+
+comment on function private.make_face(text, text, text[], text, text) is
+    'Makes a face''s view, or makes it again for the fields that it shows now.';
+
+
+/*
     The contacts page's face of a contact: status in lower case.
 */
-create view public.contacts_v2
-    with (security_invoker = true)
-as
-select
-    s.id,
-    s.account_id,
-    s.name,
-    s.profile_name,
-    s.phone,
-    s.username,
-    s.email,
-    s.tags,
-    s.notes,
-    s.preferences,
-    s.marketing_stopped_at,
-    w.word as conversation_status,
-    s.conversation_id,
-    s.portal_user_id,
-    s.created_at,
-    s.updated_at,
-    s.version
-from private.contact_states s
-join public.status_words w
-    on w.face = 'contacts_page'
-   and w.status = s.status;
-
-
-grant select, insert, update, delete on public.contacts_v2 to authenticated;
-
-
-create trigger _100_expect_hits
-    before insert or update or delete on public.contacts_v2
-    for each statement
-    execute function private.tg__expect_hits();
-
-create trigger _110_expect_version
-    before update of version on public.contacts_v2
-    for each statement
-    execute function private.tg__expect_version();
-
-create trigger _500_write_face
-    instead of insert or update or delete on public.contacts_v2
-    for each row
-    execute function private.tg__write_face('contacts_page');
-
-create trigger _900_require_hits
-    after insert or update or delete on public.contacts_v2
-    for each statement
-    execute function private.tg__require_hits();
+select private.make_face(
+    view_name => 'contacts_v2',
+    face => 'contacts_page',
+    more => array['s.conversation_id']
+);
 
 
 comment on view public.contacts_v2 is
@@ -343,54 +397,14 @@ select private.limit_writes('contacts_v2', '{insert,update,delete}');
 /*
     The live chat's face of a contact: status with a capital, and what a list of chats shows.
 */
-create view public.contacts_live_chat
-    with (security_invoker = true)
-as
-select
-    s.id,
-    s.account_id,
-    s.name,
-    s.phone,
-    s.customer_wa_id as wa_id,
-    s.username,
-    s.email,
-    s.tags,
-    w.word as conversation_status,
-    s.conversation_id,
-    s.channel,
-    s.last_message_at,
-    s.last_inbound_at,
-    s.created_at,
-    s.updated_at,
-    s.version
-from private.contact_states s
-join public.status_words w
-    on w.face = 'live_chat'
-   and w.status = s.status;
-
-
-grant select, insert, update, delete on public.contacts_live_chat to authenticated;
-
-
-create trigger _100_expect_hits
-    before insert or update or delete on public.contacts_live_chat
-    for each statement
-    execute function private.tg__expect_hits();
-
-create trigger _110_expect_version
-    before update of version on public.contacts_live_chat
-    for each statement
-    execute function private.tg__expect_version();
-
-create trigger _500_write_face
-    instead of insert or update or delete on public.contacts_live_chat
-    for each row
-    execute function private.tg__write_face('live_chat');
-
-create trigger _900_require_hits
-    after insert or update or delete on public.contacts_live_chat
-    for each statement
-    execute function private.tg__require_hits();
+select private.make_face(
+    view_name => 'contacts_live_chat',
+    face => 'live_chat',
+    more => array[
+        's.customer_wa_id as wa_id', 's.conversation_id', 's.channel', 's.last_message_at',
+        's.last_inbound_at'
+    ]
+);
 
 
 comment on view public.contacts_live_chat is
@@ -1714,6 +1728,8 @@ create table public.contact_merges (
                         constraint contact_merges_moved_identities_check
                         check (jsonb_typeof(moved_identities) = 'array'),
     moved_conversations uuid[] not null,
+    -- jobs, invoices and points, as move_customer_rows describes them
+    moved_customer_rows jsonb not null default '{}',
     -- with those that moved, what is not among them was opened later
     kept_conversations  uuid[] not null,
     settled_suggestions uuid[] not null,
@@ -1727,8 +1743,6 @@ create table public.contact_merges (
                         constraint contact_merges_undone_by_fkey
                         references auth.users on delete set null,
     undone_at           timestamptz,
-    -- jobs, invoices and points, as move_customer_rows describes them
-    moved_customer_rows jsonb not null default '{}',
 
     constraint contact_merges_pair_check check (kept_contact_id <> dropped_contact_id),
     constraint contact_merges_undone_check check (undone_by is null or undone_at is not null),
@@ -2128,44 +2142,23 @@ $$;
 create function private.merged_contact(kept public.contacts, dropped public.contacts)
     returns public.contacts
     language plpgsql
-    immutable
+    stable
     set search_path = ''
 as $$
 declare
-    merged public.contacts := kept;
+    -- what the kept one lacks the dropped one has
+    merged public.contacts := jsonb_populate_record(
+        kept,
+        (
+            select jsonb_object_agg(b.key, to_jsonb(dropped) -> b.key)
+            from jsonb_each(private.blank_fields()) b
+            where to_jsonb(kept) -> b.key = b.value
+        )
+    );
 begin
-    merged.name := coalesce(kept.name, dropped.name);
     -- a pair: the name and the message that brought it
     if kept.profile_name is null then
-        merged.profile_name := dropped.profile_name;
         merged.profile_named_at := dropped.profile_named_at;
-    end if;
-    merged.phone := coalesce(kept.phone, dropped.phone);
-    merged.email := coalesce(kept.email, dropped.email);
-    merged.username := coalesce(kept.username, dropped.username);
-    merged.portal_user_id := coalesce(kept.portal_user_id, dropped.portal_user_id);
-    merged.gsm := coalesce(kept.gsm, dropped.gsm);
-    merged.fax := coalesce(kept.fax, dropped.fax);
-    merged.business_entity := coalesce(kept.business_entity, dropped.business_entity);
-    merged.taxpayer := coalesce(kept.taxpayer, dropped.taxpayer);
-    merged.foreign_county := coalesce(kept.foreign_county, dropped.foreign_county);
-    merged.buyer := coalesce(kept.buyer, dropped.buyer);
-    merged.supplier := coalesce(kept.supplier, dropped.supplier);
-    merged.tax_id_number := coalesce(kept.tax_id_number, dropped.tax_id_number);
-    merged.registration_number := coalesce(kept.registration_number, dropped.registration_number);
-    merged.street := coalesce(kept.street, dropped.street);
-    merged.post_number := coalesce(kept.post_number, dropped.post_number);
-    merged.place := coalesce(kept.place, dropped.place);
-    merged.province := coalesce(kept.province, dropped.province);
-    merged.country := coalesce(kept.country, dropped.country);
-    if kept.people = '[]' then
-        merged.people := dropped.people;
-    end if;
-    if kept.addresses = '[]' then
-        merged.addresses := dropped.addresses;
-    end if;
-    if kept.preferences = '{}' then
-        merged.preferences := dropped.preferences;
     end if;
     -- one person: who has stopped marketing messages on one number has stopped them
     merged.marketing_stopped_at := least(kept.marketing_stopped_at, dropped.marketing_stopped_at);
@@ -2186,7 +2179,7 @@ $$;
 create function private.require_mergeable(kept public.contacts, dropped public.contacts)
     returns void
     language plpgsql
-    immutable
+    stable
     set search_path = ''
 as $$
 declare
@@ -2356,71 +2349,16 @@ begin
         set portal_user_id = null
         where c.id = drop;
     end if;
-    update public.contacts c
-    set deleted_at = now(),
-        merged_into = keep,
-        name = null,
-        profile_name = null,
-        profile_named_at = null,
-        phone = null,
-        email = null,
-        username = null,
-        tags = '{}',
-        notes = null,
-        preferences = '{}',
-        marketing_stopped_at = null,
-        marketing_chosen_at = null,
-        gsm = null,
-        fax = null,
-        business_entity = null,
-        taxpayer = null,
-        foreign_county = null,
-        buyer = null,
-        supplier = null,
-        tax_id_number = null,
-        registration_number = null,
-        street = null,
-        post_number = null,
-        place = null,
-        province = null,
-        country = null,
-        people = '[]',
-        addresses = '[]'
+    perform private.write_contacts(array[
+        private.blank_contact(contact => c, merged_into => keep)
+    ])
+    from public.contacts c
     where c.id = drop;
 
     -- an update of no row would still run the table's triggers
     if merged is distinct from kept then
-        update public.contacts c
-        set name = merged.name,
-            profile_name = merged.profile_name,
-            profile_named_at = merged.profile_named_at,
-            phone = merged.phone,
-            email = merged.email,
-            username = merged.username,
-            tags = merged.tags,
-            notes = merged.notes,
-            portal_user_id = merged.portal_user_id,
-            preferences = merged.preferences,
-            marketing_stopped_at = merged.marketing_stopped_at,
-            marketing_chosen_at = merged.marketing_chosen_at,
-            gsm = merged.gsm,
-            fax = merged.fax,
-            business_entity = merged.business_entity,
-            taxpayer = merged.taxpayer,
-            foreign_county = merged.foreign_county,
-            buyer = merged.buyer,
-            supplier = merged.supplier,
-            tax_id_number = merged.tax_id_number,
-            registration_number = merged.registration_number,
-            street = merged.street,
-            post_number = merged.post_number,
-            place = merged.place,
-            province = merged.province,
-            country = merged.country,
-            people = merged.people,
-            addresses = merged.addresses
-        where c.id = keep
-        returning * into merged;
+        perform private.write_contacts(array[merged]);
+        select c.* into strict merged from public.contacts c where c.id = keep;
     end if;
 
     with moved as (
@@ -2798,13 +2736,11 @@ declare
 begin
     restored := '{}';
     changed_since := '[]';
-    foreach field in array array[
-        'name', 'profile_name', 'phone', 'email', 'username', 'portal_user_id', 'preferences',
-        'marketing_stopped_at',
-        'tags', 'notes', 'gsm', 'fax', 'business_entity', 'taxpayer', 'foreign_county', 'buyer',
-        'supplier', 'tax_id_number', 'registration_number', 'street', 'post_number', 'place',
-        'province', 'country', 'people', 'addresses'
-    ] loop
+    for field in
+        select f.field
+        from private.contact_fields f
+        order by f.place
+    loop
         if merged -> field = before -> field then
             continue;
         elsif now_there -> field = merged -> field then
@@ -2885,70 +2821,10 @@ begin
 
     -- an update of no row would still run the table's triggers
     if fields.restored <> '{}' then
-        update public.contacts c
-        set name = r.name,
-            profile_name = r.profile_name,
-            profile_named_at = r.profile_named_at,
-            phone = r.phone,
-            email = r.email,
-            username = r.username,
-            tags = r.tags,
-            notes = r.notes,
-            portal_user_id = r.portal_user_id,
-            preferences = r.preferences,
-            marketing_stopped_at = r.marketing_stopped_at,
-            marketing_chosen_at = r.marketing_chosen_at,
-            gsm = r.gsm,
-            fax = r.fax,
-            business_entity = r.business_entity,
-            taxpayer = r.taxpayer,
-            foreign_county = r.foreign_county,
-            buyer = r.buyer,
-            supplier = r.supplier,
-            tax_id_number = r.tax_id_number,
-            registration_number = r.registration_number,
-            street = r.street,
-            post_number = r.post_number,
-            place = r.place,
-            province = r.province,
-            country = r.country,
-            people = r.people,
-            addresses = r.addresses
-        from jsonb_populate_record(kept, fields.restored) r
-        where c.id = kept.id;
+        perform private.write_contacts(array[jsonb_populate_record(kept, fields.restored)]);
     end if;
-    update public.contacts c
-    set deleted_at = null,
-        merged_into = null,
-        name = dropped.name,
-        profile_name = dropped.profile_name,
-        profile_named_at = dropped.profile_named_at,
-        phone = dropped.phone,
-        email = dropped.email,
-        username = dropped.username,
-        tags = dropped.tags,
-        notes = dropped.notes,
-        portal_user_id = login,
-        preferences = dropped.preferences,
-        marketing_stopped_at = dropped.marketing_stopped_at,
-        marketing_chosen_at = dropped.marketing_chosen_at,
-        gsm = dropped.gsm,
-        fax = dropped.fax,
-        business_entity = dropped.business_entity,
-        taxpayer = dropped.taxpayer,
-        foreign_county = dropped.foreign_county,
-        buyer = dropped.buyer,
-        supplier = dropped.supplier,
-        tax_id_number = dropped.tax_id_number,
-        registration_number = dropped.registration_number,
-        street = dropped.street,
-        post_number = dropped.post_number,
-        place = dropped.place,
-        province = dropped.province,
-        country = dropped.country,
-        people = dropped.people,
-        addresses = dropped.addresses
-    where c.id = dropped.id;
+    dropped.portal_user_id := login;
+    perform private.write_contacts(array[dropped]);
 
     not_returned := not_returned
         || private.return_identities(merge)

@@ -589,22 +589,22 @@ comment on function private.desk_topic(uuid, integer) is
 create type private.change_operation as enum ('INSERT', 'UPDATE', 'DELETE');
 
 create table private.changes (
-    account_id         uuid not null,
     -- the writing transaction: with a snapshot it tells what a reader has not yet seen,
     -- which no sequence can, since transactions commit out of order
     xid                xid8 not null default pg_current_xact_id(),
     seq                bigint generated always as identity,
+    account_id         uuid not null,
     -- the customer who follows the row; null where only staff do
     customer_id        uuid,
     conversation_id    uuid,
     table_name         text not null,
     row_id             uuid not null,
     operation          private.change_operation not null,
-    version            bigint not null,
-    logged_at          timestamptz not null default now(),
     -- what happened for the customer, where that is something else: a row that only now
     -- became theirs to see is new to them
     customer_operation private.change_operation,
+    version            bigint not null,
+    logged_at          timestamptz not null default now(),
 
     primary key (account_id, xid, seq)
 );
@@ -1319,7 +1319,7 @@ declare
     to_tell private.row_change[] := changes;
     told integer;
 begin
-    if current_setting('rapport.quiet', true) = 'yes' then
+    if current_setting('rapport.quiet', true) = 'on' then
         -- staff are told once, when all of it is done; customers of their own at once
         to_tell := array(
             select c

@@ -173,11 +173,11 @@ create table public.account_events (
                    references public.accounts on delete cascade,
     -- the webhook's field, such as message_template_status_update
     type           text not null,
+    content        jsonb not null,
+    content_md5    text not null generated always as (md5(content::text)) stored,
     -- the provider's time; null where none is said
     occurred_at    timestamptz,
-    content        jsonb not null,
     -- such an event has no id: the same at the same time is the same
-    content_md5    text not null generated always as (md5(content::text)) stored,
     created_at     timestamptz not null default now()
 );
 alter table public.account_events enable row level security;
@@ -482,10 +482,10 @@ create table private.whatsapp_id_changes (
                constraint whatsapp_id_changes_kind_check check (kind in ('phone', 'bsuid')),
     -- as the match_key of an identity
     old_key    text not null,
-    -- the provider's time of it
-    changed_at timestamptz not null,
     -- in WhatsApp's spelling
     new_value  text not null,
+    -- the provider's time of it
+    changed_at timestamptz not null,
 
     primary key (account_id, kind, old_key, changed_at)
 );
@@ -5794,9 +5794,9 @@ create table private.outbound_queue (
                         constraint outbound_queue_state_check
                         check (state in ('queued', 'leased', 'sending')),
     attempts            integer not null default 0,
-    not_before          timestamptz not null default now(),
-    leased_until        timestamptz,
     worker              text,
+    leased_until        timestamptz,
+    not_before          timestamptz not null default now(),
 
     constraint outbound_queue_lease_check
         check ((state = 'queued') = (leased_until is null) and (state = 'queued') = (worker is null))
@@ -7546,13 +7546,13 @@ create table public.whatsapp_templates (
     variables   jsonb not null
                 constraint whatsapp_templates_variables_check
                 check (jsonb_typeof(variables) = 'object'),
-    -- null where a webhook told of it and it was not read yet
-    synced_at   timestamptz default now(),
     -- as of when status and category are what they are: whatever is older changes nothing
     status_at   timestamptz,
     category_at timestamptz,
     -- since when WhatsApp does not list it
     gone_at     timestamptz,
+    -- null where a webhook told of it and it was not read yet
+    synced_at   timestamptz default now(),
 
     constraint whatsapp_templates_name_key unique (account_id, waba_id, name, language)
 );
@@ -8820,13 +8820,13 @@ create table private.media_queue (
                constraint media_queue_media_id_fkey
                references public.message_media on delete cascade,
     attempts   integer not null default 0,
+    worker     text,
+    -- why the last try failed
+    last_error text,
     -- while a worker has it: when its lease ends
     not_before timestamptz not null default now(),
     -- when WhatsApp forgets the file
-    expires_at timestamptz not null,
-    worker     text,
-    -- why the last try failed
-    last_error text
+    expires_at timestamptz not null
 );
 alter table private.media_queue enable row level security;
 

@@ -13,12 +13,12 @@ create table public.portal_invitations (
     created_by uuid
                constraint portal_invitations_created_by_fkey
                references auth.users on delete set null,
-    created_at timestamptz not null default now(),
-    expires_at timestamptz not null,
-    claimed_at timestamptz,
     claimed_by uuid
                constraint portal_invitations_claimed_by_fkey
                references auth.users on delete set null,
+    created_at timestamptz not null default now(),
+    expires_at timestamptz not null,
+    claimed_at timestamptz,
     revoked_at timestamptz,
 
     constraint portal_invitations_contact_fkey
@@ -189,8 +189,7 @@ declare
     account uuid;
     -- whoever is not signed in is the database's own
     is_user constant boolean := auth.uid() is not null;
-    -- an empty text once another transaction of the session has had one
-    furthest constant uuid := nullif(current_setting('rapport.held_customer', true), '');
+    furthest constant uuid := private.setting('rapport.held_customer');
 begin
     select c.account_id
     into account

@@ -20,6 +20,11 @@ create table public.metakocka_connections (
                              length(base_url) <= 255
                              and base_url ~ '^https://([a-z0-9-]+\.)+[a-z]{2,}(:[0-9]{1,5})?(/[A-Za-z0-9._~-]+)*$'
                          ),
+    -- who connected it
+    user_id              uuid default auth.uid()
+                         constraint metakocka_connections_user_id_fkey
+                         references auth.users on delete set null,
+    active               boolean not null default true,
     -- whose value stands where both sides have changed a field
     conflict_rule        text not null default 'ask'
                          constraint metakocka_connections_conflict_rule_check
@@ -28,7 +33,6 @@ create table public.metakocka_connections (
     listing              text not null default 'all'
                          constraint metakocka_connections_listing_check
                          check (listing in ('all', 'documents')),
-    active               boolean not null default true,
     sync_interval        interval not null default interval '15 minutes'
                          constraint metakocka_connections_sync_interval_check
                          check (sync_interval between interval '1 minute' and interval '7 days'),
@@ -38,18 +42,14 @@ create table public.metakocka_connections (
                          check (request_wait between interval '0' and interval '12 seconds'),
     -- by kind of operation: attempts, and the waits between them
     retries              jsonb not null default '{}',
+    -- how many pauses have followed each other: each is longer than the one before
+    pauses               integer not null default 0
+                         constraint metakocka_connections_pauses_check check (pauses >= 0),
     -- Metakocka takes no calls of this company: until when nothing is asked of it, and why
     paused_until         timestamptz,
     pause_reason         text
                          constraint metakocka_connections_pause_reason_check
                          check (length(pause_reason) <= 500),
-    -- how many pauses have followed each other: each is longer than the one before
-    pauses               integer not null default 0
-                         constraint metakocka_connections_pauses_check check (pauses >= 0),
-    -- who connected it
-    user_id              uuid default auth.uid()
-                         constraint metakocka_connections_user_id_fkey
-                         references auth.users on delete set null,
     -- up to where documents have been looked through for their partners
     documents_seen_until timestamptz,
     created_at           timestamptz not null default now(),
@@ -551,18 +551,11 @@ create table public.metakocka_contact_mappings (
     metakocka_id   text
                    constraint metakocka_contact_mappings_metakocka_id_check
                    check (metakocka_id ~ '^[^\s]{1,64}$'),
-    -- the fields as last agreed; null where nothing ever was
-    base           jsonb
-                   constraint metakocka_contact_mappings_base_check
-                   check (jsonb_typeof(base) = 'object' and octet_length(base::text) <= 131072),
-    -- of the partner as last seen: one that has the same needs no look
-    partner_hash   text
-                   constraint metakocka_contact_mappings_partner_hash_check
-                   check (length(partner_hash) <= 128),
-    -- the contact's version with which the agreed state was reached
-    base_version   bigint,
-    -- when the partner was last seen, and nothing in it differed from what was agreed then
-    seen_at        timestamptz,
+    -- partners that a person has said it is not
+    not_partners   text[] not null default '{}'
+                   constraint metakocka_contact_mappings_not_partners_check
+                   check (cardinality(not_partners) <= 1000
+                          and array_position(not_partners, null) is null),
     state          text not null
                    constraint metakocka_contact_mappings_state_check
                    check (state in (
@@ -572,19 +565,26 @@ create table public.metakocka_contact_mappings (
     missing        text[] not null default '{}'
                    constraint metakocka_contact_mappings_missing_check
                    check (cardinality(missing) <= 30 and array_position(missing, null) is null),
+    -- the fields as last agreed; null where nothing ever was
+    base           jsonb
+                   constraint metakocka_contact_mappings_base_check
+                   check (jsonb_typeof(base) = 'object' and octet_length(base::text) <= 131072),
+    -- the contact's version with which the agreed state was reached
+    base_version   bigint,
+    -- of the partner as last seen: one that has the same needs no look
+    partner_hash   text
+                   constraint metakocka_contact_mappings_partner_hash_check
+                   check (length(partner_hash) <= 128),
     -- whose doing it is: who connected the account, or asked for the run
     user_id        uuid
                    constraint metakocka_contact_mappings_user_id_fkey
                    references auth.users on delete set null,
+    -- when the partner was last seen, and nothing in it differed from what was agreed then
+    seen_at        timestamptz,
     last_synced_at timestamptz,
     created_at     timestamptz not null default now(),
     updated_at     timestamptz not null default now(),
     version        bigint not null default 1,
-    -- partners that a person has said it is not
-    not_partners   text[] not null default '{}'
-                   constraint metakocka_contact_mappings_not_partners_check
-                   check (cardinality(not_partners) <= 1000
-                          and array_position(not_partners, null) is null),
 
     constraint metakocka_contact_mappings_metakocka_id_key unique (account_id, metakocka_id),
     constraint metakocka_contact_mappings_contact_fkey
@@ -654,12 +654,20 @@ create table public.sync_runs (
     account_id  uuid not null
                 constraint sync_runs_account_id_fkey
                 references public.accounts on delete cascade,
+    -- who asked for it; null for the schedule's and the doorbell's
+    user_id     uuid
+                constraint sync_runs_user_id_fkey
+                references auth.users on delete set null,
     direction   text not null
                 constraint sync_runs_direction_check
                 check (direction in ('to_metakocka', 'from_metakocka', 'both')),
     trigger     text not null
                 constraint sync_runs_trigger_check
                 check (trigger in ('schedule', 'wake', 'user', 'cli')),
+    -- what was asked for: {contact_ids} or {metakocka_ids}; all without
+    request     jsonb not null default '{}'
+                constraint sync_runs_request_check
+                check (jsonb_typeof(request) = 'object' and octet_length(request::text) <= 131072),
     state       text not null default 'queued'
                 constraint sync_runs_state_check
                 check (state in ('queued', 'running', 'stopped', 'done', 'failed')),
@@ -678,21 +686,6 @@ create table public.sync_runs (
     errors      jsonb not null default '{}'
                 constraint sync_runs_errors_check
                 check (jsonb_typeof(errors) = 'object' and octet_length(errors::text) <= 8192),
-    -- who asked for it; null for the schedule's and the doorbell's
-    user_id     uuid
-                constraint sync_runs_user_id_fkey
-                references auth.users on delete set null,
-    started_at  timestamptz,
-    finished_at timestamptz,
-    duration_ms bigint
-                constraint sync_runs_duration_ms_check check (duration_ms >= 0),
-    created_at  timestamptz not null default now(),
-    updated_at  timestamptz not null default now(),
-    version     bigint not null default 1,
-    -- what was asked for: {contact_ids} or {metakocka_ids}; all without
-    request     jsonb not null default '{}'
-                constraint sync_runs_request_check
-                check (jsonb_typeof(request) = 'object' and octet_length(request::text) <= 131072),
     -- where the next one goes on
     cursor      jsonb
                 constraint sync_runs_cursor_check check (octet_length(cursor::text) <= 65536),
@@ -700,8 +693,15 @@ create table public.sync_runs (
     quiet       boolean not null default false,
     waiting     integer not null default 0
                 constraint sync_runs_waiting_check check (waiting >= 0),
+    started_at  timestamptz,
+    finished_at timestamptz,
+    duration_ms bigint
+                constraint sync_runs_duration_ms_check check (duration_ms >= 0),
     -- Metakocka takes no calls: when it is gone on with
     resumes_at  timestamptz,
+    created_at  timestamptz not null default now(),
+    updated_at  timestamptz not null default now(),
+    version     bigint not null default 1,
 
     -- what a foreign key of the same account refers to
     constraint sync_runs_id_account_id_key unique (id, account_id),
@@ -854,6 +854,17 @@ create table public.sync_conflicts (
     crm          jsonb,
     -- of a field its value, otherwise the partner
     metakocka    jsonb,
+    -- where the question is which partner a contact is: those that it may be
+    partners     jsonb
+                 constraint sync_conflicts_partners_check
+                 check (jsonb_typeof(partners) = 'array' and octet_length(partners::text) <= 262144),
+    question     text generated always as (
+                     case
+                         when partners is not null then 'partner'
+                         when field is not null then 'field'
+                         else 'contact'
+                     end
+                 ) stored,
     candidates   uuid[] not null default '{}'
                  constraint sync_conflicts_candidates_check check (cardinality(candidates) <= 100),
     state        text not null default 'open'
@@ -871,17 +882,6 @@ create table public.sync_conflicts (
                  references auth.users on delete set null,
     resolved_at  timestamptz,
     created_at   timestamptz not null default now(),
-    -- where the question is which partner a contact is: those that it may be
-    partners     jsonb
-                 constraint sync_conflicts_partners_check
-                 check (jsonb_typeof(partners) = 'array' and octet_length(partners::text) <= 262144),
-    question     text generated always as (
-                     case
-                         when partners is not null then 'partner'
-                         when field is not null then 'field'
-                         else 'contact'
-                     end
-                 ) stored,
 
     constraint sync_conflicts_contact_fkey
         foreign key (contact_id, account_id)
@@ -972,25 +972,25 @@ create table public.sync_errors (
                  constraint sync_errors_account_id_fkey
                  references public.accounts on delete cascade,
     run_id       uuid,
+    contact_id   uuid,
+    -- or batch
+    metakocka_id text
+                 constraint sync_errors_metakocka_id_check check (length(metakocka_id) <= 64),
+    user_id      uuid
+                 constraint sync_errors_user_id_fkey
+                 references auth.users on delete set null,
     category     text not null default 'SYNC'
                  constraint sync_errors_category_check check (category = 'SYNC'),
     -- what was being done, such as syncContactToMetakocka
     operation    text not null
                  constraint sync_errors_operation_check check (length(operation) between 1 and 128),
-    user_id      uuid
-                 constraint sync_errors_user_id_fkey
-                 references auth.users on delete set null,
-    contact_id   uuid,
-    -- or batch
-    metakocka_id text
-                 constraint sync_errors_metakocka_id_check check (length(metakocka_id) <= 64),
-    details      jsonb not null default '{}'
-                 constraint sync_errors_details_check
-                 check (jsonb_typeof(details) = 'object' and octet_length(details::text) <= 16384),
     code         text not null
                  constraint sync_errors_code_check check (length(code) between 1 and 64),
     message      text not null
                  constraint sync_errors_message_check check (length(message) <= 1000),
+    details      jsonb not null default '{}'
+                 constraint sync_errors_details_check
+                 check (jsonb_typeof(details) = 'object' and octet_length(details::text) <= 16384),
     attempts     integer not null default 1
                  constraint sync_errors_attempts_check check (attempts >= 1),
     created_at   timestamptz not null default now(),
@@ -1050,16 +1050,16 @@ create table private.metakocka_dirty (
     contact_id  uuid primary key,
     account_id  uuid not null,
     changed_seq bigint not null default nextval('private.metakocka_dirty_seq'),
-    -- several edits in a row are sent as one
-    not_before  timestamptz not null default clock_timestamp() + interval '1 second',
-    attempts    integer not null default 0,
-    lease_until timestamptz,
-    worker      text,
-    -- of the first edit since it was last claimed; null while there is none
-    edited_at   timestamptz default clock_timestamp(),
     -- by field, when it was last edited: who is newest is decided field by field
     edits       jsonb not null default '{}'
                 constraint metakocka_dirty_edits_check check (jsonb_typeof(edits) = 'object'),
+    attempts    integer not null default 0,
+    worker      text,
+    lease_until timestamptz,
+    -- of the first edit since it was last claimed; null while there is none
+    edited_at   timestamptz default clock_timestamp(),
+    -- several edits in a row are sent as one
+    not_before  timestamptz not null default clock_timestamp() + interval '1 second',
 
     constraint metakocka_dirty_contact_fkey
         foreign key (contact_id, account_id)
@@ -1155,20 +1155,6 @@ end
 $$;
 
 
-create function private.party_fields()
-    returns text[]
-    language sql
-    immutable
-    set search_path = ''
-as $$
-    select array[
-        'name', 'email', 'phone', 'gsm', 'fax', 'business_entity', 'taxpayer', 'foreign_county',
-        'buyer', 'supplier', 'tax_id_number', 'registration_number', 'street', 'post_number',
-        'place', 'province', 'country', 'people', 'addresses'
-    ]
-$$;
-
-
 create function private.mark_requested(account_id uuid, contact_ids uuid[])
     returns void
     language plpgsql
@@ -1213,7 +1199,7 @@ declare
     changed record;
 begin
     -- what comes from Metakocka need not go back
-    if current_setting('rapport.from_metakocka', true) = 'yes' then
+    if current_setting('rapport.from_metakocka', true) = 'on' then
         return null;
     end if;
 
@@ -1242,14 +1228,10 @@ begin
             on k.account_id = n.account_id
            and k.active
         where n.deleted_at is null
+          and n.version <> o.version
           and (
-              o.deleted_at, o.name, o.email, o.phone, o.gsm, o.fax, o.business_entity, o.taxpayer,
-              o.foreign_county, o.buyer, o.supplier, o.tax_id_number, o.registration_number,
-              o.street, o.post_number, o.place, o.province, o.country, o.people, o.addresses
-          ) is distinct from (
-              n.deleted_at, n.name, n.email, n.phone, n.gsm, n.fax, n.business_entity, n.taxpayer,
-              n.foreign_county, n.buyer, n.supplier, n.tax_id_number, n.registration_number,
-              n.street, n.post_number, n.place, n.province, n.country, n.people, n.addresses
+              o.deleted_at is not null
+              or to_jsonb(o) - private.unshared_columns() <> to_jsonb(n) - private.unshared_columns()
           )
         group by k.account_id
         order by k.account_id
@@ -1365,8 +1347,6 @@ comment on function private.quiet_moment() is
     'How long after an edit a contact is sent, unless it is edited once more.';
 comment on function private.longest_wait() is
     'How long after an edit a contact is sent at the latest, however often it is edited.';
-comment on function private.party_fields() is
-    'The fields that contacts share with partners.';
 comment on function private.mark_requested(uuid, uuid[]) is
     'Marks contacts that somebody wants to be sent now, also those that were to be no partners.';
 comment on function private.mark_dirty(uuid, uuid[], interval) is
@@ -1570,32 +1550,12 @@ comment on function private.tg_contact_identities__move_mapping() is
 create function private.contact_party(contact public.contacts)
     returns jsonb
     language plpgsql
-    immutable
+    stable
     set search_path = ''
 as $$
 begin
     -- the name that staff gave: not that of the WhatsApp profile, which anybody may choose
-    return jsonb_build_object(
-        'name', contact.name,
-        'email', contact.email,
-        'phone', contact.phone,
-        'gsm', contact.gsm,
-        'fax', contact.fax,
-        'business_entity', contact.business_entity,
-        'taxpayer', contact.taxpayer,
-        'foreign_county', contact.foreign_county,
-        'buyer', contact.buyer,
-        'supplier', contact.supplier,
-        'tax_id_number', contact.tax_id_number,
-        'registration_number', contact.registration_number,
-        'street', contact.street,
-        'post_number', contact.post_number,
-        'place', contact.place,
-        'province', contact.province,
-        'country', contact.country,
-        'people', contact.people,
-        'addresses', contact.addresses
-    );
+    return to_jsonb(contact) - private.unshared_columns();
 end
 $$;
 
@@ -1677,77 +1637,6 @@ create index contacts_gsm_tail_idx
     where gsm is not null and left(gsm, 1) <> '+';
 
 
-create function private.clean_partner_fields(fields jsonb)
-    returns jsonb
-    language plpgsql
-    immutable
-    set search_path = ''
-as $$
-declare
-    cleaned jsonb := fields;
-    field text;
-    longest integer;
-begin
-    for field, longest in
-        values
-            ('gsm', 255), ('fax', 255), ('tax_id_number', 50), ('registration_number', 50),
-            ('street', 150), ('post_number', 20), ('place', 100), ('province', 50), ('country', 50)
-    loop
-        continue when not cleaned ? field;
-        if jsonb_typeof(cleaned -> field) not in ('string', 'null') then
-            raise sqlstate 'PT422' using
-                message = format('The %s is a text.', field),
-                detail = 'field: ' || field,
-                hint = 'Send a text, or null for none.';
-        end if;
-        cleaned := jsonb_set(
-            cleaned, array[field],
-            coalesce(to_jsonb(nullif(btrim(cleaned ->> field, E' \t\r\n'), '')), 'null'));
-        if length(cleaned ->> field) > longest then
-            raise sqlstate 'PT422' using
-                message = format('The %s is too long.', field),
-                detail = 'field: ' || field,
-                hint = format('At most %s characters.', longest);
-        end if;
-    end loop;
-
-    foreach field in array array[
-        'business_entity', 'taxpayer', 'foreign_county', 'buyer', 'supplier'
-    ] loop
-        if jsonb_typeof(cleaned -> field) not in ('boolean', 'null') then
-            raise sqlstate 'PT422' using
-                message = format('%s is true or false.', field),
-                detail = 'field: ' || field,
-                hint = 'Send true, false, or null for what is not known.';
-        end if;
-    end loop;
-
-    foreach field in array array['people', 'addresses'] loop
-        continue when not cleaned ? field;
-        if jsonb_typeof(cleaned -> field) = 'null' then
-            cleaned := jsonb_set(cleaned, array[field], '[]');
-        end if;
-        if jsonb_typeof(cleaned -> field) <> 'array'
-            or cleaned -> field @? 'strict $[*] ? (@.type() != "object")'
-            or octet_length((cleaned -> field)::text) > 32768
-        then
-            raise sqlstate 'PT422' using
-                message = format('%s are a list of objects.', field),
-                detail = 'field: ' || field,
-                hint = 'At most 32 kB.';
-        elsif cleaned -> field @? 'strict $.** ? (@.type() == "number") ? (@ >= 1e300 || @ <= -1e300)' then
-            -- jsonb keeps all their digits, and readers give up on thousands of them
-            raise sqlstate 'PT422' using
-                message = format('A number in %s is too large.', field),
-                detail = 'field: ' || field,
-                hint = 'Write it as a text.';
-        end if;
-    end loop;
-    return cleaned;
-end
-$$;
-
-
 comment on function private.contact_party(public.contacts) is
     'The fields of a contact that a partner has as well.';
 comment on function private.tax_country(text) is
@@ -1762,79 +1651,20 @@ comment on index public.contacts_gsm_tail_idx is
     'Whom a partner''s mobile number may be.';
 comment on index public.contacts_tax_key_idx is
     'Whom a partner''s tax number may be.';
-comment on function private.clean_partner_fields(jsonb) is
-    'The fields that contacts share with partners without stray spaces, or a refusal that names the field.';
 
 
 /*
     The ERP's face of a contact: the fields that partners have, which partner it is, and how the
     two stand. Written as the other faces are; what is written here is on its way to Metakocka.
 */
-create view public.metakocka_partners
-    with (security_invoker = true)
-as
-select
-    c.id,
-    c.account_id,
-    c.name,
-    c.email,
-    c.phone,
-    c.gsm,
-    c.fax,
-    c.business_entity,
-    c.taxpayer,
-    c.foreign_county,
-    c.buyer,
-    c.supplier,
-    c.tax_id_number,
-    c.registration_number,
-    c.street,
-    c.post_number,
-    c.place,
-    c.province,
-    c.country,
-    c.people,
-    c.addresses,
-    w.word as conversation_status,
-    m.metakocka_id,
-    m.state as sync_state,
-    m.missing,
-    m.last_synced_at,
-    c.created_at,
-    c.updated_at,
-    c.version
-from private.contact_states s
-join public.contacts c
-    on c.id = s.id
-join public.status_words w
-    on w.face = 'erp'
-   and w.status = s.status
-left join public.metakocka_contact_mappings m
-    on m.contact_id = c.id;
-
-
-grant select, insert, update, delete on public.metakocka_partners to authenticated;
-
-
-create trigger _100_expect_hits
-    before insert or update or delete on public.metakocka_partners
-    for each statement
-    execute function private.tg__expect_hits();
-
-create trigger _110_expect_version
-    before update of version on public.metakocka_partners
-    for each statement
-    execute function private.tg__expect_version();
-
-create trigger _500_write_face
-    instead of insert or update or delete on public.metakocka_partners
-    for each row
-    execute function private.tg__write_face('erp');
-
-create trigger _900_require_hits
-    after insert or update or delete on public.metakocka_partners
-    for each statement
-    execute function private.tg__require_hits();
+select private.make_face(
+    view_name => 'metakocka_partners',
+    face => 'erp',
+    more => array['m.metakocka_id', 'm.state as sync_state', 'm.missing', 'm.last_synced_at'],
+    joined => 'left join public.metakocka_contact_mappings m on m.contact_id = s.id',
+    -- that of a WhatsApp profile is not sent
+    name => 's.own_name'
+);
 
 
 comment on view public.metakocka_partners is
@@ -3266,48 +3096,28 @@ begin
 
     -- a statement of no row would still run the table's triggers
     if exists (select from unnest(items) i where i.is_new) then
-        insert into public.contacts (
-            id, account_id, name, email, phone, gsm, fax, business_entity, taxpayer,
-            foreign_county, buyer, supplier, tax_id_number, registration_number, street,
-            post_number, place, province, country, people, addresses
-        )
-        select
-            i.contact_id, write_partner_contacts.account_id, p.name, p.email, p.phone, p.gsm,
-            p.fax, p.business_entity, p.taxpayer, p.foreign_county, p.buyer, p.supplier,
-            p.tax_id_number, p.registration_number, p.street, p.post_number, p.place, p.province,
-            p.country, coalesce(p.people, '[]'), coalesce(p.addresses, '[]')
+        insert into public.contacts
+        select n.*
         from unnest(items) i
-        cross join lateral jsonb_to_record(i.changes) as p (
-            name text, email text, phone text, gsm text, fax text, business_entity boolean,
-            taxpayer boolean, foreign_county boolean, buyer boolean, supplier boolean,
-            tax_id_number text, registration_number text, street text, post_number text,
-            place text, province text, country text, people jsonb, addresses jsonb
-        )
+        cross join lateral private.new_contact(
+            account_id => write_partner_contacts.account_id,
+            contact_id => i.contact_id,
+            fields => jsonb_strip_nulls(i.changes - private.unshared_columns())
+        ) n
         where i.is_new
         order by i.contact_id;
     end if;
 
     if exists (select from unnest(items) i where not i.is_new and i.changes <> '{}') then
-        update public.contacts c
-        set (
-            name, email, phone, gsm, fax, business_entity, taxpayer, foreign_county, buyer,
-            supplier, tax_id_number, registration_number, street, post_number, place, province,
-            country, people, addresses
-        ) = (
-            u.name, u.email, u.phone, u.gsm, u.fax, u.business_entity, u.taxpayer,
-            u.foreign_county, u.buyer, u.supplier, u.tax_id_number, u.registration_number,
-            u.street, u.post_number, u.place, u.province, u.country, u.people, u.addresses
-        )
-        from (
-            select i.contact_id, p.*
+        perform private.write_contacts(array(
+            select p
             from unnest(items) i
             join public.contacts o
                 on o.id = i.contact_id
-            cross join lateral jsonb_populate_record(o, i.changes) p
+            cross join lateral jsonb_populate_record(o, i.changes - private.unshared_columns()) p
             where not i.is_new
               and i.changes <> '{}'
-        ) u
-        where c.id = u.contact_id;
+        ));
     end if;
 end
 $$;
@@ -3743,9 +3553,9 @@ begin
         account_id => apply_partners.account_id, worker => apply_partners.worker);
     whose := private.sync_user(account_id => apply_partners.account_id, run_id => apply_partners.run_id);
 
-    perform set_config('rapport.from_metakocka', 'yes', true);
+    perform set_config('rapport.from_metakocka', 'on', true);
     if quiet and run_id is not null then
-        perform set_config('rapport.quiet', 'yes', true);
+        perform set_config('rapport.quiet', 'on', true);
         -- before the first write: whoever ends the run tells everybody to read again
         update public.sync_runs r
         set quiet = true
@@ -3758,8 +3568,8 @@ begin
 
     perform private.analyze_new_tables();
 
-    perform set_config('rapport.quiet', '', true);
-    perform set_config('rapport.from_metakocka', '', true);
+    perform set_config('rapport.quiet', 'off', true);
+    perform set_config('rapport.from_metakocka', 'off', true);
     perform set_config('lock_timeout', lock_timeout, true);
     return results;
 exception
@@ -4121,7 +3931,7 @@ begin
     perform private.require_list(list => jsonb_build_array(item), field => 'item', longest => 1);
     perform private.require_worker(
         account_id => settle_partner.account_id, worker => settle_partner.worker);
-    perform set_config('rapport.from_metakocka', 'yes', true);
+    perform set_config('rapport.from_metakocka', 'on', true);
     result := private.try_apply_partner(
         account_id => settle_partner.account_id, user_id => whose, item => given);
 
@@ -4161,7 +3971,7 @@ begin
             );
         end if;
     end if;
-    perform set_config('rapport.from_metakocka', '', true);
+    perform set_config('rapport.from_metakocka', 'off', true);
 
     is_clear := private.take_mark(
         contact_id => settle_partner.contact_id,

@@ -10,6 +10,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import psycopg
+
+from rapport.local.stack.postgres import Database
 from rapport.local.stack.state import PROJECT
 
 MIGRATIONS = PROJECT / "supabase" / "migrations"
@@ -18,6 +21,17 @@ MIGRATIONS = PROJECT / "supabase" / "migrations"
 def schema_files(folder: Path = PROJECT / "sql") -> list[Path]:
     """The files of the schema in the order in which they are loaded: that of their paths."""
     return sorted(folder.rglob("*.sql"), key=Path.as_posix)
+
+
+def load_schema(database: Database, folder: Path) -> None:
+    """Makes the schema of a folder such as sql/."""
+    with psycopg.connect(database.url("postgres"), autocommit=True) as connection:
+        for file in schema_files(folder):
+            try:
+                connection.execute(file.read_bytes())
+            except psycopg.Error as error:
+                error.add_note(f"in {file.relative_to(folder.parent)}")
+                raise
 
 
 def baselines() -> dict[str, str]:

@@ -270,11 +270,11 @@ def test_words_in_python_are_those_of_the_table(world: World) -> None:
 def test_models_have_the_columns_of_the_views(world: World, view: str) -> None:
     columns = world.rows(
         "select attname::text as name from pg_attribute where attrelid = %s::regclass"
-        " and attnum > 0 order by attnum",
+        " and attnum > 0",
         [f"public.{view}"],
     )
     model: type[BaseModel] = FACES[view]
-    assert list(model.model_fields) == [column["name"] for column in columns]
+    assert set(model.model_fields) == {column["name"] for column in columns}
 
 
 def test_channels_in_python_are_those_of_the_table(world: World) -> None:

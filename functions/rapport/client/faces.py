@@ -100,13 +100,7 @@ class Thread(BaseModel):
     last_inbound_at: AwareDatetime | None
 
 
-class _Face(BaseModel):
-    """A row of a view, and nothing else."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class ContactV2(_Face):
+class ContactV2(_Row):
     """A row of the view `contacts_v2`: a contact as the contacts page has it."""
 
     id: UUID
@@ -128,7 +122,7 @@ class ContactV2(_Face):
     version: int
 
 
-class LiveChatContact(_Face):
+class LiveChatContact(_Row):
     """A row of the view `contacts_live_chat`: a contact as the live chat has it."""
 
     id: UUID
@@ -152,48 +146,42 @@ class LiveChatContact(_Face):
 def contact_v2(contact: Contact, thread: Thread | None) -> ContactV2:
     """The row of `contacts_v2` for a contact and its current conversation, if it has one."""
     conversation = thread.conversation if thread else None
-    return ContactV2(
-        id=contact.id,
-        account_id=contact.account_id,
-        name=_shown_name(contact),
-        profile_name=contact.profile_name,
-        phone=contact.phone,
-        username=contact.username,
-        email=contact.email,
-        tags=contact.tags,
-        notes=contact.notes,
-        preferences=contact.preferences,
-        marketing_stopped_at=contact.marketing_stopped_at,
-        conversation_status=_status_word("contacts_page", contact, conversation),
-        conversation_id=conversation.id if conversation else None,
-        portal_user_id=contact.portal_user_id,
-        created_at=contact.created_at,
-        updated_at=contact.updated_at,
-        version=contact.version,
+    return ContactV2.model_validate(
+        {
+            **_shared(contact, _SHARED_V2),
+            "name": _shown_name(contact),
+            "conversation_status": _status_word("contacts_page", contact, conversation),
+            "conversation_id": conversation.id if conversation else None,
+        }
     )
 
 
 def contact_live_chat(contact: Contact, thread: Thread | None) -> LiveChatContact:
     """The row of `contacts_live_chat` for a contact and its current conversation, if any."""
     conversation = thread.conversation if thread else None
-    return LiveChatContact(
-        id=contact.id,
-        account_id=contact.account_id,
-        name=_shown_name(contact),
-        phone=contact.phone,
-        wa_id=conversation.customer_wa_id if conversation else None,
-        username=contact.username,
-        email=contact.email,
-        tags=contact.tags,
-        conversation_status=_status_word("live_chat", contact, conversation),
-        conversation_id=conversation.id if conversation else None,
-        channel=conversation.channel if conversation else None,
-        last_message_at=thread.last_message_at if thread else None,
-        last_inbound_at=thread.last_inbound_at if thread else None,
-        created_at=contact.created_at,
-        updated_at=contact.updated_at,
-        version=contact.version,
+    return LiveChatContact.model_validate(
+        {
+            **_shared(contact, _SHARED_LIVE_CHAT),
+            "name": _shown_name(contact),
+            "wa_id": conversation.customer_wa_id if conversation else None,
+            "conversation_status": _status_word("live_chat", contact, conversation),
+            "conversation_id": conversation.id if conversation else None,
+            "channel": conversation.channel if conversation else None,
+            "last_message_at": thread.last_message_at if thread else None,
+            "last_inbound_at": thread.last_inbound_at if thread else None,
+        }
     )
+
+
+# what a face shows as the contact has it
+_SHARED_V2 = tuple(name for name in ContactV2.model_fields if name in Contact.model_fields)
+_SHARED_LIVE_CHAT = tuple(
+    name for name in LiveChatContact.model_fields if name in Contact.model_fields
+)
+
+
+def _shared(contact: Contact, names: tuple[str, ...]) -> dict[str, object]:
+    return {name: getattr(contact, name) for name in names}
 
 
 def _shown_name(contact: Contact) -> str | None:

@@ -34,21 +34,7 @@ as $$
 begin
     perform private.require_written_here(
         fields => fields,
-        writable => case face
-            when 'erp' then array[
-                'name', 'phone', 'email', 'gsm', 'fax', 'business_entity', 'taxpayer',
-                'foreign_county', 'buyer', 'supplier', 'tax_id_number', 'registration_number',
-                'street', 'post_number', 'place', 'province', 'country', 'people', 'addresses',
-                'conversation_status'
-            ]
-            when 'contacts_page' then array[
-                'name', 'phone', 'email', 'username', 'tags', 'notes', 'preferences',
-                'conversation_status'
-            ]
-            else array[
-                'name', 'phone', 'email', 'username', 'tags', 'notes', 'conversation_status'
-            ]
-        end
+        writable => private.fields_written_by(face) || array['conversation_status']
     );
     if fields ? 'conversation_status' then
         return fields - 'conversation_status' || jsonb_build_object(
@@ -68,7 +54,7 @@ create function private.tg__expect_hits()
 as $$
 begin
     perform set_config('rapport.hits', '0', true);
-    perform set_config('rapport.version_named', 'false', true);
+    perform set_config('rapport.version_named', 'off', true);
     perform set_config('rapport.lock_timeout', current_setting('lock_timeout'), true);
     return null;
 end
@@ -82,7 +68,7 @@ create function private.tg__expect_version()
 as $$
 begin
     -- of a row alone it can't be told whether its version was written or only kept
-    perform set_config('rapport.version_named', 'true', true);
+    perform set_config('rapport.version_named', 'on', true);
     return null;
 end
 $$;
@@ -162,7 +148,7 @@ begin
                 contact_id => contact,
                 fields => private.read_face(face => face, fields => written),
                 read_version => case
-                    when current_setting('rapport.version_named')::boolean then new.version
+                    when current_setting('rapport.version_named') = 'on' then new.version
                 end
             );
         end if;

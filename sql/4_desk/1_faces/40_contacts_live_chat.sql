@@ -1,54 +1,14 @@
 /*
     The live chat's face of a contact: status with a capital, and what a list of chats shows.
 */
-create view public.contacts_live_chat
-    with (security_invoker = true)
-as
-select
-    s.id,
-    s.account_id,
-    s.name,
-    s.phone,
-    s.customer_wa_id as wa_id,
-    s.username,
-    s.email,
-    s.tags,
-    w.word as conversation_status,
-    s.conversation_id,
-    s.channel,
-    s.last_message_at,
-    s.last_inbound_at,
-    s.created_at,
-    s.updated_at,
-    s.version
-from private.contact_states s
-join public.status_words w
-    on w.face = 'live_chat'
-   and w.status = s.status;
-
-
-grant select, insert, update, delete on public.contacts_live_chat to authenticated;
-
-
-create trigger _100_expect_hits
-    before insert or update or delete on public.contacts_live_chat
-    for each statement
-    execute function private.tg__expect_hits();
-
-create trigger _110_expect_version
-    before update of version on public.contacts_live_chat
-    for each statement
-    execute function private.tg__expect_version();
-
-create trigger _500_write_face
-    instead of insert or update or delete on public.contacts_live_chat
-    for each row
-    execute function private.tg__write_face('live_chat');
-
-create trigger _900_require_hits
-    after insert or update or delete on public.contacts_live_chat
-    for each statement
-    execute function private.tg__require_hits();
+select private.make_face(
+    view_name => 'contacts_live_chat',
+    face => 'live_chat',
+    more => array[
+        's.customer_wa_id as wa_id', 's.conversation_id', 's.channel', 's.last_message_at',
+        's.last_inbound_at'
+    ]
+);
 
 
 comment on view public.contacts_live_chat is

@@ -16,6 +16,8 @@ create table public.contact_merges (
                         constraint contact_merges_moved_identities_check
                         check (jsonb_typeof(moved_identities) = 'array'),
     moved_conversations uuid[] not null,
+    -- jobs, invoices and points, as move_customer_rows describes them
+    moved_customer_rows jsonb not null default '{}',
     -- with those that moved, what is not among them was opened later
     kept_conversations  uuid[] not null,
     settled_suggestions uuid[] not null,
@@ -29,8 +31,6 @@ create table public.contact_merges (
                         constraint contact_merges_undone_by_fkey
                         references auth.users on delete set null,
     undone_at           timestamptz,
-    -- jobs, invoices and points, as move_customer_rows describes them
-    moved_customer_rows jsonb not null default '{}',
 
     constraint contact_merges_pair_check check (kept_contact_id <> dropped_contact_id),
     constraint contact_merges_undone_check check (undone_by is null or undone_at is not null),

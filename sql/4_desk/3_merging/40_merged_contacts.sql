@@ -26,44 +26,23 @@ $$;
 create function private.merged_contact(kept public.contacts, dropped public.contacts)
     returns public.contacts
     language plpgsql
-    immutable
+    stable
     set search_path = ''
 as $$
 declare
-    merged public.contacts := kept;
+    -- what the kept one lacks the dropped one has
+    merged public.contacts := jsonb_populate_record(
+        kept,
+        (
+            select jsonb_object_agg(b.key, to_jsonb(dropped) -> b.key)
+            from jsonb_each(private.blank_fields()) b
+            where to_jsonb(kept) -> b.key = b.value
+        )
+    );
 begin
-    merged.name := coalesce(kept.name, dropped.name);
     -- a pair: the name and the message that brought it
     if kept.profile_name is null then
-        merged.profile_name := dropped.profile_name;
         merged.profile_named_at := dropped.profile_named_at;
-    end if;
-    merged.phone := coalesce(kept.phone, dropped.phone);
-    merged.email := coalesce(kept.email, dropped.email);
-    merged.username := coalesce(kept.username, dropped.username);
-    merged.portal_user_id := coalesce(kept.portal_user_id, dropped.portal_user_id);
-    merged.gsm := coalesce(kept.gsm, dropped.gsm);
-    merged.fax := coalesce(kept.fax, dropped.fax);
-    merged.business_entity := coalesce(kept.business_entity, dropped.business_entity);
-    merged.taxpayer := coalesce(kept.taxpayer, dropped.taxpayer);
-    merged.foreign_county := coalesce(kept.foreign_county, dropped.foreign_county);
-    merged.buyer := coalesce(kept.buyer, dropped.buyer);
-    merged.supplier := coalesce(kept.supplier, dropped.supplier);
-    merged.tax_id_number := coalesce(kept.tax_id_number, dropped.tax_id_number);
-    merged.registration_number := coalesce(kept.registration_number, dropped.registration_number);
-    merged.street := coalesce(kept.street, dropped.street);
-    merged.post_number := coalesce(kept.post_number, dropped.post_number);
-    merged.place := coalesce(kept.place, dropped.place);
-    merged.province := coalesce(kept.province, dropped.province);
-    merged.country := coalesce(kept.country, dropped.country);
-    if kept.people = '[]' then
-        merged.people := dropped.people;
-    end if;
-    if kept.addresses = '[]' then
-        merged.addresses := dropped.addresses;
-    end if;
-    if kept.preferences = '{}' then
-        merged.preferences := dropped.preferences;
     end if;
     -- one person: who has stopped marketing messages on one number has stopped them
     merged.marketing_stopped_at := least(kept.marketing_stopped_at, dropped.marketing_stopped_at);
@@ -84,7 +63,7 @@ $$;
 create function private.require_mergeable(kept public.contacts, dropped public.contacts)
     returns void
     language plpgsql
-    immutable
+    stable
     set search_path = ''
 as $$
 declare

@@ -60,71 +60,16 @@ begin
         set portal_user_id = null
         where c.id = drop;
     end if;
-    update public.contacts c
-    set deleted_at = now(),
-        merged_into = keep,
-        name = null,
-        profile_name = null,
-        profile_named_at = null,
-        phone = null,
-        email = null,
-        username = null,
-        tags = '{}',
-        notes = null,
-        preferences = '{}',
-        marketing_stopped_at = null,
-        marketing_chosen_at = null,
-        gsm = null,
-        fax = null,
-        business_entity = null,
-        taxpayer = null,
-        foreign_county = null,
-        buyer = null,
-        supplier = null,
-        tax_id_number = null,
-        registration_number = null,
-        street = null,
-        post_number = null,
-        place = null,
-        province = null,
-        country = null,
-        people = '[]',
-        addresses = '[]'
+    perform private.write_contacts(array[
+        private.blank_contact(contact => c, merged_into => keep)
+    ])
+    from public.contacts c
     where c.id = drop;
 
     -- an update of no row would still run the table's triggers
     if merged is distinct from kept then
-        update public.contacts c
-        set name = merged.name,
-            profile_name = merged.profile_name,
-            profile_named_at = merged.profile_named_at,
-            phone = merged.phone,
-            email = merged.email,
-            username = merged.username,
-            tags = merged.tags,
-            notes = merged.notes,
-            portal_user_id = merged.portal_user_id,
-            preferences = merged.preferences,
-            marketing_stopped_at = merged.marketing_stopped_at,
-            marketing_chosen_at = merged.marketing_chosen_at,
-            gsm = merged.gsm,
-            fax = merged.fax,
-            business_entity = merged.business_entity,
-            taxpayer = merged.taxpayer,
-            foreign_county = merged.foreign_county,
-            buyer = merged.buyer,
-            supplier = merged.supplier,
-            tax_id_number = merged.tax_id_number,
-            registration_number = merged.registration_number,
-            street = merged.street,
-            post_number = merged.post_number,
-            place = merged.place,
-            province = merged.province,
-            country = merged.country,
-            people = merged.people,
-            addresses = merged.addresses
-        where c.id = keep
-        returning * into merged;
+        perform private.write_contacts(array[merged]);
+        select c.* into strict merged from public.contacts c where c.id = keep;
     end if;
 
     with moved as (

@@ -71,13 +71,11 @@ declare
 begin
     restored := '{}';
     changed_since := '[]';
-    foreach field in array array[
-        'name', 'profile_name', 'phone', 'email', 'username', 'portal_user_id', 'preferences',
-        'marketing_stopped_at',
-        'tags', 'notes', 'gsm', 'fax', 'business_entity', 'taxpayer', 'foreign_county', 'buyer',
-        'supplier', 'tax_id_number', 'registration_number', 'street', 'post_number', 'place',
-        'province', 'country', 'people', 'addresses'
-    ] loop
+    for field in
+        select f.field
+        from private.contact_fields f
+        order by f.place
+    loop
         if merged -> field = before -> field then
             continue;
         elsif now_there -> field = merged -> field then
@@ -158,70 +156,10 @@ begin
 
     -- an update of no row would still run the table's triggers
     if fields.restored <> '{}' then
-        update public.contacts c
-        set name = r.name,
-            profile_name = r.profile_name,
-            profile_named_at = r.profile_named_at,
-            phone = r.phone,
-            email = r.email,
-            username = r.username,
-            tags = r.tags,
-            notes = r.notes,
-            portal_user_id = r.portal_user_id,
-            preferences = r.preferences,
-            marketing_stopped_at = r.marketing_stopped_at,
-            marketing_chosen_at = r.marketing_chosen_at,
-            gsm = r.gsm,
-            fax = r.fax,
-            business_entity = r.business_entity,
-            taxpayer = r.taxpayer,
-            foreign_county = r.foreign_county,
-            buyer = r.buyer,
-            supplier = r.supplier,
-            tax_id_number = r.tax_id_number,
-            registration_number = r.registration_number,
-            street = r.street,
-            post_number = r.post_number,
-            place = r.place,
-            province = r.province,
-            country = r.country,
-            people = r.people,
-            addresses = r.addresses
-        from jsonb_populate_record(kept, fields.restored) r
-        where c.id = kept.id;
+        perform private.write_contacts(array[jsonb_populate_record(kept, fields.restored)]);
     end if;
-    update public.contacts c
-    set deleted_at = null,
-        merged_into = null,
-        name = dropped.name,
-        profile_name = dropped.profile_name,
-        profile_named_at = dropped.profile_named_at,
-        phone = dropped.phone,
-        email = dropped.email,
-        username = dropped.username,
-        tags = dropped.tags,
-        notes = dropped.notes,
-        portal_user_id = login,
-        preferences = dropped.preferences,
-        marketing_stopped_at = dropped.marketing_stopped_at,
-        marketing_chosen_at = dropped.marketing_chosen_at,
-        gsm = dropped.gsm,
-        fax = dropped.fax,
-        business_entity = dropped.business_entity,
-        taxpayer = dropped.taxpayer,
-        foreign_county = dropped.foreign_county,
-        buyer = dropped.buyer,
-        supplier = dropped.supplier,
-        tax_id_number = dropped.tax_id_number,
-        registration_number = dropped.registration_number,
-        street = dropped.street,
-        post_number = dropped.post_number,
-        place = dropped.place,
-        province = dropped.province,
-        country = dropped.country,
-        people = dropped.people,
-        addresses = dropped.addresses
-    where c.id = dropped.id;
+    dropped.portal_user_id := login;
+    perform private.write_contacts(array[dropped]);
 
     not_returned := not_returned
         || private.return_identities(merge)

@@ -9,11 +9,11 @@ create table public.account_events (
                    references public.accounts on delete cascade,
     -- the webhook's field, such as message_template_status_update
     type           text not null,
+    content        jsonb not null,
+    content_md5    text not null generated always as (md5(content::text)) stored,
     -- the provider's time; null where none is said
     occurred_at    timestamptz,
-    content        jsonb not null,
     -- such an event has no id: the same at the same time is the same
-    content_md5    text not null generated always as (md5(content::text)) stored,
     created_at     timestamptz not null default now()
 );
 alter table public.account_events enable row level security;

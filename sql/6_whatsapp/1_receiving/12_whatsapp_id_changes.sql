@@ -11,10 +11,10 @@ create table private.whatsapp_id_changes (
                constraint whatsapp_id_changes_kind_check check (kind in ('phone', 'bsuid')),
     -- as the match_key of an identity
     old_key    text not null,
-    -- the provider's time of it
-    changed_at timestamptz not null,
     -- in WhatsApp's spelling
     new_value  text not null,
+    -- the provider's time of it
+    changed_at timestamptz not null,
 
     primary key (account_id, kind, old_key, changed_at)
 );

@@ -15,9 +15,9 @@ create table private.outbound_queue (
                         constraint outbound_queue_state_check
                         check (state in ('queued', 'leased', 'sending')),
     attempts            integer not null default 0,
-    not_before          timestamptz not null default now(),
-    leased_until        timestamptz,
     worker              text,
+    leased_until        timestamptz,
+    not_before          timestamptz not null default now(),
 
     constraint outbound_queue_lease_check
         check ((state = 'queued') = (leased_until is null) and (state = 'queued') = (worker is null))

@@ -28,13 +28,13 @@ create table public.whatsapp_templates (
     variables   jsonb not null
                 constraint whatsapp_templates_variables_check
                 check (jsonb_typeof(variables) = 'object'),
-    -- null where a webhook told of it and it was not read yet
-    synced_at   timestamptz default now(),
     -- as of when status and category are what they are: whatever is older changes nothing
     status_at   timestamptz,
     category_at timestamptz,
     -- since when WhatsApp does not list it
     gone_at     timestamptz,
+    -- null where a webhook told of it and it was not read yet
+    synced_at   timestamptz default now(),
 
     constraint whatsapp_templates_name_key unique (account_id, waba_id, name, language)
 );

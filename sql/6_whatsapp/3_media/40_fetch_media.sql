@@ -9,13 +9,13 @@ create table private.media_queue (
                constraint media_queue_media_id_fkey
                references public.message_media on delete cascade,
     attempts   integer not null default 0,
+    worker     text,
+    -- why the last try failed
+    last_error text,
     -- while a worker has it: when its lease ends
     not_before timestamptz not null default now(),
     -- when WhatsApp forgets the file
-    expires_at timestamptz not null,
-    worker     text,
-    -- why the last try failed
-    last_error text
+    expires_at timestamptz not null
 );
 alter table private.media_queue enable row level security;
 

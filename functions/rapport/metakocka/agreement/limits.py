@@ -11,25 +11,13 @@ from typing import Literal
 
 from rapport.email_address import is_email
 from rapport.errors import Unprocessable
-from rapport.metakocka.agreement.party import ADDRESS_TYPES, Party, Single
+from rapport.metakocka.agreement.party import ADDRESS_TYPES, FIELDS, Party, Single
 
 Side = Literal["crm", "metakocka"]
 
 # characters
-_METAKOCKA = {
-    "name": 100,
-    "email": 255,
-    "phone": 255,
-    "gsm": 255,
-    "fax": 255,
-    "tax_id_number": 50,
-    "registration_number": 50,
-    "street": 150,
-    "post_number": 20,
-    "place": 100,
+_METAKOCKA = {name: at.longest for name, at in FIELDS.items() if at.longest} | {
     "city": 100,
-    "province": 50,
-    "country": 50,
     # of a person, which is not the partner's name
     "people.name": 255,
 }

@@ -13,7 +13,7 @@ from datetime import datetime
 from rapport.metakocka.agreement.decisions import Conflict, Decisions, Held, Rule, choose
 from rapport.metakocka.agreement.limits import Side
 from rapport.metakocka.agreement.merge_lists import merge_entries
-from rapport.metakocka.agreement.party import SINGLE, Party, Value
+from rapport.metakocka.agreement.party import LISTS, SINGLE, Party, Value
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def merge(
             crm_changes[name] = choice.agreed
         elif choice.write == "metakocka":
             erp_changes[name] = choice.agreed
-    for name in ("people", "addresses"):
+    for name in LISTS:
         ours = getattr(crm, name)
         merged = merge_entries(asked, name, getattr(base, name), ours, getattr(erp, name))
         agreed[name] = merged.agreed

@@ -7,7 +7,8 @@ of spaces. A party may hold more than a side can take; `limits` says what fits w
 from __future__ import annotations
 
 import re
-from typing import Annotated
+from dataclasses import dataclass
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, JsonValue
 
@@ -67,41 +68,63 @@ class Address(Entry):
     country: Text = None
 
 
+@dataclass(frozen=True)
+class At:
+    """Where a partner's record has a field: under which name, in which part, how much of it.
+
+    `longest` is in characters. The database has the same list (private.contact_fields).
+    """
+
+    name: str
+    # of the record itself, of its own person, of its address for invoices, or a list of entries
+    part: Literal["partner", "person", "address", "list"] = "partner"
+    longest: int | None = None
+
+
 class Party(_Canonical):
     """Everything that the two sides are to agree on."""
 
-    name: Text = None
-    email: Text = None
+    name: Annotated[Text, At("customer", longest=100)] = None
+    email: Annotated[Text, At("email", "person", 255)] = None
     # E.164 in a contact; a partner's may be anything
-    phone: Text = None
-    gsm: Text = None
-    fax: Text = None
-    business_entity: bool | None = None
-    taxpayer: bool | None = None
+    phone: Annotated[Text, At("phone", "person", 255)] = None
+    gsm: Annotated[Text, At("gsm", "person", 255)] = None
+    fax: Annotated[Text, At("fax", "person", 255)] = None
+    business_entity: Annotated[bool | None, At("business_entity")] = None
+    taxpayer: Annotated[bool | None, At("taxpayer")] = None
     # abroad; the ERP's spelling
-    foreign_county: bool | None = None
-    buyer: bool | None = None
-    supplier: bool | None = None
-    tax_id_number: Text = None
-    registration_number: Text = None
-    street: Text = None
-    post_number: Text = None
-    place: Text = None
-    province: Text = None
-    country: Text = None
-    people: tuple[Person, ...] = ()
-    addresses: tuple[Address, ...] = ()
+    foreign_county: Annotated[bool | None, At("foreign_county")] = None
+    buyer: Annotated[bool | None, At("buyer")] = None
+    supplier: Annotated[bool | None, At("supplier")] = None
+    tax_id_number: Annotated[Text, At("tax_id_number", longest=50)] = None
+    registration_number: Annotated[Text, At("registration_number", longest=50)] = None
+    street: Annotated[Text, At("street", "address", 150)] = None
+    post_number: Annotated[Text, At("post_number", "address", 20)] = None
+    # an address has it as city
+    place: Annotated[Text, At("place", "address", 100)] = None
+    province: Annotated[Text, At("province", "address", 50)] = None
+    country: Annotated[Text, At("country", "address", 50)] = None
+    people: Annotated[tuple[Person, ...], At("partner_contact_list", "list")] = ()
+    addresses: Annotated[tuple[Address, ...], At("partner_delivery_address_list", "list")] = ()
     # the mk_id of the partner's own person, for the base to remember; no column, and not compared
     own_person: Text = None
 
 
-FLAGS = ("business_entity", "taxpayer", "foreign_county", "buyer", "supplier")
+FIELDS = {
+    name: at
+    for name, field in Party.model_fields.items()
+    for at in field.metadata
+    if isinstance(at, At)
+}
+FLAGS = tuple(name for name in FIELDS if Party.model_fields[name].annotation == bool | None)
 # of the partner's own person
-MEANS = ("email", "phone", "gsm", "fax")
+MEANS = tuple(name for name, at in FIELDS.items() if at.part == "person")
 # of the address for invoices
-PLACE = ("street", "post_number", "place", "province", "country")
-LISTS = ("people", "addresses")
-SINGLE = tuple(name for name in Party.model_fields if name not in (*LISTS, "own_person"))
+PLACE = tuple(name for name, at in FIELDS.items() if at.part == "address")
+LISTS = tuple(name for name, at in FIELDS.items() if at.part == "list")
+SINGLE = tuple(name for name in FIELDS if name not in LISTS)
+# an address' names for the fields of a party; the rest are called the same
+ADDRESS_NAMES = {"place": "city"}
 
 INVOICES = "Račun"
 ADDRESS_TYPES = (INVOICES, "Dobava", "Poslovna enota")

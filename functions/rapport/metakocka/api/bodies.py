@@ -19,6 +19,8 @@ from rapport.errors import Unprocessable
 from rapport.metakocka.agreement.countries import region_of
 from rapport.metakocka.agreement.limits import missing_fields, require_fit
 from rapport.metakocka.agreement.party import (
+    ADDRESS_NAMES,
+    FIELDS,
     FLAGS,
     INVOICES,
     MEANS,
@@ -107,7 +109,7 @@ def partner_update(partner: Partner, changes: Mapping[str, Value]) -> PartnerUpd
     for name, value in single.items():
         require_fit(name, value)
         if name not in MEANS:
-            body[_WIRE_NAMES.get(name, name)] = _text(value)
+            body[FIELDS[name].name] = _text(value)
     people = [_own_person(partner, single)] if _touches_person(partner, single) else []
     people += [_further_person(partner, one) for one in _people(changes)]
     addresses = [_own_address(partner, single)] if _touches_address(partner, single) else []
@@ -123,8 +125,6 @@ def partner_update(partner: Partner, changes: Mapping[str, Value]) -> PartnerUpd
 
 
 _SINGLE = (str, bool, type(None))
-# of a party's fields at Metakocka; the rest are called the same
-_WIRE_NAMES = {"name": "customer"}
 
 
 def _fields(party: Party, names: list[str] | tuple[str, ...]) -> Body:
@@ -133,7 +133,7 @@ def _fields(party: Party, names: list[str] | tuple[str, ...]) -> Body:
         value = getattr(party, name)
         require_fit(name, value)
         if value is not None:
-            sent[_WIRE_NAMES.get(name, name)] = _text(value)
+            sent[FIELDS[name].name] = _text(value)
     return sent
 
 
@@ -183,7 +183,7 @@ def _own_address(partner: Partner, changes: Mapping[str, Single]) -> Body:
     for name in PLACE:
         value = changes.get(name, getattr(partner.party, name))
         if value is not None or name in changes:
-            entry["city" if name == "place" else name] = _text(value)
+            entry[ADDRESS_NAMES.get(name, name)] = _text(value)
     return entry
 
 

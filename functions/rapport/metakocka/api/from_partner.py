@@ -23,7 +23,16 @@ from typing import TypeVar
 from rapport.errors import NotAPhoneNumber
 from rapport.metakocka.agreement.compare import same
 from rapport.metakocka.agreement.countries import region_of
-from rapport.metakocka.agreement.party import INVOICES, Address, Party, Person
+from rapport.metakocka.agreement.party import (
+    ADDRESS_NAMES,
+    FIELDS,
+    INVOICES,
+    MEANS,
+    PLACE,
+    Address,
+    Party,
+    Person,
+)
 from rapport.metakocka.api.records import AddressRecord, PartnerRecord, PersonRecord
 from rapport.phone import to_e164
 
@@ -61,33 +70,22 @@ def from_record(
         province=record.province,
         country=record.country,
     )
-    party = Party(
-        name=record.customer,
-        email=person.email if person else None,
-        phone=_number(person.phone, numbers_of) if person else None,
-        gsm=_number(person.gsm, numbers_of) if person else None,
-        fax=_number(person.fax, numbers_of) if person else None,
-        business_entity=record.business_entity,
-        taxpayer=record.taxpayer,
-        foreign_county=record.foreign_county,
-        buyer=record.buyer,
-        supplier=record.supplier,
-        tax_id_number=record.tax_id_number,
-        registration_number=record.registration_number,
-        street=place.street,
-        post_number=place.post_number,
-        place=place.city,
-        province=place.province,
-        country=place.country,
-        people=tuple(
-            _person(one, numbers_of) for one in record.people if one is not person and one.mk_id
-        ),
-        addresses=tuple(
-            Address.model_validate(one.model_dump())
-            for one in record.addresses
-            if one is not own_address and one.mk_id
-        ),
-        own_person=person.mk_id if person else None,
+    own = _person(person, numbers_of) if person else Person()
+    party = Party.model_validate(
+        {name: getattr(record, at.name) for name, at in FIELDS.items() if at.part == "partner"}
+        | {name: getattr(place, ADDRESS_NAMES.get(name, name)) for name in PLACE}
+        | {name: getattr(own, name) for name in MEANS}
+        | {
+            "people": tuple(
+                _person(one, numbers_of) for one in record.people if one is not person and one.mk_id
+            ),
+            "addresses": tuple(
+                Address.model_validate(one.model_dump())
+                for one in record.addresses
+                if one is not own_address and one.mk_id
+            ),
+            "own_person": person.mk_id if person else None,
+        }
     )
     return Partner(record.mk_id, party, person, own_address)
 

@@ -1,0 +1,47 @@
+/*
+    What functions of one transaction tell each other. Each of these settings lasts until the
+    transaction ends, or the savepoint in which it was made; what is yes or no is 'on' or 'off'.
+    Afterwards the session has an empty text instead, which private.setting takes for none.
+
+    setting                     value               set by                        read by
+    --------------------------  ------------------  ----------------------------  ----------------------------
+    rapport.broadcast_later     on, off             import_contacts,              new_messages,
+                                                    apply_whatsapp_people         broadcast_changes
+    rapport.desk_raised         account's id        the trigger that raises       the same
+                                                    the epoch of a desk
+    rapport.from_metakocka      on, off             apply_partners,               what marks contacts to be
+                                                    settle_partner                sent
+    rapport.given               object of columns   guard_given of a guarded      guard_row of the same
+                                                    table                         table
+    rapport.held_customer       contact's id        what checks the customer of   the same
+                                                    a row
+    rapport.hits                number of rows      the triggers of faces and     the same
+                                                    my_profile
+    rapport.inserting           on, off             tg__require_rows              the same
+    rapport.lock_timeout        as lock_timeout     tg__expect_hits               tg__require_hits
+    rapport.quiet               on, off             apply_partners                publish_changes
+    rapport.read_conversation   conversation's id   mark_read                     the same
+    rapport.repeated            messages' ids,      what finds a message that     post_message,
+                                by commas           was sent already              answer_repeated
+    rapport.rows_counted        number of rows      count_rows                    the same
+    rapport.rows_written        number of rows      hold_to_rows                  count_rows,
+                                                                                  tg__count_view_rows
+    rapport.rung_<worker>       on                  ring                          the same
+    rapport.slot                1 to 8              before_request                count_rows
+    rapport.version_named       on, off             tg__expect_hits,              tg__write_face
+                                                    tg__expect_version
+*/
+create function private.setting(name text)
+    returns text
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+begin
+    return nullif(current_setting(name, true), '');
+end
+$$;
+
+
+comment on function private.setting(text) is
+    'What this transaction has set; null where it has set nothing.';
