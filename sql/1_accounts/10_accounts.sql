@@ -124,17 +124,25 @@ grant select on public.accounts to authenticated;
 comment on table public.accounts is
     'A business that uses Rapport: the tenant that every other row names. Owners and admins change name, country and time_zone.';
 comment on column public.accounts.id is
-    'What every other row of the business names.';
+    'Identifies the account; every other row of the business names it as account_id.';
 comment on column public.accounts.external_id is
-    'The account part of older composite conversation keys; see resolve_conversation.';
+    'The account''s part of older conversation keys; see resolve_conversation.';
 comment on column public.accounts.name is
-    'The name that customers are shown.';
+    'The name of the business, which customers see.';
 comment on column public.accounts.country is
-    'ISO 3166-1, such as SI.';
+    'The country of the business by ISO 3166-1, such as SI; null is unknown.';
 comment on column public.accounts.time_zone is
-    'Where its days begin and end, as in the IANA database; that of its country if not given, or else UTC. Due dates, expiring points and notices follow it.';
+    'The IANA time zone in which the account''s days begin and end. If none is given: that of its country, or UTC. Due dates, expiring points and notices follow it.';
 comment on column public.accounts.created_at is
-    'When the account was made (UTC).';
+    'When the account was made (server time, UTC).';
+comment on column public.accounts.messages_per_minute is
+    'How many messages one user, staff or customer, may write in a minute.';
+comment on column public.accounts.messages_per_request is
+    'How many messages one user may write in one request.';
+comment on column public.accounts.writes_per_minute is
+    'How many writes one user may make in a minute. A request that writes counts as one, and so does each row that it writes.';
+comment on column public.accounts.rows_per_request is
+    'How many rows one user may write in one request.';
 comment on function private.tg_accounts__set_time_zone() is
     'Gives an account the time zone of its country where it names none; refuses unknown ones.';
 comment on function private.time_zone_of(uuid) is
@@ -145,11 +153,3 @@ comment on function private.latest_today() is
     'The latest day that it is anywhere: an index finds by it what may be over somewhere.';
 comment on function private.local_time(uuid, timestamptz) is
     'A time for people to read, to the minute, with the account''s time zone.';
-comment on column public.accounts.messages_per_minute is
-    'How many messages one user, of staff or a customer, may write in a minute.';
-comment on column public.accounts.messages_per_request is
-    'How many messages one user may write in one request.';
-comment on column public.accounts.writes_per_minute is
-    'How many requests that write, and rows that they write, one user may make in a minute.';
-comment on column public.accounts.rows_per_request is
-    'How many rows one user may write in one request.';

@@ -123,6 +123,16 @@ create trigger _200_require_rows_update
 
 comment on table public.account_members is
     'Who works for an account: owner, admin, agent or viewer.';
+comment on column public.account_members.account_id is
+    'The account for which the person works.';
+comment on column public.account_members.user_id is
+    'The person''s login (auth.users).';
+comment on column public.account_members.role is
+    'owner, admin, agent or viewer. Owners and admins also manage the account; viewers only read.';
+comment on column public.account_members.display_name is
+    'The name that colleagues and customers see.';
+comment on column public.account_members.created_at is
+    'When the person was added (server time, UTC).';
 comment on function private.my_account_ids(boolean) is
     'The accounts that the signed-in user works for. Its argument is never given: see refuse_estimates.';
 comment on function private.my_writable_account_ids(boolean) is

@@ -47,11 +47,27 @@ grant select on public.whatsapp_channels to authenticated;
 
 comment on table public.whatsapp_channels is
     'A WhatsApp number of an account, by Meta''s phone_number_id.';
+comment on column public.whatsapp_channels.id is
+    'Identifies the number; conversations and messages name it as whatsapp_channel_id.';
+comment on column public.whatsapp_channels.account_id is
+    'The account that owns the number.';
+comment on column public.whatsapp_channels.phone_number_id is
+    'Meta''s id of the number. It belongs to one account only.';
 comment on column public.whatsapp_channels.display_phone_number is
     'The number as people write it.';
+comment on column public.whatsapp_channels.name is
+    'The name of the number, for staff.';
+comment on column public.whatsapp_channels.created_at is
+    'When the number was added (server time, UTC).';
+comment on column public.whatsapp_channels.waba_id is
+    'Meta''s id of the WhatsApp Business account that owns the number and its templates; null is unknown.';
 comment on column public.whatsapp_channels.messages_per_second is
-    'What WhatsApp lets this number send: 80, 1,000 after an upgrade, 20 beside the phone app.';
+    'How many messages a second WhatsApp accepts from this number: 80, 1,000 after an upgrade, 20 if the phone app uses it too.';
 comment on column public.whatsapp_channels.stopped_at is
-    'Since when nothing is sent, for stopped_reason; resume_channel goes on.';
+    'Since when nothing is sent from this number (server time, UTC); null while it sends. resume_channel starts it again.';
+comment on column public.whatsapp_channels.stopped_code is
+    'WhatsApp''s error code that stopped the number; null while it sends.';
+comment on column public.whatsapp_channels.stopped_reason is
+    'A sentence that says why the number is stopped; null while it sends.';
 comment on policy "members can read their WhatsApp numbers" on public.whatsapp_channels is
     'Customers have no need of the provider''s ids.';

@@ -91,10 +91,12 @@ $$;
 
 comment on table public.status_words is
     'The words of each face for a conversation''s status: contacts page, live chat, WATI-style clients, portal, ERP.';
+comment on column public.status_words.face is
+    'contacts_page, live_chat, wati, portal or erp.';
 comment on column public.status_words.status is
-    'The status of conversations: open, pending or closed.';
+    'The status of a conversation: open, pending or closed.';
 comment on column public.status_words.word is
-    'What the face calls it; exact, case included.';
+    'The word of the face for this status, with exact case.';
 comment on policy "everybody signed in can read the words" on public.status_words is
     'Words belong to no tenant.';
 comment on function private.status_of_word(text, text) is

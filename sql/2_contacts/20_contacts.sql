@@ -173,26 +173,76 @@ create trigger _100_stamp_change
 
 comment on table public.contacts is
     'A person or company that an account knows; read by staff. Customers see public.customers.';
+comment on column public.contacts.id is
+    'Identifies the contact; customers.id is the same.';
+comment on column public.contacts.account_id is
+    'The account that knows the contact.';
 comment on column public.contacts.name is
-    'What staff call them; profile_name is shown where this is null.';
+    'The name that staff gave; if it is null, clients show profile_name.';
+comment on column public.contacts.profile_name is
+    'The name of the person''s WhatsApp profile; null is unknown.';
+comment on column public.contacts.profile_named_at is
+    'When the person sent the message that brought profile_name, by WhatsApp''s clock (UTC).';
 comment on column public.contacts.phone is
-    'E.164, with the plus sign.';
+    'The phone number in E.164, such as +38640111222.';
+comment on column public.contacts.email is
+    'One email address.';
+comment on column public.contacts.username is
+    'The person''s latest known WhatsApp username, without @.';
+comment on column public.contacts.tags is
+    'Labels that staff give, at most 100.';
+comment on column public.contacts.notes is
+    'Notes of staff, at most 20,000 characters; customers do not see them.';
+comment on column public.contacts.portal_user_id is
+    'The login (auth.users) with which the person enters the portal; null without one.';
+comment on column public.contacts.created_at is
+    'When the contact was made (server time, UTC).';
+comment on column public.contacts.updated_at is
+    'When the row last changed (server time, UTC).';
+comment on column public.contacts.version is
+    'Rises by 1 with each change of the row.';
 comment on column public.contacts.status is
-    'Its own until there is a conversation; see contacts_v2 for the status that is shown. A conversation that begins, or goes on after it was closed, is told by the changes of conversations.';
+    'open, pending or closed: the contact''s own status, shown until it has a conversation. contacts_v2 has the status that clients show. The changes of conversations tell when one begins or is opened again.';
 comment on column public.contacts.status_changed_at is
-    'When staff last opened, suspended or closed a conversation of it (UTC).';
+    'When staff last changed the status of a conversation of the contact (server time, UTC).';
 comment on column public.contacts.preferences is
-    'The customer''s choices, an object of at most 8 KB; edited through my_profile and contacts_v2.';
+    'The customer''s choices, such as language, channels and consent: an object of at most 8 KB. Written through my_profile and contacts_v2.';
 comment on column public.contacts.marketing_stopped_at is
-    'Since when the person takes no marketing messages on WhatsApp: by their own choice there, which nobody writes here. Null: they may be sent.';
+    'Since when the person takes no marketing messages on WhatsApp, by WhatsApp''s clock (UTC). The person chooses that in WhatsApp, and nobody writes it here. Null: marketing messages may be sent.';
+comment on column public.contacts.marketing_chosen_at is
+    'When the person last stopped or allowed marketing messages, by WhatsApp''s clock (UTC).';
 comment on column public.contacts.deleted_at is
-    'Since when it is gone; contents are blanked, lists leave it out.';
+    'Since when the contact is deleted (server time, UTC). Its contents are blanked, and lists leave it out.';
 comment on column public.contacts.merged_into is
-    'The contact that it was merged into.';
+    'The contact into which this one was merged.';
 comment on column public.contacts.gsm is
-    'The mobile number; in E.164 where it could be read as one, and then they are known by it.';
+    'The mobile number, as the ERP has it; in E.164 if it could be read as a number, and then the contact is known by it.';
+comment on column public.contacts.fax is
+    'The fax number, as the ERP has it.';
+comment on column public.contacts.business_entity is
+    'Whether the contact is a business and not a private person; null is unknown.';
+comment on column public.contacts.taxpayer is
+    'Whether the contact is liable for VAT; null is unknown.';
 comment on column public.contacts.foreign_county is
-    'Whether the country is a foreign one; the ERP''s spelling.';
+    'Whether the country is a foreign one (the ERP''s spelling); null is unknown.';
+comment on column public.contacts.buyer is
+    'Whether the contact buys from the account, as the ERP has it; null is unknown.';
+comment on column public.contacts.supplier is
+    'Whether the contact supplies the account, as the ERP has it; null is unknown.';
+comment on column public.contacts.tax_id_number is
+    'The tax number, with or without the country code.';
+comment on column public.contacts.registration_number is
+    'The number in the register of companies.';
+comment on column public.contacts.street is
+    'Street and house number of the main address.';
+comment on column public.contacts.post_number is
+    'The postal code of the main address.';
+comment on column public.contacts.place is
+    'The town of the main address.';
+comment on column public.contacts.province is
+    'The province of the main address.';
+comment on column public.contacts.country is
+    'The country of the main address, as the ERP writes it.';
 comment on column public.contacts.people is
     'Further persons of a company: [{mk_id, mk_address_id, name, email, phone, gsm, fax}].';
 comment on column public.contacts.addresses is

@@ -76,9 +76,19 @@ comment on function private.match_key(text, text) is
     'One key for the spellings of one identity.';
 comment on table public.contact_identities is
     'By what a contact is recognised: each identity has one owner in an account.';
+comment on column public.contact_identities.account_id is
+    'The account in which the identity has one owner.';
+comment on column public.contact_identities.kind is
+    'phone, bsuid (WhatsApp''s user id), username, email or metakocka (the partner''s id in the ERP).';
 comment on column public.contact_identities.match_key is
-    'The same for all spellings of one identity.';
+    'The key that all spellings of one identity share.';
+comment on column public.contact_identities.contact_id is
+    'The contact that owns the identity.';
+comment on column public.contact_identities.value is
+    'The identity as it was written, such as +38640111222.';
 comment on column public.contact_identities.wa_id is
-    'The exact WhatsApp id of a phone number, to which replies go.';
+    'The exact WhatsApp id of a phone number, to which replies go; null for other kinds, and before WhatsApp tells it.';
+comment on column public.contact_identities.created_at is
+    'When the identity was claimed (server time, UTC).';
 comment on policy "members can read their contacts' identities" on public.contact_identities is
     'Whoever may read a contact may read how it is recognised.';

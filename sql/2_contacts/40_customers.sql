@@ -142,10 +142,26 @@ create trigger _500_project_customers_update
 
 comment on table public.customers is
     'A contact as the contact may see itself in the portal; id is the contact''s.';
+comment on column public.customers.id is
+    'Identifies the customer; contacts.id is the same.';
+comment on column public.customers.account_id is
+    'The account whose customer it is.';
 comment on column public.customers.portal_user_id is
-    'The login with which the customer enters the portal.';
+    'The login (auth.users) with which the customer enters the portal; null without one.';
+comment on column public.customers.name is
+    'The name that staff gave, or else that of the WhatsApp profile.';
+comment on column public.customers.phone is
+    'The phone number in E.164, such as +38640111222.';
+comment on column public.customers.email is
+    'One email address.';
+comment on column public.customers.created_at is
+    'When the contact was made (server time, UTC).';
+comment on column public.customers.updated_at is
+    'When the row last changed (server time, UTC).';
+comment on column public.customers.version is
+    'Rises by 1 with each change of the row.';
 comment on column public.customers.preferences is
-    'The customer''s own choices, edited through my_profile.';
+    'The customer''s own choices, written through my_profile.';
 comment on function private.my_customer_ids(boolean) is
     'The customers as whom the signed-in user enters portals. Its argument is never given: see refuse_estimates.';
 comment on function private.tg_contacts__project_customers() is

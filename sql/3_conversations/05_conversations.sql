@@ -150,22 +150,40 @@ create trigger _500_delete_group
 
 comment on table public.conversations is
     'A thread of messages with one customer, on WhatsApp, about a booking or in the portal; or with a group on WhatsApp.';
+comment on column public.conversations.id is
+    'Identifies the conversation in rows, topics, URLs and events.';
+comment on column public.conversations.account_id is
+    'The account whose staff take part.';
 comment on column public.conversations.customer_id is
-    'The contact with whom the thread is held; null for a group.';
+    'The contact that takes part; null for a group.';
+comment on column public.conversations.channel is
+    'whatsapp, booking or portal.';
+comment on column public.conversations.whatsapp_channel_id is
+    'The account''s WhatsApp number that carries the conversation; null on other channels.';
+comment on column public.conversations.thread_key is
+    'Who the customer is on this channel. Of the conversations with one key, one is open at a time.';
+comment on column public.conversations.customer_wa_id is
+    'The exact WhatsApp id to which replies go; null where WhatsApp has not told one.';
 comment on column public.conversations.group_id is
-    'WhatsApp''s id of the group; null for a thread with one customer.';
+    'WhatsApp''s id of the group; null for a conversation with one customer.';
 comment on column public.conversations.group_name is
-    'The group''s subject; null where WhatsApp has not told it.';
+    'The group''s subject; null if WhatsApp has not told it.';
 comment on column public.conversations.group_state is
-    'active, suspended or deleted; messages go to an active group alone.';
+    'active, suspended or deleted; messages go to an active group only. Null for a conversation with one customer.';
 comment on column public.conversations.participants is
-    'Who is in a group, or was, as far as WhatsApp has told: [{wa_id, user_id, name, is_member, joined_at, left_at}]. A message''s sender_id is one of the two ids.';
+    'The present and former members of the group, as far as WhatsApp has told: [{wa_id, user_id, name, is_member, joined_at, left_at}]. A message''s sender_id is one of the two ids.';
+comment on column public.conversations.status is
+    'open, pending or closed; written by set_conversation_status and through the contact''s faces.';
+comment on column public.conversations.created_at is
+    'When the conversation was made (server time, UTC).';
+comment on column public.conversations.updated_at is
+    'When the row last changed (server time, UTC); messages do not change it.';
+comment on column public.conversations.version is
+    'Rises by 1 with each change of the row.';
+comment on column public.conversations.booking_id is
+    'The job that a booking''s conversation is about; null on other channels.';
 comment on function private.tg_conversations__delete_group() is
     'A group''s thread takes with it all that was said in it.';
-comment on column public.conversations.thread_key is
-    'Who the customer is on this channel; one thread with a key is open at a time.';
-comment on column public.conversations.booking_id is
-    'The job that a booking''s chat is about; null on other channels.';
 comment on policy "members and the customer can read a conversation" on public.conversations is
     'A conversation is between an account''s staff and one customer.';
 

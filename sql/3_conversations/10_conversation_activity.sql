@@ -73,12 +73,18 @@ create trigger _500_start_activity
 
 comment on table public.conversation_activity is
     'How far a conversation has come; one row each. Sort the inbox by last_message_at.';
+comment on column public.conversation_activity.conversation_id is
+    'The conversation.';
+comment on column public.conversation_activity.account_id is
+    'The account of the conversation.';
+comment on column public.conversation_activity.customer_id is
+    'The contact of the conversation; null for a group.';
 comment on column public.conversation_activity.last_seq is
-    'The seq of the latest message: all from 1 to it exist.';
+    'The seq of the latest message, 0 before the first. All seqs from 1 to it exist.';
 comment on column public.conversation_activity.last_message_at is
-    'The provider''s time of the latest message; the conversation''s own before the first.';
+    'When the latest message was sent (messages.sent_at, UTC); before the first message, when the conversation was made.';
 comment on column public.conversation_activity.last_inbound_at is
-    'The provider''s time of the customer''s latest message.';
+    'When the customer last wrote or called: on WhatsApp by WhatsApp''s clock (UTC). It opens the 24-hour window.';
 comment on function private.tg_conversations__start_activity() is
     'Gives every conversation its activity.';
 comment on policy "members and the customer can read a conversation's activity"

@@ -176,28 +176,70 @@ comment on domain public.message_client_ref is
     'At most 128 characters.';
 comment on table public.messages is
     'What was said in a conversation, in either direction, and what became of it.';
+comment on column public.messages.id is
+    'Identifies the message. A client may choose it.';
+comment on column public.messages.account_id is
+    'The account of the conversation.';
+comment on column public.messages.conversation_id is
+    'The conversation.';
+comment on column public.messages.customer_id is
+    'The contact of the conversation; null for a group.';
 comment on column public.messages.seq is
-    'Gapless in a conversation, by arrival; show messages by sent_at.';
+    'The message''s number in its conversation: 1, 2, 3 … without a gap, in the order of arrival. Show messages in the order of sent_at.';
+comment on column public.messages.sender_type is
+    'Who wrote: client (the customer), operator (staff) or system.';
+comment on column public.messages.sender_id is
+    'The writer: a user''s id, or the WhatsApp id or user id of a person on WhatsApp; null for the system.';
+comment on column public.messages.sender_name is
+    'The writer''s name when the message was written.';
+comment on column public.messages.type is
+    'text, image, location … as WhatsApp names it; system for notices.';
 comment on column public.messages.message is
-    'The text, or a placeholder such as [image] for what has none.';
+    'The text; for a type without text a placeholder, such as [image].';
 comment on column public.messages.content is
-    'The provider''s message object, for every type but text.';
+    'The provider''s object for the type; null for plain text. For a notice: {event, …}.';
+comment on column public.messages.reply_to is
+    'The message that this one answers.';
 comment on column public.messages.client_ref is
-    'The sender''s own id of a message, unique per sender: a repeated send is one message.';
+    'The sender''s own id of the message, at most 128 characters, unique for each sender. A repeated send stays one message.';
+comment on column public.messages.whatsapp_channel_id is
+    'The account''s WhatsApp number of the conversation; null on other channels.';
+comment on column public.messages.provider_id is
+    'WhatsApp''s id of the message; null before WhatsApp has accepted it, and on other channels.';
+comment on column public.messages.status is
+    'queued, sent, delivered, read, failed or unknown (WhatsApp has not answered).';
 comment on column public.messages.sent_at is
-    'When it was sent: by the provider''s clock, or for what is written here, when it was written.';
+    'When the message was sent (UTC): by WhatsApp''s clock, or when it was written here.';
 comment on column public.messages.is_history is
-    'Whether it was said before the number came here, and was read from the phone app''s history: it is never unread and opens no window.';
+    'Whether the message comes from the phone app''s history, from before the number came here. It is never unread and opens no window.';
+comment on column public.messages.delivered_at is
+    'When the message was delivered (UTC): on WhatsApp by WhatsApp''s clock.';
+comment on column public.messages.read_at is
+    'When the receiver read the message (UTC): on WhatsApp by WhatsApp''s clock.';
+comment on column public.messages.failed_at is
+    'When the message failed (UTC).';
+comment on column public.messages.error_code is
+    'The error code of a failed message.';
+comment on column public.messages.error_message is
+    'A sentence that says why the message failed.';
+comment on column public.messages.created_at is
+    'When the row was inserted (server time, UTC).';
+comment on column public.messages.updated_at is
+    'When the row last changed (server time, UTC).';
+comment on column public.messages.version is
+    'Rises by 1 with each change of the row.';
 comment on column public.messages.reactions is
-    'Who reacts with what: [{sender_type, sender_id, emoji, at}], the latest of each; sender_id is null outside groups.';
+    'The latest reaction of each person: [{sender_type, sender_id, emoji, at}]; sender_id is null outside groups.';
 comment on column public.messages.edited_at is
-    'When its sender edited it last; message and content are the edited ones.';
+    'When the sender last edited the message (UTC); message and content are the edited ones.';
 comment on column public.messages.revoked_at is
-    'When its sender deleted it for everybody: message is empty and content null. The row stays, its seq with it.';
+    'When the sender deleted the message for everybody (UTC). message is empty and content null; the row and its seq stay.';
 comment on column public.messages.booking_id is
     'The job that the conversation is about; null on other channels.';
+comment on column public.messages.has_invoice is
+    'Whether the message shows an invoice.';
 comment on column public.messages.invoice_data is
-    'The invoice that is shown with the message, as it stood then: {invoice_id, number, amount_minor, currency, status, due_on}.';
+    'The invoice that the message shows, as it was then: {invoice_id, number, amount_minor, currency, status, due_on}. amount_minor is in minor units, such as cents.';
 comment on constraint messages_invoice_data_check on public.messages is
     'An invoice is shown by its invoice_data.
 Give invoice_data {invoice_id}, or leave has_invoice out.';

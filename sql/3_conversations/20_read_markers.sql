@@ -220,10 +220,18 @@ grant execute on function public.mark_read(uuid, bigint) to authenticated;
 
 comment on table public.read_markers is
     'How far the signed-in user has read each conversation; moved by mark_read.';
+comment on column public.read_markers.conversation_id is
+    'The conversation.';
+comment on column public.read_markers.user_id is
+    'The reader: the signed-in user.';
+comment on column public.read_markers.account_id is
+    'The account of the conversation.';
+comment on column public.read_markers.customer_id is
+    'The contact of the conversation; null for a group.';
 comment on column public.read_markers.last_read_seq is
-    'The seq up to which they have read.';
+    'The seq of the latest message that the user has read; 0 for none.';
 comment on column public.read_markers.read_at is
-    'When the marker last moved.';
+    'When the marker last moved (server time, UTC).';
 comment on policy "readers can read their own markers" on public.read_markers is
     'Nobody sees how far others have read.';
 comment on function private.receipt_messages(uuid, bigint, bigint, text[]) is

@@ -98,21 +98,47 @@ comment on view public.inbox is
     'Conversations with what a list of them shows. Ask for one account_id, or as a customer for one customer_id; sort by last_message_at (descending) and id.';
 comment on column public.inbox.id is
     'The conversation.';
+comment on column public.inbox.account_id is
+    'The account of the conversation.';
 comment on column public.inbox.customer_id is
-    'The contact with whom it is held; null for a group.';
-comment on column public.inbox.customer_name is
-    'What staff call them, or else the name of their WhatsApp profile; of a group, its name.';
+    'The contact of the conversation; null for a group.';
+comment on column public.inbox.channel is
+    'whatsapp, booking or portal.';
+comment on column public.inbox.whatsapp_channel_id is
+    'The account''s WhatsApp number that carries the conversation; null on other channels.';
+comment on column public.inbox.customer_wa_id is
+    'The exact WhatsApp id to which replies go.';
 comment on column public.inbox.group_id is
-    'WhatsApp''s id of a group; null for a thread with one customer.';
+    'WhatsApp''s id of the group; null for a conversation with one customer.';
+comment on column public.inbox.group_name is
+    'The group''s subject; null if WhatsApp has not told it.';
 comment on column public.inbox.participants is
-    'Who is in a group, see conversations.';
+    'The present and former members of the group; see conversations.';
 comment on column public.inbox.status is
     'open, pending or closed; written by set_conversation_status.';
+comment on column public.inbox.customer_name is
+    'The customer''s name: the one that staff gave, or else that of the WhatsApp profile. For a group, the name of the group.';
 comment on column public.inbox.last_seq is
     'The seq of the latest message; 0 before the first.';
+comment on column public.inbox.last_message_at is
+    'When the latest message was sent (UTC); before the first message, when the conversation was made.';
+comment on column public.inbox.last_inbound_at is
+    'When the customer last wrote or called: on WhatsApp by WhatsApp''s clock (UTC).';
 comment on column public.inbox.last_message is
     'The text of the latest message, or a placeholder such as [image] or [deleted].';
+comment on column public.inbox.last_message_type is
+    'The type of the latest message: text, image, location …';
+comment on column public.inbox.last_sender_type is
+    'Who wrote the latest message: client, operator or system.';
+comment on column public.inbox.last_sender_name is
+    'The name of the person who wrote the latest message.';
+comment on column public.inbox.last_message_status is
+    'The status of the latest message: queued, sent, delivered, read, failed or unknown.';
 comment on column public.inbox.last_read_seq is
-    'How far the signed-in user has read, see mark_read.';
+    'The seq up to which the signed-in user has read; mark_read moves it.';
 comment on column public.inbox.unread_count is
-    'Messages of the other side that the signed-in user has not read, without those that were deleted; 100 stands for all above 99.';
+    'How many messages of the other side the signed-in user has not read, without deleted ones; 100 stands for 100 or more.';
+comment on column public.inbox.created_at is
+    'When the conversation was made (server time, UTC).';
+comment on column public.inbox.version is
+    'The conversation''s version: rises by 1 with each change of it, but not with a message.';

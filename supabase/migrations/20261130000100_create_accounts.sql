@@ -240,17 +240,25 @@ grant select on public.accounts to authenticated;
 comment on table public.accounts is
     'A business that uses Rapport: the tenant that every other row names. Owners and admins change name, country and time_zone.';
 comment on column public.accounts.id is
-    'What every other row of the business names.';
+    'Identifies the account; every other row of the business names it as account_id.';
 comment on column public.accounts.external_id is
-    'The account part of older composite conversation keys; see resolve_conversation.';
+    'The account''s part of older conversation keys; see resolve_conversation.';
 comment on column public.accounts.name is
-    'The name that customers are shown.';
+    'The name of the business, which customers see.';
 comment on column public.accounts.country is
-    'ISO 3166-1, such as SI.';
+    'The country of the business by ISO 3166-1, such as SI; null is unknown.';
 comment on column public.accounts.time_zone is
-    'Where its days begin and end, as in the IANA database; that of its country if not given, or else UTC. Due dates, expiring points and notices follow it.';
+    'The IANA time zone in which the account''s days begin and end. If none is given: that of its country, or UTC. Due dates, expiring points and notices follow it.';
 comment on column public.accounts.created_at is
-    'When the account was made (UTC).';
+    'When the account was made (server time, UTC).';
+comment on column public.accounts.messages_per_minute is
+    'How many messages one user, staff or customer, may write in a minute.';
+comment on column public.accounts.messages_per_request is
+    'How many messages one user may write in one request.';
+comment on column public.accounts.writes_per_minute is
+    'How many writes one user may make in a minute. A request that writes counts as one, and so does each row that it writes.';
+comment on column public.accounts.rows_per_request is
+    'How many rows one user may write in one request.';
 comment on function private.tg_accounts__set_time_zone() is
     'Gives an account the time zone of its country where it names none; refuses unknown ones.';
 comment on function private.time_zone_of(uuid) is
@@ -261,14 +269,6 @@ comment on function private.latest_today() is
     'The latest day that it is anywhere: an index finds by it what may be over somewhere.';
 comment on function private.local_time(uuid, timestamptz) is
     'A time for people to read, to the minute, with the account''s time zone.';
-comment on column public.accounts.messages_per_minute is
-    'How many messages one user, of staff or a customer, may write in a minute.';
-comment on column public.accounts.messages_per_request is
-    'How many messages one user may write in one request.';
-comment on column public.accounts.writes_per_minute is
-    'How many requests that write, and rows that they write, one user may make in a minute.';
-comment on column public.accounts.rows_per_request is
-    'How many rows one user may write in one request.';
 
 
 /*
@@ -396,6 +396,16 @@ create trigger _200_require_rows_update
 
 comment on table public.account_members is
     'Who works for an account: owner, admin, agent or viewer.';
+comment on column public.account_members.account_id is
+    'The account for which the person works.';
+comment on column public.account_members.user_id is
+    'The person''s login (auth.users).';
+comment on column public.account_members.role is
+    'owner, admin, agent or viewer. Owners and admins also manage the account; viewers only read.';
+comment on column public.account_members.display_name is
+    'The name that colleagues and customers see.';
+comment on column public.account_members.created_at is
+    'When the person was added (server time, UTC).';
 comment on function private.my_account_ids(boolean) is
     'The accounts that the signed-in user works for. Its argument is never given: see refuse_estimates.';
 comment on function private.my_writable_account_ids(boolean) is
@@ -469,12 +479,28 @@ grant select on public.whatsapp_channels to authenticated;
 
 comment on table public.whatsapp_channels is
     'A WhatsApp number of an account, by Meta''s phone_number_id.';
+comment on column public.whatsapp_channels.id is
+    'Identifies the number; conversations and messages name it as whatsapp_channel_id.';
+comment on column public.whatsapp_channels.account_id is
+    'The account that owns the number.';
+comment on column public.whatsapp_channels.phone_number_id is
+    'Meta''s id of the number. It belongs to one account only.';
 comment on column public.whatsapp_channels.display_phone_number is
     'The number as people write it.';
+comment on column public.whatsapp_channels.name is
+    'The name of the number, for staff.';
+comment on column public.whatsapp_channels.created_at is
+    'When the number was added (server time, UTC).';
+comment on column public.whatsapp_channels.waba_id is
+    'Meta''s id of the WhatsApp Business account that owns the number and its templates; null is unknown.';
 comment on column public.whatsapp_channels.messages_per_second is
-    'What WhatsApp lets this number send: 80, 1,000 after an upgrade, 20 beside the phone app.';
+    'How many messages a second WhatsApp accepts from this number: 80, 1,000 after an upgrade, 20 if the phone app uses it too.';
 comment on column public.whatsapp_channels.stopped_at is
-    'Since when nothing is sent, for stopped_reason; resume_channel goes on.';
+    'Since when nothing is sent from this number (server time, UTC); null while it sends. resume_channel starts it again.';
+comment on column public.whatsapp_channels.stopped_code is
+    'WhatsApp''s error code that stopped the number; null while it sends.';
+comment on column public.whatsapp_channels.stopped_reason is
+    'A sentence that says why the number is stopped; null while it sends.';
 comment on policy "members can read their WhatsApp numbers" on public.whatsapp_channels is
     'Customers have no need of the provider''s ids.';
 

@@ -154,22 +154,40 @@ create trigger _500_delete_group
 
 comment on table public.conversations is
     'A thread of messages with one customer, on WhatsApp, about a booking or in the portal; or with a group on WhatsApp.';
+comment on column public.conversations.id is
+    'Identifies the conversation in rows, topics, URLs and events.';
+comment on column public.conversations.account_id is
+    'The account whose staff take part.';
 comment on column public.conversations.customer_id is
-    'The contact with whom the thread is held; null for a group.';
+    'The contact that takes part; null for a group.';
+comment on column public.conversations.channel is
+    'whatsapp, booking or portal.';
+comment on column public.conversations.whatsapp_channel_id is
+    'The account''s WhatsApp number that carries the conversation; null on other channels.';
+comment on column public.conversations.thread_key is
+    'Who the customer is on this channel. Of the conversations with one key, one is open at a time.';
+comment on column public.conversations.customer_wa_id is
+    'The exact WhatsApp id to which replies go; null where WhatsApp has not told one.';
 comment on column public.conversations.group_id is
-    'WhatsApp''s id of the group; null for a thread with one customer.';
+    'WhatsApp''s id of the group; null for a conversation with one customer.';
 comment on column public.conversations.group_name is
-    'The group''s subject; null where WhatsApp has not told it.';
+    'The group''s subject; null if WhatsApp has not told it.';
 comment on column public.conversations.group_state is
-    'active, suspended or deleted; messages go to an active group alone.';
+    'active, suspended or deleted; messages go to an active group only. Null for a conversation with one customer.';
 comment on column public.conversations.participants is
-    'Who is in a group, or was, as far as WhatsApp has told: [{wa_id, user_id, name, is_member, joined_at, left_at}]. A message''s sender_id is one of the two ids.';
+    'The present and former members of the group, as far as WhatsApp has told: [{wa_id, user_id, name, is_member, joined_at, left_at}]. A message''s sender_id is one of the two ids.';
+comment on column public.conversations.status is
+    'open, pending or closed; written by set_conversation_status and through the contact''s faces.';
+comment on column public.conversations.created_at is
+    'When the conversation was made (server time, UTC).';
+comment on column public.conversations.updated_at is
+    'When the row last changed (server time, UTC); messages do not change it.';
+comment on column public.conversations.version is
+    'Rises by 1 with each change of the row.';
+comment on column public.conversations.booking_id is
+    'The job that a booking''s conversation is about; null on other channels.';
 comment on function private.tg_conversations__delete_group() is
     'A group''s thread takes with it all that was said in it.';
-comment on column public.conversations.thread_key is
-    'Who the customer is on this channel; one thread with a key is open at a time.';
-comment on column public.conversations.booking_id is
-    'The job that a booking''s chat is about; null on other channels.';
 comment on policy "members and the customer can read a conversation" on public.conversations is
     'A conversation is between an account''s staff and one customer.';
 
@@ -259,12 +277,18 @@ create trigger _500_start_activity
 
 comment on table public.conversation_activity is
     'How far a conversation has come; one row each. Sort the inbox by last_message_at.';
+comment on column public.conversation_activity.conversation_id is
+    'The conversation.';
+comment on column public.conversation_activity.account_id is
+    'The account of the conversation.';
+comment on column public.conversation_activity.customer_id is
+    'The contact of the conversation; null for a group.';
 comment on column public.conversation_activity.last_seq is
-    'The seq of the latest message: all from 1 to it exist.';
+    'The seq of the latest message, 0 before the first. All seqs from 1 to it exist.';
 comment on column public.conversation_activity.last_message_at is
-    'The provider''s time of the latest message; the conversation''s own before the first.';
+    'When the latest message was sent (messages.sent_at, UTC); before the first message, when the conversation was made.';
 comment on column public.conversation_activity.last_inbound_at is
-    'The provider''s time of the customer''s latest message.';
+    'When the customer last wrote or called: on WhatsApp by WhatsApp''s clock (UTC). It opens the 24-hour window.';
 comment on function private.tg_conversations__start_activity() is
     'Gives every conversation its activity.';
 comment on policy "members and the customer can read a conversation's activity"
@@ -450,28 +474,70 @@ comment on domain public.message_client_ref is
     'At most 128 characters.';
 comment on table public.messages is
     'What was said in a conversation, in either direction, and what became of it.';
+comment on column public.messages.id is
+    'Identifies the message. A client may choose it.';
+comment on column public.messages.account_id is
+    'The account of the conversation.';
+comment on column public.messages.conversation_id is
+    'The conversation.';
+comment on column public.messages.customer_id is
+    'The contact of the conversation; null for a group.';
 comment on column public.messages.seq is
-    'Gapless in a conversation, by arrival; show messages by sent_at.';
+    'The message''s number in its conversation: 1, 2, 3 … without a gap, in the order of arrival. Show messages in the order of sent_at.';
+comment on column public.messages.sender_type is
+    'Who wrote: client (the customer), operator (staff) or system.';
+comment on column public.messages.sender_id is
+    'The writer: a user''s id, or the WhatsApp id or user id of a person on WhatsApp; null for the system.';
+comment on column public.messages.sender_name is
+    'The writer''s name when the message was written.';
+comment on column public.messages.type is
+    'text, image, location … as WhatsApp names it; system for notices.';
 comment on column public.messages.message is
-    'The text, or a placeholder such as [image] for what has none.';
+    'The text; for a type without text a placeholder, such as [image].';
 comment on column public.messages.content is
-    'The provider''s message object, for every type but text.';
+    'The provider''s object for the type; null for plain text. For a notice: {event, …}.';
+comment on column public.messages.reply_to is
+    'The message that this one answers.';
 comment on column public.messages.client_ref is
-    'The sender''s own id of a message, unique per sender: a repeated send is one message.';
+    'The sender''s own id of the message, at most 128 characters, unique for each sender. A repeated send stays one message.';
+comment on column public.messages.whatsapp_channel_id is
+    'The account''s WhatsApp number of the conversation; null on other channels.';
+comment on column public.messages.provider_id is
+    'WhatsApp''s id of the message; null before WhatsApp has accepted it, and on other channels.';
+comment on column public.messages.status is
+    'queued, sent, delivered, read, failed or unknown (WhatsApp has not answered).';
 comment on column public.messages.sent_at is
-    'When it was sent: by the provider''s clock, or for what is written here, when it was written.';
+    'When the message was sent (UTC): by WhatsApp''s clock, or when it was written here.';
 comment on column public.messages.is_history is
-    'Whether it was said before the number came here, and was read from the phone app''s history: it is never unread and opens no window.';
+    'Whether the message comes from the phone app''s history, from before the number came here. It is never unread and opens no window.';
+comment on column public.messages.delivered_at is
+    'When the message was delivered (UTC): on WhatsApp by WhatsApp''s clock.';
+comment on column public.messages.read_at is
+    'When the receiver read the message (UTC): on WhatsApp by WhatsApp''s clock.';
+comment on column public.messages.failed_at is
+    'When the message failed (UTC).';
+comment on column public.messages.error_code is
+    'The error code of a failed message.';
+comment on column public.messages.error_message is
+    'A sentence that says why the message failed.';
+comment on column public.messages.created_at is
+    'When the row was inserted (server time, UTC).';
+comment on column public.messages.updated_at is
+    'When the row last changed (server time, UTC).';
+comment on column public.messages.version is
+    'Rises by 1 with each change of the row.';
 comment on column public.messages.reactions is
-    'Who reacts with what: [{sender_type, sender_id, emoji, at}], the latest of each; sender_id is null outside groups.';
+    'The latest reaction of each person: [{sender_type, sender_id, emoji, at}]; sender_id is null outside groups.';
 comment on column public.messages.edited_at is
-    'When its sender edited it last; message and content are the edited ones.';
+    'When the sender last edited the message (UTC); message and content are the edited ones.';
 comment on column public.messages.revoked_at is
-    'When its sender deleted it for everybody: message is empty and content null. The row stays, its seq with it.';
+    'When the sender deleted the message for everybody (UTC). message is empty and content null; the row and its seq stay.';
 comment on column public.messages.booking_id is
     'The job that the conversation is about; null on other channels.';
+comment on column public.messages.has_invoice is
+    'Whether the message shows an invoice.';
 comment on column public.messages.invoice_data is
-    'The invoice that is shown with the message, as it stood then: {invoice_id, number, amount_minor, currency, status, due_on}.';
+    'The invoice that the message shows, as it was then: {invoice_id, number, amount_minor, currency, status, due_on}. amount_minor is in minor units, such as cents.';
 comment on constraint messages_invoice_data_check on public.messages is
     'An invoice is shown by its invoice_data.
 Give invoice_data {invoice_id}, or leave has_invoice out.';
@@ -715,10 +781,18 @@ grant execute on function public.mark_read(uuid, bigint) to authenticated;
 
 comment on table public.read_markers is
     'How far the signed-in user has read each conversation; moved by mark_read.';
+comment on column public.read_markers.conversation_id is
+    'The conversation.';
+comment on column public.read_markers.user_id is
+    'The reader: the signed-in user.';
+comment on column public.read_markers.account_id is
+    'The account of the conversation.';
+comment on column public.read_markers.customer_id is
+    'The contact of the conversation; null for a group.';
 comment on column public.read_markers.last_read_seq is
-    'The seq up to which they have read.';
+    'The seq of the latest message that the user has read; 0 for none.';
 comment on column public.read_markers.read_at is
-    'When the marker last moved.';
+    'When the marker last moved (server time, UTC).';
 comment on policy "readers can read their own markers" on public.read_markers is
     'Nobody sees how far others have read.';
 comment on function private.receipt_messages(uuid, bigint, bigint, text[]) is

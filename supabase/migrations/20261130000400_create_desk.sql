@@ -327,14 +327,40 @@ create trigger _900_require_hits
 
 comment on view public.contacts_v2 is
     'Contacts as the contacts page has them. Write name, phone, email, username, tags, notes, preferences and conversation_status; a write that hits nothing is refused (404), one of a version that has passed as well (409).';
+comment on column public.contacts_v2.id is
+    'Identifies the contact.';
+comment on column public.contacts_v2.account_id is
+    'The account that knows the contact.';
 comment on column public.contacts_v2.name is
-    'What staff call them, or else the name of their WhatsApp profile.';
+    'The name that staff gave, or else that of the WhatsApp profile.';
+comment on column public.contacts_v2.profile_name is
+    'The name of the person''s WhatsApp profile; read-only.';
+comment on column public.contacts_v2.phone is
+    'The phone number in E.164, such as +38640111222.';
+comment on column public.contacts_v2.username is
+    'The person''s latest known WhatsApp username, without @.';
+comment on column public.contacts_v2.email is
+    'One email address.';
+comment on column public.contacts_v2.tags is
+    'Labels that staff give, at most 100.';
+comment on column public.contacts_v2.notes is
+    'Notes of staff, at most 20,000 characters; customers do not see them.';
+comment on column public.contacts_v2.preferences is
+    'The customer''s choices: an object of at most 8 KB.';
 comment on column public.contacts_v2.marketing_stopped_at is
-    'Since when the person takes no marketing messages on WhatsApp, by their own choice there; read-only.';
+    'Since when the person takes no marketing messages on WhatsApp, by WhatsApp''s clock (UTC): the person''s own choice, read-only.';
 comment on column public.contacts_v2.conversation_status is
-    'open, pending or closed: of the current conversation, the latest active; the contact''s own before the first.';
+    'open, pending or closed: the status of the current conversation (latest activity), or the contact''s own before the first one.';
 comment on column public.contacts_v2.conversation_id is
-    'The current conversation, to which a written status goes.';
+    'The current conversation, which gets a written status; null before the first one.';
+comment on column public.contacts_v2.portal_user_id is
+    'The login (auth.users) with which the person enters the portal; null without one.';
+comment on column public.contacts_v2.created_at is
+    'When the contact was made (server time, UTC).';
+comment on column public.contacts_v2.updated_at is
+    'When the contact last changed (server time, UTC).';
+comment on column public.contacts_v2.version is
+    'Rises by 1 with each change of the contact. An update that gives the version it has read is refused (409) if the contact has changed since.';
 
 
 select private.limit_writes('contacts_v2', '{insert,update,delete}');
@@ -395,16 +421,38 @@ create trigger _900_require_hits
 
 comment on view public.contacts_live_chat is
     'Contacts as the live chat has them. Write name, phone, email, username, tags and conversation_status; a write that hits nothing is refused (404), one of a version that has passed as well (409).';
+comment on column public.contacts_live_chat.id is
+    'Identifies the contact.';
+comment on column public.contacts_live_chat.account_id is
+    'The account that knows the contact.';
 comment on column public.contacts_live_chat.name is
-    'What staff call them, or else the name of their WhatsApp profile.';
+    'The name that staff gave, or else that of the WhatsApp profile.';
+comment on column public.contacts_live_chat.phone is
+    'The phone number in E.164, such as +38640111222.';
 comment on column public.contacts_live_chat.wa_id is
     'The WhatsApp id to which replies in the current conversation go.';
+comment on column public.contacts_live_chat.username is
+    'The person''s latest known WhatsApp username, without @.';
+comment on column public.contacts_live_chat.email is
+    'One email address.';
+comment on column public.contacts_live_chat.tags is
+    'Labels that staff give, at most 100.';
 comment on column public.contacts_live_chat.conversation_status is
-    'Open, Pending or Closed: of the current conversation, the latest active; the contact''s own before the first.';
+    'Open, Pending or Closed: the status of the current conversation (latest activity), or the contact''s own before the first one.';
 comment on column public.contacts_live_chat.conversation_id is
-    'The current conversation, to which a written status goes.';
+    'The current conversation, which gets a written status; null before the first one.';
 comment on column public.contacts_live_chat.channel is
     'The channel of the current conversation: whatsapp, booking or portal.';
+comment on column public.contacts_live_chat.last_message_at is
+    'When the latest message of the current conversation was sent (UTC).';
+comment on column public.contacts_live_chat.last_inbound_at is
+    'When the customer last wrote or called in the current conversation: on WhatsApp by WhatsApp''s clock (UTC).';
+comment on column public.contacts_live_chat.created_at is
+    'When the contact was made (server time, UTC).';
+comment on column public.contacts_live_chat.updated_at is
+    'When the contact last changed (server time, UTC).';
+comment on column public.contacts_live_chat.version is
+    'Rises by 1 with each change of the contact. An update that gives the version it has read is refused (409) if the contact has changed since.';
 
 
 select private.limit_writes('contacts_live_chat', '{insert,update,delete}');
@@ -1678,18 +1726,50 @@ grant execute on function public.dismiss_suggestion(uuid) to authenticated;
 
 comment on table public.contact_suggestions is
     'Two contacts that may be one person, and why; see merge_contacts.';
+comment on column public.contact_suggestions.id is
+    'Identifies the suggestion; dismiss_suggestion takes it.';
+comment on column public.contact_suggestions.account_id is
+    'The account of both contacts.';
+comment on column public.contact_suggestions.contact_id is
+    'One of the two contacts: the one with the lesser id.';
+comment on column public.contact_suggestions.other_contact_id is
+    'The other contact.';
+comment on column public.contact_suggestions.reason is
+    'same_sender, number_changed, user_id_changed, same_name, same_phone, same_email, same_row (of an imported file) or same_partner (of the ERP).';
 comment on column public.contact_suggestions.evidence is
-    'What speaks for it, to be shown to whoever decides.';
+    'What speaks for one person, for the one who decides: {phone, email, name …}.';
+comment on column public.contact_suggestions.status is
+    'open, merged or dismissed.';
+comment on column public.contact_suggestions.decided_by is
+    'The user who merged or dismissed the pair; null while it is open.';
+comment on column public.contact_suggestions.decided_at is
+    'When the pair was merged or dismissed (server time, UTC); null while it is open.';
+comment on column public.contact_suggestions.created_at is
+    'When the suggestion was made (server time, UTC).';
 comment on policy "members can read suggestions about their contacts" on public.contact_suggestions is
     'Whoever may read the contacts.';
 comment on function private.suggest_merge(uuid, uuid[], text, jsonb) is
     'Notes that two contacts may be one; a pair is noted once for a reason.';
 comment on view public.open_suggestions is
     'The suggestions that wait for a decision, with both names; those about a contact that is gone are left out.';
+comment on column public.open_suggestions.id is
+    'Identifies the suggestion; dismiss_suggestion takes it.';
+comment on column public.open_suggestions.account_id is
+    'The account of both contacts.';
+comment on column public.open_suggestions.contact_id is
+    'One of the two contacts: the one with the lesser id.';
 comment on column public.open_suggestions.name is
-    'What the first contact is called.';
+    'The name of the first contact.';
+comment on column public.open_suggestions.other_contact_id is
+    'The other contact.';
 comment on column public.open_suggestions.other_name is
-    'What the second contact is called.';
+    'The name of the other contact.';
+comment on column public.open_suggestions.reason is
+    'same_sender, number_changed, user_id_changed, same_name, same_phone, same_email, same_row (of an imported file) or same_partner (of the ERP).';
+comment on column public.open_suggestions.evidence is
+    'What speaks for one person, for the one who decides: {phone, email, name …}.';
+comment on column public.open_suggestions.created_at is
+    'When the suggestion was made (server time, UTC).';
 comment on function private.dismiss_pair(uuid) is
     'Dismisses a suggestion and the others about the same two contacts.';
 comment on function public.dismiss_suggestion(uuid) is
@@ -1808,6 +1888,14 @@ create trigger _600_forget_duplicates
 
 comment on table public.contact_merges is
     'The journal of merges: who merged what when, both contacts before, the kept one after, and what moved.';
+comment on column public.contact_merges.id is
+    'Identifies the merge; undo_merge takes it.';
+comment on column public.contact_merges.account_id is
+    'The account of both contacts.';
+comment on column public.contact_merges.kept_contact_id is
+    'The contact that stayed.';
+comment on column public.contact_merges.dropped_contact_id is
+    'The contact that was merged into the kept one.';
 comment on column public.contact_merges.kept_before is
     'The kept contact''s row before the merge.';
 comment on column public.contact_merges.dropped_before is
@@ -1815,17 +1903,25 @@ comment on column public.contact_merges.dropped_before is
 comment on column public.contact_merges.kept_after is
     'The kept contact''s row after the merge.';
 comment on column public.contact_merges.moved_identities is
-    'The identities that the kept contact took over, as rows.';
+    'The identities that moved to the kept contact, as rows.';
 comment on column public.contact_merges.moved_conversations is
-    'The conversations that the kept contact took over.';
+    'The ids of the conversations that moved to the kept contact.';
 comment on column public.contact_merges.kept_conversations is
-    'The conversations that the kept contact had before.';
+    'The ids of the conversations that the kept contact had before.';
+comment on column public.contact_merges.moved_customer_rows is
+    'What moved to the kept contact: {jobs, invoices, loyalty_transactions} with ids, and loyalty_lots {id: points left}.';
 comment on column public.contact_merges.settled_suggestions is
-    'The open suggestions of the two contacts, which the merge settled.';
+    'The ids of the suggestions about the two contacts that the merge settled.';
 comment on column public.contact_merges.added_suggestions is
-    'The dropped contact''s suggestions with others, as noted anew for the kept one.';
+    'The ids of the suggestions that the kept contact took over from the dropped one.';
+comment on column public.contact_merges.merged_by is
+    'The user who merged the contacts.';
+comment on column public.contact_merges.merged_at is
+    'When the contacts were merged (server time, UTC).';
+comment on column public.contact_merges.undone_by is
+    'The user who undid the merge; null while it stands.';
 comment on column public.contact_merges.undone_at is
-    'When undo_merge took it back; null while it stands.';
+    'When the merge was undone (server time, UTC); null while it stands.';
 comment on policy "members can read the merges of their contacts" on public.contact_merges is
     'Whoever may read the contacts.';
 comment on function private.tg_contacts__forget_duplicates() is
@@ -4003,21 +4099,47 @@ comment on view public.inbox is
     'Conversations with what a list of them shows. Ask for one account_id, or as a customer for one customer_id; sort by last_message_at (descending) and id.';
 comment on column public.inbox.id is
     'The conversation.';
+comment on column public.inbox.account_id is
+    'The account of the conversation.';
 comment on column public.inbox.customer_id is
-    'The contact with whom it is held; null for a group.';
-comment on column public.inbox.customer_name is
-    'What staff call them, or else the name of their WhatsApp profile; of a group, its name.';
+    'The contact of the conversation; null for a group.';
+comment on column public.inbox.channel is
+    'whatsapp, booking or portal.';
+comment on column public.inbox.whatsapp_channel_id is
+    'The account''s WhatsApp number that carries the conversation; null on other channels.';
+comment on column public.inbox.customer_wa_id is
+    'The exact WhatsApp id to which replies go.';
 comment on column public.inbox.group_id is
-    'WhatsApp''s id of a group; null for a thread with one customer.';
+    'WhatsApp''s id of the group; null for a conversation with one customer.';
+comment on column public.inbox.group_name is
+    'The group''s subject; null if WhatsApp has not told it.';
 comment on column public.inbox.participants is
-    'Who is in a group, see conversations.';
+    'The present and former members of the group; see conversations.';
 comment on column public.inbox.status is
     'open, pending or closed; written by set_conversation_status.';
+comment on column public.inbox.customer_name is
+    'The customer''s name: the one that staff gave, or else that of the WhatsApp profile. For a group, the name of the group.';
 comment on column public.inbox.last_seq is
     'The seq of the latest message; 0 before the first.';
+comment on column public.inbox.last_message_at is
+    'When the latest message was sent (UTC); before the first message, when the conversation was made.';
+comment on column public.inbox.last_inbound_at is
+    'When the customer last wrote or called: on WhatsApp by WhatsApp''s clock (UTC).';
 comment on column public.inbox.last_message is
     'The text of the latest message, or a placeholder such as [image] or [deleted].';
+comment on column public.inbox.last_message_type is
+    'The type of the latest message: text, image, location …';
+comment on column public.inbox.last_sender_type is
+    'Who wrote the latest message: client, operator or system.';
+comment on column public.inbox.last_sender_name is
+    'The name of the person who wrote the latest message.';
+comment on column public.inbox.last_message_status is
+    'The status of the latest message: queued, sent, delivered, read, failed or unknown.';
 comment on column public.inbox.last_read_seq is
-    'How far the signed-in user has read, see mark_read.';
+    'The seq up to which the signed-in user has read; mark_read moves it.';
 comment on column public.inbox.unread_count is
-    'Messages of the other side that the signed-in user has not read, without those that were deleted; 100 stands for all above 99.';
+    'How many messages of the other side the signed-in user has not read, without deleted ones; 100 stands for 100 or more.';
+comment on column public.inbox.created_at is
+    'When the conversation was made (server time, UTC).';
+comment on column public.inbox.version is
+    'The conversation''s version: rises by 1 with each change of it, but not with a message.';

@@ -186,18 +186,50 @@ grant execute on function public.dismiss_suggestion(uuid) to authenticated;
 
 comment on table public.contact_suggestions is
     'Two contacts that may be one person, and why; see merge_contacts.';
+comment on column public.contact_suggestions.id is
+    'Identifies the suggestion; dismiss_suggestion takes it.';
+comment on column public.contact_suggestions.account_id is
+    'The account of both contacts.';
+comment on column public.contact_suggestions.contact_id is
+    'One of the two contacts: the one with the lesser id.';
+comment on column public.contact_suggestions.other_contact_id is
+    'The other contact.';
+comment on column public.contact_suggestions.reason is
+    'same_sender, number_changed, user_id_changed, same_name, same_phone, same_email, same_row (of an imported file) or same_partner (of the ERP).';
 comment on column public.contact_suggestions.evidence is
-    'What speaks for it, to be shown to whoever decides.';
+    'What speaks for one person, for the one who decides: {phone, email, name …}.';
+comment on column public.contact_suggestions.status is
+    'open, merged or dismissed.';
+comment on column public.contact_suggestions.decided_by is
+    'The user who merged or dismissed the pair; null while it is open.';
+comment on column public.contact_suggestions.decided_at is
+    'When the pair was merged or dismissed (server time, UTC); null while it is open.';
+comment on column public.contact_suggestions.created_at is
+    'When the suggestion was made (server time, UTC).';
 comment on policy "members can read suggestions about their contacts" on public.contact_suggestions is
     'Whoever may read the contacts.';
 comment on function private.suggest_merge(uuid, uuid[], text, jsonb) is
     'Notes that two contacts may be one; a pair is noted once for a reason.';
 comment on view public.open_suggestions is
     'The suggestions that wait for a decision, with both names; those about a contact that is gone are left out.';
+comment on column public.open_suggestions.id is
+    'Identifies the suggestion; dismiss_suggestion takes it.';
+comment on column public.open_suggestions.account_id is
+    'The account of both contacts.';
+comment on column public.open_suggestions.contact_id is
+    'One of the two contacts: the one with the lesser id.';
 comment on column public.open_suggestions.name is
-    'What the first contact is called.';
+    'The name of the first contact.';
+comment on column public.open_suggestions.other_contact_id is
+    'The other contact.';
 comment on column public.open_suggestions.other_name is
-    'What the second contact is called.';
+    'The name of the other contact.';
+comment on column public.open_suggestions.reason is
+    'same_sender, number_changed, user_id_changed, same_name, same_phone, same_email, same_row (of an imported file) or same_partner (of the ERP).';
+comment on column public.open_suggestions.evidence is
+    'What speaks for one person, for the one who decides: {phone, email, name …}.';
+comment on column public.open_suggestions.created_at is
+    'When the suggestion was made (server time, UTC).';
 comment on function private.dismiss_pair(uuid) is
     'Dismisses a suggestion and the others about the same two contacts.';
 comment on function public.dismiss_suggestion(uuid) is

@@ -110,6 +110,14 @@ create trigger _600_forget_duplicates
 
 comment on table public.contact_merges is
     'The journal of merges: who merged what when, both contacts before, the kept one after, and what moved.';
+comment on column public.contact_merges.id is
+    'Identifies the merge; undo_merge takes it.';
+comment on column public.contact_merges.account_id is
+    'The account of both contacts.';
+comment on column public.contact_merges.kept_contact_id is
+    'The contact that stayed.';
+comment on column public.contact_merges.dropped_contact_id is
+    'The contact that was merged into the kept one.';
 comment on column public.contact_merges.kept_before is
     'The kept contact''s row before the merge.';
 comment on column public.contact_merges.dropped_before is
@@ -117,17 +125,25 @@ comment on column public.contact_merges.dropped_before is
 comment on column public.contact_merges.kept_after is
     'The kept contact''s row after the merge.';
 comment on column public.contact_merges.moved_identities is
-    'The identities that the kept contact took over, as rows.';
+    'The identities that moved to the kept contact, as rows.';
 comment on column public.contact_merges.moved_conversations is
-    'The conversations that the kept contact took over.';
+    'The ids of the conversations that moved to the kept contact.';
 comment on column public.contact_merges.kept_conversations is
-    'The conversations that the kept contact had before.';
+    'The ids of the conversations that the kept contact had before.';
+comment on column public.contact_merges.moved_customer_rows is
+    'What moved to the kept contact: {jobs, invoices, loyalty_transactions} with ids, and loyalty_lots {id: points left}.';
 comment on column public.contact_merges.settled_suggestions is
-    'The open suggestions of the two contacts, which the merge settled.';
+    'The ids of the suggestions about the two contacts that the merge settled.';
 comment on column public.contact_merges.added_suggestions is
-    'The dropped contact''s suggestions with others, as noted anew for the kept one.';
+    'The ids of the suggestions that the kept contact took over from the dropped one.';
+comment on column public.contact_merges.merged_by is
+    'The user who merged the contacts.';
+comment on column public.contact_merges.merged_at is
+    'When the contacts were merged (server time, UTC).';
+comment on column public.contact_merges.undone_by is
+    'The user who undid the merge; null while it stands.';
 comment on column public.contact_merges.undone_at is
-    'When undo_merge took it back; null while it stands.';
+    'When the merge was undone (server time, UTC); null while it stands.';
 comment on policy "members can read the merges of their contacts" on public.contact_merges is
     'Whoever may read the contacts.';
 comment on function private.tg_contacts__forget_duplicates() is
