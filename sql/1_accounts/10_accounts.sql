@@ -1,5 +1,5 @@
 /*
-    A business that uses Rapport: the tenant that every other row names.
+    A business that uses Rapport: the tenant. Every other row names its account.
 */
 create table public.accounts (
     id          uuid primary key default gen_random_uuid(),
@@ -34,7 +34,7 @@ alter table public.accounts enable row level security;
 create function private.tg_accounts__set_time_zone()
     returns trigger
     language plpgsql
-    -- definer: the list of countries is nobody's to read
+    -- definer: users may not read the list of countries
     security definer
     set search_path = ''
 as $$
@@ -49,14 +49,14 @@ begin
         raise sqlstate 'PT422' using
             message = format('%s is not a country.', quote_ident(left(new.country, 64))),
             detail = 'field: country',
-            hint = 'Two capital letters as in ISO 3166-1, such as SI.';
+            hint = 'Give the two capital letters of ISO 3166-1, such as SI.';
     end if;
     new.time_zone := coalesce(new.time_zone, of_country, 'UTC');
     if not exists (select from pg_timezone_names z where z.name = new.time_zone) then
         raise sqlstate 'PT422' using
             message = format('%s is not a time zone.', quote_ident(left(new.time_zone, 64))),
             detail = 'field: time_zone',
-            hint = 'As in the IANA database, such as Europe/Ljubljana; null takes the country''s.';
+            hint = 'Give a name of the IANA database, such as Europe/Ljubljana, or null for the country''s time zone.';
     end if;
     return new;
 end
@@ -122,7 +122,7 @@ grant select on public.accounts to authenticated;
 
 
 comment on table public.accounts is
-    'A business that uses Rapport: the tenant that every other row names. Owners and admins change name, country and time_zone.';
+    'A business that uses Rapport: the tenant. Every other row names its account. Owners and admins change name, country and time_zone.';
 comment on column public.accounts.id is
     'Identifies the account; every other row of the business names it as account_id.';
 comment on column public.accounts.external_id is
@@ -144,12 +144,12 @@ comment on column public.accounts.writes_per_minute is
 comment on column public.accounts.rows_per_request is
     'How many rows one user may write in one request.';
 comment on function private.tg_accounts__set_time_zone() is
-    'Gives an account the time zone of its country where it names none; refuses unknown ones.';
+    'Gives an account without a time zone that of its country; refuses unknown countries and time zones.';
 comment on function private.time_zone_of(uuid) is
     'The time zone of an account.';
 comment on function private.today(uuid) is
-    'The day that it is where the account is.';
+    'The present date in the account''s time zone.';
 comment on function private.latest_today() is
-    'The latest day that it is anywhere: an index finds by it what may be over somewhere.';
+    'The latest present date of all time zones: by it an index finds every row whose day may be over in some time zone.';
 comment on function private.local_time(uuid, timestamptz) is
-    'A time for people to read, to the minute, with the account''s time zone.';
+    'A time for people to read, to the minute, in the account''s time zone and with its name.';

@@ -1,5 +1,6 @@
 /*
-    A WhatsApp number of an account. Its phone_number_id alone decides whose a webhook is.
+    The WhatsApp numbers of an account. Only the phone_number_id of a webhook says to which
+    account it belongs.
 */
 create table public.whatsapp_channels (
     id                   uuid primary key default gen_random_uuid(),
@@ -70,4 +71,4 @@ comment on column public.whatsapp_channels.stopped_code is
 comment on column public.whatsapp_channels.stopped_reason is
     'A sentence that says why the number is stopped; null while it sends.';
 comment on policy "members can read their WhatsApp numbers" on public.whatsapp_channels is
-    'Customers have no need of the provider''s ids.';
+    'Customers do not need the provider''s ids.';

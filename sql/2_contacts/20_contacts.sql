@@ -1,6 +1,6 @@
 /*
-    A person or company that an account knows: the one record behind every face.
-    Staff alone read it; a customer sees public.customers.
+    A person or company that an account knows: the one record behind every face. Only staff read
+    it; a customer sees public.customers.
 */
 create table public.contacts (
     id               uuid primary key default gen_random_uuid(),
@@ -130,8 +130,8 @@ create table public.contacts (
 alter table public.contacts enable row level security;
 
 
--- the list by the name that is shown; a case, since Postgres takes coalesce for a leak, and
--- under row level security would not look up in the index where a page begins
+-- The list by the shown name. It says case, because Postgres does not take coalesce for leakproof:
+-- under row level security it would not find the beginning of a page in the index.
 create index contacts_list_idx
     on public.contacts (
         account_id,
@@ -143,7 +143,7 @@ create index contacts_merged_into_idx
     on public.contacts (merged_into)
     where merged_into is not null;
 
--- one login is one customer of an account
+-- a login belongs to one contact of an account
 create unique index contacts_portal_user_id_key
     on public.contacts (portal_user_id, account_id)
     where portal_user_id is not null;
@@ -172,7 +172,7 @@ create trigger _100_stamp_change
 
 
 comment on table public.contacts is
-    'A person or company that an account knows; read by staff. Customers see public.customers.';
+    'A person or company that an account knows. Staff read it; customers see public.customers.';
 comment on column public.contacts.id is
     'Identifies the contact; customers.id is the same.';
 comment on column public.contacts.account_id is
@@ -248,10 +248,10 @@ comment on column public.contacts.people is
 comment on column public.contacts.addresses is
     'Further addresses: [{mk_id, address_type, street, post_number, city, province, country}].';
 comment on policy "members can read their contacts" on public.contacts is
-    'Tags and notes are for staff.';
+    'Customers must not see tags and notes.';
 
 
--- for staff alone; a customer follows public.customers
+-- for staff only; customers follow public.customers
 select private.follow_table(
     table_name => 'contacts',
     shown => array[

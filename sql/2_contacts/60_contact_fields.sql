@@ -1,5 +1,5 @@
 /*
-    What may be written of a contact, and in what form.
+    The fields of a contact that may be written, and their form.
 */
 create function private.clean_contact_fields(fields jsonb)
     returns jsonb
@@ -25,39 +25,39 @@ begin
         end if;
     end loop;
 
-    -- as the table's own checks, which name no field and no remedy
+    -- the same rules as the table's checks, which name no field and no remedy
     if length(cleaned ->> 'name') > 200 then
         raise sqlstate 'PT422' using
-            message = 'The name is too long.',
+            message = format('The name has %s characters; 200 are allowed.', length(cleaned ->> 'name')),
             detail = 'field: name',
-            hint = 'At most 200 characters.';
+            hint = 'Shorten it to 200 characters.';
     elsif cleaned ->> 'phone' !~ '^\+[1-9][0-9]{1,14}$' then
         raise sqlstate 'PT422' using
-            message = 'This is not a phone number with a plus and its country code.',
+            message = 'This is not a phone number with a plus sign and a country code.',
             detail = 'field: phone',
-            hint = 'Write the plus, the country code and digits alone, such as +38640111222.';
+            hint = 'Write the plus sign, the country code and digits only, such as +38640111222.';
     elsif cleaned ->> 'email' ~ '@.*@' then
         raise sqlstate 'PT422' using
-            message = 'This is not an email address: it holds more than one.',
+            message = 'These are several email addresses.',
             detail = 'field: email',
-            hint = 'Keep one, such as ana@example.com.';
+            hint = 'Write one address, such as ana@example.com.';
     elsif length(cleaned ->> 'email') > 320
         or cleaned ->> 'email' !~ '^[^@\s,;:<>()"]+@[^@\s,;:<>()"]+$'
     then
         raise sqlstate 'PT422' using
             message = 'This is not an email address.',
             detail = 'field: email',
-            hint = 'One address alone, such as ana@example.com.';
+            hint = 'Write one address, such as ana@example.com.';
     elsif length(cleaned ->> 'username') > 100 or cleaned ->> 'username' !~ '^[^\s@]+$' then
         raise sqlstate 'PT422' using
             message = 'This is not a username.',
             detail = 'field: username',
-            hint = 'Without @ and spaces, at most 100 characters.';
+            hint = 'Write 1 to 100 characters without @ and spaces.';
     elsif length(cleaned ->> 'notes') > 20000 then
         raise sqlstate 'PT422' using
-            message = 'The notes are too long.',
+            message = format('The notes have %s characters; 20,000 are allowed.', length(cleaned ->> 'notes')),
             detail = 'field: notes',
-            hint = 'At most 20,000 characters.';
+            hint = 'Shorten them to 20,000 characters.';
     end if;
 
     if cleaned ? 'tags' then
@@ -67,7 +67,7 @@ begin
             raise sqlstate 'PT422' using
                 message = 'Tags are a list of texts.',
                 detail = 'field: tags',
-                hint = 'Such as ["VIP", "carpets"]; [] for none.';
+                hint = 'Send a list such as ["VIP", "carpets"], or [] for none.';
         end if;
         cleaned := jsonb_set(cleaned, '{tags}', (
             select coalesce(jsonb_agg(t.tag order by t.place), '[]')
@@ -89,7 +89,7 @@ begin
             raise sqlstate 'PT422' using
                 message = 'There are too many tags, or one is too long.',
                 detail = 'field: tags',
-                hint = 'At most 100 tags of 100 characters.';
+                hint = 'Send at most 100 tags, of at most 100 characters each.';
         end if;
     end if;
 
@@ -100,7 +100,7 @@ begin
         raise sqlstate 'PT422' using
             message = 'Preferences are an object of at most 8 KB.',
             detail = 'field: preferences',
-            hint = 'Send all that shall hold, or {} for none.';
+            hint = 'Send all preferences in one object, or {} for none.';
     elsif fields -> 'preferences' @? 'strict $.**{17 to last}'
         or fields -> 'preferences'
             @? 'strict $.** ? (@.type() == "number" && (@ > 1e15 || @ < -1e15))'
@@ -108,7 +108,7 @@ begin
         raise sqlstate 'PT422' using
             message = 'Preferences are nested too deeply, or have a number that is too large.',
             detail = 'field: preferences',
-            hint = 'At most 16 levels, and numbers up to 1e15.';
+            hint = 'Send at most 16 levels, and numbers from -1e15 to 1e15.';
     end if;
     return private.clean_partner_fields(cleaned);
 end
@@ -150,8 +150,8 @@ $$;
 
 
 comment on function private.require_writable(uuid) is
-    'Refuses whoever may not write an account''s contacts.';
+    'Refuses a caller who may not write the contacts of an account.';
 comment on function private.clean_contact_fields(jsonb) is
-    'Fields of a contact without stray spaces, or a refusal that names the field.';
+    'The fields of a contact without spaces around their values, or a refusal that names the field.';
 comment on function private.touched_identity_kinds(jsonb) is
-    'The kinds of identity that a change of these fields concerns.';
+    'The kinds of identity that a change of these fields affects.';

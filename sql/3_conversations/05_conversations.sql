@@ -1,9 +1,10 @@
 /*
-    A thread of messages with one customer, or with a group on WhatsApp. Its id is the
-    conversation's one identity, in rows, topics, URLs and events.
+    A conversation: messages with one customer, or with a group on WhatsApp. Rows, topics, URLs
+    and events all name it by its id.
 
-    A group's thread has no customer: no login may read it, no contact owns it, and no merge moves
-    it. Its rows hang on it without a foreign key, since that would need the customer.
+    A group's conversation has no customer: no customer's login may read it, no contact owns it,
+    and no merge moves it. Its rows refer to it without a foreign key, because that key needs the
+    customer.
 */
 create table public.conversations (
     id                  uuid primary key default gen_random_uuid(),
@@ -67,8 +68,8 @@ create table public.conversations (
 alter table public.conversations enable row level security;
 
 
--- one open thread: four photos sent at once land in one conversation; those that are closed
--- differ by their id, so that one index finds them all
+-- One open conversation with a thread_key: four photos that are sent at once come into one
+-- conversation. Closed ones differ by their id, so one index finds them all.
 create unique index conversations_open_thread_key
     on public.conversations (
         whatsapp_channel_id,
@@ -79,7 +80,7 @@ create unique index conversations_open_thread_key
     )
     nulls not distinct;
 
--- a group has one thread, which is opened again rather than followed by another
+-- a group has one conversation, which is opened again; a second one is never made
 create unique index conversations_group_key
     on public.conversations (whatsapp_channel_id, group_id)
     where group_id is not null;
@@ -90,8 +91,8 @@ create index conversations_customer_idx
 create index conversations_account_id_idx
     on public.conversations (account_id);
 
--- a booking has one chat, which is opened again rather than followed by another; account and
--- customer are the job's own, and are named for its foreign key
+-- a booking has one conversation, which is opened again; a second one is never made. Account and
+-- customer are the job's, and the foreign key needs them
 create unique index conversations_booking_key
     on public.conversations (booking_id, account_id, customer_id)
     where booking_id is not null;
@@ -129,7 +130,7 @@ create trigger _100_stamp_change
 create function private.tg_conversations__delete_group()
     returns trigger
     language plpgsql
-    -- definer: as a foreign key does it, whoever deletes
+    -- definer: like a foreign key, it deletes for every caller
     security definer
     set search_path = ''
 as $$
@@ -149,7 +150,7 @@ create trigger _500_delete_group
 
 
 comment on table public.conversations is
-    'A thread of messages with one customer, on WhatsApp, about a booking or in the portal; or with a group on WhatsApp.';
+    'A conversation with one customer, on WhatsApp, about a booking or in the portal, or with a group on WhatsApp.';
 comment on column public.conversations.id is
     'Identifies the conversation in rows, topics, URLs and events.';
 comment on column public.conversations.account_id is
@@ -183,7 +184,7 @@ comment on column public.conversations.version is
 comment on column public.conversations.booking_id is
     'The job that a booking''s conversation is about; null on other channels.';
 comment on function private.tg_conversations__delete_group() is
-    'A group''s thread takes with it all that was said in it.';
+    'Deletes the messages, the activity and the read markers of a group''s conversation with it.';
 comment on policy "members and the customer can read a conversation" on public.conversations is
     'A conversation is between an account''s staff and one customer.';
 

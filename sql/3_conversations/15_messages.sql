@@ -1,17 +1,18 @@
 /*
-    What was said in a conversation, in either direction, and what became of it.
+    The messages of a conversation, in both directions, with their status.
 */
--- Types, not checks of the columns: a check on a column is parsed anew by every statement that
--- writes the table, 1 % of ingest each, and that of a domain once in a session. A domain is
--- looked at while the values are read, before any trigger, so that it refuses in words itself.
+-- Domains in place of checks on columns: every statement that writes the table parses a column's
+-- check again (1 % of ingest each), but a domain's check is parsed once in a session. Postgres
+-- checks a domain when it reads the values, before any trigger. So the domain itself refuses with
+-- a sentence.
 create domain public.message_sender as text
     constraint message_sender_check check (
         value is null
         or value in ('client', 'operator', 'system')
         or private.refuse_value(
             'sender_type',
-            'This is not a sender of messages.',
-            'Leave it out; the database says who writes.')
+            'This is not a sender_type of messages.',
+            'Leave it out; the database fills it in.')
     );
 
 create domain public.message_status as text
@@ -21,7 +22,7 @@ create domain public.message_status as text
         or private.refuse_value(
             'status',
             'This is not a status of messages.',
-            'Leave it out; a message is queued or sent.')
+            'Leave it out; a new message is queued or sent.')
     );
 
 create domain public.message_sender_name as text
@@ -31,7 +32,7 @@ create domain public.message_sender_name as text
         or private.refuse_value(
             'sender_name',
             'A sender''s name has at most 200 characters.',
-            'Leave it out; the database says who writes.')
+            'Leave it out; the database fills it in.')
     );
 
 create domain public.message_client_ref as text
@@ -39,7 +40,7 @@ create domain public.message_client_ref as text
         value is null
         or length(value) <= 128
         or private.refuse_value(
-            'client_ref', 'A client_ref has at most 128 characters.', 'A uuid is short enough.')
+            'client_ref', 'A client_ref has at most 128 characters.', 'Use a uuid.')
     );
 
 create table public.messages (
@@ -126,7 +127,7 @@ create unique index messages_client_ref_key
 create index messages_customer_id_idx
     on public.messages (customer_id, sent_at);
 
--- a booking's chat
+-- the conversation of a booking
 create index messages_booking_id_idx
     on public.messages (booking_id, seq)
     where booking_id is not null;
@@ -169,13 +170,13 @@ create trigger _100_stamp_change
 comment on domain public.message_sender is
     'Who wrote a message: the customer (client), staff (operator) or the software (system).';
 comment on domain public.message_status is
-    'How far a message has come.';
+    'The status of a message: queued, sent, delivered, read, failed or unknown.';
 comment on domain public.message_sender_name is
-    'At most 200 characters.';
+    'The name of a sender, at most 200 characters.';
 comment on domain public.message_client_ref is
-    'At most 128 characters.';
+    'A sender''s own id of a message, at most 128 characters.';
 comment on table public.messages is
-    'What was said in a conversation, in either direction, and what became of it.';
+    'The messages of conversations, in both directions, with their status.';
 comment on column public.messages.id is
     'Identifies the message. A client may choose it.';
 comment on column public.messages.account_id is
@@ -241,13 +242,13 @@ comment on column public.messages.has_invoice is
 comment on column public.messages.invoice_data is
     'The invoice that the message shows, as it was then: {invoice_id, number, amount_minor, currency, status, due_on}. amount_minor is in minor units, such as cents.';
 comment on constraint messages_invoice_data_check on public.messages is
-    'An invoice is shown by its invoice_data.
+    'A message with an invoice needs invoice_data.
 Give invoice_data {invoice_id}, or leave has_invoice out.';
 comment on policy "members and the customer can read a message" on public.messages is
-    'Both sides of a conversation read all of it.';
+    'Both sides of a conversation read all its messages.';
 
 
--- new messages are told by private.tg_messages__publish_new
+-- private.tg_messages__publish_new publishes new messages
 select private.follow_table(
     table_name => 'messages',
     shown => array[

@@ -1,10 +1,10 @@
 /*
-    The list of conversations, for either side: staff see their account's, a customer their own.
-    A contact that is deleted is no customer any more, which leaves its conversations out.
+    The list of conversations, for both sides: staff see those of their account, a customer their
+    own. A deleted contact has no customers row, so its conversations are left out.
 
     Everything is looked up for the activity of one conversation, in the order of
-    conversation_activity_inbox_idx. The limits of one tell the planner that there is one row:
-    from the policies it expects so few that it would read all, to sort them.
+    conversation_activity_inbox_idx. Each "limit 1" tells the planner that there is one row: from
+    the policies it expects so few rows that it would read and sort all.
 */
 create view public.inbox
     with (security_invoker = true)
@@ -47,7 +47,7 @@ cross join lateral (
     from public.customers o
     where o.id = a.customer_id
     union all
-    -- a group's own name; until WhatsApp tells it, that it is one
+    -- the group's name; a general one until WhatsApp tells it
     select case when k.group_name is null then 'WhatsApp group' else k.group_name end
     where a.customer_id is null
     limit 1
@@ -64,8 +64,8 @@ left join lateral (
 ) marker
     on true
 cross join lateral (
-    -- a case, since Postgres takes coalesce for a leak, and under row level security would
-    -- count through the conversation from its beginning
+    -- It says case, because Postgres does not take coalesce for leakproof: under row level
+    -- security it would count from the beginning of the conversation.
     select case when marker.last_read_seq is null then 0 else marker.last_read_seq end
 ) as r (last_read_seq)
 cross join lateral (
@@ -77,7 +77,7 @@ cross join lateral (
           and n.seq > r.last_read_seq
           and n.revoked_at is null
           and not n.is_history
-          -- what the other side has written
+          -- messages of the other side
           and n.sender_type = any (
               case
                   when a.account_id = any (array(select private.my_account_ids()))
@@ -85,7 +85,7 @@ cross join lateral (
                   else array['operator', 'system']
               end
           )
-        -- shown as 99+, and no more work than that
+        -- clients show 99+, so the count stops at 100
         limit 100
     ) n
 ) u;
@@ -95,7 +95,7 @@ grant select on public.inbox to authenticated;
 
 
 comment on view public.inbox is
-    'Conversations with what a list of them shows. Ask for one account_id, or as a customer for one customer_id; sort by last_message_at (descending) and id.';
+    'Conversations, with the columns of a list of them. Filter by one account_id, or as a customer by one customer_id. Sort by last_message_at (descending) and id.';
 comment on column public.inbox.id is
     'The conversation.';
 comment on column public.inbox.account_id is

@@ -1,6 +1,6 @@
 /*
-    What both faces of a contact show: the contact, and the conversation that is current, which
-    is the one with the latest activity. Until there is one the contact has a status of its own.
+    The base of all faces of a contact: the contact with its current conversation, which is the
+    one with the latest activity. Before the first conversation a contact has a status of its own.
 */
 create view private.contact_states
     with (security_invoker = true)
@@ -53,4 +53,4 @@ grant select on private.contact_states to authenticated;
 
 
 comment on view private.contact_states is
-    'A contact with its current conversation, the latest active; what the faces are made of.';
+    'A contact with its current conversation (latest activity): the base of the faces.';

@@ -53,7 +53,7 @@ create trigger _900_require_hits
 
 
 comment on view public.contacts_v2 is
-    'Contacts as the contacts page has them. Write name, phone, email, username, tags, notes, preferences and conversation_status; a write that hits nothing is refused (404), one of a version that has passed as well (409).';
+    'Contacts, as the contacts page shows them. Write name, phone, email, username, tags, notes, preferences and conversation_status. A write that finds no contact is refused (404), and so is one with an old version (409).';
 comment on column public.contacts_v2.id is
     'Identifies the contact.';
 comment on column public.contacts_v2.account_id is

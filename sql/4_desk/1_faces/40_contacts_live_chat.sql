@@ -1,5 +1,5 @@
 /*
-    The live chat's face of a contact: status with a capital, and what a list of chats shows.
+    The live chat's face of a contact: status with a capital, and the columns of a list of chats.
 */
 create view public.contacts_live_chat
     with (security_invoker = true)
@@ -52,7 +52,7 @@ create trigger _900_require_hits
 
 
 comment on view public.contacts_live_chat is
-    'Contacts as the live chat has them. Write name, phone, email, username, tags and conversation_status; a write that hits nothing is refused (404), one of a version that has passed as well (409).';
+    'Contacts, as the live chat shows them. Write name, phone, email, username, tags and conversation_status. A write that finds no contact is refused (404), and so is one with an old version (409).';
 comment on column public.contacts_live_chat.id is
     'Identifies the contact.';
 comment on column public.contacts_live_chat.account_id is

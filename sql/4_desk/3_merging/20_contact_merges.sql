@@ -1,7 +1,7 @@
 /*
-    What each merge did: both contacts as they were, the kept one as it became, and what moved.
-    Nothing that either of them said is lost, and undo_merge takes back from here what nobody
-    has changed since.
+    The journal of merges: both contacts before the merge, the kept one after it, and the rows
+    that moved. No value of either contact is lost. undo_merge restores from it the values that
+    nobody has changed since.
 */
 create table public.contact_merges (
     id                  uuid primary key default gen_random_uuid(),
@@ -46,7 +46,7 @@ create table public.contact_merges (
 alter table public.contact_merges enable row level security;
 
 
--- what is merged is gone: it can't be merged a second time
+-- a merged contact is gone and can't be merged again
 create unique index contact_merges_dropped_contact_key
     on public.contact_merges (dropped_contact_id)
     where undone_at is null;
@@ -71,12 +71,12 @@ grant select on public.contact_merges to authenticated;
 create function private.tg_contacts__forget_duplicates()
     returns trigger
     language plpgsql
-    -- definer: nobody else may write the journal
+    -- definer: users may not write the journal
     security definer
     set search_path = ''
 as $$
 declare
-    -- the deleted one and all that were merged into it, at whatever remove
+    -- the deleted contact and all contacts that were merged into it, directly or not
     gone constant uuid[] := array(
         with recursive chain as (
             select new.id
@@ -109,7 +109,7 @@ create trigger _600_forget_duplicates
 
 
 comment on table public.contact_merges is
-    'The journal of merges: who merged what when, both contacts before, the kept one after, and what moved.';
+    'The journal of merges: who merged which contacts and when, both contacts before, the kept one after, and the rows that moved.';
 comment on column public.contact_merges.id is
     'Identifies the merge; undo_merge takes it.';
 comment on column public.contact_merges.account_id is
@@ -145,6 +145,6 @@ comment on column public.contact_merges.undone_by is
 comment on column public.contact_merges.undone_at is
     'When the merge was undone (server time, UTC); null while it stands.';
 comment on policy "members can read the merges of their contacts" on public.contact_merges is
-    'Whoever may read the contacts.';
+    'Members who may read the contacts may read the journal.';
 comment on function private.tg_contacts__forget_duplicates() is
-    'Deleting a contact also deletes what journal and suggestions have kept of it.';
+    'When a contact is deleted, deletes its merges in the journal and its suggestions.';
