@@ -8,15 +8,15 @@
 */
 create table private.followed_tables (
     table_name       text primary key,
-    -- what staff and customers are sent: a subset of the columns that both can select
+    -- the columns that staff and customers are sent; both may select them
     shown            text[] not null,
-    -- what nobody is sent; a newer column that nobody has named is not sent either
+    -- the columns that nobody is sent; a column that is in neither list is not sent either
     hidden           text[] not null default '{}',
-    -- the column with the customer's id; null where staff alone follow the table
+    -- the column with the customer's id; null if only staff follow the table
     customer_key     text,
     -- the column with the conversation's id, if the table has it
     conversation_key text not null,
-    -- the column that is null as long as a row is not the customer's to see; null where all are
+    -- the column that is null until the customer may see a row; null if the customer sees all rows
     seen_since       text
 );
 alter table private.followed_tables enable row level security;

@@ -5,7 +5,7 @@
 create table private.retention (
     only_row       boolean primary key default true
                    constraint retention_only_row_check check (only_row),
-    -- what a better parser could still be given; WhatsApp repeats a delivery for 7 days
+    -- a better parser may be given raw webhooks again; WhatsApp repeats a delivery for 7 days
     webhook_events interval not null default interval '90 days'
                    constraint retention_webhook_events_check
                    check (webhook_events >= interval '7 days'),

@@ -15,7 +15,7 @@ $$;
 create table private.doorbell (
     only_row boolean primary key default true
              constraint doorbell_only_row_check check (only_row),
-    -- null: nobody is to be woken, the schedule does it all
+    -- null: no worker is woken, and the schedule finds the rows
     url      text
              constraint doorbell_url_check check (url ~ '^https?://[^[:space:]]+$'),
     secret   text

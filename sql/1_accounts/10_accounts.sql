@@ -14,7 +14,7 @@ create table public.accounts (
     time_zone   text not null,
     created_at  timestamptz not null default now(),
 
-    -- what one user may do; see request_limits
+    -- the limits of one user; see private.request_limits
     messages_per_minute  integer not null default 300
                          constraint accounts_messages_per_minute_check
                          check (messages_per_minute between 1 and 100000),

@@ -11,7 +11,7 @@ create table public.account_members (
     role         text not null
                  constraint account_members_role_check
                  check (role in ('owner', 'admin', 'agent', 'viewer')),
-    -- what colleagues and customers are shown, so that no name is taken from a payload
+    -- the name that colleagues and customers see; no name comes from a payload
     display_name text not null
                  constraint account_members_display_name_check
                  check (display_name <> '' and length(display_name) <= 200),

@@ -7,7 +7,7 @@ create table public.whatsapp_channels (
     account_id           uuid not null
                          constraint whatsapp_channels_account_id_fkey
                          references public.accounts on delete cascade,
-    -- Meta's id of the number: of one account only, or a message could go to another's
+    -- Meta's id of the number: unique, or a message could reach another account
     phone_number_id      text not null
                          constraint whatsapp_channels_phone_number_id_key unique
                          constraint whatsapp_channels_phone_number_id_check
@@ -22,12 +22,12 @@ create table public.whatsapp_channels (
     messages_per_second  integer not null default 80
                          constraint whatsapp_channels_messages_per_second_check
                          check (messages_per_second between 1 and 1000),
-    -- nothing is sent from it until somebody has seen to this
+    -- nothing is sent from a stopped number until a person has solved the problem
     stopped_at           timestamptz,
     stopped_code         integer,
     stopped_reason       text,
 
-    -- what a foreign key of the same account refers to
+    -- foreign keys with the account refer to this
     constraint whatsapp_channels_id_account_id_key unique (id, account_id)
 );
 alter table public.whatsapp_channels enable row level security;

@@ -29,9 +29,10 @@ create type private.request_limits as (
 -- unlogged: the counts need not survive a crash
 create unlogged table private.user_writes (
     user_id  uuid not null,
-    -- which of the user's requests at once has counted: they never wait for each other's row
+    -- one slot for each of the user's requests at the same time: they never wait for each other's
+    -- row
     slot     smallint not null,
-    -- since 1970; counts of another minute are void
+    -- minutes since 1970; counts of another minute are void
     minute   integer not null,
     writes   integer not null,
     messages integer not null default 0,

@@ -14,7 +14,7 @@ create table private.customer_words (
     account_id uuid not null,
     kind       text not null
                constraint customer_words_kind_check check (kind in ('email', 'name', 'phone')),
-    -- as the match_key of an identity; of a name see word_key
+    -- as the match_key of an identity; for a name see word_key
     match_key  text not null,
 
     primary key (contact_id, kind, match_key),

@@ -15,8 +15,8 @@ create table public.conversations (
                         constraint conversations_channel_check
                         check (channel in ('whatsapp', 'booking', 'portal')),
     whatsapp_channel_id uuid,
-    -- who the customer is on this channel: a WhatsApp thread belongs to the number that
-    -- writes, so that merging contacts never joins two threads
+    -- who the customer is on this channel: a WhatsApp conversation belongs to the number that
+    -- writes, so a merge of contacts never joins two conversations
     thread_key          text not null,
     -- the exact spelling to which replies go
     customer_wa_id      text,
@@ -24,7 +24,7 @@ create table public.conversations (
     group_id            text
                         constraint conversations_group_id_check
                         check (length(group_id) between 1 and 512),
-    -- what follows is derived from all that is known of a group, see whatsapp_groups
+    -- name, state and participants of a group are derived from private.group_events
     group_name          text
                         constraint conversations_group_name_check check (length(group_name) <= 200),
     group_state         text
@@ -37,10 +37,10 @@ create table public.conversations (
     created_at          timestamptz not null default now(),
     updated_at          timestamptz not null default now(),
     version             bigint not null default 1,
-    -- the job that a booking's chat is about
+    -- the job that a booking's conversation is about
     booking_id          uuid,
 
-    -- what a foreign key of the same account and customer refers to
+    -- foreign keys with the account and the customer refer to this
     constraint conversations_id_account_id_customer_id_key unique (id, account_id, customer_id),
     constraint conversations_customer_fkey
         foreign key (customer_id, account_id)
@@ -50,7 +50,7 @@ create table public.conversations (
         foreign key (whatsapp_channel_id, account_id)
         references public.whatsapp_channels (id, account_id)
         on delete cascade,
-    -- a WhatsApp thread has a number of ours, and no other has
+    -- only a WhatsApp conversation has a number of the account
     constraint conversations_whatsapp_channel_id_check
         check ((channel = 'whatsapp') = (whatsapp_channel_id is not null)),
     constraint conversations_booking_id_check

@@ -8,7 +8,7 @@ create table public.conversation_activity (
     account_id      uuid not null,
     -- null in a group
     customer_id     uuid,
-    -- the seq of the latest message; whoever numbers messages holds the conversation's lock
+    -- the seq of the latest message; messages are numbered under the conversation's lock
     last_seq        bigint not null default 0,
     last_message_at timestamptz not null default now(),
     -- opens WhatsApp's 24-hour window

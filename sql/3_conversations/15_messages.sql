@@ -53,25 +53,25 @@ create table public.messages (
     -- client knows what it has missed; the order to show is that of sent_at
     seq                 bigint not null,
     sender_type         public.message_sender not null,
-    -- a client's WhatsApp id or user, an operator's user
+    -- the WhatsApp id or user id of a client, the user id of an operator
     sender_id           text,
     sender_name         public.message_sender_name,
-    -- the provider's word: text, image, location …
+    -- the provider's name for it: text, image, location …
     type                text not null default 'text',
     message             text not null,
-    -- what a text can't say, as the provider sent it; null for plain text
+    -- all that is no plain text, as the provider sent it; null for plain text
     content             jsonb,
     reply_to            uuid,
-    -- makes an offline client's repeated send one message
+    -- with it, an offline client's repeated send stays one message
     client_ref          public.message_client_ref,
-    -- the conversation's, see new_messages
+    -- that of the conversation
     whatsapp_channel_id uuid,
-    -- the provider's id: a webhook delivered twice finds it taken
+    -- the provider's id: a webhook that comes twice finds it taken
     provider_id         text,
     status              public.message_status not null,
     -- the provider's times; created_at and updated_at are the server's
     sent_at             timestamptz,
-    -- told after the fact by the phone app's history: nobody is waiting for an answer
+    -- from the phone app's history: nobody waits for an answer
     is_history          boolean not null default false,
     delivered_at        timestamptz,
     read_at             timestamptz,
@@ -81,18 +81,18 @@ create table public.messages (
     created_at          timestamptz not null default now(),
     updated_at          timestamptz not null default now(),
     version             bigint not null default 1,
-    -- what others have made of it since, see message_effects
+    -- later reactions, edits and deletions, see private.message_effects
     reactions           jsonb not null default '[]',
     edited_at           timestamptz,
     revoked_at          timestamptz,
-    -- the conversation's, see new_messages
+    -- that of the conversation
     booking_id          uuid,
     has_invoice         boolean not null default false,
     invoice_data        jsonb,
 
     constraint messages_conversation_id_seq_key unique (conversation_id, seq),
     constraint messages_provider_id_key unique (whatsapp_channel_id, provider_id),
-    -- a conversation given to another contact takes its messages with it
+    -- a conversation that moves to another contact takes its messages with it
     constraint messages_conversation_fkey
         foreign key (conversation_id, account_id, customer_id)
         references public.conversations (id, account_id, customer_id)
@@ -102,12 +102,12 @@ create table public.messages (
         foreign key (reply_to)
         references public.messages
         on delete set null,
-    -- only what WhatsApp carries has an id of WhatsApp's
+    -- only messages on WhatsApp have an id of WhatsApp
     constraint messages_provider_id_check
         check (provider_id is null or whatsapp_channel_id is not null),
     constraint messages_invoice_data_check
         check (has_invoice = (invoice_data is not null)),
-    -- evidence of delivery outranks a failure, and nothing is read undelivered
+    -- proof of delivery outranks a failure, and a read message has been delivered
     constraint messages_status_time_check check (
         (status <> 'read' or read_at is not null)
         and (status <> 'failed' or failed_at is not null and delivered_at is null)

@@ -15,7 +15,7 @@ create table public.read_markers (
     read_at         timestamptz not null default now(),
 
     primary key (conversation_id, user_id),
-    -- a conversation given to another contact takes its markers with it
+    -- a conversation that moves to another contact takes its markers with it
     constraint read_markers_conversation_fkey
         foreign key (conversation_id, account_id, customer_id)
         references public.conversations (id, account_id, customer_id)

@@ -203,15 +203,15 @@ alter role authenticated set random_page_cost = 1.1;
 */
 create table private.followed_tables (
     table_name       text primary key,
-    -- what staff and customers are sent: a subset of the columns that both can select
+    -- the columns that staff and customers are sent; both may select them
     shown            text[] not null,
-    -- what nobody is sent; a newer column that nobody has named is not sent either
+    -- the columns that nobody is sent; a column that is in neither list is not sent either
     hidden           text[] not null default '{}',
-    -- the column with the customer's id; null where staff alone follow the table
+    -- the column with the customer's id; null if only staff follow the table
     customer_key     text,
     -- the column with the conversation's id, if the table has it
     conversation_key text not null,
-    -- the column that is null as long as a row is not the customer's to see; null where all are
+    -- the column that is null until the customer may see a row; null if the customer sees all rows
     seen_since       text
 );
 alter table private.followed_tables enable row level security;
@@ -783,7 +783,7 @@ comment on function private.guard_table(text, text[], text[]) is
 create table private.retention (
     only_row       boolean primary key default true
                    constraint retention_only_row_check check (only_row),
-    -- what a better parser could still be given; WhatsApp repeats a delivery for 7 days
+    -- a better parser may be given raw webhooks again; WhatsApp repeats a delivery for 7 days
     webhook_events interval not null default interval '90 days'
                    constraint retention_webhook_events_check
                    check (webhook_events >= interval '7 days'),
@@ -938,7 +938,7 @@ $$;
 create table private.doorbell (
     only_row boolean primary key default true
              constraint doorbell_only_row_check check (only_row),
-    -- null: nobody is to be woken, the schedule does it all
+    -- null: no worker is woken, and the schedule finds the rows
     url      text
              constraint doorbell_url_check check (url ~ '^https?://[^[:space:]]+$'),
     secret   text

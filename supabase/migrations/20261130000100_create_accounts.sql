@@ -130,7 +130,7 @@ create table public.accounts (
     time_zone   text not null,
     created_at  timestamptz not null default now(),
 
-    -- what one user may do; see request_limits
+    -- the limits of one user; see private.request_limits
     messages_per_minute  integer not null default 300
                          constraint accounts_messages_per_minute_check
                          check (messages_per_minute between 1 and 100000),
@@ -284,7 +284,7 @@ create table public.account_members (
     role         text not null
                  constraint account_members_role_check
                  check (role in ('owner', 'admin', 'agent', 'viewer')),
-    -- what colleagues and customers are shown, so that no name is taken from a payload
+    -- the name that colleagues and customers see; no name comes from a payload
     display_name text not null
                  constraint account_members_display_name_check
                  check (display_name <> '' and length(display_name) <= 200),
@@ -439,7 +439,7 @@ create table public.whatsapp_channels (
     account_id           uuid not null
                          constraint whatsapp_channels_account_id_fkey
                          references public.accounts on delete cascade,
-    -- Meta's id of the number: of one account only, or a message could go to another's
+    -- Meta's id of the number: unique, or a message could reach another account
     phone_number_id      text not null
                          constraint whatsapp_channels_phone_number_id_key unique
                          constraint whatsapp_channels_phone_number_id_check
@@ -454,12 +454,12 @@ create table public.whatsapp_channels (
     messages_per_second  integer not null default 80
                          constraint whatsapp_channels_messages_per_second_check
                          check (messages_per_second between 1 and 1000),
-    -- nothing is sent from it until somebody has seen to this
+    -- nothing is sent from a stopped number until a person has solved the problem
     stopped_at           timestamptz,
     stopped_code         integer,
     stopped_reason       text,
 
-    -- what a foreign key of the same account refers to
+    -- foreign keys with the account refer to this
     constraint whatsapp_channels_id_account_id_key unique (id, account_id)
 );
 alter table public.whatsapp_channels enable row level security;
@@ -537,9 +537,10 @@ create type private.request_limits as (
 -- unlogged: the counts need not survive a crash
 create unlogged table private.user_writes (
     user_id  uuid not null,
-    -- which of the user's requests at once has counted: they never wait for each other's row
+    -- one slot for each of the user's requests at the same time: they never wait for each other's
+    -- row
     slot     smallint not null,
-    -- since 1970; counts of another minute are void
+    -- minutes since 1970; counts of another minute are void
     minute   integer not null,
     writes   integer not null,
     messages integer not null default 0,

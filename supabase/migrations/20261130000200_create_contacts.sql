@@ -116,17 +116,17 @@ create table public.contacts (
     account_id       uuid not null
                      constraint contacts_account_id_fkey
                      references public.accounts on delete cascade,
-    -- what staff call them; until then the name they gave themselves is shown
+    -- the name that staff give; without it, profile_name is shown
     name             text
                      constraint contacts_name_check check (length(name) <= 200),
-    -- the WhatsApp profile's name and the provider's time of the message that brought it
+    -- the name of the WhatsApp profile, and the provider's time of the message that brought it
     profile_name     text
                      constraint contacts_profile_name_check check (length(profile_name) <= 200),
     profile_named_at timestamptz,
     phone            text
                      constraint contacts_phone_check check (phone ~ '^\+[1-9][0-9]{1,14}$'),
     email            text
-                     -- one address, and nothing of what stands between two
+                     -- one address, without any character that separates two
                      constraint contacts_email_check
                      check (email ~ '^[^@\s,;:<>()"]+@[^@\s,;:<>()"]+$' and length(email) <= 320),
     tags             text[] not null default '{}'
@@ -134,22 +134,22 @@ create table public.contacts (
                      check (cardinality(tags) <= 100 and array_position(tags, null) is null),
     notes            text
                      constraint contacts_notes_check check (length(notes) <= 20000),
-    -- the login with which they enter the portal
+    -- the login with which the person enters the portal
     portal_user_id   uuid
                      constraint contacts_portal_user_id_fkey
                      references auth.users on delete set null,
     created_at       timestamptz not null default now(),
     updated_at       timestamptz not null default now(),
     version          bigint not null default 1,
-    -- WhatsApp's: latest known, as profile_name
+    -- WhatsApp's username, the latest known
     username         text
                      constraint contacts_username_check
                      check (username ~ '^[^\s@]+$' and length(username) <= 100),
-    -- shown until there is a conversation, which then has one of its own
+    -- shown until the contact has a conversation, which has a status of its own
     status           text not null default 'open'
                      constraint contacts_status_check
                      check (status in ('open', 'pending', 'closed')),
-    -- written with a conversation's status, so that followers of contacts learn of that as well
+    -- written with a conversation's status, so that followers of contacts learn of the change too
     status_changed_at timestamptz,
     -- the customer's own choices: language, channels, consent
     preferences      jsonb not null default '{}'
@@ -157,26 +157,26 @@ create table public.contacts (
                      check (
                          jsonb_typeof(preferences) = 'object'
                          and octet_length(preferences::text) <= 8192
-                         -- what is so deep, or so large, some who have to read it can not read
+                         -- some clients can't read deeper objects or larger numbers
                          and not preferences @? 'strict $.**{17 to last}'
                          and not preferences
                              @? 'strict $.** ? (@.type() == "number" && (@ > 1e15 || @ < -1e15))'
                      ),
-    -- since when the person takes no marketing messages on WhatsApp, as WhatsApp has told; the
-    -- time of the latest choice beside it, since webhooks come in any order
+    -- since when the person takes no marketing messages on WhatsApp, and the time of the latest
+    -- choice, because webhooks come in any order
     marketing_stopped_at timestamptz,
     marketing_chosen_at  timestamptz,
     deleted_at       timestamptz,
-    -- where to look instead
+    -- the contact that took its place
     merged_into      uuid,
-    -- from here on as the ERP has them and in its limits; null is not known
+    -- from here on the ERP's fields, with its limits; null is unknown
     gsm              text
                      constraint contacts_gsm_check check (length(gsm) <= 255),
     fax              text
                      constraint contacts_fax_check check (length(fax) <= 255),
     business_entity  boolean,
     taxpayer         boolean,
-    -- in the ERP's spelling: the country is a foreign one
+    -- the ERP's spelling; it says that the country is a foreign one
     foreign_county   boolean,
     buyer            boolean,
     supplier         boolean,
@@ -208,7 +208,7 @@ create table public.contacts (
                          and octet_length(addresses::text) <= 32768
                      ),
 
-    -- what a foreign key of the same account refers to
+    -- foreign keys with the account refer to this
     constraint contacts_id_account_id_key unique (id, account_id),
     constraint contacts_profile_name_time_check
         check ((profile_name is null) = (profile_named_at is null)),
@@ -218,7 +218,7 @@ create table public.contacts (
         on delete cascade,
     constraint contacts_merged_into_check
         check (merged_into is null or deleted_at is not null),
-    -- what is deleted is blanked in the same update
+    -- the update that deletes a contact also blanks it
     constraint contacts_deleted_check
         check (
             deleted_at is null
@@ -418,7 +418,7 @@ create table public.contact_identities (
     value      text not null
                constraint contact_identities_value_check
                check (value <> '' and length(value) <= 320),
-    -- the spelling that WhatsApp uses, and to which replies go
+    -- WhatsApp's spelling, to which replies go
     wa_id      text
                constraint contact_identities_wa_id_check
                check (wa_id is null or (kind = 'phone' and wa_id ~ '^[0-9]{1,32}$')),
@@ -669,7 +669,7 @@ create table private.customer_words (
     account_id uuid not null,
     kind       text not null
                constraint customer_words_kind_check check (kind in ('email', 'name', 'phone')),
-    -- as the match_key of an identity; of a name see word_key
+    -- as the match_key of an identity; for a name see word_key
     match_key  text not null,
 
     primary key (contact_id, kind, match_key),

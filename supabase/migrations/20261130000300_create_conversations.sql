@@ -19,8 +19,8 @@ create table public.conversations (
                         constraint conversations_channel_check
                         check (channel in ('whatsapp', 'booking', 'portal')),
     whatsapp_channel_id uuid,
-    -- who the customer is on this channel: a WhatsApp thread belongs to the number that
-    -- writes, so that merging contacts never joins two threads
+    -- who the customer is on this channel: a WhatsApp conversation belongs to the number that
+    -- writes, so a merge of contacts never joins two conversations
     thread_key          text not null,
     -- the exact spelling to which replies go
     customer_wa_id      text,
@@ -28,7 +28,7 @@ create table public.conversations (
     group_id            text
                         constraint conversations_group_id_check
                         check (length(group_id) between 1 and 512),
-    -- what follows is derived from all that is known of a group, see whatsapp_groups
+    -- name, state and participants of a group are derived from private.group_events
     group_name          text
                         constraint conversations_group_name_check check (length(group_name) <= 200),
     group_state         text
@@ -41,10 +41,10 @@ create table public.conversations (
     created_at          timestamptz not null default now(),
     updated_at          timestamptz not null default now(),
     version             bigint not null default 1,
-    -- the job that a booking's chat is about
+    -- the job that a booking's conversation is about
     booking_id          uuid,
 
-    -- what a foreign key of the same account and customer refers to
+    -- foreign keys with the account and the customer refer to this
     constraint conversations_id_account_id_customer_id_key unique (id, account_id, customer_id),
     constraint conversations_customer_fkey
         foreign key (customer_id, account_id)
@@ -54,7 +54,7 @@ create table public.conversations (
         foreign key (whatsapp_channel_id, account_id)
         references public.whatsapp_channels (id, account_id)
         on delete cascade,
-    -- a WhatsApp thread has a number of ours, and no other has
+    -- only a WhatsApp conversation has a number of the account
     constraint conversations_whatsapp_channel_id_check
         check ((channel = 'whatsapp') = (whatsapp_channel_id is not null)),
     constraint conversations_booking_id_check
@@ -213,7 +213,7 @@ create table public.conversation_activity (
     account_id      uuid not null,
     -- null in a group
     customer_id     uuid,
-    -- the seq of the latest message; whoever numbers messages holds the conversation's lock
+    -- the seq of the latest message; messages are numbered under the conversation's lock
     last_seq        bigint not null default 0,
     last_message_at timestamptz not null default now(),
     -- opens WhatsApp's 24-hour window
@@ -352,25 +352,25 @@ create table public.messages (
     -- client knows what it has missed; the order to show is that of sent_at
     seq                 bigint not null,
     sender_type         public.message_sender not null,
-    -- a client's WhatsApp id or user, an operator's user
+    -- the WhatsApp id or user id of a client, the user id of an operator
     sender_id           text,
     sender_name         public.message_sender_name,
-    -- the provider's word: text, image, location …
+    -- the provider's name for it: text, image, location …
     type                text not null default 'text',
     message             text not null,
-    -- what a text can't say, as the provider sent it; null for plain text
+    -- all that is no plain text, as the provider sent it; null for plain text
     content             jsonb,
     reply_to            uuid,
-    -- makes an offline client's repeated send one message
+    -- with it, an offline client's repeated send stays one message
     client_ref          public.message_client_ref,
-    -- the conversation's, see new_messages
+    -- that of the conversation
     whatsapp_channel_id uuid,
-    -- the provider's id: a webhook delivered twice finds it taken
+    -- the provider's id: a webhook that comes twice finds it taken
     provider_id         text,
     status              public.message_status not null,
     -- the provider's times; created_at and updated_at are the server's
     sent_at             timestamptz,
-    -- told after the fact by the phone app's history: nobody is waiting for an answer
+    -- from the phone app's history: nobody waits for an answer
     is_history          boolean not null default false,
     delivered_at        timestamptz,
     read_at             timestamptz,
@@ -380,18 +380,18 @@ create table public.messages (
     created_at          timestamptz not null default now(),
     updated_at          timestamptz not null default now(),
     version             bigint not null default 1,
-    -- what others have made of it since, see message_effects
+    -- later reactions, edits and deletions, see private.message_effects
     reactions           jsonb not null default '[]',
     edited_at           timestamptz,
     revoked_at          timestamptz,
-    -- the conversation's, see new_messages
+    -- that of the conversation
     booking_id          uuid,
     has_invoice         boolean not null default false,
     invoice_data        jsonb,
 
     constraint messages_conversation_id_seq_key unique (conversation_id, seq),
     constraint messages_provider_id_key unique (whatsapp_channel_id, provider_id),
-    -- a conversation given to another contact takes its messages with it
+    -- a conversation that moves to another contact takes its messages with it
     constraint messages_conversation_fkey
         foreign key (conversation_id, account_id, customer_id)
         references public.conversations (id, account_id, customer_id)
@@ -401,12 +401,12 @@ create table public.messages (
         foreign key (reply_to)
         references public.messages
         on delete set null,
-    -- only what WhatsApp carries has an id of WhatsApp's
+    -- only messages on WhatsApp have an id of WhatsApp
     constraint messages_provider_id_check
         check (provider_id is null or whatsapp_channel_id is not null),
     constraint messages_invoice_data_check
         check (has_invoice = (invoice_data is not null)),
-    -- evidence of delivery outranks a failure, and nothing is read undelivered
+    -- proof of delivery outranks a failure, and a read message has been delivered
     constraint messages_status_time_check check (
         (status <> 'read' or read_at is not null)
         and (status <> 'failed' or failed_at is not null and delivered_at is null)
@@ -578,7 +578,7 @@ create table public.read_markers (
     read_at         timestamptz not null default now(),
 
     primary key (conversation_id, user_id),
-    -- a conversation given to another contact takes its markers with it
+    -- a conversation that moves to another contact takes its markers with it
     constraint read_markers_conversation_fkey
         foreign key (conversation_id, account_id, customer_id)
         references public.conversations (id, account_id, customer_id)

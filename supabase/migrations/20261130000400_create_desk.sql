@@ -820,11 +820,11 @@ $$;
 create table private.contact_search (
     contact_id uuid primary key,
     account_id uuid not null,
-    -- what is shown, folded: in byte order, which is the alphabet's once there are no accents
+    -- the shown name, folded; its byte order is the alphabet's, because it has no accents
     sort_name  text collate "C" not null,
-    -- every word with a space before it, so that its beginning can be asked for
+    -- every word with a space before it, so that a search can ask for its beginning
     words      text not null,
-    -- what one letter or two are looked for in; null where it is too long, and words tell
+    -- for searches of one or two letters; null if it is too long, and then words is searched
     beginnings text generated always as (private.word_beginnings(words)) stored,
 
     constraint contact_search_contact_fkey
@@ -1554,19 +1554,19 @@ create table public.contact_suggestions (
     reason           text not null
                      constraint contact_suggestions_reason_check
                      check (reason in (
-                         -- one WhatsApp sender is known of both, by number and by user id
+                         -- one WhatsApp sender belongs to both, by number and by user id
                          'same_sender',
-                         -- one's number or user id became the other's
+                         -- the number or user id of one became that of the other
                          'number_changed',
                          'user_id_changed',
                          'same_name',
                          'same_phone',
                          'same_email',
-                         -- one imported row is known of both
+                         -- one imported row belongs to both
                          'same_row',
                          'same_partner'
                      )),
-    -- what speaks for it, to be shown: {phone, email, name …}
+    -- the evidence, for clients to show: {phone, email, name …}
     evidence         jsonb not null default '{}',
     status           text not null default 'open'
                      constraint contact_suggestions_status_check
@@ -1792,19 +1792,19 @@ create table public.contact_merges (
     kept_before         jsonb not null,
     dropped_before      jsonb not null,
     kept_after          jsonb not null,
-    -- whole rows: one that the kept contact gives up meanwhile can still come back
+    -- whole rows: an identity that the kept contact gives up later can still come back
     moved_identities    jsonb not null
                         constraint contact_merges_moved_identities_check
                         check (jsonb_typeof(moved_identities) = 'array'),
     moved_conversations uuid[] not null,
-    -- with those that moved, what is not among them was opened later
+    -- conversations in neither list were opened after the merge
     kept_conversations  uuid[] not null,
     settled_suggestions uuid[] not null,
     added_suggestions   uuid[] not null,
     merged_by           uuid
                         constraint contact_merges_merged_by_fkey
                         references auth.users on delete set null,
-    -- the clock's time under the contacts' locks, so that it orders the merges of a contact
+    -- clock_timestamp() under the contacts' locks, so that it orders the merges of a contact
     merged_at           timestamptz not null default clock_timestamp(),
     undone_by           uuid
                         constraint contact_merges_undone_by_fkey

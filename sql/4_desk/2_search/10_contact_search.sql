@@ -43,11 +43,11 @@ $$;
 create table private.contact_search (
     contact_id uuid primary key,
     account_id uuid not null,
-    -- what is shown, folded: in byte order, which is the alphabet's once there are no accents
+    -- the shown name, folded; its byte order is the alphabet's, because it has no accents
     sort_name  text collate "C" not null,
-    -- every word with a space before it, so that its beginning can be asked for
+    -- every word with a space before it, so that a search can ask for its beginning
     words      text not null,
-    -- what one letter or two are looked for in; null where it is too long, and words tell
+    -- for searches of one or two letters; null if it is too long, and then words is searched
     beginnings text generated always as (private.word_beginnings(words)) stored,
 
     constraint contact_search_contact_fkey

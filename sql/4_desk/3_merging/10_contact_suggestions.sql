@@ -11,19 +11,19 @@ create table public.contact_suggestions (
     reason           text not null
                      constraint contact_suggestions_reason_check
                      check (reason in (
-                         -- one WhatsApp sender is known of both, by number and by user id
+                         -- one WhatsApp sender belongs to both, by number and by user id
                          'same_sender',
-                         -- one's number or user id became the other's
+                         -- the number or user id of one became that of the other
                          'number_changed',
                          'user_id_changed',
                          'same_name',
                          'same_phone',
                          'same_email',
-                         -- one imported row is known of both
+                         -- one imported row belongs to both
                          'same_row',
                          'same_partner'
                      )),
-    -- what speaks for it, to be shown: {phone, email, name …}
+    -- the evidence, for clients to show: {phone, email, name …}
     evidence         jsonb not null default '{}',
     status           text not null default 'open'
                      constraint contact_suggestions_status_check

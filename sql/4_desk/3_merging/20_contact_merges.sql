@@ -11,19 +11,19 @@ create table public.contact_merges (
     kept_before         jsonb not null,
     dropped_before      jsonb not null,
     kept_after          jsonb not null,
-    -- whole rows: one that the kept contact gives up meanwhile can still come back
+    -- whole rows: an identity that the kept contact gives up later can still come back
     moved_identities    jsonb not null
                         constraint contact_merges_moved_identities_check
                         check (jsonb_typeof(moved_identities) = 'array'),
     moved_conversations uuid[] not null,
-    -- with those that moved, what is not among them was opened later
+    -- conversations in neither list were opened after the merge
     kept_conversations  uuid[] not null,
     settled_suggestions uuid[] not null,
     added_suggestions   uuid[] not null,
     merged_by           uuid
                         constraint contact_merges_merged_by_fkey
                         references auth.users on delete set null,
-    -- the clock's time under the contacts' locks, so that it orders the merges of a contact
+    -- clock_timestamp() under the contacts' locks, so that it orders the merges of a contact
     merged_at           timestamptz not null default clock_timestamp(),
     undone_by           uuid
                         constraint contact_merges_undone_by_fkey
