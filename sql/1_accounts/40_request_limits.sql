@@ -426,7 +426,7 @@ end
 $$;
 
 
--- as on a hosted project: PostgREST reads its settings from the role with which it signs in
+-- PostgREST reads its settings from the role with which it signs in, as on a hosted project
 alter role authenticator set pgrst.db_pre_request = 'private.before_request';
 notify pgrst, 'reload config';
 

@@ -119,7 +119,7 @@ comment on policy "nobody reads the time zones of countries directly"
 */
 create table public.accounts (
     id          uuid primary key default gen_random_uuid(),
-    -- the account part of older composite conversation keys, which are split at underscores
+    -- the account's part of older conversation keys; underscores separate the parts
     external_id text not null default encode(extensions.gen_random_bytes(12), 'hex')
                 constraint accounts_external_id_key unique
                 constraint accounts_external_id_check check (external_id ~ '^[A-Za-z0-9-]{1,64}$'),
@@ -934,7 +934,7 @@ end
 $$;
 
 
--- as on a hosted project: PostgREST reads its settings from the role with which it signs in
+-- PostgREST reads its settings from the role with which it signs in, as on a hosted project
 alter role authenticator set pgrst.db_pre_request = 'private.before_request';
 notify pgrst, 'reload config';
 

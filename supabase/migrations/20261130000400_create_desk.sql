@@ -45,7 +45,8 @@ left join lateral (
     join public.conversations k
         on k.id = a.conversation_id
     where a.customer_id = c.id
-    -- WhatsApp's times are seconds: a thread may be closed and the next one opened in one
+    -- WhatsApp's times are whole seconds: one conversation may close and the next one open in the
+    -- same second
     order by a.last_message_at desc, k.created_at desc, a.conversation_id desc
     limit 1
 ) t
@@ -262,7 +263,7 @@ comment on function private.read_face(text, jsonb) is
 comment on function private.tg__expect_hits() is
     'Begins to count the rows that a statement finds.';
 comment on function private.tg__expect_version() is
-    'Notes that a statement names the version that it has read.';
+    'Notes that a statement gives the version that it has read.';
 comment on function private.tg__require_hits() is
     'Refuses a statement that found no row (404): a row that row level security hides is no success.';
 comment on function private.tg__write_face() is
@@ -3745,8 +3746,8 @@ create function backend.import_contacts(
     -- definer: service_role has no rights of its own on tables
     security definer
     set search_path = ''
-    -- rows are looked up by key, one at a time: one plan does for all, and not the one that
-    -- was best while the tables were empty
+    -- rows are looked up by key, one at a time: one plan serves all calls, and it must not be the
+    -- one for empty tables
     set plan_cache_mode = force_generic_plan
     set enable_seqscan = off
     -- disabled plan nodes get a huge cost, which would start the JIT compiler for nothing

@@ -41,7 +41,8 @@ left join lateral (
     join public.conversations k
         on k.id = a.conversation_id
     where a.customer_id = c.id
-    -- WhatsApp's times are seconds: a thread may be closed and the next one opened in one
+    -- WhatsApp's times are whole seconds: one conversation may close and the next one open in the
+    -- same second
     order by a.last_message_at desc, k.created_at desc, a.conversation_id desc
     limit 1
 ) t

@@ -200,7 +200,7 @@ comment on function private.read_face(text, jsonb) is
 comment on function private.tg__expect_hits() is
     'Begins to count the rows that a statement finds.';
 comment on function private.tg__expect_version() is
-    'Notes that a statement names the version that it has read.';
+    'Notes that a statement gives the version that it has read.';
 comment on function private.tg__require_hits() is
     'Refuses a statement that found no row (404): a row that row level security hides is no success.';
 comment on function private.tg__write_face() is

@@ -56,8 +56,8 @@ create function backend.import_contacts(
     -- definer: service_role has no rights of its own on tables
     security definer
     set search_path = ''
-    -- rows are looked up by key, one at a time: one plan does for all, and not the one that
-    -- was best while the tables were empty
+    -- rows are looked up by key, one at a time: one plan serves all calls, and it must not be the
+    -- one for empty tables
     set plan_cache_mode = force_generic_plan
     set enable_seqscan = off
     -- disabled plan nodes get a huge cost, which would start the JIT compiler for nothing
