@@ -1,6 +1,6 @@
 /*
-    Three schemas: public is what clients see, backend is what functions call, private is
-    how it works. Nothing is granted by default; each grant stands beneath its object.
+    Three schemas: clients see public, the deployed functions call backend, and private holds the
+    inner workings. Nothing is granted by default; each grant stands beneath its object.
 */
 create schema backend;
 
@@ -12,14 +12,14 @@ comment on schema backend is
 
 create schema private;
 
--- policies run as the user who asks, and they call helpers that live here
+-- policies run as the signed-in user, and they call helpers in this schema
 grant usage on schema private to authenticated;
 
 comment on schema private is
-    'Helpers, change log, raw webhook inbox and ledgers; never exposed.';
+    'Helpers, the change log, raw webhooks and ledgers; PostgREST never exposes it.';
 
 
--- What a new project still hands to clients on every new object, taken back.
+-- A new Supabase project grants clients every new object. This takes these grants back.
 alter default privileges for role postgres in schema public
     revoke all on tables from anon, authenticated, service_role;
 
@@ -29,6 +29,6 @@ alter default privileges for role postgres in schema public
 alter default privileges for role postgres in schema public
     revoke all on functions from anon, authenticated, service_role;
 
--- Functions are born executable by everybody, in every schema, unless this is said globally.
+-- Postgres lets everybody execute a new function. Only a global default takes that back.
 alter default privileges for role postgres
     revoke execute on functions from public;

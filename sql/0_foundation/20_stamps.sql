@@ -1,6 +1,6 @@
 /*
     What every followed row has in common: a version that rises by one with each change, the
-    server's time of that change, and an owner that it keeps.
+    server's time of that change, and an owner that never changes.
 */
 create function private.tg__stamp_change()
     returns trigger
@@ -8,7 +8,7 @@ create function private.tg__stamp_change()
     set search_path = ''
 as $$
 begin
-    -- an update that changes nothing is no change: no version, no log entry, no event
+    -- an update to the same values changes nothing: no new version, no log entry, no event
     if new is distinct from old then
         new.version := old.version + 1;
         new.updated_at := now();
@@ -32,11 +32,11 @@ $$;
 create function private.tg__require_rows()
     returns trigger
     language plpgsql
-    -- invoker: what foreign keys and functions of ours write may be nothing
+    -- invoker: foreign keys and our own functions may update or delete no row
     set search_path = ''
 as $$
 begin
-    -- an upsert runs the triggers of updates as well, though it only inserts
+    -- an upsert runs the triggers of updates too, even if it only inserts
     if tg_op = 'INSERT' then
         perform set_config(
             'rapport.inserting', case tg_when when 'BEFORE' then 'on' else 'off' end, true);
@@ -45,7 +45,7 @@ begin
         and not exists (select from hit_rows)
     then
         raise sqlstate 'PT404' using
-            message = 'Nothing was hit: there is no such row, or it is not yours to see.';
+            message = 'No row was changed: there is no such row, or it is not yours to see.';
     end if;
     return null;
 end
@@ -53,8 +53,8 @@ $$;
 
 
 comment on function private.tg__keep_owner() is
-    'Refuses an update of the columns that say whose a row is; the trigger''s condition tells when.';
+    'Refuses a change of a row''s owner columns. The trigger''s condition says which columns these are.';
 comment on function private.tg__stamp_change() is
-    'Raises version and updated_at of a row that really changes.';
+    'Raises version by 1 and sets updated_at, if the row really changes.';
 comment on function private.tg__require_rows() is
-    'Refuses a client''s update or delete that hit nothing: what row level security hides is no success. Triggers before and after inserts tell it of upserts.';
+    'Refuses a client''s update or delete that found no row (404): a row that row level security hides is no success. Triggers before and after inserts tell it about upserts.';

@@ -1,11 +1,12 @@
 /*
-    Counts are exact here. An estimate is made of statistics of the whole table, whoever asks: it
-    tells a stranger how many rows others have, which values, and which ids.
+    Only exact counts are given. An estimate comes from statistics of the whole table, for every
+    user: it tells a stranger how many rows others have, with which values and which ids.
 
-    before_request refuses those who ask for one. Of two Prefer headers, though, it is shown the one
-    and PostgREST obeys the other, by EXPLAIN. That plans a statement, policies included, and
-    executes nothing, so that refusal must come from planning, where an immutable function without
-    arguments is evaluated: it stands behind the functions of which policies are made.
+    before_request refuses a request for an estimate. But if a request has two Prefer headers,
+    before_request sees one, and PostgREST obeys the other and runs EXPLAIN. EXPLAIN plans a
+    statement, with its policies, and executes nothing. So planning must refuse it: while Postgres
+    plans, it evaluates an immutable function without arguments. The functions that policies call
+    have refuse_estimates() as the default of an argument.
 */
 create function private.refuse_estimate()
     returns void
@@ -15,7 +16,7 @@ create function private.refuse_estimate()
 as $$
 begin
     raise sqlstate 'PT400' using
-        message = 'Rows are counted exactly here: an estimate would tell of rows that are not yours.',
+        message = 'Only exact counts are given: an estimate would tell about rows that are not yours.',
         detail = 'field: Prefer',
         hint = 'Ask for count=exact, or for no count.';
 end
@@ -27,13 +28,13 @@ grant execute on function private.refuse_estimate() to authenticated;
 create function private.refuse_estimates()
     returns boolean
     language plpgsql
-    -- which it is not: so it is asked each time that a statement is planned, and not again
+    -- not true, but so Postgres calls it once for each statement, while it plans the statement
     immutable
     parallel safe
     set search_path = ''
 as $$
 begin
-    -- PostgREST's sessions alone: a person at a console may ask for plans
+    -- only in PostgREST's sessions: a person at a console may use EXPLAIN
     if session_user = 'authenticator' and ltrim(current_query()) ilike 'explain%' then
         perform private.refuse_estimate();
     end if;
@@ -47,4 +48,4 @@ grant execute on function private.refuse_estimates() to authenticated;
 comment on function private.refuse_estimate() is
     'Refuses a count that is not exact.';
 comment on function private.refuse_estimates() is
-    'True; refuses the planning of a statement that PostgREST wants to have explained.';
+    'Returns true. Refuses to plan a statement that PostgREST runs with EXPLAIN.';

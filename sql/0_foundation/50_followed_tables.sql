@@ -1,22 +1,22 @@
 /*
-    The tables whose every change is logged and broadcast, and whose inserts and updates clients
-    may follow by postgres_changes, under their own row level security. Log, broadcast, catch-up
-    and publication read them here, so that they agree.
+    The followed tables. Every change of their rows is logged and broadcast. Clients may also
+    follow their inserts and updates by postgres_changes, under row level security. Log,
+    broadcast, catch-up and publication all read this list, so they agree.
 
-    A table is followed from the call of private.follow_table at the end of its file. A column
+    A call of private.follow_table at the end of a table's file makes the table followed. A column
     that the call does not name is not sent.
 */
 create table private.followed_tables (
     table_name       text primary key,
-    -- what staff and customers are sent: a subset of the columns that both can select
+    -- the columns that staff and customers are sent; both may select them
     shown            text[] not null,
-    -- what nobody is sent; a newer column that nobody has named is not sent either
+    -- the columns that nobody is sent; a column that is in neither list is not sent either
     hidden           text[] not null default '{}',
-    -- the column with the customer's id; null where staff alone follow the table
+    -- the column with the customer's id; null if only staff follow the table
     customer_key     text,
     -- the column with the conversation's id, if the table has it
     conversation_key text not null,
-    -- the column that is null as long as a row is not the customer's to see; null where all are
+    -- the column that is null until the customer may see a row; null if the customer sees all rows
     seen_since       text
 );
 alter table private.followed_tables enable row level security;
@@ -56,21 +56,21 @@ create type private.row_change as (
 create function private.tg__publish()
     returns trigger
     language plpgsql
-    -- definer: the log and the topics are nobody's to write
+    -- definer: users may not write the log or the topics
     security definer
     set search_path = ''
-    -- rows are looked up by key, a few at a time: one plan does for all, and not the one that
-    -- was best while the tables were empty
+    -- rows are looked up by key, a few at a time: one plan serves all calls, and it must not be
+    -- the one for empty tables
     set plan_cache_mode = force_generic_plan
     set enable_seqscan = off
-    -- old and new rows are matched by hash: the plan of one row, kept, would compare each of
-    -- 10,000 with each, 8 s
+    -- match old and new rows by hash: a kept plan for one row would compare each of 10,000 rows
+    -- with each, 8 s
     set enable_nestloop = off
-    -- the price that the planner puts on what is off must not look like work worth compiling
+    -- disabled plan nodes get a huge cost, which would start the JIT compiler for nothing
     set jit = off
 as $$
 declare
-    -- a transition table is read whole while it is small
+    -- up to this number of rows, a transition table is read at once
     small constant integer := 1000;
     followed constant private.followed_tables := private.followed_table(tg_table_name);
     source refcursor;
@@ -92,7 +92,7 @@ begin
             select o as old, n as new
             from old_rows o
             join new_rows n using (id)
-            -- the stamp left the version alone where nothing changed
+            -- tg__stamp_change leaves the version as it is if nothing changed
             where n.version <> o.version
             limit small + 1
         ) as u (o, n)
@@ -135,8 +135,8 @@ end
 $$;
 
 
--- Nobody can be asked who may see a row that is gone: Realtime tells a deletion to all who
--- subscribe, and tests their filters on the old row. Broadcasts and the log tell deletions.
+-- Row level security can't be checked for a deleted row: Realtime tells a deletion to every
+-- subscriber, and tests their filters on the old row. So broadcasts and the log tell deletions.
 alter publication supabase_realtime set (publish = 'insert, update');
 
 
@@ -147,7 +147,7 @@ create function private.follow_table(
     customer_key text default 'customer_id',
     conversation_key text default 'conversation_id',
     seen_since text default null,
-    -- without, a trigger of the table's own tells new rows
+    -- false: the table has a trigger of its own for inserts
     tells_inserts boolean default true
 )
     returns void
@@ -186,15 +186,15 @@ $$;
 
 
 comment on table private.followed_tables is
-    'The tables whose changes are logged, broadcast and published, and what of their rows is sent.';
+    'The tables whose changes are logged, broadcast and published, with the columns that are sent.';
 comment on policy "nobody reads the list of followed tables directly"
     on private.followed_tables is
     'Triggers and catch-up read it.';
 comment on function private.followed_table(text) is
-    'How a table is followed; a row of nulls where it is not.';
+    'How a table is followed; a row of nulls if it is not.';
 comment on type private.row_change is
-    'A row before and after a change, either of which may be missing.';
+    'A row before and after a change; one of the two may be null.';
 comment on function private.tg__publish() is
-    'Logs and broadcasts what a statement changed.';
+    'Logs and broadcasts the rows that a statement changed.';
 comment on function private.follow_table(text, text[], text[], text, text, text, boolean) is
-    'Logs and broadcasts every change of a table from now on, and publishes what is inserted and updated.';
+    'Follows a table from now on: logs and broadcasts every change, and publishes inserts and updates.';

@@ -1,18 +1,18 @@
 /*
-    A guarded table: users write it through PostgREST, and what they may not write is refused in
-    words, with the field that is meant, instead of in Postgres' own.
+    A guarded table: users write it through PostgREST. If they may not write a value, a sentence
+    with the field refuses it, in place of Postgres' own message.
 
-    Postgres looks at grants before any trigger, and at policies, keys and constraints after those
-    before a row. So all columns of a guarded table are granted, its rows stay protected by its
-    policies, and two triggers say the rest, to users' own statements alone:
+    Postgres checks grants before any trigger, and policies, keys and constraints after the
+    triggers before a row. So users get a grant on all columns of a guarded table, its policies
+    protect its rows, and two triggers do the rest, for users' own statements only:
 
-        _001_guard_given   puts aside what users do not write, as if it had not been given
+        _001_guard_given   takes away the values for columns that users do not write, and notes them
         …                  the table's other triggers complete the row
-        _990_guard_row     refuses what was given and is not what the row has in the end, and
-                           then what a policy, a key or a constraint would refuse right after
+        _990_guard_row     refuses a noted value that differs from the completed row, and then a
+                           row that a policy, a key or a constraint would refuse right after
 
-    The words stand with what they are about: a policy is named as a sentence; the comment on a
-    constraint says what holds and, on a second line, what to do.
+    The sentences stand at the rules: a policy is named as a sentence. The comment on a constraint
+    has the rule on its first line and the remedy on its second.
 */
 create function private.refuse_given(operation text, given jsonb, written jsonb)
     returns void
@@ -21,7 +21,7 @@ create function private.refuse_given(operation text, given jsonb, written jsonb)
     set search_path = ''
 as $$
 declare
-    -- of a row that was read before its last change the version tells
+    -- a version that differs means that the row has changed since it was read
     field constant text := (
         select case when bool_or(g.key = 'version') then 'version' else min(g.key) end
         from jsonb_each(given) g
@@ -87,16 +87,16 @@ begin
         raise sqlstate 'PT409' using
             message = coalesce(
                 words[1],
-                format('There is a row of %s with this %s already.', table_name, array_to_string(columns, ', '))),
+                format('A row of %s with this %s exists already.', table_name, array_to_string(columns, ', '))),
             detail = 'field: ' || field,
-            hint = coalesce(words[2], 'Change that one, or give another value.');
+            hint = coalesce(words[2], 'Change that row, or give another value.');
     end if;
     raise sqlstate 'PT422' using
         message = coalesce(
             words[1],
             case kind
-                when 'reference' then format('There is nothing that %s could name.', columns[1])
-                else format('This is no value of %s.', field)
+                when 'reference' then format('The row that %s names does not exist.', columns[1])
+                else format('This value is not allowed for %s.', field)
             end),
         detail = 'field: ' || case kind when 'reference' then columns[1] else field end,
         hint = coalesce(words[2], 'Give another value.');
@@ -107,7 +107,7 @@ $$;
 create function private.refuse_value(field text, message text, hint text)
     returns boolean
     language plpgsql
-    -- volatile, or it would be called while a check is planned
+    -- volatile: otherwise Postgres would call it while it plans a check
     volatile
     set search_path = ''
 as $$
@@ -119,13 +119,13 @@ begin
 end
 $$;
 
--- a check is evaluated as the user whose value it is
+-- Postgres evaluates a check as the user who writes
 grant execute on function private.refuse_value(text, text, text) to authenticated;
 
 
 /*
-    What the rows of a table keep, in the order in which a user hears of it: each rule with the
-    condition of a row, named new_row, that breaks it.
+    The rules of a table's rows, in the order in which a user hears of them. Each rule has the
+    condition under which a row, named new_row, breaks it.
 */
 create function private.rules_of_table(relation regclass)
     returns table (place integer, kind text, rule text, broken text)
@@ -208,7 +208,7 @@ as $$
     join keys p
         on p.contype = 'p'
     where k.contype in ('p', 'u')
-      -- what the primary key holds in itself
+      -- a key that contains the primary key needs no test of its own
       and (k.contype = 'p' or not k.columns @> p.columns)
 $$;
 
@@ -244,7 +244,7 @@ begin
             new.%1$I := %2$s;
         end if;$lines$,
                     a.attname, coalesce(d.value, 'null'))
-                -- of several rows one may leave out what another one gives
+                -- of several inserted rows, one may leave out a column that another row gives
                 when a.attnotnull and d.value is not null then format(
                     $lines$
         new.%1$I := coalesce(new.%1$I, %2$s);$lines$,
@@ -288,7 +288,7 @@ begin
 create function private.tg_%1$s__guard_given()
     returns trigger
     language plpgsql
-    -- definer: what guards call is nobody's to call
+    -- definer: users may not call the functions that guards call
     security definer
     set search_path = ''
 as $$
@@ -306,7 +306,7 @@ $$;
 create function private.tg_%1$s__guard_row()
     returns trigger
     language plpgsql
-    -- definer: keys are looked up beyond what the user sees, as Postgres does
+    -- definer: as Postgres itself, it also finds keys of rows that the user may not see
     security definer
     set search_path = ''
     set plan_cache_mode = force_generic_plan
@@ -314,7 +314,7 @@ as $$
 #variable_conflict use_column
 declare
     given constant jsonb := current_setting('rapport.given');
-    -- the key by which an upsert means a row that may be there, as PostgREST names it
+    -- the columns of an upsert's "on conflict", as PostgREST writes them
     upserted_by constant text := (
         select string_agg(btrim(c, '" '), ',' order by btrim(c, '" ') collate "C")
         from unnest(string_to_array(
@@ -338,9 +338,9 @@ end
 $$;
 
 comment on function private.tg_%1$s__guard_given() is
-    'Made by private.guard_table: puts aside what users do not write.';
+    'Made by private.guard_table: takes away the values for columns that users do not write.';
 comment on function private.tg_%1$s__guard_row() is
-    'Made by private.guard_table: refuses in words what users may not write.';
+    'Made by private.guard_table: refuses a row that users may not write, with a sentence.';
 
 grant %6$s on public.%1$I to authenticated;
 
@@ -368,12 +368,12 @@ $body$;
 
 
 comment on function private.refuse_given(text, jsonb, jsonb) is
-    'Refuses a value that was given for a column that users do not write, unless the row has just that.';
+    'Refuses a value for a column that users do not write, unless the row gets this value anyway.';
 comment on function private.refuse_row(text, text, text) is
-    'Refuses a row in the words of the rule that it breaks: a policy, a column that is needed, a check, a reference or a key.';
+    'Refuses a row with the sentence of the rule that it breaks: a policy, a needed column, a check, a reference or a key.';
 comment on function private.refuse_value(text, text, text) is
-    'Refuses a value from within a check, in words.';
+    'Refuses a value from within a check, with a sentence.';
 comment on function private.rules_of_table(regclass) is
-    'The rules of a table''s rows in the order in which users hear of them, each with the condition that breaks it.';
+    'The rules of a table''s rows, in the order in which users hear of them, each with the condition that breaks it.';
 comment on function private.guard_table(text, text[], text[]) is
-    'Lets users name every column of a table from now on, and refuses in words what they may not write: all but these columns where rows are inserted and updated, and what its policies, keys and constraints refuse. Called once they are all there.';
+    'Guards a table from now on: users may name every column, but a sentence refuses a value for a column that is not listed here, and a row that breaks a policy, a key or a constraint. Call it after these have been created.';

@@ -1,11 +1,11 @@
 /*
-    What is kept for a time only, and its removal. Messages, contacts and the statuses of
-    messages are not: they stay as long as their account.
+    Data that is kept for a limited time, and its deletion: log entries, raw webhooks, runs and
+    errors of the sync. Messages, their statuses and contacts stay as long as their account.
 */
 create table private.retention (
     only_row       boolean primary key default true
                    constraint retention_only_row_check check (only_row),
-    -- what a better parser could still be given; WhatsApp repeats a delivery for 7 days
+    -- a better parser may be given raw webhooks again; WhatsApp repeats a delivery for 7 days
     webhook_events interval not null default interval '90 days'
                    constraint retention_webhook_events_check
                    check (webhook_events >= interval '7 days'),
@@ -31,8 +31,8 @@ create function private.prune_changes(batch integer)
     set search_path = ''
 as $$
 declare
-    -- a cursor may be as old as the log's retention, and an entry bears the time at which its
-    -- transaction began: it may have been seen a day later, if one transaction ran so long
+    -- A cursor may be as old as the log's retention. An entry has the time at which its
+    -- transaction began: if the transaction ran for a day, readers saw the entry a day later.
     kept_since constant timestamptz := (
         select now() - l.retention - interval '1 day'
         from private.change_log l
@@ -42,8 +42,8 @@ declare
     account uuid := '00000000-0000-0000-0000-000000000000';
     oldest timestamptz;
 begin
-    -- the log has no index by time, which every write would pay for: each account's entries
-    -- are looked at from the oldest transaction on
+    -- The log has no index by time, because every write would pay for it. So the entries of each
+    -- account are read from the oldest transaction on.
     loop
         select c.account_id, c.logged_at
         into account, oldest
@@ -60,7 +60,7 @@ begin
             where c.account_id = account
             order by c.xid, c.seq
             limit batch - pruned
-            -- another run may be at them
+            -- another run may be deleting them
             for update skip locked
         )
         delete from private.changes c
@@ -91,7 +91,7 @@ begin
         from private.webhook_events e
         order by e.id
         limit batch
-        -- another run may be at them
+        -- another run may be deleting them
         for update skip locked
     )
     delete from private.webhook_events e
@@ -128,16 +128,16 @@ grant execute on function backend.prune(integer) to service_role;
 
 
 comment on table private.retention is
-    'One row: how long is kept what is not kept for good. The change log has its own, private.change_log.retention.';
+    'One row: how long temporary data is kept. The change log has its own setting, private.change_log.retention.';
 comment on column private.retention.webhook_events is
-    'Raw webhooks are kept this long, to be applied anew.';
+    'How long raw webhooks are kept, so that they can be applied again.';
 comment on column private.retention.sync is
-    'Runs of the sync and its errors are kept this long.';
+    'How long runs and errors of the sync are kept.';
 comment on policy "nobody reads the retention settings directly" on private.retention is
-    'prune acts on them.';
+    'backend.prune reads them.';
 comment on function private.prune_changes(integer) is
-    'Deletes up to so many log entries that no cursor needs; returns how many.';
+    'Deletes at most batch log entries that no cursor needs any more; returns their number.';
 comment on function private.prune_webhook_events(integer) is
-    'Deletes up to so many raw webhooks that are past their time; returns how many.';
+    'Deletes at most batch raw webhooks that are older than their retention; returns their number.';
 comment on function backend.prune(integer) is
-    'Deletes up to batch rows (5,000 at most) of each kind whose time is over: {changes, webhook_events, sync}. Call again until all are 0.';
+    'Deletes at most batch rows (1 to 5,000) of each kind that are older than their retention, and returns their numbers: {changes, webhook_events, sync}. Call it again until all are 0.';

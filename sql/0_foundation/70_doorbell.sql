@@ -1,10 +1,10 @@
 /*
-    Rows are the jobs, a doorbell wakes the worker: a request to POST /internal/wake when the
-    transaction commits. It may get lost; the schedule sweeps.
+    Rows are the jobs, and a doorbell wakes the worker: a request to POST /internal/wake when the
+    transaction commits. The request may get lost; then the schedule finds the rows.
 */
 do $$
 begin
-    -- as a rule there; where it is not, ringing is a warning and the schedule does it all
+    -- hosted projects have pg_net; without it, ring() only warns and the schedule finds the rows
     if exists (select from pg_catalog.pg_available_extensions where name = 'pg_net') then
         create extension if not exists pg_net with schema extensions;
     end if;
@@ -15,7 +15,7 @@ $$;
 create table private.doorbell (
     only_row boolean primary key default true
              constraint doorbell_only_row_check check (only_row),
-    -- null: nobody is to be woken, the schedule does it all
+    -- null: no worker is woken, and the schedule finds the rows
     url      text
              constraint doorbell_url_check check (url ~ '^https?://[^[:space:]]+$'),
     secret   text
@@ -43,7 +43,7 @@ create function private.ring(worker text)
 as $$
 declare
     bell private.doorbell;
-    -- ends with the transaction, or with the savepoint that the ring was in
+    -- the setting ends with the transaction, or with the savepoint of the ring
     rung constant text := 'rapport.rung_' || worker;
 begin
     if current_setting(rung, true) = 'on' then
@@ -68,7 +68,7 @@ begin
 exception
     when others then
         -- the row is there, and the schedule finds it
-        raise warning 'nobody was woken: %', sqlerrm using errcode = sqlstate;
+        raise warning 'no worker was woken: %', sqlerrm using errcode = sqlstate;
 end
 $$;
 
@@ -88,11 +88,11 @@ begin
        or d.secret is distinct from set_doorbell.secret;
 exception
     when check_violation then
-        -- without the row itself, which holds the secret
+        -- Postgres' own message would quote the row, with the secret
         raise sqlstate 'PT422' using
-            message = 'The doorbell needs a URL and a secret, or neither.',
+            message = 'The doorbell needs both a URL and a secret, or neither.',
             detail = 'field: url, secret',
-            hint = 'The URL of POST /internal/wake, and 32 to 256 characters.';
+            hint = 'Give the URL of POST /internal/wake and a secret of 32 to 256 characters.';
 end
 $$;
 
@@ -100,10 +100,10 @@ grant execute on function backend.set_doorbell(text, text) to service_role;
 
 
 comment on table private.doorbell is
-    'Where to ring, and with which secret.';
+    'The address of POST /internal/wake, and its secret.';
 comment on policy "nobody reads the doorbell directly" on private.doorbell is
     'It holds a secret.';
 comment on function private.ring(text) is
-    'Wakes a worker when the transaction commits, once. A failure is a warning.';
+    'Wakes a worker when the transaction commits, once in a transaction. A failure is only a warning.';
 comment on function backend.set_doorbell(text, text) is
-    'Says where POST /internal/wake is and the secret that it asks for (WAKE_SECRET); with two nulls nobody is woken. Once for a deployment.';
+    'Sets the address of POST /internal/wake and its secret (WAKE_SECRET). With two nulls no worker is woken. Call it once for a deployment.';

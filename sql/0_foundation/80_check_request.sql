@@ -1,7 +1,7 @@
 /*
-    What before_request looks at before each request of PostgREST: whether the caller may do it.
-    Postgres refuses what is not granted in words of its own, before any trigger: here it is said
-    which table is not written so, and what writes it.
+    Before each request of PostgREST, before_request checks here whether the caller may make it.
+    Postgres refuses a missing grant before any trigger, in its own words. Here a sentence says
+    which table users do not write, and how its rows are written.
 
     Source: docs.postgrest.org, "Configuration", db-pre-request.
 */
@@ -12,36 +12,36 @@ create function private.way_to_write(relation text)
     set search_path = ''
 as $$
     select case relation
-        when 'account_events' then 'They are what WhatsApp tells of an account, kept as it came.'
-        when 'account_members' then 'Members are added by whoever runs the service.'
-        when 'accounts' then 'Accounts are made and closed by whoever runs the service.'
-        when 'contact_identities' then 'They follow what is written to contacts_v2.'
+        when 'account_events' then 'WhatsApp sends them; they stay as they came.'
+        when 'account_members' then 'Ask the people who run this service to add a member.'
+        when 'accounts' then 'Ask the people who run this service to open or close an account.'
+        when 'contact_identities' then 'Write contacts_v2: identities follow its phone, email and username.'
         when 'contact_merges' then 'Call merge_contacts or undo_merge.'
         when 'contact_suggestions' then 'Call suggest_duplicates, merge_contacts or dismiss_suggestion.'
         when 'contacts' then 'Write contacts_v2, or call upsert_contact.'
-        when 'conversation_activity' then 'It follows the messages.'
-        when 'conversations' then 'Call set_conversation_status or mark_read; a message opens a conversation.'
-        when 'customers' then 'Staff write contacts_v2, customers my_profile.'
-        when 'inbox' then 'Call set_conversation_status or mark_read; write messages.'
-        when 'invoices' then 'Invoices are not deleted: write the status void.'
-        when 'jobs' then 'Jobs are not deleted: write the status cancelled.'
+        when 'conversation_activity' then 'Insert messages: the activity follows them.'
+        when 'conversations' then 'Call set_conversation_status or mark_read; a new message opens a conversation.'
+        when 'customers' then 'Staff write contacts_v2, customers write my_profile.'
+        when 'inbox' then 'Call set_conversation_status or mark_read, or insert messages.'
+        when 'invoices' then 'Invoices are not deleted: set the status to void.'
+        when 'jobs' then 'Jobs are not deleted: set the status to cancelled.'
         when 'loyalty_balances' then 'Insert a line into loyalty_transactions.'
-        when 'loyalty_transactions' then 'Lines stay as they are: insert one that takes back what another gave.'
+        when 'loyalty_transactions' then 'Lines stay as they are: insert another line that takes the points back.'
         when 'message_media' then 'POST /api/media announces a file; refetch_media fetches one again.'
-        when 'messages' then 'Messages are inserted; delete_message blanks one.'
+        when 'messages' then 'Insert messages; delete_message deletes one.'
         when 'metakocka_contact_mappings' then 'Call resolve_sync_conflict to say which partner a contact is.'
-        when 'my_profile' then 'A profile is updated; claim_portal_invitation opens one.'
+        when 'my_profile' then 'Update your profile; claim_portal_invitation opens one.'
         when 'open_suggestions' then 'Call suggest_duplicates, merge_contacts or dismiss_suggestion.'
         when 'portal_invitations' then 'Call invite_to_portal or revoke_invitation.'
         when 'read_markers' then 'Call mark_read.'
-        when 'rejected_webhooks' then 'They are what WhatsApp delivered; rapport replay applies them once their cause is mended.'
-        when 'sendable_templates' then 'Templates are written at WhatsApp and read from there.'
+        when 'rejected_webhooks' then 'WhatsApp delivered them; rapport replay applies them once their cause is removed.'
+        when 'sendable_templates' then 'Write templates at WhatsApp; they are read from there.'
         when 'status_words' then 'The words of faces are fixed.'
         when 'sync_conflicts' then 'Call resolve_sync_conflict.'
-        when 'sync_errors' then 'They are what went wrong, and go by themselves.'
+        when 'sync_errors' then 'The sync writes its errors, and deletes old ones.'
         when 'sync_runs' then 'Call request_sync.'
-        when 'whatsapp_channels' then 'Numbers are added by whoever runs the service; resume_channel starts a stopped one.'
-        when 'whatsapp_templates' then 'Templates are written at WhatsApp and read from there.'
+        when 'whatsapp_channels' then 'Ask the people who run this service to add a number; resume_channel starts a stopped one.'
+        when 'whatsapp_templates' then 'Write templates at WhatsApp; they are read from there.'
     end
 $$;
 
@@ -56,7 +56,7 @@ declare
     -- not current_user: a definer function may call this
     role_name constant name := current_setting('role');
     method constant text := current_setting('request.method', true);
-    -- text while it need not be read
+    -- as text: most requests need not parse it
     headers constant text := current_setting('request.headers', true);
     -- /contacts, /rpc/mark_read
     names text[];
@@ -66,7 +66,7 @@ declare
     is_allowed boolean;
     is_view boolean;
 begin
-    -- users may read what there is; what functions call is theirs
+    -- no check for a user's reads in public, and for the functions
     if role_name = 'service_role'
         or (role_name = 'authenticated' and method in ('GET', 'HEAD') and headers not like '%-profile"%')
     then
@@ -92,7 +92,7 @@ begin
     else
         upserts := method = 'PUT'
             or (method = 'POST' and headers::jsonb ->> 'prefer' like '%resolution=%');
-        -- what a request takes, the last one as it is told
+        -- the rights that a request needs; the loop ends at the first one that is missing
         foreach right_to in array
             case
                 when method in ('GET', 'HEAD') then array['select']
@@ -127,8 +127,8 @@ begin
             hint = 'Send a user''s access token in the header Authorization.';
     elsif is_allowed is false and (names[2] = 'rpc' or wanted <> 'public'::regnamespace) then
         raise insufficient_privilege using
-            message = 'This is for the functions of Rapport alone.',
-            hint = 'Users read and write what is in the schema public.';
+            message = 'Only the functions of Rapport may use this.',
+            hint = 'Users read and write the schema public.';
     elsif is_allowed is false then
         raise insufficient_privilege using
             message = format(
@@ -142,18 +142,18 @@ begin
                 end
             ),
             hint = coalesce(
-                private.way_to_write(names[2]), 'See what the table''s description says.');
+                private.way_to_write(names[2]), 'Read the description of the table.');
     elsif upserts and is_view then
         raise sqlstate 'PT405' using
             message = format('%s is a view and takes no upsert.', names[2]),
             hint = 'Insert, update, or call upsert_contact.';
     end if;
-    -- what there is not PostgREST says itself
+    -- PostgREST itself says if the table or function does not exist
 end
 $$;
 
 
 comment on function private.way_to_write(text) is
-    'What writes the rows that users do not write themselves, or not so.';
+    'How the rows of a table are written that users do not write themselves, or not in this way.';
 comment on function private.check_request() is
-    'Refuses in words what the role of a request was not granted.';
+    'Refuses a request for which its role has no grant, with a sentence.';

@@ -1,6 +1,6 @@
 /*
-    The time zone of a country, for accounts that name none: the only one, or that of most of its
-    people. From the zone.tab of the IANA time zone database.
+    The time zone of each country, for accounts that give none. A country with several time zones
+    has the one of most of its people. From the zone.tab of the IANA time zone database.
 */
 create table private.country_time_zones (
     country   text primary key
@@ -104,7 +104,7 @@ values
 
 
 comment on table private.country_time_zones is
-    'The time zone of an account that names its country (ISO 3166-1) alone.';
+    'The time zone of each country (ISO 3166-1), for accounts that give only their country.';
 comment on policy "nobody reads the time zones of countries directly"
     on private.country_time_zones is
-    'Accounts are given theirs when they are written.';
+    'A trigger gives an account its time zone.';

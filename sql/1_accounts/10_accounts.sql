@@ -1,9 +1,9 @@
 /*
-    A business that uses Rapport: the tenant that every other row names.
+    A business that uses Rapport: the tenant. Every other row names its account.
 */
 create table public.accounts (
     id          uuid primary key default gen_random_uuid(),
-    -- the account part of older composite conversation keys, which are split at underscores
+    -- the account's part of older conversation keys; underscores separate the parts
     external_id text not null default encode(extensions.gen_random_bytes(12), 'hex')
                 constraint accounts_external_id_key unique
                 constraint accounts_external_id_check check (external_id ~ '^[A-Za-z0-9-]{1,64}$'),
@@ -33,7 +33,7 @@ alter table public.accounts enable row level security;
 create function private.tg_accounts__set_time_zone()
     returns trigger
     language plpgsql
-    -- definer: the list of countries is nobody's to read
+    -- definer: users may not read the list of countries
     security definer
     set search_path = ''
 as $$
@@ -48,14 +48,14 @@ begin
         raise sqlstate 'PT422' using
             message = format('%s is not a country.', quote_ident(left(new.country, 64))),
             detail = 'field: country',
-            hint = 'Two capital letters as in ISO 3166-1, such as SI.';
+            hint = 'Give the two capital letters of ISO 3166-1, such as SI.';
     end if;
     new.time_zone := coalesce(new.time_zone, of_country, 'UTC');
     if not exists (select from pg_timezone_names z where z.name = new.time_zone) then
         raise sqlstate 'PT422' using
             message = format('%s is not a time zone.', quote_ident(left(new.time_zone, 64))),
             detail = 'field: time_zone',
-            hint = 'As in the IANA database, such as Europe/Ljubljana; null takes the country''s.';
+            hint = 'Give a name of the IANA database, such as Europe/Ljubljana, or null for the country''s time zone.';
     end if;
     return new;
 end
@@ -121,34 +121,34 @@ grant select on public.accounts to authenticated;
 
 
 comment on table public.accounts is
-    'A business that uses Rapport: the tenant that every other row names. Owners and admins change name, country and time_zone.';
+    'A business that uses Rapport: the tenant. Every other row names its account. Owners and admins change name, country and time_zone.';
 comment on column public.accounts.id is
-    'What every other row of the business names.';
+    'Identifies the account; every other row of the business names it as account_id.';
 comment on column public.accounts.external_id is
-    'The account part of older composite conversation keys; see resolve_conversation.';
+    'The account''s part of older conversation keys; see resolve_conversation.';
 comment on column public.accounts.name is
-    'The name that customers are shown.';
+    'The name of the business, which customers see.';
 comment on column public.accounts.country is
-    'ISO 3166-1, such as SI.';
+    'The country of the business by ISO 3166-1, such as SI; null is unknown.';
 comment on column public.accounts.time_zone is
-    'Where its days begin and end, as in the IANA database; that of its country if not given, or else UTC. Due dates, expiring points and notices follow it.';
+    'The IANA time zone in which the account''s days begin and end. If none is given: that of its country, or UTC. Due dates, expiring points and notices follow it.';
 comment on column public.accounts.created_at is
-    'When the account was made (UTC).';
-comment on function private.tg_accounts__set_time_zone() is
-    'Gives an account the time zone of its country where it names none; refuses unknown ones.';
-comment on function private.time_zone_of(uuid) is
-    'The time zone of an account.';
-comment on function private.today(uuid) is
-    'The day that it is where the account is.';
-comment on function private.latest_today() is
-    'The latest day that it is anywhere: an index finds by it what may be over somewhere.';
-comment on function private.local_time(uuid, timestamptz) is
-    'A time for people to read, to the minute, with the account''s time zone.';
+    'When the account was made (server time, UTC).';
 comment on column public.accounts.messages_per_minute is
-    'How many messages one user, of staff or a customer, may write in a minute.';
+    'How many messages one user, staff or customer, may write in a minute.';
 comment on column public.accounts.messages_per_request is
     'How many messages one user may write in one request.';
 comment on column public.accounts.writes_per_minute is
-    'How many requests that write, and rows that they write, one user may make in a minute.';
+    'How many writes one user may make in a minute. A request that writes counts as one, and so does each row that it writes.';
 comment on column public.accounts.rows_per_request is
     'How many rows one user may write in one request.';
+comment on function private.tg_accounts__set_time_zone() is
+    'Gives an account without a time zone that of its country; refuses unknown countries and time zones.';
+comment on function private.time_zone_of(uuid) is
+    'The time zone of an account.';
+comment on function private.today(uuid) is
+    'The present date in the account''s time zone.';
+comment on function private.latest_today() is
+    'The latest present date of all time zones: by it an index finds every row whose day may be over in some time zone.';
+comment on function private.local_time(uuid, timestamptz) is
+    'A time for people to read, to the minute, in the account''s time zone and with its name.';

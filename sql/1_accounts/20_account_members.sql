@@ -1,5 +1,5 @@
 /*
-    Who works for an account, and as what.
+    The people who work for an account, with their roles.
 */
 create table public.account_members (
     account_id   uuid not null
@@ -11,7 +11,7 @@ create table public.account_members (
     role         text not null
                  constraint account_members_role_check
                  check (role in ('owner', 'admin', 'agent', 'viewer')),
-    -- what colleagues and customers are shown, so that no name is taken from a payload
+    -- the name that colleagues and customers see; no name comes from a payload
     display_name text not null
                  constraint account_members_display_name_check
                  check (display_name <> '' and length(display_name) <= 200),
@@ -22,8 +22,8 @@ create table public.account_members (
 alter table public.account_members enable row level security;
 
 
--- every policy of every statement looks here: by hash that is a page of the index and the row,
--- by tree one page more; half full, so that no bucket goes on on a second page
+-- Every policy of every statement reads this table. A hash index reads one page and the row; a
+-- B-tree reads one page more. Half-filled pages keep each bucket on one page.
 create index account_members_user_id_idx
     on public.account_members
     using hash (user_id)
@@ -32,13 +32,13 @@ create index account_members_user_id_idx
 
 create function private.my_account_ids(is_counted boolean default private.refuse_estimates())
     returns setof uuid
-    -- plpgsql keeps the plan, and every policy of every statement asks
+    -- plpgsql keeps the plan, and every policy of every statement calls this
     language plpgsql
     stable
-    -- definer, or the policy of account_members would ask itself
+    -- definer: otherwise the policy of account_members would call itself
     security definer
     set search_path = ''
-    -- not by the plan that was best while the table was empty
+    -- the plan must not be the one for an empty table
     set enable_seqscan = off
 as $$
 begin
@@ -123,25 +123,35 @@ create trigger _200_require_rows_update
 
 comment on table public.account_members is
     'Who works for an account: owner, admin, agent or viewer.';
+comment on column public.account_members.account_id is
+    'The account for which the person works.';
+comment on column public.account_members.user_id is
+    'The person''s login (auth.users).';
+comment on column public.account_members.role is
+    'owner, admin, agent or viewer. Owners and admins also manage the account; viewers only read.';
+comment on column public.account_members.display_name is
+    'The name that colleagues and customers see.';
+comment on column public.account_members.created_at is
+    'When the person was added (server time, UTC).';
 comment on function private.my_account_ids(boolean) is
-    'The accounts that the signed-in user works for. Its argument is never given: see refuse_estimates.';
+    'The accounts for which the signed-in user works. No caller gives the argument: see refuse_estimates.';
 comment on function private.my_writable_account_ids(boolean) is
-    'The accounts whose contacts and conversations the signed-in user may change: viewers only look.';
+    'The accounts whose contacts and conversations the signed-in user may change, as owner, admin or agent.';
 comment on function private.my_admin_account_ids(boolean) is
-    'The accounts that the signed-in user owns or administers: whose connections they may change.';
+    'The accounts in which the signed-in user is owner or admin.';
 comment on policy "members can read the members of their accounts" on public.account_members is
     'Colleagues see each other; customers and strangers see nobody.';
 comment on policy "members can read their accounts" on public.accounts is
-    'An account is visible to those who work for it.';
+    'The people who work for an account see it.';
 comment on policy "owners and admins can change their accounts" on public.accounts is
-    'Members who see an account and may not change it are refused, instead of changing none.';
+    'A member who may not change the account is refused, instead of changing no row.';
 comment on constraint accounts_external_id_check on public.accounts is
     'An external_id has 1 to 64 letters, digits and hyphens.';
 comment on constraint accounts_name_check on public.accounts is
     'An account''s name has 1 to 200 characters.';
 comment on constraint accounts_country_check on public.accounts is
     'A country is two capital letters of ISO 3166-1.
-Such as SI.';
+Give a code such as SI.';
 
 
 select private.guard_table('accounts', updated => array['name', 'country', 'time_zone']);

@@ -1,22 +1,22 @@
 /*
-    What one user may ask of the database, so that one login never stalls everybody: how many
-    requests at once, how many messages and other writes in a minute, how many rows in a request.
+    The limits of one user, so that one login never slows down the others: how many requests at
+    once, how many messages and other writes in a minute, how many rows in a request.
 
-    PostgREST calls before_request at the start of every request's transaction. Reads are read-only
-    transactions, which can write no counter but may take advisory locks, so those say how many
-    requests of a user are at work:
+    PostgREST calls before_request at the start of every request's transaction. A read is a
+    read-only transaction: it can't write a counter, but it can take advisory locks. So advisory
+    locks say how many requests of a user are at work:
 
         8 may be there at once, and more are refused: PostgREST has ten connections or more, and
           some must stay free for others;
-        one of them reads and one writes, the others wait for these, up to four seconds. However
-          much embedding makes of a request, a user takes no more of the processors than that.
+        one of them reads and one writes, and the others wait for these, up to four seconds. So a
+          user takes no more of the processors than that, even if a request embeds very much.
 
-    (16 connections of one user, each asking for 100 times 1,000 messages by embedding, raised
-    another's reads from 0.05 s to 8 s without this. With it, on two busy cores, their 95th
-    percentile rose from 20 ms to 36.)
+    (Without this, 16 connections of one user, each with 100 times 1,000 embedded messages, raised
+    another user's reads from 0.05 s to 8 s. With it, on two busy cores, their 95th percentile
+    rose from 20 ms to 36.)
 
-    Writes are counted for each user and minute. The functions' own calls (service_role) and what
-    a definer function writes for a user beside the request are not.
+    Writes are counted for each user and minute. Calls of the functions (service_role) are not
+    counted, nor are rows that a definer function writes for a user besides the request's own.
 */
 create type private.request_limits as (
     messages_per_minute  integer,
@@ -26,12 +26,13 @@ create type private.request_limits as (
 );
 
 
--- unlogged: no count is worth a record in the log, and after a crash everybody begins anew
+-- unlogged: the counts need not survive a crash
 create unlogged table private.user_writes (
     user_id  uuid not null,
-    -- which of the user's requests at once has counted: they never wait for each other's row
+    -- one slot for each of the user's requests at the same time: they never wait for each other's
+    -- row
     slot     smallint not null,
-    -- since 1970; counts of another minute are void
+    -- minutes since 1970; counts of another minute are void
     minute   integer not null,
     writes   integer not null,
     messages integer not null default 0,
@@ -53,14 +54,14 @@ create function private.request_limits(user_id uuid)
     returns private.request_limits
     language plpgsql
     stable
-    -- definer: a customer does not see the account
+    -- definer: customers may not read accounts
     security definer
     set search_path = ''
 as $$
 declare
     limits private.request_limits;
 begin
-    -- of the accounts where the user is staff or a customer the one that allows most
+    -- the highest limits of the accounts in which the user is staff or a customer
     select
         max(a.messages_per_minute),
         max(a.messages_per_request),
@@ -79,7 +80,7 @@ begin
     join public.accounts a
         on a.id = mine.account_id;
 
-    -- a stranger has nothing to write but the token of an invitation
+    -- a user without an account only sends the token of an invitation
     return coalesce(limits, (1, 1, 60, 1)::private.request_limits);
 end
 $$;
@@ -91,7 +92,7 @@ create function private.refuse_for_now(message text, hint text, seconds integer)
     set search_path = ''
 as $$
 begin
-    -- PostgREST makes status, headers and body of these
+    -- PostgREST makes status, headers and body from these
     raise sqlstate 'PGRST' using
         message = jsonb_build_object(
             'code', 'PT429',
@@ -166,8 +167,8 @@ begin
     exception
         when lock_not_available then
             perform private.refuse_for_now(
-                message => 'Another request of yours has been at work for long.',
-                hint => 'Wait for its answer, and ask for less at a time.',
+                message => 'Another request of yours has been at work for more than 4 seconds.',
+                hint => 'Wait for its answer, and ask for fewer rows at a time.',
                 seconds => 2
             );
     end;
@@ -212,7 +213,7 @@ $$;
 create function private.before_request()
     returns void
     language plpgsql
-    -- definer: counts are nobody's to write
+    -- definer: users may not write counts
     security definer
     set search_path = ''
 as $$
@@ -241,7 +242,7 @@ begin
 end
 $$;
 
--- PostgREST calls it as whoever asks, and whoever that is
+-- PostgREST calls it in the role of each request
 grant usage on schema private to anon, service_role;
 grant execute on function private.before_request() to anon, authenticated, service_role;
 
@@ -249,7 +250,7 @@ grant execute on function private.before_request() to anon, authenticated, servi
 create function private.hold_to_rows(rows integer, messages integer)
     returns void
     language plpgsql
-    -- definer: limits are looked up whatever the caller may see
+    -- definer: it reads limits that the caller may not see
     security definer
     set search_path = ''
 as $$
@@ -295,7 +296,7 @@ declare
     allowed integer;
     messages_so_far bigint;
 begin
-    -- not a request of PostgREST's
+    -- not a request through PostgREST
     if my_slot is null then
         return;
     end if;
@@ -332,7 +333,7 @@ grant execute on function private.count_rows(integer) to authenticated;
 create function private.tg__count_rows()
     returns trigger
     language plpgsql
-    -- invoker: what definer functions write is not the user's own statement, see the condition
+    -- invoker: rows that definer functions write are not counted, see the triggers' condition
     set search_path = ''
 as $$
 declare
@@ -355,7 +356,7 @@ create function private.tg__hold_to_rows()
     set search_path = ''
 as $$
 begin
-    -- a condition is not for triggers of a view
+    -- an "instead of" trigger can't have a condition
     if current_user = 'authenticated' then
         perform private.hold_to_rows(rows => 1, messages => 0);
     end if;
@@ -424,21 +425,21 @@ end
 $$;
 
 
--- as on a hosted project: PostgREST reads its settings from the role with which it signs in
+-- PostgREST reads its settings from the role with which it signs in, as on a hosted project
 alter role authenticator set pgrst.db_pre_request = 'private.before_request';
 notify pgrst, 'reload config';
 
 
 comment on type private.request_limits is
-    'What one user may write, from public.accounts.';
+    'The limits of one user, from public.accounts.';
 comment on table private.user_writes is
-    'How much each user has written in the present minute, one row for each of the user''s requests at once.';
+    'How much each user has written in the present minute: one row for each of the user''s requests at the same time.';
 comment on column private.user_writes.writes is
-    'Requests that write, and rows that they wrote.';
+    'Requests that write, plus the rows that they wrote.';
 comment on policy "nobody reads counts of writes directly" on private.user_writes is
-    'before_request acts on them.';
+    'before_request and count_rows read them.';
 comment on function private.request_limits(uuid) is
-    'What a user may write: the most that one of their accounts allows.';
+    'The limits of a user: the highest that one of the user''s accounts allows.';
 comment on function private.refuse_for_now(text, text, integer) is
     'Refuses a request with 429 and Retry-After.';
 comment on function private.this_minute() is
@@ -446,23 +447,23 @@ comment on function private.this_minute() is
 comment on function private.rest_of_minute() is
     'Seconds until the next minute, 1 to 60.';
 comment on function private.take_slot(uuid, boolean) is
-    'Lets one more request of a user work, at once or after a wait, and says which of those at once it is; else 429.';
+    'Lets a request of a user start, at once or after a wait, and returns its slot (1 to 8). If all slots are taken, or the wait takes too long: 429.';
 comment on function private.count_request(uuid, integer) is
-    'Counts a request that writes; 429 where the user has written too often in this minute.';
+    'Counts a request that writes. If the user has written too often in this minute: 429.';
 comment on function private.before_request() is
-    'What PostgREST calls before every request: holds signed-in users to their limits.';
+    'PostgREST calls this before every request: it checks grants and holds signed-in users to their limits.';
 comment on function private.hold_to_rows(integer, integer) is
-    'Refuses more rows, or messages, than a user may write in one request: 413.';
+    'Refuses more rows or messages than a user may write in one request: 413.';
 comment on function private.count_rows(integer) is
-    'Counts rows that a request has written, messages among them; 429 for too many messages in this minute.';
+    'Counts the rows that a request has written, and the messages among them. If there are too many messages in this minute: 429.';
 comment on function private.tg__count_rows() is
-    'Counts what a user''s statement has written.';
+    'Counts the rows that a user''s statement has written.';
 comment on function private.tg__hold_to_rows() is
     'Counts a row that a user writes through a view.';
 comment on function private.tg__count_view_rows() is
-    'Counts what a user''s statement has written through a view.';
+    'Counts the rows that a user''s statement has written through a view.';
 comment on function private.limit_writes(text, text[]) is
-    'Counts what users write to a table or view by these operations from now on.';
+    'From now on counts the rows that users write to a table or view by these operations.';
 
 
 select private.limit_writes('accounts', '{update}');

@@ -1,7 +1,7 @@
 /*
-    One status in the words of each face. The table is total (every face has a word for every
-    status) and goes both ways (no face has one word for two): what is written in one face's
-    words is read in another's, and comes back as it was.
+    The words of each face for the status of a conversation. Every face has a word for every
+    status, and no face has the same word for two. So a status that is written in one face's word
+    is read correctly in every other face.
 */
 create table public.status_words (
     face   text not null
@@ -78,7 +78,7 @@ begin
         end if;
         raise sqlstate 'PT422' using
             message = case
-                when btrim(coalesce(word, ''), E' \t\r\n') = '' then 'A conversation has a status.'
+                when btrim(coalesce(word, ''), E' \t\r\n') = '' then 'A conversation needs a status.'
                 else format('%s is not a status of this face.', quote_literal(left(word, 64)))
             end,
             detail = 'field: conversation_status',
@@ -91,11 +91,13 @@ $$;
 
 comment on table public.status_words is
     'The words of each face for a conversation''s status: contacts page, live chat, WATI-style clients, portal, ERP.';
+comment on column public.status_words.face is
+    'contacts_page, live_chat, wati, portal or erp.';
 comment on column public.status_words.status is
-    'The status of conversations: open, pending or closed.';
+    'The status of a conversation: open, pending or closed.';
 comment on column public.status_words.word is
-    'What the face calls it; exact, case included.';
+    'The word of the face for this status, with exact case.';
 comment on policy "everybody signed in can read the words" on public.status_words is
-    'Words belong to no tenant.';
+    'The words are the same for all accounts.';
 comment on function private.status_of_word(text, text) is
-    'The status that a face''s word stands for; unknown words are refused with the known ones.';
+    'The status for a word of a face. An unknown word is refused, and the hint lists the known ones.';

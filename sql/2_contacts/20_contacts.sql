@@ -1,23 +1,23 @@
 /*
-    A person or company that an account knows: the one record behind every face.
-    Staff alone read it; a customer sees public.customers.
+    A person or company that an account knows: the one record behind every face. Only staff read
+    it; a customer sees public.customers.
 */
 create table public.contacts (
     id               uuid primary key default gen_random_uuid(),
     account_id       uuid not null
                      constraint contacts_account_id_fkey
                      references public.accounts on delete cascade,
-    -- what staff call them; until then the name they gave themselves is shown
+    -- the name that staff give; without it, profile_name is shown
     name             text
                      constraint contacts_name_check check (length(name) <= 200),
-    -- the WhatsApp profile's name and the provider's time of the message that brought it
+    -- the name of the WhatsApp profile, and the provider's time of the message that brought it
     profile_name     text
                      constraint contacts_profile_name_check check (length(profile_name) <= 200),
     profile_named_at timestamptz,
     phone            text
                      constraint contacts_phone_check check (phone ~ '^\+[1-9][0-9]{1,14}$'),
     email            text
-                     -- one address, and nothing of what stands between two
+                     -- one address, without any character that separates two
                      constraint contacts_email_check
                      check (email ~ '^[^@\s,;:<>()"]+@[^@\s,;:<>()"]+$' and length(email) <= 320),
     -- WhatsApp's: latest known, as profile_name
@@ -37,7 +37,7 @@ create table public.contacts (
     status           text not null default 'open'
                      constraint contacts_status_check
                      check (status in ('open', 'pending', 'closed')),
-    -- written with a conversation's status, so that followers of contacts learn of that as well
+    -- written with a conversation's status, so that followers of contacts learn of the change too
     status_changed_at timestamptz,
     -- the customer's own choices: language, channels, consent
     preferences      jsonb not null default '{}'
@@ -45,13 +45,13 @@ create table public.contacts (
                      check (
                          jsonb_typeof(preferences) = 'object'
                          and octet_length(preferences::text) <= 8192
-                         -- what is so deep, or so large, some who have to read it can not read
+                         -- some clients can't read deeper objects or larger numbers
                          and not preferences @? 'strict $.**{17 to last}'
                          and not preferences
                              @? 'strict $.** ? (@.type() == "number" && (@ > 1e15 || @ < -1e15))'
                      ),
-    -- since when the person takes no marketing messages on WhatsApp, as WhatsApp has told; the
-    -- time of the latest choice beside it, since webhooks come in any order
+    -- since when the person takes no marketing messages on WhatsApp, and the time of the latest
+    -- choice, because webhooks come in any order
     marketing_stopped_at timestamptz,
     marketing_chosen_at  timestamptz,
     -- from here to the addresses as the ERP has them and in its limits; null is not known
@@ -61,7 +61,7 @@ create table public.contacts (
                      constraint contacts_fax_check check (length(fax) <= 255),
     business_entity  boolean,
     taxpayer         boolean,
-    -- in the ERP's spelling: the country is a foreign one
+    -- the ERP's spelling; it says that the country is a foreign one
     foreign_county   boolean,
     buyer            boolean,
     supplier         boolean,
@@ -99,7 +99,7 @@ create table public.contacts (
     updated_at       timestamptz not null default now(),
     version          bigint not null default 1,
 
-    -- what a foreign key of the same account refers to
+    -- foreign keys with the account refer to this
     constraint contacts_id_account_id_key unique (id, account_id),
     constraint contacts_profile_name_time_check
         check ((profile_name is null) = (profile_named_at is null)),
@@ -126,8 +126,8 @@ create table public.contacts (
 alter table public.contacts enable row level security;
 
 
--- the list by the name that is shown; a case, since Postgres takes coalesce for a leak, and
--- under row level security would not look up in the index where a page begins
+-- The list by the shown name. It says case, because Postgres does not take coalesce for leakproof:
+-- under row level security it would not find the beginning of a page in the index.
 create index contacts_list_idx
     on public.contacts (
         account_id,
@@ -139,7 +139,7 @@ create index contacts_merged_into_idx
     on public.contacts (merged_into)
     where merged_into is not null;
 
--- one login is one customer of an account
+-- a login belongs to one contact of an account
 create unique index contacts_portal_user_id_key
     on public.contacts (portal_user_id, account_id)
     where portal_user_id is not null;
@@ -168,36 +168,86 @@ create trigger _100_stamp_change
 
 
 comment on table public.contacts is
-    'A person or company that an account knows; read by staff. Customers see public.customers.';
+    'A person or company that an account knows. Staff read it; customers see public.customers.';
+comment on column public.contacts.id is
+    'Identifies the contact; customers.id is the same.';
+comment on column public.contacts.account_id is
+    'The account that knows the contact.';
 comment on column public.contacts.name is
-    'What staff call them; profile_name is shown where this is null.';
+    'The name that staff gave; if it is null, clients show profile_name.';
+comment on column public.contacts.profile_name is
+    'The name of the person''s WhatsApp profile; null is unknown.';
+comment on column public.contacts.profile_named_at is
+    'When the person sent the message that brought profile_name, by WhatsApp''s clock (UTC).';
 comment on column public.contacts.phone is
-    'E.164, with the plus sign.';
+    'The phone number in E.164, such as +38640111222.';
+comment on column public.contacts.email is
+    'One email address.';
+comment on column public.contacts.username is
+    'The person''s latest known WhatsApp username, without @.';
+comment on column public.contacts.tags is
+    'Labels that staff give, at most 100.';
+comment on column public.contacts.notes is
+    'Notes of staff, at most 20,000 characters; customers do not see them.';
+comment on column public.contacts.portal_user_id is
+    'The login (auth.users) with which the person enters the portal; null without one.';
+comment on column public.contacts.created_at is
+    'When the contact was made (server time, UTC).';
+comment on column public.contacts.updated_at is
+    'When the row last changed (server time, UTC).';
+comment on column public.contacts.version is
+    'Rises by 1 with each change of the row.';
 comment on column public.contacts.status is
-    'Its own until there is a conversation; see contacts_v2 for the status that is shown. A conversation that begins, or goes on after it was closed, is told by the changes of conversations.';
+    'open, pending or closed: the contact''s own status, shown until it has a conversation. contacts_v2 has the status that clients show. The changes of conversations tell when one begins or is opened again.';
 comment on column public.contacts.status_changed_at is
-    'When staff last opened, suspended or closed a conversation of it (UTC).';
+    'When staff last changed the status of a conversation of the contact (server time, UTC).';
 comment on column public.contacts.preferences is
-    'The customer''s choices, an object of at most 8 KB; edited through my_profile and contacts_v2.';
+    'The customer''s choices, such as language, channels and consent: an object of at most 8 KB. Written through my_profile and contacts_v2.';
 comment on column public.contacts.marketing_stopped_at is
-    'Since when the person takes no marketing messages on WhatsApp: by their own choice there, which nobody writes here. Null: they may be sent.';
+    'Since when the person takes no marketing messages on WhatsApp, by WhatsApp''s clock (UTC). The person chooses that in WhatsApp, and nobody writes it here. Null: marketing messages may be sent.';
+comment on column public.contacts.marketing_chosen_at is
+    'When the person last stopped or allowed marketing messages, by WhatsApp''s clock (UTC).';
 comment on column public.contacts.deleted_at is
-    'Since when it is gone; contents are blanked, lists leave it out.';
+    'Since when the contact is deleted (server time, UTC). Its contents are blanked, and lists leave it out.';
 comment on column public.contacts.merged_into is
-    'The contact that it was merged into.';
+    'The contact into which this one was merged.';
 comment on column public.contacts.gsm is
-    'The mobile number; in E.164 where it could be read as one, and then they are known by it.';
+    'The mobile number, as the ERP has it; in E.164 if it could be read as a number, and then the contact is known by it.';
+comment on column public.contacts.fax is
+    'The fax number, as the ERP has it.';
+comment on column public.contacts.business_entity is
+    'Whether the contact is a business and not a private person; null is unknown.';
+comment on column public.contacts.taxpayer is
+    'Whether the contact is liable for VAT; null is unknown.';
 comment on column public.contacts.foreign_county is
-    'Whether the country is a foreign one; the ERP''s spelling.';
+    'Whether the country is a foreign one (the ERP''s spelling); null is unknown.';
+comment on column public.contacts.buyer is
+    'Whether the contact buys from the account, as the ERP has it; null is unknown.';
+comment on column public.contacts.supplier is
+    'Whether the contact supplies the account, as the ERP has it; null is unknown.';
+comment on column public.contacts.tax_id_number is
+    'The tax number, with or without the country code.';
+comment on column public.contacts.registration_number is
+    'The number in the register of companies.';
+comment on column public.contacts.street is
+    'Street and house number of the main address.';
+comment on column public.contacts.post_number is
+    'The postal code of the main address.';
+comment on column public.contacts.place is
+    'The town of the main address.';
+comment on column public.contacts.province is
+    'The province of the main address.';
+comment on column public.contacts.country is
+    'The country of the main address, as the ERP writes it.';
 comment on column public.contacts.people is
     'Further persons of a company: [{mk_id, mk_address_id, name, email, phone, gsm, fax}].';
 comment on column public.contacts.addresses is
     'Further addresses: [{mk_id, address_type, street, post_number, city, province, country}].';
 comment on policy "members can read their contacts" on public.contacts is
-    'Tags and notes are for staff.';
+    'Customers must not see tags and notes.';
 
 
--- for staff alone; a customer follows public.customers
+-- for staff only; customers follow public.customers
 select private.follow_table(
     table_name => 'contacts',
     shown => array[

@@ -1,9 +1,9 @@
 /*
-    By what a contact is recognised. An identity is owned by one contact of an account:
-    the primary key sees to it, whoever writes at the same time.
+    The identities by which a contact is recognised. One contact of an account owns an identity:
+    the primary key ensures that, also if two transactions write at the same time.
 
-    A WhatsApp id is a phone number in Meta's spelling. Both are one row of kind 'phone', since
-    two rows could be owned by two contacts; replies use wa_id, which keeps the exact spelling.
+    A WhatsApp id is a phone number in Meta's spelling. Both are one row of kind 'phone', because
+    two contacts could own two rows. Replies use wa_id, which keeps the exact spelling.
 */
 create function private.match_key(kind text, value text)
     returns text
@@ -73,12 +73,22 @@ grant select on public.contact_identities to authenticated;
 
 
 comment on function private.match_key(text, text) is
-    'One key for the spellings of one identity.';
+    'The key that all spellings of one identity share.';
 comment on table public.contact_identities is
-    'By what a contact is recognised: each identity has one owner in an account.';
+    'The identities by which contacts are recognised. Each identity has one owner in an account.';
+comment on column public.contact_identities.account_id is
+    'The account in which the identity has one owner.';
+comment on column public.contact_identities.kind is
+    'phone, bsuid (WhatsApp''s user id), username, email or metakocka (the partner''s id in the ERP).';
 comment on column public.contact_identities.match_key is
-    'The same for all spellings of one identity.';
+    'The key that all spellings of one identity share.';
+comment on column public.contact_identities.contact_id is
+    'The contact that owns the identity.';
+comment on column public.contact_identities.value is
+    'The identity as it was written, such as +38640111222.';
 comment on column public.contact_identities.wa_id is
-    'The exact WhatsApp id of a phone number, to which replies go.';
+    'The exact WhatsApp id of a phone number, to which replies go; null for other kinds, and before WhatsApp tells it.';
+comment on column public.contact_identities.created_at is
+    'When the identity was claimed (server time, UTC).';
 comment on policy "members can read their contacts' identities" on public.contact_identities is
-    'Whoever may read a contact may read how it is recognised.';
+    'Members who may read a contact may read its identities.';

@@ -1,5 +1,5 @@
 /*
-    A contact as the contact may see itself. Written by the trigger on contacts alone, in one
+    A contact, as its customer may see it. Only the trigger on contacts writes it, in one
     direction: two-way triggers deadlocked (6 of 600 concurrent edits).
 */
 create table public.customers (
@@ -34,10 +34,10 @@ create function private.my_customer_ids(is_counted boolean default private.refus
     returns setof uuid
     language plpgsql
     stable
-    -- definer, or the policy of customers would ask itself
+    -- definer: otherwise the policy of customers would call itself
     security definer
     set search_path = ''
-    -- not by the plan that was best while the table was empty
+    -- the plan must not be the one for an empty table
     set enable_seqscan = off
 as $$
 begin
@@ -79,7 +79,7 @@ create trigger _100_stamp_change
 create function private.tg_contacts__project_customers()
     returns trigger
     language plpgsql
-    -- definer: nobody else may write customers
+    -- definer: only this function writes customers
     security definer
     set search_path = ''
 as $$
@@ -96,7 +96,7 @@ begin
         n.email,
         n.preferences,
         n.created_at,
-        -- 1, or beyond all that a customer had who was deleted and comes back
+        -- 1, or for a customer who was deleted and comes back, higher than any earlier version
         n.version
     from new_rows n
     where n.deleted_at is null
@@ -116,7 +116,7 @@ begin
                 excluded.preferences
             );
 
-    -- a delete of no row would still run the table's triggers
+    -- a delete that finds no row would still run the table's triggers
     if exists (select from new_rows n where n.deleted_at is not null) then
         delete from public.customers c
         using new_rows n
@@ -141,15 +141,31 @@ create trigger _500_project_customers_update
 
 
 comment on table public.customers is
-    'A contact as the contact may see itself in the portal; id is the contact''s.';
+    'A contact, as its customer sees it in the portal. The id is the contact''s.';
+comment on column public.customers.id is
+    'Identifies the customer; contacts.id is the same.';
+comment on column public.customers.account_id is
+    'The account whose customer it is.';
 comment on column public.customers.portal_user_id is
-    'The login with which the customer enters the portal.';
+    'The login (auth.users) with which the customer enters the portal; null without one.';
+comment on column public.customers.name is
+    'The name that staff gave, or else that of the WhatsApp profile.';
+comment on column public.customers.phone is
+    'The phone number in E.164, such as +38640111222.';
+comment on column public.customers.email is
+    'One email address.';
+comment on column public.customers.created_at is
+    'When the contact was made (server time, UTC).';
+comment on column public.customers.updated_at is
+    'When the row last changed (server time, UTC).';
+comment on column public.customers.version is
+    'Rises by 1 with each change of the row.';
 comment on column public.customers.preferences is
-    'The customer''s own choices, edited through my_profile.';
+    'The customer''s own choices, written through my_profile.';
 comment on function private.my_customer_ids(boolean) is
-    'The customers as whom the signed-in user enters portals. Its argument is never given: see refuse_estimates.';
+    'The customers to whom the signed-in user''s login belongs, in all accounts. No caller gives the argument: see refuse_estimates.';
 comment on function private.tg_contacts__project_customers() is
-    'Keeps customers in step with contacts, in the same transaction.';
+    'Writes to customers what changes in contacts, in the same transaction.';
 comment on policy "members and the customer can read a customer" on public.customers is
     'A customer never sees another customer.';
 

@@ -1,18 +1,20 @@
 /*
-    What proves who somebody is: one rule, by which every look-up goes, inward and outward.
+    What proves who a person is: one rule for every look-up, by what comes in and for what goes
+    out.
 
-    A contact is known by its identities (contact_identities) and by nothing else. Proof of one is
-    a message through WhatsApp, a word of staff, a file that staff import, or the partner of which
-    the contact is made. The words of a customer (my_profile) are no proof. They stay unproved when
-    somebody else repeats them: a form that staff had open, a file that was exported before, or
-    the ERP, to which they were sent. confirm_contact proves them, and so does a message.
+    A contact is known by its identities (contact_identities) and by nothing else. An identity is
+    proved by a message through WhatsApp, by staff, by a file that staff import, or by the partner
+    from which the contact was made. A value that a customer writes (my_profile) proves nothing.
+    It stays unproved when another source repeats it: a form that staff had open, a file that was
+    exported before, or the ERP to which it was sent. confirm_contact proves it, and so does a
+    message.
 */
 create table private.customer_words (
     contact_id uuid not null,
     account_id uuid not null,
     kind       text not null
                constraint customer_words_kind_check check (kind in ('email', 'name', 'phone')),
-    -- as the match_key of an identity; of a name see word_key
+    -- as the match_key of an identity; for a name see word_key
     match_key  text not null,
 
     primary key (contact_id, kind, match_key),
@@ -157,7 +159,7 @@ create function private.keep_customer_words(account_id uuid, contact_id uuid, fi
     set search_path = ''
 as $$
 declare
-    -- more spellings of one field than anybody has
+    -- nobody has more spellings of one field
     most constant integer := 100;
     written record;
 begin
@@ -166,7 +168,7 @@ begin
         from jsonb_each_text(fields) f
         where f.key in ('email', 'name', 'phone')
           and f.value is not null
-          -- that it is theirs has been proved, unless a merge has brought it, which may be undone
+          -- a proved identity needs no note, unless it came by a merge, which may be undone
           and (
               not private.owns_identity(
                   contact_id => keep_customer_words.contact_id, kind => f.key, value => f.value)
@@ -198,9 +200,9 @@ begin
               and w.kind = written.kind
         ) then
             raise sqlstate 'PT409' using
-                message = format('You have written %s different values here.', most),
+                message = format('You have already written %s different values in this field.', most),
                 detail = 'field: ' || written.kind,
-                hint = 'Ask the business to write it.';
+                hint = 'Ask the business to write the new value.';
         end if;
     end loop;
 end
@@ -234,7 +236,7 @@ begin
         from (
             select 'email', 'email', contact.email
             union all
-            -- one that is written in another form is a word of staff or of the ERP
+            -- a number in another form comes from staff or from the ERP
             select 'gsm', 'phone', substring(contact.gsm from '^\+[1-9][0-9]{1,14}$')
             union all
             select 'phone', 'phone', contact.phone
@@ -255,26 +257,26 @@ $$;
 
 
 comment on table private.customer_words is
-    'What customers have written of themselves and nobody has proved.';
+    'The values that customers have written about themselves and that nobody has proved.';
 comment on column private.customer_words.match_key is
-    'The same for all spellings of one word.';
+    'The key that all spellings of one value share.';
 comment on policy "nobody reads the words of customers directly" on private.customer_words is
-    'Staff are told by unproved_fields.';
+    'Staff read them through unproved_fields.';
 comment on function private.word_key(text, text) is
-    'One key for the spellings of a word of a customer.';
+    'The key that all spellings of a customer''s value share.';
 comment on function private.contact_lineage(uuid) is
-    'A contact and those that were merged into it.';
+    'A contact, and all contacts that were merged into it.';
 comment on function private.is_customer_word(uuid, text, text) is
-    'Whether a contact''s customer has written this, and nobody has proved it.';
+    'Whether a contact''s customer has written this value and nobody has proved it.';
 comment on function private.writes_itself(uuid, text) is
     'Whether a contact''s customer has written an email, name or phone that nobody has proved.';
 comment on function private.owns_identity(uuid, text, text) is
-    'Whether a contact is known by this.';
+    'Whether a contact owns this identity.';
 comment on function private.shows_customer_word(public.contacts, text) is
-    'Whether what a contact shows of a kind of identity is what its customer has written.';
+    'Whether a contact shows a value of this kind of identity that its customer has written.';
 comment on function private.keep_customer_words(uuid, uuid, jsonb) is
-    'Notes the fields that a customer writes and that nobody has proved.';
+    'Notes the values that a customer writes and that nobody has proved.';
 comment on function private.forget_customer_words(uuid, jsonb) is
-    'Forgets that these fields are the customer''s words.';
+    'Forgets that the customer has written these values.';
 comment on function private.unproved_fields(public.contacts) is
-    'The fields of a contact that nobody has proved: it is known by none of them.';
+    'The fields of a contact that nobody has proved. No look-up finds the contact by them.';

@@ -1,8 +1,8 @@
 /*
-    What staff write down of a contact makes it known by that: phone, email and username are
-    claimed as identities before the contact is written, in the lock order (identities,
-    contacts, conversations, messages, each by key). What its customer has written is not
-    claimed (proof).
+    A contact becomes known by the values that staff write: its phone, email and username are
+    claimed as identities before it is written, in the lock order (identities, contacts,
+    conversations, messages, each by key). Values that its customer has written are not claimed
+    (private.customer_words).
 */
 create function private.claimed_identities(fields jsonb)
     returns table (kind text, value text)
@@ -18,7 +18,7 @@ begin
             ('email', fields ->> 'email'),
             ('phone', fields ->> 'phone'),
             ('username', fields ->> 'username'),
-            -- a mobile number may be what they write from
+            -- the person may write from the mobile number
             ('phone', substring(fields ->> 'gsm' from '^\+[1-9][0-9]{1,14}$'))
     ) as i (kind, value)
     where i.value is not null;
@@ -30,7 +30,7 @@ create function private.lock_identities(
     account_id uuid,
     contact_ids uuid[],
     kinds text[],
-    -- {phone, email, username, gsm}: to be claimed for the first contact
+    -- {phone, email, username, gsm}: claimed for the first contact
     claims jsonb default '{}'
 )
     returns void
@@ -41,7 +41,7 @@ declare
     wanted record;
     owner uuid;
 begin
-    -- those to claim and those that the contacts have, in one order
+    -- the identities to claim and those of the contacts, in one order
     for wanted in
         select w.kind, w.match_key, min(w.value) as value, bool_and(w.is_proved) as is_proved
         from (
@@ -63,7 +63,7 @@ begin
         group by w.kind, w.match_key
         order by w.kind, w.match_key
     loop
-        -- an owner may let go of it between the two statements: then it is free to be claimed
+        -- its owner may release it between the two statements: then it can be claimed
         loop
             if wanted.value is not null and wanted.is_proved then
                 insert into public.contact_identities (account_id, kind, value, contact_id)
@@ -86,7 +86,7 @@ begin
             raise sqlstate 'PT409' using
                 message = format('This %s belongs to another contact.', wanted.kind),
                 detail = format('field: %s; contact: %s', wanted.kind, owner),
-                hint = 'Merge the two, or correct it.';
+                hint = 'Merge the two contacts, or correct the value.';
         end if;
     end loop;
 end
@@ -108,9 +108,9 @@ begin
            and o.account_id = c.account_id
         where c.id = release_identities.contact_id
           and o.kind = any (kinds)
-          -- somebody has written from it: it is theirs, whatever is written down
+          -- a message has come from it: it stays, whatever staff write
           and o.wa_id is null
-          -- what the customer shows in its place does not end it: staff have to
+          -- a value of the customer in its place does not end it: only staff do
           and (
               not private.shows_customer_word(contact => c, kind => o.kind)
               or exists (
@@ -126,8 +126,8 @@ begin
               where k.kind = o.kind
                 and private.match_key(kind => k.kind, value => k.value) = o.match_key
           )
-        -- one that has come since the others were locked is out of order: whoever brought it
-        -- may have it locked
+        -- an identity that has come since the others were locked is out of the lock order, and the
+        -- transaction that brought it may hold its lock
         for update of o skip locked
     ) o
     where d.account_id = o.account_id
@@ -138,8 +138,8 @@ $$;
 
 
 comment on function private.claimed_identities(jsonb) is
-    'What a contact with these fields is known by.';
+    'The identities of a contact with these fields.';
 comment on function private.lock_identities(uuid, uuid[], text[], jsonb) is
-    'Locks the identities of contacts, and claims others for the first of them, but for what its customer has written; refuses what another contact owns.';
+    'Locks the identities of contacts and claims more for the first contact, except values that its customer has written. Refuses an identity that another contact owns.';
 comment on function private.release_identities(uuid, text[], jsonb) is
-    'Drops the identities of a contact that it no longer shows and that no message proves; before is what it showed before it was written.';
+    'Deletes the identities that a contact no longer shows and that no message proves. before is the contact''s row before it was written.';

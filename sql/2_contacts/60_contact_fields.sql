@@ -1,5 +1,5 @@
 /*
-    What may be written of a contact, and in what form.
+    The fields of a contact that may be written, and their form.
 */
 create function private.clean_contact_fields(fields jsonb)
     returns jsonb
@@ -25,21 +25,21 @@ begin
     -- as the table's own checks, which name no field and no remedy
     if cleaned ->> 'phone' !~ '^\+[1-9][0-9]{1,14}$' then
         raise sqlstate 'PT422' using
-            message = 'This is not a phone number with a plus and its country code.',
+            message = 'This is not a phone number with a plus sign and a country code.',
             detail = 'field: phone',
-            hint = 'Write the plus, the country code and digits alone, such as +38640111222.';
+            hint = 'Write the plus sign, the country code and digits only, such as +38640111222.';
     elsif cleaned ->> 'email' ~ '@.*@' then
         raise sqlstate 'PT422' using
-            message = 'This is not an email address: it holds more than one.',
+            message = 'These are several email addresses.',
             detail = 'field: email',
-            hint = 'Keep one, such as ana@example.com.';
+            hint = 'Write one address, such as ana@example.com.';
     elsif length(cleaned ->> 'email') > 320
         or cleaned ->> 'email' !~ '^[^@\s,;:<>()"]+@[^@\s,;:<>()"]+$'
     then
         raise sqlstate 'PT422' using
             message = 'This is not an email address.',
             detail = 'field: email',
-            hint = 'One address alone, such as ana@example.com.';
+            hint = 'Write one address, such as ana@example.com.';
     elsif length(cleaned ->> 'username') > 100 or cleaned ->> 'username' !~ '^[^\s@]+$' then
         raise sqlstate 'PT422' using
             message = 'This is not a username.',
@@ -54,7 +54,7 @@ begin
             raise sqlstate 'PT422' using
                 message = 'Tags are a list of texts.',
                 detail = 'field: tags',
-                hint = 'Such as ["VIP", "carpets"]; [] for none.';
+                hint = 'Send a list such as ["VIP", "carpets"], or [] for none.';
         end if;
         cleaned := jsonb_set(cleaned, '{tags}', (
             select coalesce(jsonb_agg(t.tag order by t.place), '[]')
@@ -76,7 +76,7 @@ begin
             raise sqlstate 'PT422' using
                 message = 'There are too many tags, or one is too long.',
                 detail = 'field: tags',
-                hint = 'At most 100 tags of 100 characters.';
+                hint = 'Send at most 100 tags, of at most 100 characters each.';
         end if;
     end if;
 
@@ -87,7 +87,7 @@ begin
         raise sqlstate 'PT422' using
             message = 'Preferences are an object of at most 8 KB.',
             detail = 'field: preferences',
-            hint = 'Send all that shall hold, or {} for none.';
+            hint = 'Send all preferences in one object, or {} for none.';
     elsif fields -> 'preferences' @? 'strict $.**{17 to last}'
         or fields -> 'preferences'
             @? 'strict $.** ? (@.type() == "number" && (@ > 1e15 || @ < -1e15))'
@@ -95,7 +95,7 @@ begin
         raise sqlstate 'PT422' using
             message = 'Preferences are nested too deeply, or have a number that is too large.',
             detail = 'field: preferences',
-            hint = 'At most 16 levels, and numbers up to 1e15.';
+            hint = 'Send at most 16 levels, and numbers from -1e15 to 1e15.';
     end if;
     return cleaned;
 end
@@ -189,10 +189,10 @@ $$;
 
 
 comment on function private.require_writable(uuid) is
-    'Refuses whoever may not write an account''s contacts.';
+    'Refuses a caller who may not write the contacts of an account.';
 comment on function private.clean_contact_fields(jsonb) is
     'Fields of a contact without stray spaces, or a refusal that names the field.';
 comment on function private.clean_field(private.contact_fields, jsonb) is
     'A field''s value without stray spaces, or a refusal that names the field.';
 comment on function private.touched_identity_kinds(jsonb) is
-    'The kinds of identity that a change of these fields concerns.';
+    'The kinds of identity that a change of these fields affects.';

@@ -1,6 +1,6 @@
 /*
-    The one way in which people write contacts, whatever the face. A change is an object of
-    the fields to write; what it does not name stays, so that edits of different fields meet.
+    The one way in which people write contacts, for all faces. A change is an object of the fields
+    to write. All other fields stay, so two people can edit different fields at the same time.
 */
 create function private.add_contact(account_id uuid, contact_id uuid, fields jsonb)
     returns void
@@ -26,9 +26,9 @@ begin
     on conflict (id) do nothing;
     if not found then
         raise sqlstate 'PT409' using
-            message = 'A contact with this id is there already.',
+            message = 'A contact with this id exists already.',
             detail = 'field: id',
-            hint = 'Change that one, or leave the id out.';
+            hint = 'Change that contact, or leave the id out.';
     end if;
 end
 $$;
@@ -38,9 +38,9 @@ create function private.change_contact(
     account_id uuid,
     contact_id uuid,
     fields jsonb,
-    -- of the row as the caller read it; null where any will do
+    -- the version that the caller has read; null for any version
     read_version bigint default null,
-    -- whether it becomes known by what is written: what customers write of themselves is unproven
+    -- whether the contact becomes known by the new values: not by those of its customer
     claim boolean default true
 )
     returns void
@@ -49,8 +49,8 @@ create function private.change_contact(
 as $$
 declare
     given constant jsonb := private.clean_contact_fields(fields);
-    -- without the identities that stay: staff who save a whole form don't vouch for what a
-    -- customer has put there
+    -- without unchanged identities: staff who save a whole form do not confirm values that the
+    -- customer has written
     cleaned constant jsonb := given - array(
         select k
         from public.contacts c
@@ -129,6 +129,6 @@ $$;
 
 
 comment on function private.add_contact(uuid, uuid, jsonb) is
-    'Makes a contact with its identities.';
+    'Inserts a contact with its identities.';
 comment on function private.change_contact(uuid, uuid, jsonb, bigint, boolean) is
-    'Writes the named fields of a contact, if it still has the version that was read; its status goes to its current conversation.';
+    'Writes the given fields of a contact, if it still has the version that was read. A status goes to its current conversation.';

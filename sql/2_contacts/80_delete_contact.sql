@@ -1,5 +1,5 @@
 /*
-    A contact that is deleted: blank, its row kept for what refers to it.
+    Deletes a contact: its contents are blanked, and its row stays for the rows that refer to it.
 */
 create function private.delete_contact(account_id uuid, contact_id uuid)
     returns void
@@ -14,7 +14,7 @@ begin
         contact_ids => array[delete_contact.contact_id],
         kinds => array['bsuid', 'email', 'metakocka', 'phone', 'username']
     );
-    -- in two steps: whoever enters the portal by this contact hears of leaving it
+    -- in two steps, so that the portal login of this contact is told that it has left
     update public.contacts c
     set portal_user_id = null
     where c.id = delete_contact.contact_id
@@ -38,13 +38,14 @@ begin
     perform private.revoke_open_invitations(
         account_id => delete_contact.account_id, contact_id => delete_contact.contact_id);
 
-    -- whoever writes from the number from now on is somebody new
+    -- a person who writes from the number from now on is a new contact
     with released as materialized (
         select o.account_id, o.kind, o.match_key
         from public.contact_identities o
         where o.contact_id = delete_contact.contact_id
           and o.account_id = delete_contact.account_id
-        -- locked already, but for one that came meanwhile: to wait for that would be out of order
+        -- locked already, except one that came meanwhile: waiting for that would break the lock
+        -- order
         for update nowait
     )
     delete from public.contact_identities o
@@ -77,4 +78,4 @@ $$;
 
 
 comment on function private.delete_contact(uuid, uuid) is
-    'Blanks a contact, gives its identities back and closes its conversations.';
+    'Blanks a contact, deletes its identities and closes its conversations.';

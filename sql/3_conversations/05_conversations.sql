@@ -1,9 +1,10 @@
 /*
-    A thread of messages with one customer, or with a group on WhatsApp. Its id is the
-    conversation's one identity, in rows, topics, URLs and events.
+    A conversation: messages with one customer, or with a group on WhatsApp. Rows, topics, URLs
+    and events all name it by its id.
 
-    A group's thread has no customer: no login may read it, no contact owns it, and no merge moves
-    it. Its rows hang on it without a foreign key, since that would need the customer.
+    A group's conversation has no customer: no customer's login may read it, no contact owns it,
+    and no merge moves it. Its rows refer to it without a foreign key, because that key needs the
+    customer.
 */
 create table public.conversations (
     id                  uuid primary key default gen_random_uuid(),
@@ -25,7 +26,7 @@ create table public.conversations (
     group_id            text
                         constraint conversations_group_id_check
                         check (length(group_id) between 1 and 512),
-    -- what follows is derived from all that is known of a group, see whatsapp_groups
+    -- name, state and participants of a group are derived from private.group_events
     group_name          text
                         constraint conversations_group_name_check check (length(group_name) <= 200),
     group_state         text
@@ -39,7 +40,7 @@ create table public.conversations (
     updated_at          timestamptz not null default now(),
     version             bigint not null default 1,
 
-    -- what a foreign key of the same account and customer refers to
+    -- foreign keys with the account and the customer refer to this
     constraint conversations_id_account_id_customer_id_key unique (id, account_id, customer_id),
     constraint conversations_customer_fkey
         foreign key (customer_id, account_id)
@@ -49,7 +50,7 @@ create table public.conversations (
         foreign key (whatsapp_channel_id, account_id)
         references public.whatsapp_channels (id, account_id)
         on delete cascade,
-    -- a WhatsApp thread has a number of ours, and no other has
+    -- only a WhatsApp conversation has a number of the account
     constraint conversations_whatsapp_channel_id_check
         check ((channel = 'whatsapp') = (whatsapp_channel_id is not null)),
     constraint conversations_booking_id_check
@@ -67,8 +68,8 @@ create table public.conversations (
 alter table public.conversations enable row level security;
 
 
--- one open thread: four photos sent at once land in one conversation; those that are closed
--- differ by their id, so that one index finds them all
+-- One open conversation with a thread_key: four photos that are sent at once come into one
+-- conversation. Closed ones differ by their id, so one index finds them all.
 create unique index conversations_open_thread_key
     on public.conversations (
         whatsapp_channel_id,
@@ -79,7 +80,7 @@ create unique index conversations_open_thread_key
     )
     nulls not distinct;
 
--- a group has one thread, which is opened again rather than followed by another
+-- a group has one conversation, which is opened again; a second one is never made
 create unique index conversations_group_key
     on public.conversations (whatsapp_channel_id, group_id)
     where group_id is not null;
@@ -90,8 +91,8 @@ create index conversations_customer_idx
 create index conversations_account_id_idx
     on public.conversations (account_id);
 
--- a booking has one chat, which is opened again rather than followed by another; account and
--- customer are the job's own, and are named for its foreign key
+-- a booking has one conversation, which is opened again; a second one is never made. Account and
+-- customer are the job's, and the foreign key needs them
 create unique index conversations_booking_key
     on public.conversations (booking_id, account_id, customer_id)
     where booking_id is not null;
@@ -129,7 +130,7 @@ create trigger _100_stamp_change
 create function private.tg_conversations__delete_group()
     returns trigger
     language plpgsql
-    -- definer: as a foreign key does it, whoever deletes
+    -- definer: like a foreign key, it deletes for every caller
     security definer
     set search_path = ''
 as $$
@@ -149,23 +150,41 @@ create trigger _500_delete_group
 
 
 comment on table public.conversations is
-    'A thread of messages with one customer, on WhatsApp, about a booking or in the portal; or with a group on WhatsApp.';
+    'A conversation with one customer, on WhatsApp, about a booking or in the portal, or with a group on WhatsApp.';
+comment on column public.conversations.id is
+    'Identifies the conversation in rows, topics, URLs and events.';
+comment on column public.conversations.account_id is
+    'The account whose staff take part.';
 comment on column public.conversations.customer_id is
-    'The contact with whom the thread is held; null for a group.';
-comment on column public.conversations.group_id is
-    'WhatsApp''s id of the group; null for a thread with one customer.';
-comment on column public.conversations.group_name is
-    'The group''s subject; null where WhatsApp has not told it.';
-comment on column public.conversations.group_state is
-    'active, suspended or deleted; messages go to an active group alone.';
-comment on column public.conversations.participants is
-    'Who is in a group, or was, as far as WhatsApp has told: [{wa_id, user_id, name, is_member, joined_at, left_at}]. A message''s sender_id is one of the two ids.';
-comment on function private.tg_conversations__delete_group() is
-    'A group''s thread takes with it all that was said in it.';
+    'The contact that takes part; null for a group.';
+comment on column public.conversations.channel is
+    'whatsapp, booking or portal.';
+comment on column public.conversations.whatsapp_channel_id is
+    'The account''s WhatsApp number that carries the conversation; null on other channels.';
 comment on column public.conversations.thread_key is
-    'Who the customer is on this channel; one thread with a key is open at a time.';
+    'Who the customer is on this channel. Of the conversations with one key, one is open at a time.';
+comment on column public.conversations.customer_wa_id is
+    'The exact WhatsApp id to which replies go; null where WhatsApp has not told one.';
+comment on column public.conversations.group_id is
+    'WhatsApp''s id of the group; null for a conversation with one customer.';
+comment on column public.conversations.group_name is
+    'The group''s subject; null if WhatsApp has not told it.';
+comment on column public.conversations.group_state is
+    'active, suspended or deleted; messages go to an active group only. Null for a conversation with one customer.';
+comment on column public.conversations.participants is
+    'The present and former members of the group, as far as WhatsApp has told: [{wa_id, user_id, name, is_member, joined_at, left_at}]. A message''s sender_id is one of the two ids.';
+comment on column public.conversations.status is
+    'open, pending or closed; written by set_conversation_status and through the contact''s faces.';
+comment on column public.conversations.created_at is
+    'When the conversation was made (server time, UTC).';
+comment on column public.conversations.updated_at is
+    'When the row last changed (server time, UTC); messages do not change it.';
+comment on column public.conversations.version is
+    'Rises by 1 with each change of the row.';
 comment on column public.conversations.booking_id is
-    'The job that a booking''s chat is about; null on other channels.';
+    'The job that a booking''s conversation is about; null on other channels.';
+comment on function private.tg_conversations__delete_group() is
+    'Deletes the messages, the activity and the read markers of a group''s conversation with it.';
 comment on policy "members and the customer can read a conversation" on public.conversations is
     'A conversation is between an account''s staff and one customer.';
 

@@ -1,17 +1,18 @@
 /*
-    What was said in a conversation, in either direction, and what became of it.
+    The messages of a conversation, in both directions, with their status.
 */
--- Types, not checks of the columns: a check on a column is parsed anew by every statement that
--- writes the table, 1 % of ingest each, and that of a domain once in a session. A domain is
--- looked at while the values are read, before any trigger, so that it refuses in words itself.
+-- Domains in place of checks on columns: every statement that writes the table parses a column's
+-- check again (1 % of ingest each), but a domain's check is parsed once in a session. Postgres
+-- checks a domain when it reads the values, before any trigger. So the domain itself refuses with
+-- a sentence.
 create domain public.message_sender as text
     constraint message_sender_check check (
         value is null
         or value in ('client', 'operator', 'system')
         or private.refuse_value(
             'sender_type',
-            'This is not a sender of messages.',
-            'Leave it out; the database says who writes.')
+            'This is not a sender_type of messages.',
+            'Leave it out; the database fills it in.')
     );
 
 create domain public.message_status as text
@@ -21,7 +22,7 @@ create domain public.message_status as text
         or private.refuse_value(
             'status',
             'This is not a status of messages.',
-            'Leave it out; a message is queued or sent.')
+            'Leave it out; a new message is queued or sent.')
     );
 
 create domain public.message_sender_name as text
@@ -31,7 +32,7 @@ create domain public.message_sender_name as text
         or private.refuse_value(
             'sender_name',
             'A sender''s name has at most 200 characters.',
-            'Leave it out; the database says who writes.')
+            'Leave it out; the database fills it in.')
     );
 
 create domain public.message_client_ref as text
@@ -39,7 +40,7 @@ create domain public.message_client_ref as text
         value is null
         or length(value) <= 128
         or private.refuse_value(
-            'client_ref', 'A client_ref has at most 128 characters.', 'A uuid is short enough.')
+            'client_ref', 'A client_ref has at most 128 characters.', 'Use a uuid.')
     );
 
 create table public.messages (
@@ -54,20 +55,20 @@ create table public.messages (
     -- client knows what it has missed; the order to show is that of sent_at
     seq                 bigint not null,
     sender_type         public.message_sender not null,
-    -- a client's WhatsApp id or user, an operator's user
+    -- the WhatsApp id or user id of a client, the user id of an operator
     sender_id           text,
     sender_name         public.message_sender_name,
-    -- the provider's word: text, image, location …
+    -- the provider's name for it: text, image, location …
     type                text not null default 'text',
     message             text not null,
-    -- what a text can't say, as the provider sent it; null for plain text
+    -- all that is no plain text, as the provider sent it; null for plain text
     content             jsonb,
     reply_to            uuid,
-    -- makes an offline client's repeated send one message
+    -- with it, an offline client's repeated send stays one message
     client_ref          public.message_client_ref,
-    -- the conversation's, see new_messages
+    -- that of the conversation
     whatsapp_channel_id uuid,
-    -- the provider's id: a webhook delivered twice finds it taken
+    -- the provider's id: a webhook that comes twice finds it taken
     provider_id         text,
     -- told after the fact by the phone app's history: nobody is waiting for an answer
     is_history          boolean not null default false,
@@ -91,7 +92,7 @@ create table public.messages (
 
     constraint messages_conversation_id_seq_key unique (conversation_id, seq),
     constraint messages_provider_id_key unique (whatsapp_channel_id, provider_id),
-    -- a conversation given to another contact takes its messages with it
+    -- a conversation that moves to another contact takes its messages with it
     constraint messages_conversation_fkey
         foreign key (conversation_id, account_id, customer_id)
         references public.conversations (id, account_id, customer_id)
@@ -101,12 +102,12 @@ create table public.messages (
         foreign key (reply_to)
         references public.messages
         on delete set null,
-    -- only what WhatsApp carries has an id of WhatsApp's
+    -- only messages on WhatsApp have an id of WhatsApp
     constraint messages_provider_id_check
         check (provider_id is null or whatsapp_channel_id is not null),
     constraint messages_invoice_data_check
         check (has_invoice = (invoice_data is not null)),
-    -- evidence of delivery outranks a failure, and nothing is read undelivered
+    -- proof of delivery outranks a failure, and a read message has been delivered
     constraint messages_status_time_check check (
         (status <> 'read' or read_at is not null)
         and (status <> 'failed' or failed_at is not null and delivered_at is null)
@@ -126,7 +127,7 @@ create unique index messages_client_ref_key
 create index messages_customer_id_idx
     on public.messages (customer_id, sent_at);
 
--- a booking's chat
+-- the conversation of a booking
 create index messages_booking_id_idx
     on public.messages (booking_id, seq)
     where booking_id is not null;
@@ -169,43 +170,85 @@ create trigger _100_stamp_change
 comment on domain public.message_sender is
     'Who wrote a message: the customer (client), staff (operator) or the software (system).';
 comment on domain public.message_status is
-    'How far a message has come.';
+    'The status of a message: queued, sent, delivered, read, failed or unknown.';
 comment on domain public.message_sender_name is
-    'At most 200 characters.';
+    'The name of a sender, at most 200 characters.';
 comment on domain public.message_client_ref is
-    'At most 128 characters.';
+    'A sender''s own id of a message, at most 128 characters.';
 comment on table public.messages is
-    'What was said in a conversation, in either direction, and what became of it.';
+    'The messages of conversations, in both directions, with their status.';
+comment on column public.messages.id is
+    'Identifies the message. A client may choose it.';
+comment on column public.messages.account_id is
+    'The account of the conversation.';
+comment on column public.messages.conversation_id is
+    'The conversation.';
+comment on column public.messages.customer_id is
+    'The contact of the conversation; null for a group.';
 comment on column public.messages.seq is
-    'Gapless in a conversation, by arrival; show messages by sent_at.';
+    'The message''s number in its conversation: 1, 2, 3 … without a gap, in the order of arrival. Show messages in the order of sent_at.';
+comment on column public.messages.sender_type is
+    'Who wrote: client (the customer), operator (staff) or system.';
+comment on column public.messages.sender_id is
+    'The writer: a user''s id, or the WhatsApp id or user id of a person on WhatsApp; null for the system.';
+comment on column public.messages.sender_name is
+    'The writer''s name when the message was written.';
+comment on column public.messages.type is
+    'text, image, location … as WhatsApp names it; system for notices.';
 comment on column public.messages.message is
-    'The text, or a placeholder such as [image] for what has none.';
+    'The text; for a type without text a placeholder, such as [image].';
 comment on column public.messages.content is
-    'The provider''s message object, for every type but text.';
+    'The provider''s object for the type; null for plain text. For a notice: {event, …}.';
+comment on column public.messages.reply_to is
+    'The message that this one answers.';
 comment on column public.messages.client_ref is
-    'The sender''s own id of a message, unique per sender: a repeated send is one message.';
+    'The sender''s own id of the message, at most 128 characters, unique for each sender. A repeated send stays one message.';
+comment on column public.messages.whatsapp_channel_id is
+    'The account''s WhatsApp number of the conversation; null on other channels.';
+comment on column public.messages.provider_id is
+    'WhatsApp''s id of the message; null before WhatsApp has accepted it, and on other channels.';
+comment on column public.messages.status is
+    'queued, sent, delivered, read, failed or unknown (WhatsApp has not answered).';
 comment on column public.messages.sent_at is
-    'When it was sent: by the provider''s clock, or for what is written here, when it was written.';
+    'When the message was sent (UTC): by WhatsApp''s clock, or when it was written here.';
 comment on column public.messages.is_history is
-    'Whether it was said before the number came here, and was read from the phone app''s history: it is never unread and opens no window.';
+    'Whether the message comes from the phone app''s history, from before the number came here. It is never unread and opens no window.';
+comment on column public.messages.delivered_at is
+    'When the message was delivered (UTC): on WhatsApp by WhatsApp''s clock.';
+comment on column public.messages.read_at is
+    'When the receiver read the message (UTC): on WhatsApp by WhatsApp''s clock.';
+comment on column public.messages.failed_at is
+    'When the message failed (UTC).';
+comment on column public.messages.error_code is
+    'The error code of a failed message.';
+comment on column public.messages.error_message is
+    'A sentence that says why the message failed.';
+comment on column public.messages.created_at is
+    'When the row was inserted (server time, UTC).';
+comment on column public.messages.updated_at is
+    'When the row last changed (server time, UTC).';
+comment on column public.messages.version is
+    'Rises by 1 with each change of the row.';
 comment on column public.messages.reactions is
-    'Who reacts with what: [{sender_type, sender_id, emoji, at}], the latest of each; sender_id is null outside groups.';
+    'The latest reaction of each person: [{sender_type, sender_id, emoji, at}]; sender_id is null outside groups.';
 comment on column public.messages.edited_at is
-    'When its sender edited it last; message and content are the edited ones.';
+    'When the sender last edited the message (UTC); message and content are the edited ones.';
 comment on column public.messages.revoked_at is
-    'When its sender deleted it for everybody: message is empty and content null. The row stays, its seq with it.';
+    'When the sender deleted the message for everybody (UTC). message is empty and content null; the row and its seq stay.';
 comment on column public.messages.booking_id is
     'The job that the conversation is about; null on other channels.';
+comment on column public.messages.has_invoice is
+    'Whether the message shows an invoice.';
 comment on column public.messages.invoice_data is
-    'The invoice that is shown with the message, as it stood then: {invoice_id, number, amount_minor, currency, status, due_on}.';
+    'The invoice that the message shows, as it was then: {invoice_id, number, amount_minor, currency, status, due_on}. amount_minor is in minor units, such as cents.';
 comment on constraint messages_invoice_data_check on public.messages is
-    'An invoice is shown by its invoice_data.
+    'A message with an invoice needs invoice_data.
 Give invoice_data {invoice_id}, or leave has_invoice out.';
 comment on policy "members and the customer can read a message" on public.messages is
-    'Both sides of a conversation read all of it.';
+    'Both sides of a conversation read all its messages.';
 
 
--- new messages are told by private.tg_messages__publish_new
+-- private.tg_messages__publish_new publishes new messages
 select private.follow_table(
     table_name => 'messages',
     shown => array[

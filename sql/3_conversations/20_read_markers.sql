@@ -1,6 +1,6 @@
 /*
-    How far somebody has read a conversation. What is unread is derived from it, never counted
-    up and down, so that it cannot drift.
+    How far each user has read a conversation. The number of unread messages is derived from it.
+    It is never counted up and down, so it can't drift.
 */
 create table public.read_markers (
     conversation_id uuid not null,
@@ -15,7 +15,7 @@ create table public.read_markers (
     read_at         timestamptz not null default now(),
 
     primary key (conversation_id, user_id),
-    -- a conversation given to another contact takes its markers with it
+    -- a conversation that moves to another contact takes its markers with it
     constraint read_markers_conversation_fkey
         foreign key (conversation_id, account_id, customer_id)
         references public.conversations (id, account_id, customer_id)
@@ -67,7 +67,7 @@ declare
         for no key update
     );
 begin
-    -- an update of no row would still run the table's triggers
+    -- an update that finds no row would still run the table's triggers
     if seen <> '{}' then
         update public.messages m
         set status = 'read',
@@ -90,7 +90,7 @@ declare
     former bigint;
     reached bigint;
 begin
-    -- it stays this contact's until the marker is written
+    -- the lock keeps the conversation with this contact until the marker is written
     select k.account_id, k.customer_id, k.channel
     into read_conversation
     from public.conversations k
@@ -106,9 +106,9 @@ begin
             detail = format('conversation: %s', conversation_id);
     elsif up_to_seq is null or up_to_seq < 0 then
         raise sqlstate 'PT422' using
-            message = 'Nobody has read up to there.',
+            message = 'up_to_seq must be 0 or more.',
             detail = 'field: up_to_seq',
-            hint = 'Send the seq of the latest message that was seen.';
+            hint = 'Send the seq of the latest message that the user has seen.';
     end if;
 
     select r.last_read_seq
@@ -125,7 +125,7 @@ begin
         reader,
         read_conversation.account_id,
         read_conversation.customer_id,
-        -- what has yet to be written is not read
+        -- a message that does not exist yet is not read
         least(up_to_seq, a.last_seq)
     from public.conversation_activity a
     where a.conversation_id = write_read_marker.conversation_id
@@ -140,7 +140,7 @@ begin
     where r.conversation_id = write_read_marker.conversation_id
       and r.user_id = reader;
 
-    -- what WhatsApp carries WhatsApp says the status of
+    -- on WhatsApp, WhatsApp itself reports the status
     if read_conversation.channel <> 'whatsapp' and reached > coalesce(former, 0) then
         perform private.receipt_messages(
             conversation_id => write_read_marker.conversation_id,
@@ -149,7 +149,7 @@ begin
             senders => case
                 when read_conversation.account_id in (select private.my_writable_account_ids())
                     then array['client']
-                -- viewers look: that one of them has seen it is no answer of the business
+                -- a message that only a viewer has seen is not read by the business
                 when read_conversation.account_id in (select private.my_account_ids())
                     then '{}'
                 else array['operator', 'system']
@@ -165,7 +165,7 @@ create function private.write_read_marker_at_once(conversation_id uuid, up_to_se
     returns bigint
     language plpgsql
     set search_path = ''
-    -- the least that is a limit
+    -- the shortest limit: 0 is none
     set lock_timeout = '1ms'
 as $$
 begin
@@ -173,9 +173,9 @@ begin
 exception
     when lock_not_available then
         raise sqlstate 'PT503' using
-            message = 'Somebody else is changing this conversation.',
+            message = 'Another request is changing this conversation.',
             detail = format('conversation: %s', conversation_id),
-            hint = 'Try again; of several in one transaction, read them in the order of their ids.';
+            hint = 'Try again. In one transaction, mark conversations in the order of their ids.';
 end
 $$;
 
@@ -183,15 +183,16 @@ $$;
 create function private.move_read_marker(conversation_id uuid, up_to_seq bigint)
     returns bigint
     language plpgsql
-    -- definer: markers are written here alone, each reader's own
+    -- definer: only this function writes markers, and only the caller's own
     security definer
     set search_path = ''
 as $$
 declare
     furthest constant uuid := private.setting('rapport.read_conversation');
 begin
-    -- Conversations are locked in the order of their ids. A transaction that has a later one does
-    -- not wait for this: whoever holds it may be waiting for that.
+    -- Conversations are locked in the order of their ids. A transaction that holds a later one
+    -- does not wait for this one: the transaction that holds this one may be waiting for the later
+    -- one.
     if conversation_id < furthest then
         return private.write_read_marker_at_once(
             conversation_id => conversation_id, up_to_seq => up_to_seq);
@@ -219,19 +220,27 @@ grant execute on function public.mark_read(uuid, bigint) to authenticated;
 
 comment on table public.read_markers is
     'How far the signed-in user has read each conversation; moved by mark_read.';
+comment on column public.read_markers.conversation_id is
+    'The conversation.';
+comment on column public.read_markers.user_id is
+    'The reader: the signed-in user.';
+comment on column public.read_markers.account_id is
+    'The account of the conversation.';
+comment on column public.read_markers.customer_id is
+    'The contact of the conversation; null for a group.';
 comment on column public.read_markers.last_read_seq is
-    'The seq up to which they have read.';
+    'The seq of the latest message that the user has read; 0 for none.';
 comment on column public.read_markers.read_at is
-    'When the marker last moved.';
+    'When the marker last moved (server time, UTC).';
 comment on policy "readers can read their own markers" on public.read_markers is
-    'Nobody sees how far others have read.';
+    'Users see only their own markers.';
 comment on function private.receipt_messages(uuid, bigint, bigint, text[]) is
-    'Sets messages of the other side to read, forward only.';
+    'Sets sent and delivered messages of the other side to read.';
 comment on function private.write_read_marker(uuid, bigint) is
     'Moves the caller''s marker forward, never beyond the latest message; returns where it stands.';
 comment on function private.write_read_marker_at_once(uuid, bigint) is
-    'The same without waiting for anybody; refused where it would have to.';
+    'The same, but refused (503) if it would have to wait for a lock.';
 comment on function private.move_read_marker(uuid, bigint) is
-    'Moves the caller''s marker; of several in one transaction it waits for those alone that are in the order of their ids.';
+    'Moves the caller''s marker. In one transaction, it waits only for conversations in the order of their ids.';
 comment on function public.mark_read(uuid, bigint) is
-    'Says that the caller has read a conversation up to this seq: forward only, and no further than its latest message. In the portal and about bookings the other side''s messages become read, unless by a viewer. Staff, viewers too, and the conversation''s customer; returns the seq up to which it now counts as read. Unknown: 404. Of several in one transaction, one out of the order of their ids that somebody is changing: 503.';
+    'Marks a conversation as read by the caller up to this seq; the marker moves forward only, and not beyond the latest message. Returns the seq at which it stands. Staff, viewers too, and the conversation''s customer may call it. In the portal and about bookings it also sets the other side''s messages to read, except for a viewer. Unknown conversation: 404. In one transaction, out of the order of the ids and at work elsewhere: 503.';

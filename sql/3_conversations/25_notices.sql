@@ -1,14 +1,14 @@
 /*
-    What the system tells in a chat: that a job was moved, an invoice paid. The text is for
-    reading, with times as the account's clocks show them; the content ({event, …}) is for clients
-    that put it in words of their own.
+    Notices: messages of the system in a conversation, such as that a job was moved or an invoice
+    paid. The text is for people, with times in the account's time zone. The content ({event, …})
+    is for clients that write a text of their own.
 
-    A notice is no reason to open a closed conversation again.
+    A notice does not open a closed conversation again.
 */
 create type private.notice as (
     account_id   uuid,
     customer_id  uuid,
-    -- of the job whose chat is told; null for the portal's
+    -- the job whose conversation gets the notice; null for the portal conversation
     booking_id   uuid,
     message      text,
     content      jsonb,
@@ -31,7 +31,7 @@ begin
         join public.contacts c
             on c.id = n.customer_id
            and c.account_id = n.account_id
-           -- there is nobody left to tell
+           -- a deleted contact gets no notice
            and c.deleted_at is null
         where n.booking_id is null
         order by n.customer_id
@@ -69,7 +69,7 @@ create function private.post_notices(notices private.notice[])
     returns void
     language plpgsql
     set search_path = ''
-    -- the few that there are at a time are found by key
+    -- few rows at a time, found by key
     set plan_cache_mode = force_generic_plan
 as $$
 declare
@@ -121,8 +121,8 @@ $$;
 
 
 comment on type private.notice is
-    'What the system tells a customer and the staff, and where.';
+    'A message of the system for a customer and the staff, and its conversation.';
 comment on function private.threads_of_notices(private.notice[]) is
-    'The conversation of each notice, locked; null where there is nobody to tell.';
+    'The conversation of each notice, locked; null if nobody is left to read it.';
 comment on function private.post_notices(private.notice[]) is
     'Writes notices as messages of the system, in their order.';

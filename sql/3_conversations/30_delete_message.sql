@@ -1,11 +1,12 @@
 /*
-    A message of a portal's chat is taken back: emptied for both sides, while the row stays and its
-    seq with it. What WhatsApp has carried is not ours to take back.
+    Deletes a message of a booking's or the portal's conversation: its contents are removed for
+    both sides, and the row stays with its seq. A message that WhatsApp has carried can't be
+    deleted here.
 */
 create function private.revoke_message(message_id uuid)
     returns jsonb
     language plpgsql
-    -- definer: messages are changed here alone, by those who may
+    -- definer: users may not change messages; the caller is checked first
     security definer
     set search_path = ''
 as $$
@@ -40,15 +41,15 @@ begin
     if is_mine is not true then
         raise insufficient_privilege using
             message = 'This message is not yours to delete.',
-            hint = 'Customers delete their own, and owners, admins and agents those of the business.';
+            hint = 'Customers delete their own messages; owners, admins and agents delete those of the business.';
     elsif revoked.whatsapp_channel_id is not null then
         raise sqlstate 'PT422' using
-            message = 'What was sent by WhatsApp is not deleted here.',
+            message = 'A WhatsApp message can''t be deleted here.',
             detail = 'field: message_id',
-            hint = 'Delete messages of the portal; drop_message withdraws one that still waits.';
+            hint = 'Delete only messages of the portal and of bookings; drop_message withdraws a WhatsApp message that is still queued.';
     end if;
 
-    -- once is enough
+    -- a second call changes nothing
     if revoked.revoked_at is null then
         update public.messages m
         set message = '',
@@ -80,6 +81,6 @@ grant execute on function public.delete_message(uuid) to authenticated;
 
 
 comment on function private.revoke_message(uuid) is
-    'Empties a message, for those who may; returns it.';
+    'Removes the contents of a message, if the caller may; returns the message.';
 comment on function public.delete_message(uuid) is
-    'Deletes a message of a booking''s or the portal''s chat for both sides: your own, or as staff one of the business. It stays as a row without contents, see revoked_at; answers the row. Not yours: 403; on WhatsApp: 422.';
+    'Deletes a message of a booking''s or the portal''s conversation for both sides: a customer''s own, or for staff one of the business. The row stays without contents, with revoked_at. Returns the row. Not the caller''s: 403. On WhatsApp: 422.';

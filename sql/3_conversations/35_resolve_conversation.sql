@@ -1,12 +1,12 @@
 /*
-    Older systems name a conversation by account, number and customer in one string. Such
-    keys are understood here, at the edge, and travel no further.
+    Older systems name a conversation by account, number and customer in one string. This function
+    finds the conversation for such a key. No other place knows these keys.
 */
 create function public.resolve_conversation(reference text)
     returns uuid
     language plpgsql
     stable
-    -- invoker: what the caller may not read does not exist
+    -- invoker: the caller finds only conversations that it may read
     set search_path = ''
 as $$
 declare
@@ -32,12 +32,12 @@ begin
         where a.external_id = parts[1]
           and w.phone_number_id = parts[2]
           and c.thread_key = 'phone:' || private.match_key(kind => 'phone', value => parts[3])
-        -- the open thread, or else the latest
+        -- the open conversation, or else the latest
         order by (c.status <> 'closed') desc, v.last_message_at desc, c.id
         limit 1;
     else
         raise sqlstate 'PT400' using
-            message = 'A conversation is named by its uuid, or by account, number and customer joined by underscores.',
+            message = 'This is neither the uuid of a conversation nor an older key: account, number and customer, joined by underscores.',
             detail = 'reference: ' || coalesce(quote_literal(left(reference, 128)), 'missing');
     end if;
 

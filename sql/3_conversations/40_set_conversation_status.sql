@@ -1,11 +1,11 @@
 /*
-    A conversation's status, written directly: not every conversation is its contact's current
-    one, to which the faces of contacts write.
+    Writes the status of one conversation. The faces of a contact write only the status of its
+    current conversation; this reaches every conversation.
 */
 create function private.write_conversation_status(conversation_id uuid, word text, face text)
     returns void
     language plpgsql
-    -- definer: conversations are written by those who may
+    -- definer: users may not write conversations; the caller is checked first
     security definer
     set search_path = ''
 as $$
@@ -14,7 +14,7 @@ declare
         face => write_conversation_status.face, word => write_conversation_status.word);
     written record;
 begin
-    -- a group's thread is no contact's
+    -- a group's conversation has no contact
     select k.account_id, k.status, null::uuid as contact_id
     into written
     from public.conversations k
@@ -22,7 +22,7 @@ begin
       and k.account_id in (select private.my_account_ids())
       and k.customer_id is null;
     if not found then
-        -- the contact stays until the status is written
+        -- the lock keeps the contact until the status is written
         select k.account_id, k.status, c.id as contact_id
         into written
         from public.conversations k
@@ -101,14 +101,14 @@ exception
         raise sqlstate 'PT409' using
             message = 'Another conversation with the same person is open.',
             detail = format('field: conversation_status; conversation: %s', opened),
-            hint = 'Go on in that one, or close it first.';
+            hint = 'Go on in that conversation, or close it first.';
 end
 $$;
 
 
 comment on function private.write_conversation_status(uuid, text, text) is
-    'Writes a conversation''s status in the words of a face; refuses whoever may not.';
+    'Writes a conversation''s status in the word of a face; refuses a caller who may not.';
 comment on function public.set_conversation_status(uuid, text, text) is
-    'Opens, suspends or closes a conversation, in the words of a face (contacts_page, live_chat, wati, portal, erp); answers the word. Another open conversation with the same person: 409; not a member: 404.';
+    'Sets a conversation to open, pending or closed, in the word of a face (contacts_page, live_chat, wati, portal, erp); returns the word. Another conversation with the same person is open: 409. Not a member of the account: 404.';
 comment on function private.set_conversation_status(uuid, text) is
-    'Opens or closes a conversation; refused where another of the same person is open.';
+    'Writes a conversation''s status; refused if another conversation with the same person is open.';

@@ -1,7 +1,8 @@
 /*
-    WhatsApp's 24 hours: free words may be sent until a day after the person's last message to
-    this number; after that a template is needed. One rule for the composer and the sender.
-    (Source: developers.facebook.com, WhatsApp Cloud API, "Send messages".)
+    WhatsApp's 24-hour window: free text may be sent until 24 hours after the person last wrote to
+    this number, or called it. After that only a template may be sent. Clients that show the
+    window and the sender follow the same rule. (Source: developers.facebook.com, WhatsApp Cloud
+    API, "Send messages".)
 */
 create function private.window_closes_at(conversation_id uuid)
     returns timestamptz
@@ -10,7 +11,7 @@ create function private.window_closes_at(conversation_id uuid)
     set search_path = ''
 as $$
 begin
-    -- of all threads with this person on this number, since closing one closes no window
+    -- of all conversations with this person on this number: closing one does not close the window
     return (
         select max(a.last_inbound_at) + interval '24 hours'
         from public.conversations k
@@ -33,7 +34,7 @@ create function public.reply_window(conversation_id uuid)
     returns jsonb
     language plpgsql
     stable
-    -- invoker: what the caller may not read does not exist
+    -- invoker: the caller finds only conversations that it may read
     set search_path = ''
 as $$
 declare
@@ -62,6 +63,6 @@ grant execute on function public.reply_window(uuid) to authenticated;
 
 
 comment on function private.window_closes_at(uuid) is
-    'Until when free words may be sent in a WhatsApp conversation; null where the person never wrote.';
+    'Until when free text may be sent in a WhatsApp conversation (UTC); null if the person has never written.';
 comment on function public.reply_window(uuid) is
-    'Whether free words may be sent now, and until when: {open, closes_at}. Where it is not open send a template.';
+    'Whether free text may be sent now, and until when (UTC): {open, closes_at}. If it is not open, send a template. Other channels are always open.';

@@ -1,12 +1,13 @@
 /*
-    What an agent or a customer writes: a row, inserted through PostgREST or by post_message,
-    which is the same. It goes to a conversation, to a booking's, or to the customer's in the
-    portal. The database says who writes, numbers it, and queues what goes out.
+    A message that staff or a customer writes: a row, inserted through PostgREST or by
+    post_message, which does the same. It goes to a conversation, to a booking's, or to the
+    customer's in the portal. The database fills in the sender, numbers the message, and queues it
+    for WhatsApp.
 */
 create function private.tg_messages__post()
     returns trigger
     language plpgsql
-    -- definer: a writer may not number messages; who it is is asked here
+    -- definer: users may not number messages; the caller is checked here
     security definer
     set search_path = ''
 as $$
@@ -14,7 +15,7 @@ declare
     thread public.conversations;
     is_staff boolean;
     me constant uuid := auth.uid();
-    -- by what the writer named the conversation
+    -- the column by which the writer names the conversation
     named_by constant text := case
         when new.conversation_id is not null then 'conversation_id'
         when new.booking_id is not null then 'booking_id'
@@ -25,9 +26,9 @@ declare
 begin
     if named is null then
         raise sqlstate 'PT422' using
-            message = 'The message is for nobody.',
+            message = 'The message names no conversation.',
             detail = 'field: conversation_id',
-            hint = 'Say which conversation_id, or booking_id, or customer_id for the portal''s.';
+            hint = 'Give the conversation_id, the booking_id, or the customer_id for the conversation in the portal.';
     elsif named_by = 'booking_id' then
         select k.id
         into new.conversation_id
@@ -44,7 +45,7 @@ begin
     is_staff := thread.account_id in (select private.my_writable_account_ids());
     if me is null
         or thread.id is null
-        -- a group has no customer, and is not null what is no customer's
+        -- a group has no customer: then the condition is null, which is not true
         or (is_staff or thread.customer_id in (select private.my_customer_ids())) is not true
     then
         if thread.account_id in (select private.my_account_ids()) then
@@ -65,11 +66,11 @@ begin
         raise sqlstate 'PT422' using
             message = 'This conversation is not about that booking.',
             detail = 'field: booking_id',
-            hint = 'Name the one or the other.';
+            hint = 'Give only one of the two.';
     end if;
 
-    -- whoever numbers messages holds the conversation's lock; read once more, since it may have
-    -- gone to another contact while this waited
+    -- a message is numbered under the conversation's lock; read the conversation again, because it
+    -- may have moved to another contact during the wait
     select k.*
     into thread
     from public.conversations k
@@ -79,7 +80,7 @@ begin
         raise sqlstate 'PT422' using
             message = 'The contact of this conversation was deleted.',
             detail = 'field: conversation_id',
-            hint = 'Once the person writes again there is another one.';
+            hint = 'When the person writes again, a new conversation opens.';
     end if;
     new.account_id := thread.account_id;
     new.customer_id := thread.customer_id;
@@ -112,9 +113,9 @@ begin
     end if;
     perform private.check_post(post => new, channel => thread.channel);
 
-    -- A message that is there already takes no number: this row will conflict, and may be skipped
-    -- for that. Those who write the same id at once take turns, in whichever conversation; and
-    -- what is there stays until this one is refused.
+    -- A message that exists already takes no number: this row will conflict, and an upsert may
+    -- skip it. Transactions that write the same id take turns, in all conversations. The lock
+    -- keeps the existing message until this row is refused.
     perform pg_advisory_xact_lock(hashtextextended('message ' || new.id, 0));
     perform
     from public.messages m
@@ -169,16 +170,16 @@ begin
     elsif post.type <> all (types) then
         raise sqlstate 'PT422' using
             message = case
-                when btrim(post.type, E' \t\r\n') = '' then 'A message has a type.'
-                else format('Messages of the type %s are not sent here.', quote_literal(left(post.type, 64)))
+                when btrim(post.type, E' \t\r\n') = '' then 'A message needs a type.'
+                else format('Messages of the type %s can''t be sent here.', quote_literal(left(post.type, 64)))
             end,
             detail = 'field: type',
             hint = format('Known: %s.', array_to_string(types, ', '));
     elsif (post.type = 'text') <> (post.content is null) or octet_length(post.content::text) > 65536 then
         raise sqlstate 'PT422' using
-            message = 'Every type but text has its content, of at most 64 KB.',
+            message = 'Every type except text needs a content, of at most 64 KB; a text has none.',
             detail = 'field: content',
-            hint = 'The object that WhatsApp takes under the name of the type.';
+            hint = 'Send the object that WhatsApp takes under the name of the type.';
     elsif post.message is null or (post.type = 'text' and private.is_blank(post.message)) then
         raise sqlstate 'PT422' using
             message = 'The message is empty.',
@@ -186,9 +187,9 @@ begin
             hint = 'Write 1 to 4,096 characters.';
     elsif length(post.message) > 4096 then
         raise sqlstate 'PT422' using
-            message = 'The message is too long.',
+            message = format('The message has %s characters; 4,096 are allowed.', length(post.message)),
             detail = 'field: message',
-            hint = 'At most 4,096 characters.';
+            hint = 'Shorten it, or send it in parts.';
     elsif post.reply_to is not null and not exists (
         select
         from public.messages m
@@ -196,9 +197,9 @@ begin
           and m.conversation_id = post.conversation_id
     ) then
         raise sqlstate 'PT422' using
-            message = 'What is answered is not in this conversation.',
+            message = 'The message that is answered is not in this conversation.',
             detail = 'field: reply_to',
-            hint = 'Name the id of a message of this conversation.';
+            hint = 'Give the id of a message of this conversation.';
     elsif channel = 'whatsapp'
         and post.type <> 'template'
         and coalesce(private.window_closes_at(post.conversation_id), '-infinity') <= now()
@@ -220,7 +221,7 @@ $$;
 create trigger _010_post
     before insert on public.messages
     for each row
-    -- what WhatsApp delivers comes numbered
+    -- messages from WhatsApp have a number already
     when (new.seq is null)
     execute function private.tg_messages__post();
 
@@ -256,7 +257,7 @@ create policy "agents and customers can write in their conversations"
     );
 
 
--- everything else is the database's to say
+-- the database fills in all other columns
 select private.guard_table(
     'messages',
     inserted => array[
@@ -267,13 +268,13 @@ select private.guard_table(
 
 
 comment on function private.tg_messages__post() is
-    'Completes what somebody writes: who, whose, which number in the conversation.';
+    'Completes a message that a user writes: sender, account, customer, and number in the conversation.';
 comment on function private.check_post(public.messages, text) is
-    'Refuses what can not be sent on a channel, naming the field.';
+    'Refuses a message that can''t be sent on a channel, and names the field.';
 comment on function private.enqueue_messages(uuid[]) is
-    'Puts messages that are to be sent by WhatsApp into the queue.';
+    'Puts messages into the queue for WhatsApp, and wakes the worker that sends them.';
 comment on policy "agents and customers can write in their conversations" on public.messages is
-    'As themselves; on WhatsApp only staff write here.';
+    'Users write as themselves. On WhatsApp only staff write here.';
 
 
 select private.limit_writes('messages', '{insert}');

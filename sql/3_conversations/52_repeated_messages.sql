@@ -1,17 +1,17 @@
 /*
-    A message that is sent again with its client_ref is the message that was sent.
+    A message that is sent again with its client_ref stays one message.
 
-    A trigger can't hand out another row in place of the one that is inserted. So the row is
-    left out, and where a statement of PostgREST's holds nothing but repeated messages it is
-    answered with 303 and the address of those that are there, which every client of HTTP
-    follows. Beside new messages, repeated ones are left out and the answer has the new ones.
+    A trigger can't return another row in place of the one that is inserted. So the repeated row
+    is left out. If a statement of PostgREST holds only repeated messages, the answer is 303 with
+    the address of the existing messages, which every HTTP client follows. If it also holds new
+    messages, the answer has only these.
 
     Source: docs.postgrest.org, "Errors", RAISE with full control of the response.
 */
 create function private.tg_messages__leave_out_repeated()
     returns trigger
     language plpgsql
-    -- definer: the account of what is written to is looked up whoever writes
+    -- definer: it looks up the account of the conversation for every writer
     security definer
     set search_path = ''
 as $$
@@ -32,7 +32,7 @@ begin
         return new;
     end if;
 
-    -- the same message may be on its way twice at this moment
+    -- two requests may send the same message at this moment
     perform pg_advisory_xact_lock(hashtextextended(account || me || new.client_ref, 0));
     select m.*
     into sent
@@ -41,7 +41,7 @@ begin
       and m.sender_type in ('client', 'operator')
       and m.sender_id = me
       and m.client_ref = new.client_ref
-      -- what is not the sender's to read any more is refused as everything else
+      -- if the sender may no longer read it, the insert is refused like any other
       and (
           m.account_id in (select private.my_account_ids())
           or m.customer_id in (select private.my_customer_ids())
@@ -62,7 +62,7 @@ begin
         )
         and (
             sent.customer_id = new.customer_id
-            -- merged since: its messages are the kept one's
+            -- merged since: its messages have moved to the kept contact
             or exists (
                 select
                 from public.contacts c
@@ -71,12 +71,12 @@ begin
             )
         )
     end;
-    -- an edited or deleted one has other words than it was sent with
+    -- an edited or deleted message no longer has the text that was sent
     if is_here is not true
         or coalesce(sent.edited_at, sent.revoked_at) is null
         and (
             sent.type <> new.type
-            -- a template's are made of its variables
+            -- the components of a template are made from its variables
             or case when new.content ? 'variables' then sent.content - 'components' else sent.content end
                 is distinct from new.content
             or sent.message <> nullif(new.message, '')
@@ -84,9 +84,9 @@ begin
         ) is true
     then
         raise sqlstate 'PT409' using
-            message = 'You have used this reference for another message.',
+            message = 'You have used this client_ref for another message.',
             detail = 'field: client_ref',
-            hint = 'Give each message a reference of its own.';
+            hint = 'Give each message its own client_ref.';
     end if;
 
     perform set_config(
@@ -116,7 +116,7 @@ begin
         raise sqlstate 'PGRST' using
             message = jsonb_build_object(
                 'code', 'PT303',
-                'message', 'This message is there already: it was sent with the same client_ref.',
+                'message', 'This message exists already: it was sent with the same client_ref.',
                 'details', 'field: client_ref',
                 'hint', 'Read it at the address in the header Location.'
             )::text,
@@ -136,7 +136,7 @@ create trigger _000_expect_repeated
     when (current_user = 'authenticated')
     execute function private.tg_messages__answer_repeated();
 
--- before it is numbered
+-- before the message is numbered
 create trigger _005_leave_out_repeated
     before insert on public.messages
     for each row
@@ -152,6 +152,6 @@ create trigger _990_answer_repeated
 
 
 comment on function private.tg_messages__leave_out_repeated() is
-    'Leaves out a message that its sender has sent before with the same client_ref: 409 where that was another message.';
+    'Leaves out a message that its sender has sent before with the same client_ref. If that was another message: 409.';
 comment on function private.tg_messages__answer_repeated() is
-    'Leads PostgREST''s clients to the messages that are there, where there was nothing else to insert.';
+    'Redirects PostgREST''s clients to the existing messages (303), if a statement has inserted no new one.';

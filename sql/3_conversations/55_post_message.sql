@@ -1,6 +1,6 @@
 /*
-    The same as inserting a row, for those who would rather call: once for each client_ref, and
-    answered with the row, also where it was written before.
+    Inserts a message by a call. A message with the same client_ref is inserted once; the answer
+    is its row, also if it existed before.
 */
 create function public.post_message(
     conversation_id uuid default null,
@@ -37,7 +37,7 @@ begin
     )
     returning * into posted;
     if not found then
-        -- a repeated send is the message that was sent
+        -- a repeated send returns the message that was sent first
         select m.*
         into posted
         from public.messages m
@@ -56,4 +56,4 @@ grant execute on function public.post_message(
 comment on function public.post_message(
     uuid, text, text, jsonb, uuid, text, uuid, uuid, jsonb
 ) is
-    'Writes in a conversation and answers the message; one of the same client_ref is written once. The same as inserting into messages: say which conversation_id, or which booking_id, or the customer_id for the conversation in the portal, which is opened if need be. With invoice_data {invoice_id} staff show an invoice.';
+    'Writes a message and returns its row; a message with the same client_ref is written once. The same as an insert into messages. Give the conversation_id, the booking_id, or the customer_id for the conversation in the portal, which is opened if needed. With invoice_data {invoice_id} staff show an invoice.';

@@ -1,10 +1,10 @@
 /*
-    The list of conversations, for either side: staff see their account's, a customer their own.
-    A contact that is deleted is no customer any more, which leaves its conversations out.
+    The list of conversations, for both sides: staff see those of their account, a customer their
+    own. A deleted contact has no customers row, so its conversations are left out.
 
     Everything is looked up for the activity of one conversation, in the order of
-    conversation_activity_inbox_idx. The limits of one tell the planner that there is one row:
-    from the policies it expects so few that it would read all, to sort them.
+    conversation_activity_inbox_idx. Each "limit 1" tells the planner that there is one row: from
+    the policies it expects so few rows that it would read and sort all.
 */
 create view public.inbox
     with (security_invoker = true)
@@ -47,7 +47,7 @@ cross join lateral (
     from public.customers o
     where o.id = a.customer_id
     union all
-    -- a group's own name; until WhatsApp tells it, that it is one
+    -- the group's name; a general one until WhatsApp tells it
     select case when k.group_name is null then 'WhatsApp group' else k.group_name end
     where a.customer_id is null
     limit 1
@@ -64,8 +64,8 @@ left join lateral (
 ) marker
     on true
 cross join lateral (
-    -- a case, since Postgres takes coalesce for a leak, and under row level security would
-    -- count through the conversation from its beginning
+    -- It says case, because Postgres does not take coalesce for leakproof: under row level
+    -- security it would count from the beginning of the conversation.
     select case when marker.last_read_seq is null then 0 else marker.last_read_seq end
 ) as r (last_read_seq)
 cross join lateral (
@@ -77,7 +77,7 @@ cross join lateral (
           and n.seq > r.last_read_seq
           and n.revoked_at is null
           and not n.is_history
-          -- what the other side has written
+          -- messages of the other side
           and n.sender_type = any (
               case
                   when a.account_id = any (array(select private.my_account_ids()))
@@ -85,7 +85,7 @@ cross join lateral (
                   else array['operator', 'system']
               end
           )
-        -- shown as 99+, and no more work than that
+        -- clients show 99+, so the count stops at 100
         limit 100
     ) n
 ) u;
@@ -95,24 +95,50 @@ grant select on public.inbox to authenticated;
 
 
 comment on view public.inbox is
-    'Conversations with what a list of them shows. Ask for one account_id, or as a customer for one customer_id; sort by last_message_at (descending) and id.';
+    'Conversations, with the columns of a list of them. Filter by one account_id, or as a customer by one customer_id. Sort by last_message_at (descending) and id.';
 comment on column public.inbox.id is
     'The conversation.';
+comment on column public.inbox.account_id is
+    'The account of the conversation.';
 comment on column public.inbox.customer_id is
-    'The contact with whom it is held; null for a group.';
-comment on column public.inbox.customer_name is
-    'What staff call them, or else the name of their WhatsApp profile; of a group, its name.';
+    'The contact of the conversation; null for a group.';
+comment on column public.inbox.channel is
+    'whatsapp, booking or portal.';
+comment on column public.inbox.whatsapp_channel_id is
+    'The account''s WhatsApp number that carries the conversation; null on other channels.';
+comment on column public.inbox.customer_wa_id is
+    'The exact WhatsApp id to which replies go.';
 comment on column public.inbox.group_id is
-    'WhatsApp''s id of a group; null for a thread with one customer.';
+    'WhatsApp''s id of the group; null for a conversation with one customer.';
+comment on column public.inbox.group_name is
+    'The group''s subject; null if WhatsApp has not told it.';
 comment on column public.inbox.participants is
-    'Who is in a group, see conversations.';
+    'The present and former members of the group; see conversations.';
 comment on column public.inbox.status is
     'open, pending or closed; written by set_conversation_status.';
+comment on column public.inbox.customer_name is
+    'The customer''s name: the one that staff gave, or else that of the WhatsApp profile. For a group, the name of the group.';
 comment on column public.inbox.last_seq is
     'The seq of the latest message; 0 before the first.';
+comment on column public.inbox.last_message_at is
+    'When the latest message was sent (UTC); before the first message, when the conversation was made.';
+comment on column public.inbox.last_inbound_at is
+    'When the customer last wrote or called: on WhatsApp by WhatsApp''s clock (UTC).';
 comment on column public.inbox.last_message is
     'The text of the latest message, or a placeholder such as [image] or [deleted].';
+comment on column public.inbox.last_message_type is
+    'The type of the latest message: text, image, location …';
+comment on column public.inbox.last_sender_type is
+    'Who wrote the latest message: client, operator or system.';
+comment on column public.inbox.last_sender_name is
+    'The name of the person who wrote the latest message.';
+comment on column public.inbox.last_message_status is
+    'The status of the latest message: queued, sent, delivered, read, failed or unknown.';
 comment on column public.inbox.last_read_seq is
-    'How far the signed-in user has read, see mark_read.';
+    'The seq up to which the signed-in user has read; mark_read moves it.';
 comment on column public.inbox.unread_count is
-    'Messages of the other side that the signed-in user has not read, without those that were deleted; 100 stands for all above 99.';
+    'How many messages of the other side the signed-in user has not read, without deleted ones; 100 stands for 100 or more.';
+comment on column public.inbox.created_at is
+    'When the conversation was made (server time, UTC).';
+comment on column public.inbox.version is
+    'The conversation''s version: rises by 1 with each change of it, but not with a message.';

@@ -3,8 +3,8 @@ set lock_timeout = '5s';
 
 
 /*
-    Three schemas: public is what clients see, backend is what functions call, private is
-    how it works. Nothing is granted by default; each grant stands beneath its object.
+    Three schemas: clients see public, the deployed functions call backend, and private holds the
+    inner workings. Nothing is granted by default; each grant stands beneath its object.
 */
 create schema backend;
 
@@ -16,14 +16,14 @@ comment on schema backend is
 
 create schema private;
 
--- policies run as the user who asks, and they call helpers that live here
+-- policies run as the signed-in user, and they call helpers in this schema
 grant usage on schema private to authenticated;
 
 comment on schema private is
-    'Helpers, change log, raw webhook inbox and ledgers; never exposed.';
+    'Helpers, the change log, raw webhooks and ledgers; PostgREST never exposes it.';
 
 
--- What a new project still hands to clients on every new object, taken back.
+-- A new Supabase project grants clients every new object. This takes these grants back.
 alter default privileges for role postgres in schema public
     revoke all on tables from anon, authenticated, service_role;
 
@@ -33,7 +33,7 @@ alter default privileges for role postgres in schema public
 alter default privileges for role postgres in schema public
     revoke all on functions from anon, authenticated, service_role;
 
--- Functions are born executable by everybody, in every schema, unless this is said globally.
+-- Postgres lets everybody execute a new function. Only a global default takes that back.
 alter default privileges for role postgres
     revoke execute on functions from public;
 
@@ -89,7 +89,7 @@ comment on function private.setting(text) is
 
 /*
     What every followed row has in common: a version that rises by one with each change, the
-    server's time of that change, and an owner that it keeps.
+    server's time of that change, and an owner that never changes.
 */
 create function private.tg__stamp_change()
     returns trigger
@@ -97,7 +97,7 @@ create function private.tg__stamp_change()
     set search_path = ''
 as $$
 begin
-    -- an update that changes nothing is no change: no version, no log entry, no event
+    -- an update to the same values changes nothing: no new version, no log entry, no event
     if new is distinct from old then
         new.version := old.version + 1;
         new.updated_at := now();
@@ -121,11 +121,11 @@ $$;
 create function private.tg__require_rows()
     returns trigger
     language plpgsql
-    -- invoker: what foreign keys and functions of ours write may be nothing
+    -- invoker: foreign keys and our own functions may update or delete no row
     set search_path = ''
 as $$
 begin
-    -- an upsert runs the triggers of updates as well, though it only inserts
+    -- an upsert runs the triggers of updates too, even if it only inserts
     if tg_op = 'INSERT' then
         perform set_config(
             'rapport.inserting', case tg_when when 'BEFORE' then 'on' else 'off' end, true);
@@ -134,7 +134,7 @@ begin
         and not exists (select from hit_rows)
     then
         raise sqlstate 'PT404' using
-            message = 'Nothing was hit: there is no such row, or it is not yours to see.';
+            message = 'No row was changed: there is no such row, or it is not yours to see.';
     end if;
     return null;
 end
@@ -142,21 +142,22 @@ $$;
 
 
 comment on function private.tg__keep_owner() is
-    'Refuses an update of the columns that say whose a row is; the trigger''s condition tells when.';
+    'Refuses a change of a row''s owner columns. The trigger''s condition says which columns these are.';
 comment on function private.tg__stamp_change() is
-    'Raises version and updated_at of a row that really changes.';
+    'Raises version by 1 and sets updated_at, if the row really changes.';
 comment on function private.tg__require_rows() is
-    'Refuses a client''s update or delete that hit nothing: what row level security hides is no success. Triggers before and after inserts tell it of upserts.';
+    'Refuses a client''s update or delete that found no row (404): a row that row level security hides is no success. Triggers before and after inserts tell it about upserts.';
 
 
 /*
-    Counts are exact here. An estimate is made of statistics of the whole table, whoever asks: it
-    tells a stranger how many rows others have, which values, and which ids.
+    Only exact counts are given. An estimate comes from statistics of the whole table, for every
+    user: it tells a stranger how many rows others have, with which values and which ids.
 
-    before_request refuses those who ask for one. Of two Prefer headers, though, it is shown the one
-    and PostgREST obeys the other, by EXPLAIN. That plans a statement, policies included, and
-    executes nothing, so that refusal must come from planning, where an immutable function without
-    arguments is evaluated: it stands behind the functions of which policies are made.
+    before_request refuses a request for an estimate. But if a request has two Prefer headers,
+    before_request sees one, and PostgREST obeys the other and runs EXPLAIN. EXPLAIN plans a
+    statement, with its policies, and executes nothing. So planning must refuse it: while Postgres
+    plans, it evaluates an immutable function without arguments. The functions that policies call
+    have refuse_estimates() as the default of an argument.
 */
 create function private.refuse_estimate()
     returns void
@@ -166,7 +167,7 @@ create function private.refuse_estimate()
 as $$
 begin
     raise sqlstate 'PT400' using
-        message = 'Rows are counted exactly here: an estimate would tell of rows that are not yours.',
+        message = 'Only exact counts are given: an estimate would tell about rows that are not yours.',
         detail = 'field: Prefer',
         hint = 'Ask for count=exact, or for no count.';
 end
@@ -178,13 +179,13 @@ grant execute on function private.refuse_estimate() to authenticated;
 create function private.refuse_estimates()
     returns boolean
     language plpgsql
-    -- which it is not: so it is asked each time that a statement is planned, and not again
+    -- not true, but so Postgres calls it once for each statement, while it plans the statement
     immutable
     parallel safe
     set search_path = ''
 as $$
 begin
-    -- PostgREST's sessions alone: a person at a console may ask for plans
+    -- only in PostgREST's sessions: a person at a console may use EXPLAIN
     if session_user = 'authenticator' and ltrim(current_query()) ilike 'explain%' then
         perform private.refuse_estimate();
     end if;
@@ -198,12 +199,12 @@ grant execute on function private.refuse_estimates() to authenticated;
 comment on function private.refuse_estimate() is
     'Refuses a count that is not exact.';
 comment on function private.refuse_estimates() is
-    'True; refuses the planning of a statement that PostgREST wants to have explained.';
+    'Returns true. Refuses to plan a statement that PostgREST runs with EXPLAIN.';
 
 
 /*
-    What searching text takes: trigrams, an index of them beside other columns, and one
-    spelling of a text whatever its case and accents.
+    Text search needs three things: trigrams, an index of trigrams together with other columns,
+    and one spelling of a text for every case and accent.
 */
 create extension if not exists unaccent with schema extensions;
 create extension if not exists pg_trgm with schema extensions;
@@ -213,13 +214,13 @@ create extension if not exists btree_gin with schema extensions;
 create function private.fold(value text)
     returns text
     language plpgsql
-    -- unaccent is only stable, since its dictionary could be exchanged: whoever does that
-    -- writes anew what was folded before
+    -- unaccent is only stable, because its dictionary can be replaced. After a replacement, all
+    -- folded texts must be written again
     immutable
     set search_path = ''
 as $$
 begin
-    -- composed first: a letter and its accent may come as two characters
+    -- compose first: a letter and its accent may be two characters
     return lower(extensions.unaccent('extensions.unaccent', normalize(value, nfkc)));
 end
 $$;
@@ -228,38 +229,38 @@ grant execute on function private.fold(text) to authenticated;
 
 
 comment on function private.fold(text) is
-    'A text without case and accents, as it is searched and sorted: Žiga becomes ziga.';
+    'A text in lower case and without accents, for search and sorting: Žiga becomes ziga.';
 
 
 /*
-    What clients read lies in memory or on flash, where a page out of order costs little more
-    than the next one. Postgres assumes a spinning disk, and row level security makes it expect
-    few rows of an account (the policy and the client's own filter name it twice, and their
-    odds are multiplied), so that it sorted all 50,000 contacts to show 50: 671 ms, now 1.0.
-    PostgREST applies a role's settings to each request.
+    The data is in memory or on flash, where a random page costs little more than the next page.
+    Postgres assumes a spinning disk. Row level security also makes it expect too few rows of an
+    account: the policy and the client's filter both name the account, and Postgres multiplies the
+    two estimates. So it sorted all 50,000 contacts to show 50: 671 ms before, 1.0 ms with this
+    setting. PostgREST applies a role's settings to each request.
 */
 alter role authenticated set random_page_cost = 1.1;
 
 
 /*
-    The tables whose every change is logged and broadcast, and whose inserts and updates clients
-    may follow by postgres_changes, under their own row level security. Log, broadcast, catch-up
-    and publication read them here, so that they agree.
+    The followed tables. Every change of their rows is logged and broadcast. Clients may also
+    follow their inserts and updates by postgres_changes, under row level security. Log,
+    broadcast, catch-up and publication all read this list, so they agree.
 
-    A table is followed from the call of private.follow_table at the end of its file. A column
+    A call of private.follow_table at the end of a table's file makes the table followed. A column
     that the call does not name is not sent.
 */
 create table private.followed_tables (
     table_name       text primary key,
-    -- what staff and customers are sent: a subset of the columns that both can select
+    -- the columns that staff and customers are sent; both may select them
     shown            text[] not null,
-    -- what nobody is sent; a newer column that nobody has named is not sent either
+    -- the columns that nobody is sent; a column that is in neither list is not sent either
     hidden           text[] not null default '{}',
-    -- the column with the customer's id; null where staff alone follow the table
+    -- the column with the customer's id; null if only staff follow the table
     customer_key     text,
     -- the column with the conversation's id, if the table has it
     conversation_key text not null,
-    -- the column that is null as long as a row is not the customer's to see; null where all are
+    -- the column that is null until the customer may see a row; null if the customer sees all rows
     seen_since       text
 );
 alter table private.followed_tables enable row level security;
@@ -299,21 +300,21 @@ create type private.row_change as (
 create function private.tg__publish()
     returns trigger
     language plpgsql
-    -- definer: the log and the topics are nobody's to write
+    -- definer: users may not write the log or the topics
     security definer
     set search_path = ''
-    -- rows are looked up by key, a few at a time: one plan does for all, and not the one that
-    -- was best while the tables were empty
+    -- rows are looked up by key, a few at a time: one plan serves all calls, and it must not be
+    -- the one for empty tables
     set plan_cache_mode = force_generic_plan
     set enable_seqscan = off
-    -- old and new rows are matched by hash: the plan of one row, kept, would compare each of
-    -- 10,000 with each, 8 s
+    -- match old and new rows by hash: a kept plan for one row would compare each of 10,000 rows
+    -- with each, 8 s
     set enable_nestloop = off
-    -- the price that the planner puts on what is off must not look like work worth compiling
+    -- disabled plan nodes get a huge cost, which would start the JIT compiler for nothing
     set jit = off
 as $$
 declare
-    -- a transition table is read whole while it is small
+    -- up to this number of rows, a transition table is read at once
     small constant integer := 1000;
     followed constant private.followed_tables := private.followed_table(tg_table_name);
     source refcursor;
@@ -335,7 +336,7 @@ begin
             select o as old, n as new
             from old_rows o
             join new_rows n using (id)
-            -- the stamp left the version alone where nothing changed
+            -- tg__stamp_change leaves the version as it is if nothing changed
             where n.version <> o.version
             limit small + 1
         ) as u (o, n)
@@ -378,8 +379,8 @@ end
 $$;
 
 
--- Nobody can be asked who may see a row that is gone: Realtime tells a deletion to all who
--- subscribe, and tests their filters on the old row. Broadcasts and the log tell deletions.
+-- Row level security can't be checked for a deleted row: Realtime tells a deletion to every
+-- subscriber, and tests their filters on the old row. So broadcasts and the log tell deletions.
 alter publication supabase_realtime set (publish = 'insert, update');
 
 
@@ -390,7 +391,7 @@ create function private.follow_table(
     customer_key text default 'customer_id',
     conversation_key text default 'conversation_id',
     seen_since text default null,
-    -- without, a trigger of the table's own tells new rows
+    -- false: the table has a trigger of its own for inserts
     tells_inserts boolean default true
 )
     returns void
@@ -429,35 +430,35 @@ $$;
 
 
 comment on table private.followed_tables is
-    'The tables whose changes are logged, broadcast and published, and what of their rows is sent.';
+    'The tables whose changes are logged, broadcast and published, with the columns that are sent.';
 comment on policy "nobody reads the list of followed tables directly"
     on private.followed_tables is
     'Triggers and catch-up read it.';
 comment on function private.followed_table(text) is
-    'How a table is followed; a row of nulls where it is not.';
+    'How a table is followed; a row of nulls if it is not.';
 comment on type private.row_change is
-    'A row before and after a change, either of which may be missing.';
+    'A row before and after a change; one of the two may be null.';
 comment on function private.tg__publish() is
-    'Logs and broadcasts what a statement changed.';
+    'Logs and broadcasts the rows that a statement changed.';
 comment on function private.follow_table(text, text[], text[], text, text, text, boolean) is
-    'Logs and broadcasts every change of a table from now on, and publishes what is inserted and updated.';
+    'Follows a table from now on: logs and broadcasts every change, and publishes inserts and updates.';
 
 
 /*
-    A guarded table: users write it through PostgREST, and what they may not write is refused in
-    words, with the field that is meant, instead of in Postgres' own.
+    A guarded table: users write it through PostgREST. If they may not write a value, a sentence
+    with the field refuses it, in place of Postgres' own message.
 
-    Postgres looks at grants before any trigger, and at policies, keys and constraints after those
-    before a row. So all columns of a guarded table are granted, its rows stay protected by its
-    policies, and two triggers say the rest, to users' own statements alone:
+    Postgres checks grants before any trigger, and policies, keys and constraints after the
+    triggers before a row. So users get a grant on all columns of a guarded table, its policies
+    protect its rows, and two triggers do the rest, for users' own statements only:
 
-        _001_guard_given   puts aside what users do not write, as if it had not been given
+        _001_guard_given   takes away the values for columns that users do not write, and notes them
         …                  the table's other triggers complete the row
-        _990_guard_row     refuses what was given and is not what the row has in the end, and
-                           then what a policy, a key or a constraint would refuse right after
+        _990_guard_row     refuses a noted value that differs from the completed row, and then a
+                           row that a policy, a key or a constraint would refuse right after
 
-    The words stand with what they are about: a policy is named as a sentence; the comment on a
-    constraint says what holds and, on a second line, what to do.
+    The sentences stand at the rules: a policy is named as a sentence. The comment on a constraint
+    has the rule on its first line and the remedy on its second.
 */
 create function private.refuse_given(operation text, given jsonb, written jsonb)
     returns void
@@ -466,7 +467,7 @@ create function private.refuse_given(operation text, given jsonb, written jsonb)
     set search_path = ''
 as $$
 declare
-    -- of a row that was read before its last change the version tells
+    -- a version that differs means that the row has changed since it was read
     field constant text := (
         select case when bool_or(g.key = 'version') then 'version' else min(g.key) end
         from jsonb_each(given) g
@@ -532,16 +533,16 @@ begin
         raise sqlstate 'PT409' using
             message = coalesce(
                 words[1],
-                format('There is a row of %s with this %s already.', table_name, array_to_string(columns, ', '))),
+                format('A row of %s with this %s exists already.', table_name, array_to_string(columns, ', '))),
             detail = 'field: ' || field,
-            hint = coalesce(words[2], 'Change that one, or give another value.');
+            hint = coalesce(words[2], 'Change that row, or give another value.');
     end if;
     raise sqlstate 'PT422' using
         message = coalesce(
             words[1],
             case kind
-                when 'reference' then format('There is nothing that %s could name.', columns[1])
-                else format('This is no value of %s.', field)
+                when 'reference' then format('The row that %s names does not exist.', columns[1])
+                else format('This value is not allowed for %s.', field)
             end),
         detail = 'field: ' || case kind when 'reference' then columns[1] else field end,
         hint = coalesce(words[2], 'Give another value.');
@@ -552,7 +553,7 @@ $$;
 create function private.refuse_value(field text, message text, hint text)
     returns boolean
     language plpgsql
-    -- volatile, or it would be called while a check is planned
+    -- volatile: otherwise Postgres would call it while it plans a check
     volatile
     set search_path = ''
 as $$
@@ -564,13 +565,13 @@ begin
 end
 $$;
 
--- a check is evaluated as the user whose value it is
+-- Postgres evaluates a check as the user who writes
 grant execute on function private.refuse_value(text, text, text) to authenticated;
 
 
 /*
-    What the rows of a table keep, in the order in which a user hears of it: each rule with the
-    condition of a row, named new_row, that breaks it.
+    The rules of a table's rows, in the order in which a user hears of them. Each rule has the
+    condition under which a row, named new_row, breaks it.
 */
 create function private.rules_of_table(relation regclass)
     returns table (place integer, kind text, rule text, broken text)
@@ -653,7 +654,7 @@ as $$
     join keys p
         on p.contype = 'p'
     where k.contype in ('p', 'u')
-      -- what the primary key holds in itself
+      -- a key that contains the primary key needs no test of its own
       and (k.contype = 'p' or not k.columns @> p.columns)
 $$;
 
@@ -689,7 +690,7 @@ begin
             new.%1$I := %2$s;
         end if;$lines$,
                     a.attname, coalesce(d.value, 'null'))
-                -- of several rows one may leave out what another one gives
+                -- of several inserted rows, one may leave out a column that another row gives
                 when a.attnotnull and d.value is not null then format(
                     $lines$
         new.%1$I := coalesce(new.%1$I, %2$s);$lines$,
@@ -733,7 +734,7 @@ begin
 create function private.tg_%1$s__guard_given()
     returns trigger
     language plpgsql
-    -- definer: what guards call is nobody's to call
+    -- definer: users may not call the functions that guards call
     security definer
     set search_path = ''
 as $$
@@ -751,7 +752,7 @@ $$;
 create function private.tg_%1$s__guard_row()
     returns trigger
     language plpgsql
-    -- definer: keys are looked up beyond what the user sees, as Postgres does
+    -- definer: as Postgres itself, it also finds keys of rows that the user may not see
     security definer
     set search_path = ''
     set plan_cache_mode = force_generic_plan
@@ -759,7 +760,7 @@ as $$
 #variable_conflict use_column
 declare
     given constant jsonb := current_setting('rapport.given');
-    -- the key by which an upsert means a row that may be there, as PostgREST names it
+    -- the columns of an upsert's "on conflict", as PostgREST writes them
     upserted_by constant text := (
         select string_agg(btrim(c, '" '), ',' order by btrim(c, '" ') collate "C")
         from unnest(string_to_array(
@@ -783,9 +784,9 @@ end
 $$;
 
 comment on function private.tg_%1$s__guard_given() is
-    'Made by private.guard_table: puts aside what users do not write.';
+    'Made by private.guard_table: takes away the values for columns that users do not write.';
 comment on function private.tg_%1$s__guard_row() is
-    'Made by private.guard_table: refuses in words what users may not write.';
+    'Made by private.guard_table: refuses a row that users may not write, with a sentence.';
 
 grant %6$s on public.%1$I to authenticated;
 
@@ -813,25 +814,25 @@ $body$;
 
 
 comment on function private.refuse_given(text, jsonb, jsonb) is
-    'Refuses a value that was given for a column that users do not write, unless the row has just that.';
+    'Refuses a value for a column that users do not write, unless the row gets this value anyway.';
 comment on function private.refuse_row(text, text, text) is
-    'Refuses a row in the words of the rule that it breaks: a policy, a column that is needed, a check, a reference or a key.';
+    'Refuses a row with the sentence of the rule that it breaks: a policy, a needed column, a check, a reference or a key.';
 comment on function private.refuse_value(text, text, text) is
-    'Refuses a value from within a check, in words.';
+    'Refuses a value from within a check, with a sentence.';
 comment on function private.rules_of_table(regclass) is
-    'The rules of a table''s rows in the order in which users hear of them, each with the condition that breaks it.';
+    'The rules of a table''s rows, in the order in which users hear of them, each with the condition that breaks it.';
 comment on function private.guard_table(text, text[], text[]) is
-    'Lets users name every column of a table from now on, and refuses in words what they may not write: all but these columns where rows are inserted and updated, and what its policies, keys and constraints refuse. Called once they are all there.';
+    'Guards a table from now on: users may name every column, but a sentence refuses a value for a column that is not listed here, and a row that breaks a policy, a key or a constraint. Call it after these have been created.';
 
 
 /*
-    What is kept for a time only, and its removal. Messages, contacts and the statuses of
-    messages are not: they stay as long as their account.
+    Data that is kept for a limited time, and its deletion: log entries, raw webhooks, runs and
+    errors of the sync. Messages, their statuses and contacts stay as long as their account.
 */
 create table private.retention (
     only_row       boolean primary key default true
                    constraint retention_only_row_check check (only_row),
-    -- what a better parser could still be given; WhatsApp repeats a delivery for 7 days
+    -- a better parser may be given raw webhooks again; WhatsApp repeats a delivery for 7 days
     webhook_events interval not null default interval '90 days'
                    constraint retention_webhook_events_check
                    check (webhook_events >= interval '7 days'),
@@ -857,8 +858,8 @@ create function private.prune_changes(batch integer)
     set search_path = ''
 as $$
 declare
-    -- a cursor may be as old as the log's retention, and an entry bears the time at which its
-    -- transaction began: it may have been seen a day later, if one transaction ran so long
+    -- A cursor may be as old as the log's retention. An entry has the time at which its
+    -- transaction began: if the transaction ran for a day, readers saw the entry a day later.
     kept_since constant timestamptz := (
         select now() - l.retention - interval '1 day'
         from private.change_log l
@@ -868,8 +869,8 @@ declare
     account uuid := '00000000-0000-0000-0000-000000000000';
     oldest timestamptz;
 begin
-    -- the log has no index by time, which every write would pay for: each account's entries
-    -- are looked at from the oldest transaction on
+    -- The log has no index by time, because every write would pay for it. So the entries of each
+    -- account are read from the oldest transaction on.
     loop
         select c.account_id, c.logged_at
         into account, oldest
@@ -886,7 +887,7 @@ begin
             where c.account_id = account
             order by c.xid, c.seq
             limit batch - pruned
-            -- another run may be at them
+            -- another run may be deleting them
             for update skip locked
         )
         delete from private.changes c
@@ -917,7 +918,7 @@ begin
         from private.webhook_events e
         order by e.id
         limit batch
-        -- another run may be at them
+        -- another run may be deleting them
         for update skip locked
     )
     delete from private.webhook_events e
@@ -954,28 +955,28 @@ grant execute on function backend.prune(integer) to service_role;
 
 
 comment on table private.retention is
-    'One row: how long is kept what is not kept for good. The change log has its own, private.change_log.retention.';
+    'One row: how long temporary data is kept. The change log has its own setting, private.change_log.retention.';
 comment on column private.retention.webhook_events is
-    'Raw webhooks are kept this long, to be applied anew.';
+    'How long raw webhooks are kept, so that they can be applied again.';
 comment on column private.retention.sync is
-    'Runs of the sync and its errors are kept this long.';
+    'How long runs and errors of the sync are kept.';
 comment on policy "nobody reads the retention settings directly" on private.retention is
-    'prune acts on them.';
+    'backend.prune reads them.';
 comment on function private.prune_changes(integer) is
-    'Deletes up to so many log entries that no cursor needs; returns how many.';
+    'Deletes at most batch log entries that no cursor needs any more; returns their number.';
 comment on function private.prune_webhook_events(integer) is
-    'Deletes up to so many raw webhooks that are past their time; returns how many.';
+    'Deletes at most batch raw webhooks that are older than their retention; returns their number.';
 comment on function backend.prune(integer) is
-    'Deletes up to batch rows (5,000 at most) of each kind whose time is over: {changes, webhook_events, sync}. Call again until all are 0.';
+    'Deletes at most batch rows (1 to 5,000) of each kind that are older than their retention, and returns their numbers: {changes, webhook_events, sync}. Call it again until all are 0.';
 
 
 /*
-    Rows are the jobs, a doorbell wakes the worker: a request to POST /internal/wake when the
-    transaction commits. It may get lost; the schedule sweeps.
+    Rows are the jobs, and a doorbell wakes the worker: a request to POST /internal/wake when the
+    transaction commits. The request may get lost; then the schedule finds the rows.
 */
 do $$
 begin
-    -- as a rule there; where it is not, ringing is a warning and the schedule does it all
+    -- hosted projects have pg_net; without it, ring() only warns and the schedule finds the rows
     if exists (select from pg_catalog.pg_available_extensions where name = 'pg_net') then
         create extension if not exists pg_net with schema extensions;
     end if;
@@ -986,7 +987,7 @@ $$;
 create table private.doorbell (
     only_row boolean primary key default true
              constraint doorbell_only_row_check check (only_row),
-    -- null: nobody is to be woken, the schedule does it all
+    -- null: no worker is woken, and the schedule finds the rows
     url      text
              constraint doorbell_url_check check (url ~ '^https?://[^[:space:]]+$'),
     secret   text
@@ -1014,7 +1015,7 @@ create function private.ring(worker text)
 as $$
 declare
     bell private.doorbell;
-    -- ends with the transaction, or with the savepoint that the ring was in
+    -- the setting ends with the transaction, or with the savepoint of the ring
     rung constant text := 'rapport.rung_' || worker;
 begin
     if current_setting(rung, true) = 'on' then
@@ -1039,7 +1040,7 @@ begin
 exception
     when others then
         -- the row is there, and the schedule finds it
-        raise warning 'nobody was woken: %', sqlerrm using errcode = sqlstate;
+        raise warning 'no worker was woken: %', sqlerrm using errcode = sqlstate;
 end
 $$;
 
@@ -1059,11 +1060,11 @@ begin
        or d.secret is distinct from set_doorbell.secret;
 exception
     when check_violation then
-        -- without the row itself, which holds the secret
+        -- Postgres' own message would quote the row, with the secret
         raise sqlstate 'PT422' using
-            message = 'The doorbell needs a URL and a secret, or neither.',
+            message = 'The doorbell needs both a URL and a secret, or neither.',
             detail = 'field: url, secret',
-            hint = 'The URL of POST /internal/wake, and 32 to 256 characters.';
+            hint = 'Give the URL of POST /internal/wake and a secret of 32 to 256 characters.';
 end
 $$;
 
@@ -1071,19 +1072,19 @@ grant execute on function backend.set_doorbell(text, text) to service_role;
 
 
 comment on table private.doorbell is
-    'Where to ring, and with which secret.';
+    'The address of POST /internal/wake, and its secret.';
 comment on policy "nobody reads the doorbell directly" on private.doorbell is
     'It holds a secret.';
 comment on function private.ring(text) is
-    'Wakes a worker when the transaction commits, once. A failure is a warning.';
+    'Wakes a worker when the transaction commits, once in a transaction. A failure is only a warning.';
 comment on function backend.set_doorbell(text, text) is
-    'Says where POST /internal/wake is and the secret that it asks for (WAKE_SECRET); with two nulls nobody is woken. Once for a deployment.';
+    'Sets the address of POST /internal/wake and its secret (WAKE_SECRET). With two nulls no worker is woken. Call it once for a deployment.';
 
 
 /*
-    What before_request looks at before each request of PostgREST: whether the caller may do it.
-    Postgres refuses what is not granted in words of its own, before any trigger: here it is said
-    which table is not written so, and what writes it.
+    Before each request of PostgREST, before_request checks here whether the caller may make it.
+    Postgres refuses a missing grant before any trigger, in its own words. Here a sentence says
+    which table users do not write, and how its rows are written.
 
     Source: docs.postgrest.org, "Configuration", db-pre-request.
 */
@@ -1094,36 +1095,36 @@ create function private.way_to_write(relation text)
     set search_path = ''
 as $$
     select case relation
-        when 'account_events' then 'They are what WhatsApp tells of an account, kept as it came.'
-        when 'account_members' then 'Members are added by whoever runs the service.'
-        when 'accounts' then 'Accounts are made and closed by whoever runs the service.'
-        when 'contact_identities' then 'They follow what is written to contacts_v2.'
+        when 'account_events' then 'WhatsApp sends them; they stay as they came.'
+        when 'account_members' then 'Ask the people who run this service to add a member.'
+        when 'accounts' then 'Ask the people who run this service to open or close an account.'
+        when 'contact_identities' then 'Write contacts_v2: identities follow its phone, email and username.'
         when 'contact_merges' then 'Call merge_contacts or undo_merge.'
         when 'contact_suggestions' then 'Call suggest_duplicates, merge_contacts or dismiss_suggestion.'
         when 'contacts' then 'Write contacts_v2, or call upsert_contact.'
-        when 'conversation_activity' then 'It follows the messages.'
-        when 'conversations' then 'Call set_conversation_status or mark_read; a message opens a conversation.'
-        when 'customers' then 'Staff write contacts_v2, customers my_profile.'
-        when 'inbox' then 'Call set_conversation_status or mark_read; write messages.'
-        when 'invoices' then 'Invoices are not deleted: write the status void.'
-        when 'jobs' then 'Jobs are not deleted: write the status cancelled.'
+        when 'conversation_activity' then 'Insert messages: the activity follows them.'
+        when 'conversations' then 'Call set_conversation_status or mark_read; a new message opens a conversation.'
+        when 'customers' then 'Staff write contacts_v2, customers write my_profile.'
+        when 'inbox' then 'Call set_conversation_status or mark_read, or insert messages.'
+        when 'invoices' then 'Invoices are not deleted: set the status to void.'
+        when 'jobs' then 'Jobs are not deleted: set the status to cancelled.'
         when 'loyalty_balances' then 'Insert a line into loyalty_transactions.'
-        when 'loyalty_transactions' then 'Lines stay as they are: insert one that takes back what another gave.'
+        when 'loyalty_transactions' then 'Lines stay as they are: insert another line that takes the points back.'
         when 'message_media' then 'POST /api/media announces a file; refetch_media fetches one again.'
-        when 'messages' then 'Messages are inserted; delete_message blanks one.'
+        when 'messages' then 'Insert messages; delete_message deletes one.'
         when 'metakocka_contact_mappings' then 'Call resolve_sync_conflict to say which partner a contact is.'
-        when 'my_profile' then 'A profile is updated; claim_portal_invitation opens one.'
+        when 'my_profile' then 'Update your profile; claim_portal_invitation opens one.'
         when 'open_suggestions' then 'Call suggest_duplicates, merge_contacts or dismiss_suggestion.'
         when 'portal_invitations' then 'Call invite_to_portal or revoke_invitation.'
         when 'read_markers' then 'Call mark_read.'
-        when 'rejected_webhooks' then 'They are what WhatsApp delivered; rapport replay applies them once their cause is mended.'
-        when 'sendable_templates' then 'Templates are written at WhatsApp and read from there.'
+        when 'rejected_webhooks' then 'WhatsApp delivered them; rapport replay applies them once their cause is removed.'
+        when 'sendable_templates' then 'Write templates at WhatsApp; they are read from there.'
         when 'status_words' then 'The words of faces are fixed.'
         when 'sync_conflicts' then 'Call resolve_sync_conflict.'
-        when 'sync_errors' then 'They are what went wrong, and go by themselves.'
+        when 'sync_errors' then 'The sync writes its errors, and deletes old ones.'
         when 'sync_runs' then 'Call request_sync.'
-        when 'whatsapp_channels' then 'Numbers are added by whoever runs the service; resume_channel starts a stopped one.'
-        when 'whatsapp_templates' then 'Templates are written at WhatsApp and read from there.'
+        when 'whatsapp_channels' then 'Ask the people who run this service to add a number; resume_channel starts a stopped one.'
+        when 'whatsapp_templates' then 'Write templates at WhatsApp; they are read from there.'
     end
 $$;
 
@@ -1138,7 +1139,7 @@ declare
     -- not current_user: a definer function may call this
     role_name constant name := current_setting('role');
     method constant text := current_setting('request.method', true);
-    -- text while it need not be read
+    -- as text: most requests need not parse it
     headers constant text := current_setting('request.headers', true);
     -- /contacts, /rpc/mark_read
     names text[];
@@ -1148,7 +1149,7 @@ declare
     is_allowed boolean;
     is_view boolean;
 begin
-    -- users may read what there is; what functions call is theirs
+    -- no check for a user's reads in public, and for the functions
     if role_name = 'service_role'
         or (role_name = 'authenticated' and method in ('GET', 'HEAD') and headers not like '%-profile"%')
     then
@@ -1174,7 +1175,7 @@ begin
     else
         upserts := method = 'PUT'
             or (method = 'POST' and headers::jsonb ->> 'prefer' like '%resolution=%');
-        -- what a request takes, the last one as it is told
+        -- the rights that a request needs; the loop ends at the first one that is missing
         foreach right_to in array
             case
                 when method in ('GET', 'HEAD') then array['select']
@@ -1209,8 +1210,8 @@ begin
             hint = 'Send a user''s access token in the header Authorization.';
     elsif is_allowed is false and (names[2] = 'rpc' or wanted <> 'public'::regnamespace) then
         raise insufficient_privilege using
-            message = 'This is for the functions of Rapport alone.',
-            hint = 'Users read and write what is in the schema public.';
+            message = 'Only the functions of Rapport may use this.',
+            hint = 'Users read and write the schema public.';
     elsif is_allowed is false then
         raise insufficient_privilege using
             message = format(
@@ -1224,18 +1225,18 @@ begin
                 end
             ),
             hint = coalesce(
-                private.way_to_write(names[2]), 'See what the table''s description says.');
+                private.way_to_write(names[2]), 'Read the description of the table.');
     elsif upserts and is_view then
         raise sqlstate 'PT405' using
             message = format('%s is a view and takes no upsert.', names[2]),
             hint = 'Insert, update, or call upsert_contact.';
     end if;
-    -- what there is not PostgREST says itself
+    -- PostgREST itself says if the table or function does not exist
 end
 $$;
 
 
 comment on function private.way_to_write(text) is
-    'What writes the rows that users do not write themselves, or not so.';
+    'How the rows of a table are written that users do not write themselves, or not in this way.';
 comment on function private.check_request() is
-    'Refuses in words what the role of a request was not granted.';
+    'Refuses a request for which its role has no grant, with a sentence.';

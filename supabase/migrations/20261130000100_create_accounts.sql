@@ -3,8 +3,8 @@ set lock_timeout = '5s';
 
 
 /*
-    The time zone of a country, for accounts that name none: the only one, or that of most of its
-    people. From the zone.tab of the IANA time zone database.
+    The time zone of each country, for accounts that give none. A country with several time zones
+    has the one of most of its people. From the zone.tab of the IANA time zone database.
 */
 create table private.country_time_zones (
     country   text primary key
@@ -108,18 +108,18 @@ values
 
 
 comment on table private.country_time_zones is
-    'The time zone of an account that names its country (ISO 3166-1) alone.';
+    'The time zone of each country (ISO 3166-1), for accounts that give only their country.';
 comment on policy "nobody reads the time zones of countries directly"
     on private.country_time_zones is
-    'Accounts are given theirs when they are written.';
+    'A trigger gives an account its time zone.';
 
 
 /*
-    A business that uses Rapport: the tenant that every other row names.
+    A business that uses Rapport: the tenant. Every other row names its account.
 */
 create table public.accounts (
     id          uuid primary key default gen_random_uuid(),
-    -- the account part of older composite conversation keys, which are split at underscores
+    -- the account's part of older conversation keys; underscores separate the parts
     external_id text not null default encode(extensions.gen_random_bytes(12), 'hex')
                 constraint accounts_external_id_key unique
                 constraint accounts_external_id_check check (external_id ~ '^[A-Za-z0-9-]{1,64}$'),
@@ -149,7 +149,7 @@ alter table public.accounts enable row level security;
 create function private.tg_accounts__set_time_zone()
     returns trigger
     language plpgsql
-    -- definer: the list of countries is nobody's to read
+    -- definer: users may not read the list of countries
     security definer
     set search_path = ''
 as $$
@@ -164,14 +164,14 @@ begin
         raise sqlstate 'PT422' using
             message = format('%s is not a country.', quote_ident(left(new.country, 64))),
             detail = 'field: country',
-            hint = 'Two capital letters as in ISO 3166-1, such as SI.';
+            hint = 'Give the two capital letters of ISO 3166-1, such as SI.';
     end if;
     new.time_zone := coalesce(new.time_zone, of_country, 'UTC');
     if not exists (select from pg_timezone_names z where z.name = new.time_zone) then
         raise sqlstate 'PT422' using
             message = format('%s is not a time zone.', quote_ident(left(new.time_zone, 64))),
             detail = 'field: time_zone',
-            hint = 'As in the IANA database, such as Europe/Ljubljana; null takes the country''s.';
+            hint = 'Give a name of the IANA database, such as Europe/Ljubljana, or null for the country''s time zone.';
     end if;
     return new;
 end
@@ -237,41 +237,41 @@ grant select on public.accounts to authenticated;
 
 
 comment on table public.accounts is
-    'A business that uses Rapport: the tenant that every other row names. Owners and admins change name, country and time_zone.';
+    'A business that uses Rapport: the tenant. Every other row names its account. Owners and admins change name, country and time_zone.';
 comment on column public.accounts.id is
-    'What every other row of the business names.';
+    'Identifies the account; every other row of the business names it as account_id.';
 comment on column public.accounts.external_id is
-    'The account part of older composite conversation keys; see resolve_conversation.';
+    'The account''s part of older conversation keys; see resolve_conversation.';
 comment on column public.accounts.name is
-    'The name that customers are shown.';
+    'The name of the business, which customers see.';
 comment on column public.accounts.country is
-    'ISO 3166-1, such as SI.';
+    'The country of the business by ISO 3166-1, such as SI; null is unknown.';
 comment on column public.accounts.time_zone is
-    'Where its days begin and end, as in the IANA database; that of its country if not given, or else UTC. Due dates, expiring points and notices follow it.';
+    'The IANA time zone in which the account''s days begin and end. If none is given: that of its country, or UTC. Due dates, expiring points and notices follow it.';
 comment on column public.accounts.created_at is
-    'When the account was made (UTC).';
-comment on function private.tg_accounts__set_time_zone() is
-    'Gives an account the time zone of its country where it names none; refuses unknown ones.';
-comment on function private.time_zone_of(uuid) is
-    'The time zone of an account.';
-comment on function private.today(uuid) is
-    'The day that it is where the account is.';
-comment on function private.latest_today() is
-    'The latest day that it is anywhere: an index finds by it what may be over somewhere.';
-comment on function private.local_time(uuid, timestamptz) is
-    'A time for people to read, to the minute, with the account''s time zone.';
+    'When the account was made (server time, UTC).';
 comment on column public.accounts.messages_per_minute is
-    'How many messages one user, of staff or a customer, may write in a minute.';
+    'How many messages one user, staff or customer, may write in a minute.';
 comment on column public.accounts.messages_per_request is
     'How many messages one user may write in one request.';
 comment on column public.accounts.writes_per_minute is
-    'How many requests that write, and rows that they write, one user may make in a minute.';
+    'How many writes one user may make in a minute. A request that writes counts as one, and so does each row that it writes.';
 comment on column public.accounts.rows_per_request is
     'How many rows one user may write in one request.';
+comment on function private.tg_accounts__set_time_zone() is
+    'Gives an account without a time zone that of its country; refuses unknown countries and time zones.';
+comment on function private.time_zone_of(uuid) is
+    'The time zone of an account.';
+comment on function private.today(uuid) is
+    'The present date in the account''s time zone.';
+comment on function private.latest_today() is
+    'The latest present date of all time zones: by it an index finds every row whose day may be over in some time zone.';
+comment on function private.local_time(uuid, timestamptz) is
+    'A time for people to read, to the minute, in the account''s time zone and with its name.';
 
 
 /*
-    Who works for an account, and as what.
+    The people who work for an account, with their roles.
 */
 create table public.account_members (
     account_id   uuid not null
@@ -283,7 +283,7 @@ create table public.account_members (
     role         text not null
                  constraint account_members_role_check
                  check (role in ('owner', 'admin', 'agent', 'viewer')),
-    -- what colleagues and customers are shown, so that no name is taken from a payload
+    -- the name that colleagues and customers see; no name comes from a payload
     display_name text not null
                  constraint account_members_display_name_check
                  check (display_name <> '' and length(display_name) <= 200),
@@ -294,8 +294,8 @@ create table public.account_members (
 alter table public.account_members enable row level security;
 
 
--- every policy of every statement looks here: by hash that is a page of the index and the row,
--- by tree one page more; half full, so that no bucket goes on on a second page
+-- Every policy of every statement reads this table. A hash index reads one page and the row; a
+-- B-tree reads one page more. Half-filled pages keep each bucket on one page.
 create index account_members_user_id_idx
     on public.account_members
     using hash (user_id)
@@ -304,13 +304,13 @@ create index account_members_user_id_idx
 
 create function private.my_account_ids(is_counted boolean default private.refuse_estimates())
     returns setof uuid
-    -- plpgsql keeps the plan, and every policy of every statement asks
+    -- plpgsql keeps the plan, and every policy of every statement calls this
     language plpgsql
     stable
-    -- definer, or the policy of account_members would ask itself
+    -- definer: otherwise the policy of account_members would call itself
     security definer
     set search_path = ''
-    -- not by the plan that was best while the table was empty
+    -- the plan must not be the one for an empty table
     set enable_seqscan = off
 as $$
 begin
@@ -395,39 +395,50 @@ create trigger _200_require_rows_update
 
 comment on table public.account_members is
     'Who works for an account: owner, admin, agent or viewer.';
+comment on column public.account_members.account_id is
+    'The account for which the person works.';
+comment on column public.account_members.user_id is
+    'The person''s login (auth.users).';
+comment on column public.account_members.role is
+    'owner, admin, agent or viewer. Owners and admins also manage the account; viewers only read.';
+comment on column public.account_members.display_name is
+    'The name that colleagues and customers see.';
+comment on column public.account_members.created_at is
+    'When the person was added (server time, UTC).';
 comment on function private.my_account_ids(boolean) is
-    'The accounts that the signed-in user works for. Its argument is never given: see refuse_estimates.';
+    'The accounts for which the signed-in user works. No caller gives the argument: see refuse_estimates.';
 comment on function private.my_writable_account_ids(boolean) is
-    'The accounts whose contacts and conversations the signed-in user may change: viewers only look.';
+    'The accounts whose contacts and conversations the signed-in user may change, as owner, admin or agent.';
 comment on function private.my_admin_account_ids(boolean) is
-    'The accounts that the signed-in user owns or administers: whose connections they may change.';
+    'The accounts in which the signed-in user is owner or admin.';
 comment on policy "members can read the members of their accounts" on public.account_members is
     'Colleagues see each other; customers and strangers see nobody.';
 comment on policy "members can read their accounts" on public.accounts is
-    'An account is visible to those who work for it.';
+    'The people who work for an account see it.';
 comment on policy "owners and admins can change their accounts" on public.accounts is
-    'Members who see an account and may not change it are refused, instead of changing none.';
+    'A member who may not change the account is refused, instead of changing no row.';
 comment on constraint accounts_external_id_check on public.accounts is
     'An external_id has 1 to 64 letters, digits and hyphens.';
 comment on constraint accounts_name_check on public.accounts is
     'An account''s name has 1 to 200 characters.';
 comment on constraint accounts_country_check on public.accounts is
     'A country is two capital letters of ISO 3166-1.
-Such as SI.';
+Give a code such as SI.';
 
 
 select private.guard_table('accounts', updated => array['name', 'country', 'time_zone']);
 
 
 /*
-    A WhatsApp number of an account. Its phone_number_id alone decides whose a webhook is.
+    The WhatsApp numbers of an account. Only the phone_number_id of a webhook says to which
+    account it belongs.
 */
 create table public.whatsapp_channels (
     id                   uuid primary key default gen_random_uuid(),
     account_id           uuid not null
                          constraint whatsapp_channels_account_id_fkey
                          references public.accounts on delete cascade,
-    -- Meta's id of the number: of one account only, or a message could go to another's
+    -- Meta's id of the number: unique, or a message could reach another account
     phone_number_id      text not null
                          constraint whatsapp_channels_phone_number_id_key unique
                          constraint whatsapp_channels_phone_number_id_check
@@ -441,13 +452,13 @@ create table public.whatsapp_channels (
     messages_per_second  integer not null default 80
                          constraint whatsapp_channels_messages_per_second_check
                          check (messages_per_second between 1 and 1000),
-    -- nothing is sent from it until somebody has seen to this
+    -- nothing is sent from a stopped number until a person has solved the problem
     stopped_at           timestamptz,
     stopped_code         integer,
     stopped_reason       text,
     created_at           timestamptz not null default now(),
 
-    -- what a foreign key of the same account refers to
+    -- foreign keys with the account refer to this
     constraint whatsapp_channels_id_account_id_key unique (id, account_id)
 );
 alter table public.whatsapp_channels enable row level security;
@@ -468,35 +479,51 @@ grant select on public.whatsapp_channels to authenticated;
 
 comment on table public.whatsapp_channels is
     'A WhatsApp number of an account, by Meta''s phone_number_id.';
+comment on column public.whatsapp_channels.id is
+    'Identifies the number; conversations and messages name it as whatsapp_channel_id.';
+comment on column public.whatsapp_channels.account_id is
+    'The account that owns the number.';
+comment on column public.whatsapp_channels.phone_number_id is
+    'Meta''s id of the number. It belongs to one account only.';
 comment on column public.whatsapp_channels.display_phone_number is
     'The number as people write it.';
+comment on column public.whatsapp_channels.name is
+    'The name of the number, for staff.';
+comment on column public.whatsapp_channels.created_at is
+    'When the number was added (server time, UTC).';
+comment on column public.whatsapp_channels.waba_id is
+    'Meta''s id of the WhatsApp Business account that owns the number and its templates; null is unknown.';
 comment on column public.whatsapp_channels.messages_per_second is
-    'What WhatsApp lets this number send: 80, 1,000 after an upgrade, 20 beside the phone app.';
+    'How many messages a second WhatsApp accepts from this number: 80, 1,000 after an upgrade, 20 if the phone app uses it too.';
 comment on column public.whatsapp_channels.stopped_at is
-    'Since when nothing is sent, for stopped_reason; resume_channel goes on.';
+    'Since when nothing is sent from this number (server time, UTC); null while it sends. resume_channel starts it again.';
+comment on column public.whatsapp_channels.stopped_code is
+    'WhatsApp''s error code that stopped the number; null while it sends.';
+comment on column public.whatsapp_channels.stopped_reason is
+    'A sentence that says why the number is stopped; null while it sends.';
 comment on policy "members can read their WhatsApp numbers" on public.whatsapp_channels is
-    'Customers have no need of the provider''s ids.';
+    'Customers do not need the provider''s ids.';
 
 
 /*
-    What one user may ask of the database, so that one login never stalls everybody: how many
-    requests at once, how many messages and other writes in a minute, how many rows in a request.
+    The limits of one user, so that one login never slows down the others: how many requests at
+    once, how many messages and other writes in a minute, how many rows in a request.
 
-    PostgREST calls before_request at the start of every request's transaction. Reads are read-only
-    transactions, which can write no counter but may take advisory locks, so those say how many
-    requests of a user are at work:
+    PostgREST calls before_request at the start of every request's transaction. A read is a
+    read-only transaction: it can't write a counter, but it can take advisory locks. So advisory
+    locks say how many requests of a user are at work:
 
         8 may be there at once, and more are refused: PostgREST has ten connections or more, and
           some must stay free for others;
-        one of them reads and one writes, the others wait for these, up to four seconds. However
-          much embedding makes of a request, a user takes no more of the processors than that.
+        one of them reads and one writes, and the others wait for these, up to four seconds. So a
+          user takes no more of the processors than that, even if a request embeds very much.
 
-    (16 connections of one user, each asking for 100 times 1,000 messages by embedding, raised
-    another's reads from 0.05 s to 8 s without this. With it, on two busy cores, their 95th
-    percentile rose from 20 ms to 36.)
+    (Without this, 16 connections of one user, each with 100 times 1,000 embedded messages, raised
+    another user's reads from 0.05 s to 8 s. With it, on two busy cores, their 95th percentile
+    rose from 20 ms to 36.)
 
-    Writes are counted for each user and minute. The functions' own calls (service_role) and what
-    a definer function writes for a user beside the request are not.
+    Writes are counted for each user and minute. Calls of the functions (service_role) are not
+    counted, nor are rows that a definer function writes for a user besides the request's own.
 */
 create type private.request_limits as (
     messages_per_minute  integer,
@@ -506,12 +533,13 @@ create type private.request_limits as (
 );
 
 
--- unlogged: no count is worth a record in the log, and after a crash everybody begins anew
+-- unlogged: the counts need not survive a crash
 create unlogged table private.user_writes (
     user_id  uuid not null,
-    -- which of the user's requests at once has counted: they never wait for each other's row
+    -- one slot for each of the user's requests at the same time: they never wait for each other's
+    -- row
     slot     smallint not null,
-    -- since 1970; counts of another minute are void
+    -- minutes since 1970; counts of another minute are void
     minute   integer not null,
     writes   integer not null,
     messages integer not null default 0,
@@ -533,14 +561,14 @@ create function private.request_limits(user_id uuid)
     returns private.request_limits
     language plpgsql
     stable
-    -- definer: a customer does not see the account
+    -- definer: customers may not read accounts
     security definer
     set search_path = ''
 as $$
 declare
     limits private.request_limits;
 begin
-    -- of the accounts where the user is staff or a customer the one that allows most
+    -- the highest limits of the accounts in which the user is staff or a customer
     select
         max(a.messages_per_minute),
         max(a.messages_per_request),
@@ -559,7 +587,7 @@ begin
     join public.accounts a
         on a.id = mine.account_id;
 
-    -- a stranger has nothing to write but the token of an invitation
+    -- a user without an account only sends the token of an invitation
     return coalesce(limits, (1, 1, 60, 1)::private.request_limits);
 end
 $$;
@@ -571,7 +599,7 @@ create function private.refuse_for_now(message text, hint text, seconds integer)
     set search_path = ''
 as $$
 begin
-    -- PostgREST makes status, headers and body of these
+    -- PostgREST makes status, headers and body from these
     raise sqlstate 'PGRST' using
         message = jsonb_build_object(
             'code', 'PT429',
@@ -646,8 +674,8 @@ begin
     exception
         when lock_not_available then
             perform private.refuse_for_now(
-                message => 'Another request of yours has been at work for long.',
-                hint => 'Wait for its answer, and ask for less at a time.',
+                message => 'Another request of yours has been at work for more than 4 seconds.',
+                hint => 'Wait for its answer, and ask for fewer rows at a time.',
                 seconds => 2
             );
     end;
@@ -692,7 +720,7 @@ $$;
 create function private.before_request()
     returns void
     language plpgsql
-    -- definer: counts are nobody's to write
+    -- definer: users may not write counts
     security definer
     set search_path = ''
 as $$
@@ -721,7 +749,7 @@ begin
 end
 $$;
 
--- PostgREST calls it as whoever asks, and whoever that is
+-- PostgREST calls it in the role of each request
 grant usage on schema private to anon, service_role;
 grant execute on function private.before_request() to anon, authenticated, service_role;
 
@@ -729,7 +757,7 @@ grant execute on function private.before_request() to anon, authenticated, servi
 create function private.hold_to_rows(rows integer, messages integer)
     returns void
     language plpgsql
-    -- definer: limits are looked up whatever the caller may see
+    -- definer: it reads limits that the caller may not see
     security definer
     set search_path = ''
 as $$
@@ -775,7 +803,7 @@ declare
     allowed integer;
     messages_so_far bigint;
 begin
-    -- not a request of PostgREST's
+    -- not a request through PostgREST
     if my_slot is null then
         return;
     end if;
@@ -812,7 +840,7 @@ grant execute on function private.count_rows(integer) to authenticated;
 create function private.tg__count_rows()
     returns trigger
     language plpgsql
-    -- invoker: what definer functions write is not the user's own statement, see the condition
+    -- invoker: rows that definer functions write are not counted, see the triggers' condition
     set search_path = ''
 as $$
 declare
@@ -835,7 +863,7 @@ create function private.tg__hold_to_rows()
     set search_path = ''
 as $$
 begin
-    -- a condition is not for triggers of a view
+    -- an "instead of" trigger can't have a condition
     if current_user = 'authenticated' then
         perform private.hold_to_rows(rows => 1, messages => 0);
     end if;
@@ -904,21 +932,21 @@ end
 $$;
 
 
--- as on a hosted project: PostgREST reads its settings from the role with which it signs in
+-- PostgREST reads its settings from the role with which it signs in, as on a hosted project
 alter role authenticator set pgrst.db_pre_request = 'private.before_request';
 notify pgrst, 'reload config';
 
 
 comment on type private.request_limits is
-    'What one user may write, from public.accounts.';
+    'The limits of one user, from public.accounts.';
 comment on table private.user_writes is
-    'How much each user has written in the present minute, one row for each of the user''s requests at once.';
+    'How much each user has written in the present minute: one row for each of the user''s requests at the same time.';
 comment on column private.user_writes.writes is
-    'Requests that write, and rows that they wrote.';
+    'Requests that write, plus the rows that they wrote.';
 comment on policy "nobody reads counts of writes directly" on private.user_writes is
-    'before_request acts on them.';
+    'before_request and count_rows read them.';
 comment on function private.request_limits(uuid) is
-    'What a user may write: the most that one of their accounts allows.';
+    'The limits of a user: the highest that one of the user''s accounts allows.';
 comment on function private.refuse_for_now(text, text, integer) is
     'Refuses a request with 429 and Retry-After.';
 comment on function private.this_minute() is
@@ -926,23 +954,23 @@ comment on function private.this_minute() is
 comment on function private.rest_of_minute() is
     'Seconds until the next minute, 1 to 60.';
 comment on function private.take_slot(uuid, boolean) is
-    'Lets one more request of a user work, at once or after a wait, and says which of those at once it is; else 429.';
+    'Lets a request of a user start, at once or after a wait, and returns its slot (1 to 8). If all slots are taken, or the wait takes too long: 429.';
 comment on function private.count_request(uuid, integer) is
-    'Counts a request that writes; 429 where the user has written too often in this minute.';
+    'Counts a request that writes. If the user has written too often in this minute: 429.';
 comment on function private.before_request() is
-    'What PostgREST calls before every request: holds signed-in users to their limits.';
+    'PostgREST calls this before every request: it checks grants and holds signed-in users to their limits.';
 comment on function private.hold_to_rows(integer, integer) is
-    'Refuses more rows, or messages, than a user may write in one request: 413.';
+    'Refuses more rows or messages than a user may write in one request: 413.';
 comment on function private.count_rows(integer) is
-    'Counts rows that a request has written, messages among them; 429 for too many messages in this minute.';
+    'Counts the rows that a request has written, and the messages among them. If there are too many messages in this minute: 429.';
 comment on function private.tg__count_rows() is
-    'Counts what a user''s statement has written.';
+    'Counts the rows that a user''s statement has written.';
 comment on function private.tg__hold_to_rows() is
     'Counts a row that a user writes through a view.';
 comment on function private.tg__count_view_rows() is
-    'Counts what a user''s statement has written through a view.';
+    'Counts the rows that a user''s statement has written through a view.';
 comment on function private.limit_writes(text, text[]) is
-    'Counts what users write to a table or view by these operations from now on.';
+    'From now on counts the rows that users write to a table or view by these operations.';
 
 
 select private.limit_writes('accounts', '{update}');

@@ -3,9 +3,9 @@ set lock_timeout = '5s';
 
 
 /*
-    One status in the words of each face. The table is total (every face has a word for every
-    status) and goes both ways (no face has one word for two): what is written in one face's
-    words is read in another's, and comes back as it was.
+    The words of each face for the status of a conversation. Every face has a word for every
+    status, and no face has the same word for two. So a status that is written in one face's word
+    is read correctly in every other face.
 */
 create table public.status_words (
     face   text not null
@@ -82,7 +82,7 @@ begin
         end if;
         raise sqlstate 'PT422' using
             message = case
-                when btrim(coalesce(word, ''), E' \t\r\n') = '' then 'A conversation has a status.'
+                when btrim(coalesce(word, ''), E' \t\r\n') = '' then 'A conversation needs a status.'
                 else format('%s is not a status of this face.', quote_literal(left(word, 64)))
             end,
             detail = 'field: conversation_status',
@@ -95,36 +95,38 @@ $$;
 
 comment on table public.status_words is
     'The words of each face for a conversation''s status: contacts page, live chat, WATI-style clients, portal, ERP.';
+comment on column public.status_words.face is
+    'contacts_page, live_chat, wati, portal or erp.';
 comment on column public.status_words.status is
-    'The status of conversations: open, pending or closed.';
+    'The status of a conversation: open, pending or closed.';
 comment on column public.status_words.word is
-    'What the face calls it; exact, case included.';
+    'The word of the face for this status, with exact case.';
 comment on policy "everybody signed in can read the words" on public.status_words is
-    'Words belong to no tenant.';
+    'The words are the same for all accounts.';
 comment on function private.status_of_word(text, text) is
-    'The status that a face''s word stands for; unknown words are refused with the known ones.';
+    'The status for a word of a face. An unknown word is refused, and the hint lists the known ones.';
 
 
 /*
-    A person or company that an account knows: the one record behind every face.
-    Staff alone read it; a customer sees public.customers.
+    A person or company that an account knows: the one record behind every face. Only staff read
+    it; a customer sees public.customers.
 */
 create table public.contacts (
     id               uuid primary key default gen_random_uuid(),
     account_id       uuid not null
                      constraint contacts_account_id_fkey
                      references public.accounts on delete cascade,
-    -- what staff call them; until then the name they gave themselves is shown
+    -- the name that staff give; without it, profile_name is shown
     name             text
                      constraint contacts_name_check check (length(name) <= 200),
-    -- the WhatsApp profile's name and the provider's time of the message that brought it
+    -- the name of the WhatsApp profile, and the provider's time of the message that brought it
     profile_name     text
                      constraint contacts_profile_name_check check (length(profile_name) <= 200),
     profile_named_at timestamptz,
     phone            text
                      constraint contacts_phone_check check (phone ~ '^\+[1-9][0-9]{1,14}$'),
     email            text
-                     -- one address, and nothing of what stands between two
+                     -- one address, without any character that separates two
                      constraint contacts_email_check
                      check (email ~ '^[^@\s,;:<>()"]+@[^@\s,;:<>()"]+$' and length(email) <= 320),
     -- WhatsApp's: latest known, as profile_name
@@ -144,7 +146,7 @@ create table public.contacts (
     status           text not null default 'open'
                      constraint contacts_status_check
                      check (status in ('open', 'pending', 'closed')),
-    -- written with a conversation's status, so that followers of contacts learn of that as well
+    -- written with a conversation's status, so that followers of contacts learn of the change too
     status_changed_at timestamptz,
     -- the customer's own choices: language, channels, consent
     preferences      jsonb not null default '{}'
@@ -152,13 +154,13 @@ create table public.contacts (
                      check (
                          jsonb_typeof(preferences) = 'object'
                          and octet_length(preferences::text) <= 8192
-                         -- what is so deep, or so large, some who have to read it can not read
+                         -- some clients can't read deeper objects or larger numbers
                          and not preferences @? 'strict $.**{17 to last}'
                          and not preferences
                              @? 'strict $.** ? (@.type() == "number" && (@ > 1e15 || @ < -1e15))'
                      ),
-    -- since when the person takes no marketing messages on WhatsApp, as WhatsApp has told; the
-    -- time of the latest choice beside it, since webhooks come in any order
+    -- since when the person takes no marketing messages on WhatsApp, and the time of the latest
+    -- choice, because webhooks come in any order
     marketing_stopped_at timestamptz,
     marketing_chosen_at  timestamptz,
     -- from here to the addresses as the ERP has them and in its limits; null is not known
@@ -168,7 +170,7 @@ create table public.contacts (
                      constraint contacts_fax_check check (length(fax) <= 255),
     business_entity  boolean,
     taxpayer         boolean,
-    -- in the ERP's spelling: the country is a foreign one
+    -- the ERP's spelling; it says that the country is a foreign one
     foreign_county   boolean,
     buyer            boolean,
     supplier         boolean,
@@ -206,7 +208,7 @@ create table public.contacts (
     updated_at       timestamptz not null default now(),
     version          bigint not null default 1,
 
-    -- what a foreign key of the same account refers to
+    -- foreign keys with the account refer to this
     constraint contacts_id_account_id_key unique (id, account_id),
     constraint contacts_profile_name_time_check
         check ((profile_name is null) = (profile_named_at is null)),
@@ -233,8 +235,8 @@ create table public.contacts (
 alter table public.contacts enable row level security;
 
 
--- the list by the name that is shown; a case, since Postgres takes coalesce for a leak, and
--- under row level security would not look up in the index where a page begins
+-- The list by the shown name. It says case, because Postgres does not take coalesce for leakproof:
+-- under row level security it would not find the beginning of a page in the index.
 create index contacts_list_idx
     on public.contacts (
         account_id,
@@ -246,7 +248,7 @@ create index contacts_merged_into_idx
     on public.contacts (merged_into)
     where merged_into is not null;
 
--- one login is one customer of an account
+-- a login belongs to one contact of an account
 create unique index contacts_portal_user_id_key
     on public.contacts (portal_user_id, account_id)
     where portal_user_id is not null;
@@ -275,36 +277,86 @@ create trigger _100_stamp_change
 
 
 comment on table public.contacts is
-    'A person or company that an account knows; read by staff. Customers see public.customers.';
+    'A person or company that an account knows. Staff read it; customers see public.customers.';
+comment on column public.contacts.id is
+    'Identifies the contact; customers.id is the same.';
+comment on column public.contacts.account_id is
+    'The account that knows the contact.';
 comment on column public.contacts.name is
-    'What staff call them; profile_name is shown where this is null.';
+    'The name that staff gave; if it is null, clients show profile_name.';
+comment on column public.contacts.profile_name is
+    'The name of the person''s WhatsApp profile; null is unknown.';
+comment on column public.contacts.profile_named_at is
+    'When the person sent the message that brought profile_name, by WhatsApp''s clock (UTC).';
 comment on column public.contacts.phone is
-    'E.164, with the plus sign.';
+    'The phone number in E.164, such as +38640111222.';
+comment on column public.contacts.email is
+    'One email address.';
+comment on column public.contacts.username is
+    'The person''s latest known WhatsApp username, without @.';
+comment on column public.contacts.tags is
+    'Labels that staff give, at most 100.';
+comment on column public.contacts.notes is
+    'Notes of staff, at most 20,000 characters; customers do not see them.';
+comment on column public.contacts.portal_user_id is
+    'The login (auth.users) with which the person enters the portal; null without one.';
+comment on column public.contacts.created_at is
+    'When the contact was made (server time, UTC).';
+comment on column public.contacts.updated_at is
+    'When the row last changed (server time, UTC).';
+comment on column public.contacts.version is
+    'Rises by 1 with each change of the row.';
 comment on column public.contacts.status is
-    'Its own until there is a conversation; see contacts_v2 for the status that is shown. A conversation that begins, or goes on after it was closed, is told by the changes of conversations.';
+    'open, pending or closed: the contact''s own status, shown until it has a conversation. contacts_v2 has the status that clients show. The changes of conversations tell when one begins or is opened again.';
 comment on column public.contacts.status_changed_at is
-    'When staff last opened, suspended or closed a conversation of it (UTC).';
+    'When staff last changed the status of a conversation of the contact (server time, UTC).';
 comment on column public.contacts.preferences is
-    'The customer''s choices, an object of at most 8 KB; edited through my_profile and contacts_v2.';
+    'The customer''s choices, such as language, channels and consent: an object of at most 8 KB. Written through my_profile and contacts_v2.';
 comment on column public.contacts.marketing_stopped_at is
-    'Since when the person takes no marketing messages on WhatsApp: by their own choice there, which nobody writes here. Null: they may be sent.';
+    'Since when the person takes no marketing messages on WhatsApp, by WhatsApp''s clock (UTC). The person chooses that in WhatsApp, and nobody writes it here. Null: marketing messages may be sent.';
+comment on column public.contacts.marketing_chosen_at is
+    'When the person last stopped or allowed marketing messages, by WhatsApp''s clock (UTC).';
 comment on column public.contacts.deleted_at is
-    'Since when it is gone; contents are blanked, lists leave it out.';
+    'Since when the contact is deleted (server time, UTC). Its contents are blanked, and lists leave it out.';
 comment on column public.contacts.merged_into is
-    'The contact that it was merged into.';
+    'The contact into which this one was merged.';
 comment on column public.contacts.gsm is
-    'The mobile number; in E.164 where it could be read as one, and then they are known by it.';
+    'The mobile number, as the ERP has it; in E.164 if it could be read as a number, and then the contact is known by it.';
+comment on column public.contacts.fax is
+    'The fax number, as the ERP has it.';
+comment on column public.contacts.business_entity is
+    'Whether the contact is a business and not a private person; null is unknown.';
+comment on column public.contacts.taxpayer is
+    'Whether the contact is liable for VAT; null is unknown.';
 comment on column public.contacts.foreign_county is
-    'Whether the country is a foreign one; the ERP''s spelling.';
+    'Whether the country is a foreign one (the ERP''s spelling); null is unknown.';
+comment on column public.contacts.buyer is
+    'Whether the contact buys from the account, as the ERP has it; null is unknown.';
+comment on column public.contacts.supplier is
+    'Whether the contact supplies the account, as the ERP has it; null is unknown.';
+comment on column public.contacts.tax_id_number is
+    'The tax number, with or without the country code.';
+comment on column public.contacts.registration_number is
+    'The number in the register of companies.';
+comment on column public.contacts.street is
+    'Street and house number of the main address.';
+comment on column public.contacts.post_number is
+    'The postal code of the main address.';
+comment on column public.contacts.place is
+    'The town of the main address.';
+comment on column public.contacts.province is
+    'The province of the main address.';
+comment on column public.contacts.country is
+    'The country of the main address, as the ERP writes it.';
 comment on column public.contacts.people is
     'Further persons of a company: [{mk_id, mk_address_id, name, email, phone, gsm, fax}].';
 comment on column public.contacts.addresses is
     'Further addresses: [{mk_id, address_type, street, post_number, city, province, country}].';
 comment on policy "members can read their contacts" on public.contacts is
-    'Tags and notes are for staff.';
+    'Customers must not see tags and notes.';
 
 
--- for staff alone; a customer follows public.customers
+-- for staff only; customers follow public.customers
 select private.follow_table(
     table_name => 'contacts',
     shown => array[
@@ -581,8 +633,8 @@ comment on function private.write_contacts(public.contacts[]) is
     By what a contact is recognised. An identity is owned by one contact of an account:
     the primary key sees to it, whoever writes at the same time.
 
-    A WhatsApp id is a phone number in Meta's spelling. Both are one row of kind 'phone', since
-    two rows could be owned by two contacts; replies use wa_id, which keeps the exact spelling.
+    A WhatsApp id is a phone number in Meta's spelling. Both are one row of kind 'phone', because
+    two contacts could own two rows. Replies use wa_id, which keeps the exact spelling.
 */
 create function private.match_key(kind text, value text)
     returns text
@@ -652,19 +704,29 @@ grant select on public.contact_identities to authenticated;
 
 
 comment on function private.match_key(text, text) is
-    'One key for the spellings of one identity.';
+    'The key that all spellings of one identity share.';
 comment on table public.contact_identities is
-    'By what a contact is recognised: each identity has one owner in an account.';
+    'The identities by which contacts are recognised. Each identity has one owner in an account.';
+comment on column public.contact_identities.account_id is
+    'The account in which the identity has one owner.';
+comment on column public.contact_identities.kind is
+    'phone, bsuid (WhatsApp''s user id), username, email or metakocka (the partner''s id in the ERP).';
 comment on column public.contact_identities.match_key is
-    'The same for all spellings of one identity.';
+    'The key that all spellings of one identity share.';
+comment on column public.contact_identities.contact_id is
+    'The contact that owns the identity.';
+comment on column public.contact_identities.value is
+    'The identity as it was written, such as +38640111222.';
 comment on column public.contact_identities.wa_id is
-    'The exact WhatsApp id of a phone number, to which replies go.';
+    'The exact WhatsApp id of a phone number, to which replies go; null for other kinds, and before WhatsApp tells it.';
+comment on column public.contact_identities.created_at is
+    'When the identity was claimed (server time, UTC).';
 comment on policy "members can read their contacts' identities" on public.contact_identities is
-    'Whoever may read a contact may read how it is recognised.';
+    'Members who may read a contact may read its identities.';
 
 
 /*
-    A contact as the contact may see itself. Written by the trigger on contacts alone, in one
+    A contact, as its customer may see it. Only the trigger on contacts writes it, in one
     direction: two-way triggers deadlocked (6 of 600 concurrent edits).
 */
 create table public.customers (
@@ -699,10 +761,10 @@ create function private.my_customer_ids(is_counted boolean default private.refus
     returns setof uuid
     language plpgsql
     stable
-    -- definer, or the policy of customers would ask itself
+    -- definer: otherwise the policy of customers would call itself
     security definer
     set search_path = ''
-    -- not by the plan that was best while the table was empty
+    -- the plan must not be the one for an empty table
     set enable_seqscan = off
 as $$
 begin
@@ -744,7 +806,7 @@ create trigger _100_stamp_change
 create function private.tg_contacts__project_customers()
     returns trigger
     language plpgsql
-    -- definer: nobody else may write customers
+    -- definer: only this function writes customers
     security definer
     set search_path = ''
 as $$
@@ -761,7 +823,7 @@ begin
         n.email,
         n.preferences,
         n.created_at,
-        -- 1, or beyond all that a customer had who was deleted and comes back
+        -- 1, or for a customer who was deleted and comes back, higher than any earlier version
         n.version
     from new_rows n
     where n.deleted_at is null
@@ -781,7 +843,7 @@ begin
                 excluded.preferences
             );
 
-    -- a delete of no row would still run the table's triggers
+    -- a delete that finds no row would still run the table's triggers
     if exists (select from new_rows n where n.deleted_at is not null) then
         delete from public.customers c
         using new_rows n
@@ -806,15 +868,31 @@ create trigger _500_project_customers_update
 
 
 comment on table public.customers is
-    'A contact as the contact may see itself in the portal; id is the contact''s.';
+    'A contact, as its customer sees it in the portal. The id is the contact''s.';
+comment on column public.customers.id is
+    'Identifies the customer; contacts.id is the same.';
+comment on column public.customers.account_id is
+    'The account whose customer it is.';
 comment on column public.customers.portal_user_id is
-    'The login with which the customer enters the portal.';
+    'The login (auth.users) with which the customer enters the portal; null without one.';
+comment on column public.customers.name is
+    'The name that staff gave, or else that of the WhatsApp profile.';
+comment on column public.customers.phone is
+    'The phone number in E.164, such as +38640111222.';
+comment on column public.customers.email is
+    'One email address.';
+comment on column public.customers.created_at is
+    'When the contact was made (server time, UTC).';
+comment on column public.customers.updated_at is
+    'When the row last changed (server time, UTC).';
+comment on column public.customers.version is
+    'Rises by 1 with each change of the row.';
 comment on column public.customers.preferences is
-    'The customer''s own choices, edited through my_profile.';
+    'The customer''s own choices, written through my_profile.';
 comment on function private.my_customer_ids(boolean) is
-    'The customers as whom the signed-in user enters portals. Its argument is never given: see refuse_estimates.';
+    'The customers to whom the signed-in user''s login belongs, in all accounts. No caller gives the argument: see refuse_estimates.';
 comment on function private.tg_contacts__project_customers() is
-    'Keeps customers in step with contacts, in the same transaction.';
+    'Writes to customers what changes in contacts, in the same transaction.';
 comment on policy "members and the customer can read a customer" on public.customers is
     'A customer never sees another customer.';
 
@@ -830,20 +908,22 @@ select private.follow_table(
 
 
 /*
-    What proves who somebody is: one rule, by which every look-up goes, inward and outward.
+    What proves who a person is: one rule for every look-up, by what comes in and for what goes
+    out.
 
-    A contact is known by its identities (contact_identities) and by nothing else. Proof of one is
-    a message through WhatsApp, a word of staff, a file that staff import, or the partner of which
-    the contact is made. The words of a customer (my_profile) are no proof. They stay unproved when
-    somebody else repeats them: a form that staff had open, a file that was exported before, or
-    the ERP, to which they were sent. confirm_contact proves them, and so does a message.
+    A contact is known by its identities (contact_identities) and by nothing else. An identity is
+    proved by a message through WhatsApp, by staff, by a file that staff import, or by the partner
+    from which the contact was made. A value that a customer writes (my_profile) proves nothing.
+    It stays unproved when another source repeats it: a form that staff had open, a file that was
+    exported before, or the ERP to which it was sent. confirm_contact proves it, and so does a
+    message.
 */
 create table private.customer_words (
     contact_id uuid not null,
     account_id uuid not null,
     kind       text not null
                constraint customer_words_kind_check check (kind in ('email', 'name', 'phone')),
-    -- as the match_key of an identity; of a name see word_key
+    -- as the match_key of an identity; for a name see word_key
     match_key  text not null,
 
     primary key (contact_id, kind, match_key),
@@ -988,7 +1068,7 @@ create function private.keep_customer_words(account_id uuid, contact_id uuid, fi
     set search_path = ''
 as $$
 declare
-    -- more spellings of one field than anybody has
+    -- nobody has more spellings of one field
     most constant integer := 100;
     written record;
 begin
@@ -997,7 +1077,7 @@ begin
         from jsonb_each_text(fields) f
         where f.key in ('email', 'name', 'phone')
           and f.value is not null
-          -- that it is theirs has been proved, unless a merge has brought it, which may be undone
+          -- a proved identity needs no note, unless it came by a merge, which may be undone
           and (
               not private.owns_identity(
                   contact_id => keep_customer_words.contact_id, kind => f.key, value => f.value)
@@ -1029,9 +1109,9 @@ begin
               and w.kind = written.kind
         ) then
             raise sqlstate 'PT409' using
-                message = format('You have written %s different values here.', most),
+                message = format('You have already written %s different values in this field.', most),
                 detail = 'field: ' || written.kind,
-                hint = 'Ask the business to write it.';
+                hint = 'Ask the business to write the new value.';
         end if;
     end loop;
 end
@@ -1065,7 +1145,7 @@ begin
         from (
             select 'email', 'email', contact.email
             union all
-            -- one that is written in another form is a word of staff or of the ERP
+            -- a number in another form comes from staff or from the ERP
             select 'gsm', 'phone', substring(contact.gsm from '^\+[1-9][0-9]{1,14}$')
             union all
             select 'phone', 'phone', contact.phone
@@ -1086,36 +1166,36 @@ $$;
 
 
 comment on table private.customer_words is
-    'What customers have written of themselves and nobody has proved.';
+    'The values that customers have written about themselves and that nobody has proved.';
 comment on column private.customer_words.match_key is
-    'The same for all spellings of one word.';
+    'The key that all spellings of one value share.';
 comment on policy "nobody reads the words of customers directly" on private.customer_words is
-    'Staff are told by unproved_fields.';
+    'Staff read them through unproved_fields.';
 comment on function private.word_key(text, text) is
-    'One key for the spellings of a word of a customer.';
+    'The key that all spellings of a customer''s value share.';
 comment on function private.contact_lineage(uuid) is
-    'A contact and those that were merged into it.';
+    'A contact, and all contacts that were merged into it.';
 comment on function private.is_customer_word(uuid, text, text) is
-    'Whether a contact''s customer has written this, and nobody has proved it.';
+    'Whether a contact''s customer has written this value and nobody has proved it.';
 comment on function private.writes_itself(uuid, text) is
     'Whether a contact''s customer has written an email, name or phone that nobody has proved.';
 comment on function private.owns_identity(uuid, text, text) is
-    'Whether a contact is known by this.';
+    'Whether a contact owns this identity.';
 comment on function private.shows_customer_word(public.contacts, text) is
-    'Whether what a contact shows of a kind of identity is what its customer has written.';
+    'Whether a contact shows a value of this kind of identity that its customer has written.';
 comment on function private.keep_customer_words(uuid, uuid, jsonb) is
-    'Notes the fields that a customer writes and that nobody has proved.';
+    'Notes the values that a customer writes and that nobody has proved.';
 comment on function private.forget_customer_words(uuid, jsonb) is
-    'Forgets that these fields are the customer''s words.';
+    'Forgets that the customer has written these values.';
 comment on function private.unproved_fields(public.contacts) is
-    'The fields of a contact that nobody has proved: it is known by none of them.';
+    'The fields of a contact that nobody has proved. No look-up finds the contact by them.';
 
 
 /*
-    What staff write down of a contact makes it known by that: phone, email and username are
-    claimed as identities before the contact is written, in the lock order (identities,
-    contacts, conversations, messages, each by key). What its customer has written is not
-    claimed (proof).
+    A contact becomes known by the values that staff write: its phone, email and username are
+    claimed as identities before it is written, in the lock order (identities, contacts,
+    conversations, messages, each by key). Values that its customer has written are not claimed
+    (private.customer_words).
 */
 create function private.claimed_identities(fields jsonb)
     returns table (kind text, value text)
@@ -1131,7 +1211,7 @@ begin
             ('email', fields ->> 'email'),
             ('phone', fields ->> 'phone'),
             ('username', fields ->> 'username'),
-            -- a mobile number may be what they write from
+            -- the person may write from the mobile number
             ('phone', substring(fields ->> 'gsm' from '^\+[1-9][0-9]{1,14}$'))
     ) as i (kind, value)
     where i.value is not null;
@@ -1143,7 +1223,7 @@ create function private.lock_identities(
     account_id uuid,
     contact_ids uuid[],
     kinds text[],
-    -- {phone, email, username, gsm}: to be claimed for the first contact
+    -- {phone, email, username, gsm}: claimed for the first contact
     claims jsonb default '{}'
 )
     returns void
@@ -1154,7 +1234,7 @@ declare
     wanted record;
     owner uuid;
 begin
-    -- those to claim and those that the contacts have, in one order
+    -- the identities to claim and those of the contacts, in one order
     for wanted in
         select w.kind, w.match_key, min(w.value) as value, bool_and(w.is_proved) as is_proved
         from (
@@ -1176,7 +1256,7 @@ begin
         group by w.kind, w.match_key
         order by w.kind, w.match_key
     loop
-        -- an owner may let go of it between the two statements: then it is free to be claimed
+        -- its owner may release it between the two statements: then it can be claimed
         loop
             if wanted.value is not null and wanted.is_proved then
                 insert into public.contact_identities (account_id, kind, value, contact_id)
@@ -1199,7 +1279,7 @@ begin
             raise sqlstate 'PT409' using
                 message = format('This %s belongs to another contact.', wanted.kind),
                 detail = format('field: %s; contact: %s', wanted.kind, owner),
-                hint = 'Merge the two, or correct it.';
+                hint = 'Merge the two contacts, or correct the value.';
         end if;
     end loop;
 end
@@ -1221,9 +1301,9 @@ begin
            and o.account_id = c.account_id
         where c.id = release_identities.contact_id
           and o.kind = any (kinds)
-          -- somebody has written from it: it is theirs, whatever is written down
+          -- a message has come from it: it stays, whatever staff write
           and o.wa_id is null
-          -- what the customer shows in its place does not end it: staff have to
+          -- a value of the customer in its place does not end it: only staff do
           and (
               not private.shows_customer_word(contact => c, kind => o.kind)
               or exists (
@@ -1239,8 +1319,8 @@ begin
               where k.kind = o.kind
                 and private.match_key(kind => k.kind, value => k.value) = o.match_key
           )
-        -- one that has come since the others were locked is out of order: whoever brought it
-        -- may have it locked
+        -- an identity that has come since the others were locked is out of the lock order, and the
+        -- transaction that brought it may hold its lock
         for update of o skip locked
     ) o
     where d.account_id = o.account_id
@@ -1251,15 +1331,15 @@ $$;
 
 
 comment on function private.claimed_identities(jsonb) is
-    'What a contact with these fields is known by.';
+    'The identities of a contact with these fields.';
 comment on function private.lock_identities(uuid, uuid[], text[], jsonb) is
-    'Locks the identities of contacts, and claims others for the first of them, but for what its customer has written; refuses what another contact owns.';
+    'Locks the identities of contacts and claims more for the first contact, except values that its customer has written. Refuses an identity that another contact owns.';
 comment on function private.release_identities(uuid, text[], jsonb) is
-    'Drops the identities of a contact that it no longer shows and that no message proves; before is what it showed before it was written.';
+    'Deletes the identities that a contact no longer shows and that no message proves. before is the contact''s row before it was written.';
 
 
 /*
-    What may be written of a contact, and in what form.
+    The fields of a contact that may be written, and their form.
 */
 create function private.clean_contact_fields(fields jsonb)
     returns jsonb
@@ -1285,21 +1365,21 @@ begin
     -- as the table's own checks, which name no field and no remedy
     if cleaned ->> 'phone' !~ '^\+[1-9][0-9]{1,14}$' then
         raise sqlstate 'PT422' using
-            message = 'This is not a phone number with a plus and its country code.',
+            message = 'This is not a phone number with a plus sign and a country code.',
             detail = 'field: phone',
-            hint = 'Write the plus, the country code and digits alone, such as +38640111222.';
+            hint = 'Write the plus sign, the country code and digits only, such as +38640111222.';
     elsif cleaned ->> 'email' ~ '@.*@' then
         raise sqlstate 'PT422' using
-            message = 'This is not an email address: it holds more than one.',
+            message = 'These are several email addresses.',
             detail = 'field: email',
-            hint = 'Keep one, such as ana@example.com.';
+            hint = 'Write one address, such as ana@example.com.';
     elsif length(cleaned ->> 'email') > 320
         or cleaned ->> 'email' !~ '^[^@\s,;:<>()"]+@[^@\s,;:<>()"]+$'
     then
         raise sqlstate 'PT422' using
             message = 'This is not an email address.',
             detail = 'field: email',
-            hint = 'One address alone, such as ana@example.com.';
+            hint = 'Write one address, such as ana@example.com.';
     elsif length(cleaned ->> 'username') > 100 or cleaned ->> 'username' !~ '^[^\s@]+$' then
         raise sqlstate 'PT422' using
             message = 'This is not a username.',
@@ -1314,7 +1394,7 @@ begin
             raise sqlstate 'PT422' using
                 message = 'Tags are a list of texts.',
                 detail = 'field: tags',
-                hint = 'Such as ["VIP", "carpets"]; [] for none.';
+                hint = 'Send a list such as ["VIP", "carpets"], or [] for none.';
         end if;
         cleaned := jsonb_set(cleaned, '{tags}', (
             select coalesce(jsonb_agg(t.tag order by t.place), '[]')
@@ -1336,7 +1416,7 @@ begin
             raise sqlstate 'PT422' using
                 message = 'There are too many tags, or one is too long.',
                 detail = 'field: tags',
-                hint = 'At most 100 tags of 100 characters.';
+                hint = 'Send at most 100 tags, of at most 100 characters each.';
         end if;
     end if;
 
@@ -1347,7 +1427,7 @@ begin
         raise sqlstate 'PT422' using
             message = 'Preferences are an object of at most 8 KB.',
             detail = 'field: preferences',
-            hint = 'Send all that shall hold, or {} for none.';
+            hint = 'Send all preferences in one object, or {} for none.';
     elsif fields -> 'preferences' @? 'strict $.**{17 to last}'
         or fields -> 'preferences'
             @? 'strict $.** ? (@.type() == "number" && (@ > 1e15 || @ < -1e15))'
@@ -1355,7 +1435,7 @@ begin
         raise sqlstate 'PT422' using
             message = 'Preferences are nested too deeply, or have a number that is too large.',
             detail = 'field: preferences',
-            hint = 'At most 16 levels, and numbers up to 1e15.';
+            hint = 'Send at most 16 levels, and numbers from -1e15 to 1e15.';
     end if;
     return cleaned;
 end
@@ -1449,18 +1529,18 @@ $$;
 
 
 comment on function private.require_writable(uuid) is
-    'Refuses whoever may not write an account''s contacts.';
+    'Refuses a caller who may not write the contacts of an account.';
 comment on function private.clean_contact_fields(jsonb) is
     'Fields of a contact without stray spaces, or a refusal that names the field.';
 comment on function private.clean_field(private.contact_fields, jsonb) is
     'A field''s value without stray spaces, or a refusal that names the field.';
 comment on function private.touched_identity_kinds(jsonb) is
-    'The kinds of identity that a change of these fields concerns.';
+    'The kinds of identity that a change of these fields affects.';
 
 
 /*
-    The one way in which people write contacts, whatever the face. A change is an object of
-    the fields to write; what it does not name stays, so that edits of different fields meet.
+    The one way in which people write contacts, for all faces. A change is an object of the fields
+    to write. All other fields stay, so two people can edit different fields at the same time.
 */
 create function private.add_contact(account_id uuid, contact_id uuid, fields jsonb)
     returns void
@@ -1486,9 +1566,9 @@ begin
     on conflict (id) do nothing;
     if not found then
         raise sqlstate 'PT409' using
-            message = 'A contact with this id is there already.',
+            message = 'A contact with this id exists already.',
             detail = 'field: id',
-            hint = 'Change that one, or leave the id out.';
+            hint = 'Change that contact, or leave the id out.';
     end if;
 end
 $$;
@@ -1498,9 +1578,9 @@ create function private.change_contact(
     account_id uuid,
     contact_id uuid,
     fields jsonb,
-    -- of the row as the caller read it; null where any will do
+    -- the version that the caller has read; null for any version
     read_version bigint default null,
-    -- whether it becomes known by what is written: what customers write of themselves is unproven
+    -- whether the contact becomes known by the new values: not by those of its customer
     claim boolean default true
 )
     returns void
@@ -1509,8 +1589,8 @@ create function private.change_contact(
 as $$
 declare
     given constant jsonb := private.clean_contact_fields(fields);
-    -- without the identities that stay: staff who save a whole form don't vouch for what a
-    -- customer has put there
+    -- without unchanged identities: staff who save a whole form do not confirm values that the
+    -- customer has written
     cleaned constant jsonb := given - array(
         select k
         from public.contacts c
@@ -1589,13 +1669,13 @@ $$;
 
 
 comment on function private.add_contact(uuid, uuid, jsonb) is
-    'Makes a contact with its identities.';
+    'Inserts a contact with its identities.';
 comment on function private.change_contact(uuid, uuid, jsonb, bigint, boolean) is
-    'Writes the named fields of a contact, if it still has the version that was read; its status goes to its current conversation.';
+    'Writes the given fields of a contact, if it still has the version that was read. A status goes to its current conversation.';
 
 
 /*
-    A contact that is deleted: blank, its row kept for what refers to it.
+    Deletes a contact: its contents are blanked, and its row stays for the rows that refer to it.
 */
 create function private.delete_contact(account_id uuid, contact_id uuid)
     returns void
@@ -1610,7 +1690,7 @@ begin
         contact_ids => array[delete_contact.contact_id],
         kinds => array['bsuid', 'email', 'metakocka', 'phone', 'username']
     );
-    -- in two steps: whoever enters the portal by this contact hears of leaving it
+    -- in two steps, so that the portal login of this contact is told that it has left
     update public.contacts c
     set portal_user_id = null
     where c.id = delete_contact.contact_id
@@ -1634,13 +1714,14 @@ begin
     perform private.revoke_open_invitations(
         account_id => delete_contact.account_id, contact_id => delete_contact.contact_id);
 
-    -- whoever writes from the number from now on is somebody new
+    -- a person who writes from the number from now on is a new contact
     with released as materialized (
         select o.account_id, o.kind, o.match_key
         from public.contact_identities o
         where o.contact_id = delete_contact.contact_id
           and o.account_id = delete_contact.account_id
-        -- locked already, but for one that came meanwhile: to wait for that would be out of order
+        -- locked already, except one that came meanwhile: waiting for that would break the lock
+        -- order
         for update nowait
     )
     delete from public.contact_identities o
@@ -1673,4 +1754,4 @@ $$;
 
 
 comment on function private.delete_contact(uuid, uuid) is
-    'Blanks a contact, gives its identities back and closes its conversations.';
+    'Blanks a contact, deletes its identities and closes its conversations.';

@@ -3,11 +3,12 @@ set lock_timeout = '5s';
 
 
 /*
-    A thread of messages with one customer, or with a group on WhatsApp. Its id is the
-    conversation's one identity, in rows, topics, URLs and events.
+    A conversation: messages with one customer, or with a group on WhatsApp. Rows, topics, URLs
+    and events all name it by its id.
 
-    A group's thread has no customer: no login may read it, no contact owns it, and no merge moves
-    it. Its rows hang on it without a foreign key, since that would need the customer.
+    A group's conversation has no customer: no customer's login may read it, no contact owns it,
+    and no merge moves it. Its rows refer to it without a foreign key, because that key needs the
+    customer.
 */
 create table public.conversations (
     id                  uuid primary key default gen_random_uuid(),
@@ -29,7 +30,7 @@ create table public.conversations (
     group_id            text
                         constraint conversations_group_id_check
                         check (length(group_id) between 1 and 512),
-    -- what follows is derived from all that is known of a group, see whatsapp_groups
+    -- name, state and participants of a group are derived from private.group_events
     group_name          text
                         constraint conversations_group_name_check check (length(group_name) <= 200),
     group_state         text
@@ -43,7 +44,7 @@ create table public.conversations (
     updated_at          timestamptz not null default now(),
     version             bigint not null default 1,
 
-    -- what a foreign key of the same account and customer refers to
+    -- foreign keys with the account and the customer refer to this
     constraint conversations_id_account_id_customer_id_key unique (id, account_id, customer_id),
     constraint conversations_customer_fkey
         foreign key (customer_id, account_id)
@@ -53,7 +54,7 @@ create table public.conversations (
         foreign key (whatsapp_channel_id, account_id)
         references public.whatsapp_channels (id, account_id)
         on delete cascade,
-    -- a WhatsApp thread has a number of ours, and no other has
+    -- only a WhatsApp conversation has a number of the account
     constraint conversations_whatsapp_channel_id_check
         check ((channel = 'whatsapp') = (whatsapp_channel_id is not null)),
     constraint conversations_booking_id_check
@@ -71,8 +72,8 @@ create table public.conversations (
 alter table public.conversations enable row level security;
 
 
--- one open thread: four photos sent at once land in one conversation; those that are closed
--- differ by their id, so that one index finds them all
+-- One open conversation with a thread_key: four photos that are sent at once come into one
+-- conversation. Closed ones differ by their id, so one index finds them all.
 create unique index conversations_open_thread_key
     on public.conversations (
         whatsapp_channel_id,
@@ -83,7 +84,7 @@ create unique index conversations_open_thread_key
     )
     nulls not distinct;
 
--- a group has one thread, which is opened again rather than followed by another
+-- a group has one conversation, which is opened again; a second one is never made
 create unique index conversations_group_key
     on public.conversations (whatsapp_channel_id, group_id)
     where group_id is not null;
@@ -94,8 +95,8 @@ create index conversations_customer_idx
 create index conversations_account_id_idx
     on public.conversations (account_id);
 
--- a booking has one chat, which is opened again rather than followed by another; account and
--- customer are the job's own, and are named for its foreign key
+-- a booking has one conversation, which is opened again; a second one is never made. Account and
+-- customer are the job's, and the foreign key needs them
 create unique index conversations_booking_key
     on public.conversations (booking_id, account_id, customer_id)
     where booking_id is not null;
@@ -133,7 +134,7 @@ create trigger _100_stamp_change
 create function private.tg_conversations__delete_group()
     returns trigger
     language plpgsql
-    -- definer: as a foreign key does it, whoever deletes
+    -- definer: like a foreign key, it deletes for every caller
     security definer
     set search_path = ''
 as $$
@@ -153,23 +154,41 @@ create trigger _500_delete_group
 
 
 comment on table public.conversations is
-    'A thread of messages with one customer, on WhatsApp, about a booking or in the portal; or with a group on WhatsApp.';
+    'A conversation with one customer, on WhatsApp, about a booking or in the portal, or with a group on WhatsApp.';
+comment on column public.conversations.id is
+    'Identifies the conversation in rows, topics, URLs and events.';
+comment on column public.conversations.account_id is
+    'The account whose staff take part.';
 comment on column public.conversations.customer_id is
-    'The contact with whom the thread is held; null for a group.';
-comment on column public.conversations.group_id is
-    'WhatsApp''s id of the group; null for a thread with one customer.';
-comment on column public.conversations.group_name is
-    'The group''s subject; null where WhatsApp has not told it.';
-comment on column public.conversations.group_state is
-    'active, suspended or deleted; messages go to an active group alone.';
-comment on column public.conversations.participants is
-    'Who is in a group, or was, as far as WhatsApp has told: [{wa_id, user_id, name, is_member, joined_at, left_at}]. A message''s sender_id is one of the two ids.';
-comment on function private.tg_conversations__delete_group() is
-    'A group''s thread takes with it all that was said in it.';
+    'The contact that takes part; null for a group.';
+comment on column public.conversations.channel is
+    'whatsapp, booking or portal.';
+comment on column public.conversations.whatsapp_channel_id is
+    'The account''s WhatsApp number that carries the conversation; null on other channels.';
 comment on column public.conversations.thread_key is
-    'Who the customer is on this channel; one thread with a key is open at a time.';
+    'Who the customer is on this channel. Of the conversations with one key, one is open at a time.';
+comment on column public.conversations.customer_wa_id is
+    'The exact WhatsApp id to which replies go; null where WhatsApp has not told one.';
+comment on column public.conversations.group_id is
+    'WhatsApp''s id of the group; null for a conversation with one customer.';
+comment on column public.conversations.group_name is
+    'The group''s subject; null if WhatsApp has not told it.';
+comment on column public.conversations.group_state is
+    'active, suspended or deleted; messages go to an active group only. Null for a conversation with one customer.';
+comment on column public.conversations.participants is
+    'The present and former members of the group, as far as WhatsApp has told: [{wa_id, user_id, name, is_member, joined_at, left_at}]. A message''s sender_id is one of the two ids.';
+comment on column public.conversations.status is
+    'open, pending or closed; written by set_conversation_status and through the contact''s faces.';
+comment on column public.conversations.created_at is
+    'When the conversation was made (server time, UTC).';
+comment on column public.conversations.updated_at is
+    'When the row last changed (server time, UTC); messages do not change it.';
+comment on column public.conversations.version is
+    'Rises by 1 with each change of the row.';
 comment on column public.conversations.booking_id is
-    'The job that a booking''s chat is about; null on other channels.';
+    'The job that a booking''s conversation is about; null on other channels.';
+comment on function private.tg_conversations__delete_group() is
+    'Deletes the messages, the activity and the read markers of a group''s conversation with it.';
 comment on policy "members and the customer can read a conversation" on public.conversations is
     'A conversation is between an account''s staff and one customer.';
 
@@ -185,16 +204,16 @@ select private.follow_table(
 
 
 /*
-    How far a conversation has come: what every message changes. Apart from the conversation,
-    so that a message writes no new version of it, no entry in the log and no event; clients
-    learn all of this from the message itself.
+    The part of a conversation that every message changes. It is a table of its own, so a message
+    writes no new version of the conversation, no log entry and no event. Clients learn all of it
+    from the message.
 */
 create table public.conversation_activity (
     conversation_id uuid primary key,
     account_id      uuid not null,
     -- null in a group
     customer_id     uuid,
-    -- the seq of the latest message; whoever numbers messages holds the conversation's lock
+    -- the seq of the latest message; messages are numbered under the conversation's lock
     last_seq        bigint not null default 0,
     last_message_at timestamptz not null default now(),
     -- opens WhatsApp's 24-hour window
@@ -217,9 +236,9 @@ create index conversation_activity_customer_id_idx
     on public.conversation_activity (customer_id);
 
 
--- by "in", which no index answers, where others say "any": with that Postgres began at the
--- policy and sorted all of an inbox, 1787 ms for 50 of 50,000 and now 1.9. So ask for this table
--- by account, customer or conversation
+-- This policy says "in", which uses no index; other policies say "any". With "any" Postgres began
+-- at the policy and sorted the whole inbox: 1787 ms for 50 of 50,000 rows, and now 1.9 ms. So
+-- filter this table by account, customer or conversation.
 create policy "members and the customer can read a conversation's activity"
     on public.conversation_activity
     for select
@@ -236,7 +255,7 @@ grant select on public.conversation_activity to authenticated;
 create function private.tg_conversations__start_activity()
     returns trigger
     language plpgsql
-    -- definer: nobody else may write activity
+    -- definer: users may not write activity
     security definer
     set search_path = ''
 as $$
@@ -258,34 +277,41 @@ create trigger _500_start_activity
 
 
 comment on table public.conversation_activity is
-    'How far a conversation has come; one row each. Sort the inbox by last_message_at.';
+    'The latest seq and times of each conversation, one row for each. Sort the inbox by last_message_at.';
+comment on column public.conversation_activity.conversation_id is
+    'The conversation.';
+comment on column public.conversation_activity.account_id is
+    'The account of the conversation.';
+comment on column public.conversation_activity.customer_id is
+    'The contact of the conversation; null for a group.';
 comment on column public.conversation_activity.last_seq is
-    'The seq of the latest message: all from 1 to it exist.';
+    'The seq of the latest message, 0 before the first. All seqs from 1 to it exist.';
 comment on column public.conversation_activity.last_message_at is
-    'The provider''s time of the latest message; the conversation''s own before the first.';
+    'When the latest message was sent (messages.sent_at, UTC); before the first message, when the conversation was made.';
 comment on column public.conversation_activity.last_inbound_at is
-    'The provider''s time of the customer''s latest message.';
+    'When the customer last wrote or called: on WhatsApp by WhatsApp''s clock (UTC). It opens the 24-hour window.';
 comment on function private.tg_conversations__start_activity() is
-    'Gives every conversation its activity.';
+    'Inserts the activity of a new conversation.';
 comment on policy "members and the customer can read a conversation's activity"
     on public.conversation_activity is
-    'Whoever may read a conversation.';
+    'A user who may read a conversation may read its activity.';
 
 
 /*
-    What was said in a conversation, in either direction, and what became of it.
+    The messages of a conversation, in both directions, with their status.
 */
--- Types, not checks of the columns: a check on a column is parsed anew by every statement that
--- writes the table, 1 % of ingest each, and that of a domain once in a session. A domain is
--- looked at while the values are read, before any trigger, so that it refuses in words itself.
+-- Domains in place of checks on columns: every statement that writes the table parses a column's
+-- check again (1 % of ingest each), but a domain's check is parsed once in a session. Postgres
+-- checks a domain when it reads the values, before any trigger. So the domain itself refuses with
+-- a sentence.
 create domain public.message_sender as text
     constraint message_sender_check check (
         value is null
         or value in ('client', 'operator', 'system')
         or private.refuse_value(
             'sender_type',
-            'This is not a sender of messages.',
-            'Leave it out; the database says who writes.')
+            'This is not a sender_type of messages.',
+            'Leave it out; the database fills it in.')
     );
 
 create domain public.message_status as text
@@ -295,7 +321,7 @@ create domain public.message_status as text
         or private.refuse_value(
             'status',
             'This is not a status of messages.',
-            'Leave it out; a message is queued or sent.')
+            'Leave it out; a new message is queued or sent.')
     );
 
 create domain public.message_sender_name as text
@@ -305,7 +331,7 @@ create domain public.message_sender_name as text
         or private.refuse_value(
             'sender_name',
             'A sender''s name has at most 200 characters.',
-            'Leave it out; the database says who writes.')
+            'Leave it out; the database fills it in.')
     );
 
 create domain public.message_client_ref as text
@@ -313,7 +339,7 @@ create domain public.message_client_ref as text
         value is null
         or length(value) <= 128
         or private.refuse_value(
-            'client_ref', 'A client_ref has at most 128 characters.', 'A uuid is short enough.')
+            'client_ref', 'A client_ref has at most 128 characters.', 'Use a uuid.')
     );
 
 create table public.messages (
@@ -328,20 +354,20 @@ create table public.messages (
     -- client knows what it has missed; the order to show is that of sent_at
     seq                 bigint not null,
     sender_type         public.message_sender not null,
-    -- a client's WhatsApp id or user, an operator's user
+    -- the WhatsApp id or user id of a client, the user id of an operator
     sender_id           text,
     sender_name         public.message_sender_name,
-    -- the provider's word: text, image, location …
+    -- the provider's name for it: text, image, location …
     type                text not null default 'text',
     message             text not null,
-    -- what a text can't say, as the provider sent it; null for plain text
+    -- all that is no plain text, as the provider sent it; null for plain text
     content             jsonb,
     reply_to            uuid,
-    -- makes an offline client's repeated send one message
+    -- with it, an offline client's repeated send stays one message
     client_ref          public.message_client_ref,
-    -- the conversation's, see new_messages
+    -- that of the conversation
     whatsapp_channel_id uuid,
-    -- the provider's id: a webhook delivered twice finds it taken
+    -- the provider's id: a webhook that comes twice finds it taken
     provider_id         text,
     -- told after the fact by the phone app's history: nobody is waiting for an answer
     is_history          boolean not null default false,
@@ -365,7 +391,7 @@ create table public.messages (
 
     constraint messages_conversation_id_seq_key unique (conversation_id, seq),
     constraint messages_provider_id_key unique (whatsapp_channel_id, provider_id),
-    -- a conversation given to another contact takes its messages with it
+    -- a conversation that moves to another contact takes its messages with it
     constraint messages_conversation_fkey
         foreign key (conversation_id, account_id, customer_id)
         references public.conversations (id, account_id, customer_id)
@@ -375,12 +401,12 @@ create table public.messages (
         foreign key (reply_to)
         references public.messages
         on delete set null,
-    -- only what WhatsApp carries has an id of WhatsApp's
+    -- only messages on WhatsApp have an id of WhatsApp
     constraint messages_provider_id_check
         check (provider_id is null or whatsapp_channel_id is not null),
     constraint messages_invoice_data_check
         check (has_invoice = (invoice_data is not null)),
-    -- evidence of delivery outranks a failure, and nothing is read undelivered
+    -- proof of delivery outranks a failure, and a read message has been delivered
     constraint messages_status_time_check check (
         (status <> 'read' or read_at is not null)
         and (status <> 'failed' or failed_at is not null and delivered_at is null)
@@ -400,7 +426,7 @@ create unique index messages_client_ref_key
 create index messages_customer_id_idx
     on public.messages (customer_id, sent_at);
 
--- a booking's chat
+-- the conversation of a booking
 create index messages_booking_id_idx
     on public.messages (booking_id, seq)
     where booking_id is not null;
@@ -443,43 +469,85 @@ create trigger _100_stamp_change
 comment on domain public.message_sender is
     'Who wrote a message: the customer (client), staff (operator) or the software (system).';
 comment on domain public.message_status is
-    'How far a message has come.';
+    'The status of a message: queued, sent, delivered, read, failed or unknown.';
 comment on domain public.message_sender_name is
-    'At most 200 characters.';
+    'The name of a sender, at most 200 characters.';
 comment on domain public.message_client_ref is
-    'At most 128 characters.';
+    'A sender''s own id of a message, at most 128 characters.';
 comment on table public.messages is
-    'What was said in a conversation, in either direction, and what became of it.';
+    'The messages of conversations, in both directions, with their status.';
+comment on column public.messages.id is
+    'Identifies the message. A client may choose it.';
+comment on column public.messages.account_id is
+    'The account of the conversation.';
+comment on column public.messages.conversation_id is
+    'The conversation.';
+comment on column public.messages.customer_id is
+    'The contact of the conversation; null for a group.';
 comment on column public.messages.seq is
-    'Gapless in a conversation, by arrival; show messages by sent_at.';
+    'The message''s number in its conversation: 1, 2, 3 … without a gap, in the order of arrival. Show messages in the order of sent_at.';
+comment on column public.messages.sender_type is
+    'Who wrote: client (the customer), operator (staff) or system.';
+comment on column public.messages.sender_id is
+    'The writer: a user''s id, or the WhatsApp id or user id of a person on WhatsApp; null for the system.';
+comment on column public.messages.sender_name is
+    'The writer''s name when the message was written.';
+comment on column public.messages.type is
+    'text, image, location … as WhatsApp names it; system for notices.';
 comment on column public.messages.message is
-    'The text, or a placeholder such as [image] for what has none.';
+    'The text; for a type without text a placeholder, such as [image].';
 comment on column public.messages.content is
-    'The provider''s message object, for every type but text.';
+    'The provider''s object for the type; null for plain text. For a notice: {event, …}.';
+comment on column public.messages.reply_to is
+    'The message that this one answers.';
 comment on column public.messages.client_ref is
-    'The sender''s own id of a message, unique per sender: a repeated send is one message.';
+    'The sender''s own id of the message, at most 128 characters, unique for each sender. A repeated send stays one message.';
+comment on column public.messages.whatsapp_channel_id is
+    'The account''s WhatsApp number of the conversation; null on other channels.';
+comment on column public.messages.provider_id is
+    'WhatsApp''s id of the message; null before WhatsApp has accepted it, and on other channels.';
+comment on column public.messages.status is
+    'queued, sent, delivered, read, failed or unknown (WhatsApp has not answered).';
 comment on column public.messages.sent_at is
-    'When it was sent: by the provider''s clock, or for what is written here, when it was written.';
+    'When the message was sent (UTC): by WhatsApp''s clock, or when it was written here.';
 comment on column public.messages.is_history is
-    'Whether it was said before the number came here, and was read from the phone app''s history: it is never unread and opens no window.';
+    'Whether the message comes from the phone app''s history, from before the number came here. It is never unread and opens no window.';
+comment on column public.messages.delivered_at is
+    'When the message was delivered (UTC): on WhatsApp by WhatsApp''s clock.';
+comment on column public.messages.read_at is
+    'When the receiver read the message (UTC): on WhatsApp by WhatsApp''s clock.';
+comment on column public.messages.failed_at is
+    'When the message failed (UTC).';
+comment on column public.messages.error_code is
+    'The error code of a failed message.';
+comment on column public.messages.error_message is
+    'A sentence that says why the message failed.';
+comment on column public.messages.created_at is
+    'When the row was inserted (server time, UTC).';
+comment on column public.messages.updated_at is
+    'When the row last changed (server time, UTC).';
+comment on column public.messages.version is
+    'Rises by 1 with each change of the row.';
 comment on column public.messages.reactions is
-    'Who reacts with what: [{sender_type, sender_id, emoji, at}], the latest of each; sender_id is null outside groups.';
+    'The latest reaction of each person: [{sender_type, sender_id, emoji, at}]; sender_id is null outside groups.';
 comment on column public.messages.edited_at is
-    'When its sender edited it last; message and content are the edited ones.';
+    'When the sender last edited the message (UTC); message and content are the edited ones.';
 comment on column public.messages.revoked_at is
-    'When its sender deleted it for everybody: message is empty and content null. The row stays, its seq with it.';
+    'When the sender deleted the message for everybody (UTC). message is empty and content null; the row and its seq stay.';
 comment on column public.messages.booking_id is
     'The job that the conversation is about; null on other channels.';
+comment on column public.messages.has_invoice is
+    'Whether the message shows an invoice.';
 comment on column public.messages.invoice_data is
-    'The invoice that is shown with the message, as it stood then: {invoice_id, number, amount_minor, currency, status, due_on}.';
+    'The invoice that the message shows, as it was then: {invoice_id, number, amount_minor, currency, status, due_on}. amount_minor is in minor units, such as cents.';
 comment on constraint messages_invoice_data_check on public.messages is
-    'An invoice is shown by its invoice_data.
+    'A message with an invoice needs invoice_data.
 Give invoice_data {invoice_id}, or leave has_invoice out.';
 comment on policy "members and the customer can read a message" on public.messages is
-    'Both sides of a conversation read all of it.';
+    'Both sides of a conversation read all its messages.';
 
 
--- new messages are told by private.tg_messages__publish_new
+-- private.tg_messages__publish_new publishes new messages
 select private.follow_table(
     table_name => 'messages',
     shown => array[
@@ -494,8 +562,8 @@ select private.follow_table(
 
 
 /*
-    How far somebody has read a conversation. What is unread is derived from it, never counted
-    up and down, so that it cannot drift.
+    How far each user has read a conversation. The number of unread messages is derived from it.
+    It is never counted up and down, so it can't drift.
 */
 create table public.read_markers (
     conversation_id uuid not null,
@@ -510,7 +578,7 @@ create table public.read_markers (
     read_at         timestamptz not null default now(),
 
     primary key (conversation_id, user_id),
-    -- a conversation given to another contact takes its markers with it
+    -- a conversation that moves to another contact takes its markers with it
     constraint read_markers_conversation_fkey
         foreign key (conversation_id, account_id, customer_id)
         references public.conversations (id, account_id, customer_id)
@@ -562,7 +630,7 @@ declare
         for no key update
     );
 begin
-    -- an update of no row would still run the table's triggers
+    -- an update that finds no row would still run the table's triggers
     if seen <> '{}' then
         update public.messages m
         set status = 'read',
@@ -585,7 +653,7 @@ declare
     former bigint;
     reached bigint;
 begin
-    -- it stays this contact's until the marker is written
+    -- the lock keeps the conversation with this contact until the marker is written
     select k.account_id, k.customer_id, k.channel
     into read_conversation
     from public.conversations k
@@ -601,9 +669,9 @@ begin
             detail = format('conversation: %s', conversation_id);
     elsif up_to_seq is null or up_to_seq < 0 then
         raise sqlstate 'PT422' using
-            message = 'Nobody has read up to there.',
+            message = 'up_to_seq must be 0 or more.',
             detail = 'field: up_to_seq',
-            hint = 'Send the seq of the latest message that was seen.';
+            hint = 'Send the seq of the latest message that the user has seen.';
     end if;
 
     select r.last_read_seq
@@ -620,7 +688,7 @@ begin
         reader,
         read_conversation.account_id,
         read_conversation.customer_id,
-        -- what has yet to be written is not read
+        -- a message that does not exist yet is not read
         least(up_to_seq, a.last_seq)
     from public.conversation_activity a
     where a.conversation_id = write_read_marker.conversation_id
@@ -635,7 +703,7 @@ begin
     where r.conversation_id = write_read_marker.conversation_id
       and r.user_id = reader;
 
-    -- what WhatsApp carries WhatsApp says the status of
+    -- on WhatsApp, WhatsApp itself reports the status
     if read_conversation.channel <> 'whatsapp' and reached > coalesce(former, 0) then
         perform private.receipt_messages(
             conversation_id => write_read_marker.conversation_id,
@@ -644,7 +712,7 @@ begin
             senders => case
                 when read_conversation.account_id in (select private.my_writable_account_ids())
                     then array['client']
-                -- viewers look: that one of them has seen it is no answer of the business
+                -- a message that only a viewer has seen is not read by the business
                 when read_conversation.account_id in (select private.my_account_ids())
                     then '{}'
                 else array['operator', 'system']
@@ -660,7 +728,7 @@ create function private.write_read_marker_at_once(conversation_id uuid, up_to_se
     returns bigint
     language plpgsql
     set search_path = ''
-    -- the least that is a limit
+    -- the shortest limit: 0 is none
     set lock_timeout = '1ms'
 as $$
 begin
@@ -668,9 +736,9 @@ begin
 exception
     when lock_not_available then
         raise sqlstate 'PT503' using
-            message = 'Somebody else is changing this conversation.',
+            message = 'Another request is changing this conversation.',
             detail = format('conversation: %s', conversation_id),
-            hint = 'Try again; of several in one transaction, read them in the order of their ids.';
+            hint = 'Try again. In one transaction, mark conversations in the order of their ids.';
 end
 $$;
 
@@ -678,15 +746,16 @@ $$;
 create function private.move_read_marker(conversation_id uuid, up_to_seq bigint)
     returns bigint
     language plpgsql
-    -- definer: markers are written here alone, each reader's own
+    -- definer: only this function writes markers, and only the caller's own
     security definer
     set search_path = ''
 as $$
 declare
     furthest constant uuid := private.setting('rapport.read_conversation');
 begin
-    -- Conversations are locked in the order of their ids. A transaction that has a later one does
-    -- not wait for this: whoever holds it may be waiting for that.
+    -- Conversations are locked in the order of their ids. A transaction that holds a later one
+    -- does not wait for this one: the transaction that holds this one may be waiting for the later
+    -- one.
     if conversation_id < furthest then
         return private.write_read_marker_at_once(
             conversation_id => conversation_id, up_to_seq => up_to_seq);
@@ -714,35 +783,43 @@ grant execute on function public.mark_read(uuid, bigint) to authenticated;
 
 comment on table public.read_markers is
     'How far the signed-in user has read each conversation; moved by mark_read.';
+comment on column public.read_markers.conversation_id is
+    'The conversation.';
+comment on column public.read_markers.user_id is
+    'The reader: the signed-in user.';
+comment on column public.read_markers.account_id is
+    'The account of the conversation.';
+comment on column public.read_markers.customer_id is
+    'The contact of the conversation; null for a group.';
 comment on column public.read_markers.last_read_seq is
-    'The seq up to which they have read.';
+    'The seq of the latest message that the user has read; 0 for none.';
 comment on column public.read_markers.read_at is
-    'When the marker last moved.';
+    'When the marker last moved (server time, UTC).';
 comment on policy "readers can read their own markers" on public.read_markers is
-    'Nobody sees how far others have read.';
+    'Users see only their own markers.';
 comment on function private.receipt_messages(uuid, bigint, bigint, text[]) is
-    'Sets messages of the other side to read, forward only.';
+    'Sets sent and delivered messages of the other side to read.';
 comment on function private.write_read_marker(uuid, bigint) is
     'Moves the caller''s marker forward, never beyond the latest message; returns where it stands.';
 comment on function private.write_read_marker_at_once(uuid, bigint) is
-    'The same without waiting for anybody; refused where it would have to.';
+    'The same, but refused (503) if it would have to wait for a lock.';
 comment on function private.move_read_marker(uuid, bigint) is
-    'Moves the caller''s marker; of several in one transaction it waits for those alone that are in the order of their ids.';
+    'Moves the caller''s marker. In one transaction, it waits only for conversations in the order of their ids.';
 comment on function public.mark_read(uuid, bigint) is
-    'Says that the caller has read a conversation up to this seq: forward only, and no further than its latest message. In the portal and about bookings the other side''s messages become read, unless by a viewer. Staff, viewers too, and the conversation''s customer; returns the seq up to which it now counts as read. Unknown: 404. Of several in one transaction, one out of the order of their ids that somebody is changing: 503.';
+    'Marks a conversation as read by the caller up to this seq; the marker moves forward only, and not beyond the latest message. Returns the seq at which it stands. Staff, viewers too, and the conversation''s customer may call it. In the portal and about bookings it also sets the other side''s messages to read, except for a viewer. Unknown conversation: 404. In one transaction, out of the order of the ids and at work elsewhere: 503.';
 
 
 /*
-    What the system tells in a chat: that a job was moved, an invoice paid. The text is for
-    reading, with times as the account's clocks show them; the content ({event, …}) is for clients
-    that put it in words of their own.
+    Notices: messages of the system in a conversation, such as that a job was moved or an invoice
+    paid. The text is for people, with times in the account's time zone. The content ({event, …})
+    is for clients that write a text of their own.
 
-    A notice is no reason to open a closed conversation again.
+    A notice does not open a closed conversation again.
 */
 create type private.notice as (
     account_id   uuid,
     customer_id  uuid,
-    -- of the job whose chat is told; null for the portal's
+    -- the job whose conversation gets the notice; null for the portal conversation
     booking_id   uuid,
     message      text,
     content      jsonb,
@@ -765,7 +842,7 @@ begin
         join public.contacts c
             on c.id = n.customer_id
            and c.account_id = n.account_id
-           -- there is nobody left to tell
+           -- a deleted contact gets no notice
            and c.deleted_at is null
         where n.booking_id is null
         order by n.customer_id
@@ -803,7 +880,7 @@ create function private.post_notices(notices private.notice[])
     returns void
     language plpgsql
     set search_path = ''
-    -- the few that there are at a time are found by key
+    -- few rows at a time, found by key
     set plan_cache_mode = force_generic_plan
 as $$
 declare
@@ -855,21 +932,22 @@ $$;
 
 
 comment on type private.notice is
-    'What the system tells a customer and the staff, and where.';
+    'A message of the system for a customer and the staff, and its conversation.';
 comment on function private.threads_of_notices(private.notice[]) is
-    'The conversation of each notice, locked; null where there is nobody to tell.';
+    'The conversation of each notice, locked; null if nobody is left to read it.';
 comment on function private.post_notices(private.notice[]) is
     'Writes notices as messages of the system, in their order.';
 
 
 /*
-    A message of a portal's chat is taken back: emptied for both sides, while the row stays and its
-    seq with it. What WhatsApp has carried is not ours to take back.
+    Deletes a message of a booking's or the portal's conversation: its contents are removed for
+    both sides, and the row stays with its seq. A message that WhatsApp has carried can't be
+    deleted here.
 */
 create function private.revoke_message(message_id uuid)
     returns jsonb
     language plpgsql
-    -- definer: messages are changed here alone, by those who may
+    -- definer: users may not change messages; the caller is checked first
     security definer
     set search_path = ''
 as $$
@@ -904,15 +982,15 @@ begin
     if is_mine is not true then
         raise insufficient_privilege using
             message = 'This message is not yours to delete.',
-            hint = 'Customers delete their own, and owners, admins and agents those of the business.';
+            hint = 'Customers delete their own messages; owners, admins and agents delete those of the business.';
     elsif revoked.whatsapp_channel_id is not null then
         raise sqlstate 'PT422' using
-            message = 'What was sent by WhatsApp is not deleted here.',
+            message = 'A WhatsApp message can''t be deleted here.',
             detail = 'field: message_id',
-            hint = 'Delete messages of the portal; drop_message withdraws one that still waits.';
+            hint = 'Delete only messages of the portal and of bookings; drop_message withdraws a WhatsApp message that is still queued.';
     end if;
 
-    -- once is enough
+    -- a second call changes nothing
     if revoked.revoked_at is null then
         update public.messages m
         set message = '',
@@ -944,20 +1022,20 @@ grant execute on function public.delete_message(uuid) to authenticated;
 
 
 comment on function private.revoke_message(uuid) is
-    'Empties a message, for those who may; returns it.';
+    'Removes the contents of a message, if the caller may; returns the message.';
 comment on function public.delete_message(uuid) is
-    'Deletes a message of a booking''s or the portal''s chat for both sides: your own, or as staff one of the business. It stays as a row without contents, see revoked_at; answers the row. Not yours: 403; on WhatsApp: 422.';
+    'Deletes a message of a booking''s or the portal''s conversation for both sides: a customer''s own, or for staff one of the business. The row stays without contents, with revoked_at. Returns the row. Not the caller''s: 403. On WhatsApp: 422.';
 
 
 /*
-    Older systems name a conversation by account, number and customer in one string. Such
-    keys are understood here, at the edge, and travel no further.
+    Older systems name a conversation by account, number and customer in one string. This function
+    finds the conversation for such a key. No other place knows these keys.
 */
 create function public.resolve_conversation(reference text)
     returns uuid
     language plpgsql
     stable
-    -- invoker: what the caller may not read does not exist
+    -- invoker: the caller finds only conversations that it may read
     set search_path = ''
 as $$
 declare
@@ -983,12 +1061,12 @@ begin
         where a.external_id = parts[1]
           and w.phone_number_id = parts[2]
           and c.thread_key = 'phone:' || private.match_key(kind => 'phone', value => parts[3])
-        -- the open thread, or else the latest
+        -- the open conversation, or else the latest
         order by (c.status <> 'closed') desc, v.last_message_at desc, c.id
         limit 1;
     else
         raise sqlstate 'PT400' using
-            message = 'A conversation is named by its uuid, or by account, number and customer joined by underscores.',
+            message = 'This is neither the uuid of a conversation nor an older key: account, number and customer, joined by underscores.',
             detail = 'reference: ' || coalesce(quote_literal(left(reference, 128)), 'missing');
     end if;
 
@@ -1010,13 +1088,13 @@ comment on function public.resolve_conversation(text) is
 
 
 /*
-    A conversation's status, written directly: not every conversation is its contact's current
-    one, to which the faces of contacts write.
+    Writes the status of one conversation. The faces of a contact write only the status of its
+    current conversation; this reaches every conversation.
 */
 create function private.write_conversation_status(conversation_id uuid, word text, face text)
     returns void
     language plpgsql
-    -- definer: conversations are written by those who may
+    -- definer: users may not write conversations; the caller is checked first
     security definer
     set search_path = ''
 as $$
@@ -1025,7 +1103,7 @@ declare
         face => write_conversation_status.face, word => write_conversation_status.word);
     written record;
 begin
-    -- a group's thread is no contact's
+    -- a group's conversation has no contact
     select k.account_id, k.status, null::uuid as contact_id
     into written
     from public.conversations k
@@ -1033,7 +1111,7 @@ begin
       and k.account_id in (select private.my_account_ids())
       and k.customer_id is null;
     if not found then
-        -- the contact stays until the status is written
+        -- the lock keeps the contact until the status is written
         select k.account_id, k.status, c.id as contact_id
         into written
         from public.conversations k
@@ -1112,23 +1190,24 @@ exception
         raise sqlstate 'PT409' using
             message = 'Another conversation with the same person is open.',
             detail = format('field: conversation_status; conversation: %s', opened),
-            hint = 'Go on in that one, or close it first.';
+            hint = 'Go on in that conversation, or close it first.';
 end
 $$;
 
 
 comment on function private.write_conversation_status(uuid, text, text) is
-    'Writes a conversation''s status in the words of a face; refuses whoever may not.';
+    'Writes a conversation''s status in the word of a face; refuses a caller who may not.';
 comment on function public.set_conversation_status(uuid, text, text) is
-    'Opens, suspends or closes a conversation, in the words of a face (contacts_page, live_chat, wati, portal, erp); answers the word. Another open conversation with the same person: 409; not a member: 404.';
+    'Sets a conversation to open, pending or closed, in the word of a face (contacts_page, live_chat, wati, portal, erp); returns the word. Another conversation with the same person is open: 409. Not a member of the account: 404.';
 comment on function private.set_conversation_status(uuid, text) is
-    'Opens or closes a conversation; refused where another of the same person is open.';
+    'Writes a conversation''s status; refused if another conversation with the same person is open.';
 
 
 /*
-    WhatsApp's 24 hours: free words may be sent until a day after the person's last message to
-    this number; after that a template is needed. One rule for the composer and the sender.
-    (Source: developers.facebook.com, WhatsApp Cloud API, "Send messages".)
+    WhatsApp's 24-hour window: free text may be sent until 24 hours after the person last wrote to
+    this number, or called it. After that only a template may be sent. Clients that show the
+    window and the sender follow the same rule. (Source: developers.facebook.com, WhatsApp Cloud
+    API, "Send messages".)
 */
 create function private.window_closes_at(conversation_id uuid)
     returns timestamptz
@@ -1137,7 +1216,7 @@ create function private.window_closes_at(conversation_id uuid)
     set search_path = ''
 as $$
 begin
-    -- of all threads with this person on this number, since closing one closes no window
+    -- of all conversations with this person on this number: closing one does not close the window
     return (
         select max(a.last_inbound_at) + interval '24 hours'
         from public.conversations k
@@ -1160,7 +1239,7 @@ create function public.reply_window(conversation_id uuid)
     returns jsonb
     language plpgsql
     stable
-    -- invoker: what the caller may not read does not exist
+    -- invoker: the caller finds only conversations that it may read
     set search_path = ''
 as $$
 declare
@@ -1189,20 +1268,21 @@ grant execute on function public.reply_window(uuid) to authenticated;
 
 
 comment on function private.window_closes_at(uuid) is
-    'Until when free words may be sent in a WhatsApp conversation; null where the person never wrote.';
+    'Until when free text may be sent in a WhatsApp conversation (UTC); null if the person has never written.';
 comment on function public.reply_window(uuid) is
-    'Whether free words may be sent now, and until when: {open, closes_at}. Where it is not open send a template.';
+    'Whether free text may be sent now, and until when (UTC): {open, closes_at}. If it is not open, send a template. Other channels are always open.';
 
 
 /*
-    What an agent or a customer writes: a row, inserted through PostgREST or by post_message,
-    which is the same. It goes to a conversation, to a booking's, or to the customer's in the
-    portal. The database says who writes, numbers it, and queues what goes out.
+    A message that staff or a customer writes: a row, inserted through PostgREST or by
+    post_message, which does the same. It goes to a conversation, to a booking's, or to the
+    customer's in the portal. The database fills in the sender, numbers the message, and queues it
+    for WhatsApp.
 */
 create function private.tg_messages__post()
     returns trigger
     language plpgsql
-    -- definer: a writer may not number messages; who it is is asked here
+    -- definer: users may not number messages; the caller is checked here
     security definer
     set search_path = ''
 as $$
@@ -1210,7 +1290,7 @@ declare
     thread public.conversations;
     is_staff boolean;
     me constant uuid := auth.uid();
-    -- by what the writer named the conversation
+    -- the column by which the writer names the conversation
     named_by constant text := case
         when new.conversation_id is not null then 'conversation_id'
         when new.booking_id is not null then 'booking_id'
@@ -1221,9 +1301,9 @@ declare
 begin
     if named is null then
         raise sqlstate 'PT422' using
-            message = 'The message is for nobody.',
+            message = 'The message names no conversation.',
             detail = 'field: conversation_id',
-            hint = 'Say which conversation_id, or booking_id, or customer_id for the portal''s.';
+            hint = 'Give the conversation_id, the booking_id, or the customer_id for the conversation in the portal.';
     elsif named_by = 'booking_id' then
         select k.id
         into new.conversation_id
@@ -1240,7 +1320,7 @@ begin
     is_staff := thread.account_id in (select private.my_writable_account_ids());
     if me is null
         or thread.id is null
-        -- a group has no customer, and is not null what is no customer's
+        -- a group has no customer: then the condition is null, which is not true
         or (is_staff or thread.customer_id in (select private.my_customer_ids())) is not true
     then
         if thread.account_id in (select private.my_account_ids()) then
@@ -1261,11 +1341,11 @@ begin
         raise sqlstate 'PT422' using
             message = 'This conversation is not about that booking.',
             detail = 'field: booking_id',
-            hint = 'Name the one or the other.';
+            hint = 'Give only one of the two.';
     end if;
 
-    -- whoever numbers messages holds the conversation's lock; read once more, since it may have
-    -- gone to another contact while this waited
+    -- a message is numbered under the conversation's lock; read the conversation again, because it
+    -- may have moved to another contact during the wait
     select k.*
     into thread
     from public.conversations k
@@ -1275,7 +1355,7 @@ begin
         raise sqlstate 'PT422' using
             message = 'The contact of this conversation was deleted.',
             detail = 'field: conversation_id',
-            hint = 'Once the person writes again there is another one.';
+            hint = 'When the person writes again, a new conversation opens.';
     end if;
     new.account_id := thread.account_id;
     new.customer_id := thread.customer_id;
@@ -1308,9 +1388,9 @@ begin
     end if;
     perform private.check_post(post => new, channel => thread.channel);
 
-    -- A message that is there already takes no number: this row will conflict, and may be skipped
-    -- for that. Those who write the same id at once take turns, in whichever conversation; and
-    -- what is there stays until this one is refused.
+    -- A message that exists already takes no number: this row will conflict, and an upsert may
+    -- skip it. Transactions that write the same id take turns, in all conversations. The lock
+    -- keeps the existing message until this row is refused.
     perform pg_advisory_xact_lock(hashtextextended('message ' || new.id, 0));
     perform
     from public.messages m
@@ -1365,16 +1445,16 @@ begin
     elsif post.type <> all (types) then
         raise sqlstate 'PT422' using
             message = case
-                when btrim(post.type, E' \t\r\n') = '' then 'A message has a type.'
-                else format('Messages of the type %s are not sent here.', quote_literal(left(post.type, 64)))
+                when btrim(post.type, E' \t\r\n') = '' then 'A message needs a type.'
+                else format('Messages of the type %s can''t be sent here.', quote_literal(left(post.type, 64)))
             end,
             detail = 'field: type',
             hint = format('Known: %s.', array_to_string(types, ', '));
     elsif (post.type = 'text') <> (post.content is null) or octet_length(post.content::text) > 65536 then
         raise sqlstate 'PT422' using
-            message = 'Every type but text has its content, of at most 64 KB.',
+            message = 'Every type except text needs a content, of at most 64 KB; a text has none.',
             detail = 'field: content',
-            hint = 'The object that WhatsApp takes under the name of the type.';
+            hint = 'Send the object that WhatsApp takes under the name of the type.';
     elsif post.message is null or (post.type = 'text' and private.is_blank(post.message)) then
         raise sqlstate 'PT422' using
             message = 'The message is empty.',
@@ -1382,9 +1462,9 @@ begin
             hint = 'Write 1 to 4,096 characters.';
     elsif length(post.message) > 4096 then
         raise sqlstate 'PT422' using
-            message = 'The message is too long.',
+            message = format('The message has %s characters; 4,096 are allowed.', length(post.message)),
             detail = 'field: message',
-            hint = 'At most 4,096 characters.';
+            hint = 'Shorten it, or send it in parts.';
     elsif post.reply_to is not null and not exists (
         select
         from public.messages m
@@ -1392,9 +1472,9 @@ begin
           and m.conversation_id = post.conversation_id
     ) then
         raise sqlstate 'PT422' using
-            message = 'What is answered is not in this conversation.',
+            message = 'The message that is answered is not in this conversation.',
             detail = 'field: reply_to',
-            hint = 'Name the id of a message of this conversation.';
+            hint = 'Give the id of a message of this conversation.';
     elsif channel = 'whatsapp'
         and post.type <> 'template'
         and coalesce(private.window_closes_at(post.conversation_id), '-infinity') <= now()
@@ -1416,7 +1496,7 @@ $$;
 create trigger _010_post
     before insert on public.messages
     for each row
-    -- what WhatsApp delivers comes numbered
+    -- messages from WhatsApp have a number already
     when (new.seq is null)
     execute function private.tg_messages__post();
 
@@ -1452,7 +1532,7 @@ create policy "agents and customers can write in their conversations"
     );
 
 
--- everything else is the database's to say
+-- the database fills in all other columns
 select private.guard_table(
     'messages',
     inserted => array[
@@ -1463,32 +1543,32 @@ select private.guard_table(
 
 
 comment on function private.tg_messages__post() is
-    'Completes what somebody writes: who, whose, which number in the conversation.';
+    'Completes a message that a user writes: sender, account, customer, and number in the conversation.';
 comment on function private.check_post(public.messages, text) is
-    'Refuses what can not be sent on a channel, naming the field.';
+    'Refuses a message that can''t be sent on a channel, and names the field.';
 comment on function private.enqueue_messages(uuid[]) is
-    'Puts messages that are to be sent by WhatsApp into the queue.';
+    'Puts messages into the queue for WhatsApp, and wakes the worker that sends them.';
 comment on policy "agents and customers can write in their conversations" on public.messages is
-    'As themselves; on WhatsApp only staff write here.';
+    'Users write as themselves. On WhatsApp only staff write here.';
 
 
 select private.limit_writes('messages', '{insert}');
 
 
 /*
-    A message that is sent again with its client_ref is the message that was sent.
+    A message that is sent again with its client_ref stays one message.
 
-    A trigger can't hand out another row in place of the one that is inserted. So the row is
-    left out, and where a statement of PostgREST's holds nothing but repeated messages it is
-    answered with 303 and the address of those that are there, which every client of HTTP
-    follows. Beside new messages, repeated ones are left out and the answer has the new ones.
+    A trigger can't return another row in place of the one that is inserted. So the repeated row
+    is left out. If a statement of PostgREST holds only repeated messages, the answer is 303 with
+    the address of the existing messages, which every HTTP client follows. If it also holds new
+    messages, the answer has only these.
 
     Source: docs.postgrest.org, "Errors", RAISE with full control of the response.
 */
 create function private.tg_messages__leave_out_repeated()
     returns trigger
     language plpgsql
-    -- definer: the account of what is written to is looked up whoever writes
+    -- definer: it looks up the account of the conversation for every writer
     security definer
     set search_path = ''
 as $$
@@ -1509,7 +1589,7 @@ begin
         return new;
     end if;
 
-    -- the same message may be on its way twice at this moment
+    -- two requests may send the same message at this moment
     perform pg_advisory_xact_lock(hashtextextended(account || me || new.client_ref, 0));
     select m.*
     into sent
@@ -1518,7 +1598,7 @@ begin
       and m.sender_type in ('client', 'operator')
       and m.sender_id = me
       and m.client_ref = new.client_ref
-      -- what is not the sender's to read any more is refused as everything else
+      -- if the sender may no longer read it, the insert is refused like any other
       and (
           m.account_id in (select private.my_account_ids())
           or m.customer_id in (select private.my_customer_ids())
@@ -1539,7 +1619,7 @@ begin
         )
         and (
             sent.customer_id = new.customer_id
-            -- merged since: its messages are the kept one's
+            -- merged since: its messages have moved to the kept contact
             or exists (
                 select
                 from public.contacts c
@@ -1548,12 +1628,12 @@ begin
             )
         )
     end;
-    -- an edited or deleted one has other words than it was sent with
+    -- an edited or deleted message no longer has the text that was sent
     if is_here is not true
         or coalesce(sent.edited_at, sent.revoked_at) is null
         and (
             sent.type <> new.type
-            -- a template's are made of its variables
+            -- the components of a template are made from its variables
             or case when new.content ? 'variables' then sent.content - 'components' else sent.content end
                 is distinct from new.content
             or sent.message <> nullif(new.message, '')
@@ -1561,9 +1641,9 @@ begin
         ) is true
     then
         raise sqlstate 'PT409' using
-            message = 'You have used this reference for another message.',
+            message = 'You have used this client_ref for another message.',
             detail = 'field: client_ref',
-            hint = 'Give each message a reference of its own.';
+            hint = 'Give each message its own client_ref.';
     end if;
 
     perform set_config(
@@ -1593,7 +1673,7 @@ begin
         raise sqlstate 'PGRST' using
             message = jsonb_build_object(
                 'code', 'PT303',
-                'message', 'This message is there already: it was sent with the same client_ref.',
+                'message', 'This message exists already: it was sent with the same client_ref.',
                 'details', 'field: client_ref',
                 'hint', 'Read it at the address in the header Location.'
             )::text,
@@ -1613,7 +1693,7 @@ create trigger _000_expect_repeated
     when (current_user = 'authenticated')
     execute function private.tg_messages__answer_repeated();
 
--- before it is numbered
+-- before the message is numbered
 create trigger _005_leave_out_repeated
     before insert on public.messages
     for each row
@@ -1629,14 +1709,14 @@ create trigger _990_answer_repeated
 
 
 comment on function private.tg_messages__leave_out_repeated() is
-    'Leaves out a message that its sender has sent before with the same client_ref: 409 where that was another message.';
+    'Leaves out a message that its sender has sent before with the same client_ref. If that was another message: 409.';
 comment on function private.tg_messages__answer_repeated() is
-    'Leads PostgREST''s clients to the messages that are there, where there was nothing else to insert.';
+    'Redirects PostgREST''s clients to the existing messages (303), if a statement has inserted no new one.';
 
 
 /*
-    The same as inserting a row, for those who would rather call: once for each client_ref, and
-    answered with the row, also where it was written before.
+    Inserts a message by a call. A message with the same client_ref is inserted once; the answer
+    is its row, also if it existed before.
 */
 create function public.post_message(
     conversation_id uuid default null,
@@ -1673,7 +1753,7 @@ begin
     )
     returning * into posted;
     if not found then
-        -- a repeated send is the message that was sent
+        -- a repeated send returns the message that was sent first
         select m.*
         into posted
         from public.messages m
@@ -1692,4 +1772,4 @@ grant execute on function public.post_message(
 comment on function public.post_message(
     uuid, text, text, jsonb, uuid, text, uuid, uuid, jsonb
 ) is
-    'Writes in a conversation and answers the message; one of the same client_ref is written once. The same as inserting into messages: say which conversation_id, or which booking_id, or the customer_id for the conversation in the portal, which is opened if need be. With invoice_data {invoice_id} staff show an invoice.';
+    'Writes a message and returns its row; a message with the same client_ref is written once. The same as an insert into messages. Give the conversation_id, the booking_id, or the customer_id for the conversation in the portal, which is opened if needed. With invoice_data {invoice_id} staff show an invoice.';

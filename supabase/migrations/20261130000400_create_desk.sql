@@ -3,8 +3,8 @@ set lock_timeout = '5s';
 
 
 /*
-    What both faces of a contact show: the contact, and the conversation that is current, which
-    is the one with the latest activity. Until there is one the contact has a status of its own.
+    The base of all faces of a contact: the contact with its current conversation, which is the
+    one with the latest activity. Before the first conversation a contact has a status of its own.
 */
 create function private.make_contact_states()
     returns void
@@ -75,8 +75,8 @@ comment on function private.make_contact_states() is
 
 
 /*
-    The triggers of both faces: a row written through a face becomes fields of the contact,
-    the status translated from the face's own words, and what is returned is read anew.
+    The triggers of the faces. A row that is written through a face becomes fields of the contact,
+    with the status translated from the face's word. The returned row is read again.
 */
 create function private.require_written_here(fields jsonb, writable text[])
     returns void
@@ -159,7 +159,7 @@ begin
     perform set_config('lock_timeout', current_setting('rapport.lock_timeout'), true);
     if current_setting('rapport.hits') = '0' and tg_op <> 'INSERT' then
         raise sqlstate 'PT404' using
-            message = 'No contact was hit: there is none like this, or it is not yours to see.';
+            message = 'No contact was changed: there is no such contact, or it is not yours to see.';
     end if;
     return null;
 end
@@ -169,7 +169,7 @@ $$;
 create function private.tg__write_face()
     returns trigger
     language plpgsql
-    -- definer: contacts are written here alone, by those who may
+    -- definer: users may not write contacts; the caller is checked first
     security definer
     set search_path = ''
 as $$
@@ -183,8 +183,8 @@ declare
 begin
     perform set_config('rapport.hits', hits::text, true);
     if hits > 1 then
-        -- rows of one statement come in any order, so that from the second on its locks are
-        -- out of order: it gives way long before it could be part of a deadlock
+        -- Rows of one statement come in any order, so from the second row on the locks may break
+        -- the lock order. A short timeout ends the wait long before a deadlock.
         perform set_config('lock_timeout', '400ms', true);
     end if;
 
@@ -194,7 +194,7 @@ begin
         return old;
     end if;
 
-    -- an insert names what it gives, an update what differs from what was read
+    -- an insert writes the given fields, an update those that differ from the row
     select coalesce(jsonb_object_agg(n.key, n.value), '{}')
     into written
     from jsonb_each(to_jsonb(new)) n
@@ -249,26 +249,26 @@ create function private.only_writable_account_id()
     stable
     set search_path = ''
 as $$
-    -- whoever works for one account need not name it
+    -- a user who works for one account need not name it
     select case when count(*) = 1 then min(a::text)::uuid end
     from private.my_writable_account_ids() a
 $$;
 
 
 comment on function private.require_written_here(jsonb, text[]) is
-    'Refuses fields beyond the writable ones, by name.';
+    'Refuses a field that is not writable, and names it.';
 comment on function private.read_face(text, jsonb) is
-    'Fields in a face''s words as fields of a contact; refuses what is not written through faces.';
+    'Turns the fields of a face into fields of the contact; refuses fields that the face does not write.';
 comment on function private.tg__expect_hits() is
-    'Begins to count the rows that a statement hits.';
+    'Begins to count the rows that a statement finds.';
 comment on function private.tg__expect_version() is
-    'Notes that a statement names the version that it has read.';
+    'Notes that a statement gives the version that it has read.';
 comment on function private.tg__require_hits() is
-    'Refuses a statement that hit nothing: what row level security hides is no success.';
+    'Refuses a statement that found no row (404): a row that row level security hides is no success.';
 comment on function private.tg__write_face() is
     'Writes through a face; its argument is the face''s name in status_words.';
 comment on function private.only_writable_account_id() is
-    'The account of a caller who may write to one alone.';
+    'The account of a caller who may write in one account only; null otherwise.';
 
 
 /*
@@ -380,22 +380,48 @@ select private.make_face(
 
 
 comment on view public.contacts_v2 is
-    'Contacts as the contacts page has them. Write name, phone, email, username, tags, notes, preferences and conversation_status; a write that hits nothing is refused (404), one of a version that has passed as well (409).';
+    'Contacts, as the contacts page shows them. Write name, phone, email, username, tags, notes, preferences and conversation_status. A write that finds no contact is refused (404), and so is one with an old version (409).';
+comment on column public.contacts_v2.id is
+    'Identifies the contact.';
+comment on column public.contacts_v2.account_id is
+    'The account that knows the contact.';
 comment on column public.contacts_v2.name is
-    'What staff call them, or else the name of their WhatsApp profile.';
+    'The name that staff gave, or else that of the WhatsApp profile.';
+comment on column public.contacts_v2.profile_name is
+    'The name of the person''s WhatsApp profile; read-only.';
+comment on column public.contacts_v2.phone is
+    'The phone number in E.164, such as +38640111222.';
+comment on column public.contacts_v2.username is
+    'The person''s latest known WhatsApp username, without @.';
+comment on column public.contacts_v2.email is
+    'One email address.';
+comment on column public.contacts_v2.tags is
+    'Labels that staff give, at most 100.';
+comment on column public.contacts_v2.notes is
+    'Notes of staff, at most 20,000 characters; customers do not see them.';
+comment on column public.contacts_v2.preferences is
+    'The customer''s choices: an object of at most 8 KB.';
 comment on column public.contacts_v2.marketing_stopped_at is
-    'Since when the person takes no marketing messages on WhatsApp, by their own choice there; read-only.';
+    'Since when the person takes no marketing messages on WhatsApp, by WhatsApp''s clock (UTC): the person''s own choice, read-only.';
 comment on column public.contacts_v2.conversation_status is
-    'open, pending or closed: of the current conversation, the latest active; the contact''s own before the first.';
+    'open, pending or closed: the status of the current conversation (latest activity), or the contact''s own before the first one.';
 comment on column public.contacts_v2.conversation_id is
-    'The current conversation, to which a written status goes.';
+    'The current conversation, which gets a written status; null before the first one.';
+comment on column public.contacts_v2.portal_user_id is
+    'The login (auth.users) with which the person enters the portal; null without one.';
+comment on column public.contacts_v2.created_at is
+    'When the contact was made (server time, UTC).';
+comment on column public.contacts_v2.updated_at is
+    'When the contact last changed (server time, UTC).';
+comment on column public.contacts_v2.version is
+    'Rises by 1 with each change of the contact. An update that gives the version it has read is refused (409) if the contact has changed since.';
 
 
 select private.limit_writes('contacts_v2', '{insert,update,delete}');
 
 
 /*
-    The live chat's face of a contact: status with a capital, and what a list of chats shows.
+    The live chat's face of a contact: status with a capital, and the columns of a list of chats.
 */
 select private.make_face(
     view_name => 'contacts_live_chat',
@@ -408,25 +434,47 @@ select private.make_face(
 
 
 comment on view public.contacts_live_chat is
-    'Contacts as the live chat has them. Write name, phone, email, username, tags and conversation_status; a write that hits nothing is refused (404), one of a version that has passed as well (409).';
+    'Contacts, as the live chat shows them. Write name, phone, email, username, tags and conversation_status. A write that finds no contact is refused (404), and so is one with an old version (409).';
+comment on column public.contacts_live_chat.id is
+    'Identifies the contact.';
+comment on column public.contacts_live_chat.account_id is
+    'The account that knows the contact.';
 comment on column public.contacts_live_chat.name is
-    'What staff call them, or else the name of their WhatsApp profile.';
+    'The name that staff gave, or else that of the WhatsApp profile.';
+comment on column public.contacts_live_chat.phone is
+    'The phone number in E.164, such as +38640111222.';
 comment on column public.contacts_live_chat.wa_id is
     'The WhatsApp id to which replies in the current conversation go.';
+comment on column public.contacts_live_chat.username is
+    'The person''s latest known WhatsApp username, without @.';
+comment on column public.contacts_live_chat.email is
+    'One email address.';
+comment on column public.contacts_live_chat.tags is
+    'Labels that staff give, at most 100.';
 comment on column public.contacts_live_chat.conversation_status is
-    'Open, Pending or Closed: of the current conversation, the latest active; the contact''s own before the first.';
+    'Open, Pending or Closed: the status of the current conversation (latest activity), or the contact''s own before the first one.';
 comment on column public.contacts_live_chat.conversation_id is
-    'The current conversation, to which a written status goes.';
+    'The current conversation, which gets a written status; null before the first one.';
 comment on column public.contacts_live_chat.channel is
     'The channel of the current conversation: whatsapp, booking or portal.';
+comment on column public.contacts_live_chat.last_message_at is
+    'When the latest message of the current conversation was sent (UTC).';
+comment on column public.contacts_live_chat.last_inbound_at is
+    'When the customer last wrote or called in the current conversation: on WhatsApp by WhatsApp''s clock (UTC).';
+comment on column public.contacts_live_chat.created_at is
+    'When the contact was made (server time, UTC).';
+comment on column public.contacts_live_chat.updated_at is
+    'When the contact last changed (server time, UTC).';
+comment on column public.contacts_live_chat.version is
+    'Rises by 1 with each change of the contact. An update that gives the version it has read is refused (409) if the contact has changed since.';
 
 
 select private.limit_writes('contacts_live_chat', '{insert,update,delete}');
 
 
 /*
-    Views know no "on conflict": a contact that may be there already is written by this RPC,
-    which knows it by its id or by what it is recognised by.
+    A view takes no "on conflict". So this RPC writes a contact that may exist already: it finds
+    the contact by its id or by its identities.
 */
 create function private.find_contact(account_id uuid, fields jsonb)
     returns uuid
@@ -443,7 +491,7 @@ begin
         join public.contact_identities o
             on o.account_id = find_contact.account_id
            and o.kind = k.key
-           -- without the spaces that are not written either
+           -- without the spaces around it, which are not written either
            and o.match_key = private.match_key(
                kind => k.key, value => btrim(k.value, E' \t\r\n'))
         where k.key in ('phone', 'email', 'username')
@@ -451,9 +499,9 @@ begin
     );
     if cardinality(owners) > 1 then
         raise sqlstate 'PT409' using
-            message = 'These are known of different contacts.',
+            message = 'These values belong to different contacts.',
             detail = format('contacts: %s', array_to_string(owners, ', ')),
-            hint = 'Merge them, or say which by its id.';
+            hint = 'Merge the contacts, or give the id of one.';
     end if;
     return owners[1];
 end
@@ -470,7 +518,7 @@ declare
     found_id uuid := contact_id;
     redirect record;
 begin
-    -- a merged contact is found where it went, however often; a ring can't be written
+    -- follow all merges to the contact that is left; a circle of merges can't be written
     loop
         select c.merged_into, c.deleted_at
         into redirect
@@ -493,7 +541,7 @@ $$;
 create function private.save_contact(account_id uuid, contact jsonb, face text)
     returns uuid
     language plpgsql
-    -- definer: contacts are written here alone, by those who may
+    -- definer: users may not write contacts; the caller is checked first
     security definer
     set search_path = ''
 as $$
@@ -506,18 +554,18 @@ begin
     perform private.require_writable(save_contact.account_id);
     if face is null or face not in ('contacts_page', 'live_chat') then
         raise sqlstate 'PT422' using
-            message = 'Contacts are not written by this face.',
+            message = 'Contacts can''t be written through this face.',
             detail = 'field: face',
             hint = 'Known: contacts_page, live_chat.';
     elsif jsonb_typeof(contact) is distinct from 'object' then
         raise sqlstate 'PT422' using
             message = 'A contact is an object of fields.',
             detail = 'field: contact',
-            hint = 'Such as {"name": "Nika", "phone": "+38640111222"}.';
+            hint = 'Send an object such as {"name": "Nika", "phone": "+38640111222"}.';
     end if;
     fields := private.read_face(face => face, fields => contact - 'id');
 
-    -- another session may make the contact between the look and the write: look again
+    -- another session may insert the contact between the look-up and the write: look it up again
     for attempt in 1 .. 3 loop
         target := coalesce(
             private.contact_of_id(account_id => save_contact.account_id, contact_id => named),
@@ -541,7 +589,8 @@ begin
             return target;
         exception
             when sqlstate 'PT409' or sqlstate 'PT404' then
-                -- made meanwhile, or merged or deleted: then its id leads to another, or nowhere
+                -- it was inserted, merged or deleted meanwhile: the next look-up finds another
+                -- contact, or none
                 if attempt = 3 or (exists_already and sqlstate = 'PT409') then
                     raise;
                 end if;
@@ -586,22 +635,23 @@ grant execute on function public.upsert_contact(uuid, jsonb, text) to authentica
 
 
 comment on function private.find_contact(uuid, jsonb) is
-    'The contact that phone, email and username are known of; null where they are not, refused where of several.';
+    'The contact that owns the phone, email and username; null if none does, refused if several do.';
 comment on function private.contact_of_id(uuid, uuid) is
-    'The contact of this id, or the one that it was merged into.';
+    'The contact with this id, or the one into which it was merged.';
 comment on function private.save_contact(uuid, jsonb, text) is
-    'Changes the contact that is meant, or makes it; returns its id.';
+    'Finds and changes a contact, or inserts it; returns its id.';
 comment on function public.upsert_contact(uuid, jsonb, text) is
-    'Writes a contact known by its id, phone, email or username, or makes it: fields that are named are written, others stay. face is contacts_page or live_chat; answers the row as that face shows it. Known of several contacts: 409.';
+    'Writes a contact that is found by its id, phone, email or username, or inserts it. Given fields are written, others stay. face is contacts_page or live_chat; the answer is the row, as that face shows it. If the values belong to several contacts: 409.';
 
 
 /*
-    Staff vouch for what a contact shows: from then on it is known by that (proof).
+    Staff confirm values that a contact shows. From then on the contact is known by them
+    (private.customer_words).
 */
 create function private.confirm_fields(contact_id uuid, fields text[])
     returns void
     language plpgsql
-    -- definer: identities are nobody's to write; the caller is asked for first
+    -- definer: users may not write identities; the caller is checked first
     security definer
     set search_path = ''
 as $$
@@ -613,13 +663,13 @@ declare
 begin
     if not wanted <@ known then
         raise sqlstate 'PT422' using
-            message = 'Other fields make nobody known.',
+            message = 'Only fields by which a contact is known can be confirmed.',
             detail = 'field: fields',
-            hint = 'Known: email, gsm, name, phone, username.';
+            hint = 'Give some of email, gsm, name, phone and username.';
     end if;
     shown := private.shown_words(contact_id => confirm_fields.contact_id, fields => wanted);
 
-    -- identities before contacts, as everywhere
+    -- identities before contacts, in the lock order
     perform private.forget_customer_words(
         contact_id => confirm_fields.contact_id, fields => shown);
     perform private.lock_identities(
@@ -640,10 +690,10 @@ begin
     elsif shown <> private.shown_words(contact_id => confirm_fields.contact_id, fields => wanted) then
         raise sqlstate 'PT409' using
             message = 'The contact has changed since it was read.',
-            hint = 'Read it again, and confirm what it shows.';
+            hint = 'Read it again, and confirm the values that it shows now.';
     end if;
 
-    -- whom the ERP has it as may be clear now
+    -- the sync may now find its partner
     if exists (
         select
         from public.metakocka_connections k
@@ -681,7 +731,7 @@ create function private.unproved_fields_of(contact_id uuid)
     returns text[]
     language plpgsql
     stable
-    -- definer: the words of customers are nobody's to read; the caller is asked for first
+    -- definer: users may not read customer_words; the caller is checked first
     security definer
     set search_path = ''
 as $$
@@ -728,21 +778,21 @@ grant execute on function public.confirm_contact(uuid, text[]) to authenticated;
 
 
 comment on function private.confirm_fields(uuid, text[]) is
-    'Makes a contact known by what it shows in these fields.';
+    'Makes a contact known by the values that it shows in these fields.';
 comment on function private.shown_words(uuid, text[]) is
-    'What a contact shows in these fields.';
+    'The values that a contact shows in these fields.';
 comment on function private.unproved_fields_of(uuid) is
-    'The same of a contact that the caller may read; null of others.';
+    'The same for a contact that the caller may read; null for others.';
 comment on function public.unproved_fields(uuid) is
-    'Which of a contact''s email, gsm, name, phone and username nobody has proved, since its customer wrote them or they came with a partner: nothing is looked up by them. Null of contacts that are not yours to see.';
+    'The fields of a contact (of email, gsm, name, phone and username) that nobody has proved, because its customer wrote them or they came with a partner. No look-up finds the contact by them. Null for a contact that the caller may not read.';
 comment on function public.confirm_contact(uuid, text[]) is
-    'Says that fields of a contact (email, gsm, name, phone, username; all where none are named) are right: it is known by them from now on, for WhatsApp, imports and the ERP. Answers what is still unproved. What another contact is known by: 409.';
+    'Confirms fields of a contact (email, gsm, name, phone, username; all if none are given). From now on WhatsApp, imports and the ERP find the contact by them. Returns the fields that are still unproved. If another contact is known by a value: 409.';
 
 
 /*
-    What contacts are found by, folded once when it is written. Apart from contacts: an index on
-    an expression would fold each candidate again when it is searched, and clients have no use
-    for a column of it.
+    The text by which contacts are found, folded once when it is written. It is a table of its
+    own: an index on an expression would fold each candidate again during a search, and clients do
+    not need the column.
 */
 create function private.word_beginnings(words text)
     returns text
@@ -757,7 +807,7 @@ declare
         where w <> ''
     );
 begin
-    -- part of an index, which has no room for all that could be
+    -- part of an index, which has no room for long values
     return case when octet_length(beginnings) <= 400 then beginnings end;
 end
 $$;
@@ -784,11 +834,11 @@ $$;
 create table private.contact_search (
     contact_id uuid primary key,
     account_id uuid not null,
-    -- what is shown, folded: in byte order, which is the alphabet's once there are no accents
+    -- the shown name, folded; its byte order is the alphabet's, because it has no accents
     sort_name  text collate "C" not null,
-    -- every word with a space before it, so that its beginning can be asked for
+    -- every word with a space before it, so that a search can ask for its beginning
     words      text not null,
-    -- what one letter or two are looked for in; null where it is too long, and words tell
+    -- for searches of one or two letters; null if it is too long, and then words is searched
     beginnings text generated always as (private.word_beginnings(words)) stored,
 
     constraint contact_search_contact_fkey
@@ -796,32 +846,32 @@ create table private.contact_search (
         references public.contacts (id, account_id)
         on delete cascade
 )
--- a walk along the list reads no rows only of pages that a vacuum has seen since they were
--- written: by default that comes after a fifth of the table
+-- A walk along the list reads only the index, except for pages that were written after the last
+-- vacuum. By default a vacuum comes when a fifth of the table has changed.
 with (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_insert_scale_factor = 0.02);
 alter table private.contact_search enable row level security;
 
 
--- with the beginnings of words, so that a walk along the list for a letter reads no rows
+-- with the beginnings of words, so that a walk along the list for a letter reads only the index
 create index contact_search_list_idx
     on private.contact_search (account_id, sort_name, contact_id)
     include (beginnings);
 
--- without a pending list, through which every search would have to read
+-- without a pending list, which every search would have to read
 create index contact_search_words_idx
     on private.contact_search
     using gin (account_id, words extensions.gin_trgm_ops)
     with (fastupdate = off);
 
--- One letter or two are no trigram of their own, and to trigrams every @ and every dot begins a
--- word: asked for gm, they would answer with everybody at gmail.com. Without the beginning of the
--- name by which the list is sorted: those who have that stand beside each other.
+-- One or two letters make no trigram. For trigrams a word begins after every @ and every dot: a
+-- search for gm would find everybody at gmail.com. The beginning of the sorted name is left out,
+-- because contacts with it stand side by side in the list.
 create index contact_search_beginnings_idx
     on private.contact_search
     using gin (account_id, (private.inner_beginnings(words, sort_name)))
     with (fastupdate = off);
 
--- plans do without them, and each analyze would call the function 30,000 times
+-- plans do not need these statistics, and each analyze would call the function 30,000 times
 alter index private.contact_search_beginnings_idx alter column 2 set statistics 0;
 
 
@@ -839,7 +889,7 @@ create function private.sort_name(name text, username text, email text, phone te
     set search_path = ''
 as $$
 begin
-    -- who has no name comes after all that have, behind a character that is in no name
+    -- a contact without a name comes last: its text begins with a character that no name has
     return private.fold(
         coalesce(btrim(name), U&'\+10FFFF' || coalesce(username, email, phone, '')));
 end
@@ -871,7 +921,7 @@ $$;
 create function private.tg_contacts__keep_search()
     returns trigger
     language plpgsql
-    -- definer: nobody else may write what is searched
+    -- definer: only this function writes the search table
     security definer
     set search_path = ''
 as $$
@@ -925,27 +975,27 @@ create trigger _500_keep_search_update
 
 
 comment on table private.contact_search is
-    'What contacts are found by and sorted by; read through search_contacts.';
+    'The text by which contacts are found and sorted; search_contacts reads it.';
 comment on column private.contact_search.words is
-    'Visible name, username, email, the phone''s digits and tags, folded.';
+    'The shown name, the username, the email, the digits of the phone and the tags, folded.';
 comment on column private.contact_search.beginnings is
     'The first two letters of every word, each with a space before it.';
 comment on policy "nobody reads the search directly" on private.contact_search is
-    'search_contacts looks here once it knows who asks.';
+    'search_contacts reads it after it has checked the caller.';
 comment on function private.word_beginnings(text) is
-    'The different beginnings of words, two letters each; null where there are too many.';
+    'The different beginnings of words, two letters each; null if there are too many.';
 comment on function private.inner_beginnings(text, text) is
-    'The beginnings of words, the first letter and the first two of each, but for those of the sorted name.';
+    'The first letter and the first two letters of each word, without those of the sorted name.';
 comment on function private.sort_name(text, text, text, text) is
-    'Where a contact stands in the list: by its name without case and accents; those without one come last, by what is shown instead.';
+    'The place of a contact in the list: its folded name. Contacts without a name come last, by username, email or phone.';
 comment on function private.search_words(text, text, text, text, text[]) is
-    'All that a contact is found by, in one text.';
+    'All values by which a contact is found, folded, in one text.';
 comment on function private.tg_contacts__keep_search() is
-    'Keeps what is searched in step with contacts, in the same transaction.';
+    'Writes to the search table what changes in contacts, in the same transaction.';
 
 
 /*
-    What is looked for, as patterns of words.
+    Turns a query into patterns of words.
 */
 create function private.word_patterns(words text[])
     returns text[]
@@ -956,13 +1006,13 @@ as $$
 begin
     return array(
         select case
-            -- too short for a trigram of its own: the beginning of a word, which has one
+            -- too short for a trigram: search for the beginning of a word, which has one
             when length(w) < 3 then '% '
             else '%'
         end || regexp_replace(w, '([\\%_])', '\\\1', 'g') || '%'
         from unnest(words) w
         where w <> ''
-        -- the index is asked for the longest, which is the rarest as a rule
+        -- the index searches the longest word, which is usually the rarest
         order by length(w) desc, w
     );
 end
@@ -979,7 +1029,7 @@ create function private.search_patterns(query text)
 as $$
 declare
     folded constant text := private.fold(query);
-    -- digits as people write them in a phone number, (0) being the national zero
+    -- digits, as people write a phone number; (0) is the national zero
     phone_like constant text := '^\+?[0-9 ()./-]*$';
     words text[];
 begin
@@ -989,7 +1039,7 @@ begin
     end;
     return private.word_patterns(array(
         select case
-            -- neither 00 nor the national 0 is part of what is stored
+            -- stored numbers have neither 00 nor the national 0
             when length(ltrim(d.digits, '0')) >= 3 then regexp_replace(d.digits, '^00?', '')
             else w
         end
@@ -1017,7 +1067,7 @@ declare
     folded constant text := btrim(regexp_replace(private.fold(query), '\s+', ' ', 'g'));
     words constant text[] := string_to_array(folded, ' ');
 begin
-    -- 24/7 and 2026-11 may be part of a number, and a tag as well; digits with spaces are a number
+    -- 24/7 and 2026-11 may be part of a number or of a tag; digits with spaces are a number
     return case
         when folded !~ '^\+?[0-9()./-]* [0-9 ()./-]*$' and exists (
             select
@@ -1047,19 +1097,19 @@ $$;
 
 
 comment on function private.word_patterns(text[]) is
-    'Words as patterns of what has them, the longest first.';
+    'The patterns that find texts with these words, the longest word first.';
 comment on function private.search_patterns(text) is
-    'A query''s words as patterns, the longest first; what looks like a phone number is one word of digits.';
+    'The patterns of a query''s words, the longest first. A text that looks like a phone number becomes one word of digits.';
 comment on function private.literal_patterns(text) is
-    'A query''s words as they are written, where one that looks like a phone number may be something else; null where none does.';
+    'The patterns of a query''s words as they are written, if a word that looks like a phone number may be something else; null otherwise.';
 comment on function private.asked_beginning(text[]) is
-    'The one beginning of a word that is asked for; null where patterns ask for more.';
+    'The beginning of a word, if the patterns ask only for one; null otherwise.';
 
 
 /*
-    Search, in two halves. Text operators are not leakproof, so that under row level security
-    no trigram index is ever used: a definer function checks the caller first and finds ids,
-    and an invoker function reads those rows as the caller.
+    Search, in two halves. Text operators are not leakproof, so under row level security Postgres
+    never uses a trigram index. A definer function checks the caller and finds ids. An invoker
+    function reads these rows as the caller.
 */
 create function private.search_page(
     account_id uuid,
@@ -1071,14 +1121,14 @@ create function private.search_page(
     returns table (contact_id uuid, sort_name text)
     language plpgsql
     stable
-    -- definer: what is searched is not readable; the caller is checked first
+    -- definer: users may not read the search table; the caller is checked first
     security definer
     rows 50
     set search_path = ''
 as $$
 declare
     beginning constant text := private.asked_beginning(patterns);
-    -- in a list of names beginnings come in lumps: those of surnames once for each first name
+    -- in a list by name the beginnings of surnames come in groups, one for each first name
     steps integer := case when patterns[1] like '\% %' then 4000 else 1000 end;
     walks integer := 1;
     met integer := 0;
@@ -1091,8 +1141,8 @@ begin
             detail = 'field: account_id';
     end if;
 
-    -- A frequent word is met often enough on a walk along the list, while sorting all that have
-    -- it would take longer. A rare one is not, and an index of words finds it sooner.
+    -- A walk along the list finds enough contacts with a frequent word; sorting all of them would
+    -- take longer. It does not find enough with a rare word; for that an index of words is faster.
     loop
         for contact_id, sort_name in
             select w.contact_id, w.sort_name
@@ -1113,7 +1163,7 @@ begin
         if met = page_size or patterns = '{}' then
             return;
         end if;
-        -- the index of beginnings costs less than to look how far the walk came
+        -- the index of beginnings costs less than a look at how far the walk came
         exit when beginning is not null;
 
         select p.after_name, p.after_id
@@ -1127,7 +1177,7 @@ begin
         if last_id is null then
             return;
         end if;
-        -- on once more, half as far again as should fill the page, unless that is too far
+        -- walk on once, 1.5 times as far as should fill the page, unless that is too far
         exit when walks = 2 or met * 4 < page_size;
         after_name := last_name;
         after_id := last_id;
@@ -1156,7 +1206,7 @@ begin
             page_size => page_size - met
         ) n
     ) m
-    -- what comes out of a function has lost the list's collation
+    -- rows of a function have lost the list's collation
     order by m.sort_name collate "C", m.contact_id
     limit page_size - met;
 end
@@ -1200,7 +1250,7 @@ create function public.search_contacts(
     set search_path = ''
 as $$
 declare
-    -- before the first: no name is less than none
+    -- before the first contact: an empty name comes first
     given jsonb := '{"name": "", "id": "00000000-0000-0000-0000-000000000000"}';
     literal_patterns constant text[] := private.literal_patterns(search_contacts.query);
     ids uuid[];
@@ -1210,14 +1260,14 @@ declare
 begin
     if length(query) > 200 then
         raise sqlstate 'PT422' using
-            message = 'The query is too long.',
+            message = format('The query has %s characters; 200 are allowed.', length(query)),
             detail = 'field: query',
-            hint = 'At most 200 characters.';
+            hint = 'Shorten it to 200 characters.';
     elsif page_size is null or page_size not between 1 and 200 then
         raise sqlstate 'PT422' using
-            message = 'This is no size of a page.',
+            message = 'A page has 1 to 200 contacts.',
             detail = 'field: page_size',
-            hint = 'From 1 to 200.';
+            hint = 'Give a page_size from 1 to 200.';
     elsif search_contacts.cursor is not null then
         given := private.read_search_cursor(search_contacts.cursor);
         if given is null then
@@ -1241,7 +1291,7 @@ begin
                 patterns => private.search_patterns(coalesce(search_contacts.query, '')),
                 after_name => given ->> 'name',
                 after_id => (given ->> 'id')::uuid,
-                -- one more tells whether there is a next page
+                -- one more row shows whether there is a next page
                 page_size => search_contacts.page_size + 1
             ) n
             union
@@ -1272,7 +1322,7 @@ begin
         select c.*
         from public.contacts_v2 c
         where c.id = i.id
-        -- one by one, whatever the planner expects of the policies
+        -- one by one, whatever number of rows the planner expects from the policies
         limit 1
     ) v;
 
@@ -1284,17 +1334,17 @@ grant execute on function public.search_contacts(uuid, text, text, integer) to a
 
 
 comment on function private.search_page(uuid, text[], text, uuid, integer) is
-    'A page of an account''s contacts that match every pattern, by name; refuses those who do not work for it.';
+    'A page of an account''s contacts that match every pattern, by name; refuses a caller who does not work for the account.';
 comment on function private.read_search_cursor(text) is
-    'The fields of a cursor of search_contacts; null where it is none.';
+    'The fields of a cursor of search_contacts; null if it is not one.';
 comment on function public.search_contacts(uuid, text, text, integer) is
-    'Contacts by name, username, email, phone and tags, whatever case and accents: every word of the query is part of one of them (with one or two letters, its beginning), and a phone number is found in any spelling. Answers {contacts, cursor}: rows of contacts_v2 in the order of their names, and the cursor of the next page, null at the end. An empty query lists all. At most 200 characters and 200 rows; not a member: 404.';
+    'Finds contacts by name, username, email, phone and tags, without regard to case and accents. Every word of the query must be part of one of them; a word of one or two letters must begin a word. A phone number is found in any spelling. Returns {contacts, cursor}: rows of contacts_v2 in the order of their names, and the cursor of the next page, null at the end. An empty query lists all. At most 200 characters and 200 rows. Not a member of the account: 404.';
 
 
 /*
-    The ways to the contacts of one account that match what is looked for: along its list, by the
-    names in it, and by the index of words. Each has the one plan that is meant, which is not
-    left to statistics: those of a big account are not a small one's.
+    Three ways to find the matching contacts of one account: along its list, by the names in the
+    list, and by the index of words. Each has one fixed plan. The planner does not choose it by
+    statistics, because these differ between a big account and a small one.
 */
 create function private.walk_search_list(
     account_id uuid,
@@ -1309,8 +1359,8 @@ create function private.walk_search_list(
     stable
     rows 50
     set search_path = ''
-    -- Along the list's index, whatever the statistics say and however long ago a vacuum was: once
-    -- enough rows had been written since, the planner fetched and sorted all of an account.
+    -- Always along the list's index. Without these settings, after many writes since the last
+    -- vacuum, the planner fetched and sorted all contacts of an account.
     set plan_cache_mode = force_generic_plan
     set enable_seqscan = off
     set enable_bitmapscan = off
@@ -1328,7 +1378,8 @@ begin
         order by w.sort_name, w.contact_id
         limit page_size;
     elsif patterns[1] like '\% %' then
-        -- beginnings of words are in the index, where a step is a third of one that reads the row
+        -- the index has the beginnings of words: a step there costs a third of one that reads the
+        -- row
         return query
         select s.contact_id, s.sort_name
         from (
@@ -1425,7 +1476,7 @@ declare
 begin
     if beginning is null then
         return;
-    -- one place to begin at: of two conditions the index would take either
+    -- one place to begin at: with two conditions the index might use either
     elsif beginning collate "C" > after_name then
         after_name := beginning;
         after_id := '00000000-0000-0000-0000-000000000000';
@@ -1455,7 +1506,7 @@ create function private.search_by_words(
     stable
     rows 50
     set search_path = ''
-    -- by the words alone, whatever the statistics say of them
+    -- always by the index of words, whatever the statistics say
     set plan_cache_mode = force_generic_plan
     set enable_bitmapscan = on
     set enable_sort = on
@@ -1495,18 +1546,18 @@ $$;
 
 
 comment on function private.walk_search_list(uuid, text[], text, uuid, integer, integer) is
-    'A page of an account''s contacts that match every pattern, by name, as far as a walk along the list finds them.';
+    'A page of an account''s contacts that match every pattern, by name: those that a walk of so many steps along the list finds.';
 comment on function private.search_list_place(uuid, text, uuid, integer) is
-    'The place in an account''s list that is so many contacts further on; null beyond its end.';
+    'The place in an account''s list after so many steps; null beyond its end.';
 comment on function private.search_by_name(uuid, text[], text, uuid, integer) is
-    'A page of an account''s contacts whose sorted name has the one beginning that is asked for; none where more is.';
+    'A page of an account''s contacts whose sorted name begins with the one searched beginning; no rows if the patterns ask for more.';
 comment on function private.search_by_words(uuid, text[], text, uuid, integer) is
-    'A page of an account''s contacts that match every pattern, by name, found by the indexes of words; of a beginning without those whose sorted name has it.';
+    'A page of an account''s contacts that match every pattern, by name, found by the indexes of words. For one beginning, contacts whose sorted name begins with it are left out.';
 
 
 /*
-    Two contacts that may be one person. What is ambiguous is never guessed: it waits here for
-    somebody who knows.
+    Pairs of contacts that may be one person. The software never guesses: a pair waits here until
+    a person decides.
 */
 create table public.contact_suggestions (
     id               uuid primary key default gen_random_uuid(),
@@ -1517,19 +1568,19 @@ create table public.contact_suggestions (
     reason           text not null
                      constraint contact_suggestions_reason_check
                      check (reason in (
-                         -- one WhatsApp sender is known of both, by number and by user id
+                         -- one WhatsApp sender belongs to both, by number and by user id
                          'same_sender',
-                         -- one's number or user id became the other's
+                         -- the number or user id of one became that of the other
                          'number_changed',
                          'user_id_changed',
                          'same_name',
                          'same_phone',
                          'same_email',
-                         -- one imported row is known of both
+                         -- one imported row belongs to both
                          'same_row',
                          'same_partner'
                      )),
-    -- what speaks for it, to be shown: {phone, email, name …}
+    -- the evidence, for clients to show: {phone, email, name …}
     evidence         jsonb not null default '{}',
     status           text not null default 'open'
                      constraint contact_suggestions_status_check
@@ -1555,7 +1606,7 @@ create table public.contact_suggestions (
 alter table public.contact_suggestions enable row level security;
 
 
--- the list to decide on, latest first
+-- the open suggestions, latest first
 create index contact_suggestions_open_idx
     on public.contact_suggestions (account_id, created_at desc, id)
     where status = 'open';
@@ -1587,7 +1638,7 @@ create function private.suggest_merge(
     language sql
     set search_path = ''
 as $$
-    -- what somebody has dismissed stays dismissed
+    -- a dismissed pair stays dismissed
     insert into public.contact_suggestions (
         account_id, contact_id, other_contact_id, reason, evidence
     )
@@ -1631,7 +1682,7 @@ grant select on public.open_suggestions to authenticated;
 create function private.dismiss_pair(suggestion_id uuid)
     returns void
     language plpgsql
-    -- definer: nobody else may write suggestions
+    -- definer: users may not write suggestions; the caller is checked first
     security definer
     set search_path = ''
 as $$
@@ -1650,7 +1701,7 @@ begin
     end if;
     perform private.require_writable(suggestion.account_id);
 
-    -- whoever says that two are not one says so whatever the reason
+    -- two contacts that are not one person are not one for any reason
     update public.contact_suggestions s
     set status = 'dismissed',
         decided_by = auth.uid(),
@@ -1667,9 +1718,9 @@ begin
           and s.status = 'dismissed'
     ) then
         raise sqlstate 'PT409' using
-            message = 'The two have been merged meanwhile.',
+            message = 'The two contacts have been merged meanwhile.',
             detail = format('suggestion: %s', suggestion_id),
-            hint = 'Undo the merge, if they are not one.';
+            hint = 'If they are not one person, undo the merge.';
     end if;
 end
 $$;
@@ -1691,29 +1742,61 @@ grant execute on function public.dismiss_suggestion(uuid) to authenticated;
 
 
 comment on table public.contact_suggestions is
-    'Two contacts that may be one person, and why; see merge_contacts.';
+    'Pairs of contacts that may be one person, with the reason; see merge_contacts.';
+comment on column public.contact_suggestions.id is
+    'Identifies the suggestion; dismiss_suggestion takes it.';
+comment on column public.contact_suggestions.account_id is
+    'The account of both contacts.';
+comment on column public.contact_suggestions.contact_id is
+    'One of the two contacts: the one with the lesser id.';
+comment on column public.contact_suggestions.other_contact_id is
+    'The other contact.';
+comment on column public.contact_suggestions.reason is
+    'same_sender, number_changed, user_id_changed, same_name, same_phone, same_email, same_row (of an imported file) or same_partner (of the ERP).';
 comment on column public.contact_suggestions.evidence is
-    'What speaks for it, to be shown to whoever decides.';
+    'What speaks for one person, for the one who decides: {phone, email, name …}.';
+comment on column public.contact_suggestions.status is
+    'open, merged or dismissed.';
+comment on column public.contact_suggestions.decided_by is
+    'The user who merged or dismissed the pair; null while it is open.';
+comment on column public.contact_suggestions.decided_at is
+    'When the pair was merged or dismissed (server time, UTC); null while it is open.';
+comment on column public.contact_suggestions.created_at is
+    'When the suggestion was made (server time, UTC).';
 comment on policy "members can read suggestions about their contacts" on public.contact_suggestions is
-    'Whoever may read the contacts.';
+    'Members who may read the contacts may read these rows.';
 comment on function private.suggest_merge(uuid, uuid[], text, jsonb) is
-    'Notes that two contacts may be one; a pair is noted once for a reason.';
+    'Notes that two contacts may be one person; a pair is noted once for each reason.';
 comment on view public.open_suggestions is
-    'The suggestions that wait for a decision, with both names; those about a contact that is gone are left out.';
+    'The suggestions that wait for a decision, with both names; suggestions about a deleted contact are left out.';
+comment on column public.open_suggestions.id is
+    'Identifies the suggestion; dismiss_suggestion takes it.';
+comment on column public.open_suggestions.account_id is
+    'The account of both contacts.';
+comment on column public.open_suggestions.contact_id is
+    'One of the two contacts: the one with the lesser id.';
 comment on column public.open_suggestions.name is
-    'What the first contact is called.';
+    'The name of the first contact.';
+comment on column public.open_suggestions.other_contact_id is
+    'The other contact.';
 comment on column public.open_suggestions.other_name is
-    'What the second contact is called.';
+    'The name of the other contact.';
+comment on column public.open_suggestions.reason is
+    'same_sender, number_changed, user_id_changed, same_name, same_phone, same_email, same_row (of an imported file) or same_partner (of the ERP).';
+comment on column public.open_suggestions.evidence is
+    'What speaks for one person, for the one who decides: {phone, email, name …}.';
+comment on column public.open_suggestions.created_at is
+    'When the suggestion was made (server time, UTC).';
 comment on function private.dismiss_pair(uuid) is
-    'Dismisses a suggestion and the others about the same two contacts.';
+    'Dismisses a suggestion and all others about the same two contacts.';
 comment on function public.dismiss_suggestion(uuid) is
-    'Says that two contacts are not one: dismisses the suggestion and the others about the same two. Dismissed already: nothing changes; merged meanwhile: 409.';
+    'Says that two contacts are not one person: dismisses the suggestion and all others about the same two contacts. A second call changes nothing. If the two have been merged meanwhile: 409.';
 
 
 /*
-    What each merge did: both contacts as they were, the kept one as it became, and what moved.
-    Nothing that either of them said is lost, and undo_merge takes back from here what nobody
-    has changed since.
+    The journal of merges: both contacts before the merge, the kept one after it, and the rows
+    that moved. No value of either contact is lost. undo_merge restores from it the values that
+    nobody has changed since.
 */
 create table public.contact_merges (
     id                  uuid primary key default gen_random_uuid(),
@@ -1723,7 +1806,7 @@ create table public.contact_merges (
     kept_before         jsonb not null,
     dropped_before      jsonb not null,
     kept_after          jsonb not null,
-    -- whole rows: one that the kept contact gives up meanwhile can still come back
+    -- whole rows: an identity that the kept contact gives up later can still come back
     moved_identities    jsonb not null
                         constraint contact_merges_moved_identities_check
                         check (jsonb_typeof(moved_identities) = 'array'),
@@ -1737,7 +1820,7 @@ create table public.contact_merges (
     merged_by           uuid
                         constraint contact_merges_merged_by_fkey
                         references auth.users on delete set null,
-    -- the clock's time under the contacts' locks, so that it orders the merges of a contact
+    -- clock_timestamp() under the contacts' locks, so that it orders the merges of a contact
     merged_at           timestamptz not null default clock_timestamp(),
     undone_by           uuid
                         constraint contact_merges_undone_by_fkey
@@ -1758,7 +1841,7 @@ create table public.contact_merges (
 alter table public.contact_merges enable row level security;
 
 
--- what is merged is gone: it can't be merged a second time
+-- a merged contact is gone and can't be merged again
 create unique index contact_merges_dropped_contact_key
     on public.contact_merges (dropped_contact_id)
     where undone_at is null;
@@ -1783,12 +1866,12 @@ grant select on public.contact_merges to authenticated;
 create function private.tg_contacts__forget_duplicates()
     returns trigger
     language plpgsql
-    -- definer: nobody else may write the journal
+    -- definer: users may not write the journal
     security definer
     set search_path = ''
 as $$
 declare
-    -- the deleted one and all that were merged into it, at whatever remove
+    -- the deleted contact and all contacts that were merged into it, directly or not
     gone constant uuid[] := array(
         with recursive chain as (
             select new.id
@@ -1821,7 +1904,15 @@ create trigger _600_forget_duplicates
 
 
 comment on table public.contact_merges is
-    'The journal of merges: who merged what when, both contacts before, the kept one after, and what moved.';
+    'The journal of merges: who merged which contacts and when, both contacts before, the kept one after, and the rows that moved.';
+comment on column public.contact_merges.id is
+    'Identifies the merge; undo_merge takes it.';
+comment on column public.contact_merges.account_id is
+    'The account of both contacts.';
+comment on column public.contact_merges.kept_contact_id is
+    'The contact that stayed.';
+comment on column public.contact_merges.dropped_contact_id is
+    'The contact that was merged into the kept one.';
 comment on column public.contact_merges.kept_before is
     'The kept contact''s row before the merge.';
 comment on column public.contact_merges.dropped_before is
@@ -1829,27 +1920,35 @@ comment on column public.contact_merges.dropped_before is
 comment on column public.contact_merges.kept_after is
     'The kept contact''s row after the merge.';
 comment on column public.contact_merges.moved_identities is
-    'The identities that the kept contact took over, as rows.';
+    'The identities that moved to the kept contact, as rows.';
 comment on column public.contact_merges.moved_conversations is
-    'The conversations that the kept contact took over.';
+    'The ids of the conversations that moved to the kept contact.';
 comment on column public.contact_merges.kept_conversations is
-    'The conversations that the kept contact had before.';
+    'The ids of the conversations that the kept contact had before.';
+comment on column public.contact_merges.moved_customer_rows is
+    'What moved to the kept contact: {jobs, invoices, loyalty_transactions} with ids, and loyalty_lots {id: points left}.';
 comment on column public.contact_merges.settled_suggestions is
-    'The open suggestions of the two contacts, which the merge settled.';
+    'The ids of the suggestions about the two contacts that the merge settled.';
 comment on column public.contact_merges.added_suggestions is
-    'The dropped contact''s suggestions with others, as noted anew for the kept one.';
+    'The ids of the suggestions that the kept contact took over from the dropped one.';
+comment on column public.contact_merges.merged_by is
+    'The user who merged the contacts.';
+comment on column public.contact_merges.merged_at is
+    'When the contacts were merged (server time, UTC).';
+comment on column public.contact_merges.undone_by is
+    'The user who undid the merge; null while it stands.';
 comment on column public.contact_merges.undone_at is
-    'When undo_merge took it back; null while it stands.';
+    'When the merge was undone (server time, UTC); null while it stands.';
 comment on policy "members can read the merges of their contacts" on public.contact_merges is
-    'Whoever may read the contacts.';
+    'Members who may read the contacts may read the journal.';
 comment on function private.tg_contacts__forget_duplicates() is
-    'Deleting a contact also deletes what journal and suggestions have kept of it.';
+    'When a contact is deleted, deletes its merges in the journal and its suggestions.';
 
 
 /*
-    What merging and undoing do with jobs, invoices and points. The caller has locked both
-    contacts, and calls these before it moves conversations: the chats of bookings go with
-    their jobs.
+    How a merge, and its undo, move jobs, invoices and points. The caller has locked both
+    contacts. It calls these functions before it moves conversations, because the conversations of
+    bookings move with their jobs.
 */
 create function private.move_customer_rows(
     account_id uuid,
@@ -1917,7 +2016,7 @@ create function private.lock_lines(
     set search_path = ''
 as $$
 begin
-    -- most customers have no points, and then no balance either
+    -- most customers have no points and no balance
     if not exists (
         select
         from public.loyalty_transactions t
@@ -1952,27 +2051,27 @@ create function private.give_jobs(
     set search_path = ''
 as $$
 begin
-    -- all of the contact's, though only those of bookings move here: the others are the
-    -- caller's next ones, and conversations are locked in one order
+    -- lock all conversations of the contact, although only those of bookings move here: the caller
+    -- moves the others next, and conversations are locked in one order
     perform
     from public.conversations k
     where k.customer_id = from_contact_id
     order by k.id
     for update;
-    -- the foreign keys move them in any order
+    -- the foreign keys move messages in any order
     perform
     from public.messages m
     where m.booking_id = any (job_ids)
     order by m.id
     for no key update;
 
-    -- an update of no row would still run the table's triggers
+    -- an update that finds no row would still run the table's triggers
     if job_ids <> '{}' then
         update public.jobs j
         set customer_id = to_contact_id
         where j.id = any (job_ids);
     end if;
-    -- those of jobs have followed them
+    -- the invoices of jobs have moved with the jobs
     perform
     from public.invoices i
     where i.id = any (invoice_ids)
@@ -2004,7 +2103,7 @@ begin
     from public.loyalty_transactions t
     where t.id = any (line_ids);
 
-    -- their lots follow them
+    -- the lots move with their lines
     update public.loyalty_transactions t
     set customer_id = to_contact_id
     where t.id = any (line_ids);
@@ -2038,7 +2137,7 @@ declare
         from public.invoices i
         where i.id in (select v::uuid from jsonb_array_elements_text(moved -> 'invoices') v)
           and i.customer_id = from_contact_id
-          -- one that is for another job by now is that job's
+          -- an invoice that is now for another job stays with that job
           and (i.job_id is null or i.job_id = any (returned_jobs))
         order by i.id
         for update
@@ -2081,7 +2180,7 @@ begin
     if lines = '{}' then
         return not_returned;
     elsif not exists (
-        -- points of these lots that are spent were spent by the kept contact
+        -- spent points of these lots were spent by the kept contact
         select
         from jsonb_each_text(moved -> 'loyalty_lots') w
         left join private.loyalty_lots l
@@ -2103,20 +2202,20 @@ $$;
 
 
 comment on function private.move_customer_rows(uuid, uuid, uuid) is
-    'Gives a contact''s jobs, with their chats, its invoices and its points to another one; returns what return_customer_rows needs.';
+    'Gives a contact''s jobs with their conversations, invoices and points to another contact; returns what return_customer_rows needs.';
 comment on function private.lock_lines(uuid, uuid, uuid) is
-    'Locks the points of a contact and both balances; returns the lines.';
+    'Locks a contact''s lines of points and both balances; returns the ids of the lines.';
 comment on function private.give_jobs(uuid[], uuid[], uuid, uuid) is
-    'Gives jobs with their chats, and invoices, to another contact.';
+    'Gives jobs with their conversations, and invoices, to another contact.';
 comment on function private.give_lines(uuid[], uuid) is
-    'Gives lines of points to another contact; both balances are locked.';
+    'Gives lines of points to another contact; the caller has locked both balances.';
 comment on function private.return_customer_rows(uuid, jsonb, uuid, uuid) is
-    'Gives back what move_customer_rows moved; returns what stays, as undo_merge names it. Points of which some were spent since stay.';
+    'Gives back the rows that move_customer_rows moved; returns those that stay, as undo_merge names them. If some of the points have been spent since, all points stay.';
 
 
 /*
-    The parts that merging and undoing are made of: locking, deciding what the kept contact
-    becomes, and moving conversations.
+    Parts of a merge and its undo: locks, the values of the merged contact, and conversations that
+    move.
 */
 create function private.lock_contacts(account_id uuid, contact_ids uuid[])
     returns void
@@ -2187,7 +2286,7 @@ declare
 begin
     if coalesce(kept.merged_into, dropped.merged_into) is not null then
         raise sqlstate 'PT409' using
-            message = 'One of the two has already been merged.',
+            message = 'One of the two contacts has already been merged.',
             detail = case
                 when kept.merged_into is not null
                     then format('field: keep; contact: %s', kept.merged_into)
@@ -2196,23 +2295,23 @@ begin
             hint = 'Go on with the contact that it was merged into.';
     elsif coalesce(kept.deleted_at, dropped.deleted_at) is not null then
         raise sqlstate 'PT404' using
-            message = 'One of the two has been deleted.',
+            message = 'One of the two contacts has been deleted.',
             detail = case when kept.deleted_at is not null then 'field: keep' else 'field: drop' end;
     elsif kept.portal_user_id <> dropped.portal_user_id then
         raise sqlstate 'PT409' using
-            message = 'Both enter the portal, each with a login of their own.',
+            message = 'Both contacts have a portal login.',
             detail = 'field: portal_user_id',
             hint = 'Unlink the login of one of them first.';
     elsif cardinality(merged.tags) > 100 then
         raise sqlstate 'PT409' using
-            message = 'Together they have more than 100 tags.',
+            message = format('Together they have %s tags; 100 are allowed.', cardinality(merged.tags)),
             detail = 'field: tags',
-            hint = 'Remove some of them first.';
+            hint = 'Remove some of the tags first.';
     elsif length(merged.notes) > 20000 then
         raise sqlstate 'PT409' using
-            message = 'Together their notes are longer than 20,000 characters.',
+            message = format('Together their notes have %s characters; 20,000 are allowed.', length(merged.notes)),
             detail = 'field: notes',
-            hint = 'Shorten them first.';
+            hint = 'Shorten the notes first.';
     end if;
 end
 $$;
@@ -2224,7 +2323,8 @@ create function private.announce_login_move(contact_id uuid)
     set search_path = ''
 as $$
 begin
-    -- by the name on which the login still listens: it asks for that of its new contact
+    -- on the topic to which the login still listens; it then asks for the topics of its new
+    -- contact
     perform private.broadcast_to(
         topics => array[private.listened_topic(contact_id)],
         event => 'topics.changed',
@@ -2259,8 +2359,8 @@ begin
         return moved;
     end if;
 
-    -- the foreign key moves them in any order, while statuses lock them by id; it names the
-    -- conversation, a part of a key, and so its update takes the strongest lock
+    -- the foreign key moves messages in any order, while status updates lock them by id. It sets
+    -- conversation_id, which is part of a key, so its update takes the strongest lock
     perform
     from public.messages m
     where m.conversation_id = any (moved)
@@ -2278,25 +2378,25 @@ $$;
 comment on function private.lock_contacts(uuid, uuid[]) is
     'Locks contacts with their identities, in the lock order.';
 comment on function private.merged_contact(public.contacts, public.contacts) is
-    'The kept contact with what it takes over from the dropped one.';
+    'The kept contact, with the values that it takes over from the dropped one.';
 comment on function private.require_mergeable(public.contacts, public.contacts) is
-    'Refuses two contacts that can''t become one, with what to do about it.';
+    'Refuses two contacts that can''t be merged, and says what to do.';
 comment on function private.announce_login_move(uuid) is
-    'Tells the login of a contact that its topics are about to change.';
+    'Tells a contact''s portal login that its topics are about to change.';
 comment on function private.move_conversations(uuid, uuid[], uuid, uuid) is
-    'Gives conversations with their messages to another contact; returns those that the first one still had.';
+    'Gives conversations with their messages to another contact; returns the ids of those that the first contact still had.';
 
 
 /*
-    Two contacts that are one person become one. Identities and conversations go to the kept
-    contact, whose values win; what it lacks it takes over. Conversations are never joined:
-    two open threads stay two. The dropped contact stays as a redirect, and the journal
-    (contact_merges) keeps both as they were.
+    Merges two contacts that are one person. Identities and conversations move to the kept
+    contact. Its values win; a value that it lacks comes from the dropped contact. Conversations
+    are never joined: two open ones stay two. The dropped contact stays as a redirect, and the
+    journal (contact_merges) keeps both contacts as they were.
 */
 create function private.merge_contact_pair(keep uuid, drop uuid)
     returns uuid
     language plpgsql
-    -- definer: contacts are written here alone, by those who may
+    -- definer: users may not write contacts; the caller is checked first
     security definer
     set search_path = ''
 as $$
@@ -2309,9 +2409,9 @@ declare
 begin
     if keep = drop then
         raise sqlstate 'PT422' using
-            message = 'A contact is not merged with itself.',
+            message = 'A contact can''t be merged with itself.',
             detail = 'field: drop',
-            hint = 'Name two contacts.';
+            hint = 'Give the ids of two contacts.';
     end if;
     select k.account_id
     into account
@@ -2342,7 +2442,7 @@ begin
         order by k.id
     );
 
-    -- in two steps: whoever enters the portal by this contact hears of leaving it
+    -- in two steps, so that the portal login of this contact is told that it has left
     if dropped.portal_user_id is not null then
         perform private.announce_login_move(drop);
         update public.contacts c
@@ -2355,7 +2455,7 @@ begin
     from public.contacts c
     where c.id = drop;
 
-    -- an update of no row would still run the table's triggers
+    -- an update that finds no row would still run the table's triggers
     if merged is distinct from kept then
         perform private.write_contacts(array[merged]);
         select c.* into strict merged from public.contacts c where c.id = keep;
@@ -2372,7 +2472,7 @@ begin
     into journal.moved_identities
     from moved m;
 
-    -- before the conversations: those of bookings go with their jobs
+    -- before the conversations: a booking's conversation moves with its job
     journal.moved_customer_rows := private.move_customer_rows(
         account_id => account, from_contact_id => drop, to_contact_id => keep);
 
@@ -2431,14 +2531,14 @@ grant execute on function public.merge_contacts(uuid, uuid) to authenticated;
 
 
 comment on function private.merge_contact_pair(uuid, uuid) is
-    'Merges and writes the journal; returns the merge''s id.';
+    'Merges two contacts and writes the journal; returns the id of the merge.';
 comment on function public.merge_contacts(uuid, uuid) is
-    'Merges the contact drop into the contact keep, whose values win: {merge_id, contact}, the contact as in contacts_v2. Conversations move and stay apart; undo_merge takes it back. Already merged, or both with a portal login: 409.';
+    'Merges the contact drop into the contact keep, whose values win. Returns {merge_id, contact}: the kept contact, as in contacts_v2. Conversations move, but are not joined. undo_merge takes the merge back. If one is already merged, or both have a portal login: 409.';
 
 
 /*
-    What a merge moved goes back to the contact that had it: identities and conversations, where
-    nobody has given them to somebody else since.
+    The undo of a merge gives identities and conversations back to the contact that had them,
+    unless somebody has given them to another contact since.
 */
 create function private.reclaim_identities(merge public.contact_merges)
     returns void
@@ -2448,7 +2548,7 @@ as $$
 declare
     wanted record;
 begin
-    -- those that moved and those that the two have now, in the lock order
+    -- the identities that moved and those that the two contacts have now, in the lock order
     for wanted in
         select w.kind, w.match_key, (jsonb_agg(w.moved) filter (where w.moved is not null)) -> 0 as moved
         from (
@@ -2463,7 +2563,7 @@ begin
         group by w.kind, w.match_key
         order by w.kind, w.match_key
     loop
-        -- one that the kept contact has given up, and nobody has taken
+        -- an identity that the kept contact has given up and nobody has taken
         if wanted.moved is not null then
             insert into public.contact_identities (
                 account_id, kind, value, wa_id, created_at, contact_id
@@ -2525,7 +2625,7 @@ begin
             o.match_key,
             o.value,
             o.contact_id,
-            -- staff wrote it down for the kept contact since the merge
+            -- staff have written it for the kept contact since the merge
             w.is_shown and not w.was_shown as wanted
         from jsonb_array_elements(merge.moved_identities) i
         join public.contact_identities o
@@ -2535,7 +2635,7 @@ begin
         cross join lateral (
             select
                 private.shows_identity(kept, o.kind, o.match_key)
-                    -- its customer may have read it there and written it down
+                    -- its customer may have seen it in the portal and written it
                     and not private.is_customer_word(
                         contact_id => kept.id, kind => o.kind, value => o.value) as is_shown,
                 private.shows_identity(kept_before, o.kind, o.match_key) as was_shown
@@ -2582,7 +2682,7 @@ begin
         return null;
     end if;
 
-    -- whoever came in since by the dropped contact's invitation is that person
+    -- a login that has come in since by the dropped contact's invitation belongs to that person
     select p.contact_id
     into invited
     from public.portal_invitations p
@@ -2652,21 +2752,21 @@ $$;
 
 
 comment on function private.reclaim_identities(public.contact_merges) is
-    'Locks what undoing a merge moves, and claims for the dropped contact what is free again.';
+    'Locks the identities that the undo of a merge moves, and claims those that are free again for the dropped contact.';
 comment on function private.shows_identity(public.contacts, text, text) is
-    'Whether a contact''s own columns state an identity.';
+    'Whether a contact shows an identity in its own columns.';
 comment on function private.return_identities(public.contact_merges) is
-    'Gives the dropped contact its identities back; returns those that stay where they are.';
+    'Gives the dropped contact its identities back; returns those that stay, with the reason.';
 comment on function private.returned_login(public.contact_merges, public.contacts) is
-    'The login that goes to the dropped contact: the one that it had, or that its invitation let in since.';
+    'The login that goes to the dropped contact: the one that it had, or one that has come in by its invitation since.';
 comment on function private.return_conversations(public.contact_merges) is
-    'Gives the dropped contact its conversations back; returns those that stay where they are.';
+    'Gives the dropped contact its conversations back; returns those that stay, with the reason.';
 
 
 /*
-    Takes a merge back from its journal. What has been changed since is somebody's decision: it
-    stays with the kept contact and is named in the answer. Merges of one contact are undone
-    last first, since each was made from what the one before had left.
+    Undoes a merge from its journal. A value that somebody has changed since stays with the kept
+    contact, and the answer names it. Merges of one contact are undone last first, because each
+    began with the result of the one before.
 */
 create function private.require_undoable(merge_id uuid)
     returns public.contact_merges
@@ -2690,7 +2790,7 @@ begin
         raise sqlstate 'PT409' using
             message = 'This merge has already been undone.',
             detail = format('merge: %s', merge_id),
-            hint = 'Read both contacts: they are apart.';
+            hint = 'Read both contacts: they are separate again.';
     end if;
 
     select m.id
@@ -2708,7 +2808,7 @@ begin
         raise sqlstate 'PT409' using
             message = 'A later merge builds on this one.',
             detail = format('merge: %s', later_merge_id),
-            hint = 'Undo that one first.';
+            hint = 'Undo that merge first.';
     end if;
     return merge;
 end
@@ -2726,7 +2826,7 @@ create function private.unmerged_fields(
     set search_path = ''
 as $$
 declare
-    -- read as rows and written again: times compare whatever the session's time zone
+    -- converted through rows, so that times compare in every time zone of the session
     before constant jsonb := to_jsonb(
         jsonb_populate_record(null::public.contacts, merge.kept_before));
     merged constant jsonb := to_jsonb(
@@ -2764,7 +2864,7 @@ $$;
 create function private.undo_contact_merge(merge_id uuid)
     returns jsonb
     language plpgsql
-    -- definer: contacts are written here alone, by those who may
+    -- definer: users may not write contacts; the caller is checked first
     security definer
     set search_path = ''
 as $$
@@ -2797,7 +2897,7 @@ begin
     merge := private.require_undoable(merge_id);
 
     select c.* into strict kept from public.contacts c where c.id = merge.kept_contact_id;
-    -- over the blank row: the journal does not know columns that came after it
+    -- over the blank row: the journal lacks columns that were added later
     select d.*
     into strict dropped
     from public.contacts c
@@ -2819,7 +2919,7 @@ begin
         );
     end if;
 
-    -- an update of no row would still run the table's triggers
+    -- an update that finds no row would still run the table's triggers
     if fields.restored <> '{}' then
         perform private.write_contacts(array[jsonb_populate_record(kept, fields.restored)]);
     end if;
@@ -2828,7 +2928,7 @@ begin
 
     not_returned := not_returned
         || private.return_identities(merge)
-        -- before the conversations: those of bookings go with their jobs
+        -- before the conversations: a booking's conversation moves with its job
         || private.return_customer_rows(
             account_id => merge.account_id,
             moved => merge.moved_customer_rows,
@@ -2876,19 +2976,19 @@ grant execute on function public.undo_merge(uuid) to authenticated;
 
 
 comment on function private.require_undoable(uuid) is
-    'A merge, locked; refused where it has been undone or another builds on it.';
+    'A merge, locked; refused if it has been undone, or if another merge builds on it.';
 comment on function private.unmerged_fields(public.contact_merges, public.contacts) is
-    'The kept contact''s fields that go back to what they were, and those that were changed since.';
+    'The fields of the kept contact that get their earlier values back, and those that were changed since.';
 comment on function private.undo_contact_merge(uuid) is
     'Undoes a merge: {kept, restored, changed_since, not_returned}, the contacts by their ids.';
 comment on function public.undo_merge(uuid) is
-    'Takes a merge back: {kept, restored, changed_since: [{field, merged, now}], not_returned: [{kind, value, reason, contact_id}]}, the contacts as in contacts_v2. What was changed, opened or unlinked since the merge stays with the kept contact and is named; a login that the dropped one''s invitation let in goes back with it. Undone already, or a later merge builds on it: 409.';
+    'Undoes a merge and returns {kept, restored, changed_since: [{field, merged, now}], not_returned: [{kind, value, reason, contact_id}]}: both contacts, as in contacts_v2. What was changed, opened or unlinked since the merge stays with the kept contact, and the answer names it. A login that came in by the dropped contact''s invitation goes back with that contact. If the merge is already undone, or a later one builds on it: 409.';
 
 
 /*
-    Looks for contacts that may be one person: the same name, or a phone or email written down
-    for one that another has. Anybody can write a number into the portal, so what is only
-    written down never finds a contact by itself: it is evidence for whoever decides.
+    Looks for contacts that may be one person: two with the same name, or a phone or email that
+    one contact shows and another is known by. A customer can write any number in the portal, so a
+    shown value alone never identifies a contact. It is evidence for the person who decides.
 */
 create function private.shared_values(account_id uuid)
     returns table (reason text, match_key text, contact_ids uuid[], value text, known_of uuid)
@@ -2917,7 +3017,7 @@ begin
             from live l
             cross join lateral (values ('phone', l.phone), ('email', l.email)) as w (kind, value)
             where w.value is not null
-            -- most are known by just what is written: no need to take its key
+            -- most contacts are known by exactly the shown value: then its key is not needed
             except
             select k.contact_id, k.kind, k.value
             from known k
@@ -2952,7 +3052,7 @@ begin
             (array_agg(s.contact_id) filter (where s.is_known))[1]
         from said s
         group by s.reason, s.match_key
-        -- what more have in common is the name of a firm, or of half a village
+        -- a value of more than three contacts is that of a company, or a common name
         having count(distinct s.contact_id) between 2 and 3;
 end
 $$;
@@ -2961,7 +3061,7 @@ $$;
 create function private.add_duplicates(account_id uuid)
     returns integer
     language plpgsql
-    -- definer: nobody else may write suggestions
+    -- definer: users may not write suggestions; the caller is checked first
     security definer
     set search_path = ''
 as $$
@@ -2986,7 +3086,7 @@ begin
         where lesser.id < greater.id
     ),
     fresh as (
-        -- two contacts may share more than one spelling of a reason
+        -- two contacts may share several spellings for one reason
         select distinct on (
             (p.reason = 'same_name'), p.reason, p.contact_id, p.other_contact_id
         ) p.*
@@ -2999,7 +3099,7 @@ begin
               and s.other_contact_id = p.other_contact_id
               and s.reason = p.reason
         )
-        -- a name says less than a phone or an email, and comes after them
+        -- a name is weaker evidence than a phone or an email, and comes after them
         order by
             (p.reason = 'same_name'), p.reason, p.contact_id, p.other_contact_id, p.evidence
         limit 500
@@ -3034,16 +3134,16 @@ grant execute on function public.suggest_duplicates(uuid) to authenticated;
 
 
 comment on function private.shared_values(uuid) is
-    'Names, phones and emails that two or three contacts of an account share; known_of is the one that is recognised by it.';
+    'Names, phones and emails that two or three contacts of an account share; known_of is the contact that owns the value as an identity.';
 comment on function private.add_duplicates(uuid) is
-    'Notes what looks like one person, at most 500 pairs; returns how many are new.';
+    'Notes pairs that look like one person, at most 500; returns the number of new ones.';
 comment on function public.suggest_duplicates(uuid) is
-    'Looks for contacts of an account that may be one person and adds them to open_suggestions; returns how many are new, at most 500: call again while there are as many. What was dismissed is not suggested again.';
+    'Looks for contacts of an account that may be one person, and adds them to open_suggestions. Returns the number of new suggestions, at most 500; if it is 500, call it again. A dismissed pair is not suggested again.';
 
 
 /*
-    What a merge does to suggestions, and what undoing it gives back: those about the two
-    contacts are settled, those about the dropped one and others are passed on.
+    What a merge, and its undo, do with suggestions: one about the two contacts is settled; one
+    about the dropped contact and a third is passed on to the kept contact.
 */
 create function private.settle_suggestions(account_id uuid, kept_id uuid, dropped_id uuid)
     returns uuid[]
@@ -3078,8 +3178,9 @@ create function private.pass_on_suggestions(account_id uuid, kept_id uuid, dropp
     set search_path = ''
 as $$
 /*
-    What was suspected of the dropped contact and a third, or ruled out, now holds of the kept
-    one. The old rows stay, unseen while the contact is gone, and are there when it comes back.
+    A suggestion about the dropped contact and a third one, open or dismissed, now holds for the
+    kept contact. The old rows stay: nobody sees them while the contact is gone, and they are
+    there when it comes back.
 */
 declare
     added uuid[];
@@ -3142,7 +3243,7 @@ begin
     where s.id = any (merge.settled_suggestions)
       and s.status = 'merged';
 
-    -- those that somebody has decided on since stay decided
+    -- a suggestion that somebody has decided since stays decided
     delete from public.contact_suggestions s
     where s.id = any (merge.added_suggestions)
       and s.status <> 'merged'
@@ -3154,17 +3255,18 @@ $$;
 comment on function private.settle_suggestions(uuid, uuid, uuid) is
     'Marks the open suggestions of two contacts as merged; returns their ids.';
 comment on function private.pass_on_suggestions(uuid, uuid, uuid) is
-    'Notes the dropped contact''s suggestions for the kept one; returns the ids of those that are new.';
+    'Notes the dropped contact''s suggestions for the kept one; returns the ids of the new ones.';
 comment on function private.reopen_suggestions(public.contact_merges) is
-    'Puts suggestions back as they were, unless somebody has decided on them since.';
+    'Restores suggestions as they were, unless somebody has decided on them since.';
 
 
 /*
-    A row of a file, in the contacts page's words. It stands for itself: it goes in, or it is
-    refused with the reason and leaves nothing behind, whatever becomes of the others.
+    Imports one row of a file, in the contacts page's words. Each row stands alone: it is
+    imported, or it is refused with the reason and changes nothing, whatever happens to other
+    rows.
 
-    What a row does not say stays. A row that says what is there already locks and writes
-    nothing, so that a file that was imported can be imported again.
+    A field that a row leaves out stays. A row that repeats what the contact shows locks and
+    writes nothing, so a file can be imported again.
 */
 create function private.says_the_same(field text, value text, shown text)
     returns boolean
@@ -3173,7 +3275,7 @@ create function private.says_the_same(field text, value text, shown text)
     set search_path = ''
 as $$
     select case
-        -- a number in another spelling is no news: replies go to the one that WhatsApp uses
+        -- another spelling of the same number is no change: replies go to WhatsApp's spelling
         when says_the_same.field = 'phone' then
             private.match_key(kind => 'phone', value => says_the_same.value)
                 is not distinct from private.match_key(kind => 'phone', value => shown)
@@ -3203,7 +3305,7 @@ begin
         ) then
             raise sqlstate 'PT404' using
                 message = 'There is no contact with this id.',
-                hint = 'Without an id it is found by phone, email or username, or made.';
+                hint = 'Leave the id out: then the contact is found by phone, email or username, or created.';
         end if;
     end if;
 
@@ -3218,8 +3320,8 @@ begin
            and o.kind = k.key
            and o.match_key = private.match_key(kind => k.key, value => k.value)
         where k.key in ('phone', 'email', 'username')
-          -- what it shows already says nothing new of it, though another be known by that:
-          -- customers write what they like into their profile
+          -- a value that the contact shows already says nothing new, even if another contact is
+          -- known by it: customers write any value in their profile
           and not exists (
               select
               from public.contacts c
@@ -3240,7 +3342,7 @@ create function private.news_of_row(contact_id uuid, fields jsonb)
     set search_path = ''
 as $$
 declare
-    -- as a client sees it: a name that is that of the profile already need not be written down
+    -- as a client sees it: a name that equals the profile's need not be written
     shown constant jsonb := (
         select to_jsonb(s)
         from private.contact_states s
@@ -3255,7 +3357,7 @@ begin
     where not private.says_the_same(
         field => f.key, value => f.value #>> '{}', shown => shown ->> f.key);
 
-    -- tags are added to: a file seldom knows all that colleagues have given since
+    -- tags are only added: a file seldom has all tags that staff have given since
     select jsonb_agg(t.tag order by t.place)
     into more_tags
     from jsonb_array_elements_text(fields -> 'tags') with ordinality as t (tag, place)
@@ -3279,7 +3381,7 @@ create function private.changes_of_row(contact_id uuid, fields jsonb)
 as $$
     select coalesce(
         jsonb_object_agg(
-            -- as the contacts page calls it, whose words for it are these
+            -- the contacts page's name for it; its words for the statuses are the same
             case f.key when 'status' then 'conversation_status' else f.key end,
             jsonb_build_object('old', to_jsonb(s) -> f.key, 'new', f.value)
         ),
@@ -3294,7 +3396,7 @@ $$;
 create function private.import_row(
     account_id uuid,
     contact jsonb,
-    -- whether to tell what of a contact changes, and from what
+    -- whether to return the changed fields, with old and new values
     tell boolean,
     out outcome text,
     out contact_id uuid,
@@ -3316,12 +3418,12 @@ begin
         raise sqlstate 'PT422' using
             message = 'This is not an id.',
             detail = 'field: id',
-            hint = 'Leave it empty for a contact that has none yet.';
+            hint = 'Leave it empty for a contact that has no id yet.';
     elsif not said ? 'id' and not fields ?| array['phone', 'email', 'username'] then
         raise sqlstate 'PT422' using
-            message = 'Nothing tells whose row this is: imported again, it would be a second contact.',
+            message = 'The row has no phone, email, username or id: a second import would create a second contact.',
             detail = 'field: phone',
-            hint = 'Give a phone, email, username or id.';
+            hint = 'Give one of them.';
     end if;
 
     owners := private.contacts_of_row(
@@ -3331,7 +3433,7 @@ begin
     if cardinality(owners) > 1 then
         outcome := 'ambiguous';
         contact_id := null;
-        reason := format('It is known of different contacts: %s.', array_to_string(owners, ', '));
+        reason := format('Its values belong to different contacts: %s.', array_to_string(owners, ', '));
         perform private.suggest_merge(
             account_id => import_row.account_id,
             contact_ids => array[owners[1], o.id],
@@ -3361,12 +3463,12 @@ begin
         return;
     end if;
 
-    -- what differs is looked at again under the locks: tags are read to be written
+    -- compare again under the locks: tags are read before they are written
     perform private.lock_identities(
         account_id => import_row.account_id,
         contact_ids => array[import_row.contact_id],
         kinds => private.touched_identity_kinds(expected),
-        -- of what is there already a file that was exported is no proof
+        -- an exported file does not prove values that the contact already shows
         claims => expected
     );
     perform
@@ -3376,7 +3478,7 @@ begin
 
     news := private.news_of_row(contact_id => import_row.contact_id, fields => fields);
     if not private.touched_identity_kinds(expected) @> private.touched_identity_kinds(news) then
-        -- those are locked before the contact is: look again
+        -- identities are locked before the contact: start again
         raise sqlstate 'PT409' using
             message = 'Others are writing this contact.',
             hint = 'Import it again.';
@@ -3408,8 +3510,8 @@ declare
     detail text;
     hint text;
 begin
-    -- another session may make the contact between the look and the write, or merge or delete
-    -- it: look again
+    -- another session may insert, merge or delete the contact between the look-up and the write:
+    -- start again
     for attempt in 1 .. 3 loop
         begin
             imported := private.import_row(
@@ -3439,7 +3541,7 @@ begin
         end,
         'reason', case
             when code like 'PT%' then concat_ws(' ', message, nullif(hint, ''))
-            -- no check of ours has foreseen it, and Postgres' own words could quote the row
+            -- no check of ours has refused it, and Postgres' own message could quote the row
             else format('The database does not take it (%s).', code)
         end
     );
@@ -3448,21 +3550,21 @@ $$;
 
 
 comment on function private.says_the_same(text, text, text) is
-    'Whether a value of a row is what the contact shows, a phone number in whatever spelling.';
+    'Whether a value of a row equals the one that the contact shows; for a phone number, in any spelling.';
 comment on function private.contacts_of_row(uuid, uuid, jsonb) is
-    'The contacts that a row''s id, phone, email and username are known of.';
+    'The contacts to which a row''s id, phone, email and username belong.';
 comment on function private.news_of_row(uuid, jsonb) is
-    'The fields of a row that say something else than the contact shows; tags are all that it is to have.';
+    'The fields of a row that differ from what the contact shows; tags are the old and the new ones together.';
 comment on function private.changes_of_row(uuid, jsonb) is
-    'What a contact shows and what it is to show: {field: {old, new}}.';
+    'The values that a contact shows now and will show: {field: {old, new}}.';
 comment on function private.import_row(uuid, jsonb, boolean) is
-    'Makes or changes the contact that a row is about, or notes that there are several; raises what speaks against the row.';
+    'Inserts or changes the contact of a row, or suggests a merge if there are several; raises the reason if it refuses the row.';
 comment on function private.try_import_row(uuid, jsonb, boolean) is
-    'What became of a row, undone where it is refused: {outcome, contact_id, field, reason, changes}.';
+    'Imports a row and returns {outcome, contact_id, field, reason, changes}; a refused row changes nothing.';
 
 
 /*
-    Contacts from a file, up to 200 rows a call, and each row in a savepoint of its own.
+    Imports contacts from a file, up to 200 rows in a call, each row in its own savepoint.
 */
 create function private.account_named(external_id text)
     returns uuid
@@ -3481,7 +3583,7 @@ begin
         raise sqlstate 'PT404' using
             message = 'There is no such account.',
             detail = 'field: account',
-            hint = 'An account is named by its external_id.';
+            hint = 'Give the external_id of an account.';
     end if;
     return found_id;
 end
@@ -3519,11 +3621,11 @@ create function backend.import_contacts(
     -- definer: service_role has no rights of its own on tables
     security definer
     set search_path = ''
-    -- rows are looked up by key, one at a time: one plan does for all, and not the one that
-    -- was best while the tables were empty
+    -- rows are looked up by key, one at a time: one plan serves all calls, and it must not be the
+    -- one for empty tables
     set plan_cache_mode = force_generic_plan
     set enable_seqscan = off
-    -- the price that the planner puts on what is off must not look like work worth compiling
+    -- disabled plan nodes get a huge cost, which would start the JIT compiler for nothing
     set jit = off
 as $$
 declare
@@ -3541,16 +3643,17 @@ begin
             detail = 'field: contacts';
     elsif jsonb_array_length(contacts) > 200 then
         raise sqlstate 'PT422' using
-            message = 'These are too many contacts for one call.',
+            message = format('These are %s contacts.', jsonb_array_length(contacts)),
             detail = 'field: contacts',
-            hint = 'At most 200.';
+            hint = 'Send at most 200 in one call.';
     end if;
 
     if quiet or jsonb_array_length(contacts) > 100 then
         perform set_config('rapport.broadcast_later', 'on', true);
     end if;
     begin
-        -- in the order of the identities' locks, whatever the file's: two imports queue
+        -- in the order of the identities' locks, not of the file: two imports then wait, one for
+        -- the other
         for given in
             select g.contact, g.place
             from jsonb_array_elements(contacts) with ordinality as g (contact, place)
@@ -3568,8 +3671,8 @@ begin
                 account_id => owner_id, contact => given.contact, tell => dry_run);
             results := results || jsonb_build_object(given.place::text, result);
             if result ->> 'outcome' not in ('unchanged', 'refused') then
-                -- a row's locks are in order, those of several are not: from the second on it
-                -- gives way long before it could be part of a deadlock
+                -- The locks of one row are in order, those of several rows are not. From the
+                -- second row on, a short timeout ends the wait long before a deadlock.
                 perform set_config('lock_timeout', '400ms', true);
             end if;
         end loop;
@@ -3577,7 +3680,7 @@ begin
             raise sqlstate 'RP001';
         end if;
         if quiet or jsonb_array_length(contacts) > 100 then
-            -- customers hear of theirs at once, staff perhaps when all calls are made
+            -- customers are told at once; staff, with quiet, by announce_import
             perform private.broadcast_logged(account_id => owner_id, to_staff => not quiet);
         end if;
     exception
@@ -3597,7 +3700,7 @@ begin
                 jsonb_build_object(
                     'row', r.key::integer,
                     'outcome', r.value -> 'outcome',
-                    -- what was made in a trial is gone
+                    -- a contact that a dry run created is gone
                     'contact_id', case
                         when dry_run and r.value ->> 'outcome' = 'created' then null
                         else r.value -> 'contact_id'
@@ -3640,16 +3743,16 @@ grant execute on function backend.announce_import(text) to service_role;
 comment on function private.account_named(text) is
     'The account with this external_id.';
 comment on function backend.account_country(text) is
-    'The country of an account, of which phone numbers without a country code are; null is not known.';
+    'The country of an account, for phone numbers without a country code; null is unknown.';
 comment on function backend.import_contacts(text, jsonb, boolean, boolean) is
-    'Writes up to 200 contacts, in the contacts page''s words: [{row, outcome, contact_id, field, reason, changes}] by their places from 1; outcome is created, updated, unchanged, refused or ambiguous. A dry run undoes it all, and tells the changes: {field: {old, new}}. Repeating it changes nothing. quiet leaves it to announce_import to tell staff.';
+    'Writes up to 200 contacts, in the contacts page''s words. Returns [{row, outcome, contact_id, field, reason, changes}], with rows counted from 1; outcome is created, updated, unchanged, refused or ambiguous. A dry run writes nothing and returns the changes: {field: {old, new}}. A repeated call changes nothing. With quiet, staff are told only by announce_import.';
 comment on function backend.announce_import(text) is
-    'Tells an account''s staff once that contacts were imported: who follows them reads again.';
+    'Tells an account''s staff once that contacts were imported, so that clients read them again.';
 
 
 /*
-    An account's contacts by page, as import_contacts takes them: importing what was exported
-    changes nothing.
+    Exports an account's contacts page by page, in the form that import_contacts takes: an import
+    of an export changes nothing.
 */
 create function backend.export_contacts(
     account text,
@@ -3684,7 +3787,8 @@ begin
             '[]'
         )
         from (
-            -- there is one of each contact that is not deleted, and its index is in this order
+            -- customers has one row for each contact that is not deleted, and its index has this
+            -- order
             select c.id
             from public.customers c
             where c.account_id = owner_id
@@ -3705,12 +3809,12 @@ grant execute on function backend.export_contacts(text, uuid, integer) to servic
 
 
 comment on function backend.export_contacts(text, uuid, integer) is
-    'A page of an account''s contacts after an id, by id; the last page is shorter than page_size, which is 1,000 at most.';
+    'A page of an account''s contacts after an id, in the order of ids. page_size is 1,000 at most; the last page is shorter.';
 
 
 /*
-    The contacts that rows of a file name by their ids. What a spreadsheet has made of an export
-    can be told from an edit only beside what the contact shows.
+    The contacts that rows of a file name by their ids. Only a comparison with the values that the
+    contact shows can tell an edit from the damage that a spreadsheet does to an export.
 */
 create function backend.contacts_of_ids(account text, ids uuid[])
     returns jsonb
@@ -3727,14 +3831,14 @@ begin
         raise sqlstate 'PT422' using
             message = format('These are %s ids.', cardinality(ids)),
             detail = 'field: ids',
-            hint = 'At most 200 in one call.';
+            hint = 'Send at most 200 in one call.';
     end if;
     return (
         with recursive named as (
             select i.id as asked, i.id
             from unnest(ids) i (id)
             union all
-            -- a merged contact is found where it went, however often; a ring can't be written
+            -- follow all merges to the contact that is left; a circle of merges can't be written
             select n.asked, c.merged_into
             from named n
             join public.contacts c
@@ -3776,16 +3880,16 @@ grant execute on function backend.contacts_of_ids(text, uuid[]) to service_role;
 
 
 comment on function backend.contacts_of_ids(text, uuid[]) is
-    'Up to 200 contacts of an account by the ids that were asked for, as export_contacts has them: {id: contact}. A merged one is the contact that it was merged into; what is deleted or not the account''s is left out.';
+    'Up to 200 contacts of an account by their ids, in the form of export_contacts: {id: contact}. For a merged contact it is the one into which it was merged. Deleted contacts, and those of other accounts, are left out.';
 
 
 /*
-    The list of conversations, for either side: staff see their account's, a customer their own.
-    A contact that is deleted is no customer any more, which leaves its conversations out.
+    The list of conversations, for both sides: staff see those of their account, a customer their
+    own. A deleted contact has no customers row, so its conversations are left out.
 
     Everything is looked up for the activity of one conversation, in the order of
-    conversation_activity_inbox_idx. The limits of one tell the planner that there is one row:
-    from the policies it expects so few that it would read all, to sort them.
+    conversation_activity_inbox_idx. Each "limit 1" tells the planner that there is one row: from
+    the policies it expects so few rows that it would read and sort all.
 */
 create view public.inbox
     with (security_invoker = true)
@@ -3828,7 +3932,7 @@ cross join lateral (
     from public.customers o
     where o.id = a.customer_id
     union all
-    -- a group's own name; until WhatsApp tells it, that it is one
+    -- the group's name; a general one until WhatsApp tells it
     select case when k.group_name is null then 'WhatsApp group' else k.group_name end
     where a.customer_id is null
     limit 1
@@ -3845,8 +3949,8 @@ left join lateral (
 ) marker
     on true
 cross join lateral (
-    -- a case, since Postgres takes coalesce for a leak, and under row level security would
-    -- count through the conversation from its beginning
+    -- It says case, because Postgres does not take coalesce for leakproof: under row level
+    -- security it would count from the beginning of the conversation.
     select case when marker.last_read_seq is null then 0 else marker.last_read_seq end
 ) as r (last_read_seq)
 cross join lateral (
@@ -3858,7 +3962,7 @@ cross join lateral (
           and n.seq > r.last_read_seq
           and n.revoked_at is null
           and not n.is_history
-          -- what the other side has written
+          -- messages of the other side
           and n.sender_type = any (
               case
                   when a.account_id = any (array(select private.my_account_ids()))
@@ -3866,7 +3970,7 @@ cross join lateral (
                   else array['operator', 'system']
               end
           )
-        -- shown as 99+, and no more work than that
+        -- clients show 99+, so the count stops at 100
         limit 100
     ) n
 ) u;
@@ -3876,24 +3980,50 @@ grant select on public.inbox to authenticated;
 
 
 comment on view public.inbox is
-    'Conversations with what a list of them shows. Ask for one account_id, or as a customer for one customer_id; sort by last_message_at (descending) and id.';
+    'Conversations, with the columns of a list of them. Filter by one account_id, or as a customer by one customer_id. Sort by last_message_at (descending) and id.';
 comment on column public.inbox.id is
     'The conversation.';
+comment on column public.inbox.account_id is
+    'The account of the conversation.';
 comment on column public.inbox.customer_id is
-    'The contact with whom it is held; null for a group.';
-comment on column public.inbox.customer_name is
-    'What staff call them, or else the name of their WhatsApp profile; of a group, its name.';
+    'The contact of the conversation; null for a group.';
+comment on column public.inbox.channel is
+    'whatsapp, booking or portal.';
+comment on column public.inbox.whatsapp_channel_id is
+    'The account''s WhatsApp number that carries the conversation; null on other channels.';
+comment on column public.inbox.customer_wa_id is
+    'The exact WhatsApp id to which replies go.';
 comment on column public.inbox.group_id is
-    'WhatsApp''s id of a group; null for a thread with one customer.';
+    'WhatsApp''s id of the group; null for a conversation with one customer.';
+comment on column public.inbox.group_name is
+    'The group''s subject; null if WhatsApp has not told it.';
 comment on column public.inbox.participants is
-    'Who is in a group, see conversations.';
+    'The present and former members of the group; see conversations.';
 comment on column public.inbox.status is
     'open, pending or closed; written by set_conversation_status.';
+comment on column public.inbox.customer_name is
+    'The customer''s name: the one that staff gave, or else that of the WhatsApp profile. For a group, the name of the group.';
 comment on column public.inbox.last_seq is
     'The seq of the latest message; 0 before the first.';
+comment on column public.inbox.last_message_at is
+    'When the latest message was sent (UTC); before the first message, when the conversation was made.';
+comment on column public.inbox.last_inbound_at is
+    'When the customer last wrote or called: on WhatsApp by WhatsApp''s clock (UTC).';
 comment on column public.inbox.last_message is
     'The text of the latest message, or a placeholder such as [image] or [deleted].';
+comment on column public.inbox.last_message_type is
+    'The type of the latest message: text, image, location …';
+comment on column public.inbox.last_sender_type is
+    'Who wrote the latest message: client, operator or system.';
+comment on column public.inbox.last_sender_name is
+    'The name of the person who wrote the latest message.';
+comment on column public.inbox.last_message_status is
+    'The status of the latest message: queued, sent, delivered, read, failed or unknown.';
 comment on column public.inbox.last_read_seq is
-    'How far the signed-in user has read, see mark_read.';
+    'The seq up to which the signed-in user has read; mark_read moves it.';
 comment on column public.inbox.unread_count is
-    'Messages of the other side that the signed-in user has not read, without those that were deleted; 100 stands for all above 99.';
+    'How many messages of the other side the signed-in user has not read, without deleted ones; 100 stands for 100 or more.';
+comment on column public.inbox.created_at is
+    'When the conversation was made (server time, UTC).';
+comment on column public.inbox.version is
+    'The conversation''s version: rises by 1 with each change of it, but not with a message.';

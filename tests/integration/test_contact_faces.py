@@ -193,7 +193,7 @@ def test_write_that_hits_nothing_is_404_whatever_is_asked_back(
         assert answer.status_code == 404, answer.text
         assert answer.json() == quiet.json()
         assert answer.json()["code"] == "PT404"
-        assert answer.json()["message"].startswith("No contact was hit")
+        assert answer.json()["message"].startswith("No contact was changed")
     assert business.ask("GET", f"/{face}?id=eq.{made['id']}").json()[0]["name"] == "Nika"
 
 

@@ -378,7 +378,7 @@ def test_a_ring_that_fails_aborts_nothing(
 
     assert own_owner.execute("table public.written").fetchall() == [(1,)]
     assert len(warnings) == 1
-    assert warnings[0].startswith("nobody was woken")
+    assert warnings[0].startswith("no worker was woken")
     assert SECRET not in warnings[0]
 
 

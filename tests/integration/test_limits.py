@@ -151,8 +151,8 @@ def test_an_estimate_is_refused_with_a_sentence(
     assert "content-range" not in refused.headers
     assert refused.json() == {
         "code": "PT400",
-        "message": "Rows are counted exactly here: "
-        "an estimate would tell of rows that are not yours.",
+        "message": "Only exact counts are given: "
+        "an estimate would tell about rows that are not yours.",
         "details": "field: Prefer",
         "hint": "Ask for count=exact, or for no count.",
     }
@@ -197,7 +197,10 @@ def test_who_waits_for_long_is_refused(office: Office) -> None:
         refused = office.ask("andrej", "GET", "contacts?select=id")
 
     assert (refused.status_code, refused.headers["retry-after"]) == (429, "2")
-    assert refused.json()["message"] == "Another request of yours has been at work for long."
+    assert (
+        refused.json()["message"]
+        == "Another request of yours has been at work for more than 4 seconds."
+    )
 
 
 def test_as_many_requests_as_a_page_makes_are_answered(office: Office) -> None:

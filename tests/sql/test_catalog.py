@@ -188,6 +188,33 @@ def test_everything_that_clients_see_is_described(catalog: psycopg.Connection[An
     assert names(catalog, policies) == []
 
 
+def test_every_column_that_users_read_is_described(catalog: psycopg.Connection[Any]) -> None:
+    query = """
+        select format('%%s.%%s', c.relname, a.attname)
+        from pg_attribute a
+        join pg_class c on c.oid = a.attrelid
+        where c.relnamespace = 'public'::regnamespace
+          and a.attnum > 0
+          and not a.attisdropped
+          and has_column_privilege('authenticated', c.oid, a.attnum, 'select')
+          and coalesce(col_description(c.oid, a.attnum), '') = ''
+    """
+    assert names(catalog, query) == []
+
+
+def test_every_type_is_described(catalog: psycopg.Connection[Any]) -> None:
+    query = """
+        select t.oid::regtype::text
+        from pg_type t
+        join pg_namespace n on n.oid = t.typnamespace
+        left join pg_class c on c.oid = t.typrelid
+        where n.nspname = any (%(schemas)s)
+          and (t.typtype in ('d', 'e') or c.relkind = 'c')
+          and obj_description(t.oid, 'pg_type') is null
+    """
+    assert names(catalog, query) == []
+
+
 def test_tables_of_a_tenant_refer_to_each_other_with_the_tenant(
     catalog: psycopg.Connection[Any],
 ) -> None:

@@ -1,6 +1,6 @@
 /*
-    What both faces of a contact show: the contact, and the conversation that is current, which
-    is the one with the latest activity. Until there is one the contact has a status of its own.
+    The base of all faces of a contact: the contact with its current conversation, which is the
+    one with the latest activity. Before the first conversation a contact has a status of its own.
 */
 create function private.make_contact_states()
     returns void

@@ -1,6 +1,6 @@
 /*
-    The triggers of both faces: a row written through a face becomes fields of the contact,
-    the status translated from the face's own words, and what is returned is read anew.
+    The triggers of the faces. A row that is written through a face becomes fields of the contact,
+    with the status translated from the face's word. The returned row is read again.
 */
 create function private.require_written_here(fields jsonb, writable text[])
     returns void
@@ -83,7 +83,7 @@ begin
     perform set_config('lock_timeout', current_setting('rapport.lock_timeout'), true);
     if current_setting('rapport.hits') = '0' and tg_op <> 'INSERT' then
         raise sqlstate 'PT404' using
-            message = 'No contact was hit: there is none like this, or it is not yours to see.';
+            message = 'No contact was changed: there is no such contact, or it is not yours to see.';
     end if;
     return null;
 end
@@ -93,7 +93,7 @@ $$;
 create function private.tg__write_face()
     returns trigger
     language plpgsql
-    -- definer: contacts are written here alone, by those who may
+    -- definer: users may not write contacts; the caller is checked first
     security definer
     set search_path = ''
 as $$
@@ -107,8 +107,8 @@ declare
 begin
     perform set_config('rapport.hits', hits::text, true);
     if hits > 1 then
-        -- rows of one statement come in any order, so that from the second on its locks are
-        -- out of order: it gives way long before it could be part of a deadlock
+        -- Rows of one statement come in any order, so from the second row on the locks may break
+        -- the lock order. A short timeout ends the wait long before a deadlock.
         perform set_config('lock_timeout', '400ms', true);
     end if;
 
@@ -118,7 +118,7 @@ begin
         return old;
     end if;
 
-    -- an insert names what it gives, an update what differs from what was read
+    -- an insert writes the given fields, an update those that differ from the row
     select coalesce(jsonb_object_agg(n.key, n.value), '{}')
     into written
     from jsonb_each(to_jsonb(new)) n
@@ -173,23 +173,23 @@ create function private.only_writable_account_id()
     stable
     set search_path = ''
 as $$
-    -- whoever works for one account need not name it
+    -- a user who works for one account need not name it
     select case when count(*) = 1 then min(a::text)::uuid end
     from private.my_writable_account_ids() a
 $$;
 
 
 comment on function private.require_written_here(jsonb, text[]) is
-    'Refuses fields beyond the writable ones, by name.';
+    'Refuses a field that is not writable, and names it.';
 comment on function private.read_face(text, jsonb) is
-    'Fields in a face''s words as fields of a contact; refuses what is not written through faces.';
+    'Turns the fields of a face into fields of the contact; refuses fields that the face does not write.';
 comment on function private.tg__expect_hits() is
-    'Begins to count the rows that a statement hits.';
+    'Begins to count the rows that a statement finds.';
 comment on function private.tg__expect_version() is
-    'Notes that a statement names the version that it has read.';
+    'Notes that a statement gives the version that it has read.';
 comment on function private.tg__require_hits() is
-    'Refuses a statement that hit nothing: what row level security hides is no success.';
+    'Refuses a statement that found no row (404): a row that row level security hides is no success.';
 comment on function private.tg__write_face() is
     'Writes through a face; its argument is the face''s name in status_words.';
 comment on function private.only_writable_account_id() is
-    'The account of a caller who may write to one alone.';
+    'The account of a caller who may write in one account only; null otherwise.';

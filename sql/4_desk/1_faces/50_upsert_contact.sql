@@ -1,6 +1,6 @@
 /*
-    Views know no "on conflict": a contact that may be there already is written by this RPC,
-    which knows it by its id or by what it is recognised by.
+    A view takes no "on conflict". So this RPC writes a contact that may exist already: it finds
+    the contact by its id or by its identities.
 */
 create function private.find_contact(account_id uuid, fields jsonb)
     returns uuid
@@ -17,7 +17,7 @@ begin
         join public.contact_identities o
             on o.account_id = find_contact.account_id
            and o.kind = k.key
-           -- without the spaces that are not written either
+           -- without the spaces around it, which are not written either
            and o.match_key = private.match_key(
                kind => k.key, value => btrim(k.value, E' \t\r\n'))
         where k.key in ('phone', 'email', 'username')
@@ -25,9 +25,9 @@ begin
     );
     if cardinality(owners) > 1 then
         raise sqlstate 'PT409' using
-            message = 'These are known of different contacts.',
+            message = 'These values belong to different contacts.',
             detail = format('contacts: %s', array_to_string(owners, ', ')),
-            hint = 'Merge them, or say which by its id.';
+            hint = 'Merge the contacts, or give the id of one.';
     end if;
     return owners[1];
 end
@@ -44,7 +44,7 @@ declare
     found_id uuid := contact_id;
     redirect record;
 begin
-    -- a merged contact is found where it went, however often; a ring can't be written
+    -- follow all merges to the contact that is left; a circle of merges can't be written
     loop
         select c.merged_into, c.deleted_at
         into redirect
@@ -67,7 +67,7 @@ $$;
 create function private.save_contact(account_id uuid, contact jsonb, face text)
     returns uuid
     language plpgsql
-    -- definer: contacts are written here alone, by those who may
+    -- definer: users may not write contacts; the caller is checked first
     security definer
     set search_path = ''
 as $$
@@ -80,18 +80,18 @@ begin
     perform private.require_writable(save_contact.account_id);
     if face is null or face not in ('contacts_page', 'live_chat') then
         raise sqlstate 'PT422' using
-            message = 'Contacts are not written by this face.',
+            message = 'Contacts can''t be written through this face.',
             detail = 'field: face',
             hint = 'Known: contacts_page, live_chat.';
     elsif jsonb_typeof(contact) is distinct from 'object' then
         raise sqlstate 'PT422' using
             message = 'A contact is an object of fields.',
             detail = 'field: contact',
-            hint = 'Such as {"name": "Nika", "phone": "+38640111222"}.';
+            hint = 'Send an object such as {"name": "Nika", "phone": "+38640111222"}.';
     end if;
     fields := private.read_face(face => face, fields => contact - 'id');
 
-    -- another session may make the contact between the look and the write: look again
+    -- another session may insert the contact between the look-up and the write: look it up again
     for attempt in 1 .. 3 loop
         target := coalesce(
             private.contact_of_id(account_id => save_contact.account_id, contact_id => named),
@@ -115,7 +115,8 @@ begin
             return target;
         exception
             when sqlstate 'PT409' or sqlstate 'PT404' then
-                -- made meanwhile, or merged or deleted: then its id leads to another, or nowhere
+                -- it was inserted, merged or deleted meanwhile: the next look-up finds another
+                -- contact, or none
                 if attempt = 3 or (exists_already and sqlstate = 'PT409') then
                     raise;
                 end if;
@@ -160,10 +161,10 @@ grant execute on function public.upsert_contact(uuid, jsonb, text) to authentica
 
 
 comment on function private.find_contact(uuid, jsonb) is
-    'The contact that phone, email and username are known of; null where they are not, refused where of several.';
+    'The contact that owns the phone, email and username; null if none does, refused if several do.';
 comment on function private.contact_of_id(uuid, uuid) is
-    'The contact of this id, or the one that it was merged into.';
+    'The contact with this id, or the one into which it was merged.';
 comment on function private.save_contact(uuid, jsonb, text) is
-    'Changes the contact that is meant, or makes it; returns its id.';
+    'Finds and changes a contact, or inserts it; returns its id.';
 comment on function public.upsert_contact(uuid, jsonb, text) is
-    'Writes a contact known by its id, phone, email or username, or makes it: fields that are named are written, others stay. face is contacts_page or live_chat; answers the row as that face shows it. Known of several contacts: 409.';
+    'Writes a contact that is found by its id, phone, email or username, or inserts it. Given fields are written, others stay. face is contacts_page or live_chat; the answer is the row, as that face shows it. If the values belong to several contacts: 409.';

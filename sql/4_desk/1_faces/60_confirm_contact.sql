@@ -1,10 +1,11 @@
 /*
-    Staff vouch for what a contact shows: from then on it is known by that (proof).
+    Staff confirm values that a contact shows. From then on the contact is known by them
+    (private.customer_words).
 */
 create function private.confirm_fields(contact_id uuid, fields text[])
     returns void
     language plpgsql
-    -- definer: identities are nobody's to write; the caller is asked for first
+    -- definer: users may not write identities; the caller is checked first
     security definer
     set search_path = ''
 as $$
@@ -16,13 +17,13 @@ declare
 begin
     if not wanted <@ known then
         raise sqlstate 'PT422' using
-            message = 'Other fields make nobody known.',
+            message = 'Only fields by which a contact is known can be confirmed.',
             detail = 'field: fields',
-            hint = 'Known: email, gsm, name, phone, username.';
+            hint = 'Give some of email, gsm, name, phone and username.';
     end if;
     shown := private.shown_words(contact_id => confirm_fields.contact_id, fields => wanted);
 
-    -- identities before contacts, as everywhere
+    -- identities before contacts, in the lock order
     perform private.forget_customer_words(
         contact_id => confirm_fields.contact_id, fields => shown);
     perform private.lock_identities(
@@ -43,10 +44,10 @@ begin
     elsif shown <> private.shown_words(contact_id => confirm_fields.contact_id, fields => wanted) then
         raise sqlstate 'PT409' using
             message = 'The contact has changed since it was read.',
-            hint = 'Read it again, and confirm what it shows.';
+            hint = 'Read it again, and confirm the values that it shows now.';
     end if;
 
-    -- whom the ERP has it as may be clear now
+    -- the sync may now find its partner
     if exists (
         select
         from public.metakocka_connections k
@@ -84,7 +85,7 @@ create function private.unproved_fields_of(contact_id uuid)
     returns text[]
     language plpgsql
     stable
-    -- definer: the words of customers are nobody's to read; the caller is asked for first
+    -- definer: users may not read customer_words; the caller is checked first
     security definer
     set search_path = ''
 as $$
@@ -131,12 +132,12 @@ grant execute on function public.confirm_contact(uuid, text[]) to authenticated;
 
 
 comment on function private.confirm_fields(uuid, text[]) is
-    'Makes a contact known by what it shows in these fields.';
+    'Makes a contact known by the values that it shows in these fields.';
 comment on function private.shown_words(uuid, text[]) is
-    'What a contact shows in these fields.';
+    'The values that a contact shows in these fields.';
 comment on function private.unproved_fields_of(uuid) is
-    'The same of a contact that the caller may read; null of others.';
+    'The same for a contact that the caller may read; null for others.';
 comment on function public.unproved_fields(uuid) is
-    'Which of a contact''s email, gsm, name, phone and username nobody has proved, since its customer wrote them or they came with a partner: nothing is looked up by them. Null of contacts that are not yours to see.';
+    'The fields of a contact (of email, gsm, name, phone and username) that nobody has proved, because its customer wrote them or they came with a partner. No look-up finds the contact by them. Null for a contact that the caller may not read.';
 comment on function public.confirm_contact(uuid, text[]) is
-    'Says that fields of a contact (email, gsm, name, phone, username; all where none are named) are right: it is known by them from now on, for WhatsApp, imports and the ERP. Answers what is still unproved. What another contact is known by: 409.';
+    'Confirms fields of a contact (email, gsm, name, phone, username; all if none are given). From now on WhatsApp, imports and the ERP find the contact by them. Returns the fields that are still unproved. If another contact is known by a value: 409.';

@@ -1,7 +1,7 @@
 /*
-    What contacts are found by, folded once when it is written. Apart from contacts: an index on
-    an expression would fold each candidate again when it is searched, and clients have no use
-    for a column of it.
+    The text by which contacts are found, folded once when it is written. It is a table of its
+    own: an index on an expression would fold each candidate again during a search, and clients do
+    not need the column.
 */
 create function private.word_beginnings(words text)
     returns text
@@ -16,7 +16,7 @@ declare
         where w <> ''
     );
 begin
-    -- part of an index, which has no room for all that could be
+    -- part of an index, which has no room for long values
     return case when octet_length(beginnings) <= 400 then beginnings end;
 end
 $$;
@@ -43,11 +43,11 @@ $$;
 create table private.contact_search (
     contact_id uuid primary key,
     account_id uuid not null,
-    -- what is shown, folded: in byte order, which is the alphabet's once there are no accents
+    -- the shown name, folded; its byte order is the alphabet's, because it has no accents
     sort_name  text collate "C" not null,
-    -- every word with a space before it, so that its beginning can be asked for
+    -- every word with a space before it, so that a search can ask for its beginning
     words      text not null,
-    -- what one letter or two are looked for in; null where it is too long, and words tell
+    -- for searches of one or two letters; null if it is too long, and then words is searched
     beginnings text generated always as (private.word_beginnings(words)) stored,
 
     constraint contact_search_contact_fkey
@@ -55,32 +55,32 @@ create table private.contact_search (
         references public.contacts (id, account_id)
         on delete cascade
 )
--- a walk along the list reads no rows only of pages that a vacuum has seen since they were
--- written: by default that comes after a fifth of the table
+-- A walk along the list reads only the index, except for pages that were written after the last
+-- vacuum. By default a vacuum comes when a fifth of the table has changed.
 with (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_insert_scale_factor = 0.02);
 alter table private.contact_search enable row level security;
 
 
--- with the beginnings of words, so that a walk along the list for a letter reads no rows
+-- with the beginnings of words, so that a walk along the list for a letter reads only the index
 create index contact_search_list_idx
     on private.contact_search (account_id, sort_name, contact_id)
     include (beginnings);
 
--- without a pending list, through which every search would have to read
+-- without a pending list, which every search would have to read
 create index contact_search_words_idx
     on private.contact_search
     using gin (account_id, words extensions.gin_trgm_ops)
     with (fastupdate = off);
 
--- One letter or two are no trigram of their own, and to trigrams every @ and every dot begins a
--- word: asked for gm, they would answer with everybody at gmail.com. Without the beginning of the
--- name by which the list is sorted: those who have that stand beside each other.
+-- One or two letters make no trigram. For trigrams a word begins after every @ and every dot: a
+-- search for gm would find everybody at gmail.com. The beginning of the sorted name is left out,
+-- because contacts with it stand side by side in the list.
 create index contact_search_beginnings_idx
     on private.contact_search
     using gin (account_id, (private.inner_beginnings(words, sort_name)))
     with (fastupdate = off);
 
--- plans do without them, and each analyze would call the function 30,000 times
+-- plans do not need these statistics, and each analyze would call the function 30,000 times
 alter index private.contact_search_beginnings_idx alter column 2 set statistics 0;
 
 
@@ -98,7 +98,7 @@ create function private.sort_name(name text, username text, email text, phone te
     set search_path = ''
 as $$
 begin
-    -- who has no name comes after all that have, behind a character that is in no name
+    -- a contact without a name comes last: its text begins with a character that no name has
     return private.fold(
         coalesce(btrim(name), U&'\+10FFFF' || coalesce(username, email, phone, '')));
 end
@@ -130,7 +130,7 @@ $$;
 create function private.tg_contacts__keep_search()
     returns trigger
     language plpgsql
-    -- definer: nobody else may write what is searched
+    -- definer: only this function writes the search table
     security definer
     set search_path = ''
 as $$
@@ -184,20 +184,20 @@ create trigger _500_keep_search_update
 
 
 comment on table private.contact_search is
-    'What contacts are found by and sorted by; read through search_contacts.';
+    'The text by which contacts are found and sorted; search_contacts reads it.';
 comment on column private.contact_search.words is
-    'Visible name, username, email, the phone''s digits and tags, folded.';
+    'The shown name, the username, the email, the digits of the phone and the tags, folded.';
 comment on column private.contact_search.beginnings is
     'The first two letters of every word, each with a space before it.';
 comment on policy "nobody reads the search directly" on private.contact_search is
-    'search_contacts looks here once it knows who asks.';
+    'search_contacts reads it after it has checked the caller.';
 comment on function private.word_beginnings(text) is
-    'The different beginnings of words, two letters each; null where there are too many.';
+    'The different beginnings of words, two letters each; null if there are too many.';
 comment on function private.inner_beginnings(text, text) is
-    'The beginnings of words, the first letter and the first two of each, but for those of the sorted name.';
+    'The first letter and the first two letters of each word, without those of the sorted name.';
 comment on function private.sort_name(text, text, text, text) is
-    'Where a contact stands in the list: by its name without case and accents; those without one come last, by what is shown instead.';
+    'The place of a contact in the list: its folded name. Contacts without a name come last, by username, email or phone.';
 comment on function private.search_words(text, text, text, text, text[]) is
-    'All that a contact is found by, in one text.';
+    'All values by which a contact is found, folded, in one text.';
 comment on function private.tg_contacts__keep_search() is
-    'Keeps what is searched in step with contacts, in the same transaction.';
+    'Writes to the search table what changes in contacts, in the same transaction.';

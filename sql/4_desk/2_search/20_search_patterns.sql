@@ -1,5 +1,5 @@
 /*
-    What is looked for, as patterns of words.
+    Turns a query into patterns of words.
 */
 create function private.word_patterns(words text[])
     returns text[]
@@ -10,13 +10,13 @@ as $$
 begin
     return array(
         select case
-            -- too short for a trigram of its own: the beginning of a word, which has one
+            -- too short for a trigram: search for the beginning of a word, which has one
             when length(w) < 3 then '% '
             else '%'
         end || regexp_replace(w, '([\\%_])', '\\\1', 'g') || '%'
         from unnest(words) w
         where w <> ''
-        -- the index is asked for the longest, which is the rarest as a rule
+        -- the index searches the longest word, which is usually the rarest
         order by length(w) desc, w
     );
 end
@@ -33,7 +33,7 @@ create function private.search_patterns(query text)
 as $$
 declare
     folded constant text := private.fold(query);
-    -- digits as people write them in a phone number, (0) being the national zero
+    -- digits, as people write a phone number; (0) is the national zero
     phone_like constant text := '^\+?[0-9 ()./-]*$';
     words text[];
 begin
@@ -43,7 +43,7 @@ begin
     end;
     return private.word_patterns(array(
         select case
-            -- neither 00 nor the national 0 is part of what is stored
+            -- stored numbers have neither 00 nor the national 0
             when length(ltrim(d.digits, '0')) >= 3 then regexp_replace(d.digits, '^00?', '')
             else w
         end
@@ -71,7 +71,7 @@ declare
     folded constant text := btrim(regexp_replace(private.fold(query), '\s+', ' ', 'g'));
     words constant text[] := string_to_array(folded, ' ');
 begin
-    -- 24/7 and 2026-11 may be part of a number, and a tag as well; digits with spaces are a number
+    -- 24/7 and 2026-11 may be part of a number or of a tag; digits with spaces are a number
     return case
         when folded !~ '^\+?[0-9()./-]* [0-9 ()./-]*$' and exists (
             select
@@ -101,10 +101,10 @@ $$;
 
 
 comment on function private.word_patterns(text[]) is
-    'Words as patterns of what has them, the longest first.';
+    'The patterns that find texts with these words, the longest word first.';
 comment on function private.search_patterns(text) is
-    'A query''s words as patterns, the longest first; what looks like a phone number is one word of digits.';
+    'The patterns of a query''s words, the longest first. A text that looks like a phone number becomes one word of digits.';
 comment on function private.literal_patterns(text) is
-    'A query''s words as they are written, where one that looks like a phone number may be something else; null where none does.';
+    'The patterns of a query''s words as they are written, if a word that looks like a phone number may be something else; null otherwise.';
 comment on function private.asked_beginning(text[]) is
-    'The one beginning of a word that is asked for; null where patterns ask for more.';
+    'The beginning of a word, if the patterns ask only for one; null otherwise.';

@@ -1,7 +1,7 @@
 /*
-    Search, in two halves. Text operators are not leakproof, so that under row level security
-    no trigram index is ever used: a definer function checks the caller first and finds ids,
-    and an invoker function reads those rows as the caller.
+    Search, in two halves. Text operators are not leakproof, so under row level security Postgres
+    never uses a trigram index. A definer function checks the caller and finds ids. An invoker
+    function reads these rows as the caller.
 */
 create function private.search_page(
     account_id uuid,
@@ -13,14 +13,14 @@ create function private.search_page(
     returns table (contact_id uuid, sort_name text)
     language plpgsql
     stable
-    -- definer: what is searched is not readable; the caller is checked first
+    -- definer: users may not read the search table; the caller is checked first
     security definer
     rows 50
     set search_path = ''
 as $$
 declare
     beginning constant text := private.asked_beginning(patterns);
-    -- in a list of names beginnings come in lumps: those of surnames once for each first name
+    -- in a list by name the beginnings of surnames come in groups, one for each first name
     steps integer := case when patterns[1] like '\% %' then 4000 else 1000 end;
     walks integer := 1;
     met integer := 0;
@@ -33,8 +33,8 @@ begin
             detail = 'field: account_id';
     end if;
 
-    -- A frequent word is met often enough on a walk along the list, while sorting all that have
-    -- it would take longer. A rare one is not, and an index of words finds it sooner.
+    -- A walk along the list finds enough contacts with a frequent word; sorting all of them would
+    -- take longer. It does not find enough with a rare word; for that an index of words is faster.
     loop
         for contact_id, sort_name in
             select w.contact_id, w.sort_name
@@ -55,7 +55,7 @@ begin
         if met = page_size or patterns = '{}' then
             return;
         end if;
-        -- the index of beginnings costs less than to look how far the walk came
+        -- the index of beginnings costs less than a look at how far the walk came
         exit when beginning is not null;
 
         select p.after_name, p.after_id
@@ -69,7 +69,7 @@ begin
         if last_id is null then
             return;
         end if;
-        -- on once more, half as far again as should fill the page, unless that is too far
+        -- walk on once, 1.5 times as far as should fill the page, unless that is too far
         exit when walks = 2 or met * 4 < page_size;
         after_name := last_name;
         after_id := last_id;
@@ -98,7 +98,7 @@ begin
             page_size => page_size - met
         ) n
     ) m
-    -- what comes out of a function has lost the list's collation
+    -- rows of a function have lost the list's collation
     order by m.sort_name collate "C", m.contact_id
     limit page_size - met;
 end
@@ -142,7 +142,7 @@ create function public.search_contacts(
     set search_path = ''
 as $$
 declare
-    -- before the first: no name is less than none
+    -- before the first contact: an empty name comes first
     given jsonb := '{"name": "", "id": "00000000-0000-0000-0000-000000000000"}';
     literal_patterns constant text[] := private.literal_patterns(search_contacts.query);
     ids uuid[];
@@ -152,14 +152,14 @@ declare
 begin
     if length(query) > 200 then
         raise sqlstate 'PT422' using
-            message = 'The query is too long.',
+            message = format('The query has %s characters; 200 are allowed.', length(query)),
             detail = 'field: query',
-            hint = 'At most 200 characters.';
+            hint = 'Shorten it to 200 characters.';
     elsif page_size is null or page_size not between 1 and 200 then
         raise sqlstate 'PT422' using
-            message = 'This is no size of a page.',
+            message = 'A page has 1 to 200 contacts.',
             detail = 'field: page_size',
-            hint = 'From 1 to 200.';
+            hint = 'Give a page_size from 1 to 200.';
     elsif search_contacts.cursor is not null then
         given := private.read_search_cursor(search_contacts.cursor);
         if given is null then
@@ -183,7 +183,7 @@ begin
                 patterns => private.search_patterns(coalesce(search_contacts.query, '')),
                 after_name => given ->> 'name',
                 after_id => (given ->> 'id')::uuid,
-                -- one more tells whether there is a next page
+                -- one more row shows whether there is a next page
                 page_size => search_contacts.page_size + 1
             ) n
             union
@@ -214,7 +214,7 @@ begin
         select c.*
         from public.contacts_v2 c
         where c.id = i.id
-        -- one by one, whatever the planner expects of the policies
+        -- one by one, whatever number of rows the planner expects from the policies
         limit 1
     ) v;
 
@@ -226,8 +226,8 @@ grant execute on function public.search_contacts(uuid, text, text, integer) to a
 
 
 comment on function private.search_page(uuid, text[], text, uuid, integer) is
-    'A page of an account''s contacts that match every pattern, by name; refuses those who do not work for it.';
+    'A page of an account''s contacts that match every pattern, by name; refuses a caller who does not work for the account.';
 comment on function private.read_search_cursor(text) is
-    'The fields of a cursor of search_contacts; null where it is none.';
+    'The fields of a cursor of search_contacts; null if it is not one.';
 comment on function public.search_contacts(uuid, text, text, integer) is
-    'Contacts by name, username, email, phone and tags, whatever case and accents: every word of the query is part of one of them (with one or two letters, its beginning), and a phone number is found in any spelling. Answers {contacts, cursor}: rows of contacts_v2 in the order of their names, and the cursor of the next page, null at the end. An empty query lists all. At most 200 characters and 200 rows; not a member: 404.';
+    'Finds contacts by name, username, email, phone and tags, without regard to case and accents. Every word of the query must be part of one of them; a word of one or two letters must begin a word. A phone number is found in any spelling. Returns {contacts, cursor}: rows of contacts_v2 in the order of their names, and the cursor of the next page, null at the end. An empty query lists all. At most 200 characters and 200 rows. Not a member of the account: 404.';

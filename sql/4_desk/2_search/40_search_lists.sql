@@ -1,7 +1,7 @@
 /*
-    The ways to the contacts of one account that match what is looked for: along its list, by the
-    names in it, and by the index of words. Each has the one plan that is meant, which is not
-    left to statistics: those of a big account are not a small one's.
+    Three ways to find the matching contacts of one account: along its list, by the names in the
+    list, and by the index of words. Each has one fixed plan. The planner does not choose it by
+    statistics, because these differ between a big account and a small one.
 */
 create function private.walk_search_list(
     account_id uuid,
@@ -16,8 +16,8 @@ create function private.walk_search_list(
     stable
     rows 50
     set search_path = ''
-    -- Along the list's index, whatever the statistics say and however long ago a vacuum was: once
-    -- enough rows had been written since, the planner fetched and sorted all of an account.
+    -- Always along the list's index. Without these settings, after many writes since the last
+    -- vacuum, the planner fetched and sorted all contacts of an account.
     set plan_cache_mode = force_generic_plan
     set enable_seqscan = off
     set enable_bitmapscan = off
@@ -35,7 +35,8 @@ begin
         order by w.sort_name, w.contact_id
         limit page_size;
     elsif patterns[1] like '\% %' then
-        -- beginnings of words are in the index, where a step is a third of one that reads the row
+        -- the index has the beginnings of words: a step there costs a third of one that reads the
+        -- row
         return query
         select s.contact_id, s.sort_name
         from (
@@ -132,7 +133,7 @@ declare
 begin
     if beginning is null then
         return;
-    -- one place to begin at: of two conditions the index would take either
+    -- one place to begin at: with two conditions the index might use either
     elsif beginning collate "C" > after_name then
         after_name := beginning;
         after_id := '00000000-0000-0000-0000-000000000000';
@@ -162,7 +163,7 @@ create function private.search_by_words(
     stable
     rows 50
     set search_path = ''
-    -- by the words alone, whatever the statistics say of them
+    -- always by the index of words, whatever the statistics say
     set plan_cache_mode = force_generic_plan
     set enable_bitmapscan = on
     set enable_sort = on
@@ -202,10 +203,10 @@ $$;
 
 
 comment on function private.walk_search_list(uuid, text[], text, uuid, integer, integer) is
-    'A page of an account''s contacts that match every pattern, by name, as far as a walk along the list finds them.';
+    'A page of an account''s contacts that match every pattern, by name: those that a walk of so many steps along the list finds.';
 comment on function private.search_list_place(uuid, text, uuid, integer) is
-    'The place in an account''s list that is so many contacts further on; null beyond its end.';
+    'The place in an account''s list after so many steps; null beyond its end.';
 comment on function private.search_by_name(uuid, text[], text, uuid, integer) is
-    'A page of an account''s contacts whose sorted name has the one beginning that is asked for; none where more is.';
+    'A page of an account''s contacts whose sorted name begins with the one searched beginning; no rows if the patterns ask for more.';
 comment on function private.search_by_words(uuid, text[], text, uuid, integer) is
-    'A page of an account''s contacts that match every pattern, by name, found by the indexes of words; of a beginning without those whose sorted name has it.';
+    'A page of an account''s contacts that match every pattern, by name, found by the indexes of words. For one beginning, contacts whose sorted name begins with it are left out.';

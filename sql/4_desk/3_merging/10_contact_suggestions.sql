@@ -1,6 +1,6 @@
 /*
-    Two contacts that may be one person. What is ambiguous is never guessed: it waits here for
-    somebody who knows.
+    Pairs of contacts that may be one person. The software never guesses: a pair waits here until
+    a person decides.
 */
 create table public.contact_suggestions (
     id               uuid primary key default gen_random_uuid(),
@@ -11,19 +11,19 @@ create table public.contact_suggestions (
     reason           text not null
                      constraint contact_suggestions_reason_check
                      check (reason in (
-                         -- one WhatsApp sender is known of both, by number and by user id
+                         -- one WhatsApp sender belongs to both, by number and by user id
                          'same_sender',
-                         -- one's number or user id became the other's
+                         -- the number or user id of one became that of the other
                          'number_changed',
                          'user_id_changed',
                          'same_name',
                          'same_phone',
                          'same_email',
-                         -- one imported row is known of both
+                         -- one imported row belongs to both
                          'same_row',
                          'same_partner'
                      )),
-    -- what speaks for it, to be shown: {phone, email, name …}
+    -- the evidence, for clients to show: {phone, email, name …}
     evidence         jsonb not null default '{}',
     status           text not null default 'open'
                      constraint contact_suggestions_status_check
@@ -49,7 +49,7 @@ create table public.contact_suggestions (
 alter table public.contact_suggestions enable row level security;
 
 
--- the list to decide on, latest first
+-- the open suggestions, latest first
 create index contact_suggestions_open_idx
     on public.contact_suggestions (account_id, created_at desc, id)
     where status = 'open';
@@ -81,7 +81,7 @@ create function private.suggest_merge(
     language sql
     set search_path = ''
 as $$
-    -- what somebody has dismissed stays dismissed
+    -- a dismissed pair stays dismissed
     insert into public.contact_suggestions (
         account_id, contact_id, other_contact_id, reason, evidence
     )
@@ -125,7 +125,7 @@ grant select on public.open_suggestions to authenticated;
 create function private.dismiss_pair(suggestion_id uuid)
     returns void
     language plpgsql
-    -- definer: nobody else may write suggestions
+    -- definer: users may not write suggestions; the caller is checked first
     security definer
     set search_path = ''
 as $$
@@ -144,7 +144,7 @@ begin
     end if;
     perform private.require_writable(suggestion.account_id);
 
-    -- whoever says that two are not one says so whatever the reason
+    -- two contacts that are not one person are not one for any reason
     update public.contact_suggestions s
     set status = 'dismissed',
         decided_by = auth.uid(),
@@ -161,9 +161,9 @@ begin
           and s.status = 'dismissed'
     ) then
         raise sqlstate 'PT409' using
-            message = 'The two have been merged meanwhile.',
+            message = 'The two contacts have been merged meanwhile.',
             detail = format('suggestion: %s', suggestion_id),
-            hint = 'Undo the merge, if they are not one.';
+            hint = 'If they are not one person, undo the merge.';
     end if;
 end
 $$;
@@ -185,20 +185,52 @@ grant execute on function public.dismiss_suggestion(uuid) to authenticated;
 
 
 comment on table public.contact_suggestions is
-    'Two contacts that may be one person, and why; see merge_contacts.';
+    'Pairs of contacts that may be one person, with the reason; see merge_contacts.';
+comment on column public.contact_suggestions.id is
+    'Identifies the suggestion; dismiss_suggestion takes it.';
+comment on column public.contact_suggestions.account_id is
+    'The account of both contacts.';
+comment on column public.contact_suggestions.contact_id is
+    'One of the two contacts: the one with the lesser id.';
+comment on column public.contact_suggestions.other_contact_id is
+    'The other contact.';
+comment on column public.contact_suggestions.reason is
+    'same_sender, number_changed, user_id_changed, same_name, same_phone, same_email, same_row (of an imported file) or same_partner (of the ERP).';
 comment on column public.contact_suggestions.evidence is
-    'What speaks for it, to be shown to whoever decides.';
+    'What speaks for one person, for the one who decides: {phone, email, name …}.';
+comment on column public.contact_suggestions.status is
+    'open, merged or dismissed.';
+comment on column public.contact_suggestions.decided_by is
+    'The user who merged or dismissed the pair; null while it is open.';
+comment on column public.contact_suggestions.decided_at is
+    'When the pair was merged or dismissed (server time, UTC); null while it is open.';
+comment on column public.contact_suggestions.created_at is
+    'When the suggestion was made (server time, UTC).';
 comment on policy "members can read suggestions about their contacts" on public.contact_suggestions is
-    'Whoever may read the contacts.';
+    'Members who may read the contacts may read these rows.';
 comment on function private.suggest_merge(uuid, uuid[], text, jsonb) is
-    'Notes that two contacts may be one; a pair is noted once for a reason.';
+    'Notes that two contacts may be one person; a pair is noted once for each reason.';
 comment on view public.open_suggestions is
-    'The suggestions that wait for a decision, with both names; those about a contact that is gone are left out.';
+    'The suggestions that wait for a decision, with both names; suggestions about a deleted contact are left out.';
+comment on column public.open_suggestions.id is
+    'Identifies the suggestion; dismiss_suggestion takes it.';
+comment on column public.open_suggestions.account_id is
+    'The account of both contacts.';
+comment on column public.open_suggestions.contact_id is
+    'One of the two contacts: the one with the lesser id.';
 comment on column public.open_suggestions.name is
-    'What the first contact is called.';
+    'The name of the first contact.';
+comment on column public.open_suggestions.other_contact_id is
+    'The other contact.';
 comment on column public.open_suggestions.other_name is
-    'What the second contact is called.';
+    'The name of the other contact.';
+comment on column public.open_suggestions.reason is
+    'same_sender, number_changed, user_id_changed, same_name, same_phone, same_email, same_row (of an imported file) or same_partner (of the ERP).';
+comment on column public.open_suggestions.evidence is
+    'What speaks for one person, for the one who decides: {phone, email, name …}.';
+comment on column public.open_suggestions.created_at is
+    'When the suggestion was made (server time, UTC).';
 comment on function private.dismiss_pair(uuid) is
-    'Dismisses a suggestion and the others about the same two contacts.';
+    'Dismisses a suggestion and all others about the same two contacts.';
 comment on function public.dismiss_suggestion(uuid) is
-    'Says that two contacts are not one: dismisses the suggestion and the others about the same two. Dismissed already: nothing changes; merged meanwhile: 409.';
+    'Says that two contacts are not one person: dismisses the suggestion and all others about the same two contacts. A second call changes nothing. If the two have been merged meanwhile: 409.';

@@ -1,7 +1,7 @@
 /*
-    What each merge did: both contacts as they were, the kept one as it became, and what moved.
-    Nothing that either of them said is lost, and undo_merge takes back from here what nobody
-    has changed since.
+    The journal of merges: both contacts before the merge, the kept one after it, and the rows
+    that moved. No value of either contact is lost. undo_merge restores from it the values that
+    nobody has changed since.
 */
 create table public.contact_merges (
     id                  uuid primary key default gen_random_uuid(),
@@ -11,7 +11,7 @@ create table public.contact_merges (
     kept_before         jsonb not null,
     dropped_before      jsonb not null,
     kept_after          jsonb not null,
-    -- whole rows: one that the kept contact gives up meanwhile can still come back
+    -- whole rows: an identity that the kept contact gives up later can still come back
     moved_identities    jsonb not null
                         constraint contact_merges_moved_identities_check
                         check (jsonb_typeof(moved_identities) = 'array'),
@@ -25,7 +25,7 @@ create table public.contact_merges (
     merged_by           uuid
                         constraint contact_merges_merged_by_fkey
                         references auth.users on delete set null,
-    -- the clock's time under the contacts' locks, so that it orders the merges of a contact
+    -- clock_timestamp() under the contacts' locks, so that it orders the merges of a contact
     merged_at           timestamptz not null default clock_timestamp(),
     undone_by           uuid
                         constraint contact_merges_undone_by_fkey
@@ -46,7 +46,7 @@ create table public.contact_merges (
 alter table public.contact_merges enable row level security;
 
 
--- what is merged is gone: it can't be merged a second time
+-- a merged contact is gone and can't be merged again
 create unique index contact_merges_dropped_contact_key
     on public.contact_merges (dropped_contact_id)
     where undone_at is null;
@@ -71,12 +71,12 @@ grant select on public.contact_merges to authenticated;
 create function private.tg_contacts__forget_duplicates()
     returns trigger
     language plpgsql
-    -- definer: nobody else may write the journal
+    -- definer: users may not write the journal
     security definer
     set search_path = ''
 as $$
 declare
-    -- the deleted one and all that were merged into it, at whatever remove
+    -- the deleted contact and all contacts that were merged into it, directly or not
     gone constant uuid[] := array(
         with recursive chain as (
             select new.id
@@ -109,7 +109,15 @@ create trigger _600_forget_duplicates
 
 
 comment on table public.contact_merges is
-    'The journal of merges: who merged what when, both contacts before, the kept one after, and what moved.';
+    'The journal of merges: who merged which contacts and when, both contacts before, the kept one after, and the rows that moved.';
+comment on column public.contact_merges.id is
+    'Identifies the merge; undo_merge takes it.';
+comment on column public.contact_merges.account_id is
+    'The account of both contacts.';
+comment on column public.contact_merges.kept_contact_id is
+    'The contact that stayed.';
+comment on column public.contact_merges.dropped_contact_id is
+    'The contact that was merged into the kept one.';
 comment on column public.contact_merges.kept_before is
     'The kept contact''s row before the merge.';
 comment on column public.contact_merges.dropped_before is
@@ -117,18 +125,26 @@ comment on column public.contact_merges.dropped_before is
 comment on column public.contact_merges.kept_after is
     'The kept contact''s row after the merge.';
 comment on column public.contact_merges.moved_identities is
-    'The identities that the kept contact took over, as rows.';
+    'The identities that moved to the kept contact, as rows.';
 comment on column public.contact_merges.moved_conversations is
-    'The conversations that the kept contact took over.';
+    'The ids of the conversations that moved to the kept contact.';
 comment on column public.contact_merges.kept_conversations is
-    'The conversations that the kept contact had before.';
+    'The ids of the conversations that the kept contact had before.';
+comment on column public.contact_merges.moved_customer_rows is
+    'What moved to the kept contact: {jobs, invoices, loyalty_transactions} with ids, and loyalty_lots {id: points left}.';
 comment on column public.contact_merges.settled_suggestions is
-    'The open suggestions of the two contacts, which the merge settled.';
+    'The ids of the suggestions about the two contacts that the merge settled.';
 comment on column public.contact_merges.added_suggestions is
-    'The dropped contact''s suggestions with others, as noted anew for the kept one.';
+    'The ids of the suggestions that the kept contact took over from the dropped one.';
+comment on column public.contact_merges.merged_by is
+    'The user who merged the contacts.';
+comment on column public.contact_merges.merged_at is
+    'When the contacts were merged (server time, UTC).';
+comment on column public.contact_merges.undone_by is
+    'The user who undid the merge; null while it stands.';
 comment on column public.contact_merges.undone_at is
-    'When undo_merge took it back; null while it stands.';
+    'When the merge was undone (server time, UTC); null while it stands.';
 comment on policy "members can read the merges of their contacts" on public.contact_merges is
-    'Whoever may read the contacts.';
+    'Members who may read the contacts may read the journal.';
 comment on function private.tg_contacts__forget_duplicates() is
-    'Deleting a contact also deletes what journal and suggestions have kept of it.';
+    'When a contact is deleted, deletes its merges in the journal and its suggestions.';

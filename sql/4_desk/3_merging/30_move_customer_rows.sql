@@ -1,7 +1,7 @@
 /*
-    What merging and undoing do with jobs, invoices and points. The caller has locked both
-    contacts, and calls these before it moves conversations: the chats of bookings go with
-    their jobs.
+    How a merge, and its undo, move jobs, invoices and points. The caller has locked both
+    contacts. It calls these functions before it moves conversations, because the conversations of
+    bookings move with their jobs.
 */
 create function private.move_customer_rows(
     account_id uuid,
@@ -69,7 +69,7 @@ create function private.lock_lines(
     set search_path = ''
 as $$
 begin
-    -- most customers have no points, and then no balance either
+    -- most customers have no points and no balance
     if not exists (
         select
         from public.loyalty_transactions t
@@ -104,27 +104,27 @@ create function private.give_jobs(
     set search_path = ''
 as $$
 begin
-    -- all of the contact's, though only those of bookings move here: the others are the
-    -- caller's next ones, and conversations are locked in one order
+    -- lock all conversations of the contact, although only those of bookings move here: the caller
+    -- moves the others next, and conversations are locked in one order
     perform
     from public.conversations k
     where k.customer_id = from_contact_id
     order by k.id
     for update;
-    -- the foreign keys move them in any order
+    -- the foreign keys move messages in any order
     perform
     from public.messages m
     where m.booking_id = any (job_ids)
     order by m.id
     for no key update;
 
-    -- an update of no row would still run the table's triggers
+    -- an update that finds no row would still run the table's triggers
     if job_ids <> '{}' then
         update public.jobs j
         set customer_id = to_contact_id
         where j.id = any (job_ids);
     end if;
-    -- those of jobs have followed them
+    -- the invoices of jobs have moved with the jobs
     perform
     from public.invoices i
     where i.id = any (invoice_ids)
@@ -156,7 +156,7 @@ begin
     from public.loyalty_transactions t
     where t.id = any (line_ids);
 
-    -- their lots follow them
+    -- the lots move with their lines
     update public.loyalty_transactions t
     set customer_id = to_contact_id
     where t.id = any (line_ids);
@@ -190,7 +190,7 @@ declare
         from public.invoices i
         where i.id in (select v::uuid from jsonb_array_elements_text(moved -> 'invoices') v)
           and i.customer_id = from_contact_id
-          -- one that is for another job by now is that job's
+          -- an invoice that is now for another job stays with that job
           and (i.job_id is null or i.job_id = any (returned_jobs))
         order by i.id
         for update
@@ -233,7 +233,7 @@ begin
     if lines = '{}' then
         return not_returned;
     elsif not exists (
-        -- points of these lots that are spent were spent by the kept contact
+        -- spent points of these lots were spent by the kept contact
         select
         from jsonb_each_text(moved -> 'loyalty_lots') w
         left join private.loyalty_lots l
@@ -255,12 +255,12 @@ $$;
 
 
 comment on function private.move_customer_rows(uuid, uuid, uuid) is
-    'Gives a contact''s jobs, with their chats, its invoices and its points to another one; returns what return_customer_rows needs.';
+    'Gives a contact''s jobs with their conversations, invoices and points to another contact; returns what return_customer_rows needs.';
 comment on function private.lock_lines(uuid, uuid, uuid) is
-    'Locks the points of a contact and both balances; returns the lines.';
+    'Locks a contact''s lines of points and both balances; returns the ids of the lines.';
 comment on function private.give_jobs(uuid[], uuid[], uuid, uuid) is
-    'Gives jobs with their chats, and invoices, to another contact.';
+    'Gives jobs with their conversations, and invoices, to another contact.';
 comment on function private.give_lines(uuid[], uuid) is
-    'Gives lines of points to another contact; both balances are locked.';
+    'Gives lines of points to another contact; the caller has locked both balances.';
 comment on function private.return_customer_rows(uuid, jsonb, uuid, uuid) is
-    'Gives back what move_customer_rows moved; returns what stays, as undo_merge names it. Points of which some were spent since stay.';
+    'Gives back the rows that move_customer_rows moved; returns those that stay, as undo_merge names them. If some of the points have been spent since, all points stay.';

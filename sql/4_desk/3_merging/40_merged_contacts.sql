@@ -1,6 +1,6 @@
 /*
-    The parts that merging and undoing are made of: locking, deciding what the kept contact
-    becomes, and moving conversations.
+    Parts of a merge and its undo: locks, the values of the merged contact, and conversations that
+    move.
 */
 create function private.lock_contacts(account_id uuid, contact_ids uuid[])
     returns void
@@ -71,7 +71,7 @@ declare
 begin
     if coalesce(kept.merged_into, dropped.merged_into) is not null then
         raise sqlstate 'PT409' using
-            message = 'One of the two has already been merged.',
+            message = 'One of the two contacts has already been merged.',
             detail = case
                 when kept.merged_into is not null
                     then format('field: keep; contact: %s', kept.merged_into)
@@ -80,23 +80,23 @@ begin
             hint = 'Go on with the contact that it was merged into.';
     elsif coalesce(kept.deleted_at, dropped.deleted_at) is not null then
         raise sqlstate 'PT404' using
-            message = 'One of the two has been deleted.',
+            message = 'One of the two contacts has been deleted.',
             detail = case when kept.deleted_at is not null then 'field: keep' else 'field: drop' end;
     elsif kept.portal_user_id <> dropped.portal_user_id then
         raise sqlstate 'PT409' using
-            message = 'Both enter the portal, each with a login of their own.',
+            message = 'Both contacts have a portal login.',
             detail = 'field: portal_user_id',
             hint = 'Unlink the login of one of them first.';
     elsif cardinality(merged.tags) > 100 then
         raise sqlstate 'PT409' using
-            message = 'Together they have more than 100 tags.',
+            message = format('Together they have %s tags; 100 are allowed.', cardinality(merged.tags)),
             detail = 'field: tags',
-            hint = 'Remove some of them first.';
+            hint = 'Remove some of the tags first.';
     elsif length(merged.notes) > 20000 then
         raise sqlstate 'PT409' using
-            message = 'Together their notes are longer than 20,000 characters.',
+            message = format('Together their notes have %s characters; 20,000 are allowed.', length(merged.notes)),
             detail = 'field: notes',
-            hint = 'Shorten them first.';
+            hint = 'Shorten the notes first.';
     end if;
 end
 $$;
@@ -108,7 +108,8 @@ create function private.announce_login_move(contact_id uuid)
     set search_path = ''
 as $$
 begin
-    -- by the name on which the login still listens: it asks for that of its new contact
+    -- on the topic to which the login still listens; it then asks for the topics of its new
+    -- contact
     perform private.broadcast_to(
         topics => array[private.listened_topic(contact_id)],
         event => 'topics.changed',
@@ -143,8 +144,8 @@ begin
         return moved;
     end if;
 
-    -- the foreign key moves them in any order, while statuses lock them by id; it names the
-    -- conversation, a part of a key, and so its update takes the strongest lock
+    -- the foreign key moves messages in any order, while status updates lock them by id. It sets
+    -- conversation_id, which is part of a key, so its update takes the strongest lock
     perform
     from public.messages m
     where m.conversation_id = any (moved)
@@ -162,10 +163,10 @@ $$;
 comment on function private.lock_contacts(uuid, uuid[]) is
     'Locks contacts with their identities, in the lock order.';
 comment on function private.merged_contact(public.contacts, public.contacts) is
-    'The kept contact with what it takes over from the dropped one.';
+    'The kept contact, with the values that it takes over from the dropped one.';
 comment on function private.require_mergeable(public.contacts, public.contacts) is
-    'Refuses two contacts that can''t become one, with what to do about it.';
+    'Refuses two contacts that can''t be merged, and says what to do.';
 comment on function private.announce_login_move(uuid) is
-    'Tells the login of a contact that its topics are about to change.';
+    'Tells a contact''s portal login that its topics are about to change.';
 comment on function private.move_conversations(uuid, uuid[], uuid, uuid) is
-    'Gives conversations with their messages to another contact; returns those that the first one still had.';
+    'Gives conversations with their messages to another contact; returns the ids of those that the first contact still had.';

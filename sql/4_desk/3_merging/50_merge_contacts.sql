@@ -1,13 +1,13 @@
 /*
-    Two contacts that are one person become one. Identities and conversations go to the kept
-    contact, whose values win; what it lacks it takes over. Conversations are never joined:
-    two open threads stay two. The dropped contact stays as a redirect, and the journal
-    (contact_merges) keeps both as they were.
+    Merges two contacts that are one person. Identities and conversations move to the kept
+    contact. Its values win; a value that it lacks comes from the dropped contact. Conversations
+    are never joined: two open ones stay two. The dropped contact stays as a redirect, and the
+    journal (contact_merges) keeps both contacts as they were.
 */
 create function private.merge_contact_pair(keep uuid, drop uuid)
     returns uuid
     language plpgsql
-    -- definer: contacts are written here alone, by those who may
+    -- definer: users may not write contacts; the caller is checked first
     security definer
     set search_path = ''
 as $$
@@ -20,9 +20,9 @@ declare
 begin
     if keep = drop then
         raise sqlstate 'PT422' using
-            message = 'A contact is not merged with itself.',
+            message = 'A contact can''t be merged with itself.',
             detail = 'field: drop',
-            hint = 'Name two contacts.';
+            hint = 'Give the ids of two contacts.';
     end if;
     select k.account_id
     into account
@@ -53,7 +53,7 @@ begin
         order by k.id
     );
 
-    -- in two steps: whoever enters the portal by this contact hears of leaving it
+    -- in two steps, so that the portal login of this contact is told that it has left
     if dropped.portal_user_id is not null then
         perform private.announce_login_move(drop);
         update public.contacts c
@@ -66,7 +66,7 @@ begin
     from public.contacts c
     where c.id = drop;
 
-    -- an update of no row would still run the table's triggers
+    -- an update that finds no row would still run the table's triggers
     if merged is distinct from kept then
         perform private.write_contacts(array[merged]);
         select c.* into strict merged from public.contacts c where c.id = keep;
@@ -83,7 +83,7 @@ begin
     into journal.moved_identities
     from moved m;
 
-    -- before the conversations: those of bookings go with their jobs
+    -- before the conversations: a booking's conversation moves with its job
     journal.moved_customer_rows := private.move_customer_rows(
         account_id => account, from_contact_id => drop, to_contact_id => keep);
 
@@ -142,6 +142,6 @@ grant execute on function public.merge_contacts(uuid, uuid) to authenticated;
 
 
 comment on function private.merge_contact_pair(uuid, uuid) is
-    'Merges and writes the journal; returns the merge''s id.';
+    'Merges two contacts and writes the journal; returns the id of the merge.';
 comment on function public.merge_contacts(uuid, uuid) is
-    'Merges the contact drop into the contact keep, whose values win: {merge_id, contact}, the contact as in contacts_v2. Conversations move and stay apart; undo_merge takes it back. Already merged, or both with a portal login: 409.';
+    'Merges the contact drop into the contact keep, whose values win. Returns {merge_id, contact}: the kept contact, as in contacts_v2. Conversations move, but are not joined. undo_merge takes the merge back. If one is already merged, or both have a portal login: 409.';

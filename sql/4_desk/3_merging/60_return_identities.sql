@@ -1,6 +1,6 @@
 /*
-    What a merge moved goes back to the contact that had it: identities and conversations, where
-    nobody has given them to somebody else since.
+    The undo of a merge gives identities and conversations back to the contact that had them,
+    unless somebody has given them to another contact since.
 */
 create function private.reclaim_identities(merge public.contact_merges)
     returns void
@@ -10,7 +10,7 @@ as $$
 declare
     wanted record;
 begin
-    -- those that moved and those that the two have now, in the lock order
+    -- the identities that moved and those that the two contacts have now, in the lock order
     for wanted in
         select w.kind, w.match_key, (jsonb_agg(w.moved) filter (where w.moved is not null)) -> 0 as moved
         from (
@@ -25,7 +25,7 @@ begin
         group by w.kind, w.match_key
         order by w.kind, w.match_key
     loop
-        -- one that the kept contact has given up, and nobody has taken
+        -- an identity that the kept contact has given up and nobody has taken
         if wanted.moved is not null then
             insert into public.contact_identities (
                 account_id, kind, value, wa_id, created_at, contact_id
@@ -87,7 +87,7 @@ begin
             o.match_key,
             o.value,
             o.contact_id,
-            -- staff wrote it down for the kept contact since the merge
+            -- staff have written it for the kept contact since the merge
             w.is_shown and not w.was_shown as wanted
         from jsonb_array_elements(merge.moved_identities) i
         join public.contact_identities o
@@ -97,7 +97,7 @@ begin
         cross join lateral (
             select
                 private.shows_identity(kept, o.kind, o.match_key)
-                    -- its customer may have read it there and written it down
+                    -- its customer may have seen it in the portal and written it
                     and not private.is_customer_word(
                         contact_id => kept.id, kind => o.kind, value => o.value) as is_shown,
                 private.shows_identity(kept_before, o.kind, o.match_key) as was_shown
@@ -144,7 +144,7 @@ begin
         return null;
     end if;
 
-    -- whoever came in since by the dropped contact's invitation is that person
+    -- a login that has come in since by the dropped contact's invitation belongs to that person
     select p.contact_id
     into invited
     from public.portal_invitations p
@@ -214,12 +214,12 @@ $$;
 
 
 comment on function private.reclaim_identities(public.contact_merges) is
-    'Locks what undoing a merge moves, and claims for the dropped contact what is free again.';
+    'Locks the identities that the undo of a merge moves, and claims those that are free again for the dropped contact.';
 comment on function private.shows_identity(public.contacts, text, text) is
-    'Whether a contact''s own columns state an identity.';
+    'Whether a contact shows an identity in its own columns.';
 comment on function private.return_identities(public.contact_merges) is
-    'Gives the dropped contact its identities back; returns those that stay where they are.';
+    'Gives the dropped contact its identities back; returns those that stay, with the reason.';
 comment on function private.returned_login(public.contact_merges, public.contacts) is
-    'The login that goes to the dropped contact: the one that it had, or that its invitation let in since.';
+    'The login that goes to the dropped contact: the one that it had, or one that has come in by its invitation since.';
 comment on function private.return_conversations(public.contact_merges) is
-    'Gives the dropped contact its conversations back; returns those that stay where they are.';
+    'Gives the dropped contact its conversations back; returns those that stay, with the reason.';

@@ -1,7 +1,7 @@
 /*
-    Takes a merge back from its journal. What has been changed since is somebody's decision: it
-    stays with the kept contact and is named in the answer. Merges of one contact are undone
-    last first, since each was made from what the one before had left.
+    Undoes a merge from its journal. A value that somebody has changed since stays with the kept
+    contact, and the answer names it. Merges of one contact are undone last first, because each
+    began with the result of the one before.
 */
 create function private.require_undoable(merge_id uuid)
     returns public.contact_merges
@@ -25,7 +25,7 @@ begin
         raise sqlstate 'PT409' using
             message = 'This merge has already been undone.',
             detail = format('merge: %s', merge_id),
-            hint = 'Read both contacts: they are apart.';
+            hint = 'Read both contacts: they are separate again.';
     end if;
 
     select m.id
@@ -43,7 +43,7 @@ begin
         raise sqlstate 'PT409' using
             message = 'A later merge builds on this one.',
             detail = format('merge: %s', later_merge_id),
-            hint = 'Undo that one first.';
+            hint = 'Undo that merge first.';
     end if;
     return merge;
 end
@@ -61,7 +61,7 @@ create function private.unmerged_fields(
     set search_path = ''
 as $$
 declare
-    -- read as rows and written again: times compare whatever the session's time zone
+    -- converted through rows, so that times compare in every time zone of the session
     before constant jsonb := to_jsonb(
         jsonb_populate_record(null::public.contacts, merge.kept_before));
     merged constant jsonb := to_jsonb(
@@ -99,7 +99,7 @@ $$;
 create function private.undo_contact_merge(merge_id uuid)
     returns jsonb
     language plpgsql
-    -- definer: contacts are written here alone, by those who may
+    -- definer: users may not write contacts; the caller is checked first
     security definer
     set search_path = ''
 as $$
@@ -132,7 +132,7 @@ begin
     merge := private.require_undoable(merge_id);
 
     select c.* into strict kept from public.contacts c where c.id = merge.kept_contact_id;
-    -- over the blank row: the journal does not know columns that came after it
+    -- over the blank row: the journal lacks columns that were added later
     select d.*
     into strict dropped
     from public.contacts c
@@ -154,7 +154,7 @@ begin
         );
     end if;
 
-    -- an update of no row would still run the table's triggers
+    -- an update that finds no row would still run the table's triggers
     if fields.restored <> '{}' then
         perform private.write_contacts(array[jsonb_populate_record(kept, fields.restored)]);
     end if;
@@ -163,7 +163,7 @@ begin
 
     not_returned := not_returned
         || private.return_identities(merge)
-        -- before the conversations: those of bookings go with their jobs
+        -- before the conversations: a booking's conversation moves with its job
         || private.return_customer_rows(
             account_id => merge.account_id,
             moved => merge.moved_customer_rows,
@@ -211,10 +211,10 @@ grant execute on function public.undo_merge(uuid) to authenticated;
 
 
 comment on function private.require_undoable(uuid) is
-    'A merge, locked; refused where it has been undone or another builds on it.';
+    'A merge, locked; refused if it has been undone, or if another merge builds on it.';
 comment on function private.unmerged_fields(public.contact_merges, public.contacts) is
-    'The kept contact''s fields that go back to what they were, and those that were changed since.';
+    'The fields of the kept contact that get their earlier values back, and those that were changed since.';
 comment on function private.undo_contact_merge(uuid) is
     'Undoes a merge: {kept, restored, changed_since, not_returned}, the contacts by their ids.';
 comment on function public.undo_merge(uuid) is
-    'Takes a merge back: {kept, restored, changed_since: [{field, merged, now}], not_returned: [{kind, value, reason, contact_id}]}, the contacts as in contacts_v2. What was changed, opened or unlinked since the merge stays with the kept contact and is named; a login that the dropped one''s invitation let in goes back with it. Undone already, or a later merge builds on it: 409.';
+    'Undoes a merge and returns {kept, restored, changed_since: [{field, merged, now}], not_returned: [{kind, value, reason, contact_id}]}: both contacts, as in contacts_v2. What was changed, opened or unlinked since the merge stays with the kept contact, and the answer names it. A login that came in by the dropped contact''s invitation goes back with that contact. If the merge is already undone, or a later one builds on it: 409.';

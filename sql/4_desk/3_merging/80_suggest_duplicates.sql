@@ -1,7 +1,7 @@
 /*
-    Looks for contacts that may be one person: the same name, or a phone or email written down
-    for one that another has. Anybody can write a number into the portal, so what is only
-    written down never finds a contact by itself: it is evidence for whoever decides.
+    Looks for contacts that may be one person: two with the same name, or a phone or email that
+    one contact shows and another is known by. A customer can write any number in the portal, so a
+    shown value alone never identifies a contact. It is evidence for the person who decides.
 */
 create function private.shared_values(account_id uuid)
     returns table (reason text, match_key text, contact_ids uuid[], value text, known_of uuid)
@@ -30,7 +30,7 @@ begin
             from live l
             cross join lateral (values ('phone', l.phone), ('email', l.email)) as w (kind, value)
             where w.value is not null
-            -- most are known by just what is written: no need to take its key
+            -- most contacts are known by exactly the shown value: then its key is not needed
             except
             select k.contact_id, k.kind, k.value
             from known k
@@ -65,7 +65,7 @@ begin
             (array_agg(s.contact_id) filter (where s.is_known))[1]
         from said s
         group by s.reason, s.match_key
-        -- what more have in common is the name of a firm, or of half a village
+        -- a value of more than three contacts is that of a company, or a common name
         having count(distinct s.contact_id) between 2 and 3;
 end
 $$;
@@ -74,7 +74,7 @@ $$;
 create function private.add_duplicates(account_id uuid)
     returns integer
     language plpgsql
-    -- definer: nobody else may write suggestions
+    -- definer: users may not write suggestions; the caller is checked first
     security definer
     set search_path = ''
 as $$
@@ -99,7 +99,7 @@ begin
         where lesser.id < greater.id
     ),
     fresh as (
-        -- two contacts may share more than one spelling of a reason
+        -- two contacts may share several spellings for one reason
         select distinct on (
             (p.reason = 'same_name'), p.reason, p.contact_id, p.other_contact_id
         ) p.*
@@ -112,7 +112,7 @@ begin
               and s.other_contact_id = p.other_contact_id
               and s.reason = p.reason
         )
-        -- a name says less than a phone or an email, and comes after them
+        -- a name is weaker evidence than a phone or an email, and comes after them
         order by
             (p.reason = 'same_name'), p.reason, p.contact_id, p.other_contact_id, p.evidence
         limit 500
@@ -147,8 +147,8 @@ grant execute on function public.suggest_duplicates(uuid) to authenticated;
 
 
 comment on function private.shared_values(uuid) is
-    'Names, phones and emails that two or three contacts of an account share; known_of is the one that is recognised by it.';
+    'Names, phones and emails that two or three contacts of an account share; known_of is the contact that owns the value as an identity.';
 comment on function private.add_duplicates(uuid) is
-    'Notes what looks like one person, at most 500 pairs; returns how many are new.';
+    'Notes pairs that look like one person, at most 500; returns the number of new ones.';
 comment on function public.suggest_duplicates(uuid) is
-    'Looks for contacts of an account that may be one person and adds them to open_suggestions; returns how many are new, at most 500: call again while there are as many. What was dismissed is not suggested again.';
+    'Looks for contacts of an account that may be one person, and adds them to open_suggestions. Returns the number of new suggestions, at most 500; if it is 500, call it again. A dismissed pair is not suggested again.';

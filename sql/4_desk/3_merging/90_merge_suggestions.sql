@@ -1,6 +1,6 @@
 /*
-    What a merge does to suggestions, and what undoing it gives back: those about the two
-    contacts are settled, those about the dropped one and others are passed on.
+    What a merge, and its undo, do with suggestions: one about the two contacts is settled; one
+    about the dropped contact and a third is passed on to the kept contact.
 */
 create function private.settle_suggestions(account_id uuid, kept_id uuid, dropped_id uuid)
     returns uuid[]
@@ -35,8 +35,9 @@ create function private.pass_on_suggestions(account_id uuid, kept_id uuid, dropp
     set search_path = ''
 as $$
 /*
-    What was suspected of the dropped contact and a third, or ruled out, now holds of the kept
-    one. The old rows stay, unseen while the contact is gone, and are there when it comes back.
+    A suggestion about the dropped contact and a third one, open or dismissed, now holds for the
+    kept contact. The old rows stay: nobody sees them while the contact is gone, and they are
+    there when it comes back.
 */
 declare
     added uuid[];
@@ -99,7 +100,7 @@ begin
     where s.id = any (merge.settled_suggestions)
       and s.status = 'merged';
 
-    -- those that somebody has decided on since stay decided
+    -- a suggestion that somebody has decided since stays decided
     delete from public.contact_suggestions s
     where s.id = any (merge.added_suggestions)
       and s.status <> 'merged'
@@ -111,6 +112,6 @@ $$;
 comment on function private.settle_suggestions(uuid, uuid, uuid) is
     'Marks the open suggestions of two contacts as merged; returns their ids.';
 comment on function private.pass_on_suggestions(uuid, uuid, uuid) is
-    'Notes the dropped contact''s suggestions for the kept one; returns the ids of those that are new.';
+    'Notes the dropped contact''s suggestions for the kept one; returns the ids of the new ones.';
 comment on function private.reopen_suggestions(public.contact_merges) is
-    'Puts suggestions back as they were, unless somebody has decided on them since.';
+    'Restores suggestions as they were, unless somebody has decided on them since.';

@@ -1,9 +1,10 @@
 /*
-    A row of a file, in the contacts page's words. It stands for itself: it goes in, or it is
-    refused with the reason and leaves nothing behind, whatever becomes of the others.
+    Imports one row of a file, in the contacts page's words. Each row stands alone: it is
+    imported, or it is refused with the reason and changes nothing, whatever happens to other
+    rows.
 
-    What a row does not say stays. A row that says what is there already locks and writes
-    nothing, so that a file that was imported can be imported again.
+    A field that a row leaves out stays. A row that repeats what the contact shows locks and
+    writes nothing, so a file can be imported again.
 */
 create function private.says_the_same(field text, value text, shown text)
     returns boolean
@@ -12,7 +13,7 @@ create function private.says_the_same(field text, value text, shown text)
     set search_path = ''
 as $$
     select case
-        -- a number in another spelling is no news: replies go to the one that WhatsApp uses
+        -- another spelling of the same number is no change: replies go to WhatsApp's spelling
         when says_the_same.field = 'phone' then
             private.match_key(kind => 'phone', value => says_the_same.value)
                 is not distinct from private.match_key(kind => 'phone', value => shown)
@@ -42,7 +43,7 @@ begin
         ) then
             raise sqlstate 'PT404' using
                 message = 'There is no contact with this id.',
-                hint = 'Without an id it is found by phone, email or username, or made.';
+                hint = 'Leave the id out: then the contact is found by phone, email or username, or created.';
         end if;
     end if;
 
@@ -57,8 +58,8 @@ begin
            and o.kind = k.key
            and o.match_key = private.match_key(kind => k.key, value => k.value)
         where k.key in ('phone', 'email', 'username')
-          -- what it shows already says nothing new of it, though another be known by that:
-          -- customers write what they like into their profile
+          -- a value that the contact shows already says nothing new, even if another contact is
+          -- known by it: customers write any value in their profile
           and not exists (
               select
               from public.contacts c
@@ -79,7 +80,7 @@ create function private.news_of_row(contact_id uuid, fields jsonb)
     set search_path = ''
 as $$
 declare
-    -- as a client sees it: a name that is that of the profile already need not be written down
+    -- as a client sees it: a name that equals the profile's need not be written
     shown constant jsonb := (
         select to_jsonb(s)
         from private.contact_states s
@@ -94,7 +95,7 @@ begin
     where not private.says_the_same(
         field => f.key, value => f.value #>> '{}', shown => shown ->> f.key);
 
-    -- tags are added to: a file seldom knows all that colleagues have given since
+    -- tags are only added: a file seldom has all tags that staff have given since
     select jsonb_agg(t.tag order by t.place)
     into more_tags
     from jsonb_array_elements_text(fields -> 'tags') with ordinality as t (tag, place)
@@ -118,7 +119,7 @@ create function private.changes_of_row(contact_id uuid, fields jsonb)
 as $$
     select coalesce(
         jsonb_object_agg(
-            -- as the contacts page calls it, whose words for it are these
+            -- the contacts page's name for it; its words for the statuses are the same
             case f.key when 'status' then 'conversation_status' else f.key end,
             jsonb_build_object('old', to_jsonb(s) -> f.key, 'new', f.value)
         ),
@@ -133,7 +134,7 @@ $$;
 create function private.import_row(
     account_id uuid,
     contact jsonb,
-    -- whether to tell what of a contact changes, and from what
+    -- whether to return the changed fields, with old and new values
     tell boolean,
     out outcome text,
     out contact_id uuid,
@@ -155,12 +156,12 @@ begin
         raise sqlstate 'PT422' using
             message = 'This is not an id.',
             detail = 'field: id',
-            hint = 'Leave it empty for a contact that has none yet.';
+            hint = 'Leave it empty for a contact that has no id yet.';
     elsif not said ? 'id' and not fields ?| array['phone', 'email', 'username'] then
         raise sqlstate 'PT422' using
-            message = 'Nothing tells whose row this is: imported again, it would be a second contact.',
+            message = 'The row has no phone, email, username or id: a second import would create a second contact.',
             detail = 'field: phone',
-            hint = 'Give a phone, email, username or id.';
+            hint = 'Give one of them.';
     end if;
 
     owners := private.contacts_of_row(
@@ -170,7 +171,7 @@ begin
     if cardinality(owners) > 1 then
         outcome := 'ambiguous';
         contact_id := null;
-        reason := format('It is known of different contacts: %s.', array_to_string(owners, ', '));
+        reason := format('Its values belong to different contacts: %s.', array_to_string(owners, ', '));
         perform private.suggest_merge(
             account_id => import_row.account_id,
             contact_ids => array[owners[1], o.id],
@@ -200,12 +201,12 @@ begin
         return;
     end if;
 
-    -- what differs is looked at again under the locks: tags are read to be written
+    -- compare again under the locks: tags are read before they are written
     perform private.lock_identities(
         account_id => import_row.account_id,
         contact_ids => array[import_row.contact_id],
         kinds => private.touched_identity_kinds(expected),
-        -- of what is there already a file that was exported is no proof
+        -- an exported file does not prove values that the contact already shows
         claims => expected
     );
     perform
@@ -215,7 +216,7 @@ begin
 
     news := private.news_of_row(contact_id => import_row.contact_id, fields => fields);
     if not private.touched_identity_kinds(expected) @> private.touched_identity_kinds(news) then
-        -- those are locked before the contact is: look again
+        -- identities are locked before the contact: start again
         raise sqlstate 'PT409' using
             message = 'Others are writing this contact.',
             hint = 'Import it again.';
@@ -247,8 +248,8 @@ declare
     detail text;
     hint text;
 begin
-    -- another session may make the contact between the look and the write, or merge or delete
-    -- it: look again
+    -- another session may insert, merge or delete the contact between the look-up and the write:
+    -- start again
     for attempt in 1 .. 3 loop
         begin
             imported := private.import_row(
@@ -278,7 +279,7 @@ begin
         end,
         'reason', case
             when code like 'PT%' then concat_ws(' ', message, nullif(hint, ''))
-            -- no check of ours has foreseen it, and Postgres' own words could quote the row
+            -- no check of ours has refused it, and Postgres' own message could quote the row
             else format('The database does not take it (%s).', code)
         end
     );
@@ -287,14 +288,14 @@ $$;
 
 
 comment on function private.says_the_same(text, text, text) is
-    'Whether a value of a row is what the contact shows, a phone number in whatever spelling.';
+    'Whether a value of a row equals the one that the contact shows; for a phone number, in any spelling.';
 comment on function private.contacts_of_row(uuid, uuid, jsonb) is
-    'The contacts that a row''s id, phone, email and username are known of.';
+    'The contacts to which a row''s id, phone, email and username belong.';
 comment on function private.news_of_row(uuid, jsonb) is
-    'The fields of a row that say something else than the contact shows; tags are all that it is to have.';
+    'The fields of a row that differ from what the contact shows; tags are the old and the new ones together.';
 comment on function private.changes_of_row(uuid, jsonb) is
-    'What a contact shows and what it is to show: {field: {old, new}}.';
+    'The values that a contact shows now and will show: {field: {old, new}}.';
 comment on function private.import_row(uuid, jsonb, boolean) is
-    'Makes or changes the contact that a row is about, or notes that there are several; raises what speaks against the row.';
+    'Inserts or changes the contact of a row, or suggests a merge if there are several; raises the reason if it refuses the row.';
 comment on function private.try_import_row(uuid, jsonb, boolean) is
-    'What became of a row, undone where it is refused: {outcome, contact_id, field, reason, changes}.';
+    'Imports a row and returns {outcome, contact_id, field, reason, changes}; a refused row changes nothing.';

@@ -1,5 +1,5 @@
 /*
-    Contacts from a file, up to 200 rows a call, and each row in a savepoint of its own.
+    Imports contacts from a file, up to 200 rows in a call, each row in its own savepoint.
 */
 create function private.account_named(external_id text)
     returns uuid
@@ -18,7 +18,7 @@ begin
         raise sqlstate 'PT404' using
             message = 'There is no such account.',
             detail = 'field: account',
-            hint = 'An account is named by its external_id.';
+            hint = 'Give the external_id of an account.';
     end if;
     return found_id;
 end
@@ -56,11 +56,11 @@ create function backend.import_contacts(
     -- definer: service_role has no rights of its own on tables
     security definer
     set search_path = ''
-    -- rows are looked up by key, one at a time: one plan does for all, and not the one that
-    -- was best while the tables were empty
+    -- rows are looked up by key, one at a time: one plan serves all calls, and it must not be the
+    -- one for empty tables
     set plan_cache_mode = force_generic_plan
     set enable_seqscan = off
-    -- the price that the planner puts on what is off must not look like work worth compiling
+    -- disabled plan nodes get a huge cost, which would start the JIT compiler for nothing
     set jit = off
 as $$
 declare
@@ -78,16 +78,17 @@ begin
             detail = 'field: contacts';
     elsif jsonb_array_length(contacts) > 200 then
         raise sqlstate 'PT422' using
-            message = 'These are too many contacts for one call.',
+            message = format('These are %s contacts.', jsonb_array_length(contacts)),
             detail = 'field: contacts',
-            hint = 'At most 200.';
+            hint = 'Send at most 200 in one call.';
     end if;
 
     if quiet or jsonb_array_length(contacts) > 100 then
         perform set_config('rapport.broadcast_later', 'on', true);
     end if;
     begin
-        -- in the order of the identities' locks, whatever the file's: two imports queue
+        -- in the order of the identities' locks, not of the file: two imports then wait, one for
+        -- the other
         for given in
             select g.contact, g.place
             from jsonb_array_elements(contacts) with ordinality as g (contact, place)
@@ -105,8 +106,8 @@ begin
                 account_id => owner_id, contact => given.contact, tell => dry_run);
             results := results || jsonb_build_object(given.place::text, result);
             if result ->> 'outcome' not in ('unchanged', 'refused') then
-                -- a row's locks are in order, those of several are not: from the second on it
-                -- gives way long before it could be part of a deadlock
+                -- The locks of one row are in order, those of several rows are not. From the
+                -- second row on, a short timeout ends the wait long before a deadlock.
                 perform set_config('lock_timeout', '400ms', true);
             end if;
         end loop;
@@ -114,7 +115,7 @@ begin
             raise sqlstate 'RP001';
         end if;
         if quiet or jsonb_array_length(contacts) > 100 then
-            -- customers hear of theirs at once, staff perhaps when all calls are made
+            -- customers are told at once; staff, with quiet, by announce_import
             perform private.broadcast_logged(account_id => owner_id, to_staff => not quiet);
         end if;
     exception
@@ -134,7 +135,7 @@ begin
                 jsonb_build_object(
                     'row', r.key::integer,
                     'outcome', r.value -> 'outcome',
-                    -- what was made in a trial is gone
+                    -- a contact that a dry run created is gone
                     'contact_id', case
                         when dry_run and r.value ->> 'outcome' = 'created' then null
                         else r.value -> 'contact_id'
@@ -177,8 +178,8 @@ grant execute on function backend.announce_import(text) to service_role;
 comment on function private.account_named(text) is
     'The account with this external_id.';
 comment on function backend.account_country(text) is
-    'The country of an account, of which phone numbers without a country code are; null is not known.';
+    'The country of an account, for phone numbers without a country code; null is unknown.';
 comment on function backend.import_contacts(text, jsonb, boolean, boolean) is
-    'Writes up to 200 contacts, in the contacts page''s words: [{row, outcome, contact_id, field, reason, changes}] by their places from 1; outcome is created, updated, unchanged, refused or ambiguous. A dry run undoes it all, and tells the changes: {field: {old, new}}. Repeating it changes nothing. quiet leaves it to announce_import to tell staff.';
+    'Writes up to 200 contacts, in the contacts page''s words. Returns [{row, outcome, contact_id, field, reason, changes}], with rows counted from 1; outcome is created, updated, unchanged, refused or ambiguous. A dry run writes nothing and returns the changes: {field: {old, new}}. A repeated call changes nothing. With quiet, staff are told only by announce_import.';
 comment on function backend.announce_import(text) is
-    'Tells an account''s staff once that contacts were imported: who follows them reads again.';
+    'Tells an account''s staff once that contacts were imported, so that clients read them again.';

@@ -1,6 +1,6 @@
 /*
-    An account's contacts by page, as import_contacts takes them: importing what was exported
-    changes nothing.
+    Exports an account's contacts page by page, in the form that import_contacts takes: an import
+    of an export changes nothing.
 */
 create function backend.export_contacts(
     account text,
@@ -35,7 +35,8 @@ begin
             '[]'
         )
         from (
-            -- there is one of each contact that is not deleted, and its index is in this order
+            -- customers has one row for each contact that is not deleted, and its index has this
+            -- order
             select c.id
             from public.customers c
             where c.account_id = owner_id
@@ -56,12 +57,12 @@ grant execute on function backend.export_contacts(text, uuid, integer) to servic
 
 
 comment on function backend.export_contacts(text, uuid, integer) is
-    'A page of an account''s contacts after an id, by id; the last page is shorter than page_size, which is 1,000 at most.';
+    'A page of an account''s contacts after an id, in the order of ids. page_size is 1,000 at most; the last page is shorter.';
 
 
 /*
-    The contacts that rows of a file name by their ids. What a spreadsheet has made of an export
-    can be told from an edit only beside what the contact shows.
+    The contacts that rows of a file name by their ids. Only a comparison with the values that the
+    contact shows can tell an edit from the damage that a spreadsheet does to an export.
 */
 create function backend.contacts_of_ids(account text, ids uuid[])
     returns jsonb
@@ -78,14 +79,14 @@ begin
         raise sqlstate 'PT422' using
             message = format('These are %s ids.', cardinality(ids)),
             detail = 'field: ids',
-            hint = 'At most 200 in one call.';
+            hint = 'Send at most 200 in one call.';
     end if;
     return (
         with recursive named as (
             select i.id as asked, i.id
             from unnest(ids) i (id)
             union all
-            -- a merged contact is found where it went, however often; a ring can't be written
+            -- follow all merges to the contact that is left; a circle of merges can't be written
             select n.asked, c.merged_into
             from named n
             join public.contacts c
@@ -127,4 +128,4 @@ grant execute on function backend.contacts_of_ids(text, uuid[]) to service_role;
 
 
 comment on function backend.contacts_of_ids(text, uuid[]) is
-    'Up to 200 contacts of an account by the ids that were asked for, as export_contacts has them: {id: contact}. A merged one is the contact that it was merged into; what is deleted or not the account''s is left out.';
+    'Up to 200 contacts of an account by their ids, in the form of export_contacts: {id: contact}. For a merged contact it is the one into which it was merged. Deleted contacts, and those of other accounts, are left out.';

@@ -88,7 +88,7 @@ async def test_refusal_is_told_and_the_next_message_goes_out(portal: Portal, out
 
         await until(lambda: len(refused) == 2 and texts(portal, conversation) == ["fine"])
         assert sorted(message.refusal or "" for message in refused) == [
-            "The message is too long.",
+            "The message has 5000 characters; 4,096 are allowed.",
             "There is no such conversation, or it is not yours to see.",
         ]
         await until(lambda: len(live.outbox.pending) == 2)
