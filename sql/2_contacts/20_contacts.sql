@@ -20,11 +20,11 @@ create table public.contacts (
                      -- one address, without any character that separates two
                      constraint contacts_email_check
                      check (email ~ '^[^@\s,;:<>()"]+@[^@\s,;:<>()"]+$' and length(email) <= 320),
-    -- WhatsApp's: latest known, as profile_name
+    -- WhatsApp's username, the latest known
     username         text
                      constraint contacts_username_check
                      check (username ~ '^[^\s@]+$' and length(username) <= 100),
-    -- the login with which they enter the portal
+    -- the login with which the person enters the portal
     portal_user_id   uuid
                      constraint contacts_portal_user_id_fkey
                      references auth.users on delete set null,
@@ -33,7 +33,7 @@ create table public.contacts (
                      check (cardinality(tags) <= 100 and array_position(tags, null) is null),
     notes            text
                      constraint contacts_notes_check check (length(notes) <= 20000),
-    -- shown until there is a conversation, which then has one of its own
+    -- shown until the contact has a conversation, which has a status of its own
     status           text not null default 'open'
                      constraint contacts_status_check
                      check (status in ('open', 'pending', 'closed')),
@@ -92,7 +92,7 @@ create table public.contacts (
                          jsonb_typeof(addresses) = 'array'
                          and octet_length(addresses::text) <= 32768
                      ),
-    -- where to look instead
+    -- the contact that took its place
     merged_into      uuid,
     deleted_at       timestamptz,
     created_at       timestamptz not null default now(),

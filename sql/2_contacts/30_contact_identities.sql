@@ -41,7 +41,7 @@ create table public.contact_identities (
                constraint contact_identities_value_check
                check (value <> '' and length(value) <= 320),
     match_key  text generated always as (private.match_key(kind, value)) stored,
-    -- the spelling that WhatsApp uses, and to which replies go
+    -- WhatsApp's spelling, to which replies go
     wa_id      text
                constraint contact_identities_wa_id_check
                check (wa_id is null or (kind = 'phone' and wa_id ~ '^[0-9]{1,32}$')),

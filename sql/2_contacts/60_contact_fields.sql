@@ -22,7 +22,7 @@ begin
         cleaned := jsonb_set(cleaned, array[field.field], given);
     end loop;
 
-    -- as the table's own checks, which name no field and no remedy
+    -- the same rules as the table's checks, which name no field and no remedy
     if cleaned ->> 'phone' !~ '^\+[1-9][0-9]{1,14}$' then
         raise sqlstate 'PT422' using
             message = 'This is not a phone number with a plus sign and a country code.',
@@ -44,7 +44,7 @@ begin
         raise sqlstate 'PT422' using
             message = 'This is not a username.',
             detail = 'field: username',
-            hint = 'Without @ and spaces, at most 100 characters.';
+            hint = 'Write 1 to 100 characters without @ and spaces.';
     end if;
 
     if cleaned ? 'tags' then
@@ -191,7 +191,7 @@ $$;
 comment on function private.require_writable(uuid) is
     'Refuses a caller who may not write the contacts of an account.';
 comment on function private.clean_contact_fields(jsonb) is
-    'Fields of a contact without stray spaces, or a refusal that names the field.';
+    'The fields of a contact without spaces around their values, or a refusal that names the field.';
 comment on function private.clean_field(private.contact_fields, jsonb) is
     'A field''s value without stray spaces, or a refusal that names the field.';
 comment on function private.touched_identity_kinds(jsonb) is

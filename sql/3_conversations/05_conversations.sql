@@ -15,10 +15,10 @@ create table public.conversations (
                         constraint conversations_channel_check
                         check (channel in ('whatsapp', 'booking', 'portal')),
     whatsapp_channel_id uuid,
-    -- the job that a booking's chat is about
+    -- the job that a booking's conversation is about
     booking_id          uuid,
-    -- who the customer is on this channel: a WhatsApp thread belongs to the number that
-    -- writes, so that merging contacts never joins two threads
+    -- who the customer is on this channel: a WhatsApp conversation belongs to the number that
+    -- writes, so a merge of contacts never joins two conversations
     thread_key          text not null,
     -- the exact spelling to which replies go
     customer_wa_id      text,

@@ -49,7 +49,7 @@ create table public.messages (
     conversation_id     uuid not null,
     -- null in a group
     customer_id         uuid,
-    -- the conversation's, see new_messages
+    -- that of the conversation
     booking_id          uuid,
     -- 1, 2, 3 … in a conversation, in the order of arrival and without a gap, so that a
     -- client knows what it has missed; the order to show is that of sent_at
@@ -70,12 +70,12 @@ create table public.messages (
     whatsapp_channel_id uuid,
     -- the provider's id: a webhook that comes twice finds it taken
     provider_id         text,
-    -- told after the fact by the phone app's history: nobody is waiting for an answer
+    -- from the phone app's history: nobody waits for an answer
     is_history          boolean not null default false,
     status              public.message_status not null,
     error_code          integer,
     error_message       text,
-    -- what others have made of it since, see message_effects
+    -- later reactions, edits and deletions, see private.message_effects
     reactions           jsonb not null default '[]',
     has_invoice         boolean not null default false,
     invoice_data        jsonb,

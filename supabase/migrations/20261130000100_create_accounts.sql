@@ -128,7 +128,7 @@ create table public.accounts (
     country     text
                 constraint accounts_country_check check (country ~ '^[A-Z]{2}$'),
     time_zone   text not null,
-    -- what one user may do; see request_limits
+    -- the limits of one user; see private.request_limits
     messages_per_minute  integer not null default 300
                          constraint accounts_messages_per_minute_check
                          check (messages_per_minute between 1 and 100000),

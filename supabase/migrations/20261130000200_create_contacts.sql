@@ -129,11 +129,11 @@ create table public.contacts (
                      -- one address, without any character that separates two
                      constraint contacts_email_check
                      check (email ~ '^[^@\s,;:<>()"]+@[^@\s,;:<>()"]+$' and length(email) <= 320),
-    -- WhatsApp's: latest known, as profile_name
+    -- WhatsApp's username, the latest known
     username         text
                      constraint contacts_username_check
                      check (username ~ '^[^\s@]+$' and length(username) <= 100),
-    -- the login with which they enter the portal
+    -- the login with which the person enters the portal
     portal_user_id   uuid
                      constraint contacts_portal_user_id_fkey
                      references auth.users on delete set null,
@@ -142,7 +142,7 @@ create table public.contacts (
                      check (cardinality(tags) <= 100 and array_position(tags, null) is null),
     notes            text
                      constraint contacts_notes_check check (length(notes) <= 20000),
-    -- shown until there is a conversation, which then has one of its own
+    -- shown until the contact has a conversation, which has a status of its own
     status           text not null default 'open'
                      constraint contacts_status_check
                      check (status in ('open', 'pending', 'closed')),
@@ -201,7 +201,7 @@ create table public.contacts (
                          jsonb_typeof(addresses) = 'array'
                          and octet_length(addresses::text) <= 32768
                      ),
-    -- where to look instead
+    -- the contact that took its place
     merged_into      uuid,
     deleted_at       timestamptz,
     created_at       timestamptz not null default now(),
@@ -630,8 +630,8 @@ comment on function private.write_contacts(public.contacts[]) is
 
 
 /*
-    By what a contact is recognised. An identity is owned by one contact of an account:
-    the primary key sees to it, whoever writes at the same time.
+    The identities by which a contact is recognised. One contact of an account owns an identity:
+    the primary key ensures that, also if two transactions write at the same time.
 
     A WhatsApp id is a phone number in Meta's spelling. Both are one row of kind 'phone', because
     two contacts could own two rows. Replies use wa_id, which keeps the exact spelling.
@@ -672,7 +672,7 @@ create table public.contact_identities (
                constraint contact_identities_value_check
                check (value <> '' and length(value) <= 320),
     match_key  text generated always as (private.match_key(kind, value)) stored,
-    -- the spelling that WhatsApp uses, and to which replies go
+    -- WhatsApp's spelling, to which replies go
     wa_id      text
                constraint contact_identities_wa_id_check
                check (wa_id is null or (kind = 'phone' and wa_id ~ '^[0-9]{1,32}$')),
@@ -1362,7 +1362,7 @@ begin
         cleaned := jsonb_set(cleaned, array[field.field], given);
     end loop;
 
-    -- as the table's own checks, which name no field and no remedy
+    -- the same rules as the table's checks, which name no field and no remedy
     if cleaned ->> 'phone' !~ '^\+[1-9][0-9]{1,14}$' then
         raise sqlstate 'PT422' using
             message = 'This is not a phone number with a plus sign and a country code.',
@@ -1384,7 +1384,7 @@ begin
         raise sqlstate 'PT422' using
             message = 'This is not a username.',
             detail = 'field: username',
-            hint = 'Without @ and spaces, at most 100 characters.';
+            hint = 'Write 1 to 100 characters without @ and spaces.';
     end if;
 
     if cleaned ? 'tags' then
@@ -1531,7 +1531,7 @@ $$;
 comment on function private.require_writable(uuid) is
     'Refuses a caller who may not write the contacts of an account.';
 comment on function private.clean_contact_fields(jsonb) is
-    'Fields of a contact without stray spaces, or a refusal that names the field.';
+    'The fields of a contact without spaces around their values, or a refusal that names the field.';
 comment on function private.clean_field(private.contact_fields, jsonb) is
     'A field''s value without stray spaces, or a refusal that names the field.';
 comment on function private.touched_identity_kinds(jsonb) is

@@ -19,10 +19,10 @@ create table public.conversations (
                         constraint conversations_channel_check
                         check (channel in ('whatsapp', 'booking', 'portal')),
     whatsapp_channel_id uuid,
-    -- the job that a booking's chat is about
+    -- the job that a booking's conversation is about
     booking_id          uuid,
-    -- who the customer is on this channel: a WhatsApp thread belongs to the number that
-    -- writes, so that merging contacts never joins two threads
+    -- who the customer is on this channel: a WhatsApp conversation belongs to the number that
+    -- writes, so a merge of contacts never joins two conversations
     thread_key          text not null,
     -- the exact spelling to which replies go
     customer_wa_id      text,
@@ -348,7 +348,7 @@ create table public.messages (
     conversation_id     uuid not null,
     -- null in a group
     customer_id         uuid,
-    -- the conversation's, see new_messages
+    -- that of the conversation
     booking_id          uuid,
     -- 1, 2, 3 … in a conversation, in the order of arrival and without a gap, so that a
     -- client knows what it has missed; the order to show is that of sent_at
@@ -369,12 +369,12 @@ create table public.messages (
     whatsapp_channel_id uuid,
     -- the provider's id: a webhook that comes twice finds it taken
     provider_id         text,
-    -- told after the fact by the phone app's history: nobody is waiting for an answer
+    -- from the phone app's history: nobody waits for an answer
     is_history          boolean not null default false,
     status              public.message_status not null,
     error_code          integer,
     error_message       text,
-    -- what others have made of it since, see message_effects
+    -- later reactions, edits and deletions, see private.message_effects
     reactions           jsonb not null default '[]',
     has_invoice         boolean not null default false,
     invoice_data        jsonb,

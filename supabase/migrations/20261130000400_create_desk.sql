@@ -46,7 +46,8 @@ begin
             join public.conversations k
                 on k.id = a.conversation_id
             where a.customer_id = c.id
-            -- WhatsApp's times are seconds: a thread may be closed and the next one opened in one
+            -- WhatsApp's times are whole seconds: one conversation may close and the next one open
+            -- in the same second
             order by a.last_message_at desc, k.created_at desc, a.conversation_id desc
             limit 1
         ) t
@@ -69,7 +70,7 @@ grant select on private.contact_states to authenticated;
 
 
 comment on view private.contact_states is
-    'A contact with its current conversation, the latest active; what the faces are made of.';
+    'A contact with its current conversation (latest activity): the base of the faces.';
 comment on function private.make_contact_states() is
     'Makes private.contact_states for the fields that contacts have now.';
 
@@ -143,7 +144,7 @@ create function private.tg__expect_version()
     set search_path = ''
 as $$
 begin
-    -- of a row alone it can't be told whether its version was written or only kept
+    -- the row alone does not show whether its version was written or only kept
     perform set_config('rapport.version_named', 'on', true);
     return null;
 end
@@ -1813,7 +1814,7 @@ create table public.contact_merges (
     moved_conversations uuid[] not null,
     -- jobs, invoices and points, as move_customer_rows describes them
     moved_customer_rows jsonb not null default '{}',
-    -- with those that moved, what is not among them was opened later
+    -- conversations in neither list were opened after the merge
     kept_conversations  uuid[] not null,
     settled_suggestions uuid[] not null,
     added_suggestions   uuid[] not null,
@@ -2255,11 +2256,11 @@ declare
         )
     );
 begin
-    -- a pair: the name and the message that brought it
+    -- the name goes with the time of the message that brought it
     if kept.profile_name is null then
         merged.profile_named_at := dropped.profile_named_at;
     end if;
-    -- one person: who has stopped marketing messages on one number has stopped them
+    -- it is one person: a stop on one number holds for all
     merged.marketing_stopped_at := least(kept.marketing_stopped_at, dropped.marketing_stopped_at);
     merged.marketing_chosen_at := greatest(kept.marketing_chosen_at, dropped.marketing_chosen_at);
     merged.tags := kept.tags || array(

@@ -42,7 +42,8 @@ begin
             join public.conversations k
                 on k.id = a.conversation_id
             where a.customer_id = c.id
-            -- WhatsApp's times are seconds: a thread may be closed and the next one opened in one
+            -- WhatsApp's times are whole seconds: one conversation may close and the next one open
+            -- in the same second
             order by a.last_message_at desc, k.created_at desc, a.conversation_id desc
             limit 1
         ) t
@@ -65,6 +66,6 @@ grant select on private.contact_states to authenticated;
 
 
 comment on view private.contact_states is
-    'A contact with its current conversation, the latest active; what the faces are made of.';
+    'A contact with its current conversation (latest activity): the base of the faces.';
 comment on function private.make_contact_states() is
     'Makes private.contact_states for the fields that contacts have now.';

@@ -67,7 +67,7 @@ create function private.tg__expect_version()
     set search_path = ''
 as $$
 begin
-    -- of a row alone it can't be told whether its version was written or only kept
+    -- the row alone does not show whether its version was written or only kept
     perform set_config('rapport.version_named', 'on', true);
     return null;
 end

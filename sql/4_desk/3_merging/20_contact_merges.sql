@@ -18,7 +18,7 @@ create table public.contact_merges (
     moved_conversations uuid[] not null,
     -- jobs, invoices and points, as move_customer_rows describes them
     moved_customer_rows jsonb not null default '{}',
-    -- with those that moved, what is not among them was opened later
+    -- conversations in neither list were opened after the merge
     kept_conversations  uuid[] not null,
     settled_suggestions uuid[] not null,
     added_suggestions   uuid[] not null,

@@ -40,11 +40,11 @@ declare
         )
     );
 begin
-    -- a pair: the name and the message that brought it
+    -- the name goes with the time of the message that brought it
     if kept.profile_name is null then
         merged.profile_named_at := dropped.profile_named_at;
     end if;
-    -- one person: who has stopped marketing messages on one number has stopped them
+    -- it is one person: a stop on one number holds for all
     merged.marketing_stopped_at := least(kept.marketing_stopped_at, dropped.marketing_stopped_at);
     merged.marketing_chosen_at := greatest(kept.marketing_chosen_at, dropped.marketing_chosen_at);
     merged.tags := kept.tags || array(
