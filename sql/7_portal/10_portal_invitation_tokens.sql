@@ -1,6 +1,6 @@
 /*
-    What an invitation's link carries, hashed: a token has 256 random bits, so that a plain hash
-    can't be guessed back, and looking one up by its hash compares no secret byte by byte.
+    The hashed token of an invitation's link. A token has 256 random bits, so nobody can guess it
+    from a plain hash. Looking a token up by its hash compares no secret byte by byte.
 */
 create table private.portal_invitation_tokens (
     invitation_id uuid primary key
@@ -34,8 +34,8 @@ $$;
 
 
 comment on table private.portal_invitation_tokens is
-    'The SHA-256 of each invitation''s token; the token itself is kept nowhere.';
+    'The SHA-256 of each invitation''s token. The token itself is stored nowhere.';
 comment on policy "nobody reads the tokens of invitations directly" on private.portal_invitation_tokens is
-    'claim_portal_invitation looks them up.';
+    'claim_portal_invitation looks tokens up.';
 comment on function private.token_hash(text) is
-    'What is kept of a token.';
+    'The stored form of a token: its SHA-256.';
