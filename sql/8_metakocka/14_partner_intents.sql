@@ -1,7 +1,7 @@
 /*
-    What we are about to do at Metakocka and can't do twice: a partner is made by one call, and
-    if its answer is lost nobody knows. What is written here before the call is settled by
-    looking for the partner, never by calling again.
+    Calls to Metakocka that must not happen twice. One call makes a partner, and if its answer is
+    lost the outcome is unknown. A row is written before the call. It is settled by looking for the
+    partner, never by another call.
 */
 create table private.partner_intents (
     id           uuid primary key default gen_random_uuid(),
@@ -10,12 +10,12 @@ create table private.partner_intents (
     operation    text not null
                  constraint partner_intents_operation_check
                  check (operation in ('add_partner', 'update_partner')),
-    -- a digest of what was to be sent
+    -- a digest of the fields to send
     fingerprint  text not null
                  constraint partner_intents_fingerprint_check
                  check (length(fingerprint) between 1 and 128),
-    -- what was to be sent, by which it is looked for: the contact may be another by then.
-    -- Once nobody has to look any more it is forgotten
+    -- The fields to send. The search for the partner uses them, since the contact may change
+    -- meanwhile. They are deleted when no search needs them any more.
     sent         jsonb not null default '{}'
                  constraint partner_intents_sent_check
                  check (jsonb_typeof(sent) = 'object' and octet_length(sent::text) <= 131072),
@@ -24,13 +24,13 @@ create table private.partner_intents (
                  check (state in (
                      -- the call has not begun
                      'intended',
-                     -- it has begun, and may have happened
+                     -- the call has begun, and may have happened
                      'sent',
-                     -- it ended without an answer
+                     -- the call ended without an answer
                      'unknown',
-                     -- it happened
+                     -- the call happened
                      'settled',
-                     -- it did not
+                     -- the call did not happen
                      'abandoned'
                  )),
     metakocka_id text
@@ -53,7 +53,7 @@ create table private.partner_intents (
 alter table private.partner_intents enable row level security;
 
 
--- one at a time: who comes next finds out first what became of this one
+-- One at a time: the next worker first finds out the outcome of this one.
 create unique index partner_intents_open_key
     on private.partner_intents (contact_id)
     where state in ('intended', 'sent', 'unknown');
@@ -74,10 +74,10 @@ create policy "nobody reads partner intents directly"
 
 
 comment on table private.partner_intents is
-    'Calls to Metakocka that must not happen twice, from before they begin.';
+    'Calls to Metakocka that must not happen twice. Each row is written before its call.';
 comment on column private.partner_intents.fingerprint is
-    'A digest of what was to be sent.';
+    'A digest of the fields to send.';
 comment on column private.partner_intents.sent is
-    'The fields that were to be sent, by which a partner that may have been made is looked for; empty once that is settled.';
+    'The fields to send. A partner that may have been made is looked for by them; empty once the intent is settled.';
 comment on policy "nobody reads partner intents directly" on private.partner_intents is
-    'The sync alone settles them.';
+    'Only the sync settles them.';

@@ -36,7 +36,7 @@ begin
         );
     end if;
 
-    -- made by another worker since the caller has looked
+    -- another worker has made it since the caller looked
     if operation = 'add_partner' and exists (
         select
         from public.metakocka_contact_mappings m
@@ -44,9 +44,9 @@ begin
           and m.metakocka_id is not null
     ) then
         raise sqlstate 'PT409' using
-            message = 'This contact is a partner already.',
+            message = 'This contact has a partner already.',
             detail = format('contact: %s', begin_intent.contact_id),
-            hint = 'Claim it again.';
+            hint = 'Claim the contact again.';
     end if;
 
     insert into private.partner_intents (account_id, contact_id, operation, fingerprint, sent)
@@ -137,7 +137,7 @@ as $$
 declare
     intent private.partner_intents;
 begin
-    -- a call that was made is settled by whoever made it, also once it has lost its lease
+    -- the worker that made a call settles it, even after it has lost its lease
     if settle_intent.state = 'sent' then
         perform private.require_worker(
             account_id => settle_intent.account_id, worker => settle_intent.worker);
@@ -155,7 +155,7 @@ begin
     elsif intent.state = settle_intent.state
         and intent.metakocka_id is not distinct from settle_intent.metakocka_id
     then
-        -- told again, since the answer was lost; but a call is begun once
+        -- told again, because the answer was lost; but a call begins only once
         return settle_intent.state <> 'sent';
     end if;
 
@@ -180,7 +180,7 @@ begin
         settled_at = case
             when settle_intent.state in ('settled', 'abandoned') then clock_timestamp()
         end,
-        -- a person's data, for which there is no use any more
+        -- a person's data that nobody needs any more
         sent = case
             when settle_intent.state in ('settled', 'abandoned') then '{}'
             else i.sent
@@ -194,10 +194,10 @@ grant execute on function backend.settle_intent(uuid, uuid, text, text, text) to
 
 
 comment on function backend.begin_intent(uuid, uuid, text, text, jsonb, text) is
-    'Notes that a contact''s partner is about to be made (add_partner) or changed: {intent_id, contact_id, operation, fingerprint, sent, state, metakocka_id, age, is_new}. If one is open already that one, with is_new false: what became of it is to be found out first. A contact that is a partner already gets no other: 409.';
+    'Notes that a contact''s partner is about to be made (add_partner) or changed: {intent_id, contact_id, operation, fingerprint, sent, state, metakocka_id, age, is_new}. If the contact has an open intent, returns that one with is_new false: its outcome must be found out first. age is in seconds. A contact that has a partner gets no other one (409).';
 comment on function private.intent_rows(uuid) is
-    'An intent as it is told.';
+    'An intent as JSON.';
 comment on function private.open_intents(uuid) is
-    'The intents of a contact, and of those that were merged into it, of which nobody knows what became.';
+    'The open intents of a contact, and of contacts that were merged into it.';
 comment on function backend.settle_intent(uuid, uuid, text, text, text) is
-    'Notes how a call stands: sent just before it begins, and then unknown, settled (with the partner''s id) or abandoned. False where that does not follow from where it stood: the caller must not go on.';
+    'Notes the state of a call: sent just before it begins, then unknown, settled (with the partner''s id) or abandoned. False where that state can''t follow the present one: then the caller must not go on.';
