@@ -829,7 +829,7 @@ comment on function private.is_among(private.identity_change, private.identity_c
 
 /*
     WhatsApp says that a number or user id has become another one: here the identities are relinked.
-    Contacts and conversations follow later (32_moves.sql).
+    Contacts and conversations follow later, see move_whatsapp_threads.
 */
 create function private.locked_owner(
     account_id uuid,
@@ -2065,8 +2065,8 @@ comment on function private.name_whatsapp_senders(
 
 
 /*
-    The conversation of each WhatsApp message: found or opened, and locked. The lock order is in
-    26_senders.sql.
+    The conversation of each WhatsApp message: found or opened, and locked. The lock order is
+    that of claim_whatsapp_senders.
 */
 create function private.keep_whatsapp_spelling(items private.whatsapp_item[])
     returns void

@@ -1,6 +1,6 @@
 /*
-    The conversation of each WhatsApp message: found or opened, and locked. The lock order is in
-    26_senders.sql.
+    The conversation of each WhatsApp message: found or opened, and locked. The lock order is
+    that of claim_whatsapp_senders.
 */
 create function private.keep_whatsapp_spelling(items private.whatsapp_item[])
     returns void

@@ -1,6 +1,6 @@
 /*
     WhatsApp says that a number or user id has become another one: here the identities are relinked.
-    Contacts and conversations follow later (32_moves.sql).
+    Contacts and conversations follow later, see move_whatsapp_threads.
 */
 create function private.locked_owner(
     account_id uuid,
