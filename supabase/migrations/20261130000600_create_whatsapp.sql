@@ -8032,7 +8032,12 @@ begin
     if found then
         perform private.refuse_content(
             'components',
-            format('The variables of the template''s %s are not right.', fault.name),
+            case
+                when fault.takes <> fault.received then format(
+                    'This template takes %s variables in its %s; %s were given.',
+                    fault.takes, fault.name, fault.received)
+                else format('This template takes other variables in its %s.', fault.name)
+            end,
             format('It takes: %s.', coalesce(nullif(fault.wanted, ''), 'none'))
         );
     end if;
@@ -8041,7 +8046,7 @@ $$;
 
 
 create function private.template_faults(components jsonb, variables jsonb)
-    returns table (name text, wanted text)
+    returns table (name text, wanted text, takes bigint, received bigint)
     language plpgsql
     stable
     set search_path = ''
@@ -8063,8 +8068,15 @@ begin
         cross join lateral jsonb_array_elements_text(
             coalesce(variables -> p.part, '[]')) as v (variable)
     )
-    select p.part, coalesce((
-        select string_agg(w.variable, ', ') from wanted w where w.part = p.part), '')
+    select
+        p.part,
+        coalesce((select string_agg(w.variable, ', ') from wanted w where w.part = p.part), ''),
+        (select count(*) from wanted w where w.part = p.part),
+        (
+            select count(*)
+            from given g
+            where g.part = case p.part when 'buttons' then 'button' else p.part end
+        )
     from unnest(array['header', 'body', 'buttons']) as p (part)
     where case p.part
         -- buttons also have parameters of other kinds
@@ -8097,7 +8109,7 @@ $$;
 comment on function private.check_known_template(jsonb, uuid) is
     'Refuses a template that WhatsApp would refuse, if the number''s templates have been read.';
 comment on function private.template_faults(jsonb, jsonb) is
-    'The parts of a template with wrong variables, with the variables that they take.';
+    'The parts of a template with wrong variables: the variables that they take, their number, and the number given.';
 
 
 /*
