@@ -58,8 +58,8 @@ begin
 exception
     when invalid_text_representation then
         raise sqlstate 'PT400' using
-            message = 'This cursor was not made by metakocka_mappings.',
-            hint = 'Send the cursor of the last page unchanged. Without a cursor you start anew.';
+            message = 'This is not a cursor of metakocka_mappings.',
+            hint = 'Send the cursor of the last page unchanged, or none to start anew.';
 end
 $$;
 

@@ -1774,8 +1774,8 @@ begin
     given := private.read_cursor(changes_since.cursor);
     if given is null then
         raise sqlstate 'PT400' using
-            message = 'This cursor was not made by changes_since.',
-            hint = 'Send the cursor of the last answer unchanged. Without a cursor you start anew.';
+            message = 'This is not a cursor of changes_since.',
+            hint = 'Send the cursor of the last answer unchanged, or none to start anew.';
     end if;
 
     -- Another database, another scope of the reader, or too long ago: the missed changes are not

@@ -3129,7 +3129,7 @@ comment on function private.partner_candidates(uuid, text, text, text[], text[])
 comment on function private.require_list(jsonb, text, integer) is
     'Refuses a value that is no list of objects, or is too long.';
 comment on function backend.read_partners(uuid, jsonb) is
-    'The known facts about up to 500 partners, [{metakocka_id, partner_hash, tax_id_number, emails, phones}], in their order. {unchanged: true, is_edited} for a known hash; is_edited says that the contact waits to be sent. {contact_id, version, updated_at, is_deleted, party, base, base_version, state, seen_at, edits} for a partner that is a contact. Otherwise {is_asked, candidates: [{contact_id, version, updated_at, matched_by, is_asked, party}]}; is_asked says that a person must tell which partner a contact is.';
+    'What is known of up to 500 partners, [{metakocka_id, partner_hash, tax_id_number, emails, phones}], in their order: {unchanged: true, is_edited} where the hash is known, is_edited if the contact is to be sent; {contact_id, version, updated_at, is_deleted, party, base, base_version, state, seen_at, edits} where it is a contact; otherwise {is_asked, candidates: [{contact_id, version, updated_at, matched_by, is_asked, party}]}, where is_asked says that somebody is to tell which partner a contact is.';
 
 
 /*
@@ -4232,7 +4232,7 @@ begin
                         'phones', private.identity_values(c, 'phone'),
                         'unproved', private.unproved_fields(c),
                         'asked_about', private.asked_about(c),
-                        -- calls whose outcome must be found out first
+                        -- calls whose outcome is to be found out first
                         'intents', private.open_intents(c.id)
                     )
                     order by d.changed_seq
@@ -4397,13 +4397,13 @@ grant execute on function backend.postpone_contact(uuid, uuid, text, interval) t
 
 
 comment on function backend.claim_dirty_contacts(uuid, text, integer, uuid[], boolean) is
-    'Leases up to 100 changed contacts, all or the ones in contact_ids, in the order of their changes. dry_run shows them and leases none. {claimed: [{contact_id, changed_seq, attempts, version, updated_at, party, metakocka_id, base, base_version, state, seen_at, edits, not_partners, emails, phones, unproved, asked_about, intents}], next_in}; next_in is the number of seconds until there are others.';
+    'Leases up to 100 contacts that changed, all or those of contact_ids, in the order of their change; a dry_run shows them and leases none: {claimed: [{contact_id, changed_seq, attempts, version, updated_at, party, metakocka_id, base, base_version, state, seen_at, edits, not_partners, emails, phones, unproved, asked_about, intents}], next_in}, the seconds until there are others.';
 comment on function backend.note_partners_seen(uuid, text[], timestamptz, text, jsonb) is
     'Notes when the partners of waiting contacts were last seen in their agreed state: a later difference was edited later. base is the new agreed state, for a single partner. Returns the number of partners.';
 comment on function private.identity_values(public.contacts, text) is
-    'The emails or phones that identify a contact, shown in it or not.';
+    'The emails or phones that a contact is known by, written there or not.';
 comment on function private.asked_about(public.contacts) is
-    'The partners in open questions about a contact.';
+    'The partners of which somebody is to tell whether a contact is one of them.';
 comment on function private.take_mark(uuid, bigint) is
     'Removes a contact''s mark if it is not newer than changed_seq; otherwise frees its lease. Returns whether there is no mark left.';
 comment on function backend.postpone_contact(uuid, uuid, text, interval) is
@@ -5732,8 +5732,8 @@ begin
 exception
     when invalid_text_representation then
         raise sqlstate 'PT400' using
-            message = 'This cursor was not made by metakocka_mappings.',
-            hint = 'Send the cursor of the last page unchanged. Without a cursor you start anew.';
+            message = 'This is not a cursor of metakocka_mappings.',
+            hint = 'Send the cursor of the last page unchanged, or none to start anew.';
 end
 $$;
 

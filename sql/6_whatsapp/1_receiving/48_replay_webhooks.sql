@@ -40,7 +40,7 @@ as $$
 begin
     if page_size not between 1 and 1000 then
         raise sqlstate 'PT400' using
-            message = 'A page must have 1 to 1,000 events.',
+            message = 'A page has 1 to 1,000 events.',
             detail = 'field: page_size';
     end if;
 
