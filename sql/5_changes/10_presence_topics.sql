@@ -2,8 +2,8 @@
     Topics that show people to each other. Here clients send, each side on its own topic, and the
     other side listens:
 
-            presence:desk:<account>:<epoch>             staff at the desk; customers may watch; its
-                                                        epoch is its own, see desk_epochs
+        presence:desk:<account>:<epoch>             staff at the desk; customers may watch; its
+                                                    epoch is its own, see desk_epochs
         presence:staff:<conversation>:<epochs>      staff who are in a conversation
         presence:customer:<conversation>:<epochs>   its customer
         typing:staff:<conversation>:<epochs>        staff who are writing, as broadcasts

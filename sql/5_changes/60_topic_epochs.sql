@@ -137,4 +137,4 @@ create constraint trigger _510_raise_desk_epoch_delete
 comment on function private.tg__raise_epoch() is
     'Renames the topics that a listener has lost, and tells the other listeners.';
 comment on function private.tg_customers__raise_desk_epoch() is
-    'Renames the desk''s topic when a customer can no longer watch it, and tells those who watch it.';
+    'Renames the desk''s topic when a customer can no longer watch it, and tells its watchers.';

@@ -1,8 +1,8 @@
 /*
-    What new messages cause, whoever writes them. They are logged and broadcast, as publish_changes
-    does for all other tables; checked against their conversation; and queued. Usually this is one
-    statement, since starting a statement is the main cost. Each column is read as it is: publishing
-    by way of JSON took a third of the time of an inbound message.
+    The effects of new messages, from every writer. They are logged and broadcast, as
+    publish_changes does for all other tables; checked against their conversation; and queued.
+    Usually this is one statement, since starting a statement is the main cost. Each column is read
+    as it is: publishing by way of JSON took a third of the time of an inbound message.
 
     Three foreign keys are missing on purpose, so this function checks instead. To the number: all
     messages of a number would queue for one row. To the booking: it would be locked after its

@@ -251,8 +251,8 @@ comment on policy "subscribers can receive on their own topics" on realtime.mess
     Topics that show people to each other. Here clients send, each side on its own topic, and the
     other side listens:
 
-            presence:desk:<account>:<epoch>             staff at the desk; customers may watch; its
-                                                        epoch is its own, see desk_epochs
+        presence:desk:<account>:<epoch>             staff at the desk; customers may watch; its
+                                                    epoch is its own, see desk_epochs
         presence:staff:<conversation>:<epochs>      staff who are in a conversation
         presence:customer:<conversation>:<epochs>   its customer
         typing:staff:<conversation>:<epochs>        staff who are writing, as broadcasts
@@ -1534,7 +1534,7 @@ create constraint trigger _510_raise_desk_epoch_delete
 comment on function private.tg__raise_epoch() is
     'Renames the topics that a listener has lost, and tells the other listeners.';
 comment on function private.tg_customers__raise_desk_epoch() is
-    'Renames the desk''s topic when a customer can no longer watch it, and tells those who watch it.';
+    'Renames the desk''s topic when a customer can no longer watch it, and tells its watchers.';
 
 
 /*
@@ -1878,10 +1878,10 @@ comment on function public.changes_since(text, integer) is
 
 
 /*
-    What new messages cause, whoever writes them. They are logged and broadcast, as publish_changes
-    does for all other tables; checked against their conversation; and queued. Usually this is one
-    statement, since starting a statement is the main cost. Each column is read as it is: publishing
-    by way of JSON took a third of the time of an inbound message.
+    The effects of new messages, from every writer. They are logged and broadcast, as
+    publish_changes does for all other tables; checked against their conversation; and queued.
+    Usually this is one statement, since starting a statement is the main cost. Each column is read
+    as it is: publishing by way of JSON took a third of the time of an inbound message.
 
     Three foreign keys are missing on purpose, so this function checks instead. To the number: all
     messages of a number would queue for one row. To the booking: it would be locked after its

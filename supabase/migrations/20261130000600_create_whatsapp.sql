@@ -1215,7 +1215,7 @@ comment on policy "nobody reads stated usernames directly" on private.stated_use
 comment on function private.lock_username(uuid, text, uuid) is
     'Locks a username and returns its owner. A claimant gets a username that is free.';
 comment on function private.latest_stater(private.whatsapp_item[], uuid, text) is
-    'The sender who wrote last, of those whose latest message gives a username. The given messages count too.';
+    'The last sender whose latest message gives this username. The given messages count too.';
 comment on type private.username_change is
     'A contact''s new username on WhatsApp.';
 comment on function private.has_later_message(uuid, timestamptz, text) is
@@ -2160,7 +2160,7 @@ begin
             order by c.id
             for no key update of c
         )
-        -- an open thread stays with its customer, whoever owns the number now
+        -- an open thread stays with its customer, even if the number has another owner now
         select array_agg(private.placed_whatsapp_item(t.item, t.id, t.customer_id))
         into found_items
         from threads t;
@@ -2241,7 +2241,7 @@ begin
     -- lateral with a limit, here and elsewhere: each item is looked up by key, whatever table sizes
     -- the planner assumes
     select
-        -- an open thread stays with its customer, whoever owns the number now
+        -- an open thread stays with its customer, even if the number has another owner now
         array_agg(private.placed_whatsapp_item(f.item, c.id, c.customer_id)),
         coalesce(bool_or(f.to_settle), false),
         count(f.id),
@@ -5663,7 +5663,7 @@ values
     (131052, 'fail', null, 1, false, 'WhatsApp could not download the file.'),
     (131053, 'fail', null, 1, false, 'WhatsApp does not accept the type or the size of the file.'),
     (131062, 'fail', null, 1, false, 'This person can''t be reached without a phone number.'),
-    (132000, 'fail', null, 1, false, 'The number of variables is not the template''s: give those that sendable_templates lists.'),
+    (132000, 'fail', null, 1, false, 'The message gives another number of variables than the template takes: see sendable_templates.'),
     (132001, 'fail', null, 1, false, 'There is no approved template with this name in this language.'),
     (132005, 'fail', null, 1, false, 'The template with its variables is too long.'),
     (132007, 'fail', null, 1, false, 'The template breaks a rule of WhatsApp.'),
@@ -7262,7 +7262,7 @@ begin
             detail = 'field: code';
     end if;
 
-    -- acceptance is evidence, whoever has the lease by now
+    -- acceptance is evidence, even if another worker has the lease by now
     if outcome = 'accepted' then
         perform private.attach_provider_id(
             message_id => settle_send.message_id, provider_id => settle_send.provider_id);

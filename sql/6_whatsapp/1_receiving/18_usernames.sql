@@ -152,7 +152,7 @@ comment on policy "nobody reads stated usernames directly" on private.stated_use
 comment on function private.lock_username(uuid, text, uuid) is
     'Locks a username and returns its owner. A claimant gets a username that is free.';
 comment on function private.latest_stater(private.whatsapp_item[], uuid, text) is
-    'The sender who wrote last, of those whose latest message gives a username. The given messages count too.';
+    'The last sender whose latest message gives this username. The given messages count too.';
 comment on type private.username_change is
     'A contact''s new username on WhatsApp.';
 comment on function private.has_later_message(uuid, timestamptz, text) is

@@ -94,7 +94,7 @@ begin
             order by c.id
             for no key update of c
         )
-        -- an open thread stays with its customer, whoever owns the number now
+        -- an open thread stays with its customer, even if the number has another owner now
         select array_agg(private.placed_whatsapp_item(t.item, t.id, t.customer_id))
         into found_items
         from threads t;
@@ -175,7 +175,7 @@ begin
     -- lateral with a limit, here and elsewhere: each item is looked up by key, whatever table sizes
     -- the planner assumes
     select
-        -- an open thread stays with its customer, whoever owns the number now
+        -- an open thread stays with its customer, even if the number has another owner now
         array_agg(private.placed_whatsapp_item(f.item, c.id, c.customer_id)),
         coalesce(bool_or(f.to_settle), false),
         count(f.id),

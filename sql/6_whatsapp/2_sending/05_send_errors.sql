@@ -61,7 +61,7 @@ values
     (131052, 'fail', null, 1, false, 'WhatsApp could not download the file.'),
     (131053, 'fail', null, 1, false, 'WhatsApp does not accept the type or the size of the file.'),
     (131062, 'fail', null, 1, false, 'This person can''t be reached without a phone number.'),
-    (132000, 'fail', null, 1, false, 'The number of variables is not the template''s: give those that sendable_templates lists.'),
+    (132000, 'fail', null, 1, false, 'The message gives another number of variables than the template takes: see sendable_templates.'),
     (132001, 'fail', null, 1, false, 'There is no approved template with this name in this language.'),
     (132005, 'fail', null, 1, false, 'The template with its variables is too long.'),
     (132007, 'fail', null, 1, false, 'The template breaks a rule of WhatsApp.'),

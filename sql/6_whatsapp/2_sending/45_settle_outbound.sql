@@ -190,7 +190,7 @@ begin
             detail = 'field: code';
     end if;
 
-    -- acceptance is evidence, whoever has the lease by now
+    -- acceptance is evidence, even if another worker has the lease by now
     if outcome = 'accepted' then
         perform private.attach_provider_id(
             message_id => settle_send.message_id, provider_id => settle_send.provider_id);
