@@ -5,12 +5,12 @@
         customer:<customer>:<epoch>             the customer: everything of theirs
         conversation:<conversation>:<epochs>    both sides: one conversation
 
-    A subscriber is authorised when it joins and not again, so leaving must change the name:
-    an epoch rises when a member or a portal login is removed, and what is sent from then on
-    goes to names that the one who left can't join.
+    A subscriber is authorised once, when it joins. So leaving must change the name: an epoch rises
+    when a member or a portal login is removed. Later messages go to new names, and the one who left
+    can't join those.
 */
 create table private.topic_epochs (
-    -- an account, a customer or a conversation
+    -- The id of an account, a customer or a conversation.
     owner_id   uuid primary key,
     account_id uuid not null
                constraint topic_epochs_account_id_fkey
@@ -32,7 +32,7 @@ create policy "nobody reads topic epochs directly"
 
 create function private.topic_epoch(owner_id uuid)
     returns integer
-    -- this and what is built on it is called for every write, and plpgsql keeps its plans
+    -- Every write calls this function and those built on it. A session keeps the plans of plpgsql.
     language plpgsql
     stable
     set search_path = ''
@@ -78,8 +78,8 @@ create function private.conversation_topic(conversation_id uuid, account_id uuid
     set search_path = ''
 as $$
 begin
-    -- whoever leaves either side leaves the conversation, and so does a customer who loses it;
-    -- the epochs are named with their owners, so that no two sets of them are alike
+    -- Leaving either side renames the conversation's topic, and so does a new customer of the
+    -- conversation. Each epoch stands beside its owner, so that no two sets of epochs look alike.
     return 'conversation:' || conversation_id || ':' || coalesce((
         select string_agg(left(e.owner_id::text, 8) || '-' || e.epoch, '.' order by e.owner_id)
         from private.topic_epochs e
@@ -107,8 +107,8 @@ create function private.row_topics(account_id uuid, customer_id uuid, conversati
     set search_path = ''
 as $$
 /*
-    The three names above, as every write needs them: with one look-up where nobody ever left.
-    Null for a customer who has no login: nobody listens there.
+    The three names above, in the form that every write needs: one look-up where nobody ever left.
+    Null for a customer without a login: nobody listens there.
 */
 declare
     somebody_left boolean;
@@ -151,7 +151,7 @@ create function private.may_receive(topic text)
     returns boolean
     language plpgsql
     stable
-    -- definer: a topic is checked against rows that the caller need not be able to read
+    -- definer: the check reads rows that the caller may not be able to read
     security definer
     set search_path = ''
 as $$
@@ -204,7 +204,7 @@ $$;
 grant execute on function private.may_receive(text) to authenticated;
 
 
--- Both extensions: Realtime asks for broadcasts when a topic is joined, whatever it is for.
+-- Both extensions: Realtime asks for broadcasts when a client joins, even for presence.
 create policy "subscribers can receive on their own topics"
     on realtime.messages
     for select
@@ -214,7 +214,7 @@ create policy "subscribers can receive on their own topics"
             realtime.messages.extension = 'broadcast'
             or (
                 realtime.messages.extension = 'presence'
-                -- nobody is present where data is told
+                -- presence works on presence topics only, never on data topics
                 and (select realtime.topic()) like 'presence:%'
             )
         )
@@ -222,11 +222,11 @@ create policy "subscribers can receive on their own topics"
     );
 
 comment on table private.topic_epochs is
-    'How often a member left an account, a login a customer, or a conversation its customer; absent means never.';
+    'How often a member left an account, a login left a customer, or a customer left a conversation. No row means never.';
 comment on policy "nobody reads topic epochs directly" on private.topic_epochs is
-    'Names of topics come from my_topics.';
+    'my_topics gives the names of topics.';
 comment on function private.topic_epoch(uuid) is
-    'The epoch of an account, customer or conversation.';
+    'The epoch of an account, a customer or a conversation; 0 if nobody ever left.';
 comment on function private.account_topic(uuid) is
     'The topic of an account''s staff.';
 comment on function private.customer_topic(uuid) is
@@ -234,10 +234,10 @@ comment on function private.customer_topic(uuid) is
 comment on function private.conversation_topic(uuid, uuid, uuid) is
     'The topic of one conversation, for both its sides.';
 comment on type private.row_topics is
-    'The topics that are told of a row; null where there is nobody to tell.';
+    'The topics that hear of a row; null where nobody listens.';
 comment on function private.row_topics(uuid, uuid, uuid) is
     'The topics of an account, of a customer who has a login, and of a conversation.';
 comment on function private.may_receive(text) is
-    'Whether the signed-in user may join a topic, by its present name.';
+    'Whether the signed-in user may join this topic. The name must be the current one.';
 comment on policy "subscribers can receive on their own topics" on realtime.messages is
-    'By their present names.';
+    'Under their current names.';

@@ -1,17 +1,17 @@
 /*
-    The topics by which people see each other. On them clients do send, each side on its own,
-    and the other one listens:
+    Topics that show people to each other. Here clients send, each side on its own topic, and the
+    other side listens:
 
-        presence:desk:<account>:<epoch>             staff who are there; customers look on: an
-                                                    epoch of its own, see desk_epochs
+        presence:desk:<account>:<epoch>             staff at the desk; customers may watch; its
+                                                    epoch is its own, see desk_epochs
         presence:staff:<conversation>:<epochs>      staff who are in a conversation
         presence:customer:<conversation>:<epochs>   its customer
         typing:staff:<conversation>:<epochs>        staff who are writing, as broadcasts
         typing:customer:<conversation>:<epochs>     its customer
 
-    What is sent there is a sign, not data: whoever may send may send anything. A sign is its
-    topic's side's, and names come from conversation_people. A customer's topics are of one
-    conversation, so that no customer sees another.
+    Messages here are signs, not data: a sender can send anything. A topic belongs to one side, and
+    names come from conversation_people. A customer's topics belong to one conversation, so no
+    customer sees another one.
 */
 create function private.desk_topic(account_id uuid)
     returns text
@@ -41,7 +41,7 @@ create function private.signs_topic(
     set search_path = ''
 as $$
 begin
-    -- with the conversation's epochs: whoever leaves it leaves all of its topics
+    -- With the conversation's epochs: leaving a conversation renames all of its topics.
     return kind || ':' || side || substr(
         private.conversation_topic(conversation_id, account_id, customer_id),
         length('conversation:')
@@ -54,7 +54,7 @@ create function private.side_of_caller(conversation_id uuid)
     returns text
     language plpgsql
     stable
-    -- definer: who is hidden a conversation is on no side of it
+    -- definer: a caller who may not see the conversation is on neither side of it
     security definer
     set search_path = ''
 as $$
@@ -81,7 +81,7 @@ create function private.may_send(topic text, extension text)
 as $$
 declare
     side constant text := split_part(topic, ':', 2);
-    -- what a presence topic takes is presence, and a typing topic broadcasts
+    -- Presence topics take presence, typing topics take broadcasts.
     sign constant text := case extension
         when 'presence' then 'presence'
         when 'broadcast' then 'typing'
@@ -110,25 +110,25 @@ $$;
 grant execute on function private.may_send(text, text) to authenticated;
 
 
--- No data topic is among them: what comes on those comes from the database.
+-- No data topic is among them: only the database sends on those.
 create policy "people can show that they are there and writing"
     on realtime.messages
     for insert
     to authenticated
     with check (
-        -- of the topic that is being written to, whatever the row says
+        -- the topic that the client writes to, whatever the row says
         topic = (select realtime.topic())
         and private.may_send((select realtime.topic()), realtime.messages.extension)
     );
 
 
 comment on function private.desk_topic(uuid) is
-    'The topic on which an account''s staff show that they are there.';
+    'The topic on which an account''s staff show that they are present.';
 comment on function private.signs_topic(text, text, uuid, uuid, uuid) is
-    'A topic on which one side of a conversation shows that it is there (presence) or writing (typing).';
+    'A topic on which one side of a conversation shows that it is present (presence) or writing (typing).';
 comment on function private.side_of_caller(uuid) is
-    'staff or customer, as which the signed-in user is in a conversation; null where it is hidden.';
+    'The side of the signed-in user in a conversation: staff or customer; null where the user may not see it.';
 comment on function private.may_send(text, text) is
-    'Whether the signed-in user may send presence or a broadcast on a topic: signs of its own side, and never data.';
+    'Whether the signed-in user may send presence or a broadcast on a topic. Users send signs of their own side, never data.';
 comment on policy "people can show that they are there and writing" on realtime.messages is
-    'Staff on the desk''s and on staff''s topics, customers on their own; data topics are read-only for clients.';
+    'Staff send on the topics of the desk and of staff, customers on their own. Data topics are read-only for clients.';

@@ -1,12 +1,12 @@
 /*
-    A client's topics by name. Names change when somebody leaves, so that they are asked for
-    rather than made up.
+    A client's topics by name. Names change when somebody leaves, so clients ask for them and don't
+    build them.
 */
 create function private.topics_of_caller(conversation_id uuid)
     returns table (topic text, kind text, id uuid)
     language sql
     stable
-    -- definer: epochs are not readable; the scope is the caller's
+    -- definer: epochs are not readable; the function returns the caller's topics only
     security definer
     set search_path = ''
 as $$
@@ -65,4 +65,4 @@ grant execute on function public.my_topics(uuid) to authenticated;
 comment on function private.topics_of_caller(uuid) is
     'The topics of the signed-in user.';
 comment on function public.my_topics(uuid) is
-    'The private topics you may join, by kind: your accounts'' (account), your own as a customer (customer), and the given conversation''s (conversation), all of them read-only; who is at the desk (presence_desk), in the conversation (presence_staff, presence_customer) and writing there (typing_staff, typing_customer), on which you send as your own side. Ask again when a join is refused, and on the event topics.changed, which those who look at a desk hear there: names change when somebody leaves.';
+    'The private topics that you may join: {topic, kind, id}, where id is the account, the customer or the conversation. Read-only kinds: account (all of an account, for staff), customer (all of yours, as a customer), conversation (the given conversation). Presence: presence_desk (staff at the desk), presence_staff and presence_customer (people in the conversation). Typing: typing_staff, typing_customer. You send presence and typing on your own side''s topics only. Names change when somebody leaves: call it again when a join is refused, and on the event topics.changed. Clients that watch a desk get that event on the desk''s topic.';

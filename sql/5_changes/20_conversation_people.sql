@@ -1,8 +1,8 @@
 /*
-    Who the people are that show themselves in a conversation. What they say of themselves there
-    is a payload, which anybody can fill as they like: a client takes the person's id from it at
-    most, and the name and the side from here. It is not the user's id, which neither side needs
-    to know of the other.
+    The people who may show themselves in a conversation. A presence or typing payload can hold
+    anything, since any client can fill it. So a client takes only the person's id from a payload,
+    and the name and the side from here. The id is not the user's id: neither side needs to know the
+    user id of the other.
 */
 create function private.person_id(user_id uuid)
     returns uuid
@@ -10,7 +10,7 @@ create function private.person_id(user_id uuid)
     immutable
     set search_path = ''
 as $$
-    -- which every client can make of its own user's id
+    -- Every client can compute it from its own user id.
     select left(encode(sha256(convert_to(user_id::text, 'UTF8')), 'hex'), 32)::uuid
 $$;
 
@@ -56,8 +56,8 @@ grant execute on function public.conversation_people(uuid) to authenticated;
 
 
 comment on function private.person_id(uuid) is
-    'How a user is known to others: the first 16 bytes of the SHA-256 of the user''s id, written as a UUID is.';
+    'The id by which others know a user: the first 16 bytes of the SHA-256 of the user''s id, written as a UUID.';
 comment on function private.people_of(uuid) is
-    'The people of a conversation, for those who are in it.';
+    'The people of a conversation, if the caller is one of them.';
 comment on function public.conversation_people(uuid) is
-    'Who may show themselves in a conversation of yours: {person_id, side, display_name}, the account''s staff and the customer''s login. A person_id is the first half of the SHA-256 of the user''s id, as a UUID: show yourself in presence under yours. Names in payloads of presence and typing are anybody''s word; these are not.';
+    'The people who may show themselves in a conversation of yours: {person_id, side, display_name}, for the account''s staff and the customer''s login. side is staff or customer. A person_id is the first half of the SHA-256 of the user''s id, written as a UUID; use yours in presence. Trust these names: a payload of presence or typing can hold any name.';

@@ -1,7 +1,7 @@
 /*
-    How often a customer has lost the desk of an account. Apart from topic_epochs: the account's
-    epoch is part of the names of all its conversations, and those need no other name because
-    one of many customers is gone.
+    How often a customer has lost access to an account's desk. This is not in topic_epochs: the
+    account's epoch is part of the names of all its conversations. One customer who leaves must not
+    rename the conversations of all others.
 */
 create table private.desk_epochs (
     account_id uuid primary key
@@ -26,7 +26,7 @@ create function private.desk_epoch(account_id uuid)
     set search_path = ''
 as $$
 begin
-    -- both only rise, so that a sum never comes twice
+    -- Both numbers only rise, so no sum comes twice.
     return private.topic_epoch(account_id) + coalesce((
         select e.epoch
         from private.desk_epochs e
@@ -49,10 +49,10 @@ $$;
 
 
 comment on table private.desk_epochs is
-    'How often a customer''s login left the desk of an account; absent means never.';
+    'How often a customer''s login lost the desk of an account. No row means never.';
 comment on policy "nobody reads desk epochs directly" on private.desk_epochs is
-    'Names of topics come from my_topics.';
+    'my_topics gives the names of topics.';
 comment on function private.desk_epoch(uuid) is
-    'The epoch of an account''s desk: it rises with every member and every customer''s login that leaves.';
+    'The epoch of an account''s desk. It rises with each member and each customer''s login that leaves.';
 comment on function private.desk_topic(uuid, integer) is
-    'The name that the desk of an account has, or had, in an epoch.';
+    'The name of an account''s desk topic in an epoch.';

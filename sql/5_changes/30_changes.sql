@@ -3,8 +3,8 @@
     of the change. Broadcast, catch-up, polling and tombstones all come from it, so they
     cannot disagree.
 
-    (Stamping the rows instead would cost HOT updates: an index on such a column left 0 of
-    30,000 updates HOT, the log 30,000 of 30,000.)
+    (An index on a stamp column of the rows would prevent HOT updates: 0 of 30,000 updates were HOT
+    with it, 30,000 of 30,000 with the log.)
 */
 create type private.change_operation as enum ('INSERT', 'UPDATE', 'DELETE');
 
@@ -44,7 +44,7 @@ create policy "nobody reads the change log directly"
 
 
 /*
-    One row: since when the log is continuous, and how long it is kept.
+    One row: the epoch of the log, and how long entries are kept.
 */
 create table private.change_log (
     only_row  boolean primary key default true
@@ -73,9 +73,9 @@ create function private.change_log_epoch()
     set search_path = ''
 as $$
     /*
-        A restore starts a new timeline, another cluster, another database, or fills the log's
-        table anew. What happened since is then undone and transaction ids name other
-        transactions than before, so no cursor of before may be used.
+        A restore starts a new timeline, a new cluster or a new database, or fills the log's table
+        anew. It undoes later changes, and transaction ids then name other transactions. So no older
+        cursor may be used.
     */
     select md5(concat_ws(
         ' ',
@@ -91,18 +91,18 @@ $$;
 
 
 comment on type private.change_operation is
-    'What happened to a row. (A check on a text is parsed anew by every statement: 1 % of ingest each.)';
+    'The operation on a row. (An enum, since every statement parses a check on a text anew: 1 % of ingest each.)';
 comment on table private.changes is
-    'One entry for every change of a followed row; read through changes_since.';
+    'One entry for each change of a followed row. Clients read it through changes_since.';
 comment on column private.changes.xid is
     'The writing transaction.';
 comment on policy "nobody reads the change log directly" on private.changes is
-    'changes_since joins it with the rows that the caller may see.';
+    'changes_since joins the log with the rows that the caller may see.';
 comment on table private.change_log is
     'The log''s epoch and retention.';
 comment on column private.change_log.retention is
-    'Entries are kept at least this long; older cursors answer resync.';
+    'Entries are kept at least this long. An older cursor gets resync.';
 comment on policy "nobody reads the change log's settings directly" on private.change_log is
-    'changes_since acts on them.';
+    'changes_since applies them.';
 comment on function private.change_log_epoch() is
-    'Differs between databases, and before and after a restore.';
+    'A text that differs between databases, and before and after a restore.';

@@ -1,5 +1,5 @@
 /*
-    What is sent of a row: the columns that its table's entry in private.followed_tables names.
+    The columns of a row that are sent: those in its table's entry in private.followed_tables.
 */
 create function private.hidden_columns(followed private.followed_tables, sample jsonb)
     returns text[]
@@ -8,7 +8,7 @@ create function private.hidden_columns(followed private.followed_tables, sample 
     set search_path = ''
 as $$
 begin
-    -- asking what else there is takes a statement
+    -- A query for other columns costs a statement.
     if sample - followed.shown - followed.hidden = '{}' then
         return followed.hidden;
     end if;
@@ -20,8 +20,8 @@ $$;
 create function private.unshown_columns(table_name text)
     returns text[]
     language plpgsql
-    -- with a name that stands in a statement the answer becomes part of its plan, which is made
-    -- anew when the table is altered
+    -- With a constant name the answer becomes part of the statement's plan. Altering the table
+    -- makes a new plan.
     immutable
     set search_path = ''
 as $$
@@ -41,6 +41,6 @@ $$;
 
 
 comment on function private.hidden_columns(private.followed_tables, jsonb) is
-    'The columns of a row that are not sent: the known ones, and newer ones that nobody has named.';
+    'The columns of a row that are not sent: the hidden ones, and newer ones that no list names.';
 comment on function private.unshown_columns(text) is
-    'The columns of a table that are not sent, newer ones that nobody has named among them.';
+    'The columns of a table that are not sent, including newer ones that no list names.';

@@ -1,8 +1,8 @@
 /*
     Every change of a followed row becomes an entry of the change log, statement by statement.
 
-    What runs on every write is plpgsql, since a session keeps the plans of that and not of sql
-    functions, and it is few statements, since starting one is what costs.
+    Code that runs on every write is plpgsql, since a session keeps the plans of plpgsql functions
+    but not of sql functions. It has few statements, since starting a statement is the main cost.
 */
 create function private.row_operation(change private.row_change)
     returns text
@@ -30,7 +30,7 @@ create function private.customer_change(
     set search_path = ''
 as $$
 begin
-    -- as the policy of the table has it
+    -- the same condition as in the table's policy
     return (
         case when change.old ->> followed.seen_since is not null then change.old end,
         case when change.new ->> followed.seen_since is not null then change.new end
@@ -109,7 +109,7 @@ begin
     ) m
     cross join lateral (
         values
-            -- gone to another owner: the old one is told as well, and to the new one it is new
+            -- moved to another owner: the old owner gets a DELETE, the new owner an INSERT
             (c.old, 'DELETE', null, m.has_moved),
             (
                 coalesce(c.new, c.old),
@@ -142,7 +142,7 @@ begin
     )
     select
         (e.row ->> 'account_id')::uuid,
-        -- what the customer does not see does not happen to them
+        -- the customer hears nothing of rows that the customer does not see
         case when e.is_seen then (e.row ->> followed.customer_key)::uuid end,
         followed.table_name,
         (e.row ->> 'id')::uuid,
@@ -179,12 +179,12 @@ $$;
 
 
 comment on function private.row_operation(private.row_change) is
-    'What happened to a row: INSERT, UPDATE or DELETE.';
+    'The operation of a change: INSERT, UPDATE or DELETE.';
 comment on function private.customer_change(private.followed_tables, private.row_change) is
-    'A change of a table with seen_since, as the row''s customer sees it: before, after, both or neither.';
+    'A change of a table with seen_since, as the row''s customer sees it: a row before, a row after, both or neither.';
 comment on function private.log_partly_hidden_changes(private.followed_tables, private.row_change[]) is
-    'Appends changes of a table whose customers see some of its rows; returns how many entries.';
+    'Logs changes of a table whose customers see only some of its rows. Returns the number of entries.';
 comment on function private.log_changes(private.followed_tables, text, private.row_change[]) is
-    'Appends a statement''s changes to the log; returns how many entries.';
+    'Logs the changes of a statement. Returns the number of entries.';
 comment on function private.log_updates(private.followed_tables, private.row_change[]) is
-    'Appends updates to the log, and what they are to those who lose or gain a row; returns how many entries.';
+    'Logs updates. An owner who loses a row gets a DELETE, one who gains a row an INSERT. Returns the number of entries.';

@@ -1,6 +1,6 @@
 /*
-    A broadcast of changes to those who may see them. The log is the record, the broadcast a
-    hint: it may fail and never aborts the write.
+    Broadcasts changes to the people who may see them. The log is the record and the broadcast is a
+    hint: it may fail, and it never aborts the write.
 */
 create type private.broadcast_event as (
     topic   text,
@@ -16,7 +16,7 @@ create function private.listened_topic(customer_id uuid)
     set search_path = ''
 as $$
 begin
-    -- nobody listens where nobody can sign in
+    -- A customer without a login can't listen.
     return (
         select private.customer_topic(c.id)
         from public.customers c
@@ -59,8 +59,8 @@ begin
             cross join lateral (values (n.old), (n.new)) as s (row)
             where s.row is not null
         ),
-        -- one look-up for each topic, however many rows it is told of: not materialized, it
-        -- would be asked for each row, by the condition below
+        -- One look-up for each topic, not for each row. Without "materialized" the condition below
+        -- would call the functions for each row.
         topics as materialized (
             select private.account_topic(o.account_id) as topic, count(*) as rows
             from owners o
@@ -114,7 +114,8 @@ begin
         'record', record,
         'old_record', old_record
     );
-    -- whoever wants a larger one fetches it; the first test spares most the second
+    -- Clients fetch larger rows themselves. The first test is cheap and spares most rows the
+    -- second.
     if pg_column_size(event.payload) > 16384 and octet_length(event.payload::text) > 65536 then
         event.payload := event.payload - array['record', 'old_record'];
     end if;
@@ -132,7 +133,7 @@ create function private.broadcast_changes(
     set search_path = ''
 as $$
 declare
-    -- they change with every change
+    -- These columns change with every change.
     stamps constant text[] := array['version', 'updated_at'];
     hidden constant text[] :=
         private.hidden_columns(followed, coalesce(changes[1].new, changes[1].old));
@@ -148,7 +149,7 @@ declare
     topics private.row_topics;
     lost_topic text;
 begin
-    -- of many statements whoever makes them tells at the end: broadcast_logged
+    -- A transaction of many statements broadcasts at its end, see broadcast_logged.
     if current_setting('rapport.broadcast_later', true) = 'on' then
         return 0;
     end if;
@@ -173,7 +174,7 @@ begin
         record := change.new - hidden;
         old_record := change.old - hidden;
         event := nothing;
-        -- what an audience can't see changing has not changed for it
+        -- An update without a visible difference is not told.
         if operation <> 'UPDATE' or record - stamps <> old_record - stamps then
             event := private.change_event(
                 followed.table_name, operation, current_row, record, old_record);
@@ -187,7 +188,7 @@ begin
         if followed.seen_since is not null then
             change := private.customer_change(followed, change);
             continue when num_nonnulls(change.old, change.new) = 0;
-            -- what comes into sight is new, what goes out of it is gone
+            -- a row that becomes visible is new, one that becomes hidden is gone
             operation := private.row_operation(change);
             current_row := coalesce(change.new, change.old);
             record := change.new - hidden;
@@ -197,7 +198,7 @@ begin
         continue when operation = 'UPDATE' and record - stamps = old_record - stamps;
 
         if change.old ->> followed.customer_key <> change.new ->> followed.customer_key then
-            -- gone to another owner: it is new to that one, and the old one learns its id alone
+            -- Moved to another owner: the row is new to that one. The old owner gets its id only.
             lost_topic := private.listened_topic((change.old ->> followed.customer_key)::uuid);
             if lost_topic is not null and lost_topic <> all (crowded) then
                 event := private.change_event(followed.table_name, 'DELETE', current_row, null, null);
@@ -236,7 +237,7 @@ begin
     return cardinality(events);
 exception
     when others then
-        -- the log has it; a client that hears nothing finds it on its next poll
+        -- The log has the change. A client that hears nothing finds it on its next poll.
         raise warning 'broadcast failed: %', sqlerrm using errcode = sqlstate;
         return 0;
 end
@@ -265,10 +266,10 @@ comment on type private.broadcast_event is
 comment on function private.listened_topic(uuid) is
     'The topic of a customer who has a login; null for others.';
 comment on function private.changed_topics(private.followed_tables, private.row_change[]) is
-    'The topics that are told of changes, and of how many rows each.';
+    'The topics that hear of changes, with the number of rows for each.';
 comment on function private.change_event(text, text, jsonb, jsonb, jsonb) is
-    'What an audience is told of one changed row, without its topic: {table, id, version, operation, record, old_record}; without the records where they are too large.';
+    'The event for one changed row, without its topic. Payload: {table, id, version, operation, record, old_record}; too large a payload leaves the two records out.';
 comment on function private.broadcast_changes(private.followed_tables, private.row_change[]) is
-    'Tells a statement''s changes: a message for each row, or one resync for a topic with more than 100; returns how many messages that were of a row. A failure is a warning.';
+    'Broadcasts the changes of a statement: one message for each row, or one resync for a topic with more than 100 rows. Returns the number of messages about single rows. A failure is a warning.';
 comment on function private.broadcast_to(text[], text, jsonb) is
     'Sends one message to several topics. A failure is a warning.';

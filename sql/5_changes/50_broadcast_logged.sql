@@ -1,10 +1,10 @@
 /*
-    What a transaction of many small statements tells at its end, from its entries in the log.
-    An import gives each row a statement and a savepoint of its own: told as they are written,
-    200 new contacts were 400 messages.
+    Broadcasts at the end of a transaction of many small statements, from its entries in the log. An
+    import gives each row a statement and a savepoint of its own. Broadcast one by one, 200 new
+    contacts made 400 messages.
 
-    With the setting rapport.broadcast_later on, broadcast_changes is silent; whoever turns it on
-    for their transaction calls this, and turns it off again.
+    While the setting rapport.broadcast_later is on, broadcast_changes is silent. Code that turns it
+    on for its transaction calls this function, and then turns it off.
 */
 create function private.broadcast_logged(account_id uuid, to_staff boolean default true)
     returns void
@@ -48,7 +48,8 @@ begin
     where t.crowded
     group by t.topic
     union all
-    -- the log has no rows: as of those that are too large, whoever wants one fetches it
+    -- The log holds no records. Clients fetch the rows that they want, as with rows that are too
+    -- large.
     select t.topic, 'broadcast', e.event, e.payload - array['record', 'old_record'], true
     from told t
     cross join lateral private.change_event(
@@ -68,4 +69,4 @@ $$;
 
 
 comment on function private.broadcast_logged(uuid, boolean) is
-    'Tells staff and customers, or customers alone, what this transaction has logged of an account: {table, id, version, operation} for each change, or one resync for a topic with more than 100 of a table. A failure is a warning.';
+    'Broadcasts what this transaction has logged for an account, to staff and customers or to customers alone: {table, id, version, operation} for each change, or one resync for a topic with more than 100 changes of a table. A failure is a warning.';

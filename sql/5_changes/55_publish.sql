@@ -1,6 +1,7 @@
 /*
-    What follows from a change of a followed row, in the same transaction. Per statement, not
-    per row: 50,000 rows with a send each took 3.83 s and 50,001 transaction ids, without 0.44 s.
+    Logs and broadcasts the changes of followed rows, in the same transaction. It works by
+    statement, not by row: 50,000 rows took 3.83 s and 50,001 transaction ids with one send for each
+    row, and 0.44 s without.
 */
 create function private.shown_change(old_row jsonb, new_row jsonb)
     returns private.row_change
@@ -9,13 +10,13 @@ create function private.shown_change(old_row jsonb, new_row jsonb)
     set search_path = ''
 as $$
 begin
-    -- what is deleted softly is gone for everybody, and what is undeleted is new
+    -- A row that is deleted softly is gone for everybody; a row that comes back is new.
     return (
         case
             when old_row ->> 'deleted_at' is null then
                 case
                     when new_row ->> 'deleted_at' is null then old_row
-                    -- a tombstone's version is that of the deletion
+                    -- the version of a tombstone is the version of its deletion
                     else old_row || jsonb_build_object('version', new_row -> 'version')
                 end
         end,
@@ -85,7 +86,7 @@ begin
             return private.publish_changes(followed, operation => operation, changes => changes);
         end if;
 
-        -- too much to hold at once, and to tell one by one: everybody concerned reads again
+        -- Too many to hold in memory and to tell one by one: all listeners read again.
         logged := logged
             + private.log_changes(followed, operation => operation, changes => changes);
         topics := array(
@@ -106,8 +107,8 @@ $$;
 
 
 comment on function private.shown_change(jsonb, jsonb) is
-    'A row before and after an update, as those see it who do not see what is deleted.';
+    'A row before and after an update, for readers who do not see deleted rows.';
 comment on function private.publish_changes(private.followed_tables, text, private.row_change[]) is
-    'Logs changes and tells them; returns how many entries.';
+    'Logs changes and broadcasts them. Returns the number of entries.';
 comment on function private.publish_from(private.followed_tables, text, refcursor) is
-    'The same of as many as a cursor (old, new) has: more than 1000 are told as one resync.';
+    'Logs and broadcasts all changes of a cursor (old, new). More than 1000 changes make one resync. Returns the number of entries.';

@@ -1,28 +1,27 @@
 /*
-    Leaving means leaving: when a member, a login or a conversation's customer goes, or a member may
-    write no more, the topics that they could join are renamed, and those who stay are told to ask
-    for the new names.
+    Renames topics when somebody leaves: a member, a login, a conversation's customer, or a member
+    who may no longer write. The people who stay are told to ask for the new names.
 */
 create function private.tg__raise_epoch()
     returns trigger
     language plpgsql
-    -- definer: topic epochs are nobody's to write
+    -- definer: users may not write topic epochs
     security definer
     set search_path = ''
 as $$
 declare
-    -- the column that says whose topics are renamed
+    -- the column that names the owner of the topics
     owner constant uuid := to_jsonb(old) ->> tg_argv[0];
     account constant uuid := old.account_id;
-    -- by their present names, on which everybody still listens
+    -- the current names, on which everybody still listens
     topics text[] := array[private.account_topic(account)];
 begin
     if not exists (select from public.accounts a where a.id = account) then
-        -- the account itself is being deleted, and all of its topics with it
+        -- The account is being deleted, with all of its topics.
         return null;
     end if;
 
-    -- an account's epoch is part of the names of all its conversations
+    -- the account's epoch is part of the names of all its conversations
     topics := topics || array(
         select private.customer_topic(c.id)
         from public.customers c
@@ -51,7 +50,7 @@ create trigger _500_raise_epoch
     for each row
     execute function private.tg__raise_epoch('account_id');
 
--- who becomes a viewer may write no more: on the topics that they have joined they could go on
+-- A new viewer may no longer write, but could still send on topics joined before.
 create trigger _500_raise_epoch_viewer
     after update of role on public.account_members
     for each row
@@ -74,14 +73,14 @@ create trigger _500_raise_epoch
 create function private.tg_customers__raise_desk_epoch()
     returns trigger
     language plpgsql
-    -- definer: desk epochs are nobody's to write
+    -- definer: users may not write desk epochs
     security definer
     set search_path = ''
 as $$
 declare
     raised integer;
 begin
-    -- once in a transaction, however many logins go
+    -- once in a transaction, however many logins leave
     if current_setting('rapport.desk_raised', true) = old.account_id::text
         -- a merge has given the login to another contact of the account
         or exists (
@@ -90,7 +89,7 @@ begin
             where c.account_id = old.account_id
               and c.portal_user_id = old.portal_user_id
         )
-        -- the account itself is being deleted
+        -- the account is being deleted
         or not exists (select from public.accounts a where a.id = old.account_id)
     then
         return null;
@@ -103,8 +102,8 @@ begin
     returning e.epoch into raised;
     perform set_config('rapport.desk_raised', old.account_id::text, true);
 
-    -- staff are told on their own topic. An account may have 50,000 customers: those who look at
-    -- the desk are told there, all at once, and so is the one who goes, that it has another name
+    -- Staff hear it on their own topic. An account may have 50,000 customers, so one message on the
+    -- desk's topic tells all who watch the desk, and also the one who leaves.
     perform private.broadcast_to(
         topics => array[private.desk_topic(
             account_id => old.account_id,
@@ -118,8 +117,8 @@ end
 $$;
 
 
--- At the end of the transaction: all who unlink a customer of an account meet in one row, and
--- whoever waits there waits with no other lock still to take.
+-- At the end of the transaction: everybody who unlinks a customer of an account waits for the same
+-- row here. A transaction that waits at its end has no other lock left to take.
 create constraint trigger _510_raise_desk_epoch_update
     after update of portal_user_id on public.customers
     deferrable initially deferred
@@ -136,6 +135,6 @@ create constraint trigger _510_raise_desk_epoch_delete
 
 
 comment on function private.tg__raise_epoch() is
-    'Renames the topics of whoever lost a listener, and tells the others.';
+    'Renames the topics that a listener has lost, and tells the other listeners.';
 comment on function private.tg_customers__raise_desk_epoch() is
-    'Renames the topic of the desk that a customer can no longer look at, and tells those who look at it.';
+    'Renames the desk''s topic when a customer can no longer watch it, and tells its watchers.';

@@ -1,12 +1,12 @@
 /*
-    Followed rows as they are now, for those who ask what has changed: read a table at a time,
-    since a look-up for each row was half of the database's time.
+    Followed rows in their present state, for changes_since. They are read one table at a time: a
+    look-up for each row took half of the database's time.
 */
 create function private.is_followed(table_name text)
     returns boolean
     language plpgsql
     stable
-    -- definer: the list is nobody's to read
+    -- definer: users may not read the list
     security definer
     set search_path = ''
 as $$
@@ -26,11 +26,11 @@ create function private.visible_rows(table_name text, row_ids uuid[])
     returns table (row_id uuid, record jsonb)
     language plpgsql
     stable
-    -- invoker: the caller's own row level security decides, once for all rows of a table
+    -- invoker: the caller's row level security decides, once for all rows of a table
     set search_path = ''
 as $$
 begin
-    -- one that a later version follows has no rows here
+    -- The log of a newer version may name a table that this version does not follow.
     if private.is_followed(table_name) then
         return query execute format(
             'select r.id, to_jsonb(r) from public.%I r'
@@ -48,4 +48,4 @@ grant execute on function private.visible_rows(text, uuid[]) to authenticated;
 comment on function private.is_followed(text) is
     'Whether a table is followed.';
 comment on function private.visible_rows(text, uuid[]) is
-    'Those of a followed table''s rows that are there and that the caller may see.';
+    'The rows of a followed table that exist and that the caller may see.';

@@ -1,17 +1,17 @@
 /*
-    Catch-up: what changed since a cursor, in commit-safe order, each entry exactly once.
+    Catch-up: the changes since a cursor, in commit-safe order, each entry exactly once.
 
-    A cursor is a snapshot, not a position. An entry is new when its transaction was not
-    visible in the cursor's snapshot and is visible now, so a transaction that was running
-    then and has committed since is not missed, and nothing waits for the long ones.
-    (With six writers, savepoints, rollbacks and a long transaction: 29,454 of 29,454 entries,
-    none twice. A plain id > last saw 6,522 of 9,323.)
+    A cursor is a snapshot, not a position. An entry is new when its transaction was not visible in
+    the cursor's snapshot and is visible now. So a transaction that was running then and has
+    committed since is not missed, and nothing waits for long transactions. (With six writers,
+    savepoints, rollbacks and a long transaction: 29,454 of 29,454 entries, none twice. A plain id >
+    last saw 6,522 of 9,323.)
 */
 create function private.caller_scope()
     returns text
     language sql
     stable
-    -- definer: roles and logins are read whatever the caller may see
+    -- definer: reads roles and logins that the caller may not read
     security definer
     set search_path = ''
 as $$
@@ -61,7 +61,7 @@ create function private.my_changes(
     )
     language sql
     stable
-    -- definer: the log is not readable; the scope is the caller's own
+    -- definer: the log is not readable; the function returns the caller's entries only
     security definer
     set search_path = ''
 as $$
@@ -77,7 +77,7 @@ as $$
             order by c.xid, c.seq
             limit page_size
         )
-        -- an entry of one who is both staff and customer is one entry
+        -- an entry for a user who is both staff and customer is one entry
         union
         (
             select
@@ -142,7 +142,7 @@ create function private.write_cursor(fields jsonb)
     immutable
     set search_path = ''
 as $$
-    -- encode breaks lines, which nobody wants in a cursor
+    -- encode breaks lines; a cursor has none
     select translate(encode(convert_to(jsonb_strip_nulls(fields)::text, 'UTF8'), 'base64'), E'\n', '')
 $$;
 
@@ -172,7 +172,7 @@ begin
     next_cursor := jsonb_build_object(
         'epoch', state.epoch, 'scope', scope, 'since', now_visible::text, 'at', now());
 
-    -- the first call: from here on
+    -- The first call returns the cursor for now.
     if changes_since.cursor is null then
         return jsonb_build_object(
             'cursor', private.write_cursor(next_cursor),
@@ -186,11 +186,12 @@ begin
             hint = 'Send the cursor of the last answer unchanged, or none to start anew.';
     end if;
 
-    -- another database, another reader, or too long ago: what was missed can't be told
+    -- Another database, another scope of the reader, or too long ago: the missed changes are not
+    -- known.
     if given ->> 'epoch' is distinct from state.epoch
         or given ->> 'scope' is distinct from scope
         or (given ->> 'at')::timestamptz < state.kept_since
-        -- taken before the disk was put back to an earlier time
+        -- the cursor is newer than the database: its disk was put back to an earlier state
         or pg_snapshot_xmax((given ->> 'since')::pg_snapshot) > pg_snapshot_xmax(now_visible)
     then
         return jsonb_build_object(
@@ -199,7 +200,7 @@ begin
     end if;
 
     since := (given ->> 'since')::pg_snapshot;
-    -- pages lead to one fixed snapshot, which is the next cursor
+    -- All pages lead to one fixed snapshot, which becomes the next cursor.
     until := coalesce((given ->> 'until')::pg_snapshot, now_visible);
 
     with page as materialized (
@@ -229,14 +230,14 @@ begin
                 'version', e.version,
                 'operation', case
                     when r.record is null then 'DELETE'
-                    -- left an owner, but not the caller's sight
+                    -- it has left an owner, but the caller still sees it
                     when e.operation = 'DELETE' then 'UPDATE'
                     else e.operation
                 end,
                 'record', r.record
             )
-            -- in which they were written: who has waited for a lock has an older xid than who
-            -- held it, but a later seq
+            -- In the order of writing. A transaction that waited for a lock may have an older xid
+            -- than the holder of the lock, but its seq is higher.
             order by e.seq
         ), '[]'::jsonb),
         count(*),
@@ -271,14 +272,14 @@ grant execute on function public.changes_since(text, integer) to authenticated;
 
 
 comment on function private.caller_scope() is
-    'A digest of what the signed-in user may follow: accounts, roles, customers.';
+    'A digest of everything that the signed-in user may follow: accounts, roles, customers.';
 comment on function private.change_log_state() is
-    'The log''s epoch, and since when it is complete.';
+    'The log''s epoch, and the time since which the log is complete.';
 comment on function private.my_changes(pg_snapshot, pg_snapshot, xid8, bigint, integer) is
-    'The caller''s log entries between two snapshots, by page.';
+    'The caller''s log entries between two snapshots, one page at a time.';
 comment on function private.read_cursor(text) is
-    'The fields of a cursor; null where it is none.';
+    'The fields of a cursor; null for a text that is no cursor.';
 comment on function private.write_cursor(jsonb) is
-    'Fields as a cursor, opaque to clients.';
+    'Writes fields as a cursor, which is opaque to clients.';
 comment on function public.changes_since(text, integer) is
-    'What changed since a cursor: {cursor, changes: [{table, id, version, operation, record}], more, resync}. Call without a cursor to get the first, before reading rows; call again at once while more; read everything again on resync. An entry without record is of a row that is gone, or no longer yours. In a page entries are in the order in which they were written, messages of a conversation in that of seq; between pages of more than one, compare versions and seq.';
+    'The changes since a cursor: {cursor, changes: [{table, id, version, operation, record}], more, resync}. Call it without a cursor first, before you read rows: that gives the first cursor. Call it again at once while more is true. Where resync is true, read everything again. An entry without a record means that the row is gone or that you may no longer see it. Within a page the entries are in the order of writing, and messages of a conversation in the order of seq. Between pages compare version and seq.';

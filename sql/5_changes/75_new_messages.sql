@@ -1,22 +1,22 @@
 /*
-    What follows from new messages, whoever writes them: they are logged and told, as
-    publish does it for every other table, held to their conversation, and queued. Nearly
-    always that is one statement, since starting one is what costs, and each column is read as
-    it is: of all that takes a message in, publishing it by way of JSON was a third.
+    The effects of new messages, from every writer. They are logged and broadcast, as
+    publish_changes does for all other tables; checked against their conversation; and queued.
+    Usually this is one statement, since starting a statement is the main cost. Each column is read
+    as it is: publishing by way of JSON took a third of the time of an inbound message.
 
-    There is no foreign key to the number: all messages of a number would queue for its one row.
-    None to the booking: it would be locked after its conversation, and whoever moves both locks
-    it before. And none to the conversation beside the one that is there: clients that read
-    conversations with their messages would have to say by which. So both are checked here.
+    Three foreign keys are missing on purpose, so this function checks instead. To the number: all
+    messages of a number would queue for one row. To the booking: it would be locked after its
+    conversation, and a merge locks it before. A second one to the conversation: a client that
+    embeds messages in conversations would have to name the key.
 */
 create function private.tg_messages__publish_new()
     returns trigger
     language plpgsql
-    -- definer: the conversation is looked at, and the log, the topics and the queues are
-    -- written, whoever writes
+    -- definer: reads the conversation, and writes the log, the topics and the queues, for every
+    -- writer
     security definer
     set search_path = ''
-    -- as in publish
+    -- as in the followed tables' own triggers
     set plan_cache_mode = force_generic_plan
     set enable_seqscan = off
     set jit = off
@@ -41,12 +41,12 @@ begin
                 n.version,
                 n.status = 'queued' or n.type = any (media_types) as has_more,
                 thread.is_there is not null
-                    -- what the foreign key doesn't see of a group
+                    -- the foreign key checks none of this for a group
                     and thread.account_id = n.account_id
                     and thread.customer_id is not distinct from n.customer_id
                     and thread.whatsapp_channel_id is not distinct from n.whatsapp_channel_id
                     and thread.booking_id is not distinct from n.booking_id as is_of_its_thread,
-                -- nobody listens where nobody can sign in
+                -- a customer without a login can't listen
                 (
                     select c.portal_user_id
                     from public.customers c
@@ -75,7 +75,7 @@ begin
                 where c.id = n.conversation_id
                 limit 1
             ) thread on true
-            -- more than that may be told as one resync, or later
+            -- larger statements may make one resync; quiet transactions broadcast at their end
             where (select count(*) from new_rows) <= 100
               and current_setting('rapport.broadcast_later', true) is distinct from 'on'
         ),
@@ -94,7 +94,7 @@ begin
                 t.topic,
                 'broadcast',
                 'messages.inserted',
-                -- as private.change_event has it
+                -- as in private.change_event
                 case
                     when pg_column_size(n.payload) > 16384
                         and octet_length(n.payload::text) > 65536
@@ -103,7 +103,7 @@ begin
                 end,
                 true
             from news n
-            -- as private.row_topics has them
+            -- as in private.row_topics
             cross join lateral (
                 values
                     (
@@ -134,7 +134,7 @@ begin
         from news n;
     exception
         when others then
-            -- as in broadcast_changes: what can't be told is written nevertheless
+            -- As in broadcast_changes: a failed broadcast does not stop the write.
             raise warning 'publishing in haste failed: %', sqlerrm using errcode = sqlstate;
             published := 0;
     end;
@@ -167,7 +167,7 @@ begin
 
     if not is_of_its_thread then
         raise foreign_key_violation using
-            message = 'A message has the account, the customer, the WhatsApp number and the booking of its conversation.';
+            message = 'A message must have the account, the customer, the WhatsApp number and the booking of its conversation.';
     end if;
     if not has_more then
         return null;
@@ -175,9 +175,9 @@ begin
 
     select
         array_agg(n.id) filter (where n.status = 'queued'),
-        -- it came by WhatsApp: from the customer, or as an echo of what our phone app sent
+        -- It came by WhatsApp: from the customer, or as an echo from our phone app.
         array_agg(n.id) filter (where n.type = any (media_types) and n.provider_id is not null),
-        -- other files are WhatsApp's own, by id, or lie at a link
+        -- other files are at WhatsApp, by id, or at a link
         array_agg(n.id) filter (
             where n.type = any (media_types)
               and n.status = 'queued'
@@ -206,4 +206,4 @@ create trigger _500_publish_new
 
 
 comment on function private.tg_messages__publish_new() is
-    'Logs and broadcasts new messages; holds them to the WhatsApp number and the booking of their conversation, and with that to its tenant; notes their files and queues what is to be sent.';
+    'Logs and broadcasts new messages, checks the WhatsApp number and the booking against their conversation and so the tenant, notes their files, and queues the messages to send.';

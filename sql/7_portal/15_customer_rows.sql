@@ -1,7 +1,7 @@
 /*
-    What jobs, invoices and points have in common: each is one customer's. The customer may be
-    named by a contact that has been merged since; the row then is the kept contact's. And it
-    stays its customer's, but for a merge or the undoing of one.
+    What jobs, invoices and points have in common: each belongs to one customer. A writer may name a
+    contact that has been merged since; the row then belongs to the kept contact. A row stays with
+    its customer, except in a merge or the undoing of one.
 
     Locks: contacts, jobs, invoices, balances, conversations, messages, each by id.
 */
@@ -17,7 +17,8 @@ begin
         kept := private.contact_of_id(
             account_id => hold_contact.account_id, contact_id => hold_contact.contact_id);
         begin
-            -- shared: many rows may be written for one customer, none while it is merged
+            -- A shared lock: many rows may be written for one customer, but none while it is
+            -- merged.
             perform
             from public.contacts c
             where c.id = kept
@@ -29,8 +30,8 @@ begin
             end if;
             raise sqlstate 'RP003';
         exception
-            -- merged while this waited: its lock goes with the block, and the next one's may
-            -- be taken
+            -- Merged while this waited. The lock goes with the block, so the next contact's lock
+            -- may be taken.
             when sqlstate 'RP003' then
                 null;
         end;
@@ -46,7 +47,7 @@ create function private.hold_contact_at_once(account_id uuid, contact_id uuid)
     returns uuid
     language plpgsql
     set search_path = ''
-    -- the least that is a limit
+    -- the shortest limit that Postgres takes
     set lock_timeout = '1ms'
 as $$
 begin
@@ -56,7 +57,7 @@ exception
         raise sqlstate 'PT503' using
             message = 'Somebody else is changing one of these customers.',
             detail = 'field: customer_id',
-            hint = 'Try again; write rows of several customers in the order of their ids.';
+            hint = 'Try again. Write rows of several customers in the order of the customers'' ids.';
 end
 $$;
 
@@ -64,13 +65,13 @@ $$;
 create function private.tg__own_by_customer()
     returns trigger
     language plpgsql
-    -- definer: contacts are locked whoever writes; who it is is asked here
+    -- definer: locks contacts for every writer; the function itself checks the caller
     security definer
     set search_path = ''
 as $$
 declare
     account uuid;
-    -- whoever is not signed in is the database's own
+    -- Without a signed-in user the database itself writes.
     is_user constant boolean := auth.uid() is not null;
     furthest constant uuid := private.setting('rapport.held_customer');
 begin
@@ -88,13 +89,14 @@ begin
     end if;
     if is_user and account not in (select private.my_writable_account_ids()) then
         raise insufficient_privilege using
-            message = 'You may read this customer''s records, not write them.',
+            message = 'You may read this customer''s records but not write them.',
             hint = 'Owners, admins and agents may.';
     end if;
 
     new.account_id := account;
-    -- Contacts are locked in the order of their ids, and rows come in any order. A transaction
-    -- that has a later one does not wait for this: whoever holds it may be waiting for that.
+    -- Contacts are locked in the order of their ids, but rows come in any order. A transaction that
+    -- holds a later contact does not wait for an earlier one: the holder of that one may be waiting
+    -- for the later contact.
     if new.customer_id < furthest then
         new.customer_id := private.hold_contact_at_once(
             account_id => account, contact_id => new.customer_id);
@@ -112,7 +114,7 @@ $$;
 create function private.tg__follow_merge()
     returns trigger
     language plpgsql
-    -- definer: the journal and contacts are looked at whoever writes
+    -- definer: reads the journal and contacts for every writer
     security definer
     set search_path = ''
 as $$
@@ -130,7 +132,7 @@ begin
           and m.undone_at is null
     ) then
         raise check_violation using
-            message = format('A row of %s stays with its customer.', tg_table_name),
+            message = format('A row of %s can''t be given to another customer.', tg_table_name),
             detail = 'columns: customer_id';
     end if;
     return new;
@@ -139,10 +141,10 @@ $$;
 
 
 comment on function private.hold_contact(uuid, uuid) is
-    'The contact, or the one that it was merged into, which is then neither merged nor deleted before the transaction ends. Gone: 404.';
+    'Locks the contact, or the one that it was merged into, and returns its id. Until the transaction ends it can be neither merged nor deleted. Refuses a contact that is gone (404).';
 comment on function private.hold_contact_at_once(uuid, uuid) is
-    'The same without waiting for anybody; refused where it would have to.';
+    'The same without waiting. Refuses if the lock is not free at once (503).';
 comment on function private.tg__own_by_customer() is
-    'Completes a new row with the account and the present contact of its customer; refuses who may not write there.';
+    'Gives a new row the account and the present contact of its customer. Refuses callers who may not write there.';
 comment on function private.tg__follow_merge() is
     'Refuses another customer, unless the two are being merged or parted.';

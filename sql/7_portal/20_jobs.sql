@@ -1,12 +1,12 @@
 /*
-    An appointment with a customer: what is done, where and when. What a customer books is a
+    An appointment with a customer: the service, the place and the time. A customer's booking is a
     job, and its chat is a conversation.
 
         scheduled ──► rescheduled ──► in_progress ──► completed
                           (each of the first three may be cancelled)
 
-    A job is never deleted by hand; it is cancelled, and the customer sees that it was. Notes
-    for staff alone are the contact's, since all of a job is the customer's to read.
+    A job is never deleted by hand. It is cancelled, and the customer sees that. The customer may
+    read all of a job, so notes for staff belong to the contact.
 */
 create table public.jobs (
     id           uuid primary key default gen_random_uuid(),
@@ -20,7 +20,8 @@ create table public.jobs (
                  check (
                      status in ('scheduled', 'rescheduled', 'in_progress', 'completed', 'cancelled')
                  ),
-    -- what every client can read: with a fifth digit a year is no date in Python or JavaScript
+    -- The years that every client can read: a date with a five-digit year is none in Python or
+    -- JavaScript.
     starts_at    timestamptz not null
                  constraint jobs_starts_at_check
                  check (starts_at between '0001-01-02' and '9999-12-30'),
@@ -33,7 +34,7 @@ create table public.jobs (
     updated_at   timestamptz not null default now(),
     version      bigint not null default 1,
 
-    -- what a foreign key of the same account and customer refers to
+    -- for foreign keys that include the account and the customer
     constraint jobs_id_account_id_customer_id_key unique (id, account_id, customer_id),
     constraint jobs_customer_fkey
         foreign key (customer_id, account_id)
@@ -50,7 +51,7 @@ create index jobs_customer_idx on public.jobs (customer_id, account_id, starts_a
 create index jobs_account_idx on public.jobs (account_id, starts_at);
 
 
--- the conversation of a booking goes where the job goes
+-- a booking's conversation goes where the job goes
 alter table public.conversations
     add constraint conversations_booking_fkey
     foreign key (booking_id, account_id, customer_id)
@@ -74,7 +75,7 @@ create policy "owners, admins and agents can make jobs"
     to authenticated
     with check (account_id = any (array(select private.my_writable_account_ids())));
 
--- whoever sees a job and may not change it is refused, instead of changing none
+-- A reader who may not change a job is refused, instead of changing no row.
 create policy "owners, admins and agents can change jobs"
     on public.jobs
     for update
@@ -109,7 +110,7 @@ $$;
 create function private.tg_jobs__progress()
     returns trigger
     language plpgsql
-    -- definer: its helpers are nobody's to call
+    -- definer: users may not call its helpers
     security definer
     set search_path = ''
 as $$
@@ -120,20 +121,20 @@ declare
 begin
     if new.status <> old.status and new.status <> all (allowed) then
         raise sqlstate 'PT409' using
-            message = format('A job that is %s does not become %s.', old.status, left(new.status, 64)),
+            message = format('A job can''t go from %s to %s.', old.status, left(new.status, 64)),
             detail = 'field: status',
             hint = case
-                when allowed = '{}' then 'It stays as it is; make another job.'
+                when allowed = '{}' then 'This status is final. Make another job.'
                 else format('Allowed: %s.', array_to_string(allowed, ', '))
             end;
     elsif is_moved and old.status in ('completed', 'cancelled') then
         raise sqlstate 'PT409' using
-            message = format('A job that is %s has its time.', old.status),
+            message = format('A job that is %s can''t get another time.', old.status),
             detail = 'field: starts_at',
             hint = 'Make another job.';
     end if;
 
-    -- whoever moves it need not say so twice
+    -- a new time makes the job rescheduled, without a second word from the writer
     if is_moved and old.status = 'scheduled' and new.status = 'scheduled' then
         new.status := 'rescheduled';
     end if;
@@ -188,41 +189,55 @@ create trigger _200_require_rows_update
 
 
 comment on table public.jobs is
-    'Appointments, which are what customers book: insert and update them as any table; a job is cancelled, not deleted.';
-comment on column public.jobs.customer_id is
-    'The contact; one that was merged stands for the one it was merged into.';
+    'Appointments, which customers book. Insert and update them as in any table. A job is cancelled, never deleted.';
+comment on column public.jobs.id is
+    'Identifies the job; conversations and messages name it as booking_id. A client may choose it.';
 comment on column public.jobs.account_id is
-    'The customer''s; need not be given.';
+    'The customer''s account; filled in if not given.';
+comment on column public.jobs.customer_id is
+    'The customer: a contact''s id. A merged contact stands for the one it was merged into.';
 comment on column public.jobs.service_type is
-    'What is done, in the business'' own words.';
+    'The service, in the business'' own words; 1 to 200 characters.';
 comment on column public.jobs.status is
-    'scheduled, rescheduled, in_progress, completed or cancelled; forward only. Another time makes it rescheduled.';
+    'scheduled, rescheduled, in_progress, completed or cancelled; it only moves forward. Another time makes it rescheduled.';
+comment on column public.jobs.starts_at is
+    'When it starts (UTC).';
+comment on column public.jobs.ends_at is
+    'When it ends (UTC); null where that is open.';
+comment on column public.jobs.address is
+    'Where it takes place; at most 500 characters.';
 comment on column public.jobs.description is
-    'For the customer to read, as all of a job.';
+    'What the customer should know; at most 4,000 characters. The customer reads all of a job.';
+comment on column public.jobs.created_at is
+    'When the job was made (server time, UTC).';
+comment on column public.jobs.updated_at is
+    'When the row last changed (server time, UTC).';
+comment on column public.jobs.version is
+    'Rises by 1 with each change of the row.';
 comment on constraint jobs_service_type_check on public.jobs is
-    'A service type has 1 to 200 characters.';
+    'A service_type must have 1 to 200 characters.';
 comment on constraint jobs_status_check on public.jobs is
-    'This is not a status of jobs.
-Known: scheduled, rescheduled, in_progress, completed, cancelled.';
+    'There is no such status of a job.
+Use scheduled, rescheduled, in_progress, completed or cancelled.';
 comment on constraint jobs_starts_at_check on public.jobs is
-    'A job starts between the years 1 and 9999.';
+    'A job must start between the years 1 and 9999.';
 comment on constraint jobs_ends_at_check on public.jobs is
-    'A job ends after it starts, and before the year 9999 ends.
+    'A job must end after it starts, and before the year 9999 ends.
 Give a later ends_at, or none.';
 comment on constraint jobs_address_check on public.jobs is
-    'An address has at most 500 characters.';
+    'An address can have at most 500 characters.';
 comment on constraint jobs_description_check on public.jobs is
-    'A description has at most 4,000 characters.';
+    'A description can have at most 4,000 characters.';
 comment on function private.next_job_statuses(text) is
-    'What a job of this status may become.';
+    'The statuses that may follow this status of a job.';
 comment on function private.tg_jobs__progress() is
-    'Refuses a status that does not follow from the one before: 409, with those that do.';
+    'Refuses a status that can''t follow the present one (409), and names the ones that can.';
 comment on policy "members and the customer can read a job" on public.jobs is
     'A customer sees its own jobs.';
 comment on policy "owners, admins and agents can make jobs" on public.jobs is
     'For customers of their accounts.';
 comment on policy "owners, admins and agents can change jobs" on public.jobs is
-    'Viewers and customers look: what they write is refused.';
+    'Viewers and customers only read: their writes are refused.';
 
 
 select private.guard_table(

@@ -1,5 +1,5 @@
 /*
-    What an invoice may become, and what may still be changed in it.
+    Which status an invoice may get, and which fields may still change.
 */
 create function private.next_invoice_statuses(status text)
     returns text[]
@@ -21,35 +21,35 @@ $$;
 create function private.tg_invoices__progress()
     returns trigger
     language plpgsql
-    -- definer: its helpers are nobody's to call
+    -- definer: users may not call its helpers
     security definer
     set search_path = ''
 as $$
 declare
     allowed constant text[] := private.next_invoice_statuses(old.status);
-    -- what others have been told, or have settled, is not changed beneath them
+    -- fields that others have seen, or that a payment has settled, can't change
     settled text[] := '{}';
     changed text;
 begin
     if new.status <> old.status and new.status <> all (allowed) then
         raise sqlstate 'PT409' using
             message = format(
-                'An invoice that is %s does not become %s.', old.status, left(new.status, 64)),
+                'An invoice can''t go from %s to %s.', old.status, left(new.status, 64)),
             detail = 'field: status',
             hint = case
-                when allowed = '{}' then 'It stays as it is; write another invoice.'
+                when allowed = '{}' then 'This status is final. Write another invoice.'
                 else format('Allowed: %s.', array_to_string(allowed, ', '))
             end;
     elsif new.status = 'overdue' and old.status = 'sent' and (new.due_on < private.today(new.account_id)) is not true then
         raise sqlstate 'PT409' using
             message = 'The invoice is not overdue yet.',
             detail = 'field: status',
-            hint = 'It becomes overdue by itself, once the day due_on is over.';
+            hint = 'The schedule makes it overdue once the day due_on has passed.';
     elsif new.status = 'sent' and old.status = 'overdue' and new.due_on < private.today(new.account_id) then
         raise sqlstate 'PT409' using
-            message = 'The invoice still is overdue.',
+            message = 'The invoice is still overdue.',
             detail = 'field: status',
-            hint = 'Write a later due_on with it.';
+            hint = 'Write a later due_on in the same request.';
     end if;
 
     if old.status <> 'draft' then
@@ -59,15 +59,15 @@ begin
         settled := settled || array['due_on', 'description'];
     end if;
     if old.status = 'draft' and new.status = 'sent' then
-        -- postgres_changes tells whoever sees the new row the old one as well, and what a draft
-        -- said before is not the customer's to see; what was empty says nothing
+        -- postgres_changes shows the old row to everybody who sees the new one, and a customer may
+        -- not see what a draft said before. A field that was empty tells nothing.
         select min(o.key)
         into changed
         from jsonb_each(to_jsonb(old) - 'status') o
         where o.value not in ('null', to_jsonb(new) -> o.key);
         if changed is not null then
             raise sqlstate 'PT409' using
-                message = 'An invoice is sent as its draft stands.',
+                message = 'An invoice must be sent as its draft stands.',
                 detail = 'field: ' || changed,
                 hint = 'Change the draft first, then set its status to sent.';
         end if;
@@ -81,9 +81,9 @@ begin
         limit 1;
         if changed is not null then
             raise sqlstate 'PT409' using
-                message = format('An invoice that is %s keeps this.', old.status),
+                message = format('This field of an invoice that is %s can''t change.', old.status),
                 detail = 'field: ' || changed,
-                hint = 'Make it void, if it may be, and write another one.';
+                hint = 'Make the invoice void, if its status allows it, and write another one.';
         end if;
     end if;
 
@@ -175,7 +175,7 @@ declare
         join due
             using (id)
         order by i.id
-        -- another run may be at them, or somebody who is paying
+        -- another run may hold them, or somebody who is paying
         for update of i skip locked
     );
     marked integer := 0;
@@ -197,8 +197,8 @@ grant execute on function backend.mark_overdue_invoices(integer) to service_role
 
 
 comment on function private.next_invoice_statuses(text) is
-    'What an invoice of this status may become.';
+    'The statuses that may follow this status of an invoice.';
 comment on function private.tg_invoices__progress() is
-    'Stamps what becomes of an invoice; refuses what does not follow, or changes what was sent: 409.';
+    'Stamps the times of an invoice''s statuses. Refuses a status that can''t follow, and changes of what was sent (409).';
 comment on function backend.mark_overdue_invoices(integer) is
-    'Makes up to batch invoices overdue (1,000 at most) whose last day to pay is over where the account is; returns how many. Call again until 0.';
+    'Makes up to batch invoices overdue (at most 1,000) whose last day to pay has passed in the account''s time zone. Returns the number. Call it again until it returns 0.';

@@ -1,10 +1,10 @@
 /*
-    A customer's points: a ledger to which lines are added and never changed, and what it adds up
-    to. Points are positive where they are earned or given as a bonus, negative where they are
-    redeemed or expire, so that the sum of the lines is the balance.
+    A customer's points: a ledger of lines that are added and never changed, and their sum. Points
+    are positive where they are earned or given as a bonus, and negative where they are redeemed or
+    expire. So the sum of the lines is the balance.
 
-    Each line that gives points is a lot, from which later ones take: the first to expire first.
-    So what expires is exactly what nobody redeemed.
+    Each line that gives points is a lot, from which later lines take: from the lot that expires
+    first. So exactly the points that nobody redeemed expire.
 */
 create table public.loyalty_transactions (
     id          uuid primary key default gen_random_uuid(),
@@ -22,7 +22,7 @@ create table public.loyalty_transactions (
     updated_at  timestamptz not null default now(),
     version     bigint not null default 1,
 
-    -- what a foreign key of the same account and customer refers to
+    -- for foreign keys that include the account and the customer
     constraint loyalty_transactions_id_account_id_customer_id_key
         unique (id, account_id, customer_id),
     constraint loyalty_transactions_customer_fkey
@@ -35,7 +35,7 @@ create table public.loyalty_transactions (
         check (
             expires_on is null
             or type in ('earned', 'bonus')
-            -- as the times of jobs: what every client can read
+            -- like the times of jobs: the years that every client can read
             and expires_on between '0001-01-02' and '9999-12-30'
         )
 );
@@ -76,7 +76,7 @@ grant select on public.loyalty_transactions to authenticated;
 
 
 /*
-    One row for each customer who ever had points: their sum, and what redemptions queue for.
+    One row for each customer who ever had points: their sum. Redemptions queue for this row.
 */
 create table public.loyalty_balances (
     customer_id uuid primary key,
@@ -121,7 +121,7 @@ create table private.loyalty_lots (
                    constraint loyalty_lots_points_left_check check (points_left >= 0),
     expires_on     date,
 
-    -- a line that goes to another customer takes its lot with it
+    -- a line that moves to another customer takes its lot along
     constraint loyalty_lots_transaction_fkey
         foreign key (transaction_id, account_id, customer_id)
         references public.loyalty_transactions (id, account_id, customer_id)
@@ -148,25 +148,39 @@ create policy "nobody reads lots of points directly"
 
 
 comment on table public.loyalty_transactions is
-    'A customer''s points, line by line; insert to give (earned, bonus) or take (redeemed). Never changed, never below zero: 409.';
-comment on column public.loyalty_transactions.customer_id is
-    'The contact; one that was merged stands for the one it was merged into.';
-comment on column public.loyalty_transactions.account_id is
-    'The customer''s; need not be given.';
+    'A customer''s points, line by line. Insert a line to give points (earned, bonus) or to take them (redeemed). A line never changes, and the balance never goes below zero (409).';
 comment on column public.loyalty_transactions.id is
-    'Give one of your own, and a repeated insert is refused (409) instead of counted twice.';
+    'The line''s id. Choose it yourself, and a repeated insert is refused (409) instead of counted twice.';
+comment on column public.loyalty_transactions.account_id is
+    'The customer''s account; filled in if not given.';
+comment on column public.loyalty_transactions.customer_id is
+    'The customer: a contact''s id. A merged contact stands for the one it was merged into.';
 comment on column public.loyalty_transactions.type is
-    'earned, bonus, redeemed; expired is written by schedule alone.';
+    'earned, bonus or redeemed. Only the daily schedule writes expired.';
 comment on column public.loyalty_transactions.points is
-    'Positive where points are earned or a bonus, negative where they are redeemed or expire.';
+    'The number of points: positive for earned and bonus, negative for redeemed and expired.';
+comment on column public.loyalty_transactions.description is
+    'The reason, as the customer reads it; at most 500 characters.';
 comment on column public.loyalty_transactions.expires_on is
-    'The last day on which these points may be redeemed, in the account''s time zone; null for good.';
+    'The last day on which these points may be redeemed, in the account''s time zone; null if they never expire.';
+comment on column public.loyalty_transactions.created_at is
+    'When the line was written (server time, UTC).';
+comment on column public.loyalty_transactions.updated_at is
+    'When the row last changed (server time, UTC): a line only moves to another customer in a merge.';
+comment on column public.loyalty_transactions.version is
+    'Rises by 1 with each change of the row.';
 comment on table public.loyalty_balances is
-    'A customer''s total of points; no row means none.';
+    'A customer''s balance of points. No row means none.';
+comment on column public.loyalty_balances.customer_id is
+    'The customer: a contact''s id.';
+comment on column public.loyalty_balances.account_id is
+    'The customer''s account.';
 comment on column public.loyalty_balances.points is
-    'The sum of the customer''s loyalty_transactions; points whose time is over count until the schedule writes them off.';
+    'The sum of the customer''s loyalty_transactions. Points past expires_on count until the daily schedule writes them off.';
+comment on column public.loyalty_balances.updated_at is
+    'When the balance last changed (server time, UTC).';
 comment on table private.loyalty_lots is
-    'What is left of each line that gave points.';
+    'The rest of each line that gave points.';
 comment on policy "members and the customer can read a line of points"
     on public.loyalty_transactions is
     'A customer sees its own points.';
@@ -174,25 +188,25 @@ comment on policy "owners, admins and agents can add lines of points"
     on public.loyalty_transactions is
     'For customers of their accounts.';
 comment on policy "the schedule alone says what expires" on public.loyalty_transactions is
-    'Points are written off once their time is over.';
+    'Points expire when their time has passed.';
 comment on policy "members and the customer can read a balance" on public.loyalty_balances is
-    'A customer sees its own total.';
+    'A customer sees its own balance.';
 comment on policy "nobody reads lots of points directly" on private.loyalty_lots is
-    'Clients see lines and the total.';
+    'Clients see the lines and the balance.';
 
 
 comment on constraint loyalty_transactions_pkey on public.loyalty_transactions is
-    'A line of points with this id has been written already.
-It counts once; give another line an id of its own.';
+    'There is a line of points with this id already.
+It counts once. Give another line an id of its own.';
 comment on constraint loyalty_transactions_type_check on public.loyalty_transactions is
-    'This is not a type of points.
-Known: earned, redeemed, bonus.';
+    'There is no such type of points.
+Use earned, redeemed or bonus.';
 comment on constraint loyalty_transactions_points_check on public.loyalty_transactions is
-    'Points are positive where they are earned or a bonus, negative where they are redeemed.';
+    'Points must be positive for earned and bonus, and negative for redeemed.';
 comment on constraint loyalty_transactions_description_check on public.loyalty_transactions is
-    'A description has at most 500 characters.';
+    'A description can have at most 500 characters.';
 comment on constraint loyalty_transactions_expires_on_check on public.loyalty_transactions is
-    'Points that are earned or a bonus may expire, between the years 1 and 9999.
+    'Only earned and bonus points may expire, between the years 1 and 9999.
 Leave expires_on out where points are redeemed.';
 
 

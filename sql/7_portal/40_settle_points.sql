@@ -1,7 +1,7 @@
 /*
-    What follows from a new line of points: the balance, and the lots that are made or used.
-    Whoever adds lines holds the customer's balance, so that two who redeem at once take turns
-    and the second one finds what the first has left.
+    What a new line of points causes: a new balance, and lots that are made or used. A writer of
+    lines holds the customer's balance. So two people who redeem at the same time take turns, and
+    the second one sees the rest.
 */
 create function private.lock_balances(account_id uuid, customer_ids uuid[])
     returns void
@@ -54,7 +54,7 @@ begin
         from private.loyalty_lots l
         where l.customer_id = use_lots.customer_id
           and l.points_left > 0
-          -- those whose time is over are only waiting to be written off
+          -- points whose time has passed are not usable; the schedule will write them off
           and (l.expires_on is null or l.expires_on >= today)
         order by l.expires_on, l.transaction_id
     loop
@@ -71,7 +71,7 @@ begin
             message = format(
                 'The customer has %s points; %s can''t be redeemed.', points - wanted, points),
             detail = 'field: points',
-            hint = format('Redeem at most %s.', points - wanted);
+            hint = format('Redeem at most %s points.', points - wanted);
     end if;
 end
 $$;
@@ -80,7 +80,7 @@ $$;
 create function private.tg_loyalty_transactions__settle()
     returns trigger
     language plpgsql
-    -- definer: balances and lots are written here alone
+    -- definer: only this function writes balances and lots
     security definer
     set search_path = ''
 as $$
@@ -98,7 +98,7 @@ begin
             account_id => customers.account_id, customer_ids => customers.ids);
     end loop;
 
-    -- what is given in a statement can be redeemed in it
+    -- points that a statement gives can be redeemed in the same statement
     for line in
         select n.*
         from new_rows n
@@ -126,12 +126,12 @@ $$;
 create function private.tg_loyalty_transactions__keep()
     returns trigger
     language plpgsql
-    -- definer: contacts are looked at whoever writes
+    -- definer: reads contacts for every writer
     security definer
     set search_path = ''
 as $$
 begin
-    -- with its customer a ledger may go
+    -- a ledger may be deleted with its customer
     if tg_op = 'DELETE' and not exists (
         select
         from public.contacts c
@@ -140,8 +140,8 @@ begin
         return old;
     end if;
     raise check_violation using
-        message = 'A line of points stays as it was written.',
-        hint = 'Add one that makes good for it.';
+        message = 'A line of points can''t be changed or deleted.',
+        hint = 'Add a line that corrects it.';
 end
 $$;
 
@@ -193,12 +193,12 @@ declare
     today constant date := private.today(account_id);
     expired bigint;
 begin
-    -- the contact before the balance, as all who add lines
+    -- the contact before the balance, as in all code that adds lines
     if private.hold_contact(
         account_id => expire_points_of.account_id,
         contact_id => expire_points_of.customer_id
     ) <> expire_points_of.customer_id then
-        -- merged meanwhile, and its points with it
+        -- merged meanwhile, and its points too
         return false;
     end if;
     perform private.lock_balances(
@@ -274,16 +274,16 @@ grant execute on function backend.expire_points(integer) to service_role;
 
 
 comment on function private.lock_balances(uuid, uuid[]) is
-    'Locks the balances of customers of one account, which are made where there are none.';
+    'Locks the balances of customers of one account. Makes the ones that are missing.';
 comment on function private.add_to_balance(uuid, bigint) is
     'Changes a balance, which is locked.';
 comment on function private.use_lots(uuid, uuid, bigint) is
-    'Takes points from a customer''s lots, the first to expire first; refuses more than there are.';
+    'Takes points from a customer''s lots, first from the one that expires first. Refuses more points than there are.';
 comment on function private.tg_loyalty_transactions__settle() is
-    'Brings balances and lots up to date with new lines.';
+    'Updates balances and lots for new lines.';
 comment on function private.tg_loyalty_transactions__keep() is
-    'Refuses to change a line, or to delete it before its customer.';
+    'Refuses to change a line, or to delete it without its customer.';
 comment on function private.expire_points_of(uuid, uuid) is
-    'Writes off a customer''s points whose time is over, in one line; false where there are none.';
+    'Writes off a customer''s points whose time has passed, in one line. False where there are none.';
 comment on function backend.expire_points(integer) is
-    'Writes off points whose time is over, of up to batch customers (1,000 at most); returns of how many. Call again until 0.';
+    'Writes off points whose time has passed, for up to batch customers (at most 1,000). Returns the number of customers. Call it again until it returns 0.';

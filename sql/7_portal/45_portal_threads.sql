@@ -1,7 +1,7 @@
 /*
-    The conversations that customers hold in the portal: one about each booking, made with its
-    job, and one for everything else, made when somebody first writes in it. Two customers that
-    are merged keep theirs; the portal goes on in the kept one's.
+    The conversations that customers hold in the portal. Each booking has one, made with its job.
+    One more is for everything else, made with its first message. Two customers that are merged keep
+    theirs; the portal goes on in the kept customer's one.
 */
 create function private.portal_thread(customer_id uuid)
     returns uuid
@@ -30,7 +30,7 @@ as $$
 declare
     thread uuid;
 begin
-    -- others may open it, or close it, between two statements: look again
+    -- Others may open or close it between two statements, so look again.
     for attempt in 1 .. 4 loop
         thread := private.portal_thread(customer_id);
         exit when thread is not null;
@@ -68,27 +68,27 @@ begin
         if account in (select private.my_writable_account_ids())
             or kept in (select private.my_customer_ids())
         then
-            -- it stays this contact's until the message is written
+            -- it stays with this contact until the message is written
             kept := private.hold_contact(account_id => account, contact_id => kept);
             return private.open_portal_thread(account_id => account, customer_id => kept);
         elsif account in (select private.my_account_ids()) then
             raise insufficient_privilege using
-                message = 'You may read this customer''s conversations, not write in them.',
+                message = 'You may read this customer''s conversations but not write in them.',
                 hint = 'Owners, admins and agents may.';
         end if;
     end if;
     return null;
 exception
     when sqlstate 'PT404' then
-        -- deleted: whose it was is nobody's to learn
+        -- Deleted: the caller may not learn whose it was.
         return null;
 end
 $$;
 
 
 comment on function private.portal_thread(uuid) is
-    'A customer''s conversation in the portal, the open one first; null before there is one.';
+    'A customer''s conversation in the portal, the open one first; null where there is none.';
 comment on function private.open_portal_thread(uuid, uuid) is
-    'A customer''s conversation in the portal, which is made where there is none.';
+    'A customer''s conversation in the portal; makes it where there is none.';
 comment on function private.thread_of_customer(uuid) is
-    'The conversation in the portal for somebody who may write in it; null where it is hidden.';
+    'The conversation in the portal for a caller who may write in it; null where the caller may not see it.';

@@ -1,6 +1,6 @@
 /*
-    A job has its chat from the start, and what becomes of the job is told there, in the
-    transaction in which it happens.
+    A job has its chat from the start. The chat hears of each new status or time of the job, in the
+    same transaction.
 */
 create function private.job_notice(job public.jobs)
     returns private.notice
@@ -39,7 +39,7 @@ $$;
 create function private.tg_jobs__open_chat()
     returns trigger
     language plpgsql
-    -- definer: nobody else may write conversations
+    -- definer: only this function may write these conversations
     security definer
     set search_path = ''
 as $$
@@ -96,8 +96,8 @@ create trigger _500_tell_chat
 
 
 comment on function private.job_notice(public.jobs) is
-    'What a chat is told of a job as it is now.';
+    'The sentence that tells a chat how a job stands now.';
 comment on function private.tg_jobs__open_chat() is
-    'Gives every job its chat.';
+    'Gives each job its chat.';
 comment on function private.tg_jobs__tell_chat() is
-    'Tells a job''s chat what became of it.';
+    'Tells a job''s chat of its new status or time.';

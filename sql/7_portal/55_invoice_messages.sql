@@ -1,6 +1,7 @@
 /*
-    Invoices in chats: those that an agent shows with a message, held to what the invoice says,
-    and what becomes of them, told by the system in the chat of their job, or else in the portal's.
+    Invoices in chats. An agent can show one with a message, and its data must match the invoice.
+    The system tells the chat of the invoice's job, or else the portal's chat, what happens to an
+    invoice.
 */
 create function private.invoice_facts(invoice public.invoices)
     returns jsonb
@@ -37,12 +38,12 @@ begin
         return null;
     elsif post.sender_type <> 'operator' then
         raise insufficient_privilege using
-            message = 'Invoices are sent by the business.',
+            message = 'Only the business can show invoices.',
             detail = 'field: invoice_data',
             hint = 'Leave invoice_data out.';
     elsif channel = 'whatsapp' or post.type <> 'text' then
         raise sqlstate 'PT422' using
-            message = 'An invoice is shown with a text, in a chat of the portal.',
+            message = 'An invoice can only be shown with a text, in a chat of the portal.',
             detail = 'field: invoice_data',
             hint = 'On WhatsApp send it as a document.';
     end if;
@@ -58,7 +59,7 @@ begin
     end if;
     if invoice.id is null then
         raise sqlstate 'PT422' using
-            message = 'There is no such invoice of this customer, or it has not been sent.',
+            message = 'This customer has no such invoice, or it has not been sent yet.',
             detail = 'field: invoice_data.invoice_id',
             hint = 'Name an invoice of the customer that is not a draft.';
     end if;
@@ -72,9 +73,9 @@ begin
     limit 1;
     if wrong is not null then
         raise sqlstate 'PT422' using
-            message = 'This is not what the invoice says.',
+            message = 'This value differs from the invoice.',
             detail = 'field: invoice_data.' || left(wrong, 64),
-            hint = 'Give its invoice_id alone; the rest is filled in.';
+            hint = 'Give the invoice_id alone. The rest is filled in.';
     end if;
     return facts;
 end
@@ -108,7 +109,7 @@ $$;
 create function private.tg_invoices__tell_chat()
     returns trigger
     language plpgsql
-    -- definer: nobody else may write as the system
+    -- definer: users may not write as the system
     security definer
     set search_path = ''
 as $$
@@ -119,7 +120,7 @@ begin
         join old_rows o
             using (id)
         where n.status <> o.status
-          -- a draft that is given up was never the customer's
+          -- a draft that was made void was never visible to the customer
           and n.sent_at is not null
     ));
     return null;
@@ -135,10 +136,10 @@ create trigger _500_tell_chat
 
 
 comment on function private.invoice_facts(public.invoices) is
-    'What a message shows of an invoice: {invoice_id, number, amount_minor, currency, status, due_on}.';
+    'The data of an invoice that a message shows: {invoice_id, number, amount_minor, currency, status, due_on}.';
 comment on function private.check_invoice_data(public.messages, text) is
-    'The facts of the invoice that somebody shows with a message; refuses what differs from them, naming the field.';
+    'The data of the invoice that somebody shows with a message. Refuses a field that differs from the invoice, and names it.';
 comment on function private.invoice_notice(public.invoices) is
-    'What a chat is told of an invoice as it is now.';
+    'The sentence that tells a chat how an invoice stands now.';
 comment on function private.tg_invoices__tell_chat() is
-    'Tells a chat what became of an invoice that the customer knows of.';
+    'Tells a chat what happened to an invoice that the customer knows.';

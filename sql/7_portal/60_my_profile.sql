@@ -1,16 +1,17 @@
 /*
-    What a customer sees and edits of itself, the contact behind it being written as by staff.
+    The part of a contact that its customer sees and edits. A write here changes the contact as a
+    write by staff does.
 
-    Nobody has proved what a customer writes (proof): a phone number or an address written here
-    is shown to staff, and makes the contact known by nothing, here and at the ERP. Else whoever
-    wrote another's number would be sent that person's messages. Identities that are no longer written stay, since it is from
-    them that the customer has really written.
+    Nobody has proved what a customer writes (proof). A phone number or an email address written
+    here is shown to staff, but the contact can't be found by it, neither here nor at the ERP.
+    Otherwise a customer who wrote another person's number would get that person's messages. Old
+    identities stay, since the customer has really written from them.
 */
 create function private.portal_account_name(account_id uuid)
     returns text
     language plpgsql
     stable
-    -- definer: a customer reads no account, and is told the name alone
+    -- definer: a customer can't read accounts, and gets the name only
     security definer
     set search_path = ''
 as $$
@@ -65,7 +66,7 @@ begin
     );
     if fields ? 'name' and btrim(coalesce(fields ->> 'name', ''), E' \t\r\n') = '' then
         raise sqlstate 'PT422' using
-            message = 'A name is needed.',
+            message = 'A profile must have a name.',
             detail = 'field: name',
             hint = 'Write how you want to be called.';
     end if;
@@ -115,7 +116,7 @@ begin
         select o.id
         from public.contact_suggestions o
         cross join (values ('phone'), ('email')) as f (kind)
-        -- whose it is has not written it: that was this customer
+        -- the contact that owns the identity has not written it: this customer has
         join public.contact_identities i
             on i.account_id = o.account_id
            and i.kind = f.kind
@@ -130,7 +131,7 @@ begin
           and fields ? f.kind
           and i.match_key
               is distinct from private.match_key(kind => f.kind, value => fields ->> f.kind)
-          -- the other may have written what this one is known by
+          -- the other contact may have written what this one is known by
           and not exists (
               select
               from public.contacts c
@@ -152,7 +153,7 @@ $$;
 create function private.tg_my_profile__write()
     returns trigger
     language plpgsql
-    -- definer: contacts are nobody's to write, and a customer's own is written here alone
+    -- definer: users may not write contacts; a customer's own is written only here
     security definer
     set search_path = ''
 as $$
@@ -162,11 +163,11 @@ declare
 begin
     perform set_config('rapport.hits', hits::text, true);
     if hits > 1 then
-        -- a forgotten filter would tell one business what was meant for another
+        -- A forgotten filter would write to one business what was meant for another.
         raise sqlstate 'PT422' using
-            message = 'You are a customer of several businesses.',
+            message = 'You are a customer of several businesses; this write would change all your profiles.',
             detail = 'field: id',
-            hint = 'Say by its id which profile you write.';
+            hint = 'Filter by the id of the profile that you mean.';
     end if;
 
     select coalesce(jsonb_object_agg(n.key, n.value), '{}')
@@ -175,17 +176,17 @@ begin
     where n.value is distinct from to_jsonb(old) -> n.key;
     if written ? 'version' then
         raise sqlstate 'PT409' using
-            message = 'Your profile has changed since it was read.',
+            message = 'Your profile has changed since you read it.',
             detail = 'field: version',
-            hint = 'Read it again, and write what differs.';
+            hint = 'Read it again, then write your changes.';
     end if;
     written := private.read_profile(written);
 
-    -- before the contact is locked: contacts are locked by id, and this touches two
+    -- Before the contact is locked: contacts are locked by id, and this touches two.
     perform private.suggest_owners(
         account_id => old.account_id, contact_id => old.id, fields => written);
 
-    -- whoever is shut out at this moment writes no more
+    -- a login that loses access at this moment writes no more
     perform
     from public.contacts c
     where c.id = old.id
@@ -193,9 +194,9 @@ begin
     for no key update;
     if not found then
         raise sqlstate 'PT404' using
-            message = 'This profile is not yours any more.';
+            message = 'This profile is no longer yours.';
     end if;
-    -- once the contact is locked, as a merge does, which decides on suggestions
+    -- Once the contact is locked, as in a merge, which decides suggestions too.
     perform private.withdraw_owners(
         account_id => old.account_id, contact_id => old.id, fields => written);
     perform private.keep_customer_words(
@@ -233,29 +234,35 @@ create trigger _900_require_hits
 
 
 comment on view public.my_profile is
-    'Your own contact, one row for each business whose customer you are. Write name, phone, email and preferences, of one row at a time; a write that hits nothing is refused (404), one of a version that has passed as well (409).';
+    'Your own contact, with one row for each business whose customer you are. Write name, phone, email and preferences, one row at a time. A write that hits no row is refused (404), and so is one with an old version (409).';
 comment on column public.my_profile.id is
-    'The customer, as in public.customers.';
+    'The customer''s id, as in public.customers.';
+comment on column public.my_profile.account_id is
+    'The business whose customer you are.';
 comment on column public.my_profile.account_name is
-    'The business.';
+    'The name of the business.';
 comment on column public.my_profile.name is
-    'How you are called; staff see it, and may write it too.';
+    'Your name; staff see it and may change it too. At most 200 characters.';
 comment on column public.my_profile.phone is
-    'With country code and digits alone, such as +38640111222. WhatsApp messages are still known by the number that they come from.';
+    'Your phone number in E.164, such as +38640111222. Messages from WhatsApp are still recognised by the number that they come from.';
+comment on column public.my_profile.email is
+    'Your email address.';
 comment on column public.my_profile.preferences is
-    'Your own choices, an object of at most 8 KB; what is written replaces all of it.';
+    'Your own choices, an object of at most 8 KB. A write replaces all of it.';
+comment on column public.my_profile.updated_at is
+    'When your profile last changed (server time, UTC).';
 comment on column public.my_profile.version is
-    'Rises with each change of what you see of yourself.';
+    'Rises with each change of what you see of yourself. Send the version that you read, and a write after another change is refused (409).';
 comment on function private.portal_account_name(uuid) is
-    'The name of a business whose customer the signed-in user is; null of others.';
+    'The name of a business whose customer the signed-in user is; null for other businesses.';
 comment on function private.read_profile(jsonb) is
-    'Fields of a profile as fields of a contact; refuses what a customer does not write.';
+    'Fields of a profile as fields of a contact. Refuses fields that a customer may not write.';
 comment on function private.suggest_owners(uuid, uuid, jsonb) is
-    'Notes for staff which other contacts are known by what a customer has written.';
+    'Suggests to staff the other contacts that are known by what a customer has written.';
 comment on function private.withdraw_owners(uuid, uuid, jsonb) is
-    'Takes open suggestions back for which what the customer wrote before was the evidence.';
+    'Withdraws open suggestions whose evidence was the customer''s former entry.';
 comment on function private.tg_my_profile__write() is
-    'Writes the contact of the signed-in customer.';
+    'Writes the signed-in customer''s contact.';
 
 
 select private.limit_writes('my_profile', '{update}');

@@ -1,8 +1,8 @@
 /*
-    Staff invite a contact to the portal. The token goes out once, in the answer, to be sent to
-    the contact in a link; here it is kept hashed.
+    Staff invite a contact to the portal. The answer holds the token once, to be sent to the contact
+    in a link. The database keeps only its hash.
 
-    Locks: the contact before its invitations, so that inviting, claiming and unlinking the same
+    Locks: the contact before its invitations. So inviting, claiming and unlinking of the same
     contact take turns.
 */
 create function private.require_writable_contact(contact_id uuid)
@@ -49,7 +49,8 @@ begin
       and c.deleted_at is null
     for no key update;
     if not found then
-        -- merged while this waited; its lock is held, and the next one's might be out of order
+        -- Merged while this waited. Its lock is held, and the next contact's lock might be out of
+        -- order.
         raise sqlstate 'PT503' using
             message = 'Others are changing this contact.',
             hint = 'Try again.';
@@ -66,7 +67,7 @@ create function private.revoke_open_invitations(account_id uuid, contact_id uuid
 as $$
 begin
     with recursive lineage as (
-        -- an invitation of a contact that was merged leads to the one that was kept
+        -- an invitation of a merged contact leads to the kept contact
         select revoke_open_invitations.contact_id as id
         union
         select c.id
@@ -88,7 +89,7 @@ $$;
 create function private.invite_to_portal(contact_id uuid, valid_for interval)
     returns jsonb
     language plpgsql
-    -- definer: invitations are written here alone, by those who may
+    -- definer: only this function writes invitations; it checks the caller
     security definer
     set search_path = ''
 as $$
@@ -104,9 +105,9 @@ begin
         or valid_for not between interval '5 minutes' and interval '30 days'
     then
         raise sqlstate 'PT422' using
-            message = 'An invitation is not valid for so long, or so short.',
+            message = 'An invitation must be valid for 5 minutes to 30 days.',
             detail = 'field: valid_for',
-            hint = 'Between 5 minutes and 30 days.';
+            hint = 'Give a valid_for in between, such as 7 days.';
     end if;
 
     invited := private.lock_kept_contact(
@@ -118,9 +119,9 @@ begin
           and c.portal_user_id is not null
     ) then
         raise sqlstate 'PT409' using
-            message = 'This contact has a login to the portal.',
+            message = 'This contact has a login to the portal already.',
             detail = format('contact: %s', invited),
-            hint = 'To give it another, call unlink_portal_login first.';
+            hint = 'To give it another login, call unlink_portal_login first.';
     end if;
 
     perform private.revoke_open_invitations(account_id => account, contact_id => invited);
@@ -182,9 +183,9 @@ begin
 
     if invitation.claimed_at is not null then
         raise sqlstate 'PT409' using
-            message = 'This invitation has been claimed.',
+            message = 'This invitation has been claimed already.',
             detail = format('contact: %s', invitation.contact_id),
-            hint = 'To shut the login out, call unlink_portal_login.';
+            hint = 'To end the login''s access, call unlink_portal_login.';
     elsif invitation.revoked_at is null then
         update public.portal_invitations p
         set revoked_at = now()
@@ -210,16 +211,16 @@ grant execute on function public.revoke_invitation(uuid) to authenticated;
 
 
 comment on function private.require_writable_contact(uuid) is
-    'The account of a contact that the caller may write; refuses others.';
+    'The account of a contact that the caller may write. Refuses other contacts.';
 comment on function private.lock_kept_contact(uuid, uuid) is
     'Locks a contact, or the one that it was merged into, and returns its id.';
 comment on function private.revoke_open_invitations(uuid, uuid) is
-    'Ends the open invitations that lead to a contact, whose lock the caller holds.';
+    'Ends the open invitations that lead to a contact. The caller holds the contact''s lock.';
 comment on function private.invite_to_portal(uuid, interval) is
-    'Makes an invitation in the place of those that are open.';
+    'Makes an invitation and ends the open ones.';
 comment on function private.revoke_invitation(uuid) is
     'Ends an invitation that nobody has claimed.';
 comment on function public.invite_to_portal(uuid, interval) is
-    'Invites a contact to the portal, for 5 minutes to 30 days: {invitation_id, token, expires_at}. The token is told this once; whoever is signed in and gives it to claim_portal_invitation becomes the contact''s login. Earlier invitations of the contact end. One that has a login: 409.';
+    'Invites a contact to the portal: {invitation_id, token, expires_at}. The invitation is valid for 5 minutes to 30 days. Only this answer holds the token. The signed-in user who gives it to claim_portal_invitation becomes the contact''s login. Earlier invitations of the contact end. A contact that has a login is refused (409).';
 comment on function public.revoke_invitation(uuid) is
-    'Ends an invitation before it is claimed; one that has ended stays so. Claimed: 409.';
+    'Ends an invitation before it is claimed. One that has ended stays so. A claimed one is refused (409).';

@@ -1,13 +1,13 @@
 /*
-    A login becomes a contact's by claiming an invitation, and ceases to be by staff's word.
+    A login becomes a contact's by claiming an invitation. Staff can unlink it.
 
-    Who holds no good token learns nothing: unknown, revoked and claimed ones are answered
-    alike. Topics are renamed by the trigger on customers when a login goes.
+    A caller without a valid token learns nothing: unknown, revoked and claimed tokens get the same
+    answer. When a login goes, the trigger on customers renames the topics.
 */
 create function private.claim_portal_invitation(token text)
     returns jsonb
     language plpgsql
-    -- definer: tokens are not readable, and contacts are nobody's to write
+    -- definer: tokens are not readable, and users may not write contacts
     security definer
     set search_path = ''
 as $$
@@ -20,7 +20,7 @@ declare
 begin
     if caller is null then
         raise insufficient_privilege using
-            message = 'An invitation is claimed by somebody who is signed in.',
+            message = 'You must sign in to claim an invitation.',
             hint = 'Sign up or sign in first.';
     end if;
 
@@ -36,12 +36,12 @@ begin
                 account_id => invitation.account_id, contact_id => invitation.contact_id);
         exception
             when sqlstate 'PT404' then
-                -- the contact has been deleted, which is not the caller's to know
+                -- the contact has been deleted; the caller may not learn that
                 null;
         end;
     end if;
     if customer is not null then
-        -- as it stands now that everybody else has to wait
+        -- its present state, now that all others have to wait
         select p.*
         into invitation
         from public.portal_invitations p
@@ -56,14 +56,14 @@ begin
         usable := invitation.revoked_at is null
             and (
                 invitation.claimed_at is null
-                -- the answer was lost, and is asked for again
+                -- the answer was lost, and the same caller asks again
                 or (invitation.claimed_by = caller and login = caller)
             );
     end if;
 
     if usable is not true then
         raise sqlstate 'PT404' using
-            message = 'This invitation is not valid, or no longer.',
+            message = 'This invitation is not valid, or no longer valid.',
             hint = 'Ask the business for a new one.';
     elsif invitation.claimed_at is null then
         if invitation.expires_at <= now() then
@@ -72,8 +72,8 @@ begin
                 hint = 'Ask the business for a new one.';
         elsif login <> caller then
             raise sqlstate 'PT409' using
-                message = 'This customer has a login already.',
-                hint = 'Sign in with that one, or ask the business to unlink it.';
+                message = 'This customer already has a login.',
+                hint = 'Sign in with that login, or ask the business to unlink it.';
         elsif login is null then
             perform private.link_portal_login(contact_id => customer, user_id => caller);
         end if;
@@ -103,11 +103,11 @@ begin
     set portal_user_id = link_portal_login.user_id
     where c.id = link_portal_login.contact_id;
 exception
-    -- contacts_portal_user_id_key, which sees claims at the same moment as well
+    -- contacts_portal_user_id_key, which also sees claims at the same moment
     when unique_violation then
         raise sqlstate 'PT409' using
-            message = 'You are another customer of this business.',
-            hint = 'Sign in as somebody else, or ask the business to merge the two.';
+            message = 'You are another customer of this business already.',
+            hint = 'Sign in with another login, or ask the business to merge the two customers.';
 end
 $$;
 
@@ -128,7 +128,7 @@ grant execute on function public.claim_portal_invitation(text) to authenticated;
 create function private.unlink_portal_login(contact_id uuid)
     returns void
     language plpgsql
-    -- definer: contacts are written here alone, by those who may
+    -- definer: only this function writes these contacts; it checks the caller
     security definer
     set search_path = ''
 as $$
@@ -147,7 +147,7 @@ begin
         set portal_user_id = null
         where c.id = customer;
     end if;
-    -- nor does an earlier link lead back in
+    -- an earlier link must not lead back in
     perform private.revoke_open_invitations(account_id => account, contact_id => customer);
 end
 $$;
@@ -169,12 +169,12 @@ grant execute on function public.unlink_portal_login(uuid) to authenticated;
 
 
 comment on function private.claim_portal_invitation(text) is
-    'Makes the caller the login of whoever was invited.';
+    'Makes the caller the login of the invited contact.';
 comment on function private.link_portal_login(uuid, uuid) is
-    'Writes the login of a contact; refuses one who is another customer of the account.';
+    'Writes the login of a contact. Refuses a login that is another customer of the account.';
 comment on function private.unlink_portal_login(uuid) is
-    'Takes a contact''s login away.';
+    'Removes a contact''s login.';
 comment on function public.claim_portal_invitation(text) is
-    'Makes you the customer who was invited: {account_id, customer_id}. Claiming again what you have claimed answers the same. Unknown, revoked or claimed by another: 404; expired: 410; where the customer has a login, or you are another customer of the business: 409.';
+    'Makes you the customer who was invited: {account_id, customer_id}. Claiming it again gives the same answer. Refused: an invitation that is unknown, revoked or claimed by another login (404); one that has expired (410); a customer who has a login, or a caller who is another customer of the business (409).';
 comment on function public.unlink_portal_login(uuid) is
-    'Shuts a contact''s login out of the portal, at once and from its live topics; its open invitations end. A contact without a login stays so.';
+    'Ends the access of a contact''s login to the portal and its live topics, at once. Open invitations of the contact end too. A contact without a login stays as it is.';

@@ -1,6 +1,6 @@
 /*
-    How patient the sync is with Metakocka, by kind of operation. A connection shows all of it;
-    what is written is laid over what is there.
+    How patiently the sync calls Metakocka, for each kind of operation. A connection shows all
+    settings. A write changes the settings that it names and keeps the others.
 */
 create function private.retry_limits()
     returns table (
@@ -15,7 +15,7 @@ create function private.retry_limits()
     set search_path = ''
 as $$
     values
-        -- get_partner and search; a wait is in seconds
+        -- get_partner and search; waits are in seconds
         ('read', 'attempts', 4, 1, 10),
         ('read', 'first_wait', 0.5, 0, 10),
         ('read', 'longest_wait', 8, 0, 25),
@@ -25,17 +25,17 @@ as $$
         ('list', 'first_wait', 0.5, 0, 10),
         ('list', 'longest_wait', 8, 0, 25),
         ('list', 'jitter', 1, 0, 1),
-        -- changes of entries that are there
+        -- changes of existing entries
         ('write', 'attempts', 4, 1, 10),
         ('write', 'first_wait', 0.5, 0, 10),
         ('write', 'longest_wait', 8, 0, 25),
         ('write', 'jitter', 1, 0, 1),
-        -- new partners and entries: only what was not heard is said again
+        -- new partners and entries: repeated only if Metakocka did not receive the call
         ('create', 'attempts', 4, 1, 10),
         ('create', 'first_wait', 0.5, 0, 10),
         ('create', 'longest_wait', 8, 0, 25),
         ('create', 'jitter', 1, 0, 1),
-        -- a contact that could not be sent, by a later run
+        -- a contact that could not be sent: tried again in a later run
         ('contact', 'first_wait', 15, 1, 3600),
         ('contact', 'longest_wait', 3600, 1, 86400),
         ('contact', 'jitter', 1, 0, 1),
@@ -60,7 +60,7 @@ begin
         or exists (select from jsonb_each(given) k where jsonb_typeof(k.value) <> 'object')
     then
         raise sqlstate 'PT422' using
-            message = 'Retries are an object for each kind of operation.',
+            message = 'Retries must be an object with an object for each kind of operation.',
             detail = 'field: retries',
             hint = 'For example {"read": {"attempts": 4, "first_wait": 0.5}}.';
     end if;
@@ -88,12 +88,12 @@ begin
             message = case
                 when wrong.least_value is null then 'There is no such setting.'
                 else format(
-                    'This is a number from %s to %s.', wrong.least_value, wrong.most_value)
+                    'This must be a number from %s to %s.', wrong.least_value, wrong.most_value)
             end,
             detail = 'field: ' || rtrim(wrong.field, '.'),
             hint = case
-                when wrong.least_value is null then 'Kinds: read, list, write, create, with attempts, first_wait, longest_wait and jitter; contact and pause, without attempts.'
-                else 'Waits are in seconds; jitter is the part of a wait that is random; attempts are whole.'
+                when wrong.least_value is null then 'The kinds read, list, write and create have attempts, first_wait, longest_wait and jitter. The kinds contact and pause have no attempts.'
+                else 'Waits are in seconds, jitter is the random part of a wait, and attempts are whole numbers.'
             end;
     end if;
 
@@ -121,7 +121,7 @@ begin
     limit 1;
     if found then
         raise sqlstate 'PT422' using
-            message = 'The longest wait is no shorter than the first.',
+            message = 'The longest wait can''t be shorter than the first one.',
             detail = format('field: retries.%s.longest_wait', wrong.kind);
     end if;
     return whole;
@@ -132,7 +132,7 @@ $$;
 create function private.tg_metakocka_connections__read_settings()
     returns trigger
     language plpgsql
-    -- definer: who connects an account has no rights on what is private
+    -- definer: users have no rights on private functions
     security definer
     set search_path = ''
 as $$
@@ -168,9 +168,9 @@ create function private.tg_metakocka_connections__end_pause()
 as $$
 begin
     raise sqlstate 'PT422' using
-        message = 'A pause can be ended, and nothing else.',
+        message = 'A pause can only be ended.',
         detail = 'field: paused_until',
-        hint = 'Set it to null to try at once.';
+        hint = 'Set paused_until to null to try at once.';
 end
 $$;
 
@@ -186,7 +186,7 @@ create trigger _110_end_pause
 create function private.tg_metakocka_connections__ring()
     returns trigger
     language plpgsql
-    -- definer: the doorbell is nobody's to press
+    -- definer: users may not ring the doorbell
     security definer
     set search_path = ''
 as $$
@@ -204,12 +204,12 @@ create trigger _600_ring
 
 
 comment on function private.retry_limits() is
-    'The settings of retries, with their usual values and their bounds; waits are in seconds.';
+    'The settings of retries, with their defaults and limits. Waits are in seconds.';
 comment on function private.read_retries(jsonb, jsonb) is
-    'All settings: those that are given, those that are there, the usual ones. Refused where one is unknown or out of its bounds.';
+    'All settings: the given ones over the present ones over the defaults. Refuses unknown settings and values outside the limits.';
 comment on function private.tg_metakocka_connections__read_settings() is
-    'Completes a connection''s settings, and forgets why it was paused once it is not.';
+    'Fills in a connection''s settings. Clears the reason of a pause when the pause ends.';
 comment on function private.tg_metakocka_connections__end_pause() is
-    'Refuses a pause that somebody makes or moves.';
+    'Refuses to make or move a pause.';
 comment on function private.tg_metakocka_connections__ring() is
     'Wakes the sync when a pause is ended.';

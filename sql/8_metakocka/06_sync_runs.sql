@@ -1,6 +1,6 @@
 /*
-    A run of the sync: what a dashboard sees moving, and where the next one goes on if this one
-    ends early. An account has one run at a time; whose it is, its lease says.
+    A run of the sync. Dashboards show its progress, and the next run continues it if it ends early.
+    An account has one run at a time; the lease names its worker.
 */
 create table public.sync_runs (
     id          uuid primary key default gen_random_uuid(),
@@ -56,7 +56,7 @@ create table public.sync_runs (
     updated_at  timestamptz not null default now(),
     version     bigint not null default 1,
 
-    -- what a foreign key of the same account refers to
+    -- for foreign keys that include the account
     constraint sync_runs_id_account_id_key unique (id, account_id),
     constraint sync_runs_state_times_check check (
         (state = 'queued' or started_at is not null)
@@ -70,7 +70,7 @@ create unique index sync_runs_running_key
     on public.sync_runs (account_id)
     where state = 'running';
 
--- asked for twice before it begins is asked for once
+-- the same request twice before it begins is one request
 create unique index sync_runs_queued_key
     on public.sync_runs (account_id, direction, md5(request::text))
     where state = 'queued';
@@ -105,7 +105,7 @@ create trigger _100_stamp_change
 
 
 /*
-    Who is at work for an account. A lease that is not extended in time is another's to take.
+    The worker of each account. Another worker can take a lease that was not extended in time.
 */
 create table private.sync_leases (
     account_id  uuid primary key
@@ -115,7 +115,7 @@ create table private.sync_leases (
     worker      text not null
                 constraint sync_leases_worker_check check (length(worker) between 1 and 128),
     lease_until timestamptz not null,
-    -- when the worker's own time is over; null where nobody ends it
+    -- when the worker's own time ends; null for a worker without a limit
     ends_by     timestamptz,
 
     constraint sync_leases_run_fkey
@@ -138,38 +138,58 @@ create policy "nobody reads sync leases directly"
 
 comment on table public.sync_runs is
     'Runs of the sync with Metakocka, with their progress.';
+comment on column public.sync_runs.id is
+    'Identifies the run.';
+comment on column public.sync_runs.account_id is
+    'The account that is synchronized.';
+comment on column public.sync_runs.user_id is
+    'The user who asked for it; null for runs of the schedule and of changed contacts.';
 comment on column public.sync_runs.direction is
     'to_metakocka, from_metakocka or both.';
 comment on column public.sync_runs.trigger is
-    'What it was begun by: the schedule, a changed contact (wake), a user, the command line.';
-comment on column public.sync_runs.state is
-    'queued: it was asked for; running; stopped: its time was over, or Metakocka takes no calls until resumes_at, and the next goes on with it; done; failed.';
-comment on column public.sync_runs.total is
-    'How many contacts or partners there are to look at; null while that is not known.';
-comment on column public.sync_runs.done is
-    'How many have been looked at: succeeded, failed, unchanged and waiting together.';
-comment on column public.sync_runs.errors is
-    'How many errors of each kind: {kind: count}.';
-comment on column public.sync_runs.duration_ms is
-    'From its beginning to its end, in milliseconds.';
-comment on column public.sync_runs.user_id is
-    'Who asked for it; null for those that nobody asked for.';
+    'What began the run: the schedule, a changed contact (wake), a user, or the command line.';
 comment on column public.sync_runs.request is
-    'What was asked for: {contact_ids} or {metakocka_ids}; everything without.';
+    'What the user asked for: {contact_ids} or {metakocka_ids}; {} for everything.';
+comment on column public.sync_runs.state is
+    'queued: waits to begin; running; stopped: its time was over, or Metakocka takes no calls until resumes_at, and the next run continues it; done; failed.';
+comment on column public.sync_runs.total is
+    'The number of contacts or partners to check; null while it is not known.';
+comment on column public.sync_runs.done is
+    'The number that has been checked: succeeded, failed, unchanged and waiting together.';
+comment on column public.sync_runs.succeeded is
+    'The number that were made or changed on either side.';
+comment on column public.sync_runs.failed is
+    'The number that failed; sync_errors says why.';
+comment on column public.sync_runs.unchanged is
+    'The number without a difference.';
+comment on column public.sync_runs.errors is
+    'The number of errors of each kind: {kind: count}.';
 comment on column public.sync_runs.cursor is
-    'Where the next one goes on.';
+    'Where the next run continues; for the sync only.';
 comment on column public.sync_runs.quiet is
-    'Whether contacts were written without an event for each: one resync tells of all at the end.';
+    'Whether contacts are written without an event for each. One resync at the end tells clients to read again.';
 comment on column public.sync_runs.waiting is
-    'How many wait: for a person (sync_conflicts), or to be tried again.';
+    'The number that wait: for a person (sync_conflicts), or for another try.';
+comment on column public.sync_runs.started_at is
+    'When the run first began (server time, UTC); null while it is queued.';
+comment on column public.sync_runs.finished_at is
+    'When the run ended (server time, UTC); null until then.';
+comment on column public.sync_runs.duration_ms is
+    'The time from begin to end, in milliseconds; null until it ends.';
 comment on column public.sync_runs.resumes_at is
-    'When it is gone on with, because Metakocka takes no calls before; null otherwise.';
+    'When the run continues (UTC), because Metakocka takes no calls before; null otherwise.';
+comment on column public.sync_runs.created_at is
+    'When the run was queued or began (server time, UTC).';
+comment on column public.sync_runs.updated_at is
+    'When the row last changed (server time, UTC).';
+comment on column public.sync_runs.version is
+    'Rises by 1 with each change of the row.';
 comment on policy "members can read the sync runs of their accounts" on public.sync_runs is
-    'Whoever may read the contacts.';
+    'For everybody who may read the contacts.';
 comment on table private.sync_leases is
-    'Who is at work for an account, in which run and until when.';
+    'The worker of each account, with its run and the end of its lease.';
 comment on policy "nobody reads sync leases directly" on private.sync_leases is
-    'Runs are read in sync_runs.';
+    'sync_runs shows the runs.';
 
 
 select private.follow_table(

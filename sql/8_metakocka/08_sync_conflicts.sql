@@ -1,7 +1,7 @@
 /*
-    What the sync can't or didn't decide alone: a field that both sides have changed, a partner
-    that several contacts may be, or a contact that several partners may be or whose partner is
-    gone. What a rule has decided is recorded here as well.
+    Questions that the sync could not or must not decide: a field that both sides have changed; a
+    partner that may be one of several contacts; a contact that may be one of several partners, or
+    whose partner is gone. Decisions by rule are recorded here too.
 */
 create table public.sync_conflicts (
     id           uuid primary key default gen_random_uuid(),
@@ -54,7 +54,7 @@ create table public.sync_conflicts (
         foreign key (contact_id, account_id)
         references public.contacts (id, account_id)
         on delete cascade,
-    -- a field is a known contact's
+    -- a conflict about a field has a known contact
     constraint sync_conflicts_field_contact_check check (field is null or contact_id is not null),
     constraint sync_conflicts_question_check check (
         case
@@ -74,7 +74,7 @@ create table public.sync_conflicts (
 alter table public.sync_conflicts enable row level security;
 
 
--- a question is asked once
+-- a question is asked only once
 create unique index sync_conflicts_open_key
     on public.sync_conflicts (account_id, metakocka_id, field)
     nulls not distinct
@@ -102,28 +102,40 @@ grant select on public.sync_conflicts to authenticated;
 
 
 comment on table public.sync_conflicts is
-    'What both sides have changed, and who is who where the sync can''t tell; resolve_sync_conflict decides.';
-comment on column public.sync_conflicts.question is
-    'field: whose value stands; contact: which contact the partner is; partner: which partner the contact is.';
+    'Fields that both sides have changed, and contacts or partners that the sync can''t identify. resolve_sync_conflict decides them.';
+comment on column public.sync_conflicts.id is
+    'Identifies the conflict; resolve_sync_conflict takes it.';
+comment on column public.sync_conflicts.account_id is
+    'The account of the contacts.';
 comment on column public.sync_conflicts.contact_id is
-    'Whose field or partner it is; null while the question is which contact the partner is.';
+    'The contact; null while the question is which contact the partner is.';
 comment on column public.sync_conflicts.metakocka_id is
-    'The partner; of the question which partner a contact is the one that it is so far, or that is gone, if any.';
+    'The partner. Where the question is which partner a contact is: its present partner or the one that is gone; null if it has none.';
 comment on column public.sync_conflicts.field is
-    'The field that both sides have changed, of a list such as people.228000046630.email; null where the question is which contact or partner it is.';
+    'The field that both sides have changed; within a list for example people.228000046630.email. Null for other questions.';
 comment on column public.sync_conflicts.base is
-    'The value as last agreed.';
+    'The field''s value at the last agreement; null for other questions.';
 comment on column public.sync_conflicts.crm is
-    'The contact''s value when the conflict was last met.';
+    'The contact''s value when the conflict was last seen; null for other questions.';
 comment on column public.sync_conflicts.metakocka is
-    'The partner''s value, or the partner itself.';
-comment on column public.sync_conflicts.candidates is
-    'The contacts that the partner may be.';
-comment on column public.sync_conflicts.choice is
-    'crm or metakocka; the id of a contact or a partner, new or unlink; agreed where both sides came to the same.';
+    'The partner''s value; where the question is which contact the partner is, the partner itself.';
 comment on column public.sync_conflicts.partners is
     'The partners that the contact may be: [{metakocka_id, name, email, …}]; null for other questions.';
+comment on column public.sync_conflicts.question is
+    'field: which value wins; contact: which contact the partner is; partner: which partner the contact is.';
+comment on column public.sync_conflicts.candidates is
+    'The ids of the contacts that may be the partner.';
+comment on column public.sync_conflicts.state is
+    'open or resolved.';
+comment on column public.sync_conflicts.choice is
+    'The decision: crm or metakocka; the id of a contact or a partner; new; unlink; or agreed where both sides came to the same value. Null while it is open.';
 comment on column public.sync_conflicts.decided_by is
-    'A rule of the connection (crm, metakocka, newest), a person, or both sides.';
+    'Who decided: a rule of the connection (crm, metakocka, newest), a person, or both sides. Null while it is open.';
+comment on column public.sync_conflicts.resolved_by is
+    'The person who decided; null where no person did.';
+comment on column public.sync_conflicts.resolved_at is
+    'When it was decided (server time, UTC); null while it is open.';
+comment on column public.sync_conflicts.created_at is
+    'When the question came up (server time, UTC).';
 comment on policy "members can read the sync conflicts of their accounts" on public.sync_conflicts is
-    'Whoever may read the contacts.';
+    'For everybody who may read the contacts.';

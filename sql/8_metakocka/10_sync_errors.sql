@@ -1,6 +1,6 @@
 /*
-    What went wrong between a contact and its partner, with all that helps to understand it and
-    nothing that is secret. For those who administer the account.
+    Errors between a contact and its partner, with the facts that help to understand them and
+    without secrets. For owners and admins.
 */
 create table public.sync_errors (
     id           uuid primary key default gen_random_uuid(),
@@ -59,16 +59,32 @@ grant select on public.sync_errors to authenticated;
 
 
 comment on table public.sync_errors is
-    'Errors of the sync with their context; for owners and admins.';
-comment on column public.sync_errors.operation is
-    'What was being done.';
+    'Errors of the sync with their context. For owners and admins.';
+comment on column public.sync_errors.id is
+    'Identifies the error.';
+comment on column public.sync_errors.account_id is
+    'The account of the sync.';
+comment on column public.sync_errors.run_id is
+    'The run in which it happened; null outside of runs, and once the run is deleted.';
+comment on column public.sync_errors.contact_id is
+    'The contact that it is about; null where there is none.';
 comment on column public.sync_errors.metakocka_id is
-    'The partner''s mk_id; batch where it was about several.';
-comment on column public.sync_errors.details is
-    'What else helps to understand it; never a request''s body, which holds the secret key.';
+    'The partner''s mk_id, or batch for an error about several partners.';
+comment on column public.sync_errors.user_id is
+    'The user who asked for the sync, or connected the account; null where none is known.';
+comment on column public.sync_errors.category is
+    'Always SYNC.';
+comment on column public.sync_errors.operation is
+    'The operation, such as syncContactToMetakocka.';
 comment on column public.sync_errors.code is
-    'The kind of error, in the code''s words.';
+    'The kind of error, as the code names it.';
+comment on column public.sync_errors.message is
+    'What happened, in a sentence.';
+comment on column public.sync_errors.details is
+    'More facts about the error. Never a request''s body, since that holds the secret key.';
 comment on column public.sync_errors.attempts is
-    'How often it was tried.';
+    'The number of tries.';
+comment on column public.sync_errors.created_at is
+    'When it happened (server time, UTC).';
 comment on policy "admins can read the sync errors of their accounts" on public.sync_errors is
-    'An error log is for those who can do something about it.';
+    'The error log is for people who can fix the errors.';

@@ -1,5 +1,5 @@
 /*
-    What becomes of partners when contacts are deleted, merged and parted again.
+    Mappings of contacts that are deleted, merged or parted again.
 */
 create function private.forget_partners(contact_ids uuid[])
     returns void
@@ -9,8 +9,8 @@ as $$
 declare
     waiting record;
 begin
-    -- the mapping stays, or the partner would come back as a new contact; of a merged contact
-    -- what was agreed stays too, for the one to which its identity goes
+    -- The mapping stays, or the partner would come back as a new contact. A merged contact also
+    -- keeps its agreed state, for the contact that gets its identity.
     update public.metakocka_contact_mappings m
     set state = 'blocked',
         missing = '{}',
@@ -25,7 +25,7 @@ begin
     delete from private.metakocka_dirty d
     where d.contact_id = any (contact_ids);
 
-    -- a partner that may have been made of a merged contact is the kept one's to look for
+    -- the kept contact looks for a partner that may have been made for the merged one
     for waiting in
         select c.account_id, array_agg(distinct c.merged_into) as contact_ids
         from public.contacts c
@@ -52,12 +52,12 @@ $$;
 create function private.tg_contact_identities__move_mapping()
     returns trigger
     language plpgsql
-    -- definer: mappings are nobody's to write
+    -- definer: users may not write mappings
     security definer
     set search_path = ''
 as $$
 begin
-    -- one that holds no partner gives way; one that holds another stays, and so do both
+    -- A mapping without a partner is deleted. If both contacts have a partner, both mappings stay.
     delete from public.metakocka_contact_mappings m
     where m.contact_id = new.contact_id
       and m.metakocka_id is null;
@@ -85,7 +85,7 @@ begin
 end
 $$;
 
--- merged contacts give their identities to the kept one, and get them back when it is undone
+-- a merge gives identities to the kept contact, and undoing it gives them back
 create trigger _500_move_mapping
     after update on public.contact_identities
     for each row
@@ -94,6 +94,6 @@ create trigger _500_move_mapping
 
 
 comment on function private.forget_partners(uuid[]) is
-    'What follows for the sync when contacts are deleted or merged.';
+    'Updates mappings and intents when contacts are deleted or merged.';
 comment on function private.tg_contact_identities__move_mapping() is
-    'A partner''s mapping goes where its identity goes.';
+    'Moves a partner''s mapping together with its identity.';

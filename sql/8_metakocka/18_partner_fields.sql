@@ -1,6 +1,6 @@
 /*
-    The fields that contacts share with partners: how they are read together, what is taken of
-    them, and what of them a contact is known by.
+    The fields that contacts share with partners: how they are read together, and which of them
+    identify a contact.
 */
 create function private.contact_party(contact public.contacts)
     returns jsonb
@@ -16,9 +16,9 @@ $$;
 
 
 /*
-    Tax numbers are one with and without the country before them; of two countries they are two.
-    So the key, which leaves the country out, only finds those of whom same_tax tells.
-    (rapport.metakocka.agreement.compare has the same rule.)
+    A tax number with its country and the same number without it are one; with two different
+    countries they are two. The key has no country, so it only finds candidates, and same_tax
+    decides. (rapport.metakocka.agreement.compare has the same rule.)
 */
 create function private.tax_country(tax_id_number text)
     returns text
@@ -81,28 +81,28 @@ end
 $$;
 
 
--- whom a tax number may be; no identity, since the branches of a company share one
+-- contacts that may own a tax number; it is no identity, since branches of a company share it
 create index contacts_tax_key_idx
     on public.contacts (account_id, private.tax_key(tax_id_number))
     where tax_id_number is not null;
 
--- whom a mobile number may be that is written without its country, and so is no identity
+-- contacts that may own a mobile number without a country, which is no identity
 create index contacts_gsm_tail_idx
     on public.contacts (account_id, private.number_tail(gsm))
     where gsm is not null and left(gsm, 1) <> '+';
 
 
 comment on function private.contact_party(public.contacts) is
-    'The fields of a contact that a partner has as well.';
+    'The fields of a contact that partners have too.';
 comment on function private.tax_country(text) is
-    'The country before a tax number, two letters; empty where there is none.';
+    'The country of a tax number, two letters; empty where it has none.';
 comment on function private.tax_key(text) is
-    'One key for the spellings of a tax number, without its country.';
+    'One key for all spellings of a tax number, without its country.';
 comment on function private.same_tax(text, text) is
-    'Whether two tax numbers are one: one may lack its country.';
+    'Whether two tax numbers are the same; one of them may lack its country.';
 comment on function private.number_tail(text) is
-    'The last six digits of a number, which all its spellings have.';
+    'The last six digits of a number, which are the same in all its spellings.';
 comment on index public.contacts_gsm_tail_idx is
-    'Whom a partner''s mobile number may be.';
+    'Finds the contacts that may own a partner''s mobile number.';
 comment on index public.contacts_tax_key_idx is
     'Whom a partner''s tax number may be.';

@@ -1,6 +1,6 @@
 /*
-    What there is to do, and for whom: accounts with contacts to send, with a run that waits or
-    was left, or whose time has come.
+    The accounts that need the sync: with contacts to send, with a run that waits or was left, or at
+    their scheduled time.
 */
 create function backend.metakocka_connection(account text)
     returns jsonb
@@ -71,7 +71,7 @@ begin
                 select min(d.not_before) as since
                 from private.metakocka_dirty d
                 where d.account_id = k.account_id
-                  -- nobody rings when the quiet moment is over: the worker waits for its end
+                  -- nobody rings when the quiet moment ends, so the worker waits for its end
                   and d.not_before <= clock_timestamp() + 2 * private.quiet_moment()
                   and coalesce(d.lease_until <= clock_timestamp(), true)
             ) w
@@ -123,7 +123,7 @@ begin
         select jsonb_build_object(
             'run_id', l.run_id,
             'lease_until', l.lease_until,
-            -- it is extended until then
+            -- the worker extends it until then
             'ends_by', greatest(l.ends_by, l.lease_until),
             'paused_until', case when k.paused_until > clock_timestamp() then k.paused_until end,
             'pause_reason', case when k.paused_until > clock_timestamp() then k.pause_reason end,
@@ -164,10 +164,10 @@ grant execute on function backend.next_lease_end() to service_role;
 
 
 comment on function backend.sync_at_work(uuid) is
-    'What keeps a connected account''s next run waiting: {run_id, lease_until, ends_by, paused_until, pause_reason, now, request_wait}. Without a run at work the first three are null, and without a pause the next two; request_wait is in seconds.';
+    'What a connected account''s next run waits for: {run_id, lease_until, ends_by, paused_until, pause_reason, now, request_wait}. The first three are null without a running run, the next two without a pause. request_wait is in seconds.';
 comment on function backend.next_lease_end() is
-    'In how many seconds the first lease of a run ends unless it is extended; null where nobody is at work.';
+    'The seconds until the first lease of a run ends, unless it is extended; null where no worker is running.';
 comment on function backend.metakocka_connection(text) is
-    'The connection of an account by its id or external id: {account_id, company_id, base_url, conflict_rule, listing, documents_seen_until, retries}.';
+    'The connection of an account, by its id or external id: {account_id, company_id, base_url, conflict_rule, listing, documents_seen_until, retries}.';
 comment on function backend.metakocka_connections_due(integer) is
-    'The accounts for which there is something to do and nobody at work, the longest waiting first: [{account_id, reasons}]; reasons are run (to be gone on with), contacts (to be sent) and schedule.';
+    'The accounts that need the sync and have no worker, the longest waiting first: [{account_id, reasons}]. The reasons are run (to continue), contacts (to send) and schedule.';

@@ -1,7 +1,7 @@
 /*
-    The worker's side of runs. Whoever holds an account's lease may call Metakocka for it, and
-    nobody else; a lease that was not extended in time is the next one's, who goes on where the
-    last one said it was.
+    The worker's side of runs. Only the holder of an account's lease may call Metakocka for it. If a
+    lease is not extended in time, the next worker takes it and continues where the last report
+    stood.
 */
 create function private.sync_lease()
     returns interval
@@ -9,7 +9,7 @@ create function private.sync_lease()
     immutable
     set search_path = ''
 as $$
-    -- a worker extends it every few seconds, also during a long call
+    -- a worker extends it every few seconds, even during a long call
     select interval '30 seconds'
 $$;
 
@@ -29,7 +29,7 @@ declare
     next_id uuid;
 begin
     if request is not null then
-        -- somebody waits for the answer: what was left and what is queued come after it
+        -- somebody waits for the answer: runs that were left or queued come later
         if exists (
             select
             from public.sync_runs r
@@ -58,7 +58,7 @@ begin
         return next_id;
     end if;
 
-    -- one that another left, then those that wait
+    -- first a run that another worker left, then the queued ones
     select r.id
     into next_id
     from public.sync_runs r
@@ -77,7 +77,7 @@ begin
         return next_id;
     end if;
 
-    -- woken for contacts that another has sent meanwhile
+    -- another worker has sent these contacts meanwhile
     if trigger = 'wake' and not exists (
         select
         from private.metakocka_dirty d
@@ -121,7 +121,7 @@ declare
     lease private.sync_leases;
     begun uuid;
 begin
-    -- whoever begins for an account waits here for the other who does
+    -- all workers that begin for one account wait here
     select k.*
     into connection
     from public.metakocka_connections k
@@ -142,7 +142,7 @@ begin
     from private.sync_leases l
     where l.account_id = begin_sync.account_id;
     if lease.lease_until <= clock_timestamp() then
-        -- its worker may be writing at this moment: once that is over, nothing more comes
+        -- its worker may be writing at this moment; after that it writes nothing more
         select l.*
         into lease
         from private.sync_leases l
@@ -153,7 +153,7 @@ begin
         if lease.worker <> begin_sync.worker then
             return null;
         end if;
-        -- asked again, since the answer was lost
+        -- asked again, because the answer was lost
         begun := lease.run_id;
     else
         begun := private.next_sync_run(
@@ -180,8 +180,8 @@ begin
                 )
             );
         end if;
-        -- what the last worker held when it ended is this one's. After the mappings, and
-        -- without waiting: who edits several contacts takes their marks in an order of its own
+        -- Takes over the marks that the last worker held. After the mappings, and without waiting:
+        -- an edit of several contacts takes their marks in another order.
         update private.metakocka_dirty d
         set lease_until = null,
             worker = null
@@ -242,10 +242,10 @@ grant execute on function backend.begin_sync(
 
 
 comment on function private.sync_lease() is
-    'How long a run is its worker''s without a word from it.';
+    'How long a run stays with a worker that does not report.';
 comment on function private.next_sync_run(uuid, text, text, uuid, jsonb) is
-    'The run to go on with, or a new one; null where a wake finds nothing to send. A request is always a new one.';
+    'The run to continue, or a new one; null where a wake finds nothing to send. A request always makes a new run.';
 comment on function backend.begin_sync(
     uuid, text, text, text, uuid, jsonb, double precision
 ) is
-    'Leases an account to a worker: the run that waits or was left, with its cursor and counts, or a new one; null where another is at work, the account is paused or a wake finds nothing (sync_at_work says which). time_left are the seconds that the worker has. With a request, {contact_ids} or {metakocka_ids}, a run of its own. Repeating it under the same name answers the same.';
+    'Leases an account to a worker: the waiting or left run with its cursor and counts, or a new one. Null where another worker is running, the account is paused or a wake finds nothing to send; sync_at_work says which. time_left is the worker''s time in seconds. A request, {contact_ids} or {metakocka_ids}, gets a run of its own. Repeating it under the same name returns the same run.';

@@ -1,6 +1,6 @@
 /*
-    How a run goes on and ends. Counts are totals, not steps: a report that is repeated counts
-    nothing twice.
+    How a run continues and ends. Counts are totals, not steps, so a repeated report counts nothing
+    twice.
 */
 create function private.require_lease(run_id uuid, worker text)
     returns uuid
@@ -18,9 +18,9 @@ begin
     for update;
     if not found then
         raise sqlstate 'RP003' using
-            message = 'This run is not yours any more.',
+            message = 'Another worker has taken over this run.',
             detail = format('run: %s', require_lease.run_id),
-            hint = 'Stop: another worker goes on with it.';
+            hint = 'Stop. The other worker continues the run.';
     end if;
     return account;
 end
@@ -34,7 +34,7 @@ create function private.require_worker(account_id uuid, worker text)
 as $$
 begin
     if require_worker.worker is null then
-        -- nobody's worker writes only while nobody is at work
+        -- a caller without a worker's name may write only while no worker is running
         perform
         from private.sync_leases l
         where l.account_id = require_worker.account_id
@@ -43,7 +43,7 @@ begin
             return;
         end if;
     else
-        -- held to the end of the transaction: whoever takes the lease over waits for it
+        -- held to the end of the transaction: a worker that takes the lease over waits for it
         perform
         from private.sync_leases l
         where l.account_id = require_worker.account_id
@@ -54,9 +54,9 @@ begin
         end if;
     end if;
     raise sqlstate 'RP003' using
-        message = 'Another worker is at work for this account.',
+        message = 'Another worker is running for this account.',
         detail = format('account: %s', require_worker.account_id),
-        hint = 'Stop: it goes on with what there is to do.';
+        hint = 'Stop. The other worker does the rest.';
 end
 $$;
 
@@ -128,7 +128,7 @@ begin
         where k.account_id = account
           and k.active
     ) then
-        -- its worker is refused from now on, and whoever connects it again has it gone on with
+        -- its worker is refused from now on, and a new connection continues the run
         perform backend.finish_sync(
             run_id => advance_sync.run_id, worker => advance_sync.worker, state => 'stopped');
     end if;
@@ -159,7 +159,7 @@ declare
 begin
     if state is null or state not in ('stopped', 'done', 'failed') then
         raise sqlstate 'PT422' using
-            message = 'A run is stopped, done or failed.',
+            message = 'A run can only end as stopped, done or failed.',
             detail = 'field: state';
     end if;
     select r.*
@@ -167,10 +167,10 @@ begin
     from public.sync_runs r
     where r.id = finish_sync.run_id;
     if finished.state in ('done', 'failed') then
-        -- told again, since the answer was lost
+        -- told again, because the answer was lost
         return finished.state;
     end if;
-    -- before the lease, as whoever begins a run
+    -- before the lease, in the order of begin_sync
     perform
     from public.metakocka_connections k
     where k.account_id = finished.account_id
@@ -190,7 +190,7 @@ begin
     delete from private.sync_leases l
     where l.account_id = account;
 
-    -- Metakocka takes calls: the next pause is a first one
+    -- Metakocka takes calls, so the next pause is a first one
     if finish_sync.state = 'done' then
         update public.metakocka_connections k
         set paused_until = null,
@@ -200,7 +200,7 @@ begin
           and k.pauses > 0;
     end if;
 
-    -- documents are known up to here only if all of them have been looked at
+    -- documents count as read up to here only if all of them have been checked
     if finish_sync.state = 'done' and finish_sync.documents_seen_until is not null then
         update public.metakocka_connections k
         set documents_seen_until = finish_sync.documents_seen_until
@@ -260,7 +260,7 @@ begin
     wait := least(
         (policy ->> 'first_wait')::double precision * 2 ^ least(connection.pauses, 30), longest);
     wait := wait * (1 - (policy ->> 'jitter')::double precision * random());
-    -- Metakocka's own word counts, a day at most
+    -- Metakocka's own figure counts, up to one day
     wait := greatest(wait, least(coalesce(pause_sync.retry_after, 0), 86400), 1);
     until := clock_timestamp() + make_interval(secs => wait);
     update public.metakocka_connections k
@@ -281,16 +281,16 @@ grant execute on function backend.pause_sync(uuid, text, text, text, double prec
 
 
 comment on function private.require_worker(uuid, text) is
-    'Lets pass whoever holds the account''s lease, and keeps it from being taken over until the transaction ends; RP003 for a worker that has lost it.';
+    'Requires the account''s lease and keeps it until the transaction ends. Raises RP003 for a worker that has lost it.';
 comment on function backend.keep_sync(uuid, text) is
-    'Extends a run''s lease and nothing more: returns until when. RP003 once another has taken it over.';
+    'Extends a run''s lease, and returns its new end. Raises RP003 once another worker has taken it over.';
 comment on function backend.pause_sync(uuid, text, text, text, double precision) is
-    'Ends a run (stopped or failed) because Metakocka takes no calls of its company, and lets the account rest: returns until when. retry_after is Metakocka''s own word, in seconds; otherwise each pause after another is twice as long, as the connection''s retries say.';
+    'Ends a run (stopped or failed) because Metakocka takes no calls for its company, and pauses the account. Returns the end of the pause. retry_after is Metakocka''s own figure in seconds. Without it each pause in a row is twice as long, within the connection''s retries.';
 comment on function private.require_lease(uuid, text) is
-    'The account of a run, locked for the worker whose it is; refused where it is another''s.';
+    'The account of a run, locked for the run''s worker. Refuses other workers.';
 comment on function backend.advance_sync(
     uuid, text, jsonb, integer, integer, integer, integer, integer, jsonb, integer
 ) is
-    'Notes how far a run has come, in all and not since the last time, and extends its lease: returns until when. Taken over by another: RP003, and so once the account is connected no more.';
+    'Notes the progress of a run, in totals, and extends its lease. Returns the lease''s new end. Raises RP003 once another worker has taken it over, or once the account is not connected any more.';
 comment on function backend.finish_sync(uuid, text, text, timestamptz) is
-    'Ends a run as done or failed, or leaves it to the next one (stopped), and gives its account free. Who follows the contacts is told to read again, if the run was quiet.';
+    'Ends a run as done or failed, or leaves it to the next run (stopped), and frees its account. If the run was quiet, clients are told to read contacts again.';

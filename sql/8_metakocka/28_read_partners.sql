@@ -1,6 +1,6 @@
 /*
-    What the sync has to know of partners before it merges them: the contact that each is, with
-    what was last agreed, or the contacts that a new one may be.
+    What the sync must know before it merges partners: each partner's contact and agreed state, or
+    the contacts that a new partner may be.
 */
 create function private.partner_candidates(
     account_id uuid,
@@ -66,7 +66,7 @@ begin
                       = nullif(private.tax_key(partner_candidates.tax_id_number), '')
                   and private.same_tax(t.tax_id_number, partner_candidates.tax_id_number)
                 union all
-                -- to be compared as numbers of their countries, which the caller can
+                -- the caller compares them as numbers of their countries
                 select t.id, 'gsm'
                 from unnest(phones) p
                 cross join lateral (
@@ -91,7 +91,7 @@ begin
             limit 1
         ) m
             on true
-        -- one that is a partner already is not another
+        -- a contact that has a partner already is not another one
         where m.metakocka_id is null
           and coalesce(partner_candidates.metakocka_id <> all (m.not_partners), true)
     );
@@ -106,14 +106,14 @@ create function backend.read_partners(account_id uuid, refs jsonb)
     -- definer: service_role has no rights of its own on tables
     security definer
     set search_path = ''
-    -- looked up by key, row by row: one plan does for all, and not the one that was best while
-    -- the tables were empty. "limit 1" keeps it from reading all of an account instead
+    -- Looked up by key, row by row. One plan serves all calls; a plan made while the tables were
+    -- empty would not. "limit 1" keeps the planner from reading a whole account.
     set plan_cache_mode = force_generic_plan
     set enable_seqscan = off
     set jit = off
 as $$
 declare
-    -- that somebody is asked about: they stay as they are until there is an answer
+    -- partners that an open question is about: they stay as they are until it is answered
     asked constant text[] := array(
         select distinct p ->> 'metakocka_id'
         from public.sync_conflicts s
@@ -209,22 +209,22 @@ begin
         or list @? 'strict $[*] ? (@.type() != "object")'
     then
         raise sqlstate 'PT422' using
-            message = format('%s are a list of objects.', field),
+            message = format('%s must be a list of objects.', field),
             detail = 'field: ' || field,
             hint = 'Send [] for none.';
     elsif jsonb_array_length(list) > longest then
         raise sqlstate 'PT422' using
-            message = format('These are too many %s for one call.', field),
+            message = format('%s %s are too many for one call.', jsonb_array_length(list), field),
             detail = 'field: ' || field,
-            hint = format('At most %s.', longest);
+            hint = format('Send at most %s.', longest);
     end if;
 end
 $$;
 
 
 comment on function private.partner_candidates(uuid, text, text, text[], text[]) is
-    'The contacts that a partner may be, by tax number, email, phone or its own id, or perhaps by a mobile number that lacks its country (gsm); none that is a partner already, or of which a person has said that it is not this one.';
+    'The contacts that a partner may be: by tax number, email, phone or its own id, or perhaps by a mobile number without a country (gsm). Without contacts that have a partner, and contacts that, as a person has said, are not this partner.';
 comment on function private.require_list(jsonb, text, integer) is
-    'Refuses what is not a list of objects, or too long.';
+    'Refuses a value that is no list of objects, or is too long.';
 comment on function backend.read_partners(uuid, jsonb) is
     'What is known of up to 500 partners, [{metakocka_id, partner_hash, tax_id_number, emails, phones}], in their order: {unchanged: true, is_edited} where the hash is known, is_edited if the contact is to be sent; {contact_id, version, updated_at, is_deleted, party, base, base_version, state, seen_at, edits} where it is a contact; otherwise {is_asked, candidates: [{contact_id, version, updated_at, matched_by, is_asked, party}]}, where is_asked says that somebody is to tell which partner a contact is.';

@@ -1,27 +1,27 @@
 /*
-    What the merge has decided of partners, as it is handed over to be written, and what speaks
-    against it. An item was decided from a state that may have passed: then it is stale, and
-    whoever sent it reads and merges again.
+    The decisions of the merge about partners, as the sync passes them, and the reasons against
+    them. If an item was decided from a state that has changed since, it is stale: the sync reads
+    and merges it again.
 */
 create type private.partner_item as (
     place        bigint,
     metakocka_id text,
-    -- of a new contact one that is chosen here
+    -- of a new contact: an id chosen here
     contact_id   uuid,
     is_new       boolean,
-    -- of the contact as it was read
+    -- the contact's version when it was read
     version      bigint,
     changes      jsonb,
     partner_hash text,
     base         jsonb,
     conflicts    jsonb,
     candidates   uuid[],
-    -- the contact has what the partner lacks
+    -- the contact has values that the partner lacks
     push         boolean,
     partner      jsonb,
     -- when the partner was read
     seen_at      timestamptz,
-    -- what is to become of it: created, adopted, updated; or stale, waiting, refused
+    -- the result: created, adopted, updated; or stale, waiting, refused
     status       text,
     reason       text
 );
@@ -82,7 +82,7 @@ begin
             candidates, push, partner, seen_at, place
         )
     ) r
-    -- the contact that the partner is
+    -- the partner's present contact
     left join lateral (
         select o.contact_id
         from public.metakocka_contact_mappings o
@@ -98,7 +98,7 @@ begin
         limit 1
     ) mapped
         on true
-    -- the contact that it is to be, and the partner that this one is
+    -- the contact that the item names, and that contact's present partner
     left join lateral (
         select o.account_id, o.version, o.deleted_at
         from public.contacts o
@@ -125,7 +125,7 @@ begin
             end as reason,
             m.contact_id is not null
             and m.contact_id is distinct from r.contact_id
-            -- a contact that was deleted gives its partner away
+            -- a deleted contact gives up its partner
             and mapped.deleted_at is null as is_taken
     ) j
     cross join lateral (
@@ -177,8 +177,8 @@ $$;
 
 
 comment on type private.partner_item is
-    'A partner as the merge has decided.';
+    'A partner, with the decision of the merge.';
 comment on function private.read_partner_items(uuid, jsonb) is
-    'The items of a call by partner, each with what is to become of it.';
+    'The items of a call, sorted by partner, each with its result.';
 comment on function private.partner_results(private.partner_item[]) is
-    'What became of items, in the order of the call.';
+    'The results of items, in the order of the call.';

@@ -1,6 +1,6 @@
 /*
-    What partners make their contacts known by. An identity that another contact owns is not
-    taken away: that the two may be one is suggested instead.
+    The identities that partners bring to their contacts. An identity of another contact is not
+    taken away. Instead, a suggestion says that the two may be one.
 */
 create type private.wanted_identity as (
     kind         text,
@@ -19,9 +19,9 @@ create function private.brings_proof(account_id uuid, item private.partner_item)
     set search_path = ''
 as $$
 begin
-    -- A contact that was made of a partner is that partner. One that was there before is shown
-    -- what the partner brings along, for staff to confirm (proof): the two may have been taken
-    -- for one in error. What is edited there once both have agreed is a word of staff.
+    -- A contact made from a partner is that partner. A contact that existed before shows the
+    -- partner's values, and staff must confirm them (proof), since the match may be wrong. Later
+    -- edits in Metakocka, after both sides agreed, count as edits by staff.
     return item.status = 'created'
         or (
             item.status = 'updated'
@@ -48,7 +48,7 @@ create function private.claim_partner_identities(
 as $$
 declare
     wanted private.wanted_identity[];
-    -- as if they had been claimed by another contact, each with its owner in place of its own
+    -- as if another contact had claimed them: each with its owner in place of its own contact
     owned private.wanted_identity[];
 begin
     select array_agg(
@@ -73,7 +73,7 @@ begin
           or (
               private.brings_proof(
                   account_id => claim_partner_identities.account_id, item => i)
-              -- it may be what the customer has written, on its way back
+              -- it may come from the customer, and be on its way back
               and not private.writes_itself(contact_id => i.contact_id, kind => k.kind)
           )
       );
@@ -81,7 +81,7 @@ begin
         return '{}';
     end if;
 
-    -- made or locked, in one pass in the lock order: the update never happens, its lock does
+    -- Made or locked in one pass, in the lock order: the update never happens, but its lock does.
     insert into public.contact_identities (account_id, kind, value, contact_id)
     select claim_partner_identities.account_id, w.kind, w.value, w.contact_id
     from (
@@ -112,7 +112,7 @@ begin
         return '{}';
     end if;
 
-    -- whom the caller would have taken for the partner, had it known of it
+    -- contacts that the caller would have taken for the partner, had it known of them
     if exists (
         select
         from unnest(owned) w
@@ -163,7 +163,7 @@ begin
         on i.metakocka_id = w.metakocka_id
     group by 2, 3
     order by 2, 3
-    -- what somebody has dismissed stays dismissed
+    -- a suggestion that somebody has dismissed stays dismissed
     on conflict on constraint contact_suggestions_pair_key do nothing;
 end
 $$;
@@ -180,7 +180,7 @@ as $$
 declare
     released public.contact_identities[];
 begin
-    -- as release_identities, of several contacts
+    -- as release_identities, for several contacts
     released := array(
         select o
         from unnest(items) i
@@ -219,10 +219,10 @@ $$;
 comment on type private.wanted_identity is
     'An identity that a partner brings to a contact.';
 comment on function private.brings_proof(uuid, private.partner_item) is
-    'Whether a contact becomes known by what its partner brings.';
+    'Whether a partner''s values become identities of its contact.';
 comment on function private.claim_partner_identities(uuid, private.partner_item[]) is
-    'Claims what partners make their contacts known by, as far as it is proved; returns what others own, by its owners. RP002 where an owner should have been a candidate.';
+    'Claims the proved identities that partners bring. Returns the ones that other contacts own, with their owners. Raises RP002 where an owner should have been a candidate.';
 comment on function private.suggest_partners(uuid, private.partner_item[], private.wanted_identity[]) is
-    'Suggests that contacts and the owners of what they would be known by are one.';
+    'Suggests that contacts and the owners of their partners'' identities are one.';
 comment on function private.release_partner_identities(uuid, private.partner_item[]) is
     'Drops the identities that contacts no longer show and that no message proves.';

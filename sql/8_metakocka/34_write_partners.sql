@@ -1,5 +1,5 @@
 /*
-    Contacts and mappings from partners, a statement for all. Locks are taken in one order:
+    Writes contacts and mappings from partners, one statement for all. Locks are taken in one order:
     identities, contacts, mappings, marks, each by key.
 */
 create function private.write_partner_contacts(account_id uuid, items private.partner_item[])
@@ -71,7 +71,7 @@ create function private.write_partner_mappings(
     set search_path = ''
 as $$
 begin
-    -- of a contact that was deleted, and whose partner is another contact now
+    -- of a deleted contact whose partner is another contact now
     if exists (
         select
         from unnest(items) i
@@ -139,13 +139,13 @@ begin
             missing = '{}',
             user_id = coalesce(excluded.user_id, m.user_id),
             last_synced_at = excluded.last_synced_at
-        -- what says the same as before is not written again
+        -- an unchanged mapping is not written again
         where (m.metakocka_id, m.base, m.partner_hash, m.base_version, m.state, m.missing)
             is distinct from (
                 excluded.metakocka_id, excluded.base, excluded.partner_hash,
                 excluded.base_version, excluded.state, '{}'::text[]
             )
-            -- but when it was seen counts while there is an edit to be sent
+            -- but a new seen_at counts while an edit waits to be sent
             or excluded.seen_at > coalesce(m.seen_at, '-infinity') and exists (
                 select
                 from private.metakocka_dirty d
@@ -164,6 +164,6 @@ $$;
 
 
 comment on function private.write_partner_contacts(uuid, private.partner_item[]) is
-    'Makes and changes the contacts of partners; RP002 where one is no longer as it was read.';
+    'Makes and changes the contacts of partners. Raises RP002 where a contact has changed since it was read.';
 comment on function private.write_partner_mappings(uuid, uuid, private.partner_item[]) is
-    'Notes which partner a contact is and what was agreed; marks those that have what their partner lacks.';
+    'Notes the partners of contacts and their agreed states. Marks the contacts with values that their partners lack.';

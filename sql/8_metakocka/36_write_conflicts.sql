@@ -1,13 +1,13 @@
 /*
-    What the merge could not decide, or has decided by rule, becomes a row; a question that
-    answers itself is closed.
+    Writes a row for each question that the merge could not decide, or decided by rule. Closes
+    questions that have found their answer.
 */
 create function private.write_sync_conflicts(account_id uuid, items private.partner_item[])
     returns void
     language plpgsql
     set search_path = ''
 as $$
--- a partial index is named by its columns alone
+-- a partial index can only be named by its columns
 #variable_conflict use_column
 begin
     if exists (
@@ -81,7 +81,7 @@ begin
           and f.value ->> 'winner' is not null;
     end if;
 
-    -- both sides have come to the same, or it is known by now which contact it is
+    -- both sides came to the same value, or the partner's contact is known by now
     if exists (
         select
         from unnest(items) i
@@ -114,7 +114,7 @@ begin
           );
     end if;
 
-    -- it is known by now which partner a contact is, or its own is there again
+    -- the contact's partner is known by now, or its own one is back
     if exists (
         select
         from unnest(items) i
@@ -140,7 +140,7 @@ begin
           and s.state = 'open'
           and s.partners is not null
           and i.status <> 'waiting'
-          -- that it is one of several is no answer to whether it is another
+          -- a mapping to one of several partners does not answer whether it is another
           and not coalesce(
               s.partners @> jsonb_build_array(jsonb_build_object('metakocka_id', s.metakocka_id)),
               false);
@@ -150,4 +150,4 @@ $$;
 
 
 comment on function private.write_sync_conflicts(uuid, private.partner_item[]) is
-    'Writes the conflicts of partners and closes those that are none any more.';
+    'Writes the conflicts of partners, and closes the conflicts that no longer exist.';

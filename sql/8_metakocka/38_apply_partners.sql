@@ -1,6 +1,6 @@
 /*
-    What was read from Metakocka and merged, written for up to 500 partners in one call: all at
-    once, and one by one only where that fails, so that a bad one blocks no other.
+    Writes partners that were read from Metakocka and merged, up to 500 in one call: all at once,
+    and one by one only if that fails. So a bad one blocks no other.
 */
 create function private.apply_partner_set(account_id uuid, user_id uuid, given jsonb)
     returns jsonb
@@ -108,15 +108,15 @@ begin
             null;
     end;
 
-    -- in the order of their partners: of two such calls one waits for the other
+    -- in the order of their partners, so that of two such calls one waits for the other
     for item in
         select e.value || jsonb_build_object('place', e.place)
         from jsonb_array_elements(items) with ordinality as e (value, place)
         order by e.value ->> 'metakocka_id', e.place
     loop
         if results <> '{}' then
-            -- one's locks are in order, those of several are not: from the second on it gives
-            -- way long before it could be part of a deadlock
+            -- The locks of one partner are in order, those of several are not. From the second one
+            -- on it gives up early, long before a deadlock.
             perform set_config('lock_timeout', '400ms', true);
         end if;
         results := results || jsonb_build_object(
@@ -148,11 +148,11 @@ create function backend.apply_partners(
     -- definer: service_role has no rights of its own on tables
     security definer
     set search_path = ''
-    -- rows are looked up by key: one plan does for all, and not the one that was best while
-    -- the tables were empty
+    -- Rows are looked up by key. One plan serves all calls; a plan made while the tables were empty
+    -- would not.
     set plan_cache_mode = force_generic_plan
     set enable_seqscan = off
-    -- the price that the planner puts on what is off must not look like work worth compiling
+    -- the planner's penalty for disabled scans must not look like work worth compiling
     set jit = off
 as $$
 declare
@@ -187,7 +187,7 @@ begin
 exception
     when lock_not_available then
         raise sqlstate 'PT503' using
-            message = 'Others are writing some of these contacts.',
+            message = 'Others are changing some of these contacts.',
             hint = 'Try again.';
 end
 $$;
@@ -202,8 +202,8 @@ create function private.analyze_new_tables()
     set search_path = ''
 as $$
 begin
-    -- plans that this session makes of empty tables it keeps: foreign keys then look through
-    -- all of an account for each row, until the first autoanalyze a minute later
+    -- A session keeps the plans that it makes while tables are empty: foreign keys then read a
+    -- whole account for each row, until the first autoanalyze a minute later.
     if (
         select c.reltuples < 0
         from pg_catalog.pg_class c
@@ -236,7 +236,7 @@ begin
       and (sync_user.run_id is null or r.id is not null);
     if not found then
         raise sqlstate 'PT404' using
-            message = 'There is no such connection to Metakocka, or no such run of it.',
+            message = 'There is no such connection to Metakocka, or it has no such run.',
             detail = 'field: account_id, run_id';
     end if;
     return whose.user_id;
@@ -247,12 +247,12 @@ $$;
 comment on function private.apply_partner_set(uuid, uuid, jsonb) is
     'Writes partners all at once, or raises.';
 comment on function private.try_apply_partner(uuid, uuid, jsonb) is
-    'Writes one partner; undone where it is stale or refused.';
+    'Writes one partner. Undone where it is stale or refused.';
 comment on function private.apply_partner_items(uuid, uuid, jsonb) is
     'Writes partners, one by one where they can''t be written at once.';
 comment on function private.analyze_new_tables() is
     'Analyzes the tables of contacts of a new database, once.';
 comment on function private.sync_user(uuid, uuid) is
-    'Whose doing a sync is: who asked for the run, or connected the account.';
+    'The user of a sync: the one who asked for the run, or who connected the account.';
 comment on function backend.apply_partners(uuid, uuid, jsonb, boolean, text) is
-    'Writes up to 500 merged partners, [{metakocka_id, partner_hash, base, contact_id, expected_version, changes, conflicts: [{field, base, crm, erp, decided_by, winner}], candidates, push, partner, seen_at}]; without contact_id a contact is made, with candidates it waits. Answers [{metakocka_id, status, contact_id, reason}] in their order: created, adopted, updated, unchanged, waiting, refused, or stale, which is to be read and merged again. quiet leaves the events to finish_sync.';
+    'Writes up to 500 merged partners, [{metakocka_id, partner_hash, base, contact_id, expected_version, changes, conflicts: [{field, base, crm, erp, decided_by, winner}], candidates, push, partner, seen_at}]. Without contact_id it makes a contact; with candidates the partner waits. Returns [{metakocka_id, status, contact_id, reason}] in their order. status is created, adopted, updated, unchanged, waiting, refused or stale; a stale one must be read and merged again. quiet leaves the events to finish_sync.';

@@ -1,6 +1,6 @@
 /*
-    The worker's side of marks: claim some, send each, settle it. What is changed while it is
-    being sent keeps its mark.
+    The worker's side of marks: claim some, send each, settle it. A contact that changes while it is
+    sent keeps its mark.
 */
 create function backend.claim_dirty_contacts(
     account_id uuid,
@@ -19,7 +19,7 @@ declare
     claimed uuid[];
 begin
     if not dry_run then
-        -- another's marks are not taken
+        -- another worker's marks are not taken
         perform
         from private.sync_leases l
         where l.account_id = claim_dirty_contacts.account_id
@@ -71,7 +71,7 @@ begin
                         'seen_at', m.seen_at,
                         'edits', d.edits,
                         'not_partners', coalesce(m.not_partners, '{}'),
-                        -- what it is looked up by, and what is no proof of who it is
+                        -- the values by which its partner is looked for, and the unproved ones
                         'emails', private.identity_values(c, 'email'),
                         'phones', private.identity_values(c, 'phone'),
                         'unproved', private.unproved_fields(c),
@@ -91,7 +91,7 @@ begin
             left join public.metakocka_contact_mappings m
                 on m.contact_id = l.contact_id
         ),
-        -- in seconds, until there is something to do again as far as is known now
+        -- in seconds, the time until there is something to do again, as far as is known now
         'next_in', (
             select extract(epoch from min(greatest(d.not_before, d.lease_until)) - clock_timestamp())
             from private.metakocka_dirty d
@@ -113,7 +113,7 @@ create function backend.note_partners_seen(
     metakocka_ids text[],
     seen_at timestamptz,
     worker text default null,
-    -- of one partner, whose fields differ: what is agreed of it while ours is on its way
+    -- of one partner with different fields: the agreed state while our change is on its way
     base jsonb default null
 )
     returns integer
@@ -203,7 +203,7 @@ begin
     if found then
         return true;
     end if;
-    -- changed meanwhile: it is free to be sent again
+    -- changed meanwhile: it can be sent again
     update private.metakocka_dirty d
     set lease_until = null,
         worker = null
@@ -243,12 +243,12 @@ grant execute on function backend.postpone_contact(uuid, uuid, text, interval) t
 comment on function backend.claim_dirty_contacts(uuid, text, integer, uuid[], boolean) is
     'Leases up to 100 contacts that changed, all or those of contact_ids, in the order of their change; a dry_run shows them and leases none: {claimed: [{contact_id, changed_seq, attempts, version, updated_at, party, metakocka_id, base, base_version, state, seen_at, edits, not_partners, emails, phones, unproved, asked_about, intents}], next_in}, the seconds until there are others.';
 comment on function backend.note_partners_seen(uuid, text[], timestamptz, text, jsonb) is
-    'Notes when partners were seen with what was agreed, of contacts that are to be sent: what differs in one later was edited later. base is what is agreed from now on, of a single one. Returns of how many.';
+    'Notes when the partners of waiting contacts were last seen in their agreed state: a later difference was edited later. base is the new agreed state, for a single partner. Returns the number of partners.';
 comment on function private.identity_values(public.contacts, text) is
     'The emails or phones that a contact is known by, written there or not.';
 comment on function private.asked_about(public.contacts) is
     'The partners of which somebody is to tell whether a contact is one of them.';
 comment on function private.take_mark(uuid, bigint) is
-    'Takes a contact''s mark away if it is not newer than this; otherwise gives its lease free. Whether there is no mark left.';
+    'Removes a contact''s mark if it is not newer than changed_seq; otherwise frees its lease. Returns whether there is no mark left.';
 comment on function backend.postpone_contact(uuid, uuid, text, interval) is
-    'Gives a contact back, to be sent again later.';
+    'Gives a contact back, to be sent later.';

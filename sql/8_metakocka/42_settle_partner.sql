@@ -1,6 +1,6 @@
 /*
-    What became of a contact that was claimed: it is agreed with its partner, or it can't be
-    sent and says why.
+    The outcome for a claimed contact: it agrees with its partner, or it can't be sent, with the
+    reason.
 */
 create function backend.settle_partner(
     account_id uuid,
@@ -32,8 +32,8 @@ begin
         account_id => settle_partner.account_id, user_id => whose, item => given);
 
     if result ->> 'status' = 'stale' and coalesce(item -> 'changes', '{}') <> '{}' then
-        -- it has been edited meanwhile. That it is this partner, and what this one was sent,
-        -- stands all the same; what was to be written to it is for the next merge
+        -- It has been edited meanwhile. Its partner, and the values that were sent, are still
+        -- right. The next merge decides what to write to the contact.
         select m.base
         into old_base
         from public.metakocka_contact_mappings m
@@ -134,7 +134,7 @@ declare
 begin
     if block_contact.state not in ('blocked', 'unknown') then
         raise sqlstate 'PT422' using
-            message = 'What is not sent is blocked or unknown.',
+            message = 'A contact that is not sent is blocked or unknown.',
             detail = 'field: state';
     end if;
     perform private.require_worker(
@@ -149,7 +149,7 @@ begin
     is_clear := private.take_mark(
         contact_id => block_contact.contact_id, changed_seq => block_contact.changed_seq);
     if not is_clear then
-        -- what was missing may be there by now
+        -- the missing fields may be there by now
         return false;
     end if;
 
@@ -171,8 +171,8 @@ grant execute on function backend.block_contact(uuid, uuid, bigint, text[], text
 
 
 comment on function backend.settle_partner(uuid, uuid, uuid, bigint, jsonb, text) is
-    'Notes what was agreed when a contact was sent, an item as of apply_partners: its answer with changed_meanwhile, true where the contact is to be sent again. Also if it is stale, that it is this partner stands.';
+    'Notes the agreed state of a sent contact, in an item as in apply_partners. Returns its result with changed_meanwhile, which is true where the contact must be sent again. Even if the item is stale, its partner is noted.';
 comment on function private.require_contact(uuid, uuid) is
-    'Locks a contact of an account; refused where there is none.';
+    'Locks a contact of an account. Refuses where there is none.';
 comment on function backend.block_contact(uuid, uuid, bigint, text[], text, text) is
-    'Notes why a contact is not sent: it lacks fields (blocked), or it may have been (unknown). False where it has changed meanwhile and is to be sent again.';
+    'Notes why a contact is not sent: it lacks fields (blocked), or it may have been sent (unknown). False where it has changed meanwhile and must be sent again.';

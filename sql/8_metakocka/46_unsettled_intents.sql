@@ -1,7 +1,7 @@
 /*
-    What has to be known of open intents when partners are read: one that was made by a lost
-    call must not be taken for somebody new. Those of deleted contacts nobody claims any more;
-    a partner that was made all the same stays theirs.
+    The open intents that a reading of partners must know: a partner made by a lost call must not
+    become a new contact. No worker claims deleted contacts any more, but a partner that was made
+    for one stays its partner.
 */
 create function private.is_merged_alive(contact_id uuid)
     returns boolean
@@ -46,7 +46,7 @@ begin
             select
                 o.id,
                 o.created_at,
-                -- of one that was merged the kept one's worker looks for the partner
+                -- the worker of the kept contact looks for a merged contact's partner
                 c.deleted_at is not null and not private.is_merged_alive(c.id) as is_orphaned
             from private.partner_intents o
             join public.contacts c
@@ -108,8 +108,8 @@ grant execute on function backend.forget_partner(uuid, uuid, text, text) to serv
 
 
 comment on function private.is_merged_alive(uuid) is
-    'Whether a contact that is gone was merged into one that is there.';
+    'Whether a deleted contact was merged into one that exists.';
 comment on function backend.unsettled_intents(uuid, integer) is
-    'The open intents of an account, the oldest first: [{intent_id, contact_id, operation, fingerprint, sent, state, metakocka_id, age, is_orphaned}], is_orphaned where the contact was deleted and nobody claims it any more.';
+    'The open intents of an account, the oldest first: [{intent_id, contact_id, operation, fingerprint, sent, state, metakocka_id, age, is_orphaned}]. age is in seconds. is_orphaned says that the contact was deleted and no worker claims it any more.';
 comment on function backend.forget_partner(uuid, uuid, text, text) is
-    'Notes which partner a deleted contact is, so that it does not come back as a new one. False where the contact is there again or the partner is another.';
+    'Notes the partner of a deleted contact, so that it does not come back as a new contact. False where the contact exists again or has another partner.';

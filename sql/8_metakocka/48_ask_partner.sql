@@ -1,11 +1,11 @@
 /*
-    A question which partner a contact is: several may be it, or its own is gone. The contact
-    is not sent until there is an answer, or one becomes clear by itself.
+    Asks which partner a contact is: it may be one of several, or its own one is gone. The contact
+    is not sent until somebody answers, or the answer becomes clear by itself.
 */
 create function backend.ask_partner(
     account_id uuid,
     contact_id uuid,
-    -- null where the contact goes on with the partner that it has
+    -- null where the contact keeps its present partner
     changed_seq bigint,
     metakocka_id text,
     partners jsonb,
@@ -17,7 +17,7 @@ create function backend.ask_partner(
     security definer
     set search_path = ''
 as $$
--- a partial index is named by its columns alone
+-- a partial index can only be named by its columns
 #variable_conflict use_column
 begin
     perform private.require_list(list => partners, field => 'partners', longest => 100);
@@ -35,7 +35,7 @@ begin
         if not private.take_mark(
             contact_id => ask_partner.contact_id, changed_seq => ask_partner.changed_seq)
         then
-            -- what has changed may tell
+            -- the change may answer the question
             return false;
         end if;
 
@@ -66,4 +66,4 @@ grant execute on function backend.ask_partner(uuid, uuid, bigint, text, jsonb, t
 
 
 comment on function backend.ask_partner(uuid, uuid, bigint, text, jsonb, text) is
-    'Asks which of partners, [{metakocka_id, …}], a contact is, metakocka_id being the one that it is so far. False where it has changed meanwhile and is to be sent again.';
+    'Asks which of partners, [{metakocka_id, …}], a contact is. metakocka_id is its present partner. False where the contact has changed meanwhile and must be sent again.';

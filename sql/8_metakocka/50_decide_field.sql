@@ -1,7 +1,7 @@
 /*
-    Which side's value stands. A decision moves the agreed state: to the value that is not
-    wanted, so that the next merge finds the other side alone changed. It stays true if a side
-    changes once more before that: then both have, and it is asked again.
+    Decides which side's value wins. A decision sets the agreed state to the losing value, so that
+    the next merge sees a change on the winning side only. This stays right if the losing side
+    changes again before that: then both sides have changed, and the question is asked again.
 */
 create function private.with_agreed(base jsonb, field text, value jsonb)
     returns jsonb
@@ -44,9 +44,9 @@ as $$
 begin
     if choice not in ('crm', 'metakocka') then
         raise sqlstate 'PT422' using
-            message = 'This is decided for one of the two sides.',
+            message = 'A conflict about a field needs one of the two sides.',
             detail = 'field: choice',
-            hint = 'crm or metakocka.';
+            hint = 'Choose crm or metakocka.';
     end if;
     update public.metakocka_contact_mappings m
     set base = private.with_agreed(
@@ -55,7 +55,7 @@ begin
             value => coalesce(
                 case choice when 'crm' then conflict.metakocka else conflict.crm end, 'null')
         ),
-        -- the partner is looked at even if it has not changed
+        -- the partner is checked even if it has not changed
         partner_hash = null,
         state = case
             when exists (
@@ -75,6 +75,6 @@ $$;
 
 
 comment on function private.with_agreed(jsonb, text, jsonb) is
-    'An agreed state in which a field, an entry of a list or a field of an entry has this value; null takes an entry out.';
+    'An agreed state in which a field, an entry of a list or a field of an entry has this value. Null removes an entry.';
 comment on function private.decide_field(public.sync_conflicts, text) is
-    'Moves what was agreed about a field to the value that is not wanted.';
+    'Sets a field of the agreed state to the losing value.';

@@ -1,5 +1,5 @@
 /*
-    Which contact a partner is, of several or a new one.
+    Decides which contact a partner is: one of several, or a new one.
 */
 create function private.decide_contact(conflict public.sync_conflicts, choice text)
     returns uuid
@@ -16,11 +16,11 @@ begin
         on conflict on constraint contact_identities_pkey do nothing;
         if not found then
             raise sqlstate 'PT409' using
-                message = 'This partner is a contact by now.',
+                message = 'This partner has a contact by now.',
                 detail = 'field: choice',
                 hint = 'Read the conflict again.';
         end if;
-        -- with its name alone: the sync brings the rest
+        -- with its name only: the sync brings the rest
         insert into public.contacts (id, account_id, name)
         values (
             chosen, conflict.account_id,
@@ -31,9 +31,9 @@ begin
             or not choice::uuid = any (conflict.candidates)
         then
             raise sqlstate 'PT422' using
-                message = 'This is none of the contacts that it may be.',
+                message = 'This partner can''t be that contact.',
                 detail = 'field: choice',
-                hint = 'One of the candidates'' ids, or new.';
+                hint = 'Choose the id of one of the candidates, or new.';
         end if;
         chosen := choice::uuid;
         if exists (
@@ -54,7 +54,7 @@ begin
     )
     values (
         conflict.account_id, chosen, conflict.metakocka_id,
-        -- on the name both agree from the beginning: it was made of the partner
+        -- Both sides agree on the name from the start, since the contact was made from the partner.
         case
             when choice = 'new'
                 then jsonb_build_object('name', nullif(left(btrim(conflict.metakocka ->> 'name'), 200), ''))
@@ -69,7 +69,7 @@ begin
         where m.metakocka_id is null;
     if not found then
         raise sqlstate 'PT409' using
-            message = 'This contact is another partner by now.',
+            message = 'This contact has another partner by now.',
             detail = 'field: choice',
             hint = 'Read the conflict again.';
     end if;
@@ -77,7 +77,7 @@ begin
 exception
     when unique_violation then
         raise sqlstate 'PT409' using
-            message = 'This partner is a contact by now.',
+            message = 'This partner has a contact by now.',
             detail = 'field: choice',
             hint = 'Read the conflict again.';
 end
@@ -85,4 +85,4 @@ $$;
 
 
 comment on function private.decide_contact(public.sync_conflicts, text) is
-    'Makes a contact the partner that several may be, or a new one; returns its id.';
+    'Makes a contact, existing or new, the partner''s contact. Returns its id.';

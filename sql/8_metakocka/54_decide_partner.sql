@@ -1,6 +1,6 @@
 /*
-    Which partner a contact is: one of several, a new one, or none. A partner that it is not
-    becomes a contact of its own when it is looked at next.
+    Decides which partner a contact is: one of several, a new one, or none. A rejected partner
+    becomes a contact of its own when it is read next.
 */
 create function private.claim_partner(account_id uuid, contact_id uuid, metakocka_id text)
     returns void
@@ -14,7 +14,7 @@ begin
         claim_partner.contact_id
     )
     on conflict on constraint contact_identities_pkey do nothing;
-    -- locked, and asked once it is
+    -- locked first, and read then
     perform
     from public.contact_identities i
     where i.account_id = claim_partner.account_id
@@ -24,7 +24,7 @@ begin
     for update;
     if not found then
         raise sqlstate 'PT409' using
-            message = 'This partner is another contact by now.',
+            message = 'This partner has another contact by now.',
             detail = 'field: choice',
             hint = 'Merge the two contacts, or choose another partner.';
     end if;
@@ -50,7 +50,7 @@ begin
     where m.contact_id = conflict.contact_id;
     if present is distinct from conflict.metakocka_id then
         raise sqlstate 'PT409' using
-            message = 'This contact is another partner by now.',
+            message = 'This contact has another partner by now.',
             detail = 'field: choice',
             hint = 'Read the conflict again.';
     elsif choice = any (offered) then
@@ -59,11 +59,11 @@ begin
         end if;
     elsif choice not in ('new', 'unlink') or present = any (offered) then
         raise sqlstate 'PT422' using
-            message = 'This is none of the partners that it may be.',
+            message = 'This contact can''t be that partner.',
             detail = 'field: choice',
             hint = case
-                when present = any (offered) then 'One of the partners'' ids.'
-                else 'One of the partners'' ids, new to make another, or unlink to have none.'
+                when present = any (offered) then 'Choose the id of one of the partners.'
+                else 'Choose the id of one of the partners, new to make another one, or unlink to have none.'
             end;
     else
         perform private.give_partner(conflict => conflict, metakocka_id => null);
@@ -81,7 +81,7 @@ begin
         end if;
     end if;
 
-    -- what was asked about the fields of the one before
+    -- conflicts about fields of the earlier partner
     delete from public.sync_conflicts s
     where s.contact_id = conflict.contact_id
       and s.account_id = conflict.account_id
@@ -104,7 +104,7 @@ begin
       and i.kind = 'metakocka'
       and i.value = conflict.metakocka_id;
 
-    -- of a contact that was deleted
+    -- of a deleted contact
     delete from public.metakocka_contact_mappings m
     using public.contacts c
     where m.account_id = conflict.account_id
@@ -120,7 +120,7 @@ begin
     )
     on conflict on constraint metakocka_contact_mappings_pkey do update
         set metakocka_id = excluded.metakocka_id,
-            -- with this one nothing was ever agreed
+            -- nothing was ever agreed with this partner
             base = null,
             partner_hash = null,
             base_version = null,
@@ -131,7 +131,7 @@ begin
 exception
     when unique_violation then
         raise sqlstate 'PT409' using
-            message = 'This partner is another contact by now.',
+            message = 'This partner has another contact by now.',
             detail = 'field: choice',
             hint = 'Merge the two contacts, or choose another partner.';
 end
@@ -139,8 +139,8 @@ $$;
 
 
 comment on function private.claim_partner(uuid, uuid, text) is
-    'Makes a contact known by a partner; refused where another is.';
+    'Makes a partner''s id an identity of a contact. Refuses where it is another contact''s.';
 comment on function private.decide_partner(public.sync_conflicts, text) is
-    'Makes a contact one of the partners that it may be (its id), a new one (new), or none (unlink).';
+    'Gives a contact one of its possible partners (its id), a new one (new), or none (unlink).';
 comment on function private.give_partner(public.sync_conflicts, text) is
-    'Takes a contact from the partner that it was, and gives it this one, if any.';
+    'Removes a contact''s present partner, and gives it this one, if any.';

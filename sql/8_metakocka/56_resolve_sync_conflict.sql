@@ -1,5 +1,5 @@
 /*
-    A person decides what the sync could not; the sync does the rest at once.
+    A person decides a question that the sync could not. The sync does the rest at once.
 */
 create function private.conflict_to_resolve(conflict_id uuid, choice text)
     returns public.sync_conflicts
@@ -23,13 +23,13 @@ begin
     perform private.require_writable(conflict.account_id);
     if choice is null then
         raise sqlstate 'PT422' using
-            message = 'Nothing was chosen.',
+            message = 'A choice is missing.',
             detail = 'field: choice',
             hint = 'Choose crm, metakocka, an id, new or unlink, as the conflict allows.';
     end if;
 
     seen := conflict;
-    -- in the lock order: identities, contacts, mappings, then this
+    -- in the lock order: identities, contacts, mappings, then the conflict
     perform private.lock_identities(
         account_id => conflict.account_id,
         contact_ids => conflict.candidates || conflict.contact_id,
@@ -73,14 +73,14 @@ begin
     for update;
     if not found or conflict.state <> 'open' then
         raise sqlstate 'PT409' using
-            message = 'This has been decided already.',
+            message = 'This conflict has been decided already.',
             detail = format('conflict: %s', conflict_id),
-            hint = 'Read the contact: it has what was chosen.';
+            hint = 'Read the contact: it shows the decision.';
     elsif (conflict.candidates, conflict.partners) is distinct from (seen.candidates, seen.partners) then
         raise sqlstate 'PT409' using
-            message = 'What may be chosen has changed meanwhile.',
+            message = 'The possible choices have changed meanwhile.',
             detail = format('conflict: %s', conflict_id),
-            hint = 'Read it again.';
+            hint = 'Read the conflict again.';
     end if;
     return conflict;
 end
@@ -90,7 +90,7 @@ $$;
 create function private.resolve_conflict(conflict_id uuid, choice text)
     returns uuid
     language plpgsql
-    -- definer: conflicts and mappings are nobody's to write; the caller is asked for first
+    -- definer: users may not write conflicts and mappings; the function checks the caller first
     security definer
     set search_path = ''
 as $$
@@ -150,8 +150,8 @@ grant execute on function public.resolve_sync_conflict(uuid, text) to authentica
 
 
 comment on function private.conflict_to_resolve(uuid, text) is
-    'An open conflict, locked with what it is about and what is chosen; refused where it is not the caller''s to decide.';
+    'An open conflict, locked together with its contacts, partners and the choice. Refuses callers who may not decide it.';
 comment on function private.resolve_conflict(uuid, text) is
-    'Decides a conflict and has its contact looked at; returns the contact''s id.';
+    'Decides a conflict, and queues its contact to be checked. Returns the contact''s id.';
 comment on function public.resolve_sync_conflict(uuid, text) is
-    'Decides a conflict: of a field crm or metakocka; of a partner the id of one of the candidates, or new for a contact of its own; of a contact the id of one of the partners, new for another partner, or unlink for none. Answers the row of metakocka_partners; what follows is done by the sync at once. Decided already: 409.';
+    'Decides a conflict. For a field: crm or metakocka. For a partner: the id of one of the candidates, or new for a contact of its own. For a contact: the id of one of the partners, new for another partner, or unlink for none. Returns the row of metakocka_partners. The sync does the rest at once. A decided conflict is refused (409).';

@@ -1,5 +1,5 @@
 /*
-    The sync's own error log, and how long it and old runs are kept.
+    The sync's own error log, and how long errors and old runs are kept.
 */
 create function backend.log_sync_error(
     account_id uuid,
@@ -22,7 +22,7 @@ as $$
 declare
     logged uuid;
 begin
-    -- a log takes what it is given, as far as it can: what is another account's it does not name
+    -- A log takes as much as it can. It leaves out references to other accounts.
     insert into public.sync_errors (
         account_id, run_id, operation, user_id, contact_id, metakocka_id, details, code, message,
         attempts
@@ -77,7 +77,7 @@ begin
         from public.sync_errors e
         where e.created_at < now() - kept
         limit batch
-        -- another run may be at them
+        -- another run may hold them
         for update skip locked
     )
     delete from public.sync_errors e
@@ -140,6 +140,6 @@ $$;
 comment on function backend.log_sync_error(
     uuid, text, text, text, uuid, uuid, uuid, text, jsonb, integer
 ) is
-    'Writes an error of the sync with its context; returns its id. Texts that are too long are cut, and what is not of the account is left out.';
+    'Writes an error of the sync with its context. Returns its id. Texts that are too long are cut, and references to other accounts are left out.';
 comment on function private.prune_sync(integer, interval) is
-    'Deletes errors, decided conflicts, settled intents and ended runs that are older than they are kept, up to batch of each; returns how many in all.';
+    'Deletes errors, decided conflicts, settled intents and ended runs that are older than the kept time, up to batch of each. Returns the total number.';

@@ -1,6 +1,6 @@
 /*
-    What owners and admins ask of the sync. What is another account's does not exist for them,
-    and what they may not do is refused before anything is looked up.
+    What owners and admins may ask of the sync. They can't see that other accounts' contacts exist,
+    and a forbidden request is refused before anything is looked up.
 */
 create function private.sync_account(account_id uuid, contact_ids uuid[])
     returns uuid
@@ -11,7 +11,7 @@ as $$
 declare
     chosen uuid := account_id;
 begin
-    -- named by its contacts, or the only one there is
+    -- by its contacts, or else the caller's only account
     if chosen is null then
         select min(c.account_id::text)::uuid
         into chosen
@@ -28,7 +28,7 @@ begin
 
     if chosen is null and (select count(*) from private.my_admin_account_ids()) > 1 then
         raise sqlstate 'PT422' using
-            message = 'Several accounts are yours: say which one is meant.',
+            message = 'You administer several accounts, and the request names none.',
             detail = 'field: account_id',
             hint = 'Give the account_id.';
     end if;
@@ -41,7 +41,7 @@ begin
         raise insufficient_privilege using
             message = 'You may not synchronize the contacts of this account.',
             detail = 'field: account_id',
-            hint = 'Its owners and admins may.';
+            hint = 'Owners and admins of the account may.';
     end if;
     if not exists (
         select
@@ -52,7 +52,7 @@ begin
         raise sqlstate 'PT409' using
             message = 'This account has no active connection to Metakocka.',
             detail = 'field: account_id',
-            hint = 'Connect it first (metakocka_connections).';
+            hint = 'Connect the account first (metakocka_connections).';
     end if;
     return chosen;
 end
@@ -63,7 +63,7 @@ create function private.authorize(account_id uuid, contact_ids uuid[])
     returns jsonb
     language plpgsql
     stable
-    -- definer: the caller is asked for first
+    -- definer: the function checks the caller first
     security definer
     set search_path = ''
 as $$
@@ -112,8 +112,8 @@ grant execute on function public.authorize_sync(uuid, uuid[]) to authenticated;
 
 
 comment on function private.sync_account(uuid, uuid[]) is
-    'The account that is meant; refused unless it is connected and the caller administers it.';
+    'The account of a request. Refuses an account that is not connected or that the caller does not administer.';
 comment on function private.authorize(uuid, uuid[]) is
-    'The account and those of the contacts that are its own.';
+    'The account, and the contacts that belong to it.';
 comment on function public.authorize_sync(uuid, uuid[]) is
-    'Whether you may synchronize these contacts: {account_id, user_id, contact_ids, not_found}, for owners and admins of a connected account. Without account_id that of the contacts, or the only one that you administer.';
+    'Whether you may synchronize these contacts: {account_id, user_id, contact_ids, not_found}. For owners and admins of a connected account. Without account_id the account of the contacts counts, or the only one that you administer.';

@@ -1,6 +1,5 @@
 /*
-    A sync that somebody asks for: a run that waits for its turn, of some contacts or partners
-    or of all.
+    A sync that a user asks for: a queued run, of some contacts or partners, or of all.
 */
 create function private.queue_sync(
     account_id uuid,
@@ -10,11 +9,11 @@ create function private.queue_sync(
 )
     returns uuid
     language plpgsql
-    -- definer: runs and marks are nobody's to write; the caller is asked for first
+    -- definer: users may not write runs and marks; the function checks the caller first
     security definer
     set search_path = ''
 as $$
--- a partial index is named by its columns alone
+-- a partial index can only be named by its columns
 #variable_conflict use_column
 declare
     chosen constant uuid := private.sync_account(
@@ -27,32 +26,32 @@ begin
         raise sqlstate 'PT422' using
             message = 'There is no such direction.',
             detail = 'field: direction',
-            hint = 'Known: to_metakocka, from_metakocka, both.';
+            hint = 'Use to_metakocka, from_metakocka or both.';
     elsif cardinality(contact_ids) > 1000 or cardinality(metakocka_ids) > 1000 then
         raise sqlstate 'PT422' using
-            message = 'These are too many for one request.',
+            message = format('At most 1,000 can be named in one request; %s were.', greatest(cardinality(contact_ids), cardinality(metakocka_ids))),
             detail = case
                 when cardinality(contact_ids) > 1000 then 'field: contact_ids'
                 else 'field: metakocka_ids'
             end,
-            hint = 'At most 1,000; without any all are meant.';
+            hint = 'Send at most 1,000 in one request, or none to mean all.';
     elsif exists (select from unnest(metakocka_ids) i where i is null or i !~ '^[^\s]{1,64}$') then
         raise sqlstate 'PT422' using
             message = 'This is not the id of a partner.',
             detail = 'field: metakocka_ids',
-            hint = 'An id has 1 to 64 characters, and no space.';
+            hint = 'An id has 1 to 64 characters and no space.';
     elsif cardinality(metakocka_ids) > 0
         and (direction = 'to_metakocka' or cardinality(contact_ids) > 0)
     then
         raise sqlstate 'PT422' using
-            message = 'Partners are read from Metakocka, and contacts are not asked for with them.',
+            message = 'One request can''t name both partners and contacts, and partners can only be read from Metakocka.',
             detail = 'field: metakocka_ids',
-            hint = 'Ask for the contacts by a call of their own.';
+            hint = 'Name the contacts in a request of their own.';
     elsif cardinality(contact_ids) > 0 and direction = 'from_metakocka' then
         raise sqlstate 'PT422' using
-            message = 'What is read from Metakocka are partners.',
+            message = 'Only partners can be read from Metakocka.',
             detail = 'field: contact_ids',
-            hint = 'Name them by metakocka_ids; metakocka_mappings has those of contacts.';
+            hint = 'Name them by metakocka_ids. metakocka_mappings has the ids of contacts'' partners.';
     end if;
 
     asked_for := jsonb_strip_nulls(jsonb_build_object(
@@ -74,7 +73,7 @@ begin
             detail = 'field: contact_ids';
     end if;
 
-    -- what partners that are read lack is sent all the same
+    -- the sync still sends what the partners lack
     if direction <> 'from_metakocka' and not asked_for ? 'metakocka_ids' then
         marked := array(
             select c.id
@@ -85,7 +84,7 @@ begin
               and c.deleted_at is null
               and case
                   when asked_for ? 'contact_ids' then c.id = any (contact_ids)
-                  -- some are to be no partners
+                  -- skips unlinked contacts
                   else coalesce(m.state not in ('synced', 'unlinked'), true)
               end
             order by c.id
@@ -95,7 +94,7 @@ begin
 
     insert into public.sync_runs as r (account_id, direction, trigger, request, user_id)
     values (chosen, queue_sync.direction, 'user', asked_for, auth.uid())
-    -- the same that waits already: its answer is for both
+    -- the same request waits already: its answer serves both
     on conflict (account_id, direction, md5(request::text)) where state = 'queued' do nothing
     returning r.id
     into queued;
@@ -141,6 +140,6 @@ grant execute on function public.request_sync(text, uuid, uuid[], text[]) to aut
 
 
 comment on function private.queue_sync(uuid, text, uuid[], text[]) is
-    'Queues a run, marks its contacts and rings; returns the run''s id.';
+    'Queues a run, marks its contacts and rings. Returns the run''s id.';
 comment on function public.request_sync(text, uuid, uuid[], text[]) is
-    'Asks for a sync of some contacts or partners, or of all: returns the id of a run in sync_runs. For owners and admins; contacts of another account do not exist.';
+    'Asks for a sync of some contacts or partners, or of all. Returns the id of a run in sync_runs. For owners and admins. Other accounts'' contacts count as unknown.';

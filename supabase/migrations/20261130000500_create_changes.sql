@@ -9,12 +9,12 @@ set lock_timeout = '5s';
         customer:<customer>:<epoch>             the customer: everything of theirs
         conversation:<conversation>:<epochs>    both sides: one conversation
 
-    A subscriber is authorised when it joins and not again, so leaving must change the name:
-    an epoch rises when a member or a portal login is removed, and what is sent from then on
-    goes to names that the one who left can't join.
+    A subscriber is authorised once, when it joins. So leaving must change the name: an epoch rises
+    when a member or a portal login is removed. Later messages go to new names, and the one who left
+    can't join those.
 */
 create table private.topic_epochs (
-    -- an account, a customer or a conversation
+    -- The id of an account, a customer or a conversation.
     owner_id   uuid primary key,
     account_id uuid not null
                constraint topic_epochs_account_id_fkey
@@ -36,7 +36,7 @@ create policy "nobody reads topic epochs directly"
 
 create function private.topic_epoch(owner_id uuid)
     returns integer
-    -- this and what is built on it is called for every write, and plpgsql keeps its plans
+    -- Every write calls this function and those built on it. A session keeps the plans of plpgsql.
     language plpgsql
     stable
     set search_path = ''
@@ -82,8 +82,8 @@ create function private.conversation_topic(conversation_id uuid, account_id uuid
     set search_path = ''
 as $$
 begin
-    -- whoever leaves either side leaves the conversation, and so does a customer who loses it;
-    -- the epochs are named with their owners, so that no two sets of them are alike
+    -- Leaving either side renames the conversation's topic, and so does a new customer of the
+    -- conversation. Each epoch stands beside its owner, so that no two sets of epochs look alike.
     return 'conversation:' || conversation_id || ':' || coalesce((
         select string_agg(left(e.owner_id::text, 8) || '-' || e.epoch, '.' order by e.owner_id)
         from private.topic_epochs e
@@ -111,8 +111,8 @@ create function private.row_topics(account_id uuid, customer_id uuid, conversati
     set search_path = ''
 as $$
 /*
-    The three names above, as every write needs them: with one look-up where nobody ever left.
-    Null for a customer who has no login: nobody listens there.
+    The three names above, in the form that every write needs: one look-up where nobody ever left.
+    Null for a customer without a login: nobody listens there.
 */
 declare
     somebody_left boolean;
@@ -155,7 +155,7 @@ create function private.may_receive(topic text)
     returns boolean
     language plpgsql
     stable
-    -- definer: a topic is checked against rows that the caller need not be able to read
+    -- definer: the check reads rows that the caller may not be able to read
     security definer
     set search_path = ''
 as $$
@@ -208,7 +208,7 @@ $$;
 grant execute on function private.may_receive(text) to authenticated;
 
 
--- Both extensions: Realtime asks for broadcasts when a topic is joined, whatever it is for.
+-- Both extensions: Realtime asks for broadcasts when a client joins, even for presence.
 create policy "subscribers can receive on their own topics"
     on realtime.messages
     for select
@@ -218,7 +218,7 @@ create policy "subscribers can receive on their own topics"
             realtime.messages.extension = 'broadcast'
             or (
                 realtime.messages.extension = 'presence'
-                -- nobody is present where data is told
+                -- presence works on presence topics only, never on data topics
                 and (select realtime.topic()) like 'presence:%'
             )
         )
@@ -226,11 +226,11 @@ create policy "subscribers can receive on their own topics"
     );
 
 comment on table private.topic_epochs is
-    'How often a member left an account, a login a customer, or a conversation its customer; absent means never.';
+    'How often a member left an account, a login left a customer, or a customer left a conversation. No row means never.';
 comment on policy "nobody reads topic epochs directly" on private.topic_epochs is
-    'Names of topics come from my_topics.';
+    'my_topics gives the names of topics.';
 comment on function private.topic_epoch(uuid) is
-    'The epoch of an account, customer or conversation.';
+    'The epoch of an account, a customer or a conversation; 0 if nobody ever left.';
 comment on function private.account_topic(uuid) is
     'The topic of an account''s staff.';
 comment on function private.customer_topic(uuid) is
@@ -238,29 +238,29 @@ comment on function private.customer_topic(uuid) is
 comment on function private.conversation_topic(uuid, uuid, uuid) is
     'The topic of one conversation, for both its sides.';
 comment on type private.row_topics is
-    'The topics that are told of a row; null where there is nobody to tell.';
+    'The topics that hear of a row; null where nobody listens.';
 comment on function private.row_topics(uuid, uuid, uuid) is
     'The topics of an account, of a customer who has a login, and of a conversation.';
 comment on function private.may_receive(text) is
-    'Whether the signed-in user may join a topic, by its present name.';
+    'Whether the signed-in user may join this topic. The name must be the current one.';
 comment on policy "subscribers can receive on their own topics" on realtime.messages is
-    'By their present names.';
+    'Under their current names.';
 
 
 /*
-    The topics by which people see each other. On them clients do send, each side on its own,
-    and the other one listens:
+    Topics that show people to each other. Here clients send, each side on its own topic, and the
+    other side listens:
 
-        presence:desk:<account>:<epoch>             staff who are there; customers look on: an
-                                                    epoch of its own, see desk_epochs
+        presence:desk:<account>:<epoch>             staff at the desk; customers may watch; its
+                                                    epoch is its own, see desk_epochs
         presence:staff:<conversation>:<epochs>      staff who are in a conversation
         presence:customer:<conversation>:<epochs>   its customer
         typing:staff:<conversation>:<epochs>        staff who are writing, as broadcasts
         typing:customer:<conversation>:<epochs>     its customer
 
-    What is sent there is a sign, not data: whoever may send may send anything. A sign is its
-    topic's side's, and names come from conversation_people. A customer's topics are of one
-    conversation, so that no customer sees another.
+    Messages here are signs, not data: a sender can send anything. A topic belongs to one side, and
+    names come from conversation_people. A customer's topics belong to one conversation, so no
+    customer sees another one.
 */
 create function private.desk_topic(account_id uuid)
     returns text
@@ -290,7 +290,7 @@ create function private.signs_topic(
     set search_path = ''
 as $$
 begin
-    -- with the conversation's epochs: whoever leaves it leaves all of its topics
+    -- With the conversation's epochs: leaving a conversation renames all of its topics.
     return kind || ':' || side || substr(
         private.conversation_topic(conversation_id, account_id, customer_id),
         length('conversation:')
@@ -303,7 +303,7 @@ create function private.side_of_caller(conversation_id uuid)
     returns text
     language plpgsql
     stable
-    -- definer: who is hidden a conversation is on no side of it
+    -- definer: a caller who may not see the conversation is on neither side of it
     security definer
     set search_path = ''
 as $$
@@ -330,7 +330,7 @@ create function private.may_send(topic text, extension text)
 as $$
 declare
     side constant text := split_part(topic, ':', 2);
-    -- what a presence topic takes is presence, and a typing topic broadcasts
+    -- Presence topics take presence, typing topics take broadcasts.
     sign constant text := case extension
         when 'presence' then 'presence'
         when 'broadcast' then 'typing'
@@ -359,39 +359,39 @@ $$;
 grant execute on function private.may_send(text, text) to authenticated;
 
 
--- No data topic is among them: what comes on those comes from the database.
+-- No data topic is among them: only the database sends on those.
 create policy "people can show that they are there and writing"
     on realtime.messages
     for insert
     to authenticated
     with check (
-        -- of the topic that is being written to, whatever the row says
+        -- the topic that the client writes to, whatever the row says
         topic = (select realtime.topic())
         and private.may_send((select realtime.topic()), realtime.messages.extension)
     );
 
 
 comment on function private.desk_topic(uuid) is
-    'The topic on which an account''s staff show that they are there.';
+    'The topic on which an account''s staff show that they are present.';
 comment on function private.signs_topic(text, text, uuid, uuid, uuid) is
-    'A topic on which one side of a conversation shows that it is there (presence) or writing (typing).';
+    'A topic on which one side of a conversation shows that it is present (presence) or writing (typing).';
 comment on function private.side_of_caller(uuid) is
-    'staff or customer, as which the signed-in user is in a conversation; null where it is hidden.';
+    'The side of the signed-in user in a conversation: staff or customer; null where the user may not see it.';
 comment on function private.may_send(text, text) is
-    'Whether the signed-in user may send presence or a broadcast on a topic: signs of its own side, and never data.';
+    'Whether the signed-in user may send presence or a broadcast on a topic. Users send signs of their own side, never data.';
 comment on policy "people can show that they are there and writing" on realtime.messages is
-    'Staff on the desk''s and on staff''s topics, customers on their own; data topics are read-only for clients.';
+    'Staff send on the topics of the desk and of staff, customers on their own. Data topics are read-only for clients.';
 
 
 /*
-    A client's topics by name. Names change when somebody leaves, so that they are asked for
-    rather than made up.
+    A client's topics by name. Names change when somebody leaves, so clients ask for them and don't
+    build them.
 */
 create function private.topics_of_caller(conversation_id uuid)
     returns table (topic text, kind text, id uuid)
     language sql
     stable
-    -- definer: epochs are not readable; the scope is the caller's
+    -- definer: epochs are not readable; the function returns the caller's topics only
     security definer
     set search_path = ''
 as $$
@@ -450,14 +450,14 @@ grant execute on function public.my_topics(uuid) to authenticated;
 comment on function private.topics_of_caller(uuid) is
     'The topics of the signed-in user.';
 comment on function public.my_topics(uuid) is
-    'The private topics you may join, by kind: your accounts'' (account), your own as a customer (customer), and the given conversation''s (conversation), all of them read-only; who is at the desk (presence_desk), in the conversation (presence_staff, presence_customer) and writing there (typing_staff, typing_customer), on which you send as your own side. Ask again when a join is refused, and on the event topics.changed, which those who look at a desk hear there: names change when somebody leaves.';
+    'The private topics that you may join: {topic, kind, id}, where id is the account, the customer or the conversation. Read-only kinds: account (all of an account, for staff), customer (all of yours, as a customer), conversation (the given conversation). Presence: presence_desk (staff at the desk), presence_staff and presence_customer (people in the conversation). Typing: typing_staff, typing_customer. You send presence and typing on your own side''s topics only. Names change when somebody leaves: call it again when a join is refused, and on the event topics.changed. Clients that watch a desk get that event on the desk''s topic.';
 
 
 /*
-    Who the people are that show themselves in a conversation. What they say of themselves there
-    is a payload, which anybody can fill as they like: a client takes the person's id from it at
-    most, and the name and the side from here. It is not the user's id, which neither side needs
-    to know of the other.
+    The people who may show themselves in a conversation. A presence or typing payload can hold
+    anything, since any client can fill it. So a client takes only the person's id from a payload,
+    and the name and the side from here. The id is not the user's id: neither side needs to know the
+    user id of the other.
 */
 create function private.person_id(user_id uuid)
     returns uuid
@@ -465,7 +465,7 @@ create function private.person_id(user_id uuid)
     immutable
     set search_path = ''
 as $$
-    -- which every client can make of its own user's id
+    -- Every client can compute it from its own user id.
     select left(encode(sha256(convert_to(user_id::text, 'UTF8')), 'hex'), 32)::uuid
 $$;
 
@@ -511,17 +511,17 @@ grant execute on function public.conversation_people(uuid) to authenticated;
 
 
 comment on function private.person_id(uuid) is
-    'How a user is known to others: the first 16 bytes of the SHA-256 of the user''s id, written as a UUID is.';
+    'The id by which others know a user: the first 16 bytes of the SHA-256 of the user''s id, written as a UUID.';
 comment on function private.people_of(uuid) is
-    'The people of a conversation, for those who are in it.';
+    'The people of a conversation, if the caller is one of them.';
 comment on function public.conversation_people(uuid) is
-    'Who may show themselves in a conversation of yours: {person_id, side, display_name}, the account''s staff and the customer''s login. A person_id is the first half of the SHA-256 of the user''s id, as a UUID: show yourself in presence under yours. Names in payloads of presence and typing are anybody''s word; these are not.';
+    'The people who may show themselves in a conversation of yours: {person_id, side, display_name}, for the account''s staff and the customer''s login. side is staff or customer. A person_id is the first half of the SHA-256 of the user''s id, written as a UUID; use yours in presence. Trust these names: a payload of presence or typing can hold any name.';
 
 
 /*
-    How often a customer has lost the desk of an account. Apart from topic_epochs: the account's
-    epoch is part of the names of all its conversations, and those need no other name because
-    one of many customers is gone.
+    How often a customer has lost access to an account's desk. This is not in topic_epochs: the
+    account's epoch is part of the names of all its conversations. One customer who leaves must not
+    rename the conversations of all others.
 */
 create table private.desk_epochs (
     account_id uuid primary key
@@ -546,7 +546,7 @@ create function private.desk_epoch(account_id uuid)
     set search_path = ''
 as $$
 begin
-    -- both only rise, so that a sum never comes twice
+    -- Both numbers only rise, so no sum comes twice.
     return private.topic_epoch(account_id) + coalesce((
         select e.epoch
         from private.desk_epochs e
@@ -569,13 +569,13 @@ $$;
 
 
 comment on table private.desk_epochs is
-    'How often a customer''s login left the desk of an account; absent means never.';
+    'How often a customer''s login lost the desk of an account. No row means never.';
 comment on policy "nobody reads desk epochs directly" on private.desk_epochs is
-    'Names of topics come from my_topics.';
+    'my_topics gives the names of topics.';
 comment on function private.desk_epoch(uuid) is
-    'The epoch of an account''s desk: it rises with every member and every customer''s login that leaves.';
+    'The epoch of an account''s desk. It rises with each member and each customer''s login that leaves.';
 comment on function private.desk_topic(uuid, integer) is
-    'The name that the desk of an account has, or had, in an epoch.';
+    'The name of an account''s desk topic in an epoch.';
 
 
 /*
@@ -583,8 +583,8 @@ comment on function private.desk_topic(uuid, integer) is
     of the change. Broadcast, catch-up, polling and tombstones all come from it, so they
     cannot disagree.
 
-    (Stamping the rows instead would cost HOT updates: an index on such a column left 0 of
-    30,000 updates HOT, the log 30,000 of 30,000.)
+    (An index on a stamp column of the rows would prevent HOT updates: 0 of 30,000 updates were HOT
+    with it, 30,000 of 30,000 with the log.)
 */
 create type private.change_operation as enum ('INSERT', 'UPDATE', 'DELETE');
 
@@ -624,7 +624,7 @@ create policy "nobody reads the change log directly"
 
 
 /*
-    One row: since when the log is continuous, and how long it is kept.
+    One row: the epoch of the log, and how long entries are kept.
 */
 create table private.change_log (
     only_row  boolean primary key default true
@@ -653,9 +653,9 @@ create function private.change_log_epoch()
     set search_path = ''
 as $$
     /*
-        A restore starts a new timeline, another cluster, another database, or fills the log's
-        table anew. What happened since is then undone and transaction ids name other
-        transactions than before, so no cursor of before may be used.
+        A restore starts a new timeline, a new cluster or a new database, or fills the log's table
+        anew. It undoes later changes, and transaction ids then name other transactions. So no older
+        cursor may be used.
     */
     select md5(concat_ws(
         ' ',
@@ -671,25 +671,25 @@ $$;
 
 
 comment on type private.change_operation is
-    'What happened to a row. (A check on a text is parsed anew by every statement: 1 % of ingest each.)';
+    'The operation on a row. (An enum, since every statement parses a check on a text anew: 1 % of ingest each.)';
 comment on table private.changes is
-    'One entry for every change of a followed row; read through changes_since.';
+    'One entry for each change of a followed row. Clients read it through changes_since.';
 comment on column private.changes.xid is
     'The writing transaction.';
 comment on policy "nobody reads the change log directly" on private.changes is
-    'changes_since joins it with the rows that the caller may see.';
+    'changes_since joins the log with the rows that the caller may see.';
 comment on table private.change_log is
     'The log''s epoch and retention.';
 comment on column private.change_log.retention is
-    'Entries are kept at least this long; older cursors answer resync.';
+    'Entries are kept at least this long. An older cursor gets resync.';
 comment on policy "nobody reads the change log's settings directly" on private.change_log is
-    'changes_since acts on them.';
+    'changes_since applies them.';
 comment on function private.change_log_epoch() is
-    'Differs between databases, and before and after a restore.';
+    'A text that differs between databases, and before and after a restore.';
 
 
 /*
-    What is sent of a row: the columns that its table's entry in private.followed_tables names.
+    The columns of a row that are sent: those in its table's entry in private.followed_tables.
 */
 create function private.hidden_columns(followed private.followed_tables, sample jsonb)
     returns text[]
@@ -698,7 +698,7 @@ create function private.hidden_columns(followed private.followed_tables, sample 
     set search_path = ''
 as $$
 begin
-    -- asking what else there is takes a statement
+    -- A query for other columns costs a statement.
     if sample - followed.shown - followed.hidden = '{}' then
         return followed.hidden;
     end if;
@@ -710,8 +710,8 @@ $$;
 create function private.unshown_columns(table_name text)
     returns text[]
     language plpgsql
-    -- with a name that stands in a statement the answer becomes part of its plan, which is made
-    -- anew when the table is altered
+    -- With a constant name the answer becomes part of the statement's plan. Altering the table
+    -- makes a new plan.
     immutable
     set search_path = ''
 as $$
@@ -731,16 +731,16 @@ $$;
 
 
 comment on function private.hidden_columns(private.followed_tables, jsonb) is
-    'The columns of a row that are not sent: the known ones, and newer ones that nobody has named.';
+    'The columns of a row that are not sent: the hidden ones, and newer ones that no list names.';
 comment on function private.unshown_columns(text) is
-    'The columns of a table that are not sent, newer ones that nobody has named among them.';
+    'The columns of a table that are not sent, including newer ones that no list names.';
 
 
 /*
     Every change of a followed row becomes an entry of the change log, statement by statement.
 
-    What runs on every write is plpgsql, since a session keeps the plans of that and not of sql
-    functions, and it is few statements, since starting one is what costs.
+    Code that runs on every write is plpgsql, since a session keeps the plans of plpgsql functions
+    but not of sql functions. It has few statements, since starting a statement is the main cost.
 */
 create function private.row_operation(change private.row_change)
     returns text
@@ -768,7 +768,7 @@ create function private.customer_change(
     set search_path = ''
 as $$
 begin
-    -- as the policy of the table has it
+    -- the same condition as in the table's policy
     return (
         case when change.old ->> followed.seen_since is not null then change.old end,
         case when change.new ->> followed.seen_since is not null then change.new end
@@ -847,7 +847,7 @@ begin
     ) m
     cross join lateral (
         values
-            -- gone to another owner: the old one is told as well, and to the new one it is new
+            -- moved to another owner: the old owner gets a DELETE, the new owner an INSERT
             (c.old, 'DELETE', null, m.has_moved),
             (
                 coalesce(c.new, c.old),
@@ -880,7 +880,7 @@ begin
     )
     select
         (e.row ->> 'account_id')::uuid,
-        -- what the customer does not see does not happen to them
+        -- the customer hears nothing of rows that the customer does not see
         case when e.is_seen then (e.row ->> followed.customer_key)::uuid end,
         followed.table_name,
         (e.row ->> 'id')::uuid,
@@ -917,20 +917,20 @@ $$;
 
 
 comment on function private.row_operation(private.row_change) is
-    'What happened to a row: INSERT, UPDATE or DELETE.';
+    'The operation of a change: INSERT, UPDATE or DELETE.';
 comment on function private.customer_change(private.followed_tables, private.row_change) is
-    'A change of a table with seen_since, as the row''s customer sees it: before, after, both or neither.';
+    'A change of a table with seen_since, as the row''s customer sees it: a row before, a row after, both or neither.';
 comment on function private.log_partly_hidden_changes(private.followed_tables, private.row_change[]) is
-    'Appends changes of a table whose customers see some of its rows; returns how many entries.';
+    'Logs changes of a table whose customers see only some of its rows. Returns the number of entries.';
 comment on function private.log_changes(private.followed_tables, text, private.row_change[]) is
-    'Appends a statement''s changes to the log; returns how many entries.';
+    'Logs the changes of a statement. Returns the number of entries.';
 comment on function private.log_updates(private.followed_tables, private.row_change[]) is
-    'Appends updates to the log, and what they are to those who lose or gain a row; returns how many entries.';
+    'Logs updates. An owner who loses a row gets a DELETE, one who gains a row an INSERT. Returns the number of entries.';
 
 
 /*
-    A broadcast of changes to those who may see them. The log is the record, the broadcast a
-    hint: it may fail and never aborts the write.
+    Broadcasts changes to the people who may see them. The log is the record and the broadcast is a
+    hint: it may fail, and it never aborts the write.
 */
 create type private.broadcast_event as (
     topic   text,
@@ -946,7 +946,7 @@ create function private.listened_topic(customer_id uuid)
     set search_path = ''
 as $$
 begin
-    -- nobody listens where nobody can sign in
+    -- A customer without a login can't listen.
     return (
         select private.customer_topic(c.id)
         from public.customers c
@@ -989,8 +989,8 @@ begin
             cross join lateral (values (n.old), (n.new)) as s (row)
             where s.row is not null
         ),
-        -- one look-up for each topic, however many rows it is told of: not materialized, it
-        -- would be asked for each row, by the condition below
+        -- One look-up for each topic, not for each row. Without "materialized" the condition below
+        -- would call the functions for each row.
         topics as materialized (
             select private.account_topic(o.account_id) as topic, count(*) as rows
             from owners o
@@ -1044,7 +1044,8 @@ begin
         'record', record,
         'old_record', old_record
     );
-    -- whoever wants a larger one fetches it; the first test spares most the second
+    -- Clients fetch larger rows themselves. The first test is cheap and spares most rows the
+    -- second.
     if pg_column_size(event.payload) > 16384 and octet_length(event.payload::text) > 65536 then
         event.payload := event.payload - array['record', 'old_record'];
     end if;
@@ -1062,7 +1063,7 @@ create function private.broadcast_changes(
     set search_path = ''
 as $$
 declare
-    -- they change with every change
+    -- These columns change with every change.
     stamps constant text[] := array['version', 'updated_at'];
     hidden constant text[] :=
         private.hidden_columns(followed, coalesce(changes[1].new, changes[1].old));
@@ -1078,7 +1079,7 @@ declare
     topics private.row_topics;
     lost_topic text;
 begin
-    -- of many statements whoever makes them tells at the end: broadcast_logged
+    -- A transaction of many statements broadcasts at its end, see broadcast_logged.
     if current_setting('rapport.broadcast_later', true) = 'on' then
         return 0;
     end if;
@@ -1103,7 +1104,7 @@ begin
         record := change.new - hidden;
         old_record := change.old - hidden;
         event := nothing;
-        -- what an audience can't see changing has not changed for it
+        -- An update without a visible difference is not told.
         if operation <> 'UPDATE' or record - stamps <> old_record - stamps then
             event := private.change_event(
                 followed.table_name, operation, current_row, record, old_record);
@@ -1117,7 +1118,7 @@ begin
         if followed.seen_since is not null then
             change := private.customer_change(followed, change);
             continue when num_nonnulls(change.old, change.new) = 0;
-            -- what comes into sight is new, what goes out of it is gone
+            -- a row that becomes visible is new, one that becomes hidden is gone
             operation := private.row_operation(change);
             current_row := coalesce(change.new, change.old);
             record := change.new - hidden;
@@ -1127,7 +1128,7 @@ begin
         continue when operation = 'UPDATE' and record - stamps = old_record - stamps;
 
         if change.old ->> followed.customer_key <> change.new ->> followed.customer_key then
-            -- gone to another owner: it is new to that one, and the old one learns its id alone
+            -- Moved to another owner: the row is new to that one. The old owner gets its id only.
             lost_topic := private.listened_topic((change.old ->> followed.customer_key)::uuid);
             if lost_topic is not null and lost_topic <> all (crowded) then
                 event := private.change_event(followed.table_name, 'DELETE', current_row, null, null);
@@ -1166,7 +1167,7 @@ begin
     return cardinality(events);
 exception
     when others then
-        -- the log has it; a client that hears nothing finds it on its next poll
+        -- The log has the change. A client that hears nothing finds it on its next poll.
         raise warning 'broadcast failed: %', sqlerrm using errcode = sqlstate;
         return 0;
 end
@@ -1195,22 +1196,22 @@ comment on type private.broadcast_event is
 comment on function private.listened_topic(uuid) is
     'The topic of a customer who has a login; null for others.';
 comment on function private.changed_topics(private.followed_tables, private.row_change[]) is
-    'The topics that are told of changes, and of how many rows each.';
+    'The topics that hear of changes, with the number of rows for each.';
 comment on function private.change_event(text, text, jsonb, jsonb, jsonb) is
-    'What an audience is told of one changed row, without its topic: {table, id, version, operation, record, old_record}; without the records where they are too large.';
+    'The event for one changed row, without its topic. Payload: {table, id, version, operation, record, old_record}; too large a payload leaves the two records out.';
 comment on function private.broadcast_changes(private.followed_tables, private.row_change[]) is
-    'Tells a statement''s changes: a message for each row, or one resync for a topic with more than 100; returns how many messages that were of a row. A failure is a warning.';
+    'Broadcasts the changes of a statement: one message for each row, or one resync for a topic with more than 100 rows. Returns the number of messages about single rows. A failure is a warning.';
 comment on function private.broadcast_to(text[], text, jsonb) is
     'Sends one message to several topics. A failure is a warning.';
 
 
 /*
-    What a transaction of many small statements tells at its end, from its entries in the log.
-    An import gives each row a statement and a savepoint of its own: told as they are written,
-    200 new contacts were 400 messages.
+    Broadcasts at the end of a transaction of many small statements, from its entries in the log. An
+    import gives each row a statement and a savepoint of its own. Broadcast one by one, 200 new
+    contacts made 400 messages.
 
-    With the setting rapport.broadcast_later on, broadcast_changes is silent; whoever turns it on
-    for their transaction calls this, and turns it off again.
+    While the setting rapport.broadcast_later is on, broadcast_changes is silent. Code that turns it
+    on for its transaction calls this function, and then turns it off.
 */
 create function private.broadcast_logged(account_id uuid, to_staff boolean default true)
     returns void
@@ -1254,7 +1255,8 @@ begin
     where t.crowded
     group by t.topic
     union all
-    -- the log has no rows: as of those that are too large, whoever wants one fetches it
+    -- The log holds no records. Clients fetch the rows that they want, as with rows that are too
+    -- large.
     select t.topic, 'broadcast', e.event, e.payload - array['record', 'old_record'], true
     from told t
     cross join lateral private.change_event(
@@ -1274,12 +1276,13 @@ $$;
 
 
 comment on function private.broadcast_logged(uuid, boolean) is
-    'Tells staff and customers, or customers alone, what this transaction has logged of an account: {table, id, version, operation} for each change, or one resync for a topic with more than 100 of a table. A failure is a warning.';
+    'Broadcasts what this transaction has logged for an account, to staff and customers or to customers alone: {table, id, version, operation} for each change, or one resync for a topic with more than 100 changes of a table. A failure is a warning.';
 
 
 /*
-    What follows from a change of a followed row, in the same transaction. Per statement, not
-    per row: 50,000 rows with a send each took 3.83 s and 50,001 transaction ids, without 0.44 s.
+    Logs and broadcasts the changes of followed rows, in the same transaction. It works by
+    statement, not by row: 50,000 rows took 3.83 s and 50,001 transaction ids with one send for each
+    row, and 0.44 s without.
 */
 create function private.shown_change(old_row jsonb, new_row jsonb)
     returns private.row_change
@@ -1288,13 +1291,13 @@ create function private.shown_change(old_row jsonb, new_row jsonb)
     set search_path = ''
 as $$
 begin
-    -- what is deleted softly is gone for everybody, and what is undeleted is new
+    -- A row that is deleted softly is gone for everybody; a row that comes back is new.
     return (
         case
             when old_row ->> 'deleted_at' is null then
                 case
                     when new_row ->> 'deleted_at' is null then old_row
-                    -- a tombstone's version is that of the deletion
+                    -- the version of a tombstone is the version of its deletion
                     else old_row || jsonb_build_object('version', new_row -> 'version')
                 end
         end,
@@ -1364,7 +1367,7 @@ begin
             return private.publish_changes(followed, operation => operation, changes => changes);
         end if;
 
-        -- too much to hold at once, and to tell one by one: everybody concerned reads again
+        -- Too many to hold in memory and to tell one by one: all listeners read again.
         logged := logged
             + private.log_changes(followed, operation => operation, changes => changes);
         topics := array(
@@ -1385,38 +1388,37 @@ $$;
 
 
 comment on function private.shown_change(jsonb, jsonb) is
-    'A row before and after an update, as those see it who do not see what is deleted.';
+    'A row before and after an update, for readers who do not see deleted rows.';
 comment on function private.publish_changes(private.followed_tables, text, private.row_change[]) is
-    'Logs changes and tells them; returns how many entries.';
+    'Logs changes and broadcasts them. Returns the number of entries.';
 comment on function private.publish_from(private.followed_tables, text, refcursor) is
-    'The same of as many as a cursor (old, new) has: more than 1000 are told as one resync.';
+    'Logs and broadcasts all changes of a cursor (old, new). More than 1000 changes make one resync. Returns the number of entries.';
 
 
 /*
-    Leaving means leaving: when a member, a login or a conversation's customer goes, or a member may
-    write no more, the topics that they could join are renamed, and those who stay are told to ask
-    for the new names.
+    Renames topics when somebody leaves: a member, a login, a conversation's customer, or a member
+    who may no longer write. The people who stay are told to ask for the new names.
 */
 create function private.tg__raise_epoch()
     returns trigger
     language plpgsql
-    -- definer: topic epochs are nobody's to write
+    -- definer: users may not write topic epochs
     security definer
     set search_path = ''
 as $$
 declare
-    -- the column that says whose topics are renamed
+    -- the column that names the owner of the topics
     owner constant uuid := to_jsonb(old) ->> tg_argv[0];
     account constant uuid := old.account_id;
-    -- by their present names, on which everybody still listens
+    -- the current names, on which everybody still listens
     topics text[] := array[private.account_topic(account)];
 begin
     if not exists (select from public.accounts a where a.id = account) then
-        -- the account itself is being deleted, and all of its topics with it
+        -- The account is being deleted, with all of its topics.
         return null;
     end if;
 
-    -- an account's epoch is part of the names of all its conversations
+    -- the account's epoch is part of the names of all its conversations
     topics := topics || array(
         select private.customer_topic(c.id)
         from public.customers c
@@ -1445,7 +1447,7 @@ create trigger _500_raise_epoch
     for each row
     execute function private.tg__raise_epoch('account_id');
 
--- who becomes a viewer may write no more: on the topics that they have joined they could go on
+-- A new viewer may no longer write, but could still send on topics joined before.
 create trigger _500_raise_epoch_viewer
     after update of role on public.account_members
     for each row
@@ -1468,14 +1470,14 @@ create trigger _500_raise_epoch
 create function private.tg_customers__raise_desk_epoch()
     returns trigger
     language plpgsql
-    -- definer: desk epochs are nobody's to write
+    -- definer: users may not write desk epochs
     security definer
     set search_path = ''
 as $$
 declare
     raised integer;
 begin
-    -- once in a transaction, however many logins go
+    -- once in a transaction, however many logins leave
     if current_setting('rapport.desk_raised', true) = old.account_id::text
         -- a merge has given the login to another contact of the account
         or exists (
@@ -1484,7 +1486,7 @@ begin
             where c.account_id = old.account_id
               and c.portal_user_id = old.portal_user_id
         )
-        -- the account itself is being deleted
+        -- the account is being deleted
         or not exists (select from public.accounts a where a.id = old.account_id)
     then
         return null;
@@ -1497,8 +1499,8 @@ begin
     returning e.epoch into raised;
     perform set_config('rapport.desk_raised', old.account_id::text, true);
 
-    -- staff are told on their own topic. An account may have 50,000 customers: those who look at
-    -- the desk are told there, all at once, and so is the one who goes, that it has another name
+    -- Staff hear it on their own topic. An account may have 50,000 customers, so one message on the
+    -- desk's topic tells all who watch the desk, and also the one who leaves.
     perform private.broadcast_to(
         topics => array[private.desk_topic(
             account_id => old.account_id,
@@ -1512,8 +1514,8 @@ end
 $$;
 
 
--- At the end of the transaction: all who unlink a customer of an account meet in one row, and
--- whoever waits there waits with no other lock still to take.
+-- At the end of the transaction: everybody who unlinks a customer of an account waits for the same
+-- row here. A transaction that waits at its end has no other lock left to take.
 create constraint trigger _510_raise_desk_epoch_update
     after update of portal_user_id on public.customers
     deferrable initially deferred
@@ -1530,20 +1532,20 @@ create constraint trigger _510_raise_desk_epoch_delete
 
 
 comment on function private.tg__raise_epoch() is
-    'Renames the topics of whoever lost a listener, and tells the others.';
+    'Renames the topics that a listener has lost, and tells the other listeners.';
 comment on function private.tg_customers__raise_desk_epoch() is
-    'Renames the topic of the desk that a customer can no longer look at, and tells those who look at it.';
+    'Renames the desk''s topic when a customer can no longer watch it, and tells its watchers.';
 
 
 /*
-    Followed rows as they are now, for those who ask what has changed: read a table at a time,
-    since a look-up for each row was half of the database's time.
+    Followed rows in their present state, for changes_since. They are read one table at a time: a
+    look-up for each row took half of the database's time.
 */
 create function private.is_followed(table_name text)
     returns boolean
     language plpgsql
     stable
-    -- definer: the list is nobody's to read
+    -- definer: users may not read the list
     security definer
     set search_path = ''
 as $$
@@ -1563,11 +1565,11 @@ create function private.visible_rows(table_name text, row_ids uuid[])
     returns table (row_id uuid, record jsonb)
     language plpgsql
     stable
-    -- invoker: the caller's own row level security decides, once for all rows of a table
+    -- invoker: the caller's row level security decides, once for all rows of a table
     set search_path = ''
 as $$
 begin
-    -- one that a later version follows has no rows here
+    -- The log of a newer version may name a table that this version does not follow.
     if private.is_followed(table_name) then
         return query execute format(
             'select r.id, to_jsonb(r) from public.%I r'
@@ -1585,23 +1587,23 @@ grant execute on function private.visible_rows(text, uuid[]) to authenticated;
 comment on function private.is_followed(text) is
     'Whether a table is followed.';
 comment on function private.visible_rows(text, uuid[]) is
-    'Those of a followed table''s rows that are there and that the caller may see.';
+    'The rows of a followed table that exist and that the caller may see.';
 
 
 /*
-    Catch-up: what changed since a cursor, in commit-safe order, each entry exactly once.
+    Catch-up: the changes since a cursor, in commit-safe order, each entry exactly once.
 
-    A cursor is a snapshot, not a position. An entry is new when its transaction was not
-    visible in the cursor's snapshot and is visible now, so a transaction that was running
-    then and has committed since is not missed, and nothing waits for the long ones.
-    (With six writers, savepoints, rollbacks and a long transaction: 29,454 of 29,454 entries,
-    none twice. A plain id > last saw 6,522 of 9,323.)
+    A cursor is a snapshot, not a position. An entry is new when its transaction was not visible in
+    the cursor's snapshot and is visible now. So a transaction that was running then and has
+    committed since is not missed, and nothing waits for long transactions. (With six writers,
+    savepoints, rollbacks and a long transaction: 29,454 of 29,454 entries, none twice. A plain id >
+    last saw 6,522 of 9,323.)
 */
 create function private.caller_scope()
     returns text
     language sql
     stable
-    -- definer: roles and logins are read whatever the caller may see
+    -- definer: reads roles and logins that the caller may not read
     security definer
     set search_path = ''
 as $$
@@ -1651,7 +1653,7 @@ create function private.my_changes(
     )
     language sql
     stable
-    -- definer: the log is not readable; the scope is the caller's own
+    -- definer: the log is not readable; the function returns the caller's entries only
     security definer
     set search_path = ''
 as $$
@@ -1667,7 +1669,7 @@ as $$
             order by c.xid, c.seq
             limit page_size
         )
-        -- an entry of one who is both staff and customer is one entry
+        -- an entry for a user who is both staff and customer is one entry
         union
         (
             select
@@ -1732,7 +1734,7 @@ create function private.write_cursor(fields jsonb)
     immutable
     set search_path = ''
 as $$
-    -- encode breaks lines, which nobody wants in a cursor
+    -- encode breaks lines; a cursor has none
     select translate(encode(convert_to(jsonb_strip_nulls(fields)::text, 'UTF8'), 'base64'), E'\n', '')
 $$;
 
@@ -1762,7 +1764,7 @@ begin
     next_cursor := jsonb_build_object(
         'epoch', state.epoch, 'scope', scope, 'since', now_visible::text, 'at', now());
 
-    -- the first call: from here on
+    -- The first call returns the cursor for now.
     if changes_since.cursor is null then
         return jsonb_build_object(
             'cursor', private.write_cursor(next_cursor),
@@ -1776,11 +1778,12 @@ begin
             hint = 'Send the cursor of the last answer unchanged, or none to start anew.';
     end if;
 
-    -- another database, another reader, or too long ago: what was missed can't be told
+    -- Another database, another scope of the reader, or too long ago: the missed changes are not
+    -- known.
     if given ->> 'epoch' is distinct from state.epoch
         or given ->> 'scope' is distinct from scope
         or (given ->> 'at')::timestamptz < state.kept_since
-        -- taken before the disk was put back to an earlier time
+        -- the cursor is newer than the database: its disk was put back to an earlier state
         or pg_snapshot_xmax((given ->> 'since')::pg_snapshot) > pg_snapshot_xmax(now_visible)
     then
         return jsonb_build_object(
@@ -1789,7 +1792,7 @@ begin
     end if;
 
     since := (given ->> 'since')::pg_snapshot;
-    -- pages lead to one fixed snapshot, which is the next cursor
+    -- All pages lead to one fixed snapshot, which becomes the next cursor.
     until := coalesce((given ->> 'until')::pg_snapshot, now_visible);
 
     with page as materialized (
@@ -1819,14 +1822,14 @@ begin
                 'version', e.version,
                 'operation', case
                     when r.record is null then 'DELETE'
-                    -- left an owner, but not the caller's sight
+                    -- it has left an owner, but the caller still sees it
                     when e.operation = 'DELETE' then 'UPDATE'
                     else e.operation
                 end,
                 'record', r.record
             )
-            -- in which they were written: who has waited for a lock has an older xid than who
-            -- held it, but a later seq
+            -- In the order of writing. A transaction that waited for a lock may have an older xid
+            -- than the holder of the lock, but its seq is higher.
             order by e.seq
         ), '[]'::jsonb),
         count(*),
@@ -1861,38 +1864,38 @@ grant execute on function public.changes_since(text, integer) to authenticated;
 
 
 comment on function private.caller_scope() is
-    'A digest of what the signed-in user may follow: accounts, roles, customers.';
+    'A digest of everything that the signed-in user may follow: accounts, roles, customers.';
 comment on function private.change_log_state() is
-    'The log''s epoch, and since when it is complete.';
+    'The log''s epoch, and the time since which the log is complete.';
 comment on function private.my_changes(pg_snapshot, pg_snapshot, xid8, bigint, integer) is
-    'The caller''s log entries between two snapshots, by page.';
+    'The caller''s log entries between two snapshots, one page at a time.';
 comment on function private.read_cursor(text) is
-    'The fields of a cursor; null where it is none.';
+    'The fields of a cursor; null for a text that is no cursor.';
 comment on function private.write_cursor(jsonb) is
-    'Fields as a cursor, opaque to clients.';
+    'Writes fields as a cursor, which is opaque to clients.';
 comment on function public.changes_since(text, integer) is
-    'What changed since a cursor: {cursor, changes: [{table, id, version, operation, record}], more, resync}. Call without a cursor to get the first, before reading rows; call again at once while more; read everything again on resync. An entry without record is of a row that is gone, or no longer yours. In a page entries are in the order in which they were written, messages of a conversation in that of seq; between pages of more than one, compare versions and seq.';
+    'The changes since a cursor: {cursor, changes: [{table, id, version, operation, record}], more, resync}. Call it without a cursor first, before you read rows: that gives the first cursor. Call it again at once while more is true. Where resync is true, read everything again. An entry without a record means that the row is gone or that you may no longer see it. Within a page the entries are in the order of writing, and messages of a conversation in the order of seq. Between pages compare version and seq.';
 
 
 /*
-    What follows from new messages, whoever writes them: they are logged and told, as
-    publish does it for every other table, held to their conversation, and queued. Nearly
-    always that is one statement, since starting one is what costs, and each column is read as
-    it is: of all that takes a message in, publishing it by way of JSON was a third.
+    The effects of new messages, from every writer. They are logged and broadcast, as
+    publish_changes does for all other tables; checked against their conversation; and queued.
+    Usually this is one statement, since starting a statement is the main cost. Each column is read
+    as it is: publishing by way of JSON took a third of the time of an inbound message.
 
-    There is no foreign key to the number: all messages of a number would queue for its one row.
-    None to the booking: it would be locked after its conversation, and whoever moves both locks
-    it before. And none to the conversation beside the one that is there: clients that read
-    conversations with their messages would have to say by which. So both are checked here.
+    Three foreign keys are missing on purpose, so this function checks instead. To the number: all
+    messages of a number would queue for one row. To the booking: it would be locked after its
+    conversation, and a merge locks it before. A second one to the conversation: a client that
+    embeds messages in conversations would have to name the key.
 */
 create function private.tg_messages__publish_new()
     returns trigger
     language plpgsql
-    -- definer: the conversation is looked at, and the log, the topics and the queues are
-    -- written, whoever writes
+    -- definer: reads the conversation, and writes the log, the topics and the queues, for every
+    -- writer
     security definer
     set search_path = ''
-    -- as in publish
+    -- as in the followed tables' own triggers
     set plan_cache_mode = force_generic_plan
     set enable_seqscan = off
     set jit = off
@@ -1917,12 +1920,12 @@ begin
                 n.version,
                 n.status = 'queued' or n.type = any (media_types) as has_more,
                 thread.is_there is not null
-                    -- what the foreign key doesn't see of a group
+                    -- the foreign key checks none of this for a group
                     and thread.account_id = n.account_id
                     and thread.customer_id is not distinct from n.customer_id
                     and thread.whatsapp_channel_id is not distinct from n.whatsapp_channel_id
                     and thread.booking_id is not distinct from n.booking_id as is_of_its_thread,
-                -- nobody listens where nobody can sign in
+                -- a customer without a login can't listen
                 (
                     select c.portal_user_id
                     from public.customers c
@@ -1951,7 +1954,7 @@ begin
                 where c.id = n.conversation_id
                 limit 1
             ) thread on true
-            -- more than that may be told as one resync, or later
+            -- larger statements may make one resync; quiet transactions broadcast at their end
             where (select count(*) from new_rows) <= 100
               and current_setting('rapport.broadcast_later', true) is distinct from 'on'
         ),
@@ -1970,7 +1973,7 @@ begin
                 t.topic,
                 'broadcast',
                 'messages.inserted',
-                -- as private.change_event has it
+                -- as in private.change_event
                 case
                     when pg_column_size(n.payload) > 16384
                         and octet_length(n.payload::text) > 65536
@@ -1979,7 +1982,7 @@ begin
                 end,
                 true
             from news n
-            -- as private.row_topics has them
+            -- as in private.row_topics
             cross join lateral (
                 values
                     (
@@ -2010,7 +2013,7 @@ begin
         from news n;
     exception
         when others then
-            -- as in broadcast_changes: what can't be told is written nevertheless
+            -- As in broadcast_changes: a failed broadcast does not stop the write.
             raise warning 'publishing in haste failed: %', sqlerrm using errcode = sqlstate;
             published := 0;
     end;
@@ -2043,7 +2046,7 @@ begin
 
     if not is_of_its_thread then
         raise foreign_key_violation using
-            message = 'A message has the account, the customer, the WhatsApp number and the booking of its conversation.';
+            message = 'A message must have the account, the customer, the WhatsApp number and the booking of its conversation.';
     end if;
     if not has_more then
         return null;
@@ -2051,9 +2054,9 @@ begin
 
     select
         array_agg(n.id) filter (where n.status = 'queued'),
-        -- it came by WhatsApp: from the customer, or as an echo of what our phone app sent
+        -- It came by WhatsApp: from the customer, or as an echo from our phone app.
         array_agg(n.id) filter (where n.type = any (media_types) and n.provider_id is not null),
-        -- other files are WhatsApp's own, by id, or lie at a link
+        -- other files are at WhatsApp, by id, or at a link
         array_agg(n.id) filter (
             where n.type = any (media_types)
               and n.status = 'queued'
@@ -2082,4 +2085,4 @@ create trigger _500_publish_new
 
 
 comment on function private.tg_messages__publish_new() is
-    'Logs and broadcasts new messages; holds them to the WhatsApp number and the booking of their conversation, and with that to its tenant; notes their files and queues what is to be sent.';
+    'Logs and broadcasts new messages, checks the WhatsApp number and the booking against their conversation and so the tenant, notes their files, and queues the messages to send.';

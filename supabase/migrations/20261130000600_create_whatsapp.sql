@@ -3,20 +3,20 @@ set lock_timeout = '5s';
 
 
 /*
-    The raw webhook inbox: what arrived, whole, before anything is made of it. What a better
-    parser understands later is made from here.
+    The inbox of raw webhooks: each body is kept whole before anything is made of it. A better
+    parser can read it again later.
 */
 create type private.webhook_provider as enum ('whatsapp');
 
 create table private.webhook_events (
     id               bigint generated always as identity primary key,
     provider         private.webhook_provider not null,
-    -- text, not jsonb: the sender's own bytes, escapes and duplicate keys included
+    -- text, not jsonb: the sender's own bytes, with escapes and duplicate keys
     body             text not null,
-    -- a delivery that is repeated is the same event
+    -- a repeated delivery is the same event
     body_sha256      bytea not null,
     deliveries       integer not null default 1,
-    -- items of it that could not be applied: [{index, reason, detail, phone_number_id, waba_id}]
+    -- the items that could not be applied: [{index, reason, detail, phone_number_id, waba_id}]
     rejected         jsonb not null default '[]',
     received_at      timestamptz not null default now(),
     last_received_at timestamptz not null default now(),
@@ -26,7 +26,7 @@ create table private.webhook_events (
 alter table private.webhook_events enable row level security;
 
 
--- what came in a span of time, which is what a replay reads
+-- a replay reads the events of a span of time
 create index webhook_events_received_at_idx
     on private.webhook_events (received_at, id);
 
@@ -39,17 +39,17 @@ create policy "nobody reads raw webhooks directly"
 
 
 /*
-    Every status that WhatsApp reported of a message, also of one that is not known yet: it
-    is found here when the message's id becomes known.
+    Every status that WhatsApp reported of a message, even before the message is known. It is found
+    here when the message's id becomes known.
 */
 create table private.message_statuses (
-    -- no foreign key: it would have all statuses of a number queue for one row
+    -- no foreign key: all statuses of a number would queue for one row
     whatsapp_channel_id uuid not null,
     provider_id         text not null,
     status              text not null
                         constraint message_statuses_status_check
                         check (status in ('sent', 'delivered', 'read', 'failed')),
-    -- the provider's earliest time of it
+    -- the provider's earliest time of the status
     at                  timestamptz not null,
     error_code          integer,
     error_message       text,
@@ -67,48 +67,49 @@ create policy "nobody reads message statuses directly"
 
 
 comment on type private.webhook_provider is
-    'Whose webhooks are taken in.';
+    'The providers that send webhooks.';
 comment on table private.webhook_events is
-    'What providers posted, whole; each body once.';
+    'The bodies that providers posted, whole. Each body is kept once.';
 comment on column private.webhook_events.deliveries is
-    'How often this very body was delivered.';
+    'How often this body was delivered.';
 comment on policy "nobody reads raw webhooks directly" on private.webhook_events is
-    'Raw events carry every tenant''s data.';
+    'Raw events hold the data of all tenants.';
 comment on table private.message_statuses is
-    'Every status reported of a message, with the provider''s time.';
+    'Every reported status of a message, with the provider''s time.';
 comment on policy "nobody reads message statuses directly" on private.message_statuses is
     'Clients see the status of the message.';
 
 
 /*
-    What is done to a message after it was sent: a reaction, an edit, a deletion. None of these
-    is a message of its own: it has no seq, and nothing to show in the list. It is kept here, and
-    what a message shows is derived from all that is known to have been done to it, so that the
-    order of arrival makes no difference. What comes before its message waits here for it.
+    Effects on a message after it was sent: a reaction, an edit, a deletion. An effect is not a
+    message: it has no seq, and no line in the conversation. The effects are kept here, and a
+    message shows the sum of its known effects, so the order of arrival does not matter. An effect
+    that comes before its message waits here.
 
-    So clients follow one kind of row: a message, which changes. Opening the 24-hour window,
-    naming the sender and moving a conversation up the inbox are left to real messages.
+    So clients follow one kind of row: a message that changes. Effects do not open the 24-hour
+    window, do not name the sender and do not move a conversation up the inbox. Only real messages
+    do.
 */
 create table private.message_effects (
-    -- no foreign key: it would have all effects of a number queue for one row
+    -- no foreign key: all effects of a number would queue for one row
     whatsapp_channel_id uuid not null,
-    -- WhatsApp's id of the effect itself; of an original, that of the message
+    -- WhatsApp's id of the effect; of an original, the id of the message
     provider_id         text not null,
     parent_provider_id  text not null,
     kind                text not null
                         constraint message_effects_kind_check
-                        -- original: the message before its first edit
+                        -- original: the text before the first edit
                         check (kind in ('reaction', 'edit', 'revoke', 'original')),
     sender_type         text not null
                         constraint message_effects_sender_type_check
                         check (sender_type in ('client', 'operator', 'system')),
-    -- who of a group; elsewhere there are but two sides
+    -- the participant, in a group; elsewhere there are only two sides
     sender_id           text,
-    -- the provider's time; an original's is that of the message
+    -- the provider's time; of an original, the time of the message
     at                  timestamptz
                         constraint message_effects_at_check
                         check ((at is null) = (kind = 'original')),
-    -- an emoji, null where it is taken back, or a text, null once the message is revoked
+    -- an emoji, null where it is taken back; or a text, null once the message is revoked
     text                text,
     content             jsonb,
 
@@ -129,7 +130,8 @@ create policy "nobody reads message effects directly"
 
 
 /*
-    Replies that came before what they answer. A row is gone once that has come.
+    Replies that arrived before the message that they answer. The row goes when that message
+    arrives.
 */
 create table private.parked_replies (
     message_id          uuid primary key
@@ -153,7 +155,7 @@ create policy "nobody reads parked replies directly"
 
 
 comment on table private.message_effects is
-    'Reactions, edits and deletions of messages, and what was edited; messages show what they amount to.';
+    'Reactions, edits and deletions of messages, and the texts before the first edit. Messages show the sum of these effects.';
 comment on policy "nobody reads message effects directly" on private.message_effects is
     'Clients see the message.';
 comment on table private.parked_replies is
@@ -163,8 +165,9 @@ comment on policy "nobody reads parked replies directly" on private.parked_repli
 
 
 /*
-    What WhatsApp tells a business about itself: templates approved or paused, the quality of a
-    number, restrictions, errors. Kept as it came, for those who administer the account.
+    WhatsApp's messages to a business about its account: approved or paused templates, the quality
+    of a number, restrictions, errors. They are kept as they came, for the owners and admins of the
+    account.
 */
 create table public.account_events (
     id             uuid primary key default gen_random_uuid(),
@@ -197,7 +200,7 @@ create policy "owners and admins can read what WhatsApp says of their account"
     to authenticated
     using (
         account_id = any (array(
-            -- members can read who is what in their accounts
+            -- members can read the roles in their accounts
             select m.account_id
             from public.account_members m
             where m.user_id = (select auth.uid())
@@ -225,7 +228,7 @@ begin
             where w.phone_number_id = event ->> 'phone_number_id'
         );
     end if;
-    -- a WhatsApp Business account that two accounts name says not whose it is
+    -- if two accounts name a WhatsApp Business account, the owner of the event is not known
     accounts := array(
         select distinct w.account_id
         from public.whatsapp_channels w
@@ -237,30 +240,42 @@ $$;
 
 
 comment on table public.account_events is
-    'What WhatsApp said of an account, its numbers and templates, as it came.';
+    'WhatsApp''s messages about an account, its numbers and its templates, as they came. For owners and admins.';
+comment on column public.account_events.id is
+    'Identifies the event.';
+comment on column public.account_events.account_id is
+    'The account that the event is about.';
 comment on column public.account_events.type is
-    'The field of the webhook, such as account_update; errors for those that belong to no message.';
+    'The field of the webhook, such as account_update; errors for errors that belong to no message.';
+comment on column public.account_events.content is
+    'The event as WhatsApp sent it: the value of the webhook''s field.';
+comment on column public.account_events.content_md5 is
+    'The MD5 of content in hex: the same event is kept once.';
+comment on column public.account_events.occurred_at is
+    'When it happened, by WhatsApp''s clock (UTC); null where WhatsApp gives no time.';
+comment on column public.account_events.created_at is
+    'When the event was kept (server time, UTC).';
 comment on policy "owners and admins can read what WhatsApp says of their account"
     on public.account_events is
-    'Limits, payment and bans concern those who administer.';
+    'Limits, payments and bans are for owners and admins.';
 comment on function private.account_of_event(jsonb) is
-    'Whose an event is, by phone_number_id or else by waba_id; null where it is not sure.';
+    'The account of an event, by phone_number_id or else by waba_id; null where it is not certain.';
 
 
 /*
-    One update out of a WhatsApp webhook, as the function hands it over, and what is found
-    out about it here.
+    One update of a WhatsApp webhook, as the function passes it, with the facts that the database
+    adds.
 */
 create type private.whatsapp_item as (
     kind                text,
     -- its place in the call, from 0
     index               integer,
     phone_number_id     text,
-    -- WhatsApp's id of the message; of an account event the WhatsApp Business account's
+    -- WhatsApp's id of the message; of an account event, the id of the WhatsApp Business account
     provider_id         text,
 
-    -- a message, a call, a choice or an entry of the phone book; of what is ours, whom it was
-    -- sent to
+    -- the sender of a message, a call or a choice, or the entry of a phone book; of our own
+    -- messages the recipient
     wa_id               text,
     user_id             text,
     profile_name        text,
@@ -271,45 +286,46 @@ create type private.whatsapp_item as (
     content             jsonb,
     reply_to            text,
 
-    -- by whom: what is done to a message, which reply_to names, what is said in a group, a call,
-    -- a message of the phone app's history
+    -- the side that acts: in an effect on the message in reply_to, in a group, in a call, in the
+    -- history of the phone app
     sender_type         text,
     sender_id           text,
-    -- the group in which it is said, or of which it is told
+    -- the group of the message, or the group that the event is about
     group_id            text,
 
-    -- a message of WhatsApp's own: what takes the place of wa_id and user_id
+    -- in a message from WhatsApp itself: the new values of wa_id and user_id
     new_wa_id           text,
     new_user_id         text,
 
-    -- a status
+    -- of a status
     status              text,
     at                  timestamptz,
     error_code          integer,
     error_message       text,
-    -- what we called the message when we sent it
+    -- our id of the message, which we gave when we sent it
     message_ref         uuid,
 
-    -- found out here
+    -- added by the database
     account_id          uuid,
     whatsapp_channel_id uuid,
     identity_kind       text,
     identity_key        text,
     contact_id          uuid,
     conversation_id     uuid,
-    -- what wa_id and user_id were until this very change
+    -- the values of wa_id and user_id before this change
     former_wa_id        text,
     former_user_id      text,
-    -- who has what they should have become
+    -- another contact that already has the new identity
     other_contact_id    uuid
 );
 
 
 /*
-    A provider's clock is not ours: a time that can't be is taken as the time at which the webhook
-    came. A message of the year 2286 would keep its window open and top the inbox until then, and
-    an edit of that year would beat all later ones. What was said stays in the raw event. A replay
-    reads by the time at which the event came first, so that it changes nothing.
+    A provider's clock is not ours. A time that is not plausible is replaced by the time at which
+    the webhook came. Otherwise a message of the year 2286 would keep its window open and stay on
+    top of the inbox until then, and an edit of that year would beat all later ones. The raw event
+    keeps the original time. A replay uses the time of the event's first arrival, so it changes
+    nothing.
 */
 create function private.likely_time(at timestamptz, came_at timestamptz)
     returns timestamptz
@@ -320,7 +336,7 @@ create function private.likely_time(at timestamptz, came_at timestamptz)
 as $$
 begin
     return case
-        -- WhatsApp is of 2009; clocks differ by minutes
+        -- WhatsApp started in 2009; clocks differ by minutes
         when at < timestamptz '2009-01-01 00:00:00+00' or at > came_at + interval '5 minutes'
             then came_at
         else at
@@ -339,10 +355,10 @@ declare
     read private.whatsapp_item[];
 begin
     /*
-        Only the number decides whose an update is. Whatever the caller said in the fields
-        that are found out here is not read.
+        Only our number decides which account an update belongs to. The caller's values in fields
+        that the database adds are ignored.
     */
-        -- a row of casts: jsonb_populate_record looks up every column's type at each call
+        -- A row of casts: jsonb_populate_record looks up the type of each column on each call.
     select array_agg((
             i.value ->> 'kind',
             i.ordinal - 1,
@@ -399,15 +415,15 @@ $$;
 
 
 comment on type private.whatsapp_item is
-    'One update out of a WhatsApp webhook.';
+    'One update of a WhatsApp webhook.';
 comment on function private.likely_time(timestamptz, timestamptz) is
-    'A provider''s time; that of arrival where it is before 2009 or more than five minutes ahead.';
+    'A provider''s time, or the time of arrival if that is before 2009 or more than five minutes ahead.';
 comment on function private.read_whatsapp_items(jsonb, timestamptz) is
-    'The updates of a call that belong to a known number, each with its account; came_at is when the webhook came first.';
+    'The updates of a call that belong to a known number, each with its account. came_at is the first arrival of the webhook.';
 
 
 /*
-    Events about an account, out of webhooks.
+    Events of webhooks about an account.
 */
 create function private.read_account_events(items jsonb, came_at timestamptz)
     returns private.whatsapp_item[]
@@ -422,7 +438,7 @@ begin
             jsonb_build_object(
                 'kind', 'account_event',
                 'index', i.ordinal - 1,
-                -- of what it is: the WhatsApp Business account
+                -- its subject: the WhatsApp Business account
                 'provider_id', i.value -> 'waba_id',
                 'type', i.value -> 'type',
                 'at', private.likely_time((i.value ->> 'at')::timestamptz, came_at),
@@ -466,13 +482,13 @@ $$;
 comment on function private.read_account_events(jsonb, timestamptz) is
     'The events of a call that belong to a known account.';
 comment on function private.keep_account_events(private.whatsapp_item[]) is
-    'Keeps events about accounts; returns how many were new.';
+    'Keeps events about accounts. Returns the number of new ones.';
 
 
 /*
-    What WhatsApp said of people who changed their number or got another user id. A message
-    that was sent before and comes after is found by it to be theirs; whoever has the old
-    number later is somebody else.
+    Changes of people's numbers and user ids, as WhatsApp reported them. A message from before a
+    change may arrive after it, and this table finds its sender. A later owner of the old number is
+    another person.
 */
 create table private.whatsapp_id_changes (
     account_id uuid not null
@@ -533,7 +549,7 @@ declare
     current_key text;
     next_value text;
 begin
-    -- changes may lead back to where they began
+    -- changes may lead back to the first id
     for hop in 1 .. 10 loop
         current_key := private.match_key(kind => kind, value => current_value);
         exit when current_key is null
@@ -598,20 +614,20 @@ $$;
 
 
 comment on table private.whatsapp_id_changes is
-    'Numbers and user ids that WhatsApp reported to be replaced by others.';
+    'Numbers and user ids that WhatsApp reported as replaced by others.';
 comment on policy "nobody reads changes of WhatsApp ids directly" on private.whatsapp_id_changes is
-    'They are for finding the sender of a late message.';
+    'They only help to find the sender of a late message.';
 comment on function private.identity_owner(uuid, text, text) is
-    'The contact that an identity belongs to; null where nobody has it.';
+    'The contact that owns an identity; null where nobody has it.';
 comment on function private.current_whatsapp_id(uuid, text, text, timestamptz) is
-    'The number or user id of today of who had this one then; the same where it is owned or no change is known.';
+    'The present number or user id of the person who had this one at that time. Unchanged where somebody owns it or no change is known.';
 comment on function private.follow_id_changes(private.whatsapp_item[]) is
-    'Messages by the ids that their senders have now, where they had others when they wrote.';
+    'The messages with the present ids of their senders, where the senders had other ids when they wrote.';
 
 
 /*
-    What a notice of WhatsApp's changes about who somebody is, and the locks that it takes to
-    change it: those of a whole batch first, in their order.
+    The identities that a notice from WhatsApp changes, and the locks that the change takes: first
+    all locks of the batch, in their order.
 */
 create type private.identity_change as (
     account_id uuid,
@@ -630,7 +646,7 @@ create function private.identity_changes(item private.whatsapp_item)
     set search_path = ''
 as $$
 begin
-    -- a number that is only spelt anew has one key, and changes hands with nobody
+    -- another spelling of a number has the same key, so nothing changes
     return array(
         select (item.account_id, k.kind, k.old_key, k.new_key, k.new_value, item.sent_at)
             ::private.identity_change
@@ -672,10 +688,10 @@ create function private.lock_identity_changes(
     set search_path = ''
 as $$
 /*
-    Who has a new key yet is only sure when it is there and locked, so it is claimed for the
-    old one's owner. What was claimed is as good as free, and to be given back if nothing comes
-    of it. What was not there to be locked is not looked at again: somebody who has written it
-    since may wait for what is locked here.
+    The owner of a new key is only certain once the key exists and is locked. So a free key is
+    claimed for the owner of the old one. A claimed key counts as free, and is given back if it is
+    not needed. A key that could not be locked, because it did not exist, is not read again:
+    somebody who has written it since may be waiting for locks that this transaction holds.
 */
 declare
     wanted record;
@@ -796,15 +812,15 @@ $$;
 
 
 comment on type private.identity_change is
-    'An identity that takes the place of another.';
+    'An identity that replaces another one.';
 comment on function private.identity_changes(private.whatsapp_item) is
-    'What a notice of WhatsApp''s changes: number, user id, both or nothing.';
+    'The changes in a notice from WhatsApp: of the number, the user id, both or none.';
 comment on function private.identity_name(uuid, text, text) is
-    'One text for an identity''s key.';
+    'One text for the key of an identity.';
 comment on function private.lock_identity_changes(private.identity_change[]) is
-    'Locks old and new identities of a batch: the new ones that nobody had are claimed, and those that had an owner are named as locked.';
+    'Locks the old and new identities of a batch. New ones that nobody had are claimed; the keys that had an owner are returned as locked.';
 comment on function private.claim_whatsapp_identity(uuid, text, text, uuid) is
-    'Claims a number or user id for a contact; false where somebody has it.';
+    'Claims a number or a user id for a contact. False where somebody has it.';
 comment on function private.drop_identity(uuid, text, text) is
     'Gives an identity back.';
 comment on function private.is_among(private.identity_change, private.identity_change[]) is
@@ -812,8 +828,8 @@ comment on function private.is_among(private.identity_change, private.identity_c
 
 
 /*
-    A number or user id that WhatsApp says has become another: here the identities are
-    relinked. Contacts and conversations follow in their turn (whatsapp_moves).
+    WhatsApp says that a number or user id has become another one: here the identities are relinked.
+    Contacts and conversations follow later, see move_whatsapp_threads.
 */
 create function private.locked_owner(
     account_id uuid,
@@ -843,14 +859,14 @@ create function private.relink_identities(
     -- the old keys that had an owner when they were locked
     locked text[],
     out owner uuid,
-    -- who has one of the new keys: then nothing is relinked
+    -- another contact that has one of the new keys; then nothing is relinked
     out other uuid
 )
     language plpgsql
     set search_path = ''
 as $$
 /*
-    The changes of one notice: a number and a user id, or one of them.
+    The changes of one notice: a number, a user id or both.
 */
 declare
     change private.identity_change;
@@ -926,8 +942,8 @@ create function private.relink_whatsapp_senders(items private.whatsapp_item[])
     set search_path = ''
 as $$
 /*
-    A notice goes on as one of who has the new number. Where somebody else has that one, it
-    stays with the old one's owner, and other_contact_id says whose it is.
+    A notice continues under the new number. If another contact has the new number, it stays with
+    the old number's owner, and other_contact_id names the other contact.
 */
 declare
     relinked private.whatsapp_item[] := '{}';
@@ -943,7 +959,7 @@ begin
         from unnest(items) i
         order by i.sent_at, i.provider_id
     );
-    -- late news of a number that has been left as well
+    -- a late notice about a number that its person has left too
     for place in 1 .. cardinality(items) loop
         item := items[place];
         if item.kind = 'system' then
@@ -1015,7 +1031,7 @@ begin
                 item.user_id := coalesce(item.new_user_id, item.user_id);
             else
                 item.other_contact_id := outcome.other;
-                -- a number that nobody has any more is claimed for nobody
+                -- a number without an owner is not claimed
                 if item.user_id is not null and private.identity_owner(
                     account_id => item.account_id,
                     kind => 'phone',
@@ -1036,22 +1052,22 @@ $$;
 
 
 comment on function private.locked_owner(uuid, text, text, text[]) is
-    'Who owns an identity that is locked; null for others.';
+    'The owner of an identity that is locked; null for identities that are not.';
 comment on function private.relink_identities(
     private.identity_change[], private.identity_change[], text[]
 ) is
-    'Gives the owner the new identities for the old ones, unless another contact has one of them.';
+    'Gives the owner the new identities in place of the old ones, unless another contact has one of them.';
 comment on function private.relink_whatsapp_senders(private.whatsapp_item[]) is
-    'Relinks what the notices of a batch change, and puts the batch in order of time.';
+    'Relinks the identities that the notices of a batch change, and sorts the batch by time.';
 
 
 /*
-    Usernames on WhatsApp belong to one person at a time and change hands. What somebody is
-    called is what their latest message says, by the provider's time, unless somebody whose
-    latest message says the same has written later.
+    Usernames on WhatsApp belong to one person at a time and move between people. A person has the
+    username of their latest message, by the provider's time. If two people's latest messages give
+    the same username, the later message wins.
 
-    So what each has said last is kept, though another may have it: whoever comes last to give
-    it up, in whatever order messages arrive, it goes to the right one.
+    So each person's last username is kept, even if another person has it now. When that person
+    gives it up, the right one gets it, in any order of arrival.
 */
 create table private.stated_usernames (
     contact_id uuid primary key,
@@ -1085,7 +1101,7 @@ create policy "nobody reads stated usernames directly"
 create type private.username_change as (
     contact_id uuid,
     match_key  text,
-    -- null where somebody else has it now
+    -- null where another contact has it now
     username   text
 );
 
@@ -1119,7 +1135,7 @@ create function private.lock_username(account_id uuid, username text, claimant u
     set search_path = ''
 as $$
 /*
-    The owner of a username, which is locked; a claimant gets one that is free.
+    The owner of a username, which is locked. A claimant gets a username that is free.
 */
 declare
     owner uuid;
@@ -1193,21 +1209,21 @@ $$;
 
 
 comment on table private.stated_usernames is
-    'What the latest message of a sender who has a username says that it is.';
+    'The username in the latest message of each sender who has one.';
 comment on policy "nobody reads stated usernames directly" on private.stated_usernames is
-    'What contacts are called is in public.contacts.';
+    'The contact''s present username is in public.contacts.';
 comment on function private.lock_username(uuid, text, uuid) is
-    'Locks a username, which a claimant gets if it is free; returns whose it is.';
+    'Locks a username and returns its owner. A claimant gets a username that is free.';
 comment on function private.latest_stater(private.whatsapp_item[], uuid, text) is
-    'Of those whose latest message states a username, the one who wrote last; the given messages count as well.';
+    'The last sender whose latest message gives this username. The given messages count too.';
 comment on type private.username_change is
-    'What a contact is called on WhatsApp from now on.';
+    'A contact''s new username on WhatsApp.';
 comment on function private.has_later_message(uuid, timestamptz, text) is
-    'Whether a contact has written later than that message.';
+    'Whether a contact has written after that message.';
 
 
 /*
-    Usernames go to the senders who have them now, whoever had them, and are written at their
+    Moves usernames from earlier owners to the senders who have them now, and writes them to their
     contacts.
 */
 create function private.claim_whatsapp_usernames(items private.whatsapp_item[])
@@ -1246,7 +1262,7 @@ begin
         return changes;
     end if;
 
-    -- those to claim, and those that may be given back, in one order
+    -- usernames to claim and usernames that may be given back, in one order
     select
         array_agg(w.account_id order by w.account_id, w.match_key) as account_ids,
         array_agg(w.match_key order by w.account_id, w.match_key) as match_keys,
@@ -1311,7 +1327,7 @@ begin
             match_key => keys.match_keys[place]
         );
         if winner.contact_id is null then
-            -- whoever it is of was not heard: staff may have noted it
+            -- a username whose owner never wrote: staff may have noted it
             continue when not exists (
                 select
                 from unnest(latest) s
@@ -1339,7 +1355,7 @@ begin
         end if;
     end loop;
 
-    -- who lost one and has another has just that
+    -- a contact that lost one username and has another keeps the other
     return array(
         select u
         from unnest(changes) u
@@ -1362,7 +1378,7 @@ create function private.is_news(change private.username_change, username text)
     set search_path = ''
 as $$
 begin
-    -- who has lost one may be called something else by now
+    -- a contact that lost a username may have another one by now
     return case
         when change.username is not null then change.username is distinct from is_news.username
         else change.match_key = private.match_key(kind => 'username', value => is_news.username)
@@ -1400,15 +1416,15 @@ $$;
 
 
 comment on function private.claim_whatsapp_usernames(private.whatsapp_item[]) is
-    'Gives the usernames of senders to them, whoever had them; returns whose are others now.';
+    'Moves the senders'' usernames to them from earlier owners. Returns the contacts whose username changes.';
 comment on function private.is_news(private.username_change, text) is
-    'Whether a change changes what a contact is called.';
+    'Whether a change gives a contact another username.';
 comment on function private.write_whatsapp_usernames(private.username_change[]) is
-    'Writes usernames of contacts, which are locked.';
+    'Writes the usernames of contacts, which are locked.';
 
 
 /*
-    What a message makes look like one person, and does not prove: it is suggested.
+    Suggestions from messages: two contacts may be one person, but nothing proves it.
 */
 create index contacts_phone_idx
     on public.contacts (account_id, private.match_key(kind => 'phone', value => phone))
@@ -1421,7 +1437,7 @@ create function private.suggest_same_phones(items private.whatsapp_item[])
     set search_path = ''
 as $$
 begin
-    -- a number that a customer wrote down proves nothing, it may be anybody's
+    -- A number that a customer wrote in the portal proves nothing: it may be anybody's.
     perform private.suggest_merge(
         account_id => i.account_id,
         contact_ids => array[i.contact_id, other.id],
@@ -1455,7 +1471,8 @@ create function private.suggest_same_senders(items private.whatsapp_item[])
     set search_path = ''
 as $$
 begin
-    -- known of one by number and of another by user id, or become what another is known by
+    -- The number is one contact's and the user id another's, or a changed identity belongs to
+    -- another contact.
     perform private.suggest_merge(
         account_id => s.account_id,
         contact_ids => array[s.contact_id, s.other_contact_id],
@@ -1500,15 +1517,15 @@ $$;
 
 
 comment on function private.suggest_same_phones(private.whatsapp_item[]) is
-    'Suggests that new senders are the contacts at which their number is written.';
+    'Suggests that new senders are the contacts that show their number.';
 comment on function private.suggest_same_senders(private.whatsapp_item[]) is
-    'Suggests that two contacts whom one sender is known as are one.';
+    'Suggests that two contacts are one, where one sender has the identities of both.';
 
 
 /*
-    Somebody who writes with number and user id, and later with the user id alone, goes on in
-    the same conversation: a thread follows the number, and this is which number a user id
-    belongs to. Rows are written under the lock of the user id's identity.
+    The number of each user id. A person who writes first with number and user id, and later with
+    the user id alone, stays in one conversation: a thread follows the number. Rows are written
+    under the lock of the user id's identity.
 */
 create table private.whatsapp_user_numbers (
     account_id uuid not null
@@ -1565,7 +1582,7 @@ as $$
 declare
     phone_key constant text := private.number_of_user(account_id => account_id, user_id => user_id);
 begin
-    -- a number that has passed to somebody else since is no way to this person
+    -- a number that now belongs to somebody else does not lead to this person
     return case
         when phone_key is not null and contact_id = private.identity_owner(
             account_id => account_id, kind => 'phone', match_key => phone_key) then phone_key
@@ -1591,7 +1608,7 @@ begin
                 i.wa_id,
                 coalesce(
                     private.match_key(kind => 'phone', value => i.wa_id),
-                    -- a user id that takes the place of another
+                    -- a user id that replaces another one
                     private.number_of_user(account_id => i.account_id, user_id => i.former_user_id)
                 ) as phone_key,
                 i.contact_id
@@ -1604,7 +1621,7 @@ begin
         where l.phone_key is not null
           and l.phone_key is distinct from
               private.number_of_user(account_id => l.account_id, user_id => l.user_id)
-          -- whether two contacts are one is for a person to say
+          -- only a person can say whether two contacts are one
           and l.contact_id = private.identity_owner(
               account_id => l.account_id, kind => 'phone', match_key => l.phone_key)
           and l.contact_id = private.identity_owner(
@@ -1695,7 +1712,7 @@ begin
       and t.account_id = w.account_id
       and t.thread_key = 'bsuid:' || l.user_id
       and t.customer_id = l.contact_id
-      -- two open threads are never made one
+      -- two open threads are never joined
       and (
           t.status = 'closed'
           or not exists (
@@ -1712,30 +1729,30 @@ $$;
 
 
 comment on table private.whatsapp_user_numbers is
-    'The number that belongs to a user id, as messages with both have shown.';
+    'The number of each user id, learnt from messages with both.';
 comment on policy "nobody reads the numbers of user ids directly" on private.whatsapp_user_numbers is
-    'They are for finding the thread of a message.';
+    'They only help to find the thread of a message.';
 comment on type private.learnt_number is
-    'A user id whose number has become known, and the contact who has both.';
+    'A user id whose number has become known, and the contact that has both.';
 comment on function private.number_of_user(uuid, text) is
     'The match_key of a user id''s number; null where it is not known.';
 comment on function private.number_of_contact_user(uuid, text, uuid) is
-    'The same, where the number still belongs to that contact.';
+    'The same, if the number still belongs to that contact.';
 comment on function private.learn_user_numbers(private.whatsapp_item[]) is
-    'Notes which numbers user ids belong to; returns what is news. Ambiguous ones are left out.';
+    'Notes the numbers of user ids. Returns the new ones, without the ambiguous ones.';
 comment on function private.write_learnt_phones(private.learnt_number[]) is
-    'Writes a number at a contact, which is locked, that shows none.';
+    'Writes a number to a contact that shows none. The contact is locked.';
 comment on function private.follow_numbers(private.whatsapp_item[]) is
-    'Messages by the numbers of senders who wrote with the user id alone.';
+    'The messages with the numbers of senders who wrote with the user id alone.';
 comment on function private.move_learnt_threads(private.learnt_number[]) is
-    'Threads of user ids, which are locked, go on under their numbers.';
+    'Moves the threads of user ids, which are locked, to their numbers.';
 
 
 /*
-    Who sends by WhatsApp: by what each sender is known, and as which contact.
+    Finds the senders of WhatsApp messages: their identities and their contacts.
 
-    Locks are taken in one order by all writers: identities, contacts, conversations, messages,
-    each by key. (Of 24 unsorted batches 19 deadlocked, of the sorted ones none.)
+    All writers take locks in one order: identities, contacts, conversations, messages, each by key.
+    (Of 24 unsorted batches 19 deadlocked; of the sorted ones, none.)
 */
 create function private.known_whatsapp_senders(items private.whatsapp_item[])
     returns private.whatsapp_item[]
@@ -1776,8 +1793,8 @@ create function private.claim_whatsapp_ids(items private.whatsapp_item[])
     set search_path = ''
 as $$
 /*
-    Claimed or locked, key by key: until these messages are stored, nobody gives away what
-    their senders are known by. Null where somebody just did; then nothing is claimed.
+    Claims or locks identities, key by key. Until these messages are stored, nobody can take a
+    sender's identity away. Null where somebody has just done so; then nothing is claimed.
 */
 declare
     accounts uuid[];
@@ -1836,7 +1853,7 @@ begin
         from senders s
         where s.wa_id is not null
         union all
-        -- one user id with a number in one message and without in another is one claim
+        -- the same user id with a number in one message and without in another is one claim
         (
             select distinct on (s.account_id, s.user_id)
                 s.account_id,
@@ -1856,8 +1873,8 @@ begin
         select c.account_id, c.kind, c.value, c.wa_id, c.contact_id
         from claims c
         order by c.account_id, c.kind, c.match_key
-        -- known ones are locked, and written only where staff noted the number and it turns
-        -- out to be on WhatsApp, or is spelt differently there
+        -- Known identities are locked. They are written only where staff noted the number and it is
+        -- now known to be on WhatsApp, or where WhatsApp spells it differently.
         on conflict (account_id, kind, match_key) do update
             set wa_id = excluded.wa_id
             where o.wa_id is distinct from excluded.wa_id
@@ -1893,24 +1910,25 @@ create function private.claim_whatsapp_senders(items private.whatsapp_item[])
     set search_path = ''
 as $$
 /*
-    A sender is known by phone number, or by the business-scoped user id where WhatsApp
-    withholds the number. An identity is claimed with the id of a contact that is written
-    afterwards; a claim that comes second finds the first one's contact, and locks it, so that
-    whoever deletes the contact waits for the conversation that is opened.
+    A sender is known by phone number, or by the business-scoped user id where WhatsApp withholds
+    the number. An identity is claimed with the id of a contact that is written afterwards. A second
+    claim finds the first one's contact and locks it. So a deletion of the contact waits until the
+    conversation is open.
 */
 declare
     current_items private.whatsapp_item[];
     claimed integer;
 begin
     for attempt in 1 .. 4 loop
-        -- no notice comes in between: it has the number for itself
+        -- no change of the number follows: the sender is its only owner
         current_items := private.follow_id_changes(items);
         claimed := private.claim_whatsapp_ids(current_items);
         continue when claimed is null;
 
         current_items := private.known_whatsapp_senders(current_items);
         if claimed > 0 then
-            -- a user id claimed for a contact that lost its number to another session, or was
+            -- A user id whose contact lost its number to another session, or was merged meanwhile,
+            -- follows the number.
             -- merged meanwhile, follows it
             update public.contact_identities u
             set contact_id = i.contact_id
@@ -1931,23 +1949,23 @@ begin
     end loop;
 
     raise sqlstate '40001' using
-        message = 'Numbers were given away as fast as they were claimed.',
+        message = 'Numbers moved to other contacts as fast as they were claimed.',
         hint = 'Try again.';
 end
 $$;
 
 
 comment on function private.known_whatsapp_senders(private.whatsapp_item[]) is
-    'The messages whose senders are known by all that is said of them, with their contacts.';
+    'The messages whose senders are known by all their identities, with their contacts.';
 comment on function private.claim_whatsapp_ids(private.whatsapp_item[]) is
-    'Claims what senders are known by, or locks it; notes how WhatsApp spells known numbers. Returns how many are new.';
+    'Claims or locks the identities of senders, and notes WhatsApp''s spelling of known numbers. Returns the number of new identities.';
 comment on function private.claim_whatsapp_senders(private.whatsapp_item[]) is
     'Finds or claims the contact of each sender.';
 
 
 /*
-    The contacts of WhatsApp's senders: made where they are new, and called what their latest
-    message calls them.
+    The contacts of senders on WhatsApp: new ones are made, and each gets the profile name of its
+    latest message.
 */
 create function private.name_whatsapp_senders(
     items private.whatsapp_item[],
@@ -1988,9 +2006,9 @@ begin
     end if;
 
     /*
-        The latest message names its sender, by the provider's time, however late it comes.
-        An unchanged name is not stamped again (that would write the contact with every
-        message), so an older message first looks for a later one.
+        The latest message names its sender, by the provider's time, however late it arrives. An
+        unchanged name is not stamped again, since that would write the contact with each message.
+        So an older message first looks for a later one.
     */
     with named as (
         select distinct on (i.contact_id) i.contact_id, i.profile_name, i.sent_at, i.provider_id
@@ -2043,12 +2061,12 @@ $$;
 comment on function private.name_whatsapp_senders(
     private.whatsapp_item[], private.username_change[]
 ) is
-    'Writes contacts that are new, and names that have changed.';
+    'Writes new contacts and changed names.';
 
 
 /*
-    The conversation of each WhatsApp message: found or opened, and locked. The order of locks
-    is that of whatsapp_senders.
+    The conversation of each WhatsApp message: found or opened, and locked. The lock order is
+    that of claim_whatsapp_senders.
 */
 create function private.keep_whatsapp_spelling(items private.whatsapp_item[])
     returns void
@@ -2059,7 +2077,7 @@ declare
     threads uuid[];
     spellings text[];
 begin
-    -- replies go to the number as its latest message spells it
+    -- replies go to the number in the spelling of its latest message
     select array_agg(l.conversation_id), array_agg(l.wa_id)
     into threads, spellings
     from (
@@ -2118,7 +2136,7 @@ as $$
 declare
     found_items private.whatsapp_item[];
 begin
-    -- a thread may be opened or closed by others between two statements: look again
+    -- Others may open or close a thread between two statements, so look again.
     for attempt in 1 .. 4 loop
         with threads as materialized (
             select i as item, c.id, c.customer_id
@@ -2130,8 +2148,8 @@ begin
                   and t.account_id = i.account_id
                   and t.thread_key = i.identity_kind || ':' || i.identity_key
                   and t.channel = 'whatsapp'
-                  -- a notice of WhatsApp's is no reason to open a conversation again, and neither
-                  -- is what was said long ago
+                  -- neither a notice from WhatsApp nor an old message of the history opens a
+                  -- conversation again
                   and (t.status <> 'closed' or i.kind in ('system', 'history'))
                 order by t.status = 'closed', t.created_at desc, t.id
                 limit 1
@@ -2142,7 +2160,7 @@ begin
             order by c.id
             for no key update of c
         )
-        -- whoever owns the number now, an open thread stays with its customer
+        -- an open thread stays with its customer, even if the number has another owner now
         select array_agg(private.placed_whatsapp_item(t.item, t.id, t.customer_id))
         into found_items
         from threads t;
@@ -2180,7 +2198,7 @@ begin
             i.whatsapp_channel_id,
             i.identity_kind,
             i.identity_key,
-            -- who is known by number may have written with the user id alone as well
+            -- a sender known by number may have written with the user id alone before
             i.wa_id is null,
             i.sent_at desc,
             i.provider_id desc
@@ -2209,21 +2227,21 @@ create function private.continue_whatsapp_threads(
     set search_path = ''
 as $$
 /*
-    The common case in one statement: everybody is known, by the names and the spelling that
-    they give, and has an open conversation. Null, and nothing locked, where that is not so of
-    all; RP003 where it no longer is when they are locked. Those locks must then go, also of rows
-    that are passed over: what follows begins with identities.
+    The common case in one statement: all senders are known under their present names and spellings,
+    and have an open conversation. Returns null, and locks nothing, where that is not so for all.
+    Raises RP003 where it is no longer so once they are locked. All those locks must then go, even
+    of rows that are not used, since the next steps begin with identities.
 
-    In passing: whether anything has waited for one of them, or one may have to wait.
+    It also finds out whether anything has waited for one of the messages, or one may have to wait.
 */
 declare
     found_count integer;
     locked_count integer;
 begin
-    -- lateral with a limit, here and elsewhere: each item is looked up by key, whatever the
-    -- planner thinks of the tables' sizes
+    -- lateral with a limit, here and elsewhere: each item is looked up by key, whatever table sizes
+    -- the planner assumes
     select
-        -- whoever owns the number now, an open thread stays with its customer
+        -- an open thread stays with its customer, even if the number has another owner now
         array_agg(private.placed_whatsapp_item(f.item, c.id, c.customer_id)),
         coalesce(bool_or(f.to_settle), false),
         count(f.id),
@@ -2312,7 +2330,7 @@ begin
         from public.conversations k
         where k.id = f.id
           and k.status <> 'closed'
-          -- or nothing is locked
+          -- otherwise nothing is locked
           and f.found_count = cardinality(items)
         for no key update
     ) c on true;
@@ -2327,18 +2345,18 @@ $$;
 
 
 comment on function private.keep_whatsapp_spelling(private.whatsapp_item[]) is
-    'Notes on conversations, which are locked, how their customers'' numbers are spelt now.';
+    'Notes the present spelling of customers'' numbers on conversations, which are locked.';
 comment on function private.placed_whatsapp_item(private.whatsapp_item, uuid, uuid) is
-    'A message with its conversation and the contact with whom that is held.';
+    'A message with its conversation and the conversation''s contact.';
 comment on function private.open_whatsapp_threads(private.whatsapp_item[]) is
     'Finds or opens the conversation of each message, and locks it.';
 comment on function private.continue_whatsapp_threads(private.whatsapp_item[]) is
-    'Finds and locks the open conversations of messages, if all of them have one; says whether they are to be settled.';
+    'Finds and locks the open conversations of messages, if all messages have one. Says whether the messages must be settled.';
 
 
 /*
-    What follows a relinked number or user id: the contact's phone, and its threads, which go
-    on under the new key. Of a batch's notices each moves what the one before it left.
+    After a number or user id is relinked: moves the contact's phone, and its threads, which go on
+    under the new key. Each notice of a batch moves what the notice before it has left.
 */
 create function private.lock_whatsapp_contacts(
     items private.whatsapp_item[],
@@ -2407,8 +2425,8 @@ begin
         case
             when t.status = 'closed' or thread.is_free then k.new_key
             /*
-                Two open threads are never made one. The old one keeps everything but its key,
-                by which the next owner of the number would be let into it.
+                Two open threads are never joined. The old thread keeps all but its key. With that
+                key the number's next owner would get into it.
             */
             else k.new_key || '#' || t.id
         end,
@@ -2439,7 +2457,7 @@ begin
         ) as is_free
     ) thread
     where k.old_key <> k.new_key
-      -- an open thread goes on whosesoever it is, closed ones follow their customer
+      -- an open thread moves for any owner, closed ones only with their customer
       and (t.status <> 'closed' or t.customer_id = item.contact_id);
 end
 $$;
@@ -2512,12 +2530,12 @@ comment on function private.moved_whatsapp_threads(private.whatsapp_item) is
 comment on function private.lock_whatsapp_threads(private.whatsapp_item[]) is
     'Locks all threads that a batch may move, in their order.';
 comment on function private.move_whatsapp_threads(private.whatsapp_item[]) is
-    'Gives the threads of relinked contacts, which are locked, their new keys.';
+    'Gives the threads of relinked contacts their new keys. The threads are locked.';
 
 
 /*
-    Messages that customers send by WhatsApp, those that we send from the phone app (echoes) and
-    WhatsApp's own, a batch at a time, into their conversations.
+    Puts messages into their conversations, a batch at a time: from customers, from our phone app
+    (echoes) and from WhatsApp itself.
 */
 create function private.message_by_provider_id(whatsapp_channel_id uuid, provider_id text)
     returns uuid
@@ -2533,7 +2551,7 @@ begin
             where m.whatsapp_channel_id = message_by_provider_id.whatsapp_channel_id
               and m.provider_id = message_by_provider_id.provider_id
         ),
-        -- what an earlier attempt to send it was called
+        -- the id of an earlier attempt to send it
         (
             select t.message_id
             from private.outbound_attempts t
@@ -2556,7 +2574,7 @@ create function private.answered_message(
     set search_path = ''
 as $$
 begin
-    -- a customer reads nothing of another conversation, not even that something is there
+    -- a customer reads nothing of another conversation, not even that a message exists
     return (
         select m.id
         from public.messages m
@@ -2626,7 +2644,7 @@ begin
     counted as (
         update public.conversation_activity a
         set last_seq = a.last_seq + l.added,
-            -- the first message's time, however old it is, replaces the conversation's own
+            -- the first message's time replaces the conversation's own, even if it is older
             last_message_at = case
                 when a.last_seq = 0 then l.sent_at
                 else greatest(a.last_message_at, l.sent_at)
@@ -2664,14 +2682,14 @@ begin
         ) end,
         f.whatsapp_channel_id,
         f.provider_id,
-        -- what becomes of an echo its statuses say
+        -- later statuses update an echo
         case when f.kind = 'echo' or f.sender_type = 'operator' then 'sent' else 'delivered' end,
         f.sent_at,
         f.kind = 'history'
     from fresh f
     join counted c
         on c.conversation_id = f.conversation_id
-    -- as they are numbered, so the log has them
+    -- in the order of seq, so that the log has the same order
     order by f.conversation_id, f.sent_at, f.provider_id;
 
     get diagnostics appended = row_count;
@@ -2712,7 +2730,7 @@ begin
         end if;
     end if;
 
-    -- a repeated delivery ends here, having locked and written nothing
+    -- a repeated delivery ends here, and has locked and written nothing
     select array_agg(i::private.whatsapp_item order by i.index)
     into fresh
     from (
@@ -2789,19 +2807,19 @@ $$;
 
 
 comment on function private.message_by_provider_id(uuid, text) is
-    'The message that WhatsApp has called so, now or at an earlier attempt.';
+    'The message with this id at WhatsApp, of its latest attempt or an earlier one.';
 comment on function private.answered_message(uuid, uuid, text) is
-    'The message that a reply in a conversation refers to; null where it has not come yet.';
+    'The message that a reply in a conversation answers; null where it has not arrived yet.';
 comment on function private.append_whatsapp_messages(private.whatsapp_item[]) is
-    'Numbers and inserts what is new; returns how many.';
+    'Numbers and inserts the new messages. Returns their number.';
 comment on function private.apply_whatsapp_messages(private.whatsapp_item[], boolean, boolean) is
-    'Everything that follows from a batch of received messages; returns how many were new. Settles what has waited for them, unless somebody else does.';
+    'Applies a batch of received messages with all that follows. Returns the number of new ones. Settles what has waited for them, unless the caller does.';
 
 
 /*
-    Statuses of WhatsApp messages: they arrive in any order, more than once, and sometimes
-    before the message's id is known. All are kept; what a message shows is derived from all
-    of them, so the order of arrival makes no difference.
+    Statuses of WhatsApp messages. They arrive in any order, more than once, and sometimes before
+    the message's id is known. All are kept. A message shows the sum of its statuses, so the order
+    of arrival does not matter.
 */
 create function private.provider_ids_of(message public.messages)
     returns text[]
@@ -2842,7 +2860,7 @@ begin
         select
             case
                 when s.read_at is not null then 'read'
-                -- evidence of delivery outranks a failure, which stays visible as error
+                -- evidence of delivery outranks a failure, which stays visible as an error
                 when s.delivered_at is not null then 'delivered'
                 when s.failed_at is not null then 'failed'
                 else 'sent'
@@ -2851,10 +2869,10 @@ begin
         from (
             select
                 min(s.at) filter (where s.status = 'sent') as sent_at,
-                -- read implies delivered: WhatsApp may leave out the latter
+                -- read implies delivered: WhatsApp may leave out delivered
                 min(s.at) filter (where s.status in ('delivered', 'read')) as delivered_at,
                 min(s.at) filter (where s.status = 'read') as read_at,
-                -- an earlier attempt's failure was answered by the next attempt
+                -- an earlier attempt's failure is outdated by the next attempt
                 min(s.at) filter (where s.status = 'failed' and s.provider_id = k.provider_id)
                     as failed_at,
                 min(s.error_code) filter (where s.provider_id = k.provider_id) as error_code,
@@ -2865,13 +2883,13 @@ begin
         ) s
     ) e
     where k.id = any (message_ids)
-      -- what we received has no delivery of ours
+      -- received messages have no delivery of ours
       and k.sender_type <> 'client'
-      -- one that is to be sent again is settled by having been delivered after all
+      -- a message that waits for another attempt is settled by proof that it was delivered
       and (k.provider_id is not null or e.delivered_at is not null)
       and m.id = k.id;
 
-    -- then it is not sent again
+    -- a settled message is not sent again
     delete from private.outbound_queue q
     using public.messages m
     where q.message_id = any (message_ids)
@@ -2930,8 +2948,8 @@ create function private.attach_named_messages(items private.whatsapp_item[])
     set search_path = ''
 as $$
 /*
-    A status that carries our own id says that WhatsApp took the message, whatever became of
-    our call. The messages are locked.
+    A status with our own id proves that WhatsApp took the message, whatever the outcome of our
+    call. The messages are locked.
 */
 declare
     named record;
@@ -2953,7 +2971,7 @@ begin
             perform private.attach_provider_id(
                 message_id => named.id, provider_id => named.provider_id);
         end if;
-        -- one attempt of several
+        -- one of several attempts
         update private.outbound_attempts t
         set outcome = 'accepted',
             provider_id = named.provider_id,
@@ -2975,32 +2993,32 @@ $$;
 
 
 comment on function private.provider_ids_of(public.messages) is
-    'What WhatsApp has called a message, at each attempt to send it.';
+    'The ids of a message at WhatsApp, one for each attempt to send it.';
 comment on function private.show_message_statuses(uuid[]) is
-    'Shows on messages, which are locked, what their statuses amount to; repeating it changes nothing.';
+    'Shows on messages, which are locked, the sum of their statuses. Repeating it changes nothing.';
 comment on function private.keep_whatsapp_statuses(private.whatsapp_item[]) is
-    'Keeps reported statuses; returns how many were news.';
+    'Keeps reported statuses. Returns the number of new ones.';
 comment on function private.attach_named_messages(private.whatsapp_item[]) is
-    'Tells messages, which are locked, by what id WhatsApp took them.';
+    'Notes the id under which WhatsApp took each message. The messages are locked.';
 
 
 /*
-    Calls. A call is one line in the conversation with its person, a message of the type call,
-    whose content says what has become of it:
+    Calls. A call is one line in the conversation with its person: a message of the type call, whose
+    content says how the call stands:
 
         {direction: inbound | outbound, status, started_at, ended_at, duration_s}
 
         ringing → ongoing → answered: how long it took
                 → missed, rejected, failed
 
-    WhatsApp tells of a call in several events, in any order. All are kept, and the message shows
-    what they amount to, so that the order of arrival makes no difference. A call that a person
-    makes opens the 24-hour window, as a message does.
+    WhatsApp reports a call in several events, in any order. All are kept, and the message shows
+    their sum, so the order of arrival does not matter. A call from the person opens the 24-hour
+    window, as a message does.
     (Source: developers.facebook.com, WhatsApp Business Platform, "Calling API", "calls webhook
     reference".)
 */
 create table private.call_events (
-    -- no foreign key: it would have all calls of a number queue for one row
+    -- no foreign key: all calls of a number would queue for one row
     whatsapp_channel_id uuid not null,
     -- WhatsApp's id of the call, and of its message
     provider_id         text not null,
@@ -3010,7 +3028,7 @@ create table private.call_events (
     direction           text not null
                         constraint call_events_direction_check
                         check (direction in ('inbound', 'outbound')),
-    -- the provider's times; from when to when people spoke is said at the end
+    -- the provider's times; the last event gives the start and end of the talk
     at                  timestamptz not null,
     started_at          timestamptz,
     ended_at            timestamptz,
@@ -3032,7 +3050,7 @@ create policy "nobody reads call events directly"
 
 create type private.known_call as (
     sent_at timestamptz,
-    -- until when it is known to have gone on: nothing moves the window back
+    -- the last known moment of the call: nothing moves the window back
     last_at timestamptz,
     message text,
     content jsonb
@@ -3057,7 +3075,7 @@ begin
         i.content ->> 'event',
         case i.sender_type when 'client' then 'inbound' else 'outbound' end,
         i.sent_at,
-        -- of another age, as the time of the event may have been
+        -- an implausible time is replaced, as the time of the event is
         private.likely_time((i.content ->> 'started_at')::timestamptz, i.sent_at),
         private.likely_time((i.content ->> 'ended_at')::timestamptz, i.sent_at),
         (i.content ->> 'duration_s')::integer,
@@ -3096,7 +3114,7 @@ create function private.iso_time(at timestamptz)
     set search_path = ''
 as $$
 begin
-    -- the same whatever the session's time zone
+    -- the same in every time zone of the session
     return to_char(at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"');
 end
 $$;
@@ -3116,7 +3134,7 @@ begin
     select
         min(least(e.at, e.started_at)) as sent_at,
         max(least(e.at, coalesce(e.started_at, e.at))) as last_at,
-        -- of events that contradict each other a person's call counts
+        -- where events contradict each other, the person's call counts
         min(e.direction) as direction,
         bool_or(e.event = 'terminate') as is_over,
         bool_or(e.event = 'accepted') as is_accepted,
@@ -3206,7 +3224,7 @@ create function private.open_call_windows(items private.whatsapp_item[])
     set search_path = ''
 as $$
 begin
-    -- under the conversations' locks, which come before those of messages
+    -- under the conversations' locks, which come before the locks of messages
     perform
     from public.conversations k
     where k.id in (
@@ -3249,12 +3267,12 @@ declare
     kept constant integer := private.keep_call_events(items);
     changed uuid[];
 begin
-    -- the line, where the first event has not made it
+    -- makes the line, if no earlier event has made it
     perform private.apply_whatsapp_messages(
         private.as_calls(items), may_continue => false, settles => false);
     perform private.open_call_windows(items);
 
-    -- what this batch adds, and what others have while it waited for the conversation
+    -- this batch's events, and events that others added while this waited for the conversation
     changed := array(
         select m.id
         from public.messages m
@@ -3284,29 +3302,29 @@ $$;
 
 
 comment on table private.call_events is
-    'What WhatsApp has told of calls; the message of each shows what it amounts to.';
+    'WhatsApp''s events about calls. The message of each call shows their sum.';
 comment on policy "nobody reads call events directly" on private.call_events is
     'Clients see the message.';
 comment on type private.known_call is
-    'What a call''s message shows, and until when it is known to have gone on.';
+    'The content of a call''s message, and the last known moment of the call.';
 comment on function private.keep_call_events(private.whatsapp_item[]) is
-    'Keeps what is told of calls; returns how much of it was news.';
+    'Keeps events about calls. Returns the number of new ones.';
 comment on function private.spoken_time(integer) is
-    'How long somebody spoke, for people to read.';
+    'The length of a talk, for people to read.';
 comment on function private.iso_time(timestamptz) is
-    'A time as JSON has it, in UTC, to the second.';
+    'A time in JSON, in UTC, to the second.';
 comment on function private.known_call(uuid, text) is
-    'What the events of a call amount to.';
+    'The state of a call, from all of its events.';
 comment on function private.as_calls(private.whatsapp_item[]) is
     'Events of calls as the messages that show these calls.';
 comment on function private.open_call_windows(private.whatsapp_item[]) is
-    'Opens the 24-hour windows of persons who have called.';
+    'Opens the 24-hour windows of people who have called.';
 comment on function private.apply_whatsapp_calls(private.whatsapp_item[]) is
-    'Everything that follows from events of calls; returns how many were news.';
+    'Applies events of calls with all that follows. Returns the number of new ones.';
 
 
 /*
-    Reactions, edits and deletions: kept, and shown on the message that they are done to.
+    Reactions, edits and deletions: keeps them, and shows them on their messages.
 */
 create function private.keep_whatsapp_effects(items private.whatsapp_item[])
     returns integer
@@ -3353,8 +3371,7 @@ begin
         from private.message_effects k
         where k.whatsapp_channel_id = message.whatsapp_channel_id
           and k.parent_provider_id = known.provider_id
-        -- looked up id by id: a plan that was made while the table was new went through all
-        -- effects of the number
+        -- Looked up id by id: a plan made while the table was new read all effects of the number.
         offset 0
     ) e;
 end
@@ -3372,7 +3389,7 @@ begin
     select e.*
     from private.effects_about(message) e
     where e.kind = 'reaction'
-       -- each side edits and deletes its own, and in a group each participant
+       -- each side edits and deletes its own messages, and in a group each participant
        or (e.sender_type = 'client') = (message.sender_type = 'client')
           and (
               message.customer_id is not null
@@ -3397,7 +3414,7 @@ as $$
 declare
     type constant text := edit ->> 'type';
 begin
-    -- an edit of a caption need not repeat what the file is
+    -- an edit of a caption need not repeat the file
     return case
         when jsonb_typeof(original -> type) = 'object' and jsonb_typeof(edit -> type) = 'object'
             then original || jsonb_build_object(type, (original -> type) || (edit -> type))
@@ -3483,7 +3500,7 @@ as $$
 declare
     effect private.message_effects;
 begin
-    -- what its sender took back is not kept as history either
+    -- text that its sender has deleted is not kept as history either
     for effect in
         select e.*
         from private.effects_about(message) e
@@ -3513,7 +3530,7 @@ create function private.show_message_effects(message_ids uuid[])
     set search_path = ''
 as $$
 declare
-    -- none of those that have but statuses
+    -- none of the messages that only have statuses
     touched constant uuid[] := array(
         select m.id
         from public.messages m
@@ -3581,35 +3598,35 @@ $$;
 
 
 comment on function private.keep_whatsapp_effects(private.whatsapp_item[]) is
-    'Keeps what was done to messages, known or not; returns how many were news.';
+    'Keeps effects on messages, known or not. Returns the number of new ones.';
 comment on function private.effects_about(public.messages) is
-    'What was done to a message by whomever, and what it said before.';
+    'All effects on a message, from anybody, and its original text.';
 comment on function private.effects_of(public.messages) is
-    'What was done to a message by whoever may; a side edits and deletes its own.';
+    'The effects on a message that are allowed: a side edits and deletes only its own messages.';
 comment on function private.edited_content(jsonb, jsonb) is
-    'A message''s content after an edit.';
+    'The content of a message after an edit.';
 comment on function private.with_effects(public.messages) is
-    'A message as it is to be shown after all that was done to it.';
+    'A message with all of its effects applied.';
 comment on function private.forget_effects(public.messages) is
-    'Forgets what a message said before it was deleted.';
+    'Deletes the original text of a message that its sender has deleted.';
 comment on function private.show_message_effects(uuid[]) is
-    'Shows on messages, which are locked, what was done to them; repeating it changes nothing.';
+    'Shows on messages, which are locked, the sum of their effects. Repeating it changes nothing.';
 
 
 /*
-    Groups. A group has one thread, known by our number and WhatsApp's id of the group; answers go
-    to the group. Nobody in it is made a contact, and no private thread or window is opened. Who
-    is in a group, its name and whether it still is are derived from all that WhatsApp has told
-    and from who has written, so that the order of arrival makes no difference.
+    Groups. A group has one thread, known by our number and WhatsApp's id of the group. Answers go
+    to the group. Its participants do not become contacts, and no private thread or window opens.
+    The group's participants, name and state come from WhatsApp's events and from the senders of
+    messages, so the order of arrival does not matter.
     (Source: developers.facebook.com, WhatsApp Business Platform, "Groups API": "Group messaging",
     "Webhooks for Groups API", "Groups API pricing".)
 */
 create table private.group_events (
-    -- no foreign key: it would have all groups of a number queue for one row
+    -- no foreign key: all groups of a number would queue for one row
     whatsapp_channel_id uuid not null,
     group_id            text not null,
     at                  timestamptz not null,
-    -- what it says, each null where it says nothing of it
+    -- the facts of the event, each null where the event does not give it
     name                text,
     state               text
                         constraint group_events_state_check
@@ -3617,9 +3634,9 @@ create table private.group_events (
     -- [{wa_id, user_id}]
     joined              jsonb not null default '[]',
     departed            jsonb not null default '[]',
-    -- who wrote with both ids, of which the message keeps one
+    -- senders who wrote with both ids; the message keeps only one of them
     named               jsonb not null default '[]',
-    -- such an event has no id: the same at the same time is the same
+    -- such an event has no id: equal content at the same time is the same event
     content_md5         text not null,
 
     primary key (whatsapp_channel_id, group_id, at, content_md5)
@@ -3729,7 +3746,7 @@ begin
             where m.conversation_id = thread.id
               and m.sender_type = 'client'
         ),
-        -- somebody who is named by number here and by user id there
+        -- a person may be known by number in one event and by user id in another
         both_ids as (
             select private.match_key('phone', s.wa_id) as phone_key, max(s.user_id) as user_id
             from seen s
@@ -3844,7 +3861,7 @@ as $$
 declare
     found_items private.whatsapp_item[];
 begin
-    -- what somebody else opens meanwhile is found the second time
+    -- the second round finds threads that others have opened meanwhile
     for attempt in 1 .. 4 loop
         with threads as materialized (
             select i as item, k.id
@@ -3891,7 +3908,7 @@ create function private.is_shown_as(participants jsonb, item private.whatsapp_it
     set search_path = ''
 as $$
 begin
-    -- nearly always: then the conversation is not written
+    -- The usual case: then the conversation is not written.
     return exists (
         select
         from jsonb_to_recordset(participants) as p (
@@ -3974,29 +3991,29 @@ $$;
 
 
 comment on table private.group_events is
-    'What WhatsApp has told of groups: names, states, who joined and who left.';
+    'WhatsApp''s events about groups: names, states, joining and leaving.';
 comment on policy "nobody reads group events directly" on private.group_events is
     'Clients see the conversation.';
 comment on function private.keep_group_events(private.whatsapp_item[]) is
-    'Keeps what is told of groups; returns how much of it was news.';
+    'Keeps events about groups. Returns the number of new ones.';
 comment on function private.note_both_ids(private.whatsapp_item[]) is
-    'Keeps which number and which user id are one participant''s.';
+    'Notes that a number and a user id belong to one participant.';
 comment on function private.known_participants(public.conversations) is
-    'Who is in a group, or was, from all that is known.';
+    'The present and former participants of a group, from all events.';
 comment on function private.show_groups(uuid[]) is
-    'Shows on groups'' conversations, which are locked, what is known of them; repeating it changes nothing.';
+    'Shows the state of groups on their conversations, which are locked. Repeating it changes nothing.';
 comment on function private.is_same_participant(uuid, text, text) is
-    'Whether two ids, of a number or a user, are one participant''s of a group.';
+    'Whether two ids, of a number or a user, belong to one participant of a group.';
 comment on function private.open_group_threads(private.whatsapp_item[]) is
     'Finds or opens the conversation of each group, and locks it.';
 comment on function private.is_shown_as(jsonb, private.whatsapp_item) is
-    'Whether participants show a message''s sender as a member, by the same ids and name.';
+    'Whether participants show a message''s sender as a member with the same ids and name.';
 comment on function private.apply_whatsapp_groups(private.whatsapp_item[]) is
-    'Everything that follows from what is said in groups and told of them; returns how many were news.';
+    'Applies messages in groups and events about groups, with all that follows. Returns the number of new ones.';
 
 
 /*
-    Replies that came before what they answer: noted, and told when that comes.
+    Replies that arrive before the message that they answer: kept, and linked when it arrives.
 */
 create function private.park_replies(items private.whatsapp_item[])
     returns void
@@ -4061,15 +4078,15 @@ $$;
 
 
 comment on function private.park_replies(private.whatsapp_item[]) is
-    'Notes what a batch''s replies answer, where they do not say so yet.';
+    'Keeps the replies of a batch whose answered message is not known yet.';
 comment on function private.attach_replies(uuid[]) is
-    'Tells replies, which are locked, what they answer, where that has come.';
+    'Links replies, which are locked, to the messages that they answer, if those have arrived.';
 
 
 /*
-    Whether a person takes marketing messages, as they choose in WhatsApp (stop, resume, or signing
-    up by a link). The latest choice counts, by the provider's time. It is the person's own, told
-    by WhatsApp: neither staff nor a profile in the portal write it.
+    A person's choice on WhatsApp to take marketing messages or not (stop, resume, or signing up by
+    a link). The latest choice counts, by the provider's time. Only the person makes it, through
+    WhatsApp: neither staff nor a profile in the portal can write it.
     (Source: developers.facebook.com, WhatsApp Business Platform, "user_preferences webhook
     reference".)
 */
@@ -4082,7 +4099,7 @@ declare
     claimed constant private.whatsapp_item[] := private.claim_whatsapp_senders(items);
     changed integer;
 begin
-    -- somebody who never wrote, and was written to
+    -- a person who got messages but never wrote
     perform private.name_whatsapp_senders(claimed, '{}');
     perform
     from public.contacts c
@@ -4096,7 +4113,7 @@ begin
     from (
         select distinct on (i.contact_id) i.contact_id, i.type, i.sent_at
         from unnest(claimed) i
-        -- of two in one second the stop counts
+        -- of two choices in the same second the stop counts
         order by i.contact_id, i.sent_at desc, i.type = 'stop' desc
     ) l
     where c.id = l.contact_id
@@ -4115,14 +4132,14 @@ $$;
 
 
 comment on function private.apply_marketing_choices(private.whatsapp_item[]) is
-    'Notes on contacts whether they take marketing messages; returns how many were news.';
+    'Notes on contacts whether they take marketing messages. Returns the number of new choices.';
 
 
 /*
-    What comes in two parts, in whatever order: a message and its statuses, its replies, what is
-    done to it. Whichever comes second finds the first. So that neither of two that come at the
-    same time misses the other, whoever brings a part without its message has the number for
-    himself, and looks again; whoever brings messages shares it.
+    Joins parts that arrive separately, in any order: a message and its statuses, replies and
+    effects. The second part finds the first. Two parts that arrive at the same time must not miss
+    each other. So a transaction with a part whose message is missing takes the number's lock alone
+    and looks again; transactions with messages share that lock.
 */
 create function private.whatsapp_number_lock(whatsapp_channel_id uuid)
     returns bigint
@@ -4142,11 +4159,11 @@ create function private.take_whatsapp_number(number bigint)
     set search_path = ''
 as $$
 /*
-    Whoever waits for a lock has all behind him that come later, also those that could share it
-    with its holders: a holder that waits for a locked conversation would stall the number. So
-    this stands aside, and queues for a moment in the end, lest it never had its turn on a
-    busy number. What it waits for while it has the number, all others of it wait for: it gives
-    way soon.
+    A transaction that waits for a lock blocks all later ones, even those that could share the lock
+    with its holders. If a holder waits for a locked conversation, the whole number would stall. So
+    this function does not wait at first, and waits for a moment only at the end, so that it gets
+    its turn on a busy number. While it holds the number, everybody else waits for it, so it must
+    give up soon.
 */
 begin
     for attempt in 1 .. 20 loop
@@ -4172,9 +4189,9 @@ create function private.whatsapp_numbers_of(items private.whatsapp_item[], numbe
 as $$
 begin
     /*
-        A notice locks what it changes before it is known who is meant by the batch's messages,
-        and these lock their senders: two such batches would wait for each other. Who somebody is
-        is the same on all numbers of an account, so it has all of them.
+        A notice takes locks before the senders of the batch's messages are known, and these
+        messages lock their senders. Two such batches would wait for each other. A person's
+        identities are the same on all numbers of an account, so a notice locks all of them.
     */
     return array(
         select n
@@ -4214,7 +4231,7 @@ create function private.messages_to_settle(items private.whatsapp_item[])
 as $$
 begin
     return array(
-        -- what a status or an effect is about, and what something has waited for
+        -- the messages of statuses and effects, and messages that something has waited for
         select private.message_by_provider_id(
             whatsapp_channel_id => i.whatsapp_channel_id,
             provider_id => case when i.kind = 'effect' then i.reply_to else i.provider_id end
@@ -4241,7 +4258,7 @@ begin
             on p.whatsapp_channel_id = i.whatsapp_channel_id
            and p.parent_provider_id = i.provider_id
         union
-        -- and replies that do not say yet what they answer
+        -- and replies whose answered message is not known yet
         select m.id
         from unnest(items) i
         join public.messages m
@@ -4293,7 +4310,7 @@ begin
     if message_ids = '{}' then
         return 0;
     end if;
-    -- all of them at once: a second round would lock out of order
+    -- All at once: a second round would lock out of order.
     perform
     from public.messages m
     where m.id = any (message_ids)
@@ -4340,43 +4357,43 @@ $$;
 
 
 comment on function private.whatsapp_number_lock(uuid) is
-    'The advisory lock of a number of ours: shared by what brings messages, exclusive for what misses one and for notices.';
+    'The advisory lock of our number. Batches that bring messages share it; batches that miss a message, or bring notices, hold it alone.';
 comment on function private.take_whatsapp_number(bigint) is
-    'Takes a number''s lock for oneself, without stalling those who share it; lock_not_available (55P03) after a quarter of a second.';
+    'Takes a number''s lock alone, without stalling the transactions that share it. Raises lock_not_available (55P03) after a quarter of a second.';
 comment on function private.whatsapp_numbers_of(private.whatsapp_item[], bigint[]) is
-    'The locks of a batch''s numbers, and of the other numbers of accounts that notices are for, in order.';
+    'The locks of a batch''s numbers, and of the other numbers of accounts with notices, in order.';
 comment on function private.settle_messages(uuid[]) is
-    'Shows on messages, which are locked, all that is known of them.';
+    'Shows on messages, which are locked, everything that is known of them.';
 comment on function private.messages_to_settle(private.whatsapp_item[]) is
-    'The messages of which a batch brings news, or which have been waited for.';
+    'The messages that a batch has news about, or that something has waited for.';
 comment on function private.settle_whatsapp_items(private.whatsapp_item[]) is
-    'Brings together what belongs together, after a batch''s messages, statuses and effects are kept; returns of how many messages.';
+    'Joins messages with their statuses, effects and replies, once a batch is kept. Returns the number of messages.';
 comment on function private.settle_message_statuses(uuid[], text[]) is
     'The same for messages whose ids at WhatsApp have become known.';
 
 
 /*
-    A number that is used in the phone app as well (coexistence) brings what was there before: the
-    history of its chats, and the phone book. Neither is news to anybody: nothing is unread, no
-    window is opened, and clients are told once a webhook to read again.
+    A number that is also used in the phone app (coexistence) brings old data: the history of its
+    chats, and its phone book. Nothing of it is new to anybody. Nothing becomes unread, no window
+    opens, and clients get one resync for each webhook.
 
-    - A message of the history is placed in the person's conversation, or in a closed one. It is
-      there once, however often it is told, and is not told again if it came otherwise. Files are
-      told twice: as media_placeholder, and later, those of the last days, with their ids.
-    - An entry of the phone book is the business's own word: it proves the number, as staff do,
-      and names the contact where nobody else has.
+    - A message of the history goes into the person's conversation, or into a closed one. It is
+      stored once, however often it is delivered, and not if it also came as a message. Files come
+      twice: first as media_placeholder, and later, for the last days, with their ids.
+    - An entry of the phone book is the business's own word: it proves the number, as staff do, and
+      it names the contact if nobody else has.
     (Source: developers.facebook.com, WhatsApp Business Platform, "history webhook reference",
     "smb_app_state_sync webhook reference".)
 */
 create table private.phone_book (
-    -- no foreign key: it would have all entries of a number queue for one row
+    -- no foreign key: all entries of a number would queue for one row
     whatsapp_channel_id uuid not null,
     -- the match_key of the entry's number
     phone_key           text not null,
-    -- null once it was removed
+    -- null once the entry was removed
     name                text,
     is_removed          boolean not null,
-    -- the provider's time of its latest change
+    -- the provider's time of the entry's latest change
     at                  timestamptz not null,
 
     primary key (whatsapp_channel_id, phone_key)
@@ -4399,7 +4416,7 @@ as $$
 declare
     claimed private.whatsapp_item[];
 begin
-    -- WhatsApp's own spelling of a number comes with messages; a phone book's is people's
+    -- A phone book has people's spelling of a number; messages bring WhatsApp's.
     insert into public.contact_identities (account_id, kind, value, contact_id)
     select distinct on (i.account_id, i.identity_key)
         i.account_id, 'phone', '+' || i.wa_id, gen_random_uuid()
@@ -4486,13 +4503,13 @@ begin
             set name = excluded.name,
                 is_removed = excluded.is_removed,
                 at = excluded.at;
-        -- an entry that is removed takes nobody's name: what staff know of the contact stays
+        -- Removing an entry removes no name: staff still know the contact.
         if entry.name is not null then
             update public.contacts c
             set name = entry.name
             where c.id = entry.contact_id
               and c.deleted_at is null
-              -- none, or still that of the phone book
+              -- no name, or still the name from the phone book
               and (c.name is null or c.name = entry.former_name)
               and c.name is distinct from entry.name;
         end if;
@@ -4509,7 +4526,8 @@ create function private.keep_history_statuses(items private.whatsapp_item[])
     set search_path = ''
 as $$
 begin
-    -- when is not said: what WhatsApp tells otherwise is exact and comes first
+    -- The history gives no time for a status, so statuses from other webhooks come first: they are
+    -- exact.
     insert into private.message_statuses (whatsapp_channel_id, provider_id, status, at)
     select distinct on (i.whatsapp_channel_id, i.provider_id, i.status)
         i.whatsapp_channel_id, i.provider_id, i.status, i.sent_at
@@ -4579,7 +4597,7 @@ as $$
 declare
     told record;
 begin
-    -- everybody concerned reads again, however much it was
+    -- all listeners read again, however much has changed
     for told in
         select t.topic, jsonb_agg(distinct l.table_name) as tables
         from private.changes l
@@ -4606,23 +4624,23 @@ $$;
 
 
 comment on table private.phone_book is
-    'The phone app''s phone book, as WhatsApp has told it.';
+    'The phone app''s phone book, as WhatsApp reported it.';
 comment on policy "nobody reads the phone book directly" on private.phone_book is
     'Clients see the contacts.';
 comment on function private.claim_book_numbers(private.whatsapp_item[]) is
-    'Finds or claims the contacts of entries that were added; locks their identities.';
+    'Finds or claims the contacts of added entries, and locks their identities.';
 comment on function private.apply_phone_book(private.whatsapp_item[]) is
-    'Makes and names contacts as the phone book has them; returns how many entries were news.';
+    'Makes and names contacts from phone book entries. Returns the number of new entries.';
 comment on function private.keep_history_statuses(private.whatsapp_item[]) is
-    'Keeps what the history says of messages of ours, where it is not known better.';
+    'Keeps the history''s statuses of our messages, where no better ones are known.';
 comment on function private.complete_history(private.whatsapp_item[]) is
-    'Puts files in the place of their placeholders, and has them fetched; returns how many.';
+    'Replaces placeholders with their files and has the files fetched. Returns the number of files.';
 comment on function private.tell_at_once(private.whatsapp_item[]) is
-    'Tells all that this transaction has changed in the items'' accounts as one resync for each topic, where it was to be told later.';
+    'Broadcasts all that this transaction has changed in the items'' accounts, as one resync for each topic, if broadcasts were deferred.';
 
 
 /*
-    Which updates of a webhook can not be read or applied, and why: they block no others.
+    Finds the updates of a webhook that can't be read or applied, and why. They block no others.
 */
 create function private.readable_whatsapp_items(
     items jsonb,
@@ -4634,7 +4652,7 @@ create function private.readable_whatsapp_items(
     set search_path = ''
 as $$
 /*
-    Reads each update alone, where reading them as a set fails.
+    Reads each update alone, if reading them as a set fails.
 */
 declare
     item record;
@@ -4690,9 +4708,9 @@ create function private.applicable_whatsapp_items(
     set search_path = ''
 as $$
 /*
-    Tries parts and undoes them, where applying the set fails; of a part that fails as well each
-    update alone. What passes is to be applied as a set: in parts, locks would be taken out of
-    order.
+    If applying the set fails, tries parts and undoes them. Of a part that fails too, it tries each
+    update alone. The good updates must then be applied as one set: in parts, locks would be taken
+    out of order.
 */
 declare
     size constant integer := 32;
@@ -4765,21 +4783,21 @@ $$;
 
 
 comment on function private.readable_whatsapp_items(jsonb, timestamptz) is
-    'The updates that can be read, and why the others can not.';
+    'The updates that can be read, and why the others can''t.';
 comment on function private.refusal_of(private.whatsapp_item[]) is
-    'Why a set can not be applied, which is undone; null where it can.';
+    'Why a set can''t be applied; null where it can. The trial is undone.';
 comment on function private.applicable_whatsapp_items(private.whatsapp_item[]) is
-    'The updates that can be applied, and why the others can not.';
+    'The updates that can be applied, and why the others can''t.';
 comment on function private.refusal(bigint, text, text) is
-    'Why an update was refused: {index, reason, detail}, the detail beginning with the SQLSTATE.';
+    'The reason of a refusal: {index, reason, detail}. The detail begins with the SQLSTATE.';
 comment on function private.left_out_whatsapp_items(jsonb) is
     'The updates that are not tried, and why.';
 
 
 /*
-    A WhatsApp webhook: one event, one transaction, one call. The raw body is kept first; its
-    updates are then applied as sets, in the lock order. Where a set fails, the updates that are
-    at fault are looked for, and what passes is applied as a set again.
+    A WhatsApp webhook: one event, one transaction, one call. First the raw body is kept. Then its
+    updates are applied as sets, in the lock order. If a set fails, the bad updates are found, and
+    the good ones are applied as a set again.
 */
 create function private.apply_whatsapp_items(
     items private.whatsapp_item[],
@@ -4802,7 +4820,7 @@ declare
     is_locked boolean;
     settled integer;
 begin
-    -- a loop of expressions takes less than starting a statement
+    -- a loop of expressions is cheaper than starting a statement
     foreach item in array items loop
         if item.whatsapp_channel_id is distinct from whatsapp_channel_id then
             whatsapp_channel_id := item.whatsapp_channel_id;
@@ -4812,7 +4830,7 @@ begin
             end if;
         end if;
         parent := case
-            -- a notice that is not known yet is alone as well, see whatsapp_numbers_of
+            -- a notice that is not known yet takes the lock alone too, see whatsapp_numbers_of
             when item.kind in ('status', 'system') then item.provider_id
             else item.reply_to
         end;
@@ -4824,7 +4842,7 @@ begin
         has_news := has_news or item.kind not in ('message', 'echo', 'system');
     end loop;
 
-    -- before all other locks, which are taken under it, in one order by all
+    -- this lock comes before all others; everybody takes those under it, in one order
     if alone then
         numbers := private.whatsapp_numbers_of(items, numbers);
     elsif cardinality(numbers) > 1 then
@@ -4853,7 +4871,7 @@ begin
     end if;
     if has_news then
         applied := applied + private.apply_whatsapp_threads(items);
-        -- this locks messages, so it comes once, after what locks conversations
+        -- this locks messages, so it comes once, after all locks of conversations
         settled := private.settle_whatsapp_items(items);
         if current_setting('rapport.broadcast_later', true) = 'on' then
             perform private.tell_at_once(items);
@@ -4896,8 +4914,8 @@ $$;
 
 
 /*
-    What is rarer than messages is kept off their way: it has functions of its own, which are
-    called where a batch has any of it.
+    Rare updates must not slow messages down. They have functions of their own, called only where a
+    batch has such updates.
 */
 create function private.apply_whatsapp_people(items private.whatsapp_item[])
     returns integer
@@ -4918,7 +4936,7 @@ begin
     from unnest(items) i;
 
     if num_nonnulls(entries, past) > 0 then
-        -- hundreds at once, and none of them is news to anybody: told at the end, as one
+        -- hundreds at once, and none is new to anybody: one broadcast at the end
         perform set_config('rapport.broadcast_later', 'on', true);
     end if;
     if choices is not null then
@@ -4984,7 +5002,7 @@ declare
     may_continue boolean := true;
 begin
     rejections := '[]';
-    -- one block for reading and applying: each is a subtransaction
+    -- one block for reading and applying, since each block is a subtransaction
     loop
         begin
             if usable is null then
@@ -4993,10 +5011,10 @@ begin
             applied := private.apply_whatsapp_items(usable, may_continue);
             exit;
         exception
-            -- in haste it did not go; that is undone
+            -- the fast path failed; it is undone
             when sqlstate 'RP003' then
                 may_continue := false;
-            -- contention is for the caller to repeat, whole
+            -- on contention the caller repeats the whole call
             when serialization_failure or deadlock_detected or lock_not_available then
                 raise;
             when others then
@@ -5057,7 +5075,7 @@ create function private.shown_rejections(rejections jsonb)
     set search_path = ''
 as $$
 begin
-    -- nearly always; where a query is part of an expression, that takes a statement
+    -- The usual case. Where a query is part of an expression, it costs a statement.
     if rejections = '[]' then
         return rejections;
     end if;
@@ -5075,13 +5093,13 @@ create function backend.ingest_whatsapp(body text, items jsonb)
     -- definer: service_role has no rights of its own on tables
     security definer
     set search_path = ''
-    -- rows are looked up by key, a few at a time: one plan does for all, and not the one that
-    -- was best while the tables were empty
+    -- Rows are looked up by key, a few at a time. One plan serves all calls; a plan made while the
+    -- tables were empty would not.
     set plan_cache_mode = force_generic_plan
     set enable_seqscan = off
-    -- the price that the planner puts on what is off must not look like work worth compiling
+    -- the planner's penalty for disabled scans must not look like work worth compiling
     set jit = off
-    -- a webhook that waits keeps a connection from other tenants: it gives way and comes again
+    -- a waiting webhook holds a connection that other tenants need: it gives up and comes again
     set lock_timeout = '250ms'
 as $$
 declare
@@ -5090,7 +5108,7 @@ declare
     tried record;
     rejected jsonb := '[]';
 begin
-    -- another delivery of the same body is rare: what to do about it is a statement of its own
+    -- A second delivery of the same body is rare, so it has a statement of its own.
     insert into private.webhook_events (provider, body, body_sha256)
     values ('whatsapp', body, sha256(convert_to(body, 'UTF8')))
     on conflict (provider, body_sha256) do nothing
@@ -5134,17 +5152,17 @@ grant execute on function backend.ingest_whatsapp(text, jsonb) to service_role;
 
 
 comment on function private.apply_whatsapp_items(private.whatsapp_item[], boolean) is
-    'Applies updates as sets; returns how many were news. Where it may continue open threads it is quick, and raises RP003 if that can''t be done for all.';
+    'Applies updates as sets. Returns the number of new ones. With the fast path, for open threads only, it raises RP003 where that does not work for all.';
 comment on function private.apply_whatsapp_people(private.whatsapp_item[]) is
-    'What is told of persons: choices of marketing, the phone book, and what the phone app''s history says of our messages; returns how many were news.';
+    'Applies updates about people: marketing choices, the phone book, and the history''s statuses of our messages. Returns the number of new ones.';
 comment on function private.apply_whatsapp_threads(private.whatsapp_item[]) is
-    'Calls, groups, and files of the phone app''s history; returns how many were news.';
+    'Applies calls, groups, and files of the phone app''s history. Returns the number of new ones.';
 comment on function private.keep_whatsapp_news(private.whatsapp_item[]) is
-    'Keeps what is no message: statuses, effects, events; returns how many were news.';
+    'Keeps updates that are not messages: statuses, effects, events. Returns the number of new ones.';
 comment on function private.try_whatsapp_items(jsonb, timestamptz) is
-    'Applies what can be applied of a call: how many updates were news, how many not, what was left out and why, and those that were not.';
+    'Applies the updates of a call as far as possible: the numbers of new and known ones, the updates left out and why, and the updates that were new.';
 comment on function private.located_rejections(jsonb, jsonb) is
-    'Rejections of a call''s items with whose they are: phone_number_id and waba_id, as far as is said.';
+    'The rejections of a call''s items with their phone_number_id and waba_id, where the items give these.';
 comment on function private.shown_rejections(jsonb) is
     'Rejections without their details, which may hold a customer''s data.';
 comment on function backend.ingest_whatsapp(text, jsonb) is
@@ -5152,9 +5170,9 @@ comment on function backend.ingest_whatsapp(text, jsonb) is
 
 
 /*
-    What a better parser makes of webhooks that were stored before. Every raw event is given
-    to it again; what was not understood then is applied now, and messages that are there are
-    shown as it would show them. Repeating a replay changes nothing.
+    Reads stored webhooks again with a better parser. Updates that it could not read before are
+    applied now, and existing messages are shown as it reads them. Repeating a replay changes
+    nothing.
 */
 create function backend.span_of_webhook_events(since timestamptz, until timestamptz)
     returns jsonb
@@ -5213,7 +5231,8 @@ begin
         )
         select coalesce(jsonb_agg(jsonb_build_object('id', s.id, 'body', s.body) order by s.id), '[]')
         from sized s
-        -- a page of the largest bodies would be too much for the caller; one event is always given
+        -- A page of the largest bodies would be too much for the caller. At least one event is
+        -- returned.
         where s.bytes <= 4 * 1024 * 1024
            or s.bytes = octet_length(s.body)
     );
@@ -5233,9 +5252,9 @@ create function private.correct_whatsapp_messages(
     set search_path = ''
 as $$
 /*
-    Only a webhook that was there when a message was made speaks of it: one that came later
-    repeats it, perhaps in other words, and two that contradict each other would rewrite the
-    message with every replay.
+    Only a webhook that existed when a message was made may change the message. A later webhook
+    repeats it, perhaps in other words. Two that contradict each other would rewrite the message in
+    each replay.
 */
 declare
     wrong private.whatsapp_item[];
@@ -5245,7 +5264,7 @@ begin
     select array_agg(d.item order by d.id), array_agg(d.id order by d.id)
     into wrong, ids
     from (
-        -- the first of a webhook's own, as when it was applied
+        -- the webhook's first item about the message, as in the first application
         select distinct on (k.id) k.id, i::private.whatsapp_item as item
         from unnest(items) i
         cross join lateral (
@@ -5256,11 +5275,11 @@ begin
               and (
                   m.sender_type = 'client' and i.kind in ('message', 'system', 'group')
                   or m.sender_type = 'system' and i.kind = 'system'
-                  -- from the phone app: what was written here names its operator
+                  -- from the phone app: a message written here names its operator
                   or m.sender_type = 'operator' and i.kind = 'echo' and m.sender_id is null
               )
               and m.created_at >= correct_whatsapp_messages.received_at
-              -- else it would say again what was taken back
+              -- otherwise it would bring back text that was edited or deleted
               and m.edited_at is null
               and m.revoked_at is null
             limit 1
@@ -5293,7 +5312,7 @@ begin
 
     get diagnostics corrected = row_count;
 
-    -- a file that was not seen to be one
+    -- a file that the earlier parser did not see
     perform private.expect_media(array(
         select m.id
         from public.messages m
@@ -5312,7 +5331,7 @@ create function backend.replay_webhook(event_id bigint, items jsonb, dry_run boo
     -- definer: as above
     security definer
     set search_path = ''
-    -- as ingest_whatsapp has it
+    -- as in ingest_whatsapp
     set plan_cache_mode = force_generic_plan
     set enable_seqscan = off
     set jit = off
@@ -5323,7 +5342,7 @@ declare
     tried record;
     corrected integer;
 begin
-    -- a delivery of the same body waits
+    -- another delivery of the same body waits
     select e.received_at
     into received_at
     from private.webhook_events e
@@ -5335,7 +5354,7 @@ begin
         raise sqlstate 'PT404' using
             message = 'There is no such webhook.',
             detail = 'field: event_id',
-            hint = 'Raw events are deleted after a while; read them again.';
+            hint = 'Raw events are deleted after a while. Read the list of events again.';
     end if;
 
     begin
@@ -5352,7 +5371,7 @@ begin
             raise sqlstate 'RP002';
         end if;
     exception
-        -- what would happen has happened, and is undone
+        -- the changes have been made, and are undone
         when sqlstate 'RP002' then
             null;
     end;
@@ -5371,19 +5390,19 @@ grant execute on function backend.replay_webhook(bigint, jsonb, boolean) to serv
 
 
 comment on function backend.span_of_webhook_events(timestamptz, timestamptz) is
-    'How many raw events came in a span of time, and their ids: {events, first_id, last_id}.';
+    'The number of raw events in a span of time, and their ids: {events, first_id, last_id}.';
 comment on function backend.read_webhook_events(bigint, timestamptz, timestamptz, integer) is
-    'Raw events of a span of time after an id, in order of id: [{id, body}]; fewer than asked for where they are large, none at the end.';
+    'The raw events of a span of time after an id, in the order of id: [{id, body}]. Fewer than asked for if they are large; none at the end.';
 comment on function private.correct_whatsapp_messages(private.whatsapp_item[], timestamptz) is
-    'Shows messages as the updates of their webhook say, and has files fetched that they turn out to have; returns how many were changed.';
+    'Shows messages as the updates of their webhook say, and has newly found files fetched. Returns the number of changed messages.';
 comment on function backend.replay_webhook(bigint, jsonb, boolean) is
-    'Applies the items of a stored webhook anew: {event_id, applied, duplicates, corrected, rejected: [{index, reason, phone_number_id, waba_id}]}. Repeating it changes nothing; dry_run says what would change.';
+    'Applies the items of a stored webhook again: {event_id, applied, duplicates, corrected, rejected: [{index, reason, phone_number_id, waba_id}]}. Repeating it changes nothing. With dry_run it only says what would change.';
 
 
 /*
-    What came and could not be applied, for those who can do something about it: an owner whose
-    number is not registered learns it here. A webhook says which WhatsApp Business account it is
-    about; one that no account of ours names, or several, is nobody's to see.
+    Webhooks that could not be applied, for the people who can act: an owner learns here that a
+    number is not registered. A webhook names its WhatsApp Business account. If none or several of
+    our accounts name that one, nobody sees the webhook.
 */
 create index webhook_events_rejected_idx
     on private.webhook_events (id)
@@ -5399,13 +5418,13 @@ as $$
 begin
     return case reason
         when 'unknown_phone_number_id' then
-            'The number is not registered: insert it into whatsapp_channels. What came for it is kept for 90 days, and applied by rapport replay.'
+            'The number is not registered: insert it into whatsapp_channels. Its webhooks are kept for 90 days, and rapport replay applies them.'
         when 'unknown_account' then
-            'Name the WhatsApp Business account at one account''s number alone (whatsapp_channels.waba_id), then run rapport replay.'
+            'Name the WhatsApp Business account (whatsapp_channels.waba_id) in one account only, then run rapport replay.'
         when 'unhandled_field' then
-            'This kind of webhook is not understood yet: unsubscribe from it, or run rapport replay after an update.'
+            'This kind of webhook is not understood yet. Unsubscribe from it, or run rapport replay after an update.'
         else
-            'It was not understood. It is kept for 90 days: run rapport replay after an update.'
+            'This webhook was not understood. It is kept for 90 days: run rapport replay after an update.'
     end;
 end
 $$;
@@ -5431,7 +5450,7 @@ join (
     from public.whatsapp_channels w
     where w.waba_id is not null
     group by w.waba_id
-    -- one that several accounts name says not whose it is
+    -- if several accounts name it, its owner is not known
     having count(distinct w.account_id) = 1
 ) owner
     on owner.waba_id = r.value ->> 'waba_id'
@@ -5443,8 +5462,8 @@ create function private.my_rejected_webhooks(is_counted boolean default private.
     returns setof private.rejected_webhooks
     language plpgsql
     stable
-    -- definer: raw webhooks carry every tenant's data; of them this shows ids and counts, to those
-    -- whose WhatsApp Business account they are about
+    -- definer: raw webhooks hold the data of all tenants. This shows ids and counts only, and only
+    -- for the caller's own WhatsApp Business account.
     security definer
     set search_path = ''
 as $$
@@ -5478,36 +5497,42 @@ grant select on public.rejected_webhooks to authenticated;
 
 
 comment on function private.rejection_remedy(text) is
-    'What to do about an update that could not be applied, in a sentence.';
+    'The remedy for an update that could not be applied, in a sentence.';
 comment on view private.rejected_webhooks is
-    'See public.rejected_webhooks; of all accounts.';
+    'See public.rejected_webhooks; for all accounts.';
 comment on function private.my_rejected_webhooks(boolean) is
-    'See rejected_webhooks. Its argument is never given: see refuse_estimates.';
+    'See public.rejected_webhooks. Callers leave its argument out, see refuse_estimates.';
 comment on view public.rejected_webhooks is
-    'What WhatsApp delivered for a WhatsApp Business account and could not be applied, by number and reason; for the owners and admins of the one account that names it (whatsapp_channels.waba_id). A row goes once rapport replay has applied what it counts.';
+    'Webhooks of a WhatsApp Business account that could not be applied, by number and reason. For the owners and admins of the only account that names it (whatsapp_channels.waba_id). A row disappears when rapport replay has applied its webhooks.';
+comment on column public.rejected_webhooks.account_id is
+    'The account that names the WhatsApp Business account.';
+comment on column public.rejected_webhooks.waba_id is
+    'Meta''s id of the WhatsApp Business account that the webhooks are about.';
 comment on column public.rejected_webhooks.phone_number_id is
-    'For which number, by WhatsApp''s id; null where the webhook is about none.';
+    'The number, by WhatsApp''s id; null where the webhook names none.';
 comment on column public.rejected_webhooks.reason is
-    'Why: unknown_phone_number_id, unhandled_field …';
+    'Why they could not be applied: unknown_phone_number_id, unknown_account, unhandled_field or another reason.';
 comment on column public.rejected_webhooks.remedy is
-    'What to do about it, in a sentence.';
+    'The remedy, in a sentence.';
 comment on column public.rejected_webhooks.webhooks is
-    'How many webhooks had such updates.';
+    'The number of webhooks with such updates.';
 comment on column public.rejected_webhooks.updates is
-    'How many updates these were: messages, statuses …';
+    'The number of such updates: messages, statuses and so on.';
+comment on column public.rejected_webhooks.first_received_at is
+    'When the first of them arrived (UTC).';
 comment on column public.rejected_webhooks.last_received_at is
-    'When the last of them came, or came again.';
+    'When the last of them arrived, or arrived again (UTC).';
 
 
 /*
-    What a read mark or a typing sign at WhatsApp is about: the customer's latest message. (Source:
+    The customer's latest message, for read marks and typing signs at WhatsApp. (Source:
     developers.facebook.com, WhatsApp Cloud API, "Mark messages as read", "Typing indicators".)
 */
 create function private.find_latest_inbound(conversation_id uuid)
     returns jsonb
     language plpgsql
     stable
-    -- definer: whoever may only look is told apart from whom it is hidden
+    -- definer: tells a caller who may only read from one who may not see the conversation
     security definer
     set search_path = ''
 as $$
@@ -5527,11 +5552,11 @@ begin
             detail = format('field: conversation_id; conversation: %s', find_latest_inbound.conversation_id);
     elsif thread.account_id not in (select private.my_writable_account_ids()) then
         raise insufficient_privilege using
-            message = 'You may read this conversation, not answer in it.',
+            message = 'You may read this conversation but not answer in it.',
             hint = 'Owners, admins and agents may.';
     elsif thread.whatsapp_channel_id is null then
         raise sqlstate 'PT422' using
-            message = 'This conversation is not held on WhatsApp.',
+            message = 'This conversation is not on WhatsApp.',
             detail = 'field: conversation_id',
             hint = 'Name a conversation whose channel is whatsapp.';
     end if;
@@ -5543,7 +5568,7 @@ begin
         where m.conversation_id = find_latest_inbound.conversation_id
           and m.sender_type = 'client'
           and m.provider_id is not null
-          -- a call and what is said in a group are not marked as read there
+          -- WhatsApp has no read marks for calls and groups
           and m.type <> 'call'
           and m.customer_id is not null
         order by m.seq desc
@@ -5572,32 +5597,31 @@ grant execute on function public.latest_inbound(uuid) to authenticated;
 comment on function private.find_latest_inbound(uuid) is
     'See latest_inbound.';
 comment on function public.latest_inbound(uuid) is
-    'The customer''s latest message in a WhatsApp conversation, by WhatsApp''s ids: {phone_number_id, provider_id}; null before there is one, and for a group. For those who may answer.';
+    'The customer''s latest message in a WhatsApp conversation, by WhatsApp''s ids: {phone_number_id, provider_id}. Null before the first message, and for a group. For members who may answer.';
 
 
 /*
-    What WhatsApp's error codes mean for a message and for its number. The code decides, never
-    the text. Codes below zero are our own: -1 where nothing reached WhatsApp, -2 where what
-    was written can't be sent (a failure, with a sentence of its own), -3 without an access
-    token, -4 where the file can't be read. (Source: developers.facebook.com, WhatsApp Cloud
-    API, "Error codes".)
+    The meaning of WhatsApp's error codes for a message and for its number. The code decides, never
+    the text. Codes below zero are our own: -1 nothing reached WhatsApp; -2 the message can't be
+    sent (a failure with a sentence of its own); -3 no access token; -4 the file can't be read.
+    (Source: developers.facebook.com, WhatsApp Cloud API, "Error codes".)
 */
 create table private.send_errors (
     code     integer primary key,
-    -- retry: later, by itself; fail: this message never will; stop: nothing from this number
-    -- goes until somebody has seen to it
+    -- retry: later, by itself; fail: never; stop: the number sends nothing until a person resumes
+    -- it
     action   text not null
              constraint send_errors_action_check check (action in ('retry', 'fail', 'stop')),
-    -- the first wait, and by what each next one is longer
+    -- the first wait, and the factor by which each next one is longer
     wait     interval
              constraint send_errors_wait_check check ((action = 'retry') = (wait is not null)),
     factor   integer not null default 2,
-    -- whether everything from the number waits, not this message alone
+    -- whether all messages from the number wait, not only this one
     holds    boolean not null default false
              constraint send_errors_holds_check check (action = 'retry' or not holds),
-    -- what the operator reads
+    -- the sentence that the operator reads
     sentence text not null,
-    -- how long nobody has it sent again either: to try sooner makes it worse
+    -- how long people can't send it again either: an earlier attempt would make it worse
     rest     interval
              constraint send_errors_rest_check check (action = 'fail' or rest is null)
 );
@@ -5613,50 +5637,50 @@ create policy "nobody reads send errors directly"
 
 insert into private.send_errors (code, action, wait, factor, holds, sentence)
 values
-    (-1, 'retry', '5 seconds', 2, false, 'WhatsApp can not be reached at the moment.'),
-    (-4, 'retry', '5 seconds', 2, false, 'The file of this message can not be read at the moment.'),
-    (1, 'retry', '5 seconds', 2, false, 'WhatsApp has a problem of its own at the moment.'),
+    (-1, 'retry', '5 seconds', 2, false, 'WhatsApp can''t be reached at the moment.'),
+    (-4, 'retry', '5 seconds', 2, false, 'The file of this message can''t be read at the moment.'),
+    (1, 'retry', '5 seconds', 2, false, 'WhatsApp has an internal error at the moment.'),
     (2, 'retry', '5 seconds', 2, false, 'WhatsApp is not available at the moment.'),
-    (4, 'retry', '30 seconds', 2, true, 'WhatsApp receives too many requests from this app.'),
-    (80007, 'retry', '30 seconds', 2, true, 'WhatsApp receives too many requests from this business.'),
-    (130429, 'retry', '2 seconds', 2, true, 'Too many messages at once from this number.'),
+    (4, 'retry', '30 seconds', 2, true, 'This app sends too many requests to WhatsApp.'),
+    (80007, 'retry', '30 seconds', 2, true, 'This business sends too many requests to WhatsApp.'),
+    (130429, 'retry', '2 seconds', 2, true, 'This number sends too many messages at once.'),
     -- 4 to the power of the attempt, in seconds
-    (131056, 'retry', '4 seconds', 4, false, 'Too many messages to this person in a short time.'),
-    (131000, 'retry', '5 seconds', 2, false, 'WhatsApp could not send it at the moment.'),
+    (131056, 'retry', '4 seconds', 4, false, 'This number sends too many messages to this person in a short time.'),
+    (131000, 'retry', '5 seconds', 2, false, 'WhatsApp could not send the message at the moment.'),
     (131016, 'retry', '5 seconds', 2, false, 'WhatsApp is not available at the moment.'),
-    (131057, 'retry', '60 seconds', 2, true, 'The WhatsApp account is in maintenance.'),
+    (131057, 'retry', '60 seconds', 2, true, 'The WhatsApp account is under maintenance.'),
     (133004, 'retry', '5 seconds', 2, true, 'WhatsApp is not available at the moment.'),
     (100, 'fail', null, 1, false, 'WhatsApp does not accept the content of this message.'),
     (130472, 'fail', null, 1, false, 'WhatsApp withholds marketing messages from this person.'),
-    (131008, 'fail', null, 1, false, 'Something that WhatsApp requires is missing in this message.'),
+    (131008, 'fail', null, 1, false, 'The message lacks a field that WhatsApp requires.'),
     (131009, 'fail', null, 1, false, 'WhatsApp does not accept a value in this message.'),
-    (131021, 'fail', null, 1, false, 'A number can not write to itself.'),
-    (131026, 'fail', null, 1, false, 'It can not be delivered: the person may not be on WhatsApp.'),
+    (131021, 'fail', null, 1, false, 'A number can''t send a message to itself.'),
+    (131026, 'fail', null, 1, false, 'The message can''t be delivered: the person may not be on WhatsApp.'),
     (131047, 'fail', null, 1, false, 'More than 24 hours have passed since the person last wrote: send a template.'),
-    (131048, 'fail', null, 1, false, 'WhatsApp restricts this number, since too many people reported it.'),
-    (131050, 'fail', null, 1, false, 'The person does not want marketing messages from you.'),
+    (131048, 'fail', null, 1, false, 'WhatsApp restricts this number, because too many people have reported it.'),
+    (131050, 'fail', null, 1, false, 'This person has stopped marketing messages from you: send a utility template.'),
     (131051, 'fail', null, 1, false, 'WhatsApp does not know this type of message.'),
-    (131052, 'fail', null, 1, false, 'The file could not be downloaded.'),
-    (131053, 'fail', null, 1, false, 'The file could not be uploaded: its type or size is not accepted.'),
-    (131062, 'fail', null, 1, false, 'This person can not be reached without a phone number.'),
-    (132000, 'fail', null, 1, false, 'The template wants another number of variables.'),
-    (132001, 'fail', null, 1, false, 'There is no such template in this language, or it is not approved.'),
+    (131052, 'fail', null, 1, false, 'WhatsApp could not download the file.'),
+    (131053, 'fail', null, 1, false, 'WhatsApp does not accept the type or the size of the file.'),
+    (131062, 'fail', null, 1, false, 'This person can''t be reached without a phone number.'),
+    (132000, 'fail', null, 1, false, 'The message gives another number of variables than the template takes: see sendable_templates.'),
+    (132001, 'fail', null, 1, false, 'There is no approved template with this name in this language.'),
     (132005, 'fail', null, 1, false, 'The template with its variables is too long.'),
     (132007, 'fail', null, 1, false, 'The template breaks a rule of WhatsApp.'),
-    (132012, 'fail', null, 1, false, 'A variable of the template has the wrong form.'),
-    (132015, 'fail', null, 1, false, 'The template is paused for its low quality.'),
-    (132016, 'fail', null, 1, false, 'The template is disabled for its low quality.'),
-    (-3, 'stop', null, 1, false, 'No access token is set for this number.'),
+    (132012, 'fail', null, 1, false, 'A variable of the template has the wrong format.'),
+    (132015, 'fail', null, 1, false, 'WhatsApp has paused the template because of its low quality.'),
+    (132016, 'fail', null, 1, false, 'WhatsApp has disabled the template because of its low quality.'),
+    (-3, 'stop', null, 1, false, 'This number has no access token: set one.'),
     (0, 'stop', null, 1, false, 'WhatsApp does not accept the access token: renew it.'),
     (3, 'stop', null, 1, false, 'The access token may not send messages.'),
     (10, 'stop', null, 1, false, 'The access token may not send messages.'),
     (190, 'stop', null, 1, false, 'The access token has expired: renew it.'),
     (200, 'stop', null, 1, false, 'The access token may not send from this number.'),
-    (368, 'stop', null, 1, false, 'WhatsApp has blocked the account for breaking a rule.'),
+    (368, 'stop', null, 1, false, 'WhatsApp has blocked the account because it broke a rule.'),
     (131005, 'stop', null, 1, false, 'The access token may not send messages.'),
     (131031, 'stop', null, 1, false, 'WhatsApp has locked the account.'),
-    (131042, 'stop', null, 1, false, 'WhatsApp lacks a way to be paid: see to the payment settings.'),
-    (131045, 'stop', null, 1, false, 'The number has to be registered anew.'),
+    (131042, 'stop', null, 1, false, 'WhatsApp can''t charge the account: check its payment settings.'),
+    (131045, 'stop', null, 1, false, 'The number must be registered with WhatsApp again.'),
     (133010, 'stop', null, 1, false, 'The number is not registered with WhatsApp.');
 
 insert into private.send_errors (code, action, factor, sentence, rest)
@@ -5665,22 +5689,23 @@ values
 
 
 comment on table private.send_errors is
-    'What follows from each error code of WhatsApp''s; a code that is not here fails the message.';
+    'The action that follows each error code of WhatsApp. A code that is not here fails the message.';
 comment on policy "nobody reads send errors directly" on private.send_errors is
     'Clients see the sentence on the message.';
 
 
 /*
-    How fast may be sent: to one person once in 6 seconds with bursts of 45, from one number 80
-    times a second unless its row says otherwise. Kept here, so that workers share it. A pace is
-    one time (the "generic cell rate algorithm"): when all that was sent would have been due.
-    (Source: developers.facebook.com, WhatsApp Cloud API, "Throughput" and "Pair rate limits".)
+    The pace of sending: to one person one message in 6 seconds, with bursts of 45; from one number
+    80 messages a second, unless its row says otherwise. It is kept in the database, so that workers
+    share it. A pace is one time: when all messages sent so far would have been due (the "generic
+    cell rate algorithm"). (Source: developers.facebook.com, WhatsApp Cloud API, "Throughput" and
+    "Pair rate limits".)
 */
 create table private.send_paces (
     whatsapp_channel_id uuid not null
                         constraint send_paces_whatsapp_channel_id_fkey
                         references public.whatsapp_channels on delete cascade,
-    -- to whom; empty for the number itself
+    -- the recipient; empty for the number itself
     recipient           text not null,
     due_at              timestamptz not null,
 
@@ -5707,7 +5732,7 @@ create function private.take_pace(
     set search_path = ''
 as $$
 begin
-    -- asked and taken in one statement: two workers can't both have the last place
+    -- checked and taken in one statement: two workers can't both take the last place
     insert into private.send_paces as p (whatsapp_channel_id, recipient, due_at)
     values (take_pace.whatsapp_channel_id, take_pace.recipient, clock_timestamp() + every)
     on conflict on constraint send_paces_pkey do update
@@ -5750,7 +5775,7 @@ create function private.hold_number(whatsapp_channel_id uuid, until timestamptz)
     set search_path = ''
 as $$
 begin
-    -- one goes then, and the others after it at the number's pace
+    -- one message may go at that time, the others after it at the number's pace
     insert into private.send_paces as p (whatsapp_channel_id, recipient, due_at)
     select w.id, '', until + pace.every * (pace.burst - 1)
     from public.whatsapp_channels w
@@ -5764,23 +5789,23 @@ $$;
 
 
 comment on table private.send_paces is
-    'How far ahead of its pace a number is, altogether and with each person.';
+    'How far ahead of its pace a number is, in total and for each person.';
 comment on column private.send_paces.due_at is
-    'When everything sent so far would have been due.';
+    'When all messages sent so far would have been due.';
 comment on policy "nobody reads send paces directly" on private.send_paces is
-    'Workers ask through claim_outbound.';
+    'Workers use claim_outbound.';
 comment on function private.take_pace(uuid, text, interval, integer) is
-    'Counts a message that goes; where it may not go yet answers from when it may, and counts nothing.';
+    'Counts a message that may go now. If it may not go yet, counts nothing and returns the time from which it may.';
 comment on function private.give_back_pace(uuid, text, interval) is
-    'Uncounts a message that does not go after all.';
+    'Takes back the count of a message that does not go after all.';
 comment on function private.hold_number(uuid, timestamptz) is
-    'Lets nothing go from a number until then.';
+    'Stops all messages of a number until that time.';
 
 
 /*
-    What is to be sent: a row is a job. It is leased by one worker; just before the call it
-    becomes "sending", since from then on it may have happened: a lease that ends in "sending"
-    is an unknown outcome, which is settled by evidence and never by sending again.
+    The messages to send: a row is a job. One worker leases it. Just before the call the job becomes
+    "sending": from then on the call may have happened. If a lease ends in "sending", the outcome is
+    unknown. Evidence settles it, never a second call.
 */
 create table private.outbound_queue (
     message_id          uuid primary key
@@ -5788,7 +5813,7 @@ create table private.outbound_queue (
                         references public.messages on delete cascade,
     whatsapp_channel_id uuid not null,
     conversation_id     uuid not null,
-    -- one after the other within a conversation
+    -- messages of a conversation go one after the other
     seq                 bigint not null,
     state               text not null default 'queued'
                         constraint outbound_queue_state_check
@@ -5824,7 +5849,7 @@ create policy "nobody reads the outbound queue directly"
 
 
 /*
-    Every call that was or may have been made, written before it is made.
+    Every call that was made or may have been made. A row is written before its call.
 */
 create table private.outbound_attempts (
     message_id          uuid not null
@@ -5832,11 +5857,11 @@ create table private.outbound_attempts (
                         references public.messages on delete cascade,
     attempt             integer not null,
     whatsapp_channel_id uuid not null,
-    -- null while it is under way
+    -- null while the call is running
     outcome             text
                         constraint outbound_attempts_outcome_check
                         check (outcome in ('accepted', 'refused', 'unknown')),
-    -- what WhatsApp called it, if it took it
+    -- WhatsApp's id, if WhatsApp took the message
     provider_id         text,
     error_code          integer,
     error_message       text,
@@ -5861,20 +5886,20 @@ create policy "nobody reads outbound attempts directly"
 
 
 comment on table private.outbound_queue is
-    'Messages that are to be sent by WhatsApp; claimed, begun and settled by the worker.';
+    'The messages to send by WhatsApp. The worker claims, begins and settles them.';
 comment on column private.outbound_queue.state is
-    'sending: the call may have been made.';
+    'queued or claimed: the call has not begun; sending: the call may have been made.';
 comment on policy "nobody reads the outbound queue directly" on private.outbound_queue is
     'Clients see the status of the message.';
 comment on table private.outbound_attempts is
-    'Every call to WhatsApp for a message, with what became of it.';
+    'Every call to WhatsApp for a message, with its outcome.';
 comment on policy "nobody reads outbound attempts directly" on private.outbound_attempts is
     'Clients see the status of the message.';
 
 
 /*
-    What the checks of a message's content are made of: each refuses, and names the field
-    beneath content that is wrong.
+    The parts of the checks of a message's content. Each refuses a wrong field, and names its path
+    below content.
 */
 create function private.refuse_content(field text, message text, hint text default null)
     returns void
@@ -5886,7 +5911,7 @@ begin
     raise sqlstate 'PT422' using
         message = message,
         detail = concat_ws('.', 'field: content', field),
-        hint = coalesce(hint, 'As WhatsApp takes it under the name of the type.');
+        hint = coalesce(hint, 'Write it as WhatsApp takes it under the name of the type.');
 end
 $$;
 
@@ -5898,7 +5923,7 @@ create function private.is_blank(words text)
     set search_path = ''
 as $$
 begin
-    -- all that Unicode calls white space: a customer would see nothing
+    -- everything that Unicode calls white space: a customer would see nothing
     return words !~ '[^\u0009-\u000d\u0020\u0085\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]';
 end
 $$;
@@ -5919,7 +5944,9 @@ begin
         perform private.refuse_content(field, format('%s is missing, empty or not a text.', field));
     elsif length(words) > most then
         perform private.refuse_content(
-            field, format('%s is too long.', field), format('At most %s characters.', most));
+            field,
+            format('%s has %s characters.', field, length(words)),
+            format('At most %s characters are allowed.', most));
     end if;
 end
 $$;
@@ -5962,7 +5989,7 @@ create function private.check_link(field text, value jsonb)
 as $$
 begin
     perform private.check_words(field, value, most => 2048);
-    -- as addresses are written: other characters are escaped in them
+    -- as in written addresses: other characters are escaped
     if (value #>> '{}') !~ '^https?://[!-~]+$' then
         perform private.refuse_content(field, format('%s is no address.', field), 'https://…');
     end if;
@@ -5981,7 +6008,7 @@ declare
 begin
     if jsonb_typeof(value) is distinct from 'array' or jsonb_array_length(value) not between 1 and most then
         perform private.refuse_content(
-            field, format('%s is missing, empty or too long.', field), format('From 1 to %s.', most));
+            field, format('%s is missing, empty or too long.', field), format('Give 1 to %s entries.', most));
     end if;
     for element in
         select e.value, e.ordinal - 1 as index
@@ -6008,25 +6035,26 @@ $$;
 
 
 comment on function private.refuse_content(text, text, text) is
-    'Refuses what can not be sent, naming the field beneath content.';
+    'Refuses a content that can''t be sent, and names the field below content.';
 comment on function private.is_blank(text) is
-    'Whether there is nothing to see in a text.';
+    'Whether a text shows nothing.';
 comment on function private.check_words(text, jsonb, integer, boolean) is
-    'Refuses what is no text, or a longer one; null passes unless it is needed.';
+    'Refuses a value that is no text, or is too long. Null passes unless the value is needed.';
 comment on function private.check_object(text, jsonb, text[]) is
-    'Refuses what is no object, or has fields beside the known ones; without these any pass.';
+    'Refuses a value that is no object, or has other fields than the known ones. Without known ones any field passes.';
 comment on function private.check_link(text, jsonb) is
-    'Refuses what is no address.';
+    'Refuses a value that is no web address.';
 comment on function private.check_elements(text, jsonb, integer) is
-    'Refuses what is no list of objects, is empty or is longer.';
+    'Refuses a value that is no list of objects, is empty or is too long.';
 comment on function private.check_distinct(text, text[]) is
-    'Refuses ids of which two are the same.';
+    'Refuses a list with two equal ids.';
 
 
 /*
-    What may be sent by WhatsApp: each type's object, as the API takes it, with its limits. It is
-    checked when it is written, on whichever way, so that a mistake is told to whoever made it,
-    and not by WhatsApp to nobody a minute later. What is not told apart here goes as it is.
+    The messages that WhatsApp takes: the object of each type, as the API takes it, with its limits.
+    The check runs when a message is written, in every way. So the writer hears of a mistake at
+    once, instead of WhatsApp refusing it a minute later when nobody looks. Content without a check
+    here goes out as it is.
     (Source: developers.facebook.com, WhatsApp Cloud API, "Messages" and the page of each type.)
 */
 create function private.check_file(type text, content jsonb)
@@ -6048,13 +6076,13 @@ begin
     if named <> 1 then
         perform private.refuse_content(
             null,
-            'The message names no file, or more than one.',
-            'Give one of upload_id (of POST /api/media), id (of a file at WhatsApp) and link.'
+            'The message must name one file; it names none, or more than one.',
+            'Give one of upload_id (from POST /api/media), id (of a file at WhatsApp) and link.'
         );
     elsif content ->> 'upload_id' is not null and not pg_input_is_valid(content ->> 'upload_id', 'uuid') then
-        perform private.refuse_content('upload_id', 'upload_id is no id.', 'POST /api/media answers one.');
+        perform private.refuse_content('upload_id', 'upload_id is not an id.', 'POST /api/media returns one.');
     elsif coalesce(jsonb_typeof(content -> 'voice'), 'null') not in ('null', 'boolean') then
-        perform private.refuse_content('voice', 'voice is neither true nor false.');
+        perform private.refuse_content('voice', 'voice must be true or false.');
     end if;
     perform private.check_words('id', content -> 'id', most => 512);
     perform private.check_link('link', content -> 'link');
@@ -6083,8 +6111,8 @@ begin
         then
             perform private.refuse_content(
                 place.field,
-                format('%s is missing or no number of degrees.', place.field),
-                format('From -%s to %s.', place.most, place.most)
+                format('%s must be a number of degrees.', place.field),
+                format('Give a number from -%s to %s.', place.most, place.most)
             );
         end if;
     end loop;
@@ -6104,7 +6132,7 @@ declare
     card record;
 begin
     if jsonb_typeof(content) <> 'array' or jsonb_array_length(content) not between 1 and 257 then
-        perform private.refuse_content(null, 'content is no list of contacts.', 'From 1 to 257 of them.');
+        perform private.refuse_content(null, 'content must be a list of contacts.', 'Give 1 to 257 contacts.');
     end if;
     for card in
         select c.value, c.ordinal - 1 as index
@@ -6136,7 +6164,7 @@ declare
     end;
 begin
     perform private.check_object(null, content, array['message_id', 'emoji']);
-    -- what is still to be sent goes before the reaction to it
+    -- a queued message goes before the reaction to it
     if not exists (
         select
         from public.messages m
@@ -6146,12 +6174,12 @@ begin
     ) then
         perform private.refuse_content(
             'message_id',
-            'What is reacted to is not in this conversation, or was not sent itself.',
-            'The id of one of its messages.'
+            'There is no message with this id in this conversation, or it has not been sent.',
+            'Give the id of one of its messages.'
         );
-    -- the empty one takes it back
+    -- an empty emoji removes the reaction
     elsif jsonb_typeof(content -> 'emoji') is distinct from 'string' or length(content ->> 'emoji') > 32 then
-        perform private.refuse_content('emoji', 'emoji is missing or no emoji.');
+        perform private.refuse_content('emoji', 'emoji is missing or not an emoji.');
     end if;
 end
 $$;
@@ -6164,11 +6192,11 @@ create function private.check_content(post public.messages)
     set search_path = ''
 as $$
 begin
-    -- what is so deep, or so large, some programs that have to read it can not read
+    -- some readers can't parse JSON this deep, or numbers this large
     if post.content @? 'strict $.**{17 to last}' then
-        perform private.refuse_content(null, 'content is nested too deeply.', 'At most 16 levels.');
+        perform private.refuse_content(null, 'content is nested too deeply.', 'At most 16 levels are allowed.');
     elsif post.content @? 'strict $.** ? (@.type() == "number" && (@ > 1e15 || @ < -1e15))' then
-        perform private.refuse_content(null, 'A number in content is too large.', 'At most 1e15.');
+        perform private.refuse_content(null, 'A number in content is too large.', 'Numbers can be at most 1e15.');
     end if;
 
     case post.type
@@ -6227,22 +6255,22 @@ $$;
 
 
 comment on function private.check_file(text, jsonb) is
-    'Refuses an image, a video, a sound, a document or a sticker that can not be sent.';
+    'Refuses an image, a video, a sound, a document or a sticker that can''t be sent.';
 comment on function private.check_location(jsonb) is
-    'Refuses a place that can not be sent.';
+    'Refuses a location that can''t be sent.';
 comment on function private.check_contacts(jsonb) is
-    'Refuses contacts that can not be sent.';
+    'Refuses contacts that can''t be sent.';
 comment on function private.check_reaction(jsonb, uuid) is
-    'Refuses a reaction to what is not in the conversation.';
+    'Refuses a reaction to a message that is not in the conversation.';
 comment on function private.check_content(public.messages) is
-    'Refuses a content that can not be sent, naming the field.';
+    'Refuses a content that can''t be sent, and names the field.';
 comment on function private.words_of_content(text, jsonb) is
-    'The line that people read in place of what is no text.';
+    'The line that people read in place of a content without text.';
 
 
 /*
-    Messages with buttons, a list or a link, and templates: what WhatsApp refuses is refused
-    when it is written. Of other interactive types only the frame is checked.
+    Messages with buttons, a list or a link, and templates. Content that WhatsApp would refuse is
+    refused when it is written. Of other interactive types only the frame is checked.
     (Source: developers.facebook.com, WhatsApp Cloud API, "Interactive reply buttons",
     "Interactive lists", "Interactive call-to-action URL button", "Template messages".)
 */
@@ -6261,7 +6289,7 @@ begin
         from jsonb_array_elements(action -> 'buttons') with ordinality as b (value, ordinal)
     loop
         if button.value ->> 'type' is distinct from 'reply' then
-            perform private.refuse_content(button.field || '.type', 'A button is of the type reply.');
+            perform private.refuse_content(button.field || '.type', 'A button must have the type reply.');
         end if;
         perform private.check_words(
             button.field || '.reply.id', button.value #> '{reply,id}', most => 256, needed => true);
@@ -6316,7 +6344,7 @@ begin
     end loop;
     if cardinality(row_ids) > 10 then
         perform private.refuse_content(
-            'action.sections', 'The list is too long.', 'At most 10 rows in all sections together.');
+            'action.sections', 'The list is too long.', 'All sections together can have at most 10 rows.');
     end if;
     perform private.check_distinct('action.sections', row_ids);
 end
@@ -6335,13 +6363,14 @@ begin
     perform private.check_object(null, content, array['type', 'header', 'body', 'footer', 'action']);
     perform private.check_words('type', content -> 'type', most => 64, needed => true);
     if kind !~ '^[a-z_]+$' then
-        perform private.refuse_content('type', 'type is no type.', 'Such as button, list, cta_url or flow.');
+        perform private.refuse_content(
+            'type', 'There is no such type of interactive message.', 'For example button, list, cta_url or flow.');
     end if;
     if coalesce(jsonb_typeof(content -> 'header'), 'null') <> 'null' then
         perform private.check_object('header', content -> 'header');
         perform private.check_words('header.text', content #> '{header,text}', most => 60);
     end if;
-    -- a product alone needs no words
+    -- only a product needs no text
     if kind <> 'product' or coalesce(jsonb_typeof(content -> 'body'), 'null') <> 'null' then
         perform private.check_object('body', content -> 'body', array['text']);
         perform private.check_words(
@@ -6390,8 +6419,8 @@ begin
     if value #>> '{}' ~ '[\r\n\t]| {5}' then
         perform private.refuse_content(
             field,
-            'WhatsApp takes no such text in a template.',
-            'Without line breaks, tabs, and more than 4 spaces in a row.'
+            'A variable of a template can''t have line breaks, tabs or more than 4 spaces in a row.',
+            'Write the text in one line.'
         );
     end if;
 end
@@ -6414,14 +6443,15 @@ begin
     perform private.check_object(null, content, array['name', 'language', 'variables', 'components']);
     perform private.check_words('name', content -> 'name', most => 512, needed => true);
     if content ->> 'name' !~ '^[a-z0-9_]+$' then
-        perform private.refuse_content('name', 'name is no template''s.', 'Small letters, digits and _.');
+        perform private.refuse_content(
+            'name', 'No template can have this name.', 'A name has small letters, digits and _.');
     end if;
     perform private.check_object('language', language, array['code', 'policy']);
     perform private.check_words('language.code', language -> 'code', most => 32, needed => true);
     if language ->> 'code' !~ '^[A-Za-z]{2,3}(_[A-Za-z0-9]{2,8})*$' then
-        perform private.refuse_content('language.code', 'This is no language.', 'Such as sl or en_US.');
+        perform private.refuse_content('language.code', 'There is no such language code.', 'For example sl or en_US.');
     elsif coalesce(language ->> 'policy', 'deterministic') <> 'deterministic' then
-        perform private.refuse_content('language.policy', 'The policy is deterministic.');
+        perform private.refuse_content('language.policy', 'The policy must be deterministic.');
     elsif coalesce(jsonb_typeof(content -> 'components'), 'null') = 'null'
         or content -> 'components' = '[]'
     then
@@ -6445,20 +6475,21 @@ $$;
 
 
 comment on function private.check_buttons(jsonb) is
-    'Refuses reply buttons that WhatsApp does not take.';
+    'Refuses reply buttons that WhatsApp would refuse.';
 comment on function private.check_list(jsonb) is
-    'Refuses a list that WhatsApp does not take.';
+    'Refuses a list that WhatsApp would refuse.';
 comment on function private.check_interactive(jsonb) is
-    'Refuses an interactive message that WhatsApp does not take.';
+    'Refuses an interactive message that WhatsApp would refuse.';
 comment on function private.check_variable(text, jsonb) is
-    'Refuses a text with which no template can be filled.';
+    'Refuses a text that can''t fill a variable of a template.';
 comment on function private.check_template(jsonb) is
-    'Refuses a template message that no template could be.';
+    'Refuses a template message that no template can match.';
 
 
 /*
-    Which messages are next. Each number has its own pace and its own queue, and the number
-    that has sent least of late goes first: one that has thousands waiting delays no other.
+    Chooses the next messages. Each number has its own pace and its own queue, and the number that
+    has sent least lately goes first. So a number with thousands of waiting messages delays no
+    other.
 */
 create function private.number_pace(messages_per_second integer, out every interval, out burst integer)
     language plpgsql
@@ -6466,7 +6497,7 @@ create function private.number_pace(messages_per_second integer, out every inter
     set search_path = ''
 as $$
 begin
-    -- together no more in any second than WhatsApp lets go
+    -- in any second no more than WhatsApp allows
     burst := greatest(messages_per_second / 10, 1);
     every := make_interval(secs => ceil(1000000.0 / greatest(messages_per_second - burst, 1)) / 1000000);
 end
@@ -6544,7 +6575,7 @@ begin
             where q.whatsapp_channel_id = number.whatsapp_channel_id
               and q.state = 'queued'
               and q.not_before <= clock_timestamp()
-              -- in order: what was written before goes before
+              -- in order: a message waits for the earlier ones of its conversation
               and not exists (
                   select
                   from private.outbound_queue earlier
@@ -6577,7 +6608,7 @@ begin
             from private.outbound_queue q
             where q.whatsapp_channel_id = n.whatsapp_channel_id
               and q.state = 'queued'
-              -- what waits for another of its conversation has no time of its own
+              -- a message that waits for another of its conversation has no time of its own
               and not exists (
                   select
                   from private.outbound_queue earlier
@@ -6593,19 +6624,19 @@ $$;
 
 
 comment on function private.number_pace(integer) is
-    'How a number is paced that may send so much: one message every so often, and so many at once.';
+    'The pace of a number with this many messages per second: one message in each interval "every", and "burst" at once.';
 comment on function private.sending_numbers() is
-    'The numbers with messages to send, the one that has sent least of late first: how many may go now, or from when one may.';
+    'The numbers with messages to send, the one that has sent least lately first: how many may go now, or the time from which one may.';
 comment on function private.lock_next_to_send(integer) is
-    'The messages to send next, whose rows in the queue are locked; what others have locked is passed over.';
+    'The next messages to send. Locks their rows in the queue, and skips rows that others have locked.';
 comment on function private.next_send_at() is
-    'When there is something to send again, as far as is known now.';
+    'The next time when there will be something to send, as far as is known now.';
 
 
 /*
-    Whom a message may not go to, whatever the window says: a group that is no more, or a person
-    who has stopped marketing messages. One rule for whoever writes and for the worker, since the
-    person may stop them while the message waits.
+    Recipients that can't get a message even while the window is open: a group that no longer
+    exists, or a person who has stopped marketing messages. Writers and the worker use the same
+    rule, since the person may stop them while the message waits.
     (Source: developers.facebook.com, WhatsApp Business Platform, "Groups API" and
     "user_preferences webhook reference".)
 */
@@ -6613,7 +6644,7 @@ create type private.recipient_fault as (
     field   text,
     message text,
     hint    text,
-    -- of the send errors
+    -- a code of private.send_errors
     code    integer
 );
 
@@ -6659,17 +6690,17 @@ begin
         return case
             when state <> 'active' then (
                 'conversation_id',
-                format('The group is %s: nothing can be sent to it.', state),
+                format('The group is %s, so it can''t get messages.', state),
                 case state
-                    when 'suspended' then 'WhatsApp has suspended it; write to its participants one by one.'
+                    when 'suspended' then 'WhatsApp has suspended the group. Write to its participants one by one.'
                     else 'Write to its participants one by one.'
                 end,
                 -2
             )::private.recipient_fault
             when post.type = 'interactive' or category = 'AUTHENTICATION' then (
                 'type',
-                'WhatsApp does not take this type of message for a group.',
-                'Groups take text, files and templates of them.',
+                'A group can''t get this type of message.',
+                'Send a text, a file, or a template with these.',
                 -2
             )::private.recipient_fault
         end;
@@ -6684,10 +6715,10 @@ begin
             return (
                 'content.name',
                 format(
-                    'This person has stopped marketing messages on WhatsApp on %s.',
+                    'This person stopped marketing messages on WhatsApp on %s.',
                     to_char(stopped_at at time zone 'UTC', 'YYYY-MM-DD')
                 ),
-                'A utility template can be sent; marketing ones can once the person resumes them.',
+                'Send a utility template. Marketing templates can go again once the person resumes them.',
                 131050
             )::private.recipient_fault;
         end if;
@@ -6717,19 +6748,19 @@ $$;
 
 
 comment on type private.recipient_fault is
-    'Why a message can''t go to whom it is for: the field that is meant, a sentence, what to do, and the code with which it fails.';
+    'Why a recipient can''t get a message: the field, a sentence, the remedy, and the code of the failure.';
 comment on function private.template_category(jsonb, uuid) is
     'The category of a template message, such as MARKETING; null where the template is not known.';
 comment on function private.recipient_fault(public.messages) is
-    'Why a message can''t go to whom it is for; null where it can.';
+    'Why the recipient can''t get a message; null where the recipient can.';
 comment on function private.check_recipient(public.messages) is
-    'Refuses a message that can''t go to whom it is for, naming the field.';
+    'Refuses a message that its recipient can''t get, and names the field.';
 
 
 /*
-    The worker's side of the queue: claim some, begin one, call, settle it. Several workers share
-    the queue and the paces. A worker claims under a new name each time, by which it begins and
-    settles: what is repeated late can't be taken for a later attempt.
+    The worker's side of the queue: claim messages, begin one, call WhatsApp, settle it. Several
+    workers share the queue and the paces. A worker claims under a new name each time, and begins
+    and settles under that name. So a late repetition can't count for a later attempt.
 */
 create function private.recover_outbound()
     returns void
@@ -6739,7 +6770,7 @@ as $$
 declare
     lost record;
 begin
-    -- claimed and never begun: it can be claimed again
+    -- claimed but never begun: it can be claimed again
     update private.outbound_queue q
     set state = 'queued',
         leased_until = null,
@@ -6765,14 +6796,14 @@ begin
         for update of o, m skip locked
     loop
         if lost.state = 'sending' then
-            -- begun and never settled: it may have been sent
+            -- begun but never settled: it may have been sent
             perform private.settle_unknown(lost.message_id);
         else
-            -- no worker ever comes to its end, and what was written after it waits
+            -- no worker ever finishes it, and later messages wait
             perform private.refuse_send(
                 message_id => lost.message_id,
                 code => -2,
-                details => 'It could not be prepared in eight tries: its file may be too slow to read.',
+                details => 'The message could not be prepared in eight tries: its file may be too slow to read.',
                 retry_after => null
             );
         end if;
@@ -6817,7 +6848,8 @@ declare
 begin
     perform private.recover_outbound();
 
-    -- a statement of its own: what these wait for has been settled when the next one looks
+    -- A statement of its own: when the next one reads, everything that these rows waited for is
+    -- settled.
     picked := private.lock_next_to_send(least(greatest(batch, 1), 100));
     for job in
         select
@@ -6911,7 +6943,7 @@ begin
 
     return jsonb_build_object(
         'claimed', claimed,
-        -- when there is something to do again, as far as is known now
+        -- the next time when there will be something to do, as far as is known now
         'next_at', private.next_send_at()
     );
 end
@@ -6956,11 +6988,11 @@ begin
     if not found then
         return false;
     elsif job.state = 'sending' then
-        -- asked again, since the answer was lost: a name is given to one claim only
+        -- The answer was lost, and the worker asks again: each name belongs to one claim.
         return true;
     end if;
 
-    -- what WhatsApp answered to another message has stopped the number meanwhile
+    -- another message's answer has stopped the number meanwhile
     if job.stopped_at is not null then
         update private.outbound_queue q
         set state = 'queued',
@@ -6974,13 +7006,13 @@ begin
         perform private.refuse_send(
             message_id => begin_send.message_id,
             code => -2,
-            details => 'The contact was deleted before it was sent.',
+            details => 'The contact was deleted before the message was sent.',
             retry_after => null
         );
         return false;
     end if;
 
-    -- the person may have stopped marketing messages since it was written, or the group be gone
+    -- the person may have stopped marketing messages since, or the group may be gone
     fault := (
         select private.recipient_fault(m)
         from public.messages m
@@ -6996,7 +7028,7 @@ begin
         return false;
     end if;
 
-    -- the window was open when it was written; the number may have been stopped for days
+    -- the window was open when it was written, but the number may have been stopped for days
     if job.type <> 'template'
         and coalesce(private.window_closes_at(job.conversation_id), '-infinity') <= now()
     then
@@ -7029,17 +7061,17 @@ grant execute on function backend.begin_send(uuid, text) to service_role;
 
 
 comment on function private.recover_outbound() is
-    'What workers have let lie: back into the queue, or unknown where the call may have been made.';
+    'Recovers the jobs of lost workers: back into the queue, or unknown where the call may have been made.';
 comment on function private.settle_unknown(uuid) is
-    'Notes that nobody knows whether a message was sent; a status or a person will settle it.';
+    'Notes that nobody knows whether a message was sent. A status or a person will settle it.';
 comment on function backend.claim_outbound(text, integer) is
-    'Leases messages that may go now, one a conversation: {claimed: [{message_id, account_id, conversation_id, phone_number_id, group_id, wa_id, user_id, type, text, content, reply_to, reaction_to}], next_at}; reply_to and reaction_to are WhatsApp''s ids.';
+    'Leases messages that may go now, one for each conversation: {claimed: [{message_id, account_id, conversation_id, phone_number_id, group_id, wa_id, user_id, type, text, content, reply_to, reaction_to}], next_at}. reply_to and reaction_to are WhatsApp''s ids.';
 comment on function backend.begin_send(uuid, text) is
-    'Notes that the call is about to be made; false where it is not to be: the lease has passed to somebody else, the number was stopped, the window has closed, the contact was deleted, marketing messages were stopped, the group is no more.';
+    'Notes that the call is about to be made. False where it must not be made: another worker has the lease, the number was stopped, the window has closed, the contact was deleted, the person stopped marketing messages, or the group no longer exists.';
 
 
 /*
-    What became of a call. The error's code decides what follows; a time-out is unknown. A
+    Settles the outcome of a call. The error's code decides the next step; a time-out is unknown. A
     message's row is locked before its row in the queue, here and where a status settles it.
 */
 create function private.attach_provider_id(message_id uuid, provider_id text)
@@ -7050,7 +7082,7 @@ as $$
 declare
     sent public.messages;
 begin
-    -- told already, by WhatsApp's answer or by a status
+    -- WhatsApp's answer or a status has told it already
     if exists (
         select
         from private.outbound_attempts t
@@ -7060,7 +7092,7 @@ begin
         return;
     end if;
 
-    -- the one that is under way, or else the latest of which nobody knew
+    -- the running attempt, or else the latest one with an unknown outcome
     update private.outbound_attempts t
     set outcome = 'accepted',
         provider_id = attach_provider_id.provider_id,
@@ -7077,7 +7109,7 @@ begin
     delete from private.outbound_queue q
     where q.message_id = attach_provider_id.message_id;
 
-    -- one that a person had sent again, and that came after all, keeps the id it has
+    -- a message that a person had sent again, and that arrived after all, keeps its id
     update public.messages m
     set provider_id = attach_provider_id.provider_id,
         status = 'sent',
@@ -7090,7 +7122,7 @@ begin
     returning m.*
     into sent;
 
-    -- statuses that came before the id was known
+    -- statuses that arrived before the id was known
     if found then
         perform private.settle_message_statuses(
             whatsapp_channel_ids => array[sent.whatsapp_channel_id],
@@ -7148,7 +7180,7 @@ begin
             error_message = coalesce(
                 rule.sentence,
                 nullif(left(refuse_send.details, 500), ''),
-                format('WhatsApp refused it with the code %s.', refuse_send.code)
+                format('WhatsApp refused the message with code %s.', refuse_send.code)
             )
         where m.id = refuse_send.message_id
           and m.status in ('queued', 'unknown');
@@ -7201,7 +7233,7 @@ create function backend.settle_send(
     set search_path = ''
 as $$
 begin
-    -- a status, a reply or a reaction may be looking for it at this moment
+    -- a status, a reply or a reaction may be looking for the message at this moment
     if outcome = 'accepted' then
         perform pg_advisory_xact_lock_shared(private.whatsapp_number_lock(m.whatsapp_channel_id))
         from public.messages m
@@ -7217,20 +7249,20 @@ begin
 
     if outcome not in ('accepted', 'refused', 'unknown') or outcome is null then
         raise sqlstate 'PT422' using
-            message = 'This is no outcome.',
+            message = 'There is no such outcome.',
             detail = 'field: outcome',
-            hint = 'Known: accepted, refused, unknown.';
+            hint = 'Use accepted, refused or unknown.';
     elsif outcome = 'accepted' and coalesce(settle_send.provider_id, '') = '' then
         raise sqlstate 'PT422' using
-            message = 'What was accepted has an id of WhatsApp''s.',
+            message = 'An accepted message must have WhatsApp''s id.',
             detail = 'field: provider_id';
     elsif outcome = 'refused' and settle_send.code is null then
         raise sqlstate 'PT422' using
-            message = 'What was refused has a code.',
+            message = 'A refused message must have a code.',
             detail = 'field: code';
     end if;
 
-    -- that it was accepted is evidence, whoever has the lease by now
+    -- acceptance is evidence, even if another worker has the lease by now
     if outcome = 'accepted' then
         perform private.attach_provider_id(
             message_id => settle_send.message_id, provider_id => settle_send.provider_id);
@@ -7264,15 +7296,15 @@ grant execute on function backend.settle_send(uuid, text, text, text, integer, t
 
 
 comment on function private.attach_provider_id(uuid, text) is
-    'A message was taken by WhatsApp under this id: it is sent, and statuses that wait for it apply.';
+    'Notes the id under which WhatsApp took a message: the message is sent, and waiting statuses apply.';
 comment on function private.refuse_send(uuid, integer, text, interval) is
-    'What follows from an error of WhatsApp''s: retry, fail or stop; see send_errors.';
+    'Applies WhatsApp''s error to a message: retry, fail or stop, see private.send_errors. Returns which.';
 comment on function backend.settle_send(uuid, text, text, text, integer, text, integer) is
-    'Notes what became of a call: accepted with provider_id, refused with code, details and retry_after (seconds), or unknown. Answers what follows.';
+    'Notes the outcome of a call: accepted with provider_id; refused with code, details and retry_after (seconds); or unknown. Returns the next step.';
 
 
 /*
-    Where no evidence comes, a person decides: send again, or let it be.
+    Where there is no evidence, a person decides: send the message again, or drop it.
 */
 create function private.message_to_decide(message_id uuid)
     returns public.messages
@@ -7309,9 +7341,9 @@ begin
         )
     then
         raise sqlstate 'PT409' using
-            message = 'There is nothing to decide about this message.',
+            message = 'This message can''t be sent again or dropped.',
             detail = format('field: status; status: %s', found_message.status),
-            hint = 'Only what is queued, failed or unknown can be sent again or dropped.';
+            hint = 'Only a message that is queued, failed or unknown can.';
     elsif found_message.status = 'unknown' and exists (
         select
         from private.outbound_attempts t
@@ -7319,9 +7351,9 @@ begin
           and t.ended_at > now() - interval '2 minutes'
     ) then
         raise sqlstate 'PT409' using
-            message = 'It may still turn out that it was sent.',
+            message = 'It is not certain yet whether this message was sent.',
             detail = 'field: status; status: unknown',
-            hint = 'Wait for two minutes.';
+            hint = 'Try again two minutes after the attempt.';
     end if;
     return found_message;
 end
@@ -7348,7 +7380,7 @@ begin
     end if;
     perform private.require_writable(account);
 
-    -- whoever has it leased asks once more before the call, and waits for the message meanwhile
+    -- a worker that has leased it checks once more before the call, and waits for the message
     delete from private.outbound_queue q
     where q.message_id = withdraw_message.message_id
       and q.state <> 'sending';
@@ -7358,7 +7390,7 @@ begin
     update public.messages m
     set status = 'failed',
         failed_at = now(),
-        error_message = 'It was withdrawn before it was sent.'
+        error_message = 'The message was withdrawn before it was sent.'
     where m.id = withdraw_message.message_id;
     return true;
 end
@@ -7368,7 +7400,7 @@ $$;
 create function private.decide_message(message_id uuid, decision text)
     returns void
     language plpgsql
-    -- definer: the queue is nobody's to write; the caller is asked for first
+    -- definer: users may not write the queue; the function checks the caller first
     security definer
     set search_path = ''
 as $$
@@ -7385,7 +7417,7 @@ begin
         update public.messages m
         set status = 'failed',
             failed_at = coalesce(m.failed_at, now()),
-            error_message = coalesce(m.error_message, 'Nobody knows whether it was sent; it was not sent again.')
+            error_message = coalesce(m.error_message, 'It is not known whether the message was sent. It was not sent again.')
         where m.id = decided.id;
         return;
     end if;
@@ -7396,7 +7428,7 @@ begin
     where e.code = decided.error_code;
     if decided.failed_at > now() - rest then
         raise sqlstate 'PT409' using
-            message = 'WhatsApp would refuse it again.',
+            message = 'WhatsApp would refuse this message again.',
             detail = 'field: error_code',
             hint = format(
                 'Wait until %s.',
@@ -7417,7 +7449,7 @@ begin
     end if;
     update public.messages m
     set status = 'queued',
-        -- the former ones stand with their attempts
+        -- the earlier attempts keep their ids
         provider_id = null,
         failed_at = null,
         error_code = null,
@@ -7457,7 +7489,7 @@ grant execute on function public.drop_message(uuid) to authenticated;
 create function private.resume_number(channel_id uuid)
     returns void
     language plpgsql
-    -- definer: numbers are nobody's to write; the caller is asked for first
+    -- definer: users may not write numbers; the function checks the caller first
     security definer
     set search_path = ''
 as $$
@@ -7501,24 +7533,24 @@ grant execute on function public.resume_channel(uuid) to authenticated;
 
 
 comment on function private.message_to_decide(uuid) is
-    'A message whose fate is a person''s to decide, locked; refused where it is not.';
+    'Locks a message that a person may send again or drop. Refuses other messages.';
 comment on function private.withdraw_message(uuid) is
-    'Takes a message out of the queue that no worker has begun to send; false where there is none.';
+    'Takes a message out of the queue that no worker has begun to send. False where there is none.';
 comment on function private.decide_message(uuid, text) is
-    'Queues a failed or unknown message again, or lets it be.';
+    'Queues a failed or unknown message again, or drops it.';
 comment on function public.resend_message(uuid) is
-    'Sends a message again that failed, or of which nobody knows (two minutes after); a new attempt of the same message.';
+    'Sends a message again that has failed, or whose outcome is unknown for two minutes. It is a new attempt of the same message.';
 comment on function public.drop_message(uuid) is
-    'Lets a message be that still waits, or of which nobody knows whether it was sent.';
+    'Drops a message that waits, or whose outcome is unknown: it is not sent again.';
 comment on function private.resume_number(uuid) is
     'Lets a stopped number send again.';
 comment on function public.resume_channel(uuid) is
-    'Lets a WhatsApp number send again that was stopped, once its stopped_reason is seen to.';
+    'Lets a stopped WhatsApp number send again. First fix the problem in stopped_reason.';
 
 
 /*
-    Message templates as WhatsApp has them: written by the sync and by webhooks alone, each
-    account's own copy. A template that WhatsApp no longer lists is kept, since messages were sent
+    Message templates as WhatsApp has them. Only the sync and webhooks write them, and each account
+    has its own copy. A template that WhatsApp no longer lists is kept, since messages were sent
     with it.
 */
 create table public.whatsapp_templates (
@@ -7538,11 +7570,11 @@ create table public.whatsapp_templates (
     -- WhatsApp's word; new ones may come
     status      text not null
                 constraint whatsapp_templates_status_check check (length(status) <= 64),
-    -- as WhatsApp has them
+    -- as WhatsApp gives them
     components  jsonb not null
                 constraint whatsapp_templates_components_check
                 check (jsonb_typeof(components) = 'array' and octet_length(components::text) <= 65536),
-    -- the names to fill, per part of the template
+    -- the variables of each part of the template
     variables   jsonb not null
                 constraint whatsapp_templates_variables_check
                 check (jsonb_typeof(variables) = 'object'),
@@ -7587,36 +7619,70 @@ select
 from public.whatsapp_templates t
 where t.status = 'APPROVED'
   and t.gone_at is null
-  -- what is to be filled is known a moment later
+  -- the variables are known a moment later
   and t.synced_at is not null;
 
 grant select on public.sendable_templates to authenticated;
 
 
 comment on table public.whatsapp_templates is
-    'Message templates of an account''s WhatsApp Business accounts, as last read from WhatsApp or told by its webhooks.';
+    'The message templates of an account''s WhatsApp Business accounts, as last read from WhatsApp or reported by its webhooks.';
+comment on column public.whatsapp_templates.id is
+    'Identifies the template in this account.';
+comment on column public.whatsapp_templates.account_id is
+    'The account that can send it.';
+comment on column public.whatsapp_templates.waba_id is
+    'Meta''s id of the WhatsApp Business account that owns the template.';
+comment on column public.whatsapp_templates.name is
+    'The template''s name at WhatsApp; messages name it in content.name.';
+comment on column public.whatsapp_templates.language is
+    'The language code, such as sl or en_US; messages name it in content.language.';
+comment on column public.whatsapp_templates.category is
+    'WhatsApp''s word: MARKETING, UTILITY or AUTHENTICATION.';
 comment on column public.whatsapp_templates.status is
-    'WhatsApp''s word: APPROVED, PENDING, REJECTED, PAUSED, DISABLED …';
+    'WhatsApp''s word: APPROVED, PENDING, REJECTED, PAUSED, DISABLED or another one.';
 comment on column public.whatsapp_templates.components is
     'Header, body, footer and buttons, as WhatsApp describes them.';
 comment on column public.whatsapp_templates.variables is
-    'What is to be filled: {header: [names], body: [names], buttons: [names]}, each name such as body.1, header.image or buttons.0.1. A message with the content {name, language, variables: {name: text}} fills them; header.image and its like are objects, as in a message of the type.';
-comment on column public.whatsapp_templates.synced_at is
-    'When WhatsApp last listed it; null where a webhook told of it and it was not read yet.';
+    'The variables to fill: {header: [names], body: [names], buttons: [names]}. A name is for example body.1, header.image or buttons.0.1. A message with the content {name, language, variables: {name: text}} fills them. header.image, header.video, header.document and header.location take an object, as in a message of that type.';
 comment on column public.whatsapp_templates.status_at is
-    'As of when the status is known, by WhatsApp''s time.';
+    'The time of the known status, by WhatsApp''s clock (UTC).';
 comment on column public.whatsapp_templates.category_at is
-    'As of when the category is known, by WhatsApp''s time.';
+    'The time of the known category, by WhatsApp''s clock (UTC).';
 comment on column public.whatsapp_templates.gone_at is
-    'Since when WhatsApp does not list it.';
+    'Since when WhatsApp no longer lists it (UTC); null while it does.';
+comment on column public.whatsapp_templates.synced_at is
+    'When WhatsApp last listed it (UTC); null where only a webhook has reported it, and no reading has yet.';
 comment on policy "members can read their templates" on public.whatsapp_templates is
-    'Customers see the messages, not what they are made from.';
+    'Customers see the messages, not the templates.';
 comment on view public.sendable_templates is
-    'Templates that can be sent now, with the number of variables of each part.';
+    'Templates that can be sent now, with the number of variables in each part.';
+comment on column public.sendable_templates.id is
+    'Identifies the template in this account.';
+comment on column public.sendable_templates.account_id is
+    'The account that can send it.';
+comment on column public.sendable_templates.waba_id is
+    'Meta''s id of the WhatsApp Business account that owns the template.';
+comment on column public.sendable_templates.name is
+    'The template''s name; a message gives it in content.name.';
+comment on column public.sendable_templates.language is
+    'The language code, such as sl or en_US; a message gives it in content.language.';
+comment on column public.sendable_templates.category is
+    'WhatsApp''s word: MARKETING, UTILITY or AUTHENTICATION.';
+comment on column public.sendable_templates.components is
+    'Header, body, footer and buttons, as WhatsApp describes them.';
+comment on column public.sendable_templates.variables is
+    'The variables to fill: {header: [names], body: [names], buttons: [names]}; a message gives them in content.variables.';
+comment on column public.sendable_templates.header_variables is
+    'The number of variables in the header.';
+comment on column public.sendable_templates.body_variables is
+    'The number of variables in the body.';
+comment on column public.sendable_templates.button_variables is
+    'The number of variables in the buttons.';
 
 
 /*
-    What the sync reads from WhatsApp, written for every account that has a number in the
+    Writes the templates that the sync has read from WhatsApp, for each account with a number in the
     WhatsApp Business account.
 */
 create function backend.template_owners()
@@ -7664,7 +7730,7 @@ declare
     listed integer;
     gone integer;
 begin
-    -- one sync of a business account after the other: the last one's list is what stands
+    -- syncs of one business account take turns: the last list counts
     perform pg_advisory_xact_lock(hashtextextended('templates ' || waba_id, 0));
 
     with owners as (
@@ -7694,7 +7760,7 @@ begin
         from owners o
         cross join given g
         on conflict on constraint whatsapp_templates_name_key do update
-            -- what a webhook said while they were read is newer
+            -- a webhook's news from during the reading is newer
             set category = case
                     when t.category_at > read_at then t.category
                     else excluded.category
@@ -7733,14 +7799,14 @@ grant execute on function backend.apply_templates(text, jsonb, timestamptz) to s
 
 
 comment on function backend.template_owners() is
-    'The WhatsApp Business accounts whose templates are to be read, each with our numbers in it, whose tokens open it: [{waba_id, phone_number_ids}].';
+    'The WhatsApp Business accounts whose templates must be read, each with our numbers in it, whose tokens give access: [{waba_id, phone_number_ids}].';
 comment on function backend.apply_templates(text, jsonb, timestamptz) is
-    'Writes all templates of a WhatsApp Business account, [{name, language, category, status, components, variables}], and notes which are gone: {listed, gone}, counted per account. What webhooks have said since read_at stands.';
+    'Writes all templates of a WhatsApp Business account, [{name, language, category, status, components, variables}], and notes the ones that are gone: {listed, gone}, counted for each account. News from webhooks since read_at stays.';
 
 
 /*
-    What webhooks say of templates between two readings: approved, paused, disabled, put into
-    another category. It counts at once, in the order of WhatsApp's own times; the next reading
+    News from webhooks about templates between two readings: approved, paused, disabled, moved to
+    another category. It counts at once, in the order of WhatsApp's own times. The next reading
     brings the rest.
     (Source: developers.facebook.com, WhatsApp Business Platform, webhooks reference,
     "message_template_status_update" and "template_category_update".)
@@ -7756,11 +7822,11 @@ create function private.note_template_status(
     set search_path = ''
 as $$
 declare
-    -- WhatsApp names no fractions: what is said of a second is true at its end
+    -- WhatsApp's times have no fractions, so news of a second holds at its end
     said_at constant timestamptz := coalesce(event.at, now()) + interval '1 second';
     said constant text := left(upper(event.content ->> 'event'), 64);
     new_status constant text := case
-        -- the way back
+        -- back to normal
         when said in ('REINSTATED', 'UNARCHIVED') then 'APPROVED'
         else said
     end;
@@ -7783,7 +7849,7 @@ begin
         return;
     end if;
 
-    -- new since the last reading: it can be sent, and what it says is read now
+    -- New since the last reading: it can be sent, and the sync reads its text now.
     insert into public.whatsapp_templates (
         account_id, waba_id, name, language, category, status, components, variables,
         synced_at, status_at
@@ -7827,7 +7893,7 @@ begin
             'template_category_update'
         )
           and i.provider_id is not null
-        -- one order for all that lock several templates
+        -- one order for all transactions that lock several templates
         order by
             i.account_id,
             i.provider_id,
@@ -7838,7 +7904,7 @@ begin
     loop
         template_name := event.content ->> 'message_template_name';
         template_language := replace(event.content ->> 'message_template_language', '-', '_');
-        -- whatever else it has, an event is kept as it came
+        -- an event is kept as it came, whatever it holds
         continue when length(template_name) not between 1 and 512
             or length(template_language) not between 1 and 32
             or num_nulls(template_name, template_language) > 0;
@@ -7862,7 +7928,7 @@ begin
               and coalesce(t.category_at, '-infinity')
                   <= coalesce(event.at, now()) + interval '1 second';
         else
-            -- other words may have other variables
+            -- a new text may have new variables
             perform private.ring('sync_templates');
         end if;
     end loop;
@@ -7871,14 +7937,14 @@ $$;
 
 
 comment on function private.note_template_status(private.whatsapp_item, text, text, text) is
-    'Notes what a webhook says a template''s status is, unless something later is known.';
+    'Notes the status of a template from a webhook, unless a later one is known.';
 comment on function private.note_template_events(private.whatsapp_item[]) is
-    'Notes what webhooks say of templates: status and category at once; other words are read anew.';
+    'Notes news of templates from webhooks: status and category at once. A new text is read from WhatsApp.';
 
 
 /*
-    Whether a template can be sent, as far as is known: what WhatsApp has of it was read lately or
-    told by a webhook, and what it would refuse is refused here, where it can still be mended.
+    Checks whether a template can be sent, from WhatsApp's last list and from webhooks. A message
+    that WhatsApp would refuse is refused here, where its writer can still correct it.
 */
 create function private.check_known_template(content jsonb, whatsapp_channel_id uuid)
     returns void
@@ -7904,7 +7970,7 @@ begin
       and t.name = content ->> 'name'
       and t.language = used_language;
     is_known := found;
-    -- where they were not read of late, or never, nothing is known but what webhooks say
+    -- without a recent reading only the webhooks' news is known
     is_fresh := exists (
         select
         from public.whatsapp_channels w
@@ -7931,10 +7997,10 @@ begin
           and t.gone_at is null;
         perform private.refuse_content(
             case when languages is null then 'name' else 'language' end,
-            'There is no such template in this language.',
+            'This account has no template with this name in this language.',
             coalesce(
                 'It is there in: ' || languages || '.',
-                'sendable_templates has those that can be sent; they are read every 15 minutes.'
+                'sendable_templates lists the templates that can be sent. It is updated every 15 minutes.'
             )
         );
     elsif (template.status <> 'APPROVED' or template.gone_at is not null)
@@ -7943,19 +8009,19 @@ begin
         perform private.refuse_content(
             'name',
             format(
-                'WhatsApp does not let this template be sent: it is %s.',
+                'WhatsApp does not send this template now: it is %s.',
                 case
                     when template.gone_at is not null then 'deleted'
                     else replace(lower(template.status), '_', ' ')
                 end
             ),
-            'sendable_templates has those that can be sent; they are read every 15 minutes.'
+            'sendable_templates lists the templates that can be sent. It is updated every 15 minutes.'
         );
     elsif template.synced_at is null or not is_fresh then
         return;
     end if;
 
-    -- these are made into components, see fill_template
+    -- fill_template makes components of these
     if content ? 'variables' and not content ? 'components' then
         return;
     end if;
@@ -7966,8 +8032,13 @@ begin
     if found then
         perform private.refuse_content(
             'components',
-            format('The variables of the template''s %s are not right.', fault.name),
-            format('It wants: %s.', coalesce(nullif(fault.wanted, ''), 'none'))
+            case
+                when fault.takes <> fault.received then format(
+                    'This template takes %s variables in its %s; %s were given.',
+                    fault.takes, fault.name, fault.received)
+                else format('This template takes other variables in its %s.', fault.name)
+            end,
+            format('It takes: %s.', coalesce(nullif(fault.wanted, ''), 'none'))
         );
     end if;
 end
@@ -7975,7 +8046,7 @@ $$;
 
 
 create function private.template_faults(components jsonb, variables jsonb)
-    returns table (name text, wanted text)
+    returns table (name text, wanted text, takes bigint, received bigint)
     language plpgsql
     stable
     set search_path = ''
@@ -7997,11 +8068,18 @@ begin
         cross join lateral jsonb_array_elements_text(
             coalesce(variables -> p.part, '[]')) as v (variable)
     )
-    select p.part, coalesce((
-        select string_agg(w.variable, ', ') from wanted w where w.part = p.part), '')
+    select
+        p.part,
+        coalesce((select string_agg(w.variable, ', ') from wanted w where w.part = p.part), ''),
+        (select count(*) from wanted w where w.part = p.part),
+        (
+            select count(*)
+            from given g
+            where g.part = case p.part when 'buttons' then 'button' else p.part end
+        )
     from unnest(array['header', 'body', 'buttons']) as p (part)
     where case p.part
-        -- buttons have parameters of other kinds beside
+        -- buttons also have parameters of other kinds
         when 'buttons' then exists (
             select
             from wanted w
@@ -8010,7 +8088,7 @@ begin
         )
         else (select count(*) from wanted w where w.part = p.part)
                 <> (select count(*) from given g where g.part = p.part)
-            -- by name, where they have names
+            -- by name, if the variables have names
             or exists (
                 select
                 from wanted w
@@ -8029,15 +8107,14 @@ $$;
 
 
 comment on function private.check_known_template(jsonb, uuid) is
-    'Refuses a template that WhatsApp would refuse, where the number''s templates have been read.';
+    'Refuses a template that WhatsApp would refuse, if the number''s templates have been read.';
 comment on function private.template_faults(jsonb, jsonb) is
-    'The parts of a template whose variables are not those that it wants, with what these are.';
+    'The parts of a template with wrong variables: the variables that they take, their number, and the number given.';
 
 
 /*
-    A template that is filled by name: whoever writes gives the variables that
-    sendable_templates lists, and what WhatsApp takes is made of them here, with the words that
-    the customer will read.
+    Fills a template by names. The writer gives the variables that sendable_templates lists. This
+    makes the components that WhatsApp takes, and the text that the customer will read.
 */
 create function private.filled_words(words text, section text, variables jsonb)
     returns text
@@ -8050,7 +8127,7 @@ declare
     filled text := '';
     place text;
 begin
-    -- from left to right: what a variable holds is not filled in its turn
+    -- from left to right: the text of a variable is not filled again
     loop
         place := substring(rest from '\{\{\s*[A-Za-z0-9_]+\s*\}\}');
         exit when place is null;
@@ -8073,7 +8150,7 @@ declare
     key constant text := split_part(variable, '.', -1);
 begin
     return case
-        -- a file or a place: an object, as in a message of its type
+        -- a file or a location: an object, as in a message of its type
         when variable in ('header.image', 'header.video', 'header.document', 'header.location')
             then jsonb_build_object('type', key, key, value)
         when variable like 'buttons.%.code'
@@ -8135,15 +8212,15 @@ begin
       and t.language = coalesce(post.content #>> '{language,code}', post.content ->> 'language');
     if not found then
         perform private.refuse_content(
-            'variables', 'This template is not known here.', 'Give its components, as WhatsApp takes them.');
+            'variables', 'This template is not known here, so it can''t be filled by names.', 'Give its components, as WhatsApp takes them.');
     elsif template.synced_at is null then
         perform private.refuse_content(
             'variables',
-            'WhatsApp has approved this template a moment ago: its variables are not known here yet.',
+            'WhatsApp approved this template a moment ago, and its variables are not known here yet.',
             'Try again in some seconds, or give its components, as WhatsApp takes them.'
         );
     elsif post.content ? 'components' then
-        perform private.refuse_content('variables', 'A template has variables or components, not both.');
+        perform private.refuse_content('variables', 'A template message can have variables or components, not both.');
     end if;
     perform private.check_variables(wanted => template.variables, given => given);
 
@@ -8205,18 +8282,18 @@ $$;
 
 
 comment on function private.filled_words(text, text, jsonb) is
-    'The words of a template''s part with its variables.';
+    'The text of a template''s part with its variables filled in.';
 comment on function private.filled_parameter(text, jsonb) is
-    'A variable as WhatsApp takes it.';
+    'A variable in the form that WhatsApp takes.';
 comment on function private.check_variables(jsonb, jsonb) is
-    'Refuses variables that are not those that a template wants, naming the first.';
+    'Refuses variables that a template does not take, and names the first.';
 comment on function private.fill_template(public.messages) is
-    'A template message with the components that its variables make, and with the words that the customer will read.';
+    'A template message with the components made from its variables, and with the text that the customer will read.';
 
 
 /*
-    Media types as others write them: letters of either case, blanks around semicolons, values
-    with quotation marks or without. One spelling is kept, so that all that compare see the same.
+    Media types in the spellings of others: large or small letters, blanks around semicolons, values
+    with or without quotation marks. One spelling is kept, so all comparisons give the same result.
     (Source: RFC 9110, section 8.3.1.)
 */
 create function private.mime_type_of(words text)
@@ -8244,7 +8321,7 @@ begin
         where p.part[1] is not null
     loop
         value := found[2];
-        -- marks of quotation mean nothing around what could do without
+        -- quotation marks mean nothing around a value that does not need them
         if value ~ format('^"%s"$', token) then
             value := btrim(value, '"');
         end if;
@@ -8268,15 +8345,15 @@ $$;
 
 
 comment on function private.mime_type_of(text) is
-    'A media type in its one spelling, such as audio/ogg; codecs=opus; null for what is none.';
+    'A media type in its one spelling, such as audio/ogg; codecs=opus. Null for a text that is none.';
 comment on function private.bare_mime_type(text) is
-    'A media type of mime_type_of without its parameters.';
+    'A media type from mime_type_of without its parameters.';
 
 
 /*
-    The file of a message: what WhatsApp said of it, and whether we have it. WhatsApp forgets a
-    customer's file after 7 days and then it is nobody's, so fetching it is a job of its own:
-    the message is kept whatever becomes of the file.
+    The file of a message: WhatsApp's facts about it, and whether we have it. WhatsApp deletes a
+    customer's file after 7 days, and then nobody has it. So fetching it is a job of its own: the
+    message is kept whatever happens to the file.
 */
 create table public.message_media (
     id              uuid primary key default gen_random_uuid(),
@@ -8284,17 +8361,17 @@ create table public.message_media (
     conversation_id uuid not null,
     -- null in a group
     customer_id     uuid,
-    -- a message of WhatsApp's has one file
+    -- a message from WhatsApp has one file
     message_id      uuid not null
                     constraint message_media_message_id_key unique
                     constraint message_media_message_id_fkey
                     references public.messages on delete cascade,
-    -- WhatsApp's id of the file. It becomes a part of an address that is asked with our token,
-    -- so it holds nothing that has a meaning there
+    -- WhatsApp's id of the file. It becomes a part of an address that we call with our token, so it
+    -- has no characters with a meaning there.
     provider_id     text
                     constraint message_media_provider_id_check
                     check (provider_id ~ '^[A-Za-z0-9_-]{1,128}$'),
-    -- as the sender says: kept, never trusted
+    -- the sender's word: kept, never trusted
     mime_type       text
                     constraint message_media_mime_type_check check (length(mime_type) <= 255),
     file_name       text
@@ -8303,7 +8380,7 @@ create table public.message_media (
                     constraint message_media_size_check check (size >= 0),
     sha256          text
                     constraint message_media_sha256_check check (sha256 ~ '^[0-9a-f]{64}$'),
-    -- where it is, or will be, in the bucket: always beneath the account's own prefix
+    -- its key in the bucket, now or later; always under the account's own prefix
     object_key      text not null
                     constraint message_media_object_key_check
                     check (object_key like account_id::text || '/%'),
@@ -8387,7 +8464,7 @@ as $$
 declare
     is_waiting boolean;
 begin
-    -- whatever the sender wrote, nothing of it may cost the message
+    -- no value from the sender may make the message fail
     with files as materialized (
         select
             gen_random_uuid() as id,
@@ -8453,9 +8530,10 @@ begin
     -- the file first and then its job, as where a worker settles it
     update public.message_media f
     set state = 'expired',
-        error = 'Its sender deleted it.',
+        error = 'The sender deleted this file.',
         stored_at = null,
-        -- what is known of the file as well; where it lies stays, so that it can be removed there
+        -- The facts about the file go too. Its key stays, so that the file can be removed from the
+        -- bucket.
         provider_id = null,
         mime_type = null,
         file_name = null,
@@ -8476,31 +8554,53 @@ $$;
 
 
 comment on table public.message_media is
-    'The file of a message, one row each. GET /api/messages/{message_id}/media gives it.';
+    'The files of messages, at most one for each message. GET /api/messages/{message_id}/media returns the address of the file.';
+comment on column public.message_media.id is
+    'Identifies the file.';
+comment on column public.message_media.account_id is
+    'The account of the conversation.';
+comment on column public.message_media.conversation_id is
+    'The conversation.';
+comment on column public.message_media.customer_id is
+    'The contact of the conversation; null for a group.';
+comment on column public.message_media.message_id is
+    'The message to which the file belongs.';
 comment on column public.message_media.provider_id is
-    'WhatsApp''s id of the file, for 7 days after the message.';
+    'WhatsApp''s id of the file. WhatsApp keeps the file for 7 days after the message.';
 comment on column public.message_media.mime_type is
-    'As its sender says; show nothing by it without looking.';
+    'The media type, such as image/jpeg, as the sender says. Check the file before you show it by this type.';
+comment on column public.message_media.file_name is
+    'The file''s name, as the sender says; null where there is none.';
 comment on column public.message_media.size is
-    'In bytes; known once it is stored.';
+    'The size in bytes; null until the file is stored.';
 comment on column public.message_media.sha256 is
-    'In hex; what is stored has been held against it.';
+    'The SHA-256 of the file in hex. A stored file has been checked against it.';
+comment on column public.message_media.object_key is
+    'The file''s key in the bucket, under the account''s own prefix. GET /api/messages/{message_id}/media gives an address.';
 comment on column public.message_media.state is
-    'pending: it is being fetched; stored: it can be had; failed: refetch_media tries again; expired: WhatsApp no longer has it, or its sender deleted it.';
+    'pending: it is being fetched; stored: it can be read; failed: refetch_media tries again; expired: WhatsApp no longer has it, or the sender deleted it.';
 comment on column public.message_media.error is
-    'Why it failed or expired, in a sentence.';
+    'Why it failed or expired, in a sentence; null otherwise.';
+comment on column public.message_media.stored_at is
+    'When the file was stored (server time, UTC); null until then.';
+comment on column public.message_media.created_at is
+    'When the message brought the file (server time, UTC).';
+comment on column public.message_media.updated_at is
+    'When the row last changed (server time, UTC).';
+comment on column public.message_media.version is
+    'Rises by 1 with each change of the row.';
 comment on policy "members and the customer can read a message's media" on public.message_media is
-    'Whoever may read the message.';
+    'For everybody who may read the message.';
 comment on function private.sha256_hex(text) is
-    'A SHA-256 in hex, whichever way it is written; null for what is none.';
+    'A SHA-256 in hex, from base64 or hex. Null for a text that is none.';
 comment on function private.expect_media(uuid[]) is
-    'Notes the files of messages that WhatsApp delivers, and that they are to be fetched.';
+    'Notes the files of messages from WhatsApp, and queues them to be fetched.';
 comment on function private.take_back_media(uuid) is
-    'Has the file of a message that its sender has deleted neither fetched nor handed out.';
+    'Takes back the file of a message that its sender has deleted: it is neither fetched nor handed out.';
 
 
 /*
-    What files WhatsApp takes, and how large.
+    The types of files that WhatsApp takes, with their largest sizes.
     (Source: developers.facebook.com, WhatsApp Cloud API, "Media", "Supported media types".)
 */
 create table private.media_types (
@@ -8542,22 +8642,23 @@ values
     ('document', 'application/vnd.openxmlformats-officedocument.presentationml.presentation', 104857600),
     ('image', 'image/jpeg', 5242880),
     ('image', 'image/png', 5242880),
-    -- an animated one; others may have 100 KB, which WhatsApp itself checks
+    -- this is the limit for an animated sticker; others may have 100 KB, which WhatsApp itself
+    -- checks
     ('sticker', 'image/webp', 512000),
     ('video', 'video/3gpp', 16777216),
     ('video', 'video/mp4', 16777216);
 
 
 comment on table private.media_types is
-    'What files WhatsApp takes in messages of each type, and how large.';
+    'The media types that WhatsApp takes in each type of message, with their largest sizes in bytes.';
 comment on policy "nobody reads media types directly" on private.media_types is
-    'A refusal names what is allowed.';
+    'A refusal names the types that are allowed.';
 
 
 /*
-    Files that agents send. The agent's client puts the file into the bucket itself, under a key
-    that is chosen here, and a message then names the upload, never a key: so no message can
-    name a file of another account.
+    Files that agents send. The agent's client puts the file into the bucket, under a key that is
+    chosen here. A message then names the upload, never a key. So no message can name a file of
+    another account.
 */
 create table private.media_uploads (
     id         uuid primary key default gen_random_uuid(),
@@ -8568,7 +8669,7 @@ create table private.media_uploads (
     type       text not null,
     mime_type  text not null,
     file_name  text,
-    -- what was announced; the bucket takes no other
+    -- the announced size and type; the bucket takes no other
     size       bigint not null,
     object_key text not null
                constraint media_uploads_object_key_check
@@ -8597,12 +8698,12 @@ create function private.open_upload(
 )
     returns jsonb
     language plpgsql
-    -- definer: uploads are nobody's to write; the caller is asked for first
+    -- definer: users may not write uploads; the function checks the caller first
     security definer
     set search_path = ''
 as $$
 declare
-    -- with what it says of itself, such as its codec
+    -- with its parameters, such as the codec
     whole constant text := private.mime_type_of(open_upload.mime_type);
     thread public.conversations;
     allowed private.media_types;
@@ -8626,7 +8727,7 @@ begin
             hint = 'Owners, admins and agents may.';
     elsif thread.channel <> 'whatsapp' then
         raise sqlstate 'PT422' using
-            message = 'Files are sent on WhatsApp alone.',
+            message = 'Files can only be sent on WhatsApp.',
             detail = 'field: conversation_id',
             hint = 'Name a conversation whose channel is whatsapp.';
     end if;
@@ -8643,12 +8744,12 @@ begin
             hint = 'Write it as type/subtype, such as image/jpeg or audio/ogg; codecs=opus.';
     elsif whole ~* '^audio/ogg;.* codecs=' and whole !~* ' codecs=opus(;|$)' then
         raise sqlstate 'PT422' using
-            message = 'WhatsApp takes Ogg with the codec Opus alone.',
+            message = 'WhatsApp takes Ogg only with the codec Opus.',
             detail = 'field: mime_type',
             hint = 'Record audio/ogg; codecs=opus.';
     elsif allowed.mime_type is null then
         raise sqlstate 'PT422' using
-            message = 'WhatsApp takes no such files.',
+            message = 'WhatsApp does not take files of this type.',
             detail = 'field: mime_type',
             hint = coalesce(
                 (
@@ -8662,14 +8763,14 @@ begin
             );
     elsif size is null or size not between 1 and allowed.max_size then
         raise sqlstate 'PT422' using
-            message = 'The file is empty or too large.',
+            message = format('The file has %s bytes.', coalesce(size, 0)),
             detail = 'field: size',
-            hint = format('At most %s bytes.', allowed.max_size);
+            hint = format('Send a file of 1 to %s bytes.', allowed.max_size);
     elsif length(file_name) > 255 then
         raise sqlstate 'PT422' using
-            message = 'The file''s name is too long.',
+            message = format('The file''s name has %s characters.', length(file_name)),
             detail = 'field: file_name',
-            hint = 'At most 255 characters.';
+            hint = 'Give a name of at most 255 characters.';
     end if;
 
     upload.id := gen_random_uuid();
@@ -8690,7 +8791,7 @@ begin
     return jsonb_build_object(
         'upload_id', upload.id,
         'object_key', upload.object_key,
-        -- under which the bytes are put into the bucket
+        -- the media type with which the client puts the bytes into the bucket
         'mime_type', allowed.mime_type,
         'size', upload.size
     );
@@ -8763,7 +8864,7 @@ begin
         raise sqlstate 'PT422' using
             message = 'There is no such upload for a message of this type.',
             detail = 'field: content.upload_id',
-            hint = 'POST /api/media answers an upload_id.';
+            hint = 'Give the upload_id that POST /api/media returned.';
     end if;
 end
 $$;
@@ -8796,23 +8897,23 @@ grant execute on function backend.media_to_send(uuid) to service_role;
 
 
 comment on table private.media_uploads is
-    'Files that agents have put, or are about to put, into the bucket.';
+    'Files that agents have put, or will put, into the bucket.';
 comment on policy "nobody reads media uploads directly" on private.media_uploads is
-    'Whoever began an upload was told all of it.';
+    'The answer of begin_upload has told its caller everything.';
 comment on function private.open_upload(uuid, text, text, bigint, text) is
-    'Chooses where an agent''s file goes, after asking who that is and what it is.';
+    'Chooses the place of an agent''s file, after checking the caller and the file.';
 comment on function public.begin_upload(uuid, text, text, bigint, text) is
-    'Announces a file to be sent in a conversation: {upload_id, object_key, mime_type, size}. POST /api/media does it and gives the address for the bytes.';
+    'Announces a file to send in a conversation: {upload_id, object_key, mime_type, size}. size is in bytes. POST /api/media calls it and adds the address for the bytes.';
 comment on function private.attach_uploads(uuid[]) is
     'Gives messages the files that were uploaded for them.';
 comment on function backend.media_to_send(uuid) is
-    'The file of a message: {object_key, mime_type, file_name, size}, or null where it has none of ours.';
+    'The file of a message: {object_key, mime_type, file_name, size}; null where the message has no file of ours.';
 
 
 /*
-    Files that are to be fetched from WhatsApp: a row is a job. Fetching twice does no harm, so a
-    lease is a time before which nobody else tries, and a worker that dies is one failed try. Tries
-    go on until WhatsApp forgets the file, 7 days after the message.
+    Files to fetch from WhatsApp: a row is a job. Fetching twice does no harm. So a lease is a time
+    before which no other worker tries, and a worker that dies counts as one failed try. Tries go on
+    until WhatsApp deletes the file, 7 days after the message.
     (Source: developers.facebook.com, WhatsApp Cloud API, "Media".)
 */
 create table private.media_queue (
@@ -8848,7 +8949,7 @@ create function private.media_expires_at(sent_at timestamptz)
     set search_path = ''
 as $$
 begin
-    -- whatever the message says of its time, it was sent before it came
+    -- whatever time the message gives, it was sent before it arrived
     return least(sent_at, now()) + interval '7 days';
 end
 $$;
@@ -8861,7 +8962,7 @@ create function private.media_wait(attempts integer)
     set search_path = ''
 as $$
 begin
-    -- 30 seconds, twice as long each time, up to 6 hours: some 35 tries in 7 days
+    -- 30 seconds, doubled each time, up to 6 hours: some 35 tries in 7 days
     return least(interval '30 seconds' * power(2, least(attempts - 1, 12)), interval '6 hours');
 end
 $$;
@@ -8883,7 +8984,7 @@ begin
             on f.id = q.media_id
         where q.expires_at <= clock_timestamp()
           and q.not_before <= clock_timestamp()
-          -- a message that came late has its one try
+          -- a message that arrived late still gets one try
           and q.attempts > 0
         for update of f, q skip locked
     );
@@ -8978,9 +9079,9 @@ declare
 begin
     if outcome is null or outcome not in ('stored', 'retry', 'failed') then
         raise sqlstate 'PT422' using
-            message = 'This is no outcome.',
+            message = 'There is no such outcome.',
             detail = 'field: outcome',
-            hint = 'Known: stored, retry, failed.';
+            hint = 'Use stored, retry or failed.';
     end if;
     perform
     from public.message_media f
@@ -9035,30 +9136,30 @@ grant execute on function backend.settle_media(uuid, text, text, bigint, text, t
 
 
 comment on table private.media_queue is
-    'Files that are to be fetched from WhatsApp; claimed and settled by the worker.';
+    'Files to fetch from WhatsApp. The worker claims and settles them.';
 comment on column private.media_queue.not_before is
-    'When the next try may begin; while a worker has the job, when its lease ends.';
+    'When the next try may begin. While a worker has the job: when its lease ends.';
 comment on policy "nobody reads the media queue directly" on private.media_queue is
     'Clients see the state of the file.';
 comment on function private.media_expires_at(timestamptz) is
-    'When WhatsApp forgets the file of a message that was sent then.';
+    'When WhatsApp deletes the file of a message that was sent at this time.';
 comment on function private.media_wait(integer) is
-    'How long to wait after so many tries.';
+    'The wait after this many tries.';
 comment on function private.expire_media() is
-    'Gives up files that WhatsApp has forgotten.';
+    'Gives up files that WhatsApp has deleted.';
 comment on function backend.claim_media(text, integer) is
-    'Leases files to be fetched now, for 5 minutes or more: [{media_id, account_id, conversation_id, message_id, phone_number_id, provider_id, mime_type, sha256, object_key}].';
+    'Leases files to fetch now, for at least 5 minutes: [{media_id, account_id, conversation_id, message_id, phone_number_id, provider_id, mime_type, sha256, object_key}].';
 comment on function backend.settle_media(uuid, text, text, bigint, text, text, text) is
-    'Notes what became of a fetch: stored with size, sha256 and mime_type; retry or failed with error. Answers the state that follows, or "settled already" where the lease has passed to somebody else.';
+    'Notes the outcome of a fetch: stored with size, sha256 and mime_type; retry or failed with error. Returns the next state, or "settled already" where another worker has the lease.';
 
 
 /*
-    Where a file could not be had, a person asks for it again.
+    A person asks again for a file that could not be fetched.
 */
 create function private.request_media(message_id uuid)
     returns void
     language plpgsql
-    -- definer: the queue is nobody's to write; the caller is asked for first
+    -- definer: users may not write the queue; the function checks the caller first
     security definer
     set search_path = ''
 as $$
@@ -9080,13 +9181,13 @@ begin
             detail = format('message: %s', request_media.message_id);
     elsif media.account_id not in (select private.my_writable_account_ids()) then
         raise insufficient_privilege using
-            message = 'You may not have files fetched.',
+            message = 'You may not have files fetched again.',
             hint = 'Owners, admins and agents may.';
     elsif media.state = 'stored' then
         raise sqlstate 'PT409' using
-            message = 'The file is here already.',
+            message = 'This file has been fetched already.',
             detail = 'field: state; state: stored',
-            hint = 'GET /api/messages/{id}/media gives its address.';
+            hint = 'GET /api/messages/{id}/media returns its address.';
     elsif media.state = 'expired' or media.provider_id is null then
         raise sqlstate 'PT409' using
             message = media.error,
@@ -9099,7 +9200,7 @@ begin
     from public.messages m
     where m.id = media.message_id
     on conflict on constraint media_queue_pkey do update
-        -- one that waits need not; one that a worker has is under way
+        -- a waiting job goes now; a job that a worker has is running already
         set not_before = clock_timestamp()
         where q.worker is null;
     update public.message_media f
@@ -9128,6 +9229,6 @@ grant execute on function public.refetch_media(uuid) to authenticated;
 
 
 comment on function private.request_media(uuid) is
-    'Puts a file into the queue again, after asking who wants it.';
+    'Puts a file into the queue again, after checking the caller.';
 comment on function public.refetch_media(uuid) is
-    'Fetches the file of a message again that could not be had, or now what would be tried later.';
+    'Fetches the file of a message again if it has failed. If another try is planned, it goes now.';

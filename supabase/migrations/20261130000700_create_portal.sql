@@ -3,8 +3,8 @@ set lock_timeout = '5s';
 
 
 /*
-    An invitation of a contact to the portal: whoever claims it becomes the contact's login.
-    What proves it is in private.portal_invitation_tokens, and there only hashed.
+    An invitation of a contact to the portal. The login that claims it becomes the contact's login.
+    The token that proves it is in private.portal_invitation_tokens, and only as a hash.
 */
 create table public.portal_invitations (
     id         uuid primary key default gen_random_uuid(),
@@ -26,16 +26,16 @@ create table public.portal_invitations (
         references public.contacts (id, account_id)
         on delete cascade,
     constraint portal_invitations_expires_at_check check (expires_at > created_at),
-    -- it ends in one way
+    -- An invitation ends in one way only.
     constraint portal_invitations_end_check check (claimed_at is null or revoked_at is null),
-    -- a login that is deleted leaves the time of its claim
+    -- Deleting a login keeps the time of its claim.
     constraint portal_invitations_claimed_by_check
         check (claimed_by is null or claimed_at is not null)
 );
 alter table public.portal_invitations enable row level security;
 
 
--- one link at a time opens a contact, whoever invites at the same moment
+-- A contact has one open invitation, even if two people invite at the same moment.
 create unique index portal_invitations_open_key
     on public.portal_invitations (contact_id)
     where claimed_at is null and revoked_at is null;
@@ -61,20 +61,32 @@ grant select on public.portal_invitations to authenticated;
 
 
 comment on table public.portal_invitations is
-    'Invitations of contacts to the portal; open until claimed_at, revoked_at or expires_at. See invite_to_portal.';
+    'Invitations of contacts to the portal. One is open until claimed_at, revoked_at or expires_at. invite_to_portal makes them.';
+comment on column public.portal_invitations.id is
+    'Identifies the invitation; revoke_invitation takes it.';
+comment on column public.portal_invitations.account_id is
+    'The account of the contact.';
 comment on column public.portal_invitations.contact_id is
-    'Who was invited; where it has been merged since, the kept contact gets the login.';
+    'The invited contact. If it has been merged since, the kept contact gets the login.';
 comment on column public.portal_invitations.created_by is
-    'The member who invited.';
+    'The member who invited; null once that login is deleted.';
 comment on column public.portal_invitations.claimed_by is
-    'The login that claimed it; null once that is deleted.';
+    'The login that claimed it; null until then, and once that login is deleted.';
+comment on column public.portal_invitations.created_at is
+    'When it was made (server time, UTC).';
+comment on column public.portal_invitations.expires_at is
+    'Until when it can be claimed (UTC).';
+comment on column public.portal_invitations.claimed_at is
+    'When it was claimed (UTC); null until then.';
+comment on column public.portal_invitations.revoked_at is
+    'When it was revoked (UTC); null until then. A later invitation of the contact revokes it too.';
 comment on policy "members can read their contacts' portal invitations" on public.portal_invitations is
-    'Whoever may read the contacts; there is no secret here.';
+    'For everybody who may read the contacts; there is no secret here.';
 
 
 /*
-    What an invitation's link carries, hashed: a token has 256 random bits, so that a plain hash
-    can't be guessed back, and looking one up by its hash compares no secret byte by byte.
+    The hashed token of an invitation's link. A token has 256 random bits, so nobody can guess it
+    from a plain hash. Looking a token up by its hash compares no secret byte by byte.
 */
 create table private.portal_invitation_tokens (
     invitation_id uuid primary key
@@ -108,17 +120,17 @@ $$;
 
 
 comment on table private.portal_invitation_tokens is
-    'The SHA-256 of each invitation''s token; the token itself is kept nowhere.';
+    'The SHA-256 of each invitation''s token. The token itself is stored nowhere.';
 comment on policy "nobody reads the tokens of invitations directly" on private.portal_invitation_tokens is
-    'claim_portal_invitation looks them up.';
+    'claim_portal_invitation looks tokens up.';
 comment on function private.token_hash(text) is
-    'What is kept of a token.';
+    'The stored form of a token: its SHA-256.';
 
 
 /*
-    What jobs, invoices and points have in common: each is one customer's. The customer may be
-    named by a contact that has been merged since; the row then is the kept contact's. And it
-    stays its customer's, but for a merge or the undoing of one.
+    What jobs, invoices and points have in common: each belongs to one customer. A writer may name a
+    contact that has been merged since; the row then belongs to the kept contact. A row stays with
+    its customer, except in a merge or the undoing of one.
 
     Locks: contacts, jobs, invoices, balances, conversations, messages, each by id.
 */
@@ -134,7 +146,8 @@ begin
         kept := private.contact_of_id(
             account_id => hold_contact.account_id, contact_id => hold_contact.contact_id);
         begin
-            -- shared: many rows may be written for one customer, none while it is merged
+            -- A shared lock: many rows may be written for one customer, but none while it is
+            -- merged.
             perform
             from public.contacts c
             where c.id = kept
@@ -146,8 +159,8 @@ begin
             end if;
             raise sqlstate 'RP003';
         exception
-            -- merged while this waited: its lock goes with the block, and the next one's may
-            -- be taken
+            -- Merged while this waited. The lock goes with the block, so the next contact's lock
+            -- may be taken.
             when sqlstate 'RP003' then
                 null;
         end;
@@ -163,7 +176,7 @@ create function private.hold_contact_at_once(account_id uuid, contact_id uuid)
     returns uuid
     language plpgsql
     set search_path = ''
-    -- the least that is a limit
+    -- the shortest limit that Postgres takes
     set lock_timeout = '1ms'
 as $$
 begin
@@ -173,7 +186,7 @@ exception
         raise sqlstate 'PT503' using
             message = 'Somebody else is changing one of these customers.',
             detail = 'field: customer_id',
-            hint = 'Try again; write rows of several customers in the order of their ids.';
+            hint = 'Try again. Write rows of several customers in the order of the customers'' ids.';
 end
 $$;
 
@@ -181,13 +194,13 @@ $$;
 create function private.tg__own_by_customer()
     returns trigger
     language plpgsql
-    -- definer: contacts are locked whoever writes; who it is is asked here
+    -- definer: locks contacts for every writer; the function itself checks the caller
     security definer
     set search_path = ''
 as $$
 declare
     account uuid;
-    -- whoever is not signed in is the database's own
+    -- Without a signed-in user the database itself writes.
     is_user constant boolean := auth.uid() is not null;
     furthest constant uuid := private.setting('rapport.held_customer');
 begin
@@ -205,13 +218,14 @@ begin
     end if;
     if is_user and account not in (select private.my_writable_account_ids()) then
         raise insufficient_privilege using
-            message = 'You may read this customer''s records, not write them.',
+            message = 'You may read this customer''s records but not write them.',
             hint = 'Owners, admins and agents may.';
     end if;
 
     new.account_id := account;
-    -- Contacts are locked in the order of their ids, and rows come in any order. A transaction
-    -- that has a later one does not wait for this: whoever holds it may be waiting for that.
+    -- Contacts are locked in the order of their ids, but rows come in any order. A transaction that
+    -- holds a later contact does not wait for an earlier one: the holder of that one may be waiting
+    -- for the later contact.
     if new.customer_id < furthest then
         new.customer_id := private.hold_contact_at_once(
             account_id => account, contact_id => new.customer_id);
@@ -229,7 +243,7 @@ $$;
 create function private.tg__follow_merge()
     returns trigger
     language plpgsql
-    -- definer: the journal and contacts are looked at whoever writes
+    -- definer: reads the journal and contacts for every writer
     security definer
     set search_path = ''
 as $$
@@ -247,7 +261,7 @@ begin
           and m.undone_at is null
     ) then
         raise check_violation using
-            message = format('A row of %s stays with its customer.', tg_table_name),
+            message = format('A row of %s can''t be given to another customer.', tg_table_name),
             detail = 'columns: customer_id';
     end if;
     return new;
@@ -256,24 +270,24 @@ $$;
 
 
 comment on function private.hold_contact(uuid, uuid) is
-    'The contact, or the one that it was merged into, which is then neither merged nor deleted before the transaction ends. Gone: 404.';
+    'Locks the contact, or the one that it was merged into, and returns its id. Until the transaction ends it can be neither merged nor deleted. Refuses a contact that is gone (404).';
 comment on function private.hold_contact_at_once(uuid, uuid) is
-    'The same without waiting for anybody; refused where it would have to.';
+    'The same without waiting. Refuses if the lock is not free at once (503).';
 comment on function private.tg__own_by_customer() is
-    'Completes a new row with the account and the present contact of its customer; refuses who may not write there.';
+    'Gives a new row the account and the present contact of its customer. Refuses callers who may not write there.';
 comment on function private.tg__follow_merge() is
     'Refuses another customer, unless the two are being merged or parted.';
 
 
 /*
-    An appointment with a customer: what is done, where and when. What a customer books is a
+    An appointment with a customer: the service, the place and the time. A customer's booking is a
     job, and its chat is a conversation.
 
         scheduled ──► rescheduled ──► in_progress ──► completed
                           (each of the first three may be cancelled)
 
-    A job is never deleted by hand; it is cancelled, and the customer sees that it was. Notes
-    for staff alone are the contact's, since all of a job is the customer's to read.
+    A job is never deleted by hand. It is cancelled, and the customer sees that. The customer may
+    read all of a job, so notes for staff belong to the contact.
 */
 create table public.jobs (
     id           uuid primary key default gen_random_uuid(),
@@ -287,7 +301,8 @@ create table public.jobs (
                  check (
                      status in ('scheduled', 'rescheduled', 'in_progress', 'completed', 'cancelled')
                  ),
-    -- what every client can read: with a fifth digit a year is no date in Python or JavaScript
+    -- The years that every client can read: a date with a five-digit year is none in Python or
+    -- JavaScript.
     starts_at    timestamptz not null
                  constraint jobs_starts_at_check
                  check (starts_at between '0001-01-02' and '9999-12-30'),
@@ -300,7 +315,7 @@ create table public.jobs (
     updated_at   timestamptz not null default now(),
     version      bigint not null default 1,
 
-    -- what a foreign key of the same account and customer refers to
+    -- for foreign keys that include the account and the customer
     constraint jobs_id_account_id_customer_id_key unique (id, account_id, customer_id),
     constraint jobs_customer_fkey
         foreign key (customer_id, account_id)
@@ -317,7 +332,7 @@ create index jobs_customer_idx on public.jobs (customer_id, account_id, starts_a
 create index jobs_account_idx on public.jobs (account_id, starts_at);
 
 
--- the conversation of a booking goes where the job goes
+-- a booking's conversation goes where the job goes
 alter table public.conversations
     add constraint conversations_booking_fkey
     foreign key (booking_id, account_id, customer_id)
@@ -341,7 +356,7 @@ create policy "owners, admins and agents can make jobs"
     to authenticated
     with check (account_id = any (array(select private.my_writable_account_ids())));
 
--- whoever sees a job and may not change it is refused, instead of changing none
+-- A reader who may not change a job is refused, instead of changing no row.
 create policy "owners, admins and agents can change jobs"
     on public.jobs
     for update
@@ -376,7 +391,7 @@ $$;
 create function private.tg_jobs__progress()
     returns trigger
     language plpgsql
-    -- definer: its helpers are nobody's to call
+    -- definer: users may not call its helpers
     security definer
     set search_path = ''
 as $$
@@ -387,20 +402,20 @@ declare
 begin
     if new.status <> old.status and new.status <> all (allowed) then
         raise sqlstate 'PT409' using
-            message = format('A job that is %s does not become %s.', old.status, left(new.status, 64)),
+            message = format('A job can''t go from %s to %s.', old.status, left(new.status, 64)),
             detail = 'field: status',
             hint = case
-                when allowed = '{}' then 'It stays as it is; make another job.'
+                when allowed = '{}' then 'This status is final. Make another job.'
                 else format('Allowed: %s.', array_to_string(allowed, ', '))
             end;
     elsif is_moved and old.status in ('completed', 'cancelled') then
         raise sqlstate 'PT409' using
-            message = format('A job that is %s has its time.', old.status),
+            message = format('A job that is %s can''t get another time.', old.status),
             detail = 'field: starts_at',
             hint = 'Make another job.';
     end if;
 
-    -- whoever moves it need not say so twice
+    -- a new time makes the job rescheduled, without a second word from the writer
     if is_moved and old.status = 'scheduled' and new.status = 'scheduled' then
         new.status := 'rescheduled';
     end if;
@@ -455,41 +470,55 @@ create trigger _200_require_rows_update
 
 
 comment on table public.jobs is
-    'Appointments, which are what customers book: insert and update them as any table; a job is cancelled, not deleted.';
-comment on column public.jobs.customer_id is
-    'The contact; one that was merged stands for the one it was merged into.';
+    'Appointments, which customers book. Insert and update them as in any table. A job is cancelled, never deleted.';
+comment on column public.jobs.id is
+    'Identifies the job; conversations and messages name it as booking_id. A client may choose it.';
 comment on column public.jobs.account_id is
-    'The customer''s; need not be given.';
+    'The customer''s account; filled in if not given.';
+comment on column public.jobs.customer_id is
+    'The customer: a contact''s id. A merged contact stands for the one it was merged into.';
 comment on column public.jobs.service_type is
-    'What is done, in the business'' own words.';
+    'The service, in the business'' own words; 1 to 200 characters.';
 comment on column public.jobs.status is
-    'scheduled, rescheduled, in_progress, completed or cancelled; forward only. Another time makes it rescheduled.';
+    'scheduled, rescheduled, in_progress, completed or cancelled; it only moves forward. Another time makes it rescheduled.';
+comment on column public.jobs.starts_at is
+    'When it starts (UTC).';
+comment on column public.jobs.ends_at is
+    'When it ends (UTC); null where that is open.';
+comment on column public.jobs.address is
+    'Where it takes place; at most 500 characters.';
 comment on column public.jobs.description is
-    'For the customer to read, as all of a job.';
+    'What the customer should know; at most 4,000 characters. The customer reads all of a job.';
+comment on column public.jobs.created_at is
+    'When the job was made (server time, UTC).';
+comment on column public.jobs.updated_at is
+    'When the row last changed (server time, UTC).';
+comment on column public.jobs.version is
+    'Rises by 1 with each change of the row.';
 comment on constraint jobs_service_type_check on public.jobs is
-    'A service type has 1 to 200 characters.';
+    'A service_type must have 1 to 200 characters.';
 comment on constraint jobs_status_check on public.jobs is
-    'This is not a status of jobs.
-Known: scheduled, rescheduled, in_progress, completed, cancelled.';
+    'There is no such status of a job.
+Use scheduled, rescheduled, in_progress, completed or cancelled.';
 comment on constraint jobs_starts_at_check on public.jobs is
-    'A job starts between the years 1 and 9999.';
+    'A job must start between the years 1 and 9999.';
 comment on constraint jobs_ends_at_check on public.jobs is
-    'A job ends after it starts, and before the year 9999 ends.
+    'A job must end after it starts, and before the year 9999 ends.
 Give a later ends_at, or none.';
 comment on constraint jobs_address_check on public.jobs is
-    'An address has at most 500 characters.';
+    'An address can have at most 500 characters.';
 comment on constraint jobs_description_check on public.jobs is
-    'A description has at most 4,000 characters.';
+    'A description can have at most 4,000 characters.';
 comment on function private.next_job_statuses(text) is
-    'What a job of this status may become.';
+    'The statuses that may follow this status of a job.';
 comment on function private.tg_jobs__progress() is
-    'Refuses a status that does not follow from the one before: 409, with those that do.';
+    'Refuses a status that can''t follow the present one (409), and names the ones that can.';
 comment on policy "members and the customer can read a job" on public.jobs is
     'A customer sees its own jobs.';
 comment on policy "owners, admins and agents can make jobs" on public.jobs is
     'For customers of their accounts.';
 comment on policy "owners, admins and agents can change jobs" on public.jobs is
-    'Viewers and customers look: what they write is refused.';
+    'Viewers and customers only read: their writes are refused.';
 
 
 select private.guard_table(
@@ -512,15 +541,15 @@ select private.limit_writes('jobs', '{insert,update}');
 
 
 /*
-    What a customer owes. Amounts are in minor units (cents) of one currency, the tax among them.
+    A bill to a customer. Amounts are in minor units (cents) of one currency, with the tax included.
 
         draft ──► sent ──► paid
                    │ ▲
                    ▼ │ (due later)
                  overdue ──► paid        (draft, sent and overdue may become void)
 
-    A draft is the business' own: for the customer an invoice begins to exist when it is sent,
-    and from then on its amounts stay.
+    Only the business sees a draft. For the customer an invoice begins when it is sent, and from
+    then on its amounts can't change.
 */
 create table public.invoices (
     id           uuid primary key default gen_random_uuid(),
@@ -535,14 +564,14 @@ create table public.invoices (
                  check (status in ('draft', 'sent', 'paid', 'overdue', 'void')),
     currency     text not null
                  constraint invoices_currency_check check (currency ~ '^[A-Z]{3}$'),
-    -- what every client can count with: beyond 2^53 - 1 JavaScript loses cents
+    -- What every client can count with: JavaScript loses cents beyond 2^53 - 1.
     amount_minor bigint not null
                  constraint invoices_amount_minor_check
                  check (amount_minor between 0 and 9007199254740991),
     tax_minor    bigint not null default 0,
     description  text
                  constraint invoices_description_check check (length(description) <= 4000),
-    -- as the times of jobs: what every client can read
+    -- like the times of jobs: the years that every client can read
     issued_on    date
                  constraint invoices_issued_on_check
                  check (issued_on between '0001-01-02' and '9999-12-30'),
@@ -588,7 +617,7 @@ create index invoices_job_idx
     on public.invoices (job_id, account_id, customer_id)
     where job_id is not null;
 
--- what the daily function looks for
+-- for mark_overdue_invoices
 create index invoices_due_on_idx
     on public.invoices (due_on, id)
     where status = 'sent';
@@ -612,7 +641,7 @@ create policy "owners, admins and agents can write invoices"
     to authenticated
     with check (account_id = any (array(select private.my_writable_account_ids())));
 
--- whoever sees an invoice and may not change it is refused, instead of changing none
+-- A reader who may not change an invoice is refused, instead of changing no row.
 create policy "owners, admins and agents can change invoices"
     on public.invoices
     for update
@@ -631,65 +660,79 @@ grant select on public.invoices to authenticated;
 
 
 comment on table public.invoices is
-    'What a customer owes: made as a draft, then sent by its status. A sent invoice is not deleted but made void.';
-comment on column public.invoices.customer_id is
-    'The contact; one that was merged stands for the one it was merged into.';
+    'Bills to customers. An invoice begins as a draft, and its status sends it. A sent invoice can''t be deleted: make it void.';
+comment on column public.invoices.id is
+    'Identifies the invoice. A client may choose it.';
 comment on column public.invoices.account_id is
-    'The customer''s; need not be given.';
+    'The customer''s account; filled in if not given.';
+comment on column public.invoices.customer_id is
+    'The customer: a contact''s id. A merged contact stands for the one it was merged into.';
 comment on column public.invoices.job_id is
-    'The job that it is for, of the same customer; its chat is told of the invoice.';
+    'The job that it bills, of the same customer; null for none. The job''s chat hears of the invoice.';
 comment on column public.invoices.number is
-    'The business'' own; unique in an account.';
+    'The business'' own invoice number, unique in the account; 1 to 64 characters.';
 comment on column public.invoices.status is
-    'draft, sent, paid, overdue (by schedule, once due_on is over) or void.';
+    'draft, sent, paid, overdue or void. The daily schedule makes a sent invoice overdue once due_on has passed.';
 comment on column public.invoices.currency is
-    'ISO 4217, such as EUR.';
+    'The currency as in ISO 4217, such as EUR.';
 comment on column public.invoices.amount_minor is
     'The total with tax, in minor units: 12050 is 120.50 EUR.';
 comment on column public.invoices.tax_minor is
-    'The tax in amount_minor.';
+    'The tax within amount_minor, in the same minor units.';
+comment on column public.invoices.description is
+    'What the invoice is for, as the customer reads it; at most 4,000 characters.';
 comment on column public.invoices.issued_on is
-    'Its date; the day on which it is sent, if not given.';
+    'The date of the invoice; if not given, the day on which it is sent.';
 comment on column public.invoices.due_on is
-    'The last day to pay it, in the account''s time zone; without, it is never overdue.';
+    'The last day to pay it, in the account''s time zone. Without it an invoice never becomes overdue.';
 comment on column public.invoices.sent_at is
-    'When it became the customer''s to see (UTC); null for a draft. postgres_changes tells a customer of this as an UPDATE whose old sent_at is null, broadcast as invoices.inserted.';
+    'When it was sent and became visible to the customer (UTC); null for a draft. The customer hears it through postgres_changes as an UPDATE whose old sent_at is null, and as the broadcast invoices.inserted.';
+comment on column public.invoices.paid_at is
+    'When its status became paid (server time, UTC); null until then.';
+comment on column public.invoices.voided_at is
+    'When its status became void (server time, UTC); null until then.';
+comment on column public.invoices.created_at is
+    'When the draft was made (server time, UTC).';
+comment on column public.invoices.updated_at is
+    'When the row last changed (server time, UTC).';
+comment on column public.invoices.version is
+    'Rises by 1 with each change of the row.';
 comment on policy "members and the customer, once it is sent, can read an invoice"
     on public.invoices is
-    'A draft, also one that was made void, is not the customer''s to see.';
+    'Customers do not see drafts, not even drafts that were made void.';
 comment on policy "owners, admins and agents can write invoices" on public.invoices is
     'For customers of their accounts.';
 comment on policy "owners, admins and agents can change invoices" on public.invoices is
-    'Viewers and customers look: what they write is refused.';
+    'Viewers and customers only read: their writes are refused.';
 
 
 comment on constraint invoices_number_check on public.invoices is
-    'An invoice''s number has 1 to 64 characters.';
+    'An invoice''s number must have 1 to 64 characters.';
 comment on constraint invoices_number_key on public.invoices is
     'Another invoice of this account has this number.
-Give it a number of its own.';
+Give the invoice a number of its own.';
 comment on constraint invoices_status_check on public.invoices is
-    'This is not a status of invoices.
-Known: draft, sent, paid, overdue, void.';
+    'There is no such status of an invoice.
+Use draft, sent, paid, overdue or void.';
 comment on constraint invoices_currency_check on public.invoices is
-    'A currency is three capital letters of ISO 4217.
-Such as EUR.';
+    'A currency must be three capital letters of ISO 4217.
+For example EUR.';
 comment on constraint invoices_amount_minor_check on public.invoices is
-    'An amount is a number of minor units from 0 to 9,007,199,254,740,991.
+    'An amount must be a number of minor units from 0 to 9,007,199,254,740,991.
 12050 is 120.50 EUR.';
 comment on constraint invoices_tax_minor_check on public.invoices is
-    'The tax is part of the amount: at least 0, and no more than amount_minor.';
+    'The tax must be at least 0 and at most amount_minor, since the amount includes it.';
 comment on constraint invoices_description_check on public.invoices is
-    'A description has at most 4,000 characters.';
+    'A description can have at most 4,000 characters.';
 comment on constraint invoices_issued_on_check on public.invoices is
-    'An invoice is issued between the years 1 and 9999.';
+    'An invoice must be issued between the years 1 and 9999.';
 comment on constraint invoices_due_on_check on public.invoices is
-    'An invoice is due between the years 1 and 9999.';
+    'An invoice must be due between the years 1 and 9999.';
 comment on constraint invoices_job_fkey on public.invoices is
     'This customer has no such job.
 Name one of the customer''s jobs, or none.';
 comment on constraint invoices_status_time_check on public.invoices is
-    'The status does not agree with the times at which it was sent, paid or made void.';
+    'The status does not match the times at which the invoice was sent, paid or made void.';
 
 
 select private.guard_table(
@@ -717,7 +760,7 @@ select private.limit_writes('invoices', '{insert,update}');
 
 
 /*
-    What an invoice may become, and what may still be changed in it.
+    Which status an invoice may get, and which fields may still change.
 */
 create function private.next_invoice_statuses(status text)
     returns text[]
@@ -739,35 +782,35 @@ $$;
 create function private.tg_invoices__progress()
     returns trigger
     language plpgsql
-    -- definer: its helpers are nobody's to call
+    -- definer: users may not call its helpers
     security definer
     set search_path = ''
 as $$
 declare
     allowed constant text[] := private.next_invoice_statuses(old.status);
-    -- what others have been told, or have settled, is not changed beneath them
+    -- fields that others have seen, or that a payment has settled, can't change
     settled text[] := '{}';
     changed text;
 begin
     if new.status <> old.status and new.status <> all (allowed) then
         raise sqlstate 'PT409' using
             message = format(
-                'An invoice that is %s does not become %s.', old.status, left(new.status, 64)),
+                'An invoice can''t go from %s to %s.', old.status, left(new.status, 64)),
             detail = 'field: status',
             hint = case
-                when allowed = '{}' then 'It stays as it is; write another invoice.'
+                when allowed = '{}' then 'This status is final. Write another invoice.'
                 else format('Allowed: %s.', array_to_string(allowed, ', '))
             end;
     elsif new.status = 'overdue' and old.status = 'sent' and (new.due_on < private.today(new.account_id)) is not true then
         raise sqlstate 'PT409' using
             message = 'The invoice is not overdue yet.',
             detail = 'field: status',
-            hint = 'It becomes overdue by itself, once the day due_on is over.';
+            hint = 'The schedule makes it overdue once the day due_on has passed.';
     elsif new.status = 'sent' and old.status = 'overdue' and new.due_on < private.today(new.account_id) then
         raise sqlstate 'PT409' using
-            message = 'The invoice still is overdue.',
+            message = 'The invoice is still overdue.',
             detail = 'field: status',
-            hint = 'Write a later due_on with it.';
+            hint = 'Write a later due_on in the same request.';
     end if;
 
     if old.status <> 'draft' then
@@ -777,15 +820,15 @@ begin
         settled := settled || array['due_on', 'description'];
     end if;
     if old.status = 'draft' and new.status = 'sent' then
-        -- postgres_changes tells whoever sees the new row the old one as well, and what a draft
-        -- said before is not the customer's to see; what was empty says nothing
+        -- postgres_changes shows the old row to everybody who sees the new one, and a customer may
+        -- not see what a draft said before. A field that was empty tells nothing.
         select min(o.key)
         into changed
         from jsonb_each(to_jsonb(old) - 'status') o
         where o.value not in ('null', to_jsonb(new) -> o.key);
         if changed is not null then
             raise sqlstate 'PT409' using
-                message = 'An invoice is sent as its draft stands.',
+                message = 'An invoice must be sent as its draft stands.',
                 detail = 'field: ' || changed,
                 hint = 'Change the draft first, then set its status to sent.';
         end if;
@@ -799,9 +842,9 @@ begin
         limit 1;
         if changed is not null then
             raise sqlstate 'PT409' using
-                message = format('An invoice that is %s keeps this.', old.status),
+                message = format('This field of an invoice that is %s can''t change.', old.status),
                 detail = 'field: ' || changed,
-                hint = 'Make it void, if it may be, and write another one.';
+                hint = 'Make the invoice void, if its status allows it, and write another one.';
         end if;
     end if;
 
@@ -893,7 +936,7 @@ declare
         join due
             using (id)
         order by i.id
-        -- another run may be at them, or somebody who is paying
+        -- another run may hold them, or somebody who is paying
         for update of i skip locked
     );
     marked integer := 0;
@@ -915,20 +958,20 @@ grant execute on function backend.mark_overdue_invoices(integer) to service_role
 
 
 comment on function private.next_invoice_statuses(text) is
-    'What an invoice of this status may become.';
+    'The statuses that may follow this status of an invoice.';
 comment on function private.tg_invoices__progress() is
-    'Stamps what becomes of an invoice; refuses what does not follow, or changes what was sent: 409.';
+    'Stamps the times of an invoice''s statuses. Refuses a status that can''t follow, and changes of what was sent (409).';
 comment on function backend.mark_overdue_invoices(integer) is
-    'Makes up to batch invoices overdue (1,000 at most) whose last day to pay is over where the account is; returns how many. Call again until 0.';
+    'Makes up to batch invoices overdue (at most 1,000) whose last day to pay has passed in the account''s time zone. Returns the number. Call it again until it returns 0.';
 
 
 /*
-    A customer's points: a ledger to which lines are added and never changed, and what it adds up
-    to. Points are positive where they are earned or given as a bonus, negative where they are
-    redeemed or expire, so that the sum of the lines is the balance.
+    A customer's points: a ledger of lines that are added and never changed, and their sum. Points
+    are positive where they are earned or given as a bonus, and negative where they are redeemed or
+    expire. So the sum of the lines is the balance.
 
-    Each line that gives points is a lot, from which later ones take: the first to expire first.
-    So what expires is exactly what nobody redeemed.
+    Each line that gives points is a lot, from which later lines take: from the lot that expires
+    first. So exactly the points that nobody redeemed expire.
 */
 create table public.loyalty_transactions (
     id          uuid primary key default gen_random_uuid(),
@@ -946,7 +989,7 @@ create table public.loyalty_transactions (
     updated_at  timestamptz not null default now(),
     version     bigint not null default 1,
 
-    -- what a foreign key of the same account and customer refers to
+    -- for foreign keys that include the account and the customer
     constraint loyalty_transactions_id_account_id_customer_id_key
         unique (id, account_id, customer_id),
     constraint loyalty_transactions_customer_fkey
@@ -959,7 +1002,7 @@ create table public.loyalty_transactions (
         check (
             expires_on is null
             or type in ('earned', 'bonus')
-            -- as the times of jobs: what every client can read
+            -- like the times of jobs: the years that every client can read
             and expires_on between '0001-01-02' and '9999-12-30'
         )
 );
@@ -1000,7 +1043,7 @@ grant select on public.loyalty_transactions to authenticated;
 
 
 /*
-    One row for each customer who ever had points: their sum, and what redemptions queue for.
+    One row for each customer who ever had points: their sum. Redemptions queue for this row.
 */
 create table public.loyalty_balances (
     customer_id uuid primary key,
@@ -1045,7 +1088,7 @@ create table private.loyalty_lots (
                    constraint loyalty_lots_points_left_check check (points_left >= 0),
     expires_on     date,
 
-    -- a line that goes to another customer takes its lot with it
+    -- a line that moves to another customer takes its lot along
     constraint loyalty_lots_transaction_fkey
         foreign key (transaction_id, account_id, customer_id)
         references public.loyalty_transactions (id, account_id, customer_id)
@@ -1072,25 +1115,39 @@ create policy "nobody reads lots of points directly"
 
 
 comment on table public.loyalty_transactions is
-    'A customer''s points, line by line; insert to give (earned, bonus) or take (redeemed). Never changed, never below zero: 409.';
-comment on column public.loyalty_transactions.customer_id is
-    'The contact; one that was merged stands for the one it was merged into.';
-comment on column public.loyalty_transactions.account_id is
-    'The customer''s; need not be given.';
+    'A customer''s points, line by line. Insert a line to give points (earned, bonus) or to take them (redeemed). A line never changes, and the balance never goes below zero (409).';
 comment on column public.loyalty_transactions.id is
-    'Give one of your own, and a repeated insert is refused (409) instead of counted twice.';
+    'The line''s id. Choose it yourself, and a repeated insert is refused (409) instead of counted twice.';
+comment on column public.loyalty_transactions.account_id is
+    'The customer''s account; filled in if not given.';
+comment on column public.loyalty_transactions.customer_id is
+    'The customer: a contact''s id. A merged contact stands for the one it was merged into.';
 comment on column public.loyalty_transactions.type is
-    'earned, bonus, redeemed; expired is written by schedule alone.';
+    'earned, bonus or redeemed. Only the daily schedule writes expired.';
 comment on column public.loyalty_transactions.points is
-    'Positive where points are earned or a bonus, negative where they are redeemed or expire.';
+    'The number of points: positive for earned and bonus, negative for redeemed and expired.';
+comment on column public.loyalty_transactions.description is
+    'The reason, as the customer reads it; at most 500 characters.';
 comment on column public.loyalty_transactions.expires_on is
-    'The last day on which these points may be redeemed, in the account''s time zone; null for good.';
+    'The last day on which these points may be redeemed, in the account''s time zone; null if they never expire.';
+comment on column public.loyalty_transactions.created_at is
+    'When the line was written (server time, UTC).';
+comment on column public.loyalty_transactions.updated_at is
+    'When the row last changed (server time, UTC): a line only moves to another customer in a merge.';
+comment on column public.loyalty_transactions.version is
+    'Rises by 1 with each change of the row.';
 comment on table public.loyalty_balances is
-    'A customer''s total of points; no row means none.';
+    'A customer''s balance of points. No row means none.';
+comment on column public.loyalty_balances.customer_id is
+    'The customer: a contact''s id.';
+comment on column public.loyalty_balances.account_id is
+    'The customer''s account.';
 comment on column public.loyalty_balances.points is
-    'The sum of the customer''s loyalty_transactions; points whose time is over count until the schedule writes them off.';
+    'The sum of the customer''s loyalty_transactions. Points past expires_on count until the daily schedule writes them off.';
+comment on column public.loyalty_balances.updated_at is
+    'When the balance last changed (server time, UTC).';
 comment on table private.loyalty_lots is
-    'What is left of each line that gave points.';
+    'The rest of each line that gave points.';
 comment on policy "members and the customer can read a line of points"
     on public.loyalty_transactions is
     'A customer sees its own points.';
@@ -1098,25 +1155,25 @@ comment on policy "owners, admins and agents can add lines of points"
     on public.loyalty_transactions is
     'For customers of their accounts.';
 comment on policy "the schedule alone says what expires" on public.loyalty_transactions is
-    'Points are written off once their time is over.';
+    'Points expire when their time has passed.';
 comment on policy "members and the customer can read a balance" on public.loyalty_balances is
-    'A customer sees its own total.';
+    'A customer sees its own balance.';
 comment on policy "nobody reads lots of points directly" on private.loyalty_lots is
-    'Clients see lines and the total.';
+    'Clients see the lines and the balance.';
 
 
 comment on constraint loyalty_transactions_pkey on public.loyalty_transactions is
-    'A line of points with this id has been written already.
-It counts once; give another line an id of its own.';
+    'There is a line of points with this id already.
+It counts once. Give another line an id of its own.';
 comment on constraint loyalty_transactions_type_check on public.loyalty_transactions is
-    'This is not a type of points.
-Known: earned, redeemed, bonus.';
+    'There is no such type of points.
+Use earned, redeemed or bonus.';
 comment on constraint loyalty_transactions_points_check on public.loyalty_transactions is
-    'Points are positive where they are earned or a bonus, negative where they are redeemed.';
+    'Points must be positive for earned and bonus, and negative for redeemed.';
 comment on constraint loyalty_transactions_description_check on public.loyalty_transactions is
-    'A description has at most 500 characters.';
+    'A description can have at most 500 characters.';
 comment on constraint loyalty_transactions_expires_on_check on public.loyalty_transactions is
-    'Points that are earned or a bonus may expire, between the years 1 and 9999.
+    'Only earned and bonus points may expire, between the years 1 and 9999.
 Leave expires_on out where points are redeemed.';
 
 
@@ -1138,9 +1195,9 @@ select private.limit_writes('loyalty_transactions', '{insert}');
 
 
 /*
-    What follows from a new line of points: the balance, and the lots that are made or used.
-    Whoever adds lines holds the customer's balance, so that two who redeem at once take turns
-    and the second one finds what the first has left.
+    What a new line of points causes: a new balance, and lots that are made or used. A writer of
+    lines holds the customer's balance. So two people who redeem at the same time take turns, and
+    the second one sees the rest.
 */
 create function private.lock_balances(account_id uuid, customer_ids uuid[])
     returns void
@@ -1193,7 +1250,7 @@ begin
         from private.loyalty_lots l
         where l.customer_id = use_lots.customer_id
           and l.points_left > 0
-          -- those whose time is over are only waiting to be written off
+          -- points whose time has passed are not usable; the schedule will write them off
           and (l.expires_on is null or l.expires_on >= today)
         order by l.expires_on, l.transaction_id
     loop
@@ -1210,7 +1267,7 @@ begin
             message = format(
                 'The customer has %s points; %s can''t be redeemed.', points - wanted, points),
             detail = 'field: points',
-            hint = format('Redeem at most %s.', points - wanted);
+            hint = format('Redeem at most %s points.', points - wanted);
     end if;
 end
 $$;
@@ -1219,7 +1276,7 @@ $$;
 create function private.tg_loyalty_transactions__settle()
     returns trigger
     language plpgsql
-    -- definer: balances and lots are written here alone
+    -- definer: only this function writes balances and lots
     security definer
     set search_path = ''
 as $$
@@ -1237,7 +1294,7 @@ begin
             account_id => customers.account_id, customer_ids => customers.ids);
     end loop;
 
-    -- what is given in a statement can be redeemed in it
+    -- points that a statement gives can be redeemed in the same statement
     for line in
         select n.*
         from new_rows n
@@ -1265,12 +1322,12 @@ $$;
 create function private.tg_loyalty_transactions__keep()
     returns trigger
     language plpgsql
-    -- definer: contacts are looked at whoever writes
+    -- definer: reads contacts for every writer
     security definer
     set search_path = ''
 as $$
 begin
-    -- with its customer a ledger may go
+    -- a ledger may be deleted with its customer
     if tg_op = 'DELETE' and not exists (
         select
         from public.contacts c
@@ -1279,8 +1336,8 @@ begin
         return old;
     end if;
     raise check_violation using
-        message = 'A line of points stays as it was written.',
-        hint = 'Add one that makes good for it.';
+        message = 'A line of points can''t be changed or deleted.',
+        hint = 'Add a line that corrects it.';
 end
 $$;
 
@@ -1332,12 +1389,12 @@ declare
     today constant date := private.today(account_id);
     expired bigint;
 begin
-    -- the contact before the balance, as all who add lines
+    -- the contact before the balance, as in all code that adds lines
     if private.hold_contact(
         account_id => expire_points_of.account_id,
         contact_id => expire_points_of.customer_id
     ) <> expire_points_of.customer_id then
-        -- merged meanwhile, and its points with it
+        -- merged meanwhile, and its points too
         return false;
     end if;
     perform private.lock_balances(
@@ -1413,25 +1470,25 @@ grant execute on function backend.expire_points(integer) to service_role;
 
 
 comment on function private.lock_balances(uuid, uuid[]) is
-    'Locks the balances of customers of one account, which are made where there are none.';
+    'Locks the balances of customers of one account. Makes the ones that are missing.';
 comment on function private.add_to_balance(uuid, bigint) is
     'Changes a balance, which is locked.';
 comment on function private.use_lots(uuid, uuid, bigint) is
-    'Takes points from a customer''s lots, the first to expire first; refuses more than there are.';
+    'Takes points from a customer''s lots, first from the one that expires first. Refuses more points than there are.';
 comment on function private.tg_loyalty_transactions__settle() is
-    'Brings balances and lots up to date with new lines.';
+    'Updates balances and lots for new lines.';
 comment on function private.tg_loyalty_transactions__keep() is
-    'Refuses to change a line, or to delete it before its customer.';
+    'Refuses to change a line, or to delete it without its customer.';
 comment on function private.expire_points_of(uuid, uuid) is
-    'Writes off a customer''s points whose time is over, in one line; false where there are none.';
+    'Writes off a customer''s points whose time has passed, in one line. False where there are none.';
 comment on function backend.expire_points(integer) is
-    'Writes off points whose time is over, of up to batch customers (1,000 at most); returns of how many. Call again until 0.';
+    'Writes off points whose time has passed, for up to batch customers (at most 1,000). Returns the number of customers. Call it again until it returns 0.';
 
 
 /*
-    The conversations that customers hold in the portal: one about each booking, made with its
-    job, and one for everything else, made when somebody first writes in it. Two customers that
-    are merged keep theirs; the portal goes on in the kept one's.
+    The conversations that customers hold in the portal. Each booking has one, made with its job.
+    One more is for everything else, made with its first message. Two customers that are merged keep
+    theirs; the portal goes on in the kept customer's one.
 */
 create function private.portal_thread(customer_id uuid)
     returns uuid
@@ -1460,7 +1517,7 @@ as $$
 declare
     thread uuid;
 begin
-    -- others may open it, or close it, between two statements: look again
+    -- Others may open or close it between two statements, so look again.
     for attempt in 1 .. 4 loop
         thread := private.portal_thread(customer_id);
         exit when thread is not null;
@@ -1498,35 +1555,35 @@ begin
         if account in (select private.my_writable_account_ids())
             or kept in (select private.my_customer_ids())
         then
-            -- it stays this contact's until the message is written
+            -- it stays with this contact until the message is written
             kept := private.hold_contact(account_id => account, contact_id => kept);
             return private.open_portal_thread(account_id => account, customer_id => kept);
         elsif account in (select private.my_account_ids()) then
             raise insufficient_privilege using
-                message = 'You may read this customer''s conversations, not write in them.',
+                message = 'You may read this customer''s conversations but not write in them.',
                 hint = 'Owners, admins and agents may.';
         end if;
     end if;
     return null;
 exception
     when sqlstate 'PT404' then
-        -- deleted: whose it was is nobody's to learn
+        -- Deleted: the caller may not learn whose it was.
         return null;
 end
 $$;
 
 
 comment on function private.portal_thread(uuid) is
-    'A customer''s conversation in the portal, the open one first; null before there is one.';
+    'A customer''s conversation in the portal, the open one first; null where there is none.';
 comment on function private.open_portal_thread(uuid, uuid) is
-    'A customer''s conversation in the portal, which is made where there is none.';
+    'A customer''s conversation in the portal; makes it where there is none.';
 comment on function private.thread_of_customer(uuid) is
-    'The conversation in the portal for somebody who may write in it; null where it is hidden.';
+    'The conversation in the portal for a caller who may write in it; null where the caller may not see it.';
 
 
 /*
-    A job has its chat from the start, and what becomes of the job is told there, in the
-    transaction in which it happens.
+    A job has its chat from the start. The chat hears of each new status or time of the job, in the
+    same transaction.
 */
 create function private.job_notice(job public.jobs)
     returns private.notice
@@ -1565,7 +1622,7 @@ $$;
 create function private.tg_jobs__open_chat()
     returns trigger
     language plpgsql
-    -- definer: nobody else may write conversations
+    -- definer: only this function may write these conversations
     security definer
     set search_path = ''
 as $$
@@ -1622,16 +1679,17 @@ create trigger _500_tell_chat
 
 
 comment on function private.job_notice(public.jobs) is
-    'What a chat is told of a job as it is now.';
+    'The sentence that tells a chat how a job stands now.';
 comment on function private.tg_jobs__open_chat() is
-    'Gives every job its chat.';
+    'Gives each job its chat.';
 comment on function private.tg_jobs__tell_chat() is
-    'Tells a job''s chat what became of it.';
+    'Tells a job''s chat of its new status or time.';
 
 
 /*
-    Invoices in chats: those that an agent shows with a message, held to what the invoice says,
-    and what becomes of them, told by the system in the chat of their job, or else in the portal's.
+    Invoices in chats. An agent can show one with a message, and its data must match the invoice.
+    The system tells the chat of the invoice's job, or else the portal's chat, what happens to an
+    invoice.
 */
 create function private.invoice_facts(invoice public.invoices)
     returns jsonb
@@ -1668,12 +1726,12 @@ begin
         return null;
     elsif post.sender_type <> 'operator' then
         raise insufficient_privilege using
-            message = 'Invoices are sent by the business.',
+            message = 'Only the business can show invoices.',
             detail = 'field: invoice_data',
             hint = 'Leave invoice_data out.';
     elsif channel = 'whatsapp' or post.type <> 'text' then
         raise sqlstate 'PT422' using
-            message = 'An invoice is shown with a text, in a chat of the portal.',
+            message = 'An invoice can only be shown with a text, in a chat of the portal.',
             detail = 'field: invoice_data',
             hint = 'On WhatsApp send it as a document.';
     end if;
@@ -1689,7 +1747,7 @@ begin
     end if;
     if invoice.id is null then
         raise sqlstate 'PT422' using
-            message = 'There is no such invoice of this customer, or it has not been sent.',
+            message = 'This customer has no such invoice, or it has not been sent yet.',
             detail = 'field: invoice_data.invoice_id',
             hint = 'Name an invoice of the customer that is not a draft.';
     end if;
@@ -1703,9 +1761,9 @@ begin
     limit 1;
     if wrong is not null then
         raise sqlstate 'PT422' using
-            message = 'This is not what the invoice says.',
+            message = 'This value differs from the invoice.',
             detail = 'field: invoice_data.' || left(wrong, 64),
-            hint = 'Give its invoice_id alone; the rest is filled in.';
+            hint = 'Give the invoice_id alone. The rest is filled in.';
     end if;
     return facts;
 end
@@ -1739,7 +1797,7 @@ $$;
 create function private.tg_invoices__tell_chat()
     returns trigger
     language plpgsql
-    -- definer: nobody else may write as the system
+    -- definer: users may not write as the system
     security definer
     set search_path = ''
 as $$
@@ -1750,7 +1808,7 @@ begin
         join old_rows o
             using (id)
         where n.status <> o.status
-          -- a draft that is given up was never the customer's
+          -- a draft that was made void was never visible to the customer
           and n.sent_at is not null
     ));
     return null;
@@ -1766,28 +1824,29 @@ create trigger _500_tell_chat
 
 
 comment on function private.invoice_facts(public.invoices) is
-    'What a message shows of an invoice: {invoice_id, number, amount_minor, currency, status, due_on}.';
+    'The data of an invoice that a message shows: {invoice_id, number, amount_minor, currency, status, due_on}.';
 comment on function private.check_invoice_data(public.messages, text) is
-    'The facts of the invoice that somebody shows with a message; refuses what differs from them, naming the field.';
+    'The data of the invoice that somebody shows with a message. Refuses a field that differs from the invoice, and names it.';
 comment on function private.invoice_notice(public.invoices) is
-    'What a chat is told of an invoice as it is now.';
+    'The sentence that tells a chat how an invoice stands now.';
 comment on function private.tg_invoices__tell_chat() is
-    'Tells a chat what became of an invoice that the customer knows of.';
+    'Tells a chat what happened to an invoice that the customer knows.';
 
 
 /*
-    What a customer sees and edits of itself, the contact behind it being written as by staff.
+    The part of a contact that its customer sees and edits. A write here changes the contact as a
+    write by staff does.
 
-    Nobody has proved what a customer writes (proof): a phone number or an address written here
-    is shown to staff, and makes the contact known by nothing, here and at the ERP. Else whoever
-    wrote another's number would be sent that person's messages. Identities that are no longer written stay, since it is from
-    them that the customer has really written.
+    Nobody has proved what a customer writes (proof). A phone number or an email address written
+    here is shown to staff, but the contact can't be found by it, neither here nor at the ERP.
+    Otherwise a customer who wrote another person's number would get that person's messages. Old
+    identities stay, since the customer has really written from them.
 */
 create function private.portal_account_name(account_id uuid)
     returns text
     language plpgsql
     stable
-    -- definer: a customer reads no account, and is told the name alone
+    -- definer: a customer can't read accounts, and gets the name only
     security definer
     set search_path = ''
 as $$
@@ -1842,7 +1901,7 @@ begin
     );
     if fields ? 'name' and btrim(coalesce(fields ->> 'name', ''), E' \t\r\n') = '' then
         raise sqlstate 'PT422' using
-            message = 'A name is needed.',
+            message = 'A profile must have a name.',
             detail = 'field: name',
             hint = 'Write how you want to be called.';
     end if;
@@ -1892,7 +1951,7 @@ begin
         select o.id
         from public.contact_suggestions o
         cross join (values ('phone'), ('email')) as f (kind)
-        -- whose it is has not written it: that was this customer
+        -- the contact that owns the identity has not written it: this customer has
         join public.contact_identities i
             on i.account_id = o.account_id
            and i.kind = f.kind
@@ -1907,7 +1966,7 @@ begin
           and fields ? f.kind
           and i.match_key
               is distinct from private.match_key(kind => f.kind, value => fields ->> f.kind)
-          -- the other may have written what this one is known by
+          -- the other contact may have written what this one is known by
           and not exists (
               select
               from public.contacts c
@@ -1929,7 +1988,7 @@ $$;
 create function private.tg_my_profile__write()
     returns trigger
     language plpgsql
-    -- definer: contacts are nobody's to write, and a customer's own is written here alone
+    -- definer: users may not write contacts; a customer's own is written only here
     security definer
     set search_path = ''
 as $$
@@ -1939,11 +1998,11 @@ declare
 begin
     perform set_config('rapport.hits', hits::text, true);
     if hits > 1 then
-        -- a forgotten filter would tell one business what was meant for another
+        -- A forgotten filter would write to one business what was meant for another.
         raise sqlstate 'PT422' using
-            message = 'You are a customer of several businesses.',
+            message = 'You are a customer of several businesses; this write would change all your profiles.',
             detail = 'field: id',
-            hint = 'Say by its id which profile you write.';
+            hint = 'Filter by the id of the profile that you mean.';
     end if;
 
     select coalesce(jsonb_object_agg(n.key, n.value), '{}')
@@ -1952,17 +2011,17 @@ begin
     where n.value is distinct from to_jsonb(old) -> n.key;
     if written ? 'version' then
         raise sqlstate 'PT409' using
-            message = 'Your profile has changed since it was read.',
+            message = 'Your profile has changed since you read it.',
             detail = 'field: version',
-            hint = 'Read it again, and write what differs.';
+            hint = 'Read it again, then write your changes.';
     end if;
     written := private.read_profile(written);
 
-    -- before the contact is locked: contacts are locked by id, and this touches two
+    -- Before the contact is locked: contacts are locked by id, and this touches two.
     perform private.suggest_owners(
         account_id => old.account_id, contact_id => old.id, fields => written);
 
-    -- whoever is shut out at this moment writes no more
+    -- a login that loses access at this moment writes no more
     perform
     from public.contacts c
     where c.id = old.id
@@ -1970,9 +2029,9 @@ begin
     for no key update;
     if not found then
         raise sqlstate 'PT404' using
-            message = 'This profile is not yours any more.';
+            message = 'This profile is no longer yours.';
     end if;
-    -- once the contact is locked, as a merge does, which decides on suggestions
+    -- Once the contact is locked, as in a merge, which decides suggestions too.
     perform private.withdraw_owners(
         account_id => old.account_id, contact_id => old.id, fields => written);
     perform private.keep_customer_words(
@@ -2010,39 +2069,45 @@ create trigger _900_require_hits
 
 
 comment on view public.my_profile is
-    'Your own contact, one row for each business whose customer you are. Write name, phone, email and preferences, of one row at a time; a write that hits nothing is refused (404), one of a version that has passed as well (409).';
+    'Your own contact, with one row for each business whose customer you are. Write name, phone, email and preferences, one row at a time. A write that hits no row is refused (404), and so is one with an old version (409).';
 comment on column public.my_profile.id is
-    'The customer, as in public.customers.';
+    'The customer''s id, as in public.customers.';
+comment on column public.my_profile.account_id is
+    'The business whose customer you are.';
 comment on column public.my_profile.account_name is
-    'The business.';
+    'The name of the business.';
 comment on column public.my_profile.name is
-    'How you are called; staff see it, and may write it too.';
+    'Your name; staff see it and may change it too. At most 200 characters.';
 comment on column public.my_profile.phone is
-    'With country code and digits alone, such as +38640111222. WhatsApp messages are still known by the number that they come from.';
+    'Your phone number in E.164, such as +38640111222. Messages from WhatsApp are still recognised by the number that they come from.';
+comment on column public.my_profile.email is
+    'Your email address.';
 comment on column public.my_profile.preferences is
-    'Your own choices, an object of at most 8 KB; what is written replaces all of it.';
+    'Your own choices, an object of at most 8 KB. A write replaces all of it.';
+comment on column public.my_profile.updated_at is
+    'When your profile last changed (server time, UTC).';
 comment on column public.my_profile.version is
-    'Rises with each change of what you see of yourself.';
+    'Rises with each change of what you see of yourself. Send the version that you read, and a write after another change is refused (409).';
 comment on function private.portal_account_name(uuid) is
-    'The name of a business whose customer the signed-in user is; null of others.';
+    'The name of a business whose customer the signed-in user is; null for other businesses.';
 comment on function private.read_profile(jsonb) is
-    'Fields of a profile as fields of a contact; refuses what a customer does not write.';
+    'Fields of a profile as fields of a contact. Refuses fields that a customer may not write.';
 comment on function private.suggest_owners(uuid, uuid, jsonb) is
-    'Notes for staff which other contacts are known by what a customer has written.';
+    'Suggests to staff the other contacts that are known by what a customer has written.';
 comment on function private.withdraw_owners(uuid, uuid, jsonb) is
-    'Takes open suggestions back for which what the customer wrote before was the evidence.';
+    'Withdraws open suggestions whose evidence was the customer''s former entry.';
 comment on function private.tg_my_profile__write() is
-    'Writes the contact of the signed-in customer.';
+    'Writes the signed-in customer''s contact.';
 
 
 select private.limit_writes('my_profile', '{update}');
 
 
 /*
-    Staff invite a contact to the portal. The token goes out once, in the answer, to be sent to
-    the contact in a link; here it is kept hashed.
+    Staff invite a contact to the portal. The answer holds the token once, to be sent to the contact
+    in a link. The database keeps only its hash.
 
-    Locks: the contact before its invitations, so that inviting, claiming and unlinking the same
+    Locks: the contact before its invitations. So inviting, claiming and unlinking of the same
     contact take turns.
 */
 create function private.require_writable_contact(contact_id uuid)
@@ -2089,7 +2154,8 @@ begin
       and c.deleted_at is null
     for no key update;
     if not found then
-        -- merged while this waited; its lock is held, and the next one's might be out of order
+        -- Merged while this waited. Its lock is held, and the next contact's lock might be out of
+        -- order.
         raise sqlstate 'PT503' using
             message = 'Others are changing this contact.',
             hint = 'Try again.';
@@ -2106,7 +2172,7 @@ create function private.revoke_open_invitations(account_id uuid, contact_id uuid
 as $$
 begin
     with recursive lineage as (
-        -- an invitation of a contact that was merged leads to the one that was kept
+        -- an invitation of a merged contact leads to the kept contact
         select revoke_open_invitations.contact_id as id
         union
         select c.id
@@ -2128,7 +2194,7 @@ $$;
 create function private.invite_to_portal(contact_id uuid, valid_for interval)
     returns jsonb
     language plpgsql
-    -- definer: invitations are written here alone, by those who may
+    -- definer: only this function writes invitations; it checks the caller
     security definer
     set search_path = ''
 as $$
@@ -2144,9 +2210,9 @@ begin
         or valid_for not between interval '5 minutes' and interval '30 days'
     then
         raise sqlstate 'PT422' using
-            message = 'An invitation is not valid for so long, or so short.',
+            message = 'An invitation must be valid for 5 minutes to 30 days.',
             detail = 'field: valid_for',
-            hint = 'Between 5 minutes and 30 days.';
+            hint = 'Give a valid_for in between, such as 7 days.';
     end if;
 
     invited := private.lock_kept_contact(
@@ -2158,9 +2224,9 @@ begin
           and c.portal_user_id is not null
     ) then
         raise sqlstate 'PT409' using
-            message = 'This contact has a login to the portal.',
+            message = 'This contact has a login to the portal already.',
             detail = format('contact: %s', invited),
-            hint = 'To give it another, call unlink_portal_login first.';
+            hint = 'To give it another login, call unlink_portal_login first.';
     end if;
 
     perform private.revoke_open_invitations(account_id => account, contact_id => invited);
@@ -2222,9 +2288,9 @@ begin
 
     if invitation.claimed_at is not null then
         raise sqlstate 'PT409' using
-            message = 'This invitation has been claimed.',
+            message = 'This invitation has been claimed already.',
             detail = format('contact: %s', invitation.contact_id),
-            hint = 'To shut the login out, call unlink_portal_login.';
+            hint = 'To end the login''s access, call unlink_portal_login.';
     elsif invitation.revoked_at is null then
         update public.portal_invitations p
         set revoked_at = now()
@@ -2250,31 +2316,31 @@ grant execute on function public.revoke_invitation(uuid) to authenticated;
 
 
 comment on function private.require_writable_contact(uuid) is
-    'The account of a contact that the caller may write; refuses others.';
+    'The account of a contact that the caller may write. Refuses other contacts.';
 comment on function private.lock_kept_contact(uuid, uuid) is
     'Locks a contact, or the one that it was merged into, and returns its id.';
 comment on function private.revoke_open_invitations(uuid, uuid) is
-    'Ends the open invitations that lead to a contact, whose lock the caller holds.';
+    'Ends the open invitations that lead to a contact. The caller holds the contact''s lock.';
 comment on function private.invite_to_portal(uuid, interval) is
-    'Makes an invitation in the place of those that are open.';
+    'Makes an invitation and ends the open ones.';
 comment on function private.revoke_invitation(uuid) is
     'Ends an invitation that nobody has claimed.';
 comment on function public.invite_to_portal(uuid, interval) is
-    'Invites a contact to the portal, for 5 minutes to 30 days: {invitation_id, token, expires_at}. The token is told this once; whoever is signed in and gives it to claim_portal_invitation becomes the contact''s login. Earlier invitations of the contact end. One that has a login: 409.';
+    'Invites a contact to the portal: {invitation_id, token, expires_at}. The invitation is valid for 5 minutes to 30 days. Only this answer holds the token. The signed-in user who gives it to claim_portal_invitation becomes the contact''s login. Earlier invitations of the contact end. A contact that has a login is refused (409).';
 comment on function public.revoke_invitation(uuid) is
-    'Ends an invitation before it is claimed; one that has ended stays so. Claimed: 409.';
+    'Ends an invitation before it is claimed. One that has ended stays so. A claimed one is refused (409).';
 
 
 /*
-    A login becomes a contact's by claiming an invitation, and ceases to be by staff's word.
+    A login becomes a contact's by claiming an invitation. Staff can unlink it.
 
-    Who holds no good token learns nothing: unknown, revoked and claimed ones are answered
-    alike. Topics are renamed by the trigger on customers when a login goes.
+    A caller without a valid token learns nothing: unknown, revoked and claimed tokens get the same
+    answer. When a login goes, the trigger on customers renames the topics.
 */
 create function private.claim_portal_invitation(token text)
     returns jsonb
     language plpgsql
-    -- definer: tokens are not readable, and contacts are nobody's to write
+    -- definer: tokens are not readable, and users may not write contacts
     security definer
     set search_path = ''
 as $$
@@ -2287,7 +2353,7 @@ declare
 begin
     if caller is null then
         raise insufficient_privilege using
-            message = 'An invitation is claimed by somebody who is signed in.',
+            message = 'You must sign in to claim an invitation.',
             hint = 'Sign up or sign in first.';
     end if;
 
@@ -2303,12 +2369,12 @@ begin
                 account_id => invitation.account_id, contact_id => invitation.contact_id);
         exception
             when sqlstate 'PT404' then
-                -- the contact has been deleted, which is not the caller's to know
+                -- the contact has been deleted; the caller may not learn that
                 null;
         end;
     end if;
     if customer is not null then
-        -- as it stands now that everybody else has to wait
+        -- its present state, now that all others have to wait
         select p.*
         into invitation
         from public.portal_invitations p
@@ -2323,14 +2389,14 @@ begin
         usable := invitation.revoked_at is null
             and (
                 invitation.claimed_at is null
-                -- the answer was lost, and is asked for again
+                -- the answer was lost, and the same caller asks again
                 or (invitation.claimed_by = caller and login = caller)
             );
     end if;
 
     if usable is not true then
         raise sqlstate 'PT404' using
-            message = 'This invitation is not valid, or no longer.',
+            message = 'This invitation is not valid, or no longer valid.',
             hint = 'Ask the business for a new one.';
     elsif invitation.claimed_at is null then
         if invitation.expires_at <= now() then
@@ -2339,8 +2405,8 @@ begin
                 hint = 'Ask the business for a new one.';
         elsif login <> caller then
             raise sqlstate 'PT409' using
-                message = 'This customer has a login already.',
-                hint = 'Sign in with that one, or ask the business to unlink it.';
+                message = 'This customer already has a login.',
+                hint = 'Sign in with that login, or ask the business to unlink it.';
         elsif login is null then
             perform private.link_portal_login(contact_id => customer, user_id => caller);
         end if;
@@ -2370,11 +2436,11 @@ begin
     set portal_user_id = link_portal_login.user_id
     where c.id = link_portal_login.contact_id;
 exception
-    -- contacts_portal_user_id_key, which sees claims at the same moment as well
+    -- contacts_portal_user_id_key, which also sees claims at the same moment
     when unique_violation then
         raise sqlstate 'PT409' using
-            message = 'You are another customer of this business.',
-            hint = 'Sign in as somebody else, or ask the business to merge the two.';
+            message = 'You are another customer of this business already.',
+            hint = 'Sign in with another login, or ask the business to merge the two customers.';
 end
 $$;
 
@@ -2395,7 +2461,7 @@ grant execute on function public.claim_portal_invitation(text) to authenticated;
 create function private.unlink_portal_login(contact_id uuid)
     returns void
     language plpgsql
-    -- definer: contacts are written here alone, by those who may
+    -- definer: only this function writes these contacts; it checks the caller
     security definer
     set search_path = ''
 as $$
@@ -2414,7 +2480,7 @@ begin
         set portal_user_id = null
         where c.id = customer;
     end if;
-    -- nor does an earlier link lead back in
+    -- an earlier link must not lead back in
     perform private.revoke_open_invitations(account_id => account, contact_id => customer);
 end
 $$;
@@ -2436,12 +2502,12 @@ grant execute on function public.unlink_portal_login(uuid) to authenticated;
 
 
 comment on function private.claim_portal_invitation(text) is
-    'Makes the caller the login of whoever was invited.';
+    'Makes the caller the login of the invited contact.';
 comment on function private.link_portal_login(uuid, uuid) is
-    'Writes the login of a contact; refuses one who is another customer of the account.';
+    'Writes the login of a contact. Refuses a login that is another customer of the account.';
 comment on function private.unlink_portal_login(uuid) is
-    'Takes a contact''s login away.';
+    'Removes a contact''s login.';
 comment on function public.claim_portal_invitation(text) is
-    'Makes you the customer who was invited: {account_id, customer_id}. Claiming again what you have claimed answers the same. Unknown, revoked or claimed by another: 404; expired: 410; where the customer has a login, or you are another customer of the business: 409.';
+    'Makes you the customer who was invited: {account_id, customer_id}. Claiming it again gives the same answer. Refused: an invitation that is unknown, revoked or claimed by another login (404); one that has expired (410); a customer who has a login, or a caller who is another customer of the business (409).';
 comment on function public.unlink_portal_login(uuid) is
-    'Shuts a contact''s login out of the portal, at once and from its live topics; its open invitations end. A contact without a login stays so.';
+    'Ends the access of a contact''s login to the portal and its live topics, at once. Open invitations of the contact end too. A contact without a login stays as it is.';

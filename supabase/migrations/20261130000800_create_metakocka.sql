@@ -3,8 +3,8 @@ set lock_timeout = '5s';
 
 
 /*
-    An account's connection to its company at Metakocka. The secret key is a parameter outside
-    the database: whoever reads this row can't call Metakocka with it.
+    An account's connection to its company at Metakocka. The secret key is a parameter outside the
+    database, so a reader of this row can't call Metakocka with it.
 */
 create table public.metakocka_connections (
     account_id           uuid primary key
@@ -13,7 +13,7 @@ create table public.metakocka_connections (
     company_id           text not null
                          constraint metakocka_connections_company_id_check
                          check (company_id ~ '^[A-Za-z0-9_-]{1,64}$'),
-    -- null: the service's own. A named host by TLS and nothing else, since functions call it
+    -- null: the service's own address. Only a named host with TLS, since functions call it.
     base_url             text
                          constraint metakocka_connections_base_url_check
                          check (
@@ -29,14 +29,14 @@ create table public.metakocka_connections (
     conflict_rule        text not null default 'ask'
                          constraint metakocka_connections_conflict_rule_check
                          check (conflict_rule in ('crm', 'metakocka', 'newest', 'ask')),
-    -- how changed partners are found, since the service can't be asked for them
+    -- how changed partners are found, since Metakocka can't be asked for changes
     listing              text not null default 'all'
                          constraint metakocka_connections_listing_check
                          check (listing in ('all', 'documents')),
     sync_interval        interval not null default interval '15 minutes'
                          constraint metakocka_connections_sync_interval_check
                          check (sync_interval between interval '1 minute' and interval '7 days'),
-    -- how long a request waits for the end of a run that is at work
+    -- how long a request waits for a running run of the account
     request_wait         interval not null default interval '8 seconds'
                          constraint metakocka_connections_request_wait_check
                          check (request_wait between interval '0' and interval '12 seconds'),
@@ -89,9 +89,10 @@ grant select, delete on public.metakocka_connections to authenticated;
 
 
 /*
-    The company whose partners an account's contacts are, also after the connection has ended:
-    with another one's every partner would be somebody new. A company is one account's: one key
-    may open several, and whoever named another's would read its partners.
+    The company whose partners are the account's contacts, even after the connection has ended: with
+    another company, every partner would be a new one. A company belongs to one account. One key may
+    open several companies, so an account that named another account's company would read its
+    partners.
 */
 create table private.metakocka_companies (
     account_id uuid primary key
@@ -108,7 +109,7 @@ create function private.company_key(company_id text)
     immutable
     set search_path = ''
 as $$
-    -- nobody knows how Metakocka reads 016
+    -- it is not known how Metakocka reads 016
     select lower(regexp_replace(company_id, '^0+(?=.)', ''))
 $$;
 
@@ -126,7 +127,7 @@ create policy "nobody reads the companies directly"
 create function private.tg_metakocka_connections__keep_company()
     returns trigger
     language plpgsql
-    -- definer: what was connected before is nobody's to read
+    -- definer: users may not read earlier connections
     security definer
     set search_path = ''
 as $$
@@ -146,16 +147,16 @@ begin
         raise sqlstate 'PT409' using
             message = 'Contacts of this account are partners of another company.',
             detail = 'field: company_id',
-            hint = 'Connect it to the company that it was connected to.';
+            hint = 'Connect the account to the company that it was connected to before.';
     end if;
     return null;
 exception
-    -- metakocka_companies_company_key, which sees others' at the same moment as well
+    -- metakocka_companies_company_key, which also sees connections at the same moment
     when unique_violation then
         raise sqlstate 'PT409' using
             message = 'This company is connected to another account.',
             detail = 'field: company_id',
-            hint = 'Correct the company''s id. If it is right, ask who runs this service.';
+            hint = 'Check the company''s id. If it is right, ask the operator of this service.';
 end
 $$;
 
@@ -163,12 +164,12 @@ $$;
 create function private.tg_metakocka_connections__leave_company()
     returns trigger
     language plpgsql
-    -- definer: companies are nobody's to write
+    -- definer: users may not write companies
     security definer
     set search_path = ''
 as $$
 begin
-    -- one of whom no contact is a partner was named in error, perhaps
+    -- a company without any partner among the contacts may have been a mistake
     delete from private.metakocka_companies k
     where k.account_id = old.account_id
       and not exists (
@@ -193,7 +194,7 @@ create trigger _100_stamp_change
     for each row
     execute function private.tg__stamp_change();
 
--- after: whose account it is has been looked at by then
+-- after the row: the company's present account has been checked by then
 create trigger _150_keep_company_insert
     after insert on public.metakocka_connections
     for each row
@@ -234,78 +235,86 @@ create trigger _200_require_rows_delete
 
 
 comment on table public.metakocka_connections is
-    'An account''s connection to its company at Metakocka; the secret key is not here.';
+    'An account''s connection to its company at Metakocka. The secret key is not here. For owners and admins.';
+comment on column public.metakocka_connections.account_id is
+    'The connected account.';
 comment on column public.metakocka_connections.company_id is
-    'Another one is refused (409) once contacts are partners of this, and so is one that is connected to another account.';
+    'The company''s id at Metakocka. It can''t change once contacts are partners of this company (409), and it can''t be a company that another account is connected to (409).';
 comment on column public.metakocka_connections.base_url is
-    'Of a company with a server of its own; null for https://main.metakocka.si/rest/eshop/v1.';
-comment on column public.metakocka_connections.conflict_rule is
-    'Whose value stands where both sides have changed a field: crm, metakocka, newest, or ask, which leaves it to a person (sync_conflicts).';
-comment on column public.metakocka_connections.listing is
-    'all: every partner is listed and compared; documents: the partners of documents that changed.';
-comment on column public.metakocka_connections.active is
-    'Without it nothing is synchronized; what changes in known contacts meanwhile is sent once it is active again.';
-comment on column public.metakocka_connections.sync_interval is
-    'How often partners are looked through; contacts that change are sent at once.';
-comment on column public.metakocka_connections.request_wait is
-    'How long a request waits for the end of a run that is at work for the account; 12 seconds at most.';
-comment on column public.metakocka_connections.retries is
-    'How often a call is tried, and how long is waited in between, by kind of operation: {read, list, write, create: {attempts, first_wait, longest_wait, jitter}}; contact and pause have no attempts: they are about a contact that failed, and an account whose company takes no calls. Waits are in seconds and double from try to try; jitter is the part of a wait that is random, 0 to 1. What is left out stays as it is.';
-comment on column public.metakocka_connections.paused_until is
-    'Metakocka takes no calls of this company, because of a quota or a key that it does not accept: until then nothing is asked of it. Set it to null to try at once.';
-comment on column public.metakocka_connections.pause_reason is
-    'Why it is paused.';
-comment on column public.metakocka_connections.pauses is
-    'How many pauses have followed each other.';
+    'The address of a company with a server of its own; null for https://main.metakocka.si/rest/eshop/v1.';
 comment on column public.metakocka_connections.user_id is
-    'Who connected it.';
+    'The user who connected the account.';
+comment on column public.metakocka_connections.active is
+    'Whether the account is synchronized. Known contacts that change while it is false are sent once it is true again.';
+comment on column public.metakocka_connections.conflict_rule is
+    'The side whose value wins where both sides have changed a field: crm, metakocka or newest; ask leaves it to a person (sync_conflicts).';
+comment on column public.metakocka_connections.listing is
+    'How partners are found. all: list and compare every partner; documents: only the partners of changed documents.';
+comment on column public.metakocka_connections.sync_interval is
+    'How often partners are read. Contacts that change are sent at once.';
+comment on column public.metakocka_connections.request_wait is
+    'How long a request waits for a running run of the account to end: 0 to 12 seconds.';
+comment on column public.metakocka_connections.retries is
+    'How often a call is tried, and the waits in between, for each kind of operation: {read, list, write, create: {attempts, first_wait, longest_wait, jitter}, contact, pause: {first_wait, longest_wait, jitter}}. contact is for a contact that failed, and pause for an account whose company takes no calls. Waits are in seconds and double from try to try. jitter is the random part of a wait, from 0 to 1. A write may name only some settings; the others stay as they are.';
+comment on column public.metakocka_connections.pauses is
+    'The number of pauses in a row. Each is longer than the one before.';
+comment on column public.metakocka_connections.paused_until is
+    'Until when no calls are made (UTC), because of a quota or a key that Metakocka does not accept; null if there is no pause. Set it to null to try at once.';
+comment on column public.metakocka_connections.pause_reason is
+    'The reason of the pause, in a sentence; null if there is no pause.';
 comment on column public.metakocka_connections.documents_seen_until is
-    'Up to where documents have been looked through for their partners.';
+    'Up to when documents have been read for their partners (UTC).';
+comment on column public.metakocka_connections.created_at is
+    'When the account was connected (server time, UTC).';
+comment on column public.metakocka_connections.updated_at is
+    'When the row last changed (server time, UTC).';
+comment on column public.metakocka_connections.version is
+    'Rises by 1 with each change of the row.';
 comment on policy "admins can read their connection to Metakocka" on public.metakocka_connections is
-    'How an account is connected is for those who administer it.';
+    'The connection is for owners and admins.';
 comment on policy "admins can connect their accounts to Metakocka" on public.metakocka_connections is
-    'One connection an account.';
+    'An account has one connection.';
 comment on policy "admins can change their connection to Metakocka" on public.metakocka_connections is
-    'Not up to where it has read, which the sync knows alone.';
+    'But not documents_seen_until, which only the sync knows.';
 comment on policy "admins can end their connection to Metakocka" on public.metakocka_connections is
-    'Mappings stay, so that it can be connected again without doubles.';
+    'Mappings stay, so that a new connection makes no duplicates.';
 comment on table private.metakocka_companies is
-    'The company whose partners an account''s contacts are; it is no other account''s.';
+    'The company whose partners are the account''s contacts. It belongs to this account only.';
 comment on policy "nobody reads the companies directly" on private.metakocka_companies is
-    'What is connected at present is in metakocka_connections.';
+    'metakocka_connections shows the present connection.';
 comment on function private.company_key(text) is
-    'One key for the spellings of a company''s id.';
+    'One key for all spellings of a company''s id.';
 comment on index private.metakocka_companies_company_key is
-    'A company is one account''s.';
+    'A company belongs to one account.';
 comment on function private.tg_metakocka_connections__keep_company() is
-    'Refuses another company once contacts are partners of one, and another account''s.';
+    'Refuses another company once contacts are partners of the present one, and a company of another account.';
 comment on function private.tg_metakocka_connections__leave_company() is
-    'Gives a company back of whom no contact is a partner.';
+    'Gives a company free if no contact is a partner of it.';
 comment on constraint metakocka_connections_pkey on public.metakocka_connections is
     'This account is connected to Metakocka already.
-Change the connection that is there.';
+Change the existing connection.';
 comment on constraint metakocka_connections_company_id_check on public.metakocka_connections is
-    'A company_id has 1 to 64 letters, digits, hyphens and underscores.
+    'A company_id must have 1 to 64 letters, digits, hyphens and underscores.
 Metakocka shows it beside the secret key.';
 comment on constraint metakocka_connections_base_url_check on public.metakocka_connections is
-    'A base_url begins with https:// and a host''s name, and has at most 255 characters.
-Such as https://main.metakocka.si/rest/eshop/v1; leave it out for the service''s own.';
+    'A base_url must begin with https:// and the name of a host, and have at most 255 characters.
+For example https://main.metakocka.si/rest/eshop/v1. Leave it out for the service''s own address.';
 comment on constraint metakocka_connections_conflict_rule_check on public.metakocka_connections is
-    'This is not a conflict_rule.
-Known: crm, metakocka, newest, ask.';
+    'There is no such conflict_rule.
+Use crm, metakocka, newest or ask.';
 comment on constraint metakocka_connections_listing_check on public.metakocka_connections is
-    'This is not a listing.
-Known: all, documents.';
+    'There is no such listing.
+Use all or documents.';
 comment on constraint metakocka_connections_sync_interval_check on public.metakocka_connections is
-    'A sync_interval is from 1 minute to 7 days.
-Such as 00:15:00.';
+    'A sync_interval must be from 1 minute to 7 days.
+For example 00:15:00.';
 comment on constraint metakocka_connections_request_wait_check on public.metakocka_connections is
-    'A request_wait is from 0 to 12 seconds.
-Such as 00:00:08.';
+    'A request_wait must be from 0 to 12 seconds.
+For example 00:00:08.';
 comment on constraint metakocka_connections_pause_reason_check on public.metakocka_connections is
-    'A pause_reason has at most 500 characters.';
+    'A pause_reason can have at most 500 characters.';
 comment on constraint metakocka_connections_pauses_check on public.metakocka_connections is
-    'Pauses are counted from 0.';
+    'The number of pauses can''t be negative.';
 
 
 select private.guard_table(
@@ -324,8 +333,8 @@ select private.limit_writes('metakocka_connections', '{insert,update,delete}');
 
 
 /*
-    How patient the sync is with Metakocka, by kind of operation. A connection shows all of it;
-    what is written is laid over what is there.
+    How patiently the sync calls Metakocka, for each kind of operation. A connection shows all
+    settings. A write changes the settings that it names and keeps the others.
 */
 create function private.retry_limits()
     returns table (
@@ -340,7 +349,7 @@ create function private.retry_limits()
     set search_path = ''
 as $$
     values
-        -- get_partner and search; a wait is in seconds
+        -- get_partner and search; waits are in seconds
         ('read', 'attempts', 4, 1, 10),
         ('read', 'first_wait', 0.5, 0, 10),
         ('read', 'longest_wait', 8, 0, 25),
@@ -350,17 +359,17 @@ as $$
         ('list', 'first_wait', 0.5, 0, 10),
         ('list', 'longest_wait', 8, 0, 25),
         ('list', 'jitter', 1, 0, 1),
-        -- changes of entries that are there
+        -- changes of existing entries
         ('write', 'attempts', 4, 1, 10),
         ('write', 'first_wait', 0.5, 0, 10),
         ('write', 'longest_wait', 8, 0, 25),
         ('write', 'jitter', 1, 0, 1),
-        -- new partners and entries: only what was not heard is said again
+        -- new partners and entries: repeated only if Metakocka did not receive the call
         ('create', 'attempts', 4, 1, 10),
         ('create', 'first_wait', 0.5, 0, 10),
         ('create', 'longest_wait', 8, 0, 25),
         ('create', 'jitter', 1, 0, 1),
-        -- a contact that could not be sent, by a later run
+        -- a contact that could not be sent: tried again in a later run
         ('contact', 'first_wait', 15, 1, 3600),
         ('contact', 'longest_wait', 3600, 1, 86400),
         ('contact', 'jitter', 1, 0, 1),
@@ -385,7 +394,7 @@ begin
         or exists (select from jsonb_each(given) k where jsonb_typeof(k.value) <> 'object')
     then
         raise sqlstate 'PT422' using
-            message = 'Retries are an object for each kind of operation.',
+            message = 'Retries must be an object with an object for each kind of operation.',
             detail = 'field: retries',
             hint = 'For example {"read": {"attempts": 4, "first_wait": 0.5}}.';
     end if;
@@ -413,12 +422,12 @@ begin
             message = case
                 when wrong.least_value is null then 'There is no such setting.'
                 else format(
-                    'This is a number from %s to %s.', wrong.least_value, wrong.most_value)
+                    'This must be a number from %s to %s.', wrong.least_value, wrong.most_value)
             end,
             detail = 'field: ' || rtrim(wrong.field, '.'),
             hint = case
-                when wrong.least_value is null then 'Kinds: read, list, write, create, with attempts, first_wait, longest_wait and jitter; contact and pause, without attempts.'
-                else 'Waits are in seconds; jitter is the part of a wait that is random; attempts are whole.'
+                when wrong.least_value is null then 'The kinds read, list, write and create have attempts, first_wait, longest_wait and jitter. The kinds contact and pause have no attempts.'
+                else 'Waits are in seconds, jitter is the random part of a wait, and attempts are whole numbers.'
             end;
     end if;
 
@@ -446,7 +455,7 @@ begin
     limit 1;
     if found then
         raise sqlstate 'PT422' using
-            message = 'The longest wait is no shorter than the first.',
+            message = 'The longest wait can''t be shorter than the first one.',
             detail = format('field: retries.%s.longest_wait', wrong.kind);
     end if;
     return whole;
@@ -457,7 +466,7 @@ $$;
 create function private.tg_metakocka_connections__read_settings()
     returns trigger
     language plpgsql
-    -- definer: who connects an account has no rights on what is private
+    -- definer: users have no rights on private functions
     security definer
     set search_path = ''
 as $$
@@ -493,9 +502,9 @@ create function private.tg_metakocka_connections__end_pause()
 as $$
 begin
     raise sqlstate 'PT422' using
-        message = 'A pause can be ended, and nothing else.',
+        message = 'A pause can only be ended.',
         detail = 'field: paused_until',
-        hint = 'Set it to null to try at once.';
+        hint = 'Set paused_until to null to try at once.';
 end
 $$;
 
@@ -511,7 +520,7 @@ create trigger _110_end_pause
 create function private.tg_metakocka_connections__ring()
     returns trigger
     language plpgsql
-    -- definer: the doorbell is nobody's to press
+    -- definer: users may not ring the doorbell
     security definer
     set search_path = ''
 as $$
@@ -529,20 +538,20 @@ create trigger _600_ring
 
 
 comment on function private.retry_limits() is
-    'The settings of retries, with their usual values and their bounds; waits are in seconds.';
+    'The settings of retries, with their defaults and limits. Waits are in seconds.';
 comment on function private.read_retries(jsonb, jsonb) is
-    'All settings: those that are given, those that are there, the usual ones. Refused where one is unknown or out of its bounds.';
+    'All settings: the given ones over the present ones over the defaults. Refuses unknown settings and values outside the limits.';
 comment on function private.tg_metakocka_connections__read_settings() is
-    'Completes a connection''s settings, and forgets why it was paused once it is not.';
+    'Fills in a connection''s settings. Clears the reason of a pause when the pause ends.';
 comment on function private.tg_metakocka_connections__end_pause() is
-    'Refuses a pause that somebody makes or moves.';
+    'Refuses to make or move a pause.';
 comment on function private.tg_metakocka_connections__ring() is
     'Wakes the sync when a pause is ended.';
 
 
 /*
-    Which partner at Metakocka a contact is, and on what both sides last agreed. The agreed
-    state is what makes a one-sided edit one: whichever side differs from it has changed.
+    The partner of each contact at Metakocka, and the state on which both sides last agreed. A side
+    that differs from the agreed state has changed since.
 */
 create table public.metakocka_contact_mappings (
     contact_id     uuid primary key,
@@ -591,7 +600,7 @@ create table public.metakocka_contact_mappings (
         foreign key (contact_id, account_id)
         references public.contacts (id, account_id)
         on delete cascade,
-    -- what is agreed with somebody is agreed with a partner
+    -- an agreed state needs a partner
     constraint metakocka_contact_mappings_synced_check
         check (metakocka_id is not null or (state <> 'synced' and base is null))
 );
@@ -620,34 +629,44 @@ create trigger _100_stamp_change
 
 
 comment on table public.metakocka_contact_mappings is
-    'Which partner at Metakocka a contact is, and on what both last agreed.';
+    'The partner of each contact at Metakocka, and the state on which both sides last agreed.';
+comment on column public.metakocka_contact_mappings.contact_id is
+    'The contact.';
+comment on column public.metakocka_contact_mappings.account_id is
+    'The contact''s account.';
 comment on column public.metakocka_contact_mappings.metakocka_id is
-    'The partner''s mk_id; null while it is not there.';
-comment on column public.metakocka_contact_mappings.base is
-    'The fields as last agreed; whichever side differs from it has changed since.';
-comment on column public.metakocka_contact_mappings.partner_hash is
-    'A digest of the partner as last seen.';
-comment on column public.metakocka_contact_mappings.base_version is
-    'The contact''s version with which the agreed state was reached.';
-comment on column public.metakocka_contact_mappings.seen_at is
-    'When the partner was last seen with what was agreed: what differs in it now was edited later. While there is nothing to be sent it may have been seen later than this.';
-comment on column public.metakocka_contact_mappings.state is
-    'synced; waiting: to be sent or looked at; conflict: a person decides (sync_conflicts); blocked: it can''t be sent, see missing, or the contact is deleted; unknown: it may have been made there, which is being found out; unlinked: a person wants it to be no partner, and it is sent only when somebody asks for it.';
-comment on column public.metakocka_contact_mappings.missing is
-    'The fields that Metakocka asks for and that the contact lacks.';
-comment on column public.metakocka_contact_mappings.user_id is
-    'Who connected the account, or asked for the sync that wrote this.';
-comment on column public.metakocka_contact_mappings.last_synced_at is
-    'When both sides last agreed on something new.';
+    'The partner''s mk_id; null while Metakocka does not have the contact.';
 comment on column public.metakocka_contact_mappings.not_partners is
-    'Partners that a person has said it is not: none of them is taken for it again.';
+    'The mk_ids of partners that, as a person has said, are not this contact. The sync never takes one of them for it again.';
+comment on column public.metakocka_contact_mappings.state is
+    'synced; waiting: to be sent or checked; conflict: a person must decide (sync_conflicts); blocked: it can''t be sent because fields are missing or the contact is deleted; unknown: the partner may have been made, and the sync is checking; unlinked: a person wants no partner for it, and only a request sends it.';
+comment on column public.metakocka_contact_mappings.missing is
+    'The fields that Metakocka requires and the contact lacks.';
+comment on column public.metakocka_contact_mappings.base is
+    'The fields as both sides last agreed on them. A side that differs from them has changed since. Null before the first agreement.';
+comment on column public.metakocka_contact_mappings.base_version is
+    'The contact''s version at the last agreement.';
+comment on column public.metakocka_contact_mappings.partner_hash is
+    'A digest of the partner as it was last seen.';
+comment on column public.metakocka_contact_mappings.user_id is
+    'The user who connected the account, or asked for the sync that wrote this row.';
+comment on column public.metakocka_contact_mappings.seen_at is
+    'When the partner was last seen in its agreed state (UTC): a difference in it now was edited later. While nothing waits to be sent, the partner may have been seen later than this.';
+comment on column public.metakocka_contact_mappings.last_synced_at is
+    'When both sides last agreed on something new (UTC).';
+comment on column public.metakocka_contact_mappings.created_at is
+    'When the mapping was made (server time, UTC).';
+comment on column public.metakocka_contact_mappings.updated_at is
+    'When the row last changed (server time, UTC).';
+comment on column public.metakocka_contact_mappings.version is
+    'Rises by 1 with each change of the row.';
 comment on policy "members can read which partners their contacts are" on public.metakocka_contact_mappings is
-    'Whoever may read the contacts.';
+    'For everybody who may read the contacts.';
 
 
 /*
-    A run of the sync: what a dashboard sees moving, and where the next one goes on if this one
-    ends early. An account has one run at a time; whose it is, its lease says.
+    A run of the sync. Dashboards show its progress, and the next run continues it if it ends early.
+    An account has one run at a time; the lease names its worker.
 */
 create table public.sync_runs (
     id          uuid primary key default gen_random_uuid(),
@@ -703,7 +722,7 @@ create table public.sync_runs (
     updated_at  timestamptz not null default now(),
     version     bigint not null default 1,
 
-    -- what a foreign key of the same account refers to
+    -- for foreign keys that include the account
     constraint sync_runs_id_account_id_key unique (id, account_id),
     constraint sync_runs_state_times_check check (
         (state = 'queued' or started_at is not null)
@@ -717,7 +736,7 @@ create unique index sync_runs_running_key
     on public.sync_runs (account_id)
     where state = 'running';
 
--- asked for twice before it begins is asked for once
+-- the same request twice before it begins is one request
 create unique index sync_runs_queued_key
     on public.sync_runs (account_id, direction, md5(request::text))
     where state = 'queued';
@@ -752,7 +771,7 @@ create trigger _100_stamp_change
 
 
 /*
-    Who is at work for an account. A lease that is not extended in time is another's to take.
+    The worker of each account. Another worker can take a lease that was not extended in time.
 */
 create table private.sync_leases (
     account_id  uuid primary key
@@ -762,7 +781,7 @@ create table private.sync_leases (
     worker      text not null
                 constraint sync_leases_worker_check check (length(worker) between 1 and 128),
     lease_until timestamptz not null,
-    -- when the worker's own time is over; null where nobody ends it
+    -- when the worker's own time ends; null for a worker without a limit
     ends_by     timestamptz,
 
     constraint sync_leases_run_fkey
@@ -785,38 +804,58 @@ create policy "nobody reads sync leases directly"
 
 comment on table public.sync_runs is
     'Runs of the sync with Metakocka, with their progress.';
+comment on column public.sync_runs.id is
+    'Identifies the run.';
+comment on column public.sync_runs.account_id is
+    'The account that is synchronized.';
+comment on column public.sync_runs.user_id is
+    'The user who asked for it; null for runs of the schedule and of changed contacts.';
 comment on column public.sync_runs.direction is
     'to_metakocka, from_metakocka or both.';
 comment on column public.sync_runs.trigger is
-    'What it was begun by: the schedule, a changed contact (wake), a user, the command line.';
-comment on column public.sync_runs.state is
-    'queued: it was asked for; running; stopped: its time was over, or Metakocka takes no calls until resumes_at, and the next goes on with it; done; failed.';
-comment on column public.sync_runs.total is
-    'How many contacts or partners there are to look at; null while that is not known.';
-comment on column public.sync_runs.done is
-    'How many have been looked at: succeeded, failed, unchanged and waiting together.';
-comment on column public.sync_runs.errors is
-    'How many errors of each kind: {kind: count}.';
-comment on column public.sync_runs.duration_ms is
-    'From its beginning to its end, in milliseconds.';
-comment on column public.sync_runs.user_id is
-    'Who asked for it; null for those that nobody asked for.';
+    'What began the run: the schedule, a changed contact (wake), a user, or the command line.';
 comment on column public.sync_runs.request is
-    'What was asked for: {contact_ids} or {metakocka_ids}; everything without.';
+    'What the user asked for: {contact_ids} or {metakocka_ids}; {} for everything.';
+comment on column public.sync_runs.state is
+    'queued: waits to begin; running; stopped: its time was over, or Metakocka takes no calls until resumes_at, and the next run continues it; done; failed.';
+comment on column public.sync_runs.total is
+    'The number of contacts or partners to check; null while it is not known.';
+comment on column public.sync_runs.done is
+    'The number that has been checked: succeeded, failed, unchanged and waiting together.';
+comment on column public.sync_runs.succeeded is
+    'The number that were made or changed on either side.';
+comment on column public.sync_runs.failed is
+    'The number that failed; sync_errors says why.';
+comment on column public.sync_runs.unchanged is
+    'The number without a difference.';
+comment on column public.sync_runs.errors is
+    'The number of errors of each kind: {kind: count}.';
 comment on column public.sync_runs.cursor is
-    'Where the next one goes on.';
+    'Where the next run continues; for the sync only.';
 comment on column public.sync_runs.quiet is
-    'Whether contacts were written without an event for each: one resync tells of all at the end.';
+    'Whether contacts are written without an event for each. One resync at the end tells clients to read again.';
 comment on column public.sync_runs.waiting is
-    'How many wait: for a person (sync_conflicts), or to be tried again.';
+    'The number that wait: for a person (sync_conflicts), or for another try.';
+comment on column public.sync_runs.started_at is
+    'When the run first began (server time, UTC); null while it is queued.';
+comment on column public.sync_runs.finished_at is
+    'When the run ended (server time, UTC); null until then.';
+comment on column public.sync_runs.duration_ms is
+    'The time from begin to end, in milliseconds; null until it ends.';
 comment on column public.sync_runs.resumes_at is
-    'When it is gone on with, because Metakocka takes no calls before; null otherwise.';
+    'When the run continues (UTC), because Metakocka takes no calls before; null otherwise.';
+comment on column public.sync_runs.created_at is
+    'When the run was queued or began (server time, UTC).';
+comment on column public.sync_runs.updated_at is
+    'When the row last changed (server time, UTC).';
+comment on column public.sync_runs.version is
+    'Rises by 1 with each change of the row.';
 comment on policy "members can read the sync runs of their accounts" on public.sync_runs is
-    'Whoever may read the contacts.';
+    'For everybody who may read the contacts.';
 comment on table private.sync_leases is
-    'Who is at work for an account, in which run and until when.';
+    'The worker of each account, with its run and the end of its lease.';
 comment on policy "nobody reads sync leases directly" on private.sync_leases is
-    'Runs are read in sync_runs.';
+    'sync_runs shows the runs.';
 
 
 select private.follow_table(
@@ -832,9 +871,9 @@ select private.follow_table(
 
 
 /*
-    What the sync can't or didn't decide alone: a field that both sides have changed, a partner
-    that several contacts may be, or a contact that several partners may be or whose partner is
-    gone. What a rule has decided is recorded here as well.
+    Questions that the sync could not or must not decide: a field that both sides have changed; a
+    partner that may be one of several contacts; a contact that may be one of several partners, or
+    whose partner is gone. Decisions by rule are recorded here too.
 */
 create table public.sync_conflicts (
     id           uuid primary key default gen_random_uuid(),
@@ -887,7 +926,7 @@ create table public.sync_conflicts (
         foreign key (contact_id, account_id)
         references public.contacts (id, account_id)
         on delete cascade,
-    -- a field is a known contact's
+    -- a conflict about a field has a known contact
     constraint sync_conflicts_field_contact_check check (field is null or contact_id is not null),
     constraint sync_conflicts_question_check check (
         case
@@ -907,7 +946,7 @@ create table public.sync_conflicts (
 alter table public.sync_conflicts enable row level security;
 
 
--- a question is asked once
+-- a question is asked only once
 create unique index sync_conflicts_open_key
     on public.sync_conflicts (account_id, metakocka_id, field)
     nulls not distinct
@@ -935,36 +974,48 @@ grant select on public.sync_conflicts to authenticated;
 
 
 comment on table public.sync_conflicts is
-    'What both sides have changed, and who is who where the sync can''t tell; resolve_sync_conflict decides.';
-comment on column public.sync_conflicts.question is
-    'field: whose value stands; contact: which contact the partner is; partner: which partner the contact is.';
+    'Fields that both sides have changed, and contacts or partners that the sync can''t identify. resolve_sync_conflict decides them.';
+comment on column public.sync_conflicts.id is
+    'Identifies the conflict; resolve_sync_conflict takes it.';
+comment on column public.sync_conflicts.account_id is
+    'The account of the contacts.';
 comment on column public.sync_conflicts.contact_id is
-    'Whose field or partner it is; null while the question is which contact the partner is.';
+    'The contact; null while the question is which contact the partner is.';
 comment on column public.sync_conflicts.metakocka_id is
-    'The partner; of the question which partner a contact is the one that it is so far, or that is gone, if any.';
+    'The partner. Where the question is which partner a contact is: its present partner or the one that is gone; null if it has none.';
 comment on column public.sync_conflicts.field is
-    'The field that both sides have changed, of a list such as people.228000046630.email; null where the question is which contact or partner it is.';
+    'The field that both sides have changed; within a list for example people.228000046630.email. Null for other questions.';
 comment on column public.sync_conflicts.base is
-    'The value as last agreed.';
+    'The field''s value at the last agreement; null for other questions.';
 comment on column public.sync_conflicts.crm is
-    'The contact''s value when the conflict was last met.';
+    'The contact''s value when the conflict was last seen; null for other questions.';
 comment on column public.sync_conflicts.metakocka is
-    'The partner''s value, or the partner itself.';
-comment on column public.sync_conflicts.candidates is
-    'The contacts that the partner may be.';
-comment on column public.sync_conflicts.choice is
-    'crm or metakocka; the id of a contact or a partner, new or unlink; agreed where both sides came to the same.';
+    'The partner''s value; where the question is which contact the partner is, the partner itself.';
 comment on column public.sync_conflicts.partners is
     'The partners that the contact may be: [{metakocka_id, name, email, …}]; null for other questions.';
+comment on column public.sync_conflicts.question is
+    'field: which value wins; contact: which contact the partner is; partner: which partner the contact is.';
+comment on column public.sync_conflicts.candidates is
+    'The ids of the contacts that may be the partner.';
+comment on column public.sync_conflicts.state is
+    'open or resolved.';
+comment on column public.sync_conflicts.choice is
+    'The decision: crm or metakocka; the id of a contact or a partner; new; unlink; or agreed where both sides came to the same value. Null while it is open.';
 comment on column public.sync_conflicts.decided_by is
-    'A rule of the connection (crm, metakocka, newest), a person, or both sides.';
+    'Who decided: a rule of the connection (crm, metakocka, newest), a person, or both sides. Null while it is open.';
+comment on column public.sync_conflicts.resolved_by is
+    'The person who decided; null where no person did.';
+comment on column public.sync_conflicts.resolved_at is
+    'When it was decided (server time, UTC); null while it is open.';
+comment on column public.sync_conflicts.created_at is
+    'When the question came up (server time, UTC).';
 comment on policy "members can read the sync conflicts of their accounts" on public.sync_conflicts is
-    'Whoever may read the contacts.';
+    'For everybody who may read the contacts.';
 
 
 /*
-    What went wrong between a contact and its partner, with all that helps to understand it and
-    nothing that is secret. For those who administer the account.
+    Errors between a contact and its partner, with the facts that help to understand them and
+    without secrets. For owners and admins.
 */
 create table public.sync_errors (
     id           uuid primary key default gen_random_uuid(),
@@ -1023,25 +1074,41 @@ grant select on public.sync_errors to authenticated;
 
 
 comment on table public.sync_errors is
-    'Errors of the sync with their context; for owners and admins.';
-comment on column public.sync_errors.operation is
-    'What was being done.';
+    'Errors of the sync with their context. For owners and admins.';
+comment on column public.sync_errors.id is
+    'Identifies the error.';
+comment on column public.sync_errors.account_id is
+    'The account of the sync.';
+comment on column public.sync_errors.run_id is
+    'The run in which it happened; null outside of runs, and once the run is deleted.';
+comment on column public.sync_errors.contact_id is
+    'The contact that it is about; null where there is none.';
 comment on column public.sync_errors.metakocka_id is
-    'The partner''s mk_id; batch where it was about several.';
-comment on column public.sync_errors.details is
-    'What else helps to understand it; never a request''s body, which holds the secret key.';
+    'The partner''s mk_id, or batch for an error about several partners.';
+comment on column public.sync_errors.user_id is
+    'The user who asked for the sync, or connected the account; null where none is known.';
+comment on column public.sync_errors.category is
+    'Always SYNC.';
+comment on column public.sync_errors.operation is
+    'The operation, such as syncContactToMetakocka.';
 comment on column public.sync_errors.code is
-    'The kind of error, in the code''s words.';
+    'The kind of error, as the code names it.';
+comment on column public.sync_errors.message is
+    'What happened, in a sentence.';
+comment on column public.sync_errors.details is
+    'More facts about the error. Never a request''s body, since that holds the secret key.';
 comment on column public.sync_errors.attempts is
-    'How often it was tried.';
+    'The number of tries.';
+comment on column public.sync_errors.created_at is
+    'When it happened (server time, UTC).';
 comment on policy "admins can read the sync errors of their accounts" on public.sync_errors is
-    'An error log is for those who can do something about it.';
+    'The error log is for people who can fix the errors.';
 
 
 /*
-    Contacts that Metakocka does not have as they are: a row is a job. A statement on contacts
-    marks what it changes, whoever makes it, and rings. A mark has a number: whoever has sent
-    a contact takes away the mark that it saw, not one that came while it was sending.
+    Contacts that differ from what Metakocka has: a row is a job. Each statement on contacts marks
+    its changes and rings. A mark has a number. After sending a contact a worker removes the mark
+    that it saw, but not a mark that came meanwhile.
 */
 create sequence private.metakocka_dirty_seq;
 
@@ -1098,7 +1165,7 @@ create function private.longest_wait()
     immutable
     set search_path = ''
 as $$
-    -- after the first of them: edits that never end are sent all the same
+    -- after the first of several edits, so that endless edits are sent too
     select interval '10 seconds'
 $$;
 
@@ -1191,7 +1258,7 @@ $$;
 create function private.tg_contacts__mark_dirty()
     returns trigger
     language plpgsql
-    -- definer: marks and mappings are nobody's to write
+    -- definer: users may not write marks and mappings
     security definer
     set search_path = ''
 as $$
@@ -1262,7 +1329,7 @@ begin
         where d.contact_id = e.id;
     end if;
 
-    -- also without a connection: what is deleted is forgotten here as well
+    -- even without a connection: a deleted contact is forgotten here too
     if exists (select from new_rows n where n.deleted_at is not null) then
         perform private.forget_partners(array(
             select n.id
@@ -1277,11 +1344,11 @@ begin
 end
 $$;
 
--- what was edited while an account was not connected was not marked
+-- edits made while an account was not connected were not marked
 create function private.tg_metakocka_connections__mark_changed()
     returns trigger
     language plpgsql
-    -- definer: marks and mappings are nobody's to write
+    -- definer: users may not write marks and mappings
     security definer
     set search_path = ''
 as $$
@@ -1334,33 +1401,33 @@ create trigger _510_mark_dirty_update
 comment on sequence private.metakocka_dirty_seq is
     'The order of changes.';
 comment on table private.metakocka_dirty is
-    'Contacts that are to be sent to Metakocka, in the order of their change.';
+    'Contacts to send to Metakocka, in the order of their changes.';
 comment on column private.metakocka_dirty.changed_seq is
-    'The number of the last change; who has sent an earlier one leaves the mark.';
+    'The number of the last change. A worker that has sent an earlier change leaves the mark.';
 comment on column private.metakocka_dirty.edited_at is
-    'When it was first edited since it was last claimed; null where it was not.';
+    'The first edit since the last claim; null where there is none.';
 comment on column private.metakocka_dirty.edits is
-    'When each field was last edited since the mark is there, {field: time}, where the account''s rule is newest.';
+    'The time of each field''s last edit since the mark exists, {field: time}, if the account''s rule is newest.';
 comment on policy "nobody reads the marks directly" on private.metakocka_dirty is
-    'Whether a contact waits is read in its mapping.';
+    'The state of a contact''s sync is in its mapping.';
 comment on function private.quiet_moment() is
-    'How long after an edit a contact is sent, unless it is edited once more.';
+    'The wait after an edit before a contact is sent. Another edit starts it again.';
 comment on function private.longest_wait() is
     'How long after an edit a contact is sent at the latest, however often it is edited.';
 comment on function private.mark_requested(uuid, uuid[]) is
     'Marks contacts that somebody wants to be sent now, also those that were to be no partners.';
 comment on function private.mark_dirty(uuid, uuid[], interval) is
-    'Notes that contacts of an account are to be sent, after a quiet moment, and rings. Those that are to be no partners are passed over.';
+    'Marks contacts of an account to be sent after a quiet moment, and rings. Skips contacts that a person has unlinked.';
 comment on function private.tg_metakocka_connections__mark_changed() is
-    'Marks the contacts that are not as they were last agreed, when their account is connected again.';
+    'When an account is connected again, marks the contacts that differ from their agreed state.';
 comment on function private.tg_contacts__mark_dirty() is
     'Marks the contacts of connected accounts whose synchronized fields change.';
 
 
 /*
-    What we are about to do at Metakocka and can't do twice: a partner is made by one call, and
-    if its answer is lost nobody knows. What is written here before the call is settled by
-    looking for the partner, never by calling again.
+    Calls to Metakocka that must not happen twice. One call makes a partner, and if its answer is
+    lost the outcome is unknown. A row is written before the call. It is settled by looking for the
+    partner, never by another call.
 */
 create table private.partner_intents (
     id           uuid primary key default gen_random_uuid(),
@@ -1369,12 +1436,12 @@ create table private.partner_intents (
     operation    text not null
                  constraint partner_intents_operation_check
                  check (operation in ('add_partner', 'update_partner')),
-    -- a digest of what was to be sent
+    -- a digest of the fields to send
     fingerprint  text not null
                  constraint partner_intents_fingerprint_check
                  check (length(fingerprint) between 1 and 128),
-    -- what was to be sent, by which it is looked for: the contact may be another by then.
-    -- Once nobody has to look any more it is forgotten
+    -- The fields to send. The search for the partner uses them, since the contact may change
+    -- meanwhile. They are deleted when no search needs them any more.
     sent         jsonb not null default '{}'
                  constraint partner_intents_sent_check
                  check (jsonb_typeof(sent) = 'object' and octet_length(sent::text) <= 131072),
@@ -1383,13 +1450,13 @@ create table private.partner_intents (
                  check (state in (
                      -- the call has not begun
                      'intended',
-                     -- it has begun, and may have happened
+                     -- the call has begun, and may have happened
                      'sent',
-                     -- it ended without an answer
+                     -- the call ended without an answer
                      'unknown',
-                     -- it happened
+                     -- the call happened
                      'settled',
-                     -- it did not
+                     -- the call did not happen
                      'abandoned'
                  )),
     metakocka_id text
@@ -1412,7 +1479,7 @@ create table private.partner_intents (
 alter table private.partner_intents enable row level security;
 
 
--- one at a time: who comes next finds out first what became of this one
+-- One at a time: the next worker first finds out the outcome of this one.
 create unique index partner_intents_open_key
     on private.partner_intents (contact_id)
     where state in ('intended', 'sent', 'unknown');
@@ -1433,17 +1500,222 @@ create policy "nobody reads partner intents directly"
 
 
 comment on table private.partner_intents is
-    'Calls to Metakocka that must not happen twice, from before they begin.';
+    'Calls to Metakocka that must not happen twice. Each row is written before its call.';
 comment on column private.partner_intents.fingerprint is
-    'A digest of what was to be sent.';
+    'A digest of the fields to send.';
 comment on column private.partner_intents.sent is
-    'The fields that were to be sent, by which a partner that may have been made is looked for; empty once that is settled.';
+    'The fields to send. A partner that may have been made is looked for by them; empty once the intent is settled.';
 comment on policy "nobody reads partner intents directly" on private.partner_intents is
-    'The sync alone settles them.';
+    'Only the sync settles them.';
 
 
 /*
-    What becomes of partners when contacts are deleted, merged and parted again.
+    An intent lives from before its call begins until the call's outcome is known. A worker may be
+    killed at any line: the next one finds the intent, and looks for the partner before it calls.
+*/
+create function backend.begin_intent(
+    account_id uuid,
+    contact_id uuid,
+    operation text,
+    fingerprint text,
+    sent jsonb default '{}',
+    worker text default null
+)
+    returns jsonb
+    language plpgsql
+    -- definer: service_role has no rights of its own on tables
+    security definer
+    set search_path = ''
+as $$
+declare
+    begun uuid;
+begin
+    perform private.require_worker(
+        account_id => begin_intent.account_id, worker => begin_intent.worker);
+    perform private.require_contact(
+        account_id => begin_intent.account_id, contact_id => begin_intent.contact_id);
+
+    select i.id
+    into begun
+    from private.partner_intents i
+    where i.contact_id = begin_intent.contact_id
+      and i.state in ('intended', 'sent', 'unknown');
+    if found then
+        return (
+            select to_jsonb(e) || jsonb_build_object('is_new', false)
+            from private.intent_rows(begun) e
+        );
+    end if;
+
+    -- another worker has made it since the caller looked
+    if operation = 'add_partner' and exists (
+        select
+        from public.metakocka_contact_mappings m
+        where m.contact_id = begin_intent.contact_id
+          and m.metakocka_id is not null
+    ) then
+        raise sqlstate 'PT409' using
+            message = 'This contact has a partner already.',
+            detail = format('contact: %s', begin_intent.contact_id),
+            hint = 'Claim the contact again.';
+    end if;
+
+    insert into private.partner_intents (account_id, contact_id, operation, fingerprint, sent)
+    values (
+        begin_intent.account_id, begin_intent.contact_id, begin_intent.operation,
+        begin_intent.fingerprint, begin_intent.sent
+    )
+    returning id
+    into begun;
+    return (
+        select to_jsonb(e) || jsonb_build_object('is_new', true)
+        from private.intent_rows(begun) e
+    );
+end
+$$;
+
+grant execute on function backend.begin_intent(uuid, uuid, text, text, jsonb, text)
+    to service_role;
+
+
+create function private.intent_rows(wanted uuid)
+    returns table (
+        intent_id uuid,
+        contact_id uuid,
+        operation text,
+        fingerprint text,
+        sent jsonb,
+        state text,
+        metakocka_id text,
+        age double precision
+    )
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+begin
+    return query
+    select
+        i.id, i.contact_id, i.operation, i.fingerprint, i.sent, i.state, i.metakocka_id,
+        -- in seconds, since the call began
+        extract(epoch from clock_timestamp() - coalesce(i.sent_at, i.created_at))::double precision
+    from private.partner_intents i
+    where i.id = wanted;
+end
+$$;
+
+
+create function private.open_intents(contact_id uuid)
+    returns jsonb
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+begin
+    return (
+        with recursive merged (id) as (
+            select open_intents.contact_id
+            union
+            select c.id
+            from merged m
+            join public.contacts c
+                on c.merged_into = m.id
+        )
+        select coalesce(jsonb_agg(to_jsonb(e) order by i.created_at, i.id), '[]')
+        from merged m
+        join private.partner_intents i
+            on i.contact_id = m.id
+           and i.state in ('intended', 'sent', 'unknown')
+        cross join lateral private.intent_rows(i.id) e
+    );
+end
+$$;
+
+
+create function backend.settle_intent(
+    account_id uuid,
+    intent_id uuid,
+    state text,
+    metakocka_id text default null,
+    worker text default null
+)
+    returns boolean
+    language plpgsql
+    -- definer: service_role has no rights of its own on tables
+    security definer
+    set search_path = ''
+as $$
+declare
+    intent private.partner_intents;
+begin
+    -- the worker that made a call settles it, even after it has lost its lease
+    if settle_intent.state = 'sent' then
+        perform private.require_worker(
+            account_id => settle_intent.account_id, worker => settle_intent.worker);
+    end if;
+    select i.*
+    into intent
+    from private.partner_intents i
+    where i.id = settle_intent.intent_id
+      and i.account_id = settle_intent.account_id
+    for update;
+    if not found then
+        raise sqlstate 'PT404' using
+            message = 'There is no such intent.',
+            detail = format('intent: %s', settle_intent.intent_id);
+    elsif intent.state = settle_intent.state
+        and intent.metakocka_id is not distinct from settle_intent.metakocka_id
+    then
+        -- told again, because the answer was lost; but a call begins only once
+        return settle_intent.state <> 'sent';
+    end if;
+
+    if not (settle_intent.state, intent.state) in (
+        ('sent', 'intended'),
+        ('unknown', 'sent'),
+        ('settled', 'intended'), ('settled', 'sent'), ('settled', 'unknown'),
+        ('abandoned', 'intended'), ('abandoned', 'sent'), ('abandoned', 'unknown')
+    ) then
+        return false;
+    end if;
+
+    update private.partner_intents i
+    set state = settle_intent.state,
+        metakocka_id = case
+            when settle_intent.state = 'settled' then settle_intent.metakocka_id
+        end,
+        sent_at = case
+            when settle_intent.state = 'sent' then clock_timestamp()
+            else i.sent_at
+        end,
+        settled_at = case
+            when settle_intent.state in ('settled', 'abandoned') then clock_timestamp()
+        end,
+        -- a person's data that nobody needs any more
+        sent = case
+            when settle_intent.state in ('settled', 'abandoned') then '{}'
+            else i.sent
+        end
+    where i.id = intent.id;
+    return true;
+end
+$$;
+
+grant execute on function backend.settle_intent(uuid, uuid, text, text, text) to service_role;
+
+
+comment on function backend.begin_intent(uuid, uuid, text, text, jsonb, text) is
+    'Notes that a contact''s partner is about to be made (add_partner) or changed: {intent_id, contact_id, operation, fingerprint, sent, state, metakocka_id, age, is_new}. If the contact has an open intent, returns that one with is_new false: its outcome must be found out first. age is in seconds. A contact that has a partner gets no other one (409).';
+comment on function private.intent_rows(uuid) is
+    'An intent as JSON.';
+comment on function private.open_intents(uuid) is
+    'The open intents of a contact, and of contacts that were merged into it.';
+comment on function backend.settle_intent(uuid, uuid, text, text, text) is
+    'Notes the state of a call: sent just before it begins, then unknown, settled (with the partner''s id) or abandoned. False where that state can''t follow the present one: then the caller must not go on.';
+
+
+/*
+    Mappings of contacts that are deleted, merged or parted again.
 */
 create function private.forget_partners(contact_ids uuid[])
     returns void
@@ -1453,8 +1725,8 @@ as $$
 declare
     waiting record;
 begin
-    -- the mapping stays, or the partner would come back as a new contact; of a merged contact
-    -- what was agreed stays too, for the one to which its identity goes
+    -- The mapping stays, or the partner would come back as a new contact. A merged contact also
+    -- keeps its agreed state, for the contact that gets its identity.
     update public.metakocka_contact_mappings m
     set state = 'blocked',
         missing = '{}',
@@ -1469,7 +1741,7 @@ begin
     delete from private.metakocka_dirty d
     where d.contact_id = any (contact_ids);
 
-    -- a partner that may have been made of a merged contact is the kept one's to look for
+    -- the kept contact looks for a partner that may have been made for the merged one
     for waiting in
         select c.account_id, array_agg(distinct c.merged_into) as contact_ids
         from public.contacts c
@@ -1496,12 +1768,12 @@ $$;
 create function private.tg_contact_identities__move_mapping()
     returns trigger
     language plpgsql
-    -- definer: mappings are nobody's to write
+    -- definer: users may not write mappings
     security definer
     set search_path = ''
 as $$
 begin
-    -- one that holds no partner gives way; one that holds another stays, and so do both
+    -- A mapping without a partner is deleted. If both contacts have a partner, both mappings stay.
     delete from public.metakocka_contact_mappings m
     where m.contact_id = new.contact_id
       and m.metakocka_id is null;
@@ -1529,7 +1801,7 @@ begin
 end
 $$;
 
--- merged contacts give their identities to the kept one, and get them back when it is undone
+-- a merge gives identities to the kept contact, and undoing it gives them back
 create trigger _500_move_mapping
     after update on public.contact_identities
     for each row
@@ -1538,14 +1810,14 @@ create trigger _500_move_mapping
 
 
 comment on function private.forget_partners(uuid[]) is
-    'What follows for the sync when contacts are deleted or merged.';
+    'Updates mappings and intents when contacts are deleted or merged.';
 comment on function private.tg_contact_identities__move_mapping() is
-    'A partner''s mapping goes where its identity goes.';
+    'Moves a partner''s mapping together with its identity.';
 
 
 /*
-    The fields that contacts share with partners: how they are read together, what is taken of
-    them, and what of them a contact is known by.
+    The fields that contacts share with partners: how they are read together, and which of them
+    identify a contact.
 */
 create function private.contact_party(contact public.contacts)
     returns jsonb
@@ -1561,9 +1833,9 @@ $$;
 
 
 /*
-    Tax numbers are one with and without the country before them; of two countries they are two.
-    So the key, which leaves the country out, only finds those of whom same_tax tells.
-    (rapport.metakocka.agreement.compare has the same rule.)
+    A tax number with its country and the same number without it are one; with two different
+    countries they are two. The key has no country, so it only finds candidates, and same_tax
+    decides. (rapport.metakocka.agreement.compare has the same rule.)
 */
 create function private.tax_country(tax_id_number text)
     returns text
@@ -1626,36 +1898,36 @@ end
 $$;
 
 
--- whom a tax number may be; no identity, since the branches of a company share one
+-- contacts that may own a tax number; it is no identity, since branches of a company share it
 create index contacts_tax_key_idx
     on public.contacts (account_id, private.tax_key(tax_id_number))
     where tax_id_number is not null;
 
--- whom a mobile number may be that is written without its country, and so is no identity
+-- contacts that may own a mobile number without a country, which is no identity
 create index contacts_gsm_tail_idx
     on public.contacts (account_id, private.number_tail(gsm))
     where gsm is not null and left(gsm, 1) <> '+';
 
 
 comment on function private.contact_party(public.contacts) is
-    'The fields of a contact that a partner has as well.';
+    'The fields of a contact that partners have too.';
 comment on function private.tax_country(text) is
-    'The country before a tax number, two letters; empty where there is none.';
+    'The country of a tax number, two letters; empty where it has none.';
 comment on function private.tax_key(text) is
-    'One key for the spellings of a tax number, without its country.';
+    'One key for all spellings of a tax number, without its country.';
 comment on function private.same_tax(text, text) is
-    'Whether two tax numbers are one: one may lack its country.';
+    'Whether two tax numbers are the same; one of them may lack its country.';
 comment on function private.number_tail(text) is
-    'The last six digits of a number, which all its spellings have.';
+    'The last six digits of a number, which are the same in all its spellings.';
 comment on index public.contacts_gsm_tail_idx is
-    'Whom a partner''s mobile number may be.';
+    'Finds the contacts that may own a partner''s mobile number.';
 comment on index public.contacts_tax_key_idx is
     'Whom a partner''s tax number may be.';
 
 
 /*
-    The ERP's face of a contact: the fields that partners have, which partner it is, and how the
-    two stand. Written as the other faces are; what is written here is on its way to Metakocka.
+    The ERP's face of a contact: the fields of partners, the contact's partner, and the state of the
+    sync. It is written like the other faces, and each write is sent to Metakocka.
 */
 select private.make_face(
     view_name => 'metakocka_partners',
@@ -1668,27 +1940,73 @@ select private.make_face(
 
 
 comment on view public.metakocka_partners is
-    'Contacts as Metakocka has partners, with the state of their sync. Write any of the fields that partners have; a write that hits nothing is refused (404), one of a version that has passed as well (409).';
+    'Contacts as Metakocka has partners, with the state of their sync. Write any field of a partner, or conversation_status. A write that hits no row is refused (404), and so is one with an old version (409).';
+comment on column public.metakocka_partners.id is
+    'The contact''s id.';
+comment on column public.metakocka_partners.account_id is
+    'The account that knows the contact.';
 comment on column public.metakocka_partners.name is
-    'What staff call them; the name of a WhatsApp profile is not sent.';
+    'The name that staff gave. The name of a WhatsApp profile is not sent.';
+comment on column public.metakocka_partners.email is
+    'One email address.';
+comment on column public.metakocka_partners.phone is
+    'The phone number in E.164, such as +38640111222.';
+comment on column public.metakocka_partners.gsm is
+    'The mobile number; in E.164 where it could be read as one.';
+comment on column public.metakocka_partners.fax is
+    'The fax number.';
+comment on column public.metakocka_partners.business_entity is
+    'Whether the contact is a business and not a private person; null is unknown.';
+comment on column public.metakocka_partners.taxpayer is
+    'Whether the contact is liable for VAT; null is unknown.';
+comment on column public.metakocka_partners.foreign_county is
+    'Whether the contact''s country is a foreign one (Metakocka''s spelling); null is unknown.';
+comment on column public.metakocka_partners.buyer is
+    'Whether the contact buys from the account; null is unknown.';
+comment on column public.metakocka_partners.supplier is
+    'Whether the contact supplies the account; null is unknown.';
+comment on column public.metakocka_partners.tax_id_number is
+    'The tax number, with or without the country code.';
+comment on column public.metakocka_partners.registration_number is
+    'The number in the register of companies.';
+comment on column public.metakocka_partners.street is
+    'Street and house number of the main address.';
+comment on column public.metakocka_partners.post_number is
+    'The postal code of the main address.';
+comment on column public.metakocka_partners.place is
+    'The town of the main address.';
+comment on column public.metakocka_partners.province is
+    'The province of the main address.';
+comment on column public.metakocka_partners.country is
+    'The country of the main address, as Metakocka writes it.';
+comment on column public.metakocka_partners.people is
+    'Further persons of a company: [{mk_id, mk_address_id, name, email, phone, gsm, fax}].';
+comment on column public.metakocka_partners.addresses is
+    'Further addresses: [{mk_id, address_type, street, post_number, city, province, country}].';
 comment on column public.metakocka_partners.conversation_status is
-    'O, P or C: of the current conversation, the latest active; the contact''s own before the first.';
+    'O (open), P (pending) or C (closed): the status of the current conversation, the latest active one; before the first conversation the contact''s own.';
 comment on column public.metakocka_partners.metakocka_id is
-    'The partner''s mk_id; null while it is not there.';
+    'The partner''s mk_id; null while Metakocka does not have the contact.';
 comment on column public.metakocka_partners.sync_state is
-    'As in metakocka_contact_mappings; null where it was never looked at.';
+    'The state as in metakocka_contact_mappings; null where the sync has never seen the contact.';
 comment on column public.metakocka_partners.missing is
-    'The fields that Metakocka asks for and that are missing.';
+    'The fields that Metakocka requires and the contact lacks.';
 comment on column public.metakocka_partners.last_synced_at is
-    'When both sides last agreed on something new.';
+    'When both sides last agreed on something new (UTC).';
+comment on column public.metakocka_partners.created_at is
+    'When the contact was made (server time, UTC).';
+comment on column public.metakocka_partners.updated_at is
+    'When the contact last changed (server time, UTC).';
+comment on column public.metakocka_partners.version is
+    'Rises by 1 with each change of the contact. A write with an old version is refused (409).';
 
 
 select private.limit_writes('metakocka_partners', '{insert,update,delete}');
 
 
 /*
-    What there is to do, and for whom: accounts with contacts to send, with a run that waits or
-    was left, or whose time has come.
+    The accounts that need the sync: with contacts to send, with a run that waits or was left, or at
+    their scheduled time.
 */
 create function backend.metakocka_connection(account text)
     returns jsonb
@@ -1759,7 +2077,7 @@ begin
                 select min(d.not_before) as since
                 from private.metakocka_dirty d
                 where d.account_id = k.account_id
-                  -- nobody rings when the quiet moment is over: the worker waits for its end
+                  -- nobody rings when the quiet moment ends, so the worker waits for its end
                   and d.not_before <= clock_timestamp() + 2 * private.quiet_moment()
                   and coalesce(d.lease_until <= clock_timestamp(), true)
             ) w
@@ -1811,7 +2129,7 @@ begin
         select jsonb_build_object(
             'run_id', l.run_id,
             'lease_until', l.lease_until,
-            -- it is extended until then
+            -- the worker extends it until then
             'ends_by', greatest(l.ends_by, l.lease_until),
             'paused_until', case when k.paused_until > clock_timestamp() then k.paused_until end,
             'pause_reason', case when k.paused_until > clock_timestamp() then k.pause_reason end,
@@ -1852,19 +2170,19 @@ grant execute on function backend.next_lease_end() to service_role;
 
 
 comment on function backend.sync_at_work(uuid) is
-    'What keeps a connected account''s next run waiting: {run_id, lease_until, ends_by, paused_until, pause_reason, now, request_wait}. Without a run at work the first three are null, and without a pause the next two; request_wait is in seconds.';
+    'What a connected account''s next run waits for: {run_id, lease_until, ends_by, paused_until, pause_reason, now, request_wait}. The first three are null without a running run, the next two without a pause. request_wait is in seconds.';
 comment on function backend.next_lease_end() is
-    'In how many seconds the first lease of a run ends unless it is extended; null where nobody is at work.';
+    'The seconds until the first lease of a run ends, unless it is extended; null where no worker is running.';
 comment on function backend.metakocka_connection(text) is
-    'The connection of an account by its id or external id: {account_id, company_id, base_url, conflict_rule, listing, documents_seen_until, retries}.';
+    'The connection of an account, by its id or external id: {account_id, company_id, base_url, conflict_rule, listing, documents_seen_until, retries}.';
 comment on function backend.metakocka_connections_due(integer) is
-    'The accounts for which there is something to do and nobody at work, the longest waiting first: [{account_id, reasons}]; reasons are run (to be gone on with), contacts (to be sent) and schedule.';
+    'The accounts that need the sync and have no worker, the longest waiting first: [{account_id, reasons}]. The reasons are run (to continue), contacts (to send) and schedule.';
 
 
 /*
-    The worker's side of runs. Whoever holds an account's lease may call Metakocka for it, and
-    nobody else; a lease that was not extended in time is the next one's, who goes on where the
-    last one said it was.
+    The worker's side of runs. Only the holder of an account's lease may call Metakocka for it. If a
+    lease is not extended in time, the next worker takes it and continues where the last report
+    stood.
 */
 create function private.sync_lease()
     returns interval
@@ -1872,7 +2190,7 @@ create function private.sync_lease()
     immutable
     set search_path = ''
 as $$
-    -- a worker extends it every few seconds, also during a long call
+    -- a worker extends it every few seconds, even during a long call
     select interval '30 seconds'
 $$;
 
@@ -1892,7 +2210,7 @@ declare
     next_id uuid;
 begin
     if request is not null then
-        -- somebody waits for the answer: what was left and what is queued come after it
+        -- somebody waits for the answer: runs that were left or queued come later
         if exists (
             select
             from public.sync_runs r
@@ -1921,7 +2239,7 @@ begin
         return next_id;
     end if;
 
-    -- one that another left, then those that wait
+    -- first a run that another worker left, then the queued ones
     select r.id
     into next_id
     from public.sync_runs r
@@ -1940,7 +2258,7 @@ begin
         return next_id;
     end if;
 
-    -- woken for contacts that another has sent meanwhile
+    -- another worker has sent these contacts meanwhile
     if trigger = 'wake' and not exists (
         select
         from private.metakocka_dirty d
@@ -1984,7 +2302,7 @@ declare
     lease private.sync_leases;
     begun uuid;
 begin
-    -- whoever begins for an account waits here for the other who does
+    -- all workers that begin for one account wait here
     select k.*
     into connection
     from public.metakocka_connections k
@@ -2005,7 +2323,7 @@ begin
     from private.sync_leases l
     where l.account_id = begin_sync.account_id;
     if lease.lease_until <= clock_timestamp() then
-        -- its worker may be writing at this moment: once that is over, nothing more comes
+        -- its worker may be writing at this moment; after that it writes nothing more
         select l.*
         into lease
         from private.sync_leases l
@@ -2016,7 +2334,7 @@ begin
         if lease.worker <> begin_sync.worker then
             return null;
         end if;
-        -- asked again, since the answer was lost
+        -- asked again, because the answer was lost
         begun := lease.run_id;
     else
         begun := private.next_sync_run(
@@ -2043,8 +2361,8 @@ begin
                 )
             );
         end if;
-        -- what the last worker held when it ended is this one's. After the mappings, and
-        -- without waiting: who edits several contacts takes their marks in an order of its own
+        -- Takes over the marks that the last worker held. After the mappings, and without waiting:
+        -- an edit of several contacts takes their marks in another order.
         update private.metakocka_dirty d
         set lease_until = null,
             worker = null
@@ -2105,18 +2423,18 @@ grant execute on function backend.begin_sync(
 
 
 comment on function private.sync_lease() is
-    'How long a run is its worker''s without a word from it.';
+    'How long a run stays with a worker that does not report.';
 comment on function private.next_sync_run(uuid, text, text, uuid, jsonb) is
-    'The run to go on with, or a new one; null where a wake finds nothing to send. A request is always a new one.';
+    'The run to continue, or a new one; null where a wake finds nothing to send. A request always makes a new run.';
 comment on function backend.begin_sync(
     uuid, text, text, text, uuid, jsonb, double precision
 ) is
-    'Leases an account to a worker: the run that waits or was left, with its cursor and counts, or a new one; null where another is at work, the account is paused or a wake finds nothing (sync_at_work says which). time_left are the seconds that the worker has. With a request, {contact_ids} or {metakocka_ids}, a run of its own. Repeating it under the same name answers the same.';
+    'Leases an account to a worker: the waiting or left run with its cursor and counts, or a new one. Null where another worker is running, the account is paused or a wake finds nothing to send; sync_at_work says which. time_left is the worker''s time in seconds. A request, {contact_ids} or {metakocka_ids}, gets a run of its own. Repeating it under the same name returns the same run.';
 
 
 /*
-    How a run goes on and ends. Counts are totals, not steps: a report that is repeated counts
-    nothing twice.
+    How a run continues and ends. Counts are totals, not steps, so a repeated report counts nothing
+    twice.
 */
 create function private.require_lease(run_id uuid, worker text)
     returns uuid
@@ -2134,9 +2452,9 @@ begin
     for update;
     if not found then
         raise sqlstate 'RP003' using
-            message = 'This run is not yours any more.',
+            message = 'Another worker has taken over this run.',
             detail = format('run: %s', require_lease.run_id),
-            hint = 'Stop: another worker goes on with it.';
+            hint = 'Stop. The other worker continues the run.';
     end if;
     return account;
 end
@@ -2150,7 +2468,7 @@ create function private.require_worker(account_id uuid, worker text)
 as $$
 begin
     if require_worker.worker is null then
-        -- nobody's worker writes only while nobody is at work
+        -- a caller without a worker's name may write only while no worker is running
         perform
         from private.sync_leases l
         where l.account_id = require_worker.account_id
@@ -2159,7 +2477,7 @@ begin
             return;
         end if;
     else
-        -- held to the end of the transaction: whoever takes the lease over waits for it
+        -- held to the end of the transaction: a worker that takes the lease over waits for it
         perform
         from private.sync_leases l
         where l.account_id = require_worker.account_id
@@ -2170,9 +2488,9 @@ begin
         end if;
     end if;
     raise sqlstate 'RP003' using
-        message = 'Another worker is at work for this account.',
+        message = 'Another worker is running for this account.',
         detail = format('account: %s', require_worker.account_id),
-        hint = 'Stop: it goes on with what there is to do.';
+        hint = 'Stop. The other worker does the rest.';
 end
 $$;
 
@@ -2244,7 +2562,7 @@ begin
         where k.account_id = account
           and k.active
     ) then
-        -- its worker is refused from now on, and whoever connects it again has it gone on with
+        -- its worker is refused from now on, and a new connection continues the run
         perform backend.finish_sync(
             run_id => advance_sync.run_id, worker => advance_sync.worker, state => 'stopped');
     end if;
@@ -2275,7 +2593,7 @@ declare
 begin
     if state is null or state not in ('stopped', 'done', 'failed') then
         raise sqlstate 'PT422' using
-            message = 'A run is stopped, done or failed.',
+            message = 'A run can only end as stopped, done or failed.',
             detail = 'field: state';
     end if;
     select r.*
@@ -2283,10 +2601,10 @@ begin
     from public.sync_runs r
     where r.id = finish_sync.run_id;
     if finished.state in ('done', 'failed') then
-        -- told again, since the answer was lost
+        -- told again, because the answer was lost
         return finished.state;
     end if;
-    -- before the lease, as whoever begins a run
+    -- before the lease, in the order of begin_sync
     perform
     from public.metakocka_connections k
     where k.account_id = finished.account_id
@@ -2306,7 +2624,7 @@ begin
     delete from private.sync_leases l
     where l.account_id = account;
 
-    -- Metakocka takes calls: the next pause is a first one
+    -- Metakocka takes calls, so the next pause is a first one
     if finish_sync.state = 'done' then
         update public.metakocka_connections k
         set paused_until = null,
@@ -2316,7 +2634,7 @@ begin
           and k.pauses > 0;
     end if;
 
-    -- documents are known up to here only if all of them have been looked at
+    -- documents count as read up to here only if all of them have been checked
     if finish_sync.state = 'done' and finish_sync.documents_seen_until is not null then
         update public.metakocka_connections k
         set documents_seen_until = finish_sync.documents_seen_until
@@ -2376,7 +2694,7 @@ begin
     wait := least(
         (policy ->> 'first_wait')::double precision * 2 ^ least(connection.pauses, 30), longest);
     wait := wait * (1 - (policy ->> 'jitter')::double precision * random());
-    -- Metakocka's own word counts, a day at most
+    -- Metakocka's own figure counts, up to one day
     wait := greatest(wait, least(coalesce(pause_sync.retry_after, 0), 86400), 1);
     until := clock_timestamp() + make_interval(secs => wait);
     update public.metakocka_connections k
@@ -2397,24 +2715,24 @@ grant execute on function backend.pause_sync(uuid, text, text, text, double prec
 
 
 comment on function private.require_worker(uuid, text) is
-    'Lets pass whoever holds the account''s lease, and keeps it from being taken over until the transaction ends; RP003 for a worker that has lost it.';
+    'Requires the account''s lease and keeps it until the transaction ends. Raises RP003 for a worker that has lost it.';
 comment on function backend.keep_sync(uuid, text) is
-    'Extends a run''s lease and nothing more: returns until when. RP003 once another has taken it over.';
+    'Extends a run''s lease, and returns its new end. Raises RP003 once another worker has taken it over.';
 comment on function backend.pause_sync(uuid, text, text, text, double precision) is
-    'Ends a run (stopped or failed) because Metakocka takes no calls of its company, and lets the account rest: returns until when. retry_after is Metakocka''s own word, in seconds; otherwise each pause after another is twice as long, as the connection''s retries say.';
+    'Ends a run (stopped or failed) because Metakocka takes no calls for its company, and pauses the account. Returns the end of the pause. retry_after is Metakocka''s own figure in seconds. Without it each pause in a row is twice as long, within the connection''s retries.';
 comment on function private.require_lease(uuid, text) is
-    'The account of a run, locked for the worker whose it is; refused where it is another''s.';
+    'The account of a run, locked for the run''s worker. Refuses other workers.';
 comment on function backend.advance_sync(
     uuid, text, jsonb, integer, integer, integer, integer, integer, jsonb, integer
 ) is
-    'Notes how far a run has come, in all and not since the last time, and extends its lease: returns until when. Taken over by another: RP003, and so once the account is connected no more.';
+    'Notes the progress of a run, in totals, and extends its lease. Returns the lease''s new end. Raises RP003 once another worker has taken it over, or once the account is not connected any more.';
 comment on function backend.finish_sync(uuid, text, text, timestamptz) is
-    'Ends a run as done or failed, or leaves it to the next one (stopped), and gives its account free. Who follows the contacts is told to read again, if the run was quiet.';
+    'Ends a run as done or failed, or leaves it to the next run (stopped), and frees its account. If the run was quiet, clients are told to read contacts again.';
 
 
 /*
-    What the sync has to know of partners before it merges them: the contact that each is, with
-    what was last agreed, or the contacts that a new one may be.
+    What the sync must know before it merges partners: each partner's contact and agreed state, or
+    the contacts that a new partner may be.
 */
 create function private.partner_candidates(
     account_id uuid,
@@ -2480,7 +2798,7 @@ begin
                       = nullif(private.tax_key(partner_candidates.tax_id_number), '')
                   and private.same_tax(t.tax_id_number, partner_candidates.tax_id_number)
                 union all
-                -- to be compared as numbers of their countries, which the caller can
+                -- the caller compares them as numbers of their countries
                 select t.id, 'gsm'
                 from unnest(phones) p
                 cross join lateral (
@@ -2505,7 +2823,7 @@ begin
             limit 1
         ) m
             on true
-        -- one that is a partner already is not another
+        -- a contact that has a partner already is not another one
         where m.metakocka_id is null
           and coalesce(partner_candidates.metakocka_id <> all (m.not_partners), true)
     );
@@ -2520,14 +2838,14 @@ create function backend.read_partners(account_id uuid, refs jsonb)
     -- definer: service_role has no rights of its own on tables
     security definer
     set search_path = ''
-    -- looked up by key, row by row: one plan does for all, and not the one that was best while
-    -- the tables were empty. "limit 1" keeps it from reading all of an account instead
+    -- Looked up by key, row by row. One plan serves all calls; a plan made while the tables were
+    -- empty would not. "limit 1" keeps the planner from reading a whole account.
     set plan_cache_mode = force_generic_plan
     set enable_seqscan = off
     set jit = off
 as $$
 declare
-    -- that somebody is asked about: they stay as they are until there is an answer
+    -- partners that an open question is about: they stay as they are until it is answered
     asked constant text[] := array(
         select distinct p ->> 'metakocka_id'
         from public.sync_conflicts s
@@ -2623,51 +2941,51 @@ begin
         or list @? 'strict $[*] ? (@.type() != "object")'
     then
         raise sqlstate 'PT422' using
-            message = format('%s are a list of objects.', field),
+            message = format('%s must be a list of objects.', field),
             detail = 'field: ' || field,
             hint = 'Send [] for none.';
     elsif jsonb_array_length(list) > longest then
         raise sqlstate 'PT422' using
-            message = format('These are too many %s for one call.', field),
+            message = format('%s %s are too many for one call.', jsonb_array_length(list), field),
             detail = 'field: ' || field,
-            hint = format('At most %s.', longest);
+            hint = format('Send at most %s.', longest);
     end if;
 end
 $$;
 
 
 comment on function private.partner_candidates(uuid, text, text, text[], text[]) is
-    'The contacts that a partner may be, by tax number, email, phone or its own id, or perhaps by a mobile number that lacks its country (gsm); none that is a partner already, or of which a person has said that it is not this one.';
+    'The contacts that a partner may be: by tax number, email, phone or its own id, or perhaps by a mobile number without a country (gsm). Without contacts that have a partner, and contacts that, as a person has said, are not this partner.';
 comment on function private.require_list(jsonb, text, integer) is
-    'Refuses what is not a list of objects, or too long.';
+    'Refuses a value that is no list of objects, or is too long.';
 comment on function backend.read_partners(uuid, jsonb) is
     'What is known of up to 500 partners, [{metakocka_id, partner_hash, tax_id_number, emails, phones}], in their order: {unchanged: true, is_edited} where the hash is known, is_edited if the contact is to be sent; {contact_id, version, updated_at, is_deleted, party, base, base_version, state, seen_at, edits} where it is a contact; otherwise {is_asked, candidates: [{contact_id, version, updated_at, matched_by, is_asked, party}]}, where is_asked says that somebody is to tell which partner a contact is.';
 
 
 /*
-    What the merge has decided of partners, as it is handed over to be written, and what speaks
-    against it. An item was decided from a state that may have passed: then it is stale, and
-    whoever sent it reads and merges again.
+    The decisions of the merge about partners, as the sync passes them, and the reasons against
+    them. If an item was decided from a state that has changed since, it is stale: the sync reads
+    and merges it again.
 */
 create type private.partner_item as (
     place        bigint,
     metakocka_id text,
-    -- of a new contact one that is chosen here
+    -- of a new contact: an id chosen here
     contact_id   uuid,
     is_new       boolean,
-    -- of the contact as it was read
+    -- the contact's version when it was read
     version      bigint,
     changes      jsonb,
     partner_hash text,
     base         jsonb,
     conflicts    jsonb,
     candidates   uuid[],
-    -- the contact has what the partner lacks
+    -- the contact has values that the partner lacks
     push         boolean,
     partner      jsonb,
     -- when the partner was read
     seen_at      timestamptz,
-    -- what is to become of it: created, adopted, updated; or stale, waiting, refused
+    -- the result: created, adopted, updated; or stale, waiting, refused
     status       text,
     reason       text
 );
@@ -2728,7 +3046,7 @@ begin
             candidates, push, partner, seen_at, place
         )
     ) r
-    -- the contact that the partner is
+    -- the partner's present contact
     left join lateral (
         select o.contact_id
         from public.metakocka_contact_mappings o
@@ -2744,7 +3062,7 @@ begin
         limit 1
     ) mapped
         on true
-    -- the contact that it is to be, and the partner that this one is
+    -- the contact that the item names, and that contact's present partner
     left join lateral (
         select o.account_id, o.version, o.deleted_at
         from public.contacts o
@@ -2771,7 +3089,7 @@ begin
             end as reason,
             m.contact_id is not null
             and m.contact_id is distinct from r.contact_id
-            -- a contact that was deleted gives its partner away
+            -- a deleted contact gives up its partner
             and mapped.deleted_at is null as is_taken
     ) j
     cross join lateral (
@@ -2823,16 +3141,16 @@ $$;
 
 
 comment on type private.partner_item is
-    'A partner as the merge has decided.';
+    'A partner, with the decision of the merge.';
 comment on function private.read_partner_items(uuid, jsonb) is
-    'The items of a call by partner, each with what is to become of it.';
+    'The items of a call, sorted by partner, each with its result.';
 comment on function private.partner_results(private.partner_item[]) is
-    'What became of items, in the order of the call.';
+    'The results of items, in the order of the call.';
 
 
 /*
-    What partners make their contacts known by. An identity that another contact owns is not
-    taken away: that the two may be one is suggested instead.
+    The identities that partners bring to their contacts. An identity of another contact is not
+    taken away. Instead, a suggestion says that the two may be one.
 */
 create type private.wanted_identity as (
     kind         text,
@@ -2851,9 +3169,9 @@ create function private.brings_proof(account_id uuid, item private.partner_item)
     set search_path = ''
 as $$
 begin
-    -- A contact that was made of a partner is that partner. One that was there before is shown
-    -- what the partner brings along, for staff to confirm (proof): the two may have been taken
-    -- for one in error. What is edited there once both have agreed is a word of staff.
+    -- A contact made from a partner is that partner. A contact that existed before shows the
+    -- partner's values, and staff must confirm them (proof), since the match may be wrong. Later
+    -- edits in Metakocka, after both sides agreed, count as edits by staff.
     return item.status = 'created'
         or (
             item.status = 'updated'
@@ -2880,7 +3198,7 @@ create function private.claim_partner_identities(
 as $$
 declare
     wanted private.wanted_identity[];
-    -- as if they had been claimed by another contact, each with its owner in place of its own
+    -- as if another contact had claimed them: each with its owner in place of its own contact
     owned private.wanted_identity[];
 begin
     select array_agg(
@@ -2905,7 +3223,7 @@ begin
           or (
               private.brings_proof(
                   account_id => claim_partner_identities.account_id, item => i)
-              -- it may be what the customer has written, on its way back
+              -- it may come from the customer, and be on its way back
               and not private.writes_itself(contact_id => i.contact_id, kind => k.kind)
           )
       );
@@ -2913,7 +3231,7 @@ begin
         return '{}';
     end if;
 
-    -- made or locked, in one pass in the lock order: the update never happens, its lock does
+    -- Made or locked in one pass, in the lock order: the update never happens, but its lock does.
     insert into public.contact_identities (account_id, kind, value, contact_id)
     select claim_partner_identities.account_id, w.kind, w.value, w.contact_id
     from (
@@ -2944,7 +3262,7 @@ begin
         return '{}';
     end if;
 
-    -- whom the caller would have taken for the partner, had it known of it
+    -- contacts that the caller would have taken for the partner, had it known of them
     if exists (
         select
         from unnest(owned) w
@@ -2995,7 +3313,7 @@ begin
         on i.metakocka_id = w.metakocka_id
     group by 2, 3
     order by 2, 3
-    -- what somebody has dismissed stays dismissed
+    -- a suggestion that somebody has dismissed stays dismissed
     on conflict on constraint contact_suggestions_pair_key do nothing;
 end
 $$;
@@ -3012,7 +3330,7 @@ as $$
 declare
     released public.contact_identities[];
 begin
-    -- as release_identities, of several contacts
+    -- as release_identities, for several contacts
     released := array(
         select o
         from unnest(items) i
@@ -3051,17 +3369,17 @@ $$;
 comment on type private.wanted_identity is
     'An identity that a partner brings to a contact.';
 comment on function private.brings_proof(uuid, private.partner_item) is
-    'Whether a contact becomes known by what its partner brings.';
+    'Whether a partner''s values become identities of its contact.';
 comment on function private.claim_partner_identities(uuid, private.partner_item[]) is
-    'Claims what partners make their contacts known by, as far as it is proved; returns what others own, by its owners. RP002 where an owner should have been a candidate.';
+    'Claims the proved identities that partners bring. Returns the ones that other contacts own, with their owners. Raises RP002 where an owner should have been a candidate.';
 comment on function private.suggest_partners(uuid, private.partner_item[], private.wanted_identity[]) is
-    'Suggests that contacts and the owners of what they would be known by are one.';
+    'Suggests that contacts and the owners of their partners'' identities are one.';
 comment on function private.release_partner_identities(uuid, private.partner_item[]) is
     'Drops the identities that contacts no longer show and that no message proves.';
 
 
 /*
-    Contacts and mappings from partners, a statement for all. Locks are taken in one order:
+    Writes contacts and mappings from partners, one statement for all. Locks are taken in one order:
     identities, contacts, mappings, marks, each by key.
 */
 create function private.write_partner_contacts(account_id uuid, items private.partner_item[])
@@ -3133,7 +3451,7 @@ create function private.write_partner_mappings(
     set search_path = ''
 as $$
 begin
-    -- of a contact that was deleted, and whose partner is another contact now
+    -- of a deleted contact whose partner is another contact now
     if exists (
         select
         from unnest(items) i
@@ -3201,13 +3519,13 @@ begin
             missing = '{}',
             user_id = coalesce(excluded.user_id, m.user_id),
             last_synced_at = excluded.last_synced_at
-        -- what says the same as before is not written again
+        -- an unchanged mapping is not written again
         where (m.metakocka_id, m.base, m.partner_hash, m.base_version, m.state, m.missing)
             is distinct from (
                 excluded.metakocka_id, excluded.base, excluded.partner_hash,
                 excluded.base_version, excluded.state, '{}'::text[]
             )
-            -- but when it was seen counts while there is an edit to be sent
+            -- but a new seen_at counts while an edit waits to be sent
             or excluded.seen_at > coalesce(m.seen_at, '-infinity') and exists (
                 select
                 from private.metakocka_dirty d
@@ -3226,21 +3544,21 @@ $$;
 
 
 comment on function private.write_partner_contacts(uuid, private.partner_item[]) is
-    'Makes and changes the contacts of partners; RP002 where one is no longer as it was read.';
+    'Makes and changes the contacts of partners. Raises RP002 where a contact has changed since it was read.';
 comment on function private.write_partner_mappings(uuid, uuid, private.partner_item[]) is
-    'Notes which partner a contact is and what was agreed; marks those that have what their partner lacks.';
+    'Notes the partners of contacts and their agreed states. Marks the contacts with values that their partners lack.';
 
 
 /*
-    What the merge could not decide, or has decided by rule, becomes a row; a question that
-    answers itself is closed.
+    Writes a row for each question that the merge could not decide, or decided by rule. Closes
+    questions that have found their answer.
 */
 create function private.write_sync_conflicts(account_id uuid, items private.partner_item[])
     returns void
     language plpgsql
     set search_path = ''
 as $$
--- a partial index is named by its columns alone
+-- a partial index can only be named by its columns
 #variable_conflict use_column
 begin
     if exists (
@@ -3314,7 +3632,7 @@ begin
           and f.value ->> 'winner' is not null;
     end if;
 
-    -- both sides have come to the same, or it is known by now which contact it is
+    -- both sides came to the same value, or the partner's contact is known by now
     if exists (
         select
         from unnest(items) i
@@ -3347,7 +3665,7 @@ begin
           );
     end if;
 
-    -- it is known by now which partner a contact is, or its own is there again
+    -- the contact's partner is known by now, or its own one is back
     if exists (
         select
         from unnest(items) i
@@ -3373,7 +3691,7 @@ begin
           and s.state = 'open'
           and s.partners is not null
           and i.status <> 'waiting'
-          -- that it is one of several is no answer to whether it is another
+          -- a mapping to one of several partners does not answer whether it is another
           and not coalesce(
               s.partners @> jsonb_build_array(jsonb_build_object('metakocka_id', s.metakocka_id)),
               false);
@@ -3383,12 +3701,12 @@ $$;
 
 
 comment on function private.write_sync_conflicts(uuid, private.partner_item[]) is
-    'Writes the conflicts of partners and closes those that are none any more.';
+    'Writes the conflicts of partners, and closes the conflicts that no longer exist.';
 
 
 /*
-    What was read from Metakocka and merged, written for up to 500 partners in one call: all at
-    once, and one by one only where that fails, so that a bad one blocks no other.
+    Writes partners that were read from Metakocka and merged, up to 500 in one call: all at once,
+    and one by one only if that fails. So a bad one blocks no other.
 */
 create function private.apply_partner_set(account_id uuid, user_id uuid, given jsonb)
     returns jsonb
@@ -3496,15 +3814,15 @@ begin
             null;
     end;
 
-    -- in the order of their partners: of two such calls one waits for the other
+    -- in the order of their partners, so that of two such calls one waits for the other
     for item in
         select e.value || jsonb_build_object('place', e.place)
         from jsonb_array_elements(items) with ordinality as e (value, place)
         order by e.value ->> 'metakocka_id', e.place
     loop
         if results <> '{}' then
-            -- one's locks are in order, those of several are not: from the second on it gives
-            -- way long before it could be part of a deadlock
+            -- The locks of one partner are in order, those of several are not. From the second one
+            -- on it gives up early, long before a deadlock.
             perform set_config('lock_timeout', '400ms', true);
         end if;
         results := results || jsonb_build_object(
@@ -3536,11 +3854,11 @@ create function backend.apply_partners(
     -- definer: service_role has no rights of its own on tables
     security definer
     set search_path = ''
-    -- rows are looked up by key: one plan does for all, and not the one that was best while
-    -- the tables were empty
+    -- Rows are looked up by key. One plan serves all calls; a plan made while the tables were empty
+    -- would not.
     set plan_cache_mode = force_generic_plan
     set enable_seqscan = off
-    -- the price that the planner puts on what is off must not look like work worth compiling
+    -- the planner's penalty for disabled scans must not look like work worth compiling
     set jit = off
 as $$
 declare
@@ -3575,7 +3893,7 @@ begin
 exception
     when lock_not_available then
         raise sqlstate 'PT503' using
-            message = 'Others are writing some of these contacts.',
+            message = 'Others are changing some of these contacts.',
             hint = 'Try again.';
 end
 $$;
@@ -3590,8 +3908,8 @@ create function private.analyze_new_tables()
     set search_path = ''
 as $$
 begin
-    -- plans that this session makes of empty tables it keeps: foreign keys then look through
-    -- all of an account for each row, until the first autoanalyze a minute later
+    -- A session keeps the plans that it makes while tables are empty: foreign keys then read a
+    -- whole account for each row, until the first autoanalyze a minute later.
     if (
         select c.reltuples < 0
         from pg_catalog.pg_class c
@@ -3624,7 +3942,7 @@ begin
       and (sync_user.run_id is null or r.id is not null);
     if not found then
         raise sqlstate 'PT404' using
-            message = 'There is no such connection to Metakocka, or no such run of it.',
+            message = 'There is no such connection to Metakocka, or it has no such run.',
             detail = 'field: account_id, run_id';
     end if;
     return whose.user_id;
@@ -3635,20 +3953,20 @@ $$;
 comment on function private.apply_partner_set(uuid, uuid, jsonb) is
     'Writes partners all at once, or raises.';
 comment on function private.try_apply_partner(uuid, uuid, jsonb) is
-    'Writes one partner; undone where it is stale or refused.';
+    'Writes one partner. Undone where it is stale or refused.';
 comment on function private.apply_partner_items(uuid, uuid, jsonb) is
     'Writes partners, one by one where they can''t be written at once.';
 comment on function private.analyze_new_tables() is
     'Analyzes the tables of contacts of a new database, once.';
 comment on function private.sync_user(uuid, uuid) is
-    'Whose doing a sync is: who asked for the run, or connected the account.';
+    'The user of a sync: the one who asked for the run, or who connected the account.';
 comment on function backend.apply_partners(uuid, uuid, jsonb, boolean, text) is
-    'Writes up to 500 merged partners, [{metakocka_id, partner_hash, base, contact_id, expected_version, changes, conflicts: [{field, base, crm, erp, decided_by, winner}], candidates, push, partner, seen_at}]; without contact_id a contact is made, with candidates it waits. Answers [{metakocka_id, status, contact_id, reason}] in their order: created, adopted, updated, unchanged, waiting, refused, or stale, which is to be read and merged again. quiet leaves the events to finish_sync.';
+    'Writes up to 500 merged partners, [{metakocka_id, partner_hash, base, contact_id, expected_version, changes, conflicts: [{field, base, crm, erp, decided_by, winner}], candidates, push, partner, seen_at}]. Without contact_id it makes a contact; with candidates the partner waits. Returns [{metakocka_id, status, contact_id, reason}] in their order. status is created, adopted, updated, unchanged, waiting, refused or stale; a stale one must be read and merged again. quiet leaves the events to finish_sync.';
 
 
 /*
-    The worker's side of marks: claim some, send each, settle it. What is changed while it is
-    being sent keeps its mark.
+    The worker's side of marks: claim some, send each, settle it. A contact that changes while it is
+    sent keeps its mark.
 */
 create function backend.claim_dirty_contacts(
     account_id uuid,
@@ -3667,7 +3985,7 @@ declare
     claimed uuid[];
 begin
     if not dry_run then
-        -- another's marks are not taken
+        -- another worker's marks are not taken
         perform
         from private.sync_leases l
         where l.account_id = claim_dirty_contacts.account_id
@@ -3719,7 +4037,7 @@ begin
                         'seen_at', m.seen_at,
                         'edits', d.edits,
                         'not_partners', coalesce(m.not_partners, '{}'),
-                        -- what it is looked up by, and what is no proof of who it is
+                        -- the values by which its partner is looked for, and the unproved ones
                         'emails', private.identity_values(c, 'email'),
                         'phones', private.identity_values(c, 'phone'),
                         'unproved', private.unproved_fields(c),
@@ -3739,7 +4057,7 @@ begin
             left join public.metakocka_contact_mappings m
                 on m.contact_id = l.contact_id
         ),
-        -- in seconds, until there is something to do again as far as is known now
+        -- in seconds, the time until there is something to do again, as far as is known now
         'next_in', (
             select extract(epoch from min(greatest(d.not_before, d.lease_until)) - clock_timestamp())
             from private.metakocka_dirty d
@@ -3761,7 +4079,7 @@ create function backend.note_partners_seen(
     metakocka_ids text[],
     seen_at timestamptz,
     worker text default null,
-    -- of one partner, whose fields differ: what is agreed of it while ours is on its way
+    -- of one partner with different fields: the agreed state while our change is on its way
     base jsonb default null
 )
     returns integer
@@ -3851,7 +4169,7 @@ begin
     if found then
         return true;
     end if;
-    -- changed meanwhile: it is free to be sent again
+    -- changed meanwhile: it can be sent again
     update private.metakocka_dirty d
     set lease_until = null,
         worker = null
@@ -3891,20 +4209,20 @@ grant execute on function backend.postpone_contact(uuid, uuid, text, interval) t
 comment on function backend.claim_dirty_contacts(uuid, text, integer, uuid[], boolean) is
     'Leases up to 100 contacts that changed, all or those of contact_ids, in the order of their change; a dry_run shows them and leases none: {claimed: [{contact_id, changed_seq, attempts, version, updated_at, party, metakocka_id, base, base_version, state, seen_at, edits, not_partners, emails, phones, unproved, asked_about, intents}], next_in}, the seconds until there are others.';
 comment on function backend.note_partners_seen(uuid, text[], timestamptz, text, jsonb) is
-    'Notes when partners were seen with what was agreed, of contacts that are to be sent: what differs in one later was edited later. base is what is agreed from now on, of a single one. Returns of how many.';
+    'Notes when the partners of waiting contacts were last seen in their agreed state: a later difference was edited later. base is the new agreed state, for a single partner. Returns the number of partners.';
 comment on function private.identity_values(public.contacts, text) is
     'The emails or phones that a contact is known by, written there or not.';
 comment on function private.asked_about(public.contacts) is
     'The partners of which somebody is to tell whether a contact is one of them.';
 comment on function private.take_mark(uuid, bigint) is
-    'Takes a contact''s mark away if it is not newer than this; otherwise gives its lease free. Whether there is no mark left.';
+    'Removes a contact''s mark if it is not newer than changed_seq; otherwise frees its lease. Returns whether there is no mark left.';
 comment on function backend.postpone_contact(uuid, uuid, text, interval) is
-    'Gives a contact back, to be sent again later.';
+    'Gives a contact back, to be sent later.';
 
 
 /*
-    What became of a contact that was claimed: it is agreed with its partner, or it can't be
-    sent and says why.
+    The outcome for a claimed contact: it agrees with its partner, or it can't be sent, with the
+    reason.
 */
 create function backend.settle_partner(
     account_id uuid,
@@ -3936,8 +4254,8 @@ begin
         account_id => settle_partner.account_id, user_id => whose, item => given);
 
     if result ->> 'status' = 'stale' and coalesce(item -> 'changes', '{}') <> '{}' then
-        -- it has been edited meanwhile. That it is this partner, and what this one was sent,
-        -- stands all the same; what was to be written to it is for the next merge
+        -- It has been edited meanwhile. Its partner, and the values that were sent, are still
+        -- right. The next merge decides what to write to the contact.
         select m.base
         into old_base
         from public.metakocka_contact_mappings m
@@ -4038,7 +4356,7 @@ declare
 begin
     if block_contact.state not in ('blocked', 'unknown') then
         raise sqlstate 'PT422' using
-            message = 'What is not sent is blocked or unknown.',
+            message = 'A contact that is not sent is blocked or unknown.',
             detail = 'field: state';
     end if;
     perform private.require_worker(
@@ -4053,7 +4371,7 @@ begin
     is_clear := private.take_mark(
         contact_id => block_contact.contact_id, changed_seq => block_contact.changed_seq);
     if not is_clear then
-        -- what was missing may be there by now
+        -- the missing fields may be there by now
         return false;
     end if;
 
@@ -4075,222 +4393,17 @@ grant execute on function backend.block_contact(uuid, uuid, bigint, text[], text
 
 
 comment on function backend.settle_partner(uuid, uuid, uuid, bigint, jsonb, text) is
-    'Notes what was agreed when a contact was sent, an item as of apply_partners: its answer with changed_meanwhile, true where the contact is to be sent again. Also if it is stale, that it is this partner stands.';
+    'Notes the agreed state of a sent contact, in an item as in apply_partners. Returns its result with changed_meanwhile, which is true where the contact must be sent again. Even if the item is stale, its partner is noted.';
 comment on function private.require_contact(uuid, uuid) is
-    'Locks a contact of an account; refused where there is none.';
+    'Locks a contact of an account. Refuses where there is none.';
 comment on function backend.block_contact(uuid, uuid, bigint, text[], text, text) is
-    'Notes why a contact is not sent: it lacks fields (blocked), or it may have been (unknown). False where it has changed meanwhile and is to be sent again.';
+    'Notes why a contact is not sent: it lacks fields (blocked), or it may have been sent (unknown). False where it has changed meanwhile and must be sent again.';
 
 
 /*
-    A call that must not happen twice, from before it begins until it is known what became of
-    it. Killed at any line, the next worker finds the intent and looks before it calls.
-*/
-create function backend.begin_intent(
-    account_id uuid,
-    contact_id uuid,
-    operation text,
-    fingerprint text,
-    sent jsonb default '{}',
-    worker text default null
-)
-    returns jsonb
-    language plpgsql
-    -- definer: service_role has no rights of its own on tables
-    security definer
-    set search_path = ''
-as $$
-declare
-    begun uuid;
-begin
-    perform private.require_worker(
-        account_id => begin_intent.account_id, worker => begin_intent.worker);
-    perform private.require_contact(
-        account_id => begin_intent.account_id, contact_id => begin_intent.contact_id);
-
-    select i.id
-    into begun
-    from private.partner_intents i
-    where i.contact_id = begin_intent.contact_id
-      and i.state in ('intended', 'sent', 'unknown');
-    if found then
-        return (
-            select to_jsonb(e) || jsonb_build_object('is_new', false)
-            from private.intent_rows(begun) e
-        );
-    end if;
-
-    -- made by another worker since the caller has looked
-    if operation = 'add_partner' and exists (
-        select
-        from public.metakocka_contact_mappings m
-        where m.contact_id = begin_intent.contact_id
-          and m.metakocka_id is not null
-    ) then
-        raise sqlstate 'PT409' using
-            message = 'This contact is a partner already.',
-            detail = format('contact: %s', begin_intent.contact_id),
-            hint = 'Claim it again.';
-    end if;
-
-    insert into private.partner_intents (account_id, contact_id, operation, fingerprint, sent)
-    values (
-        begin_intent.account_id, begin_intent.contact_id, begin_intent.operation,
-        begin_intent.fingerprint, begin_intent.sent
-    )
-    returning id
-    into begun;
-    return (
-        select to_jsonb(e) || jsonb_build_object('is_new', true)
-        from private.intent_rows(begun) e
-    );
-end
-$$;
-
-grant execute on function backend.begin_intent(uuid, uuid, text, text, jsonb, text)
-    to service_role;
-
-
-create function private.intent_rows(wanted uuid)
-    returns table (
-        intent_id uuid,
-        contact_id uuid,
-        operation text,
-        fingerprint text,
-        sent jsonb,
-        state text,
-        metakocka_id text,
-        age double precision
-    )
-    language plpgsql
-    stable
-    set search_path = ''
-as $$
-begin
-    return query
-    select
-        i.id, i.contact_id, i.operation, i.fingerprint, i.sent, i.state, i.metakocka_id,
-        -- in seconds, since the call began
-        extract(epoch from clock_timestamp() - coalesce(i.sent_at, i.created_at))::double precision
-    from private.partner_intents i
-    where i.id = wanted;
-end
-$$;
-
-
-create function private.open_intents(contact_id uuid)
-    returns jsonb
-    language plpgsql
-    stable
-    set search_path = ''
-as $$
-begin
-    return (
-        with recursive merged (id) as (
-            select open_intents.contact_id
-            union
-            select c.id
-            from merged m
-            join public.contacts c
-                on c.merged_into = m.id
-        )
-        select coalesce(jsonb_agg(to_jsonb(e) order by i.created_at, i.id), '[]')
-        from merged m
-        join private.partner_intents i
-            on i.contact_id = m.id
-           and i.state in ('intended', 'sent', 'unknown')
-        cross join lateral private.intent_rows(i.id) e
-    );
-end
-$$;
-
-
-create function backend.settle_intent(
-    account_id uuid,
-    intent_id uuid,
-    state text,
-    metakocka_id text default null,
-    worker text default null
-)
-    returns boolean
-    language plpgsql
-    -- definer: service_role has no rights of its own on tables
-    security definer
-    set search_path = ''
-as $$
-declare
-    intent private.partner_intents;
-begin
-    -- a call that was made is settled by whoever made it, also once it has lost its lease
-    if settle_intent.state = 'sent' then
-        perform private.require_worker(
-            account_id => settle_intent.account_id, worker => settle_intent.worker);
-    end if;
-    select i.*
-    into intent
-    from private.partner_intents i
-    where i.id = settle_intent.intent_id
-      and i.account_id = settle_intent.account_id
-    for update;
-    if not found then
-        raise sqlstate 'PT404' using
-            message = 'There is no such intent.',
-            detail = format('intent: %s', settle_intent.intent_id);
-    elsif intent.state = settle_intent.state
-        and intent.metakocka_id is not distinct from settle_intent.metakocka_id
-    then
-        -- told again, since the answer was lost; but a call is begun once
-        return settle_intent.state <> 'sent';
-    end if;
-
-    if not (settle_intent.state, intent.state) in (
-        ('sent', 'intended'),
-        ('unknown', 'sent'),
-        ('settled', 'intended'), ('settled', 'sent'), ('settled', 'unknown'),
-        ('abandoned', 'intended'), ('abandoned', 'sent'), ('abandoned', 'unknown')
-    ) then
-        return false;
-    end if;
-
-    update private.partner_intents i
-    set state = settle_intent.state,
-        metakocka_id = case
-            when settle_intent.state = 'settled' then settle_intent.metakocka_id
-        end,
-        sent_at = case
-            when settle_intent.state = 'sent' then clock_timestamp()
-            else i.sent_at
-        end,
-        settled_at = case
-            when settle_intent.state in ('settled', 'abandoned') then clock_timestamp()
-        end,
-        -- a person's data, for which there is no use any more
-        sent = case
-            when settle_intent.state in ('settled', 'abandoned') then '{}'
-            else i.sent
-        end
-    where i.id = intent.id;
-    return true;
-end
-$$;
-
-grant execute on function backend.settle_intent(uuid, uuid, text, text, text) to service_role;
-
-
-comment on function backend.begin_intent(uuid, uuid, text, text, jsonb, text) is
-    'Notes that a contact''s partner is about to be made (add_partner) or changed: {intent_id, contact_id, operation, fingerprint, sent, state, metakocka_id, age, is_new}. If one is open already that one, with is_new false: what became of it is to be found out first. A contact that is a partner already gets no other: 409.';
-comment on function private.intent_rows(uuid) is
-    'An intent as it is told.';
-comment on function private.open_intents(uuid) is
-    'The intents of a contact, and of those that were merged into it, of which nobody knows what became.';
-comment on function backend.settle_intent(uuid, uuid, text, text, text) is
-    'Notes how a call stands: sent just before it begins, and then unknown, settled (with the partner''s id) or abandoned. False where that does not follow from where it stood: the caller must not go on.';
-
-
-/*
-    What has to be known of open intents when partners are read: one that was made by a lost
-    call must not be taken for somebody new. Those of deleted contacts nobody claims any more;
-    a partner that was made all the same stays theirs.
+    The open intents that a reading of partners must know: a partner made by a lost call must not
+    become a new contact. No worker claims deleted contacts any more, but a partner that was made
+    for one stays its partner.
 */
 create function private.is_merged_alive(contact_id uuid)
     returns boolean
@@ -4335,7 +4448,7 @@ begin
             select
                 o.id,
                 o.created_at,
-                -- of one that was merged the kept one's worker looks for the partner
+                -- the worker of the kept contact looks for a merged contact's partner
                 c.deleted_at is not null and not private.is_merged_alive(c.id) as is_orphaned
             from private.partner_intents o
             join public.contacts c
@@ -4397,21 +4510,21 @@ grant execute on function backend.forget_partner(uuid, uuid, text, text) to serv
 
 
 comment on function private.is_merged_alive(uuid) is
-    'Whether a contact that is gone was merged into one that is there.';
+    'Whether a deleted contact was merged into one that exists.';
 comment on function backend.unsettled_intents(uuid, integer) is
-    'The open intents of an account, the oldest first: [{intent_id, contact_id, operation, fingerprint, sent, state, metakocka_id, age, is_orphaned}], is_orphaned where the contact was deleted and nobody claims it any more.';
+    'The open intents of an account, the oldest first: [{intent_id, contact_id, operation, fingerprint, sent, state, metakocka_id, age, is_orphaned}]. age is in seconds. is_orphaned says that the contact was deleted and no worker claims it any more.';
 comment on function backend.forget_partner(uuid, uuid, text, text) is
-    'Notes which partner a deleted contact is, so that it does not come back as a new one. False where the contact is there again or the partner is another.';
+    'Notes the partner of a deleted contact, so that it does not come back as a new contact. False where the contact exists again or has another partner.';
 
 
 /*
-    A question which partner a contact is: several may be it, or its own is gone. The contact
-    is not sent until there is an answer, or one becomes clear by itself.
+    Asks which partner a contact is: it may be one of several, or its own one is gone. The contact
+    is not sent until somebody answers, or the answer becomes clear by itself.
 */
 create function backend.ask_partner(
     account_id uuid,
     contact_id uuid,
-    -- null where the contact goes on with the partner that it has
+    -- null where the contact keeps its present partner
     changed_seq bigint,
     metakocka_id text,
     partners jsonb,
@@ -4423,7 +4536,7 @@ create function backend.ask_partner(
     security definer
     set search_path = ''
 as $$
--- a partial index is named by its columns alone
+-- a partial index can only be named by its columns
 #variable_conflict use_column
 begin
     perform private.require_list(list => partners, field => 'partners', longest => 100);
@@ -4441,7 +4554,7 @@ begin
         if not private.take_mark(
             contact_id => ask_partner.contact_id, changed_seq => ask_partner.changed_seq)
         then
-            -- what has changed may tell
+            -- the change may answer the question
             return false;
         end if;
 
@@ -4472,13 +4585,13 @@ grant execute on function backend.ask_partner(uuid, uuid, bigint, text, jsonb, t
 
 
 comment on function backend.ask_partner(uuid, uuid, bigint, text, jsonb, text) is
-    'Asks which of partners, [{metakocka_id, …}], a contact is, metakocka_id being the one that it is so far. False where it has changed meanwhile and is to be sent again.';
+    'Asks which of partners, [{metakocka_id, …}], a contact is. metakocka_id is its present partner. False where the contact has changed meanwhile and must be sent again.';
 
 
 /*
-    Which side's value stands. A decision moves the agreed state: to the value that is not
-    wanted, so that the next merge finds the other side alone changed. It stays true if a side
-    changes once more before that: then both have, and it is asked again.
+    Decides which side's value wins. A decision sets the agreed state to the losing value, so that
+    the next merge sees a change on the winning side only. This stays right if the losing side
+    changes again before that: then both sides have changed, and the question is asked again.
 */
 create function private.with_agreed(base jsonb, field text, value jsonb)
     returns jsonb
@@ -4521,9 +4634,9 @@ as $$
 begin
     if choice not in ('crm', 'metakocka') then
         raise sqlstate 'PT422' using
-            message = 'This is decided for one of the two sides.',
+            message = 'A conflict about a field needs one of the two sides.',
             detail = 'field: choice',
-            hint = 'crm or metakocka.';
+            hint = 'Choose crm or metakocka.';
     end if;
     update public.metakocka_contact_mappings m
     set base = private.with_agreed(
@@ -4532,7 +4645,7 @@ begin
             value => coalesce(
                 case choice when 'crm' then conflict.metakocka else conflict.crm end, 'null')
         ),
-        -- the partner is looked at even if it has not changed
+        -- the partner is checked even if it has not changed
         partner_hash = null,
         state = case
             when exists (
@@ -4552,13 +4665,13 @@ $$;
 
 
 comment on function private.with_agreed(jsonb, text, jsonb) is
-    'An agreed state in which a field, an entry of a list or a field of an entry has this value; null takes an entry out.';
+    'An agreed state in which a field, an entry of a list or a field of an entry has this value. Null removes an entry.';
 comment on function private.decide_field(public.sync_conflicts, text) is
-    'Moves what was agreed about a field to the value that is not wanted.';
+    'Sets a field of the agreed state to the losing value.';
 
 
 /*
-    Which contact a partner is, of several or a new one.
+    Decides which contact a partner is: one of several, or a new one.
 */
 create function private.decide_contact(conflict public.sync_conflicts, choice text)
     returns uuid
@@ -4575,11 +4688,11 @@ begin
         on conflict on constraint contact_identities_pkey do nothing;
         if not found then
             raise sqlstate 'PT409' using
-                message = 'This partner is a contact by now.',
+                message = 'This partner has a contact by now.',
                 detail = 'field: choice',
                 hint = 'Read the conflict again.';
         end if;
-        -- with its name alone: the sync brings the rest
+        -- with its name only: the sync brings the rest
         insert into public.contacts (id, account_id, name)
         values (
             chosen, conflict.account_id,
@@ -4590,9 +4703,9 @@ begin
             or not choice::uuid = any (conflict.candidates)
         then
             raise sqlstate 'PT422' using
-                message = 'This is none of the contacts that it may be.',
+                message = 'This partner can''t be that contact.',
                 detail = 'field: choice',
-                hint = 'One of the candidates'' ids, or new.';
+                hint = 'Choose the id of one of the candidates, or new.';
         end if;
         chosen := choice::uuid;
         if exists (
@@ -4613,7 +4726,7 @@ begin
     )
     values (
         conflict.account_id, chosen, conflict.metakocka_id,
-        -- on the name both agree from the beginning: it was made of the partner
+        -- Both sides agree on the name from the start, since the contact was made from the partner.
         case
             when choice = 'new'
                 then jsonb_build_object('name', nullif(left(btrim(conflict.metakocka ->> 'name'), 200), ''))
@@ -4628,7 +4741,7 @@ begin
         where m.metakocka_id is null;
     if not found then
         raise sqlstate 'PT409' using
-            message = 'This contact is another partner by now.',
+            message = 'This contact has another partner by now.',
             detail = 'field: choice',
             hint = 'Read the conflict again.';
     end if;
@@ -4636,7 +4749,7 @@ begin
 exception
     when unique_violation then
         raise sqlstate 'PT409' using
-            message = 'This partner is a contact by now.',
+            message = 'This partner has a contact by now.',
             detail = 'field: choice',
             hint = 'Read the conflict again.';
 end
@@ -4644,12 +4757,12 @@ $$;
 
 
 comment on function private.decide_contact(public.sync_conflicts, text) is
-    'Makes a contact the partner that several may be, or a new one; returns its id.';
+    'Makes a contact, existing or new, the partner''s contact. Returns its id.';
 
 
 /*
-    Which partner a contact is: one of several, a new one, or none. A partner that it is not
-    becomes a contact of its own when it is looked at next.
+    Decides which partner a contact is: one of several, a new one, or none. A rejected partner
+    becomes a contact of its own when it is read next.
 */
 create function private.claim_partner(account_id uuid, contact_id uuid, metakocka_id text)
     returns void
@@ -4663,7 +4776,7 @@ begin
         claim_partner.contact_id
     )
     on conflict on constraint contact_identities_pkey do nothing;
-    -- locked, and asked once it is
+    -- locked first, and read then
     perform
     from public.contact_identities i
     where i.account_id = claim_partner.account_id
@@ -4673,7 +4786,7 @@ begin
     for update;
     if not found then
         raise sqlstate 'PT409' using
-            message = 'This partner is another contact by now.',
+            message = 'This partner has another contact by now.',
             detail = 'field: choice',
             hint = 'Merge the two contacts, or choose another partner.';
     end if;
@@ -4699,7 +4812,7 @@ begin
     where m.contact_id = conflict.contact_id;
     if present is distinct from conflict.metakocka_id then
         raise sqlstate 'PT409' using
-            message = 'This contact is another partner by now.',
+            message = 'This contact has another partner by now.',
             detail = 'field: choice',
             hint = 'Read the conflict again.';
     elsif choice = any (offered) then
@@ -4708,11 +4821,11 @@ begin
         end if;
     elsif choice not in ('new', 'unlink') or present = any (offered) then
         raise sqlstate 'PT422' using
-            message = 'This is none of the partners that it may be.',
+            message = 'This contact can''t be that partner.',
             detail = 'field: choice',
             hint = case
-                when present = any (offered) then 'One of the partners'' ids.'
-                else 'One of the partners'' ids, new to make another, or unlink to have none.'
+                when present = any (offered) then 'Choose the id of one of the partners.'
+                else 'Choose the id of one of the partners, new to make another one, or unlink to have none.'
             end;
     else
         perform private.give_partner(conflict => conflict, metakocka_id => null);
@@ -4730,7 +4843,7 @@ begin
         end if;
     end if;
 
-    -- what was asked about the fields of the one before
+    -- conflicts about fields of the earlier partner
     delete from public.sync_conflicts s
     where s.contact_id = conflict.contact_id
       and s.account_id = conflict.account_id
@@ -4753,7 +4866,7 @@ begin
       and i.kind = 'metakocka'
       and i.value = conflict.metakocka_id;
 
-    -- of a contact that was deleted
+    -- of a deleted contact
     delete from public.metakocka_contact_mappings m
     using public.contacts c
     where m.account_id = conflict.account_id
@@ -4769,7 +4882,7 @@ begin
     )
     on conflict on constraint metakocka_contact_mappings_pkey do update
         set metakocka_id = excluded.metakocka_id,
-            -- with this one nothing was ever agreed
+            -- nothing was ever agreed with this partner
             base = null,
             partner_hash = null,
             base_version = null,
@@ -4780,7 +4893,7 @@ begin
 exception
     when unique_violation then
         raise sqlstate 'PT409' using
-            message = 'This partner is another contact by now.',
+            message = 'This partner has another contact by now.',
             detail = 'field: choice',
             hint = 'Merge the two contacts, or choose another partner.';
 end
@@ -4788,15 +4901,15 @@ $$;
 
 
 comment on function private.claim_partner(uuid, uuid, text) is
-    'Makes a contact known by a partner; refused where another is.';
+    'Makes a partner''s id an identity of a contact. Refuses where it is another contact''s.';
 comment on function private.decide_partner(public.sync_conflicts, text) is
-    'Makes a contact one of the partners that it may be (its id), a new one (new), or none (unlink).';
+    'Gives a contact one of its possible partners (its id), a new one (new), or none (unlink).';
 comment on function private.give_partner(public.sync_conflicts, text) is
-    'Takes a contact from the partner that it was, and gives it this one, if any.';
+    'Removes a contact''s present partner, and gives it this one, if any.';
 
 
 /*
-    A person decides what the sync could not; the sync does the rest at once.
+    A person decides a question that the sync could not. The sync does the rest at once.
 */
 create function private.conflict_to_resolve(conflict_id uuid, choice text)
     returns public.sync_conflicts
@@ -4820,13 +4933,13 @@ begin
     perform private.require_writable(conflict.account_id);
     if choice is null then
         raise sqlstate 'PT422' using
-            message = 'Nothing was chosen.',
+            message = 'A choice is missing.',
             detail = 'field: choice',
             hint = 'Choose crm, metakocka, an id, new or unlink, as the conflict allows.';
     end if;
 
     seen := conflict;
-    -- in the lock order: identities, contacts, mappings, then this
+    -- in the lock order: identities, contacts, mappings, then the conflict
     perform private.lock_identities(
         account_id => conflict.account_id,
         contact_ids => conflict.candidates || conflict.contact_id,
@@ -4870,14 +4983,14 @@ begin
     for update;
     if not found or conflict.state <> 'open' then
         raise sqlstate 'PT409' using
-            message = 'This has been decided already.',
+            message = 'This conflict has been decided already.',
             detail = format('conflict: %s', conflict_id),
-            hint = 'Read the contact: it has what was chosen.';
+            hint = 'Read the contact: it shows the decision.';
     elsif (conflict.candidates, conflict.partners) is distinct from (seen.candidates, seen.partners) then
         raise sqlstate 'PT409' using
-            message = 'What may be chosen has changed meanwhile.',
+            message = 'The possible choices have changed meanwhile.',
             detail = format('conflict: %s', conflict_id),
-            hint = 'Read it again.';
+            hint = 'Read the conflict again.';
     end if;
     return conflict;
 end
@@ -4887,7 +5000,7 @@ $$;
 create function private.resolve_conflict(conflict_id uuid, choice text)
     returns uuid
     language plpgsql
-    -- definer: conflicts and mappings are nobody's to write; the caller is asked for first
+    -- definer: users may not write conflicts and mappings; the function checks the caller first
     security definer
     set search_path = ''
 as $$
@@ -4947,15 +5060,15 @@ grant execute on function public.resolve_sync_conflict(uuid, text) to authentica
 
 
 comment on function private.conflict_to_resolve(uuid, text) is
-    'An open conflict, locked with what it is about and what is chosen; refused where it is not the caller''s to decide.';
+    'An open conflict, locked together with its contacts, partners and the choice. Refuses callers who may not decide it.';
 comment on function private.resolve_conflict(uuid, text) is
-    'Decides a conflict and has its contact looked at; returns the contact''s id.';
+    'Decides a conflict, and queues its contact to be checked. Returns the contact''s id.';
 comment on function public.resolve_sync_conflict(uuid, text) is
-    'Decides a conflict: of a field crm or metakocka; of a partner the id of one of the candidates, or new for a contact of its own; of a contact the id of one of the partners, new for another partner, or unlink for none. Answers the row of metakocka_partners; what follows is done by the sync at once. Decided already: 409.';
+    'Decides a conflict. For a field: crm or metakocka. For a partner: the id of one of the candidates, or new for a contact of its own. For a contact: the id of one of the partners, new for another partner, or unlink for none. Returns the row of metakocka_partners. The sync does the rest at once. A decided conflict is refused (409).';
 
 
 /*
-    The sync's own error log, and how long it and old runs are kept.
+    The sync's own error log, and how long errors and old runs are kept.
 */
 create function backend.log_sync_error(
     account_id uuid,
@@ -4978,7 +5091,7 @@ as $$
 declare
     logged uuid;
 begin
-    -- a log takes what it is given, as far as it can: what is another account's it does not name
+    -- A log takes as much as it can. It leaves out references to other accounts.
     insert into public.sync_errors (
         account_id, run_id, operation, user_id, contact_id, metakocka_id, details, code, message,
         attempts
@@ -5033,7 +5146,7 @@ begin
         from public.sync_errors e
         where e.created_at < now() - kept
         limit batch
-        -- another run may be at them
+        -- another run may hold them
         for update skip locked
     )
     delete from public.sync_errors e
@@ -5096,14 +5209,14 @@ $$;
 comment on function backend.log_sync_error(
     uuid, text, text, text, uuid, uuid, uuid, text, jsonb, integer
 ) is
-    'Writes an error of the sync with its context; returns its id. Texts that are too long are cut, and what is not of the account is left out.';
+    'Writes an error of the sync with its context. Returns its id. Texts that are too long are cut, and references to other accounts are left out.';
 comment on function private.prune_sync(integer, interval) is
-    'Deletes errors, decided conflicts, settled intents and ended runs that are older than they are kept, up to batch of each; returns how many in all.';
+    'Deletes errors, decided conflicts, settled intents and ended runs that are older than the kept time, up to batch of each. Returns the total number.';
 
 
 /*
-    What owners and admins ask of the sync. What is another account's does not exist for them,
-    and what they may not do is refused before anything is looked up.
+    What owners and admins may ask of the sync. They can't see that other accounts' contacts exist,
+    and a forbidden request is refused before anything is looked up.
 */
 create function private.sync_account(account_id uuid, contact_ids uuid[])
     returns uuid
@@ -5114,7 +5227,7 @@ as $$
 declare
     chosen uuid := account_id;
 begin
-    -- named by its contacts, or the only one there is
+    -- by its contacts, or else the caller's only account
     if chosen is null then
         select min(c.account_id::text)::uuid
         into chosen
@@ -5131,7 +5244,7 @@ begin
 
     if chosen is null and (select count(*) from private.my_admin_account_ids()) > 1 then
         raise sqlstate 'PT422' using
-            message = 'Several accounts are yours: say which one is meant.',
+            message = 'You administer several accounts, and the request names none.',
             detail = 'field: account_id',
             hint = 'Give the account_id.';
     end if;
@@ -5144,7 +5257,7 @@ begin
         raise insufficient_privilege using
             message = 'You may not synchronize the contacts of this account.',
             detail = 'field: account_id',
-            hint = 'Its owners and admins may.';
+            hint = 'Owners and admins of the account may.';
     end if;
     if not exists (
         select
@@ -5155,7 +5268,7 @@ begin
         raise sqlstate 'PT409' using
             message = 'This account has no active connection to Metakocka.',
             detail = 'field: account_id',
-            hint = 'Connect it first (metakocka_connections).';
+            hint = 'Connect the account first (metakocka_connections).';
     end if;
     return chosen;
 end
@@ -5166,7 +5279,7 @@ create function private.authorize(account_id uuid, contact_ids uuid[])
     returns jsonb
     language plpgsql
     stable
-    -- definer: the caller is asked for first
+    -- definer: the function checks the caller first
     security definer
     set search_path = ''
 as $$
@@ -5215,16 +5328,15 @@ grant execute on function public.authorize_sync(uuid, uuid[]) to authenticated;
 
 
 comment on function private.sync_account(uuid, uuid[]) is
-    'The account that is meant; refused unless it is connected and the caller administers it.';
+    'The account of a request. Refuses an account that is not connected or that the caller does not administer.';
 comment on function private.authorize(uuid, uuid[]) is
-    'The account and those of the contacts that are its own.';
+    'The account, and the contacts that belong to it.';
 comment on function public.authorize_sync(uuid, uuid[]) is
-    'Whether you may synchronize these contacts: {account_id, user_id, contact_ids, not_found}, for owners and admins of a connected account. Without account_id that of the contacts, or the only one that you administer.';
+    'Whether you may synchronize these contacts: {account_id, user_id, contact_ids, not_found}. For owners and admins of a connected account. Without account_id the account of the contacts counts, or the only one that you administer.';
 
 
 /*
-    A sync that somebody asks for: a run that waits for its turn, of some contacts or partners
-    or of all.
+    A sync that a user asks for: a queued run, of some contacts or partners, or of all.
 */
 create function private.queue_sync(
     account_id uuid,
@@ -5234,11 +5346,11 @@ create function private.queue_sync(
 )
     returns uuid
     language plpgsql
-    -- definer: runs and marks are nobody's to write; the caller is asked for first
+    -- definer: users may not write runs and marks; the function checks the caller first
     security definer
     set search_path = ''
 as $$
--- a partial index is named by its columns alone
+-- a partial index can only be named by its columns
 #variable_conflict use_column
 declare
     chosen constant uuid := private.sync_account(
@@ -5251,32 +5363,32 @@ begin
         raise sqlstate 'PT422' using
             message = 'There is no such direction.',
             detail = 'field: direction',
-            hint = 'Known: to_metakocka, from_metakocka, both.';
+            hint = 'Use to_metakocka, from_metakocka or both.';
     elsif cardinality(contact_ids) > 1000 or cardinality(metakocka_ids) > 1000 then
         raise sqlstate 'PT422' using
-            message = 'These are too many for one request.',
+            message = format('At most 1,000 can be named in one request; %s were.', greatest(cardinality(contact_ids), cardinality(metakocka_ids))),
             detail = case
                 when cardinality(contact_ids) > 1000 then 'field: contact_ids'
                 else 'field: metakocka_ids'
             end,
-            hint = 'At most 1,000; without any all are meant.';
+            hint = 'Send at most 1,000 in one request, or none to mean all.';
     elsif exists (select from unnest(metakocka_ids) i where i is null or i !~ '^[^\s]{1,64}$') then
         raise sqlstate 'PT422' using
             message = 'This is not the id of a partner.',
             detail = 'field: metakocka_ids',
-            hint = 'An id has 1 to 64 characters, and no space.';
+            hint = 'An id has 1 to 64 characters and no space.';
     elsif cardinality(metakocka_ids) > 0
         and (direction = 'to_metakocka' or cardinality(contact_ids) > 0)
     then
         raise sqlstate 'PT422' using
-            message = 'Partners are read from Metakocka, and contacts are not asked for with them.',
+            message = 'One request can''t name both partners and contacts, and partners can only be read from Metakocka.',
             detail = 'field: metakocka_ids',
-            hint = 'Ask for the contacts by a call of their own.';
+            hint = 'Name the contacts in a request of their own.';
     elsif cardinality(contact_ids) > 0 and direction = 'from_metakocka' then
         raise sqlstate 'PT422' using
-            message = 'What is read from Metakocka are partners.',
+            message = 'Only partners can be read from Metakocka.',
             detail = 'field: contact_ids',
-            hint = 'Name them by metakocka_ids; metakocka_mappings has those of contacts.';
+            hint = 'Name them by metakocka_ids. metakocka_mappings has the ids of contacts'' partners.';
     end if;
 
     asked_for := jsonb_strip_nulls(jsonb_build_object(
@@ -5298,7 +5410,7 @@ begin
             detail = 'field: contact_ids';
     end if;
 
-    -- what partners that are read lack is sent all the same
+    -- the sync still sends what the partners lack
     if direction <> 'from_metakocka' and not asked_for ? 'metakocka_ids' then
         marked := array(
             select c.id
@@ -5309,7 +5421,7 @@ begin
               and c.deleted_at is null
               and case
                   when asked_for ? 'contact_ids' then c.id = any (contact_ids)
-                  -- some are to be no partners
+                  -- skips unlinked contacts
                   else coalesce(m.state not in ('synced', 'unlinked'), true)
               end
             order by c.id
@@ -5319,7 +5431,7 @@ begin
 
     insert into public.sync_runs as r (account_id, direction, trigger, request, user_id)
     values (chosen, queue_sync.direction, 'user', asked_for, auth.uid())
-    -- the same that waits already: its answer is for both
+    -- the same request waits already: its answer serves both
     on conflict (account_id, direction, md5(request::text)) where state = 'queued' do nothing
     returning r.id
     into queued;
@@ -5365,13 +5477,13 @@ grant execute on function public.request_sync(text, uuid, uuid[], text[]) to aut
 
 
 comment on function private.queue_sync(uuid, text, uuid[], text[]) is
-    'Queues a run, marks its contacts and rings; returns the run''s id.';
+    'Queues a run, marks its contacts and rings. Returns the run''s id.';
 comment on function public.request_sync(text, uuid, uuid[], text[]) is
-    'Asks for a sync of some contacts or partners, or of all: returns the id of a run in sync_runs. For owners and admins; contacts of another account do not exist.';
+    'Asks for a sync of some contacts or partners, or of all. Returns the id of a run in sync_runs. For owners and admins. Other accounts'' contacts count as unknown.';
 
 
 /*
-    Which contacts are which partners, for those who may read them.
+    The partners of contacts, for users who may read the contacts.
 */
 create function public.metakocka_mappings(
     contact_id uuid default null,
@@ -5382,7 +5494,7 @@ create function public.metakocka_mappings(
     returns jsonb
     language plpgsql
     stable
-    -- invoker: what the caller may not read does not exist
+    -- invoker: rows that the caller may not read do not exist for it
     set search_path = ''
 as $$
 declare
@@ -5439,4 +5551,4 @@ grant execute on function public.metakocka_mappings(uuid, text, integer, uuid) t
 
 
 comment on function public.metakocka_mappings(uuid, text, integer, uuid) is
-    'Which contacts are which partners, by page: {mappings, cursor}; of one contact, or of all that you see. The last page has no cursor.';
+    'The partners of contacts, by page: {mappings, cursor}; of one contact, or of all that you may see. The last page has no cursor.';

@@ -256,15 +256,15 @@ def test_what_groups_do_not_take_is_refused_with_the_field(world: World) -> None
     assert group(world)["group_state"] == "suspended"
     assert refusal(world, "andrej", "select public.post_message(%s, 'hi')", thread) == Refusal(
         "PT422",
-        "The group is suspended: nothing can be sent to it.",
+        "The group is suspended, so it can't get messages.",
         "field: conversation_id",
-        "WhatsApp has suspended it; write to its participants one by one.",
+        "WhatsApp has suspended the group. Write to its participants one by one.",
     )
     # and the worker finds out as well
     (job,) = claim(world)
     assert not begin(world, job["message_id"])
     assert state(world, waiting["id"])["error_message"] == (
-        "The group is suspended: nothing can be sent to it."
+        "The group is suspended, so it can't get messages."
     )
     world.ingest(told(ago(seconds=1), state="active"))
     assert post(world, "andrej", thread)["status"] == "queued"

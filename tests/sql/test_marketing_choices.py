@@ -95,9 +95,9 @@ def test_marketing_templates_are_refused_and_others_go(world: World, thread: UUI
     call = "select public.post_message(%s, null, 'template', %s)"
     assert refusal(world, "andrej", call, thread, content) == Refusal(
         "PT422",
-        "This person has stopped marketing messages on WhatsApp on 2026-11-21.",
+        "This person stopped marketing messages on WhatsApp on 2026-11-21.",
         "field: content.name",
-        "A utility template can be sent; marketing ones can once the person resumes them.",
+        "Send a utility template. Marketing templates can go again once the person resumes them.",
     )
     insert = (
         "insert into public.messages (conversation_id, type, message, content)"

@@ -280,7 +280,7 @@ def test_a_deleted_photo_is_not_fetched_in_any_order(world: World, parts: tuple[
         world.ingest(items[part])
 
     row = media(world)
-    assert (row["state"], row["error"]) == ("expired", "Its sender deleted it.")
+    assert (row["state"], row["error"]) == ("expired", "The sender deleted this file.")
     assert (row["provider_id"], row["sha256"], row["mime_type"]) == (None, None, None)
     assert claim(world) == []
     before = media(world)

@@ -331,6 +331,27 @@ def test_template_that_whatsapp_would_refuse_is_refused_here(
     assert hint in (diagnosis.message_hint or "")
 
 
+@pytest.mark.parametrize(
+    ("name", "components", "message"),
+    [
+        (
+            "visit",
+            [HEADER, body_of("Ana"), URL],
+            "This template takes 2 variables in its body; 1 were given.",
+        ),
+        ("plain", [BODY], "This template takes 0 variables in its body; 2 were given."),
+        ("named", [body_of("Ana")], "This template takes other variables in its body."),
+    ],
+)
+def test_refusal_says_how_many_variables_a_template_takes(
+    templates: World, thread: UUID, name: str, components: list[object], message: str
+) -> None:
+    content = {"name": name, "language": "en", "components": components}
+    with pytest.raises(psycopg.Error) as refused:
+        post(templates, "andrej", thread, "x", type="template", content=Jsonb(content))
+    assert refused.value.diag.message_primary == message
+
+
 def test_templates_of_another_business_are_not_known_here(templates: World) -> None:
     theirs = conversation(templates, number=BAY_NUMBER)
     templates.owner.execute(

@@ -291,7 +291,9 @@ def test_nothing_goes_to_somebody_who_was_deleted_meanwhile(world: World) -> Non
         )
     assert not begin(world, posted)
     assert state(world, posted)["status"] == "failed"
-    assert state(world, posted)["error_message"] == "The contact was deleted before it was sent."
+    assert state(world, posted)["error_message"] == (
+        "The contact was deleted before the message was sent."
+    )
     assert attempts(world, posted) == []
 
 

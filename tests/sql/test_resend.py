@@ -127,7 +127,7 @@ def test_a_message_that_still_waits_can_be_withdrawn(
     shown = state(world, first)
     assert (shown["status"], shown["error_message"]) == (
         "failed",
-        "It was withdrawn before it was sent.",
+        "The message was withdrawn before it was sent.",
     )
     assert [job["text"] for job in claim(world)] == ["two"]
     # a person may think better of it

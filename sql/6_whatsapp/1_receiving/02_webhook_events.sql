@@ -1,18 +1,18 @@
 /*
-    The raw webhook inbox: what arrived, whole, before anything is made of it. What a better
-    parser understands later is made from here.
+    The inbox of raw webhooks: each body is kept whole before anything is made of it. A better
+    parser can read it again later.
 */
 create type private.webhook_provider as enum ('whatsapp');
 
 create table private.webhook_events (
     id               bigint generated always as identity primary key,
     provider         private.webhook_provider not null,
-    -- text, not jsonb: the sender's own bytes, escapes and duplicate keys included
+    -- text, not jsonb: the sender's own bytes, with escapes and duplicate keys
     body             text not null,
-    -- a delivery that is repeated is the same event
+    -- a repeated delivery is the same event
     body_sha256      bytea not null,
     deliveries       integer not null default 1,
-    -- items of it that could not be applied: [{index, reason, detail, phone_number_id, waba_id}]
+    -- the items that could not be applied: [{index, reason, detail, phone_number_id, waba_id}]
     rejected         jsonb not null default '[]',
     received_at      timestamptz not null default now(),
     last_received_at timestamptz not null default now(),
@@ -22,7 +22,7 @@ create table private.webhook_events (
 alter table private.webhook_events enable row level security;
 
 
--- what came in a span of time, which is what a replay reads
+-- a replay reads the events of a span of time
 create index webhook_events_received_at_idx
     on private.webhook_events (received_at, id);
 
@@ -35,17 +35,17 @@ create policy "nobody reads raw webhooks directly"
 
 
 /*
-    Every status that WhatsApp reported of a message, also of one that is not known yet: it
-    is found here when the message's id becomes known.
+    Every status that WhatsApp reported of a message, even before the message is known. It is found
+    here when the message's id becomes known.
 */
 create table private.message_statuses (
-    -- no foreign key: it would have all statuses of a number queue for one row
+    -- no foreign key: all statuses of a number would queue for one row
     whatsapp_channel_id uuid not null,
     provider_id         text not null,
     status              text not null
                         constraint message_statuses_status_check
                         check (status in ('sent', 'delivered', 'read', 'failed')),
-    -- the provider's earliest time of it
+    -- the provider's earliest time of the status
     at                  timestamptz not null,
     error_code          integer,
     error_message       text,
@@ -63,14 +63,14 @@ create policy "nobody reads message statuses directly"
 
 
 comment on type private.webhook_provider is
-    'Whose webhooks are taken in.';
+    'The providers that send webhooks.';
 comment on table private.webhook_events is
-    'What providers posted, whole; each body once.';
+    'The bodies that providers posted, whole. Each body is kept once.';
 comment on column private.webhook_events.deliveries is
-    'How often this very body was delivered.';
+    'How often this body was delivered.';
 comment on policy "nobody reads raw webhooks directly" on private.webhook_events is
-    'Raw events carry every tenant''s data.';
+    'Raw events hold the data of all tenants.';
 comment on table private.message_statuses is
-    'Every status reported of a message, with the provider''s time.';
+    'Every reported status of a message, with the provider''s time.';
 comment on policy "nobody reads message statuses directly" on private.message_statuses is
     'Clients see the status of the message.';

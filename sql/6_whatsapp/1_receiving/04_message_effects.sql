@@ -1,32 +1,33 @@
 /*
-    What is done to a message after it was sent: a reaction, an edit, a deletion. None of these
-    is a message of its own: it has no seq, and nothing to show in the list. It is kept here, and
-    what a message shows is derived from all that is known to have been done to it, so that the
-    order of arrival makes no difference. What comes before its message waits here for it.
+    Effects on a message after it was sent: a reaction, an edit, a deletion. An effect is not a
+    message: it has no seq, and no line in the conversation. The effects are kept here, and a
+    message shows the sum of its known effects, so the order of arrival does not matter. An effect
+    that comes before its message waits here.
 
-    So clients follow one kind of row: a message, which changes. Opening the 24-hour window,
-    naming the sender and moving a conversation up the inbox are left to real messages.
+    So clients follow one kind of row: a message that changes. Effects do not open the 24-hour
+    window, do not name the sender and do not move a conversation up the inbox. Only real messages
+    do.
 */
 create table private.message_effects (
-    -- no foreign key: it would have all effects of a number queue for one row
+    -- no foreign key: all effects of a number would queue for one row
     whatsapp_channel_id uuid not null,
-    -- WhatsApp's id of the effect itself; of an original, that of the message
+    -- WhatsApp's id of the effect; of an original, the id of the message
     provider_id         text not null,
     parent_provider_id  text not null,
     kind                text not null
                         constraint message_effects_kind_check
-                        -- original: the message before its first edit
+                        -- original: the text before the first edit
                         check (kind in ('reaction', 'edit', 'revoke', 'original')),
     sender_type         text not null
                         constraint message_effects_sender_type_check
                         check (sender_type in ('client', 'operator', 'system')),
-    -- who of a group; elsewhere there are but two sides
+    -- the participant, in a group; elsewhere there are only two sides
     sender_id           text,
-    -- the provider's time; an original's is that of the message
+    -- the provider's time; of an original, the time of the message
     at                  timestamptz
                         constraint message_effects_at_check
                         check ((at is null) = (kind = 'original')),
-    -- an emoji, null where it is taken back, or a text, null once the message is revoked
+    -- an emoji, null where it is taken back; or a text, null once the message is revoked
     text                text,
     content             jsonb,
 
@@ -47,7 +48,8 @@ create policy "nobody reads message effects directly"
 
 
 /*
-    Replies that came before what they answer. A row is gone once that has come.
+    Replies that arrived before the message that they answer. The row goes when that message
+    arrives.
 */
 create table private.parked_replies (
     message_id          uuid primary key
@@ -71,7 +73,7 @@ create policy "nobody reads parked replies directly"
 
 
 comment on table private.message_effects is
-    'Reactions, edits and deletions of messages, and what was edited; messages show what they amount to.';
+    'Reactions, edits and deletions of messages, and the texts before the first edit. Messages show the sum of these effects.';
 comment on policy "nobody reads message effects directly" on private.message_effects is
     'Clients see the message.';
 comment on table private.parked_replies is

@@ -1,6 +1,7 @@
 /*
-    What WhatsApp tells a business about itself: templates approved or paused, the quality of a
-    number, restrictions, errors. Kept as it came, for those who administer the account.
+    WhatsApp's messages to a business about its account: approved or paused templates, the quality
+    of a number, restrictions, errors. They are kept as they came, for the owners and admins of the
+    account.
 */
 create table public.account_events (
     id             uuid primary key default gen_random_uuid(),
@@ -33,7 +34,7 @@ create policy "owners and admins can read what WhatsApp says of their account"
     to authenticated
     using (
         account_id = any (array(
-            -- members can read who is what in their accounts
+            -- members can read the roles in their accounts
             select m.account_id
             from public.account_members m
             where m.user_id = (select auth.uid())
@@ -61,7 +62,7 @@ begin
             where w.phone_number_id = event ->> 'phone_number_id'
         );
     end if;
-    -- a WhatsApp Business account that two accounts name says not whose it is
+    -- if two accounts name a WhatsApp Business account, the owner of the event is not known
     accounts := array(
         select distinct w.account_id
         from public.whatsapp_channels w
@@ -73,11 +74,23 @@ $$;
 
 
 comment on table public.account_events is
-    'What WhatsApp said of an account, its numbers and templates, as it came.';
+    'WhatsApp''s messages about an account, its numbers and its templates, as they came. For owners and admins.';
+comment on column public.account_events.id is
+    'Identifies the event.';
+comment on column public.account_events.account_id is
+    'The account that the event is about.';
 comment on column public.account_events.type is
-    'The field of the webhook, such as account_update; errors for those that belong to no message.';
+    'The field of the webhook, such as account_update; errors for errors that belong to no message.';
+comment on column public.account_events.content is
+    'The event as WhatsApp sent it: the value of the webhook''s field.';
+comment on column public.account_events.content_md5 is
+    'The MD5 of content in hex: the same event is kept once.';
+comment on column public.account_events.occurred_at is
+    'When it happened, by WhatsApp''s clock (UTC); null where WhatsApp gives no time.';
+comment on column public.account_events.created_at is
+    'When the event was kept (server time, UTC).';
 comment on policy "owners and admins can read what WhatsApp says of their account"
     on public.account_events is
-    'Limits, payment and bans concern those who administer.';
+    'Limits, payments and bans are for owners and admins.';
 comment on function private.account_of_event(jsonb) is
-    'Whose an event is, by phone_number_id or else by waba_id; null where it is not sure.';
+    'The account of an event, by phone_number_id or else by waba_id; null where it is not certain.';

@@ -1,5 +1,5 @@
 /*
-    Usernames go to the senders who have them now, whoever had them, and are written at their
+    Moves usernames from earlier owners to the senders who have them now, and writes them to their
     contacts.
 */
 create function private.claim_whatsapp_usernames(items private.whatsapp_item[])
@@ -38,7 +38,7 @@ begin
         return changes;
     end if;
 
-    -- those to claim, and those that may be given back, in one order
+    -- usernames to claim and usernames that may be given back, in one order
     select
         array_agg(w.account_id order by w.account_id, w.match_key) as account_ids,
         array_agg(w.match_key order by w.account_id, w.match_key) as match_keys,
@@ -103,7 +103,7 @@ begin
             match_key => keys.match_keys[place]
         );
         if winner.contact_id is null then
-            -- whoever it is of was not heard: staff may have noted it
+            -- a username whose owner never wrote: staff may have noted it
             continue when not exists (
                 select
                 from unnest(latest) s
@@ -131,7 +131,7 @@ begin
         end if;
     end loop;
 
-    -- who lost one and has another has just that
+    -- a contact that lost one username and has another keeps the other
     return array(
         select u
         from unnest(changes) u
@@ -154,7 +154,7 @@ create function private.is_news(change private.username_change, username text)
     set search_path = ''
 as $$
 begin
-    -- who has lost one may be called something else by now
+    -- a contact that lost a username may have another one by now
     return case
         when change.username is not null then change.username is distinct from is_news.username
         else change.match_key = private.match_key(kind => 'username', value => is_news.username)
@@ -192,8 +192,8 @@ $$;
 
 
 comment on function private.claim_whatsapp_usernames(private.whatsapp_item[]) is
-    'Gives the usernames of senders to them, whoever had them; returns whose are others now.';
+    'Moves the senders'' usernames to them from earlier owners. Returns the contacts whose username changes.';
 comment on function private.is_news(private.username_change, text) is
-    'Whether a change changes what a contact is called.';
+    'Whether a change gives a contact another username.';
 comment on function private.write_whatsapp_usernames(private.username_change[]) is
-    'Writes usernames of contacts, which are locked.';
+    'Writes the usernames of contacts, which are locked.';

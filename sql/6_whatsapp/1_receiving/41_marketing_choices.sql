@@ -1,7 +1,7 @@
 /*
-    Whether a person takes marketing messages, as they choose in WhatsApp (stop, resume, or signing
-    up by a link). The latest choice counts, by the provider's time. It is the person's own, told
-    by WhatsApp: neither staff nor a profile in the portal write it.
+    A person's choice on WhatsApp to take marketing messages or not (stop, resume, or signing up by
+    a link). The latest choice counts, by the provider's time. Only the person makes it, through
+    WhatsApp: neither staff nor a profile in the portal can write it.
     (Source: developers.facebook.com, WhatsApp Business Platform, "user_preferences webhook
     reference".)
 */
@@ -14,7 +14,7 @@ declare
     claimed constant private.whatsapp_item[] := private.claim_whatsapp_senders(items);
     changed integer;
 begin
-    -- somebody who never wrote, and was written to
+    -- a person who got messages but never wrote
     perform private.name_whatsapp_senders(claimed, '{}');
     perform
     from public.contacts c
@@ -28,7 +28,7 @@ begin
     from (
         select distinct on (i.contact_id) i.contact_id, i.type, i.sent_at
         from unnest(claimed) i
-        -- of two in one second the stop counts
+        -- of two choices in the same second the stop counts
         order by i.contact_id, i.sent_at desc, i.type = 'stop' desc
     ) l
     where c.id = l.contact_id
@@ -47,4 +47,4 @@ $$;
 
 
 comment on function private.apply_marketing_choices(private.whatsapp_item[]) is
-    'Notes on contacts whether they take marketing messages; returns how many were news.';
+    'Notes on contacts whether they take marketing messages. Returns the number of new choices.';

@@ -1,25 +1,25 @@
 /*
-    A number that is used in the phone app as well (coexistence) brings what was there before: the
-    history of its chats, and the phone book. Neither is news to anybody: nothing is unread, no
-    window is opened, and clients are told once a webhook to read again.
+    A number that is also used in the phone app (coexistence) brings old data: the history of its
+    chats, and its phone book. Nothing of it is new to anybody. Nothing becomes unread, no window
+    opens, and clients get one resync for each webhook.
 
-    - A message of the history is placed in the person's conversation, or in a closed one. It is
-      there once, however often it is told, and is not told again if it came otherwise. Files are
-      told twice: as media_placeholder, and later, those of the last days, with their ids.
-    - An entry of the phone book is the business's own word: it proves the number, as staff do,
-      and names the contact where nobody else has.
+    - A message of the history goes into the person's conversation, or into a closed one. It is
+      stored once, however often it is delivered, and not if it also came as a message. Files come
+      twice: first as media_placeholder, and later, for the last days, with their ids.
+    - An entry of the phone book is the business's own word: it proves the number, as staff do, and
+      it names the contact if nobody else has.
     (Source: developers.facebook.com, WhatsApp Business Platform, "history webhook reference",
     "smb_app_state_sync webhook reference".)
 */
 create table private.phone_book (
-    -- no foreign key: it would have all entries of a number queue for one row
+    -- no foreign key: all entries of a number would queue for one row
     whatsapp_channel_id uuid not null,
     -- the match_key of the entry's number
     phone_key           text not null,
-    -- null once it was removed
+    -- null once the entry was removed
     name                text,
     is_removed          boolean not null,
-    -- the provider's time of its latest change
+    -- the provider's time of the entry's latest change
     at                  timestamptz not null,
 
     primary key (whatsapp_channel_id, phone_key)
@@ -42,7 +42,7 @@ as $$
 declare
     claimed private.whatsapp_item[];
 begin
-    -- WhatsApp's own spelling of a number comes with messages; a phone book's is people's
+    -- A phone book has people's spelling of a number; messages bring WhatsApp's.
     insert into public.contact_identities (account_id, kind, value, contact_id)
     select distinct on (i.account_id, i.identity_key)
         i.account_id, 'phone', '+' || i.wa_id, gen_random_uuid()
@@ -129,13 +129,13 @@ begin
             set name = excluded.name,
                 is_removed = excluded.is_removed,
                 at = excluded.at;
-        -- an entry that is removed takes nobody's name: what staff know of the contact stays
+        -- Removing an entry removes no name: staff still know the contact.
         if entry.name is not null then
             update public.contacts c
             set name = entry.name
             where c.id = entry.contact_id
               and c.deleted_at is null
-              -- none, or still that of the phone book
+              -- no name, or still the name from the phone book
               and (c.name is null or c.name = entry.former_name)
               and c.name is distinct from entry.name;
         end if;
@@ -152,7 +152,8 @@ create function private.keep_history_statuses(items private.whatsapp_item[])
     set search_path = ''
 as $$
 begin
-    -- when is not said: what WhatsApp tells otherwise is exact and comes first
+    -- The history gives no time for a status, so statuses from other webhooks come first: they are
+    -- exact.
     insert into private.message_statuses (whatsapp_channel_id, provider_id, status, at)
     select distinct on (i.whatsapp_channel_id, i.provider_id, i.status)
         i.whatsapp_channel_id, i.provider_id, i.status, i.sent_at
@@ -222,7 +223,7 @@ as $$
 declare
     told record;
 begin
-    -- everybody concerned reads again, however much it was
+    -- all listeners read again, however much has changed
     for told in
         select t.topic, jsonb_agg(distinct l.table_name) as tables
         from private.changes l
@@ -249,16 +250,16 @@ $$;
 
 
 comment on table private.phone_book is
-    'The phone app''s phone book, as WhatsApp has told it.';
+    'The phone app''s phone book, as WhatsApp reported it.';
 comment on policy "nobody reads the phone book directly" on private.phone_book is
     'Clients see the contacts.';
 comment on function private.claim_book_numbers(private.whatsapp_item[]) is
-    'Finds or claims the contacts of entries that were added; locks their identities.';
+    'Finds or claims the contacts of added entries, and locks their identities.';
 comment on function private.apply_phone_book(private.whatsapp_item[]) is
-    'Makes and names contacts as the phone book has them; returns how many entries were news.';
+    'Makes and names contacts from phone book entries. Returns the number of new entries.';
 comment on function private.keep_history_statuses(private.whatsapp_item[]) is
-    'Keeps what the history says of messages of ours, where it is not known better.';
+    'Keeps the history''s statuses of our messages, where no better ones are known.';
 comment on function private.complete_history(private.whatsapp_item[]) is
-    'Puts files in the place of their placeholders, and has them fetched; returns how many.';
+    'Replaces placeholders with their files and has the files fetched. Returns the number of files.';
 comment on function private.tell_at_once(private.whatsapp_item[]) is
-    'Tells all that this transaction has changed in the items'' accounts as one resync for each topic, where it was to be told later.';
+    'Broadcasts all that this transaction has changed in the items'' accounts, as one resync for each topic, if broadcasts were deferred.';

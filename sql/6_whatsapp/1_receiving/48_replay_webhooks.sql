@@ -1,7 +1,7 @@
 /*
-    What a better parser makes of webhooks that were stored before. Every raw event is given
-    to it again; what was not understood then is applied now, and messages that are there are
-    shown as it would show them. Repeating a replay changes nothing.
+    Reads stored webhooks again with a better parser. Updates that it could not read before are
+    applied now, and existing messages are shown as it reads them. Repeating a replay changes
+    nothing.
 */
 create function backend.span_of_webhook_events(since timestamptz, until timestamptz)
     returns jsonb
@@ -60,7 +60,8 @@ begin
         )
         select coalesce(jsonb_agg(jsonb_build_object('id', s.id, 'body', s.body) order by s.id), '[]')
         from sized s
-        -- a page of the largest bodies would be too much for the caller; one event is always given
+        -- A page of the largest bodies would be too much for the caller. At least one event is
+        -- returned.
         where s.bytes <= 4 * 1024 * 1024
            or s.bytes = octet_length(s.body)
     );
@@ -80,9 +81,9 @@ create function private.correct_whatsapp_messages(
     set search_path = ''
 as $$
 /*
-    Only a webhook that was there when a message was made speaks of it: one that came later
-    repeats it, perhaps in other words, and two that contradict each other would rewrite the
-    message with every replay.
+    Only a webhook that existed when a message was made may change the message. A later webhook
+    repeats it, perhaps in other words. Two that contradict each other would rewrite the message in
+    each replay.
 */
 declare
     wrong private.whatsapp_item[];
@@ -92,7 +93,7 @@ begin
     select array_agg(d.item order by d.id), array_agg(d.id order by d.id)
     into wrong, ids
     from (
-        -- the first of a webhook's own, as when it was applied
+        -- the webhook's first item about the message, as in the first application
         select distinct on (k.id) k.id, i::private.whatsapp_item as item
         from unnest(items) i
         cross join lateral (
@@ -103,11 +104,11 @@ begin
               and (
                   m.sender_type = 'client' and i.kind in ('message', 'system', 'group')
                   or m.sender_type = 'system' and i.kind = 'system'
-                  -- from the phone app: what was written here names its operator
+                  -- from the phone app: a message written here names its operator
                   or m.sender_type = 'operator' and i.kind = 'echo' and m.sender_id is null
               )
               and m.created_at >= correct_whatsapp_messages.received_at
-              -- else it would say again what was taken back
+              -- otherwise it would bring back text that was edited or deleted
               and m.edited_at is null
               and m.revoked_at is null
             limit 1
@@ -140,7 +141,7 @@ begin
 
     get diagnostics corrected = row_count;
 
-    -- a file that was not seen to be one
+    -- a file that the earlier parser did not see
     perform private.expect_media(array(
         select m.id
         from public.messages m
@@ -159,7 +160,7 @@ create function backend.replay_webhook(event_id bigint, items jsonb, dry_run boo
     -- definer: as above
     security definer
     set search_path = ''
-    -- as ingest_whatsapp has it
+    -- as in ingest_whatsapp
     set plan_cache_mode = force_generic_plan
     set enable_seqscan = off
     set jit = off
@@ -170,7 +171,7 @@ declare
     tried record;
     corrected integer;
 begin
-    -- a delivery of the same body waits
+    -- another delivery of the same body waits
     select e.received_at
     into received_at
     from private.webhook_events e
@@ -182,7 +183,7 @@ begin
         raise sqlstate 'PT404' using
             message = 'There is no such webhook.',
             detail = 'field: event_id',
-            hint = 'Raw events are deleted after a while; read them again.';
+            hint = 'Raw events are deleted after a while. Read the list of events again.';
     end if;
 
     begin
@@ -199,7 +200,7 @@ begin
             raise sqlstate 'RP002';
         end if;
     exception
-        -- what would happen has happened, and is undone
+        -- the changes have been made, and are undone
         when sqlstate 'RP002' then
             null;
     end;
@@ -218,10 +219,10 @@ grant execute on function backend.replay_webhook(bigint, jsonb, boolean) to serv
 
 
 comment on function backend.span_of_webhook_events(timestamptz, timestamptz) is
-    'How many raw events came in a span of time, and their ids: {events, first_id, last_id}.';
+    'The number of raw events in a span of time, and their ids: {events, first_id, last_id}.';
 comment on function backend.read_webhook_events(bigint, timestamptz, timestamptz, integer) is
-    'Raw events of a span of time after an id, in order of id: [{id, body}]; fewer than asked for where they are large, none at the end.';
+    'The raw events of a span of time after an id, in the order of id: [{id, body}]. Fewer than asked for if they are large; none at the end.';
 comment on function private.correct_whatsapp_messages(private.whatsapp_item[], timestamptz) is
-    'Shows messages as the updates of their webhook say, and has files fetched that they turn out to have; returns how many were changed.';
+    'Shows messages as the updates of their webhook say, and has newly found files fetched. Returns the number of changed messages.';
 comment on function backend.replay_webhook(bigint, jsonb, boolean) is
-    'Applies the items of a stored webhook anew: {event_id, applied, duplicates, corrected, rejected: [{index, reason, phone_number_id, waba_id}]}. Repeating it changes nothing; dry_run says what would change.';
+    'Applies the items of a stored webhook again: {event_id, applied, duplicates, corrected, rejected: [{index, reason, phone_number_id, waba_id}]}. Repeating it changes nothing. With dry_run it only says what would change.';

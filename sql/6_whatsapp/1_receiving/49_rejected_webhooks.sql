@@ -1,7 +1,7 @@
 /*
-    What came and could not be applied, for those who can do something about it: an owner whose
-    number is not registered learns it here. A webhook says which WhatsApp Business account it is
-    about; one that no account of ours names, or several, is nobody's to see.
+    Webhooks that could not be applied, for the people who can act: an owner learns here that a
+    number is not registered. A webhook names its WhatsApp Business account. If none or several of
+    our accounts name that one, nobody sees the webhook.
 */
 create index webhook_events_rejected_idx
     on private.webhook_events (id)
@@ -17,13 +17,13 @@ as $$
 begin
     return case reason
         when 'unknown_phone_number_id' then
-            'The number is not registered: insert it into whatsapp_channels. What came for it is kept for 90 days, and applied by rapport replay.'
+            'The number is not registered: insert it into whatsapp_channels. Its webhooks are kept for 90 days, and rapport replay applies them.'
         when 'unknown_account' then
-            'Name the WhatsApp Business account at one account''s number alone (whatsapp_channels.waba_id), then run rapport replay.'
+            'Name the WhatsApp Business account (whatsapp_channels.waba_id) in one account only, then run rapport replay.'
         when 'unhandled_field' then
-            'This kind of webhook is not understood yet: unsubscribe from it, or run rapport replay after an update.'
+            'This kind of webhook is not understood yet. Unsubscribe from it, or run rapport replay after an update.'
         else
-            'It was not understood. It is kept for 90 days: run rapport replay after an update.'
+            'This webhook was not understood. It is kept for 90 days: run rapport replay after an update.'
     end;
 end
 $$;
@@ -49,7 +49,7 @@ join (
     from public.whatsapp_channels w
     where w.waba_id is not null
     group by w.waba_id
-    -- one that several accounts name says not whose it is
+    -- if several accounts name it, its owner is not known
     having count(distinct w.account_id) = 1
 ) owner
     on owner.waba_id = r.value ->> 'waba_id'
@@ -61,8 +61,8 @@ create function private.my_rejected_webhooks(is_counted boolean default private.
     returns setof private.rejected_webhooks
     language plpgsql
     stable
-    -- definer: raw webhooks carry every tenant's data; of them this shows ids and counts, to those
-    -- whose WhatsApp Business account they are about
+    -- definer: raw webhooks hold the data of all tenants. This shows ids and counts only, and only
+    -- for the caller's own WhatsApp Business account.
     security definer
     set search_path = ''
 as $$
@@ -96,22 +96,28 @@ grant select on public.rejected_webhooks to authenticated;
 
 
 comment on function private.rejection_remedy(text) is
-    'What to do about an update that could not be applied, in a sentence.';
+    'The remedy for an update that could not be applied, in a sentence.';
 comment on view private.rejected_webhooks is
-    'See public.rejected_webhooks; of all accounts.';
+    'See public.rejected_webhooks; for all accounts.';
 comment on function private.my_rejected_webhooks(boolean) is
-    'See rejected_webhooks. Its argument is never given: see refuse_estimates.';
+    'See public.rejected_webhooks. Callers leave its argument out, see refuse_estimates.';
 comment on view public.rejected_webhooks is
-    'What WhatsApp delivered for a WhatsApp Business account and could not be applied, by number and reason; for the owners and admins of the one account that names it (whatsapp_channels.waba_id). A row goes once rapport replay has applied what it counts.';
+    'Webhooks of a WhatsApp Business account that could not be applied, by number and reason. For the owners and admins of the only account that names it (whatsapp_channels.waba_id). A row disappears when rapport replay has applied its webhooks.';
+comment on column public.rejected_webhooks.account_id is
+    'The account that names the WhatsApp Business account.';
+comment on column public.rejected_webhooks.waba_id is
+    'Meta''s id of the WhatsApp Business account that the webhooks are about.';
 comment on column public.rejected_webhooks.phone_number_id is
-    'For which number, by WhatsApp''s id; null where the webhook is about none.';
+    'The number, by WhatsApp''s id; null where the webhook names none.';
 comment on column public.rejected_webhooks.reason is
-    'Why: unknown_phone_number_id, unhandled_field …';
+    'Why they could not be applied: unknown_phone_number_id, unknown_account, unhandled_field or another reason.';
 comment on column public.rejected_webhooks.remedy is
-    'What to do about it, in a sentence.';
+    'The remedy, in a sentence.';
 comment on column public.rejected_webhooks.webhooks is
-    'How many webhooks had such updates.';
+    'The number of webhooks with such updates.';
 comment on column public.rejected_webhooks.updates is
-    'How many updates these were: messages, statuses …';
+    'The number of such updates: messages, statuses and so on.';
+comment on column public.rejected_webhooks.first_received_at is
+    'When the first of them arrived (UTC).';
 comment on column public.rejected_webhooks.last_received_at is
-    'When the last of them came, or came again.';
+    'When the last of them arrived, or arrived again (UTC).';

@@ -1,12 +1,12 @@
 /*
-    What a read mark or a typing sign at WhatsApp is about: the customer's latest message. (Source:
+    The customer's latest message, for read marks and typing signs at WhatsApp. (Source:
     developers.facebook.com, WhatsApp Cloud API, "Mark messages as read", "Typing indicators".)
 */
 create function private.find_latest_inbound(conversation_id uuid)
     returns jsonb
     language plpgsql
     stable
-    -- definer: whoever may only look is told apart from whom it is hidden
+    -- definer: tells a caller who may only read from one who may not see the conversation
     security definer
     set search_path = ''
 as $$
@@ -26,11 +26,11 @@ begin
             detail = format('field: conversation_id; conversation: %s', find_latest_inbound.conversation_id);
     elsif thread.account_id not in (select private.my_writable_account_ids()) then
         raise insufficient_privilege using
-            message = 'You may read this conversation, not answer in it.',
+            message = 'You may read this conversation but not answer in it.',
             hint = 'Owners, admins and agents may.';
     elsif thread.whatsapp_channel_id is null then
         raise sqlstate 'PT422' using
-            message = 'This conversation is not held on WhatsApp.',
+            message = 'This conversation is not on WhatsApp.',
             detail = 'field: conversation_id',
             hint = 'Name a conversation whose channel is whatsapp.';
     end if;
@@ -42,7 +42,7 @@ begin
         where m.conversation_id = find_latest_inbound.conversation_id
           and m.sender_type = 'client'
           and m.provider_id is not null
-          -- a call and what is said in a group are not marked as read there
+          -- WhatsApp has no read marks for calls and groups
           and m.type <> 'call'
           and m.customer_id is not null
         order by m.seq desc
@@ -71,4 +71,4 @@ grant execute on function public.latest_inbound(uuid) to authenticated;
 comment on function private.find_latest_inbound(uuid) is
     'See latest_inbound.';
 comment on function public.latest_inbound(uuid) is
-    'The customer''s latest message in a WhatsApp conversation, by WhatsApp''s ids: {phone_number_id, provider_id}; null before there is one, and for a group. For those who may answer.';
+    'The customer''s latest message in a WhatsApp conversation, by WhatsApp''s ids: {phone_number_id, provider_id}. Null before the first message, and for a group. For members who may answer.';

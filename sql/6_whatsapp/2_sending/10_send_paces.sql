@@ -1,14 +1,15 @@
 /*
-    How fast may be sent: to one person once in 6 seconds with bursts of 45, from one number 80
-    times a second unless its row says otherwise. Kept here, so that workers share it. A pace is
-    one time (the "generic cell rate algorithm"): when all that was sent would have been due.
-    (Source: developers.facebook.com, WhatsApp Cloud API, "Throughput" and "Pair rate limits".)
+    The pace of sending: to one person one message in 6 seconds, with bursts of 45; from one number
+    80 messages a second, unless its row says otherwise. It is kept in the database, so that workers
+    share it. A pace is one time: when all messages sent so far would have been due (the "generic
+    cell rate algorithm"). (Source: developers.facebook.com, WhatsApp Cloud API, "Throughput" and
+    "Pair rate limits".)
 */
 create table private.send_paces (
     whatsapp_channel_id uuid not null
                         constraint send_paces_whatsapp_channel_id_fkey
                         references public.whatsapp_channels on delete cascade,
-    -- to whom; empty for the number itself
+    -- the recipient; empty for the number itself
     recipient           text not null,
     due_at              timestamptz not null,
 
@@ -35,7 +36,7 @@ create function private.take_pace(
     set search_path = ''
 as $$
 begin
-    -- asked and taken in one statement: two workers can't both have the last place
+    -- checked and taken in one statement: two workers can't both take the last place
     insert into private.send_paces as p (whatsapp_channel_id, recipient, due_at)
     values (take_pace.whatsapp_channel_id, take_pace.recipient, clock_timestamp() + every)
     on conflict on constraint send_paces_pkey do update
@@ -78,7 +79,7 @@ create function private.hold_number(whatsapp_channel_id uuid, until timestamptz)
     set search_path = ''
 as $$
 begin
-    -- one goes then, and the others after it at the number's pace
+    -- one message may go at that time, the others after it at the number's pace
     insert into private.send_paces as p (whatsapp_channel_id, recipient, due_at)
     select w.id, '', until + pace.every * (pace.burst - 1)
     from public.whatsapp_channels w
@@ -92,14 +93,14 @@ $$;
 
 
 comment on table private.send_paces is
-    'How far ahead of its pace a number is, altogether and with each person.';
+    'How far ahead of its pace a number is, in total and for each person.';
 comment on column private.send_paces.due_at is
-    'When everything sent so far would have been due.';
+    'When all messages sent so far would have been due.';
 comment on policy "nobody reads send paces directly" on private.send_paces is
-    'Workers ask through claim_outbound.';
+    'Workers use claim_outbound.';
 comment on function private.take_pace(uuid, text, interval, integer) is
-    'Counts a message that goes; where it may not go yet answers from when it may, and counts nothing.';
+    'Counts a message that may go now. If it may not go yet, counts nothing and returns the time from which it may.';
 comment on function private.give_back_pace(uuid, text, interval) is
-    'Uncounts a message that does not go after all.';
+    'Takes back the count of a message that does not go after all.';
 comment on function private.hold_number(uuid, timestamptz) is
-    'Lets nothing go from a number until then.';
+    'Stops all messages of a number until that time.';

@@ -1,7 +1,7 @@
 /*
-    What is to be sent: a row is a job. It is leased by one worker; just before the call it
-    becomes "sending", since from then on it may have happened: a lease that ends in "sending"
-    is an unknown outcome, which is settled by evidence and never by sending again.
+    The messages to send: a row is a job. One worker leases it. Just before the call the job becomes
+    "sending": from then on the call may have happened. If a lease ends in "sending", the outcome is
+    unknown. Evidence settles it, never a second call.
 */
 create table private.outbound_queue (
     message_id          uuid primary key
@@ -9,7 +9,7 @@ create table private.outbound_queue (
                         references public.messages on delete cascade,
     whatsapp_channel_id uuid not null,
     conversation_id     uuid not null,
-    -- one after the other within a conversation
+    -- messages of a conversation go one after the other
     seq                 bigint not null,
     state               text not null default 'queued'
                         constraint outbound_queue_state_check
@@ -45,7 +45,7 @@ create policy "nobody reads the outbound queue directly"
 
 
 /*
-    Every call that was or may have been made, written before it is made.
+    Every call that was made or may have been made. A row is written before its call.
 */
 create table private.outbound_attempts (
     message_id          uuid not null
@@ -53,11 +53,11 @@ create table private.outbound_attempts (
                         references public.messages on delete cascade,
     attempt             integer not null,
     whatsapp_channel_id uuid not null,
-    -- null while it is under way
+    -- null while the call is running
     outcome             text
                         constraint outbound_attempts_outcome_check
                         check (outcome in ('accepted', 'refused', 'unknown')),
-    -- what WhatsApp called it, if it took it
+    -- WhatsApp's id, if WhatsApp took the message
     provider_id         text,
     error_code          integer,
     error_message       text,
@@ -82,12 +82,12 @@ create policy "nobody reads outbound attempts directly"
 
 
 comment on table private.outbound_queue is
-    'Messages that are to be sent by WhatsApp; claimed, begun and settled by the worker.';
+    'The messages to send by WhatsApp. The worker claims, begins and settles them.';
 comment on column private.outbound_queue.state is
-    'sending: the call may have been made.';
+    'queued or claimed: the call has not begun; sending: the call may have been made.';
 comment on policy "nobody reads the outbound queue directly" on private.outbound_queue is
     'Clients see the status of the message.';
 comment on table private.outbound_attempts is
-    'Every call to WhatsApp for a message, with what became of it.';
+    'Every call to WhatsApp for a message, with its outcome.';
 comment on policy "nobody reads outbound attempts directly" on private.outbound_attempts is
     'Clients see the status of the message.';

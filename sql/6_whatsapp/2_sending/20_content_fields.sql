@@ -1,6 +1,6 @@
 /*
-    What the checks of a message's content are made of: each refuses, and names the field
-    beneath content that is wrong.
+    The parts of the checks of a message's content. Each refuses a wrong field, and names its path
+    below content.
 */
 create function private.refuse_content(field text, message text, hint text default null)
     returns void
@@ -12,7 +12,7 @@ begin
     raise sqlstate 'PT422' using
         message = message,
         detail = concat_ws('.', 'field: content', field),
-        hint = coalesce(hint, 'As WhatsApp takes it under the name of the type.');
+        hint = coalesce(hint, 'Write it as WhatsApp takes it under the name of the type.');
 end
 $$;
 
@@ -24,7 +24,7 @@ create function private.is_blank(words text)
     set search_path = ''
 as $$
 begin
-    -- all that Unicode calls white space: a customer would see nothing
+    -- everything that Unicode calls white space: a customer would see nothing
     return words !~ '[^\u0009-\u000d\u0020\u0085\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]';
 end
 $$;
@@ -45,7 +45,9 @@ begin
         perform private.refuse_content(field, format('%s is missing, empty or not a text.', field));
     elsif length(words) > most then
         perform private.refuse_content(
-            field, format('%s is too long.', field), format('At most %s characters.', most));
+            field,
+            format('%s has %s characters.', field, length(words)),
+            format('At most %s characters are allowed.', most));
     end if;
 end
 $$;
@@ -88,7 +90,7 @@ create function private.check_link(field text, value jsonb)
 as $$
 begin
     perform private.check_words(field, value, most => 2048);
-    -- as addresses are written: other characters are escaped in them
+    -- as in written addresses: other characters are escaped
     if (value #>> '{}') !~ '^https?://[!-~]+$' then
         perform private.refuse_content(field, format('%s is no address.', field), 'https://…');
     end if;
@@ -107,7 +109,7 @@ declare
 begin
     if jsonb_typeof(value) is distinct from 'array' or jsonb_array_length(value) not between 1 and most then
         perform private.refuse_content(
-            field, format('%s is missing, empty or too long.', field), format('From 1 to %s.', most));
+            field, format('%s is missing, empty or too long.', field), format('Give 1 to %s entries.', most));
     end if;
     for element in
         select e.value, e.ordinal - 1 as index
@@ -134,16 +136,16 @@ $$;
 
 
 comment on function private.refuse_content(text, text, text) is
-    'Refuses what can not be sent, naming the field beneath content.';
+    'Refuses a content that can''t be sent, and names the field below content.';
 comment on function private.is_blank(text) is
-    'Whether there is nothing to see in a text.';
+    'Whether a text shows nothing.';
 comment on function private.check_words(text, jsonb, integer, boolean) is
-    'Refuses what is no text, or a longer one; null passes unless it is needed.';
+    'Refuses a value that is no text, or is too long. Null passes unless the value is needed.';
 comment on function private.check_object(text, jsonb, text[]) is
-    'Refuses what is no object, or has fields beside the known ones; without these any pass.';
+    'Refuses a value that is no object, or has other fields than the known ones. Without known ones any field passes.';
 comment on function private.check_link(text, jsonb) is
-    'Refuses what is no address.';
+    'Refuses a value that is no web address.';
 comment on function private.check_elements(text, jsonb, integer) is
-    'Refuses what is no list of objects, is empty or is longer.';
+    'Refuses a value that is no list of objects, is empty or is too long.';
 comment on function private.check_distinct(text, text[]) is
-    'Refuses ids of which two are the same.';
+    'Refuses a list with two equal ids.';

@@ -1,7 +1,8 @@
 /*
-    What may be sent by WhatsApp: each type's object, as the API takes it, with its limits. It is
-    checked when it is written, on whichever way, so that a mistake is told to whoever made it,
-    and not by WhatsApp to nobody a minute later. What is not told apart here goes as it is.
+    The messages that WhatsApp takes: the object of each type, as the API takes it, with its limits.
+    The check runs when a message is written, in every way. So the writer hears of a mistake at
+    once, instead of WhatsApp refusing it a minute later when nobody looks. Content without a check
+    here goes out as it is.
     (Source: developers.facebook.com, WhatsApp Cloud API, "Messages" and the page of each type.)
 */
 create function private.check_file(type text, content jsonb)
@@ -23,13 +24,13 @@ begin
     if named <> 1 then
         perform private.refuse_content(
             null,
-            'The message names no file, or more than one.',
-            'Give one of upload_id (of POST /api/media), id (of a file at WhatsApp) and link.'
+            'The message must name one file; it names none, or more than one.',
+            'Give one of upload_id (from POST /api/media), id (of a file at WhatsApp) and link.'
         );
     elsif content ->> 'upload_id' is not null and not pg_input_is_valid(content ->> 'upload_id', 'uuid') then
-        perform private.refuse_content('upload_id', 'upload_id is no id.', 'POST /api/media answers one.');
+        perform private.refuse_content('upload_id', 'upload_id is not an id.', 'POST /api/media returns one.');
     elsif coalesce(jsonb_typeof(content -> 'voice'), 'null') not in ('null', 'boolean') then
-        perform private.refuse_content('voice', 'voice is neither true nor false.');
+        perform private.refuse_content('voice', 'voice must be true or false.');
     end if;
     perform private.check_words('id', content -> 'id', most => 512);
     perform private.check_link('link', content -> 'link');
@@ -58,8 +59,8 @@ begin
         then
             perform private.refuse_content(
                 place.field,
-                format('%s is missing or no number of degrees.', place.field),
-                format('From -%s to %s.', place.most, place.most)
+                format('%s must be a number of degrees.', place.field),
+                format('Give a number from -%s to %s.', place.most, place.most)
             );
         end if;
     end loop;
@@ -79,7 +80,7 @@ declare
     card record;
 begin
     if jsonb_typeof(content) <> 'array' or jsonb_array_length(content) not between 1 and 257 then
-        perform private.refuse_content(null, 'content is no list of contacts.', 'From 1 to 257 of them.');
+        perform private.refuse_content(null, 'content must be a list of contacts.', 'Give 1 to 257 contacts.');
     end if;
     for card in
         select c.value, c.ordinal - 1 as index
@@ -111,7 +112,7 @@ declare
     end;
 begin
     perform private.check_object(null, content, array['message_id', 'emoji']);
-    -- what is still to be sent goes before the reaction to it
+    -- a queued message goes before the reaction to it
     if not exists (
         select
         from public.messages m
@@ -121,12 +122,12 @@ begin
     ) then
         perform private.refuse_content(
             'message_id',
-            'What is reacted to is not in this conversation, or was not sent itself.',
-            'The id of one of its messages.'
+            'There is no message with this id in this conversation, or it has not been sent.',
+            'Give the id of one of its messages.'
         );
-    -- the empty one takes it back
+    -- an empty emoji removes the reaction
     elsif jsonb_typeof(content -> 'emoji') is distinct from 'string' or length(content ->> 'emoji') > 32 then
-        perform private.refuse_content('emoji', 'emoji is missing or no emoji.');
+        perform private.refuse_content('emoji', 'emoji is missing or not an emoji.');
     end if;
 end
 $$;
@@ -139,11 +140,11 @@ create function private.check_content(post public.messages)
     set search_path = ''
 as $$
 begin
-    -- what is so deep, or so large, some programs that have to read it can not read
+    -- some readers can't parse JSON this deep, or numbers this large
     if post.content @? 'strict $.**{17 to last}' then
-        perform private.refuse_content(null, 'content is nested too deeply.', 'At most 16 levels.');
+        perform private.refuse_content(null, 'content is nested too deeply.', 'At most 16 levels are allowed.');
     elsif post.content @? 'strict $.** ? (@.type() == "number" && (@ > 1e15 || @ < -1e15))' then
-        perform private.refuse_content(null, 'A number in content is too large.', 'At most 1e15.');
+        perform private.refuse_content(null, 'A number in content is too large.', 'Numbers can be at most 1e15.');
     end if;
 
     case post.type
@@ -202,14 +203,14 @@ $$;
 
 
 comment on function private.check_file(text, jsonb) is
-    'Refuses an image, a video, a sound, a document or a sticker that can not be sent.';
+    'Refuses an image, a video, a sound, a document or a sticker that can''t be sent.';
 comment on function private.check_location(jsonb) is
-    'Refuses a place that can not be sent.';
+    'Refuses a location that can''t be sent.';
 comment on function private.check_contacts(jsonb) is
-    'Refuses contacts that can not be sent.';
+    'Refuses contacts that can''t be sent.';
 comment on function private.check_reaction(jsonb, uuid) is
-    'Refuses a reaction to what is not in the conversation.';
+    'Refuses a reaction to a message that is not in the conversation.';
 comment on function private.check_content(public.messages) is
-    'Refuses a content that can not be sent, naming the field.';
+    'Refuses a content that can''t be sent, and names the field.';
 comment on function private.words_of_content(text, jsonb) is
-    'The line that people read in place of what is no text.';
+    'The line that people read in place of a content without text.';

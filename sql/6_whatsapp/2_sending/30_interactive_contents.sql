@@ -1,6 +1,6 @@
 /*
-    Messages with buttons, a list or a link, and templates: what WhatsApp refuses is refused
-    when it is written. Of other interactive types only the frame is checked.
+    Messages with buttons, a list or a link, and templates. Content that WhatsApp would refuse is
+    refused when it is written. Of other interactive types only the frame is checked.
     (Source: developers.facebook.com, WhatsApp Cloud API, "Interactive reply buttons",
     "Interactive lists", "Interactive call-to-action URL button", "Template messages".)
 */
@@ -19,7 +19,7 @@ begin
         from jsonb_array_elements(action -> 'buttons') with ordinality as b (value, ordinal)
     loop
         if button.value ->> 'type' is distinct from 'reply' then
-            perform private.refuse_content(button.field || '.type', 'A button is of the type reply.');
+            perform private.refuse_content(button.field || '.type', 'A button must have the type reply.');
         end if;
         perform private.check_words(
             button.field || '.reply.id', button.value #> '{reply,id}', most => 256, needed => true);
@@ -74,7 +74,7 @@ begin
     end loop;
     if cardinality(row_ids) > 10 then
         perform private.refuse_content(
-            'action.sections', 'The list is too long.', 'At most 10 rows in all sections together.');
+            'action.sections', 'The list is too long.', 'All sections together can have at most 10 rows.');
     end if;
     perform private.check_distinct('action.sections', row_ids);
 end
@@ -93,13 +93,14 @@ begin
     perform private.check_object(null, content, array['type', 'header', 'body', 'footer', 'action']);
     perform private.check_words('type', content -> 'type', most => 64, needed => true);
     if kind !~ '^[a-z_]+$' then
-        perform private.refuse_content('type', 'type is no type.', 'Such as button, list, cta_url or flow.');
+        perform private.refuse_content(
+            'type', 'There is no such type of interactive message.', 'For example button, list, cta_url or flow.');
     end if;
     if coalesce(jsonb_typeof(content -> 'header'), 'null') <> 'null' then
         perform private.check_object('header', content -> 'header');
         perform private.check_words('header.text', content #> '{header,text}', most => 60);
     end if;
-    -- a product alone needs no words
+    -- only a product needs no text
     if kind <> 'product' or coalesce(jsonb_typeof(content -> 'body'), 'null') <> 'null' then
         perform private.check_object('body', content -> 'body', array['text']);
         perform private.check_words(
@@ -148,8 +149,8 @@ begin
     if value #>> '{}' ~ '[\r\n\t]| {5}' then
         perform private.refuse_content(
             field,
-            'WhatsApp takes no such text in a template.',
-            'Without line breaks, tabs, and more than 4 spaces in a row.'
+            'A variable of a template can''t have line breaks, tabs or more than 4 spaces in a row.',
+            'Write the text in one line.'
         );
     end if;
 end
@@ -172,14 +173,15 @@ begin
     perform private.check_object(null, content, array['name', 'language', 'variables', 'components']);
     perform private.check_words('name', content -> 'name', most => 512, needed => true);
     if content ->> 'name' !~ '^[a-z0-9_]+$' then
-        perform private.refuse_content('name', 'name is no template''s.', 'Small letters, digits and _.');
+        perform private.refuse_content(
+            'name', 'No template can have this name.', 'A name has small letters, digits and _.');
     end if;
     perform private.check_object('language', language, array['code', 'policy']);
     perform private.check_words('language.code', language -> 'code', most => 32, needed => true);
     if language ->> 'code' !~ '^[A-Za-z]{2,3}(_[A-Za-z0-9]{2,8})*$' then
-        perform private.refuse_content('language.code', 'This is no language.', 'Such as sl or en_US.');
+        perform private.refuse_content('language.code', 'There is no such language code.', 'For example sl or en_US.');
     elsif coalesce(language ->> 'policy', 'deterministic') <> 'deterministic' then
-        perform private.refuse_content('language.policy', 'The policy is deterministic.');
+        perform private.refuse_content('language.policy', 'The policy must be deterministic.');
     elsif coalesce(jsonb_typeof(content -> 'components'), 'null') = 'null'
         or content -> 'components' = '[]'
     then
@@ -203,12 +205,12 @@ $$;
 
 
 comment on function private.check_buttons(jsonb) is
-    'Refuses reply buttons that WhatsApp does not take.';
+    'Refuses reply buttons that WhatsApp would refuse.';
 comment on function private.check_list(jsonb) is
-    'Refuses a list that WhatsApp does not take.';
+    'Refuses a list that WhatsApp would refuse.';
 comment on function private.check_interactive(jsonb) is
-    'Refuses an interactive message that WhatsApp does not take.';
+    'Refuses an interactive message that WhatsApp would refuse.';
 comment on function private.check_variable(text, jsonb) is
-    'Refuses a text with which no template can be filled.';
+    'Refuses a text that can''t fill a variable of a template.';
 comment on function private.check_template(jsonb) is
-    'Refuses a template message that no template could be.';
+    'Refuses a template message that no template can match.';

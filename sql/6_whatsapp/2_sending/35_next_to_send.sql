@@ -1,6 +1,7 @@
 /*
-    Which messages are next. Each number has its own pace and its own queue, and the number
-    that has sent least of late goes first: one that has thousands waiting delays no other.
+    Chooses the next messages. Each number has its own pace and its own queue, and the number that
+    has sent least lately goes first. So a number with thousands of waiting messages delays no
+    other.
 */
 create function private.number_pace(messages_per_second integer, out every interval, out burst integer)
     language plpgsql
@@ -8,7 +9,7 @@ create function private.number_pace(messages_per_second integer, out every inter
     set search_path = ''
 as $$
 begin
-    -- together no more in any second than WhatsApp lets go
+    -- in any second no more than WhatsApp allows
     burst := greatest(messages_per_second / 10, 1);
     every := make_interval(secs => ceil(1000000.0 / greatest(messages_per_second - burst, 1)) / 1000000);
 end
@@ -86,7 +87,7 @@ begin
             where q.whatsapp_channel_id = number.whatsapp_channel_id
               and q.state = 'queued'
               and q.not_before <= clock_timestamp()
-              -- in order: what was written before goes before
+              -- in order: a message waits for the earlier ones of its conversation
               and not exists (
                   select
                   from private.outbound_queue earlier
@@ -119,7 +120,7 @@ begin
             from private.outbound_queue q
             where q.whatsapp_channel_id = n.whatsapp_channel_id
               and q.state = 'queued'
-              -- what waits for another of its conversation has no time of its own
+              -- a message that waits for another of its conversation has no time of its own
               and not exists (
                   select
                   from private.outbound_queue earlier
@@ -135,10 +136,10 @@ $$;
 
 
 comment on function private.number_pace(integer) is
-    'How a number is paced that may send so much: one message every so often, and so many at once.';
+    'The pace of a number with this many messages per second: one message in each interval "every", and "burst" at once.';
 comment on function private.sending_numbers() is
-    'The numbers with messages to send, the one that has sent least of late first: how many may go now, or from when one may.';
+    'The numbers with messages to send, the one that has sent least lately first: how many may go now, or the time from which one may.';
 comment on function private.lock_next_to_send(integer) is
-    'The messages to send next, whose rows in the queue are locked; what others have locked is passed over.';
+    'The next messages to send. Locks their rows in the queue, and skips rows that others have locked.';
 comment on function private.next_send_at() is
-    'When there is something to send again, as far as is known now.';
+    'The next time when there will be something to send, as far as is known now.';

@@ -1,7 +1,7 @@
 /*
-    Whom a message may not go to, whatever the window says: a group that is no more, or a person
-    who has stopped marketing messages. One rule for whoever writes and for the worker, since the
-    person may stop them while the message waits.
+    Recipients that can't get a message even while the window is open: a group that no longer
+    exists, or a person who has stopped marketing messages. Writers and the worker use the same
+    rule, since the person may stop them while the message waits.
     (Source: developers.facebook.com, WhatsApp Business Platform, "Groups API" and
     "user_preferences webhook reference".)
 */
@@ -9,7 +9,7 @@ create type private.recipient_fault as (
     field   text,
     message text,
     hint    text,
-    -- of the send errors
+    -- a code of private.send_errors
     code    integer
 );
 
@@ -55,17 +55,17 @@ begin
         return case
             when state <> 'active' then (
                 'conversation_id',
-                format('The group is %s: nothing can be sent to it.', state),
+                format('The group is %s, so it can''t get messages.', state),
                 case state
-                    when 'suspended' then 'WhatsApp has suspended it; write to its participants one by one.'
+                    when 'suspended' then 'WhatsApp has suspended the group. Write to its participants one by one.'
                     else 'Write to its participants one by one.'
                 end,
                 -2
             )::private.recipient_fault
             when post.type = 'interactive' or category = 'AUTHENTICATION' then (
                 'type',
-                'WhatsApp does not take this type of message for a group.',
-                'Groups take text, files and templates of them.',
+                'A group can''t get this type of message.',
+                'Send a text, a file, or a template with these.',
                 -2
             )::private.recipient_fault
         end;
@@ -80,10 +80,10 @@ begin
             return (
                 'content.name',
                 format(
-                    'This person has stopped marketing messages on WhatsApp on %s.',
+                    'This person stopped marketing messages on WhatsApp on %s.',
                     to_char(stopped_at at time zone 'UTC', 'YYYY-MM-DD')
                 ),
-                'A utility template can be sent; marketing ones can once the person resumes them.',
+                'Send a utility template. Marketing templates can go again once the person resumes them.',
                 131050
             )::private.recipient_fault;
         end if;
@@ -113,10 +113,10 @@ $$;
 
 
 comment on type private.recipient_fault is
-    'Why a message can''t go to whom it is for: the field that is meant, a sentence, what to do, and the code with which it fails.';
+    'Why a recipient can''t get a message: the field, a sentence, the remedy, and the code of the failure.';
 comment on function private.template_category(jsonb, uuid) is
     'The category of a template message, such as MARKETING; null where the template is not known.';
 comment on function private.recipient_fault(public.messages) is
-    'Why a message can''t go to whom it is for; null where it can.';
+    'Why the recipient can''t get a message; null where the recipient can.';
 comment on function private.check_recipient(public.messages) is
-    'Refuses a message that can''t go to whom it is for, naming the field.';
+    'Refuses a message that its recipient can''t get, and names the field.';

@@ -1,7 +1,7 @@
 /*
-    The worker's side of the queue: claim some, begin one, call, settle it. Several workers share
-    the queue and the paces. A worker claims under a new name each time, by which it begins and
-    settles: what is repeated late can't be taken for a later attempt.
+    The worker's side of the queue: claim messages, begin one, call WhatsApp, settle it. Several
+    workers share the queue and the paces. A worker claims under a new name each time, and begins
+    and settles under that name. So a late repetition can't count for a later attempt.
 */
 create function private.recover_outbound()
     returns void
@@ -11,7 +11,7 @@ as $$
 declare
     lost record;
 begin
-    -- claimed and never begun: it can be claimed again
+    -- claimed but never begun: it can be claimed again
     update private.outbound_queue q
     set state = 'queued',
         leased_until = null,
@@ -37,14 +37,14 @@ begin
         for update of o, m skip locked
     loop
         if lost.state = 'sending' then
-            -- begun and never settled: it may have been sent
+            -- begun but never settled: it may have been sent
             perform private.settle_unknown(lost.message_id);
         else
-            -- no worker ever comes to its end, and what was written after it waits
+            -- no worker ever finishes it, and later messages wait
             perform private.refuse_send(
                 message_id => lost.message_id,
                 code => -2,
-                details => 'It could not be prepared in eight tries: its file may be too slow to read.',
+                details => 'The message could not be prepared in eight tries: its file may be too slow to read.',
                 retry_after => null
             );
         end if;
@@ -89,7 +89,8 @@ declare
 begin
     perform private.recover_outbound();
 
-    -- a statement of its own: what these wait for has been settled when the next one looks
+    -- A statement of its own: when the next one reads, everything that these rows waited for is
+    -- settled.
     picked := private.lock_next_to_send(least(greatest(batch, 1), 100));
     for job in
         select
@@ -183,7 +184,7 @@ begin
 
     return jsonb_build_object(
         'claimed', claimed,
-        -- when there is something to do again, as far as is known now
+        -- the next time when there will be something to do, as far as is known now
         'next_at', private.next_send_at()
     );
 end
@@ -228,11 +229,11 @@ begin
     if not found then
         return false;
     elsif job.state = 'sending' then
-        -- asked again, since the answer was lost: a name is given to one claim only
+        -- The answer was lost, and the worker asks again: each name belongs to one claim.
         return true;
     end if;
 
-    -- what WhatsApp answered to another message has stopped the number meanwhile
+    -- another message's answer has stopped the number meanwhile
     if job.stopped_at is not null then
         update private.outbound_queue q
         set state = 'queued',
@@ -246,13 +247,13 @@ begin
         perform private.refuse_send(
             message_id => begin_send.message_id,
             code => -2,
-            details => 'The contact was deleted before it was sent.',
+            details => 'The contact was deleted before the message was sent.',
             retry_after => null
         );
         return false;
     end if;
 
-    -- the person may have stopped marketing messages since it was written, or the group be gone
+    -- the person may have stopped marketing messages since, or the group may be gone
     fault := (
         select private.recipient_fault(m)
         from public.messages m
@@ -268,7 +269,7 @@ begin
         return false;
     end if;
 
-    -- the window was open when it was written; the number may have been stopped for days
+    -- the window was open when it was written, but the number may have been stopped for days
     if job.type <> 'template'
         and coalesce(private.window_closes_at(job.conversation_id), '-infinity') <= now()
     then
@@ -301,10 +302,10 @@ grant execute on function backend.begin_send(uuid, text) to service_role;
 
 
 comment on function private.recover_outbound() is
-    'What workers have let lie: back into the queue, or unknown where the call may have been made.';
+    'Recovers the jobs of lost workers: back into the queue, or unknown where the call may have been made.';
 comment on function private.settle_unknown(uuid) is
-    'Notes that nobody knows whether a message was sent; a status or a person will settle it.';
+    'Notes that nobody knows whether a message was sent. A status or a person will settle it.';
 comment on function backend.claim_outbound(text, integer) is
-    'Leases messages that may go now, one a conversation: {claimed: [{message_id, account_id, conversation_id, phone_number_id, group_id, wa_id, user_id, type, text, content, reply_to, reaction_to}], next_at}; reply_to and reaction_to are WhatsApp''s ids.';
+    'Leases messages that may go now, one for each conversation: {claimed: [{message_id, account_id, conversation_id, phone_number_id, group_id, wa_id, user_id, type, text, content, reply_to, reaction_to}], next_at}. reply_to and reaction_to are WhatsApp''s ids.';
 comment on function backend.begin_send(uuid, text) is
-    'Notes that the call is about to be made; false where it is not to be: the lease has passed to somebody else, the number was stopped, the window has closed, the contact was deleted, marketing messages were stopped, the group is no more.';
+    'Notes that the call is about to be made. False where it must not be made: another worker has the lease, the number was stopped, the window has closed, the contact was deleted, the person stopped marketing messages, or the group no longer exists.';

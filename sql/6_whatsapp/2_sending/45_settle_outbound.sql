@@ -1,5 +1,5 @@
 /*
-    What became of a call. The error's code decides what follows; a time-out is unknown. A
+    Settles the outcome of a call. The error's code decides the next step; a time-out is unknown. A
     message's row is locked before its row in the queue, here and where a status settles it.
 */
 create function private.attach_provider_id(message_id uuid, provider_id text)
@@ -10,7 +10,7 @@ as $$
 declare
     sent public.messages;
 begin
-    -- told already, by WhatsApp's answer or by a status
+    -- WhatsApp's answer or a status has told it already
     if exists (
         select
         from private.outbound_attempts t
@@ -20,7 +20,7 @@ begin
         return;
     end if;
 
-    -- the one that is under way, or else the latest of which nobody knew
+    -- the running attempt, or else the latest one with an unknown outcome
     update private.outbound_attempts t
     set outcome = 'accepted',
         provider_id = attach_provider_id.provider_id,
@@ -37,7 +37,7 @@ begin
     delete from private.outbound_queue q
     where q.message_id = attach_provider_id.message_id;
 
-    -- one that a person had sent again, and that came after all, keeps the id it has
+    -- a message that a person had sent again, and that arrived after all, keeps its id
     update public.messages m
     set provider_id = attach_provider_id.provider_id,
         status = 'sent',
@@ -50,7 +50,7 @@ begin
     returning m.*
     into sent;
 
-    -- statuses that came before the id was known
+    -- statuses that arrived before the id was known
     if found then
         perform private.settle_message_statuses(
             whatsapp_channel_ids => array[sent.whatsapp_channel_id],
@@ -108,7 +108,7 @@ begin
             error_message = coalesce(
                 rule.sentence,
                 nullif(left(refuse_send.details, 500), ''),
-                format('WhatsApp refused it with the code %s.', refuse_send.code)
+                format('WhatsApp refused the message with code %s.', refuse_send.code)
             )
         where m.id = refuse_send.message_id
           and m.status in ('queued', 'unknown');
@@ -161,7 +161,7 @@ create function backend.settle_send(
     set search_path = ''
 as $$
 begin
-    -- a status, a reply or a reaction may be looking for it at this moment
+    -- a status, a reply or a reaction may be looking for the message at this moment
     if outcome = 'accepted' then
         perform pg_advisory_xact_lock_shared(private.whatsapp_number_lock(m.whatsapp_channel_id))
         from public.messages m
@@ -177,20 +177,20 @@ begin
 
     if outcome not in ('accepted', 'refused', 'unknown') or outcome is null then
         raise sqlstate 'PT422' using
-            message = 'This is no outcome.',
+            message = 'There is no such outcome.',
             detail = 'field: outcome',
-            hint = 'Known: accepted, refused, unknown.';
+            hint = 'Use accepted, refused or unknown.';
     elsif outcome = 'accepted' and coalesce(settle_send.provider_id, '') = '' then
         raise sqlstate 'PT422' using
-            message = 'What was accepted has an id of WhatsApp''s.',
+            message = 'An accepted message must have WhatsApp''s id.',
             detail = 'field: provider_id';
     elsif outcome = 'refused' and settle_send.code is null then
         raise sqlstate 'PT422' using
-            message = 'What was refused has a code.',
+            message = 'A refused message must have a code.',
             detail = 'field: code';
     end if;
 
-    -- that it was accepted is evidence, whoever has the lease by now
+    -- acceptance is evidence, even if another worker has the lease by now
     if outcome = 'accepted' then
         perform private.attach_provider_id(
             message_id => settle_send.message_id, provider_id => settle_send.provider_id);
@@ -224,8 +224,8 @@ grant execute on function backend.settle_send(uuid, text, text, text, integer, t
 
 
 comment on function private.attach_provider_id(uuid, text) is
-    'A message was taken by WhatsApp under this id: it is sent, and statuses that wait for it apply.';
+    'Notes the id under which WhatsApp took a message: the message is sent, and waiting statuses apply.';
 comment on function private.refuse_send(uuid, integer, text, interval) is
-    'What follows from an error of WhatsApp''s: retry, fail or stop; see send_errors.';
+    'Applies WhatsApp''s error to a message: retry, fail or stop, see private.send_errors. Returns which.';
 comment on function backend.settle_send(uuid, text, text, text, integer, text, integer) is
-    'Notes what became of a call: accepted with provider_id, refused with code, details and retry_after (seconds), or unknown. Answers what follows.';
+    'Notes the outcome of a call: accepted with provider_id; refused with code, details and retry_after (seconds); or unknown. Returns the next step.';

@@ -1,5 +1,5 @@
 /*
-    Where no evidence comes, a person decides: send again, or let it be.
+    Where there is no evidence, a person decides: send the message again, or drop it.
 */
 create function private.message_to_decide(message_id uuid)
     returns public.messages
@@ -36,9 +36,9 @@ begin
         )
     then
         raise sqlstate 'PT409' using
-            message = 'There is nothing to decide about this message.',
+            message = 'This message can''t be sent again or dropped.',
             detail = format('field: status; status: %s', found_message.status),
-            hint = 'Only what is queued, failed or unknown can be sent again or dropped.';
+            hint = 'Only a message that is queued, failed or unknown can.';
     elsif found_message.status = 'unknown' and exists (
         select
         from private.outbound_attempts t
@@ -46,9 +46,9 @@ begin
           and t.ended_at > now() - interval '2 minutes'
     ) then
         raise sqlstate 'PT409' using
-            message = 'It may still turn out that it was sent.',
+            message = 'It is not certain yet whether this message was sent.',
             detail = 'field: status; status: unknown',
-            hint = 'Wait for two minutes.';
+            hint = 'Try again two minutes after the attempt.';
     end if;
     return found_message;
 end
@@ -75,7 +75,7 @@ begin
     end if;
     perform private.require_writable(account);
 
-    -- whoever has it leased asks once more before the call, and waits for the message meanwhile
+    -- a worker that has leased it checks once more before the call, and waits for the message
     delete from private.outbound_queue q
     where q.message_id = withdraw_message.message_id
       and q.state <> 'sending';
@@ -85,7 +85,7 @@ begin
     update public.messages m
     set status = 'failed',
         failed_at = now(),
-        error_message = 'It was withdrawn before it was sent.'
+        error_message = 'The message was withdrawn before it was sent.'
     where m.id = withdraw_message.message_id;
     return true;
 end
@@ -95,7 +95,7 @@ $$;
 create function private.decide_message(message_id uuid, decision text)
     returns void
     language plpgsql
-    -- definer: the queue is nobody's to write; the caller is asked for first
+    -- definer: users may not write the queue; the function checks the caller first
     security definer
     set search_path = ''
 as $$
@@ -112,7 +112,7 @@ begin
         update public.messages m
         set status = 'failed',
             failed_at = coalesce(m.failed_at, now()),
-            error_message = coalesce(m.error_message, 'Nobody knows whether it was sent; it was not sent again.')
+            error_message = coalesce(m.error_message, 'It is not known whether the message was sent. It was not sent again.')
         where m.id = decided.id;
         return;
     end if;
@@ -123,7 +123,7 @@ begin
     where e.code = decided.error_code;
     if decided.failed_at > now() - rest then
         raise sqlstate 'PT409' using
-            message = 'WhatsApp would refuse it again.',
+            message = 'WhatsApp would refuse this message again.',
             detail = 'field: error_code',
             hint = format(
                 'Wait until %s.',
@@ -144,7 +144,7 @@ begin
     end if;
     update public.messages m
     set status = 'queued',
-        -- the former ones stand with their attempts
+        -- the earlier attempts keep their ids
         provider_id = null,
         failed_at = null,
         error_code = null,
@@ -184,7 +184,7 @@ grant execute on function public.drop_message(uuid) to authenticated;
 create function private.resume_number(channel_id uuid)
     returns void
     language plpgsql
-    -- definer: numbers are nobody's to write; the caller is asked for first
+    -- definer: users may not write numbers; the function checks the caller first
     security definer
     set search_path = ''
 as $$
@@ -228,16 +228,16 @@ grant execute on function public.resume_channel(uuid) to authenticated;
 
 
 comment on function private.message_to_decide(uuid) is
-    'A message whose fate is a person''s to decide, locked; refused where it is not.';
+    'Locks a message that a person may send again or drop. Refuses other messages.';
 comment on function private.withdraw_message(uuid) is
-    'Takes a message out of the queue that no worker has begun to send; false where there is none.';
+    'Takes a message out of the queue that no worker has begun to send. False where there is none.';
 comment on function private.decide_message(uuid, text) is
-    'Queues a failed or unknown message again, or lets it be.';
+    'Queues a failed or unknown message again, or drops it.';
 comment on function public.resend_message(uuid) is
-    'Sends a message again that failed, or of which nobody knows (two minutes after); a new attempt of the same message.';
+    'Sends a message again that has failed, or whose outcome is unknown for two minutes. It is a new attempt of the same message.';
 comment on function public.drop_message(uuid) is
-    'Lets a message be that still waits, or of which nobody knows whether it was sent.';
+    'Drops a message that waits, or whose outcome is unknown: it is not sent again.';
 comment on function private.resume_number(uuid) is
     'Lets a stopped number send again.';
 comment on function public.resume_channel(uuid) is
-    'Lets a WhatsApp number send again that was stopped, once its stopped_reason is seen to.';
+    'Lets a stopped WhatsApp number send again. First fix the problem in stopped_reason.';

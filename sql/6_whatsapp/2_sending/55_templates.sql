@@ -1,6 +1,6 @@
 /*
-    Message templates as WhatsApp has them: written by the sync and by webhooks alone, each
-    account's own copy. A template that WhatsApp no longer lists is kept, since messages were sent
+    Message templates as WhatsApp has them. Only the sync and webhooks write them, and each account
+    has its own copy. A template that WhatsApp no longer lists is kept, since messages were sent
     with it.
 */
 create table public.whatsapp_templates (
@@ -20,11 +20,11 @@ create table public.whatsapp_templates (
     -- WhatsApp's word; new ones may come
     status      text not null
                 constraint whatsapp_templates_status_check check (length(status) <= 64),
-    -- as WhatsApp has them
+    -- as WhatsApp gives them
     components  jsonb not null
                 constraint whatsapp_templates_components_check
                 check (jsonb_typeof(components) = 'array' and octet_length(components::text) <= 65536),
-    -- the names to fill, per part of the template
+    -- the variables of each part of the template
     variables   jsonb not null
                 constraint whatsapp_templates_variables_check
                 check (jsonb_typeof(variables) = 'object'),
@@ -69,29 +69,63 @@ select
 from public.whatsapp_templates t
 where t.status = 'APPROVED'
   and t.gone_at is null
-  -- what is to be filled is known a moment later
+  -- the variables are known a moment later
   and t.synced_at is not null;
 
 grant select on public.sendable_templates to authenticated;
 
 
 comment on table public.whatsapp_templates is
-    'Message templates of an account''s WhatsApp Business accounts, as last read from WhatsApp or told by its webhooks.';
+    'The message templates of an account''s WhatsApp Business accounts, as last read from WhatsApp or reported by its webhooks.';
+comment on column public.whatsapp_templates.id is
+    'Identifies the template in this account.';
+comment on column public.whatsapp_templates.account_id is
+    'The account that can send it.';
+comment on column public.whatsapp_templates.waba_id is
+    'Meta''s id of the WhatsApp Business account that owns the template.';
+comment on column public.whatsapp_templates.name is
+    'The template''s name at WhatsApp; messages name it in content.name.';
+comment on column public.whatsapp_templates.language is
+    'The language code, such as sl or en_US; messages name it in content.language.';
+comment on column public.whatsapp_templates.category is
+    'WhatsApp''s word: MARKETING, UTILITY or AUTHENTICATION.';
 comment on column public.whatsapp_templates.status is
-    'WhatsApp''s word: APPROVED, PENDING, REJECTED, PAUSED, DISABLED …';
+    'WhatsApp''s word: APPROVED, PENDING, REJECTED, PAUSED, DISABLED or another one.';
 comment on column public.whatsapp_templates.components is
     'Header, body, footer and buttons, as WhatsApp describes them.';
 comment on column public.whatsapp_templates.variables is
-    'What is to be filled: {header: [names], body: [names], buttons: [names]}, each name such as body.1, header.image or buttons.0.1. A message with the content {name, language, variables: {name: text}} fills them; header.image and its like are objects, as in a message of the type.';
-comment on column public.whatsapp_templates.synced_at is
-    'When WhatsApp last listed it; null where a webhook told of it and it was not read yet.';
+    'The variables to fill: {header: [names], body: [names], buttons: [names]}. A name is for example body.1, header.image or buttons.0.1. A message with the content {name, language, variables: {name: text}} fills them. header.image, header.video, header.document and header.location take an object, as in a message of that type.';
 comment on column public.whatsapp_templates.status_at is
-    'As of when the status is known, by WhatsApp''s time.';
+    'The time of the known status, by WhatsApp''s clock (UTC).';
 comment on column public.whatsapp_templates.category_at is
-    'As of when the category is known, by WhatsApp''s time.';
+    'The time of the known category, by WhatsApp''s clock (UTC).';
 comment on column public.whatsapp_templates.gone_at is
-    'Since when WhatsApp does not list it.';
+    'Since when WhatsApp no longer lists it (UTC); null while it does.';
+comment on column public.whatsapp_templates.synced_at is
+    'When WhatsApp last listed it (UTC); null where only a webhook has reported it, and no reading has yet.';
 comment on policy "members can read their templates" on public.whatsapp_templates is
-    'Customers see the messages, not what they are made from.';
+    'Customers see the messages, not the templates.';
 comment on view public.sendable_templates is
-    'Templates that can be sent now, with the number of variables of each part.';
+    'Templates that can be sent now, with the number of variables in each part.';
+comment on column public.sendable_templates.id is
+    'Identifies the template in this account.';
+comment on column public.sendable_templates.account_id is
+    'The account that can send it.';
+comment on column public.sendable_templates.waba_id is
+    'Meta''s id of the WhatsApp Business account that owns the template.';
+comment on column public.sendable_templates.name is
+    'The template''s name; a message gives it in content.name.';
+comment on column public.sendable_templates.language is
+    'The language code, such as sl or en_US; a message gives it in content.language.';
+comment on column public.sendable_templates.category is
+    'WhatsApp''s word: MARKETING, UTILITY or AUTHENTICATION.';
+comment on column public.sendable_templates.components is
+    'Header, body, footer and buttons, as WhatsApp describes them.';
+comment on column public.sendable_templates.variables is
+    'The variables to fill: {header: [names], body: [names], buttons: [names]}; a message gives them in content.variables.';
+comment on column public.sendable_templates.header_variables is
+    'The number of variables in the header.';
+comment on column public.sendable_templates.body_variables is
+    'The number of variables in the body.';
+comment on column public.sendable_templates.button_variables is
+    'The number of variables in the buttons.';

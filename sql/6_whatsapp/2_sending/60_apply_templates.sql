@@ -1,5 +1,5 @@
 /*
-    What the sync reads from WhatsApp, written for every account that has a number in the
+    Writes the templates that the sync has read from WhatsApp, for each account with a number in the
     WhatsApp Business account.
 */
 create function backend.template_owners()
@@ -47,7 +47,7 @@ declare
     listed integer;
     gone integer;
 begin
-    -- one sync of a business account after the other: the last one's list is what stands
+    -- syncs of one business account take turns: the last list counts
     perform pg_advisory_xact_lock(hashtextextended('templates ' || waba_id, 0));
 
     with owners as (
@@ -77,7 +77,7 @@ begin
         from owners o
         cross join given g
         on conflict on constraint whatsapp_templates_name_key do update
-            -- what a webhook said while they were read is newer
+            -- a webhook's news from during the reading is newer
             set category = case
                     when t.category_at > read_at then t.category
                     else excluded.category
@@ -116,6 +116,6 @@ grant execute on function backend.apply_templates(text, jsonb, timestamptz) to s
 
 
 comment on function backend.template_owners() is
-    'The WhatsApp Business accounts whose templates are to be read, each with our numbers in it, whose tokens open it: [{waba_id, phone_number_ids}].';
+    'The WhatsApp Business accounts whose templates must be read, each with our numbers in it, whose tokens give access: [{waba_id, phone_number_ids}].';
 comment on function backend.apply_templates(text, jsonb, timestamptz) is
-    'Writes all templates of a WhatsApp Business account, [{name, language, category, status, components, variables}], and notes which are gone: {listed, gone}, counted per account. What webhooks have said since read_at stands.';
+    'Writes all templates of a WhatsApp Business account, [{name, language, category, status, components, variables}], and notes the ones that are gone: {listed, gone}, counted for each account. News from webhooks since read_at stays.';

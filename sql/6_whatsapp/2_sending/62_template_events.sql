@@ -1,6 +1,6 @@
 /*
-    What webhooks say of templates between two readings: approved, paused, disabled, put into
-    another category. It counts at once, in the order of WhatsApp's own times; the next reading
+    News from webhooks about templates between two readings: approved, paused, disabled, moved to
+    another category. It counts at once, in the order of WhatsApp's own times. The next reading
     brings the rest.
     (Source: developers.facebook.com, WhatsApp Business Platform, webhooks reference,
     "message_template_status_update" and "template_category_update".)
@@ -16,11 +16,11 @@ create function private.note_template_status(
     set search_path = ''
 as $$
 declare
-    -- WhatsApp names no fractions: what is said of a second is true at its end
+    -- WhatsApp's times have no fractions, so news of a second holds at its end
     said_at constant timestamptz := coalesce(event.at, now()) + interval '1 second';
     said constant text := left(upper(event.content ->> 'event'), 64);
     new_status constant text := case
-        -- the way back
+        -- back to normal
         when said in ('REINSTATED', 'UNARCHIVED') then 'APPROVED'
         else said
     end;
@@ -43,7 +43,7 @@ begin
         return;
     end if;
 
-    -- new since the last reading: it can be sent, and what it says is read now
+    -- New since the last reading: it can be sent, and the sync reads its text now.
     insert into public.whatsapp_templates (
         account_id, waba_id, name, language, category, status, components, variables,
         synced_at, status_at
@@ -87,7 +87,7 @@ begin
             'template_category_update'
         )
           and i.provider_id is not null
-        -- one order for all that lock several templates
+        -- one order for all transactions that lock several templates
         order by
             i.account_id,
             i.provider_id,
@@ -98,7 +98,7 @@ begin
     loop
         template_name := event.content ->> 'message_template_name';
         template_language := replace(event.content ->> 'message_template_language', '-', '_');
-        -- whatever else it has, an event is kept as it came
+        -- an event is kept as it came, whatever it holds
         continue when length(template_name) not between 1 and 512
             or length(template_language) not between 1 and 32
             or num_nulls(template_name, template_language) > 0;
@@ -122,7 +122,7 @@ begin
               and coalesce(t.category_at, '-infinity')
                   <= coalesce(event.at, now()) + interval '1 second';
         else
-            -- other words may have other variables
+            -- a new text may have new variables
             perform private.ring('sync_templates');
         end if;
     end loop;
@@ -131,6 +131,6 @@ $$;
 
 
 comment on function private.note_template_status(private.whatsapp_item, text, text, text) is
-    'Notes what a webhook says a template''s status is, unless something later is known.';
+    'Notes the status of a template from a webhook, unless a later one is known.';
 comment on function private.note_template_events(private.whatsapp_item[]) is
-    'Notes what webhooks say of templates: status and category at once; other words are read anew.';
+    'Notes news of templates from webhooks: status and category at once. A new text is read from WhatsApp.';

@@ -1,6 +1,6 @@
 /*
-    Whether a template can be sent, as far as is known: what WhatsApp has of it was read lately or
-    told by a webhook, and what it would refuse is refused here, where it can still be mended.
+    Checks whether a template can be sent, from WhatsApp's last list and from webhooks. A message
+    that WhatsApp would refuse is refused here, where its writer can still correct it.
 */
 create function private.check_known_template(content jsonb, whatsapp_channel_id uuid)
     returns void
@@ -26,7 +26,7 @@ begin
       and t.name = content ->> 'name'
       and t.language = used_language;
     is_known := found;
-    -- where they were not read of late, or never, nothing is known but what webhooks say
+    -- without a recent reading only the webhooks' news is known
     is_fresh := exists (
         select
         from public.whatsapp_channels w
@@ -53,10 +53,10 @@ begin
           and t.gone_at is null;
         perform private.refuse_content(
             case when languages is null then 'name' else 'language' end,
-            'There is no such template in this language.',
+            'This account has no template with this name in this language.',
             coalesce(
                 'It is there in: ' || languages || '.',
-                'sendable_templates has those that can be sent; they are read every 15 minutes.'
+                'sendable_templates lists the templates that can be sent. It is updated every 15 minutes.'
             )
         );
     elsif (template.status <> 'APPROVED' or template.gone_at is not null)
@@ -65,19 +65,19 @@ begin
         perform private.refuse_content(
             'name',
             format(
-                'WhatsApp does not let this template be sent: it is %s.',
+                'WhatsApp does not send this template now: it is %s.',
                 case
                     when template.gone_at is not null then 'deleted'
                     else replace(lower(template.status), '_', ' ')
                 end
             ),
-            'sendable_templates has those that can be sent; they are read every 15 minutes.'
+            'sendable_templates lists the templates that can be sent. It is updated every 15 minutes.'
         );
     elsif template.synced_at is null or not is_fresh then
         return;
     end if;
 
-    -- these are made into components, see fill_template
+    -- fill_template makes components of these
     if content ? 'variables' and not content ? 'components' then
         return;
     end if;
@@ -88,8 +88,13 @@ begin
     if found then
         perform private.refuse_content(
             'components',
-            format('The variables of the template''s %s are not right.', fault.name),
-            format('It wants: %s.', coalesce(nullif(fault.wanted, ''), 'none'))
+            case
+                when fault.takes <> fault.received then format(
+                    'This template takes %s variables in its %s; %s were given.',
+                    fault.takes, fault.name, fault.received)
+                else format('This template takes other variables in its %s.', fault.name)
+            end,
+            format('It takes: %s.', coalesce(nullif(fault.wanted, ''), 'none'))
         );
     end if;
 end
@@ -97,7 +102,7 @@ $$;
 
 
 create function private.template_faults(components jsonb, variables jsonb)
-    returns table (name text, wanted text)
+    returns table (name text, wanted text, takes bigint, received bigint)
     language plpgsql
     stable
     set search_path = ''
@@ -119,11 +124,18 @@ begin
         cross join lateral jsonb_array_elements_text(
             coalesce(variables -> p.part, '[]')) as v (variable)
     )
-    select p.part, coalesce((
-        select string_agg(w.variable, ', ') from wanted w where w.part = p.part), '')
+    select
+        p.part,
+        coalesce((select string_agg(w.variable, ', ') from wanted w where w.part = p.part), ''),
+        (select count(*) from wanted w where w.part = p.part),
+        (
+            select count(*)
+            from given g
+            where g.part = case p.part when 'buttons' then 'button' else p.part end
+        )
     from unnest(array['header', 'body', 'buttons']) as p (part)
     where case p.part
-        -- buttons have parameters of other kinds beside
+        -- buttons also have parameters of other kinds
         when 'buttons' then exists (
             select
             from wanted w
@@ -132,7 +144,7 @@ begin
         )
         else (select count(*) from wanted w where w.part = p.part)
                 <> (select count(*) from given g where g.part = p.part)
-            -- by name, where they have names
+            -- by name, if the variables have names
             or exists (
                 select
                 from wanted w
@@ -151,6 +163,6 @@ $$;
 
 
 comment on function private.check_known_template(jsonb, uuid) is
-    'Refuses a template that WhatsApp would refuse, where the number''s templates have been read.';
+    'Refuses a template that WhatsApp would refuse, if the number''s templates have been read.';
 comment on function private.template_faults(jsonb, jsonb) is
-    'The parts of a template whose variables are not those that it wants, with what these are.';
+    'The parts of a template with wrong variables: the variables that they take, their number, and the number given.';

@@ -1,7 +1,6 @@
 /*
-    A template that is filled by name: whoever writes gives the variables that
-    sendable_templates lists, and what WhatsApp takes is made of them here, with the words that
-    the customer will read.
+    Fills a template by names. The writer gives the variables that sendable_templates lists. This
+    makes the components that WhatsApp takes, and the text that the customer will read.
 */
 create function private.filled_words(words text, section text, variables jsonb)
     returns text
@@ -14,7 +13,7 @@ declare
     filled text := '';
     place text;
 begin
-    -- from left to right: what a variable holds is not filled in its turn
+    -- from left to right: the text of a variable is not filled again
     loop
         place := substring(rest from '\{\{\s*[A-Za-z0-9_]+\s*\}\}');
         exit when place is null;
@@ -37,7 +36,7 @@ declare
     key constant text := split_part(variable, '.', -1);
 begin
     return case
-        -- a file or a place: an object, as in a message of its type
+        -- a file or a location: an object, as in a message of its type
         when variable in ('header.image', 'header.video', 'header.document', 'header.location')
             then jsonb_build_object('type', key, key, value)
         when variable like 'buttons.%.code'
@@ -99,15 +98,15 @@ begin
       and t.language = coalesce(post.content #>> '{language,code}', post.content ->> 'language');
     if not found then
         perform private.refuse_content(
-            'variables', 'This template is not known here.', 'Give its components, as WhatsApp takes them.');
+            'variables', 'This template is not known here, so it can''t be filled by names.', 'Give its components, as WhatsApp takes them.');
     elsif template.synced_at is null then
         perform private.refuse_content(
             'variables',
-            'WhatsApp has approved this template a moment ago: its variables are not known here yet.',
+            'WhatsApp approved this template a moment ago, and its variables are not known here yet.',
             'Try again in some seconds, or give its components, as WhatsApp takes them.'
         );
     elsif post.content ? 'components' then
-        perform private.refuse_content('variables', 'A template has variables or components, not both.');
+        perform private.refuse_content('variables', 'A template message can have variables or components, not both.');
     end if;
     perform private.check_variables(wanted => template.variables, given => given);
 
@@ -169,10 +168,10 @@ $$;
 
 
 comment on function private.filled_words(text, text, jsonb) is
-    'The words of a template''s part with its variables.';
+    'The text of a template''s part with its variables filled in.';
 comment on function private.filled_parameter(text, jsonb) is
-    'A variable as WhatsApp takes it.';
+    'A variable in the form that WhatsApp takes.';
 comment on function private.check_variables(jsonb, jsonb) is
-    'Refuses variables that are not those that a template wants, naming the first.';
+    'Refuses variables that a template does not take, and names the first.';
 comment on function private.fill_template(public.messages) is
-    'A template message with the components that its variables make, and with the words that the customer will read.';
+    'A template message with the components made from its variables, and with the text that the customer will read.';

@@ -1,6 +1,6 @@
 /*
-    Media types as others write them: letters of either case, blanks around semicolons, values
-    with quotation marks or without. One spelling is kept, so that all that compare see the same.
+    Media types in the spellings of others: large or small letters, blanks around semicolons, values
+    with or without quotation marks. One spelling is kept, so all comparisons give the same result.
     (Source: RFC 9110, section 8.3.1.)
 */
 create function private.mime_type_of(words text)
@@ -28,7 +28,7 @@ begin
         where p.part[1] is not null
     loop
         value := found[2];
-        -- marks of quotation mean nothing around what could do without
+        -- quotation marks mean nothing around a value that does not need them
         if value ~ format('^"%s"$', token) then
             value := btrim(value, '"');
         end if;
@@ -52,6 +52,6 @@ $$;
 
 
 comment on function private.mime_type_of(text) is
-    'A media type in its one spelling, such as audio/ogg; codecs=opus; null for what is none.';
+    'A media type in its one spelling, such as audio/ogg; codecs=opus. Null for a text that is none.';
 comment on function private.bare_mime_type(text) is
-    'A media type of mime_type_of without its parameters.';
+    'A media type from mime_type_of without its parameters.';

@@ -1,7 +1,7 @@
 /*
-    The file of a message: what WhatsApp said of it, and whether we have it. WhatsApp forgets a
-    customer's file after 7 days and then it is nobody's, so fetching it is a job of its own:
-    the message is kept whatever becomes of the file.
+    The file of a message: WhatsApp's facts about it, and whether we have it. WhatsApp deletes a
+    customer's file after 7 days, and then nobody has it. So fetching it is a job of its own: the
+    message is kept whatever happens to the file.
 */
 create table public.message_media (
     id              uuid primary key default gen_random_uuid(),
@@ -9,17 +9,17 @@ create table public.message_media (
     conversation_id uuid not null,
     -- null in a group
     customer_id     uuid,
-    -- a message of WhatsApp's has one file
+    -- a message from WhatsApp has one file
     message_id      uuid not null
                     constraint message_media_message_id_key unique
                     constraint message_media_message_id_fkey
                     references public.messages on delete cascade,
-    -- WhatsApp's id of the file. It becomes a part of an address that is asked with our token,
-    -- so it holds nothing that has a meaning there
+    -- WhatsApp's id of the file. It becomes a part of an address that we call with our token, so it
+    -- has no characters with a meaning there.
     provider_id     text
                     constraint message_media_provider_id_check
                     check (provider_id ~ '^[A-Za-z0-9_-]{1,128}$'),
-    -- as the sender says: kept, never trusted
+    -- the sender's word: kept, never trusted
     mime_type       text
                     constraint message_media_mime_type_check check (length(mime_type) <= 255),
     file_name       text
@@ -28,7 +28,7 @@ create table public.message_media (
                     constraint message_media_size_check check (size >= 0),
     sha256          text
                     constraint message_media_sha256_check check (sha256 ~ '^[0-9a-f]{64}$'),
-    -- where it is, or will be, in the bucket: always beneath the account's own prefix
+    -- its key in the bucket, now or later; always under the account's own prefix
     object_key      text not null
                     constraint message_media_object_key_check
                     check (object_key like account_id::text || '/%'),
@@ -112,7 +112,7 @@ as $$
 declare
     is_waiting boolean;
 begin
-    -- whatever the sender wrote, nothing of it may cost the message
+    -- no value from the sender may make the message fail
     with files as materialized (
         select
             gen_random_uuid() as id,
@@ -178,9 +178,10 @@ begin
     -- the file first and then its job, as where a worker settles it
     update public.message_media f
     set state = 'expired',
-        error = 'Its sender deleted it.',
+        error = 'The sender deleted this file.',
         stored_at = null,
-        -- what is known of the file as well; where it lies stays, so that it can be removed there
+        -- The facts about the file go too. Its key stays, so that the file can be removed from the
+        -- bucket.
         provider_id = null,
         mime_type = null,
         file_name = null,
@@ -201,24 +202,46 @@ $$;
 
 
 comment on table public.message_media is
-    'The file of a message, one row each. GET /api/messages/{message_id}/media gives it.';
+    'The files of messages, at most one for each message. GET /api/messages/{message_id}/media returns the address of the file.';
+comment on column public.message_media.id is
+    'Identifies the file.';
+comment on column public.message_media.account_id is
+    'The account of the conversation.';
+comment on column public.message_media.conversation_id is
+    'The conversation.';
+comment on column public.message_media.customer_id is
+    'The contact of the conversation; null for a group.';
+comment on column public.message_media.message_id is
+    'The message to which the file belongs.';
 comment on column public.message_media.provider_id is
-    'WhatsApp''s id of the file, for 7 days after the message.';
+    'WhatsApp''s id of the file. WhatsApp keeps the file for 7 days after the message.';
 comment on column public.message_media.mime_type is
-    'As its sender says; show nothing by it without looking.';
+    'The media type, such as image/jpeg, as the sender says. Check the file before you show it by this type.';
+comment on column public.message_media.file_name is
+    'The file''s name, as the sender says; null where there is none.';
 comment on column public.message_media.size is
-    'In bytes; known once it is stored.';
+    'The size in bytes; null until the file is stored.';
 comment on column public.message_media.sha256 is
-    'In hex; what is stored has been held against it.';
+    'The SHA-256 of the file in hex. A stored file has been checked against it.';
+comment on column public.message_media.object_key is
+    'The file''s key in the bucket, under the account''s own prefix. GET /api/messages/{message_id}/media gives an address.';
 comment on column public.message_media.state is
-    'pending: it is being fetched; stored: it can be had; failed: refetch_media tries again; expired: WhatsApp no longer has it, or its sender deleted it.';
+    'pending: it is being fetched; stored: it can be read; failed: refetch_media tries again; expired: WhatsApp no longer has it, or the sender deleted it.';
 comment on column public.message_media.error is
-    'Why it failed or expired, in a sentence.';
+    'Why it failed or expired, in a sentence; null otherwise.';
+comment on column public.message_media.stored_at is
+    'When the file was stored (server time, UTC); null until then.';
+comment on column public.message_media.created_at is
+    'When the message brought the file (server time, UTC).';
+comment on column public.message_media.updated_at is
+    'When the row last changed (server time, UTC).';
+comment on column public.message_media.version is
+    'Rises by 1 with each change of the row.';
 comment on policy "members and the customer can read a message's media" on public.message_media is
-    'Whoever may read the message.';
+    'For everybody who may read the message.';
 comment on function private.sha256_hex(text) is
-    'A SHA-256 in hex, whichever way it is written; null for what is none.';
+    'A SHA-256 in hex, from base64 or hex. Null for a text that is none.';
 comment on function private.expect_media(uuid[]) is
-    'Notes the files of messages that WhatsApp delivers, and that they are to be fetched.';
+    'Notes the files of messages from WhatsApp, and queues them to be fetched.';
 comment on function private.take_back_media(uuid) is
-    'Has the file of a message that its sender has deleted neither fetched nor handed out.';
+    'Takes back the file of a message that its sender has deleted: it is neither fetched nor handed out.';

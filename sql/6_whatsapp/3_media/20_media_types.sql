@@ -1,5 +1,5 @@
 /*
-    What files WhatsApp takes, and how large.
+    The types of files that WhatsApp takes, with their largest sizes.
     (Source: developers.facebook.com, WhatsApp Cloud API, "Media", "Supported media types".)
 */
 create table private.media_types (
@@ -41,13 +41,14 @@ values
     ('document', 'application/vnd.openxmlformats-officedocument.presentationml.presentation', 104857600),
     ('image', 'image/jpeg', 5242880),
     ('image', 'image/png', 5242880),
-    -- an animated one; others may have 100 KB, which WhatsApp itself checks
+    -- this is the limit for an animated sticker; others may have 100 KB, which WhatsApp itself
+    -- checks
     ('sticker', 'image/webp', 512000),
     ('video', 'video/3gpp', 16777216),
     ('video', 'video/mp4', 16777216);
 
 
 comment on table private.media_types is
-    'What files WhatsApp takes in messages of each type, and how large.';
+    'The media types that WhatsApp takes in each type of message, with their largest sizes in bytes.';
 comment on policy "nobody reads media types directly" on private.media_types is
-    'A refusal names what is allowed.';
+    'A refusal names the types that are allowed.';

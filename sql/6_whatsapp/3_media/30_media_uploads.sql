@@ -1,7 +1,7 @@
 /*
-    Files that agents send. The agent's client puts the file into the bucket itself, under a key
-    that is chosen here, and a message then names the upload, never a key: so no message can
-    name a file of another account.
+    Files that agents send. The agent's client puts the file into the bucket, under a key that is
+    chosen here. A message then names the upload, never a key. So no message can name a file of
+    another account.
 */
 create table private.media_uploads (
     id         uuid primary key default gen_random_uuid(),
@@ -12,7 +12,7 @@ create table private.media_uploads (
     type       text not null,
     mime_type  text not null,
     file_name  text,
-    -- what was announced; the bucket takes no other
+    -- the announced size and type; the bucket takes no other
     size       bigint not null,
     object_key text not null
                constraint media_uploads_object_key_check
@@ -41,12 +41,12 @@ create function private.open_upload(
 )
     returns jsonb
     language plpgsql
-    -- definer: uploads are nobody's to write; the caller is asked for first
+    -- definer: users may not write uploads; the function checks the caller first
     security definer
     set search_path = ''
 as $$
 declare
-    -- with what it says of itself, such as its codec
+    -- with its parameters, such as the codec
     whole constant text := private.mime_type_of(open_upload.mime_type);
     thread public.conversations;
     allowed private.media_types;
@@ -70,7 +70,7 @@ begin
             hint = 'Owners, admins and agents may.';
     elsif thread.channel <> 'whatsapp' then
         raise sqlstate 'PT422' using
-            message = 'Files are sent on WhatsApp alone.',
+            message = 'Files can only be sent on WhatsApp.',
             detail = 'field: conversation_id',
             hint = 'Name a conversation whose channel is whatsapp.';
     end if;
@@ -87,12 +87,12 @@ begin
             hint = 'Write it as type/subtype, such as image/jpeg or audio/ogg; codecs=opus.';
     elsif whole ~* '^audio/ogg;.* codecs=' and whole !~* ' codecs=opus(;|$)' then
         raise sqlstate 'PT422' using
-            message = 'WhatsApp takes Ogg with the codec Opus alone.',
+            message = 'WhatsApp takes Ogg only with the codec Opus.',
             detail = 'field: mime_type',
             hint = 'Record audio/ogg; codecs=opus.';
     elsif allowed.mime_type is null then
         raise sqlstate 'PT422' using
-            message = 'WhatsApp takes no such files.',
+            message = 'WhatsApp does not take files of this type.',
             detail = 'field: mime_type',
             hint = coalesce(
                 (
@@ -106,14 +106,14 @@ begin
             );
     elsif size is null or size not between 1 and allowed.max_size then
         raise sqlstate 'PT422' using
-            message = 'The file is empty or too large.',
+            message = format('The file has %s bytes.', coalesce(size, 0)),
             detail = 'field: size',
-            hint = format('At most %s bytes.', allowed.max_size);
+            hint = format('Send a file of 1 to %s bytes.', allowed.max_size);
     elsif length(file_name) > 255 then
         raise sqlstate 'PT422' using
-            message = 'The file''s name is too long.',
+            message = format('The file''s name has %s characters.', length(file_name)),
             detail = 'field: file_name',
-            hint = 'At most 255 characters.';
+            hint = 'Give a name of at most 255 characters.';
     end if;
 
     upload.id := gen_random_uuid();
@@ -134,7 +134,7 @@ begin
     return jsonb_build_object(
         'upload_id', upload.id,
         'object_key', upload.object_key,
-        -- under which the bytes are put into the bucket
+        -- the media type with which the client puts the bytes into the bucket
         'mime_type', allowed.mime_type,
         'size', upload.size
     );
@@ -207,7 +207,7 @@ begin
         raise sqlstate 'PT422' using
             message = 'There is no such upload for a message of this type.',
             detail = 'field: content.upload_id',
-            hint = 'POST /api/media answers an upload_id.';
+            hint = 'Give the upload_id that POST /api/media returned.';
     end if;
 end
 $$;
@@ -240,14 +240,14 @@ grant execute on function backend.media_to_send(uuid) to service_role;
 
 
 comment on table private.media_uploads is
-    'Files that agents have put, or are about to put, into the bucket.';
+    'Files that agents have put, or will put, into the bucket.';
 comment on policy "nobody reads media uploads directly" on private.media_uploads is
-    'Whoever began an upload was told all of it.';
+    'The answer of begin_upload has told its caller everything.';
 comment on function private.open_upload(uuid, text, text, bigint, text) is
-    'Chooses where an agent''s file goes, after asking who that is and what it is.';
+    'Chooses the place of an agent''s file, after checking the caller and the file.';
 comment on function public.begin_upload(uuid, text, text, bigint, text) is
-    'Announces a file to be sent in a conversation: {upload_id, object_key, mime_type, size}. POST /api/media does it and gives the address for the bytes.';
+    'Announces a file to send in a conversation: {upload_id, object_key, mime_type, size}. size is in bytes. POST /api/media calls it and adds the address for the bytes.';
 comment on function private.attach_uploads(uuid[]) is
     'Gives messages the files that were uploaded for them.';
 comment on function backend.media_to_send(uuid) is
-    'The file of a message: {object_key, mime_type, file_name, size}, or null where it has none of ours.';
+    'The file of a message: {object_key, mime_type, file_name, size}; null where the message has no file of ours.';

@@ -1,7 +1,7 @@
 /*
-    Files that are to be fetched from WhatsApp: a row is a job. Fetching twice does no harm, so a
-    lease is a time before which nobody else tries, and a worker that dies is one failed try. Tries
-    go on until WhatsApp forgets the file, 7 days after the message.
+    Files to fetch from WhatsApp: a row is a job. Fetching twice does no harm. So a lease is a time
+    before which no other worker tries, and a worker that dies counts as one failed try. Tries go on
+    until WhatsApp deletes the file, 7 days after the message.
     (Source: developers.facebook.com, WhatsApp Cloud API, "Media".)
 */
 create table private.media_queue (
@@ -37,7 +37,7 @@ create function private.media_expires_at(sent_at timestamptz)
     set search_path = ''
 as $$
 begin
-    -- whatever the message says of its time, it was sent before it came
+    -- whatever time the message gives, it was sent before it arrived
     return least(sent_at, now()) + interval '7 days';
 end
 $$;
@@ -50,7 +50,7 @@ create function private.media_wait(attempts integer)
     set search_path = ''
 as $$
 begin
-    -- 30 seconds, twice as long each time, up to 6 hours: some 35 tries in 7 days
+    -- 30 seconds, doubled each time, up to 6 hours: some 35 tries in 7 days
     return least(interval '30 seconds' * power(2, least(attempts - 1, 12)), interval '6 hours');
 end
 $$;
@@ -72,7 +72,7 @@ begin
             on f.id = q.media_id
         where q.expires_at <= clock_timestamp()
           and q.not_before <= clock_timestamp()
-          -- a message that came late has its one try
+          -- a message that arrived late still gets one try
           and q.attempts > 0
         for update of f, q skip locked
     );
@@ -167,9 +167,9 @@ declare
 begin
     if outcome is null or outcome not in ('stored', 'retry', 'failed') then
         raise sqlstate 'PT422' using
-            message = 'This is no outcome.',
+            message = 'There is no such outcome.',
             detail = 'field: outcome',
-            hint = 'Known: stored, retry, failed.';
+            hint = 'Use stored, retry or failed.';
     end if;
     perform
     from public.message_media f
@@ -224,18 +224,18 @@ grant execute on function backend.settle_media(uuid, text, text, bigint, text, t
 
 
 comment on table private.media_queue is
-    'Files that are to be fetched from WhatsApp; claimed and settled by the worker.';
+    'Files to fetch from WhatsApp. The worker claims and settles them.';
 comment on column private.media_queue.not_before is
-    'When the next try may begin; while a worker has the job, when its lease ends.';
+    'When the next try may begin. While a worker has the job: when its lease ends.';
 comment on policy "nobody reads the media queue directly" on private.media_queue is
     'Clients see the state of the file.';
 comment on function private.media_expires_at(timestamptz) is
-    'When WhatsApp forgets the file of a message that was sent then.';
+    'When WhatsApp deletes the file of a message that was sent at this time.';
 comment on function private.media_wait(integer) is
-    'How long to wait after so many tries.';
+    'The wait after this many tries.';
 comment on function private.expire_media() is
-    'Gives up files that WhatsApp has forgotten.';
+    'Gives up files that WhatsApp has deleted.';
 comment on function backend.claim_media(text, integer) is
-    'Leases files to be fetched now, for 5 minutes or more: [{media_id, account_id, conversation_id, message_id, phone_number_id, provider_id, mime_type, sha256, object_key}].';
+    'Leases files to fetch now, for at least 5 minutes: [{media_id, account_id, conversation_id, message_id, phone_number_id, provider_id, mime_type, sha256, object_key}].';
 comment on function backend.settle_media(uuid, text, text, bigint, text, text, text) is
-    'Notes what became of a fetch: stored with size, sha256 and mime_type; retry or failed with error. Answers the state that follows, or "settled already" where the lease has passed to somebody else.';
+    'Notes the outcome of a fetch: stored with size, sha256 and mime_type; retry or failed with error. Returns the next state, or "settled already" where another worker has the lease.';

@@ -1,10 +1,10 @@
 /*
-    Where a file could not be had, a person asks for it again.
+    A person asks again for a file that could not be fetched.
 */
 create function private.request_media(message_id uuid)
     returns void
     language plpgsql
-    -- definer: the queue is nobody's to write; the caller is asked for first
+    -- definer: users may not write the queue; the function checks the caller first
     security definer
     set search_path = ''
 as $$
@@ -26,13 +26,13 @@ begin
             detail = format('message: %s', request_media.message_id);
     elsif media.account_id not in (select private.my_writable_account_ids()) then
         raise insufficient_privilege using
-            message = 'You may not have files fetched.',
+            message = 'You may not have files fetched again.',
             hint = 'Owners, admins and agents may.';
     elsif media.state = 'stored' then
         raise sqlstate 'PT409' using
-            message = 'The file is here already.',
+            message = 'This file has been fetched already.',
             detail = 'field: state; state: stored',
-            hint = 'GET /api/messages/{id}/media gives its address.';
+            hint = 'GET /api/messages/{id}/media returns its address.';
     elsif media.state = 'expired' or media.provider_id is null then
         raise sqlstate 'PT409' using
             message = media.error,
@@ -45,7 +45,7 @@ begin
     from public.messages m
     where m.id = media.message_id
     on conflict on constraint media_queue_pkey do update
-        -- one that waits need not; one that a worker has is under way
+        -- a waiting job goes now; a job that a worker has is running already
         set not_before = clock_timestamp()
         where q.worker is null;
     update public.message_media f
@@ -74,6 +74,6 @@ grant execute on function public.refetch_media(uuid) to authenticated;
 
 
 comment on function private.request_media(uuid) is
-    'Puts a file into the queue again, after asking who wants it.';
+    'Puts a file into the queue again, after checking the caller.';
 comment on function public.refetch_media(uuid) is
-    'Fetches the file of a message again that could not be had, or now what would be tried later.';
+    'Fetches the file of a message again if it has failed. If another try is planned, it goes now.';

@@ -1,8 +1,8 @@
 /*
-    What comes in two parts, in whatever order: a message and its statuses, its replies, what is
-    done to it. Whichever comes second finds the first. So that neither of two that come at the
-    same time misses the other, whoever brings a part without its message has the number for
-    himself, and looks again; whoever brings messages shares it.
+    Joins parts that arrive separately, in any order: a message and its statuses, replies and
+    effects. The second part finds the first. Two parts that arrive at the same time must not miss
+    each other. So a transaction with a part whose message is missing takes the number's lock alone
+    and looks again; transactions with messages share that lock.
 */
 create function private.whatsapp_number_lock(whatsapp_channel_id uuid)
     returns bigint
@@ -22,11 +22,11 @@ create function private.take_whatsapp_number(number bigint)
     set search_path = ''
 as $$
 /*
-    Whoever waits for a lock has all behind him that come later, also those that could share it
-    with its holders: a holder that waits for a locked conversation would stall the number. So
-    this stands aside, and queues for a moment in the end, lest it never had its turn on a
-    busy number. What it waits for while it has the number, all others of it wait for: it gives
-    way soon.
+    A transaction that waits for a lock blocks all later ones, even those that could share the lock
+    with its holders. If a holder waits for a locked conversation, the whole number would stall. So
+    this function does not wait at first, and waits for a moment only at the end, so that it gets
+    its turn on a busy number. While it holds the number, everybody else waits for it, so it must
+    give up soon.
 */
 begin
     for attempt in 1 .. 20 loop
@@ -52,9 +52,9 @@ create function private.whatsapp_numbers_of(items private.whatsapp_item[], numbe
 as $$
 begin
     /*
-        A notice locks what it changes before it is known who is meant by the batch's messages,
-        and these lock their senders: two such batches would wait for each other. Who somebody is
-        is the same on all numbers of an account, so it has all of them.
+        A notice takes locks before the senders of the batch's messages are known, and these
+        messages lock their senders. Two such batches would wait for each other. A person's
+        identities are the same on all numbers of an account, so a notice locks all of them.
     */
     return array(
         select n
@@ -94,7 +94,7 @@ create function private.messages_to_settle(items private.whatsapp_item[])
 as $$
 begin
     return array(
-        -- what a status or an effect is about, and what something has waited for
+        -- the messages of statuses and effects, and messages that something has waited for
         select private.message_by_provider_id(
             whatsapp_channel_id => i.whatsapp_channel_id,
             provider_id => case when i.kind = 'effect' then i.reply_to else i.provider_id end
@@ -121,7 +121,7 @@ begin
             on p.whatsapp_channel_id = i.whatsapp_channel_id
            and p.parent_provider_id = i.provider_id
         union
-        -- and replies that do not say yet what they answer
+        -- and replies whose answered message is not known yet
         select m.id
         from unnest(items) i
         join public.messages m
@@ -173,7 +173,7 @@ begin
     if message_ids = '{}' then
         return 0;
     end if;
-    -- all of them at once: a second round would lock out of order
+    -- All at once: a second round would lock out of order.
     perform
     from public.messages m
     where m.id = any (message_ids)
@@ -220,16 +220,16 @@ $$;
 
 
 comment on function private.whatsapp_number_lock(uuid) is
-    'The advisory lock of a number of ours: shared by what brings messages, exclusive for what misses one and for notices.';
+    'The advisory lock of our number. Batches that bring messages share it; batches that miss a message, or bring notices, hold it alone.';
 comment on function private.take_whatsapp_number(bigint) is
-    'Takes a number''s lock for oneself, without stalling those who share it; lock_not_available (55P03) after a quarter of a second.';
+    'Takes a number''s lock alone, without stalling the transactions that share it. Raises lock_not_available (55P03) after a quarter of a second.';
 comment on function private.whatsapp_numbers_of(private.whatsapp_item[], bigint[]) is
-    'The locks of a batch''s numbers, and of the other numbers of accounts that notices are for, in order.';
+    'The locks of a batch''s numbers, and of the other numbers of accounts with notices, in order.';
 comment on function private.settle_messages(uuid[]) is
-    'Shows on messages, which are locked, all that is known of them.';
+    'Shows on messages, which are locked, everything that is known of them.';
 comment on function private.messages_to_settle(private.whatsapp_item[]) is
-    'The messages of which a batch brings news, or which have been waited for.';
+    'The messages that a batch has news about, or that something has waited for.';
 comment on function private.settle_whatsapp_items(private.whatsapp_item[]) is
-    'Brings together what belongs together, after a batch''s messages, statuses and effects are kept; returns of how many messages.';
+    'Joins messages with their statuses, effects and replies, once a batch is kept. Returns the number of messages.';
 comment on function private.settle_message_statuses(uuid[], text[]) is
     'The same for messages whose ids at WhatsApp have become known.';

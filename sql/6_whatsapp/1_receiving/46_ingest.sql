@@ -1,7 +1,7 @@
 /*
-    A WhatsApp webhook: one event, one transaction, one call. The raw body is kept first; its
-    updates are then applied as sets, in the lock order. Where a set fails, the updates that are
-    at fault are looked for, and what passes is applied as a set again.
+    A WhatsApp webhook: one event, one transaction, one call. First the raw body is kept. Then its
+    updates are applied as sets, in the lock order. If a set fails, the bad updates are found, and
+    the good ones are applied as a set again.
 */
 create function private.apply_whatsapp_items(
     items private.whatsapp_item[],
@@ -24,7 +24,7 @@ declare
     is_locked boolean;
     settled integer;
 begin
-    -- a loop of expressions takes less than starting a statement
+    -- a loop of expressions is cheaper than starting a statement
     foreach item in array items loop
         if item.whatsapp_channel_id is distinct from whatsapp_channel_id then
             whatsapp_channel_id := item.whatsapp_channel_id;
@@ -34,7 +34,7 @@ begin
             end if;
         end if;
         parent := case
-            -- a notice that is not known yet is alone as well, see whatsapp_numbers_of
+            -- a notice that is not known yet takes the lock alone too, see whatsapp_numbers_of
             when item.kind in ('status', 'system') then item.provider_id
             else item.reply_to
         end;
@@ -46,7 +46,7 @@ begin
         has_news := has_news or item.kind not in ('message', 'echo', 'system');
     end loop;
 
-    -- before all other locks, which are taken under it, in one order by all
+    -- this lock comes before all others; everybody takes those under it, in one order
     if alone then
         numbers := private.whatsapp_numbers_of(items, numbers);
     elsif cardinality(numbers) > 1 then
@@ -75,7 +75,7 @@ begin
     end if;
     if has_news then
         applied := applied + private.apply_whatsapp_threads(items);
-        -- this locks messages, so it comes once, after what locks conversations
+        -- this locks messages, so it comes once, after all locks of conversations
         settled := private.settle_whatsapp_items(items);
         if current_setting('rapport.broadcast_later', true) = 'on' then
             perform private.tell_at_once(items);
@@ -118,8 +118,8 @@ $$;
 
 
 /*
-    What is rarer than messages is kept off their way: it has functions of its own, which are
-    called where a batch has any of it.
+    Rare updates must not slow messages down. They have functions of their own, called only where a
+    batch has such updates.
 */
 create function private.apply_whatsapp_people(items private.whatsapp_item[])
     returns integer
@@ -140,7 +140,7 @@ begin
     from unnest(items) i;
 
     if num_nonnulls(entries, past) > 0 then
-        -- hundreds at once, and none of them is news to anybody: told at the end, as one
+        -- hundreds at once, and none is new to anybody: one broadcast at the end
         perform set_config('rapport.broadcast_later', 'on', true);
     end if;
     if choices is not null then
@@ -206,7 +206,7 @@ declare
     may_continue boolean := true;
 begin
     rejections := '[]';
-    -- one block for reading and applying: each is a subtransaction
+    -- one block for reading and applying, since each block is a subtransaction
     loop
         begin
             if usable is null then
@@ -215,10 +215,10 @@ begin
             applied := private.apply_whatsapp_items(usable, may_continue);
             exit;
         exception
-            -- in haste it did not go; that is undone
+            -- the fast path failed; it is undone
             when sqlstate 'RP003' then
                 may_continue := false;
-            -- contention is for the caller to repeat, whole
+            -- on contention the caller repeats the whole call
             when serialization_failure or deadlock_detected or lock_not_available then
                 raise;
             when others then
@@ -279,7 +279,7 @@ create function private.shown_rejections(rejections jsonb)
     set search_path = ''
 as $$
 begin
-    -- nearly always; where a query is part of an expression, that takes a statement
+    -- The usual case. Where a query is part of an expression, it costs a statement.
     if rejections = '[]' then
         return rejections;
     end if;
@@ -297,13 +297,13 @@ create function backend.ingest_whatsapp(body text, items jsonb)
     -- definer: service_role has no rights of its own on tables
     security definer
     set search_path = ''
-    -- rows are looked up by key, a few at a time: one plan does for all, and not the one that
-    -- was best while the tables were empty
+    -- Rows are looked up by key, a few at a time. One plan serves all calls; a plan made while the
+    -- tables were empty would not.
     set plan_cache_mode = force_generic_plan
     set enable_seqscan = off
-    -- the price that the planner puts on what is off must not look like work worth compiling
+    -- the planner's penalty for disabled scans must not look like work worth compiling
     set jit = off
-    -- a webhook that waits keeps a connection from other tenants: it gives way and comes again
+    -- a waiting webhook holds a connection that other tenants need: it gives up and comes again
     set lock_timeout = '250ms'
 as $$
 declare
@@ -312,7 +312,7 @@ declare
     tried record;
     rejected jsonb := '[]';
 begin
-    -- another delivery of the same body is rare: what to do about it is a statement of its own
+    -- A second delivery of the same body is rare, so it has a statement of its own.
     insert into private.webhook_events (provider, body, body_sha256)
     values ('whatsapp', body, sha256(convert_to(body, 'UTF8')))
     on conflict (provider, body_sha256) do nothing
@@ -356,17 +356,17 @@ grant execute on function backend.ingest_whatsapp(text, jsonb) to service_role;
 
 
 comment on function private.apply_whatsapp_items(private.whatsapp_item[], boolean) is
-    'Applies updates as sets; returns how many were news. Where it may continue open threads it is quick, and raises RP003 if that can''t be done for all.';
+    'Applies updates as sets. Returns the number of new ones. With the fast path, for open threads only, it raises RP003 where that does not work for all.';
 comment on function private.apply_whatsapp_people(private.whatsapp_item[]) is
-    'What is told of persons: choices of marketing, the phone book, and what the phone app''s history says of our messages; returns how many were news.';
+    'Applies updates about people: marketing choices, the phone book, and the history''s statuses of our messages. Returns the number of new ones.';
 comment on function private.apply_whatsapp_threads(private.whatsapp_item[]) is
-    'Calls, groups, and files of the phone app''s history; returns how many were news.';
+    'Applies calls, groups, and files of the phone app''s history. Returns the number of new ones.';
 comment on function private.keep_whatsapp_news(private.whatsapp_item[]) is
-    'Keeps what is no message: statuses, effects, events; returns how many were news.';
+    'Keeps updates that are not messages: statuses, effects, events. Returns the number of new ones.';
 comment on function private.try_whatsapp_items(jsonb, timestamptz) is
-    'Applies what can be applied of a call: how many updates were news, how many not, what was left out and why, and those that were not.';
+    'Applies the updates of a call as far as possible: the numbers of new and known ones, the updates left out and why, and the updates that were new.';
 comment on function private.located_rejections(jsonb, jsonb) is
-    'Rejections of a call''s items with whose they are: phone_number_id and waba_id, as far as is said.';
+    'The rejections of a call''s items with their phone_number_id and waba_id, where the items give these.';
 comment on function private.shown_rejections(jsonb) is
     'Rejections without their details, which may hold a customer''s data.';
 comment on function backend.ingest_whatsapp(text, jsonb) is

@@ -1,5 +1,5 @@
 /*
-    What a message makes look like one person, and does not prove: it is suggested.
+    Suggestions from messages: two contacts may be one person, but nothing proves it.
 */
 create index contacts_phone_idx
     on public.contacts (account_id, private.match_key(kind => 'phone', value => phone))
@@ -12,7 +12,7 @@ create function private.suggest_same_phones(items private.whatsapp_item[])
     set search_path = ''
 as $$
 begin
-    -- a number that a customer wrote down proves nothing, it may be anybody's
+    -- A number that a customer wrote in the portal proves nothing: it may be anybody's.
     perform private.suggest_merge(
         account_id => i.account_id,
         contact_ids => array[i.contact_id, other.id],
@@ -46,7 +46,8 @@ create function private.suggest_same_senders(items private.whatsapp_item[])
     set search_path = ''
 as $$
 begin
-    -- known of one by number and of another by user id, or become what another is known by
+    -- The number is one contact's and the user id another's, or a changed identity belongs to
+    -- another contact.
     perform private.suggest_merge(
         account_id => s.account_id,
         contact_ids => array[s.contact_id, s.other_contact_id],
@@ -91,6 +92,6 @@ $$;
 
 
 comment on function private.suggest_same_phones(private.whatsapp_item[]) is
-    'Suggests that new senders are the contacts at which their number is written.';
+    'Suggests that new senders are the contacts that show their number.';
 comment on function private.suggest_same_senders(private.whatsapp_item[]) is
-    'Suggests that two contacts whom one sender is known as are one.';
+    'Suggests that two contacts are one, where one sender has the identities of both.';

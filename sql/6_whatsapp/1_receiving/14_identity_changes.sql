@@ -1,6 +1,6 @@
 /*
-    What a notice of WhatsApp's changes about who somebody is, and the locks that it takes to
-    change it: those of a whole batch first, in their order.
+    The identities that a notice from WhatsApp changes, and the locks that the change takes: first
+    all locks of the batch, in their order.
 */
 create type private.identity_change as (
     account_id uuid,
@@ -19,7 +19,7 @@ create function private.identity_changes(item private.whatsapp_item)
     set search_path = ''
 as $$
 begin
-    -- a number that is only spelt anew has one key, and changes hands with nobody
+    -- another spelling of a number has the same key, so nothing changes
     return array(
         select (item.account_id, k.kind, k.old_key, k.new_key, k.new_value, item.sent_at)
             ::private.identity_change
@@ -61,10 +61,10 @@ create function private.lock_identity_changes(
     set search_path = ''
 as $$
 /*
-    Who has a new key yet is only sure when it is there and locked, so it is claimed for the
-    old one's owner. What was claimed is as good as free, and to be given back if nothing comes
-    of it. What was not there to be locked is not looked at again: somebody who has written it
-    since may wait for what is locked here.
+    The owner of a new key is only certain once the key exists and is locked. So a free key is
+    claimed for the owner of the old one. A claimed key counts as free, and is given back if it is
+    not needed. A key that could not be locked, because it did not exist, is not read again:
+    somebody who has written it since may be waiting for locks that this transaction holds.
 */
 declare
     wanted record;
@@ -185,15 +185,15 @@ $$;
 
 
 comment on type private.identity_change is
-    'An identity that takes the place of another.';
+    'An identity that replaces another one.';
 comment on function private.identity_changes(private.whatsapp_item) is
-    'What a notice of WhatsApp''s changes: number, user id, both or nothing.';
+    'The changes in a notice from WhatsApp: of the number, the user id, both or none.';
 comment on function private.identity_name(uuid, text, text) is
-    'One text for an identity''s key.';
+    'One text for the key of an identity.';
 comment on function private.lock_identity_changes(private.identity_change[]) is
-    'Locks old and new identities of a batch: the new ones that nobody had are claimed, and those that had an owner are named as locked.';
+    'Locks the old and new identities of a batch. New ones that nobody had are claimed; the keys that had an owner are returned as locked.';
 comment on function private.claim_whatsapp_identity(uuid, text, text, uuid) is
-    'Claims a number or user id for a contact; false where somebody has it.';
+    'Claims a number or a user id for a contact. False where somebody has it.';
 comment on function private.drop_identity(uuid, text, text) is
     'Gives an identity back.';
 comment on function private.is_among(private.identity_change, private.identity_change[]) is

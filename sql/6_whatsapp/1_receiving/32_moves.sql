@@ -1,6 +1,6 @@
 /*
-    What follows a relinked number or user id: the contact's phone, and its threads, which go
-    on under the new key. Of a batch's notices each moves what the one before it left.
+    After a number or user id is relinked: moves the contact's phone, and its threads, which go on
+    under the new key. Each notice of a batch moves what the notice before it has left.
 */
 create function private.lock_whatsapp_contacts(
     items private.whatsapp_item[],
@@ -69,8 +69,8 @@ begin
         case
             when t.status = 'closed' or thread.is_free then k.new_key
             /*
-                Two open threads are never made one. The old one keeps everything but its key,
-                by which the next owner of the number would be let into it.
+                Two open threads are never joined. The old thread keeps all but its key. With that
+                key the number's next owner would get into it.
             */
             else k.new_key || '#' || t.id
         end,
@@ -101,7 +101,7 @@ begin
         ) as is_free
     ) thread
     where k.old_key <> k.new_key
-      -- an open thread goes on whosesoever it is, closed ones follow their customer
+      -- an open thread moves for any owner, closed ones only with their customer
       and (t.status <> 'closed' or t.customer_id = item.contact_id);
 end
 $$;
@@ -174,4 +174,4 @@ comment on function private.moved_whatsapp_threads(private.whatsapp_item) is
 comment on function private.lock_whatsapp_threads(private.whatsapp_item[]) is
     'Locks all threads that a batch may move, in their order.';
 comment on function private.move_whatsapp_threads(private.whatsapp_item[]) is
-    'Gives the threads of relinked contacts, which are locked, their new keys.';
+    'Gives the threads of relinked contacts their new keys. The threads are locked.';

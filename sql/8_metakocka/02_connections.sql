@@ -1,6 +1,6 @@
 /*
-    An account's connection to its company at Metakocka. The secret key is a parameter outside
-    the database: whoever reads this row can't call Metakocka with it.
+    An account's connection to its company at Metakocka. The secret key is a parameter outside the
+    database, so a reader of this row can't call Metakocka with it.
 */
 create table public.metakocka_connections (
     account_id           uuid primary key
@@ -9,7 +9,7 @@ create table public.metakocka_connections (
     company_id           text not null
                          constraint metakocka_connections_company_id_check
                          check (company_id ~ '^[A-Za-z0-9_-]{1,64}$'),
-    -- null: the service's own. A named host by TLS and nothing else, since functions call it
+    -- null: the service's own address. Only a named host with TLS, since functions call it.
     base_url             text
                          constraint metakocka_connections_base_url_check
                          check (
@@ -25,14 +25,14 @@ create table public.metakocka_connections (
     conflict_rule        text not null default 'ask'
                          constraint metakocka_connections_conflict_rule_check
                          check (conflict_rule in ('crm', 'metakocka', 'newest', 'ask')),
-    -- how changed partners are found, since the service can't be asked for them
+    -- how changed partners are found, since Metakocka can't be asked for changes
     listing              text not null default 'all'
                          constraint metakocka_connections_listing_check
                          check (listing in ('all', 'documents')),
     sync_interval        interval not null default interval '15 minutes'
                          constraint metakocka_connections_sync_interval_check
                          check (sync_interval between interval '1 minute' and interval '7 days'),
-    -- how long a request waits for the end of a run that is at work
+    -- how long a request waits for a running run of the account
     request_wait         interval not null default interval '8 seconds'
                          constraint metakocka_connections_request_wait_check
                          check (request_wait between interval '0' and interval '12 seconds'),
@@ -85,9 +85,10 @@ grant select, delete on public.metakocka_connections to authenticated;
 
 
 /*
-    The company whose partners an account's contacts are, also after the connection has ended:
-    with another one's every partner would be somebody new. A company is one account's: one key
-    may open several, and whoever named another's would read its partners.
+    The company whose partners are the account's contacts, even after the connection has ended: with
+    another company, every partner would be a new one. A company belongs to one account. One key may
+    open several companies, so an account that named another account's company would read its
+    partners.
 */
 create table private.metakocka_companies (
     account_id uuid primary key
@@ -104,7 +105,7 @@ create function private.company_key(company_id text)
     immutable
     set search_path = ''
 as $$
-    -- nobody knows how Metakocka reads 016
+    -- it is not known how Metakocka reads 016
     select lower(regexp_replace(company_id, '^0+(?=.)', ''))
 $$;
 
@@ -122,7 +123,7 @@ create policy "nobody reads the companies directly"
 create function private.tg_metakocka_connections__keep_company()
     returns trigger
     language plpgsql
-    -- definer: what was connected before is nobody's to read
+    -- definer: users may not read earlier connections
     security definer
     set search_path = ''
 as $$
@@ -142,16 +143,16 @@ begin
         raise sqlstate 'PT409' using
             message = 'Contacts of this account are partners of another company.',
             detail = 'field: company_id',
-            hint = 'Connect it to the company that it was connected to.';
+            hint = 'Connect the account to the company that it was connected to before.';
     end if;
     return null;
 exception
-    -- metakocka_companies_company_key, which sees others' at the same moment as well
+    -- metakocka_companies_company_key, which also sees connections at the same moment
     when unique_violation then
         raise sqlstate 'PT409' using
             message = 'This company is connected to another account.',
             detail = 'field: company_id',
-            hint = 'Correct the company''s id. If it is right, ask who runs this service.';
+            hint = 'Check the company''s id. If it is right, ask the operator of this service.';
 end
 $$;
 
@@ -159,12 +160,12 @@ $$;
 create function private.tg_metakocka_connections__leave_company()
     returns trigger
     language plpgsql
-    -- definer: companies are nobody's to write
+    -- definer: users may not write companies
     security definer
     set search_path = ''
 as $$
 begin
-    -- one of whom no contact is a partner was named in error, perhaps
+    -- a company without any partner among the contacts may have been a mistake
     delete from private.metakocka_companies k
     where k.account_id = old.account_id
       and not exists (
@@ -189,7 +190,7 @@ create trigger _100_stamp_change
     for each row
     execute function private.tg__stamp_change();
 
--- after: whose account it is has been looked at by then
+-- after the row: the company's present account has been checked by then
 create trigger _150_keep_company_insert
     after insert on public.metakocka_connections
     for each row
@@ -230,78 +231,86 @@ create trigger _200_require_rows_delete
 
 
 comment on table public.metakocka_connections is
-    'An account''s connection to its company at Metakocka; the secret key is not here.';
+    'An account''s connection to its company at Metakocka. The secret key is not here. For owners and admins.';
+comment on column public.metakocka_connections.account_id is
+    'The connected account.';
 comment on column public.metakocka_connections.company_id is
-    'Another one is refused (409) once contacts are partners of this, and so is one that is connected to another account.';
+    'The company''s id at Metakocka. It can''t change once contacts are partners of this company (409), and it can''t be a company that another account is connected to (409).';
 comment on column public.metakocka_connections.base_url is
-    'Of a company with a server of its own; null for https://main.metakocka.si/rest/eshop/v1.';
-comment on column public.metakocka_connections.conflict_rule is
-    'Whose value stands where both sides have changed a field: crm, metakocka, newest, or ask, which leaves it to a person (sync_conflicts).';
-comment on column public.metakocka_connections.listing is
-    'all: every partner is listed and compared; documents: the partners of documents that changed.';
-comment on column public.metakocka_connections.active is
-    'Without it nothing is synchronized; what changes in known contacts meanwhile is sent once it is active again.';
-comment on column public.metakocka_connections.sync_interval is
-    'How often partners are looked through; contacts that change are sent at once.';
-comment on column public.metakocka_connections.request_wait is
-    'How long a request waits for the end of a run that is at work for the account; 12 seconds at most.';
-comment on column public.metakocka_connections.retries is
-    'How often a call is tried, and how long is waited in between, by kind of operation: {read, list, write, create: {attempts, first_wait, longest_wait, jitter}}; contact and pause have no attempts: they are about a contact that failed, and an account whose company takes no calls. Waits are in seconds and double from try to try; jitter is the part of a wait that is random, 0 to 1. What is left out stays as it is.';
-comment on column public.metakocka_connections.paused_until is
-    'Metakocka takes no calls of this company, because of a quota or a key that it does not accept: until then nothing is asked of it. Set it to null to try at once.';
-comment on column public.metakocka_connections.pause_reason is
-    'Why it is paused.';
-comment on column public.metakocka_connections.pauses is
-    'How many pauses have followed each other.';
+    'The address of a company with a server of its own; null for https://main.metakocka.si/rest/eshop/v1.';
 comment on column public.metakocka_connections.user_id is
-    'Who connected it.';
+    'The user who connected the account.';
+comment on column public.metakocka_connections.active is
+    'Whether the account is synchronized. Known contacts that change while it is false are sent once it is true again.';
+comment on column public.metakocka_connections.conflict_rule is
+    'The side whose value wins where both sides have changed a field: crm, metakocka or newest; ask leaves it to a person (sync_conflicts).';
+comment on column public.metakocka_connections.listing is
+    'How partners are found. all: list and compare every partner; documents: only the partners of changed documents.';
+comment on column public.metakocka_connections.sync_interval is
+    'How often partners are read. Contacts that change are sent at once.';
+comment on column public.metakocka_connections.request_wait is
+    'How long a request waits for a running run of the account to end: 0 to 12 seconds.';
+comment on column public.metakocka_connections.retries is
+    'How often a call is tried, and the waits in between, for each kind of operation: {read, list, write, create: {attempts, first_wait, longest_wait, jitter}, contact, pause: {first_wait, longest_wait, jitter}}. contact is for a contact that failed, and pause for an account whose company takes no calls. Waits are in seconds and double from try to try. jitter is the random part of a wait, from 0 to 1. A write may name only some settings; the others stay as they are.';
+comment on column public.metakocka_connections.pauses is
+    'The number of pauses in a row. Each is longer than the one before.';
+comment on column public.metakocka_connections.paused_until is
+    'Until when no calls are made (UTC), because of a quota or a key that Metakocka does not accept; null if there is no pause. Set it to null to try at once.';
+comment on column public.metakocka_connections.pause_reason is
+    'The reason of the pause, in a sentence; null if there is no pause.';
 comment on column public.metakocka_connections.documents_seen_until is
-    'Up to where documents have been looked through for their partners.';
+    'Up to when documents have been read for their partners (UTC).';
+comment on column public.metakocka_connections.created_at is
+    'When the account was connected (server time, UTC).';
+comment on column public.metakocka_connections.updated_at is
+    'When the row last changed (server time, UTC).';
+comment on column public.metakocka_connections.version is
+    'Rises by 1 with each change of the row.';
 comment on policy "admins can read their connection to Metakocka" on public.metakocka_connections is
-    'How an account is connected is for those who administer it.';
+    'The connection is for owners and admins.';
 comment on policy "admins can connect their accounts to Metakocka" on public.metakocka_connections is
-    'One connection an account.';
+    'An account has one connection.';
 comment on policy "admins can change their connection to Metakocka" on public.metakocka_connections is
-    'Not up to where it has read, which the sync knows alone.';
+    'But not documents_seen_until, which only the sync knows.';
 comment on policy "admins can end their connection to Metakocka" on public.metakocka_connections is
-    'Mappings stay, so that it can be connected again without doubles.';
+    'Mappings stay, so that a new connection makes no duplicates.';
 comment on table private.metakocka_companies is
-    'The company whose partners an account''s contacts are; it is no other account''s.';
+    'The company whose partners are the account''s contacts. It belongs to this account only.';
 comment on policy "nobody reads the companies directly" on private.metakocka_companies is
-    'What is connected at present is in metakocka_connections.';
+    'metakocka_connections shows the present connection.';
 comment on function private.company_key(text) is
-    'One key for the spellings of a company''s id.';
+    'One key for all spellings of a company''s id.';
 comment on index private.metakocka_companies_company_key is
-    'A company is one account''s.';
+    'A company belongs to one account.';
 comment on function private.tg_metakocka_connections__keep_company() is
-    'Refuses another company once contacts are partners of one, and another account''s.';
+    'Refuses another company once contacts are partners of the present one, and a company of another account.';
 comment on function private.tg_metakocka_connections__leave_company() is
-    'Gives a company back of whom no contact is a partner.';
+    'Gives a company free if no contact is a partner of it.';
 comment on constraint metakocka_connections_pkey on public.metakocka_connections is
     'This account is connected to Metakocka already.
-Change the connection that is there.';
+Change the existing connection.';
 comment on constraint metakocka_connections_company_id_check on public.metakocka_connections is
-    'A company_id has 1 to 64 letters, digits, hyphens and underscores.
+    'A company_id must have 1 to 64 letters, digits, hyphens and underscores.
 Metakocka shows it beside the secret key.';
 comment on constraint metakocka_connections_base_url_check on public.metakocka_connections is
-    'A base_url begins with https:// and a host''s name, and has at most 255 characters.
-Such as https://main.metakocka.si/rest/eshop/v1; leave it out for the service''s own.';
+    'A base_url must begin with https:// and the name of a host, and have at most 255 characters.
+For example https://main.metakocka.si/rest/eshop/v1. Leave it out for the service''s own address.';
 comment on constraint metakocka_connections_conflict_rule_check on public.metakocka_connections is
-    'This is not a conflict_rule.
-Known: crm, metakocka, newest, ask.';
+    'There is no such conflict_rule.
+Use crm, metakocka, newest or ask.';
 comment on constraint metakocka_connections_listing_check on public.metakocka_connections is
-    'This is not a listing.
-Known: all, documents.';
+    'There is no such listing.
+Use all or documents.';
 comment on constraint metakocka_connections_sync_interval_check on public.metakocka_connections is
-    'A sync_interval is from 1 minute to 7 days.
-Such as 00:15:00.';
+    'A sync_interval must be from 1 minute to 7 days.
+For example 00:15:00.';
 comment on constraint metakocka_connections_request_wait_check on public.metakocka_connections is
-    'A request_wait is from 0 to 12 seconds.
-Such as 00:00:08.';
+    'A request_wait must be from 0 to 12 seconds.
+For example 00:00:08.';
 comment on constraint metakocka_connections_pause_reason_check on public.metakocka_connections is
-    'A pause_reason has at most 500 characters.';
+    'A pause_reason can have at most 500 characters.';
 comment on constraint metakocka_connections_pauses_check on public.metakocka_connections is
-    'Pauses are counted from 0.';
+    'The number of pauses can''t be negative.';
 
 
 select private.guard_table(

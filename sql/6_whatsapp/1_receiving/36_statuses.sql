@@ -1,7 +1,7 @@
 /*
-    Statuses of WhatsApp messages: they arrive in any order, more than once, and sometimes
-    before the message's id is known. All are kept; what a message shows is derived from all
-    of them, so the order of arrival makes no difference.
+    Statuses of WhatsApp messages. They arrive in any order, more than once, and sometimes before
+    the message's id is known. All are kept. A message shows the sum of its statuses, so the order
+    of arrival does not matter.
 */
 create function private.provider_ids_of(message public.messages)
     returns text[]
@@ -42,7 +42,7 @@ begin
         select
             case
                 when s.read_at is not null then 'read'
-                -- evidence of delivery outranks a failure, which stays visible as error
+                -- evidence of delivery outranks a failure, which stays visible as an error
                 when s.delivered_at is not null then 'delivered'
                 when s.failed_at is not null then 'failed'
                 else 'sent'
@@ -51,10 +51,10 @@ begin
         from (
             select
                 min(s.at) filter (where s.status = 'sent') as sent_at,
-                -- read implies delivered: WhatsApp may leave out the latter
+                -- read implies delivered: WhatsApp may leave out delivered
                 min(s.at) filter (where s.status in ('delivered', 'read')) as delivered_at,
                 min(s.at) filter (where s.status = 'read') as read_at,
-                -- an earlier attempt's failure was answered by the next attempt
+                -- an earlier attempt's failure is outdated by the next attempt
                 min(s.at) filter (where s.status = 'failed' and s.provider_id = k.provider_id)
                     as failed_at,
                 min(s.error_code) filter (where s.provider_id = k.provider_id) as error_code,
@@ -65,13 +65,13 @@ begin
         ) s
     ) e
     where k.id = any (message_ids)
-      -- what we received has no delivery of ours
+      -- received messages have no delivery of ours
       and k.sender_type <> 'client'
-      -- one that is to be sent again is settled by having been delivered after all
+      -- a message that waits for another attempt is settled by proof that it was delivered
       and (k.provider_id is not null or e.delivered_at is not null)
       and m.id = k.id;
 
-    -- then it is not sent again
+    -- a settled message is not sent again
     delete from private.outbound_queue q
     using public.messages m
     where q.message_id = any (message_ids)
@@ -130,8 +130,8 @@ create function private.attach_named_messages(items private.whatsapp_item[])
     set search_path = ''
 as $$
 /*
-    A status that carries our own id says that WhatsApp took the message, whatever became of
-    our call. The messages are locked.
+    A status with our own id proves that WhatsApp took the message, whatever the outcome of our
+    call. The messages are locked.
 */
 declare
     named record;
@@ -153,7 +153,7 @@ begin
             perform private.attach_provider_id(
                 message_id => named.id, provider_id => named.provider_id);
         end if;
-        -- one attempt of several
+        -- one of several attempts
         update private.outbound_attempts t
         set outcome = 'accepted',
             provider_id = named.provider_id,
@@ -175,10 +175,10 @@ $$;
 
 
 comment on function private.provider_ids_of(public.messages) is
-    'What WhatsApp has called a message, at each attempt to send it.';
+    'The ids of a message at WhatsApp, one for each attempt to send it.';
 comment on function private.show_message_statuses(uuid[]) is
-    'Shows on messages, which are locked, what their statuses amount to; repeating it changes nothing.';
+    'Shows on messages, which are locked, the sum of their statuses. Repeating it changes nothing.';
 comment on function private.keep_whatsapp_statuses(private.whatsapp_item[]) is
-    'Keeps reported statuses; returns how many were news.';
+    'Keeps reported statuses. Returns the number of new ones.';
 comment on function private.attach_named_messages(private.whatsapp_item[]) is
-    'Tells messages, which are locked, by what id WhatsApp took them.';
+    'Notes the id under which WhatsApp took each message. The messages are locked.';

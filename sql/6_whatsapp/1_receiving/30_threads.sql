@@ -1,6 +1,6 @@
 /*
-    The conversation of each WhatsApp message: found or opened, and locked. The order of locks
-    is that of whatsapp_senders.
+    The conversation of each WhatsApp message: found or opened, and locked. The lock order is
+    that of claim_whatsapp_senders.
 */
 create function private.keep_whatsapp_spelling(items private.whatsapp_item[])
     returns void
@@ -11,7 +11,7 @@ declare
     threads uuid[];
     spellings text[];
 begin
-    -- replies go to the number as its latest message spells it
+    -- replies go to the number in the spelling of its latest message
     select array_agg(l.conversation_id), array_agg(l.wa_id)
     into threads, spellings
     from (
@@ -70,7 +70,7 @@ as $$
 declare
     found_items private.whatsapp_item[];
 begin
-    -- a thread may be opened or closed by others between two statements: look again
+    -- Others may open or close a thread between two statements, so look again.
     for attempt in 1 .. 4 loop
         with threads as materialized (
             select i as item, c.id, c.customer_id
@@ -82,8 +82,8 @@ begin
                   and t.account_id = i.account_id
                   and t.thread_key = i.identity_kind || ':' || i.identity_key
                   and t.channel = 'whatsapp'
-                  -- a notice of WhatsApp's is no reason to open a conversation again, and neither
-                  -- is what was said long ago
+                  -- neither a notice from WhatsApp nor an old message of the history opens a
+                  -- conversation again
                   and (t.status <> 'closed' or i.kind in ('system', 'history'))
                 order by t.status = 'closed', t.created_at desc, t.id
                 limit 1
@@ -94,7 +94,7 @@ begin
             order by c.id
             for no key update of c
         )
-        -- whoever owns the number now, an open thread stays with its customer
+        -- an open thread stays with its customer, even if the number has another owner now
         select array_agg(private.placed_whatsapp_item(t.item, t.id, t.customer_id))
         into found_items
         from threads t;
@@ -132,7 +132,7 @@ begin
             i.whatsapp_channel_id,
             i.identity_kind,
             i.identity_key,
-            -- who is known by number may have written with the user id alone as well
+            -- a sender known by number may have written with the user id alone before
             i.wa_id is null,
             i.sent_at desc,
             i.provider_id desc
@@ -161,21 +161,21 @@ create function private.continue_whatsapp_threads(
     set search_path = ''
 as $$
 /*
-    The common case in one statement: everybody is known, by the names and the spelling that
-    they give, and has an open conversation. Null, and nothing locked, where that is not so of
-    all; RP003 where it no longer is when they are locked. Those locks must then go, also of rows
-    that are passed over: what follows begins with identities.
+    The common case in one statement: all senders are known under their present names and spellings,
+    and have an open conversation. Returns null, and locks nothing, where that is not so for all.
+    Raises RP003 where it is no longer so once they are locked. All those locks must then go, even
+    of rows that are not used, since the next steps begin with identities.
 
-    In passing: whether anything has waited for one of them, or one may have to wait.
+    It also finds out whether anything has waited for one of the messages, or one may have to wait.
 */
 declare
     found_count integer;
     locked_count integer;
 begin
-    -- lateral with a limit, here and elsewhere: each item is looked up by key, whatever the
-    -- planner thinks of the tables' sizes
+    -- lateral with a limit, here and elsewhere: each item is looked up by key, whatever table sizes
+    -- the planner assumes
     select
-        -- whoever owns the number now, an open thread stays with its customer
+        -- an open thread stays with its customer, even if the number has another owner now
         array_agg(private.placed_whatsapp_item(f.item, c.id, c.customer_id)),
         coalesce(bool_or(f.to_settle), false),
         count(f.id),
@@ -264,7 +264,7 @@ begin
         from public.conversations k
         where k.id = f.id
           and k.status <> 'closed'
-          -- or nothing is locked
+          -- otherwise nothing is locked
           and f.found_count = cardinality(items)
         for no key update
     ) c on true;
@@ -279,10 +279,10 @@ $$;
 
 
 comment on function private.keep_whatsapp_spelling(private.whatsapp_item[]) is
-    'Notes on conversations, which are locked, how their customers'' numbers are spelt now.';
+    'Notes the present spelling of customers'' numbers on conversations, which are locked.';
 comment on function private.placed_whatsapp_item(private.whatsapp_item, uuid, uuid) is
-    'A message with its conversation and the contact with whom that is held.';
+    'A message with its conversation and the conversation''s contact.';
 comment on function private.open_whatsapp_threads(private.whatsapp_item[]) is
     'Finds or opens the conversation of each message, and locks it.';
 comment on function private.continue_whatsapp_threads(private.whatsapp_item[]) is
-    'Finds and locks the open conversations of messages, if all of them have one; says whether they are to be settled.';
+    'Finds and locks the open conversations of messages, if all messages have one. Says whether the messages must be settled.';

@@ -1,10 +1,10 @@
 /*
-    Usernames on WhatsApp belong to one person at a time and change hands. What somebody is
-    called is what their latest message says, by the provider's time, unless somebody whose
-    latest message says the same has written later.
+    Usernames on WhatsApp belong to one person at a time and move between people. A person has the
+    username of their latest message, by the provider's time. If two people's latest messages give
+    the same username, the later message wins.
 
-    So what each has said last is kept, though another may have it: whoever comes last to give
-    it up, in whatever order messages arrive, it goes to the right one.
+    So each person's last username is kept, even if another person has it now. When that person
+    gives it up, the right one gets it, in any order of arrival.
 */
 create table private.stated_usernames (
     contact_id uuid primary key,
@@ -38,7 +38,7 @@ create policy "nobody reads stated usernames directly"
 create type private.username_change as (
     contact_id uuid,
     match_key  text,
-    -- null where somebody else has it now
+    -- null where another contact has it now
     username   text
 );
 
@@ -72,7 +72,7 @@ create function private.lock_username(account_id uuid, username text, claimant u
     set search_path = ''
 as $$
 /*
-    The owner of a username, which is locked; a claimant gets one that is free.
+    The owner of a username, which is locked. A claimant gets a username that is free.
 */
 declare
     owner uuid;
@@ -146,14 +146,14 @@ $$;
 
 
 comment on table private.stated_usernames is
-    'What the latest message of a sender who has a username says that it is.';
+    'The username in the latest message of each sender who has one.';
 comment on policy "nobody reads stated usernames directly" on private.stated_usernames is
-    'What contacts are called is in public.contacts.';
+    'The contact''s present username is in public.contacts.';
 comment on function private.lock_username(uuid, text, uuid) is
-    'Locks a username, which a claimant gets if it is free; returns whose it is.';
+    'Locks a username and returns its owner. A claimant gets a username that is free.';
 comment on function private.latest_stater(private.whatsapp_item[], uuid, text) is
-    'Of those whose latest message states a username, the one who wrote last; the given messages count as well.';
+    'The last sender whose latest message gives this username. The given messages count too.';
 comment on type private.username_change is
-    'What a contact is called on WhatsApp from now on.';
+    'A contact''s new username on WhatsApp.';
 comment on function private.has_later_message(uuid, timestamptz, text) is
-    'Whether a contact has written later than that message.';
+    'Whether a contact has written after that message.';

@@ -1,5 +1,5 @@
 /*
-    Which updates of a webhook can not be read or applied, and why: they block no others.
+    Finds the updates of a webhook that can't be read or applied, and why. They block no others.
 */
 create function private.readable_whatsapp_items(
     items jsonb,
@@ -11,7 +11,7 @@ create function private.readable_whatsapp_items(
     set search_path = ''
 as $$
 /*
-    Reads each update alone, where reading them as a set fails.
+    Reads each update alone, if reading them as a set fails.
 */
 declare
     item record;
@@ -67,9 +67,9 @@ create function private.applicable_whatsapp_items(
     set search_path = ''
 as $$
 /*
-    Tries parts and undoes them, where applying the set fails; of a part that fails as well each
-    update alone. What passes is to be applied as a set: in parts, locks would be taken out of
-    order.
+    If applying the set fails, tries parts and undoes them. Of a part that fails too, it tries each
+    update alone. The good updates must then be applied as one set: in parts, locks would be taken
+    out of order.
 */
 declare
     size constant integer := 32;
@@ -142,12 +142,12 @@ $$;
 
 
 comment on function private.readable_whatsapp_items(jsonb, timestamptz) is
-    'The updates that can be read, and why the others can not.';
+    'The updates that can be read, and why the others can''t.';
 comment on function private.refusal_of(private.whatsapp_item[]) is
-    'Why a set can not be applied, which is undone; null where it can.';
+    'Why a set can''t be applied; null where it can. The trial is undone.';
 comment on function private.applicable_whatsapp_items(private.whatsapp_item[]) is
-    'The updates that can be applied, and why the others can not.';
+    'The updates that can be applied, and why the others can''t.';
 comment on function private.refusal(bigint, text, text) is
-    'Why an update was refused: {index, reason, detail}, the detail beginning with the SQLSTATE.';
+    'The reason of a refusal: {index, reason, detail}. The detail begins with the SQLSTATE.';
 comment on function private.left_out_whatsapp_items(jsonb) is
     'The updates that are not tried, and why.';

@@ -1,17 +1,17 @@
 /*
-    One update out of a WhatsApp webhook, as the function hands it over, and what is found
-    out about it here.
+    One update of a WhatsApp webhook, as the function passes it, with the facts that the database
+    adds.
 */
 create type private.whatsapp_item as (
     kind                text,
     -- its place in the call, from 0
     index               integer,
     phone_number_id     text,
-    -- WhatsApp's id of the message; of an account event the WhatsApp Business account's
+    -- WhatsApp's id of the message; of an account event, the id of the WhatsApp Business account
     provider_id         text,
 
-    -- a message, a call, a choice or an entry of the phone book; of what is ours, whom it was
-    -- sent to
+    -- the sender of a message, a call or a choice, or the entry of a phone book; of our own
+    -- messages the recipient
     wa_id               text,
     user_id             text,
     profile_name        text,
@@ -22,45 +22,46 @@ create type private.whatsapp_item as (
     content             jsonb,
     reply_to            text,
 
-    -- by whom: what is done to a message, which reply_to names, what is said in a group, a call,
-    -- a message of the phone app's history
+    -- the side that acts: in an effect on the message in reply_to, in a group, in a call, in the
+    -- history of the phone app
     sender_type         text,
     sender_id           text,
-    -- the group in which it is said, or of which it is told
+    -- the group of the message, or the group that the event is about
     group_id            text,
 
-    -- a message of WhatsApp's own: what takes the place of wa_id and user_id
+    -- in a message from WhatsApp itself: the new values of wa_id and user_id
     new_wa_id           text,
     new_user_id         text,
 
-    -- a status
+    -- of a status
     status              text,
     at                  timestamptz,
     error_code          integer,
     error_message       text,
-    -- what we called the message when we sent it
+    -- our id of the message, which we gave when we sent it
     message_ref         uuid,
 
-    -- found out here
+    -- added by the database
     account_id          uuid,
     whatsapp_channel_id uuid,
     identity_kind       text,
     identity_key        text,
     contact_id          uuid,
     conversation_id     uuid,
-    -- what wa_id and user_id were until this very change
+    -- the values of wa_id and user_id before this change
     former_wa_id        text,
     former_user_id      text,
-    -- who has what they should have become
+    -- another contact that already has the new identity
     other_contact_id    uuid
 );
 
 
 /*
-    A provider's clock is not ours: a time that can't be is taken as the time at which the webhook
-    came. A message of the year 2286 would keep its window open and top the inbox until then, and
-    an edit of that year would beat all later ones. What was said stays in the raw event. A replay
-    reads by the time at which the event came first, so that it changes nothing.
+    A provider's clock is not ours. A time that is not plausible is replaced by the time at which
+    the webhook came. Otherwise a message of the year 2286 would keep its window open and stay on
+    top of the inbox until then, and an edit of that year would beat all later ones. The raw event
+    keeps the original time. A replay uses the time of the event's first arrival, so it changes
+    nothing.
 */
 create function private.likely_time(at timestamptz, came_at timestamptz)
     returns timestamptz
@@ -71,7 +72,7 @@ create function private.likely_time(at timestamptz, came_at timestamptz)
 as $$
 begin
     return case
-        -- WhatsApp is of 2009; clocks differ by minutes
+        -- WhatsApp started in 2009; clocks differ by minutes
         when at < timestamptz '2009-01-01 00:00:00+00' or at > came_at + interval '5 minutes'
             then came_at
         else at
@@ -90,10 +91,10 @@ declare
     read private.whatsapp_item[];
 begin
     /*
-        Only the number decides whose an update is. Whatever the caller said in the fields
-        that are found out here is not read.
+        Only our number decides which account an update belongs to. The caller's values in fields
+        that the database adds are ignored.
     */
-        -- a row of casts: jsonb_populate_record looks up every column's type at each call
+        -- A row of casts: jsonb_populate_record looks up the type of each column on each call.
     select array_agg((
             i.value ->> 'kind',
             i.ordinal - 1,
@@ -150,8 +151,8 @@ $$;
 
 
 comment on type private.whatsapp_item is
-    'One update out of a WhatsApp webhook.';
+    'One update of a WhatsApp webhook.';
 comment on function private.likely_time(timestamptz, timestamptz) is
-    'A provider''s time; that of arrival where it is before 2009 or more than five minutes ahead.';
+    'A provider''s time, or the time of arrival if that is before 2009 or more than five minutes ahead.';
 comment on function private.read_whatsapp_items(jsonb, timestamptz) is
-    'The updates of a call that belong to a known number, each with its account; came_at is when the webhook came first.';
+    'The updates of a call that belong to a known number, each with its account. came_at is the first arrival of the webhook.';

@@ -1,17 +1,17 @@
 /*
-    Groups. A group has one thread, known by our number and WhatsApp's id of the group; answers go
-    to the group. Nobody in it is made a contact, and no private thread or window is opened. Who
-    is in a group, its name and whether it still is are derived from all that WhatsApp has told
-    and from who has written, so that the order of arrival makes no difference.
+    Groups. A group has one thread, known by our number and WhatsApp's id of the group. Answers go
+    to the group. Its participants do not become contacts, and no private thread or window opens.
+    The group's participants, name and state come from WhatsApp's events and from the senders of
+    messages, so the order of arrival does not matter.
     (Source: developers.facebook.com, WhatsApp Business Platform, "Groups API": "Group messaging",
     "Webhooks for Groups API", "Groups API pricing".)
 */
 create table private.group_events (
-    -- no foreign key: it would have all groups of a number queue for one row
+    -- no foreign key: all groups of a number would queue for one row
     whatsapp_channel_id uuid not null,
     group_id            text not null,
     at                  timestamptz not null,
-    -- what it says, each null where it says nothing of it
+    -- the facts of the event, each null where the event does not give it
     name                text,
     state               text
                         constraint group_events_state_check
@@ -19,9 +19,9 @@ create table private.group_events (
     -- [{wa_id, user_id}]
     joined              jsonb not null default '[]',
     departed            jsonb not null default '[]',
-    -- who wrote with both ids, of which the message keeps one
+    -- senders who wrote with both ids; the message keeps only one of them
     named               jsonb not null default '[]',
-    -- such an event has no id: the same at the same time is the same
+    -- such an event has no id: equal content at the same time is the same event
     content_md5         text not null,
 
     primary key (whatsapp_channel_id, group_id, at, content_md5)
@@ -131,7 +131,7 @@ begin
             where m.conversation_id = thread.id
               and m.sender_type = 'client'
         ),
-        -- somebody who is named by number here and by user id there
+        -- a person may be known by number in one event and by user id in another
         both_ids as (
             select private.match_key('phone', s.wa_id) as phone_key, max(s.user_id) as user_id
             from seen s
@@ -246,7 +246,7 @@ as $$
 declare
     found_items private.whatsapp_item[];
 begin
-    -- what somebody else opens meanwhile is found the second time
+    -- the second round finds threads that others have opened meanwhile
     for attempt in 1 .. 4 loop
         with threads as materialized (
             select i as item, k.id
@@ -293,7 +293,7 @@ create function private.is_shown_as(participants jsonb, item private.whatsapp_it
     set search_path = ''
 as $$
 begin
-    -- nearly always: then the conversation is not written
+    -- The usual case: then the conversation is not written.
     return exists (
         select
         from jsonb_to_recordset(participants) as p (
@@ -376,22 +376,22 @@ $$;
 
 
 comment on table private.group_events is
-    'What WhatsApp has told of groups: names, states, who joined and who left.';
+    'WhatsApp''s events about groups: names, states, joining and leaving.';
 comment on policy "nobody reads group events directly" on private.group_events is
     'Clients see the conversation.';
 comment on function private.keep_group_events(private.whatsapp_item[]) is
-    'Keeps what is told of groups; returns how much of it was news.';
+    'Keeps events about groups. Returns the number of new ones.';
 comment on function private.note_both_ids(private.whatsapp_item[]) is
-    'Keeps which number and which user id are one participant''s.';
+    'Notes that a number and a user id belong to one participant.';
 comment on function private.known_participants(public.conversations) is
-    'Who is in a group, or was, from all that is known.';
+    'The present and former participants of a group, from all events.';
 comment on function private.show_groups(uuid[]) is
-    'Shows on groups'' conversations, which are locked, what is known of them; repeating it changes nothing.';
+    'Shows the state of groups on their conversations, which are locked. Repeating it changes nothing.';
 comment on function private.is_same_participant(uuid, text, text) is
-    'Whether two ids, of a number or a user, are one participant''s of a group.';
+    'Whether two ids, of a number or a user, belong to one participant of a group.';
 comment on function private.open_group_threads(private.whatsapp_item[]) is
     'Finds or opens the conversation of each group, and locks it.';
 comment on function private.is_shown_as(jsonb, private.whatsapp_item) is
-    'Whether participants show a message''s sender as a member, by the same ids and name.';
+    'Whether participants show a message''s sender as a member with the same ids and name.';
 comment on function private.apply_whatsapp_groups(private.whatsapp_item[]) is
-    'Everything that follows from what is said in groups and told of them; returns how many were news.';
+    'Applies messages in groups and events about groups, with all that follows. Returns the number of new ones.';

@@ -1,7 +1,7 @@
 /*
-    Contacts that Metakocka does not have as they are: a row is a job. A statement on contacts
-    marks what it changes, whoever makes it, and rings. A mark has a number: whoever has sent
-    a contact takes away the mark that it saw, not one that came while it was sending.
+    Contacts that differ from what Metakocka has: a row is a job. Each statement on contacts marks
+    its changes and rings. A mark has a number. After sending a contact a worker removes the mark
+    that it saw, but not a mark that came meanwhile.
 */
 create sequence private.metakocka_dirty_seq;
 
@@ -58,7 +58,7 @@ create function private.longest_wait()
     immutable
     set search_path = ''
 as $$
-    -- after the first of them: edits that never end are sent all the same
+    -- after the first of several edits, so that endless edits are sent too
     select interval '10 seconds'
 $$;
 
@@ -151,7 +151,7 @@ $$;
 create function private.tg_contacts__mark_dirty()
     returns trigger
     language plpgsql
-    -- definer: marks and mappings are nobody's to write
+    -- definer: users may not write marks and mappings
     security definer
     set search_path = ''
 as $$
@@ -222,7 +222,7 @@ begin
         where d.contact_id = e.id;
     end if;
 
-    -- also without a connection: what is deleted is forgotten here as well
+    -- even without a connection: a deleted contact is forgotten here too
     if exists (select from new_rows n where n.deleted_at is not null) then
         perform private.forget_partners(array(
             select n.id
@@ -237,11 +237,11 @@ begin
 end
 $$;
 
--- what was edited while an account was not connected was not marked
+-- edits made while an account was not connected were not marked
 create function private.tg_metakocka_connections__mark_changed()
     returns trigger
     language plpgsql
-    -- definer: marks and mappings are nobody's to write
+    -- definer: users may not write marks and mappings
     security definer
     set search_path = ''
 as $$
@@ -294,24 +294,24 @@ create trigger _510_mark_dirty_update
 comment on sequence private.metakocka_dirty_seq is
     'The order of changes.';
 comment on table private.metakocka_dirty is
-    'Contacts that are to be sent to Metakocka, in the order of their change.';
+    'Contacts to send to Metakocka, in the order of their changes.';
 comment on column private.metakocka_dirty.changed_seq is
-    'The number of the last change; who has sent an earlier one leaves the mark.';
+    'The number of the last change. A worker that has sent an earlier change leaves the mark.';
 comment on column private.metakocka_dirty.edited_at is
-    'When it was first edited since it was last claimed; null where it was not.';
+    'The first edit since the last claim; null where there is none.';
 comment on column private.metakocka_dirty.edits is
-    'When each field was last edited since the mark is there, {field: time}, where the account''s rule is newest.';
+    'The time of each field''s last edit since the mark exists, {field: time}, if the account''s rule is newest.';
 comment on policy "nobody reads the marks directly" on private.metakocka_dirty is
-    'Whether a contact waits is read in its mapping.';
+    'The state of a contact''s sync is in its mapping.';
 comment on function private.quiet_moment() is
-    'How long after an edit a contact is sent, unless it is edited once more.';
+    'The wait after an edit before a contact is sent. Another edit starts it again.';
 comment on function private.longest_wait() is
     'How long after an edit a contact is sent at the latest, however often it is edited.';
 comment on function private.mark_requested(uuid, uuid[]) is
     'Marks contacts that somebody wants to be sent now, also those that were to be no partners.';
 comment on function private.mark_dirty(uuid, uuid[], interval) is
-    'Notes that contacts of an account are to be sent, after a quiet moment, and rings. Those that are to be no partners are passed over.';
+    'Marks contacts of an account to be sent after a quiet moment, and rings. Skips contacts that a person has unlinked.';
 comment on function private.tg_metakocka_connections__mark_changed() is
-    'Marks the contacts that are not as they were last agreed, when their account is connected again.';
+    'When an account is connected again, marks the contacts that differ from their agreed state.';
 comment on function private.tg_contacts__mark_dirty() is
     'Marks the contacts of connected accounts whose synchronized fields change.';

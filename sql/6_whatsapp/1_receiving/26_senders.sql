@@ -1,8 +1,8 @@
 /*
-    Who sends by WhatsApp: by what each sender is known, and as which contact.
+    Finds the senders of WhatsApp messages: their identities and their contacts.
 
-    Locks are taken in one order by all writers: identities, contacts, conversations, messages,
-    each by key. (Of 24 unsorted batches 19 deadlocked, of the sorted ones none.)
+    All writers take locks in one order: identities, contacts, conversations, messages, each by key.
+    (Of 24 unsorted batches 19 deadlocked; of the sorted ones, none.)
 */
 create function private.known_whatsapp_senders(items private.whatsapp_item[])
     returns private.whatsapp_item[]
@@ -43,8 +43,8 @@ create function private.claim_whatsapp_ids(items private.whatsapp_item[])
     set search_path = ''
 as $$
 /*
-    Claimed or locked, key by key: until these messages are stored, nobody gives away what
-    their senders are known by. Null where somebody just did; then nothing is claimed.
+    Claims or locks identities, key by key. Until these messages are stored, nobody can take a
+    sender's identity away. Null where somebody has just done so; then nothing is claimed.
 */
 declare
     accounts uuid[];
@@ -103,7 +103,7 @@ begin
         from senders s
         where s.wa_id is not null
         union all
-        -- one user id with a number in one message and without in another is one claim
+        -- the same user id with a number in one message and without in another is one claim
         (
             select distinct on (s.account_id, s.user_id)
                 s.account_id,
@@ -123,8 +123,8 @@ begin
         select c.account_id, c.kind, c.value, c.wa_id, c.contact_id
         from claims c
         order by c.account_id, c.kind, c.match_key
-        -- known ones are locked, and written only where staff noted the number and it turns
-        -- out to be on WhatsApp, or is spelt differently there
+        -- Known identities are locked. They are written only where staff noted the number and it is
+        -- now known to be on WhatsApp, or where WhatsApp spells it differently.
         on conflict (account_id, kind, match_key) do update
             set wa_id = excluded.wa_id
             where o.wa_id is distinct from excluded.wa_id
@@ -160,24 +160,25 @@ create function private.claim_whatsapp_senders(items private.whatsapp_item[])
     set search_path = ''
 as $$
 /*
-    A sender is known by phone number, or by the business-scoped user id where WhatsApp
-    withholds the number. An identity is claimed with the id of a contact that is written
-    afterwards; a claim that comes second finds the first one's contact, and locks it, so that
-    whoever deletes the contact waits for the conversation that is opened.
+    A sender is known by phone number, or by the business-scoped user id where WhatsApp withholds
+    the number. An identity is claimed with the id of a contact that is written afterwards. A second
+    claim finds the first one's contact and locks it. So a deletion of the contact waits until the
+    conversation is open.
 */
 declare
     current_items private.whatsapp_item[];
     claimed integer;
 begin
     for attempt in 1 .. 4 loop
-        -- no notice comes in between: it has the number for itself
+        -- no change of the number follows: the sender is its only owner
         current_items := private.follow_id_changes(items);
         claimed := private.claim_whatsapp_ids(current_items);
         continue when claimed is null;
 
         current_items := private.known_whatsapp_senders(current_items);
         if claimed > 0 then
-            -- a user id claimed for a contact that lost its number to another session, or was
+            -- A user id whose contact lost its number to another session, or was merged meanwhile,
+            -- follows the number.
             -- merged meanwhile, follows it
             update public.contact_identities u
             set contact_id = i.contact_id
@@ -198,15 +199,15 @@ begin
     end loop;
 
     raise sqlstate '40001' using
-        message = 'Numbers were given away as fast as they were claimed.',
+        message = 'Numbers moved to other contacts as fast as they were claimed.',
         hint = 'Try again.';
 end
 $$;
 
 
 comment on function private.known_whatsapp_senders(private.whatsapp_item[]) is
-    'The messages whose senders are known by all that is said of them, with their contacts.';
+    'The messages whose senders are known by all their identities, with their contacts.';
 comment on function private.claim_whatsapp_ids(private.whatsapp_item[]) is
-    'Claims what senders are known by, or locks it; notes how WhatsApp spells known numbers. Returns how many are new.';
+    'Claims or locks the identities of senders, and notes WhatsApp''s spelling of known numbers. Returns the number of new identities.';
 comment on function private.claim_whatsapp_senders(private.whatsapp_item[]) is
     'Finds or claims the contact of each sender.';

@@ -1,5 +1,5 @@
 /*
-    Which contacts are which partners, for those who may read them.
+    The partners of contacts, for users who may read the contacts.
 */
 create function public.metakocka_mappings(
     contact_id uuid default null,
@@ -10,7 +10,7 @@ create function public.metakocka_mappings(
     returns jsonb
     language plpgsql
     stable
-    -- invoker: what the caller may not read does not exist
+    -- invoker: rows that the caller may not read do not exist for it
     set search_path = ''
 as $$
 declare
@@ -67,4 +67,4 @@ grant execute on function public.metakocka_mappings(uuid, text, integer, uuid) t
 
 
 comment on function public.metakocka_mappings(uuid, text, integer, uuid) is
-    'Which contacts are which partners, by page: {mappings, cursor}; of one contact, or of all that you see. The last page has no cursor.';
+    'The partners of contacts, by page: {mappings, cursor}; of one contact, or of all that you may see. The last page has no cursor.';

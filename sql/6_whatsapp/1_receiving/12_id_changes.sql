@@ -1,7 +1,7 @@
 /*
-    What WhatsApp said of people who changed their number or got another user id. A message
-    that was sent before and comes after is found by it to be theirs; whoever has the old
-    number later is somebody else.
+    Changes of people's numbers and user ids, as WhatsApp reported them. A message from before a
+    change may arrive after it, and this table finds its sender. A later owner of the old number is
+    another person.
 */
 create table private.whatsapp_id_changes (
     account_id uuid not null
@@ -62,7 +62,7 @@ declare
     current_key text;
     next_value text;
 begin
-    -- changes may lead back to where they began
+    -- changes may lead back to the first id
     for hop in 1 .. 10 loop
         current_key := private.match_key(kind => kind, value => current_value);
         exit when current_key is null
@@ -127,12 +127,12 @@ $$;
 
 
 comment on table private.whatsapp_id_changes is
-    'Numbers and user ids that WhatsApp reported to be replaced by others.';
+    'Numbers and user ids that WhatsApp reported as replaced by others.';
 comment on policy "nobody reads changes of WhatsApp ids directly" on private.whatsapp_id_changes is
-    'They are for finding the sender of a late message.';
+    'They only help to find the sender of a late message.';
 comment on function private.identity_owner(uuid, text, text) is
-    'The contact that an identity belongs to; null where nobody has it.';
+    'The contact that owns an identity; null where nobody has it.';
 comment on function private.current_whatsapp_id(uuid, text, text, timestamptz) is
-    'The number or user id of today of who had this one then; the same where it is owned or no change is known.';
+    'The present number or user id of the person who had this one at that time. Unchanged where somebody owns it or no change is known.';
 comment on function private.follow_id_changes(private.whatsapp_item[]) is
-    'Messages by the ids that their senders have now, where they had others when they wrote.';
+    'The messages with the present ids of their senders, where the senders had other ids when they wrote.';

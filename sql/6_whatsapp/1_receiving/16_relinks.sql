@@ -1,6 +1,6 @@
 /*
-    A number or user id that WhatsApp says has become another: here the identities are
-    relinked. Contacts and conversations follow in their turn (whatsapp_moves).
+    WhatsApp says that a number or user id has become another one: here the identities are relinked.
+    Contacts and conversations follow later, see move_whatsapp_threads.
 */
 create function private.locked_owner(
     account_id uuid,
@@ -30,14 +30,14 @@ create function private.relink_identities(
     -- the old keys that had an owner when they were locked
     locked text[],
     out owner uuid,
-    -- who has one of the new keys: then nothing is relinked
+    -- another contact that has one of the new keys; then nothing is relinked
     out other uuid
 )
     language plpgsql
     set search_path = ''
 as $$
 /*
-    The changes of one notice: a number and a user id, or one of them.
+    The changes of one notice: a number, a user id or both.
 */
 declare
     change private.identity_change;
@@ -113,8 +113,8 @@ create function private.relink_whatsapp_senders(items private.whatsapp_item[])
     set search_path = ''
 as $$
 /*
-    A notice goes on as one of who has the new number. Where somebody else has that one, it
-    stays with the old one's owner, and other_contact_id says whose it is.
+    A notice continues under the new number. If another contact has the new number, it stays with
+    the old number's owner, and other_contact_id names the other contact.
 */
 declare
     relinked private.whatsapp_item[] := '{}';
@@ -130,7 +130,7 @@ begin
         from unnest(items) i
         order by i.sent_at, i.provider_id
     );
-    -- late news of a number that has been left as well
+    -- a late notice about a number that its person has left too
     for place in 1 .. cardinality(items) loop
         item := items[place];
         if item.kind = 'system' then
@@ -202,7 +202,7 @@ begin
                 item.user_id := coalesce(item.new_user_id, item.user_id);
             else
                 item.other_contact_id := outcome.other;
-                -- a number that nobody has any more is claimed for nobody
+                -- a number without an owner is not claimed
                 if item.user_id is not null and private.identity_owner(
                     account_id => item.account_id,
                     kind => 'phone',
@@ -223,10 +223,10 @@ $$;
 
 
 comment on function private.locked_owner(uuid, text, text, text[]) is
-    'Who owns an identity that is locked; null for others.';
+    'The owner of an identity that is locked; null for identities that are not.';
 comment on function private.relink_identities(
     private.identity_change[], private.identity_change[], text[]
 ) is
-    'Gives the owner the new identities for the old ones, unless another contact has one of them.';
+    'Gives the owner the new identities in place of the old ones, unless another contact has one of them.';
 comment on function private.relink_whatsapp_senders(private.whatsapp_item[]) is
-    'Relinks what the notices of a batch change, and puts the batch in order of time.';
+    'Relinks the identities that the notices of a batch change, and sorts the batch by time.';

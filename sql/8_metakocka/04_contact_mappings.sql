@@ -1,6 +1,6 @@
 /*
-    Which partner at Metakocka a contact is, and on what both sides last agreed. The agreed
-    state is what makes a one-sided edit one: whichever side differs from it has changed.
+    The partner of each contact at Metakocka, and the state on which both sides last agreed. A side
+    that differs from the agreed state has changed since.
 */
 create table public.metakocka_contact_mappings (
     contact_id     uuid primary key,
@@ -49,7 +49,7 @@ create table public.metakocka_contact_mappings (
         foreign key (contact_id, account_id)
         references public.contacts (id, account_id)
         on delete cascade,
-    -- what is agreed with somebody is agreed with a partner
+    -- an agreed state needs a partner
     constraint metakocka_contact_mappings_synced_check
         check (metakocka_id is not null or (state <> 'synced' and base is null))
 );
@@ -78,26 +78,36 @@ create trigger _100_stamp_change
 
 
 comment on table public.metakocka_contact_mappings is
-    'Which partner at Metakocka a contact is, and on what both last agreed.';
+    'The partner of each contact at Metakocka, and the state on which both sides last agreed.';
+comment on column public.metakocka_contact_mappings.contact_id is
+    'The contact.';
+comment on column public.metakocka_contact_mappings.account_id is
+    'The contact''s account.';
 comment on column public.metakocka_contact_mappings.metakocka_id is
-    'The partner''s mk_id; null while it is not there.';
-comment on column public.metakocka_contact_mappings.base is
-    'The fields as last agreed; whichever side differs from it has changed since.';
-comment on column public.metakocka_contact_mappings.partner_hash is
-    'A digest of the partner as last seen.';
-comment on column public.metakocka_contact_mappings.base_version is
-    'The contact''s version with which the agreed state was reached.';
-comment on column public.metakocka_contact_mappings.seen_at is
-    'When the partner was last seen with what was agreed: what differs in it now was edited later. While there is nothing to be sent it may have been seen later than this.';
-comment on column public.metakocka_contact_mappings.state is
-    'synced; waiting: to be sent or looked at; conflict: a person decides (sync_conflicts); blocked: it can''t be sent, see missing, or the contact is deleted; unknown: it may have been made there, which is being found out; unlinked: a person wants it to be no partner, and it is sent only when somebody asks for it.';
-comment on column public.metakocka_contact_mappings.missing is
-    'The fields that Metakocka asks for and that the contact lacks.';
-comment on column public.metakocka_contact_mappings.user_id is
-    'Who connected the account, or asked for the sync that wrote this.';
-comment on column public.metakocka_contact_mappings.last_synced_at is
-    'When both sides last agreed on something new.';
+    'The partner''s mk_id; null while Metakocka does not have the contact.';
 comment on column public.metakocka_contact_mappings.not_partners is
-    'Partners that a person has said it is not: none of them is taken for it again.';
+    'The mk_ids of partners that, as a person has said, are not this contact. The sync never takes one of them for it again.';
+comment on column public.metakocka_contact_mappings.state is
+    'synced; waiting: to be sent or checked; conflict: a person must decide (sync_conflicts); blocked: it can''t be sent because fields are missing or the contact is deleted; unknown: the partner may have been made, and the sync is checking; unlinked: a person wants no partner for it, and only a request sends it.';
+comment on column public.metakocka_contact_mappings.missing is
+    'The fields that Metakocka requires and the contact lacks.';
+comment on column public.metakocka_contact_mappings.base is
+    'The fields as both sides last agreed on them. A side that differs from them has changed since. Null before the first agreement.';
+comment on column public.metakocka_contact_mappings.base_version is
+    'The contact''s version at the last agreement.';
+comment on column public.metakocka_contact_mappings.partner_hash is
+    'A digest of the partner as it was last seen.';
+comment on column public.metakocka_contact_mappings.user_id is
+    'The user who connected the account, or asked for the sync that wrote this row.';
+comment on column public.metakocka_contact_mappings.seen_at is
+    'When the partner was last seen in its agreed state (UTC): a difference in it now was edited later. While nothing waits to be sent, the partner may have been seen later than this.';
+comment on column public.metakocka_contact_mappings.last_synced_at is
+    'When both sides last agreed on something new (UTC).';
+comment on column public.metakocka_contact_mappings.created_at is
+    'When the mapping was made (server time, UTC).';
+comment on column public.metakocka_contact_mappings.updated_at is
+    'When the row last changed (server time, UTC).';
+comment on column public.metakocka_contact_mappings.version is
+    'Rises by 1 with each change of the row.';
 comment on policy "members can read which partners their contacts are" on public.metakocka_contact_mappings is
-    'Whoever may read the contacts.';
+    'For everybody who may read the contacts.';

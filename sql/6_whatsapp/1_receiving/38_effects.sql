@@ -1,5 +1,5 @@
 /*
-    Reactions, edits and deletions: kept, and shown on the message that they are done to.
+    Reactions, edits and deletions: keeps them, and shows them on their messages.
 */
 create function private.keep_whatsapp_effects(items private.whatsapp_item[])
     returns integer
@@ -46,8 +46,7 @@ begin
         from private.message_effects k
         where k.whatsapp_channel_id = message.whatsapp_channel_id
           and k.parent_provider_id = known.provider_id
-        -- looked up id by id: a plan that was made while the table was new went through all
-        -- effects of the number
+        -- Looked up id by id: a plan made while the table was new read all effects of the number.
         offset 0
     ) e;
 end
@@ -65,7 +64,7 @@ begin
     select e.*
     from private.effects_about(message) e
     where e.kind = 'reaction'
-       -- each side edits and deletes its own, and in a group each participant
+       -- each side edits and deletes its own messages, and in a group each participant
        or (e.sender_type = 'client') = (message.sender_type = 'client')
           and (
               message.customer_id is not null
@@ -90,7 +89,7 @@ as $$
 declare
     type constant text := edit ->> 'type';
 begin
-    -- an edit of a caption need not repeat what the file is
+    -- an edit of a caption need not repeat the file
     return case
         when jsonb_typeof(original -> type) = 'object' and jsonb_typeof(edit -> type) = 'object'
             then original || jsonb_build_object(type, (original -> type) || (edit -> type))
@@ -176,7 +175,7 @@ as $$
 declare
     effect private.message_effects;
 begin
-    -- what its sender took back is not kept as history either
+    -- text that its sender has deleted is not kept as history either
     for effect in
         select e.*
         from private.effects_about(message) e
@@ -206,7 +205,7 @@ create function private.show_message_effects(message_ids uuid[])
     set search_path = ''
 as $$
 declare
-    -- none of those that have but statuses
+    -- none of the messages that only have statuses
     touched constant uuid[] := array(
         select m.id
         from public.messages m
@@ -274,16 +273,16 @@ $$;
 
 
 comment on function private.keep_whatsapp_effects(private.whatsapp_item[]) is
-    'Keeps what was done to messages, known or not; returns how many were news.';
+    'Keeps effects on messages, known or not. Returns the number of new ones.';
 comment on function private.effects_about(public.messages) is
-    'What was done to a message by whomever, and what it said before.';
+    'All effects on a message, from anybody, and its original text.';
 comment on function private.effects_of(public.messages) is
-    'What was done to a message by whoever may; a side edits and deletes its own.';
+    'The effects on a message that are allowed: a side edits and deletes only its own messages.';
 comment on function private.edited_content(jsonb, jsonb) is
-    'A message''s content after an edit.';
+    'The content of a message after an edit.';
 comment on function private.with_effects(public.messages) is
-    'A message as it is to be shown after all that was done to it.';
+    'A message with all of its effects applied.';
 comment on function private.forget_effects(public.messages) is
-    'Forgets what a message said before it was deleted.';
+    'Deletes the original text of a message that its sender has deleted.';
 comment on function private.show_message_effects(uuid[]) is
-    'Shows on messages, which are locked, what was done to them; repeating it changes nothing.';
+    'Shows on messages, which are locked, the sum of their effects. Repeating it changes nothing.';

@@ -1,5 +1,5 @@
 /*
-    Replies that came before what they answer: noted, and told when that comes.
+    Replies that arrive before the message that they answer: kept, and linked when it arrives.
 */
 create function private.park_replies(items private.whatsapp_item[])
     returns void
@@ -64,6 +64,6 @@ $$;
 
 
 comment on function private.park_replies(private.whatsapp_item[]) is
-    'Notes what a batch''s replies answer, where they do not say so yet.';
+    'Keeps the replies of a batch whose answered message is not known yet.';
 comment on function private.attach_replies(uuid[]) is
-    'Tells replies, which are locked, what they answer, where that has come.';
+    'Links replies, which are locked, to the messages that they answer, if those have arrived.';

@@ -1,6 +1,6 @@
 /*
-    Messages that customers send by WhatsApp, those that we send from the phone app (echoes) and
-    WhatsApp's own, a batch at a time, into their conversations.
+    Puts messages into their conversations, a batch at a time: from customers, from our phone app
+    (echoes) and from WhatsApp itself.
 */
 create function private.message_by_provider_id(whatsapp_channel_id uuid, provider_id text)
     returns uuid
@@ -16,7 +16,7 @@ begin
             where m.whatsapp_channel_id = message_by_provider_id.whatsapp_channel_id
               and m.provider_id = message_by_provider_id.provider_id
         ),
-        -- what an earlier attempt to send it was called
+        -- the id of an earlier attempt to send it
         (
             select t.message_id
             from private.outbound_attempts t
@@ -39,7 +39,7 @@ create function private.answered_message(
     set search_path = ''
 as $$
 begin
-    -- a customer reads nothing of another conversation, not even that something is there
+    -- a customer reads nothing of another conversation, not even that a message exists
     return (
         select m.id
         from public.messages m
@@ -109,7 +109,7 @@ begin
     counted as (
         update public.conversation_activity a
         set last_seq = a.last_seq + l.added,
-            -- the first message's time, however old it is, replaces the conversation's own
+            -- the first message's time replaces the conversation's own, even if it is older
             last_message_at = case
                 when a.last_seq = 0 then l.sent_at
                 else greatest(a.last_message_at, l.sent_at)
@@ -147,14 +147,14 @@ begin
         ) end,
         f.whatsapp_channel_id,
         f.provider_id,
-        -- what becomes of an echo its statuses say
+        -- later statuses update an echo
         case when f.kind = 'echo' or f.sender_type = 'operator' then 'sent' else 'delivered' end,
         f.sent_at,
         f.kind = 'history'
     from fresh f
     join counted c
         on c.conversation_id = f.conversation_id
-    -- as they are numbered, so the log has them
+    -- in the order of seq, so that the log has the same order
     order by f.conversation_id, f.sent_at, f.provider_id;
 
     get diagnostics appended = row_count;
@@ -195,7 +195,7 @@ begin
         end if;
     end if;
 
-    -- a repeated delivery ends here, having locked and written nothing
+    -- a repeated delivery ends here, and has locked and written nothing
     select array_agg(i::private.whatsapp_item order by i.index)
     into fresh
     from (
@@ -272,10 +272,10 @@ $$;
 
 
 comment on function private.message_by_provider_id(uuid, text) is
-    'The message that WhatsApp has called so, now or at an earlier attempt.';
+    'The message with this id at WhatsApp, of its latest attempt or an earlier one.';
 comment on function private.answered_message(uuid, uuid, text) is
-    'The message that a reply in a conversation refers to; null where it has not come yet.';
+    'The message that a reply in a conversation answers; null where it has not arrived yet.';
 comment on function private.append_whatsapp_messages(private.whatsapp_item[]) is
-    'Numbers and inserts what is new; returns how many.';
+    'Numbers and inserts the new messages. Returns their number.';
 comment on function private.apply_whatsapp_messages(private.whatsapp_item[], boolean, boolean) is
-    'Everything that follows from a batch of received messages; returns how many were new. Settles what has waited for them, unless somebody else does.';
+    'Applies a batch of received messages with all that follows. Returns the number of new ones. Settles what has waited for them, unless the caller does.';

@@ -1,5 +1,5 @@
 /*
-    Events about an account, out of webhooks.
+    Events of webhooks about an account.
 */
 create function private.read_account_events(items jsonb, came_at timestamptz)
     returns private.whatsapp_item[]
@@ -14,7 +14,7 @@ begin
             jsonb_build_object(
                 'kind', 'account_event',
                 'index', i.ordinal - 1,
-                -- of what it is: the WhatsApp Business account
+                -- its subject: the WhatsApp Business account
                 'provider_id', i.value -> 'waba_id',
                 'type', i.value -> 'type',
                 'at', private.likely_time((i.value ->> 'at')::timestamptz, came_at),
@@ -58,4 +58,4 @@ $$;
 comment on function private.read_account_events(jsonb, timestamptz) is
     'The events of a call that belong to a known account.';
 comment on function private.keep_account_events(private.whatsapp_item[]) is
-    'Keeps events about accounts; returns how many were new.';
+    'Keeps events about accounts. Returns the number of new ones.';

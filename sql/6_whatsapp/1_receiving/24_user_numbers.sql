@@ -1,7 +1,7 @@
 /*
-    Somebody who writes with number and user id, and later with the user id alone, goes on in
-    the same conversation: a thread follows the number, and this is which number a user id
-    belongs to. Rows are written under the lock of the user id's identity.
+    The number of each user id. A person who writes first with number and user id, and later with
+    the user id alone, stays in one conversation: a thread follows the number. Rows are written
+    under the lock of the user id's identity.
 */
 create table private.whatsapp_user_numbers (
     account_id uuid not null
@@ -58,7 +58,7 @@ as $$
 declare
     phone_key constant text := private.number_of_user(account_id => account_id, user_id => user_id);
 begin
-    -- a number that has passed to somebody else since is no way to this person
+    -- a number that now belongs to somebody else does not lead to this person
     return case
         when phone_key is not null and contact_id = private.identity_owner(
             account_id => account_id, kind => 'phone', match_key => phone_key) then phone_key
@@ -84,7 +84,7 @@ begin
                 i.wa_id,
                 coalesce(
                     private.match_key(kind => 'phone', value => i.wa_id),
-                    -- a user id that takes the place of another
+                    -- a user id that replaces another one
                     private.number_of_user(account_id => i.account_id, user_id => i.former_user_id)
                 ) as phone_key,
                 i.contact_id
@@ -97,7 +97,7 @@ begin
         where l.phone_key is not null
           and l.phone_key is distinct from
               private.number_of_user(account_id => l.account_id, user_id => l.user_id)
-          -- whether two contacts are one is for a person to say
+          -- only a person can say whether two contacts are one
           and l.contact_id = private.identity_owner(
               account_id => l.account_id, kind => 'phone', match_key => l.phone_key)
           and l.contact_id = private.identity_owner(
@@ -188,7 +188,7 @@ begin
       and t.account_id = w.account_id
       and t.thread_key = 'bsuid:' || l.user_id
       and t.customer_id = l.contact_id
-      -- two open threads are never made one
+      -- two open threads are never joined
       and (
           t.status = 'closed'
           or not exists (
@@ -205,20 +205,20 @@ $$;
 
 
 comment on table private.whatsapp_user_numbers is
-    'The number that belongs to a user id, as messages with both have shown.';
+    'The number of each user id, learnt from messages with both.';
 comment on policy "nobody reads the numbers of user ids directly" on private.whatsapp_user_numbers is
-    'They are for finding the thread of a message.';
+    'They only help to find the thread of a message.';
 comment on type private.learnt_number is
-    'A user id whose number has become known, and the contact who has both.';
+    'A user id whose number has become known, and the contact that has both.';
 comment on function private.number_of_user(uuid, text) is
     'The match_key of a user id''s number; null where it is not known.';
 comment on function private.number_of_contact_user(uuid, text, uuid) is
-    'The same, where the number still belongs to that contact.';
+    'The same, if the number still belongs to that contact.';
 comment on function private.learn_user_numbers(private.whatsapp_item[]) is
-    'Notes which numbers user ids belong to; returns what is news. Ambiguous ones are left out.';
+    'Notes the numbers of user ids. Returns the new ones, without the ambiguous ones.';
 comment on function private.write_learnt_phones(private.learnt_number[]) is
-    'Writes a number at a contact, which is locked, that shows none.';
+    'Writes a number to a contact that shows none. The contact is locked.';
 comment on function private.follow_numbers(private.whatsapp_item[]) is
-    'Messages by the numbers of senders who wrote with the user id alone.';
+    'The messages with the numbers of senders who wrote with the user id alone.';
 comment on function private.move_learnt_threads(private.learnt_number[]) is
-    'Threads of user ids, which are locked, go on under their numbers.';
+    'Moves the threads of user ids, which are locked, to their numbers.';

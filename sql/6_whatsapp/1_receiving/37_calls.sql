@@ -1,20 +1,20 @@
 /*
-    Calls. A call is one line in the conversation with its person, a message of the type call,
-    whose content says what has become of it:
+    Calls. A call is one line in the conversation with its person: a message of the type call, whose
+    content says how the call stands:
 
         {direction: inbound | outbound, status, started_at, ended_at, duration_s}
 
         ringing → ongoing → answered: how long it took
                 → missed, rejected, failed
 
-    WhatsApp tells of a call in several events, in any order. All are kept, and the message shows
-    what they amount to, so that the order of arrival makes no difference. A call that a person
-    makes opens the 24-hour window, as a message does.
+    WhatsApp reports a call in several events, in any order. All are kept, and the message shows
+    their sum, so the order of arrival does not matter. A call from the person opens the 24-hour
+    window, as a message does.
     (Source: developers.facebook.com, WhatsApp Business Platform, "Calling API", "calls webhook
     reference".)
 */
 create table private.call_events (
-    -- no foreign key: it would have all calls of a number queue for one row
+    -- no foreign key: all calls of a number would queue for one row
     whatsapp_channel_id uuid not null,
     -- WhatsApp's id of the call, and of its message
     provider_id         text not null,
@@ -24,7 +24,7 @@ create table private.call_events (
     direction           text not null
                         constraint call_events_direction_check
                         check (direction in ('inbound', 'outbound')),
-    -- the provider's times; from when to when people spoke is said at the end
+    -- the provider's times; the last event gives the start and end of the talk
     at                  timestamptz not null,
     started_at          timestamptz,
     ended_at            timestamptz,
@@ -46,7 +46,7 @@ create policy "nobody reads call events directly"
 
 create type private.known_call as (
     sent_at timestamptz,
-    -- until when it is known to have gone on: nothing moves the window back
+    -- the last known moment of the call: nothing moves the window back
     last_at timestamptz,
     message text,
     content jsonb
@@ -71,7 +71,7 @@ begin
         i.content ->> 'event',
         case i.sender_type when 'client' then 'inbound' else 'outbound' end,
         i.sent_at,
-        -- of another age, as the time of the event may have been
+        -- an implausible time is replaced, as the time of the event is
         private.likely_time((i.content ->> 'started_at')::timestamptz, i.sent_at),
         private.likely_time((i.content ->> 'ended_at')::timestamptz, i.sent_at),
         (i.content ->> 'duration_s')::integer,
@@ -110,7 +110,7 @@ create function private.iso_time(at timestamptz)
     set search_path = ''
 as $$
 begin
-    -- the same whatever the session's time zone
+    -- the same in every time zone of the session
     return to_char(at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"');
 end
 $$;
@@ -130,7 +130,7 @@ begin
     select
         min(least(e.at, e.started_at)) as sent_at,
         max(least(e.at, coalesce(e.started_at, e.at))) as last_at,
-        -- of events that contradict each other a person's call counts
+        -- where events contradict each other, the person's call counts
         min(e.direction) as direction,
         bool_or(e.event = 'terminate') as is_over,
         bool_or(e.event = 'accepted') as is_accepted,
@@ -220,7 +220,7 @@ create function private.open_call_windows(items private.whatsapp_item[])
     set search_path = ''
 as $$
 begin
-    -- under the conversations' locks, which come before those of messages
+    -- under the conversations' locks, which come before the locks of messages
     perform
     from public.conversations k
     where k.id in (
@@ -263,12 +263,12 @@ declare
     kept constant integer := private.keep_call_events(items);
     changed uuid[];
 begin
-    -- the line, where the first event has not made it
+    -- makes the line, if no earlier event has made it
     perform private.apply_whatsapp_messages(
         private.as_calls(items), may_continue => false, settles => false);
     perform private.open_call_windows(items);
 
-    -- what this batch adds, and what others have while it waited for the conversation
+    -- this batch's events, and events that others added while this waited for the conversation
     changed := array(
         select m.id
         from public.messages m
@@ -298,22 +298,22 @@ $$;
 
 
 comment on table private.call_events is
-    'What WhatsApp has told of calls; the message of each shows what it amounts to.';
+    'WhatsApp''s events about calls. The message of each call shows their sum.';
 comment on policy "nobody reads call events directly" on private.call_events is
     'Clients see the message.';
 comment on type private.known_call is
-    'What a call''s message shows, and until when it is known to have gone on.';
+    'The content of a call''s message, and the last known moment of the call.';
 comment on function private.keep_call_events(private.whatsapp_item[]) is
-    'Keeps what is told of calls; returns how much of it was news.';
+    'Keeps events about calls. Returns the number of new ones.';
 comment on function private.spoken_time(integer) is
-    'How long somebody spoke, for people to read.';
+    'The length of a talk, for people to read.';
 comment on function private.iso_time(timestamptz) is
-    'A time as JSON has it, in UTC, to the second.';
+    'A time in JSON, in UTC, to the second.';
 comment on function private.known_call(uuid, text) is
-    'What the events of a call amount to.';
+    'The state of a call, from all of its events.';
 comment on function private.as_calls(private.whatsapp_item[]) is
     'Events of calls as the messages that show these calls.';
 comment on function private.open_call_windows(private.whatsapp_item[]) is
-    'Opens the 24-hour windows of persons who have called.';
+    'Opens the 24-hour windows of people who have called.';
 comment on function private.apply_whatsapp_calls(private.whatsapp_item[]) is
-    'Everything that follows from events of calls; returns how many were news.';
+    'Applies events of calls with all that follows. Returns the number of new ones.';

@@ -1,6 +1,6 @@
 /*
-    The contacts of WhatsApp's senders: made where they are new, and called what their latest
-    message calls them.
+    The contacts of senders on WhatsApp: new ones are made, and each gets the profile name of its
+    latest message.
 */
 create function private.name_whatsapp_senders(
     items private.whatsapp_item[],
@@ -41,9 +41,9 @@ begin
     end if;
 
     /*
-        The latest message names its sender, by the provider's time, however late it comes.
-        An unchanged name is not stamped again (that would write the contact with every
-        message), so an older message first looks for a later one.
+        The latest message names its sender, by the provider's time, however late it arrives. An
+        unchanged name is not stamped again, since that would write the contact with each message.
+        So an older message first looks for a later one.
     */
     with named as (
         select distinct on (i.contact_id) i.contact_id, i.profile_name, i.sent_at, i.provider_id
@@ -96,4 +96,4 @@ $$;
 comment on function private.name_whatsapp_senders(
     private.whatsapp_item[], private.username_change[]
 ) is
-    'Writes contacts that are new, and names that have changed.';
+    'Writes new contacts and changed names.';
