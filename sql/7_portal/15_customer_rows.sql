@@ -132,7 +132,7 @@ begin
           and m.undone_at is null
     ) then
         raise check_violation using
-            message = format('A row of %s can''t be given to another customer.', tg_table_name),
+            message = format('A row of %s stays with its customer.', tg_table_name),
             detail = 'columns: customer_id';
     end if;
     return new;

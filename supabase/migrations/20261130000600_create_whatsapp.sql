@@ -8025,7 +8025,7 @@ begin
     if content ? 'variables' and not content ? 'components' then
         return;
     end if;
-    select v.name, v.wanted
+    select v.*
     into fault
     from private.template_faults(components => content -> 'components', variables => template.variables) v
     limit 1;

@@ -1419,7 +1419,7 @@ comment on function private.mark_requested(uuid, uuid[]) is
 comment on function private.mark_dirty(uuid, uuid[], interval) is
     'Marks contacts of an account to be sent after a quiet moment, and rings. Skips contacts that a person has unlinked.';
 comment on function private.tg_metakocka_connections__mark_changed() is
-    'When an account is connected again, marks the contacts that differ from their agreed state.';
+    'Marks the contacts that are not as they were last agreed, when their account is connected again.';
 comment on function private.tg_contacts__mark_dirty() is
     'Marks the contacts of connected accounts whose synchronized fields change.';
 

@@ -544,7 +544,7 @@ def test_a_file_is_announced_in_any_spelling_of_its_type(
         ("audio", "audio/ogg, text/html", "media type"),
         ("audio", "", "media type"),
         ("audio", None, "media type"),
-        ("document", "text/html; x=pdf", "takes no such files"),
+        ("document", "text/html; x=pdf", "does not take files of this type"),
     ],
 )
 def test_a_type_that_is_none_or_not_taken_is_refused_with_a_remedy(

@@ -261,7 +261,7 @@ def test_a_code_that_nobody_knows_still_says_something(world: World, details: st
     message = send_to(world, conversation(world))
     refuse(world, message, 999999, details=details)
     shown = state(world, message)["error_message"]
-    assert shown == (details or "WhatsApp refused it with the code 999999.")
+    assert shown == (details or "WhatsApp refused the message with code 999999.")
 
 
 def test_a_message_at_which_every_worker_dies_fails_and_lets_the_next_one_go(world: World) -> None:
