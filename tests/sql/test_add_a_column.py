@@ -17,7 +17,7 @@ from rapport.local.stack.postgres import Cluster, Database
 from rapport.local.stack.state import PROJECT
 from tests.migrations.baseline import load_schema
 from tests.sql.faces import CILKA, ask, refusal, shown, upsert
-from tests.sql.test_changes_since import all_since, start
+from tests.sql.live import all_since, start
 from tests.world import ALPINE, World, add_businesses
 
 # by file, what is written before which words
