@@ -203,5 +203,8 @@ def main() -> None:
     try:
         app()
     except (RapportError, StackError, OSError) as error:
-        typer.echo(f"rapport: {error}", err=True)
+        field, hint = getattr(error, "field", None), getattr(error, "hint", None)
+        typer.echo(
+            " ".join(filter(None, (f"rapport: {error}", field and f"({field})", hint))), err=True
+        )
         raise SystemExit(1) from None

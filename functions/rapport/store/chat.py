@@ -1,32 +1,16 @@
-"""Postgres as one signed-in user sees it: their token goes along, row level security decides."""
+"""Messages and conversations as one signed-in user sees them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from uuid import UUID, uuid4
 
-import httpx
-from postgrest import SyncPostgrestClient
-from postgrest.exceptions import APIError
 from pydantic import BaseModel, ConfigDict, JsonValue
 
-from rapport.errors import NotAllowed, NotFound, StoreUnavailable, from_users_postgrest
-from rapport.retry import transient
-from rapport.settings import UserStoreSettings
-from rapport.store.base import raise_without_code, understood
-from rapport.store.metakocka_rows import Direction
-
-# As the store's own: an RPC ends within 8 seconds.
-_TIMEOUT = httpx.Timeout(9, connect=2)
+from rapport.errors import NotAllowed, NotFound, Unprocessable
+from rapport.store.postgrest import Row, UserStore, understood
 
 # the largest seq that there could be
 _ALL = 2**63 - 1
-
-Row = dict[str, JsonValue]
-
-
-class _Rows(BaseModel):
-    rows: list[Row]
 
 
 class ReplyWindow(BaseModel):
@@ -45,63 +29,27 @@ class LatestInbound(BaseModel):
     provider_id: str
 
 
-class _Seq(BaseModel):
-    seq: int
+class ChatStore(UserStore):
+    """What a user asks about messages and conversations; each call raises as `UserStore` says."""
 
+    def resolve_conversation(self, reference: str, field: str = "conversation_id") -> UUID:
+        """The id of a conversation, from its id or an older composite key.
 
-class _Latest(BaseModel):
-    found: LatestInbound | None
-
-
-class UserStores:
-    """Makes the store of each request's user; connections are shared and kept open."""
-
-    def __init__(
-        self, settings: UserStoreSettings, transport: httpx.BaseTransport | None = None
-    ) -> None:
-        self._url = f"{str(settings.supabase_url).rstrip('/')}/rest/v1"
-        self._key = settings.supabase_anon_key.get_secret_value()
-        self._http = httpx.Client(
-            timeout=_TIMEOUT, transport=transport, event_hooks={"response": [raise_without_code]}
-        )
-
-    def close(self) -> None:
-        """Closes the connections."""
-        self._http.close()
-
-    def of(self, token: str) -> UserStore:
-        """The database as the user of this access token sees it."""
-        return UserStore(self._client(token))
-
-    def _client(self, token: str) -> SyncPostgrestClient:
-        return SyncPostgrestClient(
-            self._url,
-            schema="public",
-            headers={"apikey": self._key, "Authorization": f"Bearer {token}"},
-            http_client=self._http,
-        )
-
-
-class UserStore:
-    """The database as one user sees it.
-
-    Every method raises what the database refuses: NotSignedIn, NotAllowed, NotFound (also for
-    what is hidden), Conflict, Unprocessable; StoreUnavailable when it can't be reached.
-    """
-
-    def __init__(self, client: SyncPostgrestClient) -> None:
-        self._client = client
-
-    def resolve_conversation(self, reference: str) -> UUID:
-        """The id of a conversation, from its id or an older composite key."""
-        return UUID(str(self._call("resolve_conversation", {"reference": reference})))
+        Raises:
+            Unprocessable: It is neither; the error names `field`, which the user wrote it in.
+        """
+        try:
+            return understood(UUID, self._call("resolve_conversation", {"reference": reference}))
+        except Unprocessable as error:
+            error.field = field
+            raise
 
     def booking_conversation(self, booking_id: UUID) -> UUID:
         """The id of a booking's conversation."""
         found = self._rows("conversations", "id", booking_id=booking_id)
         if not found:
             raise NotFound(
-                "There is no such booking, or it is not yours to see.", field="bookingId"
+                "There is no such booking, or it is not yours to see.", field="booking_id"
             )
         return UUID(str(found[0]["id"]))
 
@@ -115,7 +63,7 @@ class UserStore:
         )
         if not found and not self._rows("customers", "id", id=customer_id):
             raise NotFound(
-                "There is no such customer, or it is not yours to see.", field="customerId"
+                "There is no such customer, or it is not yours to see.", field="customer_id"
             )
         # as the database chooses where it goes on: a merged customer has several
         found.sort(
@@ -147,16 +95,17 @@ class UserStore:
 
         With `after` those after that seq, the earliest first.
         """
-        query = (
-            self._client.from_("messages").select("*").eq("conversation_id", str(conversation_id))
-        )
+        query = [
+            ("select", "*"),
+            ("conversation_id", f"eq.{conversation_id}"),
+            ("order", "seq.desc" if after is None else "seq.asc"),
+            ("limit", str(limit)),
+        ]
         if before is not None:
-            query = query.lt("seq", before)
+            query.append(("seq", f"lt.{before}"))
         if after is not None:
-            query = query.gt("seq", after)
-        page = query.order("seq", desc=after is None).limit(limit)
-        rows = self._again(lambda: page.execute().data)
-        return understood(_Rows, {"rows": rows}).rows
+            query.append(("seq", f"gt.{after}"))
+        return self._caller.rows("messages", query)
 
     def post_message(
         self,
@@ -188,16 +137,16 @@ class UserStore:
                 "client_ref": client_ref or str(uuid4()),
             },
         )
-        return understood(_Rows, {"rows": [answer]}).rows[0]
+        return understood(Row, answer)
 
     def mark_read(self, conversation_id: UUID, up_to_seq: int | None) -> int:
         """Says that the user has read up to a seq, or all; returns how far they have read."""
-        arguments: dict[str, JsonValue] = {
+        arguments = {
             "conversation_id": str(conversation_id),
             # the database goes no further than the latest message
             "up_to_seq": _ALL if up_to_seq is None else up_to_seq,
         }
-        return understood(_Seq, {"seq": self._call("mark_read", arguments)}).seq
+        return understood(int, self._call("mark_read", arguments))
 
     def reply_window(self, conversation_id: UUID) -> ReplyWindow:
         """Whether WhatsApp lets free words be sent."""
@@ -207,123 +156,14 @@ class UserStore:
     def latest_inbound(self, conversation_id: UUID) -> LatestInbound | None:
         """The customer's latest message; None before there is one."""
         answer = self._call("latest_inbound", {"conversation_id": str(conversation_id)})
-        return understood(_Latest, {"found": answer}).found
+        return None if answer is None else understood(LatestInbound, answer)
 
     def resend_message(self, message_id: UUID) -> None:
         """Queues a failed or unknown message again."""
-        self._call_once("resend_message", {"message_id": str(message_id)})
+        # the first try may have queued it without telling us: a second would be refused, or send
+        # anew what has failed in between
+        self._caller.call("resend_message", {"message_id": str(message_id)}, repeat=False)
 
     def drop_message(self, message_id: UUID) -> None:
-        """Lets a message be of which nobody knows whether it was sent."""
-        self._call_once("drop_message", {"message_id": str(message_id)})
-
-    def _rows(self, table: str, columns: str, **equal: object) -> list[Row]:
-        query = self._client.from_(table).select(columns).limit(100)
-        for column, value in equal.items():
-            query = query.eq(column, str(value))
-        return understood(_Rows, {"rows": self._again(lambda: query.execute().data)}).rows
-
-    def _call(self, function: str, arguments: dict[str, JsonValue]) -> object:
-        return self._again(lambda: self._rpc(function, arguments))
-
-    def _call_once(self, function: str, arguments: dict[str, JsonValue]) -> None:
-        self._once(lambda: self._rpc(function, arguments))
-
-    def _rpc(self, function: str, arguments: dict[str, JsonValue]) -> object:
-        # the client's types know only texts; it sends any JSON
-        return self._client.rpc(function, arguments).execute().data  # type: ignore[arg-type]
-
-    def _again(self, call: Callable[[], object]) -> object:
-        for attempt in transient():
-            with attempt:
-                return self._once(call)
-        raise AssertionError("a call is answered or its last error raised")
-
-    def _once(self, call: Callable[[], object]) -> object:
-        try:
-            return call()
-        except APIError as error:
-            raise from_users_postgrest(
-                error.code, error.message, error.details, error.hint
-            ) from None
-        except httpx.TransportError as error:
-            raise StoreUnavailable(
-                f"The database can't be reached ({type(error).__name__})."
-            ) from None
-
-
-class Authorized(BaseModel):
-    """An account that the user administers, and which of the contacts are its own."""
-
-    account_id: UUID
-    user_id: UUID
-    contact_ids: list[UUID]
-    not_found: list[UUID]
-
-
-class Mappings(BaseModel):
-    """A page of mappings; the last one has no cursor."""
-
-    mappings: list[dict[str, JsonValue]]
-    cursor: str | None
-
-
-class MetakockaUser(UserStore):
-    """The sync as one user sees it; every method raises as those of UserStore."""
-
-    def authorize(self, account_id: UUID | None, contact_ids: Sequence[UUID] = ()) -> Authorized:
-        """The account that is meant, the only one if none is named; for owners and admins."""
-        answer = self._call(
-            "authorize_sync",
-            {
-                "account_id": None if account_id is None else str(account_id),
-                "contact_ids": _texts(contact_ids),
-            },
-        )
-        return understood(Authorized, answer)
-
-    def request_sync(
-        self,
-        account_id: UUID,
-        direction: Direction,
-        contact_ids: Sequence[UUID] = (),
-        metakocka_ids: Sequence[str] = (),
-    ) -> UUID:
-        """Queues a run and answers its id; without any ids it is about everything."""
-        answer = self._call(
-            "request_sync",
-            {
-                "direction": direction,
-                "account_id": str(account_id),
-                "contact_ids": _texts(contact_ids),
-                "metakocka_ids": list[JsonValue](metakocka_ids),
-            },
-        )
-        return understood(UUID, answer)
-
-    def mappings(
-        self, account_id: UUID, contact_id: UUID | None, cursor: str | None, page_size: int
-    ) -> Mappings:
-        """Which contacts are which partners."""
-        answer = self._call(
-            "metakocka_mappings",
-            {
-                "account_id": str(account_id),
-                "contact_id": None if contact_id is None else str(contact_id),
-                "cursor": cursor,
-                "page_size": page_size,
-            },
-        )
-        return understood(Mappings, answer)
-
-
-class MetakockaUsers(UserStores):
-    """Makes the store of each request's user."""
-
-    def of(self, token: str) -> MetakockaUser:
-        """The sync as the user of this access token sees it."""
-        return MetakockaUser(self._client(token))
-
-
-def _texts(ids: Sequence[UUID]) -> list[JsonValue]:
-    return [str(one) for one in ids]
+        """Withdraws a message that is queued, failed or unknown."""
+        self._call("drop_message", {"message_id": str(message_id)})
