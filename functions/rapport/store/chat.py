@@ -14,7 +14,7 @@ _ALL = 2**63 - 1
 
 
 class ReplyWindow(BaseModel):
-    """Whether free words may be sent in a conversation, and until when (ISO 8601)."""
+    """Whether free text may be sent in a conversation, and until when (ISO 8601)."""
 
     open: bool
     closes_at: str | None
@@ -76,7 +76,11 @@ class ChatStore(UserStore):
         return UUID(str(found[0]["id"])) if found else None
 
     def require_staff(self, conversation_id: UUID | None, customer_id: UUID | None) -> None:
-        """Refuses who does not work for the business of a conversation, or else of a customer."""
+        """Refuses a user who is no member of the account of a conversation, or else of a customer.
+
+        Raises:
+            NotAllowed: The user is no member.
+        """
         if conversation_id is not None:
             found = self._rows("conversations", "account_id", id=conversation_id)
         else:
@@ -85,7 +89,7 @@ class ChatStore(UserStore):
             raise NotFound
         if not self._rows("account_members", "role", account_id=found[0]["account_id"]):
             raise NotAllowed(
-                "This is for those who work for the business.", hint="Use /api/messages."
+                "Only the staff of the business may use this address.", hint="Use /api/messages."
             )
 
     def messages(
@@ -149,7 +153,7 @@ class ChatStore(UserStore):
         return understood(int, self._call("mark_read", arguments))
 
     def reply_window(self, conversation_id: UUID) -> ReplyWindow:
-        """Whether WhatsApp lets free words be sent."""
+        """Whether WhatsApp lets free text be sent."""
         answer = self._call("reply_window", {"conversation_id": str(conversation_id)})
         return understood(ReplyWindow, answer)
 

@@ -1,9 +1,9 @@
 """How Postgres is called: through PostgREST, by the functions themselves or as one user.
 
-One rule says when a call is tried again, for all callers: up to three times, after what passes in
-a moment (`rapport.retry.transient`). So each call is one that may be repeated: it reads, or the
-database knows it again, or its second time does what the first did. The only exception says
-`repeat=False` where it is made.
+One rule says when a call is tried again, for the functions and for users: up to three times, after
+a failure that passes in a moment (`rapport.retry.transient`). So every call must be safe to repeat:
+it reads, or the database recognises it, or a second call has the same effect as the first. A call
+that isn't says `repeat=False`.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ class Caller:
 
 def _refusal(response: httpx.Response) -> RapportError:
     code, *words = _problem(response)
-    # whatever else the code says, the key of the functions is taken for nobody's
+    # the functions' key was not accepted, whatever else the code says
     if response.status_code == httpx.codes.UNAUTHORIZED and not (code or "").startswith("PGRST3"):
         return from_postgrest("401")
     # without a code it is the gateway that answers
