@@ -9,6 +9,7 @@ RapportError
 │ ├ NotAllowed
 │ ├ NotFound
 │ ├ MethodNotAllowed
+│ ├ NotFetched
 │ ├ Gone
 │ ├ PayloadTooLarge
 │ ├ MalformedTable
@@ -53,7 +54,9 @@ class RapportError(Exception):
     http_status: ClassVar[int] = 500
     retryable: ClassVar[bool] = False
     # its words are for the caller, also where the status is one of 5xx
-    is_told: ClassVar[bool] = False
+    is_told: bool = False
+    # of Postgres or PostgREST, where one of them refused
+    sqlstate: str | None = None
     # in so many seconds it is worth another try, where that is known
     retry_after: float | None = None
 
@@ -124,6 +127,13 @@ class MethodNotAllowed(RequestError):
     """This method is not served here."""
 
     http_status = 405
+    retryable = False
+
+
+class NotFetched(RequestError):
+    """The file could not be fetched from WhatsApp."""
+
+    http_status = 409
     retryable = False
 
 
@@ -433,20 +443,6 @@ _REMEDIES = {
 }
 
 
-def from_postgrest(code: str | None) -> RapportError:
-    """The error for PostgREST's `code`; an unknown code is a plain `StoreError`.
-
-    What an operator has to do is in its message. PostgREST's message and details are left
-    behind: they may hold a customer's data.
-    """
-    code = "unknown" if code is None else code
-    known = _BY_CODE.get(code) or _BY_CLASS.get(code[:2]) or StoreError
-    if _OF_GATEWAY.fullmatch(code) and known is StoreError:
-        known = StoreUnavailable
-    remedy = f" {_REMEDIES[code]}" if code in _REMEDIES else ""
-    return known(f"{known.__doc__} (code {code or 'empty'}){'.' if remedy else ''}{remedy}")
-
-
 # What PostgREST says of a token when the token is the caller's and not ours.
 _TOKEN_CODES = frozenset({"PGRST300", "PGRST301", "PGRST302", "PGRST303"})
 # Postgres' classes of errors that a value makes: of another type, or against a constraint.
@@ -455,24 +451,47 @@ _FIELD = re.compile(r"\bfield: ([\w.]+)")
 _RETRY_AFTER = re.compile(r"\bretry after: (\d{1,5}) s")
 
 
+def from_postgrest(
+    code: str | None,
+    message: str | None = None,
+    details: str | None = None,
+    hint: str | None = None,
+) -> RapportError:
+    """The error for what PostgREST answers; an unknown code is a plain `StoreError`.
+
+    Where one of our SQL functions refuses, its sentence, field and hint are the error's, and may
+    be told to the caller. Where Postgres or PostgREST does, their words stay behind, since they may
+    quote a row, and the message says what an operator has to do.
+    """
+    code = "unknown" if code is None else code
+    known = _BY_CODE.get(code) or _BY_CLASS.get(code[:2]) or StoreError
+    if _OF_GATEWAY.fullmatch(code) and known is StoreError:
+        known = StoreUnavailable
+    if message and _is_refused_by_us(code, hint):
+        field = _FIELD.search(details or "")
+        error = known(message, field=field[1] if field else None, hint=hint)
+        error.is_told = True
+        if isinstance(error, TooManyRequests) and (seconds := _RETRY_AFTER.search(details or "")):
+            error.retry_after = int(seconds[1])
+    else:
+        remedy = f" {_REMEDIES[code]}" if code in _REMEDIES else ""
+        error = known(f"{known.__doc__} (code {code or 'empty'}){'.' if remedy else ''}{remedy}")
+    error.sqlstate = code
+    return error
+
+
 def from_users_postgrest(
     code: str | None, message: str | None, details: str | None, hint: str | None
 ) -> RapportError:
-    """The error for a user's own call, with the words of our SQL functions where they refuse.
-
-    Only codes that our functions raise bring their words along: those of other errors may
-    hold what is not the caller's.
-    """
+    """The error for a user's own call: as `from_postgrest`, but token and values are the user's."""
     if code in _TOKEN_CODES:
         return NotSignedIn()
-    error = from_postgrest(code)
-    if isinstance(error, TooManyRequests):
-        seconds = _RETRY_AFTER.search(details or "")
-        return TooManyRequests(message, hint=hint, retry_after=int(seconds[1]) if seconds else 1)
+    error = from_postgrest(code, message, details, hint)
     if type(error) is StoreError and code and code[:2] in _OF_VALUES:
         return Unprocessable("A value of this request can't be taken.")
-    # ours say what to do; Postgres' own words of what is not permitted do not
-    if code and (code.startswith("PT") or (code == "42501" and hint)):
-        field = _FIELD.search(details or "")
-        return type(error)(message, field=field[1] if field else None, hint=hint)
     return error
+
+
+def _is_refused_by_us(code: str, hint: str | None) -> bool:
+    # Postgres' own refusal of what is not permitted has no hint, ours have one
+    return code.startswith(("PT", "RP")) or (code == "42501" and bool(hint))

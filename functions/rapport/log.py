@@ -39,9 +39,13 @@ _OTHERS_WORDS = (RequestError, Conflict, MetakockaError)
 
 
 def described(error: RapportError) -> dict[str, object]:
-    """What may be logged of an error: its code and status, and its words where they are ours."""
+    """What may be logged of an error: its codes and status, and its words where they are ours."""
     told: dict[str, object] = {"code": error.code, "status": error.http_status}
-    if not isinstance(error, _OTHERS_WORDS):
+    if error.sqlstate is not None:
+        told["sqlstate"] = error.sqlstate
+    # a sentence that the database wrote for the caller may quote what the caller sent
+    is_quoted = error.sqlstate is not None and error.is_told
+    if not isinstance(error, _OTHERS_WORDS) and not is_quoted:
         told["reason"] = str(error)
     if error.field:
         told["field"] = error.field

@@ -36,9 +36,9 @@ begin
         order by (c.status <> 'closed') desc, v.last_message_at desc, c.id
         limit 1;
     else
-        raise sqlstate 'PT400' using
-            message = 'This is neither the uuid of a conversation nor an older key: account, number and customer, joined by underscores.',
-            detail = 'reference: ' || coalesce(quote_literal(left(reference, 128)), 'missing');
+        raise sqlstate 'PT422' using
+            message = 'A conversation is named by its uuid, or by account, number and customer joined by underscores.',
+            detail = 'field: reference; reference: ' || coalesce(quote_literal(left(reference, 128)), 'missing');
     end if;
 
     if found_id is null then

@@ -181,8 +181,9 @@ begin
 
     given := private.read_cursor(changes_since.cursor);
     if given is null then
-        raise sqlstate 'PT400' using
+        raise sqlstate 'PT422' using
             message = 'This is not a cursor of changes_since.',
+            detail = 'field: cursor',
             hint = 'Send the cursor of the last answer unchanged, or none to start anew.';
     end if;
 

@@ -1272,7 +1272,7 @@ begin
     elsif search_contacts.cursor is not null then
         given := private.read_search_cursor(search_contacts.cursor);
         if given is null then
-            raise sqlstate 'PT400' using
+            raise sqlstate 'PT422' using
                 message = 'This is not a cursor of search_contacts.',
                 detail = 'field: cursor',
                 hint = 'Send the cursor of the last answer unchanged, or none to start anew.';

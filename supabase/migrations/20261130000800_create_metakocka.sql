@@ -5541,8 +5541,9 @@ begin
     );
 exception
     when invalid_text_representation then
-        raise sqlstate 'PT400' using
+        raise sqlstate 'PT422' using
             message = 'This is not a cursor of metakocka_mappings.',
+            detail = 'field: cursor',
             hint = 'Send the cursor of the last page unchanged, or none to start anew.';
 end
 $$;

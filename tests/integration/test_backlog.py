@@ -202,7 +202,7 @@ def test_without_database_and_queue_meta_is_to_repeat_it(
     with psycopg.connect(own_database.url(), autocommit=True) as connection:
         answer = System(stack, binaries, connection).post("lost?")
     assert answer.status_code == 503
-    assert answer.json()["error"] == "queue_unavailable"
+    assert answer.json()["code"] == "queue_unavailable"
 
 
 def test_what_can_not_be_handled_ends_among_the_dead_letters_alone(system: System) -> None:

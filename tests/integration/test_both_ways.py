@@ -263,7 +263,7 @@ def test_file_that_an_agent_sends_reaches_the_phone(desk: Desk, way: str) -> Non
     )
     assert put.status_code == 200
 
-    content = {"upload_id": announced["upload_id"], "caption": "So"}
+    content = {"upload_id": announced["uploadId"], "caption": "So"}
     message = desk.write(way, type="image", content=content)
 
     until(lambda: desk.has_status(message, "read"))

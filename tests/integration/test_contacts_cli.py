@@ -83,6 +83,13 @@ class Project:
     def rows(self, query: str) -> list[dict[str, Any]]:
         return self._owner.execute(query.encode()).fetchall()
 
+    @contextmanager
+    def holding(self, query: str) -> Iterator[None]:
+        """While somebody else is in a transaction."""
+        with self._owner.transaction():
+            self._owner.execute(query.encode())
+            yield
+
     def log(self) -> list[dict[str, Any]]:
         return self.rows("select * from private.changes order by seq")
 
@@ -389,6 +396,20 @@ def test_a_long_file_is_told_once_to_those_who_follow(project: Project) -> None:
 
     assert project.import_(file)[0] == 0
     assert project.rows(told) == [event]
+
+
+def test_what_the_database_refuses_is_told_in_its_words_with_what_to_do(project: Project) -> None:
+    project.import_(project.file(HEADER, KRANJC), "--region", "SI")
+    both = project.file(HEADER, "Ana;;ana@example.si;;;", KRANJC.replace("boat", "car"))
+
+    with project.holding("select from public.contacts where name = 'Jan Kranjc' for update"):
+        refused = project.run("import", both, "--account", "alpine", "--region", "SI")
+
+    assert (refused[0], refused[2].splitlines()[-1]) == (
+        1,
+        "rapport: Others are writing some of these contacts. Try again.",
+    )
+    assert project.rows("select name from public.contacts") == [{"name": "Jan Kranjc"}]
 
 
 def test_an_account_that_is_not_there_is_named(project: Project) -> None:

@@ -78,6 +78,7 @@ FIELDS = [
     "metakockaId",
     "metakockaIds",
     "worker",
+    "mimeType",
     "mime_type",
     "size",
     "file_name",
@@ -189,7 +190,7 @@ def fault_of(answer: httpx.Response) -> str | None:
     if answer.status_code < 400:
         return None
     told: dict[str, Any] = answer.json()
-    if not {"error", "message"} <= set(told) <= {"error", "message", "field", "hint"}:
+    if not {"code", "message"} <= set(told) <= {"code", "message", "field", "hint"}:
         # what no function has seen is answered by API Gateway
         return None if told == {"message": "Not Found"} else "another shape"
     if not told["message"].endswith("."):

@@ -45,7 +45,7 @@ def booking(desk: Desk) -> UUID:
 
 
 def test_an_operator_writes_and_it_is_queued(desk: Desk, thread: UUID) -> None:
-    body = {"conversation_id": str(thread), "message": "Tuesday at 9?", "client_ref": "a"}
+    body = {"conversationId": str(thread), "message": "Tuesday at 9?", "clientRef": "a"}
     answer = desk.call("andrej", "POST", "/api/operator/messages", body)
     assert answer.status_code == 201
     assert answer.json()["status"] == "queued"
@@ -75,7 +75,7 @@ def test_who_writes_too_much_is_told_when_to_come_again(desk: Desk, thread: UUID
     assert refused.status_code == 429
     assert 1 <= int(refused.headers["retry-after"]) <= 60
     assert refused.json() == {
-        "error": "too_many_requests",
+        "code": "too_many_requests",
         "message": "You have written 1 messages in this minute.",
         "hint": "A user may write 1 in a minute; go on in the next.",
     }
@@ -85,7 +85,7 @@ def test_a_conversation_may_be_named_by_its_older_key(desk: Desk, thread: UUID) 
     key = "695a15a5c526dbe7c085ece2_1003427786179738_38640111222"
     body = {"conversation_id": key, "message": "hi"}
     written = desk.call("andrej", "POST", "/api/operator/messages", body)
-    assert written.json()["conversation_id"] == str(thread)
+    assert written.json()["conversationId"] == str(thread)
     listed = desk.call("andrej", "GET", "/api/operator/messages", conversationId=key)
     assert len(listed.json()["messages"]) == 2
 
@@ -99,9 +99,9 @@ def test_pages_go_back_to_the_beginning(desk: Desk, thread: UUID) -> None:
             "vera", "GET", "/api/operator/messages", conversationId=thread, limit=3, **before
         ).json()
         seen.append([message["seq"] for message in page["messages"]])
-        if page["next_before"] is None:
+        if page["nextBefore"] is None:
             break
-        before = {"before": page["next_before"]}
+        before = {"before": page["nextBefore"]}
     assert seen == [[7, 6, 5], [4, 3, 2], [1]]
 
 
@@ -113,7 +113,7 @@ def test_both_sides_of_a_booking_write_and_read_one_chat(desk: Desk, booking: UU
     assert (asks.status_code, told.status_code) == (201, 201)
     for reader in ("cilka", "olivia"):
         page = desk.call(reader, "GET", "/api/messages", bookingId=booking).json()
-        assert [(m["sender_type"], m["message"]) for m in page["messages"]] == [
+        assert [(m["senderType"], m["message"]) for m in page["messages"]] == [
             ("operator", "Yes"),
             ("client", "Is it on?"),
             ("system", "Carpet cleaning is scheduled for 2026-12-01 09:00 UTC."),
@@ -127,7 +127,7 @@ def test_the_operators_door_is_for_those_who_work_there(desk: Desk, booking: UUI
         desk.call("cilka", "GET", "/api/operator/messages", customerId=CILKA),
         desk.call("cilka", "POST", "/api/operator/messages", {"message": "hi"}, customerId=CILKA),
     ]
-    assert {(answer.status_code, answer.json()["error"]) for answer in refusals} == {
+    assert {(answer.status_code, answer.json()["code"]) for answer in refusals} == {
         (403, "not_allowed")
     }
     assert desk.world.value("select count(*) from public.messages") == 1
@@ -156,24 +156,24 @@ def test_what_came_since_is_paged_forwards(desk: Desk, booking: UUID) -> None:
             "cilka", "GET", "/api/messages", bookingId=booking, after=after, limit=3
         ).json()
         seen.append([message["seq"] for message in page["messages"]])
-        if page["next_after"] is None:
+        if page["nextAfter"] is None:
             break
-        after = page["next_after"]
+        after = page["nextAfter"]
     assert seen == [[2, 3, 4], [5]]
     empty = desk.call("cilka", "GET", "/api/messages", bookingId=booking, after=5).json()
-    assert empty == {"messages": [], "next_after": None}
+    assert empty == {"messages": [], "nextAfter": None}
 
 
 def test_the_portals_thread_opens_with_the_first_message(desk: Desk) -> None:
     before = desk.call("cilka", "GET", "/api/messages", customerId=CILKA)
-    assert (before.status_code, before.json()) == (200, {"messages": [], "next_before": None})
+    assert (before.status_code, before.json()) == (200, {"messages": [], "nextBefore": None})
     body = {"customerId": str(CILKA), "message": "Hello", "client_ref": "a"}
     first = desk.call("cilka", "POST", "/api/messages", body)
     again = desk.call("cilka", "POST", "/api/messages", body)
     answer = desk.call("andrej", "POST", "/api/operator/messages", body | {"message": "Hi"})
 
     assert (first.status_code, first.json()) == (201, again.json())
-    assert answer.json()["conversation_id"] == first.json()["conversation_id"]
+    assert answer.json()["conversationId"] == first.json()["conversationId"]
     page = desk.call("andrej", "GET", "/api/operator/messages", customerId=CILKA).json()
     assert [message["message"] for message in page["messages"]] == ["Hi", "Hello"]
     for other in ("carlos", "ana", "stranger"):
@@ -187,15 +187,15 @@ def test_staff_show_an_invoice(desk: Desk, booking: UUID) -> None:
     body = {
         "bookingId": str(booking),
         "hasInvoice": True,
-        "invoiceData": {"invoice_id": str(invoice["id"])},
+        "invoiceData": {"invoiceId": str(invoice["id"])},
     }
     shown = desk.call("andrej", "POST", "/api/operator/messages", body)
     assert (shown.status_code, shown.json()["message"]) == (201, "Invoice 2026-001")
-    assert shown.json()["invoice_data"]["amount_minor"] == 12050
+    assert shown.json()["invoiceData"]["amountMinor"] == 12050
 
-    wrong = body | {"invoiceData": {"invoice_id": str(invoice["id"]), "amount_minor": 1}}
+    wrong = body | {"invoiceData": {"invoiceId": str(invoice["id"]), "amountMinor": 1}}
     refused = desk.call("andrej", "POST", "/api/operator/messages", wrong)
-    assert (refused.status_code, refused.json()["field"]) == (422, "invoice_data.amount_minor")
+    assert (refused.status_code, refused.json()["field"]) == (422, "invoiceData.amountMinor")
     assert desk.call("cilka", "POST", "/api/messages", body).status_code == 403
     del body["invoiceData"]
     assert desk.call("andrej", "POST", "/api/operator/messages", body).status_code == 422
@@ -207,9 +207,9 @@ def test_reading_over_http_is_a_receipt(desk: Desk, booking: UUID) -> None:
     path = f"/api/conversations/{thread}/read"
 
     first = desk.call("cilka", "POST", path, {"upToSeq": 1})
-    assert (first.status_code, first.json()) == (200, {"last_read_seq": 1, "shown": False})
+    assert (first.status_code, first.json()) == (200, {"lastReadSeq": 1, "shown": False})
     rest = desk.call("cilka", "POST", path)
-    assert rest.json()["last_read_seq"] == 2
+    assert rest.json()["lastReadSeq"] == 2
     statuses = "select array_agg(distinct status::text) from public.messages"
     assert desk.world.value(statuses) == ["read"]
     assert desk.call("cilka", "POST", path, {"up_to_seq": 0}).status_code == 422
@@ -236,7 +236,7 @@ def test_strangers_see_and_touch_nothing(
         ("POST", f"/api/messages/{message}/drop", None, {}),
     ):
         answer = desk.call(user, method, path, body, **query)
-        assert (answer.status_code, answer.json()["error"]) == (404, "not_found"), path
+        assert (answer.status_code, answer.json()["code"]) == (404, "not_found"), path
     assert desk.world.value("select count(*) from public.messages") == 2
     assert desk.graph.received == []
 
@@ -249,13 +249,13 @@ def test_a_viewer_reads_and_does_nothing_else(desk: Desk, thread: UUID) -> None:
     ]
     assert {answer.status_code for answer in refusals} == {403}
     assert refusals[0].json() == {
-        "error": "not_allowed",
+        "code": "not_allowed",
         "message": "You may read this conversation, not write in it.",
         "hint": "Owners, admins and agents may.",
     }
     # for themselves alone
     read = desk.call("vera", "POST", f"/api/conversations/{thread}/read")
-    assert (read.status_code, read.json()) == (200, {"last_read_seq": 1, "shown": False})
+    assert (read.status_code, read.json()) == (200, {"lastReadSeq": 1, "shown": False})
     window = desk.call("vera", "GET", f"/api/conversations/{thread}/window")
     assert window.json()["open"] is True
     assert desk.graph.received == []
@@ -271,7 +271,7 @@ def test_without_a_valid_token_nobody_is_served(desk: Desk, thread: UUID) -> Non
         answer = desk.http.get(
             f"/api/operator/messages?conversationId={thread}", headers={"Authorization": header}
         )
-        assert (answer.status_code, answer.json()["error"]) == (401, "not_signed_in"), header
+        assert (answer.status_code, answer.json()["code"]) == (401, "not_signed_in"), header
 
 
 def test_the_anon_key_is_nobody(desk: Desk, thread: UUID) -> None:
@@ -283,15 +283,15 @@ def test_the_anon_key_is_nobody(desk: Desk, thread: UUID) -> None:
 
 
 MISTAKES: list[tuple[dict[str, object], int, str | None]] = [
-    ({"message": "hi"}, 422, "conversation_id"),
-    ({"conversation_id": "x", "booking_id": str(BOOKING), "message": "hi"}, 422, "conversation_id"),
-    ({"conversation_id": "not a key", "message": "hi"}, 400, None),
+    ({"message": "hi"}, 422, "conversationId"),
+    ({"conversation_id": "x", "booking_id": str(BOOKING), "message": "hi"}, 422, "conversationId"),
+    ({"conversation_id": "not a key", "message": "hi"}, 422, "conversationId"),
     ({"conversation_id": str(uuid4()), "message": "hi"}, 404, None),
     ({"message": " "}, 422, "message"),
     ({"message": "x" * 4097}, 422, "message"),
-    ({"message": "hi", "client_ref": "x" * 129}, 422, "client_ref"),
-    ({"message": "hi", "reply_to": "x"}, 422, "reply_to"),
-    ({"message": "hi", "reply_to": str(uuid4())}, 422, "reply_to"),
+    ({"message": "hi", "client_ref": "x" * 129}, 422, "clientRef"),
+    ({"message": "hi", "reply_to": "x"}, 422, "replyTo"),
+    ({"message": "hi", "reply_to": str(uuid4())}, 422, "replyTo"),
     ({"message": "hi", "status": "read"}, 422, "status"),
     ({"type": "poll"}, 422, "type"),
     ({"type": "image"}, 422, "content"),
@@ -306,7 +306,7 @@ MISTAKES: list[tuple[dict[str, object], int, str | None]] = [
 def test_a_mistake_is_answered_with_its_field(desk: Desk, thread: UUID) -> None:
     for mistake, status, field in MISTAKES:
         body = mistake
-        if "conversation_id" not in body and field != "conversation_id":
+        if "conversation_id" not in body and field != "conversationId":
             body = {"conversation_id": str(thread)} | body
         answer = desk.call("andrej", "POST", "/api/operator/messages", body)
         assert (answer.status_code, answer.json().get("field")) == (status, field), mistake
@@ -353,7 +353,7 @@ def test_a_query_that_makes_no_sense_is_refused(desk: Desk) -> None:
         {"bookingId": BOOKING, "customerId": CILKA},
     ):
         answer = desk.call("andrej", "GET", "/api/messages", **query)
-        assert (answer.status_code, answer.json()["error"]) == (422, "unprocessable"), query
+        assert (answer.status_code, answer.json()["code"]) == (422, "unprocessable"), query
 
 
 def test_a_body_that_is_no_json_is_malformed(desk: Desk) -> None:
@@ -365,7 +365,7 @@ def test_a_body_that_is_no_json_is_malformed(desk: Desk) -> None:
             "Content-Type": "application/json",
         },
     )
-    assert (answer.status_code, answer.json()["error"]) == (400, "malformed_payload")
+    assert (answer.status_code, answer.json()["code"]) == (400, "malformed_payload")
 
 
 def test_outside_the_window_the_answer_says_what_to_do(desk: Desk) -> None:
@@ -375,7 +375,7 @@ def test_outside_the_window_the_answer_says_what_to_do(desk: Desk) -> None:
     answer = desk.call("andrej", "POST", "/api/operator/messages", body)
     assert answer.status_code == 422
     assert answer.json() == {
-        "error": "unprocessable",
+        "code": "unprocessable",
         "message": "More than 24 hours have passed since the person last wrote.",
         "field": "type",
         "hint": "Send a template.",
@@ -405,21 +405,21 @@ def test_the_customer_is_shown_that_we_read_and_that_we_write(
 def test_a_courtesy_that_whatsapp_refuses_is_no_error(desk: Desk, thread: UUID) -> None:
     desk.graph.answer = lambda _body: refused(131009)
     answer = desk.call("andrej", "POST", f"/api/conversations/{thread}/read")
-    assert (answer.status_code, answer.json()) == (200, {"last_read_seq": 1, "shown": False})
+    assert (answer.status_code, answer.json()) == (200, {"lastReadSeq": 1, "shown": False})
 
 
 def test_a_booking_has_nothing_to_show_at_whatsapp(desk: Desk, booking: UUID) -> None:
     thread = desk.world.value("select id from public.conversations where channel = 'booking'")
     assert booking == BOOKING
     answer = desk.call("andrej", "POST", f"/api/conversations/{thread}/typing")
-    assert (answer.status_code, answer.json()["field"]) == (422, "conversation_id")
+    assert (answer.status_code, answer.json()["field"]) == (422, "conversationId")
 
 
 def test_a_person_decides_about_an_unknown_message(desk: Desk, thread: UUID) -> None:
     message = send_to(desk.world, thread)
     again = f"/api/messages/{message}/resend"
     early = desk.call("andrej", "POST", again)
-    assert (early.status_code, early.json()["error"]) == (409, "conflict")
+    assert (early.status_code, early.json()["code"]) == (409, "conflict")
     desk.world.owner.execute("update public.messages set status = 'unknown' where seq = 2")
     desk.world.owner.execute("delete from private.outbound_queue")
     desk.world.owner.execute(

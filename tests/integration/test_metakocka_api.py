@@ -64,10 +64,10 @@ def test_an_admin_sends_a_contact_and_reads_its_mapping(desk: Desk) -> None:
     answer = desk.call("adam", "POST", TO, {"contactId": CILKA})
     assert (answer.status_code, answer.json()["status"]) == (200, "created"), answer.text
     mapping = desk.call("adam", "GET", MAPPINGS, contactId=CILKA).json()["mapping"]
-    assert mapping["metakocka_id"] == answer.json()["metakockaId"]
+    assert mapping["metakockaId"] == answer.json()["metakockaId"]
     assert mapping["state"] == "synced"
     page = desk.call("olivia", "GET", MAPPINGS).json()
-    assert [one["contact_id"] for one in page["mappings"]] == [CILKA]
+    assert [one["contactId"] for one in page["mappings"]] == [CILKA]
     again = desk.call("adam", "POST", TO, {"contactId": CILKA})
     assert (again.status_code, again.json()["status"]) == (200, "unchanged")
 
@@ -90,7 +90,7 @@ def test_many_at_once_each_with_its_end(desk: Desk) -> None:
         (CARLOS, "not_found"),
         (stranger, "not_found"),
     ]
-    assert told["results"][1]["error"]["error"] == "not_found"
+    assert told["results"][1]["error"]["code"] == "not_found"
 
 
 def test_partners_that_are_no_contact_yet_are_listed_and_read(desk: Desk) -> None:
@@ -131,7 +131,7 @@ def test_only_those_who_administer_the_account_are_served(desk: Desk) -> None:
         ):
             assert desk.call(user, method, path, body).status_code == 403, (user, path)
     other = desk.call("adam", "POST", TO, {"contactId": CARLOS})
-    assert (other.status_code, other.json()["error"]) == (404, "not_found")
+    assert (other.status_code, other.json()["code"]) == (404, "not_found")
     theirs = desk.call("adam", "GET", MAPPINGS, accountId=BAY)
     assert (theirs.status_code, theirs.json()["field"]) == (404, "accountId")
     assert desk.world.value("select count(*) from public.sync_runs") == 0
@@ -161,6 +161,10 @@ MISTAKES: list[tuple[str, str, dict[str, object], dict[str, object], str]] = [
     ("GET", FROM, {}, {"limit": 1000}, "limit"),
     ("GET", MAPPINGS, {}, {"contactId": "x"}, "contactId"),
     ("GET", MAPPINGS, {}, {"accountId": "x"}, "accountId"),
+    ("GET", MAPPINGS, {}, {"cursor": "x"}, "cursor"),
+    ("POST", FROM, {"metakockaId": "1\x00"}, {}, "metakockaId"),
+    ("POST", ALL_FROM, {"metakocka_ids": ["1", "\x00"]}, {}, "metakockaIds"),
+    ("POST", TO, {"contactId": CILKA}, {"bulk": "perhaps"}, "bulk"),
 ]
 
 
@@ -285,7 +289,7 @@ def test_a_run_that_goes_on_is_named_with_its_end(desk: Desk) -> None:
     for path, body in ((TO, {"contactId": CILKA}), (FROM, {"metakockaId": "1"})):
         answer = desk.call("adam", "POST", path, body)
         told = answer.json()
-        assert (answer.status_code, told["error"]) == (503, "sync_busy"), answer.text
+        assert (answer.status_code, told["code"]) == (503, "sync_busy"), answer.text
         assert 20 <= int(answer.headers["retry-after"]) <= 25
         ends_by = desk.world.value(
             "select to_char(ends_by at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SS')"
@@ -300,9 +304,9 @@ def test_a_company_that_takes_no_calls_is_told_with_its_end(desk: Desk) -> None:
     desk.world.owner.execute(ADDRESS.encode(), [CILKA])
     erp(desk, "POST", "behaviour", {"faults": [{"opr_code": "5", "times": 100}]})
     answer = desk.call("adam", "POST", FROM, {"metakockaId": "1"})
-    assert (answer.status_code, answer.json()["error"]) == (503, "metakocka_closed"), answer.text
+    assert (answer.status_code, answer.json()["code"]) == (503, "metakocka_closed"), answer.text
     again = desk.call("adam", "POST", TO, {"contactId": CILKA})
-    assert (again.status_code, again.json()["error"]) == (503, "metakocka_closed")
+    assert (again.status_code, again.json()["code"]) == (503, "metakocka_closed")
     assert 50 <= int(again.headers["retry-after"]) <= 60
     assert "opr_code 5" in again.json()["message"]
     assert erp(desk, "GET", "calls")["calls"] == {"get_partner": 1}

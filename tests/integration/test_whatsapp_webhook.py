@@ -310,7 +310,7 @@ def test_a_webhook_that_can_not_be_stored_is_for_meta_to_repeat(own_start: Start
         trust_env=False,
     )
     assert response.status_code == 503
-    assert response.json()["error"] == "queue_unavailable"
+    assert response.json()["code"] == "queue_unavailable"
 
 
 def test_a_large_webhook_is_taken(webhook: Webhook) -> None:

@@ -50,8 +50,8 @@ def test_a_contact_is_sent_and_has_a_mapping(api: httpx.Client) -> None:
     contact = needed("CONTACT_ID")
     done(api.post(f"{BASE}/sync-to-metakocka", json={"contactId": contact}))
     mapping = done(api.get(f"{BASE}/mappings", params={"contactId": contact}))["mapping"]
-    assert mapping["contact_id"] == contact
-    assert mapping["metakocka_id"]
+    assert mapping["contactId"] == contact
+    assert mapping["metakockaId"]
 
 
 def test_several_contacts_are_sent(api: httpx.Client) -> None:

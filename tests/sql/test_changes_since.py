@@ -403,7 +403,7 @@ def test_anothers_cursor_opens_nothing(world: World) -> None:
 def test_what_is_no_cursor_is_refused_with_a_code(world: World, cursor: str) -> None:
     with pytest.raises(psycopg.Error) as refusal:
         changes_since(world, "andrej", cursor)
-    assert refusal.value.sqlstate == "PT400"
+    assert refusal.value.sqlstate == "PT422"
 
 
 def test_page_size_is_kept_within_bounds(world: World) -> None:

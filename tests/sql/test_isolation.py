@@ -114,10 +114,10 @@ def test_older_key_means_the_open_thread(talking: World) -> None:
         ("695a15a5c526dbe7c085ece2_1003427786179738_1", "PT404"),
         ("00000000-0000-4000-8000-000000000000", "PT404"),
         (f"bay_{BAY_NUMBER}_5511987654321", "PT404"),
-        ("695a15a5c526dbe7c085ece2_1003427786179738", "PT400"),
-        ("' or true --", "PT400"),
-        ("", "PT400"),
-        (None, "PT400"),
+        ("695a15a5c526dbe7c085ece2_1003427786179738", "PT422"),
+        ("' or true --", "PT422"),
+        ("", "PT422"),
+        (None, "PT422"),
     ],
 )
 def test_unresolvable_keys_are_refused_with_a_code(

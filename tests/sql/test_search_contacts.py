@@ -510,7 +510,7 @@ def test_a_cursor_that_is_none_is_refused(known: World, cursor: str) -> None:
     with pytest.raises(psycopg.Error) as refused:
         search(known, "", cursor=cursor)
 
-    assert refused.value.sqlstate == "PT400"
+    assert refused.value.sqlstate == "PT422"
     assert refused.value.diag.message_detail == "field: cursor"
 
 

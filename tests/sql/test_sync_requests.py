@@ -141,7 +141,7 @@ def test_mapping_of_one_contact(erp: World) -> None:
 def test_cursor_of_something_else_is_refused(erp: World) -> None:
     query = "select public.metakocka_mappings(null, 'nonsense')"
     apply(erp, partner("1600"))
-    assert refusal(erp, "vera", query).sqlstate == "PT400"
+    assert refusal(erp, "vera", query).sqlstate == "PT422"
 
 
 @pytest.mark.parametrize(

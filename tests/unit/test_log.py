@@ -112,7 +112,10 @@ class Fails:
         httpx.ReadError(WORDS),
         Conflict(WORDS),
         from_users_postgrest("PT409", WORDS, WORDS, WORDS),
-        from_postgrest("22P02"),
+        from_postgrest("PT503", WORDS, WORDS, WORDS),
+        from_postgrest("RP003", WORDS, WORDS, WORDS),
+        from_postgrest("42501", WORDS, WORDS, WORDS),
+        from_postgrest("22P02", WORDS, WORDS, WORDS),
     ],
 )
 def test_a_delivery_that_fails_names_its_ids_alone(lines: Lines, error: Exception, at: str) -> None:
@@ -232,6 +235,12 @@ def test_a_refusal_of_metakockas_is_told_by_its_code(lines: Lines) -> None:
 def test_what_an_operator_has_to_do_is_logged(lines: Lines) -> None:
     logger.info("any", extra=described(from_postgrest("540")))
     assert "Restore the project" in lines()[0]["reason"]
+
+
+def test_a_refusal_of_the_database_s_is_told_by_its_code(lines: Lines) -> None:
+    for code in ("PT422", "PT503", "22P02"):
+        logger.info("any", extra=described(from_postgrest(code, WORDS, WORDS, WORDS)))
+    assert [line["sqlstate"] for line in lines()] == ["PT422", "PT503", "22P02"]
 
 
 def test_a_files_error_has_no_words_of_whatsapps(lines: Lines) -> None:

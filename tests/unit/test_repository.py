@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import ast
+import re
+import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -55,10 +58,41 @@ def test_what_is_deployed_imports_nothing_that_is_not() -> None:
     assert wrong == []
 
 
+def foreign_imports(path: Path) -> set[str]:
+    """The packages of others that a file imports."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module.split(".")[0])
+        elif isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[0] for alias in node.names}
+    # stubs are for the type checker alone
+    ours = {"rapport", *(name for name in found if name.startswith("types_"))}
+    return found - sys.stdlib_module_names - ours
+
+
+def test_what_is_deployed_imports_its_own_dependencies_alone() -> None:
+    """So that a function starts with few packages, and misses none."""
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text())
+    named = project["project"]["dependencies"] + project["dependency-groups"]["lambda"]
+    declared = {re.split(r"[\[<>=]", one)[0].replace("-", "_") for one in named}
+    # each comes with one of them
+    declared |= {"botocore", "pydantic_core"}
+    found = {
+        name: foreign_imports(path)
+        for name, path in modules().items()
+        if part_of(name) not in NEVER_DEPLOYED
+    }
+    assert "httpx" in found["rapport.store.postgrest"]
+    assert {name: odd for name, ones in found.items() if (odd := ones - declared)} == {}
+    # and none that nothing imports
+    assert declared == set().union(*found.values())
+
+
 # from the ground up: a folder, or a file beside the folders, imports what stands before it
 FLOORS = (
     {"errors"},
-    {"log", "retry", "settings", "phone", "email_address"},
+    {"log", "retry", "settings", "phone", "email_address", "api_json"},
     {"parameters", "storage", "starter"},
     {"store"},
     {"whatsapp", "metakocka", "chat", "contacts"},

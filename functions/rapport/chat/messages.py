@@ -8,10 +8,11 @@ from pydantic import JsonValue
 
 from rapport.chat.requests import NewMessage, Page, Where
 from rapport.errors import Unprocessable
-from rapport.store.user import Row, UserStore
+from rapport.store.chat import ChatStore
+from rapport.store.postgrest import Row
 
 
-def list_messages(store: UserStore, page: Page, *, as_staff: bool) -> dict[str, JsonValue]:
+def list_messages(store: ChatStore, page: Page, *, as_staff: bool) -> dict[str, JsonValue]:
     """A page of a conversation: {messages, next_before}, the latest first.
 
     With `after` it is {messages, next_after}, the earliest first. The second one asks for the
@@ -32,8 +33,8 @@ def list_messages(store: UserStore, page: Page, *, as_staff: bool) -> dict[str, 
     return {"messages": shown, "next_before" if page.after is None else "next_after": more}
 
 
-def write_message(store: UserStore, new: NewMessage, where: Where, *, as_staff: bool) -> Row:
-    """Writes a message, once for its client_ref, and returns it.
+def write_message(store: ChatStore, new: NewMessage, where: Where, *, as_staff: bool) -> Row:
+    """Writes a message, once for its `client_ref`, and returns it.
 
     Raises:
         Unprocessable: It says nowhere or twice where to, or it can't be sent so.
@@ -42,7 +43,7 @@ def write_message(store: UserStore, new: NewMessage, where: Where, *, as_staff: 
     place = new.or_else(where)
     if not place.is_one_place():
         raise Unprocessable(
-            "Say which booking_id, which conversation_id or which customer_id.",
+            "Say which bookingId, which conversationId or which customerId.",
             field="conversation_id",
         )
     # the first message opens the portal's, so that there may be none yet
@@ -61,7 +62,7 @@ def write_message(store: UserStore, new: NewMessage, where: Where, *, as_staff: 
     )
 
 
-def _conversation(store: UserStore, where: Where) -> UUID | None:
+def _conversation(store: ChatStore, where: Where) -> UUID | None:
     if where.booking_id is not None:
         return store.booking_conversation(where.booking_id)
     if where.customer_id is not None:

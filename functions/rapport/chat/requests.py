@@ -2,73 +2,27 @@
 
 from __future__ import annotations
 
-import math
 from typing import Annotated
 from uuid import UUID
 
 from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
     Field,
     JsonValue,
     StringConstraints,
     field_validator,
     model_validator,
 )
-from pydantic.alias_generators import to_camel
+
+from rapport.api_json import ApiRequest, snake
 
 Seq = Annotated[int, Field(ge=1, le=2**63 - 1)]
 
 
-def _check_storable(value: object) -> None:
-    """Refuses what JSON can hold and Postgres can't."""
-    match value:
-        case str() if "\x00" in value:
-            raise ValueError("The character NUL can't be kept")
-        case float() if not math.isfinite(value):
-            raise ValueError("A number is too large")
-        case list():
-            for element in value:
-                _check_storable(element)
-        case dict():
-            for key, element in value.items():
-                _check_storable(key)
-                _check_storable(element)
-        case _:
-            pass
-
-
-def _storable(value: str) -> str:
-    _check_storable(value)
-    return value
-
-
 # A conversation's id, or an older key of account, number and customer.
-Reference = Annotated[
-    str, StringConstraints(min_length=1, max_length=128), AfterValidator(_storable)
-]
+Reference = Annotated[str, StringConstraints(min_length=1, max_length=128)]
 
 
-class _Request(BaseModel):
-    # names as the tables have them, or as JavaScript writes them; errors name the former
-    model_config = ConfigDict(
-        extra="forbid",
-        frozen=True,
-        hide_input_in_errors=True,
-        alias_generator=to_camel,
-        populate_by_name=True,
-        loc_by_alias=False,
-    )
-
-    @field_validator("*")
-    @classmethod
-    def _can_be_stored(cls, value: object) -> object:
-        _check_storable(value)
-        return value
-
-
-class Where(_Request):
+class Where(ApiRequest):
     """Whose messages: a booking's, a conversation's, or a customer's in the portal."""
 
     booking_id: UUID | None = None
@@ -87,6 +41,18 @@ class Where(_Request):
         """Whether one place is named, and not two."""
         named = (self.booking_id, self.conversation_id, self.customer_id)
         return sum(place is not None for place in named) == 1
+
+
+class ConversationPath(ApiRequest):
+    """A conversation in an address."""
+
+    id: Reference
+
+
+class MessagePath(ApiRequest):
+    """A message in an address."""
+
+    id: UUID
 
 
 class Page(Where):
@@ -109,7 +75,7 @@ class Page(Where):
         return self
 
 
-class ReadUpTo(_Request):
+class ReadUpTo(ApiRequest):
     """How far somebody has read; without a seq all that there is."""
 
     up_to_seq: Seq | None = None
@@ -124,12 +90,25 @@ class NewMessage(Where):
     reply_to: UUID | None = None
     # the client's own id of it: what is sent again with the same one is written once
     client_ref: Annotated[str | None, StringConstraints(min_length=1, max_length=128)] = None
-    # the invoice that staff show with it: {invoice_id} is enough
+    # the invoice that staff show with it: {invoiceId} is enough
     has_invoice: bool = False
     invoice_data: dict[str, JsonValue] | None = None
+
+    @field_validator("content")
+    @classmethod
+    def _file_that_is_announced(cls, content: JsonValue) -> JsonValue:
+        """`uploadId` is ours and not WhatsApp's; within `content` the database says upload_id."""
+        if isinstance(content, dict) and "uploadId" in content:
+            return {"upload_id" if name == "uploadId" else name: content[name] for name in content}
+        return content
+
+    @field_validator("invoice_data")
+    @classmethod
+    def _in_the_databases_names(cls, data: JsonValue) -> JsonValue:
+        return snake(data)
 
     @model_validator(mode="after")
     def _invoice_that_it_has(self) -> NewMessage:
         if self.has_invoice and self.invoice_data is None:
-            raise ValueError("Say in invoiceData which invoice_id")
+            raise ValueError("Say in invoiceData which invoiceId")
         return self

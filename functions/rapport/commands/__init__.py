@@ -203,5 +203,10 @@ def main() -> None:
     try:
         app()
     except (RapportError, StackError, OSError) as error:
-        typer.echo(f"rapport: {error}", err=True)
+        told = f"rapport: {error}"
+        if isinstance(error, RapportError):
+            # which field is wrong, and what to do about it
+            told += f" ({error.field})" if error.field else ""
+            told += f" {error.hint}" if error.hint else ""
+        typer.echo(told, err=True)
         raise SystemExit(1) from None

@@ -16,6 +16,7 @@ from typing import TypedDict, TypeVar
 from aws_lambda_powertools.utilities.data_classes import APIGatewayProxyEventV2
 from pydantic import BaseModel, JsonValue, ValidationError
 
+from rapport.api_json import camel, camel_field
 from rapport.errors import (
     MalformedPayload,
     NotSignedIn,
@@ -44,8 +45,8 @@ def text(status: int, body: str) -> Response:
 
 
 def json_(status: int, value: JsonValue) -> Response:
-    """A JSON value."""
-    return _response(status, "application/json", json.dumps(value))
+    """A JSON value, whose names become the API's: camelCase."""
+    return _response(status, "application/json", json.dumps(camel(value)))
 
 
 def _response(status: int, content_type: str, body: str) -> Response:
@@ -102,7 +103,7 @@ def read_json(model: type[M], event: APIGatewayProxyEventV2, limit: int) -> M:
     except ValidationError as error:
         if error.errors()[0]["type"] == "json_invalid":
             raise MalformedPayload("The body is not JSON.") from None
-        raise unprocessable(error) from None
+        raise _unprocessable(error) from None
 
 
 def read_query(model: type[M], event: APIGatewayProxyEventV2) -> M:
@@ -114,10 +115,22 @@ def read_query(model: type[M], event: APIGatewayProxyEventV2) -> M:
     try:
         return model.model_validate(event.query_string_parameters)
     except ValidationError as error:
-        raise unprocessable(error) from None
+        raise _unprocessable(error) from None
 
 
-def unprocessable(error: ValidationError) -> Unprocessable:
+def read_path(model: type[M], event: APIGatewayProxyEventV2) -> M:
+    """The parameters of the request's path as a `model`.
+
+    Raises:
+        Unprocessable: One is wrong; the error names it.
+    """
+    try:
+        return model.model_validate(event.path_parameters)
+    except ValidationError as error:
+        raise _unprocessable(error) from None
+
+
+def _unprocessable(error: ValidationError) -> Unprocessable:
     """The first fault that pydantic found, without the value."""
     fault = error.errors(include_input=False, include_url=False)[0]
     field = ".".join(map(str, fault["loc"])) or None
@@ -156,9 +169,9 @@ def _error(error: RapportError) -> Response:
     # what is wrong on our side is for the log, not for the caller
     is_told = error.http_status < 500 or error.is_told
     message = str(error) if is_told else type(error).__doc__
-    answer: dict[str, JsonValue] = {"error": error.code, "message": message}
+    answer: dict[str, JsonValue] = {"code": error.code, "message": message}
     if is_told:
-        given = {"field": error.field, "hint": error.hint}
+        given = {"field": error.field and camel_field(error.field), "hint": error.hint}
         answer |= {name: value for name, value in given.items() if value}
     response = json_(error.http_status, answer)
     if error.retryable and error.retry_after is not None:

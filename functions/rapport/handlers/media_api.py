@@ -7,23 +7,27 @@ from typing import Annotated
 from uuid import UUID
 
 from aws_lambda_powertools.utilities.data_classes import APIGatewayProxyEventV2
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints
+from pydantic import Field, JsonValue, StringConstraints
 
-from rapport.errors import Gone, MethodNotAllowed, NotFound
-from rapport.handlers.http import Response, bearer, http_function, json_, read_json
+from rapport.api_json import ApiRequest
+from rapport.errors import Gone, MethodNotAllowed, NotFetched, NotFound
+from rapport.handlers.http import Response, bearer, http_function, json_, read_json, read_path
 from rapport.settings import MediaSettings, UserStoreSettings
 from rapport.storage import LINK_SECONDS, Storage
 from rapport.store.media import UserMedia
+from rapport.store.postgrest import UserStores
 from rapport.whatsapp.file_names import disposition, file_name_of, shown_type
 
 BODY_LIMIT = 4096  # bytes
 _NOTHING = "There is no file here, or it is not yours to see."
 
 
-class _Announced(BaseModel):
-    """A file that is about to be put into the storage."""
+class _MessagePath(ApiRequest):
+    id: UUID
 
-    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
+
+class _Announced(ApiRequest):
+    """A file that is about to be put into the storage."""
 
     conversation_id: UUID
     type: Annotated[str, StringConstraints(max_length=64)]
@@ -33,8 +37,8 @@ class _Announced(BaseModel):
 
 
 @cache
-def _users() -> UserMedia:
-    return UserMedia(UserStoreSettings.load())
+def _users() -> UserStores[UserMedia]:
+    return UserStores(UserStoreSettings.load(), UserMedia)
 
 
 @cache
@@ -47,28 +51,24 @@ def handler(request: APIGatewayProxyEventV2) -> Response:
     """Answers one request of a signed-in user's."""
     match request.route_key:
         case "GET /api/messages/{id}/media":
-            return _give(bearer(request), request.path_parameters.get("id", ""))
+            user = _users().of(bearer(request))
+            return _give(user, read_path(_MessagePath, request).id)
         case "POST /api/media":
-            return _take(bearer(request), read_json(_Announced, request, BODY_LIMIT))
+            user = _users().of(bearer(request))
+            return _take(user, read_json(_Announced, request, BODY_LIMIT))
         case _:
             raise MethodNotAllowed
 
 
-def _give(token: str, message: str) -> Response:
-    try:
-        message_id = UUID(message)
-    except ValueError:
-        raise NotFound(_NOTHING) from None
-    media = _users().find(token, message_id)
+def _give(user: UserMedia, message_id: UUID) -> Response:
+    media = user.find(message_id)
     if media is None:
         raise NotFound(_NOTHING)
     match media.state:
         case "pending":
             return _private(202, {"state": media.state})
         case "failed":
-            return _private(
-                409, {"state": media.state, "error": "not_fetched", "message": media.error}
-            )
+            raise NotFetched(media.error)
         case "expired":
             raise Gone(media.error)
         case "stored":
@@ -90,8 +90,8 @@ def _give(token: str, message: str) -> Response:
             )
 
 
-def _take(token: str, announced: _Announced) -> Response:
-    upload = _users().begin_upload(token, announced.model_dump(mode="json"))
+def _take(user: UserMedia, announced: _Announced) -> Response:
+    upload = user.begin_upload(announced.model_dump(mode="json"))
     return _private(
         201,
         {

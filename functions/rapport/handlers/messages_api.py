@@ -7,10 +7,9 @@ from functools import cache, partial
 from uuid import UUID
 
 from aws_lambda_powertools.utilities.data_classes import APIGatewayProxyEventV2
-from pydantic import BaseModel, ValidationError
 
 from rapport.chat.messages import list_messages, write_message
-from rapport.chat.requests import NewMessage, Page, ReadUpTo, Reference, Where
+from rapport.chat.requests import ConversationPath, MessagePath, NewMessage, Page, ReadUpTo, Where
 from rapport.errors import NotAllowed, NotFound, Unprocessable
 from rapport.handlers.http import (
     Response,
@@ -18,28 +17,21 @@ from rapport.handlers.http import (
     http_function,
     json_,
     read_json,
+    read_path,
     read_query,
-    unprocessable,
 )
 from rapport.log import logger
 from rapport.settings import GraphSettings, UserStoreSettings
-from rapport.store.user import UserStore, UserStores
+from rapport.store.chat import ChatStore
+from rapport.store.postgrest import UserStores
 from rapport.whatsapp.graph import Accepted, GraphClient, Refused
 
 BODY_LIMIT = 128 * 1024  # bytes; a content has 64 KB at most
 
 
-class _ConversationPath(BaseModel):
-    id: Reference
-
-
-class _MessagePath(BaseModel):
-    id: UUID
-
-
 @cache
-def _stores() -> UserStores:
-    return UserStores(UserStoreSettings.load())
+def _stores() -> UserStores[ChatStore]:
+    return UserStores(UserStoreSettings.load(), ChatStore)
 
 
 @cache
@@ -47,23 +39,23 @@ def _graph() -> GraphClient:
     return GraphClient(GraphSettings.load())
 
 
-def _list(request: APIGatewayProxyEventV2, store: UserStore, *, as_staff: bool = False) -> Response:
+def _list(request: APIGatewayProxyEventV2, store: ChatStore, *, as_staff: bool = False) -> Response:
     return json_(200, list_messages(store, read_query(Page, request), as_staff=as_staff))
 
 
 def _write(
-    request: APIGatewayProxyEventV2, store: UserStore, *, as_staff: bool = False
+    request: APIGatewayProxyEventV2, store: ChatStore, *, as_staff: bool = False
 ) -> Response:
     new = read_json(NewMessage, request, BODY_LIMIT)
     written = write_message(store, new, read_query(Where, request), as_staff=as_staff)
     return json_(201, written)
 
 
-def _window(request: APIGatewayProxyEventV2, store: UserStore) -> Response:
+def _window(request: APIGatewayProxyEventV2, store: ChatStore) -> Response:
     return json_(200, store.reply_window(_conversation(request, store)).model_dump())
 
 
-def _read(request: APIGatewayProxyEventV2, store: UserStore) -> Response:
+def _read(request: APIGatewayProxyEventV2, store: ChatStore) -> Response:
     up_to_seq = read_json(ReadUpTo, request, BODY_LIMIT).up_to_seq
     conversation_id = _conversation(request, store)
     reached = store.mark_read(conversation_id, up_to_seq)
@@ -75,21 +67,21 @@ def _read(request: APIGatewayProxyEventV2, store: UserStore) -> Response:
     return json_(200, {"last_read_seq": reached, "shown": shown})
 
 
-def _typing(request: APIGatewayProxyEventV2, store: UserStore) -> Response:
+def _typing(request: APIGatewayProxyEventV2, store: ChatStore) -> Response:
     return json_(200, {"shown": _show(_conversation(request, store), store, typing=True)})
 
 
-def _resend(request: APIGatewayProxyEventV2, store: UserStore) -> Response:
+def _resend(request: APIGatewayProxyEventV2, store: ChatStore) -> Response:
     store.resend_message(_message(request))
     return json_(202, {"status": "queued"})
 
 
-def _drop(request: APIGatewayProxyEventV2, store: UserStore) -> Response:
+def _drop(request: APIGatewayProxyEventV2, store: ChatStore) -> Response:
     store.drop_message(_message(request))
     return json_(200, {"status": "failed"})
 
 
-_ROUTES: dict[str, Callable[[APIGatewayProxyEventV2, UserStore], Response]] = {
+_ROUTES: dict[str, Callable[[APIGatewayProxyEventV2, ChatStore], Response]] = {
     "GET /api/messages": _list,
     "POST /api/messages": _write,
     "GET /api/operator/messages": partial(_list, as_staff=True),
@@ -111,22 +103,15 @@ def handler(request: APIGatewayProxyEventV2) -> Response:
     return route(request, _stores().of(bearer(request)))
 
 
-def _conversation(request: APIGatewayProxyEventV2, store: UserStore) -> UUID:
-    try:
-        reference = _ConversationPath.model_validate(request.path_parameters).id
-    except ValidationError as error:
-        raise unprocessable(error) from None
-    return store.resolve_conversation(reference)
+def _conversation(request: APIGatewayProxyEventV2, store: ChatStore) -> UUID:
+    return store.resolve_conversation(read_path(ConversationPath, request).id, field="id")
 
 
 def _message(request: APIGatewayProxyEventV2) -> UUID:
-    try:
-        return _MessagePath.model_validate(request.path_parameters).id
-    except ValidationError as error:
-        raise unprocessable(error) from None
+    return read_path(MessagePath, request).id
 
 
-def _show(conversation_id: UUID, store: UserStore, *, typing: bool) -> bool:
+def _show(conversation_id: UUID, store: ChatStore, *, typing: bool) -> bool:
     """Whether WhatsApp shows the customer that we have read, or that we write.
 
     A courtesy: where WhatsApp does not take it, that is logged and nothing else.

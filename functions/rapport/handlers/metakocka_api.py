@@ -9,7 +9,7 @@ from uuid import uuid4
 
 from aws_lambda_powertools.utilities.data_classes import APIGatewayProxyEventV2
 
-from rapport.errors import NotFound, RapportError
+from rapport.errors import NotFound
 from rapport.handlers.http import Response, bearer, http_function, json_, read_json, read_query
 from rapport.metakocka import endpoints as on_request
 from rapport.metakocka.endpoints import (
@@ -29,22 +29,16 @@ from rapport.metakocka.sync.run import Sync
 from rapport.parameters import SecretSource, secret_source
 from rapport.settings import MetakockaSettings, StoreSettings, UserStoreSettings
 from rapport.store.metakocka import MetakockaStore
-from rapport.store.user import MetakockaUser, MetakockaUsers
+from rapport.store.metakocka_requests import MetakockaUser
+from rapport.store.postgrest import UserStores
 
 BODY_LIMIT = 128 * 1024  # bytes
 _BASE = "/api/integrations/metakocka/contacts"
-# what the database calls the fields of requests
-_FIELDS = {
-    "account_id": "accountId",
-    "contact_id": "contactId",
-    "contact_ids": "contactIds",
-    "metakocka_ids": "metakockaIds",
-}
 
 
 @cache
-def _users() -> MetakockaUsers:
-    return MetakockaUsers(UserStoreSettings.load())
+def _users() -> UserStores[MetakockaUser]:
+    return UserStores(UserStoreSettings.load(), MetakockaUser)
 
 
 @cache
@@ -78,37 +72,37 @@ def _sync() -> Sync:
 def _send(request: APIGatewayProxyEventV2, user: MetakockaUser) -> Response:
     if read_query(WhichWay, request).bulk:
         many = read_json(Contacts, request, BODY_LIMIT)
-        return _many(on_request.send(_sync(), user, many.accountId, many.contactIds))
+        return _many(on_request.send(_sync(), user, many.account_id, many.contact_ids))
     one = read_json(OneContact, request, BODY_LIMIT)
-    return _one(on_request.send(_sync(), user, one.accountId, [one.contactId]))
+    return _one(on_request.send(_sync(), user, one.account_id, [one.contact_id]))
 
 
 def _receive(request: APIGatewayProxyEventV2, user: MetakockaUser) -> Response:
     one = read_json(OnePartner, request, BODY_LIMIT)
-    return _one(on_request.receive(_sync(), user, one.accountId, [one.metakockaId]))
+    return _one(on_request.receive(_sync(), user, one.account_id, [one.metakocka_id]))
 
 
 def _receive_many(request: APIGatewayProxyEventV2, user: MetakockaUser) -> Response:
     many = read_json(Partners, request, BODY_LIMIT)
-    return _many(on_request.receive(_sync(), user, many.accountId, many.metakockaIds))
+    return _many(on_request.receive(_sync(), user, many.account_id, many.metakocka_ids))
 
 
 def _unsynced(request: APIGatewayProxyEventV2, user: MetakockaUser) -> Response:
     page = read_query(Unsynced, request)
-    return json_(200, on_request.unsynced(_sync(), user, page.accountId, page.cursor, page.limit))
+    return json_(200, on_request.unsynced(_sync(), user, page.account_id, page.cursor, page.limit))
 
 
 def _mappings(request: APIGatewayProxyEventV2, user: MetakockaUser) -> Response:
     page = read_query(WhichMappings, request)
-    wanted = [page.contactId] if page.contactId else []
-    allowed = user.authorize(page.accountId, wanted)
+    wanted = [page.contact_id] if page.contact_id else []
+    allowed = user.authorize(page.account_id, wanted)
     if allowed.not_found:
-        raise NotFound("There is no such contact.", field="contactId")
-    found = user.mappings(allowed.account_id, page.contactId, page.cursor, page.limit)
-    if page.contactId is None:
+        raise NotFound("There is no such contact.", field="contact_id")
+    found = user.mappings(allowed.account_id, page.contact_id, page.cursor, page.limit)
+    if page.contact_id is None:
         return json_(200, found.model_dump(mode="json"))
     if not found.mappings:
-        raise NotFound("This contact is no partner yet.", field="contactId")
+        raise NotFound("This contact is no partner yet.", field="contact_id")
     return json_(200, {"mapping": found.mappings[0]})
 
 
@@ -127,16 +121,12 @@ def handler(request: APIGatewayProxyEventV2) -> Response:
     route = _ROUTES.get(request.route_key)
     if route is None:
         raise NotFound
-    try:
-        return route(request, _users().of(bearer(request)))
-    except RapportError as error:
-        error.field = _FIELDS.get(error.field or "", error.field)
-        raise
+    return route(request, _users().of(bearer(request)))
 
 
 def _one(answer: Answer) -> Response:
     if not answer.outcomes or answer.run_id:
-        return json_(202, {"runId": str(answer.run_id)})
+        return json_(202, {"run_id": str(answer.run_id)})
     [outcome] = answer.outcomes
     require_good(outcome)
     return json_(202 if outcome.status == "waiting" else 200, one_answer(outcome))
@@ -146,4 +136,4 @@ def _many(answer: Answer) -> Response:
     told = bulk_answer(answer.outcomes)
     if answer.run_id is None:
         return json_(200, told)
-    return json_(202, {"runId": str(answer.run_id), **told})
+    return json_(202, {"run_id": str(answer.run_id), **told})

@@ -10,14 +10,14 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from rapport.errors import RapportError
 from rapport.log import described, logger, worker
 from rapport.settings import GraphSettings, StoreSettings
-from rapport.store.media import MediaStore
+from rapport.store.templates import TemplateStore
 from rapport.whatsapp.graph import GraphMedia
 from rapport.whatsapp.templates import read_templates
 
 
 @cache
-def _store() -> MediaStore:
-    return MediaStore(StoreSettings.load())
+def _store() -> TemplateStore:
+    return TemplateStore(StoreSettings.load())
 
 
 @cache

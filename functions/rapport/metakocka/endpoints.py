@@ -10,8 +10,9 @@ from itertools import islice
 from typing import Annotated
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints
+from pydantic import Field, JsonValue, StringConstraints
 
+from rapport.api_json import ApiRequest, camel_field
 from rapport.errors import (
     Conflict,
     MetakockaClosed,
@@ -29,8 +30,8 @@ from rapport.metakocka.sync.plan import ref_of
 from rapport.metakocka.sync.progress import Outcome
 from rapport.metakocka.sync.run import Report, Sync
 from rapport.retry import Retries
+from rapport.store.metakocka_requests import Authorized, MetakockaUser
 from rapport.store.metakocka_rows import AtWork, Direction, Request
-from rapport.store.user import Authorized, MetakockaUser
 
 # as many as a run takes
 IDS_LIMIT = 1000
@@ -38,14 +39,12 @@ IDS_LIMIT = 1000
 MetakockaId = Annotated[str, StringConstraints(pattern=r"^[^\s]{1,64}$")]
 
 
-class _Request(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
-
+class _Request(ApiRequest):
     # needed where the user administers several
-    accountId: UUID | None = None  # noqa: N815 - as clients write it
+    account_id: UUID | None = None
 
 
-class WhichWay(BaseModel):
+class WhichWay(ApiRequest):
     """The query of sync-to-metakocka."""
 
     bulk: bool = False
@@ -54,25 +53,25 @@ class WhichWay(BaseModel):
 class OneContact(_Request):
     """A contact to be sent."""
 
-    contactId: UUID  # noqa: N815
+    contact_id: UUID
 
 
 class Contacts(_Request):
     """Contacts to be sent."""
 
-    contactIds: Annotated[list[UUID], Field(min_length=1, max_length=IDS_LIMIT)]  # noqa: N815
+    contact_ids: Annotated[list[UUID], Field(min_length=1, max_length=IDS_LIMIT)]
 
 
 class OnePartner(_Request):
     """A partner to be read."""
 
-    metakockaId: MetakockaId  # noqa: N815
+    metakocka_id: MetakockaId
 
 
 class Partners(_Request):
     """Partners to be read; without any all of them."""
 
-    metakockaIds: Annotated[  # noqa: N815
+    metakocka_ids: Annotated[
         list[MetakockaId] | None, Field(min_length=1, max_length=IDS_LIMIT)
     ] = None
 
@@ -87,7 +86,7 @@ class Unsynced(_Request):
 class WhichMappings(_Request):
     """The mapping of one contact, or a page of all."""
 
-    contactId: UUID | None = None  # noqa: N815
+    contact_id: UUID | None = None
     cursor: Annotated[str | None, StringConstraints(min_length=1, max_length=128)] = None
     limit: Annotated[int, Field(ge=1, le=1000)] = 100
 
@@ -96,12 +95,12 @@ def one_answer(outcome: Outcome) -> dict[str, JsonValue]:
     """What became of one, as it is told."""
     answer: dict[str, JsonValue] = {"id": outcome.id, "status": outcome.status}
     if outcome.contact_id:
-        answer["contactId"] = str(outcome.contact_id)
+        answer["contact_id"] = str(outcome.contact_id)
     if outcome.metakocka_id:
-        answer["metakockaId"] = outcome.metakocka_id
+        answer["metakocka_id"] = outcome.metakocka_id
     if not outcome.is_good:
-        error: dict[str, JsonValue] = {"error": outcome.code, "message": outcome.message}
-        answer["error"] = error | ({"field": outcome.field} if outcome.field else {})
+        error: dict[str, JsonValue] = {"code": outcome.code, "message": outcome.message}
+        answer["error"] = error | ({"field": camel_field(outcome.field)} if outcome.field else {})
     return answer
 
 
@@ -208,7 +207,7 @@ def unsynced(
                     if len(found) == limit:
                         return {"partners": found, "cursor": last}
                     party = from_record(record, region=terms.region).party
-                    found.append({"metakockaId": record.mk_id, **_shown(party)})
+                    found.append({"metakocka_id": record.mk_id, **_shown(party)})
                 last = record.mk_id
     return {"partners": found, "cursor": None}
 

@@ -9,7 +9,7 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict
 
 from rapport.errors import StoreError
-from rapport.store.base import Store, understood
+from rapport.store.postgrest import Store, understood
 
 
 class Contact(BaseModel):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel
 
-from rapport.store.base import Store, understood
+from rapport.store.postgrest import Store, understood
 
 
 class Pruned(BaseModel):
@@ -27,10 +27,6 @@ class Pruned(BaseModel):
         return bool(self.changes or self.webhook_events or self.sync)
 
 
-class _Count(BaseModel):
-    count: int
-
-
 class DailyStore(Store):
     """A batch of each at a time; every call may be repeated, and raises as `Store` says."""
 
@@ -41,9 +37,9 @@ class DailyStore(Store):
     def mark_overdue_invoices(self, batch: int) -> int:
         """Makes up to `batch` invoices overdue whose last day is over; returns how many."""
         answer = self._call("mark_overdue_invoices", {"batch": batch})
-        return understood(_Count, {"count": answer}).count
+        return understood(int, answer)
 
     def expire_points(self, batch: int) -> int:
         """Writes off expired points of up to `batch` customers; returns of how many."""
         answer = self._call("expire_points", {"batch": batch})
-        return understood(_Count, {"count": answer}).count
+        return understood(int, answer)

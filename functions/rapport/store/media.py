@@ -1,28 +1,14 @@
-"""The database's part in files and templates: jobs for the functions, rows for users."""
+"""The database's part in files: jobs for the functions, rows for users."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Literal, TypeVar
+from typing import Literal
 from uuid import UUID
 
-import httpx
-from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
+from pydantic import BaseModel, ConfigDict, JsonValue
 
-from rapport.errors import (
-    NotSignedIn,
-    RapportError,
-    StoreUnavailable,
-    from_postgrest,
-    from_users_postgrest,
-)
-from rapport.settings import UserStoreSettings
-from rapport.store.base import Store, code_of, understood
-
-T = TypeVar("T")
-_TIMEOUT = httpx.Timeout(9, connect=2)
+from rapport.store.postgrest import Store, UserStore, understood
 
 
 class _Row(BaseModel):
@@ -66,36 +52,8 @@ class FileToSend(_Row):
     size: int
 
 
-class Template(_Row):
-    """A template as WhatsApp lists it, with the names of what is to be filled."""
-
-    name: str
-    language: str
-    category: str
-    status: str
-    components: list[dict[str, JsonValue]]
-    variables: dict[str, list[str]]
-
-
-class TemplateOwner(_Row):
-    """A WhatsApp Business account, and our numbers in it: any one's token may list templates."""
-
-    waba_id: str
-    phone_number_ids: list[str]
-
-
-class TemplateSync(_Row):
-    """How many templates were listed and how many are gone, counted once for each account."""
-
-    listed: int
-    gone: int
-
-
 class MediaStore(Store):
-    """What the functions ask of the database about files and templates.
-
-    Every call raises StoreUnavailable or StoreError, as `Store`'s do.
-    """
+    """What the functions ask about files; each call raises as `Store` says."""
 
     def claim_media(self, worker: str, batch: int) -> list[FetchJob]:
         """Leases up to `batch` files to be fetched, for five minutes."""
@@ -120,32 +78,8 @@ class MediaStore(Store):
 
     def media_to_send(self, message_id: UUID) -> FileToSend | None:
         """The file of ours that a message carries, if it carries one."""
-        return understood(
-            # a union is no type to the type checker, and is one to pydantic
-            FileToSend | None,  # type: ignore[arg-type]
-            self._call("media_to_send", {"message_id": str(message_id)}),
-        )
-
-    def template_owners(self) -> list[TemplateOwner]:
-        """The WhatsApp Business accounts whose templates are to be read."""
-        return understood(list[TemplateOwner], self._call("template_owners", {}))
-
-    def apply_templates(
-        self, waba_id: str, templates: Sequence[Template], read_at: datetime
-    ) -> TemplateSync:
-        """Writes all templates of a WhatsApp Business account; those not given are gone.
-
-        They are as WhatsApp had them at `read_at`: what a webhook has said since then stands.
-        """
-        answer = self._call(
-            "apply_templates",
-            {
-                "waba_id": waba_id,
-                "templates": [template.model_dump(mode="json") for template in templates],
-                "read_at": read_at.isoformat(),
-            },
-        )
-        return understood(TemplateSync, answer)
+        answer = self._call("media_to_send", {"message_id": str(message_id)})
+        return None if answer is None else understood(FileToSend, answer)
 
 
 class MediaRow(_Row):
@@ -168,77 +102,21 @@ class Upload(_Row):
     size: int
 
 
-class UserMedia:
-    """What users ask about files, each with their own token: row level security decides.
+class UserMedia(UserStore):
+    """What a user asks about files; each call raises as `UserStore` says."""
 
-    Every call raises:
-        NotSignedIn: The token is no good.
-        NotAllowed, NotFound, Unprocessable: The database says no, in its words.
-        StoreUnavailable, StoreError: As `Store`'s calls.
-    """
-
-    def __init__(
-        self, settings: UserStoreSettings, transport: httpx.BaseTransport | None = None
-    ) -> None:
-        self._http = httpx.Client(
-            base_url=f"{str(settings.supabase_url).rstrip('/')}/rest/v1/",
-            headers={"apikey": settings.supabase_anon_key.get_secret_value()},
-            timeout=_TIMEOUT,
-            transport=transport,
-        )
-
-    def close(self) -> None:
-        """Closes the connections."""
-        self._http.close()
-
-    def find(self, token: str, message_id: UUID) -> MediaRow | None:
+    def find(self, message_id: UUID) -> MediaRow | None:
         """The file of a message, or None where there is none that this user sees."""
-        query = {
-            "message_id": f"eq.{message_id}",
-            "select": "state,mime_type,file_name,size,object_key,error",
-        }
-        rows = understood(list[MediaRow], self._ask("GET", "message_media", token, params=query))
-        return rows[0] if rows else None
+        rows = self._rows(
+            "message_media",
+            "state,mime_type,file_name,size,object_key,error",
+            message_id=message_id,
+        )
+        return understood(MediaRow, rows[0]) if rows else None
 
-    def begin_upload(self, token: str, announced: dict[str, JsonValue]) -> Upload:
-        """Announces a file: conversation_id, type, mime_type, size and file_name."""
-        return understood(Upload, self._ask("POST", "rpc/begin_upload", token, json=announced))
+    def begin_upload(self, announced: dict[str, JsonValue]) -> Upload:
+        """Announces a file: conversation_id, type, mime_type, size and file_name.
 
-    def _ask(
-        self,
-        method: str,
-        path: str,
-        token: str,
-        *,
-        params: dict[str, str] | None = None,
-        json: dict[str, JsonValue] | None = None,
-    ) -> object:
-        try:
-            response = self._http.request(
-                method, path, params=params, json=json, headers={"Authorization": f"Bearer {token}"}
-            )
-        except httpx.TransportError as error:
-            raise StoreUnavailable(
-                f"The database can't be reached ({type(error).__name__})."
-            ) from None
-        if response.is_success:
-            return response.json()
-        raise _refusal(response)
-
-
-class _Problem(_Row):
-    code: str
-    message: str
-    details: str | None = None
-    hint: str | None = None
-
-
-def _refusal(response: httpx.Response) -> RapportError:
-    # without PostgREST's code it is the gateway that answers, and what it checks is our key
-    if response.status_code == 401 and code_of(response) is not None:
-        return NotSignedIn()
-    try:
-        problem = _Problem.model_validate_json(response.content)
-    except ValidationError:
-        return from_postgrest(str(response.status_code))
-    return from_users_postgrest(problem.code, problem.message, problem.details, problem.hint)
+        Where the first answer was lost it is announced twice, and nobody uses the first.
+        """
+        return understood(Upload, self._call("begin_upload", announced))

@@ -11,7 +11,6 @@ from uuid import UUID
 from pydantic import JsonValue
 
 from rapport.errors import StoreError
-from rapport.store.base import Store, understood
 from rapport.store.metakocka_rows import (
     AtWork,
     BegunIntent,
@@ -32,6 +31,7 @@ from rapport.store.metakocka_rows import (
     Trigger,
     UnsettledIntent,
 )
+from rapport.store.postgrest import Store, understood
 
 
 class SendingStore(Store):

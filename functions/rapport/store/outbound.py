@@ -7,7 +7,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, JsonValue
 
-from rapport.store.base import Store, understood
+from rapport.store.postgrest import Store, understood
 
 
 class OutboundMessage(BaseModel):

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, JsonValue
 
-from rapport.store.base import Store, understood
+from rapport.store.postgrest import Store, understood
 
 
 class _Part(BaseModel):

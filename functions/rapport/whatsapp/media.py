@@ -188,7 +188,7 @@ class Attachments:
 
         Raises:
             Unprocessable: It can't be sent, now or later: the file was never put, say.
-            StoreError: As rapport.store.base.
+            StoreError: As rapport.store.postgrest.
             StorageError: The storage refused, or can't be reached.
             WhatsAppError: WhatsApp refused the file, or can't be reached, or there is no token
                 for the number; nothing has been sent.

@@ -20,7 +20,7 @@ from pydantic import (
     ValidationError,
 )
 
-from rapport.store.media import Template
+from rapport.store.templates import Template
 
 _VARIABLE = re.compile(r"\{\{\s*([a-z0-9_]{1,64})\s*\}\}", re.IGNORECASE)
 _HEADER_OBJECTS = ("image", "video", "document", "location")

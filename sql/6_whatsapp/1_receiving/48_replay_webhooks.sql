@@ -39,7 +39,7 @@ create function backend.read_webhook_events(
 as $$
 begin
     if page_size not between 1 and 1000 then
-        raise sqlstate 'PT400' using
+        raise sqlstate 'PT422' using
             message = 'A page has 1 to 1,000 events.',
             detail = 'field: page_size';
     end if;

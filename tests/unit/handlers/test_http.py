@@ -62,7 +62,7 @@ def test_an_error_of_the_tree_is_answered_with_its_status_and_code() -> None:
     answer = handler(event(), None)
     assert answer["statusCode"] == 404
     assert json.loads(answer["body"]) == {
-        "error": "not_found",
+        "code": "not_found",
         "message": "There is no such contact.",
     }
 
@@ -76,7 +76,7 @@ def test_too_many_requests_are_told_when_to_come_again() -> None:
     assert answer["statusCode"] == 429
     assert answer["headers"]["retry-after"] == "42"
     assert json.loads(answer["body"]) == {
-        "error": "too_many_requests",
+        "code": "too_many_requests",
         "message": "You have written 3 messages.",
         "hint": "Wait.",
     }

@@ -101,7 +101,7 @@ def test_without_a_verify_token_no_verification_succeeds(
 def test_a_post_without_its_signature_is_refused(invoke: Invoke, headers: dict[str, str]) -> None:
     answer = invoke(post("{}", **headers))
     assert answer["statusCode"] == 401
-    assert json.loads(answer["body"])["error"] == "bad_signature"
+    assert json.loads(answer["body"])["code"] == "bad_signature"
 
 
 def test_a_signature_of_other_bytes_is_refused(invoke: Invoke) -> None:
@@ -124,7 +124,7 @@ def test_the_header_is_found_in_any_case(invoke: Invoke) -> None:
 def test_a_signed_body_that_is_no_json_is_malformed(invoke: Invoke, body: str) -> None:
     answer = invoke(signed(body))
     assert answer["statusCode"] == 400
-    assert json.loads(answer["body"])["error"] == "malformed_payload"
+    assert json.loads(answer["body"])["code"] == "malformed_payload"
 
 
 def test_a_body_above_4_mb_is_refused_unread(invoke: Invoke) -> None:

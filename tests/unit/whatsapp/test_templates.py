@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from pydantic import JsonValue
 
-from rapport.store.media import Template
+from rapport.store.templates import Template
 from rapport.whatsapp.templates import read_templates
 
 BODY: dict[str, JsonValue] = {

@@ -1,0 +1,224 @@
+"""How Postgres is called: through PostgREST, by the functions themselves or as one user.
+
+One rule says when a call is tried again, for the functions and for users: up to three times, after
+a failure that passes in a moment (`rapport.retry.transient`). So every call must be safe to repeat:
+it reads, or the database recognises it, or a second call has the same effect as the first. A call
+that isn't says `repeat=False`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Generic, TypeVar
+
+import httpx
+from pydantic import JsonValue, TypeAdapter, ValidationError
+
+from rapport.errors import (
+    NotSignedIn,
+    RapportError,
+    StoreError,
+    StoreUnavailable,
+    from_postgrest,
+    from_users_postgrest,
+)
+from rapport.retry import transient
+from rapport.settings import StoreSettings, UserStoreSettings
+
+# The RPCs end within 8 seconds, the hosted statement time-out: past 9 nothing comes.
+_TIMEOUT = httpx.Timeout(9, connect=2)
+
+Row = dict[str, JsonValue]
+T = TypeVar("T")
+
+
+def understood(shape: type[T], answer: object) -> T:
+    """A function's answer in the shape that it has to have.
+
+    Raises:
+        StoreError: It has another shape.
+    """
+    try:
+        return TypeAdapter(shape).validate_python(answer)
+    except ValidationError:
+        # the error's text would quote the answer
+        raise StoreError(f"The database's answer is not a {shape.__name__}.") from None
+
+
+class Caller:
+    """Calls the functions and reads the tables of one schema; safe to share between threads.
+
+    With a user's `token` the calls are that user's, and without one the functions' own. Each raises
+
+        StoreUnavailable: The database can't be reached, or is too busy.
+        StoreError: It refused the call, or answered what we don't understand.
+        NotSignedIn: The user's token is not accepted.
+        RequestError: One of our SQL functions refuses, with its sentence, field and hint.
+    """
+
+    def __init__(
+        self, http: httpx.Client, url: str, schema: str, key: str, token: str | None = None
+    ) -> None:
+        self._http = http
+        self._url = f"{url.rstrip('/')}/rest/v1"
+        self._headers = {
+            "apikey": key,
+            "Authorization": f"Bearer {token or key}",
+            "Accept-Profile": schema,
+            "Content-Profile": schema,
+        }
+        self._refusal = _refusal if token is None else _users_refusal
+
+    def call(
+        self, function: str, arguments: Mapping[str, object], *, repeat: bool = True
+    ) -> object:
+        """What an SQL function answers; None where it answers nothing."""
+        return self._ask("POST", f"rpc/{function}", repeat=repeat, json=arguments)
+
+    def rows(self, table: str, query: Iterable[tuple[str, str]]) -> list[Row]:
+        """Rows of a table, by a query as PostgREST takes it."""
+        return understood(list[Row], self._ask("GET", table, query=httpx.QueryParams(tuple(query))))
+
+    def _ask(
+        self,
+        method: str,
+        path: str,
+        *,
+        repeat: bool = True,
+        query: httpx.QueryParams | None = None,
+        json: Mapping[str, object] | None = None,
+    ) -> object:
+        request = self._http.build_request(
+            method, f"{self._url}/{path}", params=query, json=json, headers=self._headers
+        )
+        if not repeat:
+            return self._ask_once(request)
+        for attempt in transient():
+            with attempt:
+                return self._ask_once(request)
+        raise AssertionError("a call is answered or its last error raised")
+
+    def _ask_once(self, request: httpx.Request) -> object:
+        try:
+            response = self._http.send(request)
+        except httpx.RequestError as error:
+            raise StoreUnavailable(
+                f"The database can't be reached ({type(error).__name__})."
+            ) from None
+        if not response.is_success:
+            raise self._refusal(response)
+        if not response.content:
+            return None
+        try:
+            answer: object = response.json()
+        # a number of too many digits, or what is nested too deep
+        except (ValueError, RecursionError):
+            raise StoreError("The database's answer is no JSON that we can read.") from None
+        return answer
+
+
+def _refusal(response: httpx.Response) -> RapportError:
+    code, *words = _problem(response)
+    # the functions' key was not accepted, whatever else the code says
+    if response.status_code == httpx.codes.UNAUTHORIZED and not (code or "").startswith("PGRST3"):
+        return from_postgrest("401")
+    # without a code it is the gateway that answers
+    return from_postgrest(str(response.status_code) if code is None else code, *words)
+
+
+def _users_refusal(response: httpx.Response) -> RapportError:
+    code, *words = _problem(response)
+    if code is None:
+        # the gateway knows no users: with 401 it is our own key that it does not accept
+        return from_postgrest(str(response.status_code))
+    if response.status_code == httpx.codes.UNAUTHORIZED:
+        return NotSignedIn()
+    return from_users_postgrest(code, *words)
+
+
+def _problem(
+    response: httpx.Response,
+) -> tuple[str | None, str | None, str | None, str | None]:
+    """PostgREST's code, message, details and hint; None for each that there is not."""
+    try:
+        answer = response.json()
+    except (ValueError, RecursionError):
+        answer = None
+    told = answer if isinstance(answer, dict) else {}
+
+    def text(name: str) -> str | None:
+        value = told.get(name)
+        return value if isinstance(value, str) else None
+
+    return text("code"), text("message"), text("details"), text("hint")
+
+
+class Store:
+    """The database as the functions see it; safe to share between threads.
+
+    Connections are kept open from one call to the next. Each call is in a subclass, and raises as
+    those of `Caller`.
+    """
+
+    def __init__(
+        self, settings: StoreSettings, transport: httpx.BaseTransport | None = None
+    ) -> None:
+        self._http = httpx.Client(timeout=_TIMEOUT, transport=transport)
+        self._backend = Caller(
+            self._http,
+            str(settings.supabase_url),
+            "backend",
+            settings.supabase_service_role_key.get_secret_value(),
+        )
+
+    def close(self) -> None:
+        """Closes the connections."""
+        self._http.close()
+
+    def _call(self, function: str, arguments: dict[str, object]) -> object:
+        return self._backend.call(function, arguments)
+
+
+class UserStore:
+    """The database as one user sees it: row level security decides.
+
+    Each call is in a subclass, and raises as those of `Caller`: NotSignedIn, NotAllowed, NotFound
+    (also for what is hidden), Conflict, Unprocessable; StoreUnavailable when it can't be reached.
+    """
+
+    def __init__(self, caller: Caller) -> None:
+        self._caller = caller
+
+    def _call(self, function: str, arguments: Mapping[str, object]) -> object:
+        return self._caller.call(function, arguments)
+
+    def _rows(self, table: str, columns: str, **equal: object) -> list[Row]:
+        """Up to 100 rows of which columns equal what is given."""
+        equals = [(column, f"eq.{value}") for column, value in equal.items()]
+        return self._caller.rows(table, [("select", columns), ("limit", "100"), *equals])
+
+
+UserStoreT = TypeVar("UserStoreT", bound=UserStore)
+
+
+class UserStores(Generic[UserStoreT]):
+    """Makes the store of each request's user; connections are shared and kept open."""
+
+    def __init__(
+        self,
+        settings: UserStoreSettings,
+        store: Callable[[Caller], UserStoreT],
+        transport: httpx.BaseTransport | None = None,
+    ) -> None:
+        self._url = str(settings.supabase_url)
+        self._key = settings.supabase_anon_key.get_secret_value()
+        self._store = store
+        self._http = httpx.Client(timeout=_TIMEOUT, transport=transport)
+
+    def close(self) -> None:
+        """Closes the connections."""
+        self._http.close()
+
+    def of(self, token: str) -> UserStoreT:
+        """The database as the user of this access token sees it."""
+        return self._store(Caller(self._http, self._url, "public", self._key, token))
