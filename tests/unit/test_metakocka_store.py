@@ -226,7 +226,7 @@ def test_contacts_are_claimed_with_what_may_have_happened_to_them(stores: Stores
         "emails": ["info@novak.si"],
         "phones": [],
         "unproved": ["name"],
-        "asked_about": [],
+        "offered_partners": [],
         "intents": [
             {
                 "intent_id": str(INTENT),

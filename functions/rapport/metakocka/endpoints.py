@@ -29,7 +29,7 @@ from rapport.metakocka.sync.plan import ref_of
 from rapport.metakocka.sync.progress import Outcome
 from rapport.metakocka.sync.run import Report, Sync
 from rapport.retry import Retries
-from rapport.store.metakocka_rows import AtWork, Direction, Request
+from rapport.store.metakocka_rows import AtWork, Direction, SyncRequest
 from rapport.store.user import Authorized, MetakockaUser
 
 # as many as a run takes
@@ -167,7 +167,7 @@ def send(
             allowed.account_id, "to_metakocka", contact_ids=allowed.contact_ids
         )
         return Answer(missing, run_id)
-    request = Request(contact_ids=allowed.contact_ids)
+    request = SyncRequest(contact_ids=allowed.contact_ids)
     answer = _run(sync, allowed, "to_metakocka", request)
     return Answer([*answer.outcomes, *missing], answer.run_id)
 
@@ -185,7 +185,7 @@ def receive(
             allowed.account_id, "from_metakocka", metakocka_ids=metakocka_ids or ()
         )
         return Answer([], run_id)
-    request = Request(metakocka_ids=list(dict.fromkeys(metakocka_ids)))
+    request = SyncRequest(metakocka_ids=list(dict.fromkeys(metakocka_ids)))
     return _run(sync, allowed, "from_metakocka", request)
 
 
@@ -201,15 +201,15 @@ def unsynced(
     with sync.client(allowed.account_id, connection) as client:
         records = client.list_partners().in_order(after)
         while batch := list(islice(records, 200)):
-            refs = [ref_of(one, terms, known_hash=False) for one in batch]
+            partners = [from_record(record, region=terms.region) for record in batch]
+            refs = [ref_of(partner, known_hash=False) for partner in partners]
             known = sync.store.read_partners(allowed.account_id, refs)
-            for record, one in zip(batch, known, strict=True):
+            for partner, one in zip(partners, known, strict=True):
                 if one.contact_id is None:
                     if len(found) == limit:
                         return {"partners": found, "cursor": last}
-                    party = from_record(record, region=terms.region).party
-                    found.append({"metakockaId": record.mk_id, **_shown(party)})
-                last = record.mk_id
+                    found.append({"metakockaId": partner.mk_id, **_shown(partner.party)})
+                last = partner.mk_id
     return {"partners": found, "cursor": None}
 
 
@@ -236,7 +236,7 @@ def require_good(outcome: Outcome) -> None:
     raise error
 
 
-def _run(sync: Sync, allowed: Authorized, direction: Direction, request: Request) -> Answer:
+def _run(sync: Sync, allowed: Authorized, direction: Direction, request: SyncRequest) -> Answer:
     report = _report(sync, allowed, direction, request)
     by_id = {one.id: one for one in report.outcomes}
     wanted = [str(one) for one in request.contact_ids or request.metakocka_ids or ()]
@@ -245,7 +245,7 @@ def _run(sync: Sync, allowed: Authorized, direction: Direction, request: Request
     return Answer(outcomes, report.run_id if is_open else None)
 
 
-def _report(sync: Sync, allowed: Authorized, direction: Direction, request: Request) -> Report:
+def _report(sync: Sync, allowed: Authorized, direction: Direction, request: SyncRequest) -> Report:
     """The request's own run, once no other is at work for the account."""
     waits_until: float | None = None
     while True:

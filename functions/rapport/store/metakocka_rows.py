@@ -50,8 +50,8 @@ class Counts(_Row):
     errors: dict[str, int] = Field(default_factory=dict)
 
 
-class Request(_Row):
-    """What a run was asked for; everything where both are None."""
+class SyncRequest(_Row):
+    """What a user requested of a run; everything where both are None."""
 
     contact_ids: list[UUID] | None = None
     metakocka_ids: list[str] | None = None
@@ -74,7 +74,7 @@ class Run(Counts):
     run_id: UUID
     direction: Direction
     trigger: Trigger
-    request: Request
+    request: SyncRequest
     # where the last worker was
     cursor: JsonValue = None
     user_id: UUID | None
@@ -136,7 +136,7 @@ class Candidate(_Row):
     # metakocka, tax, email, phone; gsm where the number may be the same
     matched_by: list[str]
     # somebody is to tell which partner it is
-    is_asked: bool = False
+    needs_person: bool = False
     party: Fields
 
 
@@ -166,7 +166,7 @@ class KnownPartner(_Row):
     seen_at: datetime | None = None
     edits: dict[str, datetime] = Field(default_factory=dict)
     # somebody is to tell whether a contact is this one
-    is_asked: bool = False
+    needs_person: bool = False
     candidates: list[Candidate] = Field(default_factory=list)
 
 
@@ -276,7 +276,7 @@ class DirtyContact(_Row):
     # fields that are no proof of who it is
     unproved: list[str]
     # partners of which somebody is to tell whether it is one of them
-    asked_about: list[str]
+    offered_partners: list[str]
     # calls whose outcome is not known
     intents: list[Intent]
 
@@ -294,7 +294,6 @@ class SyncError(_Given):
     operation: str
     code: str
     message: str
-    run_id: UUID | None = None
     user_id: UUID | None = None
     contact_id: UUID | None = None
     # or `batch`

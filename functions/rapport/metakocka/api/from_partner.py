@@ -32,12 +32,16 @@ R = TypeVar("R", PersonRecord, AddressRecord)
 
 @dataclass(frozen=True)
 class Partner:
-    """A partner: the party that it is, and the entries that are its own."""
+    """A partner's record, the party that it is, and the record's entries that are its own."""
 
-    mk_id: str
+    record: PartnerRecord
     party: Party
     person: PersonRecord | None = None
     address: AddressRecord | None = None
+
+    @property
+    def mk_id(self) -> str:
+        return self.record.mk_id
 
 
 def from_record(
@@ -89,7 +93,7 @@ def from_record(
         ),
         own_person=person.mk_id if person else None,
     )
-    return Partner(record.mk_id, party, person, own_address)
+    return Partner(record, party, person, own_address)
 
 
 def _own_person(
