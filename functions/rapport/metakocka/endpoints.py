@@ -25,7 +25,7 @@ from rapport.errors import (
 from rapport.metakocka.agreement.party import Party
 from rapport.metakocka.api.client import Operation, Policy
 from rapport.metakocka.api.from_partner import from_record
-from rapport.metakocka.sync.plan import ref_of
+from rapport.metakocka.sync.find_contact import ref_of
 from rapport.metakocka.sync.progress import Outcome
 from rapport.metakocka.sync.run import Report, Sync
 from rapport.retry import Retries

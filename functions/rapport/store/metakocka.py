@@ -178,6 +178,11 @@ class RunStore:
         """What is known of up to 500 partners, in their order."""
         return _read_partners(self.call, self.account_id, refs)
 
+    def is_anothers(self, metakocka_id: str, contact_id: UUID) -> bool:
+        """Whether a partner is another contact, which is not deleted."""
+        [known] = self.read_partners([PartnerRef(metakocka_id=metakocka_id)])
+        return known.contact_id not in (None, contact_id) and not known.is_deleted
+
     def apply_partners(
         self, items: Sequence[PartnerItem], *, quiet: bool = False
     ) -> list[PartnerResult]:
@@ -237,6 +242,27 @@ class RunStore:
         )
         return understood(Settled, answer)
 
+    def adopt_partner(
+        self,
+        contact_id: UUID,
+        metakocka_id: str,
+        base: Fields,
+        intent_id: UUID | None = None,
+    ) -> bool:
+        """Notes at once that a contact is this partner; the contact is still to be sent.
+
+        `intent_id` is the call that has made the partner. False where another contact has taken
+        the partner, or the contact is gone.
+        """
+        item = PartnerItem(metakocka_id=metakocka_id, partner_hash=None, base=base)
+        settled = self.settle_partner(contact_id, None, item)
+        if settled.status not in ("adopted", "updated", "unchanged"):
+            return False
+        if intent_id is not None:
+            # in this order: the partner of a settled intent is searched no more
+            self.settle_intent(intent_id, "settled", metakocka_id)
+        return True
+
     def block_contact(self, contact_id: UUID, changed_seq: int, missing: Sequence[str]) -> bool:
         """Notes why a contact is not sent; False where it has changed and will be claimed again."""
         answer = self._write(
@@ -254,12 +280,13 @@ class RunStore:
         changed_seq: int | None,
         metakocka_id: str | None,
         partners: Sequence[Fields],
+        intent_id: UUID | None = None,
     ) -> bool:
         """Asks a person which of up to 100 partners a contact is, each with its `metakocka_id`.
 
         `metakocka_id` is the contact's present partner, or the one that is gone. Without
-        `changed_seq` the contact keeps it. False where the contact has changed and will be claimed
-        again.
+        `changed_seq` the contact keeps it. `intent_id` is the call that may have made one of them.
+        False where the contact has changed and will be claimed again.
         """
         answer = self._write(
             "ask_partner",
@@ -268,7 +295,11 @@ class RunStore:
             metakocka_id=metakocka_id,
             partners=list(partners),
         )
-        return understood(bool, answer)
+        has_asked = understood(bool, answer)
+        if has_asked and intent_id is not None:
+            # in this order: the person's answer settles what the call has made
+            self.settle_intent(intent_id, "abandoned")
+        return has_asked
 
     def postpone_contact(self, contact_id: UUID, retry_in: timedelta) -> None:
         """Gives a claimed contact back, to be claimed again after `retry_in`, a day at most."""

@@ -75,9 +75,6 @@ class Contest:
     decided_by: Rule | Literal["person"]
     winner: Side | None
 
-    def between(self, base: Compared, crm: Compared, erp: Compared) -> Conflict:
-        return Conflict(self.field, base, crm, erp, self.decided_by, self.winner)
-
 
 @dataclass(frozen=True)
 class Choice:
@@ -114,7 +111,8 @@ def choose(
     elif base is not None and same(last, erp, base):
         winner = "crm"
     else:
-        winner, conflict = contest.winner, contest.between(base, crm, erp)
+        winner = contest.winner
+        conflict = Conflict(contest.field, base, crm, erp, contest.decided_by, winner)
     if winner is None:
         return Choice(base, conflict=conflict)
     value = crm if winner == "crm" else erp

@@ -92,10 +92,10 @@ def _decided(rules: Rules, name: str, trio: _Trio[E]) -> Entries[E]:
     if ours is not None:
         if before is None and not _is_telling(ours):
             return Entries(crm=(ours,))
-        if before is None and not (reason := _misfit("metakocka", name, ours)):
-            return Entries((ours,), (ours,), (ours,))
         if before is None:
-            return Entries(crm=(ours,), held=(Held(name, "crm", ours, reason),))
+            if reason := _misfit("metakocka", name, ours):
+                return Entries(crm=(ours,), held=(Held(name, "crm", ours, reason),))
+            return Entries((ours,), (ours,), (ours,))
         # Metakocka returns it no more, which is no erasure
         gone = Held(_path(name, ours), "crm", ours, "Metakocka does not list it any more.")
         return Entries(agreed, (ours,), held=() if trio.is_as_agreed else (gone,))
@@ -107,7 +107,8 @@ def _decided(rules: Rules, name: str, trio: _Trio[E]) -> Entries[E]:
     if before is not None:
         # … and edited at Metakocka
         contest = rules.contest(_path(name, theirs))
-        winner, conflicts = contest.winner, (contest.between(before, None, theirs),)
+        winner = contest.winner
+        conflicts = (Conflict(contest.field, before, None, theirs, contest.decided_by, winner),)
     if winner == "crm":
         return Entries((theirs,), conflicts=conflicts)
     if winner is None:

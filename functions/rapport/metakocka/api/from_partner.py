@@ -20,12 +20,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from rapport.errors import NotAPhoneNumber
 from rapport.metakocka.agreement.compare import same
 from rapport.metakocka.agreement.countries import region_of
 from rapport.metakocka.agreement.party import INVOICES, Address, Party, Person
 from rapport.metakocka.api.records import AddressRecord, PartnerRecord, PersonRecord
-from rapport.phone import to_e164
+from rapport.phone import e164_or_text
 
 R = TypeVar("R", PersonRecord, AddressRecord)
 
@@ -55,9 +54,9 @@ def from_record(
     others and is left out.
     """
     own_address = _oldest([one for one in record.addresses if one.address_type == INVOICES])
+    person = _own_person(record, own_person, own_address.mk_id if own_address else None)
     country = own_address.country if own_address else record.country
     numbers_of = region_of(country) if country else region
-    person = _own_person(record, own_person, own_address.mk_id if own_address else None)
     place = own_address or AddressRecord(
         street=record.street,
         post_number=record.post_number,
@@ -68,9 +67,9 @@ def from_record(
     party = Party(
         name=record.customer,
         email=person.email if person else None,
-        phone=_number(person.phone, numbers_of) if person else None,
-        gsm=_number(person.gsm, numbers_of) if person else None,
-        fax=_number(person.fax, numbers_of) if person else None,
+        phone=e164_or_text(person.phone, numbers_of) if person else None,
+        gsm=e164_or_text(person.gsm, numbers_of) if person else None,
+        fax=e164_or_text(person.fax, numbers_of) if person else None,
         business_entity=record.business_entity,
         taxpayer=record.taxpayer,
         foreign_county=record.foreign_county,
@@ -84,7 +83,17 @@ def from_record(
         province=place.province,
         country=place.country,
         people=tuple(
-            _person(one, numbers_of) for one in record.people if one is not person and one.mk_id
+            Person(
+                mk_id=one.mk_id,
+                mk_address_id=one.mk_address_id,
+                name=one.name,
+                email=one.email,
+                phone=e164_or_text(one.phone, numbers_of),
+                gsm=e164_or_text(one.gsm, numbers_of),
+                fax=e164_or_text(one.fax, numbers_of),
+            )
+            for one in record.people
+            if one is not person and one.mk_id
         ),
         addresses=tuple(
             Address.model_validate(one.model_dump())
@@ -109,24 +118,3 @@ def _own_person(
 def _oldest(records: Sequence[R]) -> R | None:
     """The one with the smallest mk_id: ids are given in order, and lists may have any."""
     return min(records, key=lambda one: (len(one.mk_id or ""), one.mk_id or ""), default=None)
-
-
-def _person(record: PersonRecord, region: str | None) -> Person:
-    return Person(
-        mk_id=record.mk_id,
-        mk_address_id=record.mk_address_id,
-        name=record.name,
-        email=record.email,
-        phone=_number(record.phone, region),
-        gsm=_number(record.gsm, region),
-        fax=_number(record.fax, region),
-    )
-
-
-def _number(text: str | None, region: str | None) -> str | None:
-    if text is None:
-        return None
-    try:
-        return to_e164(text, region)
-    except NotAPhoneNumber:
-        return text

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 from uuid import UUID
 
-from rapport.errors import MetakockaError, RapportError
+from rapport.errors import MetakockaError
 from rapport.metakocka.agreement.clues import (
     Clues,
     clues_of,
@@ -22,13 +22,13 @@ from rapport.metakocka.agreement.clues import (
     words,
 )
 from rapport.metakocka.agreement.compare import same
-from rapport.metakocka.agreement.party import LISTS, Party
+from rapport.metakocka.agreement.party import LISTS, Party, party_fields
 from rapport.metakocka.api.client import Key, MetakockaClient
 from rapport.metakocka.api.from_partner import Partner, from_record
 from rapport.metakocka.api.records import PartnerRecord
-from rapport.metakocka.sync.plan import party_fields, ref_of
+from rapport.metakocka.sync.find_contact import ref_of
 from rapport.store.metakocka import RunStore
-from rapport.store.metakocka_rows import DirtyContact, Fields, Intent, PartnerItem, PartnerRef
+from rapport.store.metakocka_rows import DirtyContact, Fields
 
 By = Literal["tax_id_number", "email", "phone", "name"]
 _IN_TURN: tuple[By, ...] = ("tax_id_number", "email", "phone", "name")
@@ -48,6 +48,7 @@ _RETURNED = (
     "place",
     "country",
 )
+_HOME = ("street", "post_number")
 # in what an intent has sent: the names of the fields that a customer wrote
 UNPROVED = "unproved"
 
@@ -84,7 +85,7 @@ class Several:
     # the contact's partner so far
     present: str | None = None
     # a call that may have made one of them
-    intent: Intent | None = None
+    intent_id: UUID | None = None
 
     @property
     def error(self) -> MetakockaError:
@@ -124,7 +125,15 @@ class NotYet:
     """It can't be told before so many seconds have passed."""
 
     seconds: float
-    error: RapportError
+    why: str
+
+    @property
+    def error(self) -> MetakockaError:
+        return MetakockaError(self.why)
+
+
+# another contact has taken the partner since, or the contact is gone
+TAKEN = NotYet(1.0, "This partner is another contact by now.")
 
 
 Match = Known | Found | Several | NoPartner | NotYet
@@ -142,13 +151,15 @@ def look_up(
     ruled_out: Collection[str] = (),
     *,
     region: str = "SI",
+    home: Party | None = None,
     free: Callable[[Sequence[Partner]], Sequence[Partner]] = lambda partners: partners,
 ) -> Found | Several | NoPartner:
     """Searches a partner by these clues.
 
     `ruled_out` are the ids of partners that it is not; `free` leaves those that are no other
-    contact's. `region` (ISO 3166) is that of partners without a country. A search without an
-    answer is no evidence: what the client raises is raised.
+    contact's. A partner that the name alone finds has to have the address of `home`, if any:
+    many people have the same name. `region` (ISO 3166) is that of partners without a country. A
+    search without an answer is no evidence: what the client raises is raised.
     """
     for by in _IN_TURN:
         records = {
@@ -158,7 +169,8 @@ def look_up(
             if one.mk_id not in ruled_out
         }
         partners = [from_record(records[id_], region=region) for id_ in sorted(records)]
-        found = tuple(free([one for one in partners if _is_it(clues, one.party, by)]))
+        alike = [one for one in partners if _is_it(clues, one.party, by, home)]
+        found = tuple(free(alike))
         if len(found) == 1:
             return Found(found[0], by)
         if found:
@@ -174,7 +186,7 @@ def is_like(party: Party, other: Party) -> bool:
 
 @dataclass(frozen=True)
 class PartnerFinder:
-    """Finds the partners of one run's contacts, and links a contact with its partner.
+    """Finds the partners of one run's contacts.
 
     Partners of other contacts are never found, nor those that a person has ruled out.
     """
@@ -186,16 +198,14 @@ class PartnerFinder:
     def for_contact(self, job: DirtyContact, party: Party) -> Found | Several | NoPartner:
         """Searches the partner of a claimed contact.
 
-        Many people have the same name: a partner that the name alone finds needs the same address.
         What the customer has written proves nothing: where it finds a partner, a person decides.
         """
         sure = proved(party, job.unproved, self.region, emails=job.emails, phones=job.phones)
-        said = words(party, job.unproved, self.region)
-        found = self._search(job.contact_id, sure, job.not_partners)
-        found = _at_home(party, found)
-        if found.partners or not job.unproved:
+        said = words(party, job.unproved, self.region) if job.unproved else None
+        found = self._search(job.contact_id, sure, job.not_partners, party)
+        if found.partners or said is None:
             return found
-        found = _at_home(party, self._search(job.contact_id, said, job.not_partners))
+        found = self._search(job.contact_id, said, job.not_partners, party)
         return Several(found.partners, found.by) if isinstance(found, Found) else found
 
     def for_call(
@@ -213,34 +223,20 @@ class PartnerFinder:
         found = self._search(contact_id, words(party, unproved, self.region), ruled_out)
         if isinstance(found, NoPartner) or found.by is None:
             return found
-        whole = [one for one in found.partners if _has_all(party, one.party)]
+        given = [name for name in _RETURNED if getattr(party, name) is not None]
+        whole = [
+            one for one in found.partners if all(_is_same(name, party, one.party) for name in given)
+        ]
         if len(whole) == 1:
             return Found(whole[0], found.by)
         return Several(found.partners, found.by)
 
-    def is_anothers(self, metakocka_id: str, contact_id: UUID) -> bool:
-        """Whether a partner is another contact, which is not deleted."""
-        [known] = self.store.read_partners([PartnerRef(metakocka_id=metakocka_id)])
-        return known.contact_id not in (None, contact_id) and not known.is_deleted
-
-    def adopt(
+    def _search(
         self,
         contact_id: UUID,
-        metakocka_id: str,
-        base: Party | None,
-        status: Literal["adopted", "created"],
-    ) -> Known | NotYet:
-        """Notes at once that the contact is this partner; the contact is still to be sent."""
-        fields = party_fields(base or Party())
-        item = PartnerItem(metakocka_id=metakocka_id, partner_hash=None, base=fields)
-        settled = self.store.settle_partner(contact_id, None, item)
-        if settled.status in ("adopted", "updated", "unchanged"):
-            return Known(metakocka_id, base, status)
-        # another contact has taken it since, or this contact is gone
-        return NotYet(1.0, MetakockaError("This partner is another contact by now."))
-
-    def _search(
-        self, contact_id: UUID, clues: Clues, ruled_out: Sequence[str]
+        clues: Clues,
+        ruled_out: Sequence[str],
+        home: Party | None = None,
     ) -> Found | Several | NoPartner:
         def free(partners: Sequence[Partner]) -> list[Partner]:
             return [
@@ -249,7 +245,7 @@ class PartnerFinder:
                 for partner in self._free(contact_id, partners[start : start + _IN_A_CALL])
             ]
 
-        return look_up(self.client, clues, ruled_out, region=self.region, free=free)
+        return look_up(self.client, clues, ruled_out, region=self.region, home=home, free=free)
 
     def _free(self, contact_id: UUID, partners: Sequence[Partner]) -> list[Partner]:
         known = self.store.read_partners([ref_of(one, known_hash=False) for one in partners])
@@ -258,16 +254,6 @@ class PartnerFinder:
             for partner, one in zip(partners, known, strict=True)
             if one.contact_id in (None, contact_id) or one.is_deleted
         ]
-
-
-def ask(
-    store: RunStore, contact_id: UUID, several: Several, changed_seq: int | None = None
-) -> None:
-    """Asks a person; without `changed_seq` the contact keeps its present partner."""
-    has_asked = store.ask_partner(contact_id, changed_seq, several.present, several.shown)
-    if has_asked and several.intent is not None:
-        # in this order: the person's answer settles what the call has made
-        store.settle_intent(several.intent.intent_id, "abandoned")
 
 
 def _searches(clues: Clues, by: By) -> list[tuple[Key, str]]:
@@ -291,7 +277,7 @@ def _searches(clues: Clues, by: By) -> list[tuple[Key, str]]:
             return [("partner_name", clues.name)] if clues.name else []
 
 
-def _is_it(clues: Clues, other: Party, by: By) -> bool:
+def _is_it(clues: Clues, other: Party, by: By, home: Party | None = None) -> bool:
     """Whether it has the value that was searched, and no other tax number or email."""
     is_tax_known = clues.tax_id_number is not None and other.tax_id_number is not None
     is_same_tax = is_tax_known and same("tax_id_number", clues.tax_id_number, other.tax_id_number)
@@ -308,37 +294,19 @@ def _is_it(clues: Clues, other: Party, by: By) -> bool:
             for theirs in (other.phone, other.gsm)
         )
     else:
-        is_match = clues.name is not None and same("name", clues.name, other.name)
+        is_match = (
+            clues.name is not None
+            and same("name", clues.name, other.name)
+            and (home is None or all(_is_same(name, home, other) for name in _HOME))
+        )
     is_anothers = (is_tax_known and not is_same_tax) or (
         bool(clues.emails) and not clues.are_words and other.email is not None and not is_same_email
     )
     return is_match and not is_anothers
 
 
-def _at_home(party: Party, found: Found | Several | NoPartner) -> Found | Several | NoPartner:
-    """What remains of partners that the name alone has found: those at the party's address."""
-    if isinstance(found, NoPartner) or found.by != "name":
-        return found
-    alike = tuple(
-        one
-        for one in found.partners
-        if all(
-            same(name, getattr(party, name), getattr(one.party, name))
-            for name in ("street", "post_number")
-        )
-    )
-    if len(alike) == 1:
-        return Found(alike[0], "name")
-    return Several(alike, "name") if alike else NoPartner()
-
-
-def _has_all(sent: Party, other: Party) -> bool:
-    """Whether a partner has all that was sent, of what Metakocka returns of partners."""
-    return all(
-        same(name, getattr(sent, name), getattr(other, name))
-        for name in _RETURNED
-        if getattr(sent, name) is not None
-    )
+def _is_same(name: str, one: Party, other: Party) -> bool:
+    return same(name, getattr(one, name), getattr(other, name))
 
 
 def _unproved(sent: Fields) -> list[str]:

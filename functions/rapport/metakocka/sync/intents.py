@@ -24,18 +24,18 @@ from rapport.errors import (
     MetakockaUnavailable,
     UpstreamError,
 )
-from rapport.metakocka.agreement.party import Party
+from rapport.metakocka.agreement.party import Party, party_fields
 from rapport.metakocka.api.bodies import Body
 from rapport.metakocka.api.client import MetakockaClient
 from rapport.metakocka.api.from_partner import from_record
 from rapport.metakocka.sync.find_partner import (
+    TAKEN,
     Found,
     Known,
     NoPartner,
     NotYet,
     PartnerFinder,
     Several,
-    ask,
 )
 from rapport.metakocka.sync.progress import Progress
 from rapport.store.metakocka import RunStore
@@ -51,8 +51,12 @@ def intended(
     operation: Literal["add_partner", "update_partner"],
     body: Body,
     sent: Fields,
+    metakocka_id: str | None = None,
 ) -> Iterator[Intent]:
-    """The intent of one call, which is made within; the caller settles it after a success.
+    """The intent of one call, which is made within.
+
+    After a success the intent is settled where the call changes the partner `metakocka_id`.
+    Otherwise it is still open, and the caller settles it once the contact has its new partner.
 
     Raises:
         MetakockaOutcomeUnknown: Another call may be under way, or this one had no answer.
@@ -78,6 +82,9 @@ def intended(
         # refused, or never heard
         store.settle_intent(intent.intent_id, "abandoned")
         raise
+    else:
+        if metakocka_id is not None:
+            store.settle_intent(intent.intent_id, "settled", metakocka_id)
 
 
 @dataclass(frozen=True)
@@ -125,44 +132,37 @@ class LostCalls:
         found: Found | Several | NoPartner = NoPartner()
         if _may_have_made_one(intent):
             found = self.finder.for_call(job.contact_id, intent.sent, job.not_partners)
-        if found.partners and job.metakocka_id is not None:
-            self._compare(job, job.metakocka_id, intent, found)
+        is_too_soon = intent.state != "intended" and intent.age < self.late
+        is_this = any(one.mk_id == job.metakocka_id for one in found.partners)
+        if found.partners and job.metakocka_id is not None and not is_this:
+            # two contacts with a partner each were merged
+            record = self.client.get_partner(job.metakocka_id)
+            present = () if record is None else (from_record(record, region=self.finder.region),)
+            offered = Several((*present, *found.partners)).shown
+            self.store.ask_partner(
+                job.contact_id, None, job.metakocka_id, offered, intent.intent_id
+            )
+            return None
+        if is_this:
+            self.store.settle_intent(intent.intent_id, "settled", job.metakocka_id)
             return None
         if isinstance(found, Found):
-            sent = Party.model_validate(intent.sent)
-            known = self.finder.adopt(job.contact_id, found.partner.mk_id, sent, "created")
-            if isinstance(known, Known):
-                # in this order: a settled intent is searched no more
-                self.store.settle_intent(intent.intent_id, "settled", known.metakocka_id)
-            return known
-        if self._is_too_soon(intent):
-            words = "What became of the last call is being found out."
-            return NotYet(self.late - intent.age, MetakockaError(words))
+            mk_id, sent = found.partner.mk_id, Party.model_validate(intent.sent)
+            fields = party_fields(sent)
+            if self.store.adopt_partner(job.contact_id, mk_id, fields, intent.intent_id):
+                return Known(mk_id, sent, "created")
+            return TAKEN
+        if is_too_soon:
+            why = "What became of the last call is being found out."
+            return NotYet(self.late - intent.age, why)
         if found.partners:
-            words = f"{len(found.partners)} partners may be it: a person decides."
-            return Several(found.partners, why=words, intent=intent)
+            why = f"{len(found.partners)} partners may be it: a person decides."
+            return Several(found.partners, why=why, intent_id=intent.intent_id)
         self.store.settle_intent(intent.intent_id, "abandoned")
         return None
 
-    def _compare(
-        self,
-        job: DirtyContact,
-        metakocka_id: str,
-        intent: Intent,
-        found: Found | Several | NoPartner,
-    ) -> None:
-        """Of a contact that is a partner by now: whether the call has made this one or another."""
-        if any(one.mk_id == metakocka_id for one in found.partners):
-            self.store.settle_intent(intent.intent_id, "settled", metakocka_id)
-            return
-        # two contacts with a partner each were merged
-        record = self.client.get_partner(metakocka_id)
-        present = () if record is None else (from_record(record, region=self.finder.region),)
-        words = "This contact may be several partners: a person decides."
-        several = Several((*present, *found.partners), None, words, metakocka_id, intent)
-        ask(self.store, job.contact_id, several)
-
     def _settle_orphan(self, intent: Intent) -> None:
+        is_too_soon = intent.state != "intended" and intent.age < self.late
         if _may_have_made_one(intent):
             found = self.finder.for_call(intent.contact_id, intent.sent)
             if isinstance(found, Found):
@@ -170,14 +170,11 @@ class LostCalls:
                 self.store.forget_partner(intent.contact_id, mk_id)
                 self.store.settle_intent(intent.intent_id, "settled", mk_id)
                 return
-            if isinstance(found, Several) and not self._is_too_soon(intent):
+            if isinstance(found, Several) and not is_too_soon:
                 words = "Several partners may be that of a contact that was deleted."
                 self.progress.log(OPERATION, MetakockaError(words), contact_id=intent.contact_id)
-        if not self._is_too_soon(intent):
+        if not is_too_soon:
             self.store.settle_intent(intent.intent_id, "abandoned")
-
-    def _is_too_soon(self, intent: Intent) -> bool:
-        return intent.state != "intended" and intent.age < self.late
 
 
 def _may_have_made_one(intent: Intent) -> bool:

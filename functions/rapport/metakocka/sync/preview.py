@@ -15,17 +15,14 @@ from rapport.metakocka.agreement.party import Party, as_json
 from rapport.metakocka.api.client import MetakockaClient
 from rapport.metakocka.api.from_partner import from_record
 from rapport.metakocka.api.records import PartnerRecord
-from rapport.metakocka.sync.plan import (
+from rapport.metakocka.sync.find_contact import (
     ContactState,
-    Plan,
-    Terms,
-    as_fields,
     claimed_state,
     contact_for,
     needs_person,
-    plan_of,
     ref_of,
 )
+from rapport.metakocka.sync.plan import Plan, Terms, as_fields, plan_of
 from rapport.metakocka.sync.pull import BATCH, named_by_documents
 from rapport.store.metakocka import MetakockaStore
 from rapport.store.metakocka_rows import Connection, Direction, DirtyContact, Fields
@@ -102,11 +99,11 @@ class Preview:
         for partner, one in zip(partners, known, strict=True):
             if one.unchanged or one.is_deleted:
                 continue
-            if needs_person(partner, one, self.terms):
+            if needs_person(partner, one, self.terms.region):
                 reason = "Somebody is to tell which partner a contact is."
                 yield Difference("question", partner.party.name, partner.mk_id, reason=reason)
                 continue
-            contact = contact_for(partner, one, self.terms)
+            contact = contact_for(partner, one, self.terms.region)
             if isinstance(contact, Sequence):
                 reason = f"{len(contact)} contacts may be this partner."
                 yield Difference("question", partner.party.name, partner.mk_id, reason=reason)

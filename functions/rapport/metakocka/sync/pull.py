@@ -27,16 +27,9 @@ from rapport.metakocka.agreement.party import Party
 from rapport.metakocka.api.client import PAGE_LIMIT, MetakockaClient
 from rapport.metakocka.api.from_partner import Partner, from_record
 from rapport.metakocka.api.records import PartnerRecord, in_order
+from rapport.metakocka.sync.find_contact import contact_for, is_known, needs_person, ref_of
 from rapport.metakocka.sync.find_partner import is_like
-from rapport.metakocka.sync.plan import (
-    Terms,
-    contact_for,
-    is_known,
-    needs_person,
-    plan_of,
-    ref_of,
-    waiting,
-)
+from rapport.metakocka.sync.plan import Terms, plan_of, waiting
 from rapport.metakocka.sync.progress import CallFailures, Outcome, Progress, Status
 from rapport.store.metakocka import RunStore
 from rapport.store.metakocka_rows import KnownPartner, PartnerItem, PartnerResult
@@ -254,7 +247,7 @@ class Pull:
         self._note_seen(known)
         lost = self._lost(known)
         for partner, one in zip(partners, known, strict=True):
-            if needs_person(partner, one, self.terms):
+            if needs_person(partner, one, self.terms.region):
                 results.append(_result(partner, "waiting"))
             elif not is_known(one) and any(is_like(sent, partner.party) for sent in lost):
                 # the worker that sends the contact finds out: it may look different by now
@@ -284,7 +277,7 @@ class Pull:
         ]
 
     def _item(self, partner: Partner, known: KnownPartner) -> PartnerItem:
-        contact = contact_for(partner, known, self.terms)
+        contact = contact_for(partner, known, self.terms.region)
         if isinstance(contact, Sequence):
             return waiting(partner, contact)
         plan = plan_of(contact, partner, self.terms)

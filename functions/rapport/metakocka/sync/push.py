@@ -19,7 +19,6 @@ from rapport.errors import (
     MetakockaClosed,
     MetakockaError,
     MetakockaOutcomeUnknown,
-    MetakockaRefused,
     MetakockaUnavailable,
     NotFound,
     RapportError,
@@ -27,12 +26,13 @@ from rapport.errors import (
     Unprocessable,
 )
 from rapport.metakocka.agreement.limits import missing_fields
-from rapport.metakocka.api.bodies import AddingUpdate, PartnerUpdate
+from rapport.metakocka.agreement.party import Party, party_fields
 from rapport.metakocka.api.client import MetakockaClient
 from rapport.metakocka.api.from_partner import from_record
 from rapport.metakocka.api.records import PartnerRecord
-from rapport.metakocka.sync.create_partner import Creation
+from rapport.metakocka.sync.find_contact import ContactState, claimed_state
 from rapport.metakocka.sync.find_partner import (
+    TAKEN,
     Found,
     Known,
     Match,
@@ -40,11 +40,11 @@ from rapport.metakocka.sync.find_partner import (
     NotYet,
     PartnerFinder,
     Several,
-    ask,
 )
-from rapport.metakocka.sync.intents import OPERATION, LostCalls, intended
-from rapport.metakocka.sync.plan import Agreed, ContactState, Terms, agree, claimed_state
+from rapport.metakocka.sync.intents import OPERATION, LostCalls
+from rapport.metakocka.sync.plan import Agreed, Terms, agree
 from rapport.metakocka.sync.progress import CallFailures, Outcome, Progress, Status
+from rapport.metakocka.sync.send_partner import PartnerSender
 from rapport.store.metakocka import RunStore
 from rapport.store.metakocka_rows import DirtyContact
 
@@ -93,7 +93,7 @@ class Push:
         self._pauses = self.progress.run.retries["contact"]
         self._finder = PartnerFinder(self.store, self.client, self.terms.region)
         self._lost = LostCalls(self.store, self.client, self._finder, self.progress, self.late)
-        self._creation = Creation(self.store, self.client, self._finder, self.progress)
+        self._sender = PartnerSender(self.store, self.client, self._finder, self.progress)
 
     def run(self, contact_ids: Sequence[UUID] | None = None, *, patience: float = PATIENCE) -> bool:
         """Sends what there is to send, all or these contacts; False where the time was over.
@@ -138,18 +138,17 @@ class Push:
     def _push(self, job: DirtyContact) -> None:
         """Sends one contact, and counts what became of it."""
         self._seen[job.contact_id] += 1
-        if self._seen[job.contact_id] > TRIES:
-            again = timedelta(seconds=self._pauses.first_wait)
-            self.store.postpone_contact(job.contact_id, again)
-            return
         error: RapportError | None = None
         try:
-            outcome = self._settle(job, self._sent(job))
+            ending = self._sent(job)
+            outcome = self._settle(job, ending)
         except StoreError:
             raise
         except RapportError as caught:
             error = caught
             outcome = self._settle(job, self._ending_of(job, caught))
+        if self._seen[job.contact_id] > TRIES:
+            return
         self.progress.add(outcome)
         if isinstance(error, MetakockaUnavailable):
             # the next contact may fare better
@@ -167,6 +166,8 @@ class Push:
             UpstreamError: Metakocka refused, can't be reached, or gave no answer.
             StoreError: As the store.
         """
+        if self._seen[job.contact_id] > TRIES:
+            return Ending("waiting", retry_in=self._pauses.first_wait)
         contact = claimed_state(job)
         match: Match | None = self._lost.settle_intents(job)
         if match is None and job.metakocka_id is not None:
@@ -177,9 +178,11 @@ class Push:
         if match is None:
             match = self._finder.for_contact(job, contact.party)
         if isinstance(match, Found):
-            match = self._finder.adopt(job.contact_id, match.partner.mk_id, None, "adopted")
+            mk_id, nothing = match.partner.mk_id, party_fields(Party())
+            is_ours = self.store.adopt_partner(job.contact_id, mk_id, nothing)
+            match = Known(mk_id, None, "adopted") if is_ours else TAKEN
         elif isinstance(match, NoPartner):
-            match = self._creation.create(job, contact.party)
+            match = self._sender.make_partner(job, contact.party)
         if isinstance(match, NotYet):
             return Ending("waiting", match.error, retry_in=match.seconds)
         if isinstance(match, Several):
@@ -215,18 +218,7 @@ class Push:
                 self.store.note_partners_seen([update.mk_id], seen_at, agreed.theirs)
             turn += 1
             seen_at = self.progress.now()
-            shown = self._update(job, update) or self.client.get_partner(update.mk_id)
-            if shown is None:
-                raise MetakockaRefused("Metakocka does not show it.", operation="update_partner")
-            record = shown
-
-    def _update(self, job: DirtyContact, update: PartnerUpdate) -> PartnerRecord | None:
-        if not isinstance(update, AddingUpdate):
-            return self.client.update_partner(update)
-        with intended(self.store, job, "update_partner", update.body, {}) as intent:
-            shown = self.client.update_partner(update)
-        self.store.settle_intent(intent.intent_id, "settled", update.mk_id)
-        return shown
+            record = self._sender.change_partner(job, update)
 
     def _settle(self, job: DirtyContact, ending: Ending) -> Outcome:
         """Writes how it ended, and what becomes of the contact's mark."""
@@ -244,7 +236,14 @@ class Push:
                 # without that the contact would be claimed again at once
                 ending = Ending("failed", refused, missing=())
         if ending.several is not None:
-            ask(self.store, job.contact_id, ending.several, job.changed_seq)
+            several = ending.several
+            self.store.ask_partner(
+                job.contact_id,
+                job.changed_seq,
+                several.present,
+                several.shown,
+                several.intent_id,
+            )
         elif ending.missing is not None:
             self.store.block_contact(job.contact_id, job.changed_seq, ending.missing)
         elif ending.retry_in is not None:
