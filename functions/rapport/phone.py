@@ -105,6 +105,16 @@ def to_e164(text: str, region: str | None = None, *, country_code: str | None = 
     raise NotAPhoneNumber(_reason(written, region, country_code))
 
 
+def e164_or_text(text: str | None, region: str | None = None) -> str | None:
+    """The number in E.164, or the text as it is where it can't be read as one number."""
+    if text is None:
+        return None
+    try:
+        return to_e164(text, region)
+    except NotAPhoneNumber:
+        return text
+
+
 def _written(text: str) -> str:
     """The digits of a number with what stands between them, a plus first if it has one.
 

@@ -23,7 +23,7 @@ begin
                     'version', c.version,
                     'updated_at', c.updated_at,
                     'matched_by', g.kinds,
-                    'is_asked', exists (
+                    'needs_person', exists (
                         select
                         from public.sync_conflicts s
                         where s.account_id = partner_candidates.account_id
@@ -152,7 +152,7 @@ begin
                     else jsonb_build_object(
                         'metakocka_id', r.metakocka_id,
                         'unchanged', false,
-                        'is_asked', r.metakocka_id = any (asked),
+                        'needs_person', r.metakocka_id = any (asked),
                         'candidates', private.partner_candidates(
                             account_id => read_partners.account_id,
                             metakocka_id => r.metakocka_id,
@@ -227,4 +227,4 @@ comment on function private.partner_candidates(uuid, text, text, text[], text[])
 comment on function private.require_list(jsonb, text, integer) is
     'Refuses a value that is no list of objects, or is too long.';
 comment on function backend.read_partners(uuid, jsonb) is
-    'What is known of up to 500 partners, [{metakocka_id, partner_hash, tax_id_number, emails, phones}], in their order: {unchanged: true, is_edited} where the hash is known, is_edited if the contact is to be sent; {contact_id, version, updated_at, is_deleted, party, base, base_version, state, seen_at, edits} where it is a contact; otherwise {is_asked, candidates: [{contact_id, version, updated_at, matched_by, is_asked, party}]}, where is_asked says that somebody is to tell which partner a contact is.';
+    'What is known of up to 500 partners, [{metakocka_id, partner_hash, tax_id_number, emails, phones}], in their order: {unchanged: true, is_edited} where the hash is known, is_edited if the contact is to be sent; {contact_id, version, updated_at, is_deleted, party, base, base_version, state, seen_at, edits} where it is a contact; otherwise {needs_person, candidates: [{contact_id, version, updated_at, matched_by, needs_person, party}]}, where needs_person says that somebody is to tell which partner a contact is.';

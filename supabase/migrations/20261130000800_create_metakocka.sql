@@ -2755,7 +2755,7 @@ begin
                     'version', c.version,
                     'updated_at', c.updated_at,
                     'matched_by', g.kinds,
-                    'is_asked', exists (
+                    'needs_person', exists (
                         select
                         from public.sync_conflicts s
                         where s.account_id = partner_candidates.account_id
@@ -2884,7 +2884,7 @@ begin
                     else jsonb_build_object(
                         'metakocka_id', r.metakocka_id,
                         'unchanged', false,
-                        'is_asked', r.metakocka_id = any (asked),
+                        'needs_person', r.metakocka_id = any (asked),
                         'candidates', private.partner_candidates(
                             account_id => read_partners.account_id,
                             metakocka_id => r.metakocka_id,
@@ -2959,7 +2959,7 @@ comment on function private.partner_candidates(uuid, text, text, text[], text[])
 comment on function private.require_list(jsonb, text, integer) is
     'Refuses a value that is no list of objects, or is too long.';
 comment on function backend.read_partners(uuid, jsonb) is
-    'What is known of up to 500 partners, [{metakocka_id, partner_hash, tax_id_number, emails, phones}], in their order: {unchanged: true, is_edited} where the hash is known, is_edited if the contact is to be sent; {contact_id, version, updated_at, is_deleted, party, base, base_version, state, seen_at, edits} where it is a contact; otherwise {is_asked, candidates: [{contact_id, version, updated_at, matched_by, is_asked, party}]}, where is_asked says that somebody is to tell which partner a contact is.';
+    'What is known of up to 500 partners, [{metakocka_id, partner_hash, tax_id_number, emails, phones}], in their order: {unchanged: true, is_edited} where the hash is known, is_edited if the contact is to be sent; {contact_id, version, updated_at, is_deleted, party, base, base_version, state, seen_at, edits} where it is a contact; otherwise {needs_person, candidates: [{contact_id, version, updated_at, matched_by, needs_person, party}]}, where needs_person says that somebody is to tell which partner a contact is.';
 
 
 /*
@@ -4041,7 +4041,7 @@ begin
                         'emails', private.identity_values(c, 'email'),
                         'phones', private.identity_values(c, 'phone'),
                         'unproved', private.unproved_fields(c),
-                        'asked_about', private.asked_about(c),
+                        'offered_partners', private.offered_partners(c),
                         -- calls whose outcome is to be found out first
                         'intents', private.open_intents(c.id)
                     )
@@ -4136,7 +4136,7 @@ end
 $$;
 
 
-create function private.asked_about(contact public.contacts)
+create function private.offered_partners(contact public.contacts)
     returns text[]
     language plpgsql
     stable
@@ -4207,12 +4207,12 @@ grant execute on function backend.postpone_contact(uuid, uuid, text, interval) t
 
 
 comment on function backend.claim_dirty_contacts(uuid, text, integer, uuid[], boolean) is
-    'Leases up to 100 contacts that changed, all or those of contact_ids, in the order of their change; a dry_run shows them and leases none: {claimed: [{contact_id, changed_seq, attempts, version, updated_at, party, metakocka_id, base, base_version, state, seen_at, edits, not_partners, emails, phones, unproved, asked_about, intents}], next_in}, the seconds until there are others.';
+    'Leases up to 100 contacts that changed, all or those of contact_ids, in the order of their change; a dry_run shows them and leases none: {claimed: [{contact_id, changed_seq, attempts, version, updated_at, party, metakocka_id, base, base_version, state, seen_at, edits, not_partners, emails, phones, unproved, offered_partners, intents}], next_in}, the seconds until there are others.';
 comment on function backend.note_partners_seen(uuid, text[], timestamptz, text, jsonb) is
     'Notes when the partners of waiting contacts were last seen in their agreed state: a later difference was edited later. base is the new agreed state, for a single partner. Returns the number of partners.';
 comment on function private.identity_values(public.contacts, text) is
     'The emails or phones that a contact is known by, written there or not.';
-comment on function private.asked_about(public.contacts) is
+comment on function private.offered_partners(public.contacts) is
     'The partners of which somebody is to tell whether a contact is one of them.';
 comment on function private.take_mark(uuid, bigint) is
     'Removes a contact''s mark if it is not newer than changed_seq; otherwise frees its lease. Returns whether there is no mark left.';

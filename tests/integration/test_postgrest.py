@@ -11,8 +11,8 @@ import psycopg
 import pytest
 from pydantic import HttpUrl, SecretStr
 from tests.conftest import Start
-from tests.sql.conftest import World, seed_uuid
 from tests.sql.outbound import conversation, send_to
+from tests.world import World, seed_uuid
 
 from rapport.errors import (
     NotAllowed,

@@ -24,7 +24,7 @@ from rapport.parameters import OneSecret
 from rapport.retry import Retries
 from rapport.settings import MetakockaSettings, StoreSettings
 from rapport.store.metakocka import MetakockaStore
-from rapport.store.metakocka_rows import Direction, Request, Trigger
+from rapport.store.metakocka_rows import Direction, SyncRequest, Trigger
 from tests.sql.metakocka import snapshot
 from tests.world import Connection, World, seed_uuid
 
@@ -185,7 +185,7 @@ class Erp:
         self,
         direction: Direction = "both",
         trigger: Trigger = "schedule",
-        request: Request | None = None,
+        request: SyncRequest | None = None,
         fuse: Fuse | None = None,
         late: float = 0,
     ) -> Report:

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from rapport.errors import RapportError
 from rapport.local.fakes.metakocka.behaviour import Behaviour, Fault
 from rapport.local.fakes.metakocka.fake import Fake
-from rapport.store.metakocka_rows import Request
+from rapport.store.metakocka_rows import SyncRequest
 from tests.sql.faces import ask
 from tests.sql.syncing import SECRET, Erp, Fuse, Killed
 from tests.world import World, seed_uuid, text_message
@@ -315,7 +315,7 @@ class Town:
             self.merges[who] = row["merged"]["merge_id"]
 
     def _run(self, direction: Any, fuse: Fuse | None = None, late: float = 0) -> None:
-        request = Request() if direction == "from_metakocka" else None
+        request = SyncRequest() if direction == "from_metakocka" else None
         with suppress(Killed, RapportError):
             self.erp.sync(direction, "schedule", request, fuse=fuse, late=late)
 

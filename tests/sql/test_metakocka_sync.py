@@ -9,7 +9,7 @@ import pytest
 from rapport.errors import RapportError
 from rapport.local.fakes.metakocka.behaviour import Behaviour, Fault
 from rapport.local.fakes.metakocka.fake import Fake
-from rapport.store.metakocka_rows import Request
+from rapport.store.metakocka_rows import SyncRequest
 from tests.sql.syncing import SECRET, Erp, Fuse, Interruption
 from tests.world import World
 
@@ -176,7 +176,7 @@ def test_several_candidates_wait_for_a_person(erp: Erp) -> None:
     erp.add_contact(name="A", email="a@kos.si")
     erp.add_contact(name="B", phone="+38614000001")
     mk_id = erp.add_partner("Kos", email="a@kos.si", phone="01 400 00 01")
-    report = erp.sync("from_metakocka", "user", Request(metakocka_ids=[mk_id]))
+    report = erp.sync("from_metakocka", "user", SyncRequest(metakocka_ids=[mk_id]))
     assert report is not None
     assert [(one.id, one.status) for one in report.outcomes] == [(mk_id, "conflict")]
     assert len(erp.contacts()) == 2

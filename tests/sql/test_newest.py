@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from rapport.errors import RapportError
 from rapport.local.fakes.metakocka.behaviour import Behaviour, Fault
 from rapport.local.fakes.metakocka.fake import Fake, Reply
-from rapport.store.metakocka_rows import Request
+from rapport.store.metakocka_rows import SyncRequest
 from tests.sql.syncing import SECRET, Erp, Fuse, Killed
 from tests.world import World
 
@@ -119,7 +119,7 @@ class Play:
                 self._run("both" if trigger == "schedule" else "to_metakocka", trigger)
             case ("read one",):
                 self.fake.behaviour.faults = [Fault(on="update_partner", times=100, status=503)]
-                request = Request(metakocka_ids=[self.partner])
+                request = SyncRequest(metakocka_ids=[self.partner])
                 self._run("from_metakocka", "user", request)
             case ("cut",):
                 self._cut()
@@ -147,7 +147,7 @@ class Play:
             elif any(one.theirs < look < one.ours for look in self.looks):
                 assert value == one.values["ours"], name
 
-    def _run(self, direction: Any, trigger: Any, request: Request | None = None) -> None:
+    def _run(self, direction: Any, trigger: Any, request: SyncRequest | None = None) -> None:
         seen = self.fake.seen
         self.erp.end_quiet()
         with suppress(RapportError), self.erp.worker() as sync:

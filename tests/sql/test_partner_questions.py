@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from rapport.local.fakes.metakocka.fake import Fake
-from rapport.store.metakocka_rows import Request
+from rapport.store.metakocka_rows import SyncRequest
 from tests.sql.asking import Refusal, at_once, refusal
 from tests.sql.faces import ask
 from tests.sql.syncing import SECRET, Erp
@@ -221,7 +221,7 @@ def test_a_contact_without_a_partner_stays_so_until_somebody_sends_it(erp: Erp) 
 def test_what_somebody_sends_at_once_is_a_partner_again(erp: Erp) -> None:
     contact, _ = asked_about_one_that_is_gone(erp)
     decide(erp, "unlink")
-    report = erp.sync("to_metakocka", "user", Request(contact_ids=[contact]))
+    report = erp.sync("to_metakocka", "user", SyncRequest(contact_ids=[contact]))
     assert [one.status for one in report.outcomes] == ["created"]
 
 

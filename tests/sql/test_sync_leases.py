@@ -201,7 +201,7 @@ def test_a_worker_keeps_its_lease_through_a_long_call_and_loses_it_when_it_hangs
     run = begin(erp, "w")
     with erp.session() as session:
         store = SqlStore(session, Fuse())
-        with Lease(store, UUID(run["run_id"]), "w", 0.6) as lease:
+        with Lease(store.of_run(ALPINE, UUID(run["run_id"]), "w"), 0.6) as lease:
             # longer than the lease, and nothing is said meanwhile
             time.sleep(1.5)
             assert begin(erp, "second") is None

@@ -10,7 +10,7 @@ import pytest
 from rapport.local.fakes.metakocka.behaviour import Behaviour, Fault
 from rapport.local.fakes.metakocka.fake import Fake
 from rapport.metakocka.sync.run import serve
-from rapport.store.metakocka_rows import Request
+from rapport.store.metakocka_rows import SyncRequest
 from tests.sql.faces import ask, refusal
 from tests.sql.syncing import SECRET, Erp
 from tests.world import World
@@ -156,7 +156,7 @@ def test_each_pause_after_another_is_longer_up_to_a_bound(erp: Erp) -> None:
 def test_somebody_who_waits_for_an_answer_gets_one(erp: Erp) -> None:
     contact = erp.add_contact(name="Kos", email="k@kos.si", **HOME)
     close(erp)
-    report = erp.sync("to_metakocka", "user", Request(contact_ids=[contact]))
+    report = erp.sync("to_metakocka", "user", SyncRequest(contact_ids=[contact]))
     assert [(one.status, one.code) for one in report.outcomes] == [("waiting", "metakocka_closed")]
     assert (report.state, run(erp)["state"]) == ("failed", "failed")
     # it is still to be sent

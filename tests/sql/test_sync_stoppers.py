@@ -14,7 +14,7 @@ from rapport.local.fakes.metakocka.behaviour import Behaviour, Fault
 from rapport.local.fakes.metakocka.fake import Fake
 from rapport.metakocka.sync import progress
 from rapport.metakocka.sync.run import serve
-from rapport.store.metakocka_rows import Request
+from rapport.store.metakocka_rows import SyncRequest
 from tests.sql.syncing import SECRET, Erp, Interruption
 from tests.world import World
 
@@ -106,7 +106,7 @@ def test_of_several_partners_those_that_can_be_read_are(world: World) -> None:
     erp = Erp(world, fake)
     gone, other = erp.add_partner("Gone"), erp.add_partner("Lipa")
     fake.words = (f'"partner_id":"{gone}"',)
-    report = erp.sync("from_metakocka", "user", Request(metakocka_ids=[gone, other]))
+    report = erp.sync("from_metakocka", "user", SyncRequest(metakocka_ids=[gone, other]))
     assert {one.id: one.status for one in report.outcomes} == {gone: "failed", other: "created"}
 
 

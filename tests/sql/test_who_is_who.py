@@ -12,7 +12,7 @@ import pytest
 from rapport.local.fakes.metakocka.behaviour import Behaviour, Fault
 from rapport.local.fakes.metakocka.fake import Fake
 from rapport.metakocka.agreement.compare import same_tax
-from rapport.store.metakocka_rows import Request
+from rapport.store.metakocka_rows import SyncRequest
 from tests.sql.asking import refusal
 from tests.sql.faces import ask
 from tests.sql.syncing import SECRET, Erp
@@ -97,7 +97,7 @@ def decide(erp: Erp, choice: str) -> None:
 
 
 def push(erp: Erp, contact: UUID) -> None:
-    erp.sync("to_metakocka", "user", Request(contact_ids=[contact]))
+    erp.sync("to_metakocka", "user", SyncRequest(contact_ids=[contact]))
 
 
 # A customer who is no partner yet writes another's words

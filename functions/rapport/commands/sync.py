@@ -20,13 +20,13 @@ from rapport.local.proxy import forget_proxies
 from rapport.local.stack import state
 from rapport.log import logger
 from rapport.metakocka.endpoints import busy
-from rapport.metakocka.sync.preview import Change, Difference, Preview
+from rapport.metakocka.sync.preview import Difference, FieldChange, Preview
 from rapport.metakocka.sync.progress import Outcome
 from rapport.metakocka.sync.run import Report, Sync
 from rapport.parameters import secret_source
 from rapport.settings import MetakockaSettings, StoreSettings
 from rapport.store.metakocka import MetakockaStore
-from rapport.store.metakocka_rows import Connection, Counts, Direction, Request
+from rapport.store.metakocka_rows import Connection, Counts, Direction, SyncRequest
 
 INTERRUPTED = 130
 _DIRECTIONS: dict[str, Direction] = {
@@ -75,7 +75,7 @@ def _run(output: Console, worker: Sync, connection: Connection, direction: Direc
     try:
         with _counting(output) as watch:
             report = replace(worker, watch=watch).run(
-                connection.account_id, direction, "cli", request=Request()
+                connection.account_id, direction, "cli", request=SyncRequest()
             )
     except KeyboardInterrupt:
         output.print("Interrupted. What is counted is done, and the next run goes on from there.")
@@ -140,7 +140,7 @@ def _print(output: Console, difference: Difference) -> None:
         output.print(f"  {escape(_line(change))}", highlight=False)
 
 
-def _line(change: Change) -> str:
+def _line(change: FieldChange) -> str:
     side, before, after = _SIDES[change.side], _value(change.before), _value(change.after)
     if change.side is None:
         return f"{side}  {change.field}: {before} here, {after} at Metakocka"

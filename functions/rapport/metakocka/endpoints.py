@@ -26,12 +26,12 @@ from rapport.errors import (
 from rapport.metakocka.agreement.party import Party
 from rapport.metakocka.api.client import Operation, Policy
 from rapport.metakocka.api.from_partner import from_record
-from rapport.metakocka.sync.plan import ref_of
+from rapport.metakocka.sync.find_contact import ref_of
 from rapport.metakocka.sync.progress import Outcome
 from rapport.metakocka.sync.run import Report, Sync
 from rapport.retry import Retries
 from rapport.store.metakocka_requests import Authorized, MetakockaUser
-from rapport.store.metakocka_rows import AtWork, Direction, Request
+from rapport.store.metakocka_rows import AtWork, Direction, SyncRequest
 
 # as many as a run takes
 IDS_LIMIT = 1000
@@ -166,7 +166,7 @@ def send(
             allowed.account_id, "to_metakocka", contact_ids=allowed.contact_ids
         )
         return Answer(missing, run_id)
-    request = Request(contact_ids=allowed.contact_ids)
+    request = SyncRequest(contact_ids=allowed.contact_ids)
     answer = _run(sync, allowed, "to_metakocka", request)
     return Answer([*answer.outcomes, *missing], answer.run_id)
 
@@ -184,7 +184,7 @@ def receive(
             allowed.account_id, "from_metakocka", metakocka_ids=metakocka_ids or ()
         )
         return Answer([], run_id)
-    request = Request(metakocka_ids=list(dict.fromkeys(metakocka_ids)))
+    request = SyncRequest(metakocka_ids=list(dict.fromkeys(metakocka_ids)))
     return _run(sync, allowed, "from_metakocka", request)
 
 
@@ -200,15 +200,15 @@ def unsynced(
     with sync.client(allowed.account_id, connection) as client:
         records = client.list_partners().in_order(after)
         while batch := list(islice(records, 200)):
-            refs = [ref_of(one, terms, known_hash=False) for one in batch]
+            partners = [from_record(record, region=terms.region) for record in batch]
+            refs = [ref_of(partner, known_hash=False) for partner in partners]
             known = sync.store.read_partners(allowed.account_id, refs)
-            for record, one in zip(batch, known, strict=True):
+            for partner, one in zip(partners, known, strict=True):
                 if one.contact_id is None:
                     if len(found) == limit:
                         return {"partners": found, "cursor": last}
-                    party = from_record(record, region=terms.region).party
-                    found.append({"metakocka_id": record.mk_id, **_shown(party)})
-                last = record.mk_id
+                    found.append({"metakocka_id": partner.mk_id, **_shown(partner.party)})
+                last = partner.mk_id
     return {"partners": found, "cursor": None}
 
 
@@ -235,7 +235,7 @@ def require_good(outcome: Outcome) -> None:
     raise error
 
 
-def _run(sync: Sync, allowed: Authorized, direction: Direction, request: Request) -> Answer:
+def _run(sync: Sync, allowed: Authorized, direction: Direction, request: SyncRequest) -> Answer:
     report = _report(sync, allowed, direction, request)
     by_id = {one.id: one for one in report.outcomes}
     wanted = [str(one) for one in request.contact_ids or request.metakocka_ids or ()]
@@ -244,7 +244,7 @@ def _run(sync: Sync, allowed: Authorized, direction: Direction, request: Request
     return Answer(outcomes, report.run_id if is_open else None)
 
 
-def _report(sync: Sync, allowed: Authorized, direction: Direction, request: Request) -> Report:
+def _report(sync: Sync, allowed: Authorized, direction: Direction, request: SyncRequest) -> Report:
     """The request's own run, once no other is at work for the account."""
     waits_until: float | None = None
     while True:

@@ -29,29 +29,29 @@ class _Given(BaseModel):
 
 
 class Due(_Row):
-    """An account for which there is something to do and nobody at work."""
+    """An account that has something to do and no worker."""
 
     account_id: UUID
-    # run: one that waits or was left; contacts: there are some to be sent; schedule: it is time
+    # run: a run waits or was left; contacts: some are to be sent; schedule: it is time
     reasons: list[Reason]
 
 
 class Counts(_Row):
-    """How far a run has come, in all; `total` is None while it is not known."""
+    """How far a run has come in all; `total` is None while it is unknown."""
 
     total: int | None = None
     done: int = 0
     succeeded: int = 0
     failed: int = 0
     unchanged: int = 0
-    # for a person, or to be tried again
+    # for a person, or until the next try
     waiting: int = 0
     # by kind
     errors: dict[str, int] = Field(default_factory=dict)
 
 
-class Request(_Row):
-    """What a run was asked for; everything where both are None."""
+class SyncRequest(_Row):
+    """What a user requested of a run; everything where both are None."""
 
     contact_ids: list[UUID] | None = None
     metakocka_ids: list[str] | None = None
@@ -60,7 +60,7 @@ class Request(_Row):
 class RetrySettings(_Row):
     """An account's patience with one kind of operation; waits in seconds."""
 
-    # None for what is tried without end, later each time
+    # None: it is tried without end, later each time
     attempts: int | None = None
     first_wait: float
     longest_wait: float
@@ -69,12 +69,12 @@ class RetrySettings(_Row):
 
 
 class Run(Counts):
-    """A run that is leased to this worker, and the connection that it works for."""
+    """A run that is leased to this worker, and its account's connection."""
 
     run_id: UUID
     direction: Direction
     trigger: Trigger
-    request: Request
+    request: SyncRequest
     # where the last worker was
     cursor: JsonValue = None
     user_id: UUID | None
@@ -91,10 +91,10 @@ class Run(Counts):
 
 
 class AtWork(_Row):
-    """What keeps the next run of an account waiting; times by the database's clock."""
+    """Why the next run of an account waits; times by the database's clock."""
 
     run_id: UUID | None
-    # unless it is extended, which it is until `ends_by`
+    # unless the worker extends it, which it may do until `ends_by`
     lease_until: datetime | None
     ends_by: datetime | None
     paused_until: datetime | None
@@ -117,13 +117,13 @@ class Connection(_Row):
 
 
 class PartnerRef(_Given):
-    """A partner by what it may be known by."""
+    """A partner, and the values that it may be known by."""
 
     metakocka_id: str
     partner_hash: str | None = None
     tax_id_number: str | None = None
     emails: list[str] = Field(default_factory=list)
-    # in E.164, or they match nobody
+    # in E.164: other spellings match no contact
     phones: list[str] = Field(default_factory=list)
 
 
@@ -135,38 +135,38 @@ class Candidate(_Row):
     updated_at: datetime
     # metakocka, tax, email, phone; gsm where the number may be the same
     matched_by: list[str]
-    # somebody is to tell which partner it is
-    is_asked: bool = False
+    # a person has to say which partner it is
+    needs_person: bool = False
     party: Fields
 
 
 class KnownPartner(_Row):
     """What is known of a partner.
 
-    `unchanged` ones have the hash that was asked about, and nothing more is told of them.
-    Otherwise `contact_id` is the contact that it is, with its state, or None, and then
-    `candidates` are those that it may be.
+    An `unchanged` partner has the hash of the request, and only its id is given. Otherwise
+    `contact_id` is its contact, with the contact's state; where that is None, `candidates` are the
+    contacts that it may be.
     """
 
     metakocka_id: str
     unchanged: bool
-    # of an unchanged one: its contact is to be sent
+    # of an unchanged partner: its contact is to be sent
     is_edited: bool = False
     contact_id: UUID | None = None
     version: int | None = None
     updated_at: datetime | None = None
-    # deleted here: it is not to come back by itself
+    # the contact was deleted, and must not come back by itself
     is_deleted: bool = False
     party: Fields | None = None
-    # None where nothing was ever agreed
+    # None where nothing was agreed yet
     base: Fields | None = None
     base_version: int | None = None
     state: MappingState | None = None
-    # when it was last seen with what was agreed, and the contact's edits since, by field
+    # when it was last seen with the agreed values, and the contact's edits since, by field
     seen_at: datetime | None = None
     edits: dict[str, datetime] = Field(default_factory=dict)
-    # somebody is to tell whether a contact is this one
-    is_asked: bool = False
+    # a person has to say whether a contact is this partner
+    needs_person: bool = False
     candidates: list[Candidate] = Field(default_factory=list)
 
 
@@ -190,7 +190,7 @@ class PartnerItem(_Given):
 
     metakocka_id: str
     partner_hash: str | None
-    # what both sides hold now, and what they last did where they differ
+    # what both sides have now; where they differ, what they last had in common
     base: Fields
     contact_id: UUID | None = None
     expected_version: int | None = None
@@ -206,12 +206,12 @@ class PartnerItem(_Given):
 
 
 class PartnerResult(_Row):
-    """What became of an item; a stale one is to be read and merged again."""
+    """What became of an item; a stale item is to be read and merged again."""
 
     metakocka_id: str | None
     status: Literal["created", "adopted", "updated", "unchanged", "stale", "waiting", "refused"]
     contact_id: UUID | None
-    # why it was refused, led by the field where one is to blame
+    # why it was refused; it begins with the field, if one is the cause
     reason: str | None
 
 
@@ -226,7 +226,7 @@ class Intent(_Row):
     """A call that must not happen twice."""
 
     intent_id: UUID
-    # of one that was deleted, or merged into the one that is claimed, too
+    # it may be deleted, or merged into the contact that is claimed
     contact_id: UUID
     operation: Literal["add_partner", "update_partner"]
     # a digest of what was to be sent
@@ -239,19 +239,19 @@ class Intent(_Row):
 
 
 class UnsettledIntent(Intent):
-    """An open intent of an account; an orphaned one's contact was deleted."""
+    """An open intent of an account; `is_orphaned` where its contact was deleted."""
 
     is_orphaned: bool
 
 
 class BegunIntent(Intent):
-    """The intent of a contact; one that is not new is to be settled first."""
+    """The intent of a contact; an intent that is not new has to be settled first."""
 
     is_new: bool
 
 
 class DirtyContact(_Row):
-    """A contact that is to be sent, with what was last agreed of it."""
+    """A contact that is to be sent, with what was last agreed with its partner."""
 
     contact_id: UUID
     # the number of its last change
@@ -265,24 +265,24 @@ class DirtyContact(_Row):
     base: Fields | None
     base_version: int | None
     state: MappingState | None
-    # when the partner was last seen with what was agreed, and edits since, by field
+    # when the partner was last seen with the agreed values, and edits since, by field
     seen_at: datetime | None
     edits: dict[str, datetime]
     # partners that a person has said it is not
     not_partners: list[str]
-    # that it is known by, written there or not
+    # all that it is known by, also those that its record does not show
     emails: list[str]
     phones: list[str]
     # fields that are no proof of who it is
     unproved: list[str]
-    # partners of which somebody is to tell whether it is one of them
-    asked_about: list[str]
-    # calls whose outcome is not known
+    # the partners of its open question: a person has to say whether it is one of them
+    offered_partners: list[str]
+    # calls of unknown outcome
     intents: list[Intent]
 
 
 class DirtyClaim(_Row):
-    """Contacts leased to one worker, and in how many seconds there are others, if any."""
+    """Contacts leased to one worker, and in how many seconds the next are due, if any."""
 
     claimed: list[DirtyContact]
     next_in: float | None
@@ -294,7 +294,6 @@ class SyncError(_Given):
     operation: str
     code: str
     message: str
-    run_id: UUID | None = None
     user_id: UUID | None = None
     contact_id: UUID | None = None
     # or `batch`

@@ -12,11 +12,10 @@ from dataclasses import dataclass, replace
 import phonenumbers
 from phonenumbers import PhoneNumberFormat
 
-from rapport.errors import NotAPhoneNumber
 from rapport.metakocka.agreement.compare import tax_parts
 from rapport.metakocka.agreement.countries import region_of
 from rapport.metakocka.agreement.party import Party
-from rapport.phone import to_e164
+from rapport.phone import e164_or_text
 
 
 @dataclass(frozen=True)
@@ -40,7 +39,7 @@ def clues_of(party: Party, region: str = "SI") -> Clues:
     return Clues(
         party.tax_id_number,
         _unique([party.email]),
-        _unique(_number(one, where) for one in (party.phone, party.gsm)),
+        _unique(e164_or_text(one, where) for one in (party.phone, party.gsm)),
         party.name,
         where,
     )
@@ -103,15 +102,6 @@ def phone_spellings(number: str) -> tuple[str, ...]:
             "".join(letter for letter in at_home if letter.isdigit()),
         ]
     )
-
-
-def _number(text: str | None, region: str | None) -> str | None:
-    if text is None:
-        return None
-    try:
-        return to_e164(text, region)
-    except NotAPhoneNumber:
-        return text
 
 
 def _unique(values: Iterable[str | None]) -> tuple[str, ...]:

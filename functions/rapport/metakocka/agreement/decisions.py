@@ -1,4 +1,4 @@
-"""Who wins where both sides have edited one field, and what comes of a single field."""
+"""Who wins where both sides have edited one field, and what becomes of a single field. Pure."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ class Conflict:
     base: Compared
     crm: Compared
     erp: Compared
-    # `person` where somebody has decided this very conflict
+    # `person` where a person has decided this very conflict
     decided_by: Rule | Literal["person"]
     winner: Side | None
 
 
 @dataclass(frozen=True)
 class Held:
-    """An edit that stays on its own side, since the other can't take it."""
+    """An edit that stays on its own side, because the other can't take it."""
 
     field: str
     # where the value is
@@ -39,49 +39,41 @@ class Held:
     reason: str
 
 
-@dataclass
-class Decisions:
-    """An account's rule, what people have decided, and what came of it so far."""
+@dataclass(frozen=True)
+class Rules:
+    """An account's rule, and what people have decided."""
 
     rule: Rule
     crm_changed_at: datetime | None = None
-    # an edit of Metakocka's is later than this
+    # Metakocka's edits are later than this
     erp_changed_at: datetime | None = None
     # by field, such as `phone` or `people.228000046630.email`
-    made: Mapping[str, Side] = field(default_factory=dict)
-    # of the contact, by field; a list is one
+    decided: Mapping[str, Side] = field(default_factory=dict)
+    # the contact's edits by field; a list is one field
     crm_edits: Mapping[str, datetime] = field(default_factory=dict)
-    conflicts: list[Conflict] = field(default_factory=list)
-    held: list[Held] = field(default_factory=list)
 
-    def settle(self, name: str, base: Compared, crm: Compared, erp: Compared) -> Side | None:
-        """Who wins an edit of both sides, None if nobody does; the conflict is recorded."""
-        decided_by: Rule | Literal["person"] = self.rule
-        winner: Side | None
-        if name in self.made:
-            decided_by, winner = "person", self.made[name]
-        elif self.rule == "ask":
-            winner = None
-        elif self.rule == "newest":
-            winner = self._newest(name)
-        else:
-            winner = self.rule
-        self.conflicts.append(Conflict(name, base, crm, erp, decided_by, winner))
-        return winner
-
-    def hold(self, name: str, side: Side, value: Compared, reason: str) -> None:
-        """Leaves an edit where it is; a conflict that it has won is won by nobody then."""
-        self.held.append(Held(name, side, value, reason))
-        self.conflicts = [
-            replace(one, winner=None) if one.field == name else one for one in self.conflicts
-        ]
-
-    def _newest(self, name: str) -> Side:
-        # Metakocka gives no times: an edit of its is of any time since it was last seen without
+    def contest(self, name: str) -> Contest:
+        """Who wins a field that both sides have edited."""
+        if name in self.decided:
+            return Contest(name, "person", self.decided[name])
+        if self.rule == "ask":
+            return Contest(name, "ask", None)
+        if self.rule != "newest":
+            return Contest(name, self.rule, self.rule)
+        # Metakocka gives no times: its edit may be of any time after the partner was last seen
         ours = self.crm_edits.get(name.partition(".")[0], self.crm_changed_at)
         if ours is None or self.erp_changed_at is None:
-            return "metakocka" if self.erp_changed_at else "crm"
-        return "crm" if ours >= self.erp_changed_at else "metakocka"
+            return Contest(name, "newest", "metakocka" if self.erp_changed_at else "crm")
+        return Contest(name, "newest", "crm" if ours >= self.erp_changed_at else "metakocka")
+
+
+@dataclass(frozen=True)
+class Contest:
+    """A field that both sides may have edited, and who wins it then; None if nobody does."""
+
+    field: str
+    decided_by: Rule | Literal["person"]
+    winner: Side | None
 
 
 @dataclass(frozen=True)
@@ -90,23 +82,28 @@ class Choice:
 
     agreed: Single
     write: Side | None = None
+    conflict: Conflict | None = None
+    held: Held | None = None
 
 
 def choose(
-    decisions: Decisions, name: str, base: Single, crm: Single, erp: Single, key: str | None = None
+    rules: Rules, name: str, base: Single, crm: Single, erp: Single, key: str | None = None
 ) -> Choice:
-    """Decides one field; `key` is how it is called in a decision, where `name` is not unique.
+    """Decides one field; `key` is its name in a decision, where `name` is not unique.
 
-    What was never agreed on has a base of None. What Metakocka does not tell is no erasure,
-    and a flag that is not known in a contact is none either.
+    A base of None was never agreed on. A value that Metakocka does not return is no erasure, and
+    a flag that is not known in a contact is none either.
     """
+    contest = rules.contest(key or name)
     last = name.rpartition(".")[2]
     if same(last, crm, erp):
         return Choice(crm)
     if erp is None and base is not None and same(last, crm, base):
         return Choice(base)
+    conflict: Conflict | None = None
+    winner: Side | None
     if crm is None and (base is None or isinstance(erp, bool)):
-        winner: Side | None = "metakocka"
+        winner = "metakocka"
     elif erp is None:
         winner = "crm"
     elif base is not None and same(last, crm, base):
@@ -114,12 +111,14 @@ def choose(
     elif base is not None and same(last, erp, base):
         winner = "crm"
     else:
-        winner = decisions.settle(key or name, base, crm, erp)
+        winner = contest.winner
+        conflict = Conflict(contest.field, base, crm, erp, contest.decided_by, winner)
     if winner is None:
-        return Choice(base)
+        return Choice(base, conflict=conflict)
     value = crm if winner == "crm" else erp
     side: Side = "metakocka" if winner == "crm" else "crm"
     if reason := misfit(side, name, value):
-        decisions.hold(key or name, winner, value, reason)
-        return Choice(base)
-    return Choice(value, side)
+        # nobody wins a conflict whose winner the other side can't take
+        conflict = conflict and replace(conflict, winner=None)
+        return Choice(base, None, conflict, Held(contest.field, winner, value, reason))
+    return Choice(value, side, conflict)

@@ -1,7 +1,7 @@
 """The three-way merge of a contact and a partner against what both last agreed on.
 
 Pure: it is given three states and returns what to agree on and what to write on either side.
-An echo needs no mark: where both sides hold the agreed values there is nothing to write.
+An echo needs no mark: where both sides have the agreed values there is nothing to write.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from rapport.metakocka.agreement.decisions import Conflict, Decisions, Held, Rule, choose
+from rapport.metakocka.agreement.decisions import Conflict, Held, Rule, Rules, choose
 from rapport.metakocka.agreement.limits import Side
 from rapport.metakocka.agreement.merge_lists import merge_entries
 from rapport.metakocka.agreement.party import LISTS, SINGLE, Party, Value
@@ -18,10 +18,10 @@ from rapport.metakocka.agreement.party import LISTS, SINGLE, Party, Value
 
 @dataclass(frozen=True)
 class Merged:
-    """What comes of a merge.
+    """The result of a merge.
 
     `party` is the next base. `crm_changes` has the contact's new values by field, with whole
-    lists; `erp_changes` Metakocka's, with those entries of a list alone that are to be sent.
+    lists; `erp_changes` Metakocka's, with only those entries of a list that are to be sent.
     """
 
     party: Party
@@ -52,38 +52,38 @@ def merge(
     An edit of one side goes to the other, equal edits agree, and where both have edited the
     rule decides: `newest` by the two times (`crm_edits` has those of single fields), and with
     `ask` the field stays as it is on each side. `decisions` are those of people and come before
-    the rule. Without a base (adoption) what is known fills what is not.
+    the rule. Without a base (adoption) a known value fills an unknown one.
 
-    `erp` is None where there is no such partner: all of a new contact is for Metakocka then,
-    and nothing of one that had a partner, since a partner that is gone erases nothing.
+    `erp` is None where there is no such partner. Then all of a new contact is for Metakocka, and
+    nothing of a contact that had a partner: a partner that is gone erases nothing.
     """
     if erp is None and base is not None:
         return Merged(base, {}, {})
-    asked = Decisions(rule, crm_changed_at, erp_changed_at, decisions or {}, crm_edits or {})
+    rules = Rules(rule, crm_changed_at, erp_changed_at, decisions or {}, crm_edits or {})
     base, erp = base or Party(), erp or Party()
-    agreed: dict[str, Value] = {}
+    agreed: dict[str, Value] = {"own_person": erp.own_person or base.own_person}
     crm_changes: dict[str, Value] = {}
     erp_changes: dict[str, Value] = {}
+    conflicts: list[Conflict] = []
+    held: list[Held] = []
     for name in SINGLE:
-        choice = choose(asked, name, getattr(base, name), getattr(crm, name), getattr(erp, name))
+        choice = choose(rules, name, getattr(base, name), getattr(crm, name), getattr(erp, name))
         agreed[name] = choice.agreed
+        conflicts += [choice.conflict] if choice.conflict else []
+        held += [choice.held] if choice.held else []
         if choice.write == "crm":
             crm_changes[name] = choice.agreed
         elif choice.write == "metakocka":
             erp_changes[name] = choice.agreed
     for name in LISTS:
         ours = getattr(crm, name)
-        merged = merge_entries(asked, name, getattr(base, name), ours, getattr(erp, name))
+        merged = merge_entries(rules, name, getattr(base, name), ours, getattr(erp, name))
         agreed[name] = merged.agreed
+        conflicts += merged.conflicts
+        held += merged.held
         if merged.crm != ours:
             crm_changes[name] = merged.crm
         if merged.to_erp:
             erp_changes[name] = merged.to_erp
-    agreed["own_person"] = erp.own_person or base.own_person
-    return Merged(
-        Party.model_validate(agreed),
-        crm_changes,
-        erp_changes,
-        tuple(asked.conflicts),
-        tuple(asked.held),
-    )
+    party = Party.model_validate(agreed)
+    return Merged(party, crm_changes, erp_changes, tuple(conflicts), tuple(held))

@@ -1,26 +1,28 @@
 """The merge of lists: people and further addresses, entry by entry.
 
-An entry is known by its mk_id, which Metakocka gives. One that was written in the contact has
-none until it comes back from there; until then it is known by what it says. Nothing can be
-deleted at Metakocka: what is removed from the contact stays there, and the agreed state
+The entries of the three states are paired first, then each is decided.
+
+An entry is known by its mk_id, which Metakocka gives. An entry that was written in the contact has
+none until it comes back from there; until then it is known by its values. Nothing can be deleted
+at Metakocka: an entry that was removed from the contact stays there, and the agreed state
 remembers it so that it does not come back.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
 from rapport.metakocka.agreement.compare import same
-from rapport.metakocka.agreement.decisions import Decisions, choose
+from rapport.metakocka.agreement.decisions import Choice, Conflict, Held, Rules, choose
 from rapport.metakocka.agreement.limits import Side, misfit
-from rapport.metakocka.agreement.party import Entry, Single
+from rapport.metakocka.agreement.party import Entry
 
 E = TypeVar("E", bound=Entry)
 
 _IDS = frozenset({"mk_id", "mk_address_id"})
-# two entries with nothing of this in common are two, even if they contradict each other nowhere
+# two entries that share none of these are two entries, even without a contradiction
 _TELLING = frozenset({"name", "email", "phone", "gsm", "street"})
 
 
@@ -28,106 +30,119 @@ _TELLING = frozenset({"name", "email", "phone", "gsm", "street"})
 class Entries(Generic[E]):
     """A merged list: what is agreed, the contact's list, and the entries for Metakocka."""
 
-    agreed: tuple[E, ...]
-    crm: tuple[E, ...]
-    to_erp: tuple[E, ...]
+    agreed: tuple[E, ...] = ()
+    crm: tuple[E, ...] = ()
+    to_erp: tuple[E, ...] = ()
+    conflicts: tuple[Conflict, ...] = ()
+    held: tuple[Held, ...] = ()
+
+    def __add__(self, other: Entries[E]) -> Entries[E]:
+        return Entries(
+            self.agreed + other.agreed,
+            self.crm + other.crm,
+            self.to_erp + other.to_erp,
+            self.conflicts + other.conflicts,
+            self.held + other.held,
+        )
+
+
+@dataclass(frozen=True)
+class _Trio(Generic[E]):
+    """One entry as it was agreed, in the contact, and at Metakocka."""
+
+    base: E | None
+    crm: E | None
+    erp: E | None
+    # the only side that has it has the agreed values
+    is_as_agreed: bool = False
 
 
 def merge_entries(
-    decisions: Decisions, field: str, base: Sequence[E], crm: Sequence[E], erp: Sequence[E]
+    rules: Rules, name: str, base: Sequence[E], crm: Sequence[E], erp: Sequence[E]
 ) -> Entries[E]:
     """Merges one list; entries for Metakocka are whole, and without mk_id where they are new."""
-    agreed: list[E] = []
-    ours: list[E] = []
-    to_erp: list[E] = []
-    known: list[E] = list(base)
-    listed: list[E] = list(erp)
+    merged: Entries[E] = Entries()
+    for trio in _trios(base, crm, erp):
+        merged += _decided(rules, name, trio)
+    return merged
+
+
+def _trios(base: Sequence[E], crm: Sequence[E], erp: Sequence[E]) -> list[_Trio[E]]:
+    """The entries of the three states in pairs or threes: the contact's, the others, the gone."""
+    known, listed = list(base), list(erp)
     ids = {one.mk_id for one in (*base, *erp)}
     crm = [one if one.mk_id is None or one.mk_id in ids else _without_ids(one) for one in crm]
+    trios: list[_Trio[E]] = []
     for entry, theirs in zip(crm, _partners_of(crm, listed), strict=True):
         before = _take(known, theirs or entry)
-        if theirs is not None:
-            both, left, right = _merge_fields(decisions, field, before, entry, theirs)
-            agreed.append(both)
-            ours.append(left)
-            if right != theirs:
-                to_erp.append(right)
-            continue
-        ours.append(entry)
-        if before is not None:
-            # Metakocka tells no more of it, which is no erasure
-            agreed.append(before)
-            if not _equal(before, entry):
-                gone = "Metakocka does not list it any more."
-                decisions.hold(_path(field, entry), "crm", entry, gone)
-        elif _telling(entry):
-            if reason := _misfit("metakocka", field, entry):
-                decisions.hold(field, "crm", entry, reason)
-            else:
-                agreed.append(entry)
-                to_erp.append(entry)
+        trios.append(_Trio(before, entry, theirs, before is not None and _equal(before, entry)))
     for theirs in listed:
         before = _take(known, theirs)
-        keep, is_ours = _unlisted(decisions, field, before, theirs)
-        if keep is not None:
-            agreed.append(keep)
-        if is_ours:
-            ours.append(theirs)
-    return Entries((*agreed, *known), tuple(ours), tuple(to_erp))
+        is_as_agreed = before is not None and _unchanged(before, theirs)
+        trios.append(_Trio(before, None, theirs, is_as_agreed))
+    return [*trios, *(_Trio(before, None, None) for before in known)]
+
+
+def _decided(rules: Rules, name: str, trio: _Trio[E]) -> Entries[E]:
+    """What becomes of one entry."""
+    before, ours, theirs = trio.base, trio.crm, trio.erp
+    agreed = () if before is None else (before,)
+    if ours is not None and theirs is not None:
+        return _merge_fields(rules, name, before, ours, theirs)
+    if ours is not None:
+        if before is None and not _is_telling(ours):
+            return Entries(crm=(ours,))
+        if before is None:
+            if reason := _misfit("metakocka", name, ours):
+                return Entries(crm=(ours,), held=(Held(name, "crm", ours, reason),))
+            return Entries((ours,), (ours,), (ours,))
+        # Metakocka returns it no more, which is no erasure
+        gone = Held(_path(name, ours), "crm", ours, "Metakocka does not list it any more.")
+        return Entries(agreed, (ours,), held=() if trio.is_as_agreed else (gone,))
+    if theirs is None or trio.is_as_agreed:
+        # it was removed from the contact, …
+        return Entries(agreed)
+    winner: Side | None = "metakocka"
+    conflicts: tuple[Conflict, ...] = ()
+    if before is not None:
+        # … and edited at Metakocka
+        contest = rules.contest(_path(name, theirs))
+        winner = contest.winner
+        conflicts = (Conflict(contest.field, before, None, theirs, contest.decided_by, winner),)
+    if winner == "crm":
+        return Entries((theirs,), conflicts=conflicts)
+    if winner is None:
+        return Entries(agreed, conflicts=conflicts)
+    if reason := _misfit("crm", name, theirs):
+        conflicts = tuple(replace(one, winner=None) for one in conflicts)
+        held = Held(_path(name, theirs), "metakocka", theirs, reason)
+        return Entries(agreed, conflicts=conflicts, held=(held,))
+    return Entries((theirs,), (theirs,), conflicts=conflicts)
 
 
 def _without_ids(entry: E) -> E:
-    """One of another partner's, of a contact that was merged or is another partner now."""
+    """An entry of another partner: its contact was merged, or is another partner now."""
     return entry.model_copy(update=dict.fromkeys(_names(entry, ids=True)))
 
 
-def _unlisted(
-    decisions: Decisions, field: str, before: E | None, theirs: E
-) -> tuple[E | None, bool]:
-    """An entry that the contact lacks: what is agreed of it, and whether the contact gets it."""
-    winner: Side | None = "metakocka"
-    if before is not None:
-        # it was removed from the contact, …
-        if _unchanged(before, theirs):
-            return before, False
-        # … and edited at Metakocka
-        winner = decisions.settle(_path(field, theirs), before, None, theirs)
-    if winner == "crm":
-        return theirs, False
-    if winner is None:
-        return before, False
-    if reason := _misfit("crm", field, theirs):
-        decisions.hold(_path(field, theirs), "metakocka", theirs, reason)
-        return before, False
-    return theirs, True
-
-
-def _merge_fields(
-    decisions: Decisions, field: str, before: E | None, entry: E, theirs: E
-) -> tuple[E, E, E]:
-    """The entry as agreed, as the contact is to have it, and as Metakocka is to have it."""
-    ids = {name: getattr(theirs, name) for name in _names(theirs, ids=True)}
-    both: dict[str, Single] = dict(ids)
-    left: dict[str, Single] = dict(ids)
-    right: dict[str, Single] = {}
-    for name in _names(entry):
-        choice = choose(
-            decisions,
-            f"{field}.{name}",
-            getattr(before, name, None),
-            getattr(entry, name),
-            getattr(theirs, name),
-            key=f"{_path(field, theirs)}.{name}",
-        )
-        both[name] = choice.agreed
-        if choice.write == "crm":
-            left[name] = choice.agreed
-        elif choice.write == "metakocka":
-            right[name] = choice.agreed
-    return (
-        theirs.model_copy(update=both),
-        entry.model_copy(update=left),
-        theirs.model_copy(update=right),
+def _merge_fields(rules: Rules, name: str, before: E | None, ours: E, theirs: E) -> Entries[E]:
+    """Decides an entry that both sides have, field by field."""
+    choices: dict[str, Choice] = {}
+    for one in _names(ours):
+        key = f"{_path(name, theirs)}.{one}"
+        values = (getattr(before, one, None), getattr(ours, one), getattr(theirs, one))
+        choices[one] = choose(rules, f"{name}.{one}", *values, key=key)
+    ids = {one: getattr(theirs, one) for one in _names(theirs, ids=True)}
+    chosen = {one: choice.agreed for one, choice in choices.items()}
+    left = {one: chosen[one] for one, choice in choices.items() if choice.write == "crm"}
+    right = {one: chosen[one] for one, choice in choices.items() if choice.write == "metakocka"}
+    sent = theirs.model_copy(update=right)
+    return Entries(
+        (theirs.model_copy(update=ids | chosen),),
+        (ours.model_copy(update=ids | left),),
+        (sent,) if sent != theirs else (),
+        tuple(choice.conflict for choice in choices.values() if choice.conflict),
+        tuple(choice.held for choice in choices.values() if choice.held),
     )
 
 
@@ -161,7 +176,7 @@ def _is_named(entry: E, other: E) -> bool:
 
 
 def _is_unnamed(entry: E, other: E) -> bool:
-    """It is the same, and was agreed on before Metakocka had given it its mk_id."""
+    """It is the same, and was agreed on before Metakocka gave it an mk_id."""
     return other.mk_id is None and _alike(entry, other)
 
 
@@ -174,7 +189,7 @@ def _equal(one: E, other: E) -> bool:
 
 
 def _unchanged(before: E, theirs: E) -> bool:
-    """Metakocka has not edited it; what it does not tell is not edited."""
+    """Metakocka has not edited it; a value that it does not return is not edited."""
     return all(
         getattr(theirs, name) is None or same(name, getattr(before, name), getattr(theirs, name))
         for name in _names(theirs)
@@ -182,7 +197,7 @@ def _unchanged(before: E, theirs: E) -> bool:
 
 
 def _alike(one: E, other: E) -> bool:
-    """They agree in all that both tell, and that is enough to tell them from others."""
+    """All values that both have are the same, and are enough to tell them from others."""
     common = [
         name
         for name in _names(one)
@@ -193,7 +208,7 @@ def _alike(one: E, other: E) -> bool:
     )
 
 
-def _telling(entry: E) -> bool:
+def _is_telling(entry: E) -> bool:
     return any(getattr(entry, name, None) is not None for name in _TELLING)
 
 

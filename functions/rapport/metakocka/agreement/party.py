@@ -133,6 +133,12 @@ Single = str | bool | None
 Value = Single | tuple[Person, ...] | tuple[Address, ...]
 
 
+def party_fields(party: Party) -> dict[str, JsonValue]:
+    """A party as the database keeps it: the known fields and both lists."""
+    fields: dict[str, JsonValue] = party.model_dump(mode="json", exclude_none=True)
+    return fields
+
+
 def as_json(value: Value | Entry) -> JsonValue:
     """A value as the database takes it; of an entry what is known."""
     if isinstance(value, Entry):

@@ -330,7 +330,8 @@ class MetakockaClient:
 
         Raises MetakockaError where some of what it found is not readable.
         """
-        found = PartnerList(self._repeat("get_partner", {key: value}))
+        answer = self._repeat("get_partner", {key: value})
+        found = PartnerList(answer)
         records = list(found)
         if not found.is_complete:
             raise MetakockaError("Not every partner found is listed.", operation="get_partner")

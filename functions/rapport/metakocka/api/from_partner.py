@@ -20,7 +20,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from rapport.errors import NotAPhoneNumber
 from rapport.metakocka.agreement.compare import same
 from rapport.metakocka.agreement.countries import region_of
 from rapport.metakocka.agreement.party import (
@@ -34,19 +33,23 @@ from rapport.metakocka.agreement.party import (
     Person,
 )
 from rapport.metakocka.api.records import AddressRecord, PartnerRecord, PersonRecord
-from rapport.phone import to_e164
+from rapport.phone import e164_or_text
 
 R = TypeVar("R", PersonRecord, AddressRecord)
 
 
 @dataclass(frozen=True)
 class Partner:
-    """A partner: the party that it is, and the entries that are its own."""
+    """A partner's record, the party that it is, and the record's entries that are its own."""
 
-    mk_id: str
+    record: PartnerRecord
     party: Party
     person: PersonRecord | None = None
     address: AddressRecord | None = None
+
+    @property
+    def mk_id(self) -> str:
+        return self.record.mk_id
 
 
 def from_record(
@@ -60,9 +63,9 @@ def from_record(
     others and is left out.
     """
     own_address = _oldest([one for one in record.addresses if one.address_type == INVOICES])
+    person = _own_person(record, own_person, own_address.mk_id if own_address else None)
     country = own_address.country if own_address else record.country
     numbers_of = region_of(country) if country else region
-    person = _own_person(record, own_person, own_address.mk_id if own_address else None)
     place = own_address or AddressRecord(
         street=record.street,
         post_number=record.post_number,
@@ -87,7 +90,7 @@ def from_record(
             "own_person": person.mk_id if person else None,
         }
     )
-    return Partner(record.mk_id, party, person, own_address)
+    return Partner(record, party, person, own_address)
 
 
 def _own_person(
@@ -111,16 +114,7 @@ def _person(record: PersonRecord, region: str | None) -> Person:
         mk_address_id=record.mk_address_id,
         name=record.name,
         email=record.email,
-        phone=_number(record.phone, region),
-        gsm=_number(record.gsm, region),
-        fax=_number(record.fax, region),
+        phone=e164_or_text(record.phone, region),
+        gsm=e164_or_text(record.gsm, region),
+        fax=e164_or_text(record.fax, region),
     )
-
-
-def _number(text: str | None, region: str | None) -> str | None:
-    if text is None:
-        return None
-    try:
-        return to_e164(text, region)
-    except NotAPhoneNumber:
-        return text

@@ -1,18 +1,17 @@
-"""Is a partner there already? It settles a creation whose answer was lost, and precedes one.
+"""Which partner a contact is: the answers (`Match`), and the search that finds them.
 
-It is looked for by the tax number, then by emails, then by phone numbers, each in every spelling
-that is the same, and then by the exact name. The first of these under which there is anything
-decides.
+A partner is searched by tax number, then by email, then by phone number, each in every spelling
+that means the same, and then by the exact name. The first of these that finds anything decides.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 from uuid import UUID
 
-from rapport.errors import MetakockaError, RapportError
+from rapport.errors import MetakockaError
 from rapport.metakocka.agreement.clues import (
     Clues,
     clues_of,
@@ -23,88 +22,244 @@ from rapport.metakocka.agreement.clues import (
     words,
 )
 from rapport.metakocka.agreement.compare import same
-from rapport.metakocka.agreement.party import LISTS, Party
+from rapport.metakocka.agreement.party import LISTS, Party, party_fields
 from rapport.metakocka.api.client import Key, MetakockaClient
 from rapport.metakocka.api.from_partner import Partner, from_record
 from rapport.metakocka.api.records import PartnerRecord
-from rapport.metakocka.sync.plan import Terms, party_fields, ref_of
-from rapport.metakocka.sync.progress import Progress
-from rapport.store.metakocka import MetakockaStore
-from rapport.store.metakocka_rows import DirtyContact, Fields, Intent, PartnerItem, PartnerRef
+from rapport.metakocka.sync.find_contact import ref_of
+from rapport.store.metakocka import RunStore
+from rapport.store.metakocka_rows import DirtyContact, Fields
 
 By = Literal["tax_id_number", "email", "phone", "name"]
 _IN_TURN: tuple[By, ...] = ("tax_id_number", "email", "phone", "name")
+# partners that a person is shown to choose from
+SHOWN = 20
+# partners that the database tells of in one call
+_IN_A_CALL = 500
+# the fields that get_partner is known to return
+_RETURNED = (
+    "name",
+    "email",
+    "phone",
+    "gsm",
+    "tax_id_number",
+    "street",
+    "post_number",
+    "place",
+    "country",
+)
+_HOME = ("street", "post_number")
+# in what an intent has sent: the names of the fields that a customer wrote
+UNPROVED = "unproved"
 
 
-class Finder(Protocol):
-    """What finds partners: a MetakockaClient."""
+@dataclass(frozen=True)
+class Known:
+    """The contact is this partner; `base` is what was last agreed with it."""
 
-    def find_partners(self, key: Key, value: str) -> list[PartnerRecord]: ...
+    metakocka_id: str
+    base: Party | None
+    status: Literal["known", "adopted", "created"] = "known"
 
 
 @dataclass(frozen=True)
 class Found:
-    """Exactly one: it is to be adopted; `by` is the field that found it."""
+    """Exactly one partner, found by the field `by`; the contact is not linked with it yet."""
 
     partner: Partner
-    record: PartnerRecord
     by: By
 
     @property
-    def records(self) -> tuple[PartnerRecord, ...]:
-        return (self.record,)
+    def partners(self) -> tuple[Partner, ...]:
+        return (self.partner,)
 
 
 @dataclass(frozen=True)
 class Several:
-    """A person has to choose."""
+    """A person has to choose among these partners, or to say that it is none of them."""
 
-    records: tuple[PartnerRecord, ...]
-    by: By
+    partners: tuple[Partner, ...]
+    by: By | None = None
+    # why, where the field `by` does not tell
+    why: str | None = None
+    # the contact's partner so far
+    present: str | None = None
+    # a call that may have made one of them
+    intent_id: UUID | None = None
+
+    @property
+    def error(self) -> MetakockaError:
+        """Why a person has to choose, as the contact's outcome tells it."""
+        if self.why is not None:
+            return MetakockaError(self.why)
+        if len(self.partners) == 1:
+            return MetakockaError(
+                f"A partner has the {self.by} that the customer has written, which nobody has"
+                " proved: a person decides."
+            )
+        return MetakockaError(
+            f"{len(self.partners)} partners have the same {self.by}: a person decides."
+        )
+
+    @property
+    def shown(self) -> list[Fields]:
+        """The partners as a person sees them."""
+        return [
+            {
+                "metakocka_id": one.mk_id,
+                **{k: v for k, v in party_fields(one.party).items() if k not in LISTS},
+            }
+            for one in self.partners[:SHOWN]
+        ]
 
 
 @dataclass(frozen=True)
-class NotThere:
-    """Nothing like it; it was not made."""
+class NoPartner:
+    """Metakocka has no such partner."""
 
-    by: By | None = None
-    records: tuple[PartnerRecord, ...] = ()
+    partners: tuple[Partner, ...] = ()
+
+
+@dataclass(frozen=True)
+class NotYet:
+    """It can't be told before so many seconds have passed."""
+
+    seconds: float
+    why: str
+
+    @property
+    def error(self) -> MetakockaError:
+        return MetakockaError(self.why)
+
+
+# another contact has taken the partner since, or the contact is gone
+TAKEN = NotYet(1.0, "This partner is another contact by now.")
+
+
+Match = Known | Found | Several | NoPartner | NotYet
+
+
+class Searching(Protocol):
+    """What searches partners: a MetakockaClient."""
+
+    def find_partners(self, key: Key, value: str) -> list[PartnerRecord]: ...
 
 
 def look_up(
-    client: Finder, clues: Clues, taken: Collection[str] = (), *, region: str = "SI"
-) -> Found | Several | NotThere:
-    """Looks for a partner, among those that are no other contact's (`taken`, by mk_id).
+    client: Searching,
+    clues: Clues,
+    ruled_out: Collection[str] = (),
+    *,
+    region: str = "SI",
+    home: Party | None = None,
+    free: Callable[[Sequence[Partner]], Sequence[Partner]] = lambda partners: partners,
+) -> Found | Several | NoPartner:
+    """Searches a partner by these clues.
 
-    `region` is that of partners without a country. An answer that could not be had is no
-    evidence: what the client raises is raised.
+    `ruled_out` are the ids of partners that it is not; `free` leaves those that are no other
+    contact's. A partner that the name alone finds has to have the address of `home`, if any:
+    many people have the same name. `region` (ISO 3166) is that of partners without a country. A
+    search without an answer is no evidence: what the client raises is raised.
     """
     for by in _IN_TURN:
         records = {
             one.mk_id: one
             for key, value in _searches(clues, by)
             for one in client.find_partners(key, value)
-            if one.mk_id not in taken
+            if one.mk_id not in ruled_out
         }
-        partners = {id_: from_record(one, region=region) for id_, one in records.items()}
-        matches = [id_ for id_, partner in partners.items() if _is_it(clues, partner.party, by)]
-        if len(matches) == 1:
-            return Found(partners[matches[0]], records[matches[0]], by)
-        if matches:
-            return Several(tuple(records[id_] for id_ in sorted(matches)), by)
-    return NotThere()
+        partners = [from_record(records[id_], region=region) for id_ in sorted(records)]
+        alike = [one for one in partners if _is_it(clues, one.party, by, home)]
+        found = tuple(free(alike))
+        if len(found) == 1:
+            return Found(found[0], by)
+        if found:
+            return Several(found, by)
+    return NoPartner()
 
 
-def is_like(party: Party, candidate: Party) -> bool:
-    """Whether a look-up for the party might find the candidate."""
+def is_like(party: Party, other: Party) -> bool:
+    """Whether a search for the party could find the other."""
     clues = clues_of(party)
-    return any(_is_it(clues, candidate, by) for by in _IN_TURN)
+    return any(_is_it(clues, other, by) for by in _IN_TURN)
+
+
+@dataclass(frozen=True)
+class PartnerFinder:
+    """Finds the partners of one run's contacts.
+
+    Partners of other contacts are never found, nor those that a person has ruled out.
+    """
+
+    store: RunStore
+    client: MetakockaClient
+    region: str
+
+    def for_contact(self, job: DirtyContact, party: Party) -> Found | Several | NoPartner:
+        """Searches the partner of a claimed contact.
+
+        What the customer has written proves nothing: where it finds a partner, a person decides.
+        """
+        sure = proved(party, job.unproved, self.region, emails=job.emails, phones=job.phones)
+        said = words(party, job.unproved, self.region) if job.unproved else None
+        found = self._search(job.contact_id, sure, job.not_partners, party)
+        if found.partners or said is None:
+            return found
+        found = self._search(job.contact_id, said, job.not_partners, party)
+        return Several(found.partners, found.by) if isinstance(found, Found) else found
+
+    def for_call(
+        self, contact_id: UUID, sent: Fields, ruled_out: Sequence[str] = ()
+    ) -> Found | Several | NoPartner:
+        """Searches the partner that a call may have made of a contact, by what was sent.
+
+        What the customer has written finds it only where the partner has all the other values
+        that were sent, too.
+        """
+        party, unproved = Party.model_validate(sent), _unproved(sent)
+        found = self._search(contact_id, proved(party, unproved, self.region), ruled_out)
+        if found.partners or not unproved:
+            return found
+        found = self._search(contact_id, words(party, unproved, self.region), ruled_out)
+        if isinstance(found, NoPartner) or found.by is None:
+            return found
+        given = [name for name in _RETURNED if getattr(party, name) is not None]
+        whole = [
+            one for one in found.partners if all(_is_same(name, party, one.party) for name in given)
+        ]
+        if len(whole) == 1:
+            return Found(whole[0], found.by)
+        return Several(found.partners, found.by)
+
+    def _search(
+        self,
+        contact_id: UUID,
+        clues: Clues,
+        ruled_out: Sequence[str],
+        home: Party | None = None,
+    ) -> Found | Several | NoPartner:
+        def free(partners: Sequence[Partner]) -> list[Partner]:
+            return [
+                partner
+                for start in range(0, len(partners), _IN_A_CALL)
+                for partner in self._free(contact_id, partners[start : start + _IN_A_CALL])
+            ]
+
+        return look_up(self.client, clues, ruled_out, region=self.region, home=home, free=free)
+
+    def _free(self, contact_id: UUID, partners: Sequence[Partner]) -> list[Partner]:
+        known = self.store.read_partners([ref_of(one, known_hash=False) for one in partners])
+        return [
+            partner
+            for partner, one in zip(partners, known, strict=True)
+            if one.contact_id in (None, contact_id) or one.is_deleted
+        ]
 
 
 def _searches(clues: Clues, by: By) -> list[tuple[Key, str]]:
     match by:
         case "tax_id_number":
-            # among customers' words it is staff's, and has been looked for
+            # beside a customer's words it is the staff's, and was searched before
             number = None if clues.are_words else clues.tax_id_number
             spellings = tax_spellings(number, clues.region) if number else ()
             return [("partner_tax_number", one) for one in spellings]
@@ -122,13 +277,11 @@ def _searches(clues: Clues, by: By) -> list[tuple[Key, str]]:
             return [("partner_name", clues.name)] if clues.name else []
 
 
-def _is_it(clues: Clues, candidate: Party, by: By) -> bool:
-    """It has what is looked for, and neither the tax number nor the email is another's."""
-    is_tax_known = clues.tax_id_number is not None and candidate.tax_id_number is not None
-    is_same_tax = is_tax_known and same(
-        "tax_id_number", clues.tax_id_number, candidate.tax_id_number
-    )
-    is_same_email = any(same("email", one, candidate.email) for one in clues.emails)
+def _is_it(clues: Clues, other: Party, by: By, home: Party | None = None) -> bool:
+    """Whether it has the value that was searched, and no other tax number or email."""
+    is_tax_known = clues.tax_id_number is not None and other.tax_id_number is not None
+    is_same_tax = is_tax_known and same("tax_id_number", clues.tax_id_number, other.tax_id_number)
+    is_same_email = any(same("email", one, other.email) for one in clues.emails)
     if by == "tax_id_number":
         # a company has many addresses, but one tax number
         return is_same_tax
@@ -136,245 +289,27 @@ def _is_it(clues: Clues, candidate: Party, by: By) -> bool:
         is_match = is_same_email
     elif by == "phone":
         is_match = any(
-            same("phone", number, other)
+            same("phone", number, theirs)
             for number in clues.phones
-            for other in (candidate.phone, candidate.gsm)
+            for theirs in (other.phone, other.gsm)
         )
     else:
-        is_match = clues.name is not None and same("name", clues.name, candidate.name)
+        is_match = (
+            clues.name is not None
+            and same("name", clues.name, other.name)
+            and (home is None or all(_is_same(name, home, other) for name in _HOME))
+        )
     is_anothers = (is_tax_known and not is_same_tax) or (
-        bool(clues.emails)
-        and not clues.are_words
-        and candidate.email is not None
-        and not is_same_email
+        bool(clues.emails) and not clues.are_words and other.email is not None and not is_same_email
     )
     return is_match and not is_anothers
 
 
-# as many as a person may be shown to choose from
-SHOWN = 20
-_IN_A_CALL = 500
-# fields that get_partner is known to tell
-_TOLD = (
-    "name",
-    "email",
-    "phone",
-    "gsm",
-    "tax_id_number",
-    "street",
-    "post_number",
-    "place",
-    "country",
-)
-UNPROVED = "unproved"
-
-
-@dataclass(frozen=True)
-class Known:
-    """The partner that a contact is, and what was agreed with it so far."""
-
-    metakocka_id: str
-    base: Party | None
-    status: Literal["known", "adopted", "created"] = "known"
-
-
-@dataclass(frozen=True)
-class Later:
-    """It can't be told yet: after so many seconds it may."""
-
-    seconds: float
-    error: RapportError
-
-
-@dataclass(frozen=True)
-class Blocked:
-    """It has no partner, and gets none until something changes."""
-
-    error: RapportError
-    missing: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Asked:
-    """A person decides which of `records` it is; `present` is the partner that it was so far."""
-
-    error: RapportError
-    records: Sequence[PartnerRecord]
-    present: str | None = None
-    # a call of which nobody knows whether it made one of them
-    intent: Intent | None = None
-
-
-@dataclass(frozen=True)
-class Partners:
-    """The partners of an account's company, as one run meets them."""
-
-    store: MetakockaStore
-    client: MetakockaClient
-    progress: Progress
-    terms: Terms
-
-    def look_up(self, job: DirtyContact, party: Party) -> Found | Several | NotThere:
-        """Looks for a claimed contact's partner.
-
-        Partners of other contacts are none, nor those that a person has ruled out. Namesakes
-        are many: one is taken only where the address is the same. What the contact's customer
-        has written finds nobody: where it is a partner's, it is for a person to tell.
-        """
-        region = self.terms.region
-        sure = proved(party, job.unproved, region, emails=job.emails, phones=job.phones)
-        there = self._at_home(party, self.find(job.contact_id, sure, job.not_partners))
-        if there.records or not job.unproved:
-            return there
-        said = self._at_home(
-            party,
-            self.find(job.contact_id, words(party, job.unproved, region), job.not_partners),
-        )
-        return Several(said.records, said.by) if said.by and said.records else NotThere()
-
-    def look_up_sent(
-        self, contact_id: UUID, sent: Fields, ruled_out: Sequence[str] = ()
-    ) -> Found | Several | NotThere:
-        """Looks for what a call may have made of a contact, by what was sent.
-
-        What the contact's customer has written is no proof of it either, unless all the rest
-        that was sent is there as well.
-        """
-        party, unproved = Party.model_validate(sent), _unproved(sent)
-        region = self.terms.region
-        there = self.find(contact_id, proved(party, unproved, region), ruled_out)
-        if there.records or not unproved:
-            return there
-        said = self.find(contact_id, words(party, unproved, region), ruled_out)
-        whole = [one for one in said.records if self._is_all_there(party, one)]
-        if len(whole) == 1 and said.by:
-            return Found(from_record(whole[0], region=region), whole[0], said.by)
-        return Several(said.records, said.by) if said.by and said.records else NotThere()
-
-    def find(
-        self, contact_id: UUID, clues: Clues, ruled_out: Sequence[str] = ()
-    ) -> Found | Several | NotThere:
-        """Looks for a contact's partner, among those that are no other contact's."""
-        self.progress.keep()
-        free = _FreePartners(
-            self.store, self.client, self.progress.account_id, contact_id, self.terms
-        )
-        return look_up(free, clues, ruled_out, region=self.terms.region)
-
-    def is_anothers(self, metakocka_id: str, contact_id: UUID) -> bool:
-        """Whether a partner is another contact that is there."""
-        [known] = self.store.read_partners(
-            self.progress.account_id, [PartnerRef(metakocka_id=metakocka_id)]
-        )
-        return known.contact_id not in (None, contact_id) and not known.is_deleted
-
-    def adopt(
-        self,
-        job: DirtyContact,
-        metakocka_id: str,
-        base: Party | None,
-        status: Literal["adopted", "created"],
-    ) -> Known | Later:
-        """Notes at once that the contact is this partner; its mark stays."""
-        settled = self.store.settle_partner(
-            self.progress.account_id,
-            self.progress.run.run_id,
-            job.contact_id,
-            None,
-            PartnerItem(
-                metakocka_id=metakocka_id,
-                partner_hash=None,
-                base=party_fields(base or Party()),
-            ),
-        )
-        if settled.status in ("adopted", "updated", "unchanged"):
-            return Known(metakocka_id, base, status)
-        # another contact has taken it since, or this one is gone
-        return Later(1.0, MetakockaError("This partner is another contact by now."))
-
-    def ask(self, job: DirtyContact, asked: Asked, changed_seq: int | None) -> None:
-        """Asks people; without `changed_seq` the contact goes on with the partner that it has."""
-        is_asked = self.store.ask_partner(
-            self.progress.account_id,
-            job.contact_id,
-            changed_seq,
-            asked.present,
-            [self._shown(one) for one in asked.records[:SHOWN]],
-        )
-        if is_asked and asked.intent is not None:
-            # in this order: whoever answers settles it
-            self.settle_intent(asked.intent, "abandoned")
-
-    def settle_intent(
-        self,
-        intent: Intent,
-        state: Literal["sent", "unknown", "settled", "abandoned"],
-        metakocka_id: str | None = None,
-    ) -> bool:
-        """As the store's."""
-        return self.store.settle_intent(
-            self.progress.account_id, intent.intent_id, state, metakocka_id
-        )
-
-    def _at_home(
-        self, party: Party, there: Found | Several | NotThere
-    ) -> Found | Several | NotThere:
-        if there.by != "name":
-            return there
-        alike = tuple(one for one in there.records if self._is_at_home(party, one))
-        if len(alike) == 1:
-            return Found(from_record(alike[0], region=self.terms.region), alike[0], "name")
-        return Several(alike, "name") if alike else NotThere()
-
-    def _is_all_there(self, sent: Party, record: PartnerRecord) -> bool:
-        """Whether a partner has all that was sent and that Metakocka tells of partners."""
-        theirs = from_record(record, region=self.terms.region).party
-        return all(
-            same(name, getattr(sent, name), getattr(theirs, name))
-            for name in _TOLD
-            if getattr(sent, name) is not None
-        )
-
-    def _is_at_home(self, party: Party, record: PartnerRecord) -> bool:
-        theirs = from_record(record, region=self.terms.region).party
-        return all(
-            same(name, getattr(party, name), getattr(theirs, name))
-            for name in ("street", "post_number")
-        )
-
-    def _shown(self, record: PartnerRecord) -> Fields:
-        fields = party_fields(from_record(record, region=self.terms.region).party)
-        known = {name: value for name, value in fields.items() if name not in LISTS}
-        return {"metakocka_id": record.mk_id, **known}
-
-
-@dataclass(frozen=True)
-class _FreePartners:
-    """Finds partners that are no other contact's."""
-
-    store: MetakockaStore
-    client: MetakockaClient
-    account_id: UUID
-    contact_id: UUID
-    terms: Terms
-
-    def find_partners(self, key: Key, value: str) -> list[PartnerRecord]:
-        found = self.client.find_partners(key, value)
-        free: list[PartnerRecord] = []
-        for start in range(0, len(found), _IN_A_CALL):
-            part = found[start : start + _IN_A_CALL]
-            known = self.store.read_partners(
-                self.account_id, [ref_of(one, self.terms, known_hash=False) for one in part]
-            )
-            free += [
-                record
-                for record, one in zip(part, known, strict=True)
-                if one.contact_id in (None, self.contact_id) or one.is_deleted
-            ]
-        return free
+def _is_same(name: str, one: Party, other: Party) -> bool:
+    return same(name, getattr(one, name), getattr(other, name))
 
 
 def _unproved(sent: Fields) -> list[str]:
-    """The fields of what was sent that were its customer's words."""
+    """The fields among what was sent that the customer wrote."""
     names = sent.get(UNPROVED)
     return [str(one) for one in names] if isinstance(names, list) else []

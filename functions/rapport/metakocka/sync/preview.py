@@ -1,4 +1,4 @@
-"""What a run would do, and nothing is done: reads on both sides alone."""
+"""What a run would do: it reads both sides and writes nothing."""
 
 from __future__ import annotations
 
@@ -13,17 +13,16 @@ from rapport.errors import MetakockaRefused
 from rapport.metakocka.agreement.limits import Side, missing_fields
 from rapport.metakocka.agreement.party import Party, as_json
 from rapport.metakocka.api.client import MetakockaClient
+from rapport.metakocka.api.from_partner import from_record
 from rapport.metakocka.api.records import PartnerRecord
-from rapport.metakocka.sync.plan import (
-    Contact,
-    Plan,
-    Terms,
-    as_fields,
-    is_asked,
-    match,
-    plan_of,
+from rapport.metakocka.sync.find_contact import (
+    ContactState,
+    claimed_state,
+    contact_for,
+    needs_person,
     ref_of,
 )
+from rapport.metakocka.sync.plan import Plan, Terms, as_fields, plan_of
 from rapport.metakocka.sync.pull import BATCH, named_by_documents
 from rapport.store.metakocka import MetakockaStore
 from rapport.store.metakocka_rows import Connection, Direction, DirtyContact, Fields
@@ -32,8 +31,8 @@ _DIRTY = 100
 
 
 @dataclass(frozen=True)
-class Change:
-    """A field that would be written on one side; without a side a person would be asked."""
+class FieldChange:
+    """A field that a run would write on `side`; without a side a person would decide."""
 
     side: Side | None
     field: str
@@ -48,7 +47,7 @@ class Difference:
     kind: Literal["new contact", "new partner", "change", "question", "blocked"]
     name: str | None
     metakocka_id: str | None
-    changes: tuple[Change, ...] = ()
+    changes: tuple[FieldChange, ...] = ()
     reason: str | None = None
 
 
@@ -62,11 +61,11 @@ class Preview:
     terms: Terms
 
     def differences(self, direction: Direction) -> Iterator[Difference]:
-        """Those that there are; of contacts that wait to be sent the first 100.
+        """All differences; of the contacts that wait to be sent those of the first 100.
 
         Raises:
-            UpstreamError: Metakocka can't be asked.
-            StoreError: The database can't.
+            UpstreamError: Metakocka can't be reached, or refuses.
+            StoreError: The database can't be reached, or refuses.
         """
         shown: set[str | None] = set()
         if direction != "to_metakocka":
@@ -76,16 +75,13 @@ class Preview:
                     shown.add(difference.metakocka_id)
                     yield difference
         if direction != "from_metakocka":
-            claim = self.store.claim_dirty_contacts(
-                self.connection.account_id, "preview", _DIRTY, dry_run=True
-            )
-            for job in claim.claimed:
+            for job in self.store.contacts_to_send(self.connection.account_id, _DIRTY):
                 if job.metakocka_id is not None and job.metakocka_id in shown:
                     continue
                 try:
                     yield from self._of_contact(job)
                 except MetakockaRefused as error:
-                    # about this one: the others are to be seen all the same
+                    # this contact alone: the others are shown all the same
                     name = Party.model_validate(job.party).name
                     yield Difference("blocked", name, job.metakocka_id, reason=str(error))
 
@@ -96,55 +92,56 @@ class Preview:
         return (one for id_ in ids if (one := self.client.get_partner(id_)) is not None)
 
     def _of_partners(self, batch: Sequence[PartnerRecord]) -> Iterator[Difference]:
+        partners = [from_record(one, region=self.terms.region) for one in batch]
         known = self.store.read_partners(
-            self.connection.account_id, [ref_of(one, self.terms) for one in batch]
+            self.connection.account_id, [ref_of(one) for one in partners]
         )
-        for record, one in zip(batch, known, strict=True):
+        for partner, one in zip(partners, known, strict=True):
             if one.unchanged or one.is_deleted:
                 continue
-            if is_asked(record, one, self.terms):
+            if needs_person(partner, one, self.terms.region):
                 reason = "Somebody is to tell which partner a contact is."
-                yield Difference("question", record.customer, record.mk_id, reason=reason)
+                yield Difference("question", partner.party.name, partner.mk_id, reason=reason)
                 continue
-            contact = match(record, one, self.terms)
+            contact = contact_for(partner, one, self.terms.region)
             if isinstance(contact, Sequence):
                 reason = f"{len(contact)} contacts may be this partner."
-                yield Difference("question", record.customer, record.mk_id, reason=reason)
+                yield Difference("question", partner.party.name, partner.mk_id, reason=reason)
                 continue
-            yield from _difference(contact, plan_of(contact, record, self.terms))
+            yield from _difference(contact, plan_of(contact, partner, self.terms))
 
     def _of_contact(self, job: DirtyContact) -> Iterator[Difference]:
-        party = Party.model_validate(job.party)
+        contact = claimed_state(job)
+        name = contact.party.name
         if job.metakocka_id is None:
-            if missing := missing_fields(party):
+            if missing := missing_fields(contact.party):
                 reason = f"It lacks {', '.join(missing)}."
-                yield Difference("blocked", party.name, None, reason=reason)
+                yield Difference("blocked", name, None, reason=reason)
             else:
-                yield Difference("new partner", party.name, None)
+                yield Difference("new partner", name, None)
             return
         record = self.client.get_partner(job.metakocka_id)
         if record is None:
             reason = "Metakocka has no such partner any more."
-            yield Difference("question", party.name, job.metakocka_id, reason=reason)
+            yield Difference("question", name, job.metakocka_id, reason=reason)
             return
-        base = None if job.base is None else Party.model_validate(job.base)
-        contact = Contact(job.contact_id, job.version, job.updated_at, party, base)
-        yield from _difference(contact, plan_of(contact, record, self.terms))
+        partner = from_record(record, region=self.terms.region)
+        yield from _difference(contact, plan_of(contact, partner, self.terms))
 
 
-def _difference(contact: Contact | None, plan: Plan) -> Iterator[Difference]:
+def _difference(contact: ContactState | None, plan: Plan) -> Iterator[Difference]:
     ours, theirs = contact.party if contact else Party(), plan.partner.party
     sides: tuple[tuple[Side, Party, Fields], ...] = (
         ("crm", ours, as_fields(plan.merged.crm_changes)),
         ("metakocka", theirs, as_fields(plan.merged.erp_changes)),
     )
     changes = [
-        Change(side, name, as_json(getattr(party, name)), value)
+        FieldChange(side, name, as_json(getattr(party, name)), value)
         for side, party, written in sides
         for name, value in written.items()
     ]
     changes += [
-        Change(None, one.field, as_json(one.crm), as_json(one.erp))
+        FieldChange(None, one.field, as_json(one.crm), as_json(one.erp))
         for one in plan.merged.conflicts
         if one.winner is None
     ]

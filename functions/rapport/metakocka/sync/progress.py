@@ -1,4 +1,4 @@
-"""How far a run has come: what became of each, told to the database as it goes on."""
+"""How far a run has come: its counts, its outcomes, and the errors that it writes for admins."""
 
 from __future__ import annotations
 
@@ -15,53 +15,53 @@ from pydantic import JsonValue
 from rapport.errors import MetakockaError, MetakockaUnavailable, RapportError
 from rapport.log import described, logger
 from rapport.metakocka.sync.lease import Lease
-from rapport.store.metakocka import MetakockaStore
+from rapport.store.metakocka import RunStore
 from rapport.store.metakocka_rows import Counts, Fields, Run, SyncError
 
-# so many in a row: whoever comes next would fare no better
+# after so many failures in a row the next call would fail too
 LONGEST = 3
 
 
 @dataclass
-class Silence:
-    """The calls of one run that nobody has answered."""
+class CallFailures:
+    """The failed calls of one run, shared by push and pull: both count toward the same limit."""
 
-    # the last of those in a row
+    # the last one, while no call has succeeded after it
     error: MetakockaUnavailable | None = None
     _in_a_row: int = 0
-    _is_heard: bool = False
+    _has_succeeded: bool = False
 
     def add(self, error: MetakockaUnavailable) -> None:
-        """Notes a call without an answer; raises it after too many, or where we are to wait."""
+        """Notes a call without an answer; raises it at the limit, or where we have to wait."""
         self.error = error
         self._in_a_row += 1
         if self._in_a_row >= LONGEST or error.retry_after is not None:
             raise error
 
-    def broken(self) -> None:
-        """Notes that there was an answer."""
-        self.error, self._in_a_row, self._is_heard = None, 0, True
+    def succeeded(self) -> None:
+        """Notes that Metakocka answered a call."""
+        self.error, self._in_a_row, self._has_succeeded = None, 0, True
 
     def end(self) -> None:
-        """Raises the last of the calls where none at all was answered."""
-        if self.error is not None and not self._is_heard:
+        """Raises the last failure where no call of the run succeeded."""
+        if self.error is not None and not self._has_succeeded:
             raise self.error
 
 
-# seconds between two words to those who watch, and to the database that says whether to go on
+# seconds: how often a step, and an outcome, tells the database how far the run has come
 KEEP = 15.0
 TELL = 2.0
-# outcomes that are told to whoever has begun the run
+# outcomes that a report shows of those that did not go well
 TROUBLES = 20
 
 Status = Literal[
     "created",  # a partner or a contact was made
-    "adopted",  # it was there, and is known as this one now
+    "adopted",  # it existed on both sides, and the two are linked now
     "updated",
     "unchanged",
-    "blocked",  # something is missing
+    "blocked",  # a field is missing
     "conflict",  # a person decides
-    "waiting",  # it will be tried again
+    "waiting",  # the next try is later
     "failed",
     "not_found",
 ]
@@ -71,7 +71,7 @@ _WAITING = frozenset({"conflict", "waiting"})
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one contact or partner; `id` is what it was asked for by."""
+    """What became of one contact or partner; `id` is the one that the request named."""
 
     id: str
     status: Status
@@ -88,22 +88,20 @@ class Outcome:
 
 @dataclass
 class Progress:
-    """The counts of a run that is leased to `worker`; whatever is told extends the lease.
+    """The counts of a run; telling them extends the run's lease.
 
-    Telling raises LeaseLost once another worker has taken the run over.
+    Telling raises LeaseLost once another worker has the run.
     """
 
-    store: MetakockaStore
+    store: RunStore
     run: Run
-    account_id: UUID
-    worker: str
-    # outcomes are kept for whoever waits for them
+    # for a caller who waits for the outcome of each contact
     keep_outcomes: bool = False
     watch: Callable[[Counts], object] = lambda _counts: None
     cursor: JsonValue = None
     total: int | None = None
     outcomes: list[Outcome] = field(default_factory=list)
-    # the first that did not go well
+    # the first outcomes that did not go well
     troubles: list[Outcome] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -116,10 +114,10 @@ class Progress:
         )
         self._errors = Counter(self.run.errors)
         self._told_at = self._begun_at = time.monotonic()
-        self.lease = Lease(self.store, self.run.run_id, self.worker, self.run.lease)
+        self.lease = Lease(self.store, self.run.lease)
 
     def now(self) -> datetime:
-        """The time by the database's clock, never later than it is there."""
+        """The time by the database's clock, or a little earlier."""
         return self.run.now + timedelta(seconds=time.monotonic() - self._begun_at)
 
     @property
@@ -136,7 +134,7 @@ class Progress:
         )
 
     def add(self, outcome: Outcome) -> None:
-        """Counts what became of one."""
+        """Counts one outcome."""
         self._done[_kind(outcome.status)] += 1
         # a question to a person is no error
         if not outcome.is_good and outcome.status != "conflict":
@@ -149,20 +147,20 @@ class Progress:
         self._keep(TELL)
 
     def add_unchanged(self, count: int) -> None:
-        """Counts partners that are as they were."""
+        """Counts partners that have not changed."""
         self._done["unchanged"] += count
         self.watch(self.counts)
 
     def keep(self) -> None:
-        """Makes sure of the lease; called before each slow step."""
+        """Checks the lease and extends it in time; called before each slow step."""
         self.lease.step()
         self._keep(KEEP)
 
     def tell(self) -> None:
         """Notes how far the run has come."""
-        asked_at = time.monotonic()
-        self.store.advance_sync(self.run.run_id, self.worker, self.cursor, self.counts)
-        self.lease.extended(asked_at)
+        requested_at = time.monotonic()
+        self.store.advance(self.cursor, self.counts)
+        self.lease.extended(requested_at)
         self._told_at = time.monotonic()
 
     def _keep(self, patience: float) -> None:
@@ -178,7 +176,7 @@ class Progress:
         metakocka_id: str | None = None,
         details: Fields | None = None,
     ) -> None:
-        """Writes an error for the account's admins, and for the log; a request's body never."""
+        """Writes an error for the account's admins and into the log, without a request's body."""
         attempts, known = 1, dict(details or {})
         if isinstance(error, MetakockaError):
             attempts = error.attempts
@@ -192,7 +190,7 @@ class Progress:
         logger.warning(
             "not synchronized",
             extra={
-                "account_id": str(self.account_id),
+                "account_id": str(self.store.account_id),
                 "run_id": str(self.run.run_id),
                 "contact_id": str(contact_id),
                 "metakocka_id": metakocka_id,
@@ -200,13 +198,11 @@ class Progress:
                 "operation": operation,
             },
         )
-        self.store.log_sync_error(
-            self.account_id,
+        self.store.log_error(
             SyncError(
                 operation=operation,
                 code=error.code,
                 message=str(error),
-                run_id=self.run.run_id,
                 user_id=self.run.user_id,
                 contact_id=contact_id,
                 metakocka_id=metakocka_id,

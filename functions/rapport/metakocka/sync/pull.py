@@ -1,6 +1,6 @@
-"""Partners from Metakocka: list them, pass over those that have not changed, merge the rest.
+"""Partners from Metakocka: list them, skip those that have not changed, merge the rest.
 
-They are looked at in the order of their ids, so a run that was stopped goes on where it was.
+Partners come in the order of their ids, so a run continues where the last worker stopped.
 """
 
 from __future__ import annotations
@@ -25,28 +25,29 @@ from rapport.errors import (
 )
 from rapport.metakocka.agreement.party import Party
 from rapport.metakocka.api.client import PAGE_LIMIT, MetakockaClient
-from rapport.metakocka.api.from_partner import from_record
+from rapport.metakocka.api.from_partner import Partner, from_record
 from rapport.metakocka.api.records import PartnerRecord, in_order
+from rapport.metakocka.sync.find_contact import contact_for, is_known, needs_person, ref_of
 from rapport.metakocka.sync.find_partner import is_like
-from rapport.metakocka.sync.plan import Terms, is_asked, is_known, match, plan_of, ref_of, waiting
-from rapport.metakocka.sync.progress import Outcome, Progress, Silence, Status
-from rapport.store.metakocka import MetakockaStore
+from rapport.metakocka.sync.plan import Terms, plan_of, waiting
+from rapport.metakocka.sync.progress import CallFailures, Outcome, Progress, Status
+from rapport.store.metakocka import RunStore
 from rapport.store.metakocka_rows import KnownPartner, PartnerItem, PartnerResult
 
 DOC_TYPES = ("sales_order", "sales_offer", "sales_bill_domestic", "sales_bill_foreign")
-# clocks differ, and documents are written before they can be seen
+# clocks differ, and a document can be seen only some time after it was written
 _OVERLAP = timedelta(minutes=10)
 _BEGINNING = datetime(2000, 1, 1, tzinfo=UTC)
 
 
-def looked_at_from(seen_until: datetime | None) -> datetime:
-    """From when documents are to be looked through, after they were until `seen_until`."""
+def changed_since(seen_until: datetime | None) -> datetime:
+    """From when on documents are to be read, after a run has read them until `seen_until`."""
     return _BEGINNING if seen_until is None else seen_until - _OVERLAP
 
 
 def named_by_documents(client: MetakockaClient, seen_until: datetime | None) -> list[str]:
     """The ids of the partners that changed documents name, in order."""
-    since = looked_at_from(seen_until)
+    since = changed_since(seen_until)
     found: set[str] = set()
     for doc_type in DOC_TYPES:
         offset, is_last = 0, False
@@ -60,29 +61,29 @@ def named_by_documents(client: MetakockaClient, seen_until: datetime | None) -> 
 
 OPERATION = "syncContactFromMetakocka"
 BATCH = 500
-# partners that are asked for one at a time
-ASKED = 20
-# so often a partner is read and merged again because its contact has changed meanwhile
+# partners that are fetched one at a time, for one batch
+FETCHED = 20
+# how often a partner is read and merged again because its contact has changed meanwhile
 ROUNDS = 4
-# more events at once are none to those who follow: they are told to read again at the end
+# above this many changes, followers get one resync at the end instead of events
 QUIET = 100
-# errors of one kind that are written for admins in one run; the rest is counted
+# errors that one run writes for admins; the rest is counted
 LOGGED = 50
 _LOST = "It may be what a call without an answer has made, which is being found out."
 
-# partners, and the last id that was asked for
+# partners, and the last id that was fetched
 Batch = tuple[list[PartnerRecord], str | None]
 
 
 class Cursor(BaseModel):
-    """Where a run is: the last partner that was looked at, of all or of a page of documents."""
+    """How far a run has come: the last partner, of the whole list or of a page of documents."""
 
     after: str | None = None
-    # of documents: when they were looked through, and the page, by type and offset
+    # of documents: when the run began to read them, and the page, by type and offset
     seen_until: datetime | None = None
     doc_type: int = 0
     offset: int = 0
-    # some of their partners could not be read, and are to be asked for again
+    # some of their partners could not be read: the next run fetches them again
     is_partial: bool = False
     is_pulled: bool = False
 
@@ -91,21 +92,20 @@ class Cursor(BaseModel):
 class Pull:
     """The part of a run that reads."""
 
-    store: MetakockaStore
+    store: RunStore
     client: MetakockaClient
     progress: Progress
     terms: Terms
     has_time: Callable[[], bool]
-    # done between batches, so that nothing waits for the end
+    # called between batches, so that edits need not wait for the end of a long list
     between: Callable[[], object] = lambda: None
-    # of the whole run's calls
-    silence: Silence = field(default_factory=Silence)
+    failures: CallFailures = field(default_factory=CallFailures)
     _logged: int = 0
     # when the batch was read, or a little earlier
     _seen_at: datetime | None = None
 
     def run(self, metakocka_ids: Sequence[str] | None = None) -> bool:
-        """Looks at all partners, or these; False where the time was over.
+        """Reads all partners, or these; False where the time was over.
 
         Raises as `Push.run` does.
         """
@@ -116,7 +116,7 @@ class Pull:
         if metakocka_ids is not None:
             wanted = sorted(set(metakocka_ids), key=in_order)
             self.progress.total = len(wanted)
-            batches = self._asked(wanted, cursor)
+            batches = self._fetched(wanted, cursor)
         elif self.progress.run.listing == "documents":
             if cursor.seen_until is None:
                 cursor.seen_until = datetime.now(UTC)
@@ -135,7 +135,7 @@ class Pull:
 
     @property
     def seen_until(self) -> datetime | None:
-        """Until when documents have been looked through, once the run is done."""
+        """Until when the run has read documents, once it is done."""
         cursor = Cursor.model_validate(self.progress.cursor or {})
         return None if cursor.is_partial else cursor.seen_until
 
@@ -146,7 +146,7 @@ class Pull:
     def _listed(self, cursor: Cursor) -> Iterator[Batch]:
         self._seen_at = self.progress.now()
         partners = self.client.list_partners()
-        self.silence.broken()
+        self.failures.succeeded()
         self.progress.total = len(partners)
         self.progress.keep()
         records = partners.in_order(cursor.after)
@@ -156,8 +156,8 @@ class Pull:
             self._log_some(MetakockaError("Some partners in the list are not readable."))
 
     def _named(self, cursor: Cursor) -> Iterator[Batch]:
-        """Those of documents, by page: a company may have more than one run has time for."""
-        since = looked_at_from(self.progress.run.documents_seen_until)
+        """The partners of documents, by page: there may be more than one run has time for."""
+        since = changed_since(self.progress.run.documents_seen_until)
         seen: set[str] = set()
         refused = 0
         while cursor.doc_type < len(DOC_TYPES):
@@ -167,7 +167,7 @@ class Pull:
                     DOC_TYPES[cursor.doc_type], since, offset=cursor.offset
                 )
             except MetakockaRefused as error:
-                # a company need not have every kind; without any it is not about that
+                # a company need not have every kind; if it has none, the refusal has another cause
                 refused += 1
                 if refused == len(DOC_TYPES):
                     raise
@@ -175,8 +175,8 @@ class Pull:
                 cursor.doc_type, cursor.offset = cursor.doc_type + 1, 0
                 yield [], None
                 continue
-            self.silence.broken()
-            yield from self._asked(sorted({*page.partner_ids} - seen, key=in_order), cursor)
+            self.failures.succeeded()
+            yield from self._fetched(sorted({*page.partner_ids} - seen, key=in_order), cursor)
             seen.update(page.partner_ids)
             if page.count < PAGE_LIMIT:
                 cursor.doc_type, cursor.offset = cursor.doc_type + 1, 0
@@ -184,12 +184,12 @@ class Pull:
                 cursor.offset += page.count
             yield [], None
 
-    def _asked(self, wanted: Iterable[str], cursor: Cursor) -> Iterator[Batch]:
+    def _fetched(self, wanted: Iterable[str], cursor: Cursor) -> Iterator[Batch]:
         after = cursor.after
         left = iter([one for one in wanted if after is None or in_order(one) > in_order(after)])
-        while part := list(islice(left, ASKED)):
+        while part := list(islice(left, FETCHED)):
             records: list[PartnerRecord] = []
-            # the first of them was read then, the others later
+            # before the first of them is read
             self._seen_at = self.progress.now()
             for metakocka_id in part:
                 self.progress.keep()
@@ -200,23 +200,23 @@ class Pull:
                 except MetakockaError as error:
                     self._unread(metakocka_id, error, cursor)
                     continue
-                self.silence.broken()
+                self.failures.succeeded()
                 if record is None:
                     self._missing(metakocka_id)
                 else:
                     records.append(record)
             yield records, part[-1]
-        self.silence.end()
+        self.failures.end()
 
     def _unread(self, metakocka_id: str, error: MetakockaError, cursor: Cursor) -> None:
-        """One that can't be read keeps the others from nothing, unless nobody answers."""
+        """Notes a partner that can't be read; the others go on unless Metakocka is silent."""
         self._log_some(error, metakocka_id)
         self._add(metakocka_id, "failed", error=error)
         if isinstance(error, MetakockaUnavailable):
             cursor.is_partial = True
-            self.silence.add(error)
+            self.failures.add(error)
         else:
-            self.silence.broken()
+            self.failures.succeeded()
 
     def _missing(self, metakocka_id: str) -> None:
         error = NotFound("Metakocka has no such partner.")
@@ -224,79 +224,66 @@ class Pull:
         self._add(metakocka_id, "not_found", error=error)
 
     def _take(self, batch: Sequence[PartnerRecord]) -> None:
-        """Merges and writes one batch; what went stale meanwhile is read again."""
-        by_id = {record.mk_id: record for record in batch}
+        """Merges and writes one batch; an item that is stale is read and merged again."""
+        partners = [from_record(record, region=self.terms.region) for record in batch]
+        left = {partner.mk_id: partner for partner in partners}
         for turn in range(ROUNDS):
-            if not by_id:
+            if not left:
                 return
-            results = self._write(list(by_id.values()), known_hash=turn == 0)
+            results = self._write(list(left.values()), known_hash=turn == 0)
             for result in results:
-                record = by_id.pop(result.metakocka_id or "")
+                partner = left.pop(result.metakocka_id or "")
                 if result.status == "stale" and turn < ROUNDS - 1:
-                    by_id[record.mk_id] = record
+                    left[partner.mk_id] = partner
                 else:
                     self._count(result)
 
-    def _write(self, records: Sequence[PartnerRecord], *, known_hash: bool) -> list[PartnerResult]:
+    def _write(self, partners: Sequence[Partner], *, known_hash: bool) -> list[PartnerResult]:
         known = self.store.read_partners(
-            self.progress.account_id,
-            [ref_of(record, self.terms, known_hash=known_hash) for record in records],
+            [ref_of(partner, known_hash=known_hash) for partner in partners]
         )
         results: list[PartnerResult] = []
         items: list[PartnerItem] = []
         self._note_seen(known)
         lost = self._lost(known)
-        for record, one in zip(records, known, strict=True):
-            if is_asked(record, one, self.terms):
-                results.append(_result(record, "waiting"))
-            elif self._may_be_one_of(lost, record, one):
-                results.append(_result(record, "waiting", reason=_LOST))
+        for partner, one in zip(partners, known, strict=True):
+            if needs_person(partner, one, self.terms.region):
+                results.append(_result(partner, "waiting"))
+            elif not is_known(one) and any(is_like(sent, partner.party) for sent in lost):
+                # the worker that sends the contact finds out: it may look different by now
+                results.append(_result(partner, "waiting", reason=_LOST))
             elif one.unchanged or one.is_deleted:
-                results.append(_result(record, "unchanged", one.contact_id))
+                results.append(_result(partner, "unchanged", one.contact_id))
             else:
-                items.append(self._item(record, one))
+                items.append(self._item(partner, one))
         if items:
-            results += self.store.apply_partners(
-                self.progress.account_id,
-                self.progress.run.run_id,
-                items,
-                quiet=len(items) > QUIET,
-            )
+            results += self.store.apply_partners(items, quiet=len(items) > QUIET)
         return results
 
     def _note_seen(self, known: Sequence[KnownPartner]) -> None:
-        """Of contacts that are to be sent, in whatever way the run ends."""
+        """Notes, however the run ends, which contacts that are to be sent have the same partner."""
         edited = [one.metakocka_id for one in known if one.unchanged and one.is_edited]
         if edited and self._seen_at is not None:
-            self.store.note_partners_seen(self.progress.account_id, edited, self._seen_at)
+            self.store.note_partners_seen(edited, self._seen_at)
 
     def _lost(self, known: Sequence[KnownPartner]) -> list[Party]:
-        """What was sent by calls that may have made a partner which is none of the known."""
+        """What was sent by the calls that may have made a partner which is no contact yet."""
         if all(is_known(one) for one in known):
             return []
         return [
             Party.model_validate(intent.sent)
-            for intent in self.store.unsettled_intents(self.progress.account_id)
+            for intent in self.store.unsettled_intents()
             if intent.operation == "add_partner" and intent.state != "intended"
         ]
 
-    def _may_be_one_of(
-        self, lost: Sequence[Party], record: PartnerRecord, known: KnownPartner
-    ) -> bool:
-        if not lost or is_known(known):
-            return False
-        # whoever sends the contact finds out; it may look like anything by now
-        party = from_record(record, region=self.terms.region).party
-        return any(is_like(sent, party) for sent in lost)
-
-    def _item(self, record: PartnerRecord, known: KnownPartner) -> PartnerItem:
-        contact = match(record, known, self.terms)
+    def _item(self, partner: Partner, known: KnownPartner) -> PartnerItem:
+        contact = contact_for(partner, known, self.terms.region)
         if isinstance(contact, Sequence):
-            return waiting(record, contact, self.terms)
-        plan = plan_of(contact, record, self.terms)
+            return waiting(partner, contact)
+        plan = plan_of(contact, partner, self.terms)
         for held in plan.merged.held:
             words = f"{held.field}: {held.reason}"
-            self._log_some(Unprocessable(words, field=held.field), record.mk_id)
+            self._log_some(Unprocessable(words, field=held.field), partner.mk_id)
         return plan.item(contact, self._seen_at)
 
     def _count(self, result: PartnerResult) -> None:
@@ -343,11 +330,11 @@ class Pull:
 
 
 def _result(
-    record: PartnerRecord,
+    partner: Partner,
     status: Literal["unchanged", "waiting"],
     contact_id: UUID | None = None,
     reason: str | None = None,
 ) -> PartnerResult:
     return PartnerResult(
-        metakocka_id=record.mk_id, status=status, contact_id=contact_id, reason=reason
+        metakocka_id=partner.mk_id, status=status, contact_id=contact_id, reason=reason
     )

@@ -1,7 +1,7 @@
-"""A run of the sync for one account: lease it, read, send, and say how it ended.
+"""A run of the sync for one account: lease the account, read, send, and report how it ended.
 
-Whoever has the lease calls Metakocka for the account, and nobody else. A run that ends early,
-because its time is over or because it was killed, is gone on with by the next worker.
+Only the worker that has the lease calls Metakocka for the account. A run that ends early, because
+its time is over or its worker was killed, is continued by the next worker.
 """
 
 from __future__ import annotations
@@ -21,17 +21,25 @@ from rapport.errors import ConfigError, Conflict, LeaseLost, MetakockaClosed, No
 from rapport.log import described, log_crash, logger
 from rapport.metakocka.api.client import MetakockaClient, Operation, Policy, company, policies_of
 from rapport.metakocka.sync.plan import Terms
-from rapport.metakocka.sync.progress import Outcome, Progress, Silence
+from rapport.metakocka.sync.progress import CallFailures, Outcome, Progress
 from rapport.metakocka.sync.pull import Pull
 from rapport.metakocka.sync.push import Push
 from rapport.parameters import SecretSource
 from rapport.settings import MetakockaSettings
 from rapport.store.metakocka import MetakockaStore
-from rapport.store.metakocka_rows import Connection, Counts, Direction, Due, Request, Run, Trigger
+from rapport.store.metakocka_rows import (
+    Connection,
+    Counts,
+    Direction,
+    Due,
+    Run,
+    SyncRequest,
+    Trigger,
+)
 
-# seconds: what one step takes at worst, with its repetitions
+# seconds: the longest time of one step, with its repetitions
 RESERVE = 80.0
-# a call that was heard takes effect by then, or never
+# seconds: a call that Metakocka has received takes effect by then, or never
 LATE = 60.0
 
 
@@ -39,7 +47,7 @@ LATE = 60.0
 class Report:
     """How a run ended; `outcomes` are those of a request, and `error` is why it failed.
 
-    `troubles` are the first that did not go well.
+    `troubles` are the first outcomes that did not go well.
     """
 
     run_id: UUID
@@ -48,13 +56,13 @@ class Report:
     outcomes: tuple[Outcome, ...] = ()
     error: RapportError | None = None
     troubles: tuple[Outcome, ...] = ()
-    # Metakocka takes no calls before
+    # until then Metakocka takes no calls
     paused_until: datetime | None = None
 
 
 @dataclass(frozen=True)
 class Sync:
-    """Runs for any account; `worker` tells this one from all others."""
+    """Runs the sync for any account; no two workers have the same `worker`."""
 
     store: MetakockaStore
     secrets: SecretSource
@@ -74,9 +82,9 @@ class Sync:
         direction: Direction,
         trigger: Trigger,
         user_id: UUID | None = None,
-        request: Request | None = None,
+        request: SyncRequest | None = None,
     ) -> Report | None:
-        """One run, of this request or of what there is to do; None where another is at work.
+        """One run, of this request or of what is due; None where another worker has the account.
 
         Raises:
             StoreError: The run can't be begun or ended.
@@ -94,27 +102,22 @@ class Sync:
         )
         if run is None:
             return None
-        progress = Progress(
-            self.store.bound_to(self.worker),
-            run,
-            account_id,
-            self.worker,
-            keep_outcomes=request not in (None, Request()),
-            watch=self.watch,
-        )
+        is_waited_for = request not in (None, SyncRequest())
+        store = self.store.of_run(account_id, run.run_id, self.worker)
+        progress = Progress(store, run, keep_outcomes=is_waited_for, watch=self.watch)
         begun = time.monotonic()
         try:
             with progress.lease:
-                report = self._run(run, progress, is_waited_for=request not in (None, Request()))
+                report = self._run(run, progress, is_waited_for=is_waited_for)
         except LeaseLost:
-            # its lease was over: what it did is written, and another goes on
+            # what this worker did is written, and another worker continues
             report = Report(run.run_id, "taken over", progress.counts)
         except KeyboardInterrupt:
-            self.store.finish_sync(run.run_id, self.worker, "stopped")
+            store.finish("stopped")
             raise
         except Exception as error:
             log_crash(error, account_id=str(account_id), run_id=str(run.run_id))
-            self.store.finish_sync(run.run_id, self.worker, "failed")
+            store.finish("failed")
             raise
         logger.info(
             "synchronized",
@@ -157,26 +160,17 @@ class Sync:
         failure: RapportError | None = None
         pull: Pull | None = None
         try:
-            with self.client(progress.account_id, run, progress.keep) as client:
-                silence = Silence()
-                push = Push(
-                    store,
-                    client,
-                    progress,
-                    self.terms(run),
-                    self._has_time,
-                    self.late,
-                    silence,
-                )
+            with self.client(store.account_id, run, progress.keep) as client:
+                terms, failures = self.terms(run), CallFailures()
+                push = Push(store, client, progress, terms, self._has_time, self.late, failures)
                 pull = Pull(
                     store,
                     client,
                     progress,
-                    self.terms(run),
+                    terms,
                     self._has_time,
-                    # edits do not wait for the end of a long list
-                    between=push.run_between if run.request == Request() else lambda: None,
-                    silence=silence,
+                    between=push.run_between if run.request == SyncRequest() else lambda: None,
+                    failures=failures,
                 )
                 state = "done" if self._do(run, push, pull) else "stopped"
         except LeaseLost:
@@ -186,15 +180,13 @@ class Sync:
             progress.log("syncMetakocka", error, metakocka_id="batch")
         progress.tell()
         if failure is not None and _is_about_all_calls(failure):
-            # about everybody: the account rests, and the run is gone on with after that, unless
-            # somebody waits for its answer
+            # no contact would fare better: the account is paused, and the run continues after
+            # that, unless a user waits for its answer
             state = "failed" if is_waited_for else "stopped"
-            paused_until = store.pause_sync(
-                run.run_id, self.worker, state, str(failure), failure.retry_after
-            )
+            paused_until = store.pause(state, str(failure), failure.retry_after)
         else:
             seen_until = pull.seen_until if pull else None
-            store.finish_sync(run.run_id, self.worker, state, seen_until)
+            store.finish(state, seen_until)
         return Report(
             run.run_id,
             state,
@@ -208,16 +200,16 @@ class Sync:
     def _do(self, run: Run, push: Push, pull: Pull) -> bool:
         """Whether all of it is done."""
         request = run.request
-        if request == Request():
+        if request == SyncRequest():
             push.settle_orphans()
-        # a contact that is sent is merged with its partner in any case
+        # a contact that is sent is merged with its partner all the same
         is_read = run.direction != "to_metakocka" and request.contact_ids is None
         if is_read and not pull.run(request.metakocka_ids):
             return False
         if request.contact_ids is not None:
             push.progress.total = len(request.contact_ids)
             return push.run(request.contact_ids)
-        # what partners lack is sent at once, whatever the run was for; a request is for its own
+        # what the partners lack is sent at once; a request for partners sends nothing else
         return request.metakocka_ids is not None or push.run()
 
     def _has_time(self) -> bool:
@@ -225,9 +217,9 @@ class Sync:
 
 
 def _is_about_all_calls(failure: RapportError) -> bool:
-    """Whether nothing is to be asked of Metakocka for a while.
+    """Whether Metakocka is left alone for a while.
 
-    Where it gave no answer the next run tries again: it may have stumbled over one contact.
+    Where it only gave no answer the next run tries again: one contact may have been the cause.
     """
     return isinstance(failure, MetakockaClosed | ConfigError) or failure.retry_after is not None
 
@@ -236,14 +228,14 @@ ACCOUNTS = 50
 
 
 def serve(sync: Sync, watch: float = 0) -> Counter[str]:
-    """Runs until nobody has anything to do, or the time is nearly over; answers runs by state.
+    """Runs until no account has anything to do, or the time is nearly over; counts runs by state.
 
-    It looks again after each run: who rang while an account was leased found nothing due. For
-    `watch` seconds it stays while others are at work: one that was killed is followed at once
-    when its lease is over.
+    It looks again after each run: a wake while the account was leased found nothing due. For
+    `watch` seconds it stays while other workers have runs: when one of them was killed, this one
+    takes over as soon as the lease ends.
 
     Raises:
-        StoreError: The database can't be asked.
+        StoreError: The database can't be reached, or refuses.
     """
     ends: Counter[str] = Counter()
     left_alone: set[UUID] = set()
@@ -264,7 +256,7 @@ def serve(sync: Sync, watch: float = 0) -> Counter[str]:
             end = _run(sync, one)
             ends[end] += 1
             if end != "done":
-                # the next worker's
+                # for the next worker
                 left_alone.add(one.account_id)
     return ends
 
@@ -277,12 +269,12 @@ def _run(sync: Sync, due: Due) -> str:
     try:
         report = sync.run(due.account_id, direction, trigger)
     except (NotFound, Conflict):
-        return "passed over"  # disconnected, or another's
+        return "passed over"  # disconnected, or another worker has it
     except RapportError as error:
-        # one account's trouble is not the others'
+        # the other accounts go on
         logger.error("not run", extra={"account_id": str(due.account_id), **described(error)})
         return "failed"
-    except Exception as error:  # noqa: BLE001 - nor is its crash
+    except Exception as error:  # noqa: BLE001 - after a crash, too
         log_crash(error, account_id=str(due.account_id))
         return "failed"
     return report.state if report else "passed over"

@@ -15,7 +15,7 @@ from rapport.metakocka.agreement.clues import clues_of
 from rapport.metakocka.agreement.party import Party
 from rapport.metakocka.api.bodies import new_partner
 from rapport.metakocka.api.client import POLICIES, Company, MetakockaClient, Policy
-from rapport.metakocka.sync.find_partner import Found, NotThere, Several, look_up
+from rapport.metakocka.sync.find_partner import Found, NoPartner, Several, look_up
 from rapport.parameters import OneSecret
 from rapport.retry import Retries
 
@@ -68,7 +68,7 @@ def test_what_was_made_is_found_and_what_was_not_is_not(
     fake.behaviour.faults = [Fault(drop=True)]
     with pytest.raises(MetakockaOutcomeUnknown):
         client.add_partner(new_partner(NOVAK))
-    assert look_up(client, clues_of(NOVAK)) == NotThere()
+    assert look_up(client, clues_of(NOVAK)) == NoPartner()
 
 
 @pytest.mark.parametrize(
@@ -94,12 +94,12 @@ def test_several_are_for_a_person_to_choose_from(fake: Fake, client: MetakockaCl
     ids = [add(fake), add(fake, name="Novak s.p.")]
     found = look_up(client, clues_of(NOVAK))
     assert isinstance(found, Several)
-    assert ([one.mk_id for one in found.records], found.by) == (ids, "tax_id_number")
+    assert ([one.mk_id for one in found.partners], found.by) == (ids, "tax_id_number")
 
 
 def test_a_partner_of_another_contact_is_not_ours(fake: Fake, client: MetakockaClient) -> None:
     taken = add(fake)
-    assert look_up(client, clues_of(NOVAK), [taken]) == NotThere()
+    assert look_up(client, clues_of(NOVAK), [taken]) == NoPartner()
     ours = add(fake)
     found = look_up(client, clues_of(NOVAK), [taken])
     assert isinstance(found, Found)
@@ -109,13 +109,13 @@ def test_a_partner_of_another_contact_is_not_ours(fake: Fake, client: MetakockaC
 def test_a_part_of_a_name_is_another_name(fake: Fake, client: MetakockaClient) -> None:
     party = without("tax_id_number", "email", "gsm")
     add(fake, party, name="Novak Janez")
-    assert look_up(client, clues_of(party)) == NotThere()
+    assert look_up(client, clues_of(party)) == NoPartner()
 
 
 def test_a_namesake_is_somebody_else(fake: Fake, client: MetakockaClient) -> None:
     add(fake, tax_id_number="SI87654321", email=None, gsm=None)
     add(fake, tax_id_number=None, email="another@example.com", gsm=None)
-    assert look_up(client, clues_of(NOVAK)) == NotThere()
+    assert look_up(client, clues_of(NOVAK)) == NoPartner()
 
 
 def test_no_answer_is_no_evidence(fake: Fake, client: MetakockaClient) -> None:
