@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Self, TypedDict
 
 from rapport.client.callbacks import Called
-from rapport.client.kinds import (
+from rapport.client.portal_subscriptions import (
     LoyaltySubscription,
     MessageSubscription,
     OnMessage,

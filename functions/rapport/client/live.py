@@ -22,8 +22,8 @@ from rapport.client.contacts import FaceSource
 from rapport.client.everything import Everything, EverythingCallbacks
 from rapport.client.face_feed import FaceRow
 from rapport.client.faces import Contact, Thread
-from rapport.client.hub import Hub
-from rapport.client.kinds import (
+from rapport.client.catch_up import CatchUp
+from rapport.client.portal_subscriptions import (
     LoyaltyCallbacks,
     LoyaltySubscription,
     MessageCallbacks,
@@ -31,7 +31,7 @@ from rapport.client.kinds import (
     ProfileCallbacks,
     ProfileSubscription,
 )
-from rapport.client.link import Scope
+from rapport.client.topics import Scope
 from rapport.client.outbox import Outbox, PendingMessage
 from rapport.client.presence import Presence, Typing, person_id
 from rapport.client.rows import Invoice, Job
@@ -66,7 +66,7 @@ class LiveClient:
         self._timing = timing or Timing()
         self._tokens = Tokens(access_token, self._timing.refresh_margin)
         self._server = Server(url, key, self._tokens, self._timing.request_timeout)
-        self._hub = Hub(self._server, key, self._tokens, self._timing)
+        self._catch_up = CatchUp(self._server, key, self._tokens, self._timing)
         self._path = outbox
         self._on_pending = on_pending
         self._on_refused = on_refused
@@ -78,7 +78,7 @@ class LiveClient:
                 Outbox(self._path, await self._tokens.user()),
                 self._server,
                 self._timing,
-                self._hub.take,
+                self._catch_up.take,
                 self._on_pending,
                 self._on_refused,
             )
@@ -92,7 +92,7 @@ class LiveClient:
         traceback: TracebackType | None,
     ) -> None:
         await self.pause()
-        await self._hub.close()
+        await self._catch_up.close()
         if self._sender is not None:
             self._sender.close()
         await self._server.close()
@@ -107,22 +107,22 @@ class LiveClient:
     @property
     def is_connected(self) -> bool:
         """Whether all that is subscribed to arrives as it happens."""
-        return self._hub.is_running and self._hub.link.is_live
+        return self._catch_up.is_running and self._catch_up.topics.is_live
 
     @property
     def error(self) -> Exception | None:
         """What is wrong at the moment."""
-        return self._hub.error or self._hub.link.error
+        return self._catch_up.error or self._catch_up.topics.error
 
     async def pause(self) -> None:
         """Ends the connection and the polls, as in the background; subscriptions stay."""
-        await self._hub.stop()
+        await self._catch_up.stop()
         if self._sender is not None:
             await self._sender.stop()
 
     async def resume(self) -> None:
         """Connects again; what was missed is told."""
-        self._hub.start()
+        self._catch_up.start()
         if self._sender is not None:
             self._sender.start()
 
@@ -131,14 +131,14 @@ class LiveClient:
     ) -> Subscription[Job]:
         """Appointments of a customer, or all that the user may see."""
         scope = _of(customer_id)
-        return Subscription(self._hub, TableSource("jobs", Job, scope), scope, **callbacks)
+        return Subscription(self._catch_up, TableSource("jobs", Job, scope), scope, **callbacks)
 
     def invoices(
         self, customer_id: UUID | None = None, **callbacks: Unpack[RowCallbacks[Invoice]]
     ) -> Subscription[Invoice]:
         """Invoices of a customer, or all that the user may see."""
         scope = _of(customer_id)
-        return Subscription(self._hub, TableSource("invoices", Invoice, scope), scope, **callbacks)
+        return Subscription(self._catch_up, TableSource("invoices", Invoice, scope), scope, **callbacks)
 
     def messages(
         self,
@@ -151,26 +151,26 @@ class LiveClient:
         Without either, those to come in all conversations.
         """
         scope = _of(customer_id)
-        return MessageSubscription(self._hub, self._server, scope, booking_id, **callbacks)
+        return MessageSubscription(self._catch_up, self._server, scope, booking_id, **callbacks)
 
     def conversation(
         self, conversation_id: UUID, **callbacks: Unpack[MessageCallbacks]
     ) -> MessageSubscription:
         """Messages of one conversation, by its own topic."""
         scope = Scope("conversation", conversation_id)
-        return MessageSubscription(self._hub, self._server, scope, **callbacks)
+        return MessageSubscription(self._catch_up, self._server, scope, **callbacks)
 
     def loyalty(
         self, customer_id: UUID, **callbacks: Unpack[LoyaltyCallbacks]
     ) -> LoyaltySubscription:
         """Points of a customer."""
-        return LoyaltySubscription(self._hub, _of(customer_id), **callbacks)
+        return LoyaltySubscription(self._catch_up, _of(customer_id), **callbacks)
 
     def profile(
         self, customer_id: UUID, **callbacks: Unpack[ProfileCallbacks]
     ) -> ProfileSubscription:
         """A customer's own data, which the customer may edit."""
-        return ProfileSubscription(self._hub, self._server, customer_id, **callbacks)
+        return ProfileSubscription(self._catch_up, self._server, customer_id, **callbacks)
 
     def contacts(
         self,
@@ -178,7 +178,7 @@ class LiveClient:
         **callbacks: Unpack[RowCallbacks[FaceRow]],
     ) -> Subscription[FaceRow]:
         """All contacts that the user may see, as `contact_v2` or `contact_live_chat` shows them."""
-        return Subscription(self._hub, FaceSource(face), Scope(), **callbacks)
+        return Subscription(self._catch_up, FaceSource(face), Scope(), **callbacks)
 
     async def presence(
         self,
@@ -193,7 +193,7 @@ class LiveClient:
             "customer": "presence_customer",
         }
         key = str(person_id(await self._tokens.user()))
-        return Presence(self._hub, Scope(kinds[where], id_), key, on_change)
+        return Presence(self._catch_up, Scope(kinds[where], id_), key, on_change)
 
     async def typing(
         self,
@@ -206,7 +206,7 @@ class LiveClient:
             "typing_staff" if side == "staff" else "typing_customer"
         )
         key = str(person_id(await self._tokens.user()))
-        return Typing(self._hub, Scope(kind, conversation_id), key, on_typing)
+        return Typing(self._catch_up, Scope(kind, conversation_id), key, on_typing)
 
     def everything(self, customer_id: UUID, **callbacks: Unpack[EverythingCallbacks]) -> Everything:
         """All that a customer's portal shows, in one."""

@@ -16,8 +16,8 @@ from uuid import UUID
 from pydantic import JsonValue
 
 from rapport.client.callbacks import run_now
-from rapport.client.hub import Hub
-from rapport.client.link import Scope
+from rapport.client.catch_up import CatchUp
+from rapport.client.topics import Scope
 from rapport.errors import RapportError
 
 TYPING = "typing"
@@ -34,30 +34,30 @@ def person_id(user: UUID) -> UUID:
 class _Room:
     """A topic on which clients show themselves, until `close`, which `async with` calls."""
 
-    def __init__(self, hub: Hub, scope: Scope, key: str) -> None:
+    def __init__(self, catch_up: CatchUp, scope: Scope, key: str) -> None:
         self.key = key
         self.tracked: dict[str, JsonValue] | None = None
         self._refused: RapportError | None = None
-        self._link = hub.link
+        self._topics = catch_up.topics
         self._scope = scope
         self._is_closed = False
-        self._link.want(scope, self)
+        self._topics.want(scope, self)
 
     @property
     def is_connected(self) -> bool:
         """Whether others are heard, and hear the user."""
-        return not self._is_closed and self._link.hears(self._scope)
+        return not self._is_closed and self._topics.hears(self._scope)
 
     @property
     def error(self) -> Exception | None:
         """What is wrong at the moment."""
-        return self._link.refusal(self._scope) or self._refused
+        return self._topics.refusal(self._scope) or self._refused
 
     async def close(self) -> None:
         """Leaves the topic."""
         if not self._is_closed:
             self._is_closed = True
-            self._link.unwant(self._scope)
+            self._topics.unwant(self._scope)
 
     def enter(self) -> None:
         """Takes that the topic is about to be joined."""
@@ -93,7 +93,7 @@ class Presence(_Room):
 
     def __init__(
         self,
-        hub: Hub,
+        catch_up: CatchUp,
         scope: Scope,
         key: str,
         on_change: Callable[[frozenset[str]], None] | None = None,
@@ -101,7 +101,7 @@ class Presence(_Room):
         self._on_change = on_change
         self._who: frozenset[str] = frozenset()
         self._told = self._who
-        super().__init__(hub, scope, key)
+        super().__init__(catch_up, scope, key)
 
     @property
     def online(self) -> frozenset[str]:
@@ -116,13 +116,13 @@ class Presence(_Room):
         """
         self.tracked = shown
         self._refused = None
-        await self._link.track(self._scope)
+        await self._topics.track(self._scope)
 
     async def hide_me(self) -> None:
         """Ends that."""
         self.tracked = None
         self._refused = None
-        await self._link.track(self._scope)
+        await self._topics.track(self._scope)
 
     def enter(self) -> None:
         """Takes that the topic is about to be joined: who was there before may have left."""
@@ -141,12 +141,12 @@ class Typing(_Room):
     """Whether one side of a conversation is writing; `on_typing` is a plain function."""
 
     def __init__(
-        self, hub: Hub, scope: Scope, key: str, on_typing: Callable[[], None] | None = None
+        self, catch_up: CatchUp, scope: Scope, key: str, on_typing: Callable[[], None] | None = None
     ) -> None:
         self._on_typing = on_typing
         self._heard = float("-inf")
         self._said = float("-inf")
-        super().__init__(hub, scope, key)
+        super().__init__(catch_up, scope, key)
 
     @property
     def is_typing(self) -> bool:
@@ -158,7 +158,7 @@ class Typing(_Room):
         now = time.monotonic()
         if self.is_connected and now - self._said >= SAY_AGAIN_SECONDS:
             self._said = now
-            await self._link.send(self._scope, TYPING, {})
+            await self._topics.send(self._scope, TYPING, {})
 
     def hear(self, event: str, payload: dict[str, JsonValue]) -> None:  # noqa: ARG002 - a room's
         """Takes what another client has broadcast, whatever it holds."""

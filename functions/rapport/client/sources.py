@@ -11,7 +11,7 @@ from pydantic import BaseModel, TypeAdapter
 from rapport.client.changes import Heard
 from rapport.client.face_feed import Event, Record
 from rapport.client.ledger import Ledger, Place
-from rapport.client.link import Scope
+from rapport.client.topics import Scope
 from rapport.client.rows import Message, RowT
 from rapport.client.server import Server
 

@@ -8,12 +8,12 @@ from types import TracebackType
 from typing import Generic, Protocol, Self, TypedDict, Unpack
 from uuid import UUID
 
-from rapport.client.backlog import Backlog
+from rapport.client.pending_changes import PendingChanges
 from rapport.client.callbacks import Called, bound, run
 from rapport.client.changes import Change, Heard, ShownT
 from rapport.client.face_feed import Event
-from rapport.client.hub import Hub
-from rapport.client.link import Scope
+from rapport.client.catch_up import CatchUp
+from rapport.client.topics import Scope
 from rapport.client.server import Server
 from rapport.errors import RapportError
 
@@ -63,7 +63,7 @@ class Subscription(Generic[ShownT]):
 
     def __init__(
         self,
-        hub: Hub,
+        catch_up: CatchUp,
         source: Source[ShownT],
         scope: Scope,
         **callbacks: Unpack[RowCallbacks[ShownT]],
@@ -71,7 +71,7 @@ class Subscription(Generic[ShownT]):
         self.latest_update: Change[ShownT] | None = None
         self.scope = scope
         self.is_loaded = False
-        self._hub = hub
+        self._catch_up = catch_up
         self._source = source
         self._on_insert = callbacks.get("on_insert")
         self._on_update = callbacks.get("on_update")
@@ -79,10 +79,10 @@ class Subscription(Generic[ShownT]):
         self._failure: RapportError | None = None
         self._ready = asyncio.Event()
         self._is_closed = False
-        self._untold: Backlog[ShownT] = Backlog()
-        self._readers: list[Backlog[ShownT]] = []
+        self._untold: PendingChanges[ShownT] = PendingChanges()
+        self._readers: list[PendingChanges[ShownT]] = []
         self._teller = asyncio.create_task(self._tell())
-        hub.attach(self)
+        catch_up.attach(self)
 
     @property
     def tables(self) -> frozenset[str]:
@@ -97,12 +97,12 @@ class Subscription(Generic[ShownT]):
     @property
     def is_connected(self) -> bool:
         """Whether changes arrive as they happen; else they are polled."""
-        return self.is_loaded and not self._is_closed and self._hub.link.hears(self.scope)
+        return self.is_loaded and not self._is_closed and self._catch_up.topics.hears(self.scope)
 
     @property
     def error(self) -> Exception | None:
         """What is wrong at the moment: rows can't be read, or changes don't arrive at once."""
-        return self._failure or self._hub.error or self._hub.link.refusal(self.scope)
+        return self._failure or self._catch_up.error or self._catch_up.topics.refusal(self.scope)
 
     async def ready(self) -> None:
         """Waits until the rows are read; for as long as the server is away, `error` says why.
@@ -118,7 +118,7 @@ class Subscription(Generic[ShownT]):
         if self._is_closed:
             return
         self._is_closed = True
-        self._hub.detach(self)
+        self._catch_up.detach(self)
         for reader in self._readers:
             reader.close()
         self._untold.close()
@@ -146,7 +146,7 @@ class Subscription(Generic[ShownT]):
     async def __aiter__(self) -> AsyncIterator[Change[ShownT]]:
         if self._is_closed:
             return
-        reader: Backlog[ShownT] = Backlog()
+        reader: PendingChanges[ShownT] = PendingChanges()
         self._readers.append(reader)
         try:
             while (change := await reader.next()) is not None:

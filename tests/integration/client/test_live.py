@@ -22,7 +22,7 @@ from tests.integration.client.proxy import Faults, Proxy
 from tests.sql.conftest import text_message
 from tests.sql.portal import make_job
 
-from rapport.client.backlog import FEW
+from rapport.client.pending_changes import FEW
 from rapport.client.faces import Contact, LiveChatContact, Thread, contact_live_chat
 from rapport.client.live import LiveClient
 from rapport.client.rows import Message, Profile

@@ -10,7 +10,7 @@ from uuid import UUID
 from tests.sql.conftest import World
 
 from rapport.client.changes import Change
-from rapport.client.kinds import MessageCallbacks
+from rapport.client.portal_subscriptions import MessageCallbacks
 from rapport.client.rows import Message, RowT
 
 

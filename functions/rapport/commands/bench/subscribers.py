@@ -18,7 +18,7 @@ from uuid import UUID
 import psycopg
 
 from rapport.client.server import Server
-from rapport.client.socket import Connection
+from rapport.client.connection import Connection
 from rapport.client.timing import Timing
 from rapport.client.tokens import Tokens
 from rapport.commands.bench.business import Business, Customer, Owner

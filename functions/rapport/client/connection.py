@@ -69,7 +69,7 @@ class Room(Protocol):
         """Takes that the user may not be seen here."""
 
 
-class Connection:
+class RealtimeConnection:
     """A websocket and the topics that it has joined.
 
     `hear(topic, event, payload)` gets every broadcast. `wake()` is called once when the

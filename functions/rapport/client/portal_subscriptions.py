@@ -11,8 +11,8 @@ from pydantic import JsonValue, ValidationError
 from rapport.client.callbacks import Called, bound, run
 from rapport.client.changes import Change
 from rapport.client.face_feed import Event, Record
-from rapport.client.hub import Hub
-from rapport.client.link import Scope
+from rapport.client.catch_up import CatchUp
+from rapport.client.topics import Scope
 from rapport.client.rows import LoyaltyTransaction, Message, Profile
 from rapport.client.server import Server
 from rapport.client.sources import MessageSource, TableSource
@@ -60,7 +60,7 @@ class MessageSubscription(Subscription[Message]):
 
     def __init__(
         self,
-        hub: Hub,
+        catch_up: CatchUp,
         server: Server,
         scope: Scope,
         booking_id: UUID | None = None,
@@ -71,7 +71,7 @@ class MessageSubscription(Subscription[Message]):
         self._on_new_message = callbacks.get("on_new_message")
         self._on_message_read = callbacks.get("on_message_read")
         self._on_message_deleted = callbacks.get("on_message_deleted")
-        super().__init__(hub, self._messages, scope, on_update=callbacks.get("on_update"))
+        super().__init__(catch_up, self._messages, scope, on_update=callbacks.get("on_update"))
 
     @property
     def unread_count(self) -> int:
@@ -106,11 +106,11 @@ class MessageSubscription(Subscription[Message]):
 class LoyaltySubscription(Subscription[LoyaltyTransaction]):
     """Points of a customer as they are earned and redeemed."""
 
-    def __init__(self, hub: Hub, scope: Scope, **callbacks: Unpack[LoyaltyCallbacks]) -> None:
+    def __init__(self, catch_up: CatchUp, scope: Scope, **callbacks: Unpack[LoyaltyCallbacks]) -> None:
         self._on_points_earned = callbacks.get("on_points_earned")
         self._on_points_redeemed = callbacks.get("on_points_redeemed")
         source = TableSource("loyalty_transactions", LoyaltyTransaction, scope)
-        super().__init__(hub, source, scope, on_insert=callbacks.get("on_insert"))
+        super().__init__(catch_up, source, scope, on_insert=callbacks.get("on_insert"))
 
     @property
     def total_points(self) -> int:
@@ -131,7 +131,7 @@ class ProfileSubscription(Subscription[Profile]):
 
     def __init__(
         self,
-        hub: Hub,
+        catch_up: CatchUp,
         server: Server,
         customer_id: UUID,
         **callbacks: Unpack[ProfileCallbacks],
@@ -143,7 +143,7 @@ class ProfileSubscription(Subscription[Profile]):
         self._edits: list[Record] = []
         scope = Scope("customer", customer_id)
         source = TableSource("customers", Profile, scope, owner="id")
-        super().__init__(hub, source, scope, on_update=callbacks.get("on_update"))
+        super().__init__(catch_up, source, scope, on_update=callbacks.get("on_update"))
 
     @property
     def profile(self) -> Profile | None:
@@ -183,7 +183,7 @@ class ProfileSubscription(Subscription[Profile]):
         if known is not None:
             # the answer has not all columns of the row
             row = {**known.model_dump(mode="json"), **record}
-            self._hub.take(
+            self._catch_up.take(
                 Event(
                     table="customers",
                     id=known.id,

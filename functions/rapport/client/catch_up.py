@@ -15,7 +15,7 @@ from typing import Protocol
 from pydantic import JsonValue, ValidationError
 
 from rapport.client.face_feed import Event
-from rapport.client.link import Link, Scope
+from rapport.client.topics import Topics, Scope
 from rapport.client.server import Server
 from rapport.client.timing import Timing
 from rapport.client.tokens import Tokens
@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 
 class Follower(Protocol):
-    """A subscription, as the hub sees it; `hear` and `settle` say whether doubt is left."""
+    """A subscription, as the catch_up sees it; `hear` and `settle` say whether doubt is left."""
 
     @property
     def tables(self) -> frozenset[str]:
@@ -61,11 +61,11 @@ class Follower(Protocol):
         """Ends it."""
 
 
-class Hub:
+class CatchUp:
     """The subscriptions of one user, and the one catch-up for all of them."""
 
     def __init__(self, server: Server, key: str, tokens: Tokens, timing: Timing) -> None:
-        self.link = Link(server, key, tokens, timing, self._hear, self.request)
+        self.topics = Topics(server, key, tokens, timing, self._hear, self.request)
         self.error: Exception | None = None
         self._server = server
         self._timing = timing
@@ -88,7 +88,7 @@ class Hub:
         if not self._tasks:
             self.request()
             self._tasks = [
-                asyncio.create_task(self.link.run()),
+                asyncio.create_task(self.topics.run()),
                 asyncio.create_task(self._run()),
             ]
 
@@ -109,14 +109,14 @@ class Hub:
     def attach(self, follower: Follower) -> None:
         """Takes a subscription on; its rows are read soon."""
         self._followers.append(follower)
-        self.link.want(follower.scope)
+        self.topics.want(follower.scope)
         self.request()
 
     def detach(self, follower: Follower) -> None:
         """Lets a subscription go."""
         self._followers.remove(follower)
         self._stale.discard(follower)
-        self.link.unwant(follower.scope)
+        self.topics.unwant(follower.scope)
 
     def request(self) -> None:
         """Catches up soon."""
@@ -139,7 +139,7 @@ class Hub:
 
     def _hear(self, name: str, payload: dict[str, JsonValue]) -> None:
         if name == "topics.changed":
-            self.link.refresh()
+            self.topics.refresh()
             self.request()
         elif name == "resync":
             # too much to be told one by one, but the log has it
@@ -161,7 +161,7 @@ class Hub:
                 await self._catch_up()
                 if self.error is not None:
                     self.error = None
-                    self.link.hurry()
+                    self.topics.hurry()
                 failures = 0
             except Exception as error:
                 self.error = error
@@ -176,7 +176,7 @@ class Hub:
                 failures += 1
                 continue
             timing = self._timing
-            interval = timing.slow_poll if self.link.is_live else timing.fast_poll
+            interval = timing.slow_poll if self.topics.is_live else timing.fast_poll
             try:
                 async with asyncio.timeout(timing.poll(interval)):
                     await self._requested.wait()
@@ -212,7 +212,7 @@ class Hub:
             if page.resync:
                 self._events.clear()
                 self._stale.update(followers)
-                self.link.refresh()
+                self.topics.refresh()
                 await self._read_rows()
                 continue
             self._events += page.changes

@@ -18,7 +18,7 @@ from rapport.client.changes import Change, ShownT
 FEW = 1_000
 
 
-class Backlog(Generic[ShownT]):
+class PendingChanges(Generic[ShownT]):
     """Changes on their way to one who takes them with `next`."""
 
     def __init__(self, few: int = FEW) -> None:

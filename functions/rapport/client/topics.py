@@ -14,7 +14,7 @@ from uuid import UUID
 from pydantic import JsonValue
 
 from rapport.client.server import Server, Topic
-from rapport.client.socket import Connection, Room
+from rapport.client.connection import RealtimeConnection, Room
 from rapport.client.timing import Timing
 from rapport.client.tokens import Tokens
 from rapport.errors import NotAllowed, NotSignedIn, RapportError, UpstreamUnavailable
@@ -42,7 +42,7 @@ class Scope:
     id: UUID | None = None
 
 
-class Link:
+class Topics:
     """One connection at a time, built anew after every trouble.
 
     `hear(event, payload)` gets broadcasts. `changed()` is called when topics were joined or
@@ -72,7 +72,7 @@ class Link:
         self._news: frozenset[str] = frozenset()
         self._rooms: dict[Scope, Room] = {}
         self._refused: dict[str, RapportError] = {}
-        self._connection: Connection | None = None
+        self._connection: RealtimeConnection | None = None
         self._wake = asyncio.Event()
         self._hurried = asyncio.Event()
         # names are asked for again
@@ -190,7 +190,7 @@ class Link:
     async def _keep(self) -> AsyncGenerator[None]:
         """Serves one connection while it lasts and is wanted; yields when all is joined."""
         token = await self._tokens.current()
-        connection = Connection(
+        connection = RealtimeConnection(
             self._server.realtime_url, self._key, token, self._timing, self._receive, self._wake.set
         )
         try:
@@ -218,7 +218,7 @@ class Link:
             self._connection = None
             await connection.close()
 
-    async def _sync(self, connection: Connection) -> None:
+    async def _sync(self, connection: RealtimeConnection) -> None:
         """Joins what is wanted and leaves the rest."""
         if self._is_stale or self._topics.keys() != self._scopes.keys():
             self._is_stale = False
@@ -235,7 +235,7 @@ class Link:
         if missing:
             self._changed()
 
-    async def _join(self, connection: Connection, topic: str) -> None:
+    async def _join(self, connection: RealtimeConnection, topic: str) -> None:
         try:
             await connection.join(topic, self._room(topic))
         except NotAllowed as error:
