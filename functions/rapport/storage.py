@@ -22,7 +22,7 @@ class Readable(Protocol):
         """The next bytes, at most `size`; none at the end."""
 
 
-class _Client(Protocol):
+class _S3Client(Protocol):
     """The part of boto3's S3 client that is used here."""
 
     def upload_fileobj(
@@ -110,11 +110,11 @@ class Storage:
             )
 
 
-def _client(*, elsewhere: bool) -> _Client:
+def _client(*, elsewhere: bool) -> _S3Client:
     import boto3
     from botocore.config import Config
 
-    client: _Client = boto3.client(
+    client: _S3Client = boto3.client(
         "s3",
         config=Config(
             signature_version="s3v4",

@@ -16,7 +16,7 @@ import psutil
 import psycopg
 import pytest
 
-from rapport.local.stack.summary import Summary
+from rapport.local.stack.summary import StackSummary
 
 pytestmark = pytest.mark.usefixtures("binaries")
 
@@ -27,7 +27,7 @@ class Up:
 
     process: subprocess.Popen[str]
     errors: Path
-    summary: Summary
+    summary: StackSummary
 
     def family(self) -> list[psutil.Process]:
         """The processes that it has started, directly or not."""
@@ -59,7 +59,7 @@ def up(home: Path, *options: str) -> Iterator[Up]:
         try:
             line = process.stdout.readline()
             assert line, errors.read_text()
-            yield Up(process, errors, Summary.model_validate_json(line))
+            yield Up(process, errors, StackSummary.model_validate_json(line))
         finally:
             process.terminate()
             rest = process.stdout.read()

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from rapport.errors import RapportError
 from rapport.local.fakes.metakocka.behaviour import Behaviour, Fault
-from rapport.local.fakes.metakocka.fake import Fake, Reply
+from rapport.local.fakes.metakocka.fake import Fake, FakeReply
 from rapport.store.metakocka_rows import Request
 from tests.sql.conftest import World
 from tests.sql.syncing import SECRET, Erp, Fuse, Killed
@@ -61,7 +61,7 @@ class Watched(Fake):
 
     seen = 0
 
-    def reply(self, operation: str, content: bytes) -> Reply:
+    def reply(self, operation: str, content: bytes) -> FakeReply:
         reply = super().reply(operation, content)
         if operation == "get_partner" and b"partner_list" in reply.content:
             self.seen += 1

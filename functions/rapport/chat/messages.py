@@ -6,12 +6,12 @@ from uuid import UUID
 
 from pydantic import JsonValue
 
-from rapport.chat.requests import NewMessage, Page, Where
+from rapport.chat.requests import MessagePage, NewMessage, Where
 from rapport.errors import Unprocessable
 from rapport.store.user import Row, UserStore
 
 
-def list_messages(store: UserStore, page: Page, *, as_staff: bool) -> dict[str, JsonValue]:
+def list_messages(store: UserStore, page: MessagePage, *, as_staff: bool) -> dict[str, JsonValue]:
     """A page of a conversation: {messages, next_before}, the latest first.
 
     With `after` it is {messages, next_after}, the earliest first. The second one asks for the

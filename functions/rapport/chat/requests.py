@@ -50,7 +50,7 @@ Reference = Annotated[
 ]
 
 
-class _Request(BaseModel):
+class _ChatRequest(BaseModel):
     # names as the tables have them, or as JavaScript writes them; errors name the former
     model_config = ConfigDict(
         extra="forbid",
@@ -68,7 +68,7 @@ class _Request(BaseModel):
         return value
 
 
-class Where(_Request):
+class Where(_ChatRequest):
     """Whose messages: a booking's, a conversation's, or a customer's in the portal."""
 
     booking_id: UUID | None = None
@@ -89,7 +89,7 @@ class Where(_Request):
         return sum(place is not None for place in named) == 1
 
 
-class Page(Where):
+class MessagePage(Where):
     """Which messages: `limit` of them, by seq.
 
     Those before `before`, the last ones first, or those after `after`, the first ones first;
@@ -101,7 +101,7 @@ class Page(Where):
     limit: Annotated[int, Field(ge=1, le=200)] = 50
 
     @model_validator(mode="after")
-    def _one_place(self) -> Page:
+    def _one_place(self) -> MessagePage:
         if not self.is_one_place():
             raise ValueError("Say which bookingId, which conversationId or which customerId")
         if self.before is not None and self.after is not None:
@@ -109,7 +109,7 @@ class Page(Where):
         return self
 
 
-class ReadUpTo(_Request):
+class ReadUpTo(_ChatRequest):
     """How far somebody has read; without a seq all that there is."""
 
     up_to_seq: Seq | None = None

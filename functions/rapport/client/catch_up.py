@@ -14,11 +14,11 @@ from typing import Protocol
 
 from pydantic import JsonValue, ValidationError
 
-from rapport.client.face_feed import Event
-from rapport.client.topics import Topics, Scope
+from rapport.client.events import Event
 from rapport.client.server import Server
 from rapport.client.timing import Timing
 from rapport.client.tokens import Tokens
+from rapport.client.topics import Scope, Topics
 from rapport.errors import NotSignedIn, RapportError, StoreError
 
 logger = logging.getLogger(__name__)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 from uuid import UUID
 
-from rapport.client.face_feed import Operation, Shown
+from rapport.client.events import Operation, Shown
 
 ShownT = TypeVar("ShownT", bound=Shown)
 

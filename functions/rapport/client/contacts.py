@@ -7,8 +7,9 @@ from typing import Generic
 from uuid import UUID
 
 from rapport.client.changes import Change, Heard
-from rapport.client.face_feed import Event, FaceChange, FaceFeed, FaceRow, Record
-from rapport.client.faces import Contact, Thread
+from rapport.client.events import Event, Record
+from rapport.client.face_feed import FaceChange, FaceFeed, FaceRow
+from rapport.client.faces import ContactRow, Thread
 from rapport.client.server import Server
 
 _KEYS = {"contacts": "id", "conversations": "id", "conversation_activity": "conversation_id"}
@@ -19,7 +20,7 @@ class FaceSource(Generic[FaceRow]):
 
     tables = frozenset({"contacts", "conversations", "messages"})
 
-    def __init__(self, face: Callable[[Contact, Thread | None], FaceRow]) -> None:
+    def __init__(self, face: Callable[[ContactRow, Thread | None], FaceRow]) -> None:
         self._feed = FaceFeed(face)
         # what is heard while all is read again, and could be taken for missing
         self._heard_meanwhile: list[Event] | None = None

@@ -11,52 +11,22 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Generic, Literal, Protocol, TypeVar
+from typing import Generic, TypeVar
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, JsonValue, SkipValidation
-
+from rapport.client.events import Event, Operation, Shown
 from rapport.client.faces import (
-    Contact,
-    Conversation,
+    ContactRow,
     ConversationActivity,
-    Message,
+    ConversationRow,
+    MessageRow,
     Thread,
 )
-
-Operation = Literal["INSERT", "UPDATE", "DELETE"]
-# it was read from JSON, and looking at every value again is most of what an event costs
-Record = dict[str, SkipValidation[JsonValue]]
 
 _FOLLOWED = frozenset({"contacts", "conversations", "messages"})
 
 
-class Shown(Protocol):
-    """A row as it is told."""
-
-    @property
-    def id(self) -> UUID:
-        """What stays when the row changes."""
-
-
 FaceRow = TypeVar("FaceRow", bound=Shown)
-
-
-class Event(BaseModel):
-    """What a broadcast or an entry of `changes_since` tells of one row.
-
-    No `record` is a hint to read the row, or with DELETE, that it is gone.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-    table: str
-    id: UUID
-    version: int
-    operation: Operation
-    record: Record | None = None
-    # broadcasts alone tell it
-    old_record: Record | None = None
 
 
 @dataclass(frozen=True)
@@ -77,7 +47,7 @@ class _Stamp:
 
 
 @dataclass
-class _Activity:
+class _LatestMessages:
     latest: datetime | None = None
     inbound: datetime | None = None
 
@@ -89,13 +59,13 @@ class FaceFeed(Generic[FaceRow]):
     is heard and what `changes_since` brings, in any order.
     """
 
-    def __init__(self, face: Callable[[Contact, Thread | None], FaceRow]) -> None:
+    def __init__(self, face: Callable[[ContactRow, Thread | None], FaceRow]) -> None:
         self._face = face
         self._shown: dict[UUID, FaceRow] = {}
-        self._contacts: dict[UUID, Contact] = {}
-        self._conversations: dict[UUID, Conversation] = {}
+        self._contacts: dict[UUID, ContactRow] = {}
+        self._conversations: dict[UUID, ConversationRow] = {}
         self._conversations_of: defaultdict[UUID, set[UUID]] = defaultdict(set)
-        self._activity: defaultdict[UUID, _Activity] = defaultdict(_Activity)
+        self._activity: defaultdict[UUID, _LatestMessages] = defaultdict(_LatestMessages)
         self._stamps: dict[tuple[str, UUID], _Stamp] = {}
         self._hinted: dict[tuple[str, UUID], int] = {}
 
@@ -168,13 +138,13 @@ class FaceFeed(Generic[FaceRow]):
         """Takes a row and returns the contacts whose faces may have changed."""
         match table:
             case "contacts":
-                contact = Contact.model_validate(row)
+                contact = ContactRow.model_validate(row)
                 if not self._is_news(table, contact.id, _Stamp(contact.version, gone=False)):
                     return set()
                 self._contacts[contact.id] = contact
                 return {contact.id}
             case "conversations":
-                conversation = Conversation.model_validate(row)
+                conversation = ConversationRow.model_validate(row)
                 stamp = _Stamp(conversation.version, gone=False)
                 if not self._is_news(table, conversation.id, stamp):
                     return set()
@@ -185,7 +155,7 @@ class FaceFeed(Generic[FaceRow]):
                 self._conversations_of[conversation.customer_id].add(conversation.id)
                 return touched | {conversation.customer_id}
             case "messages":
-                message = Message.model_validate(row)
+                message = MessageRow.model_validate(row)
                 if self._hinted.get((table, message.id), message.version) <= message.version:
                     self._hinted.pop((table, message.id), None)
                 inbound = message.sent_at if message.sender_type == "client" else None
@@ -225,7 +195,7 @@ class FaceFeed(Generic[FaceRow]):
             self._conversations_of[contact_id].discard(row_id)
         return touched
 
-    def _contacts_of(self, conversation: Conversation | None) -> set[UUID]:
+    def _contacts_of(self, conversation: ConversationRow | None) -> set[UUID]:
         if conversation is None or conversation.customer_id is None:
             return set()
         return {conversation.customer_id}
@@ -277,7 +247,7 @@ class FaceFeed(Generic[FaceRow]):
 
     def _thread(self, conversation_id: UUID) -> Thread:
         conversation = self._conversations[conversation_id]
-        activity = self._activity.get(conversation_id, _Activity())
+        activity = self._activity.get(conversation_id, _LatestMessages())
         return Thread(
             conversation=conversation,
             last_message_at=activity.latest or conversation.created_at,

@@ -36,7 +36,7 @@ class _Row(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
-class Contact(_Row):
+class ContactRow(_Row):
     """A row of `contacts`."""
 
     id: UUID
@@ -57,7 +57,7 @@ class Contact(_Row):
     version: int
 
 
-class Conversation(_Row):
+class ConversationRow(_Row):
     """A row of `conversations`."""
 
     id: UUID
@@ -70,7 +70,7 @@ class Conversation(_Row):
     version: int
 
 
-class Message(_Row):
+class MessageRow(_Row):
     """A row of `messages`."""
 
     id: UUID
@@ -94,7 +94,7 @@ class Thread(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    conversation: Conversation
+    conversation: ConversationRow
     # the provider's time of the latest message; the conversation's own before the first
     last_message_at: AwareDatetime
     last_inbound_at: AwareDatetime | None
@@ -149,7 +149,7 @@ class LiveChatContact(_Face):
     version: int
 
 
-def contact_v2(contact: Contact, thread: Thread | None) -> ContactV2:
+def contact_v2(contact: ContactRow, thread: Thread | None) -> ContactV2:
     """The row of `contacts_v2` for a contact and its current conversation, if it has one."""
     conversation = thread.conversation if thread else None
     return ContactV2(
@@ -173,7 +173,7 @@ def contact_v2(contact: Contact, thread: Thread | None) -> ContactV2:
     )
 
 
-def contact_live_chat(contact: Contact, thread: Thread | None) -> LiveChatContact:
+def contact_live_chat(contact: ContactRow, thread: Thread | None) -> LiveChatContact:
     """The row of `contacts_live_chat` for a contact and its current conversation, if any."""
     conversation = thread.conversation if thread else None
     return LiveChatContact(
@@ -196,9 +196,9 @@ def contact_live_chat(contact: Contact, thread: Thread | None) -> LiveChatContac
     )
 
 
-def _shown_name(contact: Contact) -> str | None:
+def _shown_name(contact: ContactRow) -> str | None:
     return contact.name if contact.name is not None else contact.profile_name
 
 
-def _status_word(face: Face, contact: Contact, conversation: Conversation | None) -> str:
+def _status_word(face: Face, contact: ContactRow, conversation: ConversationRow | None) -> str:
     return STATUS_WORDS[face][conversation.status if conversation else contact.status]

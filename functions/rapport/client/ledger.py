@@ -21,9 +21,9 @@ from uuid import UUID
 from pydantic import ValidationError
 
 from rapport.client.changes import Change, Heard
-from rapport.client.face_feed import Event
+from rapport.client.events import Event
 from rapport.client.rows import RowT
-from rapport.client.stamps import Known, stamp_of
+from rapport.client.stamps import KnownRow, stamp_of
 
 Place = tuple[UUID, int]
 
@@ -50,7 +50,7 @@ class Ledger(Generic[RowT]):
         self._in_scope = in_scope
         self._place = place
         self._is_whole = is_whole
-        self._known: dict[UUID, Known[RowT]] = {}
+        self._known: dict[UUID, KnownRow[RowT]] = {}
         self._reached: defaultdict[UUID, int] = defaultdict(int)
         self._waiting: defaultdict[UUID, dict[int, UUID]] = defaultdict(dict)
         self._count = 0
@@ -78,7 +78,7 @@ class Ledger(Generic[RowT]):
         for row in self._rows(records):
             known = self._known.get(row.id)
             if self._in_scope(row) and (known is None or known.is_older_than((row.version, False))):
-                self._known[row.id] = Known(row, row.version, self._count)
+                self._known[row.id] = KnownRow(row, row.version, self._count)
                 if self._place:
                     self.reach(*self._place(row))
 
@@ -176,7 +176,7 @@ class Ledger(Generic[RowT]):
 
     def _tell(self, row: RowT, event: Event | None) -> Iterable[Change[RowT]]:
         known = self._known.get(row.id)
-        now = Known(row, row.version, self.mark())
+        now = KnownRow(row, row.version, self.mark())
         self._known[row.id] = now
         if known is not None and known.row is not None:
             now.is_told = known.is_told
@@ -199,9 +199,9 @@ class Ledger(Generic[RowT]):
         return self._advance(thread, self._reached[thread])
 
     def _tell_gone(
-        self, row_id: UUID, known: Known[RowT] | None, version: int, *, is_doubtful: bool = False
+        self, row_id: UUID, known: KnownRow[RowT] | None, version: int, *, is_doubtful: bool = False
     ) -> Iterable[Change[RowT]]:
-        self._known[row_id] = Known(None, version, self.mark(), is_doubtful=is_doubtful)
+        self._known[row_id] = KnownRow(None, version, self.mark(), is_doubtful=is_doubtful)
         if known is None or known.row is None:
             return ()
         if self._place:

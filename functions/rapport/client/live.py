@@ -18,11 +18,12 @@ from typing import Literal, Self, Unpack
 from uuid import UUID
 
 from rapport.client.callbacks import Called
+from rapport.client.catch_up import CatchUp
 from rapport.client.contacts import FaceSource
 from rapport.client.everything import Everything, EverythingCallbacks
 from rapport.client.face_feed import FaceRow
-from rapport.client.faces import Contact, Thread
-from rapport.client.catch_up import CatchUp
+from rapport.client.faces import ContactRow, Thread
+from rapport.client.outbox import Outbox, PendingMessage
 from rapport.client.portal_subscriptions import (
     LoyaltyCallbacks,
     LoyaltySubscription,
@@ -31,8 +32,6 @@ from rapport.client.portal_subscriptions import (
     ProfileCallbacks,
     ProfileSubscription,
 )
-from rapport.client.topics import Scope
-from rapport.client.outbox import Outbox, PendingMessage
 from rapport.client.presence import Presence, Typing, person_id
 from rapport.client.rows import Invoice, Job
 from rapport.client.sender import Sender
@@ -41,6 +40,7 @@ from rapport.client.sources import TableSource
 from rapport.client.subscription import RowCallbacks, Subscription
 from rapport.client.timing import Timing
 from rapport.client.tokens import AccessToken, Tokens
+from rapport.client.topics import Scope
 
 
 class LiveClient:
@@ -138,7 +138,9 @@ class LiveClient:
     ) -> Subscription[Invoice]:
         """Invoices of a customer, or all that the user may see."""
         scope = _of(customer_id)
-        return Subscription(self._catch_up, TableSource("invoices", Invoice, scope), scope, **callbacks)
+        return Subscription(
+            self._catch_up, TableSource("invoices", Invoice, scope), scope, **callbacks
+        )
 
     def messages(
         self,
@@ -174,7 +176,7 @@ class LiveClient:
 
     def contacts(
         self,
-        face: Callable[[Contact, Thread | None], FaceRow],
+        face: Callable[[ContactRow, Thread | None], FaceRow],
         **callbacks: Unpack[RowCallbacks[FaceRow]],
     ) -> Subscription[FaceRow]:
         """All contacts that the user may see, as `contact_v2` or `contact_live_chat` shows them."""

@@ -9,14 +9,14 @@ from uuid import UUID
 from pydantic import JsonValue, ValidationError
 
 from rapport.client.callbacks import Called, bound, run
-from rapport.client.changes import Change
-from rapport.client.face_feed import Event, Record
 from rapport.client.catch_up import CatchUp
-from rapport.client.topics import Scope
+from rapport.client.changes import Change
+from rapport.client.events import Event, Record
 from rapport.client.rows import LoyaltyTransaction, Message, Profile
 from rapport.client.server import Server
 from rapport.client.sources import MessageSource, TableSource
 from rapport.client.subscription import Subscription
+from rapport.client.topics import Scope
 from rapport.errors import Unprocessable
 
 OnMessage = Callable[[Message], Called]
@@ -106,7 +106,9 @@ class MessageSubscription(Subscription[Message]):
 class LoyaltySubscription(Subscription[LoyaltyTransaction]):
     """Points of a customer as they are earned and redeemed."""
 
-    def __init__(self, catch_up: CatchUp, scope: Scope, **callbacks: Unpack[LoyaltyCallbacks]) -> None:
+    def __init__(
+        self, catch_up: CatchUp, scope: Scope, **callbacks: Unpack[LoyaltyCallbacks]
+    ) -> None:
         self._on_points_earned = callbacks.get("on_points_earned")
         self._on_points_redeemed = callbacks.get("on_points_redeemed")
         source = TableSource("loyalty_transactions", LoyaltyTransaction, scope)

@@ -31,7 +31,7 @@ def person_id(user: UUID) -> UUID:
     return UUID(bytes=hashlib.sha256(str(user).encode()).digest()[:16])
 
 
-class _Room:
+class _PresenceRoom:
     """A topic on which clients show themselves, until `close`, which `async with` calls."""
 
     def __init__(self, catch_up: CatchUp, scope: Scope, key: str) -> None:
@@ -85,7 +85,7 @@ class _Room:
         await self.close()
 
 
-class Presence(_Room):
+class Presence(_PresenceRoom):
     """Who is there, by their keys; a client of ours has its `person_id` for a key.
 
     `on_change` is a plain function.
@@ -137,7 +137,7 @@ class Presence(_Room):
                 run_now([lambda: on_change(who)])
 
 
-class Typing(_Room):
+class Typing(_PresenceRoom):
     """Whether one side of a conversation is writing; `on_typing` is a plain function."""
 
     def __init__(

@@ -13,7 +13,7 @@ from uuid import UUID, uuid4
 from pydantic import JsonValue
 
 from rapport.client.callbacks import Called, bound, run
-from rapport.client.face_feed import Event, Record
+from rapport.client.events import Event, Record
 from rapport.client.outbox import Outbox, PendingMessage
 from rapport.client.server import Server
 from rapport.client.timing import Timing

@@ -15,7 +15,7 @@ from postgrest.exceptions import APIError
 from pydantic import BaseModel, JsonValue, TypeAdapter, ValidationError
 from supabase import AsyncClient, AsyncClientOptions
 
-from rapport.client.face_feed import Event, Record
+from rapport.client.events import Event, Record
 from rapport.client.tokens import Tokens
 from rapport.errors import (
     NotSignedIn,

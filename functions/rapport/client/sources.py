@@ -9,11 +9,11 @@ from uuid import UUID
 from pydantic import BaseModel, TypeAdapter
 
 from rapport.client.changes import Heard
-from rapport.client.face_feed import Event, Record
+from rapport.client.events import Event, Record
 from rapport.client.ledger import Ledger, Place
-from rapport.client.topics import Scope
 from rapport.client.rows import Message, RowT
 from rapport.client.server import Server
+from rapport.client.topics import Scope
 
 
 class TableSource(Generic[RowT]):
@@ -80,13 +80,13 @@ class _Marker(BaseModel):
     last_read_seq: int
 
 
-class _Activity(BaseModel):
+class _ActivityRow(BaseModel):
     conversation_id: UUID
     last_seq: int
 
 
 _MARKERS = TypeAdapter(list[_Marker])
-_ACTIVITIES = TypeAdapter(list[_Activity])
+_ACTIVITIES = TypeAdapter(list[_ActivityRow])
 
 
 class MessageSource(TableSource[Message]):
@@ -161,8 +161,8 @@ class MessageSource(TableSource[Message]):
             for marker in _MARKERS.validate_python(page):
                 self.move_marker(marker.conversation_id, marker.last_read_seq)
 
-    async def _activities(self, server: Server) -> list[_Activity]:
-        found: list[_Activity] = []
+    async def _activities(self, server: Server) -> list[_ActivityRow]:
+        found: list[_ActivityRow] = []
         for owner in await server.owners():
             async for page in server.pages("conversation_activity", owner, "conversation_id"):
                 found += _ACTIVITIES.validate_python(page)

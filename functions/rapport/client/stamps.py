@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Generic
 
-from rapport.client.face_feed import Event
+from rapport.client.events import Event
 from rapport.client.rows import RowT
 
 # a version, and whether the row is gone: a delete has the version of what it deletes
@@ -13,7 +13,7 @@ Stamp = tuple[int, bool]
 
 
 @dataclass
-class Known(Generic[RowT]):
+class KnownRow(Generic[RowT]):
     """A row, or that it is gone."""
 
     row: RowT | None

@@ -8,13 +8,13 @@ from types import TracebackType
 from typing import Generic, Protocol, Self, TypedDict, Unpack
 from uuid import UUID
 
-from rapport.client.pending_changes import PendingChanges
 from rapport.client.callbacks import Called, bound, run
-from rapport.client.changes import Change, Heard, ShownT
-from rapport.client.face_feed import Event
 from rapport.client.catch_up import CatchUp
-from rapport.client.topics import Scope
+from rapport.client.changes import Change, Heard, ShownT
+from rapport.client.events import Event
+from rapport.client.pending_changes import PendingChanges
 from rapport.client.server import Server
+from rapport.client.topics import Scope
 from rapport.errors import RapportError
 
 

@@ -21,7 +21,7 @@ _PATIENCE_SECONDS = 30.0
 AccessToken = Callable[[], Awaitable[str]]
 
 
-class Claims(BaseModel):
+class TokenClaims(BaseModel):
     """What a client reads of its own token; the server alone can verify it."""
 
     sub: UUID
@@ -111,9 +111,11 @@ def of_session(client: AsyncClient) -> AccessToken:
     return current
 
 
-def _claims(token: str) -> Claims:
+def _claims(token: str) -> TokenClaims:
     try:
         body = token.split(".")[1]
-        return Claims.model_validate_json(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))
+        return TokenClaims.model_validate_json(
+            base64.urlsafe_b64decode(body + "=" * (-len(body) % 4))
+        )
     except (IndexError, binascii.Error, ValueError, ValidationError) as error:
         raise NotSignedIn("This is not a user's access token.") from error

@@ -13,8 +13,8 @@ from uuid import UUID
 
 from pydantic import JsonValue
 
-from rapport.client.server import Server, Topic
 from rapport.client.connection import RealtimeConnection, Room
+from rapport.client.server import Server, Topic
 from rapport.client.timing import Timing
 from rapport.client.tokens import Tokens
 from rapport.errors import NotAllowed, NotSignedIn, RapportError, UpstreamUnavailable

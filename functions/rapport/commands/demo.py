@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 from rich.console import Console
 
-from rapport.commands.observer import JoinRefusedError, Observer, Row, insert_of
+from rapport.commands.observer import Observer, Row, TopicRefusedError, insert_of
 from rapport.commands.up import TerminalProgress, interrupt_on_signals
 from rapport.local.errors import StackError
 from rapport.local.fakes.whatsapp.courier import Meta
@@ -131,7 +131,7 @@ async def _listen(andrej: Observer, ana: Observer) -> None:
         await agent.follow_table("messages")
     try:
         await ana.follow_topic(await andrej.topic("account"))
-    except JoinRefusedError:
+    except TopicRefusedError:
         return
     raise DemoError("An agent could join another account's topic.")
 

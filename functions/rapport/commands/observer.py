@@ -24,12 +24,12 @@ Source = Literal["broadcast", "postgres_changes"]
 _ROWS = TypeAdapter(list[Row])
 
 
-class JoinRefusedError(StackError):
+class TopicRefusedError(StackError):
     """Realtime did not let the client join a topic."""
 
 
 @dataclass(frozen=True)
-class Heard:
+class HeardEvent:
     """One event, at the instant (`time.perf_counter`) at which the client's callback ran."""
 
     by: Source
@@ -39,10 +39,10 @@ class Heard:
     record: Mapping[str, Any]
 
 
-def insert_of(provider_id: str, by: Source) -> Callable[[Heard], bool]:
+def insert_of(provider_id: str, by: Source) -> Callable[[HeardEvent], bool]:
     """Recognises the event by which a message of WhatsApp's is first heard of."""
 
-    def matches(event: Heard) -> bool:
+    def matches(event: HeardEvent) -> bool:
         return (
             event.by == by
             and event.table == "messages"
@@ -59,7 +59,7 @@ class Observer:
 
     email: str
     client: AsyncClient
-    heard: list[Heard] = field(default_factory=list)
+    heard: list[HeardEvent] = field(default_factory=list)
     _news: asyncio.Condition = field(default_factory=asyncio.Condition)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
@@ -122,7 +122,7 @@ class Observer:
         async with asyncio.timeout(PATIENCE_S):
             await flowing.wait()
 
-    async def wait_for(self, wanted: Callable[[Heard], bool]) -> Heard:
+    async def wait_for(self, wanted: Callable[[HeardEvent], bool]) -> HeardEvent:
         """The first event that is wanted, heard already or within 15 s (TimeoutError)."""
         async with asyncio.timeout(PATIENCE_S), self._news:
             while True:
@@ -134,7 +134,7 @@ class Observer:
     def _hear_broadcast(self, message: dict[str, Any]) -> None:
         payload = message["payload"]
         self._hear(
-            Heard(
+            HeardEvent(
                 by="broadcast",
                 at=time.perf_counter(),
                 event=message["event"],
@@ -146,7 +146,7 @@ class Observer:
     def _hear_change(self, message: dict[str, Any]) -> None:
         data = message["data"]
         self._hear(
-            Heard(
+            HeardEvent(
                 by="postgres_changes",
                 at=time.perf_counter(),
                 event=data["type"].value,
@@ -155,7 +155,7 @@ class Observer:
             )
         )
 
-    def _hear(self, event: Heard) -> None:
+    def _hear(self, event: HeardEvent) -> None:
         self.heard.append(event)
         task = asyncio.ensure_future(self._tell())
         self._tasks.add(task)
@@ -171,4 +171,4 @@ async def _join(channel: AsyncRealtimeChannel) -> None:
     await channel.subscribe(lambda state, error: answers.append((state, error)))
     state, error = answers[-1]
     if state is not RealtimeSubscribeStates.SUBSCRIBED:
-        raise JoinRefusedError(f"{channel.topic}: {state.value} {error or ''}".strip())
+        raise TopicRefusedError(f"{channel.topic}: {state.value} {error or ''}".strip())

@@ -25,7 +25,7 @@ _NAMED = 10
 
 
 @dataclass
-class Summary:
+class ReplaySummary:
     """What a replay has done so far."""
 
     events: int = 0
@@ -54,7 +54,7 @@ def replay(*, since: datetime, until: datetime | None, dry_run: bool) -> bool:
     console = Console()
     settings = _settings()
     since, until = _utc(since), until and _utc(until)
-    summary = Summary()
+    summary = ReplaySummary()
     try:
         with closing(WebhookStore(settings)) as store:
             span = store.span_of_webhook_events(since, until)
@@ -76,7 +76,7 @@ def replay(*, since: datetime, until: datetime | None, dry_run: bool) -> bool:
 def _run(
     store: WebhookStore,
     span: EventSpan,
-    summary: Summary,
+    summary: ReplaySummary,
     *,
     since: datetime,
     until: datetime | None,
@@ -99,7 +99,7 @@ def _run(
             progress.advance(task)
 
 
-def _show(summary: Summary, console: Console, *, dry_run: bool) -> None:
+def _show(summary: ReplaySummary, console: Console, *, dry_run: bool) -> None:
     would = "would be " if dry_run else ""
     lines = [
         f"{summary.events:8} replayed",

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, DownloadColumn, TextColumn
 from rich.progress import Progress as ProgressBar
 
 from rapport.local.stack import launch, state
-from rapport.local.stack.summary import Summary, show
+from rapport.local.stack.summary import StackSummary, show
 
 STOPPING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -53,7 +53,7 @@ def up(*, as_json: bool, fresh: bool) -> None:
     try:
         with launch.running(folder, TerminalProgress(console), fresh=fresh) as running:
             if as_json:
-                print(Summary.of(running.stack).model_dump_json(), flush=True)  # noqa: T201
+                print(StackSummary.of(running.stack).model_dump_json(), flush=True)  # noqa: T201
             else:
                 show(running.stack, Console())
             try:

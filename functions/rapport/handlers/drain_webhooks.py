@@ -54,7 +54,7 @@ class Failure(TypedDict):
     itemIdentifier: str
 
 
-class Answer(TypedDict):
+class BatchAnswer(TypedDict):
     """What of a batch stays on the queue; the rest is deleted from it."""
 
     batchItemFailures: list[Failure]
@@ -72,7 +72,7 @@ def _backlog() -> Backlog | None:
 
 
 @worker
-def handler(event: dict[str, object], _context: LambdaContext) -> Answer:
+def handler(event: dict[str, object], _context: LambdaContext) -> BatchAnswer:
     """Stores each webhook of the batch, until the database is found away."""
     failures: list[Failure] = []
     # in a row

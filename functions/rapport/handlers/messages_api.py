@@ -10,7 +10,7 @@ from aws_lambda_powertools.utilities.data_classes import APIGatewayProxyEventV2
 from pydantic import BaseModel, ValidationError
 
 from rapport.chat.messages import list_messages, write_message
-from rapport.chat.requests import NewMessage, Page, ReadUpTo, Reference, Where
+from rapport.chat.requests import MessagePage, NewMessage, ReadUpTo, Reference, Where
 from rapport.errors import NotAllowed, NotFound, Unprocessable
 from rapport.handlers.http import (
     Response,
@@ -48,7 +48,7 @@ def _graph() -> GraphClient:
 
 
 def _list(request: APIGatewayProxyEventV2, store: UserStore, *, as_staff: bool = False) -> Response:
-    return json_(200, list_messages(store, read_query(Page, request), as_staff=as_staff))
+    return json_(200, list_messages(store, read_query(MessagePage, request), as_staff=as_staff))
 
 
 def _write(

@@ -54,7 +54,7 @@ class Bounded:
             # as cheaply as can be: what is refused takes time from what is served
             await _REFUSAL(scope, receive, send)
             return
-        client = _Client(receive, send)
+        client = _AttentiveClient(receive, send)
         serving = asyncio.ensure_future(self._serve(scope, client))
         leaving = asyncio.ensure_future(client.watch())
         try:
@@ -68,7 +68,7 @@ class Bounded:
         if not serving.cancelled():
             serving.result()
 
-    async def _serve(self, scope: Scope, client: _Client) -> None:
+    async def _serve(self, scope: Scope, client: _AttentiveClient) -> None:
         try:
             async with self._admitted():
                 client.may_leave = self._ends_with_client
@@ -98,7 +98,7 @@ class Bounded:
             self._places += 1
 
 
-class _Client:
+class _AttentiveClient:
     """Reads a request ahead by one piece, so that a client that leaves is noticed."""
 
     def __init__(self, receive: Receive, send: Send) -> None:

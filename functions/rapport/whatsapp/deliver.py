@@ -55,7 +55,7 @@ _SETTLE_AGAIN = 0.5
 _FILE_NOT_TAKEN = 131053
 
 
-class Queue(Protocol):
+class OutboundQueue(Protocol):
     """The store's part in sending; see rapport.store.outbound."""
 
     def claim_outbound(self, worker: str, batch: int) -> Claim: ...
@@ -63,7 +63,7 @@ class Queue(Protocol):
     def settle_send(self, message_id: UUID, worker: str, outcome: dict[str, JsonValue]) -> str: ...
 
 
-class Sender(Protocol):
+class MessageSender(Protocol):
     """WhatsApp's part in it; see rapport.whatsapp.graph."""
 
     def send(self, phone_number_id: str, body: dict[str, JsonValue]) -> Outcome: ...
@@ -79,8 +79,8 @@ class Files(Protocol):
 class Delivery:
     """One run of the worker; `name` tells it from all others, `remaining` is its time left."""
 
-    queue: Queue
-    sender: Sender
+    queue: OutboundQueue
+    sender: MessageSender
     files: Files
     name: str
     remaining: Callable[[], float]

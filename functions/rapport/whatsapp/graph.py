@@ -71,7 +71,7 @@ class _Paging(BaseModel):
     next: str | None = None
 
 
-class _Page(BaseModel):
+class _TemplatePage(BaseModel):
     data: list[JsonValue]
     paging: _Paging | None = None
 
@@ -173,7 +173,7 @@ class GraphMedia:
                 response = self._http.get(
                     f"{self._root}/{waba_id}/message_templates", params=query, headers=headers
                 )
-                page = _read(_Page, response)
+                page = _read(_TemplatePage, response)
             found += page.data
             after = page.paging.cursors.after if page.paging and page.paging.cursors else None
             if not (page.paging and page.paging.next and after):
@@ -302,7 +302,7 @@ class _Fault(BaseModel):
     error_data: Annotated[_ErrorData | None, BeforeValidator(_object_or_none)] = None
 
 
-class _Failed(BaseModel):
+class _GraphError(BaseModel):
     error: _Fault
 
 
@@ -383,7 +383,7 @@ class GraphClient:
     def _failed(self, phone_number_id: str, response: httpx.Response) -> Refused | Unknown:
         retry_after = _retry_after(response.headers.get("Retry-After"))
         try:
-            fault = _Failed.model_validate_json(response.content).error
+            fault = _GraphError.model_validate_json(response.content).error
         except ValidationError:
             if response.status_code == httpx.codes.TOO_MANY_REQUESTS:
                 return Refused(_TOO_MANY_CALLS, "HTTP status 429", retry_after)

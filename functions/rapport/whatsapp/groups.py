@@ -17,7 +17,7 @@ from rapport.store.webhooks import (
     Participant,
 )
 from rapport.whatsapp.parts import NAME_LIMIT, content_of, each_of, skipped, valid_of
-from rapport.whatsapp.webhook import Group, GroupParticipant, GroupsValue, Message
+from rapport.whatsapp.webhook import Group, GroupParticipant, GroupsValue, WebhookMessage
 
 _PARTICIPANT = TypeAdapter[GroupParticipant](GroupParticipant)
 _STATES: dict[str, Literal["active", "suspended", "deleted"]] = {
@@ -29,7 +29,7 @@ _STATES: dict[str, Literal["active", "suspended", "deleted"]] = {
 
 
 def in_group(
-    message: Message,
+    message: WebhookMessage,
     group_id: str,
     number: str,
     words: str,

@@ -37,38 +37,38 @@ class _Content(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
-class Media(_Content):
+class MediaContent(_Content):
     """A file: uploaded to WhatsApp (id), or where WhatsApp can fetch it (link)."""
 
     id: Name | None = None
     link: Link | None = None
 
     @model_validator(mode="after")
-    def _one_source(self) -> Media:
+    def _one_source(self) -> MediaContent:
         if (self.id is None) == (self.link is None):
             raise ValueError("Give either the id of an uploaded file or a link")
         return self
 
 
-class Captioned(Media):
+class Captioned(MediaContent):
     """An image or a video."""
 
     caption: Caption | None = None
 
 
-class Document(Captioned):
+class DocumentContent(Captioned):
     """A document; `filename` decides how it is shown."""
 
     filename: Name | None = None
 
 
-class Audio(Media):
+class Audio(MediaContent):
     """A sound file; with `voice` a voice message (Ogg, Opus)."""
 
     voice: bool | None = None
 
 
-class Location(_Content):
+class LocationContent(_Content):
     """A place, in degrees."""
 
     latitude: Annotated[float, Field(ge=-90, le=90)]
@@ -95,7 +95,7 @@ class _Body(_Content):
     text: Text
 
 
-class Interactive(_Content):
+class InteractiveContent(_Content):
     """A message with buttons, a list, a link, a flow …; `action` is as WhatsApp describes it."""
 
     type: Annotated[str, StringConstraints(pattern=r"^[a-z_]{1,64}$")]
@@ -105,7 +105,7 @@ class Interactive(_Content):
     action: Object
 
 
-class Reaction(_Content):
+class ReactionContent(_Content):
     """An emoji for a message, ours by its id; the empty one takes it back."""
 
     message_id: UUID
@@ -122,7 +122,7 @@ def _spelled_out(language: object) -> object:
     return {"code": language} if isinstance(language, str) else language
 
 
-class Template(_Content):
+class TemplateContent(_Content):
     """A template that WhatsApp has approved; `components` hold its variables.
 
     The database has made them of `variables`, which WhatsApp does not know.
@@ -134,7 +134,7 @@ class Template(_Content):
     variables: Annotated[Object | None, Field(exclude=True)] = None
 
 
-class Contacts(RootModel[Annotated[list[ContactCard], Field(min_length=1, max_length=257)]]):
+class ContactsContent(RootModel[Annotated[list[ContactCard], Field(min_length=1, max_length=257)]]):
     """Contacts, as many as WhatsApp takes at once."""
 
 
@@ -142,13 +142,13 @@ _CONTENTS: dict[str, type[BaseModel]] = {
     "image": Captioned,
     "video": Captioned,
     "audio": Audio,
-    "document": Document,
-    "sticker": Media,
-    "location": Location,
-    "contacts": Contacts,
-    "interactive": Interactive,
-    "reaction": Reaction,
-    "template": Template,
+    "document": DocumentContent,
+    "sticker": MediaContent,
+    "location": LocationContent,
+    "contacts": ContactsContent,
+    "interactive": InteractiveContent,
+    "reaction": ReactionContent,
+    "template": TemplateContent,
 }
 _TEXT = TypeAdapter(Text)
 

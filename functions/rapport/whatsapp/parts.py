@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, JsonValue, TypeAdapter, ValidationEr
 
 from rapport.store.webhooks import EffectItem, Item, SkippedItem
 from rapport.whatsapp.placeholder import placeholder
-from rapport.whatsapp.webhook import Contact, Edit, Message
+from rapport.whatsapp.webhook import MessageEdit, SenderProfile, WebhookMessage
 
 TEXT_LIMIT = 65_536  # characters; WhatsApp's own limit is 4,096
 EMOJI_LIMIT = 64
@@ -22,14 +22,14 @@ _PLAIN = {
 _PLAIN_CONTEXT = {"id", "from", "from_user_id"}
 
 
-def words_of(message: Message | Edit.Edited) -> str | None:
+def words_of(message: WebhookMessage | MessageEdit.Edited) -> str | None:
     """What a person reads of it; None for a text without any."""
     if message.type != "text":
         return placeholder(message.type, message.whole)[:TEXT_LIMIT]
     return message.text.body[:TEXT_LIMIT] if message.text else None
 
 
-def content_of(message: Message) -> dict[str, JsonValue] | None:
+def content_of(message: WebhookMessage) -> dict[str, JsonValue] | None:
     """The message as it came, unless a text is all there is: an ad or a group may come with it."""
     context = message.whole.get("context")
     is_plain = (
@@ -41,7 +41,7 @@ def content_of(message: Message) -> dict[str, JsonValue] | None:
 
 
 def effect_of(
-    message: Message, number: str, sender_type: Literal["client", "operator"]
+    message: WebhookMessage, number: str, sender_type: Literal["client", "operator"]
 ) -> EffectItem | None:
     """What is done to another message; None where this is a message, or not understood."""
     type_: Literal["reaction", "edit", "revoke"]
@@ -88,7 +88,7 @@ OBJECT = TypeAdapter[dict[str, JsonValue]](
     dict[str, JsonValue],
     config=ConfigDict(allow_inf_nan=False),
 )
-_CONTACT = TypeAdapter[Contact](Contact)
+_CONTACT = TypeAdapter[SenderProfile](SenderProfile)
 
 
 def each_of(
@@ -118,7 +118,7 @@ def valid_of(adapter: TypeAdapter[T], parts: Sequence[object]) -> list[T]:
     return valid
 
 
-def contacts_of(parts: Sequence[object]) -> dict[str | None, Contact]:
+def contacts_of(parts: Sequence[object]) -> dict[str | None, SenderProfile]:
     """Profiles by either id: some messages come without, others with several senders'."""
     return {
         id_: contact
@@ -128,7 +128,7 @@ def contacts_of(parts: Sequence[object]) -> dict[str | None, Contact]:
     }
 
 
-def profile_name(contact: Contact) -> str | None:
+def profile_name(contact: SenderProfile) -> str | None:
     """What somebody calls themselves, as it can be stored."""
     name = contact.profile.name if contact.profile else None
     return name and name[:NAME_LIMIT]

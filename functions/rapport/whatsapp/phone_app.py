@@ -20,10 +20,10 @@ from rapport.whatsapp.webhook import (
     HistoryChunk,
     HistoryThread,
     HistoryValue,
-    Message,
     Metadata,
     PhoneBookEntry,
     StateSyncValue,
+    WebhookMessage,
 )
 
 _STATUSES: dict[str, Literal["delivered", "read", "failed"]] = {
@@ -42,7 +42,7 @@ def of_history(value: HistoryValue) -> Iterator[Item]:
     )
     # files come apart from their messages, and say whom these are with themselves
     yield from each_of(
-        Message,
+        WebhookMessage,
         value.messages,
         "malformed_message",
         lambda message: _of_message(message, metadata, HistoryThread()),
@@ -63,7 +63,7 @@ def _of_chunk(chunk: HistoryChunk, metadata: Metadata) -> Iterator[Item]:
         chunk.threads,
         "malformed_history",
         lambda thread: each_of(
-            Message,
+            WebhookMessage,
             thread.messages,
             "malformed_message",
             lambda message: _of_message(message, metadata, thread),
@@ -71,7 +71,9 @@ def _of_chunk(chunk: HistoryChunk, metadata: Metadata) -> Iterator[Item]:
     )
 
 
-def _of_message(message: Message, metadata: Metadata, thread: HistoryThread) -> Iterator[Item]:
+def _of_message(
+    message: WebhookMessage, metadata: Metadata, thread: HistoryThread
+) -> Iterator[Item]:
     number = metadata.phone_number_id
     context = message.history_context
     person = (thread.id, thread.user_id) if thread.id or thread.user_id else None

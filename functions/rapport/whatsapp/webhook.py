@@ -193,7 +193,7 @@ class Webhook(_Model):
     entry: Listed
 
 
-class Entry(_Model):
+class AccountEntry(_Model):
     """What happened to one WhatsApp Business account."""
 
     id: Annotated[OptionalId, BeforeValidator(_as_text)] = None
@@ -201,7 +201,7 @@ class Entry(_Model):
     changes: Listed
 
 
-class Change(_Model):
+class SubscribedChange(_Model):
     """What happened, in one subscribed field."""
 
     field: Id
@@ -215,7 +215,7 @@ class Metadata(_Model):
     display_phone_number: OptionalWaId = None
 
 
-class Problem(_Model):
+class MessageProblem(_Model):
     """Why a message failed, or could not be shown."""
 
     class Data(_Model):
@@ -233,16 +233,16 @@ class Problem(_Model):
         return details or self.message or self.title
 
 
-class Contact(_Model):
+class SenderProfile(_Model):
     """The profile of a message's sender."""
 
-    class Profile(_Model):
+    class ProfileName(_Model):
         name: OptionalText = None
         username: OptionalText = None
 
     wa_id: OptionalWaId = None
     user_id: OptionalUserId = None
-    profile: Annotated[Profile | None, WrapValidator(_or_none)] = None
+    profile: Annotated[ProfileName | None, WrapValidator(_or_none)] = None
 
 
 class Value(_Model):
@@ -295,31 +295,31 @@ class StateSyncValue(_Model):
     state_sync: Listed = []
 
 
-class Text(_Model):
+class TextBody(_Model):
     """The text of a message of type `text`."""
 
     body: str
 
 
-class Context(_Model):
+class MessageContext(_Model):
     """What a message answers."""
 
     id: OptionalId = None
 
 
-class Reaction(_Model):
+class MessageReaction(_Model):
     """An emoji at a message; without one it is taken back."""
 
     message_id: Id
     emoji: OptionalText = None
 
 
-class Edit(_Model):
+class MessageEdit(_Model):
     """What a message says from now on."""
 
     class Edited(_Model):
         type: Id
-        text: Annotated[Text | None, WrapValidator(_or_none)] = None
+        text: Annotated[TextBody | None, WrapValidator(_or_none)] = None
         # as it came
         whole: dict[str, JsonValue]
 
@@ -332,7 +332,7 @@ class Edit(_Model):
     message: Edited
 
 
-class Revoke(_Model):
+class MessageRevoke(_Model):
     """Which message its sender deleted for everybody."""
 
     original_message_id: Id
@@ -360,7 +360,7 @@ class HistoryContext(_Model):
     from_me: Annotated[bool | None, WrapValidator(_or_none)] = None
 
 
-class Message(_Model):
+class WebhookMessage(_Model):
     """One message from a customer, of whatever type, or to one from the phone app."""
 
     id: Id
@@ -371,12 +371,12 @@ class Message(_Model):
     group_id: Annotated[OptionalId, BeforeValidator(_as_text)] = None
     timestamp: Timestamp
     type: Annotated[Id, WrapValidator(_or_unsupported)] = UNSUPPORTED
-    text: Annotated[Text | None, WrapValidator(_or_none)] = None
-    context: Annotated[Context | None, WrapValidator(_or_none)] = None
+    text: Annotated[TextBody | None, WrapValidator(_or_none)] = None
+    context: Annotated[MessageContext | None, WrapValidator(_or_none)] = None
     system: Annotated[System | None, WrapValidator(_or_none)] = None
-    reaction: Annotated[Reaction | None, WrapValidator(_or_none)] = None
-    edit: Annotated[Edit | None, WrapValidator(_or_none)] = None
-    revoke: Annotated[Revoke | None, WrapValidator(_or_none)] = None
+    reaction: Annotated[MessageReaction | None, WrapValidator(_or_none)] = None
+    edit: Annotated[MessageEdit | None, WrapValidator(_or_none)] = None
+    revoke: Annotated[MessageRevoke | None, WrapValidator(_or_none)] = None
     history_context: Annotated[HistoryContext | None, WrapValidator(_or_none)] = None
     # the message as it came
     whole: dict[str, JsonValue]
@@ -403,7 +403,7 @@ class Status(_Model):
     biz_opaque_callback_data: OptionalText = None
 
 
-class Call(_Model):
+class CallEvent(_Model):
     """One event of a call: it begins (`connect`) or ends (`terminate`)."""
 
     id: Id
@@ -497,7 +497,7 @@ class HistoryThread(_Model):
 class PhoneBookEntry(_Model):
     """An entry of the phone book."""
 
-    class Person(_Model):
+    class PhoneBookPerson(_Model):
         full_name: OptionalText = None
         first_name: OptionalText = None
         phone_number: OptionalWaId = None
@@ -507,5 +507,5 @@ class PhoneBookEntry(_Model):
 
     type: Id
     action: Id
-    contact: Person
+    contact: PhoneBookPerson
     metadata: Moment

@@ -9,7 +9,8 @@ from uuid import UUID
 import pytest
 from pydantic import ValidationError
 
-from rapport.client.face_feed import Event, FaceChange, FaceFeed
+from rapport.client.events import Event
+from rapport.client.face_feed import FaceChange, FaceFeed
 from rapport.client.faces import ContactV2, LiveChatContact, contact_live_chat, contact_v2
 
 Json = dict[str, Any]

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rapport.client.changes import Change, Heard
-from rapport.client.face_feed import Event
+from rapport.client.events import Event
 from rapport.client.ledger import Ledger
 from rapport.client.rows import Job, Message
 

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rapport.client.pending_changes import PendingChanges, merged
 from rapport.client.changes import Change
+from rapport.client.pending_changes import PendingChanges, merged
 
 FEW = 2
 ROWS = 4

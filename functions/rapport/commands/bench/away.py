@@ -65,7 +65,7 @@ class Missing:
 
 
 @dataclass(frozen=True)
-class _Rows:
+class _AwayRows:
     chats: tuple[UUID, ...]
     jobs: tuple[UUID, ...]
     invoices: tuple[UUID, ...]
@@ -86,7 +86,7 @@ async def _measure(
     owner: Owner,
     business: Business,
     customer: Customer,
-    rows: _Rows,
+    rows: _AwayRows,
     transactions: int,
     rounds: int,
 ) -> tuple[float, ...]:
@@ -107,7 +107,7 @@ async def _measure(
     return tuple(seconds)
 
 
-def _prepare(owner: Owner, business: Business, customer: Customer, transactions: int) -> _Rows:
+def _prepare(owner: Owner, business: Business, customer: Customer, transactions: int) -> _AwayRows:
     """Appointments and invoices that change later; what is written next need not be durable."""
     owner.execute("set synchronous_commit = off")
     jobs = owner.execute(
@@ -128,14 +128,14 @@ def _prepare(owner: Owner, business: Business, customer: Customer, transactions:
         " order by id limit %s",
         [customer.id, CHATS],
     ).fetchall()
-    return _Rows(
+    return _AwayRows(
         tuple(chat for (chat,) in chats),
         tuple(job for (job,) in jobs),
         tuple(invoice for (invoice,) in invoices),
     )
 
 
-def _write(owner: Owner, rows: _Rows, name: str, transactions: int, missing: Missing) -> None:
+def _write(owner: Owner, rows: _AwayRows, name: str, transactions: int, missing: Missing) -> None:
     with owner.pipeline():
         for number in range(transactions):
             with owner.transaction():

@@ -165,7 +165,7 @@ def _batch(stack: Stack, progress: TerminalProgress) -> list[Figure]:
 
 
 def _portal(stack: Stack, progress: TerminalProgress) -> list[Figure]:
-    load = portal.Load()
+    load = portal.PortalLoad()
     with progress.step(f"Changing {load.changes:,} appointments of {load.customers} customers"):
         figures = portal.measure(stack, load)
     return [

@@ -17,7 +17,7 @@ from urllib.parse import urlencode
 import psycopg
 from pydantic import JsonValue
 
-from rapport.commands.bench.load import ConflictError, Exchange, Load, Request
+from rapport.commands.bench.load import ConflictError, Exchange, HttpLoad, LoadRequest
 from rapport.commands.demo import ALPINE_NUMBER
 from rapport.local.errors import StackError
 from rapport.local.stack.running import Stack
@@ -111,8 +111,8 @@ def _measure(stack: Stack, connections: int) -> IngestFigures:
     return IngestFigures(connections, tuple(rounds))
 
 
-def _load(stack: Stack, connections: int, headers: Mapping[str, str]) -> Load:
-    return Load(
+def _load(stack: Stack, connections: int, headers: Mapping[str, str]) -> HttpLoad:
+    return HttpLoad(
         stack.host,
         stack.postgrest_port,
         {
@@ -124,7 +124,7 @@ def _load(stack: Stack, connections: int, headers: Mapping[str, str]) -> Load:
     )
 
 
-def _wait_for_reload(backend: Load) -> None:
+def _wait_for_reload(backend: HttpLoad) -> None:
     """PostgREST learns of a new function a moment after it is made."""
     for _ in range(100):
         try:
@@ -159,7 +159,7 @@ def _number_of(sender: int) -> str:
     return str(38_650_000_000 + sender)
 
 
-def _call(function: str, number: int) -> Request:
+def _call(function: str, number: int) -> LoadRequest:
     item = _item(number, random.randrange(SENDERS))  # noqa: S311 - whose turn it is
     return _post(f"/rpc/{function}", {"body": json.dumps(item), "items": [item]})
 
@@ -227,16 +227,16 @@ def _append(exchange: Exchange, message: dict[str, JsonValue]) -> None:
     raise StackError("The baseline never found a free number.")
 
 
-def _post(path: str, row: Mapping[str, JsonValue]) -> Request:
-    return Request("POST", path, json.dumps(row).encode())
+def _post(path: str, row: Mapping[str, JsonValue]) -> LoadRequest:
+    return LoadRequest("POST", path, json.dumps(row).encode())
 
 
-def _get(path: str, **equal: JsonValue) -> Request:
-    return Request("GET", f"{path}?{_filter(equal)}")
+def _get(path: str, **equal: JsonValue) -> LoadRequest:
+    return LoadRequest("GET", f"{path}?{_filter(equal)}")
 
 
-def _patch(path: str, row: Mapping[str, JsonValue], **equal: JsonValue) -> Request:
-    return Request("PATCH", f"{path}?{_filter(equal)}", json.dumps(row).encode())
+def _patch(path: str, row: Mapping[str, JsonValue], **equal: JsonValue) -> LoadRequest:
+    return LoadRequest("PATCH", f"{path}?{_filter(equal)}", json.dumps(row).encode())
 
 
 def _filter(equal: Mapping[str, JsonValue]) -> str:

@@ -17,7 +17,7 @@ class ConflictError(StackError):
 
 
 @dataclass(frozen=True)
-class Request:
+class LoadRequest:
     """One HTTP request."""
 
     method: str
@@ -25,13 +25,13 @@ class Request:
     body: bytes = b""
 
 
-Exchange = Callable[[Request], bytes]
+Exchange = Callable[[LoadRequest], bytes]
 # what one worker does once: any number of requests, each of which must succeed
 Work = Callable[[Exchange, int], None]
 
 
 @dataclass(frozen=True)
-class Load:
+class HttpLoad:
     """Several connections to one server that send as fast as they are answered."""
 
     host: str
@@ -73,7 +73,7 @@ class Load:
     def _exchanges(self) -> Iterator[Exchange]:
         connection = http.client.HTTPConnection(self.host, self.port, timeout=30)
 
-        def exchange(request: Request) -> bytes:
+        def exchange(request: LoadRequest) -> bytes:
             connection.request(
                 request.method, request.path, request.body or None, dict(self.headers)
             )

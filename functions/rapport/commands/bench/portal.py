@@ -28,7 +28,7 @@ AT_A_TIME = 10
 
 
 @dataclass(frozen=True)
-class Load:
+class PortalLoad:
     """What is asked of the stack: `alone` changes, one after another, to a customer who is the
     only one there; then `changes` at `per_second`, to all customers in turn."""
 
@@ -47,7 +47,7 @@ class PortalFigures:
 
 
 @dataclass
-class _Ear:
+class _ChangeEar:
     """When each change was heard, by what it says."""
 
     heard: dict[str, float] = field(default_factory=dict)
@@ -58,19 +58,21 @@ class _Ear:
         self.heard[job.description or ""] = time.perf_counter()
 
 
-def measure(stack: Stack, load: Load | None = None) -> PortalFigures:
+def measure(stack: Stack, load: PortalLoad | None = None) -> PortalFigures:
     """Measures with customers of its own.
 
     Raises StackError when a change is not heard once, and by its customer alone.
     """
-    load = load or Load()
+    load = load or PortalLoad()
     with psycopg.connect(stack.db_url(), autocommit=True) as owner:
         business = Business.found(stack, owner)
         customers = business.add_customers(owner, load.customers)
     return asyncio.run(_measure(business, customers, load))
 
 
-async def _measure(business: Business, customers: list[Customer], load: Load) -> PortalFigures:
+async def _measure(
+    business: Business, customers: list[Customer], load: PortalLoad
+) -> PortalFigures:
     async with _desk(business) as desk:
         async with _portals(business, customers[:1]) as ears:
             alone = await _one_by_one(desk, customers[0], ears[0], load.alone)
@@ -80,7 +82,7 @@ async def _measure(business: Business, customers: list[Customer], load: Load) ->
 
 
 async def _one_by_one(
-    desk: httpx.AsyncClient, customer: Customer, ear: _Ear, changes: int
+    desk: httpx.AsyncClient, customer: Customer, ear: _ChangeEar, changes: int
 ) -> Latency:
     taken = []
     for number in range(WARM_UP + changes):
@@ -94,7 +96,7 @@ async def _one_by_one(
 
 
 async def _in_turn(
-    desk: httpx.AsyncClient, customers: list[Customer], ears: list[_Ear], load: Load
+    desk: httpx.AsyncClient, customers: list[Customer], ears: list[_ChangeEar], load: PortalLoad
 ) -> Latency:
     due: list[dict[str, float]] = [{} for _ in customers]
     begun = time.perf_counter() + 0.1
@@ -138,13 +140,15 @@ async def _desk(business: Business) -> AsyncIterator[httpx.AsyncClient]:
 
 
 @asynccontextmanager
-async def _portals(business: Business, customers: list[Customer]) -> AsyncIterator[list[_Ear]]:
+async def _portals(
+    business: Business, customers: list[Customer]
+) -> AsyncIterator[list[_ChangeEar]]:
     """Each customer with the whole portal open, and what is heard there of appointments."""
-    ears = [_Ear() for _ in customers]
+    ears = [_ChangeEar() for _ in customers]
     async with AsyncExitStack() as open_portals:
         doors = asyncio.Semaphore(AT_A_TIME)
 
-        async def enter(customer: Customer, ear: _Ear) -> None:
+        async def enter(customer: Customer, ear: _ChangeEar) -> None:
             async with doors:
                 live = await open_portals.enter_async_context(business.client(customer.user))
                 portal = await open_portals.enter_async_context(

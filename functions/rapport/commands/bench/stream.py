@@ -29,7 +29,7 @@ WARM_UP = SENDERS
 
 
 @dataclass
-class _Ear:
+class _MessageEar:
     """When each message was heard, by its text."""
 
     heard: dict[str, float]
@@ -53,7 +53,7 @@ def measure(stack: Stack, messages: int = MESSAGES, per_second: float = PER_SECO
 
 async def _measure(business: Business, number: str, messages: int, per_second: float) -> Latency:
     stack = business.stack
-    ear = _Ear({})
+    ear = _MessageEar({})
     async with (
         business.client(business.agent) as live,
         live.messages(on_new_message=ear.hear) as agents,

@@ -17,8 +17,8 @@ from uuid import UUID
 
 import psycopg
 
+from rapport.client.connection import RealtimeConnection
 from rapport.client.server import Server
-from rapport.client.connection import Connection
 from rapport.client.timing import Timing
 from rapport.client.tokens import Tokens
 from rapport.commands.bench.business import Business, Customer, Owner
@@ -92,7 +92,7 @@ class _Audience:
         # how many changes each socket has heard of
         self.heard = [0] * size
         self._business = business
-        self._connections: list[Connection] = []
+        self._connections: list[RealtimeConnection] = []
         self._left = 0
         self._changes = 0
         self._all_heard = asyncio.Event()
@@ -107,7 +107,7 @@ class _Audience:
 
             async def seat(number: int) -> None:
                 url, token, topic = (staff, customer)[number % 2]
-                connection = Connection(
+                connection = RealtimeConnection(
                     url,
                     self._business.stack.anon_key,
                     token,

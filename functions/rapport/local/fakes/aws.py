@@ -27,7 +27,7 @@ from werkzeug.wrappers import Request, Response
 from rapport.errors import ConfigError
 from rapport.local.fakes.aws_signatures import Verifier
 from rapport.local.fakes.aws_state import AwsState
-from rapport.local.lambda_host.queues import Queue
+from rapport.local.lambda_host.queues import QueueProperties
 from rapport.local.lambda_host.serverless import SERVERLESS_FILE, Service
 from rapport.local.stack.running import (
     AWS_ACCOUNT,
@@ -80,7 +80,7 @@ class Application:
         return response
 
 
-def create_queues(queues: Mapping[str, Queue]) -> None:
+def create_queues(queues: Mapping[str, QueueProperties]) -> None:
     """Creates queues in this process's moto, those for dead letters before those that use them."""
     sqs = get_backend("sqs")[AWS_ACCOUNT][AWS_REGION]
     arns: dict[str, str] = {}

@@ -31,12 +31,12 @@ log = logging.getLogger("rapport.local.lambda_host.event_source")
 Invoke = Callable[[Event], object]
 
 
-class _Failure(BaseModel):
+class _ItemFailure(BaseModel):
     itemIdentifier: str = Field(min_length=1)  # noqa: N815 - Lambda's word
 
 
 class _Answer(BaseModel):
-    batchItemFailures: list[_Failure] | None = None  # noqa: N815 - Lambda's word
+    batchItemFailures: list[_ItemFailure] | None = None  # noqa: N815 - Lambda's word
 
 
 async def run_source(source: QueueSource, queue_url: str, invoke: Invoke) -> None:

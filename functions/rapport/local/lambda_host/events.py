@@ -31,7 +31,7 @@ _TEXT_TYPES = ("application/json", "application/javascript", "application/xml")
 
 
 @dataclass(frozen=True)
-class Context:
+class InvocationContext:
     """What a function may ask about its own invocation."""
 
     function_name: str
@@ -149,7 +149,7 @@ def queue_event(queue: str, messages: Iterable[MessageTypeDef]) -> Event:
     }
 
 
-class Answer(BaseModel):
+class FunctionAnswer(BaseModel):
     """What a function returns to API Gateway, payload version 2.0."""
 
     statusCode: int  # noqa: N815 - API Gateway's word

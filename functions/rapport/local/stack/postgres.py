@@ -19,7 +19,7 @@ from psycopg import sql
 from rapport.local.errors import StackError
 from rapport.local.stack.files import write_whole
 from rapport.local.stack.ports import HOST
-from rapport.local.stack.process import Child, User, guarded
+from rapport.local.stack.process import Child, ChildUser, guarded
 
 SUPERUSER = "supabase_admin"
 UNPRIVILEGED_USER = "nobody"
@@ -221,7 +221,7 @@ def remove(data: Path) -> None:
         shutil.rmtree(data)
 
 
-def run_as() -> User | None:
+def run_as() -> ChildUser | None:
     """Whom Postgres runs as: nobody when we are root, whom it refuses; else ourselves (None).
 
     Raises StackError where root has no such user.
@@ -235,7 +235,7 @@ def run_as() -> User | None:
             f"Postgres refuses to run as root, and there is no user {UNPRIVILEGED_USER!r} "
             "to run it as. Create one, or start Rapport as an ordinary user."
         ) from None
-    return User(entry.pw_uid, entry.pw_gid)
+    return ChildUser(entry.pw_uid, entry.pw_gid)
 
 
 def _created(data: Path) -> Path:

@@ -23,7 +23,7 @@ TAIL_LINES = 15
 TAIL_BYTES = 16_384
 
 
-class User(NamedTuple):
+class ChildUser(NamedTuple):
     """Whom a child runs as, by number."""
 
     uid: int
@@ -40,7 +40,7 @@ class Child:
     # laid over the supervisor's own environment, of which proxies are left out: they are for what
     # is outside of this machine, and children talk to each other
     environment: Mapping[str, str] = field(default_factory=dict)
-    user: User | None = None
+    user: ChildUser | None = None
     stop_signal: signal.Signals = signal.SIGTERM
     # sent by the kernel when the supervisor itself is killed
     death_signal: signal.Signals = signal.SIGKILL
@@ -105,14 +105,14 @@ class Process:
 
 def guarded(
     command: Sequence[str | Path],
-    user: User | None = None,
+    user: ChildUser | None = None,
     death_signal: signal.Signals = signal.SIGKILL,
 ) -> list[str]:
     """A command that runs as the user, and that the kernel ends with this process.
 
     Belongs on the main thread: on Linux it ends with the thread that started it.
     """
-    user = user or User(os.getuid(), os.getgid())
+    user = user or ChildUser(os.getuid(), os.getgid())
     supervision = (os.getpid(), death_signal.value, user.uid, user.gid)
     return [
         *(sys.executable, "-I", "-S", str(GUARD)),

@@ -13,7 +13,7 @@ from rapport.local.stack.running import Stack
 from rapport.local.stack.state import PREFERRED_PORTS
 
 
-class Summary(BaseModel):
+class StackSummary(BaseModel):
     """The one line of `rapport up --json`."""
 
     url: str
@@ -33,7 +33,7 @@ class Summary(BaseModel):
         return [login._asdict() for login in logins]
 
     @classmethod
-    def of(cls, stack: Stack) -> Summary:
+    def of(cls, stack: Stack) -> StackSummary:
         """Describes a stack that this process supervises."""
         return cls(
             url=stack.url,
@@ -62,7 +62,7 @@ def moved_ports(stack: Stack) -> list[str]:
 
 def show(stack: Stack, console: Console) -> None:
     """Prints the summary for a person."""
-    summary = Summary.of(stack)
+    summary = StackSummary.of(stack)
     rows = {
         "Project URL": summary.url,
         "Functions": summary.functions_url,

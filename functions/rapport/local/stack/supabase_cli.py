@@ -29,12 +29,12 @@ class _Advice(BaseModel):
     results: list[Lint]
 
 
-class _Failure(BaseModel):
+class _CliMessage(BaseModel):
     message: str
 
 
-class _Failed(BaseModel):
-    error: _Failure
+class _CliError(BaseModel):
+    error: _CliMessage
 
 
 def migrate(database: Database, binaries: Binaries, project: Path) -> None:
@@ -101,6 +101,6 @@ def _environment(database: Database) -> dict[str, str]:
 
 def _message(result: subprocess.CompletedProcess[bytes]) -> str:
     try:
-        return _Failed.model_validate_json(result.stdout).error.message
+        return _CliError.model_validate_json(result.stdout).error.message
     except ValueError:
         return result.stderr.decode(errors="replace").strip()

@@ -46,7 +46,7 @@ class Pending(NamedTuple):
     timeout_milliseconds: int
 
 
-class Response(NamedTuple):
+class NetResponse(NamedTuple):
     """A row of net._http_response; without a status where there was no answer."""
 
     id: int
@@ -108,7 +108,7 @@ async def _make_batch(connection: AsyncConnection, client: httpx.AsyncClient) ->
     return len(batch)
 
 
-async def _request(client: httpx.AsyncClient, pending: Pending) -> Response:
+async def _request(client: httpx.AsyncClient, pending: Pending) -> NetResponse:
     try:
         async with asyncio.timeout(pending.timeout_milliseconds / 1000):
             answer = await client.request(
@@ -119,15 +119,15 @@ async def _request(client: httpx.AsyncClient, pending: Pending) -> Response:
                 content=pending.body,
             )
     except TimeoutError:
-        return Response(
+        return NetResponse(
             pending.id,
             timed_out=True,
             error_msg=f"Timeout of {pending.timeout_milliseconds} ms reached.",
         )
     # ValueError: a header that can't be written
     except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
-        return Response(pending.id, error_msg=str(error) or type(error).__name__)
-    return Response(
+        return NetResponse(pending.id, error_msg=str(error) or type(error).__name__)
+    return NetResponse(
         pending.id,
         status_code=answer.status_code,
         content_type=answer.headers.get("content-type"),

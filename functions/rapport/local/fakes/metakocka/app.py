@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from rapport.local.fakes.metakocka.controls import Controls
+from rapport.local.fakes.metakocka.controls import MetakockaControls
 from rapport.local.fakes.metakocka.fake import Fake, company_of
 from rapport.local.fakes.shelf import Shelf
 from rapport.local.fakes.whatsapp.api import CloseDropped, Dropped
@@ -57,7 +57,7 @@ def application(secret: str, shelf: Shelf | None = None) -> CloseDropped:
         Starlette(
             routes=[
                 Route("/health", _health),
-                *Controls(fake).routes,
+                *MetakockaControls(fake).routes,
                 Route(f"{METAKOCKA_PATH}/{{operation:str}}", operate, methods=["POST"]),
             ]
         )

@@ -27,7 +27,7 @@ _RESERVED = 1000
 
 
 @dataclass
-class Partner:
+class FakePartner:
     """A partner; its people and addresses by mk_id, in the order in which they were added."""
 
     mk_id: str
@@ -38,7 +38,7 @@ class Partner:
 
 
 @dataclass(frozen=True)
-class Document:
+class FakeDocument:
     """A document that names a partner, and perhaps another one as the receiver."""
 
     mk_id: str
@@ -49,26 +49,26 @@ class Document:
 
 
 @dataclass
-class Company:
+class FakeCompany:
     """All that a company has; one that is kept has it on a shelf as well."""
 
-    partners: dict[str, Partner] = field(default_factory=dict)
-    documents: list[Document] = field(default_factory=list)
+    partners: dict[str, FakePartner] = field(default_factory=dict)
+    documents: list[FakeDocument] = field(default_factory=list)
     _last_id: int = _FIRST_ID
-    _kept_documents: dict[str, Document] = field(default_factory=dict)
+    _kept_documents: dict[str, FakeDocument] = field(default_factory=dict)
     # ids up to which none is given after a restart
     _reserved: dict[str, int] = field(default_factory=dict)
 
     @classmethod
-    def kept(cls, shelf: Shelf, company_id: str) -> Company:
+    def kept(cls, shelf: Shelf, company_id: str) -> FakeCompany:
         """The company as it is on the shelf."""
-        partners = Kept.of(shelf, f"partners {company_id}", TypeAdapter(Partner))
-        documents = Kept.of(shelf, f"documents {company_id}", TypeAdapter(Document))
+        partners = Kept.of(shelf, f"partners {company_id}", TypeAdapter(FakePartner))
+        documents = Kept.of(shelf, f"documents {company_id}", TypeAdapter(FakeDocument))
         reserved = Kept.of(shelf, f"ids {company_id}", TypeAdapter(int))
         last_id = reserved.get("last", _FIRST_ID)
         return cls(partners, list(documents.values()), last_id, documents, reserved)
 
-    def add(self, payload: Payload) -> Partner:
+    def add(self, payload: Payload) -> FakePartner:
         """Makes a partner out of what add_partner takes.
 
         Raises:
@@ -81,7 +81,7 @@ class Company:
         own = {"address_type": TYPES[0], **_as_address(take(payload, PLACE))}
         further = [take_address(one) for one in entries(payload, "partner_delivery_address")]
         people = [take_contact(one) for one in entries(payload, "partner_contact")]
-        partner = Partner(self._id(), "", fields)
+        partner = FakePartner(self._id(), "", fields)
         partner.count_code = f"WE{partner.mk_id[-7:]}"
         for address in (own, *further):
             partner.addresses[self._id()] = address
@@ -90,7 +90,7 @@ class Company:
         self.partners[partner.mk_id] = partner
         return partner
 
-    def update(self, payload: Payload) -> Partner:
+    def update(self, payload: Payload) -> FakePartner:
         """Changes a partner as update_partner does: what is given, and entries by their mk_id.
 
         Address fields of the partner itself change no address, as in the documented sample.
@@ -126,7 +126,7 @@ class Company:
         self.partners[partner.mk_id] = partner
         return partner
 
-    def known(self, payload: Payload) -> Partner:
+    def known(self, payload: Payload) -> FakePartner:
         """The partner with the mk_id, or else the count_code."""
         if "mk_id" in payload:
             partner = self.partners.get(str(payload["mk_id"]))
@@ -139,7 +139,7 @@ class Company:
             raise MetakockaFault("2", "Partner not found")
         return partner
 
-    def merge(self, keep: str, drop: str) -> Partner:
+    def merge(self, keep: str, drop: str) -> FakePartner:
         """Joins two partners: one is gone, and the other has its entries and documents."""
         kept, dropped = self.known({"mk_id": keep}), self.known({"mk_id": drop})
         kept.people |= dropped.people
@@ -147,7 +147,7 @@ class Company:
         self.partners[keep] = kept
         del self.partners[drop]
         self.documents = [
-            Document(
+            FakeDocument(
                 one.mk_id,
                 one.doc_type,
                 keep if one.partner == drop else one.partner,
@@ -165,10 +165,10 @@ class Company:
 
     def issue(
         self, doc_type: str, partner: str, receiver: str | None = None, at: datetime | None = None
-    ) -> Document:
+    ) -> FakeDocument:
         """Makes a document."""
         self.known({"mk_id": partner})
-        document = Document(
+        document = FakeDocument(
             self._id(), doc_type, partner, receiver or partner, at or datetime.now(UTC)
         )
         self.documents.append(document)

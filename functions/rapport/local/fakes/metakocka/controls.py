@@ -38,7 +38,7 @@ class Fill(_Order):
     count: Annotated[int, Field(ge=1, le=200_000)]
 
 
-class Edit(_Order):
+class EditOrder(_Order):
     """A partner that somebody edits there, as update_partner takes it: renamed, for example."""
 
     partner: Payload
@@ -72,7 +72,7 @@ class Nothing(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
-class Controls:
+class MetakockaControls:
     """The routes over one stand-in."""
 
     def __init__(self, fake: Fake) -> None:
@@ -80,7 +80,7 @@ class Controls:
         self.routes = [
             self._route("partners", Add, self._add),
             self._route("fill", Fill, self._fill),
-            self._route("edit", Edit, self._edit),
+            self._route("edit", EditOrder, self._edit),
             self._route("merge", Merge, self._merge),
             self._route("remove", Remove, self._remove),
             self._route("document", Issue, self._issue),
@@ -102,7 +102,7 @@ class Controls:
             company.add(filler(number))
         return {"partners": len(company.partners)}
 
-    def _edit(self, order: Edit) -> JsonValue:
+    def _edit(self, order: EditOrder) -> JsonValue:
         return show(self._fake.company(order.company_id).update(order.partner))
 
     def _merge(self, order: Merge) -> JsonValue:

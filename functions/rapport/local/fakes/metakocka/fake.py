@@ -16,7 +16,7 @@ from pydantic import JsonValue
 
 from rapport.local.fakes.metakocka import answers
 from rapport.local.fakes.metakocka.behaviour import Behaviour, Fault
-from rapport.local.fakes.metakocka.company import Company
+from rapport.local.fakes.metakocka.company import FakeCompany
 from rapport.local.fakes.metakocka.fields import MetakockaFault, Payload
 from rapport.local.fakes.shelf import Shelf
 
@@ -31,7 +31,7 @@ _OPERATIONS = {
 
 
 @dataclass(frozen=True)
-class Reply:
+class FakeReply:
     """What is sent after `delay_ms`; a dropped one closes the connection instead."""
 
     content: bytes = b""
@@ -48,7 +48,7 @@ class Fake:
 
     secret: str = field(repr=False)
     behaviour: Behaviour = field(default_factory=Behaviour)
-    companies: dict[str, Company] = field(default_factory=dict)
+    companies: dict[str, FakeCompany] = field(default_factory=dict)
     # requests by operation, those that failed too
     calls: Counter[str] = field(default_factory=Counter)
     # requests that came while another of their company was being answered
@@ -58,11 +58,11 @@ class Fake:
     # what outlives a restart; the behaviour does not
     shelf: Shelf | None = field(default=None, repr=False)
 
-    def company(self, company_id: str) -> Company:
+    def company(self, company_id: str) -> FakeCompany:
         """The company, which is new and empty if nobody has heard of it."""
         if company_id not in self.companies:
             self.companies[company_id] = (
-                Company.kept(self.shelf, company_id) if self.shelf else Company()
+                FakeCompany.kept(self.shelf, company_id) if self.shelf else FakeCompany()
             )
         return self.companies[company_id]
 
@@ -75,13 +75,13 @@ class Fake:
         self.calls.clear()
         self.overlaps = 0
 
-    def reply(self, operation: str, content: bytes) -> Reply:
+    def reply(self, operation: str, content: bytes) -> FakeReply:
         """Carries out a request, or not, as the behaviour says."""
         with self.lock:
             self.calls[operation] += 1
             latency = self.behaviour.latency_ms
             if self.behaviour.updating:
-                return Reply(PAGE_OF_A_PROXY.encode(), 503, "text/html", delay_ms=latency)
+                return FakeReply(PAGE_OF_A_PROXY.encode(), 503, "text/html", delay_ms=latency)
             fault = self.behaviour.take(operation)
             delay = latency + (fault.delay_ms if fault else 0)
             if fault and fault.answers_otherwise and not fault.after_accepting:
@@ -94,7 +94,7 @@ class Fake:
             shown: JsonValue = answer
             if self.behaviour.bare_lists:
                 shown = answers.with_bare_lists(answer)
-            return Reply(_encoded(shown), delay_ms=delay)
+            return FakeReply(_encoded(shown), delay_ms=delay)
 
     def _answer(self, operation: str, content: bytes) -> Payload:
         try:
@@ -106,7 +106,7 @@ class Fake:
         except MetakockaFault as fault:
             return _failure(fault.code, fault.description)
 
-    def _company_of(self, body: Payload) -> Company:
+    def _company_of(self, body: Payload) -> FakeCompany:
         secret, company_id = body.get("secret_key"), body.get("company_id")
         if (
             not isinstance(secret, str)
@@ -117,7 +117,7 @@ class Fake:
         return self.company(company_id)
 
 
-def _operation(name: str) -> Callable[[Company, Payload], Payload]:
+def _operation(name: str) -> Callable[[FakeCompany, Payload], Payload]:
     if name not in _OPERATIONS:
         raise MetakockaFault("2", f"Unknown operation : {name}")
     return _OPERATIONS[name]
@@ -141,12 +141,12 @@ def _object(content: bytes) -> Payload:
     return body
 
 
-def _otherwise(fault: Fault, delay: int) -> Reply:
+def _otherwise(fault: Fault, delay: int) -> FakeReply:
     if fault.drop:
-        return Reply(delay_ms=delay, is_dropped=True)
+        return FakeReply(delay_ms=delay, is_dropped=True)
     if fault.opr_code is not None:
-        return Reply(_encoded(_failure(fault.opr_code, fault.opr_desc)), delay_ms=delay)
-    return Reply(
+        return FakeReply(_encoded(_failure(fault.opr_code, fault.opr_desc)), delay_ms=delay)
+    return FakeReply(
         PAGE_OF_A_PROXY.encode(), fault.status or 500, "text/html", fault.retry_after, delay
     )
 

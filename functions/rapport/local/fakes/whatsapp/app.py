@@ -20,7 +20,7 @@ from starlette.routing import Route
 
 from rapport.local.fakes.shelf import Shelf
 from rapport.local.fakes.whatsapp.api import CloseDropped, GraphApi
-from rapport.local.fakes.whatsapp.controls import Controls
+from rapport.local.fakes.whatsapp.controls import WhatsAppControls
 from rapport.local.fakes.whatsapp.courier import Courier, Meta
 from rapport.local.fakes.whatsapp.state import State
 
@@ -43,7 +43,7 @@ def application(
         Starlette(
             routes=[
                 Route("/health", _health),
-                *Controls(state, courier).routes,
+                *WhatsAppControls(state, courier).routes,
                 *GraphApi(state, courier, token).routes,
             ],
             lifespan=lifespan,

@@ -28,7 +28,7 @@ from rapport.local.fakes.whatsapp.state import State
 M = TypeVar("M", bound=BaseModel)
 
 
-class Outcome(BaseModel):
+class StatusOrder(BaseModel):
     """What became of a message that was sent to a customer."""
 
     model_config = ConfigDict(extra="forbid")
@@ -42,7 +42,7 @@ class Outcome(BaseModel):
     biz_opaque_callback_data: str | None = None
 
 
-class Event(BaseModel):
+class EventOrder(BaseModel):
     """Any other change of Meta's: of a template, of an account, of a number's quality."""
 
     model_config = ConfigDict(extra="forbid")
@@ -64,7 +64,7 @@ class _Nothing(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
-class _Page(BaseModel):
+class _MessageList(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     phone_number_id: str | None = None
@@ -72,7 +72,7 @@ class _Page(BaseModel):
     limit: Annotated[int, Field(ge=1, le=1000)] = 100
 
 
-class Controls:
+class WhatsAppControls:
     """The routes over the state and the courier of one stand-in."""
 
     def __init__(self, state: State, courier: Courier) -> None:
@@ -80,8 +80,8 @@ class Controls:
         self._courier = courier
         self.routes = [
             _route("inbound", Inbound, self._inbound),
-            _route("status", Outcome, self._status),
-            _route("event", Event, self._event),
+            _route("status", StatusOrder, self._status),
+            _route("event", EventOrder, self._event),
             _route("behaviour", Behaviour, self._behave),
             _route("release", Release, self._release),
             _route("reset", _Nothing, self._reset),
@@ -92,7 +92,7 @@ class Controls:
     async def _inbound(self, order: Inbound) -> Response:
         return await self._post(compose(self._state, order))
 
-    async def _status(self, order: Outcome) -> Response:
+    async def _status(self, order: StatusOrder) -> Response:
         return await self._post(
             status_update(
                 phone_number_id=order.phone_number_id,
@@ -105,7 +105,7 @@ class Controls:
             )
         )
 
-    async def _event(self, order: Event) -> Response:
+    async def _event(self, order: EventOrder) -> Response:
         return await self._post(change(order.account, order.field, order.value))
 
     async def _post(self, webhook: Payload) -> Response:
@@ -138,7 +138,7 @@ class Controls:
     async def _messages(self, request: Request) -> Response:
         """What customers' phones show, the newest `limit` in the order in which they came."""
         try:
-            page = _Page.model_validate(dict(request.query_params))
+            page = _MessageList.model_validate(dict(request.query_params))
         except ValidationError as error:
             return _invalid(error)
         sent = [

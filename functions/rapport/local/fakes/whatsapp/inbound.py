@@ -55,11 +55,11 @@ PIXEL = bytes.fromhex(
 )
 
 
-class _Part(BaseModel):
+class _InboundPart(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
-class File(_Part):
+class InboundFile(_InboundPart):
     """A file in base64, of at most 16 MB."""
 
     data: Annotated[Base64Bytes, Field(max_length=SIZE_LIMIT)] = PIXEL
@@ -69,7 +69,7 @@ class File(_Part):
     animated: bool | None = None
 
 
-class Location(_Part):
+class InboundLocation(_InboundPart):
     latitude: float
     longitude: float
     name: str | None = None
@@ -77,50 +77,50 @@ class Location(_Part):
     url: str | None = None
 
 
-class Button(_Part):
+class InboundButton(_InboundPart):
     payload: str
     text: str
 
 
-class Reply(_Part):
+class InboundReply(_InboundPart):
     id: str
     title: str
     description: str | None = None
 
 
-class FlowReply(_Part):
+class FlowReply(_InboundPart):
     name: str = "flow"
     body: str = "Sent"
     response: dict[str, JsonValue]
 
 
-class Reaction(_Part):
+class InboundReaction(_InboundPart):
     message_id: str
     # null: taken back
     emoji: str | None = None
 
 
-class NumberChange(_Part):
+class NumberChange(_InboundPart):
     new_wa_id: Digits
 
 
-class Edit(_Part):
+class InboundEdit(_InboundPart):
     message_id: str
     text: Words
 
 
-class Revoke(_Part):
+class InboundRevoke(_InboundPart):
     message_id: str
 
 
-class Other(_Part):
+class Other(_InboundPart):
     """A type that came after this was written."""
 
     type: str
     content: JsonValue = None
 
 
-class Call(_Part):
+class InboundCall(_InboundPart):
     """One event of a call; with `ours` the business calls the customer."""
 
     event: Literal["connect", "terminate", "ringing", "accepted", "rejected"] = "connect"
@@ -130,7 +130,7 @@ class Call(_Part):
     seconds: Annotated[int, Field(ge=0)] | None = None
 
 
-class Past(_Part):
+class Past(_InboundPart):
     """A text of the phone app's history."""
 
     text: Words
@@ -140,20 +140,20 @@ class Past(_Part):
     status: Literal["DELIVERED", "ERROR", "PENDING", "PLAYED", "READ", "SENT"] = "READ"
 
 
-class PhoneBookEntry(_Part):
+class InboundPhoneBookEntry(_InboundPart):
     """What the business does with the customer's entry in the phone app's phone book."""
 
     action: Literal["add", "remove"] = "add"
 
 
-class GroupChange(_Part):
+class GroupChange(_InboundPart):
     """What happens to the group `group_id`; who joins or leaves is the customer."""
 
     event: Literal["create", "delete", "suspend", "unsuspend", "rename", "join", "leave"]
     name: str | None = None
 
 
-class Inbound(_Part):
+class Inbound(_InboundPart):
     """One message of a customer's: who, to which number, and exactly one of the kinds.
 
     With `echo` the business wrote it, in the phone app, to that customer. A call, a choice of
@@ -176,29 +176,29 @@ class Inbound(_Part):
     echo: bool = False
 
     text: Words | None = None
-    image: File | None = None
-    video: File | None = None
-    audio: File | None = None
-    voice: File | None = None
-    document: File | None = None
-    sticker: File | None = None
-    location: Location | None = None
+    image: InboundFile | None = None
+    video: InboundFile | None = None
+    audio: InboundFile | None = None
+    voice: InboundFile | None = None
+    document: InboundFile | None = None
+    sticker: InboundFile | None = None
+    location: InboundLocation | None = None
     contacts: list[dict[str, JsonValue]] | None = None
-    button: Button | None = None
-    button_reply: Reply | None = None
-    list_reply: Reply | None = None
+    button: InboundButton | None = None
+    button_reply: InboundReply | None = None
+    list_reply: InboundReply | None = None
     flow_reply: FlowReply | None = None
-    reaction: Reaction | None = None
+    reaction: InboundReaction | None = None
     order: dict[str, JsonValue] | None = None
     number_change: NumberChange | None = None
-    edit: Edit | None = None
-    revoke: Revoke | None = None
+    edit: InboundEdit | None = None
+    revoke: InboundRevoke | None = None
     unsupported: Literal[True] | None = None
     other: Other | None = None
-    call: Call | None = None
+    call: InboundCall | None = None
     marketing: Literal["stop", "resume"] | None = None
     history: Annotated[list[Past], Field(min_length=1, max_length=1000)] | None = None
-    phone_book: PhoneBookEntry | None = None
+    phone_book: InboundPhoneBookEntry | None = None
     group_change: GroupChange | None = None
 
     @model_validator(mode="after")

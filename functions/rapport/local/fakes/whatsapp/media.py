@@ -11,7 +11,7 @@ from hashlib import sha256
 
 from rapport.local.fakes.whatsapp.errors import GraphError, unknown_object
 from rapport.local.fakes.whatsapp.payloads import Payload
-from rapport.local.fakes.whatsapp.state import Media, State
+from rapport.local.fakes.whatsapp.state import State, StoredMedia
 
 URL_LIVES = timedelta(minutes=5)
 SIZE_LIMIT = 16 * 1024 * 1024  # bytes; WhatsApp takes documents of 100 MB
@@ -23,9 +23,9 @@ def store(
     mime_type: str,
     filename: str | None = None,
     phone_number_id: str | None = None,
-) -> Media:
+) -> StoredMedia:
     """Keeps a number's file under a new id."""
-    media = Media(
+    media = StoredMedia(
         id=str(secrets.randbelow(9 * 10**15) + 10**15),
         mime_type=mime_type,
         sha256=sha256(content).hexdigest(),
@@ -58,7 +58,7 @@ def upload(state: State, phone_number_id: str, content_type: str, body: bytes) -
     return {"id": store(state, content, mime_type, file.get_filename(), phone_number_id).id}
 
 
-def describe(state: State, media: Media, base_url: str) -> Payload:
+def describe(state: State, media: StoredMedia, base_url: str) -> Payload:
     """What is known of a file, with an address that is good for five minutes."""
     path = secrets.token_urlsafe(24)
     state.keep(state.downloads, path, (media.id, datetime.now(UTC) + URL_LIVES))
@@ -72,7 +72,7 @@ def describe(state: State, media: Media, base_url: str) -> Payload:
     }
 
 
-def download(state: State, path: str) -> Media:
+def download(state: State, path: str) -> StoredMedia:
     """The file of an address.
 
     Raises:

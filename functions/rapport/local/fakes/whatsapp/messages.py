@@ -10,7 +10,7 @@ from rapport.local.fakes.whatsapp.courier import Courier
 from rapport.local.fakes.whatsapp.errors import GraphError
 from rapport.local.fakes.whatsapp.payloads import Payload, message_id
 from rapport.local.fakes.whatsapp.sends import FILES, Send, parse_read, parse_send
-from rapport.local.fakes.whatsapp.state import Person, Sent, State
+from rapport.local.fakes.whatsapp.state import Sent, State, WhatsAppPerson
 from rapport.local.fakes.whatsapp.templates import check_template, shown_template
 
 
@@ -22,9 +22,9 @@ def accept(state: State, courier: Courier, number: str, body: dict[str, JsonValu
     """
     send = parse_send(body)
     person = (
-        Person(group_id=send.to)
+        WhatsAppPerson(group_id=send.to)
         if send.recipient_type == "group"
-        else Person(wa_id=send.to, user_id=None if send.to else send.recipient)
+        else WhatsAppPerson(wa_id=send.to, user_id=None if send.to else send.recipient)
     )
     for name in FILES:
         file = getattr(send, name) if send.type == name else None
@@ -71,7 +71,7 @@ def mark_read(state: State, number: str, body: dict[str, JsonValue]) -> Payload:
     return {"success": True}
 
 
-def _require_pace(state: State, number: str, person: Person) -> None:
+def _require_pace(state: State, number: str, person: WhatsAppPerson) -> None:
     limits = state.behaviour.limits
     if limits.per_second is not None and not state.may_send(
         number, size=limits.per_second, seconds_each=1 / limits.per_second

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 
 from pydantic import JsonValue
 
-from rapport.local.fakes.whatsapp.inbound import Call, GroupChange, Inbound, Past
+from rapport.local.fakes.whatsapp.inbound import GroupChange, Inbound, InboundCall, Past
 from rapport.local.fakes.whatsapp.payloads import (
     DISPLAY_NUMBER,
     Payload,
@@ -67,7 +67,7 @@ def _ids(order: Inbound) -> Payload:
     return ids | ({"user_id": order.user_id} if order.user_id else {})
 
 
-def _call(order: Inbound, call: Call, at: datetime) -> Payload:
+def _call(order: Inbound, call: InboundCall, at: datetime) -> Payload:
     call_id = call.call_id or f"wacid.{b64encode(secrets.token_bytes(24)).decode()}"
     if call.event not in ("connect", "terminate"):
         status: Payload = {

@@ -45,15 +45,15 @@ class _Part(BaseModel):
     model_config = ConfigDict(extra="allow")
 
 
-class Context(_Part):
+class SentContext(_Part):
     message_id: Wamid
 
 
-class Text(_Part):
+class SentText(_Part):
     body: Words
 
 
-class File(_Part):
+class SentFile(_Part):
     """A file by the id of an upload or by a link."""
 
     id: str | None = None
@@ -68,13 +68,13 @@ class File(_Part):
         return self
 
 
-class Location(_Part):
+class SentLocation(_Part):
     latitude: float
     longitude: float
     name: str | None = None
 
 
-class Reaction(_Part):
+class SentReaction(_Part):
     message_id: Wamid
     # empty: taken back
     emoji: str
@@ -84,7 +84,7 @@ class Body(_Part):
     text: Words
 
 
-class Interactive(_Part):
+class SentInteractive(_Part):
     type: str
     body: Body | None = None
     action: dict[str, JsonValue]
@@ -98,24 +98,24 @@ def _as_text(value: object) -> object:
     return str(value) if isinstance(value, int) else value
 
 
-class Component(_Part):
+class SentComponent(_Part):
     type: str
     # of a button
     index: Annotated[str | None, BeforeValidator(_as_text)] = None
     parameters: list[dict[str, JsonValue]] = Field(default_factory=list)
 
 
-class Template(_Part):
+class SentTemplate(_Part):
     name: str
     language: Language
-    components: list[Component] = Field(default_factory=list)
+    components: list[SentComponent] = Field(default_factory=list)
 
 
 class ContactName(_Part):
     formatted_name: str
 
 
-class ContactCard(_Part):
+class SentContactCard(_Part):
     name: ContactName
 
 
@@ -144,19 +144,19 @@ class Send(_Part):
     to: str | None = None
     recipient: UserId | None = None
     type: str = "text"
-    context: Context | None = None
+    context: SentContext | None = None
     biz_opaque_callback_data: Annotated[str, StringConstraints(max_length=512)] | None = None
-    text: Text | None = None
-    image: File | None = None
-    video: File | None = None
-    audio: File | None = None
-    document: File | None = None
-    sticker: File | None = None
-    location: Location | None = None
-    contacts: Annotated[list[ContactCard], Field(min_length=1)] | None = None
-    interactive: Interactive | None = None
-    reaction: Reaction | None = None
-    template: Template | None = None
+    text: SentText | None = None
+    image: SentFile | None = None
+    video: SentFile | None = None
+    audio: SentFile | None = None
+    document: SentFile | None = None
+    sticker: SentFile | None = None
+    location: SentLocation | None = None
+    contacts: Annotated[list[SentContactCard], Field(min_length=1)] | None = None
+    interactive: SentInteractive | None = None
+    reaction: SentReaction | None = None
+    template: SentTemplate | None = None
 
     @field_validator("to")
     @classmethod
@@ -165,17 +165,17 @@ class Send(_Part):
         return to if to is None or is_group else _NUMBER.validate_python(to)
 
 
-class Typing(_Part):
+class TypingIndicator(_Part):
     type: Literal["text"]
 
 
-class Read(_Part):
+class ReadMark(_Part):
     """A message of the customer's is marked as read; the customer may see the business typing."""
 
     messaging_product: Literal["whatsapp"]
     status: Literal["read"]
     message_id: Wamid
-    typing_indicator: Typing | None = None
+    typing_indicator: TypingIndicator | None = None
 
 
 def parse_send(body: dict[str, JsonValue]) -> Send:
@@ -200,14 +200,14 @@ def parse_send(body: dict[str, JsonValue]) -> Send:
     return send
 
 
-def parse_read(body: dict[str, JsonValue]) -> Read:
+def parse_read(body: dict[str, JsonValue]) -> ReadMark:
     """Reads a mark of having read.
 
     Raises:
         GraphError: 131008 or 131009, as for a message.
     """
     try:
-        return Read.model_validate(body)
+        return ReadMark.model_validate(body)
     except ValidationError as error:
         _refuse(error)
 

@@ -41,7 +41,7 @@ class Bucket:
 
 
 @dataclass(frozen=True)
-class Person:
+class WhatsAppPerson:
     """A customer as a business can name one: by number, by business-scoped user id, or both.
 
     A group is known by its id instead.
@@ -62,7 +62,7 @@ class Sent:
 
     id: str
     phone_number_id: str
-    to: Person
+    to: WhatsAppPerson
     type: str
     content: JsonValue
     text: str
@@ -88,7 +88,7 @@ class Sent:
 
 
 @dataclass(frozen=True)
-class Media:
+class StoredMedia:
     """A file, given to Meta by a business or a customer."""
 
     id: str
@@ -106,7 +106,7 @@ class Media:
         return json.dumps(about).encode() + b"\n" + self.content
 
     @classmethod
-    def decode(cls, encoded: bytes) -> Media:
+    def decode(cls, encoded: bytes) -> StoredMedia:
         """What `encode` made."""
         about, _, content = encoded.partition(b"\n")
         id_, mime_type, sha256, filename, number = json.loads(about)
@@ -121,7 +121,7 @@ class State:
     sent: OrderedDict[str, Sent] = field(default_factory=OrderedDict)
     # marked as read, with whether the customer saw the business typing
     reads: OrderedDict[str, Payload] = field(default_factory=OrderedDict)
-    media: OrderedDict[str, Media] = field(default_factory=OrderedDict)
+    media: OrderedDict[str, StoredMedia] = field(default_factory=OrderedDict)
     # a download's secret path: its media and until when it is good
     downloads: OrderedDict[str, tuple[str, datetime]] = field(default_factory=OrderedDict)
     # of a WhatsApp Business account, by id, newest last
@@ -138,7 +138,7 @@ class State:
         return cls(
             sent=Kept.of(shelf, "sent", TypeAdapter(Sent)),
             reads=Kept.of(shelf, "reads", payloads),
-            media=Kept(shelf, "media", Media.encode, Media.decode),
+            media=Kept(shelf, "media", StoredMedia.encode, StoredMedia.decode),
             templates=Kept.of(shelf, "templates", TypeAdapter(dict[str, Payload])),
             last_inbound=Kept.of(shelf, "inbound", TypeAdapter(datetime)),
         )
@@ -159,7 +159,7 @@ class State:
         while len(store) > KEPT:
             store.popitem(last=False)
 
-    def keep_media(self, media: Media) -> None:
+    def keep_media(self, media: StoredMedia) -> None:
         """Remembers a file; the oldest make room."""
         self.keep(self.media, media.id, media)
         while sum(len(one.content) for one in self.media.values()) > KEPT_MEDIA_BYTES:
@@ -178,7 +178,7 @@ class State:
         self.keep(self.buckets, key, bucket)
         return bucket.take(now, size=size, seconds_each=seconds_each)
 
-    def note_inbound(self, phone_number_id: str, person: Person, at: datetime) -> None:
+    def note_inbound(self, phone_number_id: str, person: WhatsAppPerson, at: datetime) -> None:
         """Opens the window of a person on a number."""
         # in a group its window, not the person's
         keys = (person.group_id,) if person.group_id else (person.wa_id, person.user_id)
@@ -187,6 +187,6 @@ class State:
             before = self.last_inbound.get(window, at)
             self.keep(self.last_inbound, window, max(before, at))
 
-    def is_window_open(self, phone_number_id: str, person: Person) -> bool:
+    def is_window_open(self, phone_number_id: str, person: WhatsAppPerson) -> bool:
         last = self.last_inbound.get(f"{phone_number_id} {person.key}")
         return last is not None and datetime.now(UTC) - last < WINDOW

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints,
 
 from rapport.local.fakes.whatsapp.errors import GraphError
 from rapport.local.fakes.whatsapp.payloads import Payload
-from rapport.local.fakes.whatsapp.sends import Template
+from rapport.local.fakes.whatsapp.sends import SentTemplate
 from rapport.local.fakes.whatsapp.state import State
 
 PAGE = 25
@@ -21,7 +21,7 @@ FILES = ("IMAGE", "VIDEO", "DOCUMENT", "LOCATION")
 VARIABLE = re.compile(r"\{\{\s*(\w+)\s*\}\}")
 
 
-class Button(BaseModel):
+class TemplateButton(BaseModel):
     """A button; an address may have a variable at its end."""
 
     model_config = ConfigDict(extra="allow")
@@ -35,7 +35,7 @@ class Button(BaseModel):
         return kind in ("COPY_CODE", "OTP") or (kind == "URL" and bool(VARIABLE.search(self.url)))
 
 
-class Component(BaseModel):
+class TemplateComponent(BaseModel):
     """A part of a template: its words are in `text`, with {{1}} or {{name}} for variables."""
 
     model_config = ConfigDict(extra="allow")
@@ -43,7 +43,7 @@ class Component(BaseModel):
     type: str
     format: str | None = None
     text: str | None = None
-    buttons: list[Button] | None = None
+    buttons: list[TemplateButton] | None = None
 
 
 class NewTemplate(BaseModel):
@@ -55,7 +55,7 @@ class NewTemplate(BaseModel):
     language: Annotated[str, StringConstraints(pattern=r"^[a-z]{2,3}(_[A-Z]{2})?$")]
     category: Literal["AUTHENTICATION", "MARKETING", "UTILITY"]
     status: Literal["APPROVED", "PENDING", "REJECTED", "PAUSED", "DISABLED"] = "APPROVED"
-    components: Annotated[list[Component], Field(min_length=1)]
+    components: Annotated[list[TemplateComponent], Field(min_length=1)]
 
 
 # What a new account has, and what the demo sends.
@@ -65,21 +65,21 @@ EXAMPLES = (
         language="en_US",
         category="UTILITY",
         components=[
-            Component(type="HEADER", text="Hello World"),
-            Component(type="BODY", text="Welcome and congratulations!!"),
+            TemplateComponent(type="HEADER", text="Hello World"),
+            TemplateComponent(type="BODY", text="Welcome and congratulations!!"),
         ],
     ),
     NewTemplate(
         name="appointment_reminder",
         language="en",
         category="UTILITY",
-        components=[Component(type="BODY", text="Hello {{1}}, we see you on {{2}}.")],
+        components=[TemplateComponent(type="BODY", text="Hello {{1}}, we see you on {{2}}.")],
     ),
     NewTemplate(
         name="appointment_reminder",
         language="sl",
         category="UTILITY",
-        components=[Component(type="BODY", text="Pozdravljeni, {{1}}. Vidimo se {{2}}.")],
+        components=[TemplateComponent(type="BODY", text="Pozdravljeni, {{1}}. Vidimo se {{2}}.")],
     ),
 )
 
@@ -138,7 +138,7 @@ def create_template(state: State, account: str, body: JsonValue) -> Payload:
     return {name: added[name] for name in ("id", "status", "category")}
 
 
-def check_template(state: State, used: Template) -> None:
+def check_template(state: State, used: SentTemplate) -> None:
     """Whether a message may use a template so.
 
     Raises:
@@ -160,7 +160,7 @@ def check_template(state: State, used: Template) -> None:
         _check_part(component, used)
 
 
-def _check_part(component: Component, used: Template) -> None:
+def _check_part(component: TemplateComponent, used: SentTemplate) -> None:
     """Whether a part of the template has what it wants."""
     part = component.type.lower()
     if part == "buttons":
@@ -182,7 +182,7 @@ def _check_part(component: Component, used: Template) -> None:
         )
 
 
-def shown_template(state: State, used: Template) -> str:
+def shown_template(state: State, used: SentTemplate) -> str:
     """The template's body with its variables, as the customer reads it."""
     template = _find(state, used)
     parameters = _parameters(used, "body")
@@ -194,7 +194,9 @@ def shown_template(state: State, used: Template) -> str:
     return VARIABLE.sub(lambda found: values.get(found[1], found[0]), text)
 
 
-def _parameters(used: Template, part: str, index: str | None = None) -> list[dict[str, JsonValue]]:
+def _parameters(
+    used: SentTemplate, part: str, index: str | None = None
+) -> list[dict[str, JsonValue]]:
     return [
         parameter
         for component in used.components
@@ -203,7 +205,7 @@ def _parameters(used: Template, part: str, index: str | None = None) -> list[dic
     ]
 
 
-def _find(state: State, used: Template) -> Payload | None:
+def _find(state: State, used: SentTemplate) -> Payload | None:
     """The template of whichever account: which one a number belongs to is not known here."""
     accounts = list(state.templates.values()) or [_templates_of(state, "0")]
     found = [

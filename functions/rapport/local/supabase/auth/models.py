@@ -97,14 +97,14 @@ class Deletion(BaseModel):
     should_soft_delete: bool = False
 
 
-class Page(BaseModel):
+class UserPage(BaseModel):
     """Which users to list, by query parameters."""
 
     page: int = Field(default=1, ge=1, le=1_000_000)
     per_page: int = Field(default=50, ge=1, le=1000)
 
 
-class Scope(BaseModel):
+class LogoutScope(BaseModel):
     """Which sessions a logout ends, by query parameter."""
 
     scope: Literal["global", "local", "others"] = "global"

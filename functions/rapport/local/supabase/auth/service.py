@@ -26,8 +26,8 @@ from rapport.local.supabase.auth.http import EXCEPTION_HANDLERS, answer, query, 
 from rapport.local.supabase.auth.models import (
     Credentials,
     GrantType,
+    LogoutScope,
     RefreshGrant,
-    Scope,
     UserChanges,
 )
 
@@ -160,7 +160,7 @@ class AuthService:
         return answer(user)
 
     async def log_out(self, request: Request) -> Response:
-        scope = query(request, Scope).scope
+        scope = query(request, LogoutScope).scope
         async with self._pool.connection() as conn:
             caller = await callers.signed_in(conn, request, self._secret)
             await sessions.end(conn, caller.user.id, caller.session_id, scope)

@@ -15,7 +15,7 @@ import psycopg
 from psycopg.errors import InsufficientPrivilege
 from psycopg_pool import AsyncConnectionPool
 
-from rapport.local.supabase.realtime.callers import Caller
+from rapport.local.supabase.realtime.callers import TokenCaller
 
 # what a message is of, in the words of its column
 Extension = Literal["broadcast", "presence"]
@@ -43,7 +43,7 @@ class Authorizer:
         self._pool = pool
 
     async def readable(
-        self, caller: Caller, headers: str, topic: str, extensions: Collection[Extension]
+        self, caller: TokenCaller, headers: str, topic: str, extensions: Collection[Extension]
     ) -> frozenset[Extension]:
         """Those of the extensions of which the caller could select a message on the topic.
 
@@ -64,7 +64,7 @@ class Authorizer:
             return frozenset(probes[row[0]] for row in await cursor.fetchall())
 
     async def may_write(
-        self, caller: Caller, headers: str, topic: str, extension: Extension
+        self, caller: TokenCaller, headers: str, topic: str, extension: Extension
     ) -> bool:
         """Whether the caller could insert such a message on the topic; otherwise as readable."""
         async with self._rolled_back() as connection:
@@ -84,7 +84,7 @@ class Authorizer:
             yield connection
 
     async def _become(
-        self, connection: psycopg.AsyncConnection, caller: Caller, headers: str, topic: str
+        self, connection: psycopg.AsyncConnection, caller: TokenCaller, headers: str, topic: str
     ) -> None:
         await connection.execute(
             _BECOME,

@@ -6,7 +6,7 @@ import psycopg
 from psycopg import sql
 from pydantic import JsonValue
 
-from rapport.local.supabase.realtime.callers import Caller
+from rapport.local.supabase.realtime.callers import TokenCaller
 from rapport.local.supabase.realtime.filters import OPERATORS, PATTERN_OPERATORS, Condition
 from rapport.local.supabase.realtime.frames import encode
 from rapport.local.supabase.realtime.subscriptions import Binding, SubscriptionError
@@ -33,7 +33,7 @@ _COLUMN_TYPES = """
 
 async def check(
     connection: psycopg.AsyncConnection,
-    caller: Caller,
+    caller: TokenCaller,
     binding: Binding,
     written: dict[str, JsonValue],
 ) -> None:
@@ -62,7 +62,7 @@ async def check(
         )
 
 
-async def _check_role(connection: psycopg.AsyncConnection, caller: Caller) -> None:
+async def _check_role(connection: psycopg.AsyncConnection, caller: TokenCaller) -> None:
     cursor = await connection.execute(
         "select from pg_catalog.pg_roles where rolname = %s", [caller.role]
     )
@@ -79,7 +79,7 @@ async def _tables(connection: psycopg.AsyncConnection, binding: Binding) -> list
 
 
 async def _check_columns(
-    connection: psycopg.AsyncConnection, caller: Caller, binding: Binding, table: int
+    connection: psycopg.AsyncConnection, caller: TokenCaller, binding: Binding, table: int
 ) -> None:
     names = {condition.column for condition in binding.conditions} | (binding.columns or set())
     cursor = await connection.execute(

@@ -16,7 +16,7 @@ from rapport.local.supabase.realtime.frames import encode
 
 
 @dataclass(frozen=True)
-class Caller:
+class TokenCaller:
     """A verified token as the database is told of it; `claims` is JSON text.
 
     `expires_at` is in seconds since 1970. Two callers with one token are equal.
@@ -28,7 +28,7 @@ class Caller:
     expires_at: float
 
     @classmethod
-    def of(cls, jwt_secret: str, token: str) -> Caller:
+    def of(cls, jwt_secret: str, token: str) -> TokenCaller:
         """Raises TokenError."""
         claims: Claims = verify(jwt_secret, token)
         return cls(

@@ -12,15 +12,15 @@ from psycopg_pool import AsyncConnectionPool
 from pydantic import JsonValue
 
 from rapport.local.supabase.realtime import bindings, subscriptions
-from rapport.local.supabase.realtime.callers import Caller
+from rapport.local.supabase.realtime.callers import TokenCaller
 from rapport.local.supabase.realtime.delivery import QueuedChange, deliver
 from rapport.local.supabase.realtime.snapshots import settle
 from rapport.local.supabase.realtime.subscriptions import (
     Binding,
     Registry,
     Subscriber,
-    Subscription,
     SubscriptionError,
+    TableBinding,
 )
 from rapport.local.supabase.realtime.wal import Relation
 
@@ -45,7 +45,7 @@ class ChangeFeed:
         self._filled = asyncio.Event()
 
     async def subscribe(
-        self, subscriber: Subscriber, caller: Caller, params: list[dict[str, JsonValue]]
+        self, subscriber: Subscriber, caller: TokenCaller, params: list[dict[str, JsonValue]]
     ) -> None:
         """Subscribes to all of these bindings, in place of earlier ones.
 
@@ -58,10 +58,12 @@ class ChangeFeed:
             self._registry.remove(subscriber)
             raise
         self._registry.add(
-            subscriber, [Subscription(subscriber, caller, binding) for binding in wanted]
+            subscriber, [TableBinding(subscriber, caller, binding) for binding in wanted]
         )
 
-    async def _checked(self, caller: Caller, params: list[dict[str, JsonValue]]) -> list[Binding]:
+    async def _checked(
+        self, caller: TokenCaller, params: list[dict[str, JsonValue]]
+    ) -> list[Binding]:
         if len(params) > MAX_BINDINGS:
             raise SubscriptionError(f"A channel has at most {MAX_BINDINGS} bindings")
         wanted = [subscriptions.parse(each) for each in params]

@@ -14,7 +14,7 @@ from rapport.local.supabase.keys import TokenError
 from rapport.local.supabase.realtime.attendance import Attendance, PresenceAbuseError
 from rapport.local.supabase.realtime.authorization import Authorizer, Extension
 from rapport.local.supabase.realtime.bus import TOPIC_PREFIX, Bus
-from rapport.local.supabase.realtime.callers import Caller, code_of
+from rapport.local.supabase.realtime.callers import TokenCaller, code_of
 from rapport.local.supabase.realtime.changes import ChangeFeed
 from rapport.local.supabase.realtime.frames import Broadcast, Encodings, Frame, Serializer, encode
 from rapport.local.supabase.realtime.joins import Join
@@ -31,7 +31,7 @@ class JoinRefusedError(Exception):
     """The join is refused for the reason that the message gives."""
 
 
-class Connection(Protocol):
+class ChannelSocket(Protocol):
     """What a channel needs of its socket."""
 
     jwt_secret: str
@@ -60,7 +60,7 @@ class Channel:
 
     def __init__(
         self,
-        connection: Connection,
+        connection: ChannelSocket,
         services: Services,
         topic: str,
         join_ref: str | None,
@@ -90,7 +90,7 @@ class Channel:
             raise JoinRefusedError("TopicNameRequired: You must provide a topic name")
         token = self._join.token(self._connection.token)
         try:
-            caller = Caller.of(self._connection.jwt_secret, token)
+            caller = TokenCaller.of(self._connection.jwt_secret, token)
         except TokenError as error:
             raise JoinRefusedError(f"{code_of(error)}: {error}") from error
         rights = await self._rights_of(caller)
@@ -130,7 +130,7 @@ class Channel:
         if not isinstance(token, str) or token.startswith("sb_") or token == self._token:
             return
         try:
-            caller = Caller.of(self._connection.jwt_secret, token)
+            caller = TokenCaller.of(self._connection.jwt_secret, token)
             rights = await self._rights_of(caller)
         except (TokenError, JoinRefusedError) as error:
             self.shut_down(str(error))
@@ -235,11 +235,11 @@ class Channel:
             rights.caller.expires_at - time.time(), self._expire, rights.caller
         )
 
-    def _expire(self, caller: Caller) -> None:
+    def _expire(self, caller: TokenCaller) -> None:
         seconds = max(0, int(time.time() - caller.expires_at))
         self.shut_down(f"Token has expired {seconds} seconds ago")
 
-    async def _rights_of(self, caller: Caller) -> Rights:
+    async def _rights_of(self, caller: TokenCaller) -> Rights:
         rights = Rights(
             self._services.authorizer,
             caller,

@@ -8,7 +8,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from rapport.local.supabase.realtime.frames import encode
-from rapport.local.supabase.realtime.rows import Image, Table
+from rapport.local.supabase.realtime.rows import CatalogTable, Image
 from rapport.local.supabase.realtime.wal import Operation
 
 MAX_BYTES = 1024 * 1024
@@ -16,7 +16,7 @@ MAX_BYTES = 1024 * 1024
 MAX_VALUE_BYTES = 64
 
 
-class Problem(StrEnum):
+class RowProblem(StrEnum):
     """Why a change is told without its row, in Realtime's words."""
 
     NO_PRIMARY_KEY = "Error 400: Bad Request, no primary key"
@@ -28,17 +28,17 @@ TOO_LARGE = "Error 413: Payload Too Large"
 
 
 @dataclass(frozen=True)
-class Event:
+class RowEvent:
     """A changed row; `size` is that of the change in the log, in bytes."""
 
-    table: Table
+    table: CatalogTable
     operation: Operation
     committed_at: datetime
     new: Image | None
     old: Image | None
     size: int
 
-    def text(self, role: str, selected: frozenset[str] | None, problem: Problem | None) -> str:
+    def text(self, role: str, selected: frozenset[str] | None, problem: RowProblem | None) -> str:
         """The event as JSON: columns that the role may read, of those `selected` if any.
 
         The primary key is always among the selected. Source: `realtime.apply_rls`.

@@ -9,7 +9,7 @@ from rapport.local.supabase.realtime import wal
 from rapport.local.supabase.realtime.bus import Bus
 from rapport.local.supabase.realtime.changes import ChangeFeed
 from rapport.local.supabase.realtime.messages import is_messages, stored_broadcast
-from rapport.local.supabase.realtime.wal import EPOCH, Begin, Change, Relation
+from rapport.local.supabase.realtime.wal import EPOCH, Begin, Relation, RowChange
 
 logger = logging.getLogger(__name__)
 
@@ -51,7 +51,7 @@ class WalFeed:
             self._changes.put(relation, data, self._xid, self._committed_at)
             return
         change = wal.decode(data)
-        stored = stored_broadcast(relation, change) if isinstance(change, Change) else None
+        stored = stored_broadcast(relation, change) if isinstance(change, RowChange) else None
         if stored is None:
             logger.warning("a row of realtime.messages is not a complete broadcast")
         else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from rapport.local.supabase.realtime.frames import Broadcast, encode
-from rapport.local.supabase.realtime.wal import Change, Operation, Relation
+from rapport.local.supabase.realtime.wal import Operation, Relation, RowChange
 
 
 class StoredBroadcast(NamedTuple):
@@ -21,7 +21,7 @@ def is_messages(relation: Relation) -> bool:
     return (relation.schema, relation.table) == ("realtime", "messages")
 
 
-def stored_broadcast(relation: Relation, change: Change) -> StoredBroadcast | None:
+def stored_broadcast(relation: Relation, change: RowChange) -> StoredBroadcast | None:
     """What an inserted row says; None for a row that is not a complete broadcast."""
     if change.operation is not Operation.INSERT or change.new is None:
         return None

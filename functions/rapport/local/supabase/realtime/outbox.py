@@ -17,7 +17,7 @@ class SlowClientError(Exception):
     """The client does not read as fast as we have to tell."""
 
 
-class Outbox:
+class FrameQueue:
     """A queue that never makes its writers wait: who falls far behind is cut off instead."""
 
     def __init__(self) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Collection
 import psycopg
 
 from rapport.local.supabase.realtime.authorization import Authorizer, Extension
-from rapport.local.supabase.realtime.callers import Caller
+from rapport.local.supabase.realtime.callers import TokenCaller
 
 logger = logging.getLogger(__name__)
 
@@ -21,7 +21,13 @@ class Rights:
     """
 
     def __init__(
-        self, authorizer: Authorizer, caller: Caller, headers: str, topic: str, *, private: bool
+        self,
+        authorizer: Authorizer,
+        caller: TokenCaller,
+        headers: str,
+        topic: str,
+        *,
+        private: bool,
     ) -> None:
         self.caller = caller
         self._authorizer = authorizer

@@ -9,7 +9,7 @@ import psycopg
 from psycopg import sql
 from pydantic_core import to_json
 
-from rapport.local.supabase.realtime.callers import Caller
+from rapport.local.supabase.realtime.callers import TokenCaller
 from rapport.local.supabase.realtime.filters import OPERATORS, Condition
 from rapport.local.supabase.realtime.wal import Relation
 
@@ -56,7 +56,7 @@ class Type:
 
 
 @dataclass(frozen=True)
-class Table:
+class CatalogTable:
     """A relation and what the catalog knows of it now; `readable` is by role."""
 
     relation: Relation
@@ -82,7 +82,7 @@ class Image:
 
 async def describe(
     connection: psycopg.AsyncConnection, relation: Relation, roles: Iterable[str]
-) -> Table:
+) -> CatalogTable:
     """Looks a relation up. Raises psycopg.Error, also when the table is gone or has a new key."""
     readable: dict[str, set[str]] = {role: set() for role in roles}
     parameters = {
@@ -102,7 +102,7 @@ async def describe(
         raise psycopg.errors.UndefinedColumn(f"{relation.schema}.{relation.table} has a new key")
     for role, column in privileges:
         readable[role].add(column)
-    return Table(
+    return CatalogTable(
         relation=relation,
         has_row_security=has_row_security,
         key=tuple(key),
@@ -113,7 +113,7 @@ async def describe(
 
 async def read(
     connection: psycopg.AsyncConnection,
-    table: Table,
+    table: CatalogTable,
     rows: Sequence[dict[str, str | None]],
     conditions: Iterable[Condition],
 ) -> list[Image]:
@@ -165,8 +165,8 @@ async def read(
 
 async def visible(
     connection: psycopg.AsyncConnection,
-    table: Table,
-    caller: Caller,
+    table: CatalogTable,
+    caller: TokenCaller,
     keys: Sequence[Sequence[str | None]],
 ) -> list[bool]:
     """Which of the rows with these primary keys the caller can select now.
@@ -199,7 +199,7 @@ def _json(value: sql.Composable, column_type: Type) -> sql.Composed:
     return sql.SQL(template).format(value)
 
 
-def _test(value: sql.Composable, table: Table, group: Sequence[Condition]) -> sql.Composed:
+def _test(value: sql.Composable, table: CatalogTable, group: Sequence[Condition]) -> sql.Composed:
     """The ordinals of those conditions that hold; all are on one column by one operator."""
     column, operator, negated = group[0].column, group[0].operator, group[0].negated
     comparison = sql.SQL(OPERATORS[operator]).format(

@@ -17,7 +17,7 @@ from rapport.local.stack.running import Stack
 from rapport.local.supabase.keys import TokenError
 from rapport.local.supabase.realtime.authorization import Authorizer
 from rapport.local.supabase.realtime.bus import Bus
-from rapport.local.supabase.realtime.callers import Caller, handshake_text
+from rapport.local.supabase.realtime.callers import TokenCaller, handshake_text
 from rapport.local.supabase.realtime.changes import ChangeFeed
 from rapport.local.supabase.realtime.feed import WalFeed
 from rapport.local.supabase.realtime.frames import SERIALIZERS, encode
@@ -94,7 +94,7 @@ class RealtimeService:
             await _refuse(websocket, 401, "API key is missing")
             return
         try:
-            Caller.of(self._jwt_secret, token)
+            TokenCaller.of(self._jwt_secret, token)
         except TokenError as error:
             await _refuse(websocket, 401, handshake_text(error))
             return

@@ -21,7 +21,7 @@ from rapport.local.supabase.realtime.frames import (
     Serializer,
     encode,
 )
-from rapport.local.supabase.realtime.outbox import Outbox, SlowClientError
+from rapport.local.supabase.realtime.outbox import FrameQueue, SlowClientError
 
 # Phoenix' own; clients send a heartbeat every 25 s
 SILENCE_SECONDS = 60.0
@@ -64,7 +64,7 @@ class Socket:
         self.serializer = serializer
         self._websocket = websocket
         self._services = services
-        self._outbox = Outbox()
+        self._outbox = FrameQueue()
         self._channels: dict[str, Channel] = {}
         self._had_channel_at = time.monotonic()
 

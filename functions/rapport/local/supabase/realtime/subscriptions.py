@@ -11,7 +11,7 @@ from typing import Protocol
 from pydantic import JsonValue
 
 from rapport.local.supabase.realtime import filters
-from rapport.local.supabase.realtime.callers import Caller
+from rapport.local.supabase.realtime.callers import TokenCaller
 from rapport.local.supabase.realtime.filters import Condition, FilterError
 from rapport.local.supabase.realtime.frames import encode
 from rapport.local.supabase.realtime.wal import Operation
@@ -50,11 +50,11 @@ class Binding:
 
 
 @dataclass(frozen=True, eq=False)
-class Subscription:
+class TableBinding:
     """A binding of a subscriber, who sees what its caller may see."""
 
     subscriber: Subscriber
-    caller: Caller
+    caller: TokenCaller
     binding: Binding
 
 
@@ -88,12 +88,12 @@ class Registry:
     """All subscriptions, found by the table that has changed."""
 
     def __init__(self) -> None:
-        self._by_table: defaultdict[tuple[str | None, str | None], dict[Subscription, None]] = (
+        self._by_table: defaultdict[tuple[str | None, str | None], dict[TableBinding, None]] = (
             defaultdict(dict)
         )
-        self._by_subscriber: dict[Subscriber, list[Subscription]] = {}
+        self._by_subscriber: dict[Subscriber, list[TableBinding]] = {}
 
-    def add(self, subscriber: Subscriber, subscriptions: Iterable[Subscription]) -> None:
+    def add(self, subscriber: Subscriber, subscriptions: Iterable[TableBinding]) -> None:
         """Takes the place of what the subscriber had before."""
         self.remove(subscriber)
         self._by_subscriber[subscriber] = list(subscriptions)
@@ -110,7 +110,7 @@ class Registry:
     def subscribers(self) -> tuple[Subscriber, ...]:
         return tuple(self._by_subscriber)
 
-    def still_hears(self, subscription: Subscription) -> bool:
+    def still_hears(self, subscription: TableBinding) -> bool:
         """Whether its subscriber still asks for the same as the same user, if by another token."""
         return any(
             current.binding.id == subscription.binding.id
@@ -119,7 +119,7 @@ class Registry:
             for current in self._by_subscriber.get(subscription.subscriber, ())
         )
 
-    def of(self, schema: str, table: str) -> Iterator[Subscription]:
+    def of(self, schema: str, table: str) -> Iterator[TableBinding]:
         """The subscriptions to a table, oldest first for each way to name it."""
         for place in ((schema, table), (schema, None), (None, table), (None, None)):
             yield from self._by_table.get(place, ())
@@ -128,7 +128,7 @@ class Registry:
         return next(self.of(schema, table), None) is not None
 
 
-def _place(subscription: Subscription) -> tuple[str | None, str | None]:
+def _place(subscription: TableBinding) -> tuple[str | None, str | None]:
     return subscription.binding.schema, subscription.binding.table
 
 

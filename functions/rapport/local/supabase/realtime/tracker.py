@@ -55,7 +55,7 @@ class Tracker:
     """The topics on which somebody is present or watches who is."""
 
     def __init__(self) -> None:
-        self._rooms: dict[Place, _Room] = {}
+        self._rooms: dict[Place, _TrackedTopic] = {}
 
     @property
     def is_empty(self) -> bool:
@@ -94,19 +94,19 @@ class Tracker:
             room.drop(listener)
             self._tidy(place, room)
 
-    def _room(self, place: Place) -> _Room:
+    def _room(self, place: Place) -> _TrackedTopic:
         if place not in self._rooms:
-            self._rooms[place] = _Room(place.topic)
+            self._rooms[place] = _TrackedTopic(place.topic)
         return self._rooms[place]
 
-    def _tidy(self, place: Place, room: _Room) -> None:
+    def _tidy(self, place: Place, room: _TrackedTopic) -> None:
         if room.is_empty:
             # nobody hears it, but its timer must not outlive the room
             room.flush()
             del self._rooms[place]
 
 
-class _Room:
+class _TrackedTopic:
     """One topic: its members, its watchers, and what these have not been told yet."""
 
     def __init__(self, topic: str) -> None:

@@ -34,7 +34,7 @@ class Operation(StrEnum):
 
 
 @dataclass(frozen=True)
-class Column:
+class RelationColumn:
     """A column of a relation; `type_oid` and `type_modifier` as in pg_attribute."""
 
     name: str
@@ -58,11 +58,11 @@ class Relation:
     oid: int
     schema: str
     table: str
-    columns: tuple[Column, ...]
+    columns: tuple[RelationColumn, ...]
 
 
 @dataclass(frozen=True)
-class Change:
+class RowChange:
     """One row that changed; values in the order of the relation's columns.
 
     `old` is None unless the log has the old row, or its key with nulls for the other
@@ -76,7 +76,7 @@ class Change:
     old_is_key: bool
 
 
-Message = Begin | Relation | Change
+Message = Begin | Relation | RowChange
 
 _CHANGES = {b"I": Operation.INSERT, b"U": Operation.UPDATE, b"D": Operation.DELETE}
 
@@ -114,7 +114,7 @@ def _decode(data: bytes) -> Message | None:
 
 
 def text_rows(
-    relation: Relation, change: Change
+    relation: Relation, change: RowChange
 ) -> tuple[dict[str, str | None] | None, dict[str, str | None] | None]:
     """The new and the old row of a change by column, as far as the log has them.
 
@@ -151,13 +151,13 @@ def _relation(reader: _Reader) -> Relation:
     return Relation(oid, schema or "pg_catalog", table, columns)
 
 
-def _column(reader: _Reader) -> Column:
+def _column(reader: _Reader) -> RelationColumn:
     is_key = bool(reader.integer("B") & 1)
     name = reader.name()
-    return Column(name, reader.integer("I"), reader.integer("i"), is_key)
+    return RelationColumn(name, reader.integer("I"), reader.integer("i"), is_key)
 
 
-def _change(reader: _Reader, operation: Operation) -> Change:
+def _change(reader: _Reader, operation: Operation) -> RowChange:
     oid = reader.integer("I")
     new: tuple[Value, ...] | None = None
     old: tuple[Value, ...] | None = None
@@ -171,7 +171,7 @@ def _change(reader: _Reader, operation: Operation) -> Change:
             old, old_is_key = row, kind == b"K"
         else:
             raise MalformedWalError(f"unknown kind of row {kind!r}")
-    return Change(operation, oid, new, old, old_is_key)
+    return RowChange(operation, oid, new, old, old_is_key)
 
 
 def _row(reader: _Reader) -> tuple[Value, ...]:
