@@ -38,7 +38,7 @@ RapportError
 
 (* retryable: the same call may succeed later)
 """
-# The names are the words of the drawing: "raise NotFound" reads better than an Error more.
+# The classes are named as in the drawing: `raise NotFound` reads better than `raise NotFoundError`.
 # ruff: noqa: N818
 
 from __future__ import annotations
@@ -52,16 +52,16 @@ class RapportError(Exception):
 
     http_status: ClassVar[int] = 500
     retryable: ClassVar[bool] = False
-    # its words are for the caller, also where the status is one of 5xx
+    # the caller gets its message even where the status is 5xx
     is_told: ClassVar[bool] = False
-    # in so many seconds it is worth another try, where that is known
+    # seconds until another try makes sense, if known
     retry_after: float | None = None
 
     def __init__(
         self, message: str | None = None, *, field: str | None = None, hint: str | None = None
     ) -> None:
         super().__init__(message or type(self).__doc__)
-        # which field of the request is wrong, such as `content.link`, and what to do about it
+        # the wrong field of the request, such as `content.link`, and the remedy
         self.field = field
         self.hint = hint
 
@@ -232,7 +232,7 @@ class StoreClosed(StoreUnavailable):
     """The database lets nothing be done: it is paused, or a key or a setting of ours is wrong."""
 
     http_status = 503
-    # once a person has seen to it
+    # true once a person has removed the cause
     retryable = True
 
 
@@ -317,7 +317,7 @@ class MetakockaUnavailable(MetakockaError):
 class MetakockaClosed(MetakockaError):
     """Metakocka takes no calls of this company at the moment.
 
-    A quota is used up, or the key is not accepted: it is about every contact and partner.
+    A quota is used up, or the key is not accepted: this concerns every contact and partner.
     """
 
     http_status = 503
@@ -353,8 +353,8 @@ class QueueUnavailable(UpstreamError):
     retryable = True
 
 
-# Five-letter codes are Postgres' SQLSTATE, PTxyz is our functions' way to choose a status,
-# PGRSTnnn is PostgREST's own, and three digits are the status of an answer without a code.
+# Five characters are Postgres' SQLSTATE. PTxyz is our functions' way to choose an HTTP status.
+# PGRSTnnn is PostgREST's own code. Three digits are the HTTP status of an answer without a code.
 # Sources: postgresql.org, "PostgreSQL Error Codes"; docs.postgrest.org, "Errors".
 _BY_CODE: dict[str, type[RapportError]] = {
     "PT400": MalformedPayload,
@@ -384,20 +384,20 @@ _BY_CODE: dict[str, type[RapportError]] = {
     "PGRST002": StoreUnavailable,  # no schema cache yet
     "PGRST003": StoreUnavailable,  # no free connection in time
     "PGRST106": StoreClosed,  # the schema is not exposed
-    "PGRST202": StoreClosed,  # there is no such function
-    "PGRST205": StoreClosed,  # there is no such table
-    "PGRST300": StoreClosed,  # PostgREST has no secret to check keys with
+    "PGRST202": StoreClosed,  # the function does not exist
+    "PGRST205": StoreClosed,  # the table does not exist
+    "PGRST300": StoreClosed,  # PostgREST has no secret to verify keys with
     "PGRST301": StoreClosed,  # the key is not a valid token
-    "PGRST302": StoreClosed,  # no key where one is needed
+    "PGRST302": StoreClosed,  # a key is required and missing
     "PGRST303": StoreClosed,  # the key has expired
     "PGRSTX00": StoreUnavailable,  # PostgREST's own connections failed
-    # the backend died before it could say why
+    # Postgres' process died before it could name an error
     "": StoreUnavailable,
-    # of the gateway in front of PostgREST, by HTTP status
-    "401": StoreClosed,  # it does not know the key
-    "402": StoreClosed,  # the organisation has used up what it pays for
+    # HTTP statuses of the gateway in front of PostgREST
+    "401": StoreClosed,  # the gateway does not know the key
+    "402": StoreClosed,  # the organization's paid usage is exhausted
     "403": StoreClosed,
-    "404": StoreClosed,  # there is no project, or no PostgREST, at the address
+    "404": StoreClosed,  # no project, or no PostgREST, at this address
     "408": StoreUnavailable,
     "429": StoreUnavailable,
     "540": StoreClosed,  # the project is paused
@@ -405,9 +405,9 @@ _BY_CODE: dict[str, type[RapportError]] = {
 _BY_CLASS: dict[str, type[RapportError]] = {
     "08": StoreUnavailable,  # connection exceptions
     "53": StoreUnavailable,  # insufficient resources
-    "58": StoreUnavailable,  # errors of the machine, such as a disk that fails
+    "58": StoreUnavailable,  # errors of the machine, such as a failing disk
 }
-_OF_GATEWAY = re.compile(r"5[0-9]{2}")  # it got no answer, or none that it understands
+_OF_GATEWAY = re.compile(r"5[0-9]{2}")  # the gateway got no usable answer
 
 _WRONG_KEY = (
     "Set the key that the project's API settings show: SUPABASE_SERVICE_ROLE_KEY for the"
@@ -434,10 +434,10 @@ _REMEDIES = {
 
 
 def from_postgrest(code: str | None) -> RapportError:
-    """The error for PostgREST's `code`; an unknown code is a plain `StoreError`.
+    """The error for PostgREST's `code`; an unknown code becomes a plain `StoreError`.
 
-    What an operator has to do is in its message. PostgREST's message and details are left
-    behind: they may hold a customer's data.
+    Its message says what an operator has to do. PostgREST's message and details are dropped, since
+    they may hold a customer's data.
     """
     code = "unknown" if code is None else code
     known = _BY_CODE.get(code) or _BY_CLASS.get(code[:2]) or StoreError
@@ -447,9 +447,9 @@ def from_postgrest(code: str | None) -> RapportError:
     return known(f"{known.__doc__} (code {code or 'empty'}){'.' if remedy else ''}{remedy}")
 
 
-# What PostgREST says of a token when the token is the caller's and not ours.
+# PostgREST's codes for a token that is wrong; here the token is the caller's, not ours.
 _TOKEN_CODES = frozenset({"PGRST300", "PGRST301", "PGRST302", "PGRST303"})
-# Postgres' classes of errors that a value makes: of another type, or against a constraint.
+# Postgres' classes of errors about values: of a wrong type, or against a constraint.
 _OF_VALUES = frozenset({"22", "23"})
 _FIELD = re.compile(r"\bfield: ([\w.]+)")
 _RETRY_AFTER = re.compile(r"\bretry after: (\d{1,5}) s")
@@ -458,10 +458,10 @@ _RETRY_AFTER = re.compile(r"\bretry after: (\d{1,5}) s")
 def from_users_postgrest(
     code: str | None, message: str | None, details: str | None, hint: str | None
 ) -> RapportError:
-    """The error for a user's own call, with the words of our SQL functions where they refuse.
+    """The error for a call as a user; refusals of our SQL functions keep their words.
 
-    Only codes that our functions raise bring their words along: those of other errors may
-    hold what is not the caller's.
+    Only codes that our functions raise keep their words. Other messages may hold data of somebody
+    else.
     """
     if code in _TOKEN_CODES:
         return NotSignedIn()
@@ -471,7 +471,7 @@ def from_users_postgrest(
         return TooManyRequests(message, hint=hint, retry_after=int(seconds[1]) if seconds else 1)
     if type(error) is StoreError and code and code[:2] in _OF_VALUES:
         return Unprocessable("A value of this request can't be taken.")
-    # ours say what to do; Postgres' own words of what is not permitted do not
+    # our refusals say what to do; Postgres' own text about permissions does not
     if code and (code.startswith("PT") or (code == "42501" and hint)):
         field = _FIELD.search(details or "")
         return type(error)(message, field=field[1] if field else None, hint=hint)

@@ -1,9 +1,9 @@
-"""Phone numbers as people, spreadsheets and other systems write them, as E.164.
+"""Reads phone numbers as people, spreadsheets and other systems write them, as E.164.
 
-A number is accepted only if there is exactly one plausible way to read it. A reading is
-plausible if the numbering plan of its country has such a number. Digits without a plus can be
-read with a country code in front (`386 40 111 222`) or as a number of the region; where both
-are plausible, nobody but the writer can know which is meant.
+A number is accepted only if it has exactly one plausible reading. A reading is plausible if the
+numbering plan of its country has such a number. Digits without a plus can have a country code in
+front (`386 40 111 222`) or be a number of the region. Where both are plausible, only the writer
+knows which is meant, and the number is refused.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from phonenumbers import NumberParseException, PhoneNumber, PhoneNumberType, Val
 
 from rapport.errors import NotAPhoneNumber
 
-# digits, and what people put between them
+# digits, and the characters that people put between them
 _WRITTEN = re.compile(r"\(?\+?[\d\s().\-/\u00b7\u2010-\u2015\u2212]+", re.ASCII)
 _SPACES = re.compile(r"\s")
-# marks of direction and joints, which come along when a number is copied from a page
+# invisible marks of direction and joining, which are copied along from web pages
 _INVISIBLE = re.compile(r"[\u00ad\u200b-\u200f\u202a-\u202e\u2060\u2066-\u2069\ufeff]")
-# what makes a spreadsheet take the cell for a text
+# marks by which a spreadsheet takes the cell for text
 _QUOTES = "'\u2018\u2019\u00b4`"
 _TELEPHONE = re.compile(r"(?:tel|whatsapp|callto):\s*(?=\S)", re.IGNORECASE)
-# WhatsApp's own names of a number have its country code, and no plus
+# WhatsApp's own form: a country code and no plus
 _WHATSAPP = re.compile(
     r"([1-9]\d{6,14})@(?:s\.whatsapp\.net|c\.us)"
     r"|(?:https?://)?(?:wa\.me/|api\.whatsapp\.com/send/?\?phone=)\+?([1-9]\d{6,14})",
@@ -40,14 +40,14 @@ _EXTENSION = re.compile(
     re.ASCII | re.IGNORECASE,
 )
 _LONGEST = 300  # characters
-# of E.164, after which a national or international prefix still leaves room
+# E.164 has 15; the rest is room for a national or international prefix
 _MOST_DIGITS = 20
 _FEWEST_DIGITS = 6
 _MORE_THAN_ONE = "It holds more than one number: write one."
 _SEVERAL = re.compile(r":::|[;,|&/]| (?:or|and|und|oder|ali|in|e|o|et|ou) ")
 _LETTERS = re.compile(r"[^\W\d_]")
 
-# the ways of writing that a country has given up, and the number that each is now
+# old ways of writing that a country has given up, with today's number
 _FORMER = (
     # Mexico: 1 before mobile numbers, and prefixes for long-distance and mobile calls
     (re.compile(r"\+52(?:1|01|044|045)(\d{10})"), r"+52\1"),
@@ -71,19 +71,19 @@ _IMPOSSIBLE = {
 
 
 def is_region(code: str) -> bool:
-    """Tells whether this is a country (ISO 3166, two letters) whose numbers are known."""
+    """Whether this is a country (ISO 3166, two letters) whose numbers are known."""
     return code in phonenumbers.SUPPORTED_REGIONS
 
 
 def to_e164(text: str, region: str | None = None, *, country_code: str | None = None) -> str:
-    """The number that `text` writes, such as +38640111222.
+    """The number that `text` means, such as +38640111222.
 
-    Without a country code it is one of `region` (ISO 3166, two letters). `country_code`
-    (digits) is that of a number whose country code stands apart, in a column of its own.
+    Without a country code it is a number of `region` (ISO 3166, two letters). `country_code`
+    (digits) is given where a column of its own holds the country code.
 
     Raises:
-        NotAPhoneNumber: It is none, or none that anybody can have, or there is more than one
-            plausible reading; the message says which, and what to do.
+        NotAPhoneNumber: It is no number, no existing number, or has several plausible
+            readings; the message says which, and what to do.
     """
     written = _written(text)
     if country_code is not None:
@@ -106,7 +106,7 @@ def to_e164(text: str, region: str | None = None, *, country_code: str | None = 
 
 
 def _written(text: str) -> str:
-    """The digits of a number with what stands between them, a plus first if it has one.
+    """The digits of a number with their separators, and a plus in front if it has one.
 
     Raises:
         NotAPhoneNumber: It holds something else.
@@ -129,7 +129,7 @@ def _written(text: str) -> str:
             )
         text = whole + decimals
     if decimal := _DECIMAL.fullmatch(text):
-        # a float that was once written out: its zero is no digit of the number
+        # a number that was saved as a decimal: the zero is not part of it
         return decimal[1]
     if ends := _POINT_ZERO.fullmatch(text):
         raise NotAPhoneNumber(
@@ -159,15 +159,15 @@ def _are_several(text: str) -> bool:
 
 
 def _spellings(written: str, region: str | None) -> list[str]:
-    """What the writer may have meant, each with a plus and a country code."""
+    """The possible readings, each with a plus and a country code."""
     spellings = []
-    # a zero in parentheses is not dialled from abroad, but in Italy it is
+    # a zero in parentheses is not dialled from abroad, except in Italy
     for text in dict.fromkeys((written, re.sub(r"(?<=\S)\s*\(0\)", "", written, count=1))):
         digits = _digits(text)
         if text.startswith("+"):
             spellings.append(f"+{digits}")
         elif digits.startswith("00"):
-            # how most of the world dials what is written as a plus
+            # most of the world dials 00 for the plus
             spellings.append(f"+{digits[2:]}")
         elif region is not None and not digits.startswith("0"):
             spellings.append(f"+{digits}")
@@ -183,7 +183,7 @@ def _national(digits: str, region: str) -> Iterator[str]:
         if not digits.startswith("0") and _lacks_zero(code, digits):
             yield f"+{code}0{digits}"
     try:
-        # as it is dialled there, which may be to abroad
+        # as dialled in the region, which may be a call abroad
         dialled = phonenumbers.parse(digits, region)
     except NumberParseException:
         return
@@ -192,9 +192,9 @@ def _national(digits: str, region: str) -> Iterator[str]:
 
 
 def _lacks_zero(code: int, digits: str) -> bool:
-    """Whether it may be a number that begins with a zero, which a spreadsheet has cut off.
+    """Whether a spreadsheet may have cut off a zero at the start.
 
-    In Italy 341123456 may be 0341 123456, but ten digits that are a mobile number are that.
+    In Italy 341123456 may be 0341 123456. Ten digits that are a mobile number have lost nothing.
     """
     plain = _valid(f"+{code}{digits}")
     if plain is None or phonenumbers.number_type(plain) != PhoneNumberType.MOBILE:
@@ -214,20 +214,20 @@ def _with_country_code(written: str, country_code: str) -> list[str]:
         return [f"+{digits}"]
     if digits.startswith("00"):
         return [f"+{digits[2:]}"]
-    # the country code may be repeated in the number
+    # the number may repeat the country code
     return [f"+{code}{digits}", *([f"+{digits}"] if digits.startswith(code) else [])]
 
 
 def _readings(spellings: list[str]) -> list[str]:
-    """The numbers that somebody can have, each once."""
+    """The readings that can exist, each once."""
     found = (_valid(spelling) for spelling in dict.fromkeys(spellings))
     return list(dict.fromkeys(_format(number) for number in found if number is not None))
 
 
 def _grouped_as(written: str, region: str, readings: list[str]) -> list[str]:
-    """The number of the region whose digits are grouped as they are there, and as no other's.
+    """The number of the region, if its digits are grouped as in that country and in no other.
 
-    Of 2015550123 nobody can tell whether it is American or Egyptian; (201) 555-0123 is American.
+    2015550123 may be American or Egyptian; (201) 555-0123 is American.
     """
     groups = _groups(written)
     if written.startswith("+") or len(groups) == 1:
@@ -277,7 +277,7 @@ def _without_region(written: str) -> str:
 
 
 def _reason(written: str, region: str | None, country_code: str | None) -> str:
-    """Why it is no number that anybody can have."""
+    """Why the number can't exist."""
     if _are_several(written):
         return _MORE_THAN_ONE
     if country_code is not None:

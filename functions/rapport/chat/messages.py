@@ -1,4 +1,4 @@
-"""Reading and writing messages as one user."""
+"""Reads and writes messages as one user."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from rapport.store.user import Row, UserStore
 
 
 def list_messages(store: UserStore, page: MessagePage, *, as_staff: bool) -> dict[str, JsonValue]:
-    """A page of a conversation: {messages, next_before}, the latest first.
+    """A page of a conversation: {messages, next_before}, latest first.
 
-    With `after` it is {messages, next_after}, the earliest first. The second one asks for the
-    next page; it is null where there is none.
+    With `after` it is {messages, next_after}, earliest first. The second value asks for the next
+    page and is null after the last one.
 
     Raises:
-        NotAllowed: It is asked as staff by somebody who is not.
+        NotAllowed: `as_staff` is asked for by a user who is not staff.
     """
     conversation_id = _conversation(store, page)
     if as_staff:
         store.require_staff(conversation_id, page.customer_id)
     rows: list[Row] = []
-    # in the portal nobody may have written yet
+    # in the portal there may be no message yet, and so no conversation
     if conversation_id is not None:
         rows = store.messages(conversation_id, page.before, page.after, page.limit + 1)
     shown: list[JsonValue] = list(rows[: page.limit])
@@ -36,8 +36,8 @@ def write_message(store: UserStore, new: NewMessage, where: Where, *, as_staff: 
     """Writes a message, once for its client_ref, and returns it.
 
     Raises:
-        Unprocessable: It says nowhere or twice where to, or it can't be sent so.
-        NotAllowed: It is written as staff by somebody who is not.
+        Unprocessable: No chat or several chats are named, or the message can't be sent.
+        NotAllowed: `as_staff` is asked for by a user who is not staff.
     """
     place = new.or_else(where)
     if not place.is_one_place():
@@ -45,7 +45,7 @@ def write_message(store: UserStore, new: NewMessage, where: Where, *, as_staff: 
             "Say which booking_id, which conversation_id or which customer_id.",
             field="conversation_id",
         )
-    # the first message opens the portal's, so that there may be none yet
+    # the first message opens the portal's chat, so it may not exist yet
     conversation_id = None if place.customer_id else _conversation(store, place)
     if as_staff:
         store.require_staff(conversation_id, place.customer_id)

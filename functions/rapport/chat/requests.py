@@ -1,4 +1,4 @@
-"""What the chat's endpoints take: queries and bodies."""
+"""Queries and bodies of the chat's endpoints."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Seq = Annotated[int, Field(ge=1, le=2**63 - 1)]
 
 
 def _check_storable(value: object) -> None:
-    """Refuses what JSON can hold and Postgres can't."""
+    """Refuses text that JSON allows and Postgres does not."""
     match value:
         case str() if "\x00" in value:
             raise ValueError("The character NUL can't be kept")
@@ -44,14 +44,14 @@ def _storable(value: str) -> str:
     return value
 
 
-# A conversation's id, or an older key of account, number and customer.
+# A conversation's id, or an older key made of account, number and customer.
 Reference = Annotated[
     str, StringConstraints(min_length=1, max_length=128), AfterValidator(_storable)
 ]
 
 
 class _ChatRequest(BaseModel):
-    # names as the tables have them, or as JavaScript writes them; errors name the former
+    # accepts the tables' names and their camelCase forms; errors use the tables' names
     model_config = ConfigDict(
         extra="forbid",
         frozen=True,
@@ -69,14 +69,14 @@ class _ChatRequest(BaseModel):
 
 
 class Where(_ChatRequest):
-    """Whose messages: a booking's, a conversation's, or a customer's in the portal."""
+    """The chat: of a booking, of a conversation, or of a customer in the portal."""
 
     booking_id: UUID | None = None
     conversation_id: Reference | None = None
     customer_id: UUID | None = None
 
     def or_else(self, other: Where) -> Where:
-        """What this one names, and what the other one names besides."""
+        """This place, completed from the other one."""
         return Where(
             booking_id=self.booking_id or other.booking_id,
             conversation_id=self.conversation_id or other.conversation_id,
@@ -84,16 +84,16 @@ class Where(_ChatRequest):
         )
 
     def is_one_place(self) -> bool:
-        """Whether one place is named, and not two."""
+        """Whether exactly one chat is named."""
         named = (self.booking_id, self.conversation_id, self.customer_id)
         return sum(place is not None for place in named) == 1
 
 
 class MessagePage(Where):
-    """Which messages: `limit` of them, by seq.
+    """A page of messages: up to `limit`, by seq.
 
-    Those before `before`, the last ones first, or those after `after`, the first ones first;
-    with neither the last ones.
+    With `before`, those before it, latest first; with `after`, those after it, earliest first; with
+    neither, the latest.
     """
 
     before: Seq | None = None
@@ -110,21 +110,21 @@ class MessagePage(Where):
 
 
 class ReadUpTo(_ChatRequest):
-    """How far somebody has read; without a seq all that there is."""
+    """Up to which seq a user has read; without a seq, all messages."""
 
     up_to_seq: Seq | None = None
 
 
 class NewMessage(Where):
-    """A message to be written; `content` for every type but text, as WhatsApp takes it."""
+    """A new message; `content` is WhatsApp's, for every type except text."""
 
     type: Annotated[str, StringConstraints(min_length=1, max_length=64)] = "text"
     message: Annotated[str | None, StringConstraints(max_length=4096)] = None
     content: JsonValue = None
     reply_to: UUID | None = None
-    # the client's own id of it: what is sent again with the same one is written once
+    # the client's own id of the message: a repetition with the same id is not written again
     client_ref: Annotated[str | None, StringConstraints(min_length=1, max_length=128)] = None
-    # the invoice that staff show with it: {invoice_id} is enough
+    # the invoice that staff show with the message, as {invoice_id}
     has_invoice: bool = False
     invoice_data: dict[str, JsonValue] | None = None
 

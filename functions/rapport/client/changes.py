@@ -1,4 +1,4 @@
-"""What subscriptions tell."""
+"""What a subscription tells its user."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ ShownT = TypeVar("ShownT", bound=Shown)
 
 @dataclass(frozen=True)
 class Change(Generic[ShownT]):
-    """A row that changed: INSERT has no `old`, DELETE no `new`.
+    """A row that changed. INSERT has no `old`, DELETE has no `new`.
 
-    `old` is what was told of the row before; None with UPDATE where the row was there before
-    the subscription and has not been loaded.
+    `old` is the row as the user was last told. With UPDATE it is None where the row existed before
+    the subscription and was not loaded.
     """
 
     operation: Operation
@@ -25,7 +25,7 @@ class Change(Generic[ShownT]):
 
     @property
     def id(self) -> UUID:
-        """The row's."""
+        """The row's id."""
         row = self.new or self.old
         if row is None:
             raise ValueError("A change is of a row.")
@@ -34,7 +34,7 @@ class Change(Generic[ShownT]):
 
 @dataclass(frozen=True)
 class Heard(Generic[ShownT]):
-    """What is to be told now, and whether only a catch-up can tell the rest."""
+    """The changes to tell now; `in_doubt` says that only a catch-up can tell the rest."""
 
     changes: tuple[Change[ShownT], ...]
     in_doubt: bool = False

@@ -8,14 +8,14 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, JsonValue, SkipValidation
 
 Operation = Literal["INSERT", "UPDATE", "DELETE"]
-# it was read from JSON, and looking at every value again is most of what an event costs
+# not validated value by value: it comes from JSON, and validation would be most of an event's cost
 Record = dict[str, SkipValidation[JsonValue]]
 
 
 class Event(BaseModel):
-    """What a broadcast or an entry of `changes_since` tells of one row.
+    """One changed row, as a broadcast or an entry of `changes_since` tells it.
 
-    No `record` is a hint to read the row, or with DELETE, that it is gone.
+    Without `record` the row has to be read; with DELETE it is gone.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -25,13 +25,13 @@ class Event(BaseModel):
     version: int
     operation: Operation
     record: Record | None = None
-    # broadcasts alone tell it
+    # only broadcasts have it
     old_record: Record | None = None
 
 
 class Shown(Protocol):
-    """A row as it is told."""
+    """A row that is shown to a user."""
 
     @property
     def id(self) -> UUID:
-        """What stays when the row changes."""
+        """The row's id, which never changes."""

@@ -1,8 +1,8 @@
-"""Keeps one face of every contact up to date from canonical rows and events, without I/O.
+"""Keeps one face of every contact up to date from rows and events. It does no I/O.
 
-What reaches a client comes out of order, more than once, or as a hint without the row. A row's
-version tells what is newer, and how far a conversation has come only ever grows, so the feed
-ends in the same state whatever the order was.
+Events arrive out of order, twice, or without the row. A row's version says which state is newer,
+and the time of a conversation's last message only rises. So the feed ends in the same state in
+whatever order they arrive.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ FaceRow = TypeVar("FaceRow", bound=Shown)
 
 @dataclass(frozen=True)
 class FaceChange(Generic[FaceRow]):
-    """A face that changed: INSERT has no `old`, DELETE no `new`."""
+    """A face that changed. INSERT has no `old`, DELETE has no `new`."""
 
     operation: Operation
     old: FaceRow | None
@@ -40,7 +40,7 @@ class FaceChange(Generic[FaceRow]):
 
 @dataclass(frozen=True, order=True)
 class _Stamp:
-    """How new what is known of a row is: a delete has the version of what it deletes."""
+    """How new our knowledge of a row is. A deletion has the version of the deleted row."""
 
     version: int
     gone: bool
@@ -53,10 +53,10 @@ class _LatestMessages:
 
 
 class FaceFeed(Generic[FaceRow]):
-    """One face of all contacts of which it was told.
+    """One face of all contacts that were loaded or heard of.
 
-    `face` is `contact_v2` or `contact_live_chat`. Load the rows as they stand, then apply what
-    is heard and what `changes_since` brings, in any order.
+    `face` is `contact_v2` or `contact_live_chat`. Load the rows first, then apply broadcasts and
+    the entries of `changes_since`, in any order.
     """
 
     def __init__(self, face: Callable[[ContactRow, Thread | None], FaceRow]) -> None:
@@ -71,24 +71,24 @@ class FaceFeed(Generic[FaceRow]):
 
     @property
     def rows(self) -> Mapping[UUID, FaceRow]:
-        """The faces as they stand, by contact."""
+        """The current faces, by the contact's id."""
         return dict(self._shown)
 
     @property
     def to_read(self) -> frozenset[tuple[str, UUID]]:
-        """Rows, by table and id, of which a change was heard but not the row: `load` them."""
+        """The table and id of each row that changed and was not sent: read them and `load` them."""
         return frozenset(self._hinted)
 
     def forget(self, hints: Iterable[tuple[str, UUID]]) -> None:
-        """Gives up hints, by table and id, that turned out to be late."""
+        """Drops hints, by table and id, that turned out to be out of date."""
         for key in hints:
             self._hinted.pop(key, None)
 
     def load(self, table: str, rows: Iterable[Mapping[str, object]]) -> list[FaceChange[FaceRow]]:
-        """Takes rows that were read, of a followed table or of `conversation_activity`.
+        """Takes rows of a followed table or of `conversation_activity` that were read.
 
-        A row that is older than what is known changes nothing. Raises pydantic's
-        ValidationError for what is no row of the table.
+        A row that is older than the known one changes nothing. Raises pydantic's ValidationError
+        for a record that is no row of the table.
         """
         touched: set[UUID] = set()
         for row in rows:
@@ -98,9 +98,9 @@ class FaceFeed(Generic[FaceRow]):
     def replace(
         self, table: str, rows: Iterable[Mapping[str, object]]
     ) -> list[FaceChange[FaceRow]]:
-        """Takes all rows of a table, as after a resync: what is not among them is gone.
+        """Takes all rows of a table, as after a resync: a row that is not among them is gone.
 
-        Apply `changes_since`, from a cursor of before the rows were read, afterwards.
+        Afterwards apply `changes_since` from a cursor that is older than the reading.
         """
         rows = list(rows)
         touched: set[UUID] = set()
@@ -108,7 +108,7 @@ class FaceFeed(Generic[FaceRow]):
             read = {UUID(str(row["id"])) for row in rows}
             known = self._contacts if table == "contacts" else self._conversations
             for row_id in known.keys() - read:
-                # without a stamp, so that what came after the reading can bring it back
+                # without a stamp, so that an event from after the reading can restore the row
                 del self._stamps[table, row_id]
                 touched |= self._drop(table, row_id)
         if table != "conversation_activity":
@@ -118,9 +118,9 @@ class FaceFeed(Generic[FaceRow]):
         return self._show(touched)
 
     def apply(self, *events: Event) -> list[FaceChange[FaceRow]]:
-        """Takes events; those of one call are shown together, a face changing once at most.
+        """Takes events. The events of one call are shown together: a face changes at most once.
 
-        Tables that make no face are passed over.
+        Events of other tables are ignored.
         """
         touched: set[UUID] = set()
         for event in events:
@@ -135,7 +135,7 @@ class FaceFeed(Generic[FaceRow]):
         return self._show(touched)
 
     def _take(self, table: str, row: Mapping[str, object]) -> set[UUID]:
-        """Takes a row and returns the contacts whose faces may have changed."""
+        """Takes a row and returns the ids of the contacts whose face may have changed."""
         match table:
             case "contacts":
                 contact = ContactRow.model_validate(row)
@@ -162,7 +162,7 @@ class FaceFeed(Generic[FaceRow]):
                 return self._advance(message.conversation_id, message.sent_at, inbound)
             case "conversation_activity":
                 activity = ConversationActivity.model_validate(row)
-                # before the first message the time is the conversation's own
+                # before its first message a conversation has only its own time
                 latest = activity.last_message_at if activity.last_seq else None
                 return self._advance(activity.conversation_id, latest, activity.last_inbound_at)
         raise ValueError(f"{table} makes no face")
@@ -178,7 +178,7 @@ class FaceFeed(Generic[FaceRow]):
 
     def _delete(self, event: Event) -> set[UUID]:
         if event.table == "messages":
-            # it has happened, and how far the conversation has come stays
+            # the message was sent: the conversation's last times stay
             self._hinted.pop((event.table, event.id), None)
             return set()
         if not self._is_news(event.table, event.id, _Stamp(event.version, gone=True)):
@@ -186,7 +186,7 @@ class FaceFeed(Generic[FaceRow]):
         return self._drop(event.table, event.id)
 
     def _drop(self, table: str, row_id: UUID) -> set[UUID]:
-        """Forgets a row, if it is known, and returns the contacts concerned."""
+        """Forgets a row and returns the ids of the contacts that it concerns."""
         if table == "contacts":
             return {row_id} if self._contacts.pop(row_id, None) else set()
         conversation = self._conversations.pop(row_id, None)
@@ -207,7 +207,7 @@ class FaceFeed(Generic[FaceRow]):
             self._hinted[key] = max(self._hinted.get(key, 0), event.version)
 
     def _is_news(self, table: str, row_id: UUID, stamp: _Stamp) -> bool:
-        """Whether this is newer than what is known, which it then becomes."""
+        """Whether this state is newer than the known one; if so it becomes the known one."""
         key = table, row_id
         if self._hinted.get(key, stamp.version) <= stamp.version:
             self._hinted.pop(key, None)
@@ -234,7 +234,7 @@ class FaceFeed(Generic[FaceRow]):
         return changes
 
     def _current(self, contact_id: UUID) -> Thread | None:
-        """The conversation with the latest activity; of two in one second, the one opened last."""
+        """The conversation with the latest message; within one second, the one opened last."""
         threads = (
             self._thread(conversation_id)
             for conversation_id in self._conversations_of.get(contact_id, ())

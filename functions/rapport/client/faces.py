@@ -1,8 +1,8 @@
-"""The faces of a contact, made of the canonical rows as the database's views make them.
+"""A contact's faces, made from its rows exactly as the views in the database make them.
 
-Every change is told once, as a row of `contacts`, `conversations` or `messages`. A client
-that shows a contact as the contacts page or the live chat does turns those rows into its face
-here, and needs no second stream that could disagree with the first.
+Each change is broadcast once, as a row of `contacts`, `conversations` or `messages`. A client that
+shows contacts as the contacts page or the live chat does makes the face here. It needs no second
+stream, which could disagree with the first.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Status = Literal["open", "pending", "closed"]
 Channel = Literal["whatsapp", "booking", "portal"]
 Face = Literal["contacts_page", "live_chat", "wati", "portal", "erp"]
 
-# The table status_words.
+# the same words as in the table status_words
 STATUS_WORDS: Mapping[Face, Mapping[Status, str]] = MappingProxyType(
     {
         "contacts_page": {"open": "open", "pending": "pending", "closed": "closed"},
@@ -31,7 +31,7 @@ STATUS_WORDS: Mapping[Face, Mapping[Status, str]] = MappingProxyType(
 
 
 class _Row(BaseModel):
-    """A row as it comes; columns that are not used here may come too."""
+    """A row with the columns that are used here; other columns are ignored."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -61,7 +61,7 @@ class ConversationRow(_Row):
     """A row of `conversations`."""
 
     id: UUID
-    # None of a group, which is nobody's
+    # None in a group, which belongs to no customer
     customer_id: UUID | None
     channel: Channel
     customer_wa_id: str | None
@@ -90,24 +90,24 @@ class ConversationActivity(_Row):
 
 
 class Thread(BaseModel):
-    """A conversation and how far it has come."""
+    """A conversation with the times of its last messages."""
 
     model_config = ConfigDict(frozen=True)
 
     conversation: ConversationRow
-    # the provider's time of the latest message; the conversation's own before the first
+    # WhatsApp's time of the latest message; the conversation's own time before the first
     last_message_at: AwareDatetime
     last_inbound_at: AwareDatetime | None
 
 
 class _Face(BaseModel):
-    """A row of a view, and nothing else."""
+    """A row of a view; no other columns are allowed."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class ContactV2(_Face):
-    """A row of the view `contacts_v2`: a contact as the contacts page has it."""
+    """A row of the view `contacts_v2`: a contact as the contacts page shows it."""
 
     id: UUID
     account_id: UUID
@@ -129,7 +129,7 @@ class ContactV2(_Face):
 
 
 class LiveChatContact(_Face):
-    """A row of the view `contacts_live_chat`: a contact as the live chat has it."""
+    """A row of the view `contacts_live_chat`: a contact as the live chat shows it."""
 
     id: UUID
     account_id: UUID
@@ -174,7 +174,7 @@ def contact_v2(contact: ContactRow, thread: Thread | None) -> ContactV2:
 
 
 def contact_live_chat(contact: ContactRow, thread: Thread | None) -> LiveChatContact:
-    """The row of `contacts_live_chat` for a contact and its current conversation, if any."""
+    """The row of `contacts_live_chat` for a contact and its current conversation, if it has one."""
     conversation = thread.conversation if thread else None
     return LiveChatContact(
         id=contact.id,

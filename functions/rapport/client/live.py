@@ -44,12 +44,12 @@ from rapport.client.topics import Scope
 
 
 class LiveClient:
-    """Everything live of one signed-in user.
+    """All live data of one signed-in user.
 
-    `access_token` gives a token whenever one is needed, and a new one when the last is about to
-    expire: `tokens.of_session` makes it of the official client. `outbox` is a file for messages
-    that are written while the server is away; without one there is no `outbox`. Entering fails
-    with what `access_token` raises, since the file's messages are those of one user.
+    `access_token` returns an access token, and a new one when the last is about to expire;
+    `tokens.of_session` makes it from the official client. `outbox` is a file for messages that are
+    written while the server is away; without it there is no `outbox`. Entering raises what
+    `access_token` raises, since the file's messages belong to one user.
     """
 
     def __init__(
@@ -99,29 +99,29 @@ class LiveClient:
 
     @property
     def outbox(self) -> Sender:
-        """Messages on their way. Raises RuntimeError without a file for them."""
+        """The messages that wait to be sent. Raises RuntimeError if `outbox` was not given."""
         if self._sender is None:
             raise RuntimeError("LiveClient was given no file for an outbox, or is not open.")
         return self._sender
 
     @property
     def is_connected(self) -> bool:
-        """Whether all that is subscribed to arrives as it happens."""
+        """Whether all changes that are subscribed to arrive as they happen."""
         return self._catch_up.is_running and self._catch_up.topics.is_live
 
     @property
     def error(self) -> Exception | None:
-        """What is wrong at the moment."""
+        """The current error; None if there is none."""
         return self._catch_up.error or self._catch_up.topics.error
 
     async def pause(self) -> None:
-        """Ends the connection and the polls, as in the background; subscriptions stay."""
+        """Ends the connection and the polls, for example in the background. Subscriptions stay."""
         await self._catch_up.stop()
         if self._sender is not None:
             await self._sender.stop()
 
     async def resume(self) -> None:
-        """Connects again; what was missed is told."""
+        """Connects again and tells what was missed."""
         self._catch_up.start()
         if self._sender is not None:
             self._sender.start()
@@ -129,14 +129,14 @@ class LiveClient:
     def jobs(
         self, customer_id: UUID | None = None, **callbacks: Unpack[RowCallbacks[Job]]
     ) -> Subscription[Job]:
-        """Appointments of a customer, or all that the user may see."""
+        """Appointments of a customer; without a customer, all that the user may see."""
         scope = _of(customer_id)
         return Subscription(self._catch_up, TableSource("jobs", Job, scope), scope, **callbacks)
 
     def invoices(
         self, customer_id: UUID | None = None, **callbacks: Unpack[RowCallbacks[Invoice]]
     ) -> Subscription[Invoice]:
-        """Invoices of a customer, or all that the user may see."""
+        """Invoices of a customer; without a customer, all that the user may see."""
         scope = _of(customer_id)
         return Subscription(
             self._catch_up, TableSource("invoices", Invoice, scope), scope, **callbacks
@@ -148,9 +148,10 @@ class LiveClient:
         booking_id: UUID | None = None,
         **callbacks: Unpack[MessageCallbacks],
     ) -> MessageSubscription:
-        """Messages with a customer, of one booking if it is given, which is a job's id.
+        """Messages with a customer; with `booking_id`, a job's id, only those of that booking's
+        chat.
 
-        Without either, those to come in all conversations.
+        Without either, all new messages in all conversations.
         """
         scope = _of(customer_id)
         return MessageSubscription(self._catch_up, self._server, scope, booking_id, **callbacks)
@@ -158,7 +159,7 @@ class LiveClient:
     def conversation(
         self, conversation_id: UUID, **callbacks: Unpack[MessageCallbacks]
     ) -> MessageSubscription:
-        """Messages of one conversation, by its own topic."""
+        """Messages of one conversation, over its own topic."""
         scope = Scope("conversation", conversation_id)
         return MessageSubscription(self._catch_up, self._server, scope, **callbacks)
 
@@ -171,7 +172,7 @@ class LiveClient:
     def profile(
         self, customer_id: UUID, **callbacks: Unpack[ProfileCallbacks]
     ) -> ProfileSubscription:
-        """A customer's own data, which the customer may edit."""
+        """The customer's own data, which the customer may edit."""
         return ProfileSubscription(self._catch_up, self._server, customer_id, **callbacks)
 
     def contacts(
@@ -188,7 +189,7 @@ class LiveClient:
         id_: UUID,
         on_change: Callable[[frozenset[str]], None] | None = None,
     ) -> Presence:
-        """Who is at an account's desk, or of staff or customers in a conversation."""
+        """Who is online at an account's desk, or which staff or customers are in a conversation."""
         kinds: dict[str, Literal["presence_desk", "presence_staff", "presence_customer"]] = {
             "desk": "presence_desk",
             "staff": "presence_staff",
@@ -203,7 +204,9 @@ class LiveClient:
         conversation_id: UUID,
         on_typing: Callable[[], None] | None = None,
     ) -> Typing:
-        """Whether a side of a conversation is writing; the user says so on its own side's."""
+        """Whether the given side of a conversation is typing. The user reports typing only on the
+        own side.
+        """
         kind: Literal["typing_staff", "typing_customer"] = (
             "typing_staff" if side == "staff" else "typing_customer"
         )
@@ -211,7 +214,7 @@ class LiveClient:
         return Typing(self._catch_up, Scope(kind, conversation_id), key, on_typing)
 
     def everything(self, customer_id: UUID, **callbacks: Unpack[EverythingCallbacks]) -> Everything:
-        """All that a customer's portal shows, in one."""
+        """Everything that a customer's portal shows."""
         parts = (
             self.jobs(
                 customer_id,

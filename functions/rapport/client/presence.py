@@ -1,7 +1,8 @@
-"""Who is there, and who is typing: passing things, which are kept nowhere.
+"""Presence and typing. Nothing of it is stored.
 
-What a client says of itself proves nothing: who may send on a topic is proven, so a sign is its
-side's, and names are those of the tables. One room of a kind and id at a time.
+The server proves only which side a client belongs to, since that side alone may send on its topic.
+So the keys that a client shows are not proof of who it is; take names from the tables. Open one
+room of a kind and id at a time.
 """
 
 from __future__ import annotations
@@ -21,18 +22,18 @@ from rapport.client.topics import Scope
 from rapport.errors import RapportError
 
 TYPING = "typing"
-# who types says so again and again; nobody does for longer without a word
+# a client that types says so again and again; without a new signal typing ends after this time
 TYPING_SECONDS = 5.0
 SAY_AGAIN_SECONDS = 2.0
 
 
 def person_id(user: UUID) -> UUID:
-    """How a user is known to others, as `conversation_people` names them."""
+    """The id under which others see a user, as in `conversation_people`."""
     return UUID(bytes=hashlib.sha256(str(user).encode()).digest()[:16])
 
 
 class _PresenceRoom:
-    """A topic on which clients show themselves, until `close`, which `async with` calls."""
+    """A topic for presence or typing, until `close`, which `async with` calls."""
 
     def __init__(self, catch_up: CatchUp, scope: Scope, key: str) -> None:
         self.key = key
@@ -45,12 +46,12 @@ class _PresenceRoom:
 
     @property
     def is_connected(self) -> bool:
-        """Whether others are heard, and hear the user."""
+        """Whether signals arrive from others and reach them."""
         return not self._is_closed and self._topics.hears(self._scope)
 
     @property
     def error(self) -> Exception | None:
-        """What is wrong at the moment."""
+        """The current error; None if there is none."""
         return self._topics.refusal(self._scope) or self._refused
 
     async def close(self) -> None:
@@ -60,16 +61,16 @@ class _PresenceRoom:
             self._topics.unwant(self._scope)
 
     def enter(self) -> None:
-        """Takes that the topic is about to be joined."""
+        """Is called before the topic is joined."""
 
     def show(self, who: frozenset[str]) -> None:
-        """Takes the keys of all who are there."""
+        """Takes the keys of all clients that are there."""
 
     def hear(self, event: str, payload: dict[str, JsonValue]) -> None:
-        """Takes what another client has broadcast."""
+        """Takes another client's broadcast."""
 
     def turn_away(self, reason: RapportError) -> None:
-        """Takes that the user may not be seen here."""
+        """Takes the reason why the server does not show the user here."""
         self.tracked = None
         self._refused = reason
 
@@ -86,7 +87,7 @@ class _PresenceRoom:
 
 
 class Presence(_PresenceRoom):
-    """Who is there, by their keys; a client of ours has its `person_id` for a key.
+    """The keys of the clients that are online; the key of our client is the user's `person_id`.
 
     `on_change` is a plain function.
     """
@@ -105,31 +106,33 @@ class Presence(_PresenceRoom):
 
     @property
     def online(self) -> frozenset[str]:
-        """The keys of those who are there; nobody while that can't be known."""
+        """The keys of all clients that are online; empty while there is no connection."""
         return self._who if self.is_connected else frozenset()
 
     async def show_me(self, **shown: JsonValue) -> None:
-        """Lets others see the user, also after the connection was lost.
+        """Shows the user to others, also after a reconnection.
 
-        `error` says soon when the server refuses it, as on the other side's topic. The server
-        ends a topic on which that changes more than five times in 30 seconds.
+        If the server refuses, as on the other side's topic, `error` says so soon. The server closes
+        a topic whose presence changes more than five times in 30 seconds.
         """
         self.tracked = shown
         self._refused = None
         await self._topics.track(self._scope)
 
     async def hide_me(self) -> None:
-        """Ends that."""
+        """Hides the user again."""
         self.tracked = None
         self._refused = None
         await self._topics.track(self._scope)
 
     def enter(self) -> None:
-        """Takes that the topic is about to be joined: who was there before may have left."""
+        """Is called before the topic is joined: forgets the keys, since those clients may have
+        left.
+        """
         self._who = frozenset()
 
     def show(self, who: frozenset[str]) -> None:
-        """Takes the keys of all who are there."""
+        """Takes the keys of all clients that are there."""
         self._who = who
         if who != self._told and not self._is_closed:
             self._told = who
@@ -138,7 +141,7 @@ class Presence(_PresenceRoom):
 
 
 class Typing(_PresenceRoom):
-    """Whether one side of a conversation is writing; `on_typing` is a plain function."""
+    """Whether one side of a conversation is typing; `on_typing` is a plain function."""
 
     def __init__(
         self, catch_up: CatchUp, scope: Scope, key: str, on_typing: Callable[[], None] | None = None
@@ -150,18 +153,20 @@ class Typing(_PresenceRoom):
 
     @property
     def is_typing(self) -> bool:
-        """Whether somebody else has been writing a moment ago."""
+        """Whether somebody else typed within the last 5 seconds."""
         return self.is_connected and time.monotonic() - self._heard < TYPING_SECONDS
 
     async def say(self) -> None:
-        """Tells others that the user writes; call it for every key, most calls send nothing."""
+        """Tells others that the user types. Call it for every key: it sends at most one signal in 2
+        seconds.
+        """
         now = time.monotonic()
         if self.is_connected and now - self._said >= SAY_AGAIN_SECONDS:
             self._said = now
             await self._topics.send(self._scope, TYPING, {})
 
     def hear(self, event: str, payload: dict[str, JsonValue]) -> None:  # noqa: ARG002 - a room's
-        """Takes what another client has broadcast, whatever it holds."""
+        """Takes another client's broadcast; its content is ignored."""
         if event == TYPING and not self._is_closed:
             self._heard = time.monotonic()
             if self._on_typing is not None:

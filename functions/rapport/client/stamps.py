@@ -1,4 +1,4 @@
-"""How new what is known of a row is."""
+"""How new our knowledge of a row is."""
 
 from __future__ import annotations
 
@@ -8,30 +8,30 @@ from typing import Generic
 from rapport.client.events import Event
 from rapport.client.rows import RowT
 
-# a version, and whether the row is gone: a delete has the version of what it deletes
+# a version, and whether the row is gone; a deletion has the version of the deleted row
 Stamp = tuple[int, bool]
 
 
 @dataclass
 class KnownRow(Generic[RowT]):
-    """A row, or that it is gone."""
+    """A row as it was last heard of; None if it is gone."""
 
     row: RowT | None
     version: int
-    # when it was last heard of, by the ledger's own count
+    # by the ledger's own count of moments
     heard_at: int
-    # an insert that waits for those before it has not been told
+    # False while an insert waits for the ones before it
     is_told: bool = True
-    # found missing by a re-read, after which version is unknown
+    # a re-read found the row missing, so its version is unknown
     is_doubtful: bool = False
 
     def is_older_than(self, stamp: Stamp) -> bool:
-        """Whether that is news."""
+        """Whether an event with this stamp is newer."""
         return (self.version, self.row is None) < stamp
 
 
 def stamp_of(event: Event) -> Stamp:
-    """The stamp of an entry of the log, whose row may be newer than the entry."""
+    """The stamp of a log entry. Its row may be newer than the entry itself."""
     version = event.version
     if event.record is not None:
         version = max(version, int(str(event.record.get("version", version))))

@@ -1,4 +1,4 @@
-"""Sends by WhatsApp what is queued: woken by the database, and every minute in any case."""
+"""Sends queued messages by WhatsApp: woken by the database, and every minute by schedule."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from rapport.whatsapp.media import Attachments
 
 
 class Context(Protocol):
-    """What is asked of Lambda's context."""
+    """The part of Lambda's context that is used here."""
 
     @property
     def aws_request_id(self) -> str: ...
@@ -41,7 +41,7 @@ def _graph() -> GraphClient:
 
 
 class _Files:
-    """Attachments, made when the first message has one: boto3 takes its time."""
+    """Prepares attachments. Loads boto3, which is slow, only when a message has a file."""
 
     def attach(self, message: OutboundMessage) -> OutboundMessage:
         if isinstance(message.content, dict) and "upload_id" in message.content:
@@ -57,7 +57,7 @@ def _attachments() -> Attachments:
 
 @worker
 def handler(_event: dict[str, object], context: Context) -> dict[str, int]:
-    """Answers how many messages came to which end."""
+    """Returns the number of messages by outcome."""
     ends = Delivery(
         queue=_store(),
         sender=_graph(),

@@ -1,4 +1,4 @@
-"""Messages and conversations, for portals, dashboards and bots: each request as its own user."""
+"""Messages and conversations for portals, dashboards and bots; each request runs as its user."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from rapport.settings import GraphSettings, UserStoreSettings
 from rapport.store.user import UserStore, UserStores
 from rapport.whatsapp.graph import Accepted, GraphClient, Refused
 
-BODY_LIMIT = 128 * 1024  # bytes; a content has 64 KB at most
+BODY_LIMIT = 128 * 1024  # bytes; `content` has 64 KB at most
 
 
 class _ConversationPath(BaseModel):
@@ -70,7 +70,7 @@ def _read(request: APIGatewayProxyEventV2, store: UserStore) -> Response:
     try:
         shown = _show(conversation_id, store, typing=False)
     except (NotAllowed, NotFound, Unprocessable):
-        # there is nothing to show at WhatsApp, or it is not this reader's to show
+        # the chat is not on WhatsApp, or the reader is not staff
         shown = False
     return json_(200, {"last_read_seq": reached, "shown": shown})
 
@@ -104,7 +104,7 @@ _ROUTES: dict[str, Callable[[APIGatewayProxyEventV2, UserStore], Response]] = {
 
 @http_function
 def handler(request: APIGatewayProxyEventV2) -> Response:
-    """Answers one request of a signed-in user's."""
+    """Answers one request of a signed-in user."""
     route = _ROUTES.get(request.route_key)
     if route is None:
         raise NotFound
@@ -127,9 +127,10 @@ def _message(request: APIGatewayProxyEventV2) -> UUID:
 
 
 def _show(conversation_id: UUID, store: UserStore, *, typing: bool) -> bool:
-    """Whether WhatsApp shows the customer that we have read, or that we write.
+    """Shows the customer on WhatsApp that staff have read, or are typing; returns whether WhatsApp
+    took it.
 
-    A courtesy: where WhatsApp does not take it, that is logged and nothing else.
+    If WhatsApp refuses, that is only logged.
     """
     latest = store.latest_inbound(conversation_id)
     if latest is None:

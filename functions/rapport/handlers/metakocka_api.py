@@ -1,4 +1,4 @@
-"""Contacts to and from Metakocka, for those who administer an account."""
+"""Sync of contacts with Metakocka, on request of an account's admins."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from rapport.store.user import MetakockaUser, MetakockaUsers
 
 BODY_LIMIT = 128 * 1024  # bytes
 _BASE = "/api/integrations/metakocka/contacts"
-# what the database calls the fields of requests
+# the database's names of the requests' fields
 _FIELDS = {
     "account_id": "accountId",
     "contact_id": "contactId",
@@ -123,7 +123,7 @@ _ROUTES: dict[str, Callable[[APIGatewayProxyEventV2, MetakockaUser], Response]] 
 
 @http_function
 def handler(request: APIGatewayProxyEventV2) -> Response:
-    """Answers one request of a signed-in user's."""
+    """Answers one request of a signed-in user."""
     route = _ROUTES.get(request.route_key)
     if route is None:
         raise NotFound

@@ -1,4 +1,4 @@
-"""Synchronizes contacts with Metakocka: woken by the database, and every minute in any case."""
+"""Synchronizes contacts with Metakocka: woken by the database, and every minute by schedule."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from rapport.parameters import SecretSource, secret_source
 from rapport.settings import MetakockaSettings, StoreSettings
 from rapport.store.metakocka import MetakockaStore
 
-# seconds: until the schedule's next tick
+# seconds, until the schedule's next run
 WATCH = 60.0
 
 
 class Context(Protocol):
-    """What is asked of Lambda's context."""
+    """The part of Lambda's context that is used here."""
 
     @property
     def aws_request_id(self) -> str: ...
@@ -42,7 +42,7 @@ def _secrets() -> SecretSource:
 
 @worker
 def handler(event: dict[str, object], context: Context) -> dict[str, int]:
-    """Answers how many runs came to which end."""
+    """Returns the number of runs by outcome."""
     is_woken = "worker" in event
     return dict(
         serve(

@@ -1,4 +1,4 @@
-"""Calls: how they begin, go on and end."""
+"""Calls: their events become messages in the conversation."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ _STATUSES: dict[str, Literal["ringing", "accepted", "rejected"]] = {
 
 
 def of_calls(value: CallsValue) -> Iterator[Item]:
-    """Every event of a call."""
-    # of one call at a time the only contact is the person
+    """The items of every event of a call."""
+    # where a webhook has one contact, that is the caller
     contacts = {
         contact.wa_id or contact.user_id: contact
         for contact in contacts_of(value.contacts).values()
@@ -77,7 +77,7 @@ def _of_status(status: CallStatus, metadata: Metadata, person: SenderProfile) ->
     if event is None:
         yield skipped("unknown_call_event", status.status)
         return
-    # WhatsApp tells of them for calls of ours alone
+    # WhatsApp sends statuses only for calls that the business makes
     yield from _item(
         status.id,
         status,

@@ -1,4 +1,4 @@
-"""A webhook's payload, taken apart into items for the database, in the order met."""
+"""Takes a webhook's payload apart into items for the database, in their order."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ _REF = TypeAdapter[UUID](UUID)
 
 
 def items_of(payload: JsonValue) -> list[Item]:
-    """Every part of a payload: what is understood, and what is not with the reason."""
+    """All items of a payload. A part that is not understood is a skipped item with the reason."""
     return list(each_of(Webhook, [payload], "malformed_payload", _of_webhook))
 
 
@@ -153,7 +153,7 @@ def _of_message(
     message: WebhookMessage, number: str, contacts: Mapping[str | None, SenderProfile]
 ) -> Iterator[Item]:
     if message.is_in_unknown_group:
-        # to nobody in private
+        # it must not become a private message
         yield skipped("malformed_message", "group_id: not an id")
         return
     if message.type == "system":
@@ -199,7 +199,7 @@ def _of_message(
 
 
 def _of_echo(message: WebhookMessage, number: str) -> Iterator[Item]:
-    """A message of ours, sent from the phone app: known by whom it went to."""
+    """A message that the business sent from its phone app; the receiver names the conversation."""
     if effect := effect_of(message, number, "operator"):
         yield effect
         return
@@ -240,7 +240,7 @@ def _of_system(message: WebhookMessage, system: System, number: str) -> Iterator
         if new_user_id is None and message.from_user_id != user_id:
             new_user_id = message.from_user_id
     if wa_id is None and user_id is None:
-        # who it was before is not said: it is a notice of who it is
+        # the old number is not given: only a notice with the new number remains
         wa_id, new_wa_id = new_wa_id, None
         user_id, new_user_id = new_user_id or message.from_user_id or system.user_id, None
     if wa_id is None and user_id is None:
@@ -260,7 +260,7 @@ def _of_system(message: WebhookMessage, system: System, number: str) -> Iterator
 
 
 def _username(username: str | None) -> str | None:
-    """One that can be stored; the message is kept without any other."""
+    """The username, if it can be stored; otherwise the message is kept without it."""
     name = (username or "").strip().removeprefix("@")
     storable = name.isprintable() and not {" ", "@"} & set(name)
     return name if 0 < len(name) <= USERNAME_LIMIT and storable else None
@@ -268,7 +268,7 @@ def _username(username: str | None) -> str | None:
 
 def _of_status(status: Status, number: str) -> Iterator[Item]:
     try:
-        # a voice message that was played was read
+        # a voice message that was played counts as read
         word = _STATUS.validate_python({"played": "read"}.get(status.status, status.status))
     except ValidationError:
         yield skipped("unknown_status", status.status)

@@ -1,4 +1,4 @@
-"""What a number brings from the phone app that it is used in as well: history and phone book."""
+"""The phone app that uses the same number: its chat history and its phone book."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ _STATUSES: dict[str, Literal["delivered", "read", "failed"]] = {
 
 
 def of_history(value: HistoryValue) -> Iterator[Item]:
-    """Every message of the history, and how far it has come."""
+    """Every message of the history, and how far the transfer has come."""
     metadata = value.metadata
     yield from each_of(
         HistoryChunk, value.history, "malformed_history", lambda chunk: _of_chunk(chunk, metadata)
     )
-    # files come apart from their messages, and say whom these are with themselves
+    # files arrive apart from their messages and name the chat themselves
     yield from each_of(
         WebhookMessage,
         value.messages,
@@ -85,7 +85,7 @@ def _of_message(
         or (thread.id is not None and message.from_ not in (None, thread.id))
     )
     if message.group_id is not None:
-        # WhatsApp leaves them out
+        # WhatsApp leaves group chats out
         yield skipped("history_of_a_group", message.type)
         return
     if effect := effect_of(message, number, "operator" if is_ours else "client"):

@@ -1,4 +1,4 @@
-"""What persons choose to receive."""
+"""Preferences: whether a person accepts marketing messages."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from rapport.store.webhooks import Item, MarketingChoiceItem
 from rapport.whatsapp.parts import contacts_of, each_of, skipped
 from rapport.whatsapp.webhook import Preference, PreferencesValue, SenderProfile
 
-# signing up by a link is a way to ask for them
+# whoever signs up by a link asks for the messages
 _CHOICES: dict[str, Literal["stop", "resume"]] = {
     "stop": "stop",
     "resume": "resume",
@@ -18,7 +18,7 @@ _CHOICES: dict[str, Literal["stop", "resume"]] = {
 
 
 def of_preferences(value: PreferencesValue) -> Iterator[Item]:
-    """Every choice of marketing messages."""
+    """Every choice about marketing messages."""
     contacts = contacts_of(value.contacts)
     return each_of(
         Preference,
