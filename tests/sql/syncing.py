@@ -16,8 +16,7 @@ from pydantic import HttpUrl, SecretStr
 
 from rapport.errors import from_postgrest
 from rapport.local.fakes.metakocka.company import FakeCompany
-from rapport.local.fakes.metakocka.fake import Fake
-from rapport.local.fakes.metakocka.transport import FakeTransport
+from rapport.local.fakes.metakocka.fake import Fake, FakeTransport
 from rapport.metakocka.api.client import Operation, Policy
 from rapport.metakocka.sync.run import Report, Sync
 from rapport.parameters import OneSecret

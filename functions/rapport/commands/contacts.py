@@ -12,21 +12,18 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import IO, get_args
 
-from pydantic import HttpUrl, SecretStr
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from rapport.commands import workbook
+from rapport.commands.project import store_settings
 from rapport.contacts import table
 from rapport.contacts.cells import guarded, join_tags
 from rapport.contacts.exporting import export_contacts
 from rapport.contacts.importing import Result, import_table
 from rapport.contacts.table import DELIMITERS, ENCODINGS, Table
 from rapport.errors import ConfigError, NotFound, StoreError
-from rapport.local.proxy import forget_proxies
-from rapport.local.stack import state
 from rapport.phone import is_region
-from rapport.settings import StoreSettings
 from rapport.store.contacts import ContactStore, ImportOutcome
 
 INTERRUPTED = 130
@@ -84,7 +81,7 @@ def _import(
     if contacts.left_out:
         _print(output, _left_out(contacts))
     with (
-        _store() as store,
+        closing(ContactStore(store_settings())) as store,
         _reporting(report, output) as tell,
         _counting(output, contacts.rows) as count,
         closing(import_table(store, account, contacts, region=region, dry_run=dry_run)) as calls,
@@ -120,7 +117,7 @@ def export_file(file: Path | None, account: str) -> None:
         RapportError: A setting is wrong, or the database is not there.
         OSError: The file can't be written.
     """
-    with _store() as store:
+    with closing(ContactStore(store_settings())) as store:
         contacts = export_contacts(store, account)
         try:
             if file is None:
@@ -134,29 +131,6 @@ def export_file(file: Path | None, account: str) -> None:
         except NotFound:
             raise NotFound(_no_account(account)) from None
     _print(Console(stderr=True), f"{written:,} contacts in {file}")
-
-
-@contextmanager
-def _store() -> Iterator[ContactStore]:
-    """The project that the environment names, or the stack that runs on this machine."""
-    if any(os.environ.get(name) for name in ("SUPABASE_URL", "SUPABASE_SERVICE_ROLE_KEY")):
-        settings = StoreSettings.load()
-    elif stack := state.running_stack(state.folder()):
-        forget_proxies()
-        settings = StoreSettings(
-            supabase_url=HttpUrl(stack.url),
-            supabase_service_role_key=SecretStr(stack.service_role_key),
-        )
-    else:
-        raise ConfigError(
-            "There is no database to talk to: start `rapport up`, or set SUPABASE_URL and"
-            " SUPABASE_SERVICE_ROLE_KEY."
-        )
-    store = ContactStore(settings)
-    try:
-        yield store
-    finally:
-        store.close()
 
 
 @contextmanager

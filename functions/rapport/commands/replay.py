@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from pydantic import HttpUrl, SecretStr
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from rapport.commands.project import store_settings
 from rapport.errors import RapportError
 from rapport.local.errors import StackError
-from rapport.local.proxy import forget_proxies
-from rapport.local.stack import state
-from rapport.settings import StoreSettings
 from rapport.store.webhooks import EventSpan, WebhookStore
 from rapport.whatsapp.replay import Replayed
 from rapport.whatsapp.replay import replay as replay_events
@@ -52,7 +48,7 @@ def replay(*, since: datetime, until: datetime | None, dry_run: bool) -> bool:
     Raises StackError when it can't go on; what was replayed until then stays.
     """
     console = Console()
-    settings = _settings()
+    settings = store_settings()
     since, until = _utc(since), until and _utc(until)
     summary = ReplaySummary()
     try:
@@ -113,22 +109,6 @@ def _show(summary: ReplaySummary, console: Console, *, dry_run: bool) -> None:
         console.print(f"  {line}", highlight=False, soft_wrap=True, markup=False)
     if dry_run:
         console.print("\n  Nothing was changed.", highlight=False)
-
-
-def _settings() -> StoreSettings:
-    if os.environ.get("SUPABASE_URL"):
-        return StoreSettings.load()
-    stack = state.running_stack(state.folder())
-    if stack is None:
-        raise StackError(
-            "No stack runs here. Start one with `rapport up`, or set SUPABASE_URL and"
-            " SUPABASE_SERVICE_ROLE_KEY to those of a project."
-        )
-    forget_proxies()
-    return StoreSettings(
-        supabase_url=HttpUrl(stack.url),
-        supabase_service_role_key=SecretStr(stack.service_role_key),
-    )
 
 
 def _utc(time: datetime) -> datetime:

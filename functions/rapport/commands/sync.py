@@ -3,28 +3,25 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from uuid import uuid4
 
-from pydantic import HttpUrl, JsonValue, SecretStr
+from pydantic import JsonValue
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from rapport.commands.project import metakocka_settings, store_settings
 from rapport.errors import ConfigError, NotFound
-from rapport.local.proxy import forget_proxies
-from rapport.local.stack import state
 from rapport.log import logger
 from rapport.metakocka.endpoints import busy
 from rapport.metakocka.sync.preview import Change, Difference, Preview
 from rapport.metakocka.sync.progress import Outcome
 from rapport.metakocka.sync.run import Report, Sync
 from rapport.parameters import secret_source
-from rapport.settings import MetakockaSettings, StoreSettings
 from rapport.store.metakocka import MetakockaStore
 from rapport.store.metakocka_rows import Connection, Counts, Direction, Request
 
@@ -51,7 +48,8 @@ def sync(account: str, direction: str, *, dry_run: bool) -> int:
     # what went wrong is told below, and in sync_errors
     logger.setLevel(logging.CRITICAL)
     output = Console()
-    with _store() as (store, settings):
+    settings = metakocka_settings()
+    with closing(MetakockaStore(store_settings())) as store:
         try:
             connection = store.connection(account)
         except NotFound:
@@ -166,34 +164,6 @@ def _value(value: JsonValue) -> str:
 
 def _plural(kind: str, number: int) -> str:
     return kind if number == 1 or kind == "blocked" else f"{kind}s"
-
-
-@contextmanager
-def _store() -> Iterator[tuple[MetakockaStore, MetakockaSettings]]:
-    """The project that the environment names, or the stack that runs on this machine."""
-    if any(os.environ.get(name) for name in ("SUPABASE_URL", "SUPABASE_SERVICE_ROLE_KEY")):
-        settings, metakocka = StoreSettings.load(), MetakockaSettings.load()
-    elif stack := state.running_stack(state.folder()):
-        forget_proxies()
-        settings = StoreSettings(
-            supabase_url=HttpUrl(stack.url),
-            supabase_service_role_key=SecretStr(stack.service_role_key),
-        )
-        metakocka = MetakockaSettings(
-            metakocka_url=HttpUrl(stack.metakocka_url),
-            metakocka_secret_key=SecretStr(stack.metakocka_secret_key),
-            metakocka_companies=("any",),
-        )
-    else:
-        raise ConfigError(
-            "There is no database to talk to: start `rapport up`, or set SUPABASE_URL and"
-            " SUPABASE_SERVICE_ROLE_KEY."
-        )
-    store = MetakockaStore(settings)
-    try:
-        yield store, metakocka
-    finally:
-        store.close()
 
 
 @contextmanager

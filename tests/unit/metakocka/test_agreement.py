@@ -10,8 +10,7 @@ from pydantic import SecretStr
 
 from rapport.errors import MetakockaError
 from rapport.local.fakes.metakocka.behaviour import Behaviour, Fault
-from rapport.local.fakes.metakocka.fake import Fake
-from rapport.local.fakes.metakocka.transport import FakeTransport
+from rapport.local.fakes.metakocka.fake import Fake, FakeTransport
 from rapport.metakocka.agreement.clues import clues_of
 from rapport.metakocka.agreement.compare import same
 from rapport.metakocka.agreement.decisions import Rule

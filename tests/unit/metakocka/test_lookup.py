@@ -9,8 +9,7 @@ from pydantic import SecretStr
 
 from rapport.errors import MetakockaOutcomeUnknown, MetakockaUnavailable
 from rapport.local.fakes.metakocka.behaviour import Fault
-from rapport.local.fakes.metakocka.fake import Fake
-from rapport.local.fakes.metakocka.transport import FakeTransport
+from rapport.local.fakes.metakocka.fake import Fake, FakeTransport
 from rapport.metakocka.agreement.clues import clues_of
 from rapport.metakocka.agreement.party import Party
 from rapport.metakocka.api.bodies import new_partner

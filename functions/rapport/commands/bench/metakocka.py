@@ -20,8 +20,7 @@ from pydantic import HttpUrl, JsonValue, SecretStr
 
 from rapport.local.errors import StackError
 from rapport.local.fakes.metakocka.controls import filler
-from rapport.local.fakes.metakocka.fake import Fake
-from rapport.local.fakes.metakocka.transport import FakeTransport
+from rapport.local.fakes.metakocka.fake import Fake, FakeTransport
 from rapport.local.stack.running import Stack
 from rapport.metakocka.sync.run import Report, Sync
 from rapport.parameters import OneSecret

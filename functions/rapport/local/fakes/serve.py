@@ -15,10 +15,10 @@ from pathlib import Path
 
 import uvicorn
 
+from rapport.local.fakes.faults import CloseDropped
 from rapport.local.fakes.metakocka import app as metakocka_fake
 from rapport.local.fakes.shelf import Shelf
 from rapport.local.fakes.whatsapp import app as whatsapp_fake
-from rapport.local.fakes.whatsapp.api import CloseDropped
 from rapport.local.stack.running import STACK_VARIABLE, Stack
 from rapport.local.stack.state import stand_ins_folder
 

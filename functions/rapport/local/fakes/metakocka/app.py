@@ -17,10 +17,10 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
+from rapport.local.fakes.faults import CloseDropped, Dropped
 from rapport.local.fakes.metakocka.controls import MetakockaControls
 from rapport.local.fakes.metakocka.fake import Fake, company_of
 from rapport.local.fakes.shelf import Shelf
-from rapport.local.fakes.whatsapp.api import CloseDropped, Dropped
 from rapport.local.stack.running import METAKOCKA_PATH
 
 

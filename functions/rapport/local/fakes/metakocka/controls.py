@@ -13,7 +13,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from rapport.local.fakes.metakocka.answers import show
-from rapport.local.fakes.metakocka.behaviour import Behaviour
+from rapport.local.fakes.metakocka.behaviour import MetakockaBehaviour
 from rapport.local.fakes.metakocka.fake import Fake
 from rapport.local.fakes.metakocka.fields import MetakockaFault, Payload
 
@@ -84,7 +84,7 @@ class MetakockaControls:
             self._route("merge", Merge, self._merge),
             self._route("remove", Remove, self._remove),
             self._route("document", Issue, self._issue),
-            self._route("behaviour", Behaviour, self._behave),
+            self._route("behaviour", MetakockaBehaviour, self._behave),
             self._route("reset", Nothing, self._reset),
             Route("/_fake/behaviour", self._show_behaviour),
             Route("/_fake/partners", self._partners),
@@ -118,7 +118,7 @@ class MetakockaControls:
         at: datetime | None = order.changed_at
         return {"mk_id": company.issue(order.doc_type, order.partner, order.receiver, at).mk_id}
 
-    def _behave(self, behaviour: Behaviour) -> JsonValue:
+    def _behave(self, behaviour: MetakockaBehaviour) -> JsonValue:
         self._fake.behaviour = behaviour
         shown: JsonValue = behaviour.model_dump(mode="json")
         return shown

@@ -12,10 +12,11 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import httpx
 from pydantic import JsonValue
 
 from rapport.local.fakes.metakocka import answers
-from rapport.local.fakes.metakocka.behaviour import Behaviour, Fault
+from rapport.local.fakes.metakocka.behaviour import MetakockaBehaviour, MetakockaRequestFault
 from rapport.local.fakes.metakocka.company import FakeCompany
 from rapport.local.fakes.metakocka.fields import MetakockaFault, Payload
 from rapport.local.fakes.shelf import Shelf
@@ -47,7 +48,7 @@ class Fake:
     """Every company's partners and documents, and how the stand-in behaves."""
 
     secret: str = field(repr=False)
-    behaviour: Behaviour = field(default_factory=Behaviour)
+    behaviour: MetakockaBehaviour = field(default_factory=MetakockaBehaviour)
     companies: dict[str, FakeCompany] = field(default_factory=dict)
     # requests by operation, those that failed too
     calls: Counter[str] = field(default_factory=Counter)
@@ -68,7 +69,7 @@ class Fake:
 
     def clear(self) -> None:
         """Forgets everything, in place."""
-        self.behaviour = Behaviour()
+        self.behaviour = MetakockaBehaviour()
         self.companies.clear()
         if self.shelf:
             self.shelf.clear()
@@ -117,6 +118,26 @@ class Fake:
         return self.company(company_id)
 
 
+class FakeTransport(httpx.BaseTransport):
+    """Answers at once; a delay beyond the client's patience is a time-out, at once as well."""
+
+    def __init__(self, fake: Fake) -> None:
+        self._fake = fake
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        operation = request.url.path.rpartition("/")[2]
+        reply = self._fake.reply(operation, request.read())
+        patience = request.extensions.get("timeout", {}).get("read")
+        if patience is not None and reply.delay_ms / 1000 > patience:
+            raise httpx.ReadTimeout("The answer came too late.", request=request)
+        if reply.is_dropped:
+            raise httpx.RemoteProtocolError("The connection was closed.", request=request)
+        headers = {"content-type": reply.media_type}
+        if reply.retry_after is not None:
+            headers["retry-after"] = str(reply.retry_after)
+        return httpx.Response(reply.status, content=reply.content, headers=headers)
+
+
 def _operation(name: str) -> Callable[[FakeCompany, Payload], Payload]:
     if name not in _OPERATIONS:
         raise MetakockaFault("2", f"Unknown operation : {name}")
@@ -141,7 +162,7 @@ def _object(content: bytes) -> Payload:
     return body
 
 
-def _otherwise(fault: Fault, delay: int) -> FakeReply:
+def _otherwise(fault: MetakockaRequestFault, delay: int) -> FakeReply:
     if fault.drop:
         return FakeReply(delay_ms=delay, is_dropped=True)
     if fault.opr_code is not None:

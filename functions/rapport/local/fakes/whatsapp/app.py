@@ -18,8 +18,9 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
+from rapport.local.fakes.faults import CloseDropped
 from rapport.local.fakes.shelf import Shelf
-from rapport.local.fakes.whatsapp.api import CloseDropped, GraphApi
+from rapport.local.fakes.whatsapp.api import GraphApi
 from rapport.local.fakes.whatsapp.controls import WhatsAppControls
 from rapport.local.fakes.whatsapp.courier import Courier, Meta
 from rapport.local.fakes.whatsapp.state import State

@@ -4,37 +4,25 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
+from rapport.local.fakes.faults import Fault, FaultyBehaviour, Milliseconds, Orders
 from rapport.local.fakes.whatsapp.payloads import StatusWord
 
 Endpoint = Literal["messages", "read", "media", "download", "templates", "numbers"]
-Milliseconds = Annotated[int, Field(ge=0, le=120_000)]
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-
-class Fault(_Model):
+class WhatsAppFault(Fault):
     """What happens to the next `times` requests to an endpoint.
 
-    One of: `drop` (the connection is closed without an answer), `code` (an error in Graph's
-    shape), `status` alone (a proxy's page of HTML), or none, when only `delay_ms` counts.
+    One of: `drop`, `code` (an error in Graph's shape), `status` alone (a proxy's page of HTML),
+    or none, when only `delay_ms` counts.
     """
 
     on: Endpoint = "messages"
-    times: Annotated[int, Field(ge=1, le=100_000)] = 1
-    # the request is carried out, whatever its client is told
-    after_accepting: bool = False
-    # the answer comes late by this
-    delay_ms: Milliseconds = 0
-    drop: bool = False
     code: int | None = None
     status: Annotated[int, Field(ge=400, le=599)] | None = None
     details: str = "Set by POST /_fake/behaviour."
-    # seconds
-    retry_after: Annotated[int, Field(ge=0)] | None = None
 
     @model_validator(mode="after")
     def _is_one_fault(self) -> Self:
@@ -44,10 +32,10 @@ class Fault(_Model):
 
     @property
     def answers_otherwise(self) -> bool:
-        return self.drop or self.code is not None or self.status is not None
+        return super().answers_otherwise or self.code is not None
 
 
-class Webhooks(_Model):
+class Webhooks(Orders):
     """How webhooks come: those of statuses and those of POST /_fake/inbound."""
 
     # hold: until POST /_fake/release; drop: never
@@ -64,7 +52,7 @@ class Webhooks(_Model):
     error_code: int = 131026
 
 
-class Limits(_Model):
+class Limits(Orders):
     """How fast messages may be sent; without a limit as fast as they come.
 
     WhatsApp's own are 80 a second from a number, and to one person one every 6 seconds after a
@@ -79,28 +67,16 @@ class Limits(_Model):
     pair_ms: Annotated[int, Field(ge=1, le=120_000)] = 6000
 
 
-class Behaviour(_Model):
-    """All of it. What is left out is as it should be."""
+class WhatsAppBehaviour(FaultyBehaviour[WhatsAppFault]):
+    """All of the behaviour. What is left out is as it should be."""
 
     # of numbers with a token of their own; all others take the stack's
     tokens: dict[str, str] = Field(default_factory=dict)
     # which numbers a WhatsApp Business account has: the token of any opens its templates
     numbers: dict[str, list[str]] = Field(default_factory=dict)
 
-    # in turn: the first that is about the endpoint and has some `times` left
-    faults: list[Fault] = Field(default_factory=list)
     webhooks: Webhooks = Field(default_factory=Webhooks)
     limits: Limits = Field(default_factory=Limits)
     # free words 24 hours after the person last wrote: taken all the same, refused with 131047,
     # or taken and then reported as failed with it
     closed_window: Literal["ignore", "refuse", "fail"] = "ignore"
-
-    def take(self, endpoint: Endpoint) -> Fault | None:
-        """The fault that this request meets, which is then one fewer."""
-        for fault in self.faults:
-            if fault.on == endpoint:
-                fault.times -= 1
-                if fault.times == 0:
-                    self.faults.remove(fault)
-                return fault
-        return None

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from rapport.local.fakes.whatsapp.behaviour import Behaviour
+from rapport.local.fakes.whatsapp.behaviour import WhatsAppBehaviour
 from rapport.local.fakes.whatsapp.compose import compose
 from rapport.local.fakes.whatsapp.courier import Courier
 from rapport.local.fakes.whatsapp.inbound import Digits, Inbound
@@ -82,7 +82,7 @@ class WhatsAppControls:
             _route("inbound", Inbound, self._inbound),
             _route("status", StatusOrder, self._status),
             _route("event", EventOrder, self._event),
-            _route("behaviour", Behaviour, self._behave),
+            _route("behaviour", WhatsAppBehaviour, self._behave),
             _route("release", Release, self._release),
             _route("reset", _Nothing, self._reset),
             Route("/_fake/behaviour", self._show_behaviour),
@@ -119,7 +119,7 @@ class WhatsAppControls:
             }
         )
 
-    async def _behave(self, behaviour: Behaviour) -> Response:
+    async def _behave(self, behaviour: WhatsAppBehaviour) -> Response:
         self._state.behaviour = behaviour
         return JSONResponse(behaviour.model_dump(mode="json"))
 

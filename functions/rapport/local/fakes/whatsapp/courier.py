@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 
 import httpx
 
-from rapport.local.fakes.whatsapp.behaviour import Behaviour
+from rapport.local.fakes.whatsapp.behaviour import WhatsAppBehaviour
 from rapport.local.fakes.whatsapp.errors import problem
 from rapport.local.fakes.whatsapp.payloads import Payload, StatusWord, encode, status_update
 from rapport.local.fakes.whatsapp.state import Sent, State
@@ -68,7 +68,7 @@ class Courier:
         self.held: deque[Payload] = deque(maxlen=HELD)
 
     @property
-    def _behaviour(self) -> Behaviour:
+    def _behaviour(self) -> WhatsAppBehaviour:
         return self._state.behaviour
 
     async def deliver(self, payload: Payload) -> httpx.Response | None:

@@ -12,7 +12,7 @@ from typing import TypeVar
 from pydantic import JsonValue, TypeAdapter
 
 from rapport.local.fakes.shelf import Kept, Shelf
-from rapport.local.fakes.whatsapp.behaviour import Behaviour
+from rapport.local.fakes.whatsapp.behaviour import WhatsAppBehaviour
 from rapport.local.fakes.whatsapp.payloads import Payload
 
 K = TypeVar("K")
@@ -117,7 +117,7 @@ class StoredMedia:
 class State:
     """Everything that POST /_fake/reset forgets."""
 
-    behaviour: Behaviour = field(default_factory=Behaviour)
+    behaviour: WhatsAppBehaviour = field(default_factory=WhatsAppBehaviour)
     sent: OrderedDict[str, Sent] = field(default_factory=OrderedDict)
     # marked as read, with whether the customer saw the business typing
     reads: OrderedDict[str, Payload] = field(default_factory=OrderedDict)
@@ -145,7 +145,7 @@ class State:
 
     def clear(self) -> None:
         """Forgets everything, in place: whoever holds it sees it empty."""
-        self.behaviour = Behaviour()
+        self.behaviour = WhatsAppBehaviour()
         for store in (
             *(self.sent, self.reads, self.media, self.downloads),
             *(self.buckets, self.last_inbound),
