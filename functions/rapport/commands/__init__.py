@@ -81,7 +81,7 @@ def replay(
         bool, typer.Option("--dry-run", help="Say what would change, and change nothing.")
     ] = False,
 ) -> None:
-    """Understand stored WhatsApp webhooks anew, as the parser of today does. Times are UTC."""
+    """Parse stored WhatsApp webhooks again with the present parser. Times are UTC."""
     from rapport.commands.replay import replay
 
     if not replay(since=since, until=until, dry_run=dry_run):
@@ -153,13 +153,12 @@ def import_contacts(
         Path | None, typer.Option(help="Write all that is to be told of rows to a CSV file.")
     ] = None,
 ) -> None:
-    """Make and change contacts from a table; importing it again changes nothing.
+    """Create and change contacts from a table. Importing the same file again changes nothing.
 
-    Columns, in any order: id, name, phone, email, username, tags (with semicolons between
-    them), notes, conversation_status (open, pending or closed). An empty cell erases nothing.
-    Those of Google Contacts, Outlook, HubSpot, Chatwoot and WATI are known; of others --map
-    says what they are, which may also be first_name, middle_name, last_name, company or
-    country_code.
+    Columns, in any order: id, name, phone, email, username, tags (separated by semicolons), notes,
+    conversation_status (open, pending or closed). An empty cell erases nothing. Exports of Google
+    Contacts, Outlook, HubSpot, Chatwoot and WATI are recognized. For other files --map names the
+    fields; these may also be first_name, middle_name, last_name, company or country_code.
     """
     from rapport.commands.contacts import import_file
 
@@ -192,12 +191,12 @@ def export_contacts(
 
 
 def main() -> None:
-    """Runs a command; what keeps it from working is one sentence on stderr and status 1."""
+    """Runs a command. An expected error becomes one sentence on stderr and status 1."""
     from rapport.errors import RapportError
     from rapport.local.errors import StackError
     from rapport.local.proxy import without_proxy
 
-    # a project on this machine, whoever names it, is not reached through a proxy
+    # a project on this machine is reached without a proxy, however it is named
     os.environ.update(without_proxy("127.0.0.1", "localhost"))
 
     try:

@@ -27,9 +27,9 @@ from rapport.phone import is_region
 from rapport.store.contacts import ContactStore, ImportOutcome
 
 INTERRUPTED = 130
-# rows that are told on the terminal; a report has all
+# rows that the terminal shows; a report has all of them
 SHOWN_ROWS = 100
-SHOWN_CHARACTERS = 60  # of a value
+SHOWN_CHARACTERS = 60  # characters of a value
 SHOWN_TITLES = 12
 
 
@@ -135,7 +135,7 @@ def export_file(file: Path | None, account: str) -> None:
 
 @contextmanager
 def _counting(output: Console, total: int) -> Iterator[Callable[[int], None]]:
-    """A bar that is advanced by rows; on stderr where stdout is read by a program."""
+    """A progress bar for rows; on stderr where a program reads stdout."""
     columns = (TextColumn("Rows"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     console = output if output.is_terminal else Console(stderr=True)
     with Progress(
@@ -147,7 +147,7 @@ def _counting(output: Console, total: int) -> Iterator[Callable[[int], None]]:
 
 @contextmanager
 def _reporting(report: Path | None, output: Console) -> Iterator[Callable[[Result], None]]:
-    """Tells rows that are worth a word: as lines, or in a CSV file."""
+    """Reports rows that were changed or left out: as lines, or in a CSV file."""
     if report is None:
         told = 0
 
@@ -171,7 +171,7 @@ def _reporting(report: Path | None, output: Console) -> Iterator[Callable[[Resul
             if result.reason:
                 told.insert(0, (result.field or "", None, None))
             for place, (name, old, new) in enumerate(told):
-                # the reason is of the row, and stands once
+                # a row's reason is written once
                 reason = result.reason if place == 0 else None
                 cells = (name, _cell(old), _cell(new), reason or "")
                 writer.writerow((result.row, result.outcome, *map(guarded, cells)))
@@ -205,7 +205,7 @@ def _cell(value: str | list[str] | None) -> str:
 def _mapping(mapped: Sequence[str]) -> dict[str, str]:
     mapping = {}
     for one in mapped:
-        # a title may have an equals sign, a field has none
+        # a title may contain an equals sign, a field can't
         theirs, sign, ours = one.rpartition("=")
         if not sign or not theirs.strip():
             raise ConfigError(f"--map {one!r} is not THEIRS=OURS, such as --map Handy=phone.")
@@ -229,11 +229,11 @@ def _print_summary(output: Console, outcomes: Counter[ImportOutcome], *, dry_run
 
 @contextmanager
 def _replacing(file: Path) -> Iterator[IO[str]]:
-    """A file that takes the other's place once it is whole; its owner alone may read it."""
+    """A file that replaces the other one when it is complete; only its owner may read it."""
     descriptor, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
     path = Path(name)
     try:
-        # with a byte order mark, without which Excel takes it for another encoding
+        # Excel needs the byte order mark to recognize the encoding
         with os.fdopen(descriptor, "w", encoding="utf-8-sig", newline="") as unfinished:
             yield unfinished
         path.replace(file)
@@ -243,7 +243,7 @@ def _replacing(file: Path) -> Iterator[IO[str]]:
 
 
 def _print(console: Console, text: str) -> None:
-    # a cell that is quoted must not steer the terminal
+    # quoted cells must not send control characters to the terminal
     shown = "".join(one if one.isprintable() else "\N{REPLACEMENT CHARACTER}" for one in text)
     console.print(shown, highlight=False, markup=False, emoji=False, soft_wrap=True)
 

@@ -1,4 +1,4 @@
-"""The command `rapport replay`: stored webhooks, understood as today's parser does."""
+"""The command `rapport replay`: parses stored webhooks again with the present parser."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from rapport.store.webhooks import EventSpan, WebhookStore
 from rapport.whatsapp.replay import Replayed
 from rapport.whatsapp.replay import replay as replay_events
 
-# of the events that failed, how many are named
+# failed events that are named
 _NAMED = 10
 
 
 @dataclass
 class ReplaySummary:
-    """What a replay has done so far."""
+    """The counts of a replay so far."""
 
     events: int = 0
     applied: int = 0
@@ -40,12 +40,11 @@ class ReplaySummary:
 
 
 def replay(*, since: datetime, until: datetime | None, dry_run: bool) -> bool:
-    """Replays what came from `since` to before `until`, and shows how it goes.
+    """Replays the webhooks from `since` to before `until`, with a progress bar.
 
-    Times without a zone are UTC. The database is that of SUPABASE_URL, or else that of the
-    stack which runs on this machine. False where an event failed.
+    Times without a zone are UTC. Returns False where an event failed.
 
-    Raises StackError when it can't go on; what was replayed until then stays.
+    Raises StackError when it can't continue; its changes so far stay.
     """
     console = Console()
     settings = store_settings()

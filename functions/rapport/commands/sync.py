@@ -45,7 +45,7 @@ def sync(account: str, direction: str, *, dry_run: bool) -> int:
     """
     if direction not in _DIRECTIONS:
         raise ConfigError(f"--direction is one of {', '.join(_DIRECTIONS)}.")
-    # what went wrong is told below, and in sync_errors
+    # failures are shown below, and are in sync_errors
     logger.setLevel(logging.CRITICAL)
     output = Console()
     settings = metakocka_settings()
@@ -142,7 +142,7 @@ def _line(change: Change) -> str:
     side, before, after = _SIDES[change.side], _value(change.before), _value(change.after)
     if change.side is None:
         return f"{side}  {change.field}: {before} here, {after} at Metakocka"
-    # of what is new there is nothing before
+    # a new value has no old one
     values = after if change.before in (None, []) else f"{before} → {after}"
     return f"{side}  {change.field}: {values}"
 
@@ -156,7 +156,7 @@ def _value(value: JsonValue) -> str:
         case list():
             return ", ".join(_value(one) for one in value)
         case dict():
-            # a person by name, an address by its street
+            # a person is shown by name, an address by its street
             shown = [value[name] for name in _ENTRY if value.get(name)]
             return " ".join(str(one) for one in shown) or "an empty entry"
     return str(value)
@@ -168,7 +168,7 @@ def _plural(kind: str, number: int) -> str:
 
 @contextmanager
 def _counting(output: Console) -> Iterator[Callable[[Counts], object]]:
-    """A bar, on stderr where stdout is read by a program; of no length until that is known."""
+    """A progress bar, on stderr where a program reads stdout; its length comes later."""
     console = output if output.is_terminal else Console(stderr=True)
     columns = (TextColumn("Contacts"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(

@@ -1,7 +1,7 @@
-"""The first sheet of a workbook (.xlsx, .xls, .ods), or another, as a CSV file.
+"""Reads the first sheet of a workbook (.xlsx, .xls, .ods), or a named one, as a CSV file.
 
-A workbook of a few kilobytes can unpack to more than the machine has. So it is read by a process
-of its own, which has a limit of memory and time:
+A workbook of a few kilobytes can unpack to more than the machine's memory. So a process of its own
+reads it, with limits of memory and time:
 
     python -m rapport.commands.workbook WORKBOOK CSV [SHEET]
 """
@@ -26,11 +26,11 @@ from rapport.errors import MalformedTable
 FILE_LIMIT = 100 * 1024 * 1024  # bytes
 UNPACKED_LIMIT = 500 * 1024 * 1024  # bytes
 MEMORY_LIMIT = 3 * 1024 * 1024 * 1024  # bytes of address space
-TIME_LIMIT = 120  # s of a processor
+TIME_LIMIT = 120  # seconds of processor time
 
 _ZIP = b"PK\x03\x04"
 _OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
-_WRONG = 3  # status of the process where its stderr has a sentence for people
+_WRONG = 3  # exit status with which stderr holds a sentence for people
 
 
 @contextmanager
@@ -97,7 +97,7 @@ def _convert(file: Path, table: Path, sheet: str | None) -> None:
 
 
 def _main(file: str, table: str, sheet: str | None = None) -> None:
-    # not a dependency of what only imports this module
+    # not a dependency of the importing process
     from python_calamine import (
         CalamineError,
         CalamineWorkbook,
@@ -132,13 +132,13 @@ def _main(file: str, table: str, sheet: str | None = None) -> None:
         )
     with Path(table).open("w", encoding="utf-8", newline="") as file_:
         writer = csv.writer(file_)
-        # from the first row of the sheet on, so that rows are called as people see them
+        # from the sheet's first row on, so that row numbers are those that people see
         for row in found.iter_rows():
             writer.writerow([_text(cell) for cell in row])
 
 
 def _text(value: object) -> str:
-    """A cell as text: whole numbers with all their digits, days and times as ISO 8601."""
+    """A cell as text: whole numbers with all digits, dates and times as ISO 8601."""
     if isinstance(value, bool):
         return "TRUE" if value else "FALSE"
     if isinstance(value, float):

@@ -1,4 +1,4 @@
-"""Requests per second of a call over HTTP, with little of the client in it."""
+"""Requests per second over HTTP, with as little work in the client as possible."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ class LoadRequest:
 
 
 Exchange = Callable[[LoadRequest], bytes]
-# what one worker does once: any number of requests, each of which must succeed
+# the work of one worker: any number of requests, all of which must succeed
 Work = Callable[[Exchange, int], None]
 
 
 @dataclass(frozen=True)
 class HttpLoad:
-    """Several connections to one server that send as fast as they are answered."""
+    """Several connections to one server; each sends the next request after its answer."""
 
     host: str
     port: int
@@ -40,7 +40,7 @@ class HttpLoad:
     connections: int
 
     def rate(self, work: Work, seconds: float) -> float:
-        """How often per second `work` was done, all connections together.
+        """How often per second `work` was done, over all connections.
 
         Raises StackError for an answer that is no success.
         """

@@ -1,7 +1,7 @@
-"""From a change to the callback of the customer whom it is about, in the live client.
+"""The time from a change to the callback of its customer's live client.
 
-Staff change appointments through the project's REST interface, as the dashboard does; the clock
-runs from when a change is due, so that one which had to wait for others counts as slow.
+Staff change appointments through the project's REST interface, as a dashboard does. The time counts
+from when a change was due, so waiting for other changes counts too.
 """
 
 from __future__ import annotations
@@ -23,14 +23,15 @@ from rapport.local.errors import StackError
 from rapport.local.stack.running import Stack
 
 WARM_UP = 10
-# so many clients sign in at a time
+# clients that sign in at the same time
 AT_A_TIME = 10
 
 
 @dataclass(frozen=True)
 class PortalLoad:
-    """What is asked of the stack: `alone` changes, one after another, to a customer who is the
-    only one there; then `changes` at `per_second`, to all customers in turn."""
+    """The changes to make: `alone` changes, one after another, while only one customer is there;
+    then `changes` at `per_second`, to all customers in turn.
+    """
 
     alone: int = 100
     customers: int = 100
@@ -40,7 +41,7 @@ class PortalLoad:
 
 @dataclass(frozen=True)
 class PortalFigures:
-    """How long changes took; all of them were heard, each by its customer."""
+    """The durations of the changes; each was heard once, by its customer."""
 
     alone: Latency
     together: Latency
@@ -48,7 +49,7 @@ class PortalFigures:
 
 @dataclass
 class _ChangeEar:
-    """When each change was heard, by what it says."""
+    """When each change was heard, by its text."""
 
     heard: dict[str, float] = field(default_factory=dict)
     calls: int = 0
@@ -61,7 +62,7 @@ class _ChangeEar:
 def measure(stack: Stack, load: PortalLoad | None = None) -> PortalFigures:
     """Measures with customers of its own.
 
-    Raises StackError when a change is not heard once, and by its customer alone.
+    Raises StackError when a change is not heard exactly once, by its customer alone.
     """
     load = load or PortalLoad()
     with psycopg.connect(stack.db_url(), autocommit=True) as owner:
@@ -127,7 +128,7 @@ async def _change(desk: httpx.AsyncClient, customer: Customer, text: str) -> Non
 
 @asynccontextmanager
 async def _desk(business: Business) -> AsyncIterator[httpx.AsyncClient]:
-    """The agent's way to write."""
+    """An HTTP client of the agent."""
     headers = {
         "apikey": business.stack.anon_key,
         "Authorization": f"Bearer {business.token(business.agent)}",
@@ -143,7 +144,7 @@ async def _desk(business: Business) -> AsyncIterator[httpx.AsyncClient]:
 async def _portals(
     business: Business, customers: list[Customer]
 ) -> AsyncIterator[list[_ChangeEar]]:
-    """Each customer with the whole portal open, and what is heard there of appointments."""
+    """Opens the whole portal for each customer, and notes the changes of appointments."""
     ears = [_ChangeEar() for _ in customers]
     async with AsyncExitStack() as open_portals:
         doors = asyncio.Semaphore(AT_A_TIME)

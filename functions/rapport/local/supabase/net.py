@@ -1,7 +1,7 @@
-"""The background worker of schema net: makes the requests that committed transactions left.
+"""The background worker of schema net: makes the requests that committed transactions have queued.
 
-What pg_net does inside of Postgres, from outside: a batch at a time, all of its requests side
-by side, their rows deleted in the transaction that writes the responses.
+It does from outside what pg_net does inside Postgres: it takes a batch, makes all its requests at
+the same time, and deletes their rows in the transaction that writes the responses.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from rapport.local.stack.running import STACK_VARIABLE, Stack
 
 CHANNEL = "pg_net"
 BATCH = 200
-# hosted: pg_net.ttl
+# as on a hosted project: pg_net.ttl
 RESPONSES_KEPT = "6 hours"
-# a wake that was lost delays a request by this, in seconds, and no longer
+# seconds: the longest delay of a request whose notification was lost
 SWEEP_S = 5.0
 RECONNECT_S = 1.0
 
@@ -47,7 +47,7 @@ class Pending(NamedTuple):
 
 
 class NetResponse(NamedTuple):
-    """A row of net._http_response; without a status where there was no answer."""
+    """A row of net._http_response; its status is null where there was no answer."""
 
     id: int
     status_code: int | None = None
@@ -59,7 +59,7 @@ class NetResponse(NamedTuple):
 
 
 async def work(url: str) -> None:
-    """Makes requests for ever; after an error of the database it connects anew."""
+    """Makes requests without end; after a database error it connects again."""
     async with httpx.AsyncClient(trust_env=False, timeout=None) as client:  # noqa: S113 - each has its own
         while True:
             try:
@@ -114,7 +114,7 @@ async def _request(client: httpx.AsyncClient, pending: Pending) -> NetResponse:
             answer = await client.request(
                 pending.method.upper(),
                 pending.url,
-                # JSON may hold numbers
+                # JSON values may be numbers
                 headers={name: str(value) for name, value in (pending.headers or {}).items()},
                 content=pending.body,
             )
@@ -132,7 +132,7 @@ async def _request(client: httpx.AsyncClient, pending: Pending) -> NetResponse:
         status_code=answer.status_code,
         content_type=answer.headers.get("content-type"),
         headers=Jsonb(dict(answer.headers)),
-        # Postgres keeps no zero byte in a text
+        # Postgres can't store a zero byte in text
         content=answer.text.replace("\0", "") or None,
     )
 

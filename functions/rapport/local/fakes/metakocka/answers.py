@@ -27,7 +27,8 @@ DOC_TYPES = frozenset(
         "warehouse_acceptance_note",
     }
 )
-# what get_partner tells of a partner, its contacts and its addresses; the rest it keeps to itself
+# the fields that get_partner returns of a partner, its contacts and its addresses; the stand-in
+# hides the others
 _TOLD = ("business_entity", "taxpayer", "foreign_county", "customer", "tax_id_number")
 _TOLD_OF_PEOPLE = ("name", "gsm", "phone", "email")
 _TOLD_OF_ADDRESSES = ("address_type", "street", "post_number", "city", "country")
@@ -75,7 +76,7 @@ def search(company: FakeCompany, body: Payload) -> Payload:
 
 
 def show(partner: FakePartner) -> Payload:
-    """The partner as get_partner lists it."""
+    """The partner as get_partner returns it."""
     people: list[JsonValue] = []
     for id_, person in partner.people.items():
         at = person.get("mk_address_id", "")
@@ -93,7 +94,7 @@ def show(partner: FakePartner) -> Payload:
         **_some(partner.fields, _TOLD),
         "count_code": partner.count_code,
     }
-    # what there is none of is missing
+    # empty lists are left out
     if people:
         shown["partner_contact_list"] = people
     if addresses:
@@ -102,7 +103,7 @@ def show(partner: FakePartner) -> Payload:
 
 
 def with_bare_lists(value: JsonValue) -> JsonValue:
-    """The answer with the element in place of each list of one."""
+    """The answer in which each list of one element is replaced by the element."""
     if isinstance(value, list):
         plain = [with_bare_lists(one) for one in value]
         return plain[0] if len(plain) == 1 else plain

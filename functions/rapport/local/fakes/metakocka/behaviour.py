@@ -1,4 +1,4 @@
-"""How the stand-in misbehaves: set over POST /_fake/behaviour, forgotten with an empty body."""
+"""How the stand-in misbehaves: set over POST /_fake/behaviour, reset with an empty body."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class MetakockaRequestFault(Fault):
     """
 
     on: Operation | Literal["any"] = "any"
-    # the request is carried out once more: a partner or an entry is there twice
+    # the request is carried out twice: a partner or an entry exists twice
     twice: bool = False
     opr_code: str | None = None
     opr_desc: str = "Set by POST /_fake/behaviour."
@@ -36,13 +36,14 @@ class MetakockaRequestFault(Fault):
 
 
 class MetakockaBehaviour(FaultyBehaviour[MetakockaRequestFault]):
-    """All of the behaviour. What is left out is as it should be."""
+    """All settings. A setting that is left out has its normal value."""
 
-    # every answer takes as long
+    # every answer comes late by this
     latency_ms: Milliseconds = 0
-    # Metakocka is being updated: until this is taken back every request gets a page and a 503
+    # Metakocka is being updated: every request gets an HTML page with status 503 until this is
+    # reset
     updating: bool = False
-    # a list of one comes as its element
+    # a list of one element is sent as the element
     bare_lists: bool = False
-    # add_partner makes nothing and answers the mk_id of this partner, as if it had made it
+    # add_partner creates nothing and returns the mk_id of this partner, as if it had created it
     same_partner: str | None = None

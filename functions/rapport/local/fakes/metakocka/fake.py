@@ -1,6 +1,6 @@
-"""The stand-in itself: a request's body in, what goes over the connection out.
+"""The stand-in itself: takes a request's body and returns the reply.
 
-It is served over HTTP by metakocka_fake, and in a process by FakeTransport.
+`app` serves it over HTTP; `FakeTransport` serves it to HTTP clients of the same process.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _OPERATIONS = {
 
 @dataclass(frozen=True)
 class FakeReply:
-    """What is sent after `delay_ms`; a dropped one closes the connection instead."""
+    """A reply to send after `delay_ms`; a dropped one closes the connection instead."""
 
     content: bytes = b""
     status: int = 200
@@ -45,22 +45,22 @@ class FakeReply:
 
 @dataclass
 class Fake:
-    """Every company's partners and documents, and how the stand-in behaves."""
+    """The partners and documents of all companies, and the ordered faults."""
 
     secret: str = field(repr=False)
     behaviour: MetakockaBehaviour = field(default_factory=MetakockaBehaviour)
     companies: dict[str, FakeCompany] = field(default_factory=dict)
-    # requests by operation, those that failed too
+    # requests by operation, failed ones included
     calls: Counter[str] = field(default_factory=Counter)
-    # requests that came while another of their company was being answered
+    # requests that came while another one of their company was being answered
     overlaps: int = 0
-    # whoever reads or changes a company holds it
+    # held while a company is read or changed
     lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
-    # what outlives a restart; the behaviour does not
+    # what survives a restart; the behaviour does not
     shelf: Shelf | None = field(default=None, repr=False)
 
     def company(self, company_id: str) -> FakeCompany:
-        """The company, which is new and empty if nobody has heard of it."""
+        """The company; an unknown one is created empty."""
         if company_id not in self.companies:
             self.companies[company_id] = (
                 FakeCompany.kept(self.shelf, company_id) if self.shelf else FakeCompany()
@@ -68,7 +68,7 @@ class Fake:
         return self.companies[company_id]
 
     def clear(self) -> None:
-        """Forgets everything, in place."""
+        """Deletes everything, in place."""
         self.behaviour = MetakockaBehaviour()
         self.companies.clear()
         if self.shelf:
@@ -77,7 +77,7 @@ class Fake:
         self.overlaps = 0
 
     def reply(self, operation: str, content: bytes) -> FakeReply:
-        """Carries out a request, or not, as the behaviour says."""
+        """Carries out a request, or fails it, as the behaviour says."""
         with self.lock:
             self.calls[operation] += 1
             latency = self.behaviour.latency_ms
@@ -119,7 +119,7 @@ class Fake:
 
 
 class FakeTransport(httpx.BaseTransport):
-    """Answers at once; a delay beyond the client's patience is a time-out, at once as well."""
+    """Answers without a server, at once; a delay beyond the client's timeout is a timeout."""
 
     def __init__(self, fake: Fake) -> None:
         self._fake = fake
@@ -145,7 +145,7 @@ def _operation(name: str) -> Callable[[FakeCompany, Payload], Payload]:
 
 
 def company_of(content: bytes) -> str:
-    """The company that a request is about, or an empty text."""
+    """The company of a request; empty if the request names none."""
     try:
         return str(_object(content).get("company_id", ""))
     except MetakockaFault:

@@ -1,4 +1,4 @@
-"""The Graph API's routes: who may ask, which fault a request meets, and what is answered."""
+"""The Graph API's routes: check the token, apply an ordered fault, answer."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Answer = Callable[[Request], Awaitable[Response]]
 
 
 class GraphApi:
-    """The routes over one state, for whoever brings the token."""
+    """The routes over one state, for requests with an accepted token."""
 
     def __init__(self, state: State, courier: Courier, token: str) -> None:
         self._state = state
@@ -100,7 +100,7 @@ class GraphApi:
             raise GraphError(190, "The access token is missing or wrong.")
 
     def _numbers(self, request: Request) -> Sequence[str | None]:
-        """Whose token opens what is asked for; None for the stack's."""
+        """The numbers whose token opens the requested object; None means the stack's token."""
         asked = request.path_params
         if "path" in asked:
             media_id, _ = self._state.downloads.get(asked["path"], ("", None))
@@ -164,7 +164,7 @@ class GraphApi:
         return JSONResponse(number)
 
     def _is_number(self, id_: str) -> bool:
-        """Whether anything was sent from the number, or came to it."""
+        """Whether any message was sent from this number, or came to it."""
         return any(sent.phone_number_id == id_ for sent in self._state.sent.values()) or any(
             window.partition(" ")[0] == id_ for window in self._state.last_inbound
         )

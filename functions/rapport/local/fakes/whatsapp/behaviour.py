@@ -1,4 +1,4 @@
-"""How the stand-in misbehaves: set over POST /_fake/behaviour, forgotten with an empty body."""
+"""How the stand-in misbehaves: set over POST /_fake/behaviour, reset with an empty body."""
 
 from __future__ import annotations
 
@@ -36,47 +36,47 @@ class WhatsAppFault(Fault):
 
 
 class Webhooks(Orders):
-    """How webhooks come: those of statuses and those of POST /_fake/inbound."""
+    """How webhooks are posted, both of statuses and of POST /_fake/inbound."""
 
-    # hold: until POST /_fake/release; drop: never
+    # hold: wait for POST /_fake/release; drop: never post
     mode: Literal["post", "hold", "drop"] = "post"
-    # of each webhook
+    # of each webhook, posted one after the other
     copies: Annotated[int, Field(ge=1, le=10)] = 1
     delay_ms: Milliseconds = 0
-    # what becomes of each message that is sent, in this order and at this pace
+    # the statuses of each sent message, in this order and with this pause
     statuses: tuple[StatusWord, ...] = ("sent", "delivered", "read")
     pace_ms: Milliseconds = 30
     # the last status comes first
     reverse: bool = False
-    # of a status "failed"
+    # for the status "failed"
     error_code: int = 131026
 
 
 class Limits(Orders):
-    """How fast messages may be sent; without a limit as fast as they come.
+    """How fast messages may be sent; without limits at any speed.
 
-    WhatsApp's own are 80 a second from a number, and to one person one every 6 seconds after a
-    burst of 45.
+    WhatsApp's own limits are 80 a second from a number. To one person it is one message every 6
+    seconds after a burst of 45.
     """
 
-    # from one number; what is too much is refused with 130429
+    # from one number; messages beyond it are refused with 130429
     per_second: Annotated[int, Field(ge=1)] | None = None
-    # from one number to one person; what is too much is refused with 131056
+    # from one number to one person; messages beyond it are refused with 131056
     pair_burst: Annotated[int, Field(ge=1)] | None = None
-    # one more of a burst after each
+    # after each, one more message is allowed
     pair_ms: Annotated[int, Field(ge=1, le=120_000)] = 6000
 
 
 class WhatsAppBehaviour(FaultyBehaviour[WhatsAppFault]):
-    """All of the behaviour. What is left out is as it should be."""
+    """All settings. A setting that is left out has its normal value."""
 
-    # of numbers with a token of their own; all others take the stack's
+    # tokens of single numbers; all other numbers use the stack's
     tokens: dict[str, str] = Field(default_factory=dict)
-    # which numbers a WhatsApp Business account has: the token of any opens its templates
+    # the numbers of each WhatsApp Business account; the token of any of them opens its templates
     numbers: dict[str, list[str]] = Field(default_factory=dict)
 
     webhooks: Webhooks = Field(default_factory=Webhooks)
     limits: Limits = Field(default_factory=Limits)
-    # free words 24 hours after the person last wrote: taken all the same, refused with 131047,
-    # or taken and then reported as failed with it
+    # for free text later than 24 hours after the person wrote: ignore accepts it, refuse answers
+    # 131047, fail accepts it and then reports 131047
     closed_window: Literal["ignore", "refuse", "fail"] = "ignore"

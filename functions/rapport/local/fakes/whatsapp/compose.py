@@ -1,4 +1,4 @@
-"""The webhook of what a customer does on their phone.
+"""Composes the webhook for an action of a customer on the phone.
 
 Source: developers.facebook.com/documentation/business-messaging/whatsapp/webhooks/reference.
 """
@@ -44,7 +44,7 @@ MIME_TYPES = {
 
 
 def compose(state: State, order: Inbound) -> Payload:
-    """The webhook; what the customer sent as a file can be fetched from the API then."""
+    """The webhook; a file that the customer sent can then be fetched from the API."""
     at = order.at or datetime.now(UTC)
     if is_of_another_field(order):
         if order.call and not order.call.ours:
@@ -77,7 +77,7 @@ def compose(state: State, order: Inbound) -> Payload:
     message |= {"from": order.sender} if order.sender else {}
     message |= {"from_user_id": order.user_id} if order.user_id else {}
     if type_ == "system":
-        # nobody wrote: no contacts, and no window is opened
+        # the customer did not write: no contacts, and no open window
         return webhook(order.phone_number_id, {"messages": [message]})
     person = WhatsAppPerson(wa_id=order.sender, user_id=order.user_id, group_id=order.group_id)
     state.note_inbound(order.phone_number_id, person, at)
@@ -86,7 +86,7 @@ def compose(state: State, order: Inbound) -> Payload:
 
 
 def _content(state: State, order: Inbound) -> tuple[str, JsonValue]:
-    """The type of the message and the object under that name."""
+    """The type of the message, and the object under that name."""
     kind = order.kind
     value = getattr(order, kind)
     match value:
@@ -128,7 +128,7 @@ def _file(state: State, number: str, kind: str, file: InboundFile) -> Payload:
     described: Payload = {
         "id": media.id,
         "mime_type": media.mime_type,
-        # webhooks write it in base64, where the API answers hex
+        # webhooks write it in base64, the API in hex
         "sha256": b64encode(bytes.fromhex(media.sha256)).decode(),
         "caption": file.caption,
         "filename": file.filename,

@@ -1,4 +1,4 @@
-"""/_fake/…: what a test, the demo or the phone page tells the stand-in, and asks it."""
+"""/_fake/…: how a test, the demo or the phone page controls the stand-in and reads its state."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ M = TypeVar("M", bound=BaseModel)
 
 
 class StatusOrder(BaseModel):
-    """What became of a message that was sent to a customer."""
+    """The new status of a message that was sent to a customer."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -43,7 +43,7 @@ class StatusOrder(BaseModel):
 
 
 class EventOrder(BaseModel):
-    """Any other change of Meta's: of a template, of an account, of a number's quality."""
+    """Any other event of Meta's: about a template, an account or a number's quality."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -53,7 +53,7 @@ class EventOrder(BaseModel):
 
 
 class Release(BaseModel):
-    """What is held is to be posted now, in its order or against it."""
+    """Posts the held webhooks now, in their order or in reverse."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -73,7 +73,7 @@ class _MessageList(BaseModel):
 
 
 class WhatsAppControls:
-    """The routes over the state and the courier of one stand-in."""
+    """The control routes of one stand-in."""
 
     def __init__(self, state: State, courier: Courier) -> None:
         self._state = state
@@ -124,7 +124,7 @@ class WhatsAppControls:
         return JSONResponse(behaviour.model_dump(mode="json"))
 
     async def _show_behaviour(self, _request: Request) -> Response:
-        """The behaviour as it is now; a fault that has happened often enough is gone."""
+        """The present behaviour; a fault that has no `times` left is gone."""
         return JSONResponse(self._state.behaviour.model_dump(mode="json"))
 
     async def _release(self, order: Release) -> Response:
@@ -136,7 +136,7 @@ class WhatsAppControls:
         return JSONResponse({"reset": True})
 
     async def _messages(self, request: Request) -> Response:
-        """What customers' phones show, the newest `limit` in the order in which they came."""
+        """The newest `limit` messages on customers' phones, in the order of their arrival."""
         try:
             page = _MessageList.model_validate(dict(request.query_params))
         except ValidationError as error:

@@ -1,4 +1,4 @@
-"""What a customer does on their phone, as POST /_fake/inbound is told of it."""
+"""A customer's action on the phone, as ordered by POST /_fake/inbound."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from rapport.local.fakes.whatsapp.sends import UserId
 
 Digits = Annotated[str, StringConstraints(pattern=r"^[0-9]{5,20}$")]
 Words = Annotated[str, StringConstraints(min_length=1, max_length=4096)]
-# what a message can be; an order says exactly one of them
+# the kinds of message; an order names exactly one
 KINDS = (
     "text",
     "image",
@@ -42,14 +42,14 @@ KINDS = (
     "revoke",
     "unsupported",
     "other",
-    # of other fields than messages
+    # in webhook fields other than messages
     "call",
     "marketing",
     "history",
     "phone_book",
     "group_change",
 )
-# a picture of one pixel, for those who only want "an image"
+# a picture of one pixel, for tests that need any image
 PIXEL = bytes.fromhex(
     "47494638396101000100800000ffffff00000021f90401000000002c00000000010001000002024401003b"
 )
@@ -96,7 +96,7 @@ class FlowReply(_InboundPart):
 
 class InboundReaction(_InboundPart):
     message_id: str
-    # null: taken back
+    # null removes the reaction
     emoji: str | None = None
 
 
@@ -114,7 +114,7 @@ class InboundRevoke(_InboundPart):
 
 
 class Other(_InboundPart):
-    """A type that came after this was written."""
+    """A message of a type that the stand-in does not know."""
 
     type: str
     content: JsonValue = None
@@ -126,12 +126,12 @@ class InboundCall(_InboundPart):
     event: Literal["connect", "terminate", "ringing", "accepted", "rejected"] = "connect"
     call_id: str | None = None
     ours: bool = False
-    # how long they spoke; a call that ends without was missed
+    # the length of the call; a call that ends without it was missed
     seconds: Annotated[int, Field(ge=0)] | None = None
 
 
 class Past(_InboundPart):
-    """A text of the phone app's history."""
+    """A text in the phone app's history."""
 
     text: Words
     ours: bool = False
@@ -141,24 +141,24 @@ class Past(_InboundPart):
 
 
 class InboundPhoneBookEntry(_InboundPart):
-    """What the business does with the customer's entry in the phone app's phone book."""
+    """A change of the customer's entry in the phone app's phone book."""
 
     action: Literal["add", "remove"] = "add"
 
 
 class GroupChange(_InboundPart):
-    """What happens to the group `group_id`; who joins or leaves is the customer."""
+    """A change of the group `group_id`; the customer is the one who joins or leaves."""
 
     event: Literal["create", "delete", "suspend", "unsuspend", "rename", "join", "leave"]
     name: str | None = None
 
 
 class Inbound(_InboundPart):
-    """One message of a customer's: who, to which number, and exactly one of the kinds.
+    """One action of a customer: the person, the number, and exactly one of the kinds.
 
-    With `echo` the business wrote it, in the phone app, to that customer. A call, a choice of
-    marketing messages, history, an entry of the phone book and a group's change are no messages,
-    and are told in fields of their own.
+    With `echo` the business wrote the message in the phone app to this customer. Calls, marketing
+    choices, history, phone book entries and group changes are not messages and have webhook fields
+    of their own.
     """
 
     phone_number_id: Digits
@@ -170,7 +170,7 @@ class Inbound(_InboundPart):
     at: datetime | None = None
     reply_to: str | None = None
     forwarded: bool = False
-    # where an ad brought the customer from
+    # the ad that brought the customer
     referral: dict[str, JsonValue] | None = None
     group_id: str | None = None
     echo: bool = False

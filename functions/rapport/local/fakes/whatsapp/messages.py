@@ -1,4 +1,4 @@
-"""POST /{number}/messages: takes a message for a customer, or a mark that theirs was read."""
+"""POST /{number}/messages: accepts a message to a customer, or marks the customer's as read."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rapport.local.fakes.whatsapp.templates import check_template, shown_templat
 
 
 def accept(state: State, courier: Courier, number: str, body: dict[str, JsonValue]) -> Payload:
-    """Takes a message, whose statuses then come as webhooks, and returns the API's answer.
+    """Accepts a message and returns the API's answer; its statuses follow as webhooks.
 
     Raises:
         GraphError: It can't be sent.
@@ -55,10 +55,10 @@ def accept(state: State, courier: Courier, number: str, body: dict[str, JsonValu
 
 
 def mark_read(state: State, number: str, body: dict[str, JsonValue]) -> Payload:
-    """Notes that a customer's message was read.
+    """Marks a customer's message as read.
 
     Raises:
-        GraphError: It is not a mark of having read.
+        GraphError: The request is wrong.
     """
     read = parse_read(body)
     mark: Payload = {
@@ -96,7 +96,7 @@ def _answer(body: dict[str, JsonValue], sent: Sent) -> Payload:
 
 
 def _shown(state: State, send: Send) -> str:
-    """The words that the customer's phone shows."""
+    """The text that the customer's phone shows."""
     if send.text and send.type == "text":
         return send.text.body
     if send.template and send.type == "template":

@@ -1,4 +1,4 @@
-"""What POST /{number}/messages takes, checked as the API checks it.
+"""The bodies of POST /{number}/messages, checked as the API checks them.
 
 Source: developers.facebook.com, WhatsApp Cloud API, "Messages".
 """
@@ -36,12 +36,12 @@ def _digits(value: object) -> object:
 
 Number = Annotated[str, BeforeValidator(_digits), StringConstraints(pattern=r"^[0-9]{5,20}$")]
 _NUMBER = TypeAdapter[str](Number)
-# what groups take, and of which templates
+# the types that groups accept, and the categories of their templates
 GROUP_TYPES = ("text", "image", "video", "audio", "document", "sticker", "location", "contacts")
 
 
 class _Part(BaseModel):
-    # the API takes more than is told apart here
+    # the API accepts more fields than are modelled here
     model_config = ConfigDict(extra="allow")
 
 
@@ -54,7 +54,7 @@ class SentText(_Part):
 
 
 class SentFile(_Part):
-    """A file by the id of an upload or by a link."""
+    """A file, named by the id of an upload or by a link."""
 
     id: str | None = None
     link: str | None = None
@@ -76,7 +76,7 @@ class SentLocation(_Part):
 
 class SentReaction(_Part):
     message_id: Wamid
-    # empty: taken back
+    # an empty one removes the reaction
     emoji: str
 
 
@@ -136,7 +136,7 @@ FILES = ("image", "video", "audio", "document", "sticker")
 
 
 class Send(_Part):
-    """A message to one person or to a group; `to` wins over `recipient`."""
+    """A message to one person or to a group; `to` overrides `recipient`."""
 
     messaging_product: Literal["whatsapp"]
     recipient_type: Literal["individual", "group"] = "individual"
@@ -170,7 +170,7 @@ class TypingIndicator(_Part):
 
 
 class ReadMark(_Part):
-    """A message of the customer's is marked as read; the customer may see the business typing."""
+    """Marks a customer's message as read; may also show that the business is typing."""
 
     messaging_product: Literal["whatsapp"]
     status: Literal["read"]
@@ -182,8 +182,7 @@ def parse_send(body: dict[str, JsonValue]) -> Send:
     """Reads a message.
 
     Raises:
-        GraphError: 131008 names what is missing, 131009 what is wrong, 131051 a type that the
-            API doesn't know.
+        GraphError: 131008 names a missing field, 131009 a wrong one, 131051 an unknown type.
     """
     try:
         send = Send.model_validate(body)
@@ -201,7 +200,7 @@ def parse_send(body: dict[str, JsonValue]) -> Send:
 
 
 def parse_read(body: dict[str, JsonValue]) -> ReadMark:
-    """Reads a mark of having read.
+    """Reads a request that marks a message as read.
 
     Raises:
         GraphError: 131008 or 131009, as for a message.

@@ -1,4 +1,4 @@
-"""GET and POST /{account}/message_templates, and what a message makes of a template."""
+"""GET and POST /{account}/message_templates, and how a message uses a template."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from rapport.local.fakes.whatsapp.state import State
 
 PAGE = 25
 PAGE_LIMIT = 1000
-# the formats of a header that has no words
+# the formats of a header without text
 FILES = ("IMAGE", "VIDEO", "DOCUMENT", "LOCATION")
 VARIABLE = re.compile(r"\{\{\s*(\w+)\s*\}\}")
 
 
 class TemplateButton(BaseModel):
-    """A button; an address may have a variable at its end."""
+    """A button; an address may end with a variable."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -36,7 +36,7 @@ class TemplateButton(BaseModel):
 
 
 class TemplateComponent(BaseModel):
-    """A part of a template: its words are in `text`, with {{1}} or {{name}} for variables."""
+    """A part of a template; its `text` has {{1}} or {{name}} for variables."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -47,7 +47,7 @@ class TemplateComponent(BaseModel):
 
 
 class NewTemplate(BaseModel):
-    """A template that is submitted; here it is approved at once, unless `status` is given."""
+    """A new template; the stand-in approves it at once, unless `status` is given."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -58,7 +58,7 @@ class NewTemplate(BaseModel):
     components: Annotated[list[TemplateComponent], Field(min_length=1)]
 
 
-# What a new account has, and what the demo sends.
+# the templates of a new account; the demo sends them
 EXAMPLES = (
     NewTemplate(
         name="hello_world",
@@ -93,10 +93,10 @@ def list_templates(
     name: str | None = None,
     base_url: str,
 ) -> Payload:
-    """A page of an account's templates with the cursor to the next, as Graph pages.
+    """A page of an account's templates, with the cursor of the next page.
 
     Raises:
-        GraphError: The cursor is none of ours.
+        GraphError: The cursor is unknown.
     """
     known = [
         template
@@ -120,7 +120,7 @@ def create_template(state: State, account: str, body: JsonValue) -> Payload:
     """Adds a template.
 
     Raises:
-        GraphError: It is not well formed, or there is one of its name and language.
+        GraphError: It is malformed, or its name and language exist already.
     """
     try:
         template = NewTemplate.model_validate(body)
@@ -139,11 +139,11 @@ def create_template(state: State, account: str, body: JsonValue) -> Payload:
 
 
 def check_template(state: State, used: SentTemplate) -> None:
-    """Whether a message may use a template so.
+    """Checks that a message uses a template correctly.
 
     Raises:
-        GraphError: 132001, 132015 or 132016, 132000 for another number of variables, or 132012
-            for a header without its file.
+        GraphError: 132001, 132015 or 132016; 132000 for a wrong number of variables; 132012 for a
+            header without its file.
     """
     template = _find(state, used)
     if template is None or template["status"] in ("PENDING", "REJECTED"):
@@ -161,7 +161,7 @@ def check_template(state: State, used: SentTemplate) -> None:
 
 
 def _check_part(component: TemplateComponent, used: SentTemplate) -> None:
-    """Whether a part of the template has what it wants."""
+    """Checks one part of the template."""
     part = component.type.lower()
     if part == "buttons":
         for index, button in enumerate(component.buttons or ()):
@@ -183,7 +183,7 @@ def _check_part(component: TemplateComponent, used: SentTemplate) -> None:
 
 
 def shown_template(state: State, used: SentTemplate) -> str:
-    """The template's body with its variables, as the customer reads it."""
+    """The template's text with its variables, as the customer reads it."""
     template = _find(state, used)
     parameters = _parameters(used, "body")
     values = {
@@ -206,7 +206,7 @@ def _parameters(
 
 
 def _find(state: State, used: SentTemplate) -> Payload | None:
-    """The template of whichever account: which one a number belongs to is not known here."""
+    """The template in any account, since the number's account is unknown here."""
     accounts = list(state.templates.values()) or [_templates_of(state, "0")]
     found = [
         template

@@ -1,4 +1,4 @@
-"""Who calls Auth: a user with an access token, or an administrator with the service key."""
+"""The caller of Auth: a user with an access token, or an administrator with the service key."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class SessionCaller(NamedTuple):
 async def signed_in(conn: users.Connection, request: Request, jwt_secret: str) -> SessionCaller:
     """Finds the user whose access token a request carries.
 
-    Raises AuthError: 401 without a token; 403 for a token that is not valid, for no user, or
-    for a user or session that is gone.
+    Raises AuthError: 401 without a token; 403 if the token is invalid or its user or session is
+    gone.
     """
     claims = _claims(request, jwt_secret)
     if not claims.sub:

@@ -1,4 +1,4 @@
-"""Whether what a client wants to follow is there, published and its to filter by."""
+"""Checks a binding: the table exists, is published, and may be filtered by these columns."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ async def check(
     binding: Binding,
     written: dict[str, JsonValue],
 ) -> None:
-    """Raises SubscriptionError unless changes can be told; `written` is for its message.
+    """Raises SubscriptionError unless changes can be sent; `written` is for its message.
 
-    The filter's columns must be readable by the caller's role and its values of their type,
-    in every table that the binding covers.
+    The caller's role must be able to read the filter's columns, and its values must fit their
+    types, in every table of the binding.
     """
     complaint = "Unable to subscribe to changes with given parameters."
     try:
@@ -95,7 +95,7 @@ async def _check_columns(
 async def _try(
     connection: psycopg.AsyncConnection, condition: Condition, column_type: sql.SQL
 ) -> None:
-    # a pattern is not looked at when what it is tried on is null
+    # Postgres does not look at a pattern when the other value is null
     is_pattern = condition.operator in PATTERN_OPERATORS
     comparison = sql.SQL(OPERATORS[condition.operator]).format(
         column=sql.SQL("''" if is_pattern else "null::{}").format(column_type),

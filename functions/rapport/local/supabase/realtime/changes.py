@@ -1,4 +1,4 @@
-"""postgres_changes: changed rows, told to those who asked and may see them."""
+"""postgres_changes: sends changed rows to the subscribers who may see them."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from rapport.local.supabase.realtime.subscriptions import (
 )
 from rapport.local.supabase.realtime.wal import Relation
 
-# Hosted polls every 100 ms: nobody may count on hearing of a change before its own request
-# has been answered
+# a hosted project polls every 100 ms, so clients must not expect a change before the answer to
+# their own request
 DELAY_SECONDS = 0.04
 MAX_BATCH = 200
 MAX_BINDINGS = 100
@@ -35,7 +35,7 @@ logger = logging.getLogger(__name__)
 
 
 class ChangeFeed:
-    """The queue of changes that someone follows, and the task that works it off."""
+    """The queue of changes, and the task that delivers them."""
 
     def __init__(self, pool: AsyncConnectionPool) -> None:
         self._pool = pool
@@ -47,10 +47,10 @@ class ChangeFeed:
     async def subscribe(
         self, subscriber: Subscriber, caller: TokenCaller, params: list[dict[str, JsonValue]]
     ) -> None:
-        """Subscribes to all of these bindings, in place of earlier ones.
+        """Subscribes to these bindings; they replace earlier ones.
 
-        Raises SubscriptionError, or psycopg.Error when the database is away; the subscriber
-        then hears nothing.
+        Raises SubscriptionError, or psycopg.Error when the database is away; the subscriber then
+        has no subscription.
         """
         try:
             wanted = await self._checked(caller, params)
@@ -73,11 +73,11 @@ class ChangeFeed:
         return wanted
 
     def unsubscribe(self, subscriber: Subscriber) -> None:
-        """Does nothing for one that has not subscribed."""
+        """Ends a subscription; does nothing without one."""
         self._registry.remove(subscriber)
 
     def put(self, relation: Relation, data: bytes, xid: int, committed_at: datetime) -> None:
-        """Queues a change, still encoded, if anybody follows its table."""
+        """Queues a change, still encoded, if somebody follows its table."""
         if not self._registry.has_any(relation.schema, relation.table):
             return
         received_at = asyncio.get_running_loop().time()
@@ -88,12 +88,12 @@ class ChangeFeed:
         self._filled.set()
 
     def restart(self) -> None:
-        """Tells every subscriber that changes flow again, after a time in which they did not."""
+        """Tells every subscriber that changes are delivered again after an interruption."""
         for subscriber in self._registry.subscribers():
             subscriber.report("postgres_changes", "ok", "Subscribed to PostgreSQL")
 
     async def run(self) -> None:
-        """Works the queue off until cancelled."""
+        """Delivers queued changes until it is cancelled."""
         while True:
             batch = await self._next_batch()
             try:
@@ -128,6 +128,6 @@ class ChangeFeed:
         self._report_loss()
 
     def _report_loss(self) -> None:
-        """Makes clients join again, and with that look up what they have missed."""
+        """Makes clients join again, so that they read what they have missed."""
         for subscriber in self._registry.subscribers():
             subscriber.report("postgres_changes", "error", "Changes were lost")

@@ -1,7 +1,7 @@
-"""A batch of changes: decoded, judged for everyone who follows their tables, delivered.
+"""Delivers a batch of changes: decodes them, checks who may see them, sends them.
 
-The rules are those of Realtime's `apply_rls`: a row is shown to those who can select it now;
-a deletion is told to everyone, by its key alone where row level security is on.
+The rules are those of Realtime's `apply_rls`. A row is sent to subscribers who can select it now. A
+deletion is sent to all; with row level security only its key.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from rapport.local.supabase.realtime.wal import Operation, Relation, RowChange, 
 
 logger = logging.getLogger(__name__)
 
-# Who is told of a change, and what keeps its row from them if anything does.
+# who gets a change, and the reason if it goes out without its row
 Told = dict[TableBinding, RowProblem | None]
 
 
 @dataclass(frozen=True)
 class QueuedChange:
-    """A change as it came; `xid` without its epoch, `received_at` by the loop's clock."""
+    """A change from the log; `xid` without its epoch, `received_at` by the loop's clock."""
 
     relation: Relation
     data: bytes
@@ -41,10 +41,10 @@ class QueuedChange:
 async def deliver(
     connection: psycopg.AsyncConnection, registry: Registry, batch: Sequence[QueuedChange]
 ) -> None:
-    """Tells each subscriber what it asked for and may see, in the order of the batch.
+    """Sends each subscriber the changes that it asked for and may see, in the order of the batch.
 
-    A table that has gone or changed beyond reading loses its changes, others keep theirs.
-    Raises psycopg.Error when the connection breaks.
+    A table that was dropped or altered loses its changes; other tables keep theirs. Raises
+    psycopg.Error when the connection breaks.
     """
     by_relation: dict[Relation, list[int]] = {}
     for index, queued in enumerate(batch):
@@ -66,7 +66,7 @@ async def deliver(
     for _, (event, told) in sorted(judged.items(), key=lambda item: item[0]):
         for subscriber, payload in _payloads(registry, event, told):
             subscriber.deliver_change(payload)
-        # broadcasts need not wait, however many follow a table
+        # lets broadcasts pass, however many subscribers a table has
         await asyncio.sleep(0)
 
 
@@ -141,7 +141,7 @@ async def _ask_policies(
     events: list[RowEvent],
     told: list[Told],
 ) -> None:
-    """Strikes out the subscriptions of one caller to rows that it can't select."""
+    """Removes one caller's subscriptions to rows that the caller can't select."""
     asked: list[tuple[Image, Told, list[TableBinding]]] = []
     for event, those in zip(events, told, strict=True):
         theirs = [each for each, problem in those.items() if each.caller == caller and not problem]
@@ -179,11 +179,11 @@ async def _answers(
 
 
 def _payloads(registry: Registry, event: RowEvent, told: Told) -> Iterator[tuple[Subscriber, str]]:
-    """One payload for each subscriber and each view of the row that it asked for."""
+    """One payload for each subscriber and each selection of columns."""
     texts: dict[tuple[str, frozenset[str] | None, RowProblem | None], str] = {}
     ids: dict[tuple[Subscriber, str], dict[int, None]] = {}
     for subscription, problem in told.items():
-        # what is asked of the database takes time in which a channel can close
+        # the channel may have closed while the database was asked
         if not registry.still_hears(subscription):
             continue
         view = (subscription.caller.role, subscription.binding.columns, problem)

@@ -1,4 +1,4 @@
-"""Sends each message of the write-ahead log where it belongs."""
+"""Distributes the messages of the write-ahead log."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ logger = logging.getLogger(__name__)
 
 
 class WalFeed:
-    """Broadcasts go out at once, changes of other tables into the queue of their own task.
+    """Sends broadcasts at once, and queues changes of other tables for their own task.
 
-    Rows are decoded only when someone is there to be told: a bulk load that nobody follows
-    costs next to nothing.
+    Rows are decoded only for tables that somebody follows, so a bulk load of another table costs
+    almost nothing.
     """
 
     def __init__(self, bus: Bus, changes: ChangeFeed) -> None:
@@ -29,7 +29,7 @@ class WalFeed:
         self._committed_at: datetime = EPOCH
 
     def restart(self) -> None:
-        """Begins a new stream, which says again what its relations are."""
+        """Begins a new stream, which describes its relations again."""
         self._relations.clear()
         self._changes.restart()
 

@@ -1,4 +1,4 @@
-"""Broadcasts that the database sends: rows inserted into realtime.messages."""
+"""Broadcasts from the database: rows that are inserted into realtime.messages."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from rapport.local.supabase.realtime.wal import Operation, Relation, RowChange
 
 
 class StoredBroadcast(NamedTuple):
-    """A broadcast and where it goes."""
+    """A broadcast and its topic."""
 
     topic: str
     private: bool
@@ -22,7 +22,7 @@ def is_messages(relation: Relation) -> bool:
 
 
 def stored_broadcast(relation: Relation, change: RowChange) -> StoredBroadcast | None:
-    """What an inserted row says; None for a row that is not a complete broadcast."""
+    """The broadcast of an inserted row; None for an incomplete row."""
     if change.operation is not Operation.INSERT or change.new is None:
         return None
     names = (column.name for column in relation.columns)

@@ -1,4 +1,4 @@
-"""Bindings: what a client asks to hear of the changes of tables."""
+"""Bindings: the changes of tables that a client asks for."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ DEFAULT_SCHEMA = "public"
 
 
 class SubscriptionError(Exception):
-    """A binding is refused for the reason that the message gives."""
+    """A binding is refused; the message says why."""
 
 
 class Subscriber(Protocol):
@@ -31,12 +31,12 @@ class Subscriber(Protocol):
         """Takes a change as JSON text, without waiting for anything."""
 
     def report(self, extension: str, status: str, message: str) -> None:
-        """Takes word of how its subscription is."""
+        """Takes the state of its subscription."""
 
 
 @dataclass(frozen=True)
 class Binding:
-    """One entry of `postgres_changes`; None stands for any operation, schema, table or column."""
+    """One entry of `postgres_changes`; None means any operation, schema, table or column."""
 
     id: int
     operation: Operation | None
@@ -51,7 +51,7 @@ class Binding:
 
 @dataclass(frozen=True, eq=False)
 class TableBinding:
-    """A binding of a subscriber, who sees what its caller may see."""
+    """A subscriber's binding; the subscriber sees what its caller may see."""
 
     subscriber: Subscriber
     caller: TokenCaller
@@ -59,13 +59,13 @@ class TableBinding:
 
 
 def binding_id(params: dict[str, JsonValue]) -> int:
-    """The number by which a binding is told from others: the same for the same parameters."""
+    """The number of a binding; equal parameters give equal numbers."""
     ordered = encode(dict(sorted(params.items())))
     return zlib.crc32(ordered.encode()) or 1
 
 
 def parse(params: dict[str, JsonValue]) -> Binding:
-    """Reads a binding as a client wrote it. Raises SubscriptionError."""
+    """Reads a binding in the client's form. Raises SubscriptionError."""
     schema, table = params.get("schema"), params.get("table")
     if not isinstance(schema, str) and not isinstance(table, str):
         raise SubscriptionError(
@@ -85,7 +85,7 @@ def parse(params: dict[str, JsonValue]) -> Binding:
 
 
 class Registry:
-    """All subscriptions, found by the table that has changed."""
+    """All subscriptions, by the table that they follow."""
 
     def __init__(self) -> None:
         self._by_table: defaultdict[tuple[str | None, str | None], dict[TableBinding, None]] = (
@@ -94,7 +94,7 @@ class Registry:
         self._by_subscriber: dict[Subscriber, list[TableBinding]] = {}
 
     def add(self, subscriber: Subscriber, subscriptions: Iterable[TableBinding]) -> None:
-        """Takes the place of what the subscriber had before."""
+        """Adds a subscriber's bindings in place of its earlier ones."""
         self.remove(subscriber)
         self._by_subscriber[subscriber] = list(subscriptions)
         for subscription in self._by_subscriber[subscriber]:
@@ -111,7 +111,7 @@ class Registry:
         return tuple(self._by_subscriber)
 
     def still_hears(self, subscription: TableBinding) -> bool:
-        """Whether its subscriber still asks for the same as the same user, if by another token."""
+        """Whether the subscriber still has this binding as the same user, if by another token."""
         return any(
             current.binding.id == subscription.binding.id
             and current.caller.role == subscription.caller.role
