@@ -128,7 +128,7 @@ class MethodNotAllowed(RequestError):
 
 
 class Gone(RequestError):
-    """It is no longer to be had."""
+    """It is no longer available."""
 
     http_status = 410
     retryable = False
@@ -156,7 +156,7 @@ class NotAPhoneNumber(RequestError):
 
 
 class TooManyRequests(RequestError):
-    """The user has asked for more than one user may at this time."""
+    """The user has made more requests than one user may make at a time."""
 
     http_status = 429
     retryable = True
@@ -175,7 +175,7 @@ class TooManyRequests(RequestError):
 
 
 class Unprocessable(RequestError):
-    """A field has a value that can't be taken."""
+    """A field has a value that is not accepted."""
 
     http_status = 422
     retryable = False
@@ -222,14 +222,14 @@ class StoreUnavailable(StoreError):
 
 
 class StoreBusy(StoreUnavailable):
-    """Somebody else is writing there at the moment."""
+    """Another writer has this locked at the moment."""
 
     http_status = 503
     retryable = True
 
 
 class StoreClosed(StoreUnavailable):
-    """The database lets nothing be done: it is paused, or a key or a setting of ours is wrong."""
+    """The database refuses every call: it is paused, or a key or a setting of ours is wrong."""
 
     http_status = 503
     # true once a person has removed the cause
@@ -251,7 +251,7 @@ class UpstreamUnavailable(UpstreamError):
 
 
 class WhatsAppError(UpstreamError):
-    """WhatsApp did not do as asked."""
+    """The call to WhatsApp failed."""
 
     http_status = 502
     retryable = False
@@ -277,7 +277,7 @@ class WhatsAppUnavailable(WhatsAppError):
 
 
 class MetakockaError(UpstreamError):
-    """Metakocka did not do as asked."""
+    """The call to Metakocka failed."""
 
     http_status = 502
     retryable = False
@@ -326,7 +326,7 @@ class MetakockaClosed(MetakockaError):
 
 
 class MetakockaOutcomeUnknown(MetakockaError):
-    """Metakocka may have done it or not: nobody answered."""
+    """Metakocka did not answer, and may have done it or not."""
 
     http_status = 502
     retryable = False
@@ -426,7 +426,7 @@ _REMEDIES = {
     "PGRST302": _WRONG_KEY,
     "PGRST303": _WRONG_KEY,
     "401": _WRONG_KEY,
-    "402": "See to the organisation's billing in Supabase's dashboard.",
+    "402": "Check the organization's billing in Supabase's dashboard.",
     "403": _WRONG_KEY,
     "404": "Check SUPABASE_URL: it is the project's address, without a path.",
     "540": "Restore the project in Supabase's dashboard.",
@@ -470,7 +470,7 @@ def from_users_postgrest(
         seconds = _RETRY_AFTER.search(details or "")
         return TooManyRequests(message, hint=hint, retry_after=int(seconds[1]) if seconds else 1)
     if type(error) is StoreError and code and code[:2] in _OF_VALUES:
-        return Unprocessable("A value of this request can't be taken.")
+        return Unprocessable("A value of this request is not accepted.")
     # our refusals say what to do; Postgres' own text about permissions does not
     if code and (code.startswith("PT") or (code == "42501" and hint)):
         field = _FIELD.search(details or "")

@@ -85,8 +85,8 @@ class Companies:
         pairs = [tuple(part.strip() for part in word.split("=")) for word in listed]
         if any(len(pair) != 2 or not all(pair) for pair in pairs):
             raise ConfigError(
-                "METAKOCKA_COMPANIES is a list of pairs such as ACCOUNT=COMPANY, with commas"
-                " between them: the account's id, and its company's at Metakocka."
+                "METAKOCKA_COMPANIES must be a list of pairs such as ACCOUNT=COMPANY, separated by"
+                " commas: the account's id, and its company's id at Metakocka."
             )
         return cls(frozenset((pair[0].lower(), pair[1]) for pair in pairs))
 
@@ -100,8 +100,8 @@ class Companies:
             return
         if (account_id.lower(), company_id) not in self.pairs:
             raise ConfigError(
-                f"The key is not for company {company_id} of this account: whoever runs the"
-                f" service adds {account_id}={company_id} to METAKOCKA_COMPANIES."
+                f"The key is not for company {company_id} of this account. The operator has to add"
+                f" {account_id}={company_id} to METAKOCKA_COMPANIES."
             )
 
 

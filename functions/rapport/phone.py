@@ -43,7 +43,7 @@ _LONGEST = 300  # characters
 # E.164 has 15; the rest is room for a national or international prefix
 _MOST_DIGITS = 20
 _FEWEST_DIGITS = 6
-_MORE_THAN_ONE = "It holds more than one number: write one."
+_MORE_THAN_ONE = "There is more than one number. Write one."
 _SEVERAL = re.compile(r":::|[;,|&/]| (?:or|and|und|oder|ali|in|e|o|et|ou) ")
 _LETTERS = re.compile(r"[^\W\d_]")
 
@@ -56,17 +56,17 @@ _FORMER = (
 )
 
 _UNPARSED = {
-    NumberParseException.NOT_A_NUMBER: "It is too short.",
-    NumberParseException.TOO_SHORT_AFTER_IDD: "It is too short.",
-    NumberParseException.TOO_SHORT_NSN: "It is too short.",
-    NumberParseException.TOO_LONG: "It is too long.",
+    NumberParseException.NOT_A_NUMBER: "The number is too short.",
+    NumberParseException.TOO_SHORT_AFTER_IDD: "The number is too short.",
+    NumberParseException.TOO_SHORT_NSN: "The number is too short.",
+    NumberParseException.TOO_LONG: "The number is too long.",
 }
 _IMPOSSIBLE = {
-    ValidationResult.IS_POSSIBLE_LOCAL_ONLY: "It lacks its area code.",
-    ValidationResult.INVALID_COUNTRY_CODE: "Its country code is unknown.",
-    ValidationResult.TOO_SHORT: "It is too short.",
+    ValidationResult.IS_POSSIBLE_LOCAL_ONLY: "The area code is missing.",
+    ValidationResult.INVALID_COUNTRY_CODE: "The country code is unknown.",
+    ValidationResult.TOO_SHORT: "The number is too short.",
     ValidationResult.INVALID_LENGTH: "Numbers of this country have another length.",
-    ValidationResult.TOO_LONG: "It is too long.",
+    ValidationResult.TOO_LONG: "The number is too long.",
 }
 
 
@@ -95,7 +95,7 @@ def to_e164(text: str, region: str | None = None, *, country_code: str | None = 
         readings = _grouped_as(written, region, readings) or readings
     if len(readings) > 1:
         raise NotAPhoneNumber(
-            f"It can be read as {' and as '.join(_shown(one) for one in readings)}."
+            f"The number can be read as {' and as '.join(_shown(one) for one in readings)}."
             " Write it with a plus and its country code."
         )
     if readings:
@@ -112,7 +112,7 @@ def _written(text: str) -> str:
         NotAPhoneNumber: It holds something else.
     """
     if len(text) > _LONGEST:
-        raise NotAPhoneNumber("It is too long.")
+        raise NotAPhoneNumber("The number is too long.")
     text = _INVISIBLE.sub("", text).replace("\uff0b", "+")
     text = "".join(
         str(unicodedata.decimal(one)) if one.isdecimal() else _SPACES.sub(" ", one) for one in text
@@ -124,8 +124,8 @@ def _written(text: str) -> str:
         whole, decimals, exponent = scientific[1], scientific[2] or "", int(scientific[3])
         if len(decimals) != exponent:
             raise NotAPhoneNumber(
-                f"A spreadsheet has shortened it to {text[:32]}, and its last digits are lost."
-                " Format the column as text and write the number anew."
+                f"A spreadsheet has shortened the number to {text[:32]}; its last digits are lost."
+                " Format the column as text and write the number again."
             )
         text = whole + decimals
     if decimal := _DECIMAL.fullmatch(text):
@@ -133,10 +133,10 @@ def _written(text: str) -> str:
         return decimal[1]
     if ends := _POINT_ZERO.fullmatch(text):
         raise NotAPhoneNumber(
-            f"It ends in .{ends[1][:8]} as if it were an amount: write its digits alone."
+            f"The number ends in .{ends[1][:8]} like an amount. Write only its digits."
         )
     if _EXTENSION.search(text):
-        raise NotAPhoneNumber("It has an extension: write the number without it.")
+        raise NotAPhoneNumber("The number has an extension. Write the number without it.")
     if not _WRITTEN.fullmatch(text) or len(_digits(text)) > _MOST_DIGITS:
         raise NotAPhoneNumber(_foreign(text))
     return text.removeprefix("(") if text.startswith("(+") else text
@@ -146,12 +146,12 @@ def _foreign(text: str) -> str:
     if _are_several(text):
         return _MORE_THAN_ONE
     if text and set(text) == {"#"}:
-        return "The spreadsheet's column was too narrow to show it: widen it and save again."
+        return "The spreadsheet's column was too narrow for the number. Widen it and save again."
     if _LETTERS.search(text):
-        return "It has letters: write the digits of one number."
+        return "The number contains letters. Write the digits of one number."
     if _WRITTEN.fullmatch(text):
-        return "It is too long."
-    return "It holds more than the digits of one number."
+        return "The number is too long."
+    return "There is more than the digits of one number."
 
 
 def _are_several(text: str) -> bool:
@@ -209,7 +209,7 @@ def _lacks_zero(code: int, digits: str) -> bool:
 def _with_country_code(written: str, country_code: str) -> list[str]:
     digits, code = _digits(written), _digits(country_code).lstrip("0")
     if not code:
-        raise NotAPhoneNumber("Its country code is unknown.")
+        raise NotAPhoneNumber("The country code is unknown.")
     if written.startswith("+"):
         return [f"+{digits}"]
     if digits.startswith("00"):
@@ -268,12 +268,12 @@ def _without_region(written: str) -> str:
     digits = _digits(written)
     if readings := _readings([f"+{digits}"] if not digits.startswith("0") else []):
         return (
-            "It has no country code, and no region is given. If it is"
+            "The number has no country code, and no region is given. If it is"
             f" {_shown(readings[0])}, write the plus."
         )
     if digits.startswith("00"):
         return _reason(f"+{digits[2:]}", None, None)
-    return "It has no country code, and no region is given."
+    return "The number has no country code, and no region is given."
 
 
 def _reason(written: str, region: str | None, country_code: str | None) -> str:
@@ -287,11 +287,11 @@ def _reason(written: str, region: str | None, country_code: str | None) -> str:
     try:
         number = phonenumbers.parse(written, region)
     except NumberParseException as error:
-        return _UNPARSED.get(error.error_type, "Its country code is unknown.")
+        return _UNPARSED.get(error.error_type, "The country code is unknown.")
     possible = phonenumbers.is_possible_number_with_reason(number)
     if possible != ValidationResult.IS_POSSIBLE:
         return _IMPOSSIBLE[possible]
-    return "Nobody can have it: no numbers of its country begin so."
+    return "The number can't exist: no number of its country begins like this."
 
 
 def _digits(text: str) -> str:

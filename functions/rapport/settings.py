@@ -55,7 +55,7 @@ def _printable(secret: SecretStr) -> SecretStr:
     """Refuses a secret with spaces or line breaks, which can't be sent in a header."""
     if not re.fullmatch(r"[!-~]+", secret.get_secret_value()):
         raise ValueError(
-            "The secret has a space, a line break or a letter in it that no key has: copy it anew"
+            "The secret contains a space, a line break or a letter that no key has: copy it again"
         )
     return secret
 

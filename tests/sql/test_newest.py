@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rapport.errors import RapportError
-from rapport.local.fakes.metakocka.behaviour import Behaviour, Fault
+from rapport.local.fakes.metakocka.behaviour import MetakockaBehaviour, MetakockaRequestFault
 from rapport.local.fakes.metakocka.fake import Fake, FakeReply
 from rapport.store.metakocka_rows import Request
 from tests.sql.conftest import World
@@ -114,11 +114,13 @@ class Play:
             case ("run", trigger, how):
                 if how != "none":
                     self.fake.behaviour.faults = [
-                        Fault(on="update_partner", times=100, **_HOW[how])
+                        MetakockaRequestFault(on="update_partner", times=100, **_HOW[how])
                     ]
                 self._run("both" if trigger == "schedule" else "to_metakocka", trigger)
             case ("read one",):
-                self.fake.behaviour.faults = [Fault(on="update_partner", times=100, status=503)]
+                self.fake.behaviour.faults = [
+                    MetakockaRequestFault(on="update_partner", times=100, status=503)
+                ]
                 request = Request(metakocka_ids=[self.partner])
                 self._run("from_metakocka", "user", request)
             case ("cut",):
@@ -126,7 +128,7 @@ class Play:
             case ("kill", after):
                 with suppress(Killed, RapportError):
                     self.erp.sync(fuse=Fuse(after))
-        self.fake.behaviour = Behaviour()
+        self.fake.behaviour = MetakockaBehaviour()
 
     def check(self) -> None:
         """Both sides come to agree; a partner's edit that is known to be later stands."""

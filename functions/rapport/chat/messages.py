@@ -42,7 +42,7 @@ def write_message(store: UserStore, new: NewMessage, where: Where, *, as_staff: 
     place = new.or_else(where)
     if not place.is_one_place():
         raise Unprocessable(
-            "Say which booking_id, which conversation_id or which customer_id.",
+            "Give booking_id, conversation_id or customer_id.",
             field="conversation_id",
         )
     # the first message opens the portal's chat, so it may not exist yet

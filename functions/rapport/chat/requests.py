@@ -25,7 +25,7 @@ def _check_storable(value: object) -> None:
     """Refuses text that JSON allows and Postgres does not."""
     match value:
         case str() if "\x00" in value:
-            raise ValueError("The character NUL can't be kept")
+            raise ValueError("The NUL character can't be stored")
         case float() if not math.isfinite(value):
             raise ValueError("A number is too large")
         case list():
@@ -103,9 +103,9 @@ class MessagePage(Where):
     @model_validator(mode="after")
     def _one_place(self) -> MessagePage:
         if not self.is_one_place():
-            raise ValueError("Say which bookingId, which conversationId or which customerId")
+            raise ValueError("Give exactly one of bookingId, conversationId and customerId")
         if self.before is not None and self.after is not None:
-            raise ValueError("Say before or after")
+            raise ValueError("Give before or after, not both")
         return self
 
 
@@ -131,5 +131,5 @@ class NewMessage(Where):
     @model_validator(mode="after")
     def _invoice_that_it_has(self) -> NewMessage:
         if self.has_invoice and self.invoice_data is None:
-            raise ValueError("Say in invoiceData which invoice_id")
+            raise ValueError("Give the invoice_id in invoiceData")
         return self

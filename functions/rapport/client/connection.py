@@ -145,7 +145,9 @@ class RealtimeConnection:
         try:
             await channel.subscribe(on_state)
         except Exception as error:
-            raise UpstreamUnavailable(f"Realtime is gone ({type(error).__name__}).") from error
+            raise UpstreamUnavailable(
+                f"The connection to Realtime broke ({type(error).__name__})."
+            ) from error
         channel.rejoin_timer.reset()
         state, reason = answer[0] if answer else (RealtimeSubscribeStates.CLOSED, None)
         if state is not RealtimeSubscribeStates.SUBSCRIBED:
@@ -164,7 +166,11 @@ class RealtimeConnection:
                 await channel.unsubscribe()
                 await left.wait()
         except Exception as error:  # noqa: BLE001 - as in open
-            self._break(UpstreamUnavailable(f"Realtime lets nobody go ({type(error).__name__})."))
+            self._break(
+                UpstreamUnavailable(
+                    f"Realtime does not confirm that a topic was left ({type(error).__name__})."
+                )
+            )
         _discard(channel)
         self._channels.remove(channel)
 
@@ -173,7 +179,9 @@ class RealtimeConnection:
         try:
             await self._client.set_auth(token)
         except Exception as error:  # noqa: BLE001 - as in open
-            self._break(UpstreamUnavailable(f"Realtime is gone ({type(error).__name__})."))
+            self._break(
+                UpstreamUnavailable(f"The connection to Realtime broke ({type(error).__name__}).")
+            )
 
     async def send(self, topic: str, event: str, payload: dict[str, JsonValue]) -> None:
         """Broadcasts to a joined topic. Without permission to write, nobody receives it."""
@@ -252,7 +260,11 @@ class RealtimeConnection:
                     )
                     await pulse.answered.wait()
             except Exception as error:  # noqa: BLE001 - as in open
-                self._break(UpstreamUnavailable(f"Realtime is silent ({type(error).__name__})."))
+                self._break(
+                    UpstreamUnavailable(
+                        f"Realtime does not answer heartbeats ({type(error).__name__})."
+                    )
+                )
                 return
             await asyncio.sleep(self._timing.heartbeat)
 
@@ -283,8 +295,8 @@ def _no_place(answer: Mapping[str, object]) -> RapportError:
     """Why the server does not show the user."""
     reason = str(answer.get("reason", ""))
     if "permission" in reason:
-        return NotAllowed("You may not show yourself here.")
-    return Unprocessable(f"Realtime does not show this ({reason}).")
+        return NotAllowed("You may not appear in presence here.")
+    return Unprocessable(f"Realtime refuses this presence ({reason}).")
 
 
 def _refusal(state: RealtimeSubscribeStates, error: Exception | None) -> Exception:
@@ -295,4 +307,4 @@ def _refusal(state: RealtimeSubscribeStates, error: Exception | None) -> Excepti
         return NotAllowed("You may not follow this any more.")
     if reason.startswith(_TOKEN_CODES):
         return NotSignedIn()
-    return UpstreamUnavailable(f"Realtime does not let us join ({reason or state.value}).")
+    return UpstreamUnavailable(f"Realtime refuses the topic ({reason or state.value}).")

@@ -165,7 +165,7 @@ class FaceFeed(Generic[FaceRow]):
                 # before its first message a conversation has only its own time
                 latest = activity.last_message_at if activity.last_seq else None
                 return self._advance(activity.conversation_id, latest, activity.last_inbound_at)
-        raise ValueError(f"{table} makes no face")
+        raise ValueError(f"No face is made from {table}.")
 
     def _advance(
         self, conversation_id: UUID, latest: datetime | None, inbound: datetime | None

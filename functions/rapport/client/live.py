@@ -101,7 +101,7 @@ class LiveClient:
     def outbox(self) -> Sender:
         """The messages that wait to be sent. Raises RuntimeError if `outbox` was not given."""
         if self._sender is None:
-            raise RuntimeError("LiveClient was given no file for an outbox, or is not open.")
+            raise RuntimeError("There is no outbox: LiveClient got no file for it, or is not open.")
         return self._sender
 
     @property

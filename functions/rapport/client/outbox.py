@@ -68,7 +68,7 @@ class PendingMessage(BaseModel):
     @model_validator(mode="after")
     def _goes_to_one_chat(self) -> Self:
         if len(self._chats) != 1:
-            raise ValueError("Name one of conversation_id, booking_id and customer_id.")
+            raise ValueError("Give exactly one of conversation_id, booking_id and customer_id.")
         return self
 
     @property

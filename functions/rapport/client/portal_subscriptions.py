@@ -173,7 +173,7 @@ class ProfileSubscription(Subscription[Profile]):
                 Profile.model_validate(known.model_dump() | fields)
             except ValidationError as error:
                 named = ".".join(str(part) for part in error.errors()[0]["loc"])
-                raise Unprocessable("This can't be in a profile.", field=named) from None
+                raise Unprocessable("A profile can't have this value.", field=named) from None
         self._edits.append(fields)
         try:
             await self._show()

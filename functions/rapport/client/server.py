@@ -212,7 +212,7 @@ def _read_odd_json() -> JsonValue:
             parse_int=lambda digits: int(digits) if len(digits) < 400 else float(digits),
         )
     except ValueError:
-        raise StoreError("The database's answer is no JSON.") from None
+        raise StoreError("The database's answer is not JSON.") from None
     return answer
 
 

@@ -91,7 +91,9 @@ class Tokens:
             async with asyncio.timeout(_PATIENCE_SECONDS):
                 return await self._provider()
         except TimeoutError:
-            raise UpstreamUnavailable("No access token has come in time.") from None
+            raise UpstreamUnavailable(
+                f"No access token came within {_PATIENCE_SECONDS:.0f} seconds."
+            ) from None
 
     def discard(self) -> None:
         """Forgets a token that the server refused."""

@@ -109,7 +109,7 @@ class Topics:
         topics = self._topics.get(scope)
         if topics is not None:
             if not topics:
-                return NotAllowed("You may not follow this, or not any more.")
+                return NotAllowed("You may not follow this, or no longer may.")
             for topic in topics & self._refused.keys():
                 return self._refused[topic]
         return self.error

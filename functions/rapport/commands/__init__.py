@@ -55,7 +55,8 @@ def bench(
         bool, typer.Option("--metakocka", help="Measure the import of 50,000 partners instead.")
     ] = False,
     portal: Annotated[
-        bool, typer.Option("--portal", help="Measure what live clients see of changes instead.")
+        bool,
+        typer.Option("--portal", help="Measure how fast live clients hear of changes instead."),
     ] = False,
 ) -> None:
     """Measure speed and memory on a stack of its own."""
@@ -72,13 +73,14 @@ def bench(
 @app.command()
 def replay(
     since: Annotated[
-        datetime, typer.Option(help="Replay webhooks that came since then.", formats=TIMES)
+        datetime,
+        typer.Option(help="Replay webhooks that arrived from this time on.", formats=TIMES),
     ],
     until: Annotated[
-        datetime | None, typer.Option(help="… and before then.", formats=TIMES)
+        datetime | None, typer.Option(help="… and before this time.", formats=TIMES)
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would change, and change nothing.")
+        bool, typer.Option("--dry-run", help="Show what would change, and change nothing.")
     ] = False,
 ) -> None:
     """Parse stored WhatsApp webhooks again with the present parser. Times are UTC."""
@@ -127,7 +129,7 @@ def import_contacts(
     account: Account,
     dry_run: Annotated[
         bool,
-        typer.Option("--dry-run", help="Tell which rows would change and how; write nothing."),
+        typer.Option("--dry-run", help="Show which rows would change and how; write nothing."),
     ] = False,
     region: Annotated[
         str | None,
@@ -140,7 +142,7 @@ def import_contacts(
         str, typer.Option(help="utf-8, utf-16, cp1250 or cp1252; auto looks at the file.")
     ] = "auto",
     sheet: Annotated[
-        str | None, typer.Option(help="The sheet of a workbook; the first without it.")
+        str | None, typer.Option(help="The sheet of a workbook; by default the first.")
     ] = None,
     mapped: Annotated[
         list[str] | None,
@@ -150,7 +152,7 @@ def import_contacts(
         ),
     ] = None,
     report: Annotated[
-        Path | None, typer.Option(help="Write all that is to be told of rows to a CSV file.")
+        Path | None, typer.Option(help="Write the report of all rows to a CSV file.")
     ] = None,
 ) -> None:
     """Create and change contacts from a table. Importing the same file again changes nothing.
@@ -181,7 +183,8 @@ def import_contacts(
 def export_contacts(
     account: Account,
     file: Annotated[
-        Path | None, typer.Argument(help="Where to write; stdout without it.", show_default=False)
+        Path | None,
+        typer.Argument(help="The file to write; by default stdout.", show_default=False),
     ] = None,
 ) -> None:
     """Write an account's contacts to a CSV file, which `import` takes back unchanged."""

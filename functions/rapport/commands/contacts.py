@@ -59,7 +59,7 @@ def import_file(
     if delimiter != "auto" and delimiter not in DELIMITERS:
         raise ConfigError(f"--delimiter is one of auto, {', '.join(DELIMITERS)}.")
     if report is not None and report.exists() and report.samefile(file):
-        raise ConfigError("--report would overwrite the file that is imported: give another.")
+        raise ConfigError("--report names the file to import. Give another file.")
     if encoding != "auto" and encoding not in ENCODINGS:
         raise ConfigError(f"--encoding is one of auto, {', '.join(ENCODINGS)}.")
     mapping = _mapping(mapped)
@@ -102,9 +102,7 @@ def _import(
             raise
     _print_summary(output, outcomes, dry_run=dry_run)
     if status == INTERRUPTED:
-        _print(
-            output, "Interrupted. The rows that are counted are done; import again for the rest."
-        )
+        _print(output, "Interrupted. The counted rows are imported; import again for the rest.")
     elif outcomes["refused"] or outcomes["ambiguous"]:
         status = 1
     return status
@@ -218,7 +216,7 @@ def _left_out(contacts: Table) -> str:
     named = ", ".join(title[:40] for title in titles[:SHOWN_TITLES])
     more = f" and {len(titles) - SHOWN_TITLES} more" if len(titles) > SHOWN_TITLES else ""
     whose = f"An export of {contacts.system}. " if contacts.system else ""
-    return f"{whose}Columns that are left out: {named}{more}."
+    return f"{whose}Columns left out: {named}{more}."
 
 
 def _print_summary(output: Console, outcomes: Counter[ImportOutcome], *, dry_run: bool) -> None:
@@ -249,4 +247,4 @@ def _print(console: Console, text: str) -> None:
 
 
 def _no_account(account: str) -> str:
-    return f"There is no account {account!r}: give its external_id."
+    return f"There is no account {account!r}: --account takes its external id."

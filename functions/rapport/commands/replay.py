@@ -62,7 +62,8 @@ def replay(*, since: datetime, until: datetime | None, dry_run: bool) -> bool:
             _run(store, span, summary, since=since, until=until, dry_run=dry_run)
     except RapportError as error:
         raise StackError(
-            f"{error} {summary.events} webhooks were replayed before; it can be begun again."
+            f"{error} {summary.events} webhooks were replayed before that."
+            " Run the command again for the rest."
         ) from error
     _show(summary, console, dry_run=dry_run)
     return not summary.failures

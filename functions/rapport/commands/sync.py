@@ -76,11 +76,15 @@ def _run(output: Console, worker: Sync, connection: Connection, direction: Direc
                 connection.account_id, direction, "cli", request=Request()
             )
     except KeyboardInterrupt:
-        output.print("Interrupted. What is counted is done, and the next run goes on from there.")
+        output.print(
+            "Interrupted. The counted contacts are done; the next run continues from there."
+        )
         return INTERRUPTED
     if report is None:
         at_work = worker.store.sync_at_work(connection.account_id)
-        output.print(str(busy(at_work)) if at_work else "This account is connected no more.")
+        output.print(
+            str(busy(at_work)) if at_work else "This account is no longer connected to Metakocka."
+        )
         return 1
     _summarize(output, report)
     return 0 if report.state == "done" and not report.counts.failed else 1
@@ -98,14 +102,16 @@ def _summarize(output: Console, report: Report) -> None:
         output.print(f"  {escape(str(report.error))}")
     if report.paused_until:
         until = f"{report.paused_until.astimezone():%Y-%m-%d %H:%M:%S}"
-        output.print(f"  Nothing is asked of Metakocka until {until}; the run goes on then.")
+        output.print(f"  No calls go to Metakocka until {until}; the run continues then.")
     for one in report.troubles:
         output.print(f"  {one.status} {escape(_of(one))}", highlight=False)
     if counts.errors:
-        output.print("  sync_errors tells of each, and metakocka_partners what is missing.")
+        output.print(
+            "  sync_errors explains each failure; metakocka_partners shows what is missing."
+        )
     if counts.waiting:
         output.print(
-            "  What waits is tried again, or asked in sync_conflicts: resolve_sync_conflict."
+            "  Waiting contacts are tried again, or need resolve_sync_conflict: see sync_conflicts."
         )
 
 

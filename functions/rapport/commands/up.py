@@ -48,7 +48,7 @@ def up(*, as_json: bool, fresh: bool) -> None:
     interrupt_on_signals()
     folder = state.folder()
     if not folder.is_relative_to(state.PROJECT) and state.HOME_VARIABLE not in os.environ:
-        sentence = f"The stack is kept in {folder}, since {state.PROJECT} cannot hold it."
+        sentence = f"The stack's folder is {folder}, since {state.PROJECT} can't be used."
         console.print(sentence, soft_wrap=True)
     try:
         with launch.running(folder, TerminalProgress(console), fresh=fresh) as running:

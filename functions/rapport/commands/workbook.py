@@ -47,7 +47,7 @@ def as_table(file: Path, sheet: str | None) -> Iterator[Path]:
             begin = opened.read(len(_OLE))
     if not begin.startswith((_ZIP, _OLE)):
         if sheet is not None:
-            raise MalformedTable("It is no workbook: --sheet is for one.")
+            raise MalformedTable("The file is not a workbook; --sheet is only for workbooks.")
         yield file
         return
     _require_size(file, is_zip=begin.startswith(_ZIP))
@@ -60,8 +60,8 @@ def as_table(file: Path, sheet: str | None) -> Iterator[Path]:
 def _require_size(file: Path, *, is_zip: bool) -> None:
     if (size := file.stat().st_size) > FILE_LIMIT:
         raise MalformedTable(
-            f"The workbook has {size:,} bytes, and at most {FILE_LIMIT:,} are read: divide it, or"
-            " save it as CSV UTF-8."
+            f"The workbook has {size:,} bytes; {FILE_LIMIT:,} are allowed. Divide it, or save it as"
+            " CSV UTF-8."
         )
     if not is_zip:
         return
@@ -69,11 +69,11 @@ def _require_size(file: Path, *, is_zip: bool) -> None:
         with zipfile.ZipFile(file) as archive:
             unpacked = sum(entry.file_size for entry in archive.infolist())
     except zipfile.BadZipFile:
-        raise MalformedTable("The workbook is damaged: save it anew.") from None
+        raise MalformedTable("The workbook is damaged. Save it again.") from None
     if unpacked > UNPACKED_LIMIT:
         raise MalformedTable(
-            f"The workbook unpacks to {unpacked:,} bytes, and at most {UNPACKED_LIMIT:,} are read:"
-            " divide it, or save it as CSV UTF-8."
+            f"The workbook unpacks to {unpacked:,} bytes; {UNPACKED_LIMIT:,} are allowed."
+            " Divide it, or save it as CSV UTF-8."
         )
 
 
@@ -91,8 +91,7 @@ def _convert(file: Path, table: Path, sheet: str | None) -> None:
         raise MalformedTable(result.stderr.strip())
     if result.returncode:
         raise MalformedTable(
-            "The sheet is larger than can be read: delete what stands far from the table, or save"
-            " it as CSV UTF-8."
+            "The sheet is too large. Delete the cells far from the table, or save it as CSV UTF-8."
         )
 
 
@@ -118,17 +117,17 @@ def _main(file: str, table: str, sheet: str | None = None) -> None:
     except WorksheetNotFound:
         _refuse(f"There is no sheet {sheet!r}. Sheets: {', '.join(map(repr, names[:20]))}.")
     except PasswordError:
-        _refuse("The workbook is protected by a password: save it without one.")
+        _refuse("The workbook is protected by a password. Save it without one.")
     except CalamineError:
-        _refuse("It is no workbook that can be read: save it as .xlsx or as CSV UTF-8.")
+        _refuse("The workbook can't be read. Save it as .xlsx or as CSV UTF-8.")
     if found.end is None:
         Path(table).touch()
         return
     rows, cells = found.end[0] + 1, found.end[1] + 1
     if rows > ROW_LIMIT or cells > CELLS_LIMIT:
         _refuse(
-            f"The sheet has {rows:,} rows of {cells:,} cells, and at most {ROW_LIMIT:,} of"
-            f" {CELLS_LIMIT:,} are read: delete what stands far from the table."
+            f"The sheet has {rows:,} rows of {cells:,} cells; {ROW_LIMIT:,} of {CELLS_LIMIT:,} are"
+            " allowed. Delete the cells far from the table."
         )
     with Path(table).open("w", encoding="utf-8", newline="") as file_:
         writer = csv.writer(file_)

@@ -59,4 +59,4 @@ def split_tags(cell: str) -> list[str]:
     try:
         return [tag for line in lines for tag in line if tag.strip()]
     except csv.Error:
-        raise MalformedTable("Its quotes do not match.") from None
+        raise MalformedTable("A quote is not closed.") from None

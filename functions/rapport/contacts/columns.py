@@ -162,9 +162,9 @@ def columns_of(header: Sequence[str], mapping: Mapping[str, str]) -> list[Column
     if unknown and system is None:
         listed = ", ".join(repr(title[:64]) for title in unknown[:10])
         raise MalformedTable(
-            f"The first row names columns that are not known: {listed}. Known:"
-            f" {', '.join(COLUMNS)}. Say what one is, such as --map {unknown[0][:64]!r}=notes, or"
-            f" leave it out by --map {unknown[0][:64]!r}= ."
+            f"The first row has unknown columns: {listed}. Known:"
+            f" {', '.join(COLUMNS)}. Name its field, such as --map {unknown[0][:64]!r}=notes, or"
+            f" leave it out with --map {unknown[0][:64]!r}= ."
         )
     _require_once(columns)
     return columns
@@ -182,7 +182,7 @@ def _mapped(titles: list[str], mapping: Mapping[str, str]) -> dict[str, Column]:
             )
         if ours and ours not in (*COLUMNS, *PARTS):
             raise MalformedTable(
-                f"--map {theirs}={ours}: {ours!r} is no field. Fields:"
+                f"--map {theirs}={ours}: {ours!r} is not a field. Fields:"
                 f" {', '.join((*COLUMNS, *PARTS))}."
             )
         found[folded(theirs)] = Column(title, ours or None, rank=place - len(mapping) - 1)
@@ -246,6 +246,6 @@ def _require_once(columns: list[Column]) -> None:
         if other is not column:
             raise MalformedTable(
                 f"The first row names a column twice: {column.target}"
-                f" ({other.title[:64]!r}, {column.title[:64]!r}). Leave one out by"
+                f" ({other.title[:64]!r}, {column.title[:64]!r}). Leave one out with"
                 f" --map {column.title[:64]!r}= ."
             )

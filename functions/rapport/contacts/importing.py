@@ -190,7 +190,7 @@ def _result(row: int, imported: ImportedRow, other: int | None, note: str | None
     reason = imported.reason
     if reason is None and other is not None:
         # found by another key, which only the database could know
-        reason = f"It is of the same contact as row {other}."
+        reason = f"This is the same contact as row {other}."
     if imported.outcome in {"created", "updated", "unchanged"}:
         reason = " ".join(filter(None, (reason, note))) or None
     return Result(row, imported.outcome, imported.field, reason, imported.changes)

@@ -52,7 +52,7 @@ class Said:
         beyond = [cell for cell in record.cells[len(columns) :] if cell.strip()]
         if beyond:
             raise RefusedRow(
-                None, f"It has {len(record.cells)} cells, and the first row {len(columns)}."
+                None, f"The row has {len(record.cells)} cells; the first row has {len(columns)}."
             )
         cells = []
         for column, cell in zip(columns, record.cells, strict=False):
@@ -63,14 +63,16 @@ class Said:
             if not column.title:
                 raise RefusedRow(
                     None,
-                    f"It has {text.strip()[:32]!r} in a column that the first row does not name.",
+                    f"The row has {text.strip()[:32]!r} in a column without a title.",
                 )
             if column.target is None:
                 continue
             if "\0" in text:
-                raise RefusedRow(column.target, "It holds a NUL, which no text has.")
+                raise RefusedRow(column.target, "The cell contains a NUL character. Remove it.")
             if len(text) > CELL_LIMIT:
-                raise RefusedRow(column.target, f"It has more than {CELL_LIMIT:,} characters.")
+                raise RefusedRow(
+                    column.target, f"The cell has more than {CELL_LIMIT:,} characters."
+                )
             cells.append((column, text))
         return cls(sorted(cells, key=lambda cell: cell[0].rank))
 
@@ -100,8 +102,8 @@ class Said:
         except ValueError:
             raise RefusedRow(
                 "id",
-                "This is not an id of ours, such as an export has: leave the column out by --map"
-                " id= , and rows are known by their phone, email or username.",
+                "This is not a contact's id, as exports have it. Leave the column out with --map"
+                " id= ; rows are then matched by phone, email or username.",
             ) from None
 
 
@@ -210,8 +212,8 @@ def _one_email(text: str) -> str:
     addresses = [one for one in _SEVERAL_EMAILS.split(text) if one]
     if len(addresses) > 1:
         raise ValueError(
-            f"It holds {len(addresses)} addresses or words, and a contact has one address: keep"
-            f" {addresses[0][:64]!r} alone, if that is the one."
+            f"The cell has {len(addresses)} addresses or words; a contact has one email. Keep only"
+            f" {addresses[0][:64]!r}, if it is the right one."
         )
     raise ValueError("This is not an email address. Write one, such as ana@example.com.")
 

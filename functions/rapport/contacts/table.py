@@ -76,10 +76,10 @@ class Table:
                 names the line or the column.
         """
         if path.is_fifo():
-            raise MalformedTable("It can be read only once, and is read twice: give a file.")
+            raise MalformedTable("This input can be read only once. Give a file.")
         if (size := path.stat().st_size) > FILE_LIMIT:
             raise MalformedTable(
-                f"It has {size:,} bytes, and at most {FILE_LIMIT:,} are read: divide it."
+                f"The file has {size:,} bytes; {FILE_LIMIT:,} are allowed. Divide it."
             )
         encoding = _encoding_of(path, encoding)
         with _opened(path, encoding) as file:
@@ -97,7 +97,7 @@ class Table:
         for _ in records:
             rows += 1
             if rows > ROW_LIMIT:
-                raise MalformedTable(f"It has more than {ROW_LIMIT:,} rows: divide it.")
+                raise MalformedTable(f"The file has more than {ROW_LIMIT:,} rows. Divide it.")
         return cls(path, encoding, delimiter, columns, system_of(titles), rows)
 
     def records(self) -> Iterator[Record]:
@@ -155,8 +155,8 @@ def _records(path: Path, encoding: str, delimiter: str) -> Iterator[Record]:
                 return
             except csv.Error:
                 raise MalformedTable(
-                    f"Line {reader.line_num} is no row of a table: a quote in it or before it is"
-                    " not closed."
+                    f"Line {reader.line_num} can't be read: a quote in it or before it is not"
+                    " closed."
                 ) from None
             if len(cells) > CELLS_LIMIT:
                 raise MalformedTable(f"Row {row} has more than {CELLS_LIMIT:,} cells.")

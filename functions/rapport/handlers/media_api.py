@@ -17,7 +17,7 @@ from rapport.store.media import UserMedia
 from rapport.whatsapp.file_names import disposition, file_name_of, shown_type
 
 BODY_LIMIT = 4096  # bytes
-_NOTHING = "There is no file here, or it is not yours to see."
+_NOTHING = "There is no file here that you may see."
 
 
 class _Announced(BaseModel):

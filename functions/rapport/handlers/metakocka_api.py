@@ -108,7 +108,7 @@ def _mappings(request: APIGatewayProxyEventV2, user: MetakockaUser) -> Response:
     if page.contactId is None:
         return json_(200, found.model_dump(mode="json"))
     if not found.mappings:
-        raise NotFound("This contact is no partner yet.", field="contactId")
+        raise NotFound("This contact has no partner at Metakocka yet.", field="contactId")
     return json_(200, {"mapping": found.mappings[0]})
 
 

@@ -66,7 +66,7 @@ def handler(request: APIGatewayProxyEventV2) -> Response:
         raise MethodNotAllowed
     secret = _settings().wake_secret
     if secret is None:
-        logger.error("WAKE_SECRET is not set: nobody can be woken, the schedule does it all")
+        logger.error("WAKE_SECRET is not set: workers run only on their schedule")
         raise NotAllowed
     if not hmac.compare_digest(bearer(request).encode(), secret.get_secret_value().encode()):
         raise NotAllowed

@@ -70,7 +70,7 @@ def _challenge(request: APIGatewayProxyEventV2, token: SecretStr | None) -> Resp
         raise NotAllowed("The verify token is wrong.")
     challenge = query.get("hub.challenge", "")
     if query.get("hub.mode") != "subscribe" or not 0 < len(challenge) <= CHALLENGE_LIMIT:
-        raise NotAllowed("This is not a subscription's verification.")
+        raise NotAllowed("This is not Meta's verification request.")
     return text(200, challenge)
 
 

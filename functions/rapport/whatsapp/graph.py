@@ -388,7 +388,7 @@ def _read(model: type[M], response: httpx.Response) -> M:
         return model.model_validate_json(response.content)
     except ValidationError:
         # the error's text would quote the answer
-        raise WhatsAppError("WhatsApp's answer has not the expected form.") from None
+        raise WhatsAppError("WhatsApp's answer does not have the expected form.") from None
 
 
 def _refusal(response: httpx.Response) -> WhatsAppError:

@@ -107,7 +107,7 @@ class _Checked:
 
     def _count(self, chunk: bytes) -> None:
         if time.monotonic() > self._deadline:
-            raise WhatsAppUnavailable("The file took too long.")
+            raise WhatsAppUnavailable("The download took too long.")
         self.size += len(chunk)
         if self.size > SIZE_LIMIT:
             raise PayloadTooLarge(_TOO_LARGE)
@@ -116,9 +116,11 @@ class _Checked:
     def _compare(self) -> None:
         sha256, size = self._said
         if size is not None and size != self.size:
-            raise WhatsAppUnavailable("The file came with another length than WhatsApp said.")
+            raise WhatsAppUnavailable("The file's length differs from the one that WhatsApp named.")
         if sha256 is not None and sha256 != self.sha256:
-            raise WhatsAppUnavailable("The file came with another SHA-256 than WhatsApp said.")
+            raise WhatsAppUnavailable(
+                "The file's SHA-256 differs from the one that WhatsApp named."
+            )
 
 
 def digest_hex(digest: str | None) -> str | None:
@@ -198,12 +200,14 @@ class Attachments:
             return message
         file = self._store.media_to_send(message.message_id)
         if file is None:
-            raise Unprocessable("The file of this message is gone.", field="content.upload_id")
+            raise Unprocessable(
+                "The message's file no longer exists. Upload it again.", field="content.upload_id"
+            )
         try:
             media_id = upload_to_whatsapp(file, message.phone_number_id, self._graph, self._storage)
         except NotFound:
             raise Unprocessable(
-                "The file was announced and never uploaded.", field="content.upload_id"
+                "The file was announced but never uploaded.", field="content.upload_id"
             ) from None
         except ConfigError as error:
             raise WhatsAppRefused(str(error), NO_TOKEN) from None

@@ -164,7 +164,7 @@ def check_content(type_: str, text: str, content: JsonValue) -> JsonValue:
             return {"body": _TEXT.validate_python(text)}
         if type_ not in _CONTENTS:
             raise Unprocessable(
-                "Messages of this type are not sent.",
+                "Messages of this type can't be sent.",
                 field="type",
                 hint=f"Known: text, {', '.join(_CONTENTS)}.",
             )

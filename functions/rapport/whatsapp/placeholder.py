@@ -62,7 +62,7 @@ def notice(
     if new_wa_id:
         return f"The number changed to {new_wa_id}."
     if new_user_id:
-        return "WhatsApp knows this customer by another user id now."
+        return "WhatsApp now knows this customer by another user id."
     return "[system message]"
 
 

@@ -63,7 +63,9 @@ def _replay_one(store: WebhookStore, event: RawEvent, *, dry_run: bool) -> Repla
         items = items_of(parse(event.body))
         result = _insist(store, event.id, items, dry_run=dry_run)
     except StoreBusy:
-        return Replayed(event.id, failure="Others are writing its conversation: replay it again.")
+        return Replayed(
+            event.id, failure="Another writer had its conversation locked. Replay it again."
+        )
     except StoreUnavailable:
         raise
     except RapportError as error:

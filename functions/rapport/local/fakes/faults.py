@@ -20,7 +20,7 @@ class Orders(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
-class Fault(Orders):
+class OrderedFault(Orders):
     """What happens to the next `times` requests of a kind; a stand-in adds `on` and its errors."""
 
     on: str
@@ -48,7 +48,7 @@ class Fault(Orders):
         return self.drop or self.status is not None
 
 
-F = TypeVar("F", bound=Fault)
+F = TypeVar("F", bound=OrderedFault)
 
 
 class FaultyBehaviour(Orders, Generic[F]):

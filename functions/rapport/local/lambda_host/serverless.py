@@ -39,7 +39,7 @@ def _untagged(loader: yaml.SafeLoader, _tag: str, node: yaml.Node) -> object:
         case yaml.MappingNode():
             return loader.construct_mapping(node, deep=True)
         case _:
-            raise yaml.YAMLError("a tag on something unknown")
+            raise yaml.YAMLError("a tag on an unknown kind of node")
 
 
 _Loader.add_multi_constructor("!", _untagged)

@@ -71,7 +71,7 @@ def running(
                 npm.require_space(folder)
                 cluster.create()
         if left := orphans(cluster.data):
-            what = f"Ending processes that a crash of Postgres has left at work: {len(left)}"
+            what = f"Ending processes that a crash of Postgres left running: {len(left)}"
             with progress.step(what):
                 end_orphans(cluster.data)
         with progress.step("Starting Postgres"):

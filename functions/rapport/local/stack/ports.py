@@ -67,7 +67,7 @@ def choose(preferred: dict[str, int], take: Callable[[int], bool] = is_free) -> 
         if port is None:
             raise StackError(
                 f"No free port for {name} between {wish} and {candidates[-1]}. "
-                "Stop what listens there and try again."
+                "Stop the programs that use these ports and try again."
             )
         chosen[name] = port
         reserved.add(port)

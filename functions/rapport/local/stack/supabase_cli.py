@@ -81,7 +81,7 @@ def _run(database: Database, binaries: Binaries, project: Path, *arguments: str)
     if result.returncode != 0:
         raise StackError(
             f"supabase {' '.join(arguments[:2])} failed. {_message(result)}\n"
-            "If the database is of no value, `rapport up --fresh` starts anew and deletes its data."
+            "If you don't need the data, `rapport up --fresh` deletes it and starts again."
         )
     return result.stdout
 

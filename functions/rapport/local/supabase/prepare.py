@@ -62,7 +62,7 @@ def _connect(database: Database) -> psycopg.Connection:
     except psycopg.OperationalError as error:
         raise StackError(
             f"The database in {database.cluster.data} does not accept the password in stack.json, "
-            "or cannot be reached. If the data is of no value, `rapport up --fresh` starts anew "
+            "or cannot be reached. If you don't need the data, `rapport up --fresh` starts again "
             f"and deletes it. Postgres says: {error}"
         ) from error
 

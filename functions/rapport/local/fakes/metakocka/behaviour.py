@@ -6,12 +6,12 @@ from typing import Literal, Self
 
 from pydantic import model_validator
 
-from rapport.local.fakes.faults import Fault, FaultyBehaviour, Milliseconds
+from rapport.local.fakes.faults import FaultyBehaviour, Milliseconds, OrderedFault
 
 Operation = Literal["add_partner", "get_partner", "update_partner", "search"]
 
 
-class MetakockaRequestFault(Fault):
+class MetakockaRequestFault(OrderedFault):
     """What happens to the next `times` requests for an operation.
 
     One of: `drop`, `opr_code` (an error of Metakocka's, with HTTP 200), `status` alone (a

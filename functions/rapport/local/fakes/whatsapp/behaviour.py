@@ -6,13 +6,13 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from rapport.local.fakes.faults import Fault, FaultyBehaviour, Milliseconds, Orders
+from rapport.local.fakes.faults import FaultyBehaviour, Milliseconds, OrderedFault, Orders
 from rapport.local.fakes.whatsapp.payloads import StatusWord
 
 Endpoint = Literal["messages", "read", "media", "download", "templates", "numbers"]
 
 
-class WhatsAppFault(Fault):
+class WhatsAppFault(OrderedFault):
     """What happens to the next `times` requests to an endpoint.
 
     One of: `drop`, `code` (an error in Graph's shape), `status` alone (a proxy's page of HTML),

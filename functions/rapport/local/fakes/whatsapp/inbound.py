@@ -204,13 +204,13 @@ class Inbound(_InboundPart):
     @model_validator(mode="after")
     def _is_one_message_of_somebody(self) -> Self:
         if self.sender is None and self.user_id is None:
-            raise ValueError("from or user_id says who it is")
+            raise ValueError("from or user_id is needed")
         if sum(getattr(self, kind) is not None for kind in KINDS) != 1:
             raise ValueError(f"exactly one of {', '.join(KINDS)} is needed")
         if self.group_change is not None and self.group_id is None:
-            raise ValueError("group_id says which group changes")
+            raise ValueError("group_id is needed")
         if self.sender is None and (self.history or self.phone_book):
-            raise ValueError("the phone app knows people by number: from says which")
+            raise ValueError("from is needed: the phone app knows people by number")
         return self
 
     @property
