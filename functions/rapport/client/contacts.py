@@ -6,8 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Generic
 from uuid import UUID
 
-from rapport.client.changes import Change, Heard
-from rapport.client.events import Event, Record
+from rapport.client.events import Change, Event, Heard, Record
 from rapport.client.face_feed import FaceChange, FaceFeed, FaceRow
 from rapport.client.faces import ContactRow, Thread
 from rapport.client.server import Server

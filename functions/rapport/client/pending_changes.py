@@ -12,7 +12,7 @@ from collections import OrderedDict
 from typing import Generic
 from uuid import UUID
 
-from rapport.client.changes import Change, ShownT
+from rapport.client.events import Change, ShownT
 
 # from this number on, changes of one row are merged
 FEW = 1_000

@@ -10,8 +10,7 @@ from pydantic import JsonValue, ValidationError
 
 from rapport.client.callbacks import Called, bound, run
 from rapport.client.catch_up import CatchUp
-from rapport.client.changes import Change
-from rapport.client.events import Event, Record
+from rapport.client.events import Change, Event, Record
 from rapport.client.rows import LoyaltyTransaction, Message, Profile
 from rapport.client.server import Server
 from rapport.client.sources import MessageSource, TableSource

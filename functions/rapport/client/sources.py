@@ -8,8 +8,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, TypeAdapter
 
-from rapport.client.changes import Heard
-from rapport.client.events import Event, Record
+from rapport.client.events import Event, Heard, Record
 from rapport.client.ledger import Ledger, Place
 from rapport.client.rows import Message, RowT
 from rapport.client.server import Server

@@ -10,8 +10,7 @@ from uuid import UUID
 
 from rapport.client.callbacks import Called, bound, run
 from rapport.client.catch_up import CatchUp
-from rapport.client.changes import Change, Heard, ShownT
-from rapport.client.events import Event
+from rapport.client.events import Change, Event, Heard, ShownT
 from rapport.client.pending_changes import PendingChanges
 from rapport.client.server import Server
 from rapport.client.topics import Scope

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from tests.sql.conftest import World
 
-from rapport.client.changes import Change
+from rapport.client.events import Change
 from rapport.client.portal_subscriptions import MessageCallbacks
 from rapport.client.rows import Message, RowT
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rapport.client.changes import Change
+from rapport.client.events import Change
 from rapport.client.pending_changes import PendingChanges, merged
 
 FEW = 2
