@@ -53,14 +53,16 @@ def described(error: RapportError) -> dict[str, object]:
     return told
 
 
-class _Context(Protocol):
-    """The part of Lambda's context that is used here."""
+class WorkerContext(Protocol):
+    """The part of Lambda's context that workers use."""
 
     @property
     def aws_request_id(self) -> str: ...
 
+    def get_remaining_time_in_millis(self) -> int: ...
 
-ContextT = TypeVar("ContextT", bound=_Context, contravariant=True)
+
+ContextT = TypeVar("ContextT", bound=WorkerContext, contravariant=True)
 AnswerT = TypeVar("AnswerT")
 EventT = TypeVar("EventT")
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import Protocol
 from uuid import uuid4
 
-from rapport.log import logger, worker
+from rapport.log import WorkerContext, logger, worker
 from rapport.settings import GraphSettings, MediaSettings, StoreSettings
 from rapport.storage import Storage
 from rapport.store.media import MediaStore
@@ -14,15 +13,6 @@ from rapport.store.outbound import OutboundMessage, OutboundStore
 from rapport.whatsapp.deliver import Delivery
 from rapport.whatsapp.graph import GraphClient, GraphMedia
 from rapport.whatsapp.media import Attachments
-
-
-class Context(Protocol):
-    """The part of Lambda's context that is used here."""
-
-    @property
-    def aws_request_id(self) -> str: ...
-
-    def get_remaining_time_in_millis(self) -> int: ...
 
 
 @cache
@@ -56,7 +46,7 @@ def _attachments() -> Attachments:
 
 
 @worker
-def handler(_event: dict[str, object], context: Context) -> dict[str, int]:
+def handler(_event: dict[str, object], context: WorkerContext) -> dict[str, int]:
     """Returns the number of messages by outcome."""
     ends = Delivery(
         queue=_store(),

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import Protocol
 from uuid import uuid4
 
-from rapport.log import worker
+from rapport.log import WorkerContext, worker
 from rapport.metakocka.sync.run import Sync, serve
 from rapport.parameters import SecretSource, secret_source
 from rapport.settings import MetakockaSettings, StoreSettings
@@ -14,15 +13,6 @@ from rapport.store.metakocka import MetakockaStore
 
 # seconds, until the schedule's next run
 WATCH = 60.0
-
-
-class Context(Protocol):
-    """The part of Lambda's context that is used here."""
-
-    @property
-    def aws_request_id(self) -> str: ...
-
-    def get_remaining_time_in_millis(self) -> int: ...
 
 
 @cache
@@ -41,7 +31,7 @@ def _secrets() -> SecretSource:
 
 
 @worker
-def handler(event: dict[str, object], context: Context) -> dict[str, int]:
+def handler(event: dict[str, object], context: WorkerContext) -> dict[str, int]:
     """Returns the number of runs by outcome."""
     is_woken = "worker" in event
     return dict(

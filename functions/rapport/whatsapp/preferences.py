@@ -9,7 +9,7 @@ from rapport.store.webhooks import Item, MarketingChoiceItem
 from rapport.whatsapp.parts import contacts_of, each_of, skipped
 from rapport.whatsapp.webhook import Preference, PreferencesValue, SenderProfile
 
-# whoever signs up by a link asks for the messages
+# signing up by a link is a way to ask for them
 _CHOICES: dict[str, Literal["stop", "resume"]] = {
     "stop": "stop",
     "resume": "resume",
