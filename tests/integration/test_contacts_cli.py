@@ -287,7 +287,7 @@ def test_an_export_that_went_through_excel_is_unchanged(project: Project, encodi
     saved.write_text(lines, encoding=encoding, newline="")
     status, output = project.import_(saved, *options, "--dry-run")
     assert status == 1
-    assert "A spreadsheet has shortened it to 4,5E+11" in output
+    assert "A spreadsheet has shortened the number to 4,5E+11" in output
     assert "3 unchanged, 1 refused" in output
 
 
@@ -459,7 +459,10 @@ def test_a_report_does_not_overwrite_the_file(tmp_path: Path) -> None:
             SUPABASE_URL="http://127.0.0.1:9",
             SUPABASE_SERVICE_ROLE_KEY="key",
         )
-        assert (result.returncode, "--report would overwrite" in result.stderr) == (1, True)
+        assert (result.returncode, "--report names the file to import" in result.stderr) == (
+            1,
+            True,
+        )
         assert file.read_text() == "phone\n+38640111222\n"
 
 
