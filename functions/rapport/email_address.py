@@ -1,4 +1,4 @@
-"""What one email address is, as the table of contacts has it."""
+"""What counts as one email address; the same rule as in the table of contacts."""
 
 from __future__ import annotations
 
@@ -9,5 +9,5 @@ _EMAIL = re.compile(r"""[^@\s,;:<>()"]+@[^@\s,;:<>()"]+""")
 
 
 def is_email(text: str) -> bool:
-    """Tells whether this is one address, with nothing of what stands between two."""
+    """Whether this is exactly one address."""
     return len(text) <= _LIMIT and _EMAIL.fullmatch(text) is not None

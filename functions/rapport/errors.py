@@ -39,7 +39,7 @@ RapportError
 
 (* retryable: the same call may succeed later)
 """
-# The names are the words of the drawing: "raise NotFound" reads better than an Error more.
+# The classes are named as in the drawing: `raise NotFound` reads better than `raise NotFoundError`.
 # ruff: noqa: N818
 
 from __future__ import annotations
@@ -53,18 +53,18 @@ class RapportError(Exception):
 
     http_status: ClassVar[int] = 500
     retryable: ClassVar[bool] = False
-    # its words are for the caller, also where the status is one of 5xx
+    # the caller gets its message even where the status is 5xx
     is_told: bool = False
-    # of Postgres or PostgREST, where one of them refused
+    # the code of Postgres or PostgREST, where one of them refused
     sqlstate: str | None = None
-    # in so many seconds it is worth another try, where that is known
+    # seconds until another try makes sense, if known
     retry_after: float | None = None
 
     def __init__(
         self, message: str | None = None, *, field: str | None = None, hint: str | None = None
     ) -> None:
         super().__init__(message or type(self).__doc__)
-        # which field of the request is wrong, such as `content.link`, and what to do about it
+        # the wrong field of the request, such as `content.link`, and the remedy
         self.field = field
         self.hint = hint
 
@@ -138,7 +138,7 @@ class NotFetched(RequestError):
 
 
 class Gone(RequestError):
-    """It is no longer to be had."""
+    """It is no longer available."""
 
     http_status = 410
     retryable = False
@@ -166,7 +166,7 @@ class NotAPhoneNumber(RequestError):
 
 
 class TooManyRequests(RequestError):
-    """The user has asked for more than one user may at this time."""
+    """The user has made more requests than one user may make at a time."""
 
     http_status = 429
     retryable = True
@@ -185,7 +185,7 @@ class TooManyRequests(RequestError):
 
 
 class Unprocessable(RequestError):
-    """A field has a value that can't be taken."""
+    """A field has a value that is not accepted."""
 
     http_status = 422
     retryable = False
@@ -232,17 +232,17 @@ class StoreUnavailable(StoreError):
 
 
 class StoreBusy(StoreUnavailable):
-    """Somebody else is writing there at the moment."""
+    """Another writer has this locked at the moment."""
 
     http_status = 503
     retryable = True
 
 
 class StoreClosed(StoreUnavailable):
-    """The database lets nothing be done: it is paused, or a key or a setting of ours is wrong."""
+    """The database refuses every call: it is paused, or a key or a setting of ours is wrong."""
 
     http_status = 503
-    # once a person has seen to it
+    # true once a person has removed the cause
     retryable = True
 
 
@@ -261,7 +261,7 @@ class UpstreamUnavailable(UpstreamError):
 
 
 class WhatsAppError(UpstreamError):
-    """WhatsApp did not do as asked."""
+    """The call to WhatsApp failed."""
 
     http_status = 502
     retryable = False
@@ -287,7 +287,7 @@ class WhatsAppUnavailable(WhatsAppError):
 
 
 class MetakockaError(UpstreamError):
-    """Metakocka did not do as asked."""
+    """The call to Metakocka failed."""
 
     http_status = 502
     retryable = False
@@ -327,7 +327,7 @@ class MetakockaUnavailable(MetakockaError):
 class MetakockaClosed(MetakockaError):
     """Metakocka takes no calls of this company at the moment.
 
-    A quota is used up, or the key is not accepted: it is about every contact and partner.
+    A quota is used up, or the key is not accepted: this concerns every contact and partner.
     """
 
     http_status = 503
@@ -336,7 +336,7 @@ class MetakockaClosed(MetakockaError):
 
 
 class MetakockaOutcomeUnknown(MetakockaError):
-    """Metakocka may have done it or not: nobody answered."""
+    """Metakocka did not answer, and may have done it or not."""
 
     http_status = 502
     retryable = False
@@ -363,8 +363,8 @@ class QueueUnavailable(UpstreamError):
     retryable = True
 
 
-# Five-letter codes are Postgres' SQLSTATE, PTxyz is our functions' way to choose a status,
-# PGRSTnnn is PostgREST's own, and three digits are the status of an answer without a code.
+# Five characters are Postgres' SQLSTATE. PTxyz is our functions' way to choose an HTTP status.
+# PGRSTnnn is PostgREST's own code. Three digits are the HTTP status of an answer without a code.
 # Sources: postgresql.org, "PostgreSQL Error Codes"; docs.postgrest.org, "Errors".
 _BY_CODE: dict[str, type[RapportError]] = {
     "PT400": MalformedPayload,
@@ -394,20 +394,20 @@ _BY_CODE: dict[str, type[RapportError]] = {
     "PGRST002": StoreUnavailable,  # no schema cache yet
     "PGRST003": StoreUnavailable,  # no free connection in time
     "PGRST106": StoreClosed,  # the schema is not exposed
-    "PGRST202": StoreClosed,  # there is no such function
-    "PGRST205": StoreClosed,  # there is no such table
-    "PGRST300": StoreClosed,  # PostgREST has no secret to check keys with
+    "PGRST202": StoreClosed,  # the function does not exist
+    "PGRST205": StoreClosed,  # the table does not exist
+    "PGRST300": StoreClosed,  # PostgREST has no secret to verify keys with
     "PGRST301": StoreClosed,  # the key is not a valid token
-    "PGRST302": StoreClosed,  # no key where one is needed
+    "PGRST302": StoreClosed,  # a key is required and missing
     "PGRST303": StoreClosed,  # the key has expired
     "PGRSTX00": StoreUnavailable,  # PostgREST's own connections failed
-    # the backend died before it could say why
+    # Postgres' process died before it could name an error
     "": StoreUnavailable,
-    # of the gateway in front of PostgREST, by HTTP status
-    "401": StoreClosed,  # it does not know the key
-    "402": StoreClosed,  # the organisation has used up what it pays for
+    # HTTP statuses of the gateway in front of PostgREST
+    "401": StoreClosed,  # the gateway does not know the key
+    "402": StoreClosed,  # the organization's paid usage is exhausted
     "403": StoreClosed,
-    "404": StoreClosed,  # there is no project, or no PostgREST, at the address
+    "404": StoreClosed,  # no project, or no PostgREST, at this address
     "408": StoreUnavailable,
     "429": StoreUnavailable,
     "540": StoreClosed,  # the project is paused
@@ -415,9 +415,9 @@ _BY_CODE: dict[str, type[RapportError]] = {
 _BY_CLASS: dict[str, type[RapportError]] = {
     "08": StoreUnavailable,  # connection exceptions
     "53": StoreUnavailable,  # insufficient resources
-    "58": StoreUnavailable,  # errors of the machine, such as a disk that fails
+    "58": StoreUnavailable,  # errors of the machine, such as a failing disk
 }
-_OF_GATEWAY = re.compile(r"5[0-9]{2}")  # it got no answer, or none that it understands
+_OF_GATEWAY = re.compile(r"5[0-9]{2}")  # the gateway got no usable answer
 
 _WRONG_KEY = (
     "Set the key that the project's API settings show: SUPABASE_SERVICE_ROLE_KEY for the"
@@ -436,16 +436,16 @@ _REMEDIES = {
     "PGRST302": _WRONG_KEY,
     "PGRST303": _WRONG_KEY,
     "401": _WRONG_KEY,
-    "402": "See to the organisation's billing in Supabase's dashboard.",
+    "402": "Check the organization's billing in Supabase's dashboard.",
     "403": _WRONG_KEY,
     "404": "Check SUPABASE_URL: it is the project's address, without a path.",
     "540": "Restore the project in Supabase's dashboard.",
 }
 
 
-# What PostgREST says of a token when the token is the caller's and not ours.
+# PostgREST's codes for a token that is wrong; here the token is the caller's, not ours.
 _TOKEN_CODES = frozenset({"PGRST300", "PGRST301", "PGRST302", "PGRST303"})
-# Postgres' classes of errors that a value makes: of another type, or against a constraint.
+# Postgres' classes of errors about values: of a wrong type, or against a constraint.
 _OF_VALUES = frozenset({"22", "23"})
 _FIELD = re.compile(r"\bfield: ([\w.]+)")
 _RETRY_AFTER = re.compile(r"\bretry after: (\d{1,5}) s")
@@ -483,12 +483,12 @@ def from_postgrest(
 def from_users_postgrest(
     code: str | None, message: str | None, details: str | None, hint: str | None
 ) -> RapportError:
-    """The error for a user's own call: as `from_postgrest`, but token and values are the user's."""
+    """The error for a call as a user: as `from_postgrest`, but token and values are the user's."""
     if code in _TOKEN_CODES:
         return NotSignedIn()
     error = from_postgrest(code, message, details, hint)
     if type(error) is StoreError and code and code[:2] in _OF_VALUES:
-        return Unprocessable("A value of this request can't be taken.")
+        return Unprocessable("A value of this request is not accepted.")
     return error
 
 

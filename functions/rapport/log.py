@@ -1,7 +1,7 @@
-"""The functions' log: one JSON line an event, each with the request's correlation id.
+"""The functions' log: one JSON line for each event, with the request's correlation id.
 
-What is logged are ids, counts, codes and durations. Bodies, tokens, names and phone numbers
-are not, not even in errors.
+Lines hold ids, counts, codes and durations. They never hold bodies, tokens, names or phone numbers,
+not even in errors.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ logger = Logger(service="rapport", utc=True)
 
 
 def log_crash(error: BaseException, **ids: object) -> None:
-    """Logs what an exception is and where it was raised.
+    """Logs an exception's class and where it was raised.
 
-    Not its message, which may quote what must not be logged.
+    Its message is left out, since it may quote secret or personal data.
     """
     frames = traceback.extract_tb(error.__traceback__)
     at = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames[-3:]]
@@ -31,15 +31,15 @@ def log_crash(error: BaseException, **ids: object) -> None:
 
 
 class Crash(Exception):  # noqa: N818 - as Lambda's log has it
-    """A function came to an unexpected end; its log says where, in our words alone."""
+    """A function failed. Its log says where, without the exception's own words."""
 
 
-# Their words may be a user's, a customer's or Metakocka's.
+# These errors' messages may quote a user, a customer or Metakocka.
 _OTHERS_WORDS = (RequestError, Conflict, MetakockaError)
 
 
 def described(error: RapportError) -> dict[str, object]:
-    """What may be logged of an error: its codes and status, and its words where they are ours."""
+    """The fields of an error that may be logged: code, status, and the message if it is ours."""
     told: dict[str, object] = {"code": error.code, "status": error.http_status}
     if error.sqlstate is not None:
         told["sqlstate"] = error.sqlstate
@@ -51,20 +51,22 @@ def described(error: RapportError) -> dict[str, object]:
         told["field"] = error.field
     if isinstance(error, MetakockaError):
         told["operation"] = error.operation
-        # theirs, and as short as a code is
+        # Metakocka's code, if it looks like a code
         if re.fullmatch(r"[0-9A-Za-z_-]{1,8}", error.opr_code or ""):
             told["opr_code"] = error.opr_code
     return told
 
 
-class _Context(Protocol):
-    """What is asked of Lambda's context."""
+class WorkerContext(Protocol):
+    """The part of Lambda's context that workers use."""
 
     @property
     def aws_request_id(self) -> str: ...
 
+    def get_remaining_time_in_millis(self) -> int: ...
 
-ContextT = TypeVar("ContextT", bound=_Context, contravariant=True)
+
+ContextT = TypeVar("ContextT", bound=WorkerContext, contravariant=True)
 AnswerT = TypeVar("AnswerT")
 EventT = TypeVar("EventT")
 
@@ -72,10 +74,10 @@ EventT = TypeVar("EventT")
 def worker(
     handle: Callable[[EventT, ContextT], AnswerT],
 ) -> Callable[[EventT, ContextT], AnswerT]:
-    """Makes `handle` a function that nobody waits for: each run has a correlation id.
+    """Makes `handle` a function for which nobody waits; each run has a correlation id.
 
     Raises:
-        Crash: It failed. Lambda would log the words of any other exception.
+        Crash: It failed. Lambda would log the message of any other exception.
     """
 
     @wraps(handle)
@@ -87,15 +89,15 @@ def worker(
 
 
 def guarded(run: Callable[[], AnswerT]) -> AnswerT:
-    """What `run` returns.
+    """Calls `run` and returns its result.
 
     Raises:
-        Crash: It raised anything, which is logged without words that are not ours.
+        Crash: It raised an exception. That is logged without words that are not ours.
     """
     try:
         return run()
     except RapportError as error:
-        # without the traceback, which would show others' words
+        # without the traceback, which would show foreign words
         logger.error("failed", extra=described(error))  # noqa: TRY400
         raise Crash(type(error).__name__) from None
     except Exception as error:  # noqa: BLE001 - whatever it is, its words stay here
@@ -105,7 +107,7 @@ def guarded(run: Callable[[], AnswerT]) -> AnswerT:
 
 @contextmanager
 def correlated(correlation_id: str) -> Iterator[None]:
-    """Marks every line logged in this thread, until the end, with the request's id."""
+    """Adds the request's id to every line that this thread logs, until the end."""
     before = logger.thread_safe_get_current_keys().get("correlation_id")
     logger.thread_safe_append_keys(correlation_id=correlation_id)
     try:

@@ -1,4 +1,4 @@
-"""Secrets that are SSM parameters."""
+"""Secrets that are SSM parameters: Metakocka's keys and WhatsApp's tokens."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from rapport.settings import GraphSettings, MetakockaSettings
 
 
 def read_parameter(name: str) -> SecretStr:
-    """A SecureString of SSM's Parameter Store, read anew.
+    """Reads a SecureString from SSM's Parameter Store, without a cache.
 
     Raises:
-        ConfigError: There is none.
+        ConfigError: It does not exist.
         UpstreamUnavailable: It can't be read at the moment.
     """
-    # brings boto3 along, which only a deployment has, and which takes 0.3 s to import
+    # imports boto3, which only a deployment has, in 0.3 s
     from aws_lambda_powertools.utilities.parameters import get_parameter
     from aws_lambda_powertools.utilities.parameters.exceptions import GetParameterError
 
     try:
         value = str(get_parameter(name, decrypt=True, force_fetch=True))
     except GetParameterError as error:
-        # the library wraps boto3's error without naming it as the cause
+        # the library raises its own error and keeps boto3's as the context
         cause = type(error.__context__).__name__
         # not chained: its text is boto3's
         if cause == "ParameterNotFound":
@@ -36,10 +36,10 @@ def read_parameter(name: str) -> SecretStr:
 
 
 class SecretSource(Protocol):
-    """Where secret keys come from."""
+    """Returns the secret key of an account."""
 
     def secret(self, account_id: str, company_id: str) -> SecretStr:
-        """The account's key, for the company that the account has named.
+        """The account's key, for the company that the account names.
 
         Raises:
             ConfigError: There is none, or it is not for this company.
@@ -48,12 +48,12 @@ class SecretSource(Protocol):
         ...
 
     def forget(self, account_id: str) -> None:
-        """Lets the key be read anew, since it may not have been accepted."""
+        """Reads the key anew next time, since Metakocka may not have accepted it."""
         ...
 
 
 def secret_source(settings: MetakockaSettings) -> SecretSource:
-    """One key for all accounts, or an SSM parameter for each where a template names them."""
+    """One key for all accounts, or an SSM parameter for each account if a template is set."""
     companies = Companies.read(settings.metakocka_companies)
     if settings.metakocka_secret_parameter is not None:
         return ParameterSecrets(settings.metakocka_secret_parameter, companies)
@@ -62,22 +62,22 @@ def secret_source(settings: MetakockaSettings) -> SecretSource:
 
 @dataclass(frozen=True)
 class Companies:
-    """Which company is whose, as the operator says: an account's admin names any.
+    """The company of each account, as the operator lists them; an admin could name any company.
 
-    A key that several accounts share opens the companies of all of them, so it is used for
-    those alone that are listed. One's own key opens what is one's own.
+    A key that several accounts share would open the companies of all of them. So such a key is used
+    only for the listed companies. An account's own key needs no list.
     """
 
     pairs: frozenset[tuple[str, str]] = frozenset()
-    # of a stand-in, whose companies are nobody's
+    # the stand-in's companies belong to nobody
     is_any: bool = False
 
     @classmethod
     def read(cls, words: Iterable[str]) -> Self:
-        """METAKOCKA_COMPANIES: pairs such as `account=company`, or `any`.
+        """Reads METAKOCKA_COMPANIES: pairs such as `account=company`, or `any`.
 
         Raises:
-            ConfigError: One is no pair.
+            ConfigError: An entry is no pair.
         """
         listed = [word for word in words if word]
         if listed == ["any"]:
@@ -85,8 +85,8 @@ class Companies:
         pairs = [tuple(part.strip() for part in word.split("=")) for word in listed]
         if any(len(pair) != 2 or not all(pair) for pair in pairs):
             raise ConfigError(
-                "METAKOCKA_COMPANIES is a list of pairs such as ACCOUNT=COMPANY, with commas"
-                " between them: the account's id, and its company's at Metakocka."
+                "METAKOCKA_COMPANIES must be a list of pairs such as ACCOUNT=COMPANY, separated by"
+                " commas: the account's id, and its company's id at Metakocka."
             )
         return cls(frozenset((pair[0].lower(), pair[1]) for pair in pairs))
 
@@ -94,19 +94,19 @@ class Companies:
         """Refuses a company that is not the account's.
 
         Raises:
-            ConfigError: It is not listed, and the key is shared or others are listed.
+            ConfigError: It is not listed, and the key is shared or other companies are listed.
         """
         if self.is_any or (not is_shared and not self.pairs):
             return
         if (account_id.lower(), company_id) not in self.pairs:
             raise ConfigError(
-                f"The key is not for company {company_id} of this account: whoever runs the"
-                f" service adds {account_id}={company_id} to METAKOCKA_COMPANIES."
+                f"The key is not for company {company_id} of this account. The operator has to add"
+                f" {account_id}={company_id} to METAKOCKA_COMPANIES."
             )
 
 
 class OneSecret:
-    """The same key for every account; without `companies` for every company, too."""
+    """The same key for every account; `companies` limits it."""
 
     def __init__(
         self, secret: SecretStr | None, companies: Companies = Companies(is_any=True)
@@ -121,13 +121,13 @@ class OneSecret:
         return self._secret
 
     def forget(self, account_id: str) -> None:
-        """Does nothing: the environment changes with a deployment."""
+        """Does nothing: the environment changes only with a deployment."""
 
 
 class ParameterSecrets:
-    """A SecureString in SSM's Parameter Store for each account, kept until it is refused.
+    """A SecureString in SSM's Parameter Store for each account, cached until it is refused.
 
-    A template that does not name the account is one key for all of them.
+    A template without the account in it is one key for all accounts.
     """
 
     def __init__(self, template: str, companies: Companies = Companies()) -> None:
@@ -148,7 +148,7 @@ class ParameterSecrets:
 
 
 class TokenSource(Protocol):
-    """Where tokens come from."""
+    """Returns the access token of a WhatsApp number."""
 
     def token(self, phone_number_id: str) -> SecretStr:
         """The number's token.
@@ -160,12 +160,12 @@ class TokenSource(Protocol):
         ...
 
     def forget(self, phone_number_id: str) -> None:
-        """Lets the token be read anew, since it was not accepted."""
+        """Reads the token anew next time, since WhatsApp did not accept it."""
         ...
 
 
 def token_source(settings: GraphSettings) -> TokenSource:
-    """One token for all numbers, or an SSM parameter for each where a template names them."""
+    """One token for all numbers, or an SSM parameter for each number if a template is set."""
     if settings.whatsapp_token_parameter is not None:
         return ParameterTokens(settings.whatsapp_token_parameter)
     return OneToken(settings.whatsapp_token)
@@ -183,11 +183,11 @@ class OneToken:
         return self._token
 
     def forget(self, phone_number_id: str) -> None:
-        """Does nothing: the environment changes with a deployment."""
+        """Does nothing: the environment changes only with a deployment."""
 
 
 class ParameterTokens:
-    """A SecureString in SSM's Parameter Store for each number, kept until it is not accepted."""
+    """A SecureString in SSM's Parameter Store for each number, cached until it is refused."""
 
     def __init__(self, template: str) -> None:
         self._template = template

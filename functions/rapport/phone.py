@@ -1,9 +1,9 @@
-"""Phone numbers as people, spreadsheets and other systems write them, as E.164.
+"""Reads phone numbers as people, spreadsheets and other systems write them, as E.164.
 
-A number is accepted only if there is exactly one plausible way to read it. A reading is
-plausible if the numbering plan of its country has such a number. Digits without a plus can be
-read with a country code in front (`386 40 111 222`) or as a number of the region; where both
-are plausible, nobody but the writer can know which is meant.
+A number is accepted only if it has exactly one plausible reading. A reading is plausible if the
+numbering plan of its country has such a number. Digits without a plus can have a country code in
+front (`386 40 111 222`) or be a number of the region. Where both are plausible, only the writer
+knows which is meant, and the number is refused.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from phonenumbers import NumberParseException, PhoneNumber, PhoneNumberType, Val
 
 from rapport.errors import NotAPhoneNumber
 
-# digits, and what people put between them
+# digits, and the characters that people put between them
 _WRITTEN = re.compile(r"\(?\+?[\d\s().\-/\u00b7\u2010-\u2015\u2212]+", re.ASCII)
 _SPACES = re.compile(r"\s")
-# marks of direction and joints, which come along when a number is copied from a page
+# invisible marks of direction and joining, which are copied along from web pages
 _INVISIBLE = re.compile(r"[\u00ad\u200b-\u200f\u202a-\u202e\u2060\u2066-\u2069\ufeff]")
-# what makes a spreadsheet take the cell for a text
+# marks by which a spreadsheet takes the cell for text
 _QUOTES = "'\u2018\u2019\u00b4`"
 _TELEPHONE = re.compile(r"(?:tel|whatsapp|callto):\s*(?=\S)", re.IGNORECASE)
-# WhatsApp's own names of a number have its country code, and no plus
+# WhatsApp's own form: a country code and no plus
 _WHATSAPP = re.compile(
     r"([1-9]\d{6,14})@(?:s\.whatsapp\.net|c\.us)"
     r"|(?:https?://)?(?:wa\.me/|api\.whatsapp\.com/send/?\?phone=)\+?([1-9]\d{6,14})",
@@ -40,14 +40,14 @@ _EXTENSION = re.compile(
     re.ASCII | re.IGNORECASE,
 )
 _LONGEST = 300  # characters
-# of E.164, after which a national or international prefix still leaves room
+# E.164 has 15; the rest is room for a national or international prefix
 _MOST_DIGITS = 20
 _FEWEST_DIGITS = 6
-_MORE_THAN_ONE = "It holds more than one number: write one."
+_MORE_THAN_ONE = "There is more than one number. Write one."
 _SEVERAL = re.compile(r":::|[;,|&/]| (?:or|and|und|oder|ali|in|e|o|et|ou) ")
 _LETTERS = re.compile(r"[^\W\d_]")
 
-# the ways of writing that a country has given up, and the number that each is now
+# old ways of writing that a country has given up, with today's number
 _FORMER = (
     # Mexico: 1 before mobile numbers, and prefixes for long-distance and mobile calls
     (re.compile(r"\+52(?:1|01|044|045)(\d{10})"), r"+52\1"),
@@ -56,34 +56,34 @@ _FORMER = (
 )
 
 _UNPARSED = {
-    NumberParseException.NOT_A_NUMBER: "It is too short.",
-    NumberParseException.TOO_SHORT_AFTER_IDD: "It is too short.",
-    NumberParseException.TOO_SHORT_NSN: "It is too short.",
-    NumberParseException.TOO_LONG: "It is too long.",
+    NumberParseException.NOT_A_NUMBER: "The number is too short.",
+    NumberParseException.TOO_SHORT_AFTER_IDD: "The number is too short.",
+    NumberParseException.TOO_SHORT_NSN: "The number is too short.",
+    NumberParseException.TOO_LONG: "The number is too long.",
 }
 _IMPOSSIBLE = {
-    ValidationResult.IS_POSSIBLE_LOCAL_ONLY: "It lacks its area code.",
-    ValidationResult.INVALID_COUNTRY_CODE: "Its country code is unknown.",
-    ValidationResult.TOO_SHORT: "It is too short.",
+    ValidationResult.IS_POSSIBLE_LOCAL_ONLY: "The area code is missing.",
+    ValidationResult.INVALID_COUNTRY_CODE: "The country code is unknown.",
+    ValidationResult.TOO_SHORT: "The number is too short.",
     ValidationResult.INVALID_LENGTH: "Numbers of this country have another length.",
-    ValidationResult.TOO_LONG: "It is too long.",
+    ValidationResult.TOO_LONG: "The number is too long.",
 }
 
 
 def is_region(code: str) -> bool:
-    """Tells whether this is a country (ISO 3166, two letters) whose numbers are known."""
+    """Whether this is a country (ISO 3166, two letters) whose numbers are known."""
     return code in phonenumbers.SUPPORTED_REGIONS
 
 
 def to_e164(text: str, region: str | None = None, *, country_code: str | None = None) -> str:
-    """The number that `text` writes, such as +38640111222.
+    """The number that `text` means, such as +38640111222.
 
-    Without a country code it is one of `region` (ISO 3166, two letters). `country_code`
-    (digits) is that of a number whose country code stands apart, in a column of its own.
+    Without a country code it is a number of `region` (ISO 3166, two letters). `country_code`
+    (digits) is given where a column of its own holds the country code.
 
     Raises:
-        NotAPhoneNumber: It is none, or none that anybody can have, or there is more than one
-            plausible reading; the message says which, and what to do.
+        NotAPhoneNumber: It is no number, no existing number, or has several plausible
+            readings; the message says which, and what to do.
     """
     written = _written(text)
     if country_code is not None:
@@ -95,7 +95,7 @@ def to_e164(text: str, region: str | None = None, *, country_code: str | None = 
         readings = _grouped_as(written, region, readings) or readings
     if len(readings) > 1:
         raise NotAPhoneNumber(
-            f"It can be read as {' and as '.join(_shown(one) for one in readings)}."
+            f"The number can be read as {' and as '.join(_shown(one) for one in readings)}."
             " Write it with a plus and its country code."
         )
     if readings:
@@ -116,13 +116,13 @@ def e164_or_text(text: str | None, region: str | None = None) -> str | None:
 
 
 def _written(text: str) -> str:
-    """The digits of a number with what stands between them, a plus first if it has one.
+    """The digits of a number with their separators, and a plus in front if it has one.
 
     Raises:
         NotAPhoneNumber: It holds something else.
     """
     if len(text) > _LONGEST:
-        raise NotAPhoneNumber("It is too long.")
+        raise NotAPhoneNumber("The number is too long.")
     text = _INVISIBLE.sub("", text).replace("\uff0b", "+")
     text = "".join(
         str(unicodedata.decimal(one)) if one.isdecimal() else _SPACES.sub(" ", one) for one in text
@@ -134,19 +134,19 @@ def _written(text: str) -> str:
         whole, decimals, exponent = scientific[1], scientific[2] or "", int(scientific[3])
         if len(decimals) != exponent:
             raise NotAPhoneNumber(
-                f"A spreadsheet has shortened it to {text[:32]}, and its last digits are lost."
-                " Format the column as text and write the number anew."
+                f"A spreadsheet has shortened the number to {text[:32]}; its last digits are lost."
+                " Format the column as text and write the number again."
             )
         text = whole + decimals
     if decimal := _DECIMAL.fullmatch(text):
-        # a float that was once written out: its zero is no digit of the number
+        # a number that was saved as a decimal: the zero is not part of it
         return decimal[1]
     if ends := _POINT_ZERO.fullmatch(text):
         raise NotAPhoneNumber(
-            f"It ends in .{ends[1][:8]} as if it were an amount: write its digits alone."
+            f"The number ends in .{ends[1][:8]} like an amount. Write only its digits."
         )
     if _EXTENSION.search(text):
-        raise NotAPhoneNumber("It has an extension: write the number without it.")
+        raise NotAPhoneNumber("The number has an extension. Write the number without it.")
     if not _WRITTEN.fullmatch(text) or len(_digits(text)) > _MOST_DIGITS:
         raise NotAPhoneNumber(_foreign(text))
     return text.removeprefix("(") if text.startswith("(+") else text
@@ -156,12 +156,12 @@ def _foreign(text: str) -> str:
     if _are_several(text):
         return _MORE_THAN_ONE
     if text and set(text) == {"#"}:
-        return "The spreadsheet's column was too narrow to show it: widen it and save again."
+        return "The spreadsheet's column was too narrow for the number. Widen it and save again."
     if _LETTERS.search(text):
-        return "It has letters: write the digits of one number."
+        return "The number contains letters. Write the digits of one number."
     if _WRITTEN.fullmatch(text):
-        return "It is too long."
-    return "It holds more than the digits of one number."
+        return "The number is too long."
+    return "There is more than the digits of one number."
 
 
 def _are_several(text: str) -> bool:
@@ -169,15 +169,15 @@ def _are_several(text: str) -> bool:
 
 
 def _spellings(written: str, region: str | None) -> list[str]:
-    """What the writer may have meant, each with a plus and a country code."""
+    """The possible readings, each with a plus and a country code."""
     spellings = []
-    # a zero in parentheses is not dialled from abroad, but in Italy it is
+    # a zero in parentheses is not dialled from abroad, except in Italy
     for text in dict.fromkeys((written, re.sub(r"(?<=\S)\s*\(0\)", "", written, count=1))):
         digits = _digits(text)
         if text.startswith("+"):
             spellings.append(f"+{digits}")
         elif digits.startswith("00"):
-            # how most of the world dials what is written as a plus
+            # most of the world dials 00 for the plus
             spellings.append(f"+{digits[2:]}")
         elif region is not None and not digits.startswith("0"):
             spellings.append(f"+{digits}")
@@ -193,7 +193,7 @@ def _national(digits: str, region: str) -> Iterator[str]:
         if not digits.startswith("0") and _lacks_zero(code, digits):
             yield f"+{code}0{digits}"
     try:
-        # as it is dialled there, which may be to abroad
+        # as dialled in the region, which may be a call abroad
         dialled = phonenumbers.parse(digits, region)
     except NumberParseException:
         return
@@ -202,9 +202,9 @@ def _national(digits: str, region: str) -> Iterator[str]:
 
 
 def _lacks_zero(code: int, digits: str) -> bool:
-    """Whether it may be a number that begins with a zero, which a spreadsheet has cut off.
+    """Whether a spreadsheet may have cut off a zero at the start.
 
-    In Italy 341123456 may be 0341 123456, but ten digits that are a mobile number are that.
+    In Italy 341123456 may be 0341 123456. Ten digits that are a mobile number have lost nothing.
     """
     plain = _valid(f"+{code}{digits}")
     if plain is None or phonenumbers.number_type(plain) != PhoneNumberType.MOBILE:
@@ -219,25 +219,25 @@ def _lacks_zero(code: int, digits: str) -> bool:
 def _with_country_code(written: str, country_code: str) -> list[str]:
     digits, code = _digits(written), _digits(country_code).lstrip("0")
     if not code:
-        raise NotAPhoneNumber("Its country code is unknown.")
+        raise NotAPhoneNumber("The country code is unknown.")
     if written.startswith("+"):
         return [f"+{digits}"]
     if digits.startswith("00"):
         return [f"+{digits[2:]}"]
-    # the country code may be repeated in the number
+    # the number may repeat the country code
     return [f"+{code}{digits}", *([f"+{digits}"] if digits.startswith(code) else [])]
 
 
 def _readings(spellings: list[str]) -> list[str]:
-    """The numbers that somebody can have, each once."""
+    """The readings that can exist, each once."""
     found = (_valid(spelling) for spelling in dict.fromkeys(spellings))
     return list(dict.fromkeys(_format(number) for number in found if number is not None))
 
 
 def _grouped_as(written: str, region: str, readings: list[str]) -> list[str]:
-    """The number of the region whose digits are grouped as they are there, and as no other's.
+    """The number of the region, if its digits are grouped as in that country and in no other.
 
-    Of 2015550123 nobody can tell whether it is American or Egyptian; (201) 555-0123 is American.
+    2015550123 may be American or Egyptian; (201) 555-0123 is American.
     """
     groups = _groups(written)
     if written.startswith("+") or len(groups) == 1:
@@ -278,16 +278,16 @@ def _without_region(written: str) -> str:
     digits = _digits(written)
     if readings := _readings([f"+{digits}"] if not digits.startswith("0") else []):
         return (
-            "It has no country code, and no region is given. If it is"
+            "The number has no country code, and no region is given. If it is"
             f" {_shown(readings[0])}, write the plus."
         )
     if digits.startswith("00"):
         return _reason(f"+{digits[2:]}", None, None)
-    return "It has no country code, and no region is given."
+    return "The number has no country code, and no region is given."
 
 
 def _reason(written: str, region: str | None, country_code: str | None) -> str:
-    """Why it is no number that anybody can have."""
+    """Why the number can't exist."""
     if _are_several(written):
         return _MORE_THAN_ONE
     if country_code is not None:
@@ -297,11 +297,11 @@ def _reason(written: str, region: str | None, country_code: str | None) -> str:
     try:
         number = phonenumbers.parse(written, region)
     except NumberParseException as error:
-        return _UNPARSED.get(error.error_type, "Its country code is unknown.")
+        return _UNPARSED.get(error.error_type, "The country code is unknown.")
     possible = phonenumbers.is_possible_number_with_reason(number)
     if possible != ValidationResult.IS_POSSIBLE:
         return _IMPOSSIBLE[possible]
-    return "Nobody can have it: no numbers of its country begin so."
+    return "The number can't exist: no number of its country begins like this."
 
 
 def _digits(text: str) -> str:

@@ -1,4 +1,4 @@
-"""When a failed call is worth another try."""
+"""Which failed calls are repeated, and when."""
 
 from __future__ import annotations
 
@@ -25,17 +25,18 @@ def _is_retryable(error: BaseException) -> bool:
 
 
 def _passes_soon(error: BaseException) -> bool:
-    """Not where the call has waited already, which kept a connection from others, nor where a
-    person has to see to it first, nor where the answer says when to ask again."""
+    """False where the call has already waited long on a busy database, where a person has to act
+    first, or where the answer says when to try again.
+    """
     waits = (StoreBusy, StoreClosed, TooManyRequests)
     return _is_retryable(error) and not isinstance(error, waits)
 
 
 def transient() -> Retrying:
-    """Up to three tries of a call that is harmless to repeat, none begun after 4 seconds.
+    """Up to three tries of a call that may be repeated; none begins after 4 seconds.
 
-    It covers a connection that died while the function was frozen, a deadlock's victim and
-    a restart. Longer outages belong to the caller's caller. The last error is raised.
+    This covers a connection that died while the function was frozen, a deadlock and a restart.
+    Longer outages are left to the caller. The last error is raised.
     """
     return Retrying(
         retry=retry_if_exception(_passes_soon),
@@ -47,12 +48,11 @@ def transient() -> Retrying:
 
 @dataclass(frozen=True)
 class Retries:
-    """How often a call is tried, and how long is waited in between; times in seconds.
+    """How often a call is tried and how long the waits are; times in seconds.
 
-    The wait before the second try is up to `first_wait`, and the bound doubles with each
-    further one up to `longest_wait`. `jitter` is the part of a wait that is random: all of it
-    with 1, nothing with 0. A service that says how long to wait is obeyed. No try begins later
-    than `within` after the first.
+    The wait before the second try is up to `first_wait`. It doubles with each further try, up to
+    `longest_wait`. `jitter` is the random part of a wait, from 0 (none) to 1 (all of it). If the
+    service says how long to wait, that counts. No try begins later than `within` after the first.
     """
 
     attempts: int = 4
@@ -65,7 +65,7 @@ class Retries:
 def repeated(
     retries: Retries, is_retryable: Callable[[BaseException], bool] = _is_retryable
 ) -> Retrying:
-    """Tries of one call. The last error is raised."""
+    """The tries of one call. The last error is raised."""
     bound = wait_exponential(multiplier=retries.first_wait, max=retries.longest_wait)
 
     def wait(state: RetryCallState) -> float:

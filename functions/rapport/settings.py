@@ -1,4 +1,4 @@
-"""What a deployment sets: environment variables, read when a function first needs them."""
+"""Settings of a deployment: environment variables, read when a function first needs them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class _Settings(BaseSettings):
     model_config = SettingsConfigDict(
         frozen=True,
         extra="ignore",
-        # a secret that is empty is a secret that is missing
+        # an empty variable counts as missing
         env_ignore_empty=True,
     )
 
@@ -47,102 +47,104 @@ class _Settings(BaseSettings):
 
 
 def _stripped(value: object) -> object:
-    """A secret as it was meant: a line break at its end came with the copying."""
+    """Removes surrounding white space: copying often adds a line break."""
     return value.strip() if isinstance(value, str) else value
 
 
 def _printable(secret: SecretStr) -> SecretStr:
-    """A secret that can be sent in a header, and that nobody has cut or wrapped."""
+    """Refuses a secret with spaces or line breaks, which can't be sent in a header."""
     if not re.fullmatch(r"[!-~]+", secret.get_secret_value()):
         raise ValueError(
-            "The secret has a space, a line break or a letter in it that no key has: copy it anew"
+            "The secret contains a space, a line break or a letter that no key has: copy it again"
         )
     return secret
 
 
-# keys, tokens and secrets; one that is nothing but white space is missing
+# keys, tokens and secrets; one of only white space counts as missing
 Secret = Annotated[SecretStr, BeforeValidator(_stripped), AfterValidator(_printable)]
 
 
 def _words(value: object) -> object:
-    """A list in a variable: words with commas between them."""
+    """A list in a variable, separated by commas."""
     return [word.strip() for word in value.split(",")] if isinstance(value, str) else value
 
 
 class StoreSettings(_Settings):
-    """Where the database is, and the key that may call the functions' RPCs."""
+    """The database's address, and the key for the functions' RPCs."""
 
     supabase_url: HttpUrl
     supabase_service_role_key: Secret
 
 
 class UserStoreSettings(_Settings):
-    """Where the database is, and the key that goes with a user's own token."""
+    """The database's address, and the key that accompanies a user's own token."""
 
     supabase_url: HttpUrl
     supabase_anon_key: Secret
 
 
 class GraphSettings(_Settings):
-    """Where WhatsApp's API is, and the token for it."""
+    """The address of WhatsApp's API, and its token."""
 
-    # the version is part of it
+    # includes the version
     whatsapp_graph_url: HttpUrl = HttpUrl("https://graph.facebook.com/v26.0")
-    # of all numbers …
+    # the token of all numbers …
     whatsapp_token: Secret | None = None
-    # … or the SSM parameter of each: /rapport/prod/whatsapp/{phone_number_id}/token
+    # … or the SSM parameter of each number: /rapport/prod/whatsapp/{phone_number_id}/token
     whatsapp_token_parameter: str | None = None
-    # where a person goes who is known by a business-scoped user id alone
+    # the field for a person who is known only by a business-scoped user id
     whatsapp_user_id_field: Literal["recipient", "to"] = "recipient"
 
 
 class MetakockaSettings(_Settings):
-    """Where Metakocka's API is, and the key for it."""
+    """The address of Metakocka's API, and its key."""
 
-    # of all companies but those with a server of their own
+    # for all companies without a server of their own
     metakocka_url: HttpUrl = HttpUrl("https://main.metakocka.si/rest/eshop/v1")
-    # the domains on which a company's own server may be: an account's admin names it
+    # domains on which a company's own server may be; an account's admin names the server
     metakocka_domains: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words)] = (
         "metakocka.si",
     )
-    # of all accounts …
+    # the key of all accounts …
     metakocka_secret_key: Secret | None = None
-    # … or the SSM parameter of each: /rapport/prod/metakocka/{account_id}/secret-key
+    # … or the SSM parameter of each account: /rapport/prod/metakocka/{account_id}/secret-key
     metakocka_secret_parameter: str | None = None
-    # which company is whose, as ACCOUNT=COMPANY, for a key that several accounts share; `any`
-    # for the stand-in, whose companies are nobody's
+    # the company of each account as ACCOUNT=COMPANY, where accounts share a key; `any` is for the
+    # stand-in
     metakocka_companies: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words)] = ()
-    # ISO 3166: whose phone numbers are written without a country code
+    # ISO 3166: the country of phone numbers without a country code
     metakocka_region: str = "SI"
 
 
 class WakeSettings(_Settings):
-    """The database's secret for waking workers, and where these run."""
+    """The database's secret for waking workers, and where workers run."""
 
     wake_secret: Secret | None = None
-    # of the Lambda functions' names; without it workers run in the process that is asked
+    # the prefix of the Lambda functions' names; without it workers run in this process
     worker_function_prefix: str | None = None
 
 
 class MediaSettings(_Settings):
-    """The bucket for files. Where it is and who opens it, boto3 finds out by its own rules."""
+    """The bucket for files. boto3 finds its address and credentials by its own rules."""
 
     media_bucket: str
-    # set for whatever speaks S3 and is not AWS; boto3 reads it as well
+    # for a service that speaks S3 and is not AWS; boto3 reads it too
     aws_endpoint_url_s3: HttpUrl | None = None
 
 
 class WhatsAppSettings(_Settings):
-    """The secrets shared with Meta's app; without one, what it protects is refused."""
+    """The secrets shared with Meta's app. Without a secret, the requests that it protects are
+    refused.
+    """
 
     whatsapp_app_secret: Secret | None = None
     whatsapp_verify_token: Secret | None = None
 
 
 class BacklogSettings(_Settings):
-    """The queue for webhooks that the database could not take; without it, Meta repeats them."""
+    """The queue for webhooks that the database could not take. Without it, Meta repeats them."""
 
     webhook_queue_url: HttpUrl | None = None
-    # before the next try of a webhook: so long each time while the database is away, and up to
-    # four times as long after most of an hour; twice as long each time for one that is at fault
+    # until the next try of a webhook: this long each time while the database is away, up to four
+    # times as long after most of an hour; doubled with each try for a webhook that fails by itself
     webhook_retry_seconds: NonNegativeInt = 30

@@ -1,4 +1,4 @@
-"""How a worker is started by somebody who does not wait for it."""
+"""Starts workers without waiting for them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Starter(Protocol):
     """Starts a worker, by its function's name in serverless.yml."""
 
     def start(self, worker: str) -> None:
-        """Returns at once; the worker looks for work at least once after this call."""
+        """Returns at once. After this call the worker looks for work at least once."""
         ...
 
 
@@ -24,7 +24,7 @@ class LambdaStarter:
 
     def __init__(self, function_prefix: str) -> None:
         self._prefix = function_prefix
-        # by name, since only a deployment has it
+        # imported by name, since only a deployment has it
         self._client = importlib.import_module("boto3").client("lambda")
 
     def start(self, worker: str) -> None:
@@ -36,9 +36,9 @@ class LambdaStarter:
 
 
 class ThreadStarter:
-    """Runs workers in this process, one of each at a time.
+    """Runs workers in this process, at most one of each at a time.
 
-    Who asks while one runs is served by one more run after it, however many ask.
+    Calls during a run are served together by one more run after it.
     """
 
     def __init__(self, run: Callable[[str], object]) -> None:
@@ -63,7 +63,7 @@ class ThreadStarter:
                 log_crash(error, worker=worker)
 
     def _is_asked(self, worker: str) -> bool:
-        """Whether there is another run to make; if not, the worker is not running any more."""
+        """Whether another run was asked for; if not, the worker counts as ended."""
         with self._lock:
             if worker in self._asked:
                 self._asked.discard(worker)

@@ -11,18 +11,18 @@ from rapport.errors import NotFound, StorageError, StorageUnavailable
 from rapport.settings import MediaSettings
 
 LINK_SECONDS = 300
-_CHUNK = 8 * 1024 * 1024  # bytes: what is held of a file at a time
+_CHUNK = 8 * 1024 * 1024  # bytes of a file in memory at a time
 _MISSING = {"NoSuchKey", "404", "NotFound"}
 
 
 class Readable(Protocol):
-    """What a file is read from; it need not be possible to go back in it."""
+    """A source of bytes that need not be seekable."""
 
     def read(self, size: int = -1, /) -> bytes:
-        """The next bytes, at most `size`; none at the end."""
+        """The next bytes, at most `size`; empty at the end."""
 
 
-class _Client(Protocol):
+class _S3Client(Protocol):
     """The part of boto3's S3 client that is used here."""
 
     def upload_fileobj(
@@ -48,15 +48,15 @@ class Storage:
         self._client = _client(elsewhere=settings.aws_endpoint_url_s3 is not None)
 
     def put(self, key: str, source: Readable, content_type: str) -> None:
-        """Writes all of `source` to `key`, in parts where it is large; what is there is replaced.
+        """Writes all of `source` to `key`, a large file in parts. An existing file is replaced.
 
-        If reading fails, its error is raised and nothing has been written.
+        If reading fails, its error is raised and nothing is written.
 
         Raises:
             StorageUnavailable: The storage can't be reached, or is too busy.
             StorageError: The storage refused.
         """
-        # imported when needed: a third of a second
+        # imported when needed: it takes a third of a second
         from boto3.s3.transfer import TransferConfig
 
         with _storage_errors():
@@ -64,7 +64,7 @@ class Storage:
                 source,
                 self._bucket,
                 key,
-                # what it is was said by others: whoever opens it is not to believe them
+                # the type comes from the sender, so browsers save the file and do not show it
                 ExtraArgs={"ContentType": content_type, "ContentDisposition": "attachment"},
                 Config=TransferConfig(
                     multipart_threshold=_CHUNK, multipart_chunksize=_CHUNK, use_threads=False
@@ -89,7 +89,7 @@ class Storage:
                 body.close()
 
     def link(self, key: str, *, disposition: str, content_type: str) -> str:
-        """An address that gives the file to whoever has it, for five minutes."""
+        """An address that opens the file for five minutes; it needs no login."""
         return self._presigned(
             "get_object",
             Key=key,
@@ -98,7 +98,7 @@ class Storage:
         )
 
     def upload_link(self, key: str, *, content_type: str, size: int) -> str:
-        """An address that takes a PUT of a file of just this type and size, for five minutes."""
+        """An address that takes one PUT of exactly this type and size, for five minutes."""
         return self._presigned("put_object", Key=key, ContentType=content_type, ContentLength=size)
 
     def _presigned(self, method: str, **parameters: object) -> str:
@@ -110,17 +110,17 @@ class Storage:
             )
 
 
-def _client(*, elsewhere: bool) -> _Client:
+def _client(*, elsewhere: bool) -> _S3Client:
     import boto3
     from botocore.config import Config
 
-    client: _Client = boto3.client(
+    client: _S3Client = boto3.client(
         "s3",
         config=Config(
             signature_version="s3v4",
-            # elsewhere buckets have no host names of their own
+            # other servers have no host name for each bucket
             s3={"addressing_style": "path" if elsewhere else "virtual"},
-            # newer checksums are not known everywhere
+            # other servers do not know the newer checksums
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",
             connect_timeout=5,
@@ -133,7 +133,7 @@ def _client(*, elsewhere: bool) -> _Client:
 
 @contextmanager
 def _storage_errors() -> Iterator[None]:
-    """Botocore's errors in our words; the originals name keys and hosts, and are left behind."""
+    """Translates botocore's errors. Their text names keys and hosts, and is dropped."""
     from boto3.exceptions import Boto3Error
     from botocore.exceptions import (
         BotoCoreError,

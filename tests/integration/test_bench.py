@@ -8,7 +8,7 @@ from rapport.commands.bench import away, batch, portal, stream, subscribers
 
 
 def test_every_change_is_heard_by_its_customer(start: Start) -> None:
-    load = portal.Load(alone=5, customers=3, changes=12, per_second=20)
+    load = portal.PortalLoad(alone=5, customers=3, changes=12, per_second=20)
 
     figures = portal.measure(start("postgrest", "gateway"), load)
 

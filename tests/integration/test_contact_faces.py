@@ -20,7 +20,8 @@ from tests.integration.realtime_clients import (
     write,
 )
 
-from rapport.client.face_feed import Event, FaceFeed
+from rapport.client.events import Event
+from rapport.client.face_feed import FaceFeed
 from rapport.client.faces import LiveChatContact, contact_live_chat
 from rapport.local.fakes.whatsapp.payloads import encode, inbound_text
 from rapport.local.stack.postgres import Database

@@ -140,7 +140,7 @@ def test_rows_that_are_left_out_are_told_and_the_others_go_in(project: Project) 
     unknown = "'Open' is not a status of this face. Known: open, pending, closed."
     assert status == 1
     assert output.splitlines() == [
-        "row 3  refused  phone  It is too short.",
+        "row 3  refused  phone  The number is too short.",
         f"row 4  refused  conversation_status  {unknown}",
         "row 5  refused  phone  Row 2 has the same phone.",
         "5 rows: 2 created, 0 updated, 0 unchanged, 3 refused, 0 ambiguous.",
@@ -159,8 +159,15 @@ def test_a_report_is_a_table_of_its_own(project: Project) -> None:
     with report.open(encoding="utf-8-sig", newline="") as lines:
         assert list(csv.reader(lines)) == [
             ["row", "outcome", "field", "old", "new", "reason"],
-            ["2", "refused", "phone", "", "", "It has no country code, and no region is given."],
-            ["3", "refused", "tags", "", "", "Its quotes do not match."],
+            [
+                "2",
+                "refused",
+                "phone",
+                "",
+                "",
+                "The number has no country code, and no region is given.",
+            ],
+            ["3", "refused", "tags", "", "", "A quote is not closed."],
         ]
 
 
@@ -302,7 +309,7 @@ def test_an_export_that_went_through_excel_is_unchanged(project: Project, encodi
     saved.write_text(lines, encoding=encoding, newline="")
     status, output = project.import_(saved, *options, "--dry-run")
     assert status == 1
-    assert "A spreadsheet has shortened it to 4,5E+11" in output
+    assert "A spreadsheet has shortened the number to 4,5E+11" in output
     assert "3 unchanged, 1 refused" in output
 
 
@@ -326,7 +333,7 @@ def test_a_workbook_and_another_s_export_are_imported(project: Project) -> None:
         "Name,CountryCode,Phone,AllowCampaign,AllowSMS", "Ana,386,40111222,TRUE,TRUE"
     )
     assert project.import_(wati)[1].splitlines() == [
-        "An export of WATI. Columns that are left out: AllowCampaign, AllowSMS.",
+        "An export of WATI. Columns left out: AllowCampaign, AllowSMS.",
         "1 rows: 0 created, 0 updated, 1 unchanged, 0 refused, 0 ambiguous.",
     ]
 
@@ -488,7 +495,10 @@ def test_a_report_does_not_overwrite_the_file(tmp_path: Path) -> None:
             SUPABASE_URL="http://127.0.0.1:9",
             SUPABASE_SERVICE_ROLE_KEY="key",
         )
-        assert (result.returncode, "--report would overwrite" in result.stderr) == (1, True)
+        assert (result.returncode, "--report names the file to import" in result.stderr) == (
+            1,
+            True,
+        )
         assert file.read_text() == "phone\n+38640111222\n"
 
 
@@ -499,4 +509,4 @@ def test_without_a_database_the_command_says_what_to_do(tmp_path: Path) -> None:
     result = run_alone(tmp_path / "nothing", file)
 
     assert result.returncode == 1
-    assert result.stderr.startswith("rapport: There is no database to talk to")
+    assert result.stderr.startswith("rapport: No stack runs on this machine")

@@ -16,14 +16,14 @@ import httpx
 import pytest
 from tests.integration.function_host import deployed, serve
 
-from rapport.local.lambda_host.events import Context, Event, schedule_event
+from rapport.local.lambda_host.events import Event, InvocationContext, schedule_event
 from rapport.local.lambda_host.host import BODY_LIMIT
 from rapport.local.lambda_host.schedules import LastRuns, run_every
 
 Serve = Callable[..., AbstractAsyncContextManager[httpx.AsyncClient]]
 
 
-def echo(event: Event, context: Context) -> object:
+def echo(event: Event, context: InvocationContext) -> object:
     about = {
         "function": context.function_name,
         "request": context.aws_request_id,
@@ -92,7 +92,7 @@ async def test_a_body_that_is_no_text_is_base64(content: bytes, content_type: st
 
 
 async def test_an_answer_is_given_with_its_headers_cookies_and_bytes() -> None:
-    def handler(_event: Event, _context: Context) -> object:
+    def handler(_event: Event, _context: InvocationContext) -> object:
         return {
             "statusCode": 200,
             "headers": {"content-type": "image/png", "x-count": 3},
@@ -119,7 +119,7 @@ async def test_an_answer_of_another_shape_is_500(answer: object) -> None:
 async def test_a_crash_is_500_and_its_traceback_is_logged(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    def handler(_event: Event, _context: Context) -> object:
+    def handler(_event: Event, _context: InvocationContext) -> object:
         raise ZeroDivisionError
 
     async with serve(deployed(handler, "GET /")) as client:
@@ -147,7 +147,7 @@ async def test_a_body_above_the_gateways_limit_is_413() -> None:
 async def test_functions_run_beside_each_other() -> None:
     both = threading.Barrier(2)
 
-    def handler(_event: Event, _context: Context) -> object:
+    def handler(_event: Event, _context: InvocationContext) -> object:
         both.wait(timeout=20)
         return {"statusCode": 200}
 
@@ -165,7 +165,7 @@ async def test_a_schedule_outlives_a_crash_and_never_overlaps(
     third = asyncio.Event()
     loop = asyncio.get_running_loop()
 
-    def handler(event: Event, _context: Context) -> object:
+    def handler(event: Event, _context: InvocationContext) -> object:
         assert running.acquire(blocking=False)
         try:
             events.append(event)
@@ -178,7 +178,7 @@ async def test_a_schedule_outlives_a_crash_and_never_overlaps(
         return None
 
     def invoke() -> object:
-        return handler(schedule_event("example"), Context("example", 128, 6))
+        return handler(schedule_event("example"), InvocationContext("example", 128, 6))
 
     runs = LastRuns(tmp_path / "schedules.json")
     every = timedelta(milliseconds=1)

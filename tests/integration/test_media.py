@@ -25,7 +25,7 @@ from tests.integration.graph_files import TOKEN, Graph, digest, serving
 
 from rapport.errors import NotFound
 from rapport.handlers import fetch_media, media_api, sync_templates
-from rapport.local.lambda_host.events import Context
+from rapport.local.lambda_host.events import InvocationContext
 from rapport.local.lambda_host.host import SERVERLESS_FILE, application, deploy
 from rapport.local.lambda_host.serverless import Service
 from rapport.local.stack.postgres import Database
@@ -141,11 +141,11 @@ class Media:
     def fetch(self, timeout: float = 60) -> dict[str, int]:
         """One run of the worker, with all that waits due."""
         self.connection.execute("update private.media_queue set not_before = now(), worker = null")
-        return fetch_media.handler({}, Context("fetch_media", 1024, timeout))  # type: ignore[arg-type]
+        return fetch_media.handler({}, InvocationContext("fetch_media", 1024, timeout))  # type: ignore[arg-type]
 
     def sync_templates(self) -> dict[str, int]:
         """One run of the worker."""
-        return sync_templates.handler({}, Context("sync_templates", 512, 60))  # type: ignore[arg-type]
+        return sync_templates.handler({}, InvocationContext("sync_templates", 512, 60))  # type: ignore[arg-type]
 
     def file(self, message: UUID) -> Row:
         (row,) = self.rows("select * from public.message_media where message_id = %s", message)

@@ -12,7 +12,7 @@ from tests.integration.function_host import deployed, serve
 from tests.stacks import Start
 
 from rapport.local.lambda_host import host as functions
-from rapport.local.lambda_host.events import Context, Event
+from rapport.local.lambda_host.events import Event, InvocationContext
 from rapport.local.stack.running import Stack
 from rapport.local.supabase import gateway
 from rapport.local.supabase.rest import MAX_CONNECTIONS
@@ -122,11 +122,11 @@ async def test_who_waited_is_served_when_there_is_room(own_start: Start) -> None
 async def test_a_slow_function_refuses_and_holds_up_no_other() -> None:
     may_answer = threading.Event()
 
-    def slow(_event: Event, _context: Context) -> object:
+    def slow(_event: Event, _context: InvocationContext) -> object:
         may_answer.wait(PATIENCE)
         return {"statusCode": 200}
 
-    def quick(_event: Event, _context: Context) -> object:
+    def quick(_event: Event, _context: InvocationContext) -> object:
         return {"statusCode": 204}
 
     count = functions.AT_ONCE + functions.WAITING + BEYOND

@@ -14,7 +14,7 @@ from postgrest.exceptions import APIError
 from supabase import AsyncClient, AsyncClientOptions, acreate_client
 from tests.world import ALPINE, ALPINE_NUMBER, text_message
 
-from rapport.commands.observer import JoinRefusedError, Observer, insert_of
+from rapport.commands.observer import Observer, TopicRefusedError, insert_of
 from rapport.local.stack.postgres import Database
 from rapport.local.stack.running import Stack
 
@@ -138,11 +138,11 @@ async def test_a_new_login_claims_its_conversation_and_leaves_it_again(
         await andrej.wait_for(insert_of("wamid.3", "broadcast"))
         await andrej.wait_for(insert_of("wamid.3", "postgres_changes"))
         # an answer to something else comes after whatever would have come of the message
-        with pytest.raises(JoinRefusedError):
+        with pytest.raises(TopicRefusedError):
             await nejc.follow_topic(account)
         async with signed_in(gateway, CUSTOMER) as again:
             for topic in topics:
-                with pytest.raises(JoinRefusedError):
+                with pytest.raises(TopicRefusedError):
                     await again.follow_topic(topic["topic"])
         assert [event for event in nejc.heard[heard:] if event.table == "messages"] == []
         assert await messages(andrej) == ["wamid.1", "wamid.2", "wamid.3"]

@@ -15,9 +15,8 @@ import psycopg
 from pydantic import HttpUrl, SecretStr
 
 from rapport.errors import from_postgrest
-from rapport.local.fakes.metakocka.company import Company
-from rapport.local.fakes.metakocka.fake import Fake
-from rapport.local.fakes.metakocka.transport import FakeTransport
+from rapport.local.fakes.metakocka.company import FakeCompany
+from rapport.local.fakes.metakocka.fake import Fake, FakeTransport
 from rapport.metakocka.api.client import Operation, Policy
 from rapport.metakocka.sync.run import Report, Sync
 from rapport.parameters import OneSecret
@@ -153,7 +152,7 @@ class Erp:
         )
 
     @property
-    def company(self) -> Company:
+    def company(self) -> FakeCompany:
         return self.fake.company(self.company_id)
 
     @contextmanager

@@ -16,7 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from rapport.client.face_feed import Event, FaceFeed
+from rapport.client.events import Event
+from rapport.client.face_feed import FaceFeed
 from rapport.client.faces import (
     STATUS_WORDS,
     Channel,

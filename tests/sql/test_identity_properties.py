@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from rapport.errors import RapportError
-from rapport.local.fakes.metakocka.behaviour import Behaviour, Fault
+from rapport.local.fakes.metakocka.behaviour import MetakockaBehaviour, MetakockaRequestFault
 from rapport.local.fakes.metakocka.fake import Fake
 from rapport.store.metakocka_rows import SyncRequest
 from tests.sql.faces import ask
@@ -258,10 +258,12 @@ class Town:
             case ("kill", after):
                 self._run("both", fuse=Fuse(after))
             case ("lose", operation, accepted):
-                lost = Fault(on=operation, after_accepting=accepted, drop=True, times=2)
-                self.erp.fake.behaviour = Behaviour(faults=[lost])
+                lost = MetakockaRequestFault(
+                    on=operation, after_accepting=accepted, drop=True, times=2
+                )
+                self.erp.fake.behaviour = MetakockaBehaviour(faults=[lost])
                 self._run("both", late=600)
-                self.erp.fake.behaviour = Behaviour()
+                self.erp.fake.behaviour = MetakockaBehaviour()
             case ("answer",):
                 self._answer()
         self.check()

@@ -9,7 +9,7 @@ from uuid import UUID
 import pytest
 
 from rapport.errors import RapportError
-from rapport.local.fakes.metakocka.behaviour import Behaviour, Fault
+from rapport.local.fakes.metakocka.behaviour import MetakockaBehaviour, MetakockaRequestFault
 from rapport.local.fakes.metakocka.fake import Fake
 from tests.sql.faces import ask
 from tests.sql.syncing import SECRET, Erp, Fuse, Interruption
@@ -35,8 +35,8 @@ def erp(world: World) -> Erp:
 def lost(erp: Erp, *, made: bool = True, **fields: str) -> UUID:
     """A contact whose partner was made, or not: no answer has come."""
     contact = erp.add_contact(**(KOS | fields))
-    erp.fake.behaviour = Behaviour(
-        faults=[Fault(on="add_partner", after_accepting=made, drop=True)]
+    erp.fake.behaviour = MetakockaBehaviour(
+        faults=[MetakockaRequestFault(on="add_partner", after_accepting=made, drop=True)]
     )
     erp.sync("to_metakocka", "wake", late=LATE)
     assert erp.contact(contact)["metakocka_id"] is None

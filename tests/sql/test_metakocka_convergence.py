@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from rapport.errors import RapportError
 from rapport.local.fakes.metakocka.answers import get_partner
-from rapport.local.fakes.metakocka.behaviour import Behaviour, Fault
+from rapport.local.fakes.metakocka.behaviour import MetakockaBehaviour, MetakockaRequestFault
 from rapport.local.fakes.metakocka.fake import Fake
 from rapport.metakocka.agreement.compare import same
 from rapport.metakocka.agreement.party import Party
@@ -115,7 +115,7 @@ class Play:
                 self._edit(OTHER[side], who, name, self._value(name))
             case ("lost",):
                 self.step(("contact",))
-                lost = Fault(on="add_partner", after_accepting=True, drop=True)
+                lost = MetakockaRequestFault(on="add_partner", after_accepting=True, drop=True)
                 self.erp.fake.behaviour.faults.append(lost)
                 # too soon to be looked for in the same run
                 self._try(late=600)
@@ -132,12 +132,14 @@ class Play:
                 self._try(Fuse(after))
             case ("fault", on, after, how, accepting):
                 accepted = accepting and how != "429"
-                fault = Fault(on=on, after=after, after_accepting=accepted, times=2, **_HOW[how])
+                fault = MetakockaRequestFault(
+                    on=on, after=after, after_accepting=accepted, times=2, **_HOW[how]
+                )
                 self.erp.fake.behaviour.faults.append(fault)
 
     def agree(self, choice: Side) -> None:
         """Faults end, people answer what they are asked, and the sync comes to rest."""
-        self.erp.fake.behaviour = Behaviour()
+        self.erp.fake.behaviour = MetakockaBehaviour()
         # one that was left goes on behind what was edited since
         self.erp.sync()
         self._rest()

@@ -7,7 +7,7 @@ from contextlib import suppress
 import pytest
 
 from rapport.errors import RapportError
-from rapport.local.fakes.metakocka.behaviour import Behaviour, Fault
+from rapport.local.fakes.metakocka.behaviour import MetakockaBehaviour, MetakockaRequestFault
 from rapport.local.fakes.metakocka.fake import Fake
 from rapport.store.metakocka_rows import SyncRequest
 from tests.sql.syncing import SECRET, Erp, Fuse, Interruption
@@ -162,7 +162,9 @@ def test_by_newest_an_edit_from_before_the_last_look_gives_way(world: World) -> 
     erp.sync()
     ids = {one["id"]: one["metakocka_id"] for one in erp.contacts()}
     erp.edit_contact(old, street="Ulica CRM")
-    erp.fake.behaviour = Behaviour(faults=[Fault(on="update_partner", opr_code="2")])
+    erp.fake.behaviour = MetakockaBehaviour(
+        faults=[MetakockaRequestFault(on="update_partner", opr_code="2")]
+    )
     erp.sync("to_metakocka", "wake")
     erp.edit_contact(new, street="Ulica CRM")
     for contact in (old, new):
@@ -207,8 +209,8 @@ def test_a_partner_that_was_merged_away_erases_nothing(erp: Erp) -> None:
 
 def test_an_answer_that_was_lost_makes_no_double(erp: Erp) -> None:
     contact = erp.add_contact(**KOS)
-    erp.fake.behaviour = Behaviour(
-        faults=[Fault(on="add_partner", after_accepting=True, drop=True)]
+    erp.fake.behaviour = MetakockaBehaviour(
+        faults=[MetakockaRequestFault(on="add_partner", after_accepting=True, drop=True)]
     )
     report = erp.sync("to_metakocka", "wake", late=0)
     assert report.counts.errors == {"metakocka_outcome_unknown": 1}
@@ -222,7 +224,9 @@ def test_an_answer_that_was_lost_makes_no_double(erp: Erp) -> None:
 
 def test_an_unknown_outcome_is_not_taken_for_a_failure_too_soon(erp: Erp) -> None:
     erp.add_contact(**KOS)
-    erp.fake.behaviour = Behaviour(faults=[Fault(on="add_partner", drop=True)])
+    erp.fake.behaviour = MetakockaBehaviour(
+        faults=[MetakockaRequestFault(on="add_partner", drop=True)]
+    )
     erp.sync("to_metakocka", "wake", late=600)
     calls = erp.fake.calls["add_partner"]
     erp.sync("to_metakocka", "wake", late=600)
@@ -345,7 +349,9 @@ def test_a_run_stops_before_its_time_is_over_and_the_next_goes_on(erp: Erp, worl
 
 def test_an_error_is_there_for_admins_to_read(erp: Erp, world: World) -> None:
     contact = erp.add_contact(**KOS)
-    erp.fake.behaviour = Behaviour(faults=[Fault(on="add_partner", opr_code="6", opr_desc="no")])
+    erp.fake.behaviour = MetakockaBehaviour(
+        faults=[MetakockaRequestFault(on="add_partner", opr_code="6", opr_desc="no")]
+    )
     report = erp.sync("to_metakocka", "wake")
     assert report.counts.errors == {"metakocka_refused": 1}
     with world.acting_as("olivia") as connection:

@@ -16,8 +16,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rapport.errors import RapportError
-from rapport.local.fakes.metakocka.behaviour import Behaviour, Fault
-from rapport.local.fakes.metakocka.fake import Fake, Reply
+from rapport.local.fakes.metakocka.behaviour import MetakockaBehaviour, MetakockaRequestFault
+from rapport.local.fakes.metakocka.fake import Fake, FakeReply
 from rapport.store.metakocka_rows import SyncRequest
 from tests.sql.syncing import SECRET, Erp, Fuse, Killed
 from tests.world import World
@@ -61,7 +61,7 @@ class Watched(Fake):
 
     seen = 0
 
-    def reply(self, operation: str, content: bytes) -> Reply:
+    def reply(self, operation: str, content: bytes) -> FakeReply:
         reply = super().reply(operation, content)
         if operation == "get_partner" and b"partner_list" in reply.content:
             self.seen += 1
@@ -114,11 +114,13 @@ class Play:
             case ("run", trigger, how):
                 if how != "none":
                     self.fake.behaviour.faults = [
-                        Fault(on="update_partner", times=100, **_HOW[how])
+                        MetakockaRequestFault(on="update_partner", times=100, **_HOW[how])
                     ]
                 self._run("both" if trigger == "schedule" else "to_metakocka", trigger)
             case ("read one",):
-                self.fake.behaviour.faults = [Fault(on="update_partner", times=100, status=503)]
+                self.fake.behaviour.faults = [
+                    MetakockaRequestFault(on="update_partner", times=100, status=503)
+                ]
                 request = SyncRequest(metakocka_ids=[self.partner])
                 self._run("from_metakocka", "user", request)
             case ("cut",):
@@ -126,7 +128,7 @@ class Play:
             case ("kill", after):
                 with suppress(Killed, RapportError):
                     self.erp.sync(fuse=Fuse(after))
-        self.fake.behaviour = Behaviour()
+        self.fake.behaviour = MetakockaBehaviour()
 
     def check(self) -> None:
         """Both sides come to agree; a partner's edit that is known to be later stands."""

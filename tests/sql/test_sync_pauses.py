@@ -7,7 +7,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from rapport.local.fakes.metakocka.behaviour import Behaviour, Fault
+from rapport.local.fakes.metakocka.behaviour import MetakockaBehaviour, MetakockaRequestFault
 from rapport.local.fakes.metakocka.fake import Fake
 from rapport.metakocka.sync.run import serve
 from rapport.store.metakocka_rows import SyncRequest
@@ -31,8 +31,8 @@ def erp(world: World) -> Erp:
 
 
 def close(erp: Erp, *, after: int = 0, on: str = "any", **how: Any) -> None:
-    erp.fake.behaviour = Behaviour(
-        faults=[Fault(on=on, after=after, times=1000, **(how or CLOSED[0]))]  # type: ignore[arg-type]
+    erp.fake.behaviour = MetakockaBehaviour(
+        faults=[MetakockaRequestFault(on=on, after=after, times=1000, **(how or CLOSED[0]))]  # type: ignore[arg-type]
     )
 
 
@@ -89,7 +89,7 @@ def test_sixty_contacts_cost_one_call_and_no_error_each(erp: Erp, how: dict[str,
     assert calls(erp) == 1
 
     # then the run goes on, and every contact is sent
-    erp.fake.behaviour = Behaviour()
+    erp.fake.behaviour = MetakockaBehaviour()
     report = erp.sync("to_metakocka", "wake")
     assert (report.state, report.run_id) == ("done", run(erp)["id"])
     assert all(erp.contact(one)["sync_state"] == "synced" for one in contacts)
@@ -102,7 +102,7 @@ def test_a_quota_that_ends_amid_a_run_makes_nothing_twice(erp: Erp) -> None:
     for after in range(0, 24, 3):
         close(erp, after=after)
         erp.sync("both", "schedule")
-    erp.fake.behaviour = Behaviour()
+    erp.fake.behaviour = MetakockaBehaviour()
     assert erp.sync("both", "schedule").state == "done"
     assert len(erp.company.partners) == 6
     assert {one["sync_state"] for one in erp.contacts()} == {"synced"}
@@ -118,7 +118,7 @@ def test_reading_stops_and_goes_on_where_it_was(world: World, listing: str) -> N
     before = erp.sync()
     assert (before.state, before.counts.failed) == ("stopped", 0)
     assert len(errors(erp)) == 1
-    erp.fake.behaviour = Behaviour()
+    erp.fake.behaviour = MetakockaBehaviour()
     report = erp.sync()
     assert (report.state, report.run_id, report.counts.failed) == ("done", before.run_id, 0)
     assert sorted(one["metakocka_id"] for one in erp.contacts()) == sorted(named)
@@ -126,8 +126,8 @@ def test_reading_stops_and_goes_on_where_it_was(world: World, listing: str) -> N
 
 def test_what_a_lost_call_of_a_deleted_contact_asks_for_stops_too(erp: Erp) -> None:
     lost = erp.add_contact(name="Strup", email="strup@kos.si", **HOME)
-    erp.fake.behaviour = Behaviour(
-        faults=[Fault(on="add_partner", after_accepting=True, drop=True)]
+    erp.fake.behaviour = MetakockaBehaviour(
+        faults=[MetakockaRequestFault(on="add_partner", after_accepting=True, drop=True)]
     )
     erp.sync("to_metakocka", "wake", late=600)
     ask(erp.world, "olivia", "delete from public.metakocka_partners where id = %s", lost)
@@ -148,7 +148,7 @@ def test_each_pause_after_another_is_longer_up_to_a_bound(erp: Erp) -> None:
         erp.sync("to_metakocka", "wake")
         waits.append(round(connection(erp)["seconds"], -1))
     assert waits == [100, 200, 300, 300]
-    erp.fake.behaviour = Behaviour()
+    erp.fake.behaviour = MetakockaBehaviour()
     erp.sync("to_metakocka", "wake")
     assert connection(erp)["pauses"] == 0
 
@@ -160,7 +160,7 @@ def test_somebody_who_waits_for_an_answer_gets_one(erp: Erp) -> None:
     assert [(one.status, one.code) for one in report.outcomes] == [("waiting", "metakocka_closed")]
     assert (report.state, run(erp)["state"]) == ("failed", "failed")
     # it is still to be sent
-    erp.fake.behaviour = Behaviour()
+    erp.fake.behaviour = MetakockaBehaviour()
     erp.sync("to_metakocka", "wake")
     assert erp.contact(contact)["sync_state"] == "synced"
 
@@ -196,7 +196,7 @@ def test_an_admin_ends_a_pause_and_nobody_makes_one(erp: Erp) -> None:
     )
     seen = connection(erp)
     assert (seen["paused_until"], seen["pause_reason"], seen["pauses"]) == (None, None, 0)
-    erp.fake.behaviour = Behaviour()
+    erp.fake.behaviour = MetakockaBehaviour()
     erp.end_pauses()
     with erp.worker() as sync:
         assert serve(sync)["done"] >= 1
@@ -206,7 +206,9 @@ def test_a_refusal_of_one_contact_is_its_own(erp: Erp) -> None:
     """Codes 2 and 6 are about what was sent."""
     for number in range(3):
         erp.add_contact(name=f"Kos {number}", email=f"k{number}@kos.si", **HOME)
-    erp.fake.behaviour = Behaviour(faults=[Fault(on="add_partner", opr_code="6")])
+    erp.fake.behaviour = MetakockaBehaviour(
+        faults=[MetakockaRequestFault(on="add_partner", opr_code="6")]
+    )
     report = erp.sync("to_metakocka", "wake")
     assert (report.state, report.counts.failed, report.counts.succeeded) == ("done", 1, 2)
     assert connection(erp)["paused_until"] is None

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from rapport.local.fakes.metakocka.behaviour import Behaviour, Fault
+from rapport.local.fakes.metakocka.behaviour import MetakockaBehaviour, MetakockaRequestFault
 from rapport.local.fakes.metakocka.fake import Fake
 from rapport.metakocka.api.client import POLICIES, policies_of
 from tests.sql.faces import ask, refusal
@@ -109,8 +109,8 @@ def test_the_engine_obeys(world: World, kind: str, operation: str) -> None:
     policy = policies_of(connection.retries)[operation]  # type: ignore[index]
     assert (policy.retries.attempts, policy.retries.first_wait) == (3, 0)
     # an answer that is lost; of a new partner it is not asked for again
-    erp.fake.behaviour = Behaviour(
-        faults=[Fault(on=operation, times=100, status=503)]  # type: ignore[arg-type]
+    erp.fake.behaviour = MetakockaBehaviour(
+        faults=[MetakockaRequestFault(on=operation, times=100, status=503)]  # type: ignore[arg-type]
     )
     before = erp.fake.calls[operation]
     erp.end_quiet()
@@ -125,7 +125,9 @@ def test_a_contact_that_failed_comes_again_as_its_settings_say(world: World) -> 
     settings = {"contact": {"first_wait": 100, "longest_wait": 300, "jitter": 0}}
     ask(world, "olivia", CHANGE, json.dumps(settings), erp.account)
     erp.add_contact(name="Kos", **HOME)
-    erp.fake.behaviour = Behaviour(faults=[Fault(on="add_partner", times=9, opr_code="6")])
+    erp.fake.behaviour = MetakockaBehaviour(
+        faults=[MetakockaRequestFault(on="add_partner", times=9, opr_code="6")]
+    )
     waits = []
     for _ in range(3):
         erp.sync("to_metakocka", "wake")

@@ -10,7 +10,7 @@ from uuid import UUID
 import psycopg
 import pytest
 
-from rapport.local.fakes.metakocka.behaviour import Behaviour, Fault
+from rapport.local.fakes.metakocka.behaviour import MetakockaBehaviour, MetakockaRequestFault
 from rapport.local.fakes.metakocka.fake import Fake
 from rapport.metakocka.sync import progress
 from rapport.metakocka.sync.run import serve
@@ -73,7 +73,7 @@ def test_where_nothing_is_answered_a_run_fails_and_soon(world: World) -> None:
     erp = Erp(world, Fake(SECRET))
     for number in range(20):
         erp.add_contact(name=f"Kos {number}", email=f"k{number}@kos.si", **HOME)
-    erp.fake.behaviour = Behaviour(updating=True)
+    erp.fake.behaviour = MetakockaBehaviour(updating=True)
     report = erp.sync("to_metakocka", "wake")
     assert report.state == "failed"
     assert report.counts.failed <= 3
@@ -114,7 +114,9 @@ def test_a_lost_call_of_a_deleted_contact_stops_no_run(world: World) -> None:
     fake = Stumbling()
     erp = Erp(world, fake)
     lost = erp.add_contact(name="Strup", email="strup@kos.si", **HOME)
-    fake.behaviour = Behaviour(faults=[Fault(on="add_partner", after_accepting=True, drop=True)])
+    fake.behaviour = MetakockaBehaviour(
+        faults=[MetakockaRequestFault(on="add_partner", after_accepting=True, drop=True)]
+    )
     erp.sync("to_metakocka", "wake", late=600)
     with world.acting_as("olivia") as connection:
         connection.execute("delete from public.metakocka_partners where id = %s", [lost])
@@ -234,8 +236,8 @@ def test_where_a_wait_is_asked_for_nobody_else_is_tried(world: World) -> None:
     erp = Erp(world, Fake(SECRET))
     for number in range(3):
         erp.add_contact(name=f"Kos {number}", email=f"k{number}@kos.si", **HOME)
-    erp.fake.behaviour = Behaviour(
-        faults=[Fault(on="get_partner", times=100, status=429, retry_after=600)]
+    erp.fake.behaviour = MetakockaBehaviour(
+        faults=[MetakockaRequestFault(on="get_partner", times=100, status=429, retry_after=600)]
     )
     report = erp.sync("to_metakocka", "wake")
     assert (report.state, report.counts.failed) == ("stopped", 1)

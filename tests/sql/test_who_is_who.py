@@ -9,7 +9,7 @@ from uuid import UUID
 import psycopg
 import pytest
 
-from rapport.local.fakes.metakocka.behaviour import Behaviour, Fault
+from rapport.local.fakes.metakocka.behaviour import MetakockaBehaviour, MetakockaRequestFault
 from rapport.local.fakes.metakocka.fake import Fake
 from rapport.metakocka.agreement.compare import same_tax
 from rapport.store.metakocka_rows import SyncRequest
@@ -221,7 +221,9 @@ def test_a_partner_that_is_a_contact_already_is_not_asked_about(erp: Erp) -> Non
 def test_a_lost_call_takes_nobody_elses_partner(erp: Erp, is_deleted: bool) -> None:
     contact = customer(erp, **PLACE)
     write_profile(erp, contact, email=NEJC["email"])
-    erp.fake.behaviour = Behaviour(faults=[Fault(on="add_partner", drop=True)])
+    erp.fake.behaviour = MetakockaBehaviour(
+        faults=[MetakockaRequestFault(on="add_partner", drop=True)]
+    )
     erp.sync("to_metakocka", "wake", late=600)
     nejcs = erp.add_partner("Nejc Kos", **NEJC)
     if is_deleted:
@@ -239,8 +241,8 @@ def test_a_lost_call_takes_nobody_elses_partner(erp: Erp, is_deleted: bool) -> N
 def test_a_lost_call_finds_what_it_has_made_of_a_customers_words(erp: Erp) -> None:
     contact = customer(erp, **PLACE)
     write_profile(erp, contact, name="Cilka Cerar", email="cilka@home.example")
-    erp.fake.behaviour = Behaviour(
-        faults=[Fault(on="add_partner", after_accepting=True, drop=True)]
+    erp.fake.behaviour = MetakockaBehaviour(
+        faults=[MetakockaRequestFault(on="add_partner", after_accepting=True, drop=True)]
     )
     erp.sync("to_metakocka", "wake", late=600)
     write_profile(erp, contact, email="cilka@work.example")

@@ -27,7 +27,7 @@ from rapport.errors import (
 )
 from rapport.handlers import drain_webhooks
 from rapport.handlers.http import Response, http_function
-from rapport.local.lambda_host.events import Context
+from rapport.local.lambda_host.events import InvocationContext
 from rapport.log import Crash, correlated, described, logger, worker
 from rapport.settings import GraphSettings
 from rapport.starter import ThreadStarter
@@ -176,11 +176,11 @@ def test_a_workers_crash_is_told_by_its_class_and_place(lines: Lines) -> None:
 @pytest.mark.parametrize("error", [ValueError(WORDS), Unprocessable(WORDS), StoreClosed()])
 def test_lambda_is_given_no_words_to_log(lines: Lines, error: Exception) -> None:
     @worker
-    def handler(_event: object, _context: Context) -> None:
+    def handler(_event: object, _context: InvocationContext) -> None:
         raise error
 
     with pytest.raises(Crash, match=type(error).__name__) as caught:
-        handler({}, Context("any", 512, 60))
+        handler({}, InvocationContext("any", 512, 60))
     assert PHONE not in str(caught.value)
     assert caught.value.__suppress_context__
     (line,) = lines()
@@ -221,7 +221,7 @@ def test_a_queued_webhook_that_fails_is_logged_without_words(
         "attributes": {"ApproximateReceiveCount": "1", "SentTimestamp": "1764500000000"},
         "messageAttributes": {},
     }
-    drain_webhooks.handler({"Records": [record]}, Context("drain_webhooks", 512, 60))  # type: ignore[arg-type]
+    drain_webhooks.handler({"Records": [record]}, InvocationContext("drain_webhooks", 512, 60))  # type: ignore[arg-type]
     assert lines()[-1]["correlation_id"] == "message-1"
 
 

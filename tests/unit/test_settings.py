@@ -49,7 +49,9 @@ def test_a_key_that_nobody_has_is_named_and_not_shown(
 ) -> None:
     monkeypatch.setenv("SUPABASE_URL", "https://project.example")
     monkeypatch.setenv("SUPABASE_SERVICE_ROLE_KEY", key)
-    with pytest.raises(ConfigError, match=r"SUPABASE_SERVICE_ROLE_KEY: The secret has") as caught:
+    with pytest.raises(
+        ConfigError, match=r"SUPABASE_SERVICE_ROLE_KEY: The secret contains"
+    ) as caught:
         StoreSettings.load()
     assert key not in str(caught.value)
 

@@ -1,1 +1,1 @@
-"""Messages and conversations over HTTP, each request as its own user."""
+"""Messages and conversations over HTTP; each request runs as its user."""

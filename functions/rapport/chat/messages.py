@@ -1,4 +1,4 @@
-"""Reading and writing messages as one user."""
+"""Reads and writes messages as one user."""
 
 from __future__ import annotations
 
@@ -6,26 +6,26 @@ from uuid import UUID
 
 from pydantic import JsonValue
 
-from rapport.chat.requests import NewMessage, Page, Where
+from rapport.chat.requests import MessagePage, NewMessage, Where
 from rapport.errors import Unprocessable
 from rapport.store.chat import ChatStore
 from rapport.store.postgrest import Row
 
 
-def list_messages(store: ChatStore, page: Page, *, as_staff: bool) -> dict[str, JsonValue]:
-    """A page of a conversation: {messages, next_before}, the latest first.
+def list_messages(store: ChatStore, page: MessagePage, *, as_staff: bool) -> dict[str, JsonValue]:
+    """A page of a conversation: {messages, next_before}, latest first.
 
-    With `after` it is {messages, next_after}, the earliest first. The second one asks for the
-    next page; it is null where there is none.
+    With `after` it is {messages, next_after}, earliest first. The second value asks for the next
+    page and is null after the last one.
 
     Raises:
-        NotAllowed: It is asked as staff by somebody who is not.
+        NotAllowed: `as_staff` is asked for by a user who is not staff.
     """
     conversation_id = _conversation(store, page)
     if as_staff:
         store.require_staff(conversation_id, page.customer_id)
     rows: list[Row] = []
-    # in the portal nobody may have written yet
+    # in the portal there may be no message yet, and so no conversation
     if conversation_id is not None:
         rows = store.messages(conversation_id, page.before, page.after, page.limit + 1)
     shown: list[JsonValue] = list(rows[: page.limit])
@@ -37,16 +37,16 @@ def write_message(store: ChatStore, new: NewMessage, where: Where, *, as_staff: 
     """Writes a message, once for its `client_ref`, and returns it.
 
     Raises:
-        Unprocessable: It says nowhere or twice where to, or it can't be sent so.
-        NotAllowed: It is written as staff by somebody who is not.
+        Unprocessable: No chat or several chats are named, or the message can't be sent.
+        NotAllowed: `as_staff` is asked for by a user who is not staff.
     """
     place = new.or_else(where)
     if not place.is_one_place():
         raise Unprocessable(
-            "Say which bookingId, which conversationId or which customerId.",
+            "Give bookingId, conversationId or customerId.",
             field="conversation_id",
         )
-    # the first message opens the portal's, so that there may be none yet
+    # the first message opens the portal's chat, so it may not exist yet
     conversation_id = None if place.customer_id else _conversation(store, place)
     if as_staff:
         store.require_staff(conversation_id, place.customer_id)

@@ -1,4 +1,4 @@
-"""What the chat's endpoints take: queries and bodies."""
+"""Queries and bodies of the chat's endpoints."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from rapport.api_json import ApiRequest, snake
 Seq = Annotated[int, Field(ge=1, le=2**63 - 1)]
 
 
-# A conversation's id, or an older key of account, number and customer.
+# A conversation's id, or an older key made of account, number and customer.
 Reference = Annotated[str, StringConstraints(min_length=1, max_length=128)]
 
 
 class Where(ApiRequest):
-    """Whose messages: a booking's, a conversation's, or a customer's in the portal."""
+    """The chat: of a booking, of a conversation, or of a customer in the portal."""
 
     booking_id: UUID | None = None
     conversation_id: Reference | None = None
     customer_id: UUID | None = None
 
     def or_else(self, other: Where) -> Where:
-        """What this one names, and what the other one names besides."""
+        """This place, completed from the other one."""
         return Where(
             booking_id=self.booking_id or other.booking_id,
             conversation_id=self.conversation_id or other.conversation_id,
@@ -38,7 +38,7 @@ class Where(ApiRequest):
         )
 
     def is_one_place(self) -> bool:
-        """Whether one place is named, and not two."""
+        """Whether exactly one chat is named."""
         named = (self.booking_id, self.conversation_id, self.customer_id)
         return sum(place is not None for place in named) == 1
 
@@ -55,11 +55,11 @@ class MessagePath(ApiRequest):
     id: UUID
 
 
-class Page(Where):
-    """Which messages: `limit` of them, by seq.
+class MessagePage(Where):
+    """A page of messages: up to `limit`, by seq.
 
-    Those before `before`, the last ones first, or those after `after`, the first ones first;
-    with neither the last ones.
+    With `before`, those before it, latest first; with `after`, those after it, earliest first; with
+    neither, the latest.
     """
 
     before: Seq | None = None
@@ -67,30 +67,30 @@ class Page(Where):
     limit: Annotated[int, Field(ge=1, le=200)] = 50
 
     @model_validator(mode="after")
-    def _one_place(self) -> Page:
+    def _one_place(self) -> MessagePage:
         if not self.is_one_place():
-            raise ValueError("Say which bookingId, which conversationId or which customerId")
+            raise ValueError("Give exactly one of bookingId, conversationId and customerId")
         if self.before is not None and self.after is not None:
-            raise ValueError("Say before or after")
+            raise ValueError("Give before or after, not both")
         return self
 
 
 class ReadUpTo(ApiRequest):
-    """How far somebody has read; without a seq all that there is."""
+    """Up to which seq a user has read; without a seq, all messages."""
 
     up_to_seq: Seq | None = None
 
 
 class NewMessage(Where):
-    """A message to be written; `content` for every type but text, as WhatsApp takes it."""
+    """A new message; `content` is WhatsApp's, for every type except text."""
 
     type: Annotated[str, StringConstraints(min_length=1, max_length=64)] = "text"
     message: Annotated[str | None, StringConstraints(max_length=4096)] = None
     content: JsonValue = None
     reply_to: UUID | None = None
-    # the client's own id of it: what is sent again with the same one is written once
+    # the client's own id of the message: a repetition with the same id is not written again
     client_ref: Annotated[str | None, StringConstraints(min_length=1, max_length=128)] = None
-    # the invoice that staff show with it: {invoiceId} is enough
+    # the invoice that staff show with the message, as {invoiceId}
     has_invoice: bool = False
     invoice_data: dict[str, JsonValue] | None = None
 
@@ -110,5 +110,5 @@ class NewMessage(Where):
     @model_validator(mode="after")
     def _invoice_that_it_has(self) -> NewMessage:
         if self.has_invoice and self.invoice_data is None:
-            raise ValueError("Say in invoiceData which invoiceId")
+            raise ValueError("Give the invoiceId in invoiceData")
         return self

@@ -1,1 +1,3 @@
-"""For clients in Python: what they follow, live, and contacts in the face that they ask for."""
+"""The live client for Python: it follows customers, jobs, invoices, messages and contacts as they
+change.
+"""

@@ -1,4 +1,4 @@
-"""Calling what the user of the client has handed in."""
+"""Calls the callbacks of the client's user."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ logger = logging.getLogger(__name__)
 def bound(
     callback: Callable[[Argument], Called] | None, argument: Argument
 ) -> Iterable[Callable[[], Called]]:
-    """The call of a callback with its argument, if there is a callback."""
+    """Yields the call of a callback with its argument; nothing if there is no callback."""
     if callback is not None:
         yield lambda: callback(argument)
 
 
 def run_now(calls: Iterable[Callable[[], None]]) -> None:
-    """Makes calls of plain functions, from where nothing can wait; one that fails is logged."""
+    """Makes calls of plain functions, where nothing can be awaited. A call that fails is logged."""
     for call in calls:
         try:
             call()
@@ -31,9 +31,9 @@ def run_now(calls: Iterable[Callable[[], None]]) -> None:
 
 
 async def run(calls: Iterable[Callable[[], Called]]) -> None:
-    """Makes calls one after another, and awaits what they return to be awaited.
+    """Makes calls one after another, and awaits each result that can be awaited.
 
-    One that fails is logged: what comes after it is to be told all the same.
+    A call that fails is logged, and the next call is still made.
     """
     for call in calls:
         try:

@@ -1,4 +1,4 @@
-"""Contacts in one of their faces, made of three tables."""
+"""The contacts in one face, made from three tables."""
 
 from __future__ import annotations
 
@@ -6,32 +6,33 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Generic
 from uuid import UUID
 
-from rapport.client.changes import Change, Heard
-from rapport.client.face_feed import Event, FaceChange, FaceFeed, FaceRow, Record
-from rapport.client.faces import Contact, Thread
+from rapport.client.events import Change, Event, Heard, Record
+from rapport.client.face_feed import FaceChange, FaceFeed, FaceRow
+from rapport.client.faces import ContactRow, Thread
 from rapport.client.server import Server
 
 _KEYS = {"contacts": "id", "conversations": "id", "conversation_activity": "conversation_id"}
 
 
 class FaceSource(Generic[FaceRow]):
-    """The contacts that the user may see, as `face` shows them."""
+    """All contacts that the user may see, as `face` shows them."""
 
     tables = frozenset({"contacts", "conversations", "messages"})
 
-    def __init__(self, face: Callable[[Contact, Thread | None], FaceRow]) -> None:
+    def __init__(self, face: Callable[[ContactRow, Thread | None], FaceRow]) -> None:
         self._feed = FaceFeed(face)
-        # what is heard while all is read again, and could be taken for missing
+        # events that arrive during a re-read, which could take their rows for deleted; applied
+        # after it
         self._heard_meanwhile: list[Event] | None = None
         self._doubts: frozenset[tuple[str, UUID]] = frozenset()
 
     @property
     def rows(self) -> Mapping[UUID, FaceRow]:
-        """The faces as they have been told."""
+        """The faces as the user was last told."""
         return self._feed.rows
 
     def hear(self, event: Event) -> Heard[FaceRow]:
-        """Takes a broadcast."""
+        """Takes the event of a broadcast."""
         if self._heard_meanwhile is not None:
             self._heard_meanwhile.append(event)
             return Heard(())
@@ -39,24 +40,24 @@ class FaceSource(Generic[FaceRow]):
         return _told(changes, in_doubt=bool(self._feed.to_read))
 
     def mark(self) -> int:
-        """The moment before a catch-up."""
+        """Marks the moment before a catch-up."""
         self._doubts = self._feed.to_read
         return 0
 
     def settle(self, events: Iterable[Event], mark: int) -> Heard[FaceRow]:  # noqa: ARG002 - as Ledger
-        """Takes a whole catch-up; of one feed there is one at a time."""
+        """Takes all events of one catch-up; only one runs at a time."""
         changes = self._feed.apply(*events)
-        # what was heard before it and is not in it was late
+        # a hint from before the catch-up that the log does not confirm was out of date
         self._feed.forget(self._doubts)
         return _told(changes, in_doubt=bool(self._feed.to_read))
 
     async def load(self, server: Server) -> None:
-        """Reads the rows as they stand."""
+        """Reads the rows at the start; the user is not told of them."""
         for table, records in (await _read(server)).items():
             self._feed.load(table, records)
 
     async def reread(self, server: Server) -> Heard[FaceRow]:
-        """Reads the rows again."""
+        """Reads all rows again."""
         self._heard_meanwhile = []
         changes: list[FaceChange[FaceRow]] = []
         try:
@@ -72,7 +73,7 @@ async def _read(server: Server) -> dict[str, list[Record]]:
     read: dict[str, list[Record]] = {table: [] for table in _KEYS}
     for owner in await server.owners():
         for table, key in _KEYS.items():
-            # a customer sees no contacts
+            # a customer can't read the table contacts
             if table != "contacts" or "account_id" in owner:
                 async for page in server.pages(table, owner, key):
                     read[table] += page

@@ -1,4 +1,4 @@
-"""All that a customer's portal shows, as one subscription."""
+"""Everything that a customer's portal shows, as one object."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Self, TypedDict
 
 from rapport.client.callbacks import Called
-from rapport.client.kinds import (
+from rapport.client.portal_subscriptions import (
     LoyaltySubscription,
     MessageSubscription,
     OnMessage,
@@ -19,7 +19,7 @@ from rapport.client.subscription import Subscription
 
 
 class EverythingCallbacks(TypedDict, total=False):
-    """Those of all parts."""
+    """The callbacks of all five subscriptions."""
 
     on_job_insert: Callable[[Job], Called] | None
     on_job_update: Callable[[Job, Job | None], Called] | None
@@ -36,7 +36,7 @@ class EverythingCallbacks(TypedDict, total=False):
 
 
 class Everything:
-    """Five subscriptions by one topic; each part can be asked for its rows."""
+    """Five subscriptions over one topic. Each can also be used alone."""
 
     def __init__(
         self,
@@ -55,26 +55,26 @@ class Everything:
 
     @property
     def active_subscriptions(self) -> int:
-        """How many of the five parts are connected."""
+        """How many of the five subscriptions are connected."""
         return sum(part.is_connected for part in self._parts)
 
     @property
     def is_connected(self) -> bool:
-        """Whether all parts are."""
+        """Whether all five subscriptions are connected."""
         return self.active_subscriptions == len(self._parts)
 
     @property
     def error(self) -> Exception | None:
-        """What is wrong with a part at the moment."""
+        """The first current error of a subscription; None if there is none."""
         return next((part.error for part in self._parts if part.error), None)
 
     async def ready(self) -> None:
-        """Waits until the rows of all parts are read."""
+        """Waits until the rows of all five subscriptions are read."""
         for part in self._parts:
             await part.ready()
 
     async def close(self) -> None:
-        """Ends all parts."""
+        """Ends all five subscriptions."""
         for part in self._parts:
             await part.close()
 

@@ -1,8 +1,8 @@
-"""Keeps one face of every contact up to date from canonical rows and events, without I/O.
+"""Keeps one face of every contact up to date from rows and events. It does no I/O.
 
-What reaches a client comes out of order, more than once, or as a hint without the row. A row's
-version tells what is newer, and how far a conversation has come only ever grows, so the feed
-ends in the same state whatever the order was.
+Events arrive out of order, twice, or without the row. A row's version says which state is newer,
+and the time of a conversation's last message only rises. So the feed ends in the same state in
+whatever order they arrive.
 """
 
 from __future__ import annotations
@@ -11,57 +11,27 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Generic, Literal, Protocol, TypeVar
+from typing import Generic, TypeVar
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, JsonValue, SkipValidation
-
+from rapport.client.events import Event, Operation, Shown
 from rapport.client.faces import (
-    Contact,
-    Conversation,
+    ContactRow,
     ConversationActivity,
-    Message,
+    ConversationRow,
+    MessageRow,
     Thread,
 )
 
-Operation = Literal["INSERT", "UPDATE", "DELETE"]
-# it was read from JSON, and looking at every value again is most of what an event costs
-Record = dict[str, SkipValidation[JsonValue]]
-
 _FOLLOWED = frozenset({"contacts", "conversations", "messages"})
-
-
-class Shown(Protocol):
-    """A row as it is told."""
-
-    @property
-    def id(self) -> UUID:
-        """What stays when the row changes."""
 
 
 FaceRow = TypeVar("FaceRow", bound=Shown)
 
 
-class Event(BaseModel):
-    """What a broadcast or an entry of `changes_since` tells of one row.
-
-    No `record` is a hint to read the row, or with DELETE, that it is gone.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-    table: str
-    id: UUID
-    version: int
-    operation: Operation
-    record: Record | None = None
-    # broadcasts alone tell it
-    old_record: Record | None = None
-
-
 @dataclass(frozen=True)
 class FaceChange(Generic[FaceRow]):
-    """A face that changed: INSERT has no `old`, DELETE no `new`."""
+    """A face that changed. INSERT has no `old`, DELETE has no `new`."""
 
     operation: Operation
     old: FaceRow | None
@@ -70,55 +40,55 @@ class FaceChange(Generic[FaceRow]):
 
 @dataclass(frozen=True, order=True)
 class _Stamp:
-    """How new what is known of a row is: a delete has the version of what it deletes."""
+    """How new our knowledge of a row is. A deletion has the version of the deleted row."""
 
     version: int
     gone: bool
 
 
 @dataclass
-class _Activity:
+class _LatestMessages:
     latest: datetime | None = None
     inbound: datetime | None = None
 
 
 class FaceFeed(Generic[FaceRow]):
-    """One face of all contacts of which it was told.
+    """One face of all contacts that were loaded or heard of.
 
-    `face` is `contact_v2` or `contact_live_chat`. Load the rows as they stand, then apply what
-    is heard and what `changes_since` brings, in any order.
+    `face` is `contact_v2` or `contact_live_chat`. Load the rows first, then apply broadcasts and
+    the entries of `changes_since`, in any order.
     """
 
-    def __init__(self, face: Callable[[Contact, Thread | None], FaceRow]) -> None:
+    def __init__(self, face: Callable[[ContactRow, Thread | None], FaceRow]) -> None:
         self._face = face
         self._shown: dict[UUID, FaceRow] = {}
-        self._contacts: dict[UUID, Contact] = {}
-        self._conversations: dict[UUID, Conversation] = {}
+        self._contacts: dict[UUID, ContactRow] = {}
+        self._conversations: dict[UUID, ConversationRow] = {}
         self._conversations_of: defaultdict[UUID, set[UUID]] = defaultdict(set)
-        self._activity: defaultdict[UUID, _Activity] = defaultdict(_Activity)
+        self._activity: defaultdict[UUID, _LatestMessages] = defaultdict(_LatestMessages)
         self._stamps: dict[tuple[str, UUID], _Stamp] = {}
         self._hinted: dict[tuple[str, UUID], int] = {}
 
     @property
     def rows(self) -> Mapping[UUID, FaceRow]:
-        """The faces as they stand, by contact."""
+        """The current faces, by the contact's id."""
         return dict(self._shown)
 
     @property
     def to_read(self) -> frozenset[tuple[str, UUID]]:
-        """Rows, by table and id, of which a change was heard but not the row: `load` them."""
+        """The table and id of each row that changed and was not sent: read them and `load` them."""
         return frozenset(self._hinted)
 
     def forget(self, hints: Iterable[tuple[str, UUID]]) -> None:
-        """Gives up hints, by table and id, that turned out to be late."""
+        """Drops hints, by table and id, that turned out to be out of date."""
         for key in hints:
             self._hinted.pop(key, None)
 
     def load(self, table: str, rows: Iterable[Mapping[str, object]]) -> list[FaceChange[FaceRow]]:
-        """Takes rows that were read, of a followed table or of `conversation_activity`.
+        """Takes rows of a followed table or of `conversation_activity` that were read.
 
-        A row that is older than what is known changes nothing. Raises pydantic's
-        ValidationError for what is no row of the table.
+        A row that is older than the known one changes nothing. Raises pydantic's ValidationError
+        for a record that is no row of the table.
         """
         touched: set[UUID] = set()
         for row in rows:
@@ -128,9 +98,9 @@ class FaceFeed(Generic[FaceRow]):
     def replace(
         self, table: str, rows: Iterable[Mapping[str, object]]
     ) -> list[FaceChange[FaceRow]]:
-        """Takes all rows of a table, as after a resync: what is not among them is gone.
+        """Takes all rows of a table, as after a resync: a row that is not among them is gone.
 
-        Apply `changes_since`, from a cursor of before the rows were read, afterwards.
+        Afterwards apply `changes_since` from a cursor that is older than the reading.
         """
         rows = list(rows)
         touched: set[UUID] = set()
@@ -138,7 +108,7 @@ class FaceFeed(Generic[FaceRow]):
             read = {UUID(str(row["id"])) for row in rows}
             known = self._contacts if table == "contacts" else self._conversations
             for row_id in known.keys() - read:
-                # without a stamp, so that what came after the reading can bring it back
+                # without a stamp, so that an event from after the reading can restore the row
                 del self._stamps[table, row_id]
                 touched |= self._drop(table, row_id)
         if table != "conversation_activity":
@@ -148,9 +118,9 @@ class FaceFeed(Generic[FaceRow]):
         return self._show(touched)
 
     def apply(self, *events: Event) -> list[FaceChange[FaceRow]]:
-        """Takes events; those of one call are shown together, a face changing once at most.
+        """Takes events. The events of one call are shown together: a face changes at most once.
 
-        Tables that make no face are passed over.
+        Events of other tables are ignored.
         """
         touched: set[UUID] = set()
         for event in events:
@@ -165,16 +135,16 @@ class FaceFeed(Generic[FaceRow]):
         return self._show(touched)
 
     def _take(self, table: str, row: Mapping[str, object]) -> set[UUID]:
-        """Takes a row and returns the contacts whose faces may have changed."""
+        """Takes a row and returns the ids of the contacts whose face may have changed."""
         match table:
             case "contacts":
-                contact = Contact.model_validate(row)
+                contact = ContactRow.model_validate(row)
                 if not self._is_news(table, contact.id, _Stamp(contact.version, gone=False)):
                     return set()
                 self._contacts[contact.id] = contact
                 return {contact.id}
             case "conversations":
-                conversation = Conversation.model_validate(row)
+                conversation = ConversationRow.model_validate(row)
                 stamp = _Stamp(conversation.version, gone=False)
                 if not self._is_news(table, conversation.id, stamp):
                     return set()
@@ -185,17 +155,17 @@ class FaceFeed(Generic[FaceRow]):
                 self._conversations_of[conversation.customer_id].add(conversation.id)
                 return touched | {conversation.customer_id}
             case "messages":
-                message = Message.model_validate(row)
+                message = MessageRow.model_validate(row)
                 if self._hinted.get((table, message.id), message.version) <= message.version:
                     self._hinted.pop((table, message.id), None)
                 inbound = message.sent_at if message.sender_type == "client" else None
                 return self._advance(message.conversation_id, message.sent_at, inbound)
             case "conversation_activity":
                 activity = ConversationActivity.model_validate(row)
-                # before the first message the time is the conversation's own
+                # before its first message a conversation has only its own time
                 latest = activity.last_message_at if activity.last_seq else None
                 return self._advance(activity.conversation_id, latest, activity.last_inbound_at)
-        raise ValueError(f"{table} makes no face")
+        raise ValueError(f"No face is made from {table}.")
 
     def _advance(
         self, conversation_id: UUID, latest: datetime | None, inbound: datetime | None
@@ -208,7 +178,7 @@ class FaceFeed(Generic[FaceRow]):
 
     def _delete(self, event: Event) -> set[UUID]:
         if event.table == "messages":
-            # it has happened, and how far the conversation has come stays
+            # the message was sent: the conversation's last times stay
             self._hinted.pop((event.table, event.id), None)
             return set()
         if not self._is_news(event.table, event.id, _Stamp(event.version, gone=True)):
@@ -216,7 +186,7 @@ class FaceFeed(Generic[FaceRow]):
         return self._drop(event.table, event.id)
 
     def _drop(self, table: str, row_id: UUID) -> set[UUID]:
-        """Forgets a row, if it is known, and returns the contacts concerned."""
+        """Forgets a row and returns the ids of the contacts that it concerns."""
         if table == "contacts":
             return {row_id} if self._contacts.pop(row_id, None) else set()
         conversation = self._conversations.pop(row_id, None)
@@ -225,7 +195,7 @@ class FaceFeed(Generic[FaceRow]):
             self._conversations_of[contact_id].discard(row_id)
         return touched
 
-    def _contacts_of(self, conversation: Conversation | None) -> set[UUID]:
+    def _contacts_of(self, conversation: ConversationRow | None) -> set[UUID]:
         if conversation is None or conversation.customer_id is None:
             return set()
         return {conversation.customer_id}
@@ -237,7 +207,7 @@ class FaceFeed(Generic[FaceRow]):
             self._hinted[key] = max(self._hinted.get(key, 0), event.version)
 
     def _is_news(self, table: str, row_id: UUID, stamp: _Stamp) -> bool:
-        """Whether this is newer than what is known, which it then becomes."""
+        """Whether this state is newer than the known one; if so it becomes the known one."""
         key = table, row_id
         if self._hinted.get(key, stamp.version) <= stamp.version:
             self._hinted.pop(key, None)
@@ -264,7 +234,7 @@ class FaceFeed(Generic[FaceRow]):
         return changes
 
     def _current(self, contact_id: UUID) -> Thread | None:
-        """The conversation with the latest activity; of two in one second, the one opened last."""
+        """The conversation with the latest message; within one second, the one opened last."""
         threads = (
             self._thread(conversation_id)
             for conversation_id in self._conversations_of.get(contact_id, ())
@@ -277,7 +247,7 @@ class FaceFeed(Generic[FaceRow]):
 
     def _thread(self, conversation_id: UUID) -> Thread:
         conversation = self._conversations[conversation_id]
-        activity = self._activity.get(conversation_id, _Activity())
+        activity = self._activity.get(conversation_id, _LatestMessages())
         return Thread(
             conversation=conversation,
             last_message_at=activity.latest or conversation.created_at,

@@ -1,8 +1,8 @@
-"""The faces of a contact, made of the canonical rows as the database's views make them.
+"""A contact's faces, made from its rows exactly as the views in the database make them.
 
-Every change is told once, as a row of `contacts`, `conversations` or `messages`. A client
-that shows a contact as the contacts page or the live chat does turns those rows into its face
-here, and needs no second stream that could disagree with the first.
+Each change is broadcast once, as a row of `contacts`, `conversations` or `messages`. A client that
+shows contacts as the contacts page or the live chat does makes the face here. It needs no second
+stream, which could disagree with the first.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Status = Literal["open", "pending", "closed"]
 Channel = Literal["whatsapp", "booking", "portal"]
 Face = Literal["contacts_page", "live_chat", "wati", "portal", "erp"]
 
-# The table status_words.
+# the same words as in the table status_words
 STATUS_WORDS: Mapping[Face, Mapping[Status, str]] = MappingProxyType(
     {
         "contacts_page": {"open": "open", "pending": "pending", "closed": "closed"},
@@ -31,12 +31,12 @@ STATUS_WORDS: Mapping[Face, Mapping[Status, str]] = MappingProxyType(
 
 
 class _Row(BaseModel):
-    """A row as it comes; columns that are not used here may come too."""
+    """A row with the columns that are used here; other columns are ignored."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
-class Contact(_Row):
+class ContactRow(_Row):
     """A row of `contacts`."""
 
     id: UUID
@@ -57,11 +57,11 @@ class Contact(_Row):
     version: int
 
 
-class Conversation(_Row):
+class ConversationRow(_Row):
     """A row of `conversations`."""
 
     id: UUID
-    # None of a group, which is nobody's
+    # None in a group, which belongs to no customer
     customer_id: UUID | None
     channel: Channel
     customer_wa_id: str | None
@@ -70,7 +70,7 @@ class Conversation(_Row):
     version: int
 
 
-class Message(_Row):
+class MessageRow(_Row):
     """A row of `messages`."""
 
     id: UUID
@@ -90,18 +90,18 @@ class ConversationActivity(_Row):
 
 
 class Thread(BaseModel):
-    """A conversation and how far it has come."""
+    """A conversation with the times of its last messages."""
 
     model_config = ConfigDict(frozen=True)
 
-    conversation: Conversation
-    # the provider's time of the latest message; the conversation's own before the first
+    conversation: ConversationRow
+    # WhatsApp's time of the latest message; the conversation's own time before the first
     last_message_at: AwareDatetime
     last_inbound_at: AwareDatetime | None
 
 
 class ContactV2(_Row):
-    """A row of the view `contacts_v2`: a contact as the contacts page has it."""
+    """A row of the view `contacts_v2`: a contact as the contacts page shows it."""
 
     id: UUID
     account_id: UUID
@@ -123,7 +123,7 @@ class ContactV2(_Row):
 
 
 class LiveChatContact(_Row):
-    """A row of the view `contacts_live_chat`: a contact as the live chat has it."""
+    """A row of the view `contacts_live_chat`: a contact as the live chat shows it."""
 
     id: UUID
     account_id: UUID
@@ -143,7 +143,7 @@ class LiveChatContact(_Row):
     version: int
 
 
-def contact_v2(contact: Contact, thread: Thread | None) -> ContactV2:
+def contact_v2(contact: ContactRow, thread: Thread | None) -> ContactV2:
     """The row of `contacts_v2` for a contact and its current conversation, if it has one."""
     conversation = thread.conversation if thread else None
     return ContactV2.model_validate(
@@ -156,8 +156,8 @@ def contact_v2(contact: Contact, thread: Thread | None) -> ContactV2:
     )
 
 
-def contact_live_chat(contact: Contact, thread: Thread | None) -> LiveChatContact:
-    """The row of `contacts_live_chat` for a contact and its current conversation, if any."""
+def contact_live_chat(contact: ContactRow, thread: Thread | None) -> LiveChatContact:
+    """The row of `contacts_live_chat` for a contact and its current conversation, if it has one."""
     conversation = thread.conversation if thread else None
     return LiveChatContact.model_validate(
         {
@@ -174,19 +174,19 @@ def contact_live_chat(contact: Contact, thread: Thread | None) -> LiveChatContac
 
 
 # what a face shows as the contact has it
-_SHARED_V2 = tuple(name for name in ContactV2.model_fields if name in Contact.model_fields)
+_SHARED_V2 = tuple(name for name in ContactV2.model_fields if name in ContactRow.model_fields)
 _SHARED_LIVE_CHAT = tuple(
-    name for name in LiveChatContact.model_fields if name in Contact.model_fields
+    name for name in LiveChatContact.model_fields if name in ContactRow.model_fields
 )
 
 
-def _shared(contact: Contact, names: tuple[str, ...]) -> dict[str, object]:
+def _shared(contact: ContactRow, names: tuple[str, ...]) -> dict[str, object]:
     return {name: getattr(contact, name) for name in names}
 
 
-def _shown_name(contact: Contact) -> str | None:
+def _shown_name(contact: ContactRow) -> str | None:
     return contact.name if contact.name is not None else contact.profile_name
 
 
-def _status_word(face: Face, contact: Contact, conversation: Conversation | None) -> str:
+def _status_word(face: Face, contact: ContactRow, conversation: ConversationRow | None) -> str:
     return STATUS_WORDS[face][conversation.status if conversation else contact.status]

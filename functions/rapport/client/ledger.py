@@ -1,13 +1,13 @@
-"""What has been told of each row, without I/O: the heart of the live client.
+"""Decides which changes of each row the user is told, and when. It does no I/O.
 
-A change is heard by broadcast, read from the change log, or both; late, twice or not at all.
-The ledger turns that into callbacks that can be believed: a row's versions rise, its last one
-is told once, a message's insert is told once and in the order of its conversation, and what
-can't be told yet is a reason to catch up.
+A change arrives by broadcast, by the change log, or by both: late, twice or not at all. The ledger
+makes reliable callbacks of that. A row's versions only rise, and its last version is told once. A
+message's insert is told once, in the order of its conversation. Where a change can't be told yet,
+the ledger asks for a catch-up.
 
-A message of seq n can't be seen before those with lower ones: who numbers messages holds the
-conversation until the commit. So a catch-up that was asked for after a message was heard, and
-does not bring one before it, proves that there is none.
+The message with seq n becomes visible only after all lower ones, since numbering a message locks
+the conversation until the commit. So if a catch-up that began after message n arrived does not
+bring message n - 1, that message does not exist.
 """
 
 from __future__ import annotations
@@ -15,27 +15,54 @@ from __future__ import annotations
 import logging
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Generic
 from uuid import UUID
 
 from pydantic import ValidationError
 
-from rapport.client.changes import Change, Heard
-from rapport.client.face_feed import Event
+from rapport.client.events import Change, Event, Heard
 from rapport.client.rows import RowT
-from rapport.client.stamps import Known, stamp_of
 
 Place = tuple[UUID, int]
+# a version, and whether the row is gone; a deletion has the version of the deleted row
+Stamp = tuple[int, bool]
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass
+class KnownRow(Generic[RowT]):
+    """A row as it was last heard of; None if it is gone."""
+
+    row: RowT | None
+    version: int
+    # by the ledger's own count of moments
+    heard_at: int
+    # False while an insert waits for the ones before it
+    is_told: bool = True
+    # a re-read found the row missing, so its version is unknown
+    is_doubtful: bool = False
+
+    def is_older_than(self, stamp: Stamp) -> bool:
+        """Whether an event with this stamp is newer."""
+        return (self.version, self.row is None) < stamp
+
+
+def stamp_of(event: Event) -> Stamp:
+    """The stamp of a log entry. Its row may be newer than the entry itself."""
+    version = event.version
+    if event.record is not None:
+        version = max(version, int(str(event.record.get("version", version))))
+    return version, event.record is None
 
 
 class Ledger(Generic[RowT]):
     """The rows of one subscription.
 
-    `in_scope` says which rows it follows. `place` gives a row's thread and number there, where
-    inserts are told in order. `is_whole` says that all rows were loaded, so that a row which is
-    not known is new; without, `reach` says how far each thread had come.
+    `in_scope` says which rows it follows. `place` gives a row's thread and its number there;
+    inserts are told in that order. `is_whole` says that all rows were loaded, so an unknown row is
+    new. Otherwise `reach` says how far each thread had come.
     """
 
     def __init__(
@@ -50,14 +77,14 @@ class Ledger(Generic[RowT]):
         self._in_scope = in_scope
         self._place = place
         self._is_whole = is_whole
-        self._known: dict[UUID, Known[RowT]] = {}
+        self._known: dict[UUID, KnownRow[RowT]] = {}
         self._reached: defaultdict[UUID, int] = defaultdict(int)
         self._waiting: defaultdict[UUID, dict[int, UUID]] = defaultdict(dict)
         self._count = 0
 
     @property
     def rows(self) -> Mapping[UUID, RowT]:
-        """The rows as they have been told or loaded."""
+        """The rows as the user was told of them, or as they were loaded."""
         return {
             row_id: known.row
             for row_id, known in self._known.items()
@@ -66,29 +93,31 @@ class Ledger(Generic[RowT]):
 
     @property
     def reached(self) -> Mapping[UUID, int]:
-        """How far the inserts of each thread have been told."""
+        """The number of the last insert that was told, by thread."""
         return dict(self._reached)
 
     def reach(self, thread: UUID, number: int) -> None:
-        """Counts what a thread had before the subscription as told."""
+        """Counts all inserts of a thread up to `number` as told."""
         self._reached[thread] = max(self._reached[thread], number)
 
     def load(self, records: Iterable[Mapping[str, object]]) -> None:
-        """Takes rows that were there before the subscription; nothing is told of them."""
+        """Takes rows that existed before the subscription; the user is not told of them."""
         for row in self._rows(records):
             known = self._known.get(row.id)
             if self._in_scope(row) and (known is None or known.is_older_than((row.version, False))):
-                self._known[row.id] = Known(row, row.version, self._count)
+                self._known[row.id] = KnownRow(row, row.version, self._count)
                 if self._place:
                     self.reach(*self._place(row))
 
     def mark(self) -> int:
-        """A moment; take it before the request whose answer `settle` or `reread` gets."""
+        """Marks a moment. Take it before the request whose answer `settle` or `reread` gets."""
         self._count += 1
         return self._count
 
     def hear(self, event: Event) -> Heard[RowT]:
-        """Takes a broadcast, which may be late, doubled, or of something that was missed."""
+        """Takes a broadcast. It may be late, a repetition, or show that an earlier change was
+        missed.
+        """
         known = self._known.get(event.id)
         gone = event.operation == "DELETE"
         if known is not None and not known.is_older_than((event.version, gone)):
@@ -100,9 +129,9 @@ class Ledger(Generic[RowT]):
         return Heard(tuple(changes), in_doubt=self._is_waiting)
 
     def settle(self, events: Iterable[Event], mark: int) -> Heard[RowT]:
-        """Takes all that a complete catch-up brought which was asked for at `mark`.
+        """Takes all events of the complete catch-up that began at `mark`.
 
-        Entries of one row are told as one change, the last.
+        Several events of one row become one change, to the last state.
         """
         last: dict[UUID, Event] = {}
         for event in events:
@@ -120,15 +149,15 @@ class Ledger(Generic[RowT]):
     def reread(
         self, records: Iterable[Mapping[str, object]], mark: int, *, of: Iterable[UUID] = ()
     ) -> Heard[RowT]:
-        """Takes all rows as they stand, read at `mark` or later: what is missing is gone.
+        """Takes all current rows, read after `mark`: a row that is missing is gone.
 
-        A ledger that is not whole reads again what it knows: the ids `of`.
+        A ledger that is not whole reads again only the rows that it knows, whose ids are `of`.
         """
         changes: list[Change[RowT]] = []
         read = {row.id: row for row in self._rows(records) if self._in_scope(row)}
         for row_id in list(self._known) if self._is_whole else of:
             before = self._known[row_id]
-            # what was heard meanwhile may not have been read yet
+            # a row that was heard of meanwhile may be newer than the reading
             if before.row is not None and row_id not in read and before.heard_at < mark:
                 changes += self._tell_gone(row_id, before, before.version, is_doubtful=True)
         for row in read.values():
@@ -152,7 +181,7 @@ class Ledger(Generic[RowT]):
         try:
             return self._model.model_validate(record)
         except ValidationError as error:
-            # one row that can't be read must not keep the others from being told
+            # one row that can't be read must not stop the others
             logger.warning(
                 "%s %s can't be read: %s field(s)",
                 self._model.__name__,
@@ -162,7 +191,7 @@ class Ledger(Generic[RowT]):
             return None
 
     def _take(self, event: Event) -> Iterable[Change[RowT]]:
-        """Takes an event that is news, and whose row is known if there is one."""
+        """Takes an event that is newer than the known row."""
         known = self._known.get(event.id)
         if event.record is None:
             return self._tell_gone(event.id, known, event.version)
@@ -170,13 +199,13 @@ class Ledger(Generic[RowT]):
         if row is None:
             return ()
         if not self._in_scope(row):
-            # another's, from now on or always
+            # the row belongs to another scope, now or always
             return self._tell_gone(event.id, known, event.version) if known else ()
         return self._tell(row, event)
 
     def _tell(self, row: RowT, event: Event | None) -> Iterable[Change[RowT]]:
         known = self._known.get(row.id)
-        now = Known(row, row.version, self.mark())
+        now = KnownRow(row, row.version, self.mark())
         self._known[row.id] = now
         if known is not None and known.row is not None:
             now.is_told = known.is_told
@@ -187,10 +216,10 @@ class Ledger(Generic[RowT]):
         thread, number = self._place(row)
         if number <= self._reached[thread]:
             if self._is_whole:
-                # it has come back, or into sight
+                # the row was restored, or became visible
                 return (Change("INSERT", row, None),)
             if event is None or event.operation == "INSERT":
-                # it was there when the subscription began
+                # it existed when the subscription began
                 return ()
             old = self._parse(event.old_record) if event.old_record else None
             return (Change("UPDATE", row, old),)
@@ -199,9 +228,9 @@ class Ledger(Generic[RowT]):
         return self._advance(thread, self._reached[thread])
 
     def _tell_gone(
-        self, row_id: UUID, known: Known[RowT] | None, version: int, *, is_doubtful: bool = False
+        self, row_id: UUID, known: KnownRow[RowT] | None, version: int, *, is_doubtful: bool = False
     ) -> Iterable[Change[RowT]]:
-        self._known[row_id] = Known(None, version, self.mark(), is_doubtful=is_doubtful)
+        self._known[row_id] = KnownRow(None, version, self.mark(), is_doubtful=is_doubtful)
         if known is None or known.row is None:
             return ()
         if self._place:
@@ -209,12 +238,14 @@ class Ledger(Generic[RowT]):
             if not known.is_told:
                 del self._waiting[thread][number]
             if self._is_whole:
-                # should it come back, those after it wait for it
+                # if it comes back, the rows after it wait for it
                 self._reached[thread] = min(self._reached[thread], number - 1)
         return (Change("DELETE", None, known.row),) if known.is_told else ()
 
     def _release(self, mark: int, proven: Iterable[UUID]) -> list[Change[RowT]]:
-        """Tells what waited for messages of which a catch-up at `mark` has shown there are none."""
+        """Tells the inserts that waited for messages which, as the catch-up at `mark` proved, do
+        not exist.
+        """
         proven = set(proven)
         changes: list[Change[RowT]] = []
         for thread, waiting in list(self._waiting.items()):
@@ -227,7 +258,7 @@ class Ledger(Generic[RowT]):
         return changes
 
     def _advance(self, thread: UUID, certain: int) -> list[Change[RowT]]:
-        """Tells what waits up to `certain`, and what follows it without a gap."""
+        """Tells the waiting inserts up to `certain`, and those that follow without a gap."""
         waiting = self._waiting[thread]
         changes: list[Change[RowT]] = []
         for number in sorted(waiting):

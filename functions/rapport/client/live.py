@@ -18,12 +18,13 @@ from typing import Literal, Self, Unpack
 from uuid import UUID
 
 from rapport.client.callbacks import Called
+from rapport.client.catch_up import CatchUp
 from rapport.client.contacts import FaceSource
 from rapport.client.everything import Everything, EverythingCallbacks
 from rapport.client.face_feed import FaceRow
-from rapport.client.faces import Contact, Thread
-from rapport.client.hub import Hub
-from rapport.client.kinds import (
+from rapport.client.faces import ContactRow, Thread
+from rapport.client.outbox import Outbox, PendingMessage
+from rapport.client.portal_subscriptions import (
     LoyaltyCallbacks,
     LoyaltySubscription,
     MessageCallbacks,
@@ -31,8 +32,6 @@ from rapport.client.kinds import (
     ProfileCallbacks,
     ProfileSubscription,
 )
-from rapport.client.link import Scope
-from rapport.client.outbox import Outbox, PendingMessage
 from rapport.client.presence import Presence, Typing, person_id
 from rapport.client.rows import Invoice, Job
 from rapport.client.sender import Sender
@@ -41,15 +40,16 @@ from rapport.client.sources import TableSource
 from rapport.client.subscription import RowCallbacks, Subscription
 from rapport.client.timing import Timing
 from rapport.client.tokens import AccessToken, Tokens
+from rapport.client.topics import Scope
 
 
 class LiveClient:
-    """Everything live of one signed-in user.
+    """All live data of one signed-in user.
 
-    `access_token` gives a token whenever one is needed, and a new one when the last is about to
-    expire: `tokens.of_session` makes it of the official client. `outbox` is a file for messages
-    that are written while the server is away; without one there is no `outbox`. Entering fails
-    with what `access_token` raises, since the file's messages are those of one user.
+    `access_token` returns an access token, and a new one when the last is about to expire;
+    `tokens.of_session` makes it from the official client. `outbox` is a file for messages that are
+    written while the server is away; without it there is no `outbox`. Entering raises what
+    `access_token` raises, since the file's messages belong to one user.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class LiveClient:
         self._timing = timing or Timing()
         self._tokens = Tokens(access_token, self._timing.refresh_margin)
         self._server = Server(url, key, self._tokens, self._timing.request_timeout)
-        self._hub = Hub(self._server, key, self._tokens, self._timing)
+        self._catch_up = CatchUp(self._server, key, self._tokens, self._timing)
         self._path = outbox
         self._on_pending = on_pending
         self._on_refused = on_refused
@@ -78,7 +78,7 @@ class LiveClient:
                 Outbox(self._path, await self._tokens.user()),
                 self._server,
                 self._timing,
-                self._hub.take,
+                self._catch_up.take,
                 self._on_pending,
                 self._on_refused,
             )
@@ -92,53 +92,55 @@ class LiveClient:
         traceback: TracebackType | None,
     ) -> None:
         await self.pause()
-        await self._hub.close()
+        await self._catch_up.close()
         if self._sender is not None:
             self._sender.close()
         await self._server.close()
 
     @property
     def outbox(self) -> Sender:
-        """Messages on their way. Raises RuntimeError without a file for them."""
+        """The messages that wait to be sent. Raises RuntimeError if `outbox` was not given."""
         if self._sender is None:
-            raise RuntimeError("LiveClient was given no file for an outbox, or is not open.")
+            raise RuntimeError("There is no outbox: LiveClient got no file for it, or is not open.")
         return self._sender
 
     @property
     def is_connected(self) -> bool:
-        """Whether all that is subscribed to arrives as it happens."""
-        return self._hub.is_running and self._hub.link.is_live
+        """Whether all changes that are subscribed to arrive as they happen."""
+        return self._catch_up.is_running and self._catch_up.topics.is_live
 
     @property
     def error(self) -> Exception | None:
-        """What is wrong at the moment."""
-        return self._hub.error or self._hub.link.error
+        """The current error; None if there is none."""
+        return self._catch_up.error or self._catch_up.topics.error
 
     async def pause(self) -> None:
-        """Ends the connection and the polls, as in the background; subscriptions stay."""
-        await self._hub.stop()
+        """Ends the connection and the polls, for example in the background. Subscriptions stay."""
+        await self._catch_up.stop()
         if self._sender is not None:
             await self._sender.stop()
 
     async def resume(self) -> None:
-        """Connects again; what was missed is told."""
-        self._hub.start()
+        """Connects again and tells what was missed."""
+        self._catch_up.start()
         if self._sender is not None:
             self._sender.start()
 
     def jobs(
         self, customer_id: UUID | None = None, **callbacks: Unpack[RowCallbacks[Job]]
     ) -> Subscription[Job]:
-        """Appointments of a customer, or all that the user may see."""
+        """Appointments of a customer; without a customer, all that the user may see."""
         scope = _of(customer_id)
-        return Subscription(self._hub, TableSource("jobs", Job, scope), scope, **callbacks)
+        return Subscription(self._catch_up, TableSource("jobs", Job, scope), scope, **callbacks)
 
     def invoices(
         self, customer_id: UUID | None = None, **callbacks: Unpack[RowCallbacks[Invoice]]
     ) -> Subscription[Invoice]:
-        """Invoices of a customer, or all that the user may see."""
+        """Invoices of a customer; without a customer, all that the user may see."""
         scope = _of(customer_id)
-        return Subscription(self._hub, TableSource("invoices", Invoice, scope), scope, **callbacks)
+        return Subscription(
+            self._catch_up, TableSource("invoices", Invoice, scope), scope, **callbacks
+        )
 
     def messages(
         self,
@@ -146,39 +148,40 @@ class LiveClient:
         booking_id: UUID | None = None,
         **callbacks: Unpack[MessageCallbacks],
     ) -> MessageSubscription:
-        """Messages with a customer, of one booking if it is given, which is a job's id.
+        """Messages with a customer; with `booking_id`, a job's id, only those of that booking's
+        chat.
 
-        Without either, those to come in all conversations.
+        Without either, all new messages in all conversations.
         """
         scope = _of(customer_id)
-        return MessageSubscription(self._hub, self._server, scope, booking_id, **callbacks)
+        return MessageSubscription(self._catch_up, self._server, scope, booking_id, **callbacks)
 
     def conversation(
         self, conversation_id: UUID, **callbacks: Unpack[MessageCallbacks]
     ) -> MessageSubscription:
-        """Messages of one conversation, by its own topic."""
+        """Messages of one conversation, over its own topic."""
         scope = Scope("conversation", conversation_id)
-        return MessageSubscription(self._hub, self._server, scope, **callbacks)
+        return MessageSubscription(self._catch_up, self._server, scope, **callbacks)
 
     def loyalty(
         self, customer_id: UUID, **callbacks: Unpack[LoyaltyCallbacks]
     ) -> LoyaltySubscription:
         """Points of a customer."""
-        return LoyaltySubscription(self._hub, _of(customer_id), **callbacks)
+        return LoyaltySubscription(self._catch_up, _of(customer_id), **callbacks)
 
     def profile(
         self, customer_id: UUID, **callbacks: Unpack[ProfileCallbacks]
     ) -> ProfileSubscription:
-        """A customer's own data, which the customer may edit."""
-        return ProfileSubscription(self._hub, self._server, customer_id, **callbacks)
+        """The customer's own data, which the customer may edit."""
+        return ProfileSubscription(self._catch_up, self._server, customer_id, **callbacks)
 
     def contacts(
         self,
-        face: Callable[[Contact, Thread | None], FaceRow],
+        face: Callable[[ContactRow, Thread | None], FaceRow],
         **callbacks: Unpack[RowCallbacks[FaceRow]],
     ) -> Subscription[FaceRow]:
         """All contacts that the user may see, as `contact_v2` or `contact_live_chat` shows them."""
-        return Subscription(self._hub, FaceSource(face), Scope(), **callbacks)
+        return Subscription(self._catch_up, FaceSource(face), Scope(), **callbacks)
 
     async def presence(
         self,
@@ -186,14 +189,14 @@ class LiveClient:
         id_: UUID,
         on_change: Callable[[frozenset[str]], None] | None = None,
     ) -> Presence:
-        """Who is at an account's desk, or of staff or customers in a conversation."""
+        """Who is online at an account's desk, or which staff or customers are in a conversation."""
         kinds: dict[str, Literal["presence_desk", "presence_staff", "presence_customer"]] = {
             "desk": "presence_desk",
             "staff": "presence_staff",
             "customer": "presence_customer",
         }
         key = str(person_id(await self._tokens.user()))
-        return Presence(self._hub, Scope(kinds[where], id_), key, on_change)
+        return Presence(self._catch_up, Scope(kinds[where], id_), key, on_change)
 
     async def typing(
         self,
@@ -201,15 +204,17 @@ class LiveClient:
         conversation_id: UUID,
         on_typing: Callable[[], None] | None = None,
     ) -> Typing:
-        """Whether a side of a conversation is writing; the user says so on its own side's."""
+        """Whether the given side of a conversation is typing. The user reports typing only on the
+        own side.
+        """
         kind: Literal["typing_staff", "typing_customer"] = (
             "typing_staff" if side == "staff" else "typing_customer"
         )
         key = str(person_id(await self._tokens.user()))
-        return Typing(self._hub, Scope(kind, conversation_id), key, on_typing)
+        return Typing(self._catch_up, Scope(kind, conversation_id), key, on_typing)
 
     def everything(self, customer_id: UUID, **callbacks: Unpack[EverythingCallbacks]) -> Everything:
-        """All that a customer's portal shows, in one."""
+        """Everything that a customer's portal shows."""
         parts = (
             self.jobs(
                 customer_id,

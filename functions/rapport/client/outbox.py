@@ -1,8 +1,8 @@
-"""Messages that wait to be sent, in a file that survives the process.
+"""Messages that wait to be sent, in a file that survives a crash.
 
-Several processes may share the file. The earliest message of each chat is claimed by one of
-them for a while; should that one die, another sends it again, and `client_ref` makes the two one
-message.
+Several processes may share the file. One of them claims the earliest message of each chat for some
+seconds. If it dies, another process sends the message again, and the server recognizes it by
+`client_ref`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from uuid import UUID, uuid4
 from pydantic import BaseModel, ConfigDict, JsonValue, model_validator
 
 _BUSY_SECONDS = 5.0
-# those of a message that have no column
+# the fields of a message that have no column of their own
 _FIELDS = {"booking_id", "customer_id", "message", "type", "content", "reply_to"}
 # longer than any request takes
 CLAIM_SECONDS = 30.0
@@ -47,14 +47,14 @@ create index if not exists messages_conversation_idx
 class PendingMessage(BaseModel):
     """A message that the server does not have yet, or has refused.
 
-    `written_at` is in seconds since 1970 by this machine's clock.
+    `written_at` is in seconds since 1970, by this machine's clock.
     """
 
     model_config = ConfigDict(frozen=True)
 
     client_ref: str
-    # where it goes, one of three: the chat of a booking, or of a customer in the portal, need
-    # not be known, nor be there yet
+    # one of three ways to name the chat; by a booking, or by a customer in the portal, the chat
+    # need not exist yet
     conversation_id: UUID | None = None
     booking_id: UUID | None = None
     customer_id: UUID | None = None
@@ -68,7 +68,7 @@ class PendingMessage(BaseModel):
     @model_validator(mode="after")
     def _goes_to_one_chat(self) -> Self:
         if len(self._chats) != 1:
-            raise ValueError("Name one of conversation_id, booking_id and customer_id.")
+            raise ValueError("Give exactly one of conversation_id, booking_id and customer_id.")
         return self
 
     @property
@@ -78,24 +78,24 @@ class PendingMessage(BaseModel):
 
     @property
     def chat(self) -> UUID:
-        """Whichever id is given of the chat; what has the same one is sent in order."""
+        """The id that names the chat. Messages with the same id are sent in order."""
         return self._chats[0]
 
     @property
     def state(self) -> Literal["pending", "refused"]:
-        """Whether it will be sent."""
+        """Whether the message is waiting or was refused."""
         return "pending" if self.refusal is None else "refused"
 
 
 class Outbox:
-    """The messages of one user in the file; others' are neither shown nor sent."""
+    """The messages of one user in the file. Messages of other users are neither shown nor sent."""
 
     def __init__(self, path: Path, user_id: UUID) -> None:
         self._user = str(user_id)
         self._me = uuid4().hex
-        # calls come from worker threads, one at a time
+        # worker threads call it, one at a time
         self._lock = threading.Lock()
-        # what customers write is nobody else's to read; what sqlite puts beside it is as the file
+        # nobody else may read the messages; sqlite's extra files get the same mode
         path.touch(0o600)
         for file in (path, *(path.with_name(path.name + end) for end in ("-wal", "-shm"))):
             if file.exists():
@@ -104,7 +104,7 @@ class Outbox:
             path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
         )
         self._db.execute("pragma journal_mode = wal")
-        # a message that was shown as written is not lost with the power
+        # a message that was shown as kept must survive a power cut
         self._db.execute("pragma synchronous = full")
         self._db.executescript(_SCHEMA)
 
@@ -114,7 +114,7 @@ class Outbox:
             self._db.close()
 
     def put(self, message: PendingMessage) -> None:
-        """Keeps a message, after all others of its chat."""
+        """Adds a message after all others of its chat."""
         fields = message.model_dump_json(include=_FIELDS)
         with self._transaction():
             self._db.execute(
@@ -130,7 +130,7 @@ class Outbox:
             )
 
     def all(self) -> list[PendingMessage]:
-        """All that is kept, in the order in which it was written."""
+        """All messages, in the order in which they were written."""
         with self._lock:
             rows = self._db.execute(
                 "select client_ref, conversation_id, fields, written_at, refusal"
@@ -140,7 +140,7 @@ class Outbox:
         return [_pending(row) for row in rows]
 
     def claim(self, but: Sequence[UUID] = ()) -> list[PendingMessage]:
-        """The next message of each chat `but` some, to be sent by this process alone."""
+        """Claims the next message of each chat except `but`, so that only this process sends it."""
         now = time.time()
         with self._transaction():
             rows = self._db.execute(
@@ -174,7 +174,7 @@ class Outbox:
         return [_pending(row) for row in rows]
 
     def release(self, client_ref: str) -> None:
-        """Lets a message that could not be sent be claimed again."""
+        """Gives up the claim to a message that could not be sent."""
         self._write(
             "update messages set claimed_by = null, claimed_until = 0"
             " where client_ref = ? and claimed_by = ?",
@@ -183,14 +183,14 @@ class Outbox:
         )
 
     def release_all(self) -> None:
-        """Lets go of everything that this process has claimed."""
+        """Gives up all claims of this process."""
         self._write(
             "update messages set claimed_by = null, claimed_until = 0 where claimed_by = ?",
             self._me,
         )
 
     def refuse(self, client_ref: str, reason: str) -> None:
-        """Keeps a message with the reason why it will not be sent."""
+        """Keeps a message together with the reason of its refusal."""
         self._write(
             "update messages set refusal = ?, claimed_by = null where client_ref = ?",
             reason,
@@ -198,7 +198,7 @@ class Outbox:
         )
 
     def remove(self, client_ref: str) -> None:
-        """Forgets a message that the server has, or that is given up."""
+        """Deletes a message that the server has, or that the user gave up."""
         self._write(
             "delete from messages where client_ref = ? and user_id = ?", client_ref, self._user
         )

@@ -1,7 +1,8 @@
-"""Who is there, and who is typing: passing things, which are kept nowhere.
+"""Presence and typing. Nothing of it is stored.
 
-What a client says of itself proves nothing: who may send on a topic is proven, so a sign is its
-side's, and names are those of the tables. One room of a kind and id at a time.
+The server proves only which side a client belongs to, since that side alone may send on its topic.
+So the keys that a client shows are not proof of who it is; take names from the tables. Open one
+room of a kind and id at a time.
 """
 
 from __future__ import annotations
@@ -16,60 +17,60 @@ from uuid import UUID
 from pydantic import JsonValue
 
 from rapport.client.callbacks import run_now
-from rapport.client.hub import Hub
-from rapport.client.link import Scope
+from rapport.client.catch_up import CatchUp
+from rapport.client.topics import Scope
 from rapport.errors import RapportError
 
 TYPING = "typing"
-# who types says so again and again; nobody does for longer without a word
+# a client that types says so again and again; without a new signal typing ends after this time
 TYPING_SECONDS = 5.0
 SAY_AGAIN_SECONDS = 2.0
 
 
 def person_id(user: UUID) -> UUID:
-    """How a user is known to others, as `conversation_people` names them."""
+    """The id under which others see a user, as in `conversation_people`."""
     return UUID(bytes=hashlib.sha256(str(user).encode()).digest()[:16])
 
 
-class _Room:
-    """A topic on which clients show themselves, until `close`, which `async with` calls."""
+class _PresenceRoom:
+    """A topic for presence or typing, until `close`, which `async with` calls."""
 
-    def __init__(self, hub: Hub, scope: Scope, key: str) -> None:
+    def __init__(self, catch_up: CatchUp, scope: Scope, key: str) -> None:
         self.key = key
         self.tracked: dict[str, JsonValue] | None = None
         self._refused: RapportError | None = None
-        self._link = hub.link
+        self._topics = catch_up.topics
         self._scope = scope
         self._is_closed = False
-        self._link.want(scope, self)
+        self._topics.want(scope, self)
 
     @property
     def is_connected(self) -> bool:
-        """Whether others are heard, and hear the user."""
-        return not self._is_closed and self._link.hears(self._scope)
+        """Whether signals arrive from others and reach them."""
+        return not self._is_closed and self._topics.hears(self._scope)
 
     @property
     def error(self) -> Exception | None:
-        """What is wrong at the moment."""
-        return self._link.refusal(self._scope) or self._refused
+        """The current error; None if there is none."""
+        return self._topics.refusal(self._scope) or self._refused
 
     async def close(self) -> None:
         """Leaves the topic."""
         if not self._is_closed:
             self._is_closed = True
-            self._link.unwant(self._scope)
+            self._topics.unwant(self._scope)
 
     def enter(self) -> None:
-        """Takes that the topic is about to be joined."""
+        """Is called before the topic is joined."""
 
     def show(self, who: frozenset[str]) -> None:
-        """Takes the keys of all who are there."""
+        """Takes the keys of all clients that are there."""
 
     def hear(self, event: str, payload: dict[str, JsonValue]) -> None:
-        """Takes what another client has broadcast."""
+        """Takes another client's broadcast."""
 
     def turn_away(self, reason: RapportError) -> None:
-        """Takes that the user may not be seen here."""
+        """Takes the reason why the server does not show the user here."""
         self.tracked = None
         self._refused = reason
 
@@ -85,15 +86,15 @@ class _Room:
         await self.close()
 
 
-class Presence(_Room):
-    """Who is there, by their keys; a client of ours has its `person_id` for a key.
+class Presence(_PresenceRoom):
+    """The keys of the clients that are online; the key of our client is the user's `person_id`.
 
     `on_change` is a plain function.
     """
 
     def __init__(
         self,
-        hub: Hub,
+        catch_up: CatchUp,
         scope: Scope,
         key: str,
         on_change: Callable[[frozenset[str]], None] | None = None,
@@ -101,35 +102,37 @@ class Presence(_Room):
         self._on_change = on_change
         self._who: frozenset[str] = frozenset()
         self._told = self._who
-        super().__init__(hub, scope, key)
+        super().__init__(catch_up, scope, key)
 
     @property
     def online(self) -> frozenset[str]:
-        """The keys of those who are there; nobody while that can't be known."""
+        """The keys of all clients that are online; empty while there is no connection."""
         return self._who if self.is_connected else frozenset()
 
     async def show_me(self, **shown: JsonValue) -> None:
-        """Lets others see the user, also after the connection was lost.
+        """Shows the user to others, also after a reconnection.
 
-        `error` says soon when the server refuses it, as on the other side's topic. The server
-        ends a topic on which that changes more than five times in 30 seconds.
+        If the server refuses, as on the other side's topic, `error` says so soon. The server closes
+        a topic whose presence changes more than five times in 30 seconds.
         """
         self.tracked = shown
         self._refused = None
-        await self._link.track(self._scope)
+        await self._topics.track(self._scope)
 
     async def hide_me(self) -> None:
-        """Ends that."""
+        """Hides the user again."""
         self.tracked = None
         self._refused = None
-        await self._link.track(self._scope)
+        await self._topics.track(self._scope)
 
     def enter(self) -> None:
-        """Takes that the topic is about to be joined: who was there before may have left."""
+        """Is called before the topic is joined: forgets the keys, since those clients may have
+        left.
+        """
         self._who = frozenset()
 
     def show(self, who: frozenset[str]) -> None:
-        """Takes the keys of all who are there."""
+        """Takes the keys of all clients that are there."""
         self._who = who
         if who != self._told and not self._is_closed:
             self._told = who
@@ -137,31 +140,33 @@ class Presence(_Room):
                 run_now([lambda: on_change(who)])
 
 
-class Typing(_Room):
-    """Whether one side of a conversation is writing; `on_typing` is a plain function."""
+class Typing(_PresenceRoom):
+    """Whether one side of a conversation is typing; `on_typing` is a plain function."""
 
     def __init__(
-        self, hub: Hub, scope: Scope, key: str, on_typing: Callable[[], None] | None = None
+        self, catch_up: CatchUp, scope: Scope, key: str, on_typing: Callable[[], None] | None = None
     ) -> None:
         self._on_typing = on_typing
         self._heard = float("-inf")
         self._said = float("-inf")
-        super().__init__(hub, scope, key)
+        super().__init__(catch_up, scope, key)
 
     @property
     def is_typing(self) -> bool:
-        """Whether somebody else has been writing a moment ago."""
+        """Whether somebody else typed within the last 5 seconds."""
         return self.is_connected and time.monotonic() - self._heard < TYPING_SECONDS
 
     async def say(self) -> None:
-        """Tells others that the user writes; call it for every key, most calls send nothing."""
+        """Tells others that the user types. Call it for every key: it sends at most one signal in 2
+        seconds.
+        """
         now = time.monotonic()
         if self.is_connected and now - self._said >= SAY_AGAIN_SECONDS:
             self._said = now
-            await self._link.send(self._scope, TYPING, {})
+            await self._topics.send(self._scope, TYPING, {})
 
     def hear(self, event: str, payload: dict[str, JsonValue]) -> None:  # noqa: ARG002 - a room's
-        """Takes what another client has broadcast, whatever it holds."""
+        """Takes another client's broadcast; its content is ignored."""
         if event == TYPING and not self._is_closed:
             self._heard = time.monotonic()
             if self._on_typing is not None:

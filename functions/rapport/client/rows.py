@@ -1,6 +1,6 @@
-"""Rows of the followed tables as a client sees them; columns that are not named here may come too.
+"""Rows of the followed tables as a client sees them; other columns are ignored.
 
-What a table may say one day is not for a client to refuse, so words are plain texts.
+Status and type are plain text, so that a client accepts words that a later version adds.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, JsonValue
 
 
 class Row(BaseModel):
-    """What every followed row has; a newer state of a row has a higher version."""
+    """The columns of every followed table. A newer state of a row has a higher version."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -37,19 +37,19 @@ class Job(Row):
 
 
 class Invoice(Row):
-    """A row of `invoices`; amounts are in minor units of the currency."""
+    """A row of `invoices`; amounts are in minor units of the currency, such as cents."""
 
     customer_id: UUID
     status: str
     number: str
     currency: str
     amount_minor: int
-    # among the amount
+    # part of amount_minor
     tax_minor: int
     job_id: UUID | None = None
     description: str | None = None
     issued_on: date | None = None
-    # the last day to pay it, in the account's time zone
+    # the last day for payment, in the account's time zone
     due_on: date | None = None
     sent_at: AwareDatetime | None = None
     paid_at: AwareDatetime | None = None
@@ -58,13 +58,13 @@ class Invoice(Row):
 
 
 class LoyaltyTransaction(Row):
-    """A row of `loyalty_transactions`; what is redeemed or expires has negative points."""
+    """A row of `loyalty_transactions`; redeemed and expired points are negative."""
 
     customer_id: UUID
     points: int
     type: str
     description: str | None = None
-    # the last day on which they may be redeemed, in the account's time zone
+    # the last day on which the points may be redeemed, in the account's time zone
     expires_on: date | None = None
     created_at: AwareDatetime
 
@@ -89,7 +89,7 @@ class Message(Row):
     has_invoice: bool = False
     invoice_data: JsonValue = None
     reactions: JsonValue = None
-    # read from the phone app's history: it is never unread
+    # from the phone app's history: it is never unread
     is_history: bool = False
     sent_at: AwareDatetime | None = None
     delivered_at: AwareDatetime | None = None
@@ -102,7 +102,7 @@ class Message(Row):
 
 
 class Profile(Row):
-    """A row of `customers`: a customer as it may see itself."""
+    """A row of `customers`: the customer's own view of its data."""
 
     name: str | None
     phone: str | None

@@ -1,4 +1,4 @@
-"""Sends what is in the outbox, in the order of each chat."""
+"""Sends the messages of the outbox, in the order of each chat."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from uuid import UUID, uuid4
 from pydantic import JsonValue
 
 from rapport.client.callbacks import Called, bound, run
-from rapport.client.face_feed import Event, Record
+from rapport.client.events import Event, Record
 from rapport.client.outbox import Outbox, PendingMessage
 from rapport.client.server import Server
 from rapport.client.timing import Timing
 from rapport.errors import NotSignedIn, RapportError, StoreError
 
-# of other processes that share the file, or that have died with a message in hand
+# seconds: other processes share the file, and one may have died while it held a claim
 _LOOK_AGAIN_SECONDS = 5.0
 _SENT = {
     "conversation_id",
@@ -37,7 +37,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class _Trouble:
-    """Why a chat waits, after how many failures, and until when by the monotonic clock."""
+    """Why a chat waits, how often it failed, and until when it waits by the monotonic clock."""
 
     error: Exception
     attempts: int
@@ -45,11 +45,11 @@ class _Trouble:
 
 
 class Sender:
-    """The outbox of one user and the task that empties it.
+    """The outbox of one user and the task that sends its messages.
 
-    `on_pending(messages)` is called with all that waits or was refused whenever that changes,
-    `on_refused(message)` when the server refuses one. `sent(event)` takes each row that the
-    server answers with.
+    `on_pending(messages)` gets all waiting and refused messages whenever they change.
+    `on_refused(message)` gets each message that the server refuses. `sent(event)` gets each row
+    that the server returns.
     """
 
     def __init__(
@@ -71,35 +71,35 @@ class Sender:
         self._reading = asyncio.Lock()
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
-        # one chat that can't be written to keeps no other waiting
+        # a chat that fails does not hold up the others
         self._troubles: dict[UUID, _Trouble] = {}
         self._failure: Exception | None = None
 
     @property
     def error(self) -> Exception | None:
-        """Why something waits that should have been sent: the file's trouble, or a chat's."""
+        """Why messages are not being sent: an error of the file, or of a chat."""
         return self._failure or next((trouble.error for trouble in self._troubles.values()), None)
 
     def start(self) -> None:
-        """Begins, or goes on, to send."""
+        """Starts to send, or continues after `stop`."""
         if self._task is None:
             self._troubles.clear()
             self._task = asyncio.create_task(self._run())
 
     async def stop(self) -> None:
-        """Stops sending; what is in the file stays there."""
+        """Stops sending. The messages stay in the file."""
         task, self._task = self._task, None
         if task is not None:
             task.cancel()
             await asyncio.wait([task])
-            # so that nobody has to wait until the claim of one that is gone runs out
+            # other processes need not wait until the claims end
             try:
                 await asyncio.to_thread(self._outbox.release_all)
             except sqlite3.Error:
                 logger.exception("claims could not be released")
 
     def close(self) -> None:
-        """Closes the file; after `stop`."""
+        """Closes the file. Call `stop` first."""
         self._outbox.close()
 
     async def send(
@@ -113,11 +113,12 @@ class Sender:
         booking_id: UUID | None = None,
         customer_id: UUID | None = None,
     ) -> PendingMessage:
-        """Keeps a message to be sent, and returns it as it is shown meanwhile.
+        """Adds a message to the outbox, and returns it so that it can be shown while it waits.
 
-        Instead of its conversation, a chat may be named by its booking, or by the customer whose
-        chat in the portal it is, which the first message opens. Name it in one way: what is sent
-        by two names is not in order. Raises ValueError unless it is one of the three.
+        A chat is named by its conversation, by its booking, or by the customer whose portal chat it
+        is; the first message opens that chat. Name a chat always in the same way: the order holds
+        only among messages with the same id. Raises ValueError unless exactly one of the three is
+        given.
         """
         pending = PendingMessage(
             client_ref=uuid4().hex,
@@ -133,18 +134,18 @@ class Sender:
         await asyncio.to_thread(self._outbox.put, pending)
         await self._refresh()
         if trouble := self._troubles.get(pending.chat):
-            # whoever writes wants it tried now
+            # a user who writes again wants it tried now
             trouble.until = 0
         self._wake.set()
         return pending
 
     async def dismiss(self, client_ref: str) -> None:
-        """Forgets a message that was refused."""
+        """Deletes a refused message."""
         await asyncio.to_thread(self._outbox.remove, client_ref)
         await self._refresh()
 
     async def _refresh(self) -> None:
-        # one at a time: what was read first must not be shown last
+        # one at a time, so that an older list is never shown after a newer one
         async with self._reading:
             pending = await asyncio.to_thread(self._outbox.all)
             is_news = pending != self.pending
@@ -161,7 +162,7 @@ class Sender:
                 self._failure = None
                 failures = 0
             except Exception as error:
-                # a file that is locked, or a disk that is full, is so for a while only
+                # a locked file or a full disk will pass
                 self._failure = error
                 logger.exception("the outbox can't be worked on")
                 await asyncio.sleep(self._timing.backoff(failures))
@@ -178,15 +179,15 @@ class Sender:
                 pass
 
     async def _send_some(self) -> bool:
-        """Sends the next message of every chat that is not waiting; whether there was any."""
+        """Sends the next message of every chat that does not wait; True if there was one."""
         now = time.monotonic()
         waiting = [chat for chat, trouble in self._troubles.items() if trouble.until > now]
         claimed = await asyncio.to_thread(self._outbox.claim, waiting)
         chats = {message.chat for message in claimed}
         for chat in self._troubles.keys() - chats - set(waiting):
-            # what waited was given up, or another process has it
+            # the message was deleted, or another process has claimed it
             del self._troubles[chat]
-        # chats don't wait for each other
+        # in parallel: chats do not wait for each other
         results = await asyncio.gather(
             *(self._post(message) for message in claimed), return_exceptions=True
         )
@@ -197,7 +198,7 @@ class Sender:
         return bool(claimed)
 
     async def _post(self, message: PendingMessage) -> None:
-        """Sends one message, or lets its chat wait."""
+        """Sends one message; on failure its chat waits."""
         try:
             record = await self._server.post_message(
                 **message.model_dump(mode="json", include=_SENT)
@@ -214,11 +215,11 @@ class Sender:
             await run(bound(self._on_refused, refused))
             return
         self._troubles.pop(message.chat, None)
-        # shown as sent before it is no longer shown as pending
+        # show the row first, so that the message is visible at every moment
         try:
             self._sent(event)
         except Exception:
-            # the server has it, and whoever follows finds it there
+            # the server has the message, and subscriptions find it there
             logger.exception("a message could not be shown as sent")
         await asyncio.to_thread(self._outbox.remove, message.client_ref)
 
@@ -235,12 +236,12 @@ class Sender:
 
 
 def _is_refusal(error: Exception) -> bool:
-    """Whether the message itself is at fault, and would be at every repetition."""
+    """Whether the message itself was refused, so that a repetition would be refused too."""
     return (
         isinstance(error, RapportError)
         and not error.retryable
         and not isinstance(error, NotSignedIn)
-        # an answer that can't be read does not say that it was not taken
+        # an answer that can't be read does not prove a refusal
         and type(error) is not StoreError
     )
 

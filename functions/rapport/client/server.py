@@ -15,7 +15,7 @@ from postgrest.exceptions import APIError
 from pydantic import BaseModel, JsonValue, TypeAdapter, ValidationError
 from supabase import AsyncClient, AsyncClientOptions
 
-from rapport.client.face_feed import Event, Record
+from rapport.client.events import Event, Record
 from rapport.client.tokens import Tokens
 from rapport.errors import (
     NotSignedIn,
@@ -28,10 +28,10 @@ from rapport.errors import (
 PAGE = 1000
 IDS_IN_A_URL = 100
 
-# classes of Postgres' codes: data exceptions, and constraints that are not kept
+# classes of Postgres' error codes: wrong data, broken constraints
 _OF_VALUES = {"22", "23"}
 
-# in brackets; what we write ourselves has a dozen
+# levels of nesting; our own JSON has about twelve
 _DEEPEST = 100
 _STRING_OR_BRACKET = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}]')
 # of the task's latest call
@@ -44,13 +44,13 @@ class Topic(BaseModel):
     """A private topic that the user may join."""
 
     topic: str
-    # account, customer, conversation, or one of those on which people see each other
+    # account, customer, conversation, or a kind of presence or typing
     kind: str
     id: UUID
 
 
 class ChangesPage(BaseModel):
-    """An answer of `changes_since`."""
+    """One page of `changes_since`."""
 
     cursor: str
     changes: list[Event]
@@ -64,7 +64,7 @@ _RECORD = TypeAdapter(Record)
 
 
 class Server:
-    """Calls as the user of `tokens`.
+    """Calls the API as the user of `tokens`.
 
     Every method raises what the database refuses: NotSignedIn, NotAllowed, NotFound, Conflict,
     Unprocessable; StoreUnavailable when it can't be reached.
@@ -86,7 +86,7 @@ class Server:
 
     @property
     def realtime_url(self) -> str:
-        """Where the websocket is."""
+        """The address of the websocket."""
         return str(self._client.realtime_url)
 
     async def close(self) -> None:
@@ -94,25 +94,27 @@ class Server:
         await self._http.aclose()
 
     async def my_topics(self, conversation_id: UUID | None = None) -> list[Topic]:
-        """The topics that the user may join, and the given conversation's."""
+        """The topics that the user may join; with a conversation, also its topics."""
         argument = {"conversation_id": str(conversation_id) if conversation_id else None}
         return _understood(_TOPICS, await self._rpc("my_topics", argument))
 
     async def owners(self) -> list[dict[str, UUID]]:
-        """Whose rows the user sees: by account as staff, by customer as that customer."""
+        """The filters for the rows that the user sees: by account as staff, by customer as a
+        customer.
+        """
         columns = {"account": "account_id", "customer": "customer_id"}
         mine = await self.my_topics()
         return [{columns[topic.kind]: topic.id} for topic in mine if topic.kind in columns]
 
     async def changes_since(self, cursor: str | None) -> ChangesPage:
-        """What has changed since a cursor; without one, the first cursor."""
+        """The changes since a cursor; without a cursor, the first cursor."""
         answer = await self._rpc("changes_since", {"cursor": cursor, "page_size": PAGE})
         return _understood(TypeAdapter(ChangesPage), answer)
 
     async def pages(
         self, table: str, equals: Mapping[str, object], key: str = "id", after: object = None
     ) -> AsyncIterator[list[Record]]:
-        """All rows of which columns equal what is given, in pages by a unique key."""
+        """All rows whose columns equal the given values, in pages ordered by a unique column."""
         last = after
         while True:
             page = await self._page(table, equals, key, last)
@@ -122,7 +124,7 @@ class Server:
             last = page[-1][key]
 
     async def rows(self, table: str, ids: list[UUID]) -> list[Record]:
-        """Those of the rows that can be seen."""
+        """The rows with these ids that the user may see."""
         found: list[Record] = []
         for start in range(0, len(ids), IDS_IN_A_URL):
             some = [str(row_id) for row_id in ids[start : start + IDS_IN_A_URL]]
@@ -132,16 +134,16 @@ class Server:
         return found
 
     async def post_message(self, **fields: JsonValue) -> Record:
-        """Writes a message, once for a `client_ref`, and returns its row."""
+        """Sends a message and returns its row. The same `client_ref` sends it once."""
         return _understood(_RECORD, await self._rpc("post_message", dict(fields)))
 
     async def mark_read(self, conversation_id: UUID, up_to_seq: int) -> int:
-        """Moves the user's read marker forward and returns where it stands."""
+        """Moves the user's read marker forward and returns its position."""
         arguments: Record = {"conversation_id": str(conversation_id), "up_to_seq": up_to_seq}
         return _understood(TypeAdapter(int), await self._rpc("mark_read", arguments))
 
     async def edit_profile(self, customer_id: UUID, fields: Record) -> Record:
-        """Writes fields of the user's own profile and returns it as it is then."""
+        """Writes fields of the user's own profile and returns the new profile."""
         rows = await self._call(
             lambda: (
                 self._client.from_("my_profile").update(fields).eq("id", str(customer_id)).execute()
@@ -169,17 +171,17 @@ class Server:
         self._client.postgrest.auth(await self._tokens.current())
         try:
             answer: object = (await call()).data
-            # rows that it could not read the official client hands on as they came
+            # the official client returns rows that it can't parse as text
             return _read_odd_json() if isinstance(answer, str) else answer
         except APIError as error:
             response = _response.get()
-            # a gateway's errors have a status and no code
+            # errors of a gateway have an HTTP status and no code
             code = str(response.status_code) if error.code is None and response else error.code
             refusal = from_users_postgrest(code, error.message, error.details, error.hint)
             if isinstance(refusal, NotSignedIn):
                 self._tokens.discard()
             elif type(refusal) is StoreError and (error.code or "")[:2] in _OF_VALUES:
-                # a text with a NUL is one: it would be refused at every repetition
+                # for example text with a NUL character: every repetition would be refused
                 raise Unprocessable(str(refusal)) from None
             raise refusal from None
         except httpx.TransportError as error:
@@ -197,11 +199,11 @@ async def _keep_response(response: httpx.Response) -> None:
 
 
 def _read_odd_json() -> JsonValue:
-    """Reads the answer that the official client has just got and could not read.
+    """Parses the answer that the official client has just got and could not parse.
 
-    Whatever somebody has written in a row, a customer in its preferences say, must not keep
-    others from reading what is beside it. A number like 1e5000, of which the database writes all
-    digits, is read as infinity, and what is nested deeper than anybody means it as null.
+    A strange value in one row, such as a customer's preferences, must not hide the other rows. A
+    number such as 1e5000, which the database writes with all its digits, becomes infinity. A value
+    nested deeper than `_DEEPEST` becomes null.
     """
     response = _response.get()
     try:
@@ -210,7 +212,7 @@ def _read_odd_json() -> JsonValue:
             parse_int=lambda digits: int(digits) if len(digits) < 400 else float(digits),
         )
     except ValueError:
-        raise StoreError("The database's answer is no JSON.") from None
+        raise StoreError("The database's answer is not JSON.") from None
     return answer
 
 
@@ -233,7 +235,7 @@ def _understood(adapter: TypeAdapter[AnswerT], answer: object) -> AnswerT:
     try:
         return adapter.validate_python(answer)
     except ValidationError as error:
-        # what it was may hold a customer's data
+        # the answer may hold a customer's data
         raise StoreError(
             f"The database's answer can't be read ({error.error_count()} field(s))."
         ) from None

@@ -1,4 +1,4 @@
-"""Where the rows of subscriptions come from, and how they are read."""
+"""The rows of a subscription, and how they are read."""
 
 from __future__ import annotations
 
@@ -8,18 +8,17 @@ from uuid import UUID
 
 from pydantic import BaseModel, TypeAdapter
 
-from rapport.client.changes import Heard
-from rapport.client.face_feed import Event, Record
+from rapport.client.events import Event, Heard, Record
 from rapport.client.ledger import Ledger, Place
-from rapport.client.link import Scope
 from rapport.client.rows import Message, RowT
 from rapport.client.server import Server
+from rapport.client.topics import Scope
 
 
 class TableSource(Generic[RowT]):
-    """The rows of one table in a scope, all of them.
+    """All rows of one table in a scope.
 
-    `key` is a unique column to page by; `owner` the column that names the customer.
+    `key` is the unique column to page by; `owner` is the column that names the customer.
     """
 
     def __init__(
@@ -43,27 +42,27 @@ class TableSource(Generic[RowT]):
 
     @property
     def rows(self) -> Mapping[UUID, RowT]:
-        """The rows as they have been told."""
+        """The rows as the user was last told."""
         return self._ledger.rows
 
     def hear(self, event: Event) -> Heard[RowT]:
-        """Takes a broadcast."""
+        """Takes the event of a broadcast."""
         return self._ledger.hear(event)
 
     def mark(self) -> int:
-        """The moment before a catch-up."""
+        """Marks the moment before a catch-up."""
         return self._ledger.mark()
 
     def settle(self, events: Iterable[Event], mark: int) -> Heard[RowT]:
-        """Takes a whole catch-up."""
+        """Takes all events of one catch-up."""
         return self._ledger.settle(events, mark)
 
     async def load(self, server: Server) -> None:
-        """Reads the rows as they stand."""
+        """Reads the rows at the start; the user is not told of them."""
         self._ledger.load(await self._read(server))
 
     async def reread(self, server: Server) -> Heard[RowT]:
-        """Reads the rows again."""
+        """Reads all rows again."""
         mark = self._ledger.mark()
         return self._ledger.reread(await self._read(server), mark)
 
@@ -80,20 +79,19 @@ class _Marker(BaseModel):
     last_read_seq: int
 
 
-class _Activity(BaseModel):
+class _ActivityRow(BaseModel):
     conversation_id: UUID
     last_seq: int
 
 
 _MARKERS = TypeAdapter(list[_Marker])
-_ACTIVITIES = TypeAdapter(list[_Activity])
+_ACTIVITIES = TypeAdapter(list[_ActivityRow])
 
 
 class MessageSource(TableSource[Message]):
-    """Messages of a customer, a booking or a conversation, all of them; of accounts, from now on.
+    """All messages of a customer, a booking or a conversation; of whole accounts, only new ones.
 
-    Whoever follows all that happens in an account is told what comes, and does not read a
-    million messages before.
+    A subscription to everything in an account does not read a million old messages first.
     """
 
     def __init__(self, scope: Scope, booking_id: UUID | None = None) -> None:
@@ -103,7 +101,7 @@ class MessageSource(TableSource[Message]):
             "messages",
             Message,
             scope,
-            # unique there, and in the index of a chat's messages
+            # unique within a chat, and in the index of its messages
             key="seq" if is_one_chat else "id",
             place=lambda message: (message.conversation_id, message.seq),
             is_whole=self._is_whole,
@@ -115,7 +113,7 @@ class MessageSource(TableSource[Message]):
 
     @property
     def unread_count(self) -> int:
-        """Messages of the other side beyond the user's read markers, without those deleted."""
+        """Messages of the other side after the user's read markers, without deleted ones."""
         return sum(
             message.seq > self._markers.get(message.conversation_id, 0)
             and message.revoked_at is None
@@ -125,11 +123,13 @@ class MessageSource(TableSource[Message]):
         )
 
     def move_marker(self, conversation_id: UUID, seq: int) -> None:
-        """Notes how far the user has read."""
+        """Notes up to which seq the user has read."""
         self._markers[conversation_id] = max(seq, self._markers.get(conversation_id, 0))
 
     async def load(self, server: Server) -> None:
-        """Reads the rows, or how far each conversation has come, and what the user has read."""
+        """Reads the read markers and the rows; for whole accounts only how far each conversation
+        has come.
+        """
         await self._read_markers(server)
         if self._is_whole:
             await super().load(server)
@@ -138,7 +138,7 @@ class MessageSource(TableSource[Message]):
             self._ledger.reach(activity.conversation_id, activity.last_seq)
 
     async def reread(self, server: Server) -> Heard[Message]:
-        """Reads the rows again, or those that are known and those since."""
+        """Reads all rows again; for whole accounts, the known rows and the newer ones."""
         await self._read_markers(server)
         if self._is_whole:
             return await super().reread(server)
@@ -161,8 +161,8 @@ class MessageSource(TableSource[Message]):
             for marker in _MARKERS.validate_python(page):
                 self.move_marker(marker.conversation_id, marker.last_read_seq)
 
-    async def _activities(self, server: Server) -> list[_Activity]:
-        found: list[_Activity] = []
+    async def _activities(self, server: Server) -> list[_ActivityRow]:
+        found: list[_ActivityRow] = []
         for owner in await server.owners():
             async for page in server.pages("conversation_activity", owner, "conversation_id"):
                 found += _ACTIVITIES.validate_python(page)

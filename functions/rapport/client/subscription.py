@@ -1,4 +1,4 @@
-"""One subscription: its rows, what it tells, and to whom."""
+"""One subscription: its rows and its callbacks."""
 
 from __future__ import annotations
 
@@ -8,45 +8,44 @@ from types import TracebackType
 from typing import Generic, Protocol, Self, TypedDict, Unpack
 from uuid import UUID
 
-from rapport.client.backlog import Backlog
 from rapport.client.callbacks import Called, bound, run
-from rapport.client.changes import Change, Heard, ShownT
-from rapport.client.face_feed import Event
-from rapport.client.hub import Hub
-from rapport.client.link import Scope
+from rapport.client.catch_up import CatchUp
+from rapport.client.events import Change, Event, Heard, ShownT
+from rapport.client.pending_changes import PendingChanges
 from rapport.client.server import Server
+from rapport.client.topics import Scope
 from rapport.errors import RapportError
 
 
 class Source(Protocol[ShownT]):
-    """The rows of a subscription: a ledger or what is made of several, and how they are read."""
+    """The rows of a subscription, and how they are read: one table, or a face made of several."""
 
     @property
     def tables(self) -> frozenset[str]:
-        """The tables that it is made of."""
+        """The tables that the rows are made of."""
 
     @property
     def rows(self) -> Mapping[UUID, ShownT]:
-        """The rows as they have been told."""
+        """The rows as the user was last told."""
 
     def hear(self, event: Event) -> Heard[ShownT]:
-        """Takes a broadcast."""
+        """Takes the event of a broadcast."""
 
     def mark(self) -> int:
-        """The moment before a catch-up."""
+        """Marks the moment before a catch-up."""
 
     def settle(self, events: Iterable[Event], mark: int) -> Heard[ShownT]:
-        """Takes a whole catch-up."""
+        """Takes all events of one catch-up."""
 
     async def load(self, server: Server) -> None:
-        """Reads the rows as they stand; nothing is told of them."""
+        """Reads the rows at the start; the user is not told of them."""
 
     async def reread(self, server: Server) -> Heard[ShownT]:
-        """Reads the rows again."""
+        """Reads all rows again."""
 
 
 class RowCallbacks(TypedDict, Generic[ShownT], total=False):
-    """Called with the new row, the new and what was told before of it, and the last of it."""
+    """Callbacks: `on_insert(row)`, `on_update(row, row as last told)`, `on_delete(last row)`."""
 
     on_insert: Callable[[ShownT], Called] | None
     on_update: Callable[[ShownT, ShownT | None], Called] | None
@@ -54,16 +53,16 @@ class RowCallbacks(TypedDict, Generic[ShownT], total=False):
 
 
 class Subscription(Generic[ShownT]):
-    """Rows kept live until `close`, which `async with` calls.
+    """Rows that are kept live until `close`, which `async with` calls.
 
-    Callbacks run one after another, in order; an async one is awaited. `async for` gives every
-    change from the first step on. Whoever is slow is told less often of a row that changes
-    often, see `backlog`. What happens before `ready` is in `rows` and not told.
+    Callbacks run one after another, in order; an async callback is awaited. `async for` yields
+    every change from its first step on. For a slow reader the changes of one row are merged, see
+    `pending_changes`. Changes from before `ready` are in `rows` and are not told.
     """
 
     def __init__(
         self,
-        hub: Hub,
+        catch_up: CatchUp,
         source: Source[ShownT],
         scope: Scope,
         **callbacks: Unpack[RowCallbacks[ShownT]],
@@ -71,7 +70,7 @@ class Subscription(Generic[ShownT]):
         self.latest_update: Change[ShownT] | None = None
         self.scope = scope
         self.is_loaded = False
-        self._hub = hub
+        self._catch_up = catch_up
         self._source = source
         self._on_insert = callbacks.get("on_insert")
         self._on_update = callbacks.get("on_update")
@@ -79,10 +78,10 @@ class Subscription(Generic[ShownT]):
         self._failure: RapportError | None = None
         self._ready = asyncio.Event()
         self._is_closed = False
-        self._untold: Backlog[ShownT] = Backlog()
-        self._readers: list[Backlog[ShownT]] = []
+        self._untold: PendingChanges[ShownT] = PendingChanges()
+        self._readers: list[PendingChanges[ShownT]] = []
         self._teller = asyncio.create_task(self._tell())
-        hub.attach(self)
+        catch_up.attach(self)
 
     @property
     def tables(self) -> frozenset[str]:
@@ -91,34 +90,36 @@ class Subscription(Generic[ShownT]):
 
     @property
     def rows(self) -> Mapping[UUID, ShownT]:
-        """The rows as they stand, by id."""
+        """The current rows, by id."""
         return self._source.rows
 
     @property
     def is_connected(self) -> bool:
-        """Whether changes arrive as they happen; else they are polled."""
-        return self.is_loaded and not self._is_closed and self._hub.link.hears(self.scope)
+        """Whether changes arrive as they happen; otherwise they are polled."""
+        return self.is_loaded and not self._is_closed and self._catch_up.topics.hears(self.scope)
 
     @property
     def error(self) -> Exception | None:
-        """What is wrong at the moment: rows can't be read, or changes don't arrive at once."""
-        return self._failure or self._hub.error or self._hub.link.refusal(self.scope)
+        """Why rows can't be read or broadcasts don't arrive now; None if all is well."""
+        return self._failure or self._catch_up.error or self._catch_up.topics.refusal(self.scope)
 
     async def ready(self) -> None:
-        """Waits until the rows are read; for as long as the server is away, `error` says why.
+        """Waits until the rows are read. While the server is away it goes on waiting, and `error`
+        says why.
 
-        Raises what the server refuses them with. It is asked again with every poll, though.
+        Raises the error with which the server refuses the rows. Every poll tries again
+        nevertheless.
         """
         await self._ready.wait()
         if not self.is_loaded and self._failure is not None:
             raise self._failure
 
     async def close(self) -> None:
-        """Ends it, with all that belongs to it; iterations end."""
+        """Ends the subscription, its callbacks and its iterations."""
         if self._is_closed:
             return
         self._is_closed = True
-        self._hub.detach(self)
+        self._catch_up.detach(self)
         for reader in self._readers:
             reader.close()
         self._untold.close()
@@ -146,7 +147,7 @@ class Subscription(Generic[ShownT]):
     async def __aiter__(self) -> AsyncIterator[Change[ShownT]]:
         if self._is_closed:
             return
-        reader: Backlog[ShownT] = Backlog()
+        reader: PendingChanges[ShownT] = PendingChanges()
         self._readers.append(reader)
         try:
             while (change := await reader.next()) is not None:
@@ -155,30 +156,30 @@ class Subscription(Generic[ShownT]):
             self._readers.remove(reader)
 
     def hear(self, event: Event) -> bool:
-        """Takes a broadcast."""
+        """Takes the event of a broadcast."""
         return self._take(self._source.hear(event))
 
     def mark(self) -> int:
-        """The moment before a catch-up."""
+        """Marks the moment before a catch-up."""
         return self._source.mark()
 
     def settle(self, events: Iterable[Event], mark: int) -> bool:
-        """Takes a whole catch-up."""
+        """Takes all events of one catch-up."""
         doubt = self._take(self._source.settle(events, mark))
         self._ready.set()
         return doubt
 
     async def load(self, server: Server) -> None:
-        """Reads the rows."""
+        """Reads the rows at the start."""
         await self._source.load(server)
         self.is_loaded = True
 
     async def reread(self, server: Server) -> None:
-        """Reads the rows again, and tells what differs."""
+        """Reads all rows again and tells the differences."""
         self._take(await self._source.reread(server))
 
     def fail(self, error: RapportError | None) -> None:
-        """Notes why rows can't be read."""
+        """Notes why the rows can't be read; None says that they can be read again."""
         self._failure = error
         if error is not None and not error.retryable:
             self._ready.set()
@@ -196,7 +197,7 @@ class Subscription(Generic[ShownT]):
             await run(self._calls(change))
 
     def _calls(self, change: Change[ShownT]) -> Iterable[Callable[[], Called]]:
-        """The callbacks that a change is for."""
+        """The callbacks for a change."""
         new, old = change.new, change.old
         if new is not None and change.operation == "INSERT":
             yield from bound(self._on_insert, new)

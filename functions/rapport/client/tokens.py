@@ -1,4 +1,4 @@
-"""Access tokens that are renewed before they expire."""
+"""Access tokens, renewed before they expire."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from supabase import AsyncClient
 
 from rapport.errors import NotSignedIn, UpstreamUnavailable
 
-# of a provider that is away, while a token is still good
+# seconds: until a provider that failed is asked again, while the last token is still valid
 _ASK_AGAIN_SECONDS = 5.0
 _PATIENCE_SECONDS = 30.0
 
 AccessToken = Callable[[], Awaitable[str]]
 
 
-class Claims(BaseModel):
-    """What a client reads of its own token; the server alone can verify it."""
+class TokenClaims(BaseModel):
+    """The fields of its own token that a client reads. Only the server can verify them."""
 
     sub: UUID
-    # seconds since 1970
+    # in seconds since 1970
     exp: float
 
 
 class Tokens:
-    """The user's token of the moment, asked of `provider` anew when it is about to expire.
+    """The user's current token; `provider` is asked for a new one before it expires.
 
-    `margin` is in seconds; a token that lives shorter is renewed after half of its life. Should
-    the provider be away then, the token serves for as long as it lives.
+    `margin` is in seconds. A token with a shorter life than twice the margin is renewed after half
+    of its life. If the provider fails then, the old token is used until it expires.
     """
 
     def __init__(self, provider: AccessToken, margin: float) -> None:
@@ -47,17 +47,17 @@ class Tokens:
 
     @property
     def seconds_left(self) -> float:
-        """How long until the token is renewed; at least 0."""
+        """Seconds until the token is renewed; at least 0."""
         return max(0.0, self._renew_at - time.time())
 
     async def user(self) -> UUID:
-        """The user whom the tokens are of."""
+        """The user that the tokens belong to."""
         return _claims(await self.current()).sub
 
     async def current(self) -> str:
-        """A token that is good for some time yet.
+        """A token that is valid for some time.
 
-        Raises NotSignedIn when the provider gives no such token, and what the provider raises.
+        Raises NotSignedIn when the provider returns no such token, and the errors of the provider.
         """
         async with self._asking:
             if self._token is not None and time.time() < self._renew_at:
@@ -77,7 +77,7 @@ class Tokens:
             if claims.exp <= now:
                 raise NotSignedIn("The access token has expired.")
             if self._user not in (None, claims.sub):
-                # what was told so far is another's
+                # all rows so far belong to the first user
                 raise NotSignedIn("The access token is another user's.")
             self._user = claims.sub
             self._expires_at = claims.exp
@@ -87,20 +87,22 @@ class Tokens:
 
     async def _ask(self) -> str:
         try:
-            # everything waits for it
+            # every request waits for the token
             async with asyncio.timeout(_PATIENCE_SECONDS):
                 return await self._provider()
         except TimeoutError:
-            raise UpstreamUnavailable("No access token has come in time.") from None
+            raise UpstreamUnavailable(
+                f"No access token came within {_PATIENCE_SECONDS:.0f} seconds."
+            ) from None
 
     def discard(self) -> None:
-        """Forgets a token that was refused."""
+        """Forgets a token that the server refused."""
         self._token = None
         self._renew_at = 0.0
 
 
 def of_session(client: AsyncClient) -> AccessToken:
-    """The tokens of whoever is signed in with the official client, which renews them."""
+    """The tokens of the official client's session; the official client renews them."""
 
     async def current() -> str:
         session = await client.auth.get_session()
@@ -111,9 +113,11 @@ def of_session(client: AsyncClient) -> AccessToken:
     return current
 
 
-def _claims(token: str) -> Claims:
+def _claims(token: str) -> TokenClaims:
     try:
         body = token.split(".")[1]
-        return Claims.model_validate_json(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))
+        return TokenClaims.model_validate_json(
+            base64.urlsafe_b64decode(body + "=" * (-len(body) % 4))
+        )
     except (IndexError, binascii.Error, ValueError, ValidationError) as error:
         raise NotSignedIn("This is not a user's access token.") from error

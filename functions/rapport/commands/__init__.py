@@ -55,7 +55,8 @@ def bench(
         bool, typer.Option("--metakocka", help="Measure the import of 50,000 partners instead.")
     ] = False,
     portal: Annotated[
-        bool, typer.Option("--portal", help="Measure what live clients see of changes instead.")
+        bool,
+        typer.Option("--portal", help="Measure how fast live clients hear of changes instead."),
     ] = False,
 ) -> None:
     """Measure speed and memory on a stack of its own."""
@@ -72,16 +73,17 @@ def bench(
 @app.command()
 def replay(
     since: Annotated[
-        datetime, typer.Option(help="Replay webhooks that came since then.", formats=TIMES)
+        datetime,
+        typer.Option(help="Replay webhooks that arrived from this time on.", formats=TIMES),
     ],
     until: Annotated[
-        datetime | None, typer.Option(help="… and before then.", formats=TIMES)
+        datetime | None, typer.Option(help="… and before this time.", formats=TIMES)
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would change, and change nothing.")
+        bool, typer.Option("--dry-run", help="Show what would change, and change nothing.")
     ] = False,
 ) -> None:
-    """Understand stored WhatsApp webhooks anew, as the parser of today does. Times are UTC."""
+    """Parse stored WhatsApp webhooks again with the present parser. Times are UTC."""
     from rapport.commands.replay import replay
 
     if not replay(since=since, until=until, dry_run=dry_run):
@@ -127,7 +129,7 @@ def import_contacts(
     account: Account,
     dry_run: Annotated[
         bool,
-        typer.Option("--dry-run", help="Tell which rows would change and how; write nothing."),
+        typer.Option("--dry-run", help="Show which rows would change and how; write nothing."),
     ] = False,
     region: Annotated[
         str | None,
@@ -140,7 +142,7 @@ def import_contacts(
         str, typer.Option(help="utf-8, utf-16, cp1250 or cp1252; auto looks at the file.")
     ] = "auto",
     sheet: Annotated[
-        str | None, typer.Option(help="The sheet of a workbook; the first without it.")
+        str | None, typer.Option(help="The sheet of a workbook; by default the first.")
     ] = None,
     mapped: Annotated[
         list[str] | None,
@@ -150,16 +152,15 @@ def import_contacts(
         ),
     ] = None,
     report: Annotated[
-        Path | None, typer.Option(help="Write all that is to be told of rows to a CSV file.")
+        Path | None, typer.Option(help="Write the report of all rows to a CSV file.")
     ] = None,
 ) -> None:
-    """Make and change contacts from a table; importing it again changes nothing.
+    """Create and change contacts from a table. Importing the same file again changes nothing.
 
-    Columns, in any order: id, name, phone, email, username, tags (with semicolons between
-    them), notes, conversation_status (open, pending or closed). An empty cell erases nothing.
-    Those of Google Contacts, Outlook, HubSpot, Chatwoot and WATI are known; of others --map
-    says what they are, which may also be first_name, middle_name, last_name, company or
-    country_code.
+    Columns, in any order: id, name, phone, email, username, tags (separated by semicolons), notes,
+    conversation_status (open, pending or closed). An empty cell erases nothing. Exports of Google
+    Contacts, Outlook, HubSpot, Chatwoot and WATI are recognized. For other files --map names the
+    fields; these may also be first_name, middle_name, last_name, company or country_code.
     """
     from rapport.commands.contacts import import_file
 
@@ -182,7 +183,8 @@ def import_contacts(
 def export_contacts(
     account: Account,
     file: Annotated[
-        Path | None, typer.Argument(help="Where to write; stdout without it.", show_default=False)
+        Path | None,
+        typer.Argument(help="The file to write; by default stdout.", show_default=False),
     ] = None,
 ) -> None:
     """Write an account's contacts to a CSV file, which `import` takes back unchanged."""
@@ -192,12 +194,12 @@ def export_contacts(
 
 
 def main() -> None:
-    """Runs a command; what keeps it from working is one sentence on stderr and status 1."""
+    """Runs a command. An expected error becomes one sentence on stderr and status 1."""
     from rapport.errors import RapportError
     from rapport.local.errors import StackError
     from rapport.local.proxy import without_proxy
 
-    # a project on this machine, whoever names it, is not reached through a proxy
+    # a project on this machine is reached without a proxy, however it is named
     os.environ.update(without_proxy("127.0.0.1", "localhost"))
 
     try:

@@ -12,27 +12,24 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import IO, get_args
 
-from pydantic import HttpUrl, SecretStr
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from rapport.commands import workbook
+from rapport.commands.project import store_settings
 from rapport.contacts import table
 from rapport.contacts.cells import guarded, join_tags
 from rapport.contacts.exporting import export_contacts
 from rapport.contacts.importing import Result, import_table
 from rapport.contacts.table import DELIMITERS, ENCODINGS, Table
 from rapport.errors import ConfigError, NotFound, StoreError
-from rapport.local.proxy import forget_proxies
-from rapport.local.stack import state
 from rapport.phone import is_region
-from rapport.settings import StoreSettings
 from rapport.store.contacts import ContactStore, ImportOutcome
 
 INTERRUPTED = 130
-# rows that are told on the terminal; a report has all
+# rows that the terminal shows; a report has all of them
 SHOWN_ROWS = 100
-SHOWN_CHARACTERS = 60  # of a value
+SHOWN_CHARACTERS = 60  # characters of a value
 SHOWN_TITLES = 12
 
 
@@ -62,7 +59,7 @@ def import_file(
     if delimiter != "auto" and delimiter not in DELIMITERS:
         raise ConfigError(f"--delimiter is one of auto, {', '.join(DELIMITERS)}.")
     if report is not None and report.exists() and report.samefile(file):
-        raise ConfigError("--report would overwrite the file that is imported: give another.")
+        raise ConfigError("--report names the file to import. Give another file.")
     if encoding != "auto" and encoding not in ENCODINGS:
         raise ConfigError(f"--encoding is one of auto, {', '.join(ENCODINGS)}.")
     mapping = _mapping(mapped)
@@ -84,7 +81,7 @@ def _import(
     if contacts.left_out:
         _print(output, _left_out(contacts))
     with (
-        _store() as store,
+        closing(ContactStore(store_settings())) as store,
         _reporting(report, output) as tell,
         _counting(output, contacts.rows) as count,
         closing(import_table(store, account, contacts, region=region, dry_run=dry_run)) as calls,
@@ -105,9 +102,7 @@ def _import(
             raise
     _print_summary(output, outcomes, dry_run=dry_run)
     if status == INTERRUPTED:
-        _print(
-            output, "Interrupted. The rows that are counted are done; import again for the rest."
-        )
+        _print(output, "Interrupted. The counted rows are imported; import again for the rest.")
     elif outcomes["refused"] or outcomes["ambiguous"]:
         status = 1
     return status
@@ -120,7 +115,7 @@ def export_file(file: Path | None, account: str) -> None:
         RapportError: A setting is wrong, or the database is not there.
         OSError: The file can't be written.
     """
-    with _store() as store:
+    with closing(ContactStore(store_settings())) as store:
         contacts = export_contacts(store, account)
         try:
             if file is None:
@@ -137,31 +132,8 @@ def export_file(file: Path | None, account: str) -> None:
 
 
 @contextmanager
-def _store() -> Iterator[ContactStore]:
-    """The project that the environment names, or the stack that runs on this machine."""
-    if any(os.environ.get(name) for name in ("SUPABASE_URL", "SUPABASE_SERVICE_ROLE_KEY")):
-        settings = StoreSettings.load()
-    elif stack := state.running_stack(state.folder()):
-        forget_proxies()
-        settings = StoreSettings(
-            supabase_url=HttpUrl(stack.url),
-            supabase_service_role_key=SecretStr(stack.service_role_key),
-        )
-    else:
-        raise ConfigError(
-            "There is no database to talk to: start `rapport up`, or set SUPABASE_URL and"
-            " SUPABASE_SERVICE_ROLE_KEY."
-        )
-    store = ContactStore(settings)
-    try:
-        yield store
-    finally:
-        store.close()
-
-
-@contextmanager
 def _counting(output: Console, total: int) -> Iterator[Callable[[int], None]]:
-    """A bar that is advanced by rows; on stderr where stdout is read by a program."""
+    """A progress bar for rows; on stderr where a program reads stdout."""
     columns = (TextColumn("Rows"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     console = output if output.is_terminal else Console(stderr=True)
     with Progress(
@@ -173,7 +145,7 @@ def _counting(output: Console, total: int) -> Iterator[Callable[[int], None]]:
 
 @contextmanager
 def _reporting(report: Path | None, output: Console) -> Iterator[Callable[[Result], None]]:
-    """Tells rows that are worth a word: as lines, or in a CSV file."""
+    """Reports rows that were changed or left out: as lines, or in a CSV file."""
     if report is None:
         told = 0
 
@@ -197,7 +169,7 @@ def _reporting(report: Path | None, output: Console) -> Iterator[Callable[[Resul
             if result.reason:
                 told.insert(0, (result.field or "", None, None))
             for place, (name, old, new) in enumerate(told):
-                # the reason is of the row, and stands once
+                # a row's reason is written once
                 reason = result.reason if place == 0 else None
                 cells = (name, _cell(old), _cell(new), reason or "")
                 writer.writerow((result.row, result.outcome, *map(guarded, cells)))
@@ -231,7 +203,7 @@ def _cell(value: str | list[str] | None) -> str:
 def _mapping(mapped: Sequence[str]) -> dict[str, str]:
     mapping = {}
     for one in mapped:
-        # a title may have an equals sign, a field has none
+        # a title may contain an equals sign, a field can't
         theirs, sign, ours = one.rpartition("=")
         if not sign or not theirs.strip():
             raise ConfigError(f"--map {one!r} is not THEIRS=OURS, such as --map Handy=phone.")
@@ -244,7 +216,7 @@ def _left_out(contacts: Table) -> str:
     named = ", ".join(title[:40] for title in titles[:SHOWN_TITLES])
     more = f" and {len(titles) - SHOWN_TITLES} more" if len(titles) > SHOWN_TITLES else ""
     whose = f"An export of {contacts.system}. " if contacts.system else ""
-    return f"{whose}Columns that are left out: {named}{more}."
+    return f"{whose}Columns left out: {named}{more}."
 
 
 def _print_summary(output: Console, outcomes: Counter[ImportOutcome], *, dry_run: bool) -> None:
@@ -255,11 +227,11 @@ def _print_summary(output: Console, outcomes: Counter[ImportOutcome], *, dry_run
 
 @contextmanager
 def _replacing(file: Path) -> Iterator[IO[str]]:
-    """A file that takes the other's place once it is whole; its owner alone may read it."""
+    """A file that replaces the other one when it is complete; only its owner may read it."""
     descriptor, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
     path = Path(name)
     try:
-        # with a byte order mark, without which Excel takes it for another encoding
+        # Excel needs the byte order mark to recognize the encoding
         with os.fdopen(descriptor, "w", encoding="utf-8-sig", newline="") as unfinished:
             yield unfinished
         path.replace(file)
@@ -269,10 +241,10 @@ def _replacing(file: Path) -> Iterator[IO[str]]:
 
 
 def _print(console: Console, text: str) -> None:
-    # a cell that is quoted must not steer the terminal
+    # quoted cells must not send control characters to the terminal
     shown = "".join(one if one.isprintable() else "\N{REPLACEMENT CHARACTER}" for one in text)
     console.print(shown, highlight=False, markup=False, emoji=False, soft_wrap=True)
 
 
 def _no_account(account: str) -> str:
-    return f"There is no account {account!r}: give its external_id."
+    return f"There is no account {account!r}: --account takes its external id."

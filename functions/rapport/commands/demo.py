@@ -1,4 +1,4 @@
-"""The command `rapport demo`: the main job on a running stack, as real clients observe it."""
+"""The command `rapport demo`: one message through a running stack, observed by real clients."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 from rich.console import Console
 
-from rapport.commands.observer import JoinRefusedError, Observer, Row, insert_of
+from rapport.commands.observer import Observer, Row, TopicRefusedError, insert_of
 from rapport.commands.up import TerminalProgress, interrupt_on_signals
 from rapport.local.errors import StackError
 from rapport.local.fakes.whatsapp.courier import Meta
@@ -32,14 +32,14 @@ class DemoError(StackError):
 
 
 class Timeline:
-    """Prints each step when it has been observed, with the time since the demo's event."""
+    """Prints each step when it was observed, with the time since the demo's event."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
         self._start = time.perf_counter()
 
     def restart(self) -> float:
-        """Makes now the zero of the times that follow, and returns it."""
+        """Starts the time again from now, and returns it."""
         self._start = time.perf_counter()
         return self._start
 
@@ -50,7 +50,7 @@ class Timeline:
 
 
 def demo() -> None:
-    """Plays the main job on the stack that runs, or on one that is started and stopped for it.
+    """Runs the demo on the running stack, or on one that is started and stopped for it.
 
     Raises StackError, or DemoError for the first step that was not observed.
     """
@@ -131,13 +131,13 @@ async def _listen(andrej: Observer, ana: Observer) -> None:
         await agent.follow_table("messages")
     try:
         await ana.follow_topic(await andrej.topic("account"))
-    except JoinRefusedError:
+    except TopicRefusedError:
         return
     raise DemoError("An agent could join another account's topic.")
 
 
 def _recorded(phone_number_id: str) -> dict[str, Any]:
-    """A recorded text as if it were sent now: to this number, with an id of its own."""
+    """A recorded payload as if it were sent now: to this number, with a new id."""
     payload: dict[str, Any] = json.loads(RECORDED_TEXT.read_text())
     value = payload["entry"][0]["changes"][0]["value"]
     value["metadata"]["phone_number_id"] = phone_number_id
@@ -194,7 +194,9 @@ async def _replay(stack: Stack, agent: Observer, text: dict[str, Any]) -> None:
 
 
 async def _other_account(stack: Stack, ana: Observer, text: dict[str, Any]) -> None:
-    """Sends Bay a message: when it has come by both ways, what was sent before has come too."""
+    """Sends the other account a message. When that arrived in both ways, earlier events have
+    arrived too.
+    """
     other = _recorded(BAY_NUMBER)
     await _deliver(stack, other)
     await ana.wait_for(insert_of(_message(other)["id"], by="broadcast"))

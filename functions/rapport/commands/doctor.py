@@ -1,4 +1,6 @@
-"""The command `rapport doctor`: whether this machine can run a stack, and what to do if not."""
+"""The command `rapport doctor`: checks whether this machine can run a stack, and says what is
+missing.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,7 @@ from rapport.local.stack.ports import is_free
 
 @dataclass(frozen=True)
 class Finding:
-    """The outcome of one check, in words."""
+    """The result of one check."""
 
     check: str
     is_fine: bool
@@ -25,7 +27,7 @@ class Finding:
 
 
 def examine() -> list[Finding]:
-    """Makes every check; none of them changes anything."""
+    """Makes every check; none changes anything."""
     checks: dict[str, Callable[[], str]] = {
         "Platform": npm.platform_name,
         "Node": _node,

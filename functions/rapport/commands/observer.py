@@ -1,4 +1,4 @@
-"""A person at a real client: signed in with a password, hearing what Realtime sends."""
+"""A person with a real client: signed in by password, listening to Realtime."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ Source = Literal["broadcast", "postgres_changes"]
 _ROWS = TypeAdapter(list[Row])
 
 
-class JoinRefusedError(StackError):
+class TopicRefusedError(StackError):
     """Realtime did not let the client join a topic."""
 
 
 @dataclass(frozen=True)
-class Heard:
-    """One event, at the instant (`time.perf_counter`) at which the client's callback ran."""
+class HeardEvent:
+    """One event, with the moment (`time.perf_counter`) at which the client's callback ran."""
 
     by: Source
     at: float
@@ -39,10 +39,10 @@ class Heard:
     record: Mapping[str, Any]
 
 
-def insert_of(provider_id: str, by: Source) -> Callable[[Heard], bool]:
-    """Recognises the event by which a message of WhatsApp's is first heard of."""
+def insert_of(provider_id: str, by: Source) -> Callable[[HeardEvent], bool]:
+    """Recognizes the event that first tells of a message by WhatsApp's id."""
 
-    def matches(event: Heard) -> bool:
+    def matches(event: HeardEvent) -> bool:
         return (
             event.by == by
             and event.table == "messages"
@@ -55,18 +55,18 @@ def insert_of(provider_id: str, by: Source) -> Callable[[Heard], bool]:
 
 @dataclass
 class Observer:
-    """A signed-in client of the official `supabase` package and all that it has heard."""
+    """A signed-in client of the official `supabase` package, and all events that it has heard."""
 
     email: str
     client: AsyncClient
-    heard: list[Heard] = field(default_factory=list)
+    heard: list[HeardEvent] = field(default_factory=list)
     _news: asyncio.Condition = field(default_factory=asyncio.Condition)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
     @classmethod
     @asynccontextmanager
     async def signed_in(cls, stack: Stack, email: str, password: str) -> AsyncIterator[Observer]:
-        """Signs in, and leaves no socket behind at the end."""
+        """Signs in; at the end it closes every socket."""
         client = await acreate_client(stack.url, stack.anon_key)
         observer = cls(email, client)
         try:
@@ -79,11 +79,11 @@ class Observer:
                 task.cancel()
 
     async def call(self, function: str, **arguments: Any) -> Any:
-        """The answer of an RPC, as this person."""
+        """The result of an RPC, called as this person."""
         return (await self.client.rpc(function, arguments).execute()).data
 
     async def rows(self, table: str, **equal: str) -> list[Row]:
-        """The rows of a table whose columns equal what is given, as this person sees them."""
+        """The rows that this person sees, where columns equal the given values."""
         query = self.client.table(table).select("*")
         for column, value in equal.items():
             query = query.eq(column, value)
@@ -95,9 +95,9 @@ class Observer:
         return next(str(topic["topic"]) for topic in topics if topic["kind"] == kind)
 
     async def follow_topic(self, topic: str) -> None:
-        """Joins a private topic, hearing all of its broadcasts.
+        """Joins a private topic and hears all its broadcasts.
 
-        Raises JoinRefusedError with what Realtime answered.
+        Raises TopicRefusedError with Realtime's answer.
         """
         options: RealtimeChannelOptions = {
             "config": {"private": True, "broadcast": None, "presence": None}
@@ -107,7 +107,7 @@ class Observer:
         await _join(channel)
 
     async def follow_table(self, table: str, filter: str | None = None) -> None:  # noqa: A002 - the API's word
-        """Subscribes to a table's postgres_changes, and waits until they flow."""
+        """Subscribes to a table's postgres_changes, and waits until changes arrive."""
         flowing = asyncio.Event()
         channel = self.client.channel(f"changes of {table}")
         channel.on_postgres_changes(
@@ -122,8 +122,8 @@ class Observer:
         async with asyncio.timeout(PATIENCE_S):
             await flowing.wait()
 
-    async def wait_for(self, wanted: Callable[[Heard], bool]) -> Heard:
-        """The first event that is wanted, heard already or within 15 s (TimeoutError)."""
+    async def wait_for(self, wanted: Callable[[HeardEvent], bool]) -> HeardEvent:
+        """The first event that matches, heard already or within 15 s (TimeoutError)."""
         async with asyncio.timeout(PATIENCE_S), self._news:
             while True:
                 for event in self.heard:
@@ -134,7 +134,7 @@ class Observer:
     def _hear_broadcast(self, message: dict[str, Any]) -> None:
         payload = message["payload"]
         self._hear(
-            Heard(
+            HeardEvent(
                 by="broadcast",
                 at=time.perf_counter(),
                 event=message["event"],
@@ -146,7 +146,7 @@ class Observer:
     def _hear_change(self, message: dict[str, Any]) -> None:
         data = message["data"]
         self._hear(
-            Heard(
+            HeardEvent(
                 by="postgres_changes",
                 at=time.perf_counter(),
                 event=data["type"].value,
@@ -155,7 +155,7 @@ class Observer:
             )
         )
 
-    def _hear(self, event: Heard) -> None:
+    def _hear(self, event: HeardEvent) -> None:
         self.heard.append(event)
         task = asyncio.ensure_future(self._tell())
         self._tasks.add(task)
@@ -171,4 +171,4 @@ async def _join(channel: AsyncRealtimeChannel) -> None:
     await channel.subscribe(lambda state, error: answers.append((state, error)))
     state, error = answers[-1]
     if state is not RealtimeSubscribeStates.SUBSCRIBED:
-        raise JoinRefusedError(f"{channel.topic}: {state.value} {error or ''}".strip())
+        raise TopicRefusedError(f"{channel.topic}: {state.value} {error or ''}".strip())

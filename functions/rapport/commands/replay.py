@@ -1,32 +1,28 @@
-"""The command `rapport replay`: stored webhooks, understood as today's parser does."""
+"""The command `rapport replay`: parses stored webhooks again with the present parser."""
 
 from __future__ import annotations
 
-import os
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from pydantic import HttpUrl, SecretStr
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from rapport.commands.project import store_settings
 from rapport.errors import RapportError
 from rapport.local.errors import StackError
-from rapport.local.proxy import forget_proxies
-from rapport.local.stack import state
-from rapport.settings import StoreSettings
 from rapport.store.webhooks import EventSpan, WebhookStore
 from rapport.whatsapp.replay import Replayed
 from rapport.whatsapp.replay import replay as replay_events
 
-# of the events that failed, how many are named
+# failed events that are named
 _NAMED = 10
 
 
 @dataclass
-class Summary:
-    """What a replay has done so far."""
+class ReplaySummary:
+    """The counts of a replay so far."""
 
     events: int = 0
     applied: int = 0
@@ -44,17 +40,16 @@ class Summary:
 
 
 def replay(*, since: datetime, until: datetime | None, dry_run: bool) -> bool:
-    """Replays what came from `since` to before `until`, and shows how it goes.
+    """Replays the webhooks from `since` to before `until`, with a progress bar.
 
-    Times without a zone are UTC. The database is that of SUPABASE_URL, or else that of the
-    stack which runs on this machine. False where an event failed.
+    Times without a zone are UTC. Returns False where an event failed.
 
-    Raises StackError when it can't go on; what was replayed until then stays.
+    Raises StackError when it can't continue; its changes so far stay.
     """
     console = Console()
-    settings = _settings()
+    settings = store_settings()
     since, until = _utc(since), until and _utc(until)
-    summary = Summary()
+    summary = ReplaySummary()
     try:
         with closing(WebhookStore(settings)) as store:
             span = store.span_of_webhook_events(since, until)
@@ -67,7 +62,8 @@ def replay(*, since: datetime, until: datetime | None, dry_run: bool) -> bool:
             _run(store, span, summary, since=since, until=until, dry_run=dry_run)
     except RapportError as error:
         raise StackError(
-            f"{error} {summary.events} webhooks were replayed before; it can be begun again."
+            f"{error} {summary.events} webhooks were replayed before that."
+            " Run the command again for the rest."
         ) from error
     _show(summary, console, dry_run=dry_run)
     return not summary.failures
@@ -76,7 +72,7 @@ def replay(*, since: datetime, until: datetime | None, dry_run: bool) -> bool:
 def _run(
     store: WebhookStore,
     span: EventSpan,
-    summary: Summary,
+    summary: ReplaySummary,
     *,
     since: datetime,
     until: datetime | None,
@@ -99,7 +95,7 @@ def _run(
             progress.advance(task)
 
 
-def _show(summary: Summary, console: Console, *, dry_run: bool) -> None:
+def _show(summary: ReplaySummary, console: Console, *, dry_run: bool) -> None:
     would = "would be " if dry_run else ""
     lines = [
         f"{summary.events:8} replayed",
@@ -113,22 +109,6 @@ def _show(summary: Summary, console: Console, *, dry_run: bool) -> None:
         console.print(f"  {line}", highlight=False, soft_wrap=True, markup=False)
     if dry_run:
         console.print("\n  Nothing was changed.", highlight=False)
-
-
-def _settings() -> StoreSettings:
-    if os.environ.get("SUPABASE_URL"):
-        return StoreSettings.load()
-    stack = state.running_stack(state.folder())
-    if stack is None:
-        raise StackError(
-            "No stack runs here. Start one with `rapport up`, or set SUPABASE_URL and"
-            " SUPABASE_SERVICE_ROLE_KEY to those of a project."
-        )
-    forget_proxies()
-    return StoreSettings(
-        supabase_url=HttpUrl(stack.url),
-        supabase_service_role_key=SecretStr(stack.service_role_key),
-    )
 
 
 def _utc(time: datetime) -> datetime:

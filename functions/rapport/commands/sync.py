@@ -3,28 +3,25 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from uuid import uuid4
 
-from pydantic import HttpUrl, JsonValue, SecretStr
+from pydantic import JsonValue
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from rapport.commands.project import metakocka_settings, store_settings
 from rapport.errors import ConfigError, NotFound
-from rapport.local.proxy import forget_proxies
-from rapport.local.stack import state
 from rapport.log import logger
 from rapport.metakocka.endpoints import busy
 from rapport.metakocka.sync.preview import Difference, FieldChange, Preview
 from rapport.metakocka.sync.progress import Outcome
 from rapport.metakocka.sync.run import Report, Sync
 from rapport.parameters import secret_source
-from rapport.settings import MetakockaSettings, StoreSettings
 from rapport.store.metakocka import MetakockaStore
 from rapport.store.metakocka_rows import Connection, Counts, Direction, SyncRequest
 
@@ -48,10 +45,11 @@ def sync(account: str, direction: str, *, dry_run: bool) -> int:
     """
     if direction not in _DIRECTIONS:
         raise ConfigError(f"--direction is one of {', '.join(_DIRECTIONS)}.")
-    # what went wrong is told below, and in sync_errors
+    # failures are shown below, and are in sync_errors
     logger.setLevel(logging.CRITICAL)
     output = Console()
-    with _store() as (store, settings):
+    settings = metakocka_settings()
+    with closing(MetakockaStore(store_settings())) as store:
         try:
             connection = store.connection(account)
         except NotFound:
@@ -78,11 +76,15 @@ def _run(output: Console, worker: Sync, connection: Connection, direction: Direc
                 connection.account_id, direction, "cli", request=SyncRequest()
             )
     except KeyboardInterrupt:
-        output.print("Interrupted. What is counted is done, and the next run goes on from there.")
+        output.print(
+            "Interrupted. The counted contacts are done; the next run continues from there."
+        )
         return INTERRUPTED
     if report is None:
         at_work = worker.store.sync_at_work(connection.account_id)
-        output.print(str(busy(at_work)) if at_work else "This account is connected no more.")
+        output.print(
+            str(busy(at_work)) if at_work else "This account is no longer connected to Metakocka."
+        )
         return 1
     _summarize(output, report)
     return 0 if report.state == "done" and not report.counts.failed else 1
@@ -100,14 +102,16 @@ def _summarize(output: Console, report: Report) -> None:
         output.print(f"  {escape(str(report.error))}")
     if report.paused_until:
         until = f"{report.paused_until.astimezone():%Y-%m-%d %H:%M:%S}"
-        output.print(f"  Nothing is asked of Metakocka until {until}; the run goes on then.")
+        output.print(f"  No calls go to Metakocka until {until}; the run continues then.")
     for one in report.troubles:
         output.print(f"  {one.status} {escape(_of(one))}", highlight=False)
     if counts.errors:
-        output.print("  sync_errors tells of each, and metakocka_partners what is missing.")
+        output.print(
+            "  sync_errors explains each failure; metakocka_partners shows what is missing."
+        )
     if counts.waiting:
         output.print(
-            "  What waits is tried again, or asked in sync_conflicts: resolve_sync_conflict."
+            "  Waiting contacts are tried again, or need resolve_sync_conflict: see sync_conflicts."
         )
 
 
@@ -144,7 +148,7 @@ def _line(change: FieldChange) -> str:
     side, before, after = _SIDES[change.side], _value(change.before), _value(change.after)
     if change.side is None:
         return f"{side}  {change.field}: {before} here, {after} at Metakocka"
-    # of what is new there is nothing before
+    # a new value has no old one
     values = after if change.before in (None, []) else f"{before} → {after}"
     return f"{side}  {change.field}: {values}"
 
@@ -158,7 +162,7 @@ def _value(value: JsonValue) -> str:
         case list():
             return ", ".join(_value(one) for one in value)
         case dict():
-            # a person by name, an address by its street
+            # a person is shown by name, an address by its street
             shown = [value[name] for name in _ENTRY if value.get(name)]
             return " ".join(str(one) for one in shown) or "an empty entry"
     return str(value)
@@ -169,36 +173,8 @@ def _plural(kind: str, number: int) -> str:
 
 
 @contextmanager
-def _store() -> Iterator[tuple[MetakockaStore, MetakockaSettings]]:
-    """The project that the environment names, or the stack that runs on this machine."""
-    if any(os.environ.get(name) for name in ("SUPABASE_URL", "SUPABASE_SERVICE_ROLE_KEY")):
-        settings, metakocka = StoreSettings.load(), MetakockaSettings.load()
-    elif stack := state.running_stack(state.folder()):
-        forget_proxies()
-        settings = StoreSettings(
-            supabase_url=HttpUrl(stack.url),
-            supabase_service_role_key=SecretStr(stack.service_role_key),
-        )
-        metakocka = MetakockaSettings(
-            metakocka_url=HttpUrl(stack.metakocka_url),
-            metakocka_secret_key=SecretStr(stack.metakocka_secret_key),
-            metakocka_companies=("any",),
-        )
-    else:
-        raise ConfigError(
-            "There is no database to talk to: start `rapport up`, or set SUPABASE_URL and"
-            " SUPABASE_SERVICE_ROLE_KEY."
-        )
-    store = MetakockaStore(settings)
-    try:
-        yield store, metakocka
-    finally:
-        store.close()
-
-
-@contextmanager
 def _counting(output: Console) -> Iterator[Callable[[Counts], object]]:
-    """A bar, on stderr where stdout is read by a program; of no length until that is known."""
+    """A progress bar, on stderr where a program reads stdout; its length comes later."""
     console = output if output.is_terminal else Console(stderr=True)
     columns = (TextColumn("Contacts"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(

@@ -13,13 +13,13 @@ from rich.progress import BarColumn, DownloadColumn, TextColumn
 from rich.progress import Progress as ProgressBar
 
 from rapport.local.stack import launch, state
-from rapport.local.stack.summary import Summary, show
+from rapport.local.stack.summary import StackSummary, show
 
 STOPPING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class TerminalProgress:
-    """Steps and bars on a console; plain lines where it is no terminal."""
+    """Shows steps and progress bars; plain lines where the console is no terminal."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -40,20 +40,20 @@ class TerminalProgress:
 
 
 def up(*, as_json: bool, fresh: bool) -> None:
-    """Runs the stack until a signal asks it to stop or a child dies, which raises StackError.
+    """Runs the stack until a signal stops it or a child dies, which raises StackError.
 
-    On stdout goes the summary alone, once everything is ready.
+    Stdout gets only the summary, once everything is ready.
     """
     console = Console(stderr=True)
     interrupt_on_signals()
     folder = state.folder()
     if not folder.is_relative_to(state.PROJECT) and state.HOME_VARIABLE not in os.environ:
-        sentence = f"The stack is kept in {folder}, since {state.PROJECT} cannot hold it."
+        sentence = f"The stack's folder is {folder}, since {state.PROJECT} can't be used."
         console.print(sentence, soft_wrap=True)
     try:
         with launch.running(folder, TerminalProgress(console), fresh=fresh) as running:
             if as_json:
-                print(Summary.of(running.stack).model_dump_json(), flush=True)  # noqa: T201
+                print(StackSummary.of(running.stack).model_dump_json(), flush=True)  # noqa: T201
             else:
                 show(running.stack, Console())
             try:
@@ -65,9 +65,9 @@ def up(*, as_json: bool, fresh: bool) -> None:
 
 
 def interrupt_on_signals() -> None:
-    """Makes the first signal that asks to stop a KeyboardInterrupt, and further ones nothing.
+    """Turns the first stop signal into a KeyboardInterrupt; further ones are ignored.
 
-    Stopping takes a moment, and being impatient must not cut it short.
+    Stopping takes a moment, and a second Ctrl-C must not interrupt it.
     """
 
     def interrupt(_number: int, _frame: FrameType | None) -> None:

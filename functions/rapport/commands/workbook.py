@@ -1,7 +1,7 @@
-"""The first sheet of a workbook (.xlsx, .xls, .ods), or another, as a CSV file.
+"""Reads the first sheet of a workbook (.xlsx, .xls, .ods), or a named one, as a CSV file.
 
-A workbook of a few kilobytes can unpack to more than the machine has. So it is read by a process
-of its own, which has a limit of memory and time:
+A workbook of a few kilobytes can unpack to more than the machine's memory. So a process of its own
+reads it, with limits of memory and time:
 
     python -m rapport.commands.workbook WORKBOOK CSV [SHEET]
 """
@@ -26,11 +26,11 @@ from rapport.errors import MalformedTable
 FILE_LIMIT = 100 * 1024 * 1024  # bytes
 UNPACKED_LIMIT = 500 * 1024 * 1024  # bytes
 MEMORY_LIMIT = 3 * 1024 * 1024 * 1024  # bytes of address space
-TIME_LIMIT = 120  # s of a processor
+TIME_LIMIT = 120  # seconds of processor time
 
 _ZIP = b"PK\x03\x04"
 _OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
-_WRONG = 3  # status of the process where its stderr has a sentence for people
+_WRONG = 3  # exit status with which stderr holds a sentence for people
 
 
 @contextmanager
@@ -47,7 +47,7 @@ def as_table(file: Path, sheet: str | None) -> Iterator[Path]:
             begin = opened.read(len(_OLE))
     if not begin.startswith((_ZIP, _OLE)):
         if sheet is not None:
-            raise MalformedTable("It is no workbook: --sheet is for one.")
+            raise MalformedTable("The file is not a workbook; --sheet is only for workbooks.")
         yield file
         return
     _require_size(file, is_zip=begin.startswith(_ZIP))
@@ -60,8 +60,8 @@ def as_table(file: Path, sheet: str | None) -> Iterator[Path]:
 def _require_size(file: Path, *, is_zip: bool) -> None:
     if (size := file.stat().st_size) > FILE_LIMIT:
         raise MalformedTable(
-            f"The workbook has {size:,} bytes, and at most {FILE_LIMIT:,} are read: divide it, or"
-            " save it as CSV UTF-8."
+            f"The workbook has {size:,} bytes; {FILE_LIMIT:,} are allowed. Divide it, or save it as"
+            " CSV UTF-8."
         )
     if not is_zip:
         return
@@ -69,11 +69,11 @@ def _require_size(file: Path, *, is_zip: bool) -> None:
         with zipfile.ZipFile(file) as archive:
             unpacked = sum(entry.file_size for entry in archive.infolist())
     except zipfile.BadZipFile:
-        raise MalformedTable("The workbook is damaged: save it anew.") from None
+        raise MalformedTable("The workbook is damaged. Save it again.") from None
     if unpacked > UNPACKED_LIMIT:
         raise MalformedTable(
-            f"The workbook unpacks to {unpacked:,} bytes, and at most {UNPACKED_LIMIT:,} are read:"
-            " divide it, or save it as CSV UTF-8."
+            f"The workbook unpacks to {unpacked:,} bytes; {UNPACKED_LIMIT:,} are allowed."
+            " Divide it, or save it as CSV UTF-8."
         )
 
 
@@ -91,13 +91,12 @@ def _convert(file: Path, table: Path, sheet: str | None) -> None:
         raise MalformedTable(result.stderr.strip())
     if result.returncode:
         raise MalformedTable(
-            "The sheet is larger than can be read: delete what stands far from the table, or save"
-            " it as CSV UTF-8."
+            "The sheet is too large. Delete the cells far from the table, or save it as CSV UTF-8."
         )
 
 
 def _main(file: str, table: str, sheet: str | None = None) -> None:
-    # not a dependency of what only imports this module
+    # not a dependency of the importing process
     from python_calamine import (
         CalamineError,
         CalamineWorkbook,
@@ -118,27 +117,27 @@ def _main(file: str, table: str, sheet: str | None = None) -> None:
     except WorksheetNotFound:
         _refuse(f"There is no sheet {sheet!r}. Sheets: {', '.join(map(repr, names[:20]))}.")
     except PasswordError:
-        _refuse("The workbook is protected by a password: save it without one.")
+        _refuse("The workbook is protected by a password. Save it without one.")
     except CalamineError:
-        _refuse("It is no workbook that can be read: save it as .xlsx or as CSV UTF-8.")
+        _refuse("The workbook can't be read. Save it as .xlsx or as CSV UTF-8.")
     if found.end is None:
         Path(table).touch()
         return
     rows, cells = found.end[0] + 1, found.end[1] + 1
     if rows > ROW_LIMIT or cells > CELLS_LIMIT:
         _refuse(
-            f"The sheet has {rows:,} rows of {cells:,} cells, and at most {ROW_LIMIT:,} of"
-            f" {CELLS_LIMIT:,} are read: delete what stands far from the table."
+            f"The sheet has {rows:,} rows of {cells:,} cells; {ROW_LIMIT:,} of {CELLS_LIMIT:,} are"
+            " allowed. Delete the cells far from the table."
         )
     with Path(table).open("w", encoding="utf-8", newline="") as file_:
         writer = csv.writer(file_)
-        # from the first row of the sheet on, so that rows are called as people see them
+        # from the sheet's first row on, so that row numbers are those that people see
         for row in found.iter_rows():
             writer.writerow([_text(cell) for cell in row])
 
 
 def _text(value: object) -> str:
-    """A cell as text: whole numbers with all their digits, days and times as ISO 8601."""
+    """A cell as text: whole numbers with all digits, dates and times as ISO 8601."""
     if isinstance(value, bool):
         return "TRUE" if value else "FALSE"
     if isinstance(value, float):

@@ -1,1 +1,1 @@
-"""An account's contacts as a table: reading one in, writing one out, phone numbers."""
+"""Tables of contacts: reading, checking, importing, exporting."""

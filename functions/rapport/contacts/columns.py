@@ -1,8 +1,8 @@
-"""Which column of a file is which field: our own names, those of other systems, and `--map`.
+"""Maps a file's columns to fields: our own names, the names of other systems, and `--map`.
 
-Known by their headers are exports of Google Contacts, Outlook (English, German, Slovene),
-HubSpot, Chatwoot and WATI. What such a system has and a contact has not is left out; in any
-other file a column that is not known is refused, since nobody would miss it.
+Exports of Google Contacts, Outlook (English, German, Slovene), HubSpot, Chatwoot and WATI are
+recognized by their headers. Their columns that have no field here are left out. In any other file
+an unknown column is refused, so that no data is lost unnoticed.
 """
 
 from __future__ import annotations
@@ -15,25 +15,27 @@ from dataclasses import dataclass
 from rapport.errors import MalformedTable
 
 COLUMNS = ("id", "name", "phone", "email", "username", "tags", "notes", "conversation_status")
-# of which a name is made, in this order, and a country code that stands apart
+# a name is joined from the first four, in this order; the country code is for a number in another
+# column
 PARTS = ("first_name", "middle_name", "last_name", "company", "country_code")
-# of which several columns may tell: the first that says something is taken, tags are joined
+# several columns may have these: of phones and emails the first with a value is taken, tags are
+# joined
 _SEVERAL = frozenset({"phone", "email", "tags"})
 
 
 @dataclass(frozen=True)
 class Column:
-    """A column as the file names it, and the field that it tells; None where it is left out."""
+    """A column's title in the file and its field; None where the column is left out."""
 
     title: str
     target: str | None = None
-    # of several columns with one target the lowest is asked first
+    # of several columns for one field, the lowest is read first
     rank: int = 0
-    # what stands between several values in a cell
+    # separates several values in one cell
     separator: str | None = None
 
 
-# by the title without its case, spaces and punctuation
+# by title, without case, spaces and punctuation
 _KNOWN: dict[str, tuple[str, int]] = {
     **{column.replace("_", ""): (column, 0) for column in COLUMNS},
     **dict.fromkeys(("fullname", "displayname", "contactname", "imeinpriimek"), ("name", 1)),
@@ -90,7 +92,7 @@ _COMPANIES = frozenset(
 )
 _GOOGLE = re.compile(r"(email|phone)(\d+)value")
 
-# the titles by which an export is known: all of one of the sets
+# an export is recognized if it has all titles of one of these sets
 _SYSTEMS: dict[str, tuple[frozenset[str], ...]] = {
     "Google Contacts": (
         frozenset({"phone1value"}), frozenset({"email1value"}),
@@ -116,13 +118,13 @@ def folded(title: str) -> str:
 
 
 def recognised(header: Sequence[str]) -> int:
-    """How many of these titles are known, which tells the delimiter that is right."""
+    """How many of these titles are known; the right delimiter gives the most."""
     titles = {folded(cell) for cell in header}
     return sum(_known(title, None) is not None for title in titles)
 
 
 def system_of(header: Sequence[str]) -> str | None:
-    """The system whose export has such a header."""
+    """The system whose exports have this header."""
     titles = {folded(cell) for cell in header}
     if "conversationstatus" in titles:
         return None
@@ -133,10 +135,10 @@ def system_of(header: Sequence[str]) -> str | None:
 
 
 def columns_of(header: Sequence[str], mapping: Mapping[str, str]) -> list[Column]:
-    """What each column of a file tells.
+    """The field of each column of a file.
 
-    `mapping` has the fields of columns by their titles, and an empty text for one that is to
-    be left out; it comes before what is known.
+    `mapping` gives fields by title, and an empty text for a column to leave out. It comes before
+    the known titles.
 
     Raises:
         MalformedTable: A column is not known, or there twice, or the mapping names one that is
@@ -160,9 +162,9 @@ def columns_of(header: Sequence[str], mapping: Mapping[str, str]) -> list[Column
     if unknown and system is None:
         listed = ", ".join(repr(title[:64]) for title in unknown[:10])
         raise MalformedTable(
-            f"The first row names columns that are not known: {listed}. Known:"
-            f" {', '.join(COLUMNS)}. Say what one is, such as --map {unknown[0][:64]!r}=notes, or"
-            f" leave it out by --map {unknown[0][:64]!r}= ."
+            f"The first row has unknown columns: {listed}. Known:"
+            f" {', '.join(COLUMNS)}. Name its field, such as --map {unknown[0][:64]!r}=notes, or"
+            f" leave it out with --map {unknown[0][:64]!r}= ."
         )
     _require_once(columns)
     return columns
@@ -180,7 +182,7 @@ def _mapped(titles: list[str], mapping: Mapping[str, str]) -> dict[str, Column]:
             )
         if ours and ours not in (*COLUMNS, *PARTS):
             raise MalformedTable(
-                f"--map {theirs}={ours}: {ours!r} is no field. Fields:"
+                f"--map {theirs}={ours}: {ours!r} is not a field. Fields:"
                 f" {', '.join((*COLUMNS, *PARTS))}."
             )
         found[folded(theirs)] = Column(title, ours or None, rank=place - len(mapping) - 1)
@@ -190,7 +192,7 @@ def _mapped(titles: list[str], mapping: Mapping[str, str]) -> dict[str, Column]:
 def _column(title: str, system: str | None) -> Column:
     name = folded(title)
     if system is not None and name == "id":
-        # theirs: ours would be said by the column conversation_status
+        # the other system's status: ours would be in the column conversation_status
         return Column(title)
     known = _known(name, system)
     if known is None:
@@ -215,7 +217,7 @@ def _known(title: str, system: str | None) -> tuple[str, int] | None:
 
 
 def _named_apart(columns: list[Column]) -> list[Column]:
-    """Beside a first name the column `Name` is the last name, as in `Vorname;Name`."""
+    """Beside a first name, the column `Name` is the last name, as in `Vorname;Name`."""
     targets = {column.target for column in columns}
     if "last_name" in targets:
         return columns
@@ -225,7 +227,7 @@ def _named_apart(columns: list[Column]) -> list[Column]:
             for column in columns
         ]
     return [
-        # alone it is all that there is of a name
+        # a first name alone is the whole name
         Column(column.title, "name") if column.target == "first_name" else column
         for column in columns
     ]
@@ -236,7 +238,7 @@ def _require_once(columns: list[Column]) -> None:
     for column in columns:
         if column.target is None:
             continue
-        # of several phones, emails or tags each column has a title of its own
+        # several phones, emails or tags each have a column of their own
         key = column.target
         if key in _SEVERAL:
             key = f"{key} {folded(column.title)}"
@@ -244,6 +246,6 @@ def _require_once(columns: list[Column]) -> None:
         if other is not column:
             raise MalformedTable(
                 f"The first row names a column twice: {column.target}"
-                f" ({other.title[:64]!r}, {column.title[:64]!r}). Leave one out by"
+                f" ({other.title[:64]!r}, {column.title[:64]!r}). Leave one out with"
                 f" --map {column.title[:64]!r}= ."
             )

@@ -1,9 +1,9 @@
-"""Whether a cell is only what a spreadsheet has made of a value.
+"""Recognizes a cell that a spreadsheet has damaged.
 
-A spreadsheet that opens a CSV file and saves it again changes cells that nobody has touched:
-`+38640111222` becomes 38640111222 or 3.86401E+10, `007` becomes 7, `1-2` a date, letters that its
-encoding lacks become question marks. Beside the value that the contact has this can be told from
-an edit.
+A spreadsheet that opens a CSV file and saves it again changes cells that nobody edited.
+`+38640111222` becomes 38640111222 or 3.86401E+10, `007` becomes 7, `1-2` becomes a date, and
+letters that the encoding lacks become question marks. Compared with the contact's value, such
+damage can be told from an edit.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import unicodedata
 from datetime import date
 from decimal import ROUND_DOWN, ROUND_HALF_EVEN, ROUND_HALF_UP, Decimal, InvalidOperation
 
-# as a column shows numbers that it is too narrow for, and so as they are saved
+# shown, and saved, where a column is too narrow for a number
 _HIDDEN = re.compile(r"#{2,}")
 _NUMBER = re.compile(
     r"[+-]?\d{1,400}(?:[.,]\d{1,400})?(?:E[+-]?\d{1,3})?", re.ASCII | re.IGNORECASE
@@ -39,7 +39,7 @@ _DIGITS_OF_A_SPREADSHEET = 15
 
 
 def is_damaged(cell: str, value: str) -> bool:
-    """Tells whether a spreadsheet may have made this cell of the value, or it is the value."""
+    """Whether this cell is the value, or a form into which a spreadsheet may have damaged it."""
     cell, value = _plain(cell), _plain(value)
     return (
         cell == value
@@ -53,7 +53,7 @@ def is_damaged(cell: str, value: str) -> bool:
 
 
 def _plain(text: str) -> str:
-    """Without what differs after any saving: ends of lines, and spaces around."""
+    """Without line-end styles and surrounding spaces, which any saving may change."""
     text = unicodedata.normalize("NFC", text.replace("\r\n", "\n").replace("\r", "\n"))
     return "\n".join(line.rstrip() for line in text.strip().split("\n"))
 
@@ -77,7 +77,7 @@ def _is_same_number(cell: str, value: str) -> bool:
     try:
         return any(held.quantize(place, rounding) == shown for rounding in roundings)
     except InvalidOperation:
-        # of more digits than anybody counts
+        # no real count has so many digits
         return False
 
 
@@ -101,14 +101,14 @@ def _is_same_date(cell: str, value: str) -> bool:
     one, other = _date(cell), _date(value)
     if not one or not other:
         return False
-    # a date without a year has been given that of the day
+    # a date without a year was given the current year
     return bool({(m, d) for m, d, _ in one} & {(m, d) for m, d, _ in other}) and (
         {y for *_, y in one} == {y for *_, y in other} or None in {y for *_, y in other}
     )
 
 
 def _date(text: str) -> set[tuple[int, int, int | None]]:
-    """(month, day, year) as which a text can be read; day and month change places."""
+    """The (month, day, year) that a text can mean; day and month may change places."""
     found = _DATE.fullmatch(text)
     if not found:
         return set()
@@ -136,7 +136,9 @@ def _is_day(month: int, day: int) -> bool:
 
 
 def _has_lost_letters(cell: str, value: str) -> bool:
-    """Each letter that the encoding lacks is one question mark, or two where UTF-16 has two."""
+    """Each letter that the encoding lacks is one question mark, or two where UTF-16 needs two
+    units.
+    """
     if "?" not in cell:
         return False
     for encoding in _ENCODINGS:
@@ -149,7 +151,7 @@ def _has_lost_letters(cell: str, value: str) -> bool:
 
 
 def _was_read_wrongly(cell: str, value: str) -> bool:
-    """Whether the bytes of UTF-8 were taken for those of a code page of Windows."""
+    """Whether UTF-8 bytes were read in a Windows code page."""
     if value.isascii():
         return False
     data = value.encode()

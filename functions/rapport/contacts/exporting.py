@@ -1,4 +1,4 @@
-"""Reads an account's contacts, page by page."""
+"""Exports an account's contacts, page by page."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ PAGE_SIZE = 500
 
 
 class ExportsContacts(Protocol):
-    """The part of the store that an export uses."""
+    """The calls of the store that an export needs."""
 
     def export_contacts(
         self, account: str, *, after: UUID | None, page_size: int
@@ -20,7 +20,7 @@ class ExportsContacts(Protocol):
 
 
 def export_contacts(store: ExportsContacts, account: str) -> Iterator[Contact]:
-    """The account's contacts, by id.
+    """Yields the account's contacts in the order of their ids.
 
     Raises:
         NotFound: There is no account with this external id.

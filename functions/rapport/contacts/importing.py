@@ -1,4 +1,4 @@
-"""Brings a table's rows into an account, up to 200 a call."""
+"""Imports the rows of a table, up to 200 in a call."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ ROWS_PER_CALL = 200
 
 @dataclass(frozen=True)
 class Result:
-    """What became of a row of the file; `reason` says why where there is something to say.
+    """The outcome of one row of the file; `reason` explains it where needed.
 
-    `changes` has by field what a dry run would change.
+    `changes` holds, by field, the changes that a dry run found.
     """
 
     row: int
@@ -34,7 +34,7 @@ class Result:
 
 
 class ImportsContacts(Protocol):
-    """The part of the store that an import uses."""
+    """The calls of the store that an import needs."""
 
     def import_contacts(
         self,
@@ -54,7 +54,7 @@ class ImportsContacts(Protocol):
 
 @dataclass
 class _Seen:
-    """Which row has said an id, phone, email or username, and which wrote a contact."""
+    """Which row had an id, phone, email or username, and which row wrote a contact."""
 
     keys: dict[str, int] = field(default_factory=dict)
     contacts: dict[UUID, int] = field(default_factory=dict)
@@ -69,7 +69,7 @@ class _Seen:
         keys = {name: f"{name} {value}" for name, value in said.items() if value}
         for name, key in keys.items():
             if contact.id is not None and name != "id":
-                # two contacts may show one phone, of which one is known
+                # two contacts may show the same phone, of which one is known
                 continue
             if first := self.keys.get(key):
                 raise RefusedRow(name, f"Row {first} has the same {name}.")
@@ -91,11 +91,11 @@ def import_table(
     region: str | None = None,
     dry_run: bool = False,
 ) -> Generator[list[Result]]:
-    """Imports the rows and tells, call by call, what became of them, in the file's order.
+    """Imports the rows and yields each call's results, in the file's order.
 
-    Repeating it, whole or from where it was interrupted, changes nothing more. Phone numbers
-    without a country code are taken as numbers of `region`, or of the account's country. Staff
-    who follow the account's contacts are told once, at the end, unless the rows are few.
+    A repetition, of the whole or from an interruption, changes nothing more. Phone numbers without
+    a country code count as numbers of `region`, or of the account's country. Beyond a few rows,
+    staff who follow the contacts are notified once, at the end.
 
     Raises:
         NotFound: There is no account with this external id.
@@ -129,7 +129,7 @@ def import_table(
                 dry_run=dry_run,
                 quiet=is_quiet,
             )
-            # now that the answer is not lost
+            # set before the call, in case its answer is lost
             is_untold = was_untold or (
                 is_quiet and any(one.outcome in {"created", "updated"} for one in imported)
             )
@@ -148,7 +148,7 @@ def import_table(
             is_quiet = is_quiet or (len(records) == ROWS_PER_CALL and not dry_run)
             yield called(records)
     finally:
-        # also when the rest is not in; whoever hears nothing finds it by polling
+        # also after a failure; a client that misses it finds the changes by polling
         if is_untold:
             with suppress(RapportError):
                 store.announce_import(account)
@@ -161,7 +161,7 @@ def _read(
     table: Table,
     region: str | None,
 ) -> Iterator[tuple[Record, Read | RefusedRow]]:
-    """What each row says, beside what the contact shows that it names."""
+    """The contact of each row, compared with the contact that the row names."""
     said: dict[int, Said | RefusedRow] = {}
     ids: dict[int, UUID] = {}
     for record in records:
@@ -189,8 +189,8 @@ def _read(
 def _result(row: int, imported: ImportedRow, other: int | None, note: str | None) -> Result:
     reason = imported.reason
     if reason is None and other is not None:
-        # known by another key, so that nobody could tell before
-        reason = f"It is of the same contact as row {other}."
+        # found by another key, which only the database could know
+        reason = f"This is the same contact as row {other}."
     if imported.outcome in {"created", "updated", "unchanged"}:
         reason = " ".join(filter(None, (reason, note))) or None
     return Result(row, imported.outcome, imported.field, reason, imported.changes)

@@ -1,4 +1,4 @@
-"""From a row of the file to the contact that it says."""
+"""Reads a contact from a row of the file."""
 
 from __future__ import annotations
 
@@ -16,19 +16,18 @@ from rapport.errors import MalformedTable, NotAPhoneNumber
 from rapport.phone import to_e164
 from rapport.store.contacts import Contact
 
-# characters; more than any field has, notes and a hundred tags in quotes included: what the
-# database would refuse anyway need not travel
+# characters: more than any field may have, notes and a hundred quoted tags included
 CELL_LIMIT = 25_000
 
 _E164 = re.compile(r"\+[1-9][0-9]{1,14}")
 _NAMED_EMAIL = re.compile(r"[^<>@]*<([^<>]+)>")
 _SEVERAL_EMAILS = re.compile(r"[\s,;|]+")
-# groups that Google gives by itself, and that say nothing
+# marks groups that Google adds itself
 _GOOGLE_S_OWN = "*"
 
 
 class RefusedRow(Exception):  # noqa: N818 - what it is, as in the error tree
-    """A row that can't go in: the field that is wrong, if it is one, and why."""
+    """A row that can't be imported: the wrong field, if it is one, and the reason."""
 
     def __init__(self, field: str | None, reason: str) -> None:
         super().__init__(reason)
@@ -38,49 +37,51 @@ class RefusedRow(Exception):  # noqa: N818 - what it is, as in the error tree
 
 @dataclass(frozen=True)
 class Said:
-    """What the cells of a row say, each with its column; empty ones say nothing."""
+    """The filled cells of a row, each with its column."""
 
     cells: list[tuple[Column, str]]
 
     @classmethod
     def of(cls, record: Record, columns: Sequence[Column]) -> Said:
-        """Puts each cell to its column.
+        """Assigns each cell to its column.
 
         Raises:
             RefusedRow: There are more cells than columns, or one is too long.
         """
-        # spreadsheets leave out empty cells at the end of a row, or add some
+        # spreadsheets omit or add empty cells at the end of a row
         beyond = [cell for cell in record.cells[len(columns) :] if cell.strip()]
         if beyond:
             raise RefusedRow(
-                None, f"It has {len(record.cells)} cells, and the first row {len(columns)}."
+                None, f"The row has {len(record.cells)} cells; the first row has {len(columns)}."
             )
         cells = []
         for column, cell in zip(columns, record.cells, strict=False):
-            # what is around a text is for the database to trim, so that one rule does
+            # the database trims texts, so that there is one rule
             text = text_of(cell)
             if not text.strip():
                 continue
             if not column.title:
                 raise RefusedRow(
                     None,
-                    f"It has {text.strip()[:32]!r} in a column that the first row does not name.",
+                    f"The row has {text.strip()[:32]!r} in a column without a title.",
                 )
             if column.target is None:
                 continue
             if "\0" in text:
-                raise RefusedRow(column.target, "It holds a NUL, which no text has.")
+                raise RefusedRow(column.target, "The cell contains a NUL character. Remove it.")
             if len(text) > CELL_LIMIT:
-                raise RefusedRow(column.target, f"It has more than {CELL_LIMIT:,} characters.")
+                raise RefusedRow(
+                    column.target, f"The cell has more than {CELL_LIMIT:,} characters."
+                )
             cells.append((column, text))
         return cls(sorted(cells, key=lambda cell: cell[0].rank))
 
     def first(self, target: str) -> str | None:
-        """The text of the column that is asked first."""
+        """The text of the first column of this field."""
         return next((text for column, text in self.cells if column.target == target), None)
 
     def all(self, target: str) -> list[tuple[Column, str]]:
-        """What each column says of the field, and each value of a cell that has several."""
+        """The values of all columns of a field; a cell may hold several values."""
         found = []
         for column, text in self.cells:
             if column.target == target:
@@ -90,7 +91,7 @@ class Said:
 
     @property
     def id(self) -> UUID | None:
-        """The contact that the row names.
+        """The id of the contact that the row names.
 
         Raises:
             RefusedRow: It is no id.
@@ -101,24 +102,24 @@ class Said:
         except ValueError:
             raise RefusedRow(
                 "id",
-                "This is not an id of ours, such as an export has: leave the column out by --map"
-                " id= , and rows are known by their phone, email or username.",
+                "This is not a contact's id, as exports have it. Leave the column out with --map"
+                " id= ; rows are then matched by phone, email or username.",
             ) from None
 
 
 @dataclass(frozen=True)
 class Read:
-    """The contact that a row says, and what of the row it has no room for, as a sentence."""
+    """The contact of a row, and a sentence about values that did not fit into it."""
 
     contact: Contact
     note: str | None = None
 
 
 def read_row(said: Said, region: str | None, held: Contact | None = None) -> Read:
-    """The contact that a row says.
+    """Reads the contact of a row.
 
-    `held` is what the contact that the row names shows: a cell that is only what a spreadsheet
-    has made of that says nothing.
+    `held` is the contact that the row names. A cell that is only a damaged form of its value counts
+    as empty.
 
     Raises:
         RefusedRow: A cell is not what its column holds.
@@ -150,7 +151,7 @@ def _is_only_damaged(column: Column, text: str, held: Contact) -> bool:
     value = getattr(held, column.target) if column.target in Contact.model_fields else None
     if isinstance(value, list):
         value = join_tags(value)
-    # what is the same travels: it is for the database to say so
+    # an equal value is sent: the database reports it as unchanged
     return isinstance(value, str) and text != value and is_damaged(text, value)
 
 
@@ -166,7 +167,7 @@ def _phone(said: Said, region: str | None, notes: list[str], *, is_ours: bool) -
     code = said.first("country_code")
 
     def read(text: str) -> str:
-        # WhatsApp has numbers that no list of countries' numbers has: what was exported is right
+        # WhatsApp has numbers that no numbering plan has: an exported number is accepted as it is
         if is_ours and _E164.fullmatch(text.strip()):
             return text.strip()
         return to_e164(text, region, country_code=code)
@@ -179,7 +180,7 @@ def _email(said: Said, notes: list[str]) -> str | None:
 
 
 def _one(said: Said, field: str, read: Callable[[str], str], notes: list[str]) -> str | None:
-    """The first value that can be read; the others are noted, since a contact has one."""
+    """The first readable value. The others go into the notes, since a contact has one."""
     found: str | None = None
     refusal: str | None = None
     others: list[str] = []
@@ -202,7 +203,7 @@ def _one(said: Said, field: str, read: Callable[[str], str], notes: list[str]) -
 
 
 def _one_email(text: str) -> str:
-    """The address of `ana@example.com` and `Ana <ana@example.com>`."""
+    """The address in `ana@example.com` or `Ana <ana@example.com>`."""
     text = text.strip().removeprefix("mailto:")
     if named := _NAMED_EMAIL.fullmatch(text):
         text = named[1].strip()
@@ -211,8 +212,8 @@ def _one_email(text: str) -> str:
     addresses = [one for one in _SEVERAL_EMAILS.split(text) if one]
     if len(addresses) > 1:
         raise ValueError(
-            f"It holds {len(addresses)} addresses or words, and a contact has one address: keep"
-            f" {addresses[0][:64]!r} alone, if that is the one."
+            f"The cell has {len(addresses)} addresses or words; a contact has one email. Keep only"
+            f" {addresses[0][:64]!r}, if it is the right one."
         )
     raise ValueError("This is not an email address. Write one, such as ana@example.com.")
 

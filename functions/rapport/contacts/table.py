@@ -1,11 +1,11 @@
-"""Files of contacts: comma, semicolon or tab, a header that names the columns.
+"""Files of contacts: separated by commas, semicolons or tabs, with a header that names the columns.
 
-A file is read through twice, a line at a time: first to know that all of it can be read, so
-that nothing is written of one that can't, then for its rows.
+A file is read twice, line by line. The first reading checks that all of it can be read, so that no
+row of a broken file is imported; the second yields the rows.
 
-The encoding is UTF-8 or UTF-16, or one of the two in which Windows saves tables in Central and
-Western Europe. These two differ in some letters, and a file does not say which it is: where that
-makes a difference, `encoding` has to.
+The encoding is UTF-8, UTF-16, or a Windows code page of Central or Western Europe. Those two differ
+in some letters, and a file does not name its own. Where the difference matters, `encoding` has to
+name it.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ from rapport.store.contacts import Contact
 DELIMITERS = {"comma": ",", "semicolon": ";", "tab": "\t"}
 ENCODINGS = ("utf-8", "utf-16", "cp1250", "cp1252")
 FILE_LIMIT = 1024 * 1024 * 1024  # bytes
-LINE_LIMIT = 1024 * 1024  # characters; a row of ours has a tenth of it at most
+LINE_LIMIT = 1024 * 1024  # characters; our own rows have a tenth of it at most
 ROW_LIMIT = 1_000_000
-CELLS_LIMIT = 1_000  # of a row
+CELLS_LIMIT = 1_000  # in a row
 
 _CHUNK = 1024 * 1024
-# what Excel writes before the header to tell itself the delimiter
+# Excel's line before the header that names the delimiter
 _SEP = re.compile(r'"?sep=(?P<delimiter>.)"?[,;\s]*', re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class Record:
-    """A row as it stands in the file; the header is row 1, as in a spreadsheet."""
+    """A row of the file; the header is row 1, as in a spreadsheet."""
 
     row: int
     cells: list[str]
@@ -46,15 +46,15 @@ class Record:
 
 @dataclass(frozen=True)
 class Table:
-    """A file that can be read to its end."""
+    """A file that was checked to its end."""
 
     path: Path
     encoding: str
     delimiter: str
     columns: list[Column]
-    # whose export it is, if it is known by its columns
+    # the system that made the export, if its columns are known
     system: str | None
-    # without the header and lines that are empty
+    # without the header and empty lines
     rows: int
 
     @classmethod
@@ -66,19 +66,20 @@ class Table:
         encoding: str | None = None,
         mapping: Mapping[str, str] | None = None,
     ) -> Table:
-        """Reads the file through; what is not given is found out.
+        """Checks the whole file, and finds out the delimiter and the encoding if they are not
+        given.
 
-        `mapping` has fields by the titles of columns, as `columns_of` takes them.
+        `mapping` gives fields by title, as in `columns_of`.
 
         Raises:
             MalformedTable: It can't be read, or has columns that nobody knows; the message
                 names the line or the column.
         """
         if path.is_fifo():
-            raise MalformedTable("It can be read only once, and is read twice: give a file.")
+            raise MalformedTable("This input can be read only once. Give a file.")
         if (size := path.stat().st_size) > FILE_LIMIT:
             raise MalformedTable(
-                f"It has {size:,} bytes, and at most {FILE_LIMIT:,} are read: divide it."
+                f"The file has {size:,} bytes; {FILE_LIMIT:,} are allowed. Divide it."
             )
         encoding = _encoding_of(path, encoding)
         with _opened(path, encoding) as file:
@@ -96,23 +97,23 @@ class Table:
         for _ in records:
             rows += 1
             if rows > ROW_LIMIT:
-                raise MalformedTable(f"It has more than {ROW_LIMIT:,} rows: divide it.")
+                raise MalformedTable(f"The file has more than {ROW_LIMIT:,} rows. Divide it.")
         return cls(path, encoding, delimiter, columns, system_of(titles), rows)
 
     def records(self) -> Iterator[Record]:
-        """The rows below the header."""
+        """The rows after the header."""
         records = _records(self.path, self.encoding, self.delimiter)
         next(records)
         return records
 
     @property
     def left_out(self) -> list[str]:
-        """The titles of the columns that tell nothing of a contact."""
+        """The titles of the columns that are left out."""
         return [column.title for column in self.columns if column.title and not column.target]
 
 
 def write(file: IO[str], contacts: Iterable[Contact]) -> int:
-    """Writes contacts as a table that `Table` reads; returns how many.
+    """Writes contacts as a file that `Table` reads; returns their number.
 
     The file must be opened with newline="".
     """
@@ -124,7 +125,7 @@ def write(file: IO[str], contacts: Iterable[Contact]) -> int:
             [
                 contact.id,
                 guarded(contact.name or ""),
-                # E.164 by the table's check: a plus and digits are no formula of anybody's
+                # the table's check makes it a plus and digits, which is no formula
                 contact.phone,
                 guarded(contact.email or ""),
                 guarded(contact.username or ""),
@@ -141,7 +142,7 @@ def _records(path: Path, encoding: str, delimiter: str) -> Iterator[Record]:
     with _opened(path, encoding) as file:
         lines = _lines(file)
         first = next(lines, "")
-        # strict: else a quote that is left open takes the rows below it into its cell
+        # strict: otherwise an open quote swallows the rows below it
         reader = csv.reader(
             lines if _SEP.fullmatch(first) else _after(first, lines),
             delimiter=delimiter,
@@ -154,8 +155,8 @@ def _records(path: Path, encoding: str, delimiter: str) -> Iterator[Record]:
                 return
             except csv.Error:
                 raise MalformedTable(
-                    f"Line {reader.line_num} is no row of a table: a quote in it or before it is"
-                    " not closed."
+                    f"Line {reader.line_num} can't be read: a quote in it or before it is not"
+                    " closed."
                 ) from None
             if len(cells) > CELLS_LIMIT:
                 raise MalformedTable(f"Row {row} has more than {CELLS_LIMIT:,} cells.")
@@ -170,7 +171,7 @@ def _after(first: str, rest: Iterator[str]) -> Iterator[str]:
 
 
 def _opened(path: Path, encoding: str) -> IO[str]:
-    # an end of line in a cell stays as it is
+    # keeps line breaks within cells as they are
     return path.open(encoding=encoding, newline="")
 
 
@@ -185,7 +186,7 @@ def _lines(file: IO[str]) -> Iterator[str]:
 
 
 def _encoding_of(path: Path, said: str | None) -> str:
-    """The encoding with which the file can be read to its end.
+    """The encoding in which the whole file can be read.
 
     Raises:
         MalformedTable: There is none, or more than one that reads other letters.
@@ -197,13 +198,13 @@ def _encoding_of(path: Path, said: str | None) -> str:
     elif begin.startswith(codecs.BOM_UTF8):
         found = "utf-8"
     elif said == "utf-16" or b"\0" in begin[:4]:
-        # without a mark, and with letters of which every other byte is zero
+        # no byte order mark, and every second byte of a letter is zero
         found = "utf-16-be" if begin[:1] == b"\0" else "utf-16-le"
     else:
         found = said or "utf-8"
     error = _misfit(path, found)
     if error is None:
-        # also takes a mark off that is there
+        # the -sig form removes a byte order mark
         return "utf-8-sig" if found == "utf-8" else found
     if found == "utf-8" and said is None and not begin.startswith(codecs.BOM_UTF8):
         return _code_page_of(path, error)
@@ -211,7 +212,7 @@ def _encoding_of(path: Path, said: str | None) -> str:
 
 
 def _misfit(path: Path, encoding: str) -> str | None:
-    """Where the file is not of this encoding, as a sentence."""
+    """A sentence that says where the file does not fit this encoding."""
     decoder = codecs.getincrementaldecoder(encoding)()
     begin, lines = 0, 1
     with path.open("rb") as file:
@@ -233,7 +234,7 @@ def _misfit(path: Path, encoding: str) -> str | None:
 
 
 def _code_page_of(path: Path, error: str) -> str:
-    """The code page of Windows of which the file is, if there is no doubt."""
+    """The file's Windows code page, if there is no doubt."""
     possible = {"cp1250", "cp1252"}
     doubt: tuple[int, str, str] | None = None
     with path.open("rb") as file:
@@ -274,5 +275,5 @@ def _delimiter_of(header: str) -> str:
             return 0
 
     best = max(DELIMITERS.values(), key=known)
-    # of a header that nobody knows what stands in it most often is the delimiter
+    # in an unknown header the most frequent delimiter is taken
     return best if known(best) else max(DELIMITERS.values(), key=header.count)

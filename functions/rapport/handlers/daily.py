@@ -1,4 +1,6 @@
-"""Overdue invoices, expired points, retention. Hourly, since a day ends where its account is."""
+"""Daily jobs: retention, overdue invoices, expired points. They run hourly, since accounts are in
+different time zones.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +13,9 @@ from rapport.log import logger, worker
 from rapport.settings import StoreSettings
 from rapport.store.daily import DailyStore, Pruned
 
-BATCH = 5000  # rows of each kind that are deleted in a call
-CUSTOMERS = 500  # invoices, or customers with points, in a call: each of them is told
-# milliseconds; a call that is begun with less could be cut off with its retries
+BATCH = 5000  # rows of each kind that one call deletes
+CUSTOMERS = 500  # invoices, or customers with points, in one call; each is announced
+# milliseconds: a call that starts with less time left could be cut off during its retries
 RESERVE = 15_000
 
 
@@ -24,12 +26,12 @@ def _store() -> DailyStore:
 
 @worker
 def handler(_event: dict[str, object], context: LambdaContext) -> None:
-    """Handles one run; what is left when time is over is for the next."""
+    """Runs the jobs; the next run continues where the time ended."""
     run(_store(), context)
 
 
 def run(store: DailyStore, context: LambdaContext) -> None:
-    """Does all of it, what customers see first; one part that fails holds up no other.
+    """Runs all jobs, first those that customers see. A job that fails does not stop the others.
 
     Raises:
         StoreError: The first failure, once everything has been tried.
@@ -46,17 +48,17 @@ def run(store: DailyStore, context: LambdaContext) -> None:
 
 
 def mark_overdue(store: DailyStore, context: LambdaContext) -> None:
-    """Makes invoices overdue whose time has passed, and logs how many."""
+    """Marks invoices as overdue, and logs how many."""
     _repeat("overdue", lambda: store.mark_overdue_invoices(CUSTOMERS), context)
 
 
 def expire(store: DailyStore, context: LambdaContext) -> None:
-    """Writes off points whose time has passed, and logs of how many customers."""
+    """Writes off expired points, and logs of how many customers."""
     _repeat("expired", lambda: store.expire_points(CUSTOMERS), context)
 
 
 def prune(store: DailyStore, context: LambdaContext) -> None:
-    """Deletes batch by batch and logs how many rows, also when a call fails."""
+    """Deletes old rows batch by batch; logs how many, also when a call fails."""
     total = Pruned(changes=0, webhook_events=0, sync=0)
     is_done = False
     try:

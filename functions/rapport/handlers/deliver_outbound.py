@@ -1,12 +1,11 @@
-"""Sends by WhatsApp what is queued: woken by the database, and every minute in any case."""
+"""Sends queued messages by WhatsApp: woken by the database, and every minute by schedule."""
 
 from __future__ import annotations
 
 from functools import cache
-from typing import Protocol
 from uuid import uuid4
 
-from rapport.log import logger, worker
+from rapport.log import WorkerContext, logger, worker
 from rapport.settings import GraphSettings, MediaSettings, StoreSettings
 from rapport.storage import Storage
 from rapport.store.media import MediaStore
@@ -14,15 +13,6 @@ from rapport.store.outbound import OutboundMessage, OutboundStore
 from rapport.whatsapp.deliver import Delivery
 from rapport.whatsapp.graph import GraphClient, GraphMedia
 from rapport.whatsapp.media import Attachments
-
-
-class Context(Protocol):
-    """What is asked of Lambda's context."""
-
-    @property
-    def aws_request_id(self) -> str: ...
-
-    def get_remaining_time_in_millis(self) -> int: ...
 
 
 @cache
@@ -41,7 +31,7 @@ def _graph() -> GraphClient:
 
 
 class _Files:
-    """Attachments, made when the first message has one: boto3 takes its time."""
+    """Prepares attachments. Loads boto3, which is slow, only when a message has a file."""
 
     def attach(self, message: OutboundMessage) -> OutboundMessage:
         if isinstance(message.content, dict) and "upload_id" in message.content:
@@ -56,8 +46,8 @@ def _attachments() -> Attachments:
 
 
 @worker
-def handler(_event: dict[str, object], context: Context) -> dict[str, int]:
-    """Answers how many messages came to which end."""
+def handler(_event: dict[str, object], context: WorkerContext) -> dict[str, int]:
+    """Returns the number of messages by outcome."""
     ends = Delivery(
         queue=_store(),
         sender=_graph(),

@@ -1,11 +1,11 @@
-"""Brings queued webhooks into the database, a batch at a time.
+"""Stores queued webhooks, a batch at a time.
 
-They were verified before they were queued, and come in any order: that of arrival decides
-nothing in the database, and one that is stored already is stored once.
+Their signatures were checked before they were queued. They come in any order, which the database
+allows, and a webhook that is already stored is not stored again.
 
-While the database is away a webhook is put on the queue anew, so that it is tried again soon
-after the database's return, however long that takes. One that fails for any other reason has five
-tries, and is among the dead letters some minutes later.
+While the database is away, each webhook goes back to the queue as a new message, so it is tried
+until the database returns. A webhook that fails for another reason is tried five times and then
+becomes a dead letter.
 
 Source: docs.aws.amazon.com, "Handling errors for an SQS event source in Lambda".
 """
@@ -35,14 +35,14 @@ from rapport.whatsapp.backlog import KEPT_SINCE, Backlog, unpack
 from rapport.whatsapp.intake import take_in
 from rapport.whatsapp.webhook import parse
 
-# So many webhooks in a row that the database can't take, and it is away: asked no more this time.
-# One alone may be a webhook that takes the database too long, and that must not keep the others.
+# After this many webhooks in a row that the database can't take, it counts as away and the batch
+# ends. A single one may be a webhook that takes too long, which must not stop the others.
 AWAY = 2
-# How long a webhook is put on the queue anew: Meta would have repeated it for as long.
+# How long a webhook is queued again and again: as long as Meta would repeat it.
 KEPT = timedelta(days=7)
-# Before the next try of a webhook whose conversation somebody else was writing.
+# Until the next try of a webhook whose conversation another writer had locked.
 BUSY_SECONDS = 5
-# The tries of a webhook that is at fault itself: the queue's maxReceiveCount.
+# Tries of a webhook that fails by itself; equals the queue's maxReceiveCount.
 TRIES = 5
 
 _settings = cache(BacklogSettings.load)
@@ -54,8 +54,8 @@ class Failure(TypedDict):
     itemIdentifier: str
 
 
-class Answer(TypedDict):
-    """What of a batch stays on the queue; the rest is deleted from it."""
+class BatchAnswer(TypedDict):
+    """The messages that stay on the queue; Lambda deletes the others."""
 
     batchItemFailures: list[Failure]
 
@@ -72,8 +72,8 @@ def _backlog() -> Backlog | None:
 
 
 @worker
-def handler(event: dict[str, object], _context: LambdaContext) -> Answer:
-    """Stores each webhook of the batch, until the database is found away."""
+def handler(event: dict[str, object], _context: LambdaContext) -> BatchAnswer:
+    """Stores each webhook of the batch, until the database counts as away."""
     failures: list[Failure] = []
     # in a row
     unavailable = 0
@@ -94,7 +94,7 @@ def handler(event: dict[str, object], _context: LambdaContext) -> Answer:
                     logger.warning("not stored", extra=described(error))
                 except RapportError as error:
                     logger.error("not stored", extra=described(error))
-                # one webhook that we can't handle must not keep the others
+                # one webhook that we can't handle must not stop the others
                 except Exception as error:  # noqa: BLE001 - a bug of ours loses no webhook
                     log_crash(error)
             if is_away and _put_back(record, is_busy=is_busy):
@@ -110,7 +110,7 @@ def _drain(record: SQSRecord) -> None:
 
 
 def _put_back(record: SQSRecord, *, is_busy: bool) -> bool:
-    """Whether the webhook is on the queue anew, in place of the message that was received."""
+    """Queues the webhook as a new message in place of the received one; False if that failed."""
     backlog = _backlog()
     kept_since = _kept_since(record)
     age = datetime.now(UTC) - kept_since
@@ -118,11 +118,11 @@ def _put_back(record: SQSRecord, *, is_busy: bool) -> bool:
         return False
     shortest = _settings().webhook_retry_seconds
     if is_busy:
-        # whoever writes there has done so in a moment
+        # the other writer needs only a moment
         shortest = min(shortest, BUSY_SECONDS)
     wait = min(max(shortest, age.total_seconds() / 20), 4 * shortest)
     try:
-        # not all at the same moment
+        # spread, so that they do not all return at the same moment
         delay = round(wait * random.uniform(0.5, 1))  # noqa: S311 - nothing secret
         backlog.put_back(record.body, kept_since, delay)
     except QueueUnavailable as error:
@@ -134,13 +134,13 @@ def _put_back(record: SQSRecord, *, is_busy: bool) -> bool:
 def _kept_since(record: SQSRecord) -> datetime:
     attribute = record.message_attributes[KEPT_SINCE]
     said = attribute.string_value if attribute else None
-    # one that was put there by hand
+    # a message that a person put on the queue has no such attribute
     millis = int(record.attributes.sent_timestamp)
     return datetime.fromtimestamp(int(said) if said else millis / 1000, UTC)
 
 
 def _put_off(record: SQSRecord) -> None:
-    """Has the next try come soon, and after the last one nothing more: then it is a dead letter."""
+    """Lets the next try come soon; after the last one the message becomes a dead letter."""
     backlog = _backlog()
     if backlog is None:
         return

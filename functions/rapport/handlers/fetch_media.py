@@ -1,4 +1,6 @@
-"""Brings the files of messages from WhatsApp into the storage; woken, and on a schedule."""
+"""Copies the files of messages from WhatsApp to the storage. The database wakes it, and a schedule
+runs it.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +18,8 @@ from rapport.whatsapp.graph import GraphMedia
 from rapport.whatsapp.media import fetch
 
 BATCH = 4  # files at once
-SETTLE_SECONDS = 20  # kept for noting what became of the files, with their retries
-FETCH_SECONDS = 20  # with less time than this no file is begun
+SETTLE_SECONDS = 20  # reserved for storing the outcomes, with retries
+FETCH_SECONDS = 20  # with less time left than this no download starts
 
 
 @cache
@@ -37,15 +39,15 @@ def _storage() -> Storage:
 
 @worker
 def handler(_event: dict[str, object], context: LambdaContext) -> dict[str, int]:
-    """Fetches what is due until there is nothing left or the time is up."""
+    """Fetches files until none is due or the time is up."""
     name = context.aws_request_id
     deadline = time.monotonic() + context.get_remaining_time_in_millis() / 1000 - SETTLE_SECONDS
-    # made here: threads would make one each
+    # created here, otherwise each thread would create its own
     store, graph, storage = _store(), _graph(), _storage()
     counts: dict[str, int] = {}
 
     def fetch_one(job: FetchJob) -> str:
-        # as a delivery's lines: found by the message
+        # as the log lines of a delivery: found by the message's id
         with correlated(str(job.message_id)):
             outcome = fetch(job, graph, storage, deadline)
             state = store.settle_media(job, name, outcome)

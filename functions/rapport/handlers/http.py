@@ -1,4 +1,5 @@
-"""Between Lambda's HTTP API payload (version 2.0) and a handler: bodies, answers, errors.
+"""Translates between Lambda's HTTP API payload (version 2.0) and our handlers: bodies, answers,
+errors.
 
 Source: docs.aws.amazon.com, "Create AWS Lambda proxy integrations for HTTP APIs".
 """
@@ -32,7 +33,7 @@ _BEARER = re.compile(r"Bearer ([\w.~+/=-]{1,8192})", re.IGNORECASE | re.ASCII)
 
 
 class Response(TypedDict):
-    """What API Gateway turns into an HTTP response."""
+    """A response in the form that API Gateway expects."""
 
     statusCode: int
     headers: dict[str, str]
@@ -40,7 +41,7 @@ class Response(TypedDict):
 
 
 def text(status: int, body: str) -> Response:
-    """A plain text that no browser takes for anything else."""
+    """A plain text; the headers keep browsers from guessing another type."""
     return _response(status, "text/plain; charset=utf-8", body)
 
 
@@ -68,7 +69,7 @@ def body_of(event: APIGatewayProxyEventV2, limit: int) -> bytes:
     if event.is_base64_encoded:
         try:
             raw = base64.b64decode(body, validate=True)
-        # letters that are none of base64's, or too few of them
+        # characters outside base64, or a wrong number of them
         except ValueError:
             raise MalformedPayload("The body is not base64.") from None
     else:
@@ -131,7 +132,7 @@ def read_path(model: type[M], event: APIGatewayProxyEventV2) -> M:
 
 
 def _unprocessable(error: ValidationError) -> Unprocessable:
-    """The first fault that pydantic found, without the value."""
+    """The first error that pydantic found, without the value."""
     fault = error.errors(include_input=False, include_url=False)[0]
     field = ".".join(map(str, fault["loc"])) or None
     return Unprocessable(f"{fault['msg'].removeprefix('Value error, ')}.", field=field)
@@ -140,9 +141,9 @@ def _unprocessable(error: ValidationError) -> Unprocessable:
 def http_function(
     handle: Callable[[APIGatewayProxyEventV2], Response],
 ) -> Callable[[dict[str, object], object], Response]:
-    """Makes `handle` a Lambda function: errors of Rapport's tree become answers.
+    """Makes `handle` a Lambda function that answers errors of Rapport's tree with their status.
 
-    Any other exception is a fault of ours: it is logged, and API Gateway answers 500.
+    Any other exception is a bug: it is logged, and API Gateway answers 500.
     """
 
     @wraps(handle)
@@ -166,7 +167,7 @@ def _answer(
 
 
 def _error(error: RapportError) -> Response:
-    # what is wrong on our side is for the log, not for the caller
+    # errors on our side are for the log, not for the caller
     is_told = error.http_status < 500 or error.is_told
     message = str(error) if is_told else type(error).__doc__
     answer: dict[str, JsonValue] = {"code": error.code, "message": message}

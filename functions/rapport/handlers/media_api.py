@@ -1,4 +1,4 @@
-"""Files for users: where the file of a message can be had, and where one to be sent goes."""
+"""Files for users: the address of a message's file, and an address to upload a file to."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from rapport.store.postgrest import UserStores
 from rapport.whatsapp.file_names import disposition, file_name_of, shown_type
 
 BODY_LIMIT = 4096  # bytes
-_NOTHING = "There is no file here, or it is not yours to see."
+_NOTHING = "There is no file here that you may see."
 
 
 class _MessagePath(ApiRequest):
@@ -27,7 +27,7 @@ class _MessagePath(ApiRequest):
 
 
 class _Announced(ApiRequest):
-    """A file that is about to be put into the storage."""
+    """A file that the user is about to upload."""
 
     conversation_id: UUID
     type: Annotated[str, StringConstraints(max_length=64)]
@@ -48,7 +48,7 @@ def _storage() -> Storage:
 
 @http_function
 def handler(request: APIGatewayProxyEventV2) -> Response:
-    """Answers one request of a signed-in user's."""
+    """Answers one request of a signed-in user."""
     match request.route_key:
         case "GET /api/messages/{id}/media":
             user = _users().of(bearer(request))
@@ -100,7 +100,7 @@ def _take(user: UserMedia, announced: _Announced) -> Response:
             "url": _storage().upload_link(
                 upload.object_key, content_type=upload.mime_type, size=upload.size
             ),
-            # signed with the address: a PUT without just these is refused
+            # part of the signature: the storage refuses a PUT without exactly these headers
             "headers": {
                 "content-type": upload.mime_type,
                 "content-length": str(upload.size),
@@ -112,6 +112,6 @@ def _take(user: UserMedia, announced: _Announced) -> Response:
 
 def _private(status: int, value: dict[str, JsonValue]) -> Response:
     response = json_(status, value)
-    # an address that opens a file is for the one who asked
+    # the address opens the file, so it is only for this user
     response["headers"]["cache-control"] = "no-store"
     return response

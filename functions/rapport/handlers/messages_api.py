@@ -1,4 +1,4 @@
-"""Messages and conversations, for portals, dashboards and bots: each request as its own user."""
+"""Messages and conversations for portals, dashboards and bots; each request runs as its user."""
 
 from __future__ import annotations
 
@@ -9,7 +9,14 @@ from uuid import UUID
 from aws_lambda_powertools.utilities.data_classes import APIGatewayProxyEventV2
 
 from rapport.chat.messages import list_messages, write_message
-from rapport.chat.requests import ConversationPath, MessagePath, NewMessage, Page, ReadUpTo, Where
+from rapport.chat.requests import (
+    ConversationPath,
+    MessagePage,
+    MessagePath,
+    NewMessage,
+    ReadUpTo,
+    Where,
+)
 from rapport.errors import NotAllowed, NotFound, Unprocessable
 from rapport.handlers.http import (
     Response,
@@ -26,7 +33,7 @@ from rapport.store.chat import ChatStore
 from rapport.store.postgrest import UserStores
 from rapport.whatsapp.graph import Accepted, GraphClient, Refused
 
-BODY_LIMIT = 128 * 1024  # bytes; a content has 64 KB at most
+BODY_LIMIT = 128 * 1024  # bytes; `content` has 64 KB at most
 
 
 @cache
@@ -40,7 +47,7 @@ def _graph() -> GraphClient:
 
 
 def _list(request: APIGatewayProxyEventV2, store: ChatStore, *, as_staff: bool = False) -> Response:
-    return json_(200, list_messages(store, read_query(Page, request), as_staff=as_staff))
+    return json_(200, list_messages(store, read_query(MessagePage, request), as_staff=as_staff))
 
 
 def _write(
@@ -62,7 +69,7 @@ def _read(request: APIGatewayProxyEventV2, store: ChatStore) -> Response:
     try:
         shown = _show(conversation_id, store, typing=False)
     except (NotAllowed, NotFound, Unprocessable):
-        # there is nothing to show at WhatsApp, or it is not this reader's to show
+        # the chat is not on WhatsApp, or the reader is not staff
         shown = False
     return json_(200, {"last_read_seq": reached, "shown": shown})
 
@@ -96,7 +103,7 @@ _ROUTES: dict[str, Callable[[APIGatewayProxyEventV2, ChatStore], Response]] = {
 
 @http_function
 def handler(request: APIGatewayProxyEventV2) -> Response:
-    """Answers one request of a signed-in user's."""
+    """Answers one request of a signed-in user."""
     route = _ROUTES.get(request.route_key)
     if route is None:
         raise NotFound
@@ -112,9 +119,10 @@ def _message(request: APIGatewayProxyEventV2) -> UUID:
 
 
 def _show(conversation_id: UUID, store: ChatStore, *, typing: bool) -> bool:
-    """Whether WhatsApp shows the customer that we have read, or that we write.
+    """Shows the customer on WhatsApp that staff have read, or are typing; returns whether WhatsApp
+    took it.
 
-    A courtesy: where WhatsApp does not take it, that is logged and nothing else.
+    If WhatsApp refuses, that is only logged.
     """
     latest = store.latest_inbound(conversation_id)
     if latest is None:

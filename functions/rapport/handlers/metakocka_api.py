@@ -1,4 +1,4 @@
-"""Contacts to and from Metakocka, for those who administer an account."""
+"""Sync of contacts with Metakocka, on request of an account's admins."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def _mappings(request: APIGatewayProxyEventV2, user: MetakockaUser) -> Response:
     if page.contact_id is None:
         return json_(200, found.model_dump(mode="json"))
     if not found.mappings:
-        raise NotFound("This contact is no partner yet.", field="contact_id")
+        raise NotFound("This contact has no partner at Metakocka yet.", field="contact_id")
     return json_(200, {"mapping": found.mappings[0]})
 
 
@@ -117,7 +117,7 @@ _ROUTES: dict[str, Callable[[APIGatewayProxyEventV2, MetakockaUser], Response]] 
 
 @http_function
 def handler(request: APIGatewayProxyEventV2) -> Response:
-    """Answers one request of a signed-in user's."""
+    """Answers one request of a signed-in user."""
     route = _ROUTES.get(request.route_key)
     if route is None:
         raise NotFound

@@ -1,28 +1,18 @@
-"""Synchronizes contacts with Metakocka: woken by the database, and every minute in any case."""
+"""Synchronizes contacts with Metakocka: woken by the database, and every minute by schedule."""
 
 from __future__ import annotations
 
 from functools import cache
-from typing import Protocol
 from uuid import uuid4
 
-from rapport.log import worker
+from rapport.log import WorkerContext, worker
 from rapport.metakocka.sync.run import Sync, serve
 from rapport.parameters import SecretSource, secret_source
 from rapport.settings import MetakockaSettings, StoreSettings
 from rapport.store.metakocka import MetakockaStore
 
-# seconds: until the schedule's next tick
+# seconds, until the schedule's next run
 WATCH = 60.0
-
-
-class Context(Protocol):
-    """What is asked of Lambda's context."""
-
-    @property
-    def aws_request_id(self) -> str: ...
-
-    def get_remaining_time_in_millis(self) -> int: ...
 
 
 @cache
@@ -41,8 +31,8 @@ def _secrets() -> SecretSource:
 
 
 @worker
-def handler(event: dict[str, object], context: Context) -> dict[str, int]:
-    """Answers how many runs came to which end."""
+def handler(event: dict[str, object], context: WorkerContext) -> dict[str, int]:
+    """Returns the number of runs by outcome."""
     is_woken = "worker" in event
     return dict(
         serve(

@@ -27,7 +27,7 @@ def _graph() -> GraphMedia:
 
 @worker
 def handler(_event: dict[str, object], _context: LambdaContext) -> dict[str, int]:
-    """Syncs every WhatsApp Business account; one that fails keeps none of the others."""
+    """Syncs every WhatsApp Business account. One that fails does not stop the others."""
     counts = {"synced": 0, "failed": 0}
     for owner in _store().template_owners():
         try:

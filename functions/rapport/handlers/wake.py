@@ -1,4 +1,4 @@
-"""POST /internal/wake: the database's doorbell. Starts a worker and does not wait for it."""
+"""POST /internal/wake: the database calls it to start a worker; it does not wait for the worker."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from rapport.settings import WakeSettings
 from rapport.starter import LambdaStarter, Starter, ThreadStarter
 
 BODY_LIMIT = 1024
-# How long a worker may go on that runs here, in seconds: as the function's own time-out.
+# How long a worker may run in this process, in seconds: equal to its function's timeout.
 RUN_TIME = {
     "deliver_outbound": 60.0,
     "fetch_media": 120.0,
@@ -32,14 +32,14 @@ _settings = cache(WakeSettings.load)
 
 
 class Wake(BaseModel):
-    """Whom to wake."""
+    """The worker to start."""
 
     worker: Literal["deliver_outbound", "fetch_media", "metakocka_sync", "sync_templates"]
 
 
 @dataclass(frozen=True)
 class _Run:
-    """The context of a worker that runs here."""
+    """The context of a worker that runs in this process."""
 
     ends_at: float
     aws_request_id: str = field(default_factory=lambda: str(uuid4()))
@@ -61,12 +61,12 @@ def _starter() -> Starter:
 
 @http_function
 def handler(request: APIGatewayProxyEventV2) -> Response:
-    """Answers 202 once the worker is sure to look for work."""
+    """Answers 202 once the worker is certain to look for work."""
     if request.http_method != "POST":
         raise MethodNotAllowed
     secret = _settings().wake_secret
     if secret is None:
-        logger.error("WAKE_SECRET is not set: nobody can be woken, the schedule does it all")
+        logger.error("WAKE_SECRET is not set: workers run only on their schedule")
         raise NotAllowed
     if not hmac.compare_digest(bearer(request).encode(), secret.get_secret_value().encode()):
         raise NotAllowed

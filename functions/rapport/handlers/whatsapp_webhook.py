@@ -1,8 +1,8 @@
-"""Takes WhatsApp's webhooks: GET proves to Meta that the address is ours, POST delivers.
+"""Receives WhatsApp's webhooks: GET confirms the address to Meta, POST delivers.
 
-Meta drops a webhook that is answered with 200, and has no API for past ones. So the answer is
-200 only when the database has the webhook or, while that can't take it, the queue. Where
-neither has, the answer is 503 and Meta repeats it for days.
+Meta forgets a webhook that was answered with 200, and has no API for past ones. So the answer is
+200 only when the database, or in its absence the queue, has the webhook. Otherwise it is 503, and
+Meta repeats the webhook for days.
 
 Source: developers.facebook.com, "Create a webhook endpoint".
 """
@@ -50,7 +50,7 @@ def _backlog() -> Backlog | None:
 
 @http_function
 def handler(request: APIGatewayProxyEventV2) -> Response:
-    """Answers one request of Meta's."""
+    """Answers one request of Meta."""
     match request.http_method:
         case "GET":
             return _challenge(request, _settings().whatsapp_verify_token)
@@ -70,7 +70,7 @@ def _challenge(request: APIGatewayProxyEventV2, token: SecretStr | None) -> Resp
         raise NotAllowed("The verify token is wrong.")
     challenge = query.get("hub.challenge", "")
     if query.get("hub.mode") != "subscribe" or not 0 < len(challenge) <= CHALLENGE_LIMIT:
-        raise NotAllowed("This is not a subscription's verification.")
+        raise NotAllowed("This is not Meta's verification request.")
     return text(200, challenge)
 
 
@@ -82,7 +82,8 @@ def _deliver(request: APIGatewayProxyEventV2, secret: SecretStr | None) -> Respo
         raise BadSignature
     if given is None or not signature.is_signed(raw, given, secret.get_secret_value()):
         if given and signature.is_well_formed(given):
-            # who goes to this length is Meta, and ours is the wrong secret: an alarm counts it
+            # a request with such a signature is probably Meta's, and our secret is wrong: an alarm
+            # counts this line
             logger.error("wrong signature")
         raise BadSignature
     try:
@@ -92,7 +93,7 @@ def _deliver(request: APIGatewayProxyEventV2, secret: SecretStr | None) -> Respo
     payload = parse(body)
     try:
         intake = take_in(_store(), body, payload)
-    # whatever fails on our side, a bug of ours included, must not cost the webhook
+    # no error on our side, a bug included, may lose the webhook
     except Exception as error:  # noqa: BLE001 - a bug of ours loses no webhook
         return _keep(body, error)
     return json_(
@@ -107,10 +108,9 @@ def _deliver(request: APIGatewayProxyEventV2, secret: SecretStr | None) -> Respo
 
 
 def _keep(body: str, cause: Exception) -> Response:
-    """Leaves to the queue what could not be stored, whether or not a later try can succeed.
+    """Queues a webhook that could not be stored, whatever the reason was.
 
-    What never can ends among the dead letters, and can be put back from there once our
-    side is mended.
+    If no try succeeds it becomes a dead letter, and can be queued again once the cause is mended.
     """
     backlog = _backlog()
     if backlog is None:

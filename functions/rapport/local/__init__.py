@@ -1,1 +1,3 @@
-"""The embedded Supabase, the function host and the fakes; never deployed."""
+"""What runs on one machine: the embedded Supabase, the function host and the stand-ins; never
+deployed.
+"""

@@ -1,7 +1,7 @@
-"""What keeps a stack from running on this machine, told so that a person can act on it."""
+"""The error that a person at this machine sees."""
 
 from __future__ import annotations
 
 
 class StackError(Exception):
-    """A stack cannot start or go on; the text says what is wrong and what remedies it."""
+    """A stack can't start or continue; the text says why and what to do."""

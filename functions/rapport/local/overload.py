@@ -1,4 +1,4 @@
-"""Bounds for an application: how many requests it serves at once, and how many wait how long."""
+"""Limits for an application: how many requests run and wait at once, and for how long."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ RETRY_AFTER = {"retry-after": "1"}  # seconds
 _REFUSAL = JSONResponse(
     {"message": "Too many requests are being served. Try again in a moment."},
     status_code=503,
-    # or connections of those who are refused would be kept for them
+    # otherwise the connections of refused clients would be kept open
     headers={**RETRY_AFTER, "connection": "close"},
 )
 
 
 class OverloadedError(Exception):
-    """This request has waited too long."""
+    """This request waited too long."""
 
 
 class Bounded:
-    """An ASGI application within bounds; what is beyond them is answered 503, with Retry-After.
+    """An ASGI application with limits; a request beyond them gets 503 with Retry-After.
 
-    `at_once` requests are served side by side and `waiting` wait, for `seconds` at most. Of the
-    body of a request that waits only the first piece is read. A request whose client has left
-    while it waits is dropped; `ends_with_client` drops it also while it is served.
+    `at_once` requests run at the same time, and `waiting` more wait, up to `seconds`. Only the
+    first piece of a waiting request's body is read. If its client leaves while it waits, the
+    request is dropped; with `ends_with_client` also while it runs.
     """
 
     def __init__(
@@ -51,10 +51,10 @@ class Bounded:
             await self._app(scope, receive, send)
             return
         if self._free.locked() and self._places == 0:
-            # as cheaply as can be: what is refused takes time from what is served
+            # as cheaply as possible: refusals cost time that running requests need
             await _REFUSAL(scope, receive, send)
             return
-        client = _Client(receive, send)
+        client = _AttentiveClient(receive, send)
         serving = asyncio.ensure_future(self._serve(scope, client))
         leaving = asyncio.ensure_future(client.watch())
         try:
@@ -68,7 +68,7 @@ class Bounded:
         if not serving.cancelled():
             serving.result()
 
-    async def _serve(self, scope: Scope, client: _Client) -> None:
+    async def _serve(self, scope: Scope, client: _AttentiveClient) -> None:
         try:
             async with self._admitted():
                 client.may_leave = self._ends_with_client
@@ -98,8 +98,8 @@ class Bounded:
             self._places += 1
 
 
-class _Client:
-    """Reads a request ahead by one piece, so that a client that leaves is noticed."""
+class _AttentiveClient:
+    """Reads a request one piece ahead, and so notices that its client has left."""
 
     def __init__(self, receive: Receive, send: Send) -> None:
         self._receive = receive
@@ -111,7 +111,7 @@ class _Client:
 
     @property
     def is_dropped(self) -> bool:
-        """Whether the client has left before it had its answer, and nothing is to be done."""
+        """Whether the client left before it had its answer."""
         return self._has_left and self.may_leave and not self._has_answer
 
     async def watch(self) -> None:
@@ -120,20 +120,20 @@ class _Client:
             message = await self._receive()
             if message["type"] == "http.disconnect":
                 self._has_left = True
-                # for an application that waits for more
+                # the application may be waiting for more
                 if self._pieces.empty():
                     self._pieces.put_nowait(message)
                 return
             await self._pieces.put(message)
 
     async def receive(self) -> Message:
-        """The next piece, as the application asks for it."""
+        """The next piece of the request, as the application asks for it."""
         if self._has_left and self._pieces.empty():
             return {"type": "http.disconnect"}
         return await self._pieces.get()
 
     async def send(self, message: Message) -> None:
-        """A piece of the answer."""
+        """Sends a piece of the answer."""
         if message["type"] == "http.response.body" and not message.get("more_body", False):
             self._has_answer = True
         await self._send(message)

@@ -1,1 +1,1 @@
-"""The WhatsApp Cloud API: signature and webhook payloads."""
+"""The WhatsApp Cloud API: webhooks, sending, files, templates."""

@@ -1,8 +1,8 @@
 """The backlog: a queue for webhooks that the database could not take.
 
-What is on it was verified when it came. It stays there until the database has it, for as long
-as Meta would repeat it; what fails for another reason than the database's absence ends among the
-queue's dead letters, where somebody is told of it.
+Their signatures were checked on arrival. A webhook stays on the queue until the database has it,
+for as long as Meta would repeat it. One that fails for another reason ends among the dead letters,
+which raise an alarm.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from rapport.errors import MalformedPayload, QueueUnavailable
 if TYPE_CHECKING:
     from types_boto3_sqs import SQSClient
 
-MESSAGE_LIMIT = 1024 * 1024  # bytes, SQS's
-BODY_LIMIT = 10 * 1024 * 1024  # bytes, API Gateway's: no webhook had more
-_LONGEST_WAIT = 39_600  # seconds; SQS's limit is 12 hours from when the message was received
-_LONGEST_DELAY = 900  # seconds, SQS's
-KEPT_SINCE = "kept_since"  # the message attribute: seconds since 1970
-_GZIP = 31  # zlib's window bits for gzip's format
+MESSAGE_LIMIT = 1024 * 1024  # bytes, SQS's limit
+BODY_LIMIT = 10 * 1024 * 1024  # bytes, API Gateway's limit for a request
+_LONGEST_WAIT = 39_600  # seconds; SQS allows 12 hours from when the message was received
+_LONGEST_DELAY = 900  # seconds, SQS's limit
+KEPT_SINCE = "kept_since"  # the name of the message attribute: seconds since 1970
+_GZIP = 31  # zlib's window bits for the gzip format
 
 
 class Backlog:
@@ -45,10 +45,10 @@ class Backlog:
         self._send(pack(body), datetime.now(UTC), delay=0)
 
     def put_back(self, message: str, kept_since: datetime, delay: int) -> None:
-        """Puts a received message on the queue anew, to come in `delay` seconds.
+        """Puts a received message on the queue again, to be delivered after `delay` seconds.
 
-        It has all its tries before it then: the one that it had was not its fault. The received
-        one is to be deleted; where that fails, the webhook is stored once all the same.
+        The new message has all its tries, since the failed one was not its fault. The caller
+        deletes the received message; if that fails, the webhook is still stored only once.
 
         Raises:
             QueueUnavailable: The queue can't be reached, or does not take it.
@@ -74,10 +74,12 @@ class Backlog:
             )
 
     def put_off(self, receipt_handle: str, seconds: int) -> None:
-        """Hides a received message for `seconds` from now, in place of the queue's own time.
+        """Hides a received message for `seconds` from now, in place of the queue's own visibility
+        timeout.
 
         Raises:
-            QueueUnavailable: The queue can't be reached, or has not got it; its own time holds.
+            QueueUnavailable: The queue can't be reached, or no longer has the message; the queue's
+                own timeout holds.
         """
         with _failures():
             self._sqs.change_message_visibility(
@@ -88,7 +90,7 @@ class Backlog:
 
     @cached_property
     def _sqs(self) -> SQSClient:
-        # takes half a second to import, and is needed only while the database is away
+        # the import takes half a second, and is needed only while the database is away
         import boto3
         from botocore.config import Config
 
@@ -97,7 +99,7 @@ class Backlog:
             config=Config(
                 connect_timeout=1,
                 read_timeout=3,
-                # what follows a failure here is Meta's own retry
+                # after a failure here Meta repeats the webhook
                 retries={"mode": "standard", "total_max_attempts": 2},
             ),
         )
@@ -106,7 +108,7 @@ class Backlog:
 def pack(body: str) -> str:
     """A body as the queue carries it: base64 of gzip.
 
-    SQS refuses some characters that JSON allows, and a body of 4 MB is some 0.3 MB then.
+    SQS refuses some characters that JSON allows. A body of 4 MB becomes about 0.3 MB.
     """
     return base64.b64encode(gzip.compress(body.encode(), mtime=0)).decode()
 
@@ -115,11 +117,11 @@ def unpack(message: str) -> str:
     """The body that `pack` was given.
 
     Raises:
-        MalformedPayload: It is nothing that `pack` made.
+        MalformedPayload: `pack` did not make this message.
     """
     stream = zlib.decompressobj(_GZIP)
     try:
-        # limited, since a few bytes can stand for many
+        # limited, since a few compressed bytes can unpack to very many
         body = stream.decompress(base64.b64decode(message, validate=True), BODY_LIMIT)
         if not stream.eof:
             raise MalformedPayload("The queued message is cut off or too large.")

@@ -1,4 +1,4 @@
-"""Calls: how they begin, go on and end."""
+"""Calls: their events become messages in the conversation."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Literal
 
 from rapport.store.webhooks import CallItem, CallNews, Item
 from rapport.whatsapp.parts import contacts_of, each_of, profile_name, skipped
-from rapport.whatsapp.webhook import Call, CallStatus, CallsValue, Contact, Metadata
+from rapport.whatsapp.webhook import CallEvent, CallStatus, CallsValue, Metadata, SenderProfile
 
 _EVENTS: dict[str, Literal["connect", "terminate"]] = {
     "connect": "connect",
@@ -21,15 +21,18 @@ _STATUSES: dict[str, Literal["ringing", "accepted", "rejected"]] = {
 
 
 def of_calls(value: CallsValue) -> Iterator[Item]:
-    """Every event of a call."""
-    # of one call at a time the only contact is the person
+    """The items of every event of a call."""
+    # where a webhook has one contact, that is the caller
     contacts = {
         contact.wa_id or contact.user_id: contact
         for contact in contacts_of(value.contacts).values()
     }
-    person = next(iter(contacts.values())) if len(contacts) == 1 else Contact()
+    person = next(iter(contacts.values())) if len(contacts) == 1 else SenderProfile()
     yield from each_of(
-        Call, value.calls, "malformed_call", lambda call: _of_call(call, value.metadata, person)
+        CallEvent,
+        value.calls,
+        "malformed_call",
+        lambda call: _of_call(call, value.metadata, person),
     )
     yield from each_of(
         CallStatus,
@@ -39,7 +42,7 @@ def of_calls(value: CallsValue) -> Iterator[Item]:
     )
 
 
-def _of_call(call: Call, metadata: Metadata, person: Contact) -> Iterator[Item]:
+def _of_call(call: CallEvent, metadata: Metadata, person: SenderProfile) -> Iterator[Item]:
     event = _EVENTS.get(call.event)
     if event is None:
         yield skipped("unknown_call_event", call.event)
@@ -69,12 +72,12 @@ def _of_call(call: Call, metadata: Metadata, person: Contact) -> Iterator[Item]:
     )
 
 
-def _of_status(status: CallStatus, metadata: Metadata, person: Contact) -> Iterator[Item]:
+def _of_status(status: CallStatus, metadata: Metadata, person: SenderProfile) -> Iterator[Item]:
     event = _STATUSES.get(status.status.lower())
     if event is None:
         yield skipped("unknown_call_event", status.status)
         return
-    # WhatsApp tells of them for calls of ours alone
+    # WhatsApp sends statuses only for calls that the business makes
     yield from _item(
         status.id,
         status,
@@ -91,7 +94,7 @@ def _of_status(status: CallStatus, metadata: Metadata, person: Contact) -> Itera
 
 def _item(
     call_id: str,
-    told: Call | CallStatus,
+    told: CallEvent | CallStatus,
     metadata: Metadata,
     *,
     is_outbound: bool,

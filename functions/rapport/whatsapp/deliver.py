@@ -1,7 +1,7 @@
-"""The worker that sends what is queued: claim, begin, call, settle.
+"""The worker that sends queued messages: claim, begin, call, settle.
 
-Killed anywhere it loses nothing and repeats nothing: before `begin` a message is free again when
-its lease ends, after it nobody sends it again until there is evidence or a person decides.
+If it is killed, no message is lost or sent twice. Before `begin`, a message is free again when its
+lease ends. After `begin`, nobody sends it again until its status arrives or a person decides.
 """
 
 from __future__ import annotations
@@ -42,45 +42,46 @@ from rapport.whatsapp.graph import (
 from rapport.whatsapp.outgoing import request_body
 
 PARALLEL = 10
-# What a message needs at worst: the call's time-outs, and settling it. Seconds, as all here.
+# Seconds, as all times here: what a message needs at worst, for the call's timeouts and for
+# settling.
 RESERVE = 20.0
-# How far ahead the next message may be for the worker to wait for it: two tries of what was
-# refused for the moment, where nobody else would look for a minute.
+# How long the worker waits for the next message: enough for two tries of a temporary refusal, since
+# the next run may start only a minute later.
 PATIENCE = 15.0
 # How often it looks for new messages while it waits or sends.
 LOOK = 1.0
 _SHORTEST_WAIT = 0.05
 _SETTLE_AGAIN = 0.5
-# The code of the Graph API's for a file that it did not take.
+# The Graph API's code for a file that it did not accept.
 _FILE_NOT_TAKEN = 131053
 
 
-class Queue(Protocol):
-    """The store's part in sending; see rapport.store.outbound."""
+class OutboundQueue(Protocol):
+    """The store's part of sending; see rapport.store.outbound."""
 
     def claim_outbound(self, worker: str, batch: int) -> Claim: ...
     def begin_send(self, message_id: UUID, worker: str) -> bool: ...
     def settle_send(self, message_id: UUID, worker: str, outcome: dict[str, JsonValue]) -> str: ...
 
 
-class Sender(Protocol):
-    """WhatsApp's part in it; see rapport.whatsapp.graph."""
+class MessageSender(Protocol):
+    """WhatsApp's part of sending; see rapport.whatsapp.graph."""
 
     def send(self, phone_number_id: str, body: dict[str, JsonValue]) -> Outcome: ...
 
 
 class Files(Protocol):
-    """What gives WhatsApp the files of messages; see rapport.whatsapp.media."""
+    """Uploads the files of messages to WhatsApp; see rapport.whatsapp.media."""
 
     def attach(self, message: OutboundMessage) -> OutboundMessage: ...
 
 
 @dataclass(frozen=True)
 class Delivery:
-    """One run of the worker; `name` tells it from all others, `remaining` is its time left."""
+    """One run of the worker; `name` is unique, `remaining` returns the time left in seconds."""
 
-    queue: Queue
-    sender: Sender
+    queue: OutboundQueue
+    sender: MessageSender
     files: Files
     name: str
     remaining: Callable[[], float]
@@ -88,9 +89,9 @@ class Delivery:
     parallel: int = PARALLEL
 
     def run(self) -> Counter[str]:
-        """Sends until nothing can be sent soon, or the time is nearly over.
+        """Sends until no message is due soon, or the time is nearly over.
 
-        Returns how many messages came to which end: sent, retry, fail, stop, unknown …
+        Returns the number of messages by outcome: sent, retry, fail, stop, unknown …
 
         Raises:
             StoreError: The database refused to hand out messages.
@@ -103,7 +104,8 @@ class Delivery:
             while self.remaining() > RESERVE:
                 next_at: datetime | None = None
                 if len(running) < self.parallel:
-                    # a new name for each claim, so that nothing late can be taken for it
+                    # each claim has a new name, so that a late result of an older claim is not
+                    # mistaken for it
                     lease = next(leases)
                     claim = self.queue.claim_outbound(lease, self.parallel - len(running))
                     running |= {
@@ -121,7 +123,7 @@ class Delivery:
         return ends
 
     def _deliver(self, message: OutboundMessage, lease: str) -> str:
-        # every line of a delivery, in whatever run, is found by its message
+        # all log lines of a delivery carry its message's id, in every run
         with correlated(str(message.message_id)):
             return self._deliver_one(message, lease)
 
@@ -133,7 +135,7 @@ class Delivery:
             "attempt": lease,
         }
         try:
-            # before it begins: a file that is uploaded is no message that is sent
+            # before `begin`: an upload is not a message, so it may be repeated
             body = self._body(message)
             if not self.queue.begin_send(message.message_id, lease):
                 return "passed over"
@@ -144,7 +146,7 @@ class Delivery:
             )
             end = self._settle(message, lease, outcome)
         except RapportError as error:
-            # its lease ends, and then it is free again, or unknown
+            # when its lease ends it is free again, or unknown
             logger.error("not settled", extra={**ids, **described(error)})
             return "not settled"
         except Exception as error:  # noqa: BLE001 - one message's fault keeps no other
@@ -166,7 +168,7 @@ class Delivery:
             return request_body(self.files.attach(message), self.user_id_field)
         except Unprocessable as error:
             return Refused(NOT_SENDABLE, str(error))
-        # what follows from a file that can't be given to WhatsApp is by code as well
+        # the code also decides what happens after a failed upload
         except WhatsAppError as error:
             unnamed = _FILE_NOT_TAKEN if isinstance(error, WhatsAppRefused) else NOT_REACHED
             return Refused(unnamed if error.graph_code is None else error.graph_code, str(error))
@@ -176,7 +178,9 @@ class Delivery:
             return Refused(NOT_REACHED, str(error))
 
     def _settle(self, message: OutboundMessage, lease: str, outcome: Outcome) -> str:
-        """Settles for as long as there is time: what is known now can't be found out again."""
+        """Settles the outcome, trying for as long as there is time: it can't be found out again
+        later.
+        """
         while True:
             try:
                 return self.queue.settle_send(message.message_id, lease, _told(outcome))
@@ -202,7 +206,7 @@ def _told(outcome: Outcome) -> dict[str, JsonValue]:
 
 
 def _pause(next_at: datetime | None) -> float | None:
-    """How long to wait for the next message; None where that would be too long."""
+    """How long to wait for the next message; None where the wait would be too long."""
     if next_at is None:
         return None
     ahead = (next_at - datetime.now(UTC)).total_seconds()

@@ -1,4 +1,4 @@
-"""What a file from outside may call itself: a name without tricks, a type that runs nothing."""
+"""Safe names and types for files from outside."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rapport.whatsapp.mime_types import read_mime_type
 
 FALLBACK_TYPE = "application/octet-stream"
 _NAME_LIMIT = 150
-# what a browser shows without running anything of it; everything else is bytes
+# types that a browser shows without running code; all others are sent as plain bytes
 _SHOWN = {
     "application/pdf",
     "audio/aac",
@@ -46,13 +46,13 @@ def _bare(mime_type: str | None) -> str:
 
 
 def shown_type(mime_type: str | None) -> str:
-    """The type under which a file is handed out: its own where that is harmless."""
+    """The type under which a file is served: its own if that is harmless."""
     bare = _bare(mime_type)
     return bare if bare in _SHOWN else FALLBACK_TYPE
 
 
 def file_name_of(name: str | None, mime_type: str | None) -> str:
-    """The sender's name for a file without paths, controls and characters of direction."""
+    """The sender's file name without paths, control characters and direction marks."""
     last = re.split(r"[/\\]", name or "")[-1]
     printable = "".join(
         " " if unicodedata.category(letter) in ("Cc", "Cf", "Cs", "Zl", "Zp") else letter
@@ -70,7 +70,7 @@ def file_name_of(name: str | None, mime_type: str | None) -> str:
 
 
 def disposition(name: str | None, mime_type: str | None) -> str:
-    """A Content-Disposition that has the file saved and not opened (RFC 6266)."""
+    """A Content-Disposition header with which browsers save the file unopened (RFC 6266)."""
     clean = file_name_of(name, mime_type)
     plain = clean.encode("ascii", "replace").decode().replace("?", "_").replace("\\", "_")
     return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(clean, safe='')}"

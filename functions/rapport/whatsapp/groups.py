@@ -1,4 +1,4 @@
-"""What is said in groups, and what happens to them."""
+"""Groups: their messages, and changes of the groups themselves."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from rapport.store.webhooks import (
     Participant,
 )
 from rapport.whatsapp.parts import NAME_LIMIT, content_of, each_of, skipped, valid_of
-from rapport.whatsapp.webhook import Group, GroupParticipant, GroupsValue, Message
+from rapport.whatsapp.webhook import Group, GroupParticipant, GroupsValue, WebhookMessage
 
 _PARTICIPANT = TypeAdapter[GroupParticipant](GroupParticipant)
 _STATES: dict[str, Literal["active", "suspended", "deleted"]] = {
@@ -29,7 +29,7 @@ _STATES: dict[str, Literal["active", "suspended", "deleted"]] = {
 
 
 def in_group(
-    message: Message,
+    message: WebhookMessage,
     group_id: str,
     number: str,
     words: str,
@@ -37,7 +37,7 @@ def in_group(
     sender: tuple[str | None, str | None] | None,
     name: str | None,
 ) -> Item:
-    """A message in a group; `sender` is the participant's number and user id, None is us."""
+    """A group's message. `sender` is a participant's number and user id; None is the business."""
     wa_id, user_id = sender or (None, None)
     return GroupMessageItem(
         phone_number_id=number,
@@ -57,7 +57,7 @@ def in_group(
 
 
 def of_groups(value: GroupsValue, field: str) -> Iterator[Item]:
-    """What happened to groups, as the webhook's `field` tells it."""
+    """Changes of groups, according to the webhook's `field`."""
     number = value.metadata.phone_number_id
     return each_of(
         Group, value.groups, "malformed_group", lambda group: _of_group(group, number, field)
@@ -66,7 +66,7 @@ def of_groups(value: GroupsValue, field: str) -> Iterator[Item]:
 
 def _of_group(group: Group, number: str, field: str) -> Iterator[Item]:
     if group.errors:
-        # what was asked for was not done: that is for those who administer the account
+        # a requested change failed: the account's admins are told
         yield AccountEventItem(
             phone_number_id=number,
             type=field,

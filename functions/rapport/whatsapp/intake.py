@@ -1,4 +1,4 @@
-"""A webhook's way into the database: parsed, applied, noted in the log."""
+"""Takes a webhook in: parses it, stores it, applies its items, logs the result."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _NOT_REGISTERED = frozenset({"unknown_phone_number_id", "unknown_account"})
 
 @dataclass(frozen=True)
 class Intake:
-    """A webhook that is stored: how many items it had, and how they fared."""
+    """A stored webhook: its number of items, and how many were applied."""
 
     items: int
     result: IngestResult
@@ -43,7 +43,7 @@ def take_in(store: WebhookStore, body: str, payload: JsonValue) -> Intake:
 
 
 def _tell_rejections(result: IngestResult) -> None:
-    """One line for each number or account that is not registered: an alarm counts these lines."""
+    """Logs a line for each number or account that is not registered; an alarm counts them."""
     if result.rejected:
         logger.warning("rejected", event_id=result.event_id, updates=len(result.rejected))
     nobodys = {

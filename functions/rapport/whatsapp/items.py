@@ -1,4 +1,4 @@
-"""A webhook's payload, taken apart into items for the database, in the order met."""
+"""Takes a webhook's payload apart into items for the database, in their order."""
 
 from __future__ import annotations
 
@@ -37,20 +37,20 @@ from rapport.whatsapp.preferences import of_preferences
 from rapport.whatsapp.webhook import (
     ACCOUNT_FIELDS,
     GROUP_FIELDS,
+    AccountEntry,
     CallsValue,
-    Change,
-    Contact,
-    Entry,
     GroupsValue,
     HistoryValue,
-    Message,
+    MessageProblem,
     PreferencesValue,
-    Problem,
+    SenderProfile,
     StateSyncValue,
     Status,
+    SubscribedChange,
     System,
     Value,
     Webhook,
+    WebhookMessage,
 )
 
 USERNAME_LIMIT = 100
@@ -58,27 +58,30 @@ USERNAME_LIMIT = 100
 _STATUS = TypeAdapter[Literal["sent", "delivered", "read", "failed"]](
     Literal["sent", "delivered", "read", "failed"]
 )
-_PROBLEM = TypeAdapter[Problem](Problem)
+_PROBLEM = TypeAdapter[MessageProblem](MessageProblem)
 _REF = TypeAdapter[UUID](UUID)
 
 
 def items_of(payload: JsonValue) -> list[Item]:
-    """Every part of a payload: what is understood, and what is not with the reason."""
+    """All items of a payload. A part that is not understood is a skipped item with the reason."""
     return list(each_of(Webhook, [payload], "malformed_payload", _of_webhook))
 
 
 def _of_webhook(webhook: Webhook) -> Iterator[Item]:
-    return each_of(Entry, webhook.entry, "malformed_entry", _of_entry)
+    return each_of(AccountEntry, webhook.entry, "malformed_entry", _of_entry)
 
 
-def _of_entry(entry: Entry) -> Iterator[Item]:
+def _of_entry(entry: AccountEntry) -> Iterator[Item]:
     items = each_of(
-        Change, entry.changes, "malformed_change", lambda change: _of_change(change, entry)
+        SubscribedChange,
+        entry.changes,
+        "malformed_change",
+        lambda change: _of_change(change, entry),
     )
     return (item.model_copy(update={"waba_id": entry.id}) for item in items)
 
 
-def _of_change(change: Change, entry: Entry) -> Iterator[Item]:
+def _of_change(change: SubscribedChange, entry: AccountEntry) -> Iterator[Item]:
     if change.field in ("messages", "smb_message_echoes"):
         yield from each_of(Value, [change.value], "malformed_change", _of_value)
     elif change.field in GROUP_FIELDS:
@@ -102,7 +105,7 @@ def _of_change(change: Change, entry: Entry) -> Iterator[Item]:
         yield skipped("unhandled_field", change.field)
 
 
-def _of_account(change: Change, entry: Entry) -> Iterator[Item]:
+def _of_account(change: SubscribedChange, entry: AccountEntry) -> Iterator[Item]:
     try:
         content = OBJECT.validate_python(change.value)
     except ValidationError as error:
@@ -120,13 +123,16 @@ def _of_value(value: Value) -> Iterator[Item]:
     contacts = contacts_of(value.contacts)
     number = value.metadata.phone_number_id
     yield from each_of(
-        Message,
+        WebhookMessage,
         value.messages,
         "malformed_message",
         lambda message: _of_message(message, number, contacts),
     )
     yield from each_of(
-        Message, value.message_echoes, "malformed_message", lambda echo: _of_echo(echo, number)
+        WebhookMessage,
+        value.message_echoes,
+        "malformed_message",
+        lambda echo: _of_echo(echo, number),
     )
     yield from each_of(
         Status, value.statuses, "malformed_status", lambda status: _of_status(status, number)
@@ -144,10 +150,10 @@ def _of_problem(problem: object, number: str) -> Item:
 
 
 def _of_message(
-    message: Message, number: str, contacts: Mapping[str | None, Contact]
+    message: WebhookMessage, number: str, contacts: Mapping[str | None, SenderProfile]
 ) -> Iterator[Item]:
     if message.is_in_unknown_group:
-        # to nobody in private
+        # it must not become a private message
         yield skipped("malformed_message", "group_id: not an id")
         return
     if message.type == "system":
@@ -156,7 +162,7 @@ def _of_message(
     if effect := effect_of(message, number, "client"):
         yield effect
         return
-    contact = contacts.get(message.from_user_id) or contacts.get(message.from_) or Contact()
+    contact = contacts.get(message.from_user_id) or contacts.get(message.from_) or SenderProfile()
     wa_id = message.from_ or contact.wa_id
     user_id = message.from_user_id or contact.user_id
     if wa_id is None and user_id is None:
@@ -192,8 +198,8 @@ def _of_message(
     )
 
 
-def _of_echo(message: Message, number: str) -> Iterator[Item]:
-    """A message of ours, sent from the phone app: known by whom it went to."""
+def _of_echo(message: WebhookMessage, number: str) -> Iterator[Item]:
+    """A message that the business sent from its phone app; the receiver names the conversation."""
     if effect := effect_of(message, number, "operator"):
         yield effect
         return
@@ -221,7 +227,7 @@ def _of_echo(message: Message, number: str) -> Iterator[Item]:
         )
 
 
-def _of_system(message: Message, system: System, number: str) -> Iterator[Item]:
+def _of_system(message: WebhookMessage, system: System, number: str) -> Iterator[Item]:
     wa_id = message.from_ or system.customer
     user_id = system.previous_user_id
     new_wa_id = None
@@ -234,7 +240,7 @@ def _of_system(message: Message, system: System, number: str) -> Iterator[Item]:
         if new_user_id is None and message.from_user_id != user_id:
             new_user_id = message.from_user_id
     if wa_id is None and user_id is None:
-        # who it was before is not said: it is a notice of who it is
+        # the old number is not given: only a notice with the new number remains
         wa_id, new_wa_id = new_wa_id, None
         user_id, new_user_id = new_user_id or message.from_user_id or system.user_id, None
     if wa_id is None and user_id is None:
@@ -254,7 +260,7 @@ def _of_system(message: Message, system: System, number: str) -> Iterator[Item]:
 
 
 def _username(username: str | None) -> str | None:
-    """One that can be stored; the message is kept without any other."""
+    """The username, if it can be stored; otherwise the message is kept without it."""
     name = (username or "").strip().removeprefix("@")
     storable = name.isprintable() and not {" ", "@"} & set(name)
     return name if 0 < len(name) <= USERNAME_LIMIT and storable else None
@@ -262,7 +268,7 @@ def _username(username: str | None) -> str | None:
 
 def _of_status(status: Status, number: str) -> Iterator[Item]:
     try:
-        # a voice message that was played was read
+        # a voice message that was played counts as read
         word = _STATUS.validate_python({"played": "read"}.get(status.status, status.status))
     except ValidationError:
         yield skipped("unknown_status", status.status)

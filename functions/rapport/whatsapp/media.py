@@ -1,4 +1,4 @@
-"""Files of messages: from WhatsApp into the storage, and from the storage to WhatsApp."""
+"""Files of messages: from WhatsApp to the storage, and from the storage to WhatsApp."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ from rapport.whatsapp.file_names import FALLBACK_TYPE, file_name_of, shown_type
 from rapport.whatsapp.graph import NO_TOKEN, GraphMedia
 from rapport.whatsapp.mime_types import read_mime_type
 
-SIZE_LIMIT = 100 * 1024 * 1024  # bytes; WhatsApp's own, for documents
+SIZE_LIMIT = 100 * 1024 * 1024  # bytes; WhatsApp's limit for documents
 _TOO_LARGE = "The file is larger than 100 MB."
 _IN_MEMORY = 4 * 1024 * 1024
-_NO_SUCH_FILE = 100  # the Graph API's code for an id that it does not know, or no longer
+_NO_SUCH_FILE = 100  # the Graph API's code for an id that it does not know, or no longer knows
 
 
 def fetch(job: FetchJob, graph: GraphMedia, storage: Storage, deadline: float) -> MediaOutcome:
-    """Brings one file into the storage; whatever goes wrong is an outcome.
+    """Copies one file to the storage. Every error becomes an outcome.
 
-    `deadline` is a time of `time.monotonic`: a file that is not here by then is left for the
+    `deadline` is a time of `time.monotonic`. A file that has not arrived by then is left for the
     next try.
     """
     try:
@@ -56,7 +56,7 @@ def fetch(job: FetchJob, graph: GraphMedia, storage: Storage, deadline: float) -
     except WhatsAppRefused as error:
         if error.graph_code == _NO_SUCH_FILE:
             return MediaOutcome("failed", error="WhatsApp does not have this file.")
-        # such as a token that has expired: somebody will see to it
+        # for example an expired token: a person will replace it
         return MediaOutcome("retry", error=str(error))
     except RapportError as error:
         return MediaOutcome("retry", error=str(error))
@@ -66,7 +66,7 @@ def fetch(job: FetchJob, graph: GraphMedia, storage: Storage, deadline: float) -
 
 
 class _Checked:
-    """Bytes on their way, counted and hashed; the last read raises where they are not right."""
+    """Bytes that are counted and hashed as they pass; the last read raises if they are wrong."""
 
     def __init__(
         self,
@@ -107,7 +107,7 @@ class _Checked:
 
     def _count(self, chunk: bytes) -> None:
         if time.monotonic() > self._deadline:
-            raise WhatsAppUnavailable("The file took too long.")
+            raise WhatsAppUnavailable("The download took too long.")
         self.size += len(chunk)
         if self.size > SIZE_LIMIT:
             raise PayloadTooLarge(_TOO_LARGE)
@@ -116,13 +116,15 @@ class _Checked:
     def _compare(self) -> None:
         sha256, size = self._said
         if size is not None and size != self.size:
-            raise WhatsAppUnavailable("The file came with another length than WhatsApp said.")
+            raise WhatsAppUnavailable("The file's length differs from the one that WhatsApp named.")
         if sha256 is not None and sha256 != self.sha256:
-            raise WhatsAppUnavailable("The file came with another SHA-256 than WhatsApp said.")
+            raise WhatsAppUnavailable(
+                "The file's SHA-256 differs from the one that WhatsApp named."
+            )
 
 
 def digest_hex(digest: str | None) -> str | None:
-    """A SHA-256 in hex; WhatsApp writes it in base64 in webhooks. None for what is none."""
+    """A SHA-256 in hex; WhatsApp's webhooks write it in base64. None if it is no SHA-256."""
     if digest is None:
         return None
     if re.fullmatch(r"[0-9a-fA-F]{64}", digest):
@@ -135,17 +137,17 @@ def digest_hex(digest: str | None) -> str | None:
 def upload_to_whatsapp(
     file: FileToSend, phone_number_id: str, graph: GraphMedia, storage: Storage
 ) -> str:
-    """Gives WhatsApp a file of ours, and answers the id under which a message may name it.
+    """Uploads a file of ours and returns the id by which a message may name it.
 
     Raises:
-        NotFound: The file was announced and never put into the storage.
+        NotFound: The file was announced and never uploaded to the storage.
         PayloadTooLarge: It is larger than was announced.
         StorageError: The storage refused, or can't be reached.
-        WhatsAppError: WhatsApp refused, or can't be reached; nothing has been sent.
+        WhatsAppError: WhatsApp refused, or can't be reached; no message was sent.
     """
     with (
         storage.open(file.object_key) as stored,
-        # the length has to be known beforehand, and memory is short
+        # the length must be known before the upload, and memory is limited
         SpooledTemporaryFile(_IN_MEMORY) as copy,
     ):
         if stored.size > file.size:
@@ -165,7 +167,7 @@ def upload_to_whatsapp(
 def content_to_send(
     type_: str, content: dict[str, JsonValue], file: FileToSend, media_id: str
 ) -> dict[str, JsonValue]:
-    """The content of a message that names an upload, naming WhatsApp's `media_id` instead."""
+    """The content of a message that names an upload, with WhatsApp's `media_id` in its place."""
     ready: dict[str, JsonValue] = {
         name: value for name, value in content.items() if name != "upload_id"
     }
@@ -176,7 +178,7 @@ def content_to_send(
 
 
 class Attachments:
-    """Uploads what messages name by their `upload_id`."""
+    """Uploads the files that messages name by `upload_id`."""
 
     def __init__(self, store: MediaStore, graph: GraphMedia, storage: Storage) -> None:
         self._store = store
@@ -184,26 +186,28 @@ class Attachments:
         self._storage = storage
 
     def attach(self, message: OutboundMessage) -> OutboundMessage:
-        """The message with WhatsApp's id of its file; as it was where it has none of ours.
+        """The message with WhatsApp's id of its file; unchanged if it names no upload of ours.
 
         Raises:
-            Unprocessable: It can't be sent, now or later: the file was never put, say.
+            Unprocessable: It can never be sent, for example because the file was never uploaded.
             StoreError: As rapport.store.postgrest.
             StorageError: The storage refused, or can't be reached.
-            WhatsAppError: WhatsApp refused the file, or can't be reached, or there is no token
-                for the number; nothing has been sent.
+            WhatsAppError: WhatsApp refused the file, or can't be reached, or there is no token for
+                the number; no message was sent.
         """
         content = message.content
         if not isinstance(content, dict) or "upload_id" not in content:
             return message
         file = self._store.media_to_send(message.message_id)
         if file is None:
-            raise Unprocessable("The file of this message is gone.", field="content.upload_id")
+            raise Unprocessable(
+                "The message's file no longer exists. Upload it again.", field="content.upload_id"
+            )
         try:
             media_id = upload_to_whatsapp(file, message.phone_number_id, self._graph, self._storage)
         except NotFound:
             raise Unprocessable(
-                "The file was announced and never uploaded.", field="content.upload_id"
+                "The file was announced but never uploaded.", field="content.upload_id"
             ) from None
         except ConfigError as error:
             raise WhatsAppRefused(str(error), NO_TOKEN) from None

@@ -1,6 +1,6 @@
-"""Media types as others write them, read in one way for all files: RFC 9110, section 8.3.1.
+"""Reads media types (RFC 9110, section 8.3.1).
 
-Postgres reads them as well, where a file is announced: private.mime_type_of.
+Postgres reads them by the same rules when a file is announced: private.mime_type_of.
 """
 
 from __future__ import annotations
@@ -11,20 +11,20 @@ from dataclasses import dataclass
 _WORD = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _QUOTED = r'"(?:[\t !#-\[\]-~\x80-\uffff]|\\[\t -~\x80-\uffff])*"'
 _TYPE = re.compile(rf"[ \t]*({_WORD}/{_WORD})[ \t]*")
-# one may be empty
+# a parameter may be empty
 _PARAMETER = re.compile(rf";[ \t]*(?:({_WORD})=({_WORD}|{_QUOTED}))?[ \t]*")
 
 
 @dataclass(frozen=True)
 class MimeType:
-    """A media type; its name and those of its parameters are in lower case."""
+    """A media type; its name and the names of its parameters are in lower case."""
 
     name: str
     parameters: tuple[tuple[str, str], ...] = ()
 
     @property
     def sent(self) -> str:
-        """How WhatsApp is told of it: of the parameters it knows the codec of sound alone."""
+        """The form for WhatsApp, which accepts only one parameter: the codec of a sound file."""
         codecs = dict(self.parameters).get("codecs")
         if self.name.startswith("audio/") and codecs and re.fullmatch(_WORD, codecs):
             return f"{self.name}; codecs={codecs}"
@@ -32,7 +32,7 @@ class MimeType:
 
 
 def read_mime_type(text: str | None) -> MimeType | None:
-    """The media type that a text is; None where it is none."""
+    """The media type in a text; None if it is none."""
     found = _TYPE.match(text or "")
     if text is None or found is None:
         return None
@@ -47,6 +47,6 @@ def read_mime_type(text: str | None) -> MimeType | None:
             value = parameter[2]
             if value.startswith('"'):
                 value = re.sub(r"\\(.)", r"\1", value[1:-1])
-            # of two of one name the first counts
+            # of two parameters with one name the first counts
             parameters.setdefault(parameter[1].lower(), value)
     return MimeType(found[1].lower(), tuple(parameters.items()))

@@ -1,8 +1,8 @@
-"""Messages that we send: what a row's type and content may be, and WhatsApp's body for them.
+"""Messages that we send: the allowed type and content of a row, and WhatsApp's body for them.
 
-Source: developers.facebook.com, WhatsApp Cloud API, "Messages" and the page of each type. The
-envelope of each type is checked here, so that a mistake is named before anything is sent; what
-WhatsApp changes often (actions, template components) goes through as it is.
+Source: developers.facebook.com, WhatsApp Cloud API, "Messages" and the page of each type. The outer
+fields of each type are checked here, so that a mistake is named before anything is sent. Parts that
+WhatsApp changes often (actions, template components) are passed on unchecked.
 """
 
 from __future__ import annotations
@@ -37,38 +37,38 @@ class _Content(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
-class Media(_Content):
-    """A file: uploaded to WhatsApp (id), or where WhatsApp can fetch it (link)."""
+class MediaContent(_Content):
+    """A file: its id after an upload, or a link from which WhatsApp can fetch it."""
 
     id: Name | None = None
     link: Link | None = None
 
     @model_validator(mode="after")
-    def _one_source(self) -> Media:
+    def _one_source(self) -> MediaContent:
         if (self.id is None) == (self.link is None):
             raise ValueError("Give either the id of an uploaded file or a link")
         return self
 
 
-class Captioned(Media):
-    """An image or a video."""
+class Captioned(MediaContent):
+    """An image or a video with a caption."""
 
     caption: Caption | None = None
 
 
-class Document(Captioned):
-    """A document; `filename` decides how it is shown."""
+class DocumentContent(Captioned):
+    """A document; WhatsApp shows its `filename`."""
 
     filename: Name | None = None
 
 
-class Audio(Media):
+class Audio(MediaContent):
     """A sound file; with `voice` a voice message (Ogg, Opus)."""
 
     voice: bool | None = None
 
 
-class Location(_Content):
+class LocationContent(_Content):
     """A place, in degrees."""
 
     latitude: Annotated[float, Field(ge=-90, le=90)]
@@ -84,7 +84,7 @@ class _ContactName(BaseModel):
 
 
 class ContactCard(BaseModel):
-    """A contact; beside the name whatever WhatsApp knows of one."""
+    """A contact: its name, and any other fields that WhatsApp knows."""
 
     model_config = ConfigDict(extra="allow", hide_input_in_errors=True)
 
@@ -95,8 +95,8 @@ class _Body(_Content):
     text: Text
 
 
-class Interactive(_Content):
-    """A message with buttons, a list, a link, a flow …; `action` is as WhatsApp describes it."""
+class InteractiveContent(_Content):
+    """A message with buttons, a list, a link, a flow …; `action` has WhatsApp's own form."""
 
     type: Annotated[str, StringConstraints(pattern=r"^[a-z_]{1,64}$")]
     header: Object | None = None
@@ -105,8 +105,8 @@ class Interactive(_Content):
     action: Object
 
 
-class Reaction(_Content):
-    """An emoji for a message, ours by its id; the empty one takes it back."""
+class ReactionContent(_Content):
+    """An emoji for a message, named by our id; an empty emoji removes the reaction."""
 
     message_id: UUID
     emoji: Annotated[str, StringConstraints(max_length=32)]
@@ -118,14 +118,14 @@ class _Language(_Content):
 
 
 def _spelled_out(language: object) -> object:
-    """`en_US` is short for `{"code": "en_US"}`."""
+    """Expands `en_US`, the short form of `{"code": "en_US"}`."""
     return {"code": language} if isinstance(language, str) else language
 
 
-class Template(_Content):
+class TemplateContent(_Content):
     """A template that WhatsApp has approved; `components` hold its variables.
 
-    The database has made them of `variables`, which WhatsApp does not know.
+    The database makes them from `variables`, which WhatsApp does not know.
     """
 
     name: Annotated[str, StringConstraints(pattern=r"^[a-z0-9_]{1,512}$")]
@@ -134,37 +134,37 @@ class Template(_Content):
     variables: Annotated[Object | None, Field(exclude=True)] = None
 
 
-class Contacts(RootModel[Annotated[list[ContactCard], Field(min_length=1, max_length=257)]]):
-    """Contacts, as many as WhatsApp takes at once."""
+class ContactsContent(RootModel[Annotated[list[ContactCard], Field(min_length=1, max_length=257)]]):
+    """Contacts, up to the number that WhatsApp accepts in one message."""
 
 
 _CONTENTS: dict[str, type[BaseModel]] = {
     "image": Captioned,
     "video": Captioned,
     "audio": Audio,
-    "document": Document,
-    "sticker": Media,
-    "location": Location,
-    "contacts": Contacts,
-    "interactive": Interactive,
-    "reaction": Reaction,
-    "template": Template,
+    "document": DocumentContent,
+    "sticker": MediaContent,
+    "location": LocationContent,
+    "contacts": ContactsContent,
+    "interactive": InteractiveContent,
+    "reaction": ReactionContent,
+    "template": TemplateContent,
 }
 _TEXT = TypeAdapter(Text)
 
 
 def check_content(type_: str, text: str, content: JsonValue) -> JsonValue:
-    """What WhatsApp takes under the name of the type.
+    """Checks a content and returns it in WhatsApp's form for this type.
 
     Raises:
-        Unprocessable: It can't be sent so; the error names the field.
+        Unprocessable: WhatsApp would refuse it; the error names the field.
     """
     try:
         if type_ == "text":
             return {"body": _TEXT.validate_python(text)}
         if type_ not in _CONTENTS:
             raise Unprocessable(
-                "Messages of this type are not sent.",
+                "Messages of this type can't be sent.",
                 field="type",
                 hint=f"Known: text, {', '.join(_CONTENTS)}.",
             )
@@ -184,7 +184,7 @@ def request_body(
     """The body of the request that sends a message.
 
     Raises:
-        Unprocessable: It can't be sent; the error says why in words for the operator.
+        Unprocessable: It can't be sent; the error says why, for the operator.
     """
     sent = check_content(message.type, message.text, message.content)
     if message.type == "reaction" and isinstance(sent, dict):
@@ -200,10 +200,10 @@ def request_body(
         **_recipient(message, user_id_field),
         "type": message.type,
         message.type: sent,
-        # comes back with every status, so that these find the message whose answer was lost
+        # comes back with every status, which then finds its message even if the answer was lost
         "biz_opaque_callback_data": str(message.message_id),
     }
-    # a reaction is to its message already
+    # a reaction names its message itself
     if message.reply_to is not None and message.type != "reaction":
         body["context"] = {"message_id": message.reply_to}
     return body

@@ -1,4 +1,4 @@
-"""Parts of a payload: each is validated alone, so that one bad part is one bad item."""
+"""Parts of a payload. Each is validated alone, so that one bad part spoils only its own item."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from pydantic import BaseModel, ConfigDict, JsonValue, TypeAdapter, ValidationEr
 
 from rapport.store.webhooks import EffectItem, Item, SkippedItem
 from rapport.whatsapp.placeholder import placeholder
-from rapport.whatsapp.webhook import Contact, Edit, Message
+from rapport.whatsapp.webhook import MessageEdit, SenderProfile, WebhookMessage
 
 TEXT_LIMIT = 65_536  # characters; WhatsApp's own limit is 4,096
 EMOJI_LIMIT = 64
 
-# what a text has that is nothing but a text
+# fields of a text message that hold nothing but the text
 _PLAIN = {
     *("id", "from", "from_user_id", "to", "to_user_id", "timestamp", "type", "text", "context"),
     "history_context",
@@ -22,15 +22,15 @@ _PLAIN = {
 _PLAIN_CONTEXT = {"id", "from", "from_user_id"}
 
 
-def words_of(message: Message | Edit.Edited) -> str | None:
-    """What a person reads of it; None for a text without any."""
+def words_of(message: WebhookMessage | MessageEdit.Edited) -> str | None:
+    """The text that a person reads; None for a message without text."""
     if message.type != "text":
         return placeholder(message.type, message.whole)[:TEXT_LIMIT]
     return message.text.body[:TEXT_LIMIT] if message.text else None
 
 
-def content_of(message: Message) -> dict[str, JsonValue] | None:
-    """The message as it came, unless a text is all there is: an ad or a group may come with it."""
+def content_of(message: WebhookMessage) -> dict[str, JsonValue] | None:
+    """The message as it came; None for a plain text. An ad or a group makes it more than that."""
     context = message.whole.get("context")
     is_plain = (
         message.type == "text"
@@ -41,9 +41,9 @@ def content_of(message: Message) -> dict[str, JsonValue] | None:
 
 
 def effect_of(
-    message: Message, number: str, sender_type: Literal["client", "operator"]
+    message: WebhookMessage, number: str, sender_type: Literal["client", "operator"]
 ) -> EffectItem | None:
-    """What is done to another message; None where this is a message, or not understood."""
+    """The change of another message that this one asks for; None for an ordinary message."""
     type_: Literal["reaction", "edit", "revoke"]
     text = None
     content = None
@@ -63,7 +63,7 @@ def effect_of(
         parent = message.revoke.original_message_id
     else:
         return None
-    # as a message's sender in a group: the number first
+    # in a group the sender is identified by number first, as elsewhere
     sender = message.from_ or message.from_user_id if message.group_id else None
     return EffectItem(
         phone_number_id=number,
@@ -88,7 +88,7 @@ OBJECT = TypeAdapter[dict[str, JsonValue]](
     dict[str, JsonValue],
     config=ConfigDict(allow_inf_nan=False),
 )
-_CONTACT = TypeAdapter[Contact](Contact)
+_CONTACT = TypeAdapter[SenderProfile](SenderProfile)
 
 
 def each_of(
@@ -97,7 +97,7 @@ def each_of(
     reason: str,
     items_of_part: Callable[[M], Iterator[Item]],
 ) -> Iterator[Item]:
-    """The items of every valid part; of each other one that it was left out, for `reason`."""
+    """The items of all valid parts; an invalid part becomes a skipped item with `reason`."""
     for part in parts:
         try:
             valid = model.model_validate(part)
@@ -108,7 +108,7 @@ def each_of(
 
 
 def valid_of(adapter: TypeAdapter[T], parts: Sequence[object]) -> list[T]:
-    """The parts that are valid; for what only adorns an item."""
+    """The valid parts; for data without which the item is still complete."""
     valid = []
     for part in parts:
         try:
@@ -118,8 +118,8 @@ def valid_of(adapter: TypeAdapter[T], parts: Sequence[object]) -> list[T]:
     return valid
 
 
-def contacts_of(parts: Sequence[object]) -> dict[str | None, Contact]:
-    """Profiles by either id: some messages come without, others with several senders'."""
+def contacts_of(parts: Sequence[object]) -> dict[str | None, SenderProfile]:
+    """The profiles by either id. Some messages come without a profile, others with several."""
     return {
         id_: contact
         for contact in valid_of(_CONTACT, parts)
@@ -128,14 +128,14 @@ def contacts_of(parts: Sequence[object]) -> dict[str | None, Contact]:
     }
 
 
-def profile_name(contact: Contact) -> str | None:
-    """What somebody calls themselves, as it can be stored."""
+def profile_name(contact: SenderProfile) -> str | None:
+    """The name that a person chose, in a form that can be stored."""
     name = contact.profile.name if contact.profile else None
     return name and name[:NAME_LIMIT]
 
 
 def faults_of(error: ValidationError) -> str:
-    """Where a part is wrong and how, without its values."""
+    """Where and how a part is wrong, without its values."""
     return "; ".join(
         f"{'.'.join(str(step) for step in fault['loc']) or 'value'}: {fault['msg']}"
         for fault in error.errors(include_input=False, include_url=False)
@@ -143,5 +143,5 @@ def faults_of(error: ValidationError) -> str:
 
 
 def skipped(reason: str, detail: str) -> SkippedItem:
-    """That a part was left out, and why."""
+    """An item that says that a part was skipped, and why."""
     return SkippedItem(reason=reason, detail=detail[:DETAIL_LIMIT])

@@ -1,4 +1,4 @@
-"""What a number brings from the phone app that it is used in as well: history and phone book."""
+"""The phone app that uses the same number: its chat history and its phone book."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from rapport.whatsapp.webhook import (
     HistoryChunk,
     HistoryThread,
     HistoryValue,
-    Message,
     Metadata,
     PhoneBookEntry,
     StateSyncValue,
+    WebhookMessage,
 )
 
 _STATUSES: dict[str, Literal["delivered", "read", "failed"]] = {
@@ -35,14 +35,14 @@ _STATUSES: dict[str, Literal["delivered", "read", "failed"]] = {
 
 
 def of_history(value: HistoryValue) -> Iterator[Item]:
-    """Every message of the history, and how far it has come."""
+    """Every message of the history, and how far the transfer has come."""
     metadata = value.metadata
     yield from each_of(
         HistoryChunk, value.history, "malformed_history", lambda chunk: _of_chunk(chunk, metadata)
     )
-    # files come apart from their messages, and say whom these are with themselves
+    # files arrive apart from their messages and name the chat themselves
     yield from each_of(
-        Message,
+        WebhookMessage,
         value.messages,
         "malformed_message",
         lambda message: _of_message(message, metadata, HistoryThread()),
@@ -63,7 +63,7 @@ def _of_chunk(chunk: HistoryChunk, metadata: Metadata) -> Iterator[Item]:
         chunk.threads,
         "malformed_history",
         lambda thread: each_of(
-            Message,
+            WebhookMessage,
             thread.messages,
             "malformed_message",
             lambda message: _of_message(message, metadata, thread),
@@ -71,7 +71,9 @@ def _of_chunk(chunk: HistoryChunk, metadata: Metadata) -> Iterator[Item]:
     )
 
 
-def _of_message(message: Message, metadata: Metadata, thread: HistoryThread) -> Iterator[Item]:
+def _of_message(
+    message: WebhookMessage, metadata: Metadata, thread: HistoryThread
+) -> Iterator[Item]:
     number = metadata.phone_number_id
     context = message.history_context
     person = (thread.id, thread.user_id) if thread.id or thread.user_id else None
@@ -83,7 +85,7 @@ def _of_message(message: Message, metadata: Metadata, thread: HistoryThread) -> 
         or (thread.id is not None and message.from_ not in (None, thread.id))
     )
     if message.group_id is not None:
-        # WhatsApp leaves them out
+        # WhatsApp leaves group chats out
         yield skipped("history_of_a_group", message.type)
         return
     if effect := effect_of(message, number, "operator" if is_ours else "client"):

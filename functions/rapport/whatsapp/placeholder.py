@@ -1,4 +1,4 @@
-"""What a person reads in place of a message that is not plain text."""
+"""The text that a person reads for a message that is not plain text."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from pydantic import JsonValue
 
 _Path = tuple[str | int, ...]
 
-# For each type its name, and where in the message words of the sender's may be found.
-# Source: developers.facebook.com, webhooks reference, "messages".
+# For each type its name, and where the sender's words may be found in the message. Source:
+# developers.facebook.com, webhooks reference, "messages".
 _TYPES: dict[str, tuple[str, tuple[_Path, ...]]] = {
     "audio": ("audio", ()),
     "button": ("button", (("button", "text"),)),
@@ -36,12 +36,12 @@ _TYPES: dict[str, tuple[str, tuple[_Path, ...]]] = {
 }
 
 
-# what it means when the sender's words are missing, where that is not the type's name
+# the text where the sender's words are missing, if it differs from the type's name
 _WORDLESS = {"reaction": "reaction removed"}
 
 
 def placeholder(type_: str, message: Mapping[str, JsonValue]) -> str:
-    """A line such as `[image] In the hall`; types we don't know are `[unsupported message]`."""
+    """A line such as `[image] In the hall`; an unknown type is `[unsupported message]`."""
     label, paths = _TYPES.get(type_, ("unsupported message", ()))
     if type_ == "audio" and _at(message, ("audio", "voice")) is True:
         label = "voice message"
@@ -52,8 +52,8 @@ def placeholder(type_: str, message: Mapping[str, JsonValue]) -> str:
 def notice(
     body: str | None, wa_id: str | None, new_wa_id: str | None, new_user_id: str | None
 ) -> str:
-    """The sentence of a message of WhatsApp's own: its `body`, or else what it changes."""
-    # WhatsApp puts marks of direction around numbers
+    """The sentence of a notice by WhatsApp: its `body`, or else the change that it reports."""
+    # WhatsApp puts direction marks around numbers
     words = "".join(character for character in body or "" if character.isprintable()).strip()
     if words:
         return words
@@ -62,7 +62,7 @@ def notice(
     if new_wa_id:
         return f"The number changed to {new_wa_id}."
     if new_user_id:
-        return "WhatsApp knows this customer by another user id now."
+        return "WhatsApp now knows this customer by another user id."
     return "[system message]"
 
 

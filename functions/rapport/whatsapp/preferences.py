@@ -1,4 +1,4 @@
-"""What persons choose to receive."""
+"""Preferences: whether a person accepts marketing messages."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Literal
 
 from rapport.store.webhooks import Item, MarketingChoiceItem
 from rapport.whatsapp.parts import contacts_of, each_of, skipped
-from rapport.whatsapp.webhook import Contact, Preference, PreferencesValue
+from rapport.whatsapp.webhook import Preference, PreferencesValue, SenderProfile
 
 # signing up by a link is a way to ask for them
 _CHOICES: dict[str, Literal["stop", "resume"]] = {
@@ -18,7 +18,7 @@ _CHOICES: dict[str, Literal["stop", "resume"]] = {
 
 
 def of_preferences(value: PreferencesValue) -> Iterator[Item]:
-    """Every choice of marketing messages."""
+    """Every choice about marketing messages."""
     contacts = contacts_of(value.contacts)
     return each_of(
         Preference,
@@ -29,10 +29,10 @@ def of_preferences(value: PreferencesValue) -> Iterator[Item]:
 
 
 def _of_preference(
-    preference: Preference, number: str, contacts: Mapping[str | None, Contact]
+    preference: Preference, number: str, contacts: Mapping[str | None, SenderProfile]
 ) -> Iterator[Item]:
     choice = _CHOICES.get(preference.value.lower())
-    contact = contacts.get(preference.user_id) or contacts.get(preference.wa_id) or Contact()
+    contact = contacts.get(preference.user_id) or contacts.get(preference.wa_id) or SenderProfile()
     wa_id = preference.wa_id or contact.wa_id
     user_id = preference.user_id or contact.user_id
     if preference.category != "marketing_messages" or choice is None:

@@ -1,4 +1,4 @@
-"""Gives stored webhooks to the parser again, for what it understands better by now."""
+"""Parses stored webhooks again, since today's parser understands more."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from rapport.whatsapp.items import items_of
 from rapport.whatsapp.webhook import parse
 
 PAGE_SIZE = 100
-# how often an event is tried whose conversation somebody else is writing
+# tries of an event whose conversation another writer has locked
 TRIES = 20
 _PAUSE = 0.25  # seconds
 
 
 @dataclass(frozen=True)
 class Replayed:
-    """What became of one raw event; the counts are of its items."""
+    """The outcome of one raw event; the counts are of its items."""
 
     event_id: int
     applied: int = 0
     corrected: int = 0
     rejected: int = 0
-    # why nothing was done, in a sentence
+    # a sentence that says why nothing was changed
     failure: str | None = None
 
 
@@ -40,10 +40,10 @@ def replay(
     first_id: int = 0,
     dry_run: bool = False,
 ) -> Iterator[Replayed]:
-    """Replays the raw events of a span of time up to `last_id`, in order of arrival.
+    """Replays the raw events of a time span up to `last_id`, in order of arrival.
 
-    An event that fails is told of and blocks no other. It may be stopped and begun again at
-    any time, since repeating it changes nothing.
+    An event that fails is reported and does not stop the others. A replay may be stopped and
+    started again at any time, since a repetition changes nothing.
 
     Raises:
         StoreUnavailable: The database can't be reached, or is too busy.
@@ -63,13 +63,15 @@ def _replay_one(store: WebhookStore, event: RawEvent, *, dry_run: bool) -> Repla
         items = items_of(parse(event.body))
         result = _insist(store, event.id, items, dry_run=dry_run)
     except StoreBusy:
-        return Replayed(event.id, failure="Others are writing its conversation: replay it again.")
+        return Replayed(
+            event.id, failure="Another writer had its conversation locked. Replay it again."
+        )
     except StoreUnavailable:
         raise
     except RapportError as error:
         logger.error("not replayed", extra={"event_id": event.id, **described(error)})
         return Replayed(event.id, failure=str(error))
-    # a parser that stumbles over one event is to be mended, and has the others before it
+    # a parser error in one event must not stop the events after it
     except Exception as error:  # noqa: BLE001 - whatever it is
         log_crash(error, event_id=event.id)
         return Replayed(event.id, failure=f"The parser crashed ({type(error).__name__}).")

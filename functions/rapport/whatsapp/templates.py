@@ -1,4 +1,4 @@
-"""Message templates: which names are to be filled.
+"""Message templates and the variables that a message has to fill.
 
 A template has a header, a body, a footer and buttons. Its variables are named by their place:
 `header.1`, `header.image`, `body.1` (or `body.first_name`), `buttons.0.1`, `buttons.1.code`.
@@ -59,7 +59,7 @@ class _Listed(_Model):
 
 
 def read_templates(listed: Sequence[JsonValue]) -> tuple[list[Template], int]:
-    """Templates as WhatsApp lists them, and how many entries could not be understood."""
+    """The templates of WhatsApp's list, and the number of entries that could not be understood."""
     templates = []
     for entry in listed:
         try:
@@ -72,10 +72,10 @@ def read_templates(listed: Sequence[JsonValue]) -> tuple[list[Template], int]:
 
 
 def variables_of(components: Sequence[Mapping[str, JsonValue]]) -> dict[str, list[str]]:
-    """The names to fill: `{"header": […], "body": […], "buttons": […]}`, each in order.
+    """The names of the variables: `{"header": […], "body": […], "buttons": […]}`, each in order.
 
     Raises:
-        pydantic.ValidationError: A component has a shape that we don't know.
+        pydantic.ValidationError: A component has an unknown form.
     """
     found: dict[str, list[str]] = {"header": [], "body": [], "buttons": []}
     for part in map(_Component.model_validate, components):
@@ -95,7 +95,7 @@ def variables_of(components: Sequence[Mapping[str, JsonValue]]) -> dict[str, lis
 
 
 def _names(text: str) -> list[str]:
-    """Each once, in the order of the text; numbers by their value."""
+    """Each name once, in the order of the text; numbers in numeric order."""
     names = list(dict.fromkeys(_VARIABLE.findall(text)))
     return sorted(names, key=int) if all(name.isdecimal() for name in names) else names
 

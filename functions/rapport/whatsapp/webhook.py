@@ -1,10 +1,10 @@
-"""The payload of a WhatsApp webhook: the parts that we read, in Meta's words.
+"""The payload of a WhatsApp webhook: the parts that we read, under Meta's names.
 
-Fields and values that are not named here are accepted and passed over. Each model validates
-one level and leaves the next one raw, so that one bad item is one bad item.
+Fields and values that are not named here are ignored. Each model validates one level and leaves the
+next one raw, so that one bad part spoils only its own item.
 
-Source: developers.facebook.com/documentation/business-messaging/whatsapp/webhooks/reference
-and .../business-scoped-user-ids.
+Source: developers.facebook.com/documentation/business-messaging/whatsapp/webhooks/reference and
+.../business-scoped-user-ids.
 """
 
 from __future__ import annotations
@@ -43,17 +43,17 @@ def sign(body: bytes, secret: str) -> str:
 
 
 def is_well_formed(signature: str) -> bool:
-    """Whether it could be a signature of Meta's, of whatever bytes and with whatever secret."""
+    """Whether the text has the form of Meta's signature, whatever was signed."""
     return re.fullmatch(r"sha256=[0-9a-f]{64}", signature) is not None
 
 
 def is_signed(body: bytes, signature: str, secret: str) -> bool:
-    """Whether `signature` is that of exactly these bytes, compared in constant time."""
-    # as bytes: compare_digest takes no text beyond ASCII, and a header may hold any
+    """Whether `signature` belongs to exactly these bytes, compared in constant time."""
+    # as bytes: compare_digest accepts only ASCII text, and a header may hold any
     return hmac.compare_digest(sign(body, secret).encode(), signature.encode())
 
 
-# fields of webhooks that tell a business about itself
+# fields of webhooks about the business account itself
 ACCOUNT_FIELDS = frozenset(
     {
         "account_alerts",
@@ -74,7 +74,7 @@ ACCOUNT_FIELDS = frozenset(
     }
 )
 
-# fields that tell of groups
+# fields of webhooks about groups
 GROUP_FIELDS = frozenset(
     {
         "group_lifecycle_update",
@@ -84,14 +84,14 @@ GROUP_FIELDS = frozenset(
     }
 )
 
-# the type of a message that says none
+# the type of a message that names no type
 UNSUPPORTED = "unsupported"
 
-# the seconds of the years 1 and 9999
+# the first second of the year 1 and the last of the year 9999
 _FIRST = -62_135_596_800
 _LAST = 253_402_300_799
 
-# an escaped character of a JSON text; a pair of surrogates is one
+# an escaped character in JSON text; a surrogate pair counts as one
 _ESCAPE = re.compile(
     r"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
     r"|u(?P<unstorable>0000|[dD][89a-fA-F][0-9a-fA-F]{2})|.)",
@@ -100,31 +100,31 @@ _ESCAPE = re.compile(
 
 
 def parse(body: str) -> JsonValue:
-    """The value of a JSON text.
+    """Parses JSON text.
 
-    U+0000 and lone surrogates, which Postgres stores in no text, become U+FFFD.
+    U+0000 and lone surrogates, which Postgres can't store, become U+FFFD.
 
     Raises:
-        MalformedPayload: It is no JSON, or nested more than 200 deep.
+        MalformedPayload: It is not JSON, or is nested more than 200 levels deep.
     """
     storable = _ESCAPE.sub(lambda match: "\\ufffd" if match["unstorable"] else match[0], body)
     try:
         value: JsonValue = from_json(storable, allow_inf_nan=False)
     except ValueError:
-        # the parser's message is not passed on: it may quote the body
+        # the parser's own message may quote the body
         raise MalformedPayload("The body is not JSON.") from None
     return value
 
 
 def _listed(value: object) -> list[object]:
-    """What should be a list and is not is a list of one, to be found bad like any item."""
+    """Wraps a value that should be a list in a list, so that it is refused like any bad item."""
     if value is None:
         return []
     return value if isinstance(value, list) else [value]
 
 
 def _or_none(value: object, validate: ValidatorFunctionWrapHandler) -> object:
-    """A message is worth keeping when what only adorns it has a shape we don't know."""
+    """Drops an optional part of a wrong form, since the message is worth keeping."""
     try:
         valid: object = validate(value)
     except ValidationError:
@@ -142,20 +142,20 @@ def _not_blank(value: object) -> object:
 
 
 def _as_text(value: object) -> object:
-    """An id of digits, which may come as a number."""
+    """An id that may come as a number."""
     return str(value) if type(value) is int else value
 
 
 def _digits(value: object) -> object:
-    """A WhatsApp id, which some versions send as a number or with a plus sign."""
+    """A WhatsApp id; some versions send it as a number or with a plus sign."""
     text = _as_text(value)
     return re.sub(r"[+ ()-]", "", text) if isinstance(text, str) else text
 
 
 def _from_epoch(value: object) -> object:
-    """Meta's times are seconds since 1970, as text.
+    """Reads Meta's times: seconds since 1970, as text.
 
-    One that no clock shows is as far away as can be: the database takes it for the time of arrival.
+    A time out of range becomes the farthest one; the database then takes the time of arrival.
     """
     text = _as_text(value)
     if not isinstance(text, str) or not re.fullmatch(r"-?[0-9]{1,20}", text, re.ASCII):
@@ -167,55 +167,55 @@ def _with_whole(value: object) -> object:
     return {**value, "whole": value} if isinstance(value, dict) else value
 
 
-# an index entry holds no more than some 2,700 bytes
+# an index entry holds at most about 2,700 bytes
 Id = Annotated[str, StringConstraints(min_length=1, max_length=512)]
 OptionalId = Annotated[Id | None, BeforeValidator(_not_blank), WrapValidator(_or_none)]
 OptionalText = Annotated[str | None, BeforeValidator(_not_blank), WrapValidator(_or_none)]
-# as an identity is stored
+# as identities are stored
 WaId = Annotated[str, StringConstraints(pattern=r"^[0-9]{1,32}$")]
 OptionalWaId = Annotated[WaId | None, BeforeValidator(_digits), WrapValidator(_or_none)]
 UserId = Annotated[str, StringConstraints(min_length=1, max_length=320)]
 OptionalUserId = Annotated[UserId | None, BeforeValidator(_not_blank), WrapValidator(_or_none)]
 Timestamp = Annotated[datetime, BeforeValidator(_from_epoch)]
 OptionalTimestamp = Annotated[Timestamp | None, WrapValidator(_or_none)]
-# of parts that are raw as yet
+# of parts that are not validated yet
 Listed = Annotated[list[object], BeforeValidator(_listed)]
 
 
 class _Model(BaseModel):
-    # a number such as 1e400 is infinite here, and nothing in Postgres' jsonb
+    # a number such as 1e400 would be infinite here, and jsonb has no infinity
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
 
 
 class Webhook(_Model):
-    """The whole body."""
+    """The whole body of a webhook."""
 
     entry: Listed
 
 
-class Entry(_Model):
-    """What happened to one WhatsApp Business account."""
+class AccountEntry(_Model):
+    """The changes of one WhatsApp Business account."""
 
     id: Annotated[OptionalId, BeforeValidator(_as_text)] = None
     time: Annotated[Timestamp | None, WrapValidator(_or_none)] = None
     changes: Listed
 
 
-class Change(_Model):
-    """What happened, in one subscribed field."""
+class SubscribedChange(_Model):
+    """A change in one subscribed field."""
 
     field: Id
     value: object
 
 
 class Metadata(_Model):
-    """Which of the business's numbers it is about."""
+    """The business's number that the change concerns."""
 
     phone_number_id: Annotated[Id, BeforeValidator(_as_text)]
     display_phone_number: OptionalWaId = None
 
 
-class Problem(_Model):
+class MessageProblem(_Model):
     """Why a message failed, or could not be shown."""
 
     class Data(_Model):
@@ -228,21 +228,21 @@ class Problem(_Model):
 
     @property
     def sentence(self) -> str | None:
-        """The most telling of the texts that came with it."""
+        """The most telling of its texts."""
         details = self.error_data.details if self.error_data else None
         return details or self.message or self.title
 
 
-class Contact(_Model):
+class SenderProfile(_Model):
     """The profile of a message's sender."""
 
-    class Profile(_Model):
+    class ProfileName(_Model):
         name: OptionalText = None
         username: OptionalText = None
 
     wa_id: OptionalWaId = None
     user_id: OptionalUserId = None
-    profile: Annotated[Profile | None, WrapValidator(_or_none)] = None
+    profile: Annotated[ProfileName | None, WrapValidator(_or_none)] = None
 
 
 class Value(_Model):
@@ -257,7 +257,7 @@ class Value(_Model):
 
 
 class CallsValue(_Model):
-    """A change of the field `calls`; its statuses are those of calls that we make."""
+    """A change of the field `calls`; its statuses are of calls that the business makes."""
 
     metadata: Metadata
     contacts: Listed = []
@@ -266,7 +266,7 @@ class CallsValue(_Model):
 
 
 class GroupsValue(_Model):
-    """A change of a field that tells of groups."""
+    """A change of a field about groups."""
 
     metadata: Metadata
     groups: Listed = []
@@ -281,7 +281,7 @@ class PreferencesValue(_Model):
 
 
 class HistoryValue(_Model):
-    """A change of the field `history`: chunks, or files of messages that were in one."""
+    """A change of the field `history`: chunks of chats, or files of messages in them."""
 
     metadata: Metadata
     history: Listed = []
@@ -295,32 +295,32 @@ class StateSyncValue(_Model):
     state_sync: Listed = []
 
 
-class Text(_Model):
+class TextBody(_Model):
     """The text of a message of type `text`."""
 
     body: str
 
 
-class Context(_Model):
-    """What a message answers."""
+class MessageContext(_Model):
+    """The message that this one replies to."""
 
     id: OptionalId = None
 
 
-class Reaction(_Model):
-    """An emoji at a message; without one it is taken back."""
+class MessageReaction(_Model):
+    """An emoji on a message; without an emoji the reaction is removed."""
 
     message_id: Id
     emoji: OptionalText = None
 
 
-class Edit(_Model):
-    """What a message says from now on."""
+class MessageEdit(_Model):
+    """The new text of a message."""
 
     class Edited(_Model):
         type: Id
-        text: Annotated[Text | None, WrapValidator(_or_none)] = None
-        # as it came
+        text: Annotated[TextBody | None, WrapValidator(_or_none)] = None
+        # the message as it came
         whole: dict[str, JsonValue]
 
         @model_validator(mode="before")
@@ -332,14 +332,14 @@ class Edit(_Model):
     message: Edited
 
 
-class Revoke(_Model):
-    """Which message its sender deleted for everybody."""
+class MessageRevoke(_Model):
+    """The message that its sender deleted for everybody."""
 
     original_message_id: Id
 
 
 class System(_Model):
-    """What WhatsApp itself says of a customer.
+    """A notice by WhatsApp about a customer.
 
     Before version 12 the new number is `new_wa_id`, and the old one may be `customer`.
     """
@@ -354,14 +354,14 @@ class System(_Model):
 
 
 class HistoryContext(_Model):
-    """What had become of a message of the phone app's history."""
+    """The status that a message of the phone app's history had."""
 
     status: OptionalText = None
     from_me: Annotated[bool | None, WrapValidator(_or_none)] = None
 
 
-class Message(_Model):
-    """One message from a customer, of whatever type, or to one from the phone app."""
+class WebhookMessage(_Model):
+    """One message from a customer, or one that the business sent from the phone app."""
 
     id: Id
     from_: Annotated[OptionalWaId, Field(alias="from")] = None
@@ -371,19 +371,19 @@ class Message(_Model):
     group_id: Annotated[OptionalId, BeforeValidator(_as_text)] = None
     timestamp: Timestamp
     type: Annotated[Id, WrapValidator(_or_unsupported)] = UNSUPPORTED
-    text: Annotated[Text | None, WrapValidator(_or_none)] = None
-    context: Annotated[Context | None, WrapValidator(_or_none)] = None
+    text: Annotated[TextBody | None, WrapValidator(_or_none)] = None
+    context: Annotated[MessageContext | None, WrapValidator(_or_none)] = None
     system: Annotated[System | None, WrapValidator(_or_none)] = None
-    reaction: Annotated[Reaction | None, WrapValidator(_or_none)] = None
-    edit: Annotated[Edit | None, WrapValidator(_or_none)] = None
-    revoke: Annotated[Revoke | None, WrapValidator(_or_none)] = None
+    reaction: Annotated[MessageReaction | None, WrapValidator(_or_none)] = None
+    edit: Annotated[MessageEdit | None, WrapValidator(_or_none)] = None
+    revoke: Annotated[MessageRevoke | None, WrapValidator(_or_none)] = None
     history_context: Annotated[HistoryContext | None, WrapValidator(_or_none)] = None
     # the message as it came
     whole: dict[str, JsonValue]
 
     @property
     def is_in_unknown_group(self) -> bool:
-        """Whether it is said in a group of which the id can't be read."""
+        """Whether it was sent in a group whose id can't be read."""
         return self.group_id is None and self.whole.get("group_id") not in (None, "")
 
     @model_validator(mode="before")
@@ -393,17 +393,17 @@ class Message(_Model):
 
 
 class Status(_Model):
-    """What became of one message that we sent."""
+    """The status of one message that we sent."""
 
     id: Id
     status: Id
     timestamp: Timestamp
     errors: Listed = []
-    # what we sent along with the message
+    # the value that we sent with the message
     biz_opaque_callback_data: OptionalText = None
 
 
-class Call(_Model):
+class CallEvent(_Model):
     """One event of a call: it begins (`connect`) or ends (`terminate`)."""
 
     id: Id
@@ -424,7 +424,7 @@ class Call(_Model):
 
 
 class CallStatus(_Model):
-    """How far a call of ours has come."""
+    """The progress of a call that the business makes."""
 
     id: Id
     status: Id
@@ -434,7 +434,7 @@ class CallStatus(_Model):
 
 
 class GroupParticipant(_Model):
-    """Somebody in a group; `input` is what the business called them."""
+    """A participant of a group; `input` is how the business named the person."""
 
     wa_id: OptionalWaId = None
     user_id: OptionalUserId = None
@@ -442,14 +442,14 @@ class GroupParticipant(_Model):
 
 
 class GroupSetting(_Model):
-    """A setting that was to be changed."""
+    """A setting that the business wanted to change."""
 
     text: OptionalText = None
     update_successful: bool = True
 
 
 class Group(_Model):
-    """What happened to one group."""
+    """The changes of one group."""
 
     group_id: OptionalId = None
     type: Id
@@ -469,7 +469,7 @@ class Group(_Model):
 
 
 class Preference(_Model):
-    """What a person wants to receive."""
+    """A person's choice of messages."""
 
     wa_id: OptionalWaId = None
     user_id: OptionalUserId = None
@@ -479,7 +479,9 @@ class Preference(_Model):
 
 
 class HistoryChunk(_Model):
-    """A part of the history: chats, or why there are none; `metadata` says how far it has come."""
+    """A part of the history: chats, or why there are none; `metadata` says how far the transfer has
+    come.
+    """
 
     metadata: Annotated[dict[str, JsonValue] | None, WrapValidator(_or_none)] = None
     threads: Listed = []
@@ -487,7 +489,7 @@ class HistoryChunk(_Model):
 
 
 class HistoryThread(_Model):
-    """What was said with one person."""
+    """The messages with one person."""
 
     id: OptionalWaId = None
     user_id: OptionalUserId = None
@@ -495,9 +497,9 @@ class HistoryThread(_Model):
 
 
 class PhoneBookEntry(_Model):
-    """An entry of the phone book."""
+    """An entry of the phone app's phone book."""
 
-    class Person(_Model):
+    class PhoneBookPerson(_Model):
         full_name: OptionalText = None
         first_name: OptionalText = None
         phone_number: OptionalWaId = None
@@ -507,5 +509,5 @@ class PhoneBookEntry(_Model):
 
     type: Id
     action: Id
-    contact: Person
+    contact: PhoneBookPerson
     metadata: Moment

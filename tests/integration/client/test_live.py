@@ -22,9 +22,9 @@ from tests.integration.client.proxy import Faults, Proxy
 from tests.sql.portal import make_job
 from tests.world import text_message
 
-from rapport.client.backlog import FEW
-from rapport.client.faces import Contact, LiveChatContact, Thread, contact_live_chat
+from rapport.client.faces import ContactRow, LiveChatContact, Thread, contact_live_chat
 from rapport.client.live import LiveClient
+from rapport.client.pending_changes import FEW
 from rapport.client.rows import Message, Profile
 from rapport.client.tokens import of_session
 from rapport.errors import NotAllowed, NotSignedIn, Unprocessable, UpstreamUnavailable
@@ -359,7 +359,7 @@ async def test_row_that_one_subscription_can_not_take_keeps_no_other_waiting(
 ) -> None:
     """As of a status that a later version of the database has."""
 
-    def face(contact: Contact, thread: Thread | None) -> LiveChatContact:
+    def face(contact: ContactRow, thread: Thread | None) -> LiveChatContact:
         if contact.name == "nobody":
             raise ValueError(contact.name)
         return contact_live_chat(contact, thread)

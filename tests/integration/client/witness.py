@@ -9,8 +9,8 @@ from uuid import UUID
 
 from tests.world import World
 
-from rapport.client.changes import Change
-from rapport.client.kinds import MessageCallbacks
+from rapport.client.events import Change
+from rapport.client.portal_subscriptions import MessageCallbacks
 from rapport.client.rows import Message, RowT
 
 

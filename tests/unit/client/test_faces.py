@@ -9,7 +9,8 @@ from uuid import UUID
 import pytest
 from pydantic import ValidationError
 
-from rapport.client.face_feed import Event, FaceChange, FaceFeed
+from rapport.client.events import Event
+from rapport.client.face_feed import FaceChange, FaceFeed
 from rapport.client.faces import ContactV2, LiveChatContact, contact_live_chat, contact_v2
 
 Json = dict[str, Any]
@@ -324,5 +325,5 @@ def test_resync_drops_what_is_no_longer_there(feed: FaceFeed[LiveChatContact]) -
 def test_a_status_that_nobody_knows_is_an_error(feed: FaceFeed[LiveChatContact]) -> None:
     with pytest.raises(ValidationError):
         feed.apply(event("contacts", contact(status="parked")))
-    with pytest.raises(ValueError, match="makes no face"):
+    with pytest.raises(ValueError, match="No face is made from customers"):
         feed.load("customers", [{}])

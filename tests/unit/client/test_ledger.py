@@ -9,8 +9,7 @@ from uuid import UUID
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rapport.client.changes import Change, Heard
-from rapport.client.face_feed import Event
+from rapport.client.events import Change, Event, Heard
 from rapport.client.ledger import Ledger
 from rapport.client.rows import Job, Message
 

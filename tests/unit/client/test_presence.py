@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from rapport.client.hub import Hub
-from rapport.client.link import Scope
+from rapport.client.catch_up import CatchUp
 from rapport.client.presence import Presence
 from rapport.client.server import Server
 from rapport.client.timing import Timing
 from rapport.client.tokens import Tokens
+from rapport.client.topics import Scope
 
 ANDREJ, VERA = "andrej", "vera"
 
@@ -31,7 +31,10 @@ async def test_nobody_of_an_earlier_connection_is_taken_to_be_there() -> None:
     server = Server("http://127.0.0.1", "key", tokens, 1)
     seen: list[frozenset[str]] = []
     room = Joined(
-        Hub(server, "key", tokens, Timing()), Scope("presence_desk", UUID(int=1)), "me", seen.append
+        CatchUp(server, "key", tokens, Timing()),
+        Scope("presence_desk", UUID(int=1)),
+        "me",
+        seen.append,
     )
     both, one = frozenset({ANDREJ, VERA}), frozenset({ANDREJ})
 

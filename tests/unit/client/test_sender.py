@@ -12,7 +12,7 @@ from uuid import UUID
 import pytest
 from pydantic import JsonValue
 
-from rapport.client.face_feed import Event, Record
+from rapport.client.events import Event, Record
 from rapport.client.outbox import Outbox, PendingMessage
 from rapport.client.sender import Sender
 from rapport.client.server import Server

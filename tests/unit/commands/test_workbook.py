@@ -67,14 +67,14 @@ def test_another_file_is_left_as_it_is(tmp_path: Path) -> None:
     file.write_text("phone\n")
     with as_table(file, None) as table:
         assert table == file
-    with pytest.raises(MalformedTable, match="It is no workbook"), as_table(file, "One"):
+    with pytest.raises(MalformedTable, match="not a workbook"), as_table(file, "One"):
         pass
 
 
 def test_what_is_no_workbook_is_refused(tmp_path: Path, file: Path) -> None:
     with zipfile.ZipFile(file, "w") as archive:
         archive.writestr("contacts.csv", "phone\n")
-    with pytest.raises(MalformedTable, match="no workbook that can be read"):
+    with pytest.raises(MalformedTable, match="workbook can't be read"):
         rows(file)
     broken = tmp_path / "broken.xlsx"
     broken.write_bytes(b"PK\x03\x04 and no more")
@@ -82,14 +82,14 @@ def test_what_is_no_workbook_is_refused(tmp_path: Path, file: Path) -> None:
         rows(broken)
     encrypted = tmp_path / "encrypted.xlsx"
     encrypted.write_bytes(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + b"\0" * 1000)
-    with pytest.raises(MalformedTable, match="no workbook that can be read"):
+    with pytest.raises(MalformedTable, match="workbook can't be read"):
         rows(encrypted)
 
 
 def test_a_cell_that_stands_far_from_the_table_is_refused(file: Path) -> None:
     """As one sheet it would be 17,000,000,000 cells."""
     write(file, Contacts=[text("A1", "phone") + text("XFD1048576", "x")])
-    with pytest.raises(MalformedTable, match="delete what stands far from the table"):
+    with pytest.raises(MalformedTable, match="Delete the cells far from the table"):
         rows(file)
 
 
@@ -101,7 +101,7 @@ def test_a_workbook_that_unpacks_to_too_much_is_refused(
     with zipfile.ZipFile(file, "a", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("xl/media/zeros", bytes(workbook.UNPACKED_LIMIT))
     assert file.stat().st_size < 10_000
-    with pytest.raises(MalformedTable, match="at most 1,000,000 are read: divide it"):
+    with pytest.raises(MalformedTable, match=r"1,000,000 are allowed\. Divide it"):
         rows(file)
 
 
@@ -110,5 +110,5 @@ def test_a_workbook_that_is_too_large_is_refused(
 ) -> None:
     write(file, Contacts=[text("A1", "phone")])
     monkeypatch.setattr(workbook, "FILE_LIMIT", 100)
-    with pytest.raises(MalformedTable, match="at most 100 are read"):
+    with pytest.raises(MalformedTable, match="100 are allowed"):
         rows(file)

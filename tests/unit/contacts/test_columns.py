@@ -214,9 +214,9 @@ def test_beside_a_first_name_the_name_is_the_last() -> None:
 @pytest.mark.parametrize(
     ("header", "mapping", "message"),
     [
-        (["phone", "city"], {}, "not known: 'city'.*--map 'city'=notes, or leave it out"),
+        (["phone", "city"], {}, "unknown columns: 'city'.*--map 'city'=notes, or leave it out"),
         (["phone", "city"], {"town": "notes"}, "not there: 'town' .has 'phone', 'city'"),
-        (["phone", "city"], {"city": "place"}, "'place' is no field. Fields: id, name"),
+        (["phone", "city"], {"city": "place"}, "'place' is not a field. Fields: id, name"),
         (["phone", "Phone"], {}, "twice: phone .'phone', 'Phone'.*--map 'Phone'="),
         (["name", "Full Name", "phone"], {}, "twice: name"),
         (["notes", "city"], {"city": "notes"}, "twice: notes"),

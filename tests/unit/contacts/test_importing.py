@@ -134,7 +134,7 @@ def test_rows_that_can_go_in_do_and_the_others_are_told(file: Path) -> None:
 
     assert results == [
         Result(2, "created"),
-        Result(3, "refused", "phone", "It is too short."),
+        Result(3, "refused", "phone", "The number is too short."),
         Result(5, "created"),
     ]
     assert account.calls == [
@@ -167,7 +167,7 @@ def test_rows_of_one_contact_under_different_names_are_told(file: Path) -> None:
 
     assert results == [
         Result(2, "updated"),
-        Result(3, "updated", None, "It is of the same contact as row 2."),
+        Result(3, "updated", None, "This is the same contact as row 2."),
     ]
 
 

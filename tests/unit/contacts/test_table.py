@@ -71,9 +71,9 @@ def test_rows_are_counted_as_a_spreadsheet_does(file: Path) -> None:
     [
         (b"", r"empty.*Known: id, name"),
         (b"\n\n", "empty"),
-        (b"+38640111222,Ana\n", r"not known: '\+38640111222', 'Ana'. Known: id, name"),
-        (b"phone,shoe size\n", r"Say what one is, such as --map 'shoe size'=notes"),
-        (b"phone,shoe size\n", r"not known: 'shoe size'. Known: id"),
+        (b"+38640111222,Ana\n", r"unknown columns: '\+38640111222', 'Ana'. Known: id, name"),
+        (b"phone,shoe size\n", r"Name its field, such as --map 'shoe size'=notes"),
+        (b"phone,shoe size\n", r"unknown columns: 'shoe size'. Known: id"),
         (b"phone,Phone\n", "twice: phone"),
         (
             b"phone,name\n+1,Ana\n+1,\xe8iro\n",
@@ -83,8 +83,8 @@ def test_rows_are_counted_as_a_spreadsheet_does(file: Path) -> None:
         (b"phone,name\n+1,\x81\x88\x90\x98\n", r"Line 2 is not UTF-8 \(byte 15 of the file\)"),
         (b'phone,name\n1,"' + b"x\n" * 70_000, "not closed"),
         # the rows below would be part of its cell, and nobody would miss them
-        (b'phone,name\n1,"Ana\n2,Bor\n3,Cene\n', "Line 4 is no row.*not closed"),
-        (b'phone,name\n1,"Ana\n2,"Bor"\n3,Cene\n', "Line 3 is no row.*not closed"),
+        (b'phone,name\n1,"Ana\n2,Bor\n3,Cene\n', "Line 4 can't be read.*not closed"),
+        (b'phone,name\n1,"Ana\n2,"Bor"\n3,Cene\n', "Line 3 can't be read.*not closed"),
         (b"phone\n" + b"," * 1_001 + b"x\n", "Row 2 has more than 1,000 cells"),
         (b"phone,name\n" + b"x" * (LINE_LIMIT + 1), f"Line 2 has more than {LINE_LIMIT:,}"),
     ],
@@ -139,13 +139,13 @@ def test_a_column_without_a_title_is_empty_or_its_rows_are_refused(file: Path) -
     first, second = rows(file, b"phone;name;\n+38640111222;Ana;\n+38640111333;Bor;x\n")
     table = Table.open(file)
     assert Said.of(first, table.columns).first("name") == "Ana"
-    with pytest.raises(RefusedRow, match="'x' in a column that the first row does not name"):
+    with pytest.raises(RefusedRow, match="'x' in a column without a title"):
         Said.of(second, table.columns)
 
 
 def test_too_many_rows_are_refused(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(table_module, "ROW_LIMIT", 2)
-    with pytest.raises(MalformedTable, match="more than 2 rows: divide it"):
+    with pytest.raises(MalformedTable, match=r"more than 2 rows\. Divide it"):
         rows(file, b"phone\n1\n2\n3\n")
 
 
@@ -165,7 +165,7 @@ def test_an_email_is_read(written: str, email: str) -> None:
 @pytest.mark.parametrize(
     ("written", "reason"),
     [
-        ("e@b.si;b", "2 addresses or words.*keep 'e@b.si' alone"),
+        ("e@b.si;b", "2 addresses or words.*Keep only 'e@b.si'"),
         ("a@b.si, c@d.si", "2 addresses or words"),
         ("a@b.si c@d.si", "2 addresses or words"),
         ("ana", "not an email address"),
@@ -210,8 +210,8 @@ def test_an_empty_cell_says_nothing() -> None:
     ("cells", "field", "reason"),
     [
         ({"phone": "040 111 222"}, "phone", "no country code"),
-        ({"id": "7"}, "id", "not an id"),
-        ({"tags": '"vip'}, "tags", "quotes"),
+        ({"id": "7"}, "id", "not a contact's id"),
+        ({"tags": '"vip'}, "tags", "quote"),
         ({"notes": "a\0b"}, "notes", "NUL"),
         ({"name": "n" * 25_001}, "name", "more than 25,000"),
     ],
@@ -223,7 +223,7 @@ def test_a_wrong_cell_is_named(cells: dict[str, str], field: str, reason: str) -
 
 
 def test_a_row_of_more_cells_is_refused() -> None:
-    with pytest.raises(RefusedRow, match="3 cells, and the first row 2"):
+    with pytest.raises(RefusedRow, match="3 cells; the first row has 2"):
         Said.of(Record(2, ["+38640111222", "Ana", "more"]), columns("phone", "name"))
 
 
@@ -239,7 +239,7 @@ def test_a_number_that_was_exported_is_not_judged_again() -> None:
     for number in (mexican, fictional):
         assert read(id=str(UUID(int=1)), phone=number).phone == number
     assert read(phone=mexican).phone == "+525512345678"
-    with pytest.raises(RefusedRow, match="Nobody"):
+    with pytest.raises(RefusedRow, match="can't exist"):
         read(phone=fictional)
 
 

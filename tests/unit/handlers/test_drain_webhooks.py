@@ -21,7 +21,7 @@ from rapport.errors import (
     StoreUnavailable,
 )
 from rapport.handlers import drain_webhooks
-from rapport.local.lambda_host.events import Context
+from rapport.local.lambda_host.events import InvocationContext
 from rapport.settings import BacklogSettings
 from rapport.store.webhooks import IngestResult
 from rapport.whatsapp.backlog import pack
@@ -97,7 +97,7 @@ def drain(monkeypatch: pytest.MonkeyPatch, backlog: FakeBacklog) -> Drain:  # no
                 for place, message in enumerate(messages)
             ]
         }
-        answer = drain_webhooks.handler(event, Context("drain_webhooks", 512, 60))
+        answer = drain_webhooks.handler(event, InvocationContext("drain_webhooks", 512, 60))
         return [failure["itemIdentifier"] for failure in answer["batchItemFailures"]]
 
     return drain

@@ -76,7 +76,7 @@ def test_a_file_is_asked_for_with_the_token(graphs: Graphs) -> None:
         (error(130429), WhatsAppUnavailable, 130429),
         (error(190, 401), WhatsAppRefused, 190),
         (error(100), WhatsAppRefused, 100),
-        (error("100"), WhatsAppRefused, None),
+        (error("100"), WhatsAppRefused, 100),
         (error(100, 500), WhatsAppUnavailable, 100),
         (answers(503, "busy"), WhatsAppUnavailable, None),
         (answers(429, []), WhatsAppUnavailable, None),

@@ -125,7 +125,7 @@ def test_a_file_beyond_the_limit_fails_whether_it_was_said_or_not(said: dict[str
 def test_a_file_that_takes_too_long_is_left_for_the_next_try() -> None:
     bucket = Bucket()
     outcome = run(bucket, job(), graph(), seconds=-1)
-    assert (outcome.outcome, outcome.error) == ("retry", "The file took too long.")
+    assert (outcome.outcome, outcome.error) == ("retry", "The download took too long.")
     assert bucket.files == {}
 
 

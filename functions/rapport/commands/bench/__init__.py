@@ -1,1 +1,1 @@
-"""What `rapport bench` measures; figures of one run are compared with each other."""
+"""The measurements of `rapport bench`. Compare only figures of the same run."""

@@ -1,4 +1,4 @@
-"""How long a client that was away needs until its callbacks have told what it has missed."""
+"""How long a client that was away needs to tell its callbacks all that it missed."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from rapport.local.stack.running import Stack
 
 CHANGES = 10_000
 ROUNDS = 3
-# a transaction has ten changes: six new messages, three of jobs, one of an invoice
+# each transaction has ten changes: six new messages, three of jobs, one of an invoice
 MESSAGES, JOBS = 6, 3
 TRANSACTION = MESSAGES + JOBS + 1
-# so often each job and each invoice changes
+# changes of each job and each invoice
 TIMES = 10
 CHATS = 20
 
 
 @dataclass(frozen=True)
 class AwayFigures:
-    """Of each round the seconds from `resume` to the last callback."""
+    """For each round, the seconds from `resume` to the last callback."""
 
     changes: int
     seconds: tuple[float, ...]
@@ -36,7 +36,7 @@ class AwayFigures:
 
 @dataclass
 class Missing:
-    """What has not been told yet: new messages by their text, rows by what they say last."""
+    """Changes that are still to be told: new messages by their text, rows by their last state."""
 
     messages: set[str] = field(default_factory=set)
     rows: dict[UUID, str] = field(default_factory=dict)
@@ -65,14 +65,14 @@ class Missing:
 
 
 @dataclass(frozen=True)
-class _Rows:
+class _AwayRows:
     chats: tuple[UUID, ...]
     jobs: tuple[UUID, ...]
     invoices: tuple[UUID, ...]
 
 
 def measure(stack: Stack, changes: int = CHANGES, rounds: int = ROUNDS) -> AwayFigures:
-    """Writes to a customer who is away, again and again. `changes` is a multiple of ten."""
+    """Repeatedly writes to a customer who is away. `changes` is a multiple of ten."""
     with psycopg.connect(stack.db_url(), autocommit=True) as owner:
         business = Business.found(stack, owner)
         (customer,) = business.add_customers(owner, 1)
@@ -86,7 +86,7 @@ async def _measure(
     owner: Owner,
     business: Business,
     customer: Customer,
-    rows: _Rows,
+    rows: _AwayRows,
     transactions: int,
     rounds: int,
 ) -> tuple[float, ...]:
@@ -107,8 +107,10 @@ async def _measure(
     return tuple(seconds)
 
 
-def _prepare(owner: Owner, business: Business, customer: Customer, transactions: int) -> _Rows:
-    """Appointments and invoices that change later; what is written next need not be durable."""
+def _prepare(owner: Owner, business: Business, customer: Customer, transactions: int) -> _AwayRows:
+    """Creates the appointments and invoices that change later, and makes further writes faster by
+    giving up durability.
+    """
     owner.execute("set synchronous_commit = off")
     jobs = owner.execute(
         "insert into public.jobs (account_id, customer_id, service_type, starts_at)"
@@ -128,14 +130,14 @@ def _prepare(owner: Owner, business: Business, customer: Customer, transactions:
         " order by id limit %s",
         [customer.id, CHATS],
     ).fetchall()
-    return _Rows(
+    return _AwayRows(
         tuple(chat for (chat,) in chats),
         tuple(job for (job,) in jobs),
         tuple(invoice for (invoice,) in invoices),
     )
 
 
-def _write(owner: Owner, rows: _Rows, name: str, transactions: int, missing: Missing) -> None:
+def _write(owner: Owner, rows: _AwayRows, name: str, transactions: int, missing: Missing) -> None:
     with owner.pipeline():
         for number in range(transactions):
             with owner.transaction():

@@ -1,7 +1,7 @@
-"""What a large webhook takes of the database: one call, until it has committed.
+"""The database time of a large webhook: one call, until its commit.
 
-The webhooks are what the function makes of payloads by its own parser. Messages are of known
-senders, statuses of known messages, which were sent from the phone app.
+The function's own parser makes the webhooks from payloads. Messages come from known senders;
+statuses are of known messages, which were sent from the phone app.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from rapport.whatsapp.items import items_of
 UPDATES = 1_000
 CONVERSATIONS = 200
 CALLS = 9
-# until the connection's plans are made
+# the connection's plans exist after these
 WARM_UP = 2
 
 
 @dataclass(frozen=True)
 class BatchFigures:
-    """Milliseconds for each update of a webhook, webhook by webhook."""
+    """Milliseconds for each update, webhook by webhook."""
 
     messages: tuple[float, ...]
     statuses: tuple[float, ...]
@@ -44,7 +44,7 @@ class BatchFigures:
 def measure(
     stack: Stack, updates: int = UPDATES, conversations: int = CONVERSATIONS, calls: int = CALLS
 ) -> BatchFigures:
-    """Takes in webhooks of so many updates over so many conversations.
+    """Ingests webhooks of so many updates over so many conversations.
 
     Raises StackError when an update is not applied.
     """
@@ -52,7 +52,7 @@ def measure(
         number = Business.found(stack, owner).add_number(owner)
         owner.execute("set role service_role")
         senders = [str(38_670_000_000 + sender) for sender in range(conversations)]
-        # they become known
+        # the senders become known
         _ingest(owner, _messages(number, senders, conversations))
 
         messages_ms, statuses_ms = [], []
@@ -65,7 +65,7 @@ def measure(
 
 
 def _ingest(owner: Owner, payload: Payload) -> float:
-    """Milliseconds that one webhook took."""
+    """The milliseconds that one webhook took."""
     items = [item.model_dump(mode="json") for item in items_of(payload)]
     arguments = [encode(payload).decode(), json.dumps(items)]
     begun = time.perf_counter()

@@ -1,4 +1,4 @@
-"""A business of its own to measure with: an agent, and customers who are in the portal."""
+"""A business to measure with: an agent, and customers with portal logins."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Business:
 
     @classmethod
     def found(cls, stack: Stack, owner: Owner) -> Business:
-        """Makes one. `owner` is the database owner's connection, in autocommit."""
+        """Creates a business. `owner` is the database owner's connection, in autocommit."""
         business = cls(stack, uuid4(), uuid4())
         owner.execute(
             "insert into public.accounts (id, external_id, name) values (%s, %s, 'Bench')",
@@ -51,7 +51,7 @@ class Business:
         return business
 
     def add_customers(self, owner: Owner, count: int) -> list[Customer]:
-        """Customers without a phone, so that nothing of them is WhatsApp's."""
+        """Creates customers without a phone, so that WhatsApp plays no part."""
         added = [Customer(uuid4(), uuid4(), uuid4()) for _ in range(count)]
         _add_logins(owner, [customer.user for customer in added])
         self.act(owner)
@@ -70,7 +70,7 @@ class Business:
         return added
 
     def add_number(self, owner: Owner) -> str:
-        """A WhatsApp number, by the id that WhatsApp has for it."""
+        """Registers a WhatsApp number by WhatsApp's id."""
         number = str(self.account.int % 10**15)
         owner.execute(
             "insert into public.whatsapp_channels"
@@ -81,18 +81,18 @@ class Business:
         return number
 
     def act(self, connection: Owner) -> None:
-        """What the connection writes from now on is the agent's."""
+        """Makes the connection act as the agent from now on."""
         claims = {"role": "authenticated", "sub": str(self.agent)}
         connection.execute(
             "select set_config('request.jwt.claims', %s, false)", [json.dumps(claims)]
         )
 
     def token(self, user: UUID) -> str:
-        """The access token of somebody who is signed in."""
+        """A signed-in person's access token."""
         return mint_user_token(self.stack.jwt_secret, user_id=user)
 
     def client(self, user: UUID) -> LiveClient:
-        """The live client of somebody who is signed in."""
+        """A signed-in person's live client."""
 
         async def access_token() -> str:
             return self.token(user)

@@ -1,4 +1,4 @@
-"""The command `rapport bench`: figures of a stack of its own, beside what they should be."""
+"""The command `rapport bench`: figures of a temporary stack, beside their limits."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ SETTLED_S = 3.0
 
 @dataclass(frozen=True)
 class Figure:
-    """One line of the table; `limit` says in words what is asked of it."""
+    """One line of the table; `limit` is the required value, in words."""
 
     name: str
     value: str
@@ -48,7 +48,7 @@ def bench() -> None:
     progress = TerminalProgress(Console(stderr=True))
     folder = Path(tempfile.mkdtemp(prefix="rapport-bench-"))
     try:
-        # the first start makes the database; the second is what a developer waits for
+        # the first start creates the database; the second is the one that a developer waits for
         with launch.running(folder, progress):
             pass
         before = time.perf_counter()
@@ -58,7 +58,7 @@ def bench() -> None:
                 _memory(),
                 *_live(running.stack, progress),
             ]
-        # nothing else takes part in this one
+        # without the other children, which would compete for the processor
         with launch.running(folder, progress, only={"postgrest"}) as running:
             figures += [*_batch(running.stack, progress), *_ingest(running.stack, progress)]
     finally:
@@ -106,7 +106,7 @@ def bench_metakocka() -> None:
 
 
 def bench_portal() -> None:
-    """Starts a stack in a temporary folder, and measures what live clients see of changes."""
+    """Starts a stack in a temporary folder, and measures how fast live clients hear of changes."""
     interrupt_on_signals()
     progress = TerminalProgress(Console(stderr=True))
     subscribers.allow_sockets()
@@ -124,8 +124,8 @@ def bench_portal() -> None:
 
 
 def _memory() -> Figure:
-    """The proportional set size of this process and all that it has started."""
-    # what a start takes is given back a moment later
+    """The proportional set size of this process and all its children."""
+    # memory that only the start needed is released a moment later
     time.sleep(SETTLED_S)
     this = psutil.Process()
     processes = [this, *this.children(recursive=True)]
@@ -165,7 +165,7 @@ def _batch(stack: Stack, progress: TerminalProgress) -> list[Figure]:
 
 
 def _portal(stack: Stack, progress: TerminalProgress) -> list[Figure]:
-    load = portal.Load()
+    load = portal.PortalLoad()
     with progress.step(f"Changing {load.changes:,} appointments of {load.customers} customers"):
         figures = portal.measure(stack, load)
     return [

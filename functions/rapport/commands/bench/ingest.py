@@ -1,7 +1,7 @@
-"""How fast `backend.ingest_whatsapp` is, beside an empty RPC and the usual way over PostgREST.
+"""The speed of `backend.ingest_whatsapp`, beside an empty RPC and the usual way over PostgREST.
 
-The empty RPC takes the very same request and does nothing: what is left between the two is
-what ingest itself costs, its commit included.
+The empty RPC gets the same request and does nothing. The difference between the two is the cost of
+ingest itself, its commit included.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from urllib.parse import urlencode
 import psycopg
 from pydantic import JsonValue
 
-from rapport.commands.bench.load import ConflictError, Exchange, Load, Request
+from rapport.commands.bench.load import ConflictError, Exchange, HttpLoad, LoadRequest
 from rapport.commands.demo import ALPINE_NUMBER
 from rapport.local.errors import StackError
 from rapport.local.stack.running import Stack
@@ -27,7 +27,7 @@ ROUNDS = 5
 CONNECTIONS = (4, 8)
 SECONDS = 2.0
 
-# On a stack that is thrown away: the baseline writes tables, which service_role may not.
+# for a temporary stack only: the baseline writes tables that service_role may not write
 PREPARATION = """
 create table public.raw_events (
     id bigint generated always as identity primary key,
@@ -45,7 +45,7 @@ notify pgrst, 'reload schema';
 
 @dataclass(frozen=True)
 class Rates:
-    """Messages per second of one round, by way of taking them in."""
+    """Messages per second in one round, for each way."""
 
     empty_rpc: float
     ingest: float
@@ -54,19 +54,19 @@ class Rates:
 
 @dataclass(frozen=True)
 class IngestFigures:
-    """The rounds of one run with so many connections."""
+    """All rounds with one number of connections."""
 
     connections: int
     rounds: tuple[Rates, ...]
 
     @property
     def of_empty_rpc(self) -> float:
-        """The rate of ingest as a part of the empty RPC's; the median of the rounds."""
+        """The rate of ingest as a fraction of the empty RPC's rate; the median of the rounds."""
         return median(rates.ingest / rates.empty_rpc for rates in self.rounds)
 
     @property
     def times_baseline(self) -> float:
-        """How many times faster than the usual way; the median of the rounds."""
+        """How many times faster than the usual way it is; the median of the rounds."""
         return median(rates.ingest / rates.select_insert_update for rates in self.rounds)
 
     @property
@@ -80,7 +80,7 @@ class IngestFigures:
 
 
 def measure(stack: Stack) -> list[IngestFigures]:
-    """Measures on a stack that is thrown away afterwards, with few connections and with many.
+    """Measures on a temporary stack, with few connections and with many.
 
     Raises StackError where Postgres would not keep what it has acknowledged.
     """
@@ -90,7 +90,7 @@ def measure(stack: Stack) -> list[IngestFigures]:
             if row != ("on",):
                 raise StackError(f"{setting} is not on: the figures would mean nothing.")
         connection.execute(PREPARATION)
-        # every sender is known before the clock runs
+        # every sender is known before the measurement begins
         everybody = json.dumps([_item(number, number) for number in range(SENDERS)])
         connection.execute("select backend.ingest_whatsapp(%s, %s)", [everybody, everybody])
     return [_measure(stack, connections) for connections in CONNECTIONS]
@@ -111,8 +111,8 @@ def _measure(stack: Stack, connections: int) -> IngestFigures:
     return IngestFigures(connections, tuple(rounds))
 
 
-def _load(stack: Stack, connections: int, headers: Mapping[str, str]) -> Load:
-    return Load(
+def _load(stack: Stack, connections: int, headers: Mapping[str, str]) -> HttpLoad:
+    return HttpLoad(
         stack.host,
         stack.postgrest_port,
         {
@@ -124,8 +124,8 @@ def _load(stack: Stack, connections: int, headers: Mapping[str, str]) -> Load:
     )
 
 
-def _wait_for_reload(backend: Load) -> None:
-    """PostgREST learns of a new function a moment after it is made."""
+def _wait_for_reload(backend: HttpLoad) -> None:
+    """Waits until PostgREST knows the new function."""
     for _ in range(100):
         try:
             backend.rate(_empty_rpc, 0.05)
@@ -159,7 +159,7 @@ def _number_of(sender: int) -> str:
     return str(38_650_000_000 + sender)
 
 
-def _call(function: str, number: int) -> Request:
+def _call(function: str, number: int) -> LoadRequest:
     item = _item(number, random.randrange(SENDERS))  # noqa: S311 - whose turn it is
     return _post(f"/rpc/{function}", {"body": json.dumps(item), "items": [item]})
 
@@ -171,7 +171,7 @@ def _ingest(exchange: Exchange, number: int) -> None:
 
 
 def _select_insert_update(exchange: Exchange, number: int) -> None:
-    """What webhook handlers commonly do, one row after the other, to the rows that ingest makes."""
+    """The usual way of webhook handlers: for the same rows, one statement after the other."""
     item = _item(number, random.randrange(SENDERS))  # noqa: S311 - whose turn it is
     event = _only(exchange(_post("/raw_events", {"body": json.dumps(item)})))
     channel = _only(exchange(_get("/whatsapp_channels", phone_number_id=item["phone_number_id"])))
@@ -208,7 +208,7 @@ def _select_insert_update(exchange: Exchange, number: int) -> None:
 
 
 def _append(exchange: Exchange, message: dict[str, JsonValue]) -> None:
-    """Numbers the message one past the last; another may have taken the number meanwhile."""
+    """Numbers the message one above the last; repeats if another writer took that number."""
     thread = {"conversation_id": message["conversation_id"]}
     for _ in range(200):
         activity = _only(exchange(_get("/conversation_activity", **thread)))
@@ -227,16 +227,16 @@ def _append(exchange: Exchange, message: dict[str, JsonValue]) -> None:
     raise StackError("The baseline never found a free number.")
 
 
-def _post(path: str, row: Mapping[str, JsonValue]) -> Request:
-    return Request("POST", path, json.dumps(row).encode())
+def _post(path: str, row: Mapping[str, JsonValue]) -> LoadRequest:
+    return LoadRequest("POST", path, json.dumps(row).encode())
 
 
-def _get(path: str, **equal: JsonValue) -> Request:
-    return Request("GET", f"{path}?{_filter(equal)}")
+def _get(path: str, **equal: JsonValue) -> LoadRequest:
+    return LoadRequest("GET", f"{path}?{_filter(equal)}")
 
 
-def _patch(path: str, row: Mapping[str, JsonValue], **equal: JsonValue) -> Request:
-    return Request("PATCH", f"{path}?{_filter(equal)}", json.dumps(row).encode())
+def _patch(path: str, row: Mapping[str, JsonValue], **equal: JsonValue) -> LoadRequest:
+    return LoadRequest("PATCH", f"{path}?{_filter(equal)}", json.dumps(row).encode())
 
 
 def _filter(equal: Mapping[str, JsonValue]) -> str:

@@ -1,4 +1,4 @@
-"""Times of single events, and what is said of many."""
+"""Summarizes the durations of single events."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from statistics import quantiles
 
 @dataclass(frozen=True)
 class Latency:
-    """Milliseconds."""
+    """All values are in milliseconds."""
 
     count: int
     p50: float
@@ -18,7 +18,7 @@ class Latency:
 
     @classmethod
     def of(cls, seconds: Iterable[float]) -> Latency:
-        """Of at least two events."""
+        """Of at least two durations."""
         milliseconds = sorted(value * 1000 for value in seconds)
         parts = quantiles(milliseconds, n=20, method="inclusive")
         return cls(len(milliseconds), parts[9], parts[18], milliseconds[-1])

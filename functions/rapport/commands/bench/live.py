@@ -1,4 +1,4 @@
-"""From a webhook's POST to the callback of a client that listens, one message at a time."""
+"""The time from a webhook's POST to a client's callback, one message at a time."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MESSAGES = 100
 
 @dataclass(frozen=True)
 class LiveFigures:
-    """Of the same messages: until the function answered, and until the callbacks ran."""
+    """The times of the same messages until the function answered and until the callbacks ran."""
 
     answer: Latency
     broadcast: Latency
@@ -30,7 +30,7 @@ class LiveFigures:
 
 
 def measure(stack: Stack) -> LiveFigures:
-    """Sends messages to an agent who hears them by both ways."""
+    """Sends messages to an agent who listens in both ways."""
     return asyncio.run(_measure(stack))
 
 

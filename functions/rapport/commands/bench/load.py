@@ -1,4 +1,4 @@
-"""Requests per second of a call over HTTP, with little of the client in it."""
+"""Requests per second over HTTP, with as little work in the client as possible."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class ConflictError(StackError):
 
 
 @dataclass(frozen=True)
-class Request:
+class LoadRequest:
     """One HTTP request."""
 
     method: str
@@ -25,14 +25,14 @@ class Request:
     body: bytes = b""
 
 
-Exchange = Callable[[Request], bytes]
-# what one worker does once: any number of requests, each of which must succeed
+Exchange = Callable[[LoadRequest], bytes]
+# the work of one worker: any number of requests, all of which must succeed
 Work = Callable[[Exchange, int], None]
 
 
 @dataclass(frozen=True)
-class Load:
-    """Several connections to one server that send as fast as they are answered."""
+class HttpLoad:
+    """Several connections to one server; each sends the next request after its answer."""
 
     host: str
     port: int
@@ -40,7 +40,7 @@ class Load:
     connections: int
 
     def rate(self, work: Work, seconds: float) -> float:
-        """How often per second `work` was done, all connections together.
+        """How often per second `work` was done, over all connections.
 
         Raises StackError for an answer that is no success.
         """
@@ -73,7 +73,7 @@ class Load:
     def _exchanges(self) -> Iterator[Exchange]:
         connection = http.client.HTTPConnection(self.host, self.port, timeout=30)
 
-        def exchange(request: Request) -> bytes:
+        def exchange(request: LoadRequest) -> bytes:
             connection.request(
                 request.method, request.path, request.body or None, dict(self.headers)
             )

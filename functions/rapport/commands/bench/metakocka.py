@@ -1,7 +1,7 @@
-"""The first import of partners, beside a COPY of the rows that it makes, and beside one by one.
+"""The first import of partners, beside a COPY of the same rows and beside single inserts.
 
-Metakocka's stand-in runs in this process and answers at once: what is measured is ours. The time
-in the database is what its backends have computed, by the system's account of each process.
+Metakocka's stand-in runs in this process and answers at once, so only our own time is measured. The
+time in the database is the processor time of its backends, as the system counts it.
 """
 
 from __future__ import annotations
@@ -20,8 +20,7 @@ from pydantic import HttpUrl, JsonValue, SecretStr
 
 from rapport.local.errors import StackError
 from rapport.local.fakes.metakocka.controls import filler
-from rapport.local.fakes.metakocka.fake import Fake
-from rapport.local.fakes.metakocka.transport import FakeTransport
+from rapport.local.fakes.metakocka.fake import Fake, FakeTransport
 from rapport.local.stack.running import Stack
 from rapport.metakocka.sync.run import Report, Sync
 from rapport.parameters import OneSecret
@@ -32,10 +31,10 @@ PARTNERS = 50_000
 CHANGED = PARTNERS // 100
 SAMPLE = 300
 COMPANY = "16"
-# a company is one account's
+# a company belongs to one account only
 OTHER_COMPANY = "17"
 _SECRET = "only for this"  # noqa: S105 - of a stand-in
-# all that an import writes but its run, in the order of the foreign keys
+# the tables that an import writes, except its run, in the order of the foreign keys
 _TABLES = (
     ("public", "contacts"),
     ("public", "contact_identities"),
@@ -44,7 +43,7 @@ _TABLES = (
     ("public", "metakocka_contact_mappings"),
     ("private", "changes"),
 )
-# on a stack that is thrown away: the baseline writes tables, which service_role may not
+# for a temporary stack only: the baseline writes tables that service_role may not write
 _PREPARATION = """
 grant usage on schema public to service_role;
 grant select, insert on public.contacts, public.metakocka_contact_mappings to service_role;
@@ -58,14 +57,14 @@ Owner = psycopg.Connection[TupleRow]
 
 @dataclass(frozen=True)
 class MetakockaFigures:
-    """What was measured; times in seconds, of the processor where it says cpu."""
+    """The results. Times are in seconds; those named cpu are processor time."""
 
     first_s: float
     first_cpu_s: float
     copy_cpu_s: float
-    # of each, one by one
+    # for each single insert
     one_s: float
-    # about contacts
+    # events about contacts
     events: int
     second_s: float
     second_writes: int
@@ -86,7 +85,7 @@ class MetakockaFigures:
 
 
 def measure(stack: Stack, partners: int = PARTNERS) -> MetakockaFigures:
-    """Imports, imports again, copies and inserts; what the stack held is gone afterwards."""
+    """Imports, imports again, copies and inserts. It deletes the stack's data."""
     fake = Fake(_SECRET)
     company = fake.company(COMPANY)
     for number in range(1, partners + 1):
@@ -159,7 +158,7 @@ def _require(report: Report | None, expected: int) -> None:
 
 
 def _timed(owner: Owner, work: Callable[[], object]) -> tuple[float, float]:
-    """How long it took, and what all backends but this one computed meanwhile."""
+    """How long it took, and the processor time of all other backends meanwhile."""
     cpu, begun = _cpu(owner), time.perf_counter()
     work()
     elapsed = time.perf_counter() - begun
@@ -190,7 +189,7 @@ def _events(owner: Owner, account: UUID) -> int:
 
 
 def _one_by_one(stack: Stack, account: UUID) -> float:
-    """Seconds for each partner the usual way: look for it, insert a contact and its mapping."""
+    """Seconds for each partner in the usual way: look for it, insert a contact and its mapping."""
     key = stack.service_role_key
     with httpx.Client(
         base_url=f"{stack.url}/rest/v1",
@@ -233,7 +232,7 @@ def _one_by_one(stack: Stack, account: UUID) -> float:
 
 
 def _wait_for(http: httpx.Client) -> None:
-    """PostgREST reads the new permissions a moment later."""
+    """Waits until PostgREST has read the new permissions."""
     for _ in range(100):
         if http.get("/metakocka_contact_mappings", params={"limit": "1"}).is_success:
             return
@@ -247,7 +246,7 @@ def _expect(answer: httpx.Response, status: int) -> None:
 
 
 def _copied(owner: Owner, account: UUID) -> float:
-    """What COPY of an account's rows takes of the processor, constraints and indexes on."""
+    """The processor time of a COPY of an account's rows, with constraints and indexes."""
     columns = {table: _columns(owner, table) for table in _TABLES}
     rows: dict[tuple[str, str], bytes] = {}
     for table in _TABLES:
@@ -273,7 +272,7 @@ def _copied(owner: Owner, account: UUID) -> float:
 
 
 def _columns(owner: Owner, table: tuple[str, str]) -> sql.Composed:
-    """Those that are not computed from others."""
+    """The columns that are not generated."""
     rows = owner.execute(
         "select column_name from information_schema.columns"
         " where table_schema = %s and table_name = %s and is_generated = 'NEVER'"

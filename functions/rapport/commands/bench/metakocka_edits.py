@@ -1,7 +1,7 @@
-"""From the last of several edits of a contact to its partner, with everything else at rest.
+"""The time from the last of several edits of a contact to its partner, on an idle stack.
 
-What is in it: the quiet moment that several edits are waited for, the doorbell and the worker's
-start, which go on meanwhile, and the two calls of Metakocka.
+It includes the pause that collects several edits, the doorbell and the worker's start, which run
+meanwhile, and two calls of Metakocka.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from rapport.local.stack.running import Stack
 from rapport.local.supabase import keys
 
 ROUNDS = 20
-# of each round, one right after the other
+# in each round, without a pause
 EDITS = 3
 COMPANY = "16"
 _CONTACT = """
@@ -55,7 +55,7 @@ Owner = psycopg.Connection[TupleRow]
 
 @dataclass(frozen=True)
 class EditFigures:
-    """`latency` is that from the answer to the last edit; `pushes` are the calls that wrote."""
+    """`latency` begins at the answer to the last edit; `pushes` counts the calls that wrote."""
 
     latency: Latency
     rounds: int
@@ -94,7 +94,7 @@ def _round(
     owner: Owner, rest: httpx.Client, metakocka: httpx.Client, contact: UUID, number: int
 ) -> float:
     _until(lambda: owner.execute(_AT_REST).fetchone() == (True,))
-    # at any phase of whatever looks now and then
+    # at a random phase of every periodic task
     time.sleep(random.random())  # noqa: S311 - nothing secret
     for edit in range(EDITS):
         answer = rest.patch(

@@ -1,4 +1,4 @@
-"""A big database, the same each time: to see that lists stay fast when tables are not small."""
+"""A large database, always the same, to measure lists and search in."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ SCRIPT = Path(__file__).with_suffix(".sql")
 
 @dataclass(frozen=True)
 class Population:
-    """How many rows there are; `largest` of the contacts belong to account 1.
+    """The numbers of rows; `largest` of the contacts belong to account 1.
 
-    Accounts are numbered from 1 and grow smaller, the last has about half of the mean.
+    Accounts are numbered from 1 in order of size; the last has about half of the mean.
     """
 
     accounts: int = 1_000
@@ -31,15 +31,15 @@ def account_id(number: int) -> UUID:
 
 
 def agent_id(number: int) -> UUID:
-    """The login of the one agent who works for the account of this number."""
+    """The login of the agent of the account with this number."""
     return _named(f"agent {number}")
 
 
 def populate(connection: psycopg.Connection, population: Population) -> None:
     """Fills a database that has the schema and no rows.
 
-    `connection` is a superuser's, in autocommit: triggers and foreign keys are passed over, and
-    what they would have written is written here. The change log stays empty.
+    `connection` is a superuser's, in autocommit. Triggers and foreign keys are switched off, and
+    the rows that triggers would write are written here. The change log stays empty.
     """
     with connection.transaction():
         for name, value in asdict(population).items():

@@ -1,7 +1,7 @@
-"""From a change to the callback of the customer whom it is about, in the live client.
+"""The time from a change to the callback of its customer's live client.
 
-Staff change appointments through the project's REST interface, as the dashboard does; the clock
-runs from when a change is due, so that one which had to wait for others counts as slow.
+Staff change appointments through the project's REST interface, as a dashboard does. The time counts
+from when a change was due, so waiting for other changes counts too.
 """
 
 from __future__ import annotations
@@ -23,14 +23,15 @@ from rapport.local.errors import StackError
 from rapport.local.stack.running import Stack
 
 WARM_UP = 10
-# so many clients sign in at a time
+# clients that sign in at the same time
 AT_A_TIME = 10
 
 
 @dataclass(frozen=True)
-class Load:
-    """What is asked of the stack: `alone` changes, one after another, to a customer who is the
-    only one there; then `changes` at `per_second`, to all customers in turn."""
+class PortalLoad:
+    """The changes to make: `alone` changes, one after another, while only one customer is there;
+    then `changes` at `per_second`, to all customers in turn.
+    """
 
     alone: int = 100
     customers: int = 100
@@ -40,15 +41,15 @@ class Load:
 
 @dataclass(frozen=True)
 class PortalFigures:
-    """How long changes took; all of them were heard, each by its customer."""
+    """The durations of the changes; each was heard once, by its customer."""
 
     alone: Latency
     together: Latency
 
 
 @dataclass
-class _Ear:
-    """When each change was heard, by what it says."""
+class _ChangeEar:
+    """When each change was heard, by its text."""
 
     heard: dict[str, float] = field(default_factory=dict)
     calls: int = 0
@@ -58,19 +59,21 @@ class _Ear:
         self.heard[job.description or ""] = time.perf_counter()
 
 
-def measure(stack: Stack, load: Load | None = None) -> PortalFigures:
+def measure(stack: Stack, load: PortalLoad | None = None) -> PortalFigures:
     """Measures with customers of its own.
 
-    Raises StackError when a change is not heard once, and by its customer alone.
+    Raises StackError when a change is not heard exactly once, by its customer alone.
     """
-    load = load or Load()
+    load = load or PortalLoad()
     with psycopg.connect(stack.db_url(), autocommit=True) as owner:
         business = Business.found(stack, owner)
         customers = business.add_customers(owner, load.customers)
     return asyncio.run(_measure(business, customers, load))
 
 
-async def _measure(business: Business, customers: list[Customer], load: Load) -> PortalFigures:
+async def _measure(
+    business: Business, customers: list[Customer], load: PortalLoad
+) -> PortalFigures:
     async with _desk(business) as desk:
         async with _portals(business, customers[:1]) as ears:
             alone = await _one_by_one(desk, customers[0], ears[0], load.alone)
@@ -80,7 +83,7 @@ async def _measure(business: Business, customers: list[Customer], load: Load) ->
 
 
 async def _one_by_one(
-    desk: httpx.AsyncClient, customer: Customer, ear: _Ear, changes: int
+    desk: httpx.AsyncClient, customer: Customer, ear: _ChangeEar, changes: int
 ) -> Latency:
     taken = []
     for number in range(WARM_UP + changes):
@@ -94,7 +97,7 @@ async def _one_by_one(
 
 
 async def _in_turn(
-    desk: httpx.AsyncClient, customers: list[Customer], ears: list[_Ear], load: Load
+    desk: httpx.AsyncClient, customers: list[Customer], ears: list[_ChangeEar], load: PortalLoad
 ) -> Latency:
     due: list[dict[str, float]] = [{} for _ in customers]
     begun = time.perf_counter() + 0.1
@@ -125,7 +128,7 @@ async def _change(desk: httpx.AsyncClient, customer: Customer, text: str) -> Non
 
 @asynccontextmanager
 async def _desk(business: Business) -> AsyncIterator[httpx.AsyncClient]:
-    """The agent's way to write."""
+    """An HTTP client of the agent."""
     headers = {
         "apikey": business.stack.anon_key,
         "Authorization": f"Bearer {business.token(business.agent)}",
@@ -138,13 +141,15 @@ async def _desk(business: Business) -> AsyncIterator[httpx.AsyncClient]:
 
 
 @asynccontextmanager
-async def _portals(business: Business, customers: list[Customer]) -> AsyncIterator[list[_Ear]]:
-    """Each customer with the whole portal open, and what is heard there of appointments."""
-    ears = [_Ear() for _ in customers]
+async def _portals(
+    business: Business, customers: list[Customer]
+) -> AsyncIterator[list[_ChangeEar]]:
+    """Opens the whole portal for each customer, and notes the changes of appointments."""
+    ears = [_ChangeEar() for _ in customers]
     async with AsyncExitStack() as open_portals:
         doors = asyncio.Semaphore(AT_A_TIME)
 
-        async def enter(customer: Customer, ear: _Ear) -> None:
+        async def enter(customer: Customer, ear: _ChangeEar) -> None:
             async with doors:
                 live = await open_portals.enter_async_context(business.client(customer.user))
                 portal = await open_portals.enter_async_context(

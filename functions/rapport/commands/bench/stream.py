@@ -1,6 +1,6 @@
-"""From webhooks that come at a steady rate to the callback of an agent's live client.
+"""The time from webhooks at a steady rate to the callback of an agent's live client.
 
-The clock of each message runs from when it is due, so that one which had to wait counts as slow.
+The time of each message counts from when it was due, so waiting counts too.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from rapport.local.stack.running import Stack
 MESSAGES = 750
 PER_SECOND = 50.0
 SENDERS = 100
-# the function's connections and plans, and the senders become known
+# connections and plans exist, and the senders are known, after these
 WARM_UP = SENDERS
 
 
 @dataclass
-class _Ear:
+class _MessageEar:
     """When each message was heard, by its text."""
 
     heard: dict[str, float]
@@ -41,9 +41,9 @@ class _Ear:
 
 
 def measure(stack: Stack, messages: int = MESSAGES, per_second: float = PER_SECOND) -> Latency:
-    """Sends signed webhooks to the function, each of one message.
+    """Sends signed webhooks of one message each to the function.
 
-    Raises StackError when a message is lost, or told twice.
+    Raises StackError when a message is lost or told twice.
     """
     with psycopg.connect(stack.db_url(), autocommit=True) as owner:
         business = Business.found(stack, owner)
@@ -53,7 +53,7 @@ def measure(stack: Stack, messages: int = MESSAGES, per_second: float = PER_SECO
 
 async def _measure(business: Business, number: str, messages: int, per_second: float) -> Latency:
     stack = business.stack
-    ear = _Ear({})
+    ear = _MessageEar({})
     async with (
         business.client(business.agent) as live,
         live.messages(on_new_message=ear.hear) as agents,

@@ -1,7 +1,7 @@
-"""What a change takes of the database, with one subscriber of its topics and with many.
+"""The database's work for a change, with one subscriber of its topics and with many.
 
-Two businesses, one with a single subscriber and one with a thousand; changes of both take turns
-on one connection. The next one is made when everybody has heard of the last.
+One business has a single subscriber and the other a thousand. Changes of the two alternate on one
+connection. The next change is made when every subscriber has heard of the last.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from uuid import UUID
 
 import psycopg
 
+from rapport.client.connection import RealtimeConnection
 from rapport.client.server import Server
-from rapport.client.socket import Connection
 from rapport.client.timing import Timing
 from rapport.client.tokens import Tokens
 from rapport.commands.bench.business import Business, Customer, Owner
@@ -29,15 +29,15 @@ SUBSCRIBERS = 1_000
 CHANGES = 100
 WARM_UP = 10
 PATIENCE_S = 60.0
-# sockets that open at a time
+# sockets that open at the same time
 AT_A_TIME = 20
-# whoever serves that many sockets also has other files open
+# files that this process opens beside the sockets
 SPARE_FILES = 1_000
-# a server that seats a thousand has little time for greetings
+# a server that opens a thousand sockets answers slowly
 _PATIENT = Timing(heartbeat=20, heartbeat_timeout=60, join_timeout=60)
 
 
-# not those that tidy up meanwhile, which work for as long as one waits
+# without processes that tidy up, whose work grows with the waiting time
 _SERVING = """
     select pid
     from pg_stat_activity
@@ -47,17 +47,17 @@ _SERVING = """
 
 @dataclass(frozen=True)
 class Work:
-    """Milliseconds of processor time for a change, the median of many."""
+    """The median processor time for a change, in milliseconds."""
 
     # of the process that writes
     writing: float
-    # of all that serve a connection, Realtime's among them
+    # of all processes that serve a connection, Realtime's among them
     all: float
 
 
 @dataclass(frozen=True)
 class SubscriberFigures:
-    """The same changes with one subscriber and with many; every one of them heard each."""
+    """The same changes with one subscriber and with many; every subscriber heard each."""
 
     subscribers: int
     with_one: Work
@@ -65,17 +65,17 @@ class SubscriberFigures:
 
     @property
     def times(self) -> float:
-        """How many times the work of one the work of many is, for who writes."""
+        """The writer's work with many subscribers, as a multiple of its work with one."""
         return self.with_many.writing / self.with_one.writing
 
     @property
     def times_all(self) -> float:
-        """The same of all that serve a connection."""
+        """The same for all processes that serve a connection."""
         return self.with_many.all / self.with_one.all
 
 
 def allow_sockets(subscribers: int = SUBSCRIBERS) -> None:
-    """Lets this process, and those that it starts from now on, have so many sockets open."""
+    """Allows this process, and all that it starts from now on, so many open sockets."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = subscribers + SPARE_FILES
     if soft != resource.RLIM_INFINITY and soft < wanted:
@@ -85,21 +85,21 @@ def allow_sockets(subscribers: int = SUBSCRIBERS) -> None:
 
 
 class _Audience:
-    """Sockets that hear of one customer's appointment: staff and the customer by turns."""
+    """Sockets that hear of one customer's appointment, alternately as staff and as the customer."""
 
     def __init__(self, business: Business, customer: Customer, size: int) -> None:
         self.customer = customer
-        # how many changes each socket has heard of
+        # the number of changes that each socket has heard of
         self.heard = [0] * size
         self._business = business
-        self._connections: list[Connection] = []
+        self._connections: list[RealtimeConnection] = []
         self._left = 0
         self._changes = 0
         self._all_heard = asyncio.Event()
 
     @asynccontextmanager
     async def seated(self) -> AsyncIterator[None]:
-        """Opens the sockets, each with a topic of the change joined."""
+        """Opens the sockets; each joins a topic of the change."""
         staff = await self._address(self._business.agent, "account")
         customer = await self._address(self.customer.user, "customer")
         doors = asyncio.Semaphore(AT_A_TIME)
@@ -107,7 +107,7 @@ class _Audience:
 
             async def seat(number: int) -> None:
                 url, token, topic = (staff, customer)[number % 2]
-                connection = Connection(
+                connection = RealtimeConnection(
                     url,
                     self._business.stack.anon_key,
                     token,
@@ -133,7 +133,7 @@ class _Audience:
         self._all_heard.clear()
 
     async def have_heard(self) -> None:
-        """Returns when each socket has heard of every change. Raises StackError for others."""
+        """Returns when each socket has heard every change. Raises StackError for others."""
         try:
             async with asyncio.timeout(PATIENCE_S):
                 await self._all_heard.wait()
@@ -144,7 +144,7 @@ class _Audience:
             ) from None
 
     async def _address(self, user: UUID, kind: str) -> tuple[str, str, str]:
-        """Where to connect to, the token, and the topic of this kind."""
+        """The address, the token and the topic for a socket of this kind."""
         token = self._business.token(user)
 
         async def access_token() -> str:
@@ -196,7 +196,7 @@ async def _measure(
             await seats.enter_async_context(audience.seated())
         turns = list(zip(audiences, works, strict=True))
         for number in range(WARM_UP + changes):
-            # what comes after a thousand deliveries finds other things in the caches
+            # alternated, since the deliveries before it fill the caches
             turns.reverse()
             for audience, taken in turns:
                 work = await _change(owner, watcher, audience, f"change {number}")
@@ -212,7 +212,7 @@ async def _measure(
 
 
 async def _change(owner: Owner, watcher: Owner, audience: _Audience, text: str) -> tuple[int, int]:
-    """Nanoseconds of the process that writes, and of all that serve, until everybody has heard."""
+    """Nanoseconds of the writing process, and of all serving ones, until every socket has heard."""
     writer = owner.info.backend_pid
     before = _serving_ns(watcher)
     audience.expect_change()
@@ -226,13 +226,13 @@ async def _change(owner: Owner, watcher: Owner, audience: _Audience, text: str) 
 
 
 def _serving_ns(watcher: Owner) -> dict[int, int]:
-    """What each process has worked that serves a connection, but the one that asks, by its id."""
+    """The processor time of each process that serves a connection, by id, except the asking one."""
     rows = watcher.execute(_SERVING).fetchall()
     return {pid: _worked_ns(pid) for (pid,) in rows}
 
 
 def _worked_ns(pid: int) -> int:
-    """Nanoseconds on a processor since the process began; 0 when it has gone."""
+    """Nanoseconds of processor time since the process began; 0 when it has ended."""
     try:
         return int(Path(f"/proc/{pid}/schedstat").read_text().split()[0])
     except (FileNotFoundError, ProcessLookupError):

@@ -1,4 +1,4 @@
-"""Waiting for what happens elsewhere, with an end."""
+"""Waits for a condition, up to a time limit."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from collections.abc import Callable
 from rapport.local.errors import StackError
 
 PATIENCE_S = 60.0
-# what is waited for notes its own time
+# seconds; the measured events note their own time
 PAUSE_S = 0.002
 
 
 async def until(condition: Callable[[], bool], problem: str) -> None:
-    """Returns when the condition holds. Raises StackError with the problem when it never does."""
+    """Returns when the condition holds. Raises StackError with `problem` if it does not in time."""
     try:
         async with asyncio.timeout(PATIENCE_S):
             while not condition():  # noqa: ASYNC110 - of what has no event

@@ -1,1 +1,1 @@
-"""Stand-ins for WhatsApp, Metakocka and AWS, which can be told to misbehave; never deployed."""
+"""Stand-ins for WhatsApp, Metakocka and AWS that can produce faults; never deployed."""

@@ -1,8 +1,8 @@
 """The stand-in for AWS: moto's server, with the queues of serverless.yml and the bucket for files.
 
-Its queues are named by their logical ids. What they and the bucket hold outlives it. It answers
-what is signed with the stack's own key, presigned addresses among it, and nothing else: pages
-in any browser on this machine could call it otherwise.
+Queues are named by their logical ids. The contents of queues and bucket are kept on disk. It
+accepts only requests that are signed with the stack's own key, and presigned addresses. Otherwise
+any web page in a browser on this machine could call it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from werkzeug.wrappers import Request, Response
 from rapport.errors import ConfigError
 from rapport.local.fakes.aws_signatures import Verifier
 from rapport.local.fakes.aws_state import AwsState
-from rapport.local.lambda_host.queues import Queue
+from rapport.local.lambda_host.queues import QueueProperties
 from rapport.local.lambda_host.serverless import SERVERLESS_FILE, Service
 from rapport.local.stack.running import (
     AWS_ACCOUNT,
@@ -45,13 +45,13 @@ _QUEUES = "AmazonSQS."
 
 
 class Application:
-    """A WSGI application over moto: who may ask, and what is kept before it is answered."""
+    """A WSGI application around moto: checks signatures, and stores changes before it answers."""
 
     def __init__(self, verifier: Verifier, state: AwsState) -> None:
         self._moto = DomainDispatcherApplication(create_backend_app)
         self._verifier = verifier
         self._state = state
-        # moto loses a message that is sent while another is deleted
+        # moto loses a message that is sent while another one is deleted
         self._queues = threading.Lock()
 
     def __call__(self, environ: dict[str, object], start_response: object) -> Iterable[bytes]:
@@ -80,8 +80,8 @@ class Application:
         return response
 
 
-def create_queues(queues: Mapping[str, Queue]) -> None:
-    """Creates queues in this process's moto, those for dead letters before those that use them."""
+def create_queues(queues: Mapping[str, QueueProperties]) -> None:
+    """Creates queues in this process's moto; dead-letter queues first."""
     sqs = get_backend("sqs")[AWS_ACCOUNT][AWS_REGION]
     arns: dict[str, str] = {}
     for name, queue in sorted(queues.items(), key=lambda pair: pair[1].redrive is not None):
@@ -90,7 +90,7 @@ def create_queues(queues: Mapping[str, Queue]) -> None:
 
 def create_bucket(name: str) -> None:
     """Creates a bucket in this process's moto."""
-    # buckets are of no region
+    # buckets belong to no region
     get_backend("s3")[AWS_ACCOUNT]["aws"].create_bucket(name, AWS_REGION)
 
 

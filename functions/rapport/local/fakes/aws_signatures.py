@@ -1,4 +1,4 @@
-"""Signatures of requests to AWS, checked as AWS does; any page in a browser can send requests.
+"""Checks the signatures of requests to AWS, since any web page can send requests.
 
 Source: docs.aws.amazon.com, "Signature Version 4" and "Authenticating Requests: Using Query
 Parameters".
@@ -18,10 +18,10 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 from werkzeug.wrappers import Request
 
-# how far clocks may differ
+# the largest accepted difference between clocks
 TOLERANCE = timedelta(minutes=15)
 LONGEST_LIFE = timedelta(days=7)
-BODY_LIMIT = 2 * 1024 * 1024  # bytes; of what is not S3, whose bodies carry their own digest
+BODY_LIMIT = 2 * 1024 * 1024  # bytes, except S3's bodies, which carry their own digest
 
 _TIME = "%Y%m%dT%H%M%SZ"
 _AUTHORIZATION = re.compile(
@@ -31,13 +31,13 @@ _AUTHORIZATION = re.compile(
 
 
 class Verifier:
-    """Tells whether a request was signed with the one key that there is."""
+    """Knows the one key, and checks whether a request was signed with it."""
 
     def __init__(self, key_id: str, secret: str) -> None:
         self._credentials = Credentials(key_id, secret)
 
     def is_signed(self, request: Request) -> bool:
-        """Whether its header, or its address, was made with the key and is still good."""
+        """Whether the header or the address was signed with the key and is still valid."""
         query = parse_qs(request.query_string.decode("latin-1"), keep_blank_values=True)
         if "X-Amz-Signature" in query:
             return self._is_presigned(request, {name: value[0] for name, value in query.items()})
@@ -72,7 +72,7 @@ class Verifier:
         return self._is_right(auth, request, headers, time, query["X-Amz-Signature"])
 
     def _scope(self, credential: str) -> tuple[str, str] | None:
-        """The service and the region that a request is for, if it names the key."""
+        """The service and the region of a request, if it names the key."""
         parts = credential.split("/")
         if len(parts) != 5 or parts[0] != self._credentials.access_key:
             return None
@@ -103,7 +103,7 @@ class Verifier:
 
 
 def _body(request: Request) -> bytes:
-    """The body, which can be read once more afterwards."""
+    """The body; it can be read again afterwards."""
     length = request.content_length or 0
     if length > BODY_LIMIT:
         return b""
@@ -113,7 +113,7 @@ def _body(request: Request) -> bytes:
 
 
 def _is_between(time: str, before: timedelta, after: timedelta) -> bool:
-    """Whether it is past by `before`, or to come by `after`, at most."""
+    """Whether it is at most `before` in the past or `after` in the future."""
     try:
         moment = datetime.strptime(time, _TIME).replace(tzinfo=UTC)
     except ValueError:

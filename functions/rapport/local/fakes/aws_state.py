@@ -1,7 +1,7 @@
-"""What moto's queues and bucket hold, kept on the disk.
+"""Keeps the contents of moto's queues and bucket on disk.
 
-moto has everything in memory. After each request that may have changed something, and before it
-is answered, the difference goes to the disk; what was answered is there after any crash.
+moto has everything in memory. After each request that may have changed something, and before its
+answer, the difference is written to disk. So everything that was answered survives a crash.
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ SCHEMA = """
 
 
 class _Known(NamedTuple):
-    """What the disk has of a message that can change."""
+    """The parts of a message on disk that can change."""
 
     queue: str
     receives: int
 
 
 class StoredKey(FakeKey):
-    """An object whose bytes stay on the disk until they are asked for."""
+    """An object whose bytes stay on disk until they are read."""
 
     def __init__(
         self, backend: S3Backend, bucket: str, name: str, content: Path, size: int, etag: str
@@ -70,12 +70,12 @@ class StoredKey(FakeKey):
 
     @value.setter
     def value(self, _content: bytes) -> None:
-        """moto sets the empty value of a new object; ours is there already."""
+        """moto sets a new object's value to empty; ours is there already."""
         self.contentsize = 0
 
 
 class AwsState:
-    """The folder with what the queues and one bucket hold; safe to share between threads."""
+    """The folder with the contents of the queues and one bucket; safe to share between threads."""
 
     def __init__(self, folder: Path, sqs: SQSBackend, s3: S3Backend, bucket: str) -> None:
         self._sqs = sqs
@@ -88,14 +88,14 @@ class AwsState:
         self._keys: dict[str, StoredKey] = {}
         self._database = sqlite3.connect(folder / "state.db", check_same_thread=False)
         self._database.execute("pragma journal_mode = wal")
-        # on the disk before it is answered
+        # on disk before the answer
         self._database.execute("pragma synchronous = full")
         self._database.executescript(SCHEMA)
 
     def restore(self) -> None:
-        """Puts what the disk has into the queues and the bucket, which are there already.
+        """Loads the contents into the queues and the bucket, which must exist.
 
-        Messages that somebody was at work on are there again: that worker is gone.
+        Messages that a worker had received are visible again, since that worker is gone.
         """
         for id_, queue, body, sent_at, first_at, receives in self._database.execute(
             "select id, queue, body, sent_at, first_received_at, receives"
@@ -117,16 +117,16 @@ class AwsState:
             stored.set_metadata(json.loads(metadata))
             self._set(key, stored)
         for path in self._files.iterdir():
-            # written, and never answered for; or deleted
+            # written but never answered, or deleted
             if path.name not in contents:
                 path.unlink()
 
     def keep(self) -> None:
-        """Puts on the disk what is new, and takes off it what is gone.
+        """Writes new contents to disk and deletes old ones.
 
         Raises:
-            OSError: The disk does not take it; it is tried again with the next request.
-            sqlite3.Error: So it is.
+            OSError: The disk failed; the next request tries again.
+            sqlite3.Error: As OSError.
         """
         with self._lock:
             self._keep_messages()
@@ -136,7 +136,7 @@ class AwsState:
         here = {
             message.id: (message, name)
             for name, queue in self._sqs.queues.items()
-            # `messages` has the visible ones only
+            # `messages` has only the visible ones
             for message in list(queue._messages)
         }
         changed = [
@@ -174,7 +174,7 @@ class AwsState:
 
     def _keep_files(self) -> None:
         keys = self._s3.buckets[self._bucket].keys
-        # a copy that other threads can't change meanwhile
+        # a copy that other threads can't change
         names = list(dict.keys(keys))
         for key in names:
             found = keys.get(key)

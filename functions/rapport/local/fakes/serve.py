@@ -1,6 +1,6 @@
-"""Serves the stand-ins that it is told, for WhatsApp and for Metakocka, each on its own port.
+"""Serves the stand-ins for WhatsApp and Metakocka, each on its own port.
 
-One process for both: another would take 40 MB, and half a second of every start.
+One process serves both: a second one would take 40 MB, and half a second at every start.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from pathlib import Path
 
 import uvicorn
 
+from rapport.local.fakes.faults import CloseDropped
 from rapport.local.fakes.metakocka import app as metakocka_fake
 from rapport.local.fakes.shelf import Shelf
 from rapport.local.fakes.whatsapp import app as whatsapp_fake
-from rapport.local.fakes.whatsapp.api import CloseDropped
 from rapport.local.stack.running import STACK_VARIABLE, Stack
 from rapport.local.stack.state import stand_ins_folder
 
@@ -26,12 +26,12 @@ from rapport.local.stack.state import stand_ins_folder
 class _Server(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Leaves signals to the process, which has two servers."""
+        """Leaves signals to the process, since it has two servers."""
         yield
 
 
 async def serve(*servers: uvicorn.Server) -> None:
-    """Serves until it is told to stop; all of them stop together."""
+    """Serves until it is stopped; all servers stop together."""
 
     def stop() -> None:
         for server in servers:

@@ -1,4 +1,4 @@
-"""Dictionaries that a restart leaves as they are, for what the stand-ins know."""
+"""Dictionaries that survive a restart, for the data of the stand-ins."""
 
 from __future__ import annotations
 
@@ -25,14 +25,15 @@ _SCHEMA = """
 
 
 class Shelf:
-    """A file of items by kind and key, in the order in which they came; safe between threads.
+    """A file of items by kind and key, in the order of their creation; safe to share between
+    threads.
 
-    What was written outlives the process however it ends; the machine's end may cost the newest.
+    Items survive the process, however it ends. A crash of the machine may lose the newest.
     """
 
     def __init__(self, file: Path) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
-        # autocommit: each statement stands for itself
+        # autocommit: each statement is a transaction
         self._database = sqlite3.connect(file, isolation_level=None, check_same_thread=False)
         self._lock = threading.Lock()
         self._database.execute("pragma journal_mode = wal")
@@ -40,7 +41,7 @@ class Shelf:
         self._database.executescript(_SCHEMA)
 
     def put(self, kind: str, key: str, value: bytes) -> None:
-        """Writes an item; one that is there keeps its place."""
+        """Writes an item; an existing one keeps its place."""
         with self._lock:
             self._database.execute(
                 "insert into items (kind, key, value) values (?, ?, ?)"
@@ -49,7 +50,7 @@ class Shelf:
             )
 
     def drop(self, kind: str, key: str | None = None) -> None:
-        """Deletes an item, or all of the kind."""
+        """Deletes an item, or all items of the kind."""
         with self._lock:
             self._database.execute(
                 "delete from items where kind = ? and key = coalesce(?, key)", [kind, key]
@@ -61,7 +62,7 @@ class Shelf:
             self._database.execute("delete from items")
 
     def items(self, kind: str) -> list[tuple[str, bytes]]:
-        """The items of a kind in their order."""
+        """The items of a kind, in order."""
         with self._lock:
             return self._database.execute(
                 "select key, value from items where kind = ? order by number", [kind]
@@ -69,7 +70,7 @@ class Shelf:
 
 
 class Kept(OrderedDict[str, V], Generic[V]):
-    """A dictionary that is on a shelf as well. A value that was changed is to be set again."""
+    """A dictionary that is also on a shelf. Set a value again after changing it."""
 
     def __init__(
         self,
@@ -87,7 +88,7 @@ class Kept(OrderedDict[str, V], Generic[V]):
 
     @classmethod
     def of(cls, shelf: Shelf, kind: str, adapter: TypeAdapter[V]) -> Kept[V]:
-        """A dictionary of values that are on the shelf as JSON."""
+        """A dictionary whose values are on the shelf as JSON."""
         return cls(shelf, kind, adapter.dump_json, adapter.validate_json)
 
     def __setitem__(self, key: str, value: V) -> None:

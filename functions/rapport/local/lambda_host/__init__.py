@@ -1,1 +1,1 @@
-"""The function host: what API Gateway, Lambda and SQS do, read from serverless.yml."""
+"""The function host: does the part of API Gateway, Lambda and SQS, as serverless.yml says."""

@@ -1,4 +1,4 @@
-"""What API Gateway does about browsers, by serverless.yml's `httpApi.cors`.
+"""API Gateway's CORS, from serverless.yml's `httpApi.cors`.
 
 Source: docs.aws.amazon.com, "Configure CORS for HTTP APIs in Amazon API Gateway".
 """
@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 
 class CorsRules(BaseModel):
-    """Who may call from a page, and how; `*` stands for all of a kind. The age is in seconds."""
+    """Which pages may call, and how; `*` allows all. The age is in seconds."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -26,9 +26,10 @@ class CorsRules(BaseModel):
 
 
 class Cors:
-    """An ASGI application that answers preflights, and lets pages read every answer of another.
+    """An ASGI application that answers preflight requests and adds CORS headers to another one's
+    answers.
 
-    What the other application says of CORS is left out, as API Gateway does.
+    The other application's own CORS headers are removed, as API Gateway does.
     """
 
     def __init__(self, app: ASGIApp, rules: CorsRules) -> None:

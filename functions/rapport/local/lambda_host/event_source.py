@@ -22,7 +22,7 @@ from rapport.local.lambda_host.queues import QueueSource
 if TYPE_CHECKING:
     from types_boto3_sqs import SQSClient
 
-# seconds; a poll is also what a stop may have to wait for
+# seconds; a stop may have to wait for one poll
 _POLL = 1
 _PAUSE = 1
 
@@ -31,17 +31,17 @@ log = logging.getLogger("rapport.local.lambda_host.event_source")
 Invoke = Callable[[Event], object]
 
 
-class _Failure(BaseModel):
+class _ItemFailure(BaseModel):
     itemIdentifier: str = Field(min_length=1)  # noqa: N815 - Lambda's word
 
 
 class _Answer(BaseModel):
-    batchItemFailures: list[_Failure] | None = None  # noqa: N815 - Lambda's word
+    batchItemFailures: list[_ItemFailure] | None = None  # noqa: N815 - Lambda's word
 
 
 async def run_source(source: QueueSource, queue_url: str, invoke: Invoke) -> None:
-    """Feeds a function from a queue, for ever, whether or not the queue can be reached."""
-    # the settings are those of the environment, as a function's own
+    """Feeds a function from a queue, without end, also while the queue can't be reached."""
+    # the settings come from the environment, as a function's own
     sqs = await run_in_threadpool(boto3.client, "sqs")
     is_reached = False
     while True:
@@ -49,7 +49,7 @@ async def run_source(source: QueueSource, queue_url: str, invoke: Invoke) -> Non
             await run_in_threadpool(take_batch, sqs, source, queue_url, invoke)
             is_reached = True
         except (BotoCoreError, ClientError) as error:
-            # until it answers for the first time it is about to start
+            # before its first answer the queue is only starting
             if is_reached:
                 log.warning("The queue %s can't be reached: %s", source.queue, error)
             is_reached = False
@@ -57,7 +57,7 @@ async def run_source(source: QueueSource, queue_url: str, invoke: Invoke) -> Non
 
 
 def take_batch(sqs: SQSClient, source: QueueSource, queue_url: str, invoke: Invoke) -> None:
-    """Receives what is there, up to a batch, and deletes what the function has dealt with.
+    """Receives up to one batch, and deletes the messages that the function has handled.
 
     Raises:
         BotoCoreError: The queue can't be reached.
@@ -91,7 +91,7 @@ def take_batch(sqs: SQSClient, source: QueueSource, queue_url: str, invoke: Invo
 
 
 def _failed(answer: object, ids: set[str]) -> set[str]:
-    """Which of a batch the answer says have failed; all of it where it can't be understood."""
+    """The messages of a batch that the answer names as failed; all if it can't be understood."""
     if not answer:
         return set()
     try:

@@ -1,8 +1,8 @@
-"""What Lambda hands to a function: events of HTTP APIs, schedules and queues, and the context.
+"""Lambda's input to functions: events of HTTP APIs, schedules and queues, and the context.
 
-Sources: docs.aws.amazon.com, "Create AWS Lambda proxy integrations for HTTP APIs" (payload
-version 2.0), "Using AWS Lambda with EventBridge Scheduler", "Using Lambda with Amazon SQS",
-"AWS Lambda context object".
+Sources: docs.aws.amazon.com, "Create AWS Lambda proxy integrations for HTTP APIs" (payload version
+2.0), "Using AWS Lambda with EventBridge Scheduler", "Using Lambda with Amazon SQS", "AWS Lambda
+context object".
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ _TEXT_TYPES = ("application/json", "application/javascript", "application/xml")
 
 
 @dataclass(frozen=True)
-class Context:
-    """What a function may ask about its own invocation."""
+class InvocationContext:
+    """A function's information about its own invocation."""
 
     function_name: str
     memory_limit_in_mb: int
@@ -54,14 +54,14 @@ class Context:
         return self.function_version
 
     def get_remaining_time_in_millis(self) -> int:
-        """How long Lambda would still wait; nothing is stopped here when it ends."""
+        """The time until Lambda would stop the function; this host does not stop it."""
         return max(0, int((self._began + self.timeout - time.monotonic()) * 1000))
 
 
 def http_event(
     request: Request, body: bytes, route_key: str, path_parameters: dict[str, str]
 ) -> Event:
-    """The payload, version 2.0, for a request with this body."""
+    """The payload, version 2.0, of a request with this body."""
     now = datetime.now(UTC)
     headers = _joined(request.headers.items())
     cookies = [part.strip() for part in headers.pop("cookie", "").split(";") if part.strip()]
@@ -94,7 +94,7 @@ def http_event(
         },
         "isBase64Encoded": bool(body) and text is None,
     }
-    # what is empty is left out
+    # empty fields are left out
     if cookies:
         event["cookies"] = cookies
     if parameters:
@@ -107,7 +107,7 @@ def http_event(
 
 
 def schedule_event(function: str) -> Event:
-    """What EventBridge sends when a schedule is due."""
+    """EventBridge's event for a due schedule."""
     return {
         "version": "0",
         "id": str(uuid.uuid4()),
@@ -122,7 +122,7 @@ def schedule_event(function: str) -> Event:
 
 
 def queue_event(queue: str, messages: Iterable[MessageTypeDef]) -> Event:
-    """A batch of messages that were received from SQS."""
+    """The event for a batch of messages from SQS."""
     return {
         "Records": [
             {
@@ -149,8 +149,8 @@ def queue_event(queue: str, messages: Iterable[MessageTypeDef]) -> Event:
     }
 
 
-class Answer(BaseModel):
-    """What a function returns to API Gateway, payload version 2.0."""
+class FunctionAnswer(BaseModel):
+    """A function's answer to API Gateway, payload version 2.0."""
 
     statusCode: int  # noqa: N815 - API Gateway's word
     headers: dict[str, str | int | bool] = {}
@@ -159,7 +159,7 @@ class Answer(BaseModel):
     isBase64Encoded: bool = False  # noqa: N815
 
     def response(self) -> Response:
-        """The HTTP response that it stands for.
+        """The answer as an HTTP response.
 
         Raises:
             binascii.Error: The body is marked as base64 and is not.
@@ -174,7 +174,7 @@ class Answer(BaseModel):
 
 
 def _joined(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """Values of one name, joined by commas as API Gateway does."""
+    """The values of one name, joined by commas as API Gateway does."""
     joined: dict[str, str] = {}
     for name, value in pairs:
         joined[name] = f"{joined[name]},{value}" if name in joined else value
@@ -182,7 +182,7 @@ def _joined(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
 
 
 def _text(body: bytes, content_type: str) -> str | None:
-    """The body as text, or None for what API Gateway would pass on as base64."""
+    """The body as text; None where API Gateway would pass it on as base64."""
     media_type = content_type.partition(";")[0].strip().lower()
     if not (media_type.startswith("text/") or media_type in _TEXT_TYPES):
         return None

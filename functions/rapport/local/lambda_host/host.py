@@ -1,4 +1,4 @@
-"""The function host: serves the functions of serverless.yml, as API Gateway and Lambda would."""
+"""The function host: serves the functions of serverless.yml as API Gateway and Lambda do."""
 
 from __future__ import annotations
 
@@ -27,7 +27,13 @@ from starlette.types import Receive, Scope, Send
 from rapport.errors import ConfigError
 from rapport.local.lambda_host.cors import Cors, CorsRules
 from rapport.local.lambda_host.event_source import run_source
-from rapport.local.lambda_host.events import Answer, Context, Event, http_event, schedule_event
+from rapport.local.lambda_host.events import (
+    Event,
+    FunctionAnswer,
+    InvocationContext,
+    http_event,
+    schedule_event,
+)
 from rapport.local.lambda_host.schedules import LEAD, STAGGER, LastRuns, run_every
 from rapport.local.lambda_host.serverless import SERVERLESS_FILE, Function, Route, Service
 from rapport.local.overload import Bounded
@@ -36,34 +42,34 @@ from rapport.local.stack.process import answers
 from rapport.local.stack.running import AWS_KEY_ID, AWS_REGION, MEDIA_BUCKET, STACK_VARIABLE, Stack
 from rapport.local.stack.state import schedules_file
 
-BODY_LIMIT = 10 * 1024 * 1024  # bytes, API Gateway's
-# requests of a function; each waits 5 s at most
+BODY_LIMIT = 10 * 1024 * 1024  # bytes; API Gateway's limit
+# requests of one function at a time; each waits 5 s at most
 AT_ONCE = 10
 WAITING = 100
-# for all functions at their bounds, with schedules and queues beside them
+# enough for all functions at their limits, and for schedules and queues
 THREADS = 100
 OTHERS_TIMEOUT = 30  # seconds
 BACKLOG = 128
-# seconds, for which a thread may keep the others from running: with the usual 0.005, functions
-# would hardly run beside a server that refuses thousands of requests
+# seconds that one thread may run before it must give way; with the default of 0.005 the server's
+# refusals would slow the functions down
 SWITCH_INTERVAL = 0.0005
 
 log = logging.getLogger("rapport.local.lambda_host.host")
 
-Handler = Callable[[Event, Context], object]
+Handler = Callable[[Event, InvocationContext], object]
 
 
 @dataclass(frozen=True)
 class Deployed:
-    """A function with its handler imported."""
+    """A function with its imported handler."""
 
     name: str
     function: Function
     handler: Handler
 
     def invoke(self, event: Event) -> object:
-        """Runs the handler to its end, in the calling thread."""
-        context = Context(self.name, self.function.memorySize, self.function.timeout)
+        """Runs the handler in the calling thread."""
+        context = InvocationContext(self.name, self.function.memorySize, self.function.timeout)
         return self.handler(event, context)
 
 
@@ -95,10 +101,10 @@ def application(
     runs: LastRuns | None = None,
     until_ready: Callable[[], None] | None = None,
 ) -> Starlette:
-    """The HTTP API, with GET /health beside it; schedules and queues run as long as it serves.
+    """The HTTP API, with GET /health; schedules and queues run while it serves.
 
-    `queue_url` gives the URL of a queue by its logical id; without it no queue is polled. `cors`
-    says which pages may call, `runs` when schedules ran last; the first of them waits for
+    `queue_url` returns the URL of a queue by its logical id; without it no queue is polled. `cors`
+    names the allowed pages. `runs` has the schedules' last runs; the first new run waits for
     `until_ready`.
     """
     routes = sorted(
@@ -147,11 +153,11 @@ def _run_scheduled(deployed: Deployed) -> object:
 
 
 class _Gateway:
-    """An ASGI endpoint that does API Gateway's part: find the function of a request."""
+    """API Gateway's part: finds the function for a request."""
 
     def __init__(self, routes: list[tuple[Route, Deployed]]) -> None:
         self._routes = routes
-        # each function within bounds of its own, so that a slow one holds up no other
+        # each function has its own limits, so that a slow one does not hold up the others
         self._applications = {
             deployed.name: Bounded(
                 _Invocation(deployed),
@@ -173,7 +179,7 @@ class _Gateway:
 
 
 class _Invocation:
-    """An ASGI application over one function: limit, invoke, answer."""
+    """An ASGI application for one function: checks limits, invokes, answers."""
 
     def __init__(self, deployed: Deployed) -> None:
         self._deployed = deployed
@@ -192,14 +198,14 @@ class _Invocation:
         event = http_event(request, body, *request.scope["rapport.route"])
         try:
             answer = await run_in_threadpool(self._deployed.invoke, event)
-            return Answer.model_validate(answer).response()
-        except Exception:  # a crash is an answer of its own, as on Lambda
+            return FunctionAnswer.model_validate(answer).response()
+        except Exception:  # as on Lambda, a crash is answered with 500
             log.exception("%s crashed", self._deployed.name)
             return _message(500, "Internal Server Error")
 
 
 async def _body(request: Request) -> bytes | None:
-    """The whole body, or None once it is larger than API Gateway takes."""
+    """The whole body; None if it is larger than API Gateway allows."""
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
@@ -217,7 +223,7 @@ async def _health(_request: Request) -> Response:
 
 
 def local_values(stack: Stack) -> dict[str, str]:
-    """What a deployment keeps in SSM parameters, out of the stack's settings."""
+    """The values that a deployment keeps in SSM parameters; here from the stack's settings."""
     return {
         "SUPABASE_URL": stack.url,
         "SUPABASE_ANON_KEY": stack.anon_key,
@@ -236,26 +242,26 @@ def local_values(stack: Stack) -> dict[str, str]:
         "WORKER_FUNCTION_PREFIX": "",
         "MEDIA_BUCKET": MEDIA_BUCKET,
         "WEBHOOK_QUEUE_URL": stack.queue_url("WebhookQueue"),
-        # a database that was stopped here is back soon
+        # a database that was stopped on this machine is back soon
         "WEBHOOK_RETRY_SECONDS": "1",
     }
 
 
 def runtime_values(stack: Stack) -> dict[str, str]:
-    """What Lambda's runtime sets by itself, for the stand-in."""
+    """The variables that Lambda's runtime sets; here for the AWS stand-in."""
     return {
         "AWS_REGION": AWS_REGION,
         "AWS_DEFAULT_REGION": AWS_REGION,
         "AWS_ACCESS_KEY_ID": AWS_KEY_ID,
         "AWS_SECRET_ACCESS_KEY": stack.aws_secret,
         "AWS_ENDPOINT_URL": stack.aws_url,
-        # by which the storage knows that it is not AWS's
+        # tells the storage that it is not AWS's own
         "AWS_ENDPOINT_URL_S3": stack.aws_url,
     }
 
 
 def forget_aws() -> None:
-    """A developer's own profile, keys and endpoints must not lead to the real AWS."""
+    """Keeps a developer's own profile, keys and endpoints from leading to the real AWS."""
     for name in list(os.environ):
         if name.startswith("AWS_"):
             del os.environ[name]
@@ -263,7 +269,7 @@ def forget_aws() -> None:
 
 
 def wait_for_others(stack: Stack) -> None:
-    """Waits for what functions call, which starts beside them; not long for what does not start."""
+    """Waits for the servers that functions call, which start at the same time; not for long."""
     others = [
         answers(stack.postgrest_port, "/"),
         *(answers(port) for port in (stack.gateway_port, stack.whatsapp_port)),
@@ -300,7 +306,7 @@ def main() -> None:
         port=stack.functions_port,
         log_level="warning",
         timeout_graceful_shutdown=5,
-        # how many are accepted at a time, between which others are served
+        # connections that wait to be accepted
         backlog=BACKLOG,
     )
 

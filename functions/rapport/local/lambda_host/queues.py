@@ -1,4 +1,4 @@
-"""Queues as serverless.yml writes them: the resources, and which function they feed.
+"""Queues in serverless.yml: the resources, and the functions that they feed.
 
 Sources: docs.aws.amazon.com, CloudFormation's AWS::SQS::Queue; the "Serverless.yml Reference".
 """
@@ -22,7 +22,7 @@ from rapport.errors import ConfigError
 
 
 def _logical_id(reference: object) -> object:
-    """Which resource `!GetAtt Queue.Arn`, in any of its spellings, is about."""
+    """The resource that `!GetAtt Queue.Arn` names, in any of its spellings."""
     if isinstance(reference, dict):
         reference = reference.get("Fn::GetAtt")
     if isinstance(reference, str):
@@ -40,7 +40,7 @@ class _Model(BaseModel):
 
 
 class QueueSource(_Model):
-    """An event source mapping: whose messages a function is given, and how many at a time."""
+    """An event source mapping: the queue that feeds a function, and the size of a batch."""
 
     queue: LogicalId = Field(alias="arn")
     batch_size: int = Field(10, alias="batchSize", ge=1, le=10)
@@ -55,7 +55,7 @@ class _Redrive(_Model):
     max_receives: int = Field(alias="maxReceiveCount")
 
 
-class Queue(_Model):
+class QueueProperties(_Model):
     """A queue's properties; times in seconds, sizes in bytes."""
 
     visibility_timeout: int = Field(30, alias="VisibilityTimeout")
@@ -64,7 +64,7 @@ class Queue(_Model):
     redrive: _Redrive | None = Field(None, alias="RedrivePolicy")
 
     def attributes(self, arns: Mapping[str, str]) -> dict[str, str]:
-        """What SQS's CreateQueue takes; `arns` has that of the dead letters' queue."""
+        """The attributes for SQS's CreateQueue; `arns` has the ARN of the dead letters' queue."""
         attributes = {
             "VisibilityTimeout": str(self.visibility_timeout),
             "MessageRetentionPeriod": str(self.retention),
@@ -86,12 +86,12 @@ class _Resource(_Model):
 
 
 class Resources(_Model):
-    """The resources beside the functions, of which the local host makes the queues."""
+    """The resources beside the functions; only queues are created here."""
 
     by_id: dict[str, _Resource] = Field({}, alias="Resources")
 
     @property
-    def queues(self) -> dict[str, Queue]:
+    def queues(self) -> dict[str, QueueProperties]:
         """The queues, by logical id.
 
         Raises:
@@ -99,7 +99,7 @@ class Resources(_Model):
         """
         try:
             return {
-                name: Queue.model_validate(resource.properties)
+                name: QueueProperties.model_validate(resource.properties)
                 for name, resource in self.by_id.items()
                 if resource.type == "AWS::SQS::Queue"
             }

@@ -1,7 +1,7 @@
-"""Schedules: each function soon after the start, unless it has run within its time, and then again.
+"""Schedules: each function runs soon after the start, unless it ran recently, and then regularly.
 
-EventBridge goes on while nobody looks; a host on somebody's machine is started and stopped. So
-when a function ran last is kept beside the stack.
+EventBridge never stops; a host on a developer's machine is started and stopped. So the time of each
+function's last run is kept beside the stack.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ _TIMES = TypeAdapter(dict[str, AwareDatetime])
 
 
 class LastRuns:
-    """When each schedule began to run last and came to its end; safe to share between threads.
+    """When each schedule's last run began and ended; safe to share between threads.
 
-    Without a file it is forgotten at the end.
+    Without a file it is kept in memory only.
     """
 
     def __init__(self, file: Path | None = None) -> None:
@@ -47,7 +47,7 @@ class LastRuns:
                 log.warning("%s can't be read: everything is due.", file)
 
     def note(self, began: datetime, *schedules: str) -> None:
-        """Remembers runs that began then."""
+        """Records runs that began at this time."""
         with self._lock:
             times = self._times | dict.fromkeys(schedules, began)
             if self._file:
@@ -55,16 +55,16 @@ class LastRuns:
             self._times = times
 
     def until_due(self, schedule: str, every: timedelta) -> timedelta:
-        """How long it is to the next run: nothing where it is late or has never been."""
+        """The time until the next run: zero if it is late or never ran."""
         last = self._times.get(schedule)
         if last is None:
             return timedelta(0)
-        # a clock that was wrong must not put it off for longer
+        # limited, in case the clock was wrong at the last run
         return max(timedelta(0), min(every, last + every - datetime.now(UTC)))
 
 
 def name_of(function: str, every: timedelta) -> str:
-    """By which a schedule is remembered."""
+    """The name under which a schedule's runs are kept."""
     return f"{function} {every.total_seconds():.0f}"
 
 
@@ -75,7 +75,7 @@ async def run_every(
     runs: LastRuns,
     lead: timedelta = timedelta(0),
 ) -> None:
-    """Runs a function on its schedule, for ever; a run that is late delays the next.
+    """Runs a function on its schedule, without end; a late run delays the next.
 
     The first run comes after `lead` at the earliest.
     """
@@ -92,6 +92,6 @@ async def run_every(
         wait = every
         try:
             await run_in_threadpool(run)
-        except Exception:  # a crash of one run is not the end of the schedule
+        except Exception:  # one crash must not end the schedule
             log.exception("%s crashed", function)
             wait = min(every, RETRY)

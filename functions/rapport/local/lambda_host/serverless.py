@@ -1,6 +1,6 @@
-"""Reads serverless.yml: which functions there are, what triggers them, what they are given.
+"""Reads serverless.yml: the functions, their triggers and their environment.
 
-Source: the "Serverless.yml Reference" for AWS (version 3), of which this is the part we use.
+Source: the "Serverless.yml Reference" for AWS (version 3); only the parts that we use are read.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from rapport.local.lambda_host.queues import QueueSource, Resources
 
 SERVERLESS_FILE = Path(__file__).parents[4] / "serverless.yml"
 
-_DEFAULT_TIMEOUT = 6  # seconds, as the framework's
-_DEFAULT_MEMORY = 1024  # MB, as the framework's
+_DEFAULT_TIMEOUT = 6  # seconds, the framework's default
+_DEFAULT_MEMORY = 1024  # MB, the framework's default
 
 
 class _Loader(yaml.SafeLoader):
@@ -39,7 +39,7 @@ def _untagged(loader: yaml.SafeLoader, _tag: str, node: yaml.Node) -> object:
         case yaml.MappingNode():
             return loader.construct_mapping(node, deep=True)
         case _:
-            raise yaml.YAMLError("a tag on something unknown")
+            raise yaml.YAMLError("a tag on an unknown kind of node")
 
 
 _Loader.add_multi_constructor("!", _untagged)
@@ -64,7 +64,7 @@ class Route:
         return re.compile("".join(map(_pattern_of, parts)))
 
     def match(self, method: str, path: str) -> dict[str, str] | None:
-        """The path's parameters, or None where this route does not take the request."""
+        """The path's parameters; None if this route does not match the request."""
         if self.method not in ("ANY", method):
             return None
         found = self.pattern.fullmatch(path)
@@ -72,7 +72,7 @@ class Route:
 
     @property
     def rank(self) -> tuple[bool, int, bool]:
-        """Sorts the more specific route first: full paths, then {name}, {name+}, $default."""
+        """Sorts specific routes first: full paths, then {name}, {name+}, $default."""
         greedy = "+}" in self.path or self.path == "*"
         return greedy, self.path.count("{") + (self.path == "*") * 100, self.method == "ANY"
 
@@ -99,7 +99,7 @@ class _HttpApi(_Model):
 
 
 def _spelled_out(value: object) -> object:
-    """The short form of a route is "GET /path", or "*" for all that is left."""
+    """Expands a route's short form: "GET /path", or "*" for all other requests."""
     if not isinstance(value, str):
         return value
     method, _, path = value.partition(" ")
@@ -112,7 +112,7 @@ class _Schedule(_Model):
 
 
 def _with_arn(value: object) -> object:
-    """The short form of a queue is its ARN; so is a tag that has been read as a list."""
+    """Expands a queue's short form, its ARN; a tag may have been read as a list."""
     is_long = isinstance(value, dict) and "arn" in value
     return value if is_long else {"arn": value}
 
@@ -136,7 +136,7 @@ class _Event(_Model):
 
 
 class Function(_Model):
-    """A function: where its handler is, what triggers it, what it is given."""
+    """A function: its handler, its triggers and its environment."""
 
     handler: str
     timeout: int = _DEFAULT_TIMEOUT
@@ -177,10 +177,10 @@ class Service(_Model):
 
     @classmethod
     def read(cls, file: Path) -> Service:
-        """Reads `file`, each function completed by what the provider sets for all.
+        """Reads `file`; each function gets the provider's defaults.
 
         Raises:
-            ConfigError: It can't be read, or says what the local host can't do.
+            ConfigError: It can't be read, or asks for something that the local host can't do.
         """
         try:
             document = yaml.load(file.read_text(), _Loader)  # noqa: S506 - a SafeLoader
@@ -209,13 +209,13 @@ class Service(_Model):
 
     @property
     def cors(self) -> CorsRules | None:
-        """What pages of other origins may do; without it, nothing."""
+        """The CORS rules for other origins; none if they are not set."""
         return self.provider.httpApi.cors
 
     def environment(self, local: Mapping[str, str]) -> dict[str, str]:
-        """The value of every variable that a function is given.
+        """The value of each variable in a function's environment.
 
-        A variable whose value the framework would look up (`${…}`) has its value in `local`.
+        Values that the framework would look up (`${…}`) are taken from `local`.
 
         Raises:
             ConfigError: `local` lacks one; the message names it and its function.

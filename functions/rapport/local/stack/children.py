@@ -1,4 +1,4 @@
-"""The children of a stack, apart from Postgres: what each runs and when it is ready."""
+"""The children of a stack, except Postgres: what each runs, and when it is ready."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def postgrest(stack: Stack, binaries: Binaries) -> Child:
     return Child(
         name="postgrest",
         command=(str(binaries.postgrest),),
-        # the root answers once the schema has been read
+        # the root answers once PostgREST has read the schema
         is_ready=answers(stack.postgrest_port, "/"),
         environment={
             "PGRST_DB_URI": stack.db_url("authenticator"),
@@ -36,12 +36,12 @@ def postgrest(stack: Stack, binaries: Binaries) -> Child:
 
 
 def gateway(stack: Stack) -> Child:
-    """The URL that clients know: REST, Auth and Realtime."""
+    """The gateway at the project's URL: REST, Auth and Realtime."""
     return _module("gateway", "supabase.gateway", stack, answers(stack.gateway_port))
 
 
 def functions(stack: Stack) -> Child:
-    """The host of what is deployed to AWS Lambda."""
+    """The function host."""
     return _module("functions", "lambda_host.host", stack, answers(stack.functions_port))
 
 
@@ -58,7 +58,7 @@ def fakes(stack: Stack) -> Child:
 
 
 def metakocka(stack: Stack) -> Child:
-    """The stand-in for Metakocka alone, for whoever brings a WhatsApp of their own."""
+    """The stand-in for Metakocka alone, beside a WhatsApp stand-in that a test brings."""
     is_ready = answers(stack.metakocka_port)
     return _module("metakocka", "fakes.serve", stack, is_ready, arguments=("metakocka",))
 
@@ -74,7 +74,7 @@ def moto(stack: Stack) -> Child:
 
 
 def every(stack: Stack, binaries: Binaries) -> tuple[Child, ...]:
-    """All of them; they start side by side, after Postgres."""
+    """All children; they start at the same time, after Postgres."""
     return (
         postgrest(stack, binaries),
         gateway(stack),
@@ -87,7 +87,7 @@ def every(stack: Stack, binaries: Binaries) -> tuple[Child, ...]:
 
 def _module(
     name: str,
-    # beneath rapport.local
+    # below rapport.local
     module: str,
     stack: Stack,
     is_ready: Callable[[], bool],
@@ -102,7 +102,7 @@ def _module(
 
 
 def _is_connected(stack: Stack) -> Callable[[], bool]:
-    """Makes a check that the worker of schema net is at the stack's database."""
+    """A check that the worker of schema net is connected to the stack's database."""
 
     def check() -> bool:
         try:

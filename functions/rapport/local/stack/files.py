@@ -1,4 +1,4 @@
-"""Files that are whole at any moment, whenever the process or the machine ends."""
+"""Writes files so that they are complete at every moment, also after a crash."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from pathlib import Path
 
 
 def write_whole(file: Path, content: bytes, mode: int = 0o600) -> None:
-    """Puts the content in the place of what the file had, on the disk, in one step.
+    """Replaces a file's content on the disk in one step.
 
-    Readers, and the next start after a crash or on a full disk, find the old content or the new
-    one. One process at a time writes a file. Raises OSError; the old content is there then.
+    Readers see the old or the new content, also after a crash or with a full disk. Only one process
+    at a time may write a file. Raises OSError; the old content then remains.
     """
-    # always the same name, so that what a kill leaves is written over the next time
+    # always the same name, so that the remains of a killed process are overwritten
     new = file.with_name(f".{file.name}.new")
     new.unlink(missing_ok=True)
     with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as output:
@@ -24,7 +24,7 @@ def write_whole(file: Path, content: bytes, mode: int = 0o600) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Puts on the disk which files the folder has."""
+    """Writes the folder's list of files to the disk."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,8 +1,8 @@
-"""Runs a command that ends with its supervisor: `guard.py parent signal uid gid command…`.
+"""Runs a command that ends together with its supervisor: `guard.py parent signal uid gid command…`.
 
-Started as a file with `python -I -S`, so that it needs nothing but the standard library. It
-drops privileges and asks the kernel for a signal at the supervisor's death, both of which
-must happen between fork and exec and neither of which is safe there in a threaded program.
+It is started as a file with `python -I -S`, so it needs only the standard library. It gives up
+privileges and asks the kernel for a signal at the supervisor's death. Both must happen between fork
+and exec, where neither is safe in a program with threads.
 """
 
 from __future__ import annotations

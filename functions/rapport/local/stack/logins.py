@@ -1,4 +1,4 @@
-"""The logins that supabase/seed.sql makes, for the terminal, the demo and tests."""
+"""The logins of supabase/seed.sql, for the terminal, the demo and tests."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 
 class Login(NamedTuple):
-    """One person of the seed; every password of a seed is public and only for this machine."""
+    """A person of the seed. The passwords are public and only for this machine."""
 
     email: str
     password: str

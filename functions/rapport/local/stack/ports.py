@@ -10,15 +10,15 @@ from collections.abc import Callable, Iterator
 from rapport.local.errors import StackError
 
 HOST = "127.0.0.1"
-# Below what Linux and macOS hand out for outgoing connections, so that a port found free is
-# still free when a server binds it a moment later.
+# Below the ports of outgoing connections on Linux and macOS, so that a free port is still free when
+# a server binds it a moment later.
 UNASSIGNED = range(20_000, 32_000)
 
 
 def is_free(port: int) -> bool:
-    """Tells whether a server could listen on the port."""
+    """Whether a server could listen on the port."""
     with socket.socket() as probe:
-        # as servers do: a connection of the last run that lingers is no obstacle
+        # as servers do: a lingering connection of the last run is no obstacle
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((HOST, port))
@@ -29,11 +29,11 @@ def is_free(port: int) -> bool:
 
 @contextlib.contextmanager
 def reserved(preferred: dict[str, int]) -> Iterator[dict[str, int]]:
-    """Yields what `choose` returns; until the end no other stack is given any of these ports.
+    """Yields the result of `choose`; until the end no other stack gets these ports.
 
-    Of two stacks that start at once each would find a port free before the other's server has
-    bound it. So whoever is given a TCP port holds the UDP port of its number, which nobody uses
-    and the kernel gives back however the process ends.
+    Two stacks that start at the same time would both find a port free before one of them binds it.
+    So the holder of a TCP port also binds the UDP port of the same number, which nobody else uses;
+    the kernel frees it when the process ends.
     """
     with contextlib.ExitStack() as held:
 
@@ -53,10 +53,10 @@ def reserved(preferred: dict[str, int]) -> Iterator[dict[str, int]]:
 
 
 def choose(preferred: dict[str, int], take: Callable[[int], bool] = is_free) -> dict[str, int]:
-    """Returns a distinct free port for each name: the preferred one, or the next that is free.
+    """A distinct free port for each name: the preferred one, or the next free one.
 
-    `take` says whether a port may be had. Raises StackError where none of the 1,000 ports above
-    a preferred one is free.
+    `take` says whether a port may be used. Raises StackError where none of the 1,000 ports from the
+    preferred one on is free.
     """
     chosen: dict[str, int] = {}
     reserved = set(preferred.values())
@@ -67,7 +67,7 @@ def choose(preferred: dict[str, int], take: Callable[[int], bool] = is_free) -> 
         if port is None:
             raise StackError(
                 f"No free port for {name} between {wish} and {candidates[-1]}. "
-                "Stop what listens there and try again."
+                "Stop the programs that use these ports and try again."
             )
         chosen[name] = port
         reserved.add(port)
@@ -75,6 +75,6 @@ def choose(preferred: dict[str, int], take: Callable[[int], bool] = is_free) -> 
 
 
 def choose_any(*names: str) -> dict[str, int]:
-    """Returns a distinct free port for each name, each time others."""
+    """A distinct free port for each name, different in each call."""
     starts = random.sample(UNASSIGNED, len(names))
     return choose(dict(zip(names, starts, strict=True)))

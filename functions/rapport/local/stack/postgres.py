@@ -1,4 +1,4 @@
-"""A Postgres cluster of its own: created, started, healed, cloned from."""
+"""A Postgres cluster of our own: created, started, repaired after a crash, cloned."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from psycopg import sql
 from rapport.local.errors import StackError
 from rapport.local.stack.files import write_whole
 from rapport.local.stack.ports import HOST
-from rapport.local.stack.process import Child, User, guarded
+from rapport.local.stack.process import Child, ChildUser, guarded
 
 SUPERUSER = "supabase_admin"
 UNPRIVILEGED_USER = "nobody"
@@ -32,14 +32,14 @@ SETTINGS = {
     "timezone": "UTC",
     "log_timezone": "UTC",
     "log_line_prefix": "%m [%p] %q%u@%d ",
-    # as hosted: Realtime streams the write-ahead log
+    # as on a hosted project: Realtime streams the write-ahead log
     "wal_level": "logical",
     "max_connections": "60",
     "max_wal_senders": "10",
     "max_replication_slots": "10",
     "max_slot_wal_keep_size": "1GB",
 }
-# synchronous_commit stays on: only what has been flushed is streamed to Realtime
+# synchronous_commit stays on, since Realtime gets only what was flushed
 NOT_DURABLE = {"fsync": "off", "full_page_writes": "off"}
 
 
@@ -57,11 +57,11 @@ class Database:
 
 @dataclass(frozen=True, kw_only=True)
 class Cluster:
-    """A data folder and the server on it.
+    """A data folder and its server.
 
-    `programs` is the folder of Postgres' own binaries. The superuser is `supabase_admin`;
-    connections are by TCP on loopback and by password. Without `durable` a crash loses
-    data, and writes are faster: for tests.
+    `programs` is the folder of Postgres' own binaries. The superuser is `supabase_admin`.
+    Connections use TCP on loopback and a password. Without `durable` writes are faster and a crash
+    loses data: for tests.
     """
 
     programs: Path
@@ -71,7 +71,7 @@ class Cluster:
     durable: bool = True
 
     def url(self, role: str, database: str = "postgres") -> str:
-        """A libpq URL; the login roles share one password."""
+        """A libpq URL; all login roles share one password."""
         return f"postgresql://{role}:{self.password}@{HOST}:{self.port}/{database}"
 
     @property
@@ -79,15 +79,15 @@ class Cluster:
         return _created(self.data).exists()
 
     def create(self) -> None:
-        """Makes the data folder, from the start if an earlier attempt was cut short.
+        """Creates the data folder; an earlier attempt that was cut short is replaced.
 
-        Raises StackError when initdb fails or when root has no one to run Postgres as. Belongs
-        on the main thread, with which initdb ends.
+        Raises StackError when initdb fails, or when root has no user to run Postgres as. Call it on
+        the main thread, with which initdb ends.
         """
         user = run_as()
         remove(self.data)
         self.data.mkdir(mode=0o700)
-        # through a pipe, since a file would outlive a kill
+        # by a pipe, since a file would remain after a kill
         password, pipe = os.pipe()
         with os.fdopen(pipe, "w") as writer:
             writer.write(self.password)
@@ -102,7 +102,7 @@ class Cluster:
             "--auth=scram-sha-256",
             "--encoding=UTF8",
             f"--locale={_utf8_locale()}",
-            # our passwords are random: stretching them would only cost each connection milliseconds
+            # our passwords are random: many iterations would only make each connection slower
             "--set=scram_iterations=1",
             *(() if self.durable else ("--no-sync",)),
         ]
@@ -122,7 +122,7 @@ class Cluster:
         write_whole(_created(self.data), b"")
 
     def child(self) -> Child:
-        """What a supervisor runs; ends by a fast shutdown, even when the supervisor is killed."""
+        """The child for a supervisor; it shuts down fast, also when the supervisor is killed."""
         self._remove_stale_lock()
         settings = SETTINGS if self.durable else SETTINGS | NOT_DURABLE
         options = [f"--{name}={value}" for name, value in settings.items()]
@@ -148,15 +148,15 @@ class Cluster:
         return psycopg.connect(self.url(SUPERUSER, database), autocommit=True)
 
     def create_database(self, name: str) -> Database:
-        """Makes an empty database."""
+        """Creates an empty database."""
         statement = sql.SQL("create database {}").format(sql.Identifier(name))
         with self.connect() as connection:
             connection.execute(statement)
         return Database(self, name)
 
     def clone_database(self, template: Database, name: str) -> Database:
-        """Copies a prepared database that nobody is connected to."""
-        # by its files, caches of the catalog included: half the time of copying through the log
+        """Copies a prepared database that has no connections."""
+        # copies files with the catalog's caches: twice as fast as copying through the log
         statement = sql.SQL(
             "create database {} template {} owner postgres strategy file_copy"
         ).format(sql.Identifier(name), sql.Identifier(template.name))
@@ -165,10 +165,10 @@ class Cluster:
         return Database(self, name)
 
     def drop_database(self, name: str) -> None:
-        """Drops a database together with the connections to it."""
+        """Drops a database and closes its connections."""
         statement = sql.SQL("drop database if exists {} with (force)").format(sql.Identifier(name))
         with self.connect() as connection:
-            # `force` spares a client of logical replication, who may be leaving just now
+            # `force` can't close a replication connection, which may just be ending
             connection.execute(
                 "select pg_terminate_backend(active_pid, 5000) from pg_replication_slots"
                 " where database = %s and active",
@@ -181,7 +181,9 @@ class Cluster:
         return len(lines) > STATUS_LINE and lines[STATUS_LINE].strip() == "ready"
 
     def _remove_stale_lock(self) -> None:
-        """Postgres respects a lock whose process id now belongs to some other program."""
+        """Removes a lock whose process id now belongs to another program; Postgres would respect
+        it.
+        """
         lines = _pidfile(self.data)
         if lines and not _is_postgres(int(lines[0]), self.data):
             (self.data / "postmaster.pid").unlink()
@@ -190,8 +192,8 @@ class Cluster:
 def orphans(data: Path) -> list[psutil.Process]:
     """The processes on a data folder whose server is gone.
 
-    One that was busy when the server was killed goes on, and until it ends Postgres starts no
-    other server on the memory that it holds.
+    A backend that was busy when the server was killed goes on. Until it ends, Postgres starts no
+    other server on its shared memory.
     """
     lines = _pidfile(data)
     if lines and _is_postgres(int(lines[0]), data):
@@ -200,10 +202,9 @@ def orphans(data: Path) -> list[psutil.Process]:
 
 
 def end_orphans(data: Path, patience: float = 5) -> None:
-    """Ends them: as Postgres would, and after so many seconds by force.
+    """Ends them as Postgres would; after some seconds by force.
 
-    Neither loses what was committed: the server that comes next recovers from the log, in which
-    every commit is that was answered.
+    No commit is lost: the next server recovers every acknowledged commit from the log.
     """
     for number in (signal.SIGTERM, signal.SIGKILL):
         left = orphans(data)
@@ -214,15 +215,16 @@ def end_orphans(data: Path, patience: float = 5) -> None:
 
 
 def remove(data: Path) -> None:
-    """Deletes a cluster that no server runs on."""
+    """Deletes a cluster that has no running server."""
     end_orphans(data)
     _created(data).unlink(missing_ok=True)
     if data.exists():
         shutil.rmtree(data)
 
 
-def run_as() -> User | None:
-    """Whom Postgres runs as: nobody when we are root, whom it refuses; else ourselves (None).
+def run_as() -> ChildUser | None:
+    """The user for Postgres: nobody when we are root, which Postgres refuses; else ourselves
+    (None).
 
     Raises StackError where root has no such user.
     """
@@ -235,7 +237,7 @@ def run_as() -> User | None:
             f"Postgres refuses to run as root, and there is no user {UNPRIVILEGED_USER!r} "
             "to run it as. Create one, or start Rapport as an ordinary user."
         ) from None
-    return User(entry.pw_uid, entry.pw_gid)
+    return ChildUser(entry.pw_uid, entry.pw_gid)
 
 
 def _created(data: Path) -> Path:
@@ -258,7 +260,7 @@ def _is_postgres(pid: int, data: Path) -> bool:
 
 
 def _works_in(process: psutil.Process, data: Path) -> bool:
-    """Whether it is one of Postgres' processes, which all work in their data folder."""
+    """Whether it is a process of Postgres; those work in their data folder."""
     try:
         return process.name() == "postgres" and Path(process.cwd()) == data.resolve()
     except (psutil.NoSuchProcess, psutil.AccessDenied):

@@ -1,4 +1,4 @@
-"""One child process of a stack: started, watched, stopped."""
+"""One child process of a stack: starts it, watches it, stops it."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ TAIL_LINES = 15
 TAIL_BYTES = 16_384
 
 
-class User(NamedTuple):
-    """Whom a child runs as, by number."""
+class ChildUser(NamedTuple):
+    """The user of a child, by numeric ids."""
 
     uid: int
     gid: int
@@ -32,15 +32,15 @@ class User(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Child:
-    """What to run and how to know that it serves."""
+    """A command, and how to know that it is ready."""
 
     name: str
     command: tuple[str, ...]
     is_ready: Callable[[], bool]
-    # laid over the supervisor's own environment, of which proxies are left out: they are for what
-    # is outside of this machine, and children talk to each other
+    # added to the supervisor's environment without proxies, since children talk only to this
+    # machine
     environment: Mapping[str, str] = field(default_factory=dict)
-    user: User | None = None
+    user: ChildUser | None = None
     stop_signal: signal.Signals = signal.SIGTERM
     # sent by the kernel when the supervisor itself is killed
     death_signal: signal.Signals = signal.SIGKILL
@@ -49,7 +49,7 @@ class Child:
 
 
 class Process:
-    """A child that was started; its output goes to `log`."""
+    """A started child; its output goes to `log`."""
 
     def __init__(self, child: Child, log: Path, on_exit: Callable[[Process], None]) -> None:
         self.child = child
@@ -62,7 +62,7 @@ class Process:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                # Ctrl-C reaches the supervisor alone, which stops the others in order
+                # Ctrl-C must reach only the supervisor, which stops the children in order
                 start_new_session=True,
             )
         self.created = _created(self._popen.pid)
@@ -77,7 +77,7 @@ class Process:
 
     @property
     def exit_status(self) -> int | None:
-        """None while it runs; minus the signal's number if a signal ended it."""
+        """None while it runs; the negative number of a signal if one ended it."""
         return self._popen.poll()
 
     def _watch(self, on_exit: Callable[[Process], None]) -> None:
@@ -85,11 +85,11 @@ class Process:
         on_exit(self)
 
     def ask_to_stop(self) -> None:
-        """Sends the signal on which the child ends in good order."""
+        """Sends the signal on which the child ends in order."""
         self._popen.send_signal(self.child.stop_signal)
 
     def wait(self) -> None:
-        """Waits for the end that was asked for; after the grace it kills all that is left."""
+        """Waits for the requested end; after the grace it kills the whole group."""
         try:
             self._popen.wait(self.child.grace)
         except subprocess.TimeoutExpired:
@@ -99,20 +99,20 @@ class Process:
         self._watcher.join()
 
     def log_tail(self) -> str:
-        """The last lines that it has written."""
+        """The last lines of its output."""
         return log_tail(self.log)
 
 
 def guarded(
     command: Sequence[str | Path],
-    user: User | None = None,
+    user: ChildUser | None = None,
     death_signal: signal.Signals = signal.SIGKILL,
 ) -> list[str]:
-    """A command that runs as the user, and that the kernel ends with this process.
+    """A command that runs as the user and that the kernel ends with this process.
 
-    Belongs on the main thread: on Linux it ends with the thread that started it.
+    Call it on the main thread: on Linux the child ends with the thread that started it.
     """
-    user = user or User(os.getuid(), os.getgid())
+    user = user or ChildUser(os.getuid(), os.getgid())
     supervision = (os.getpid(), death_signal.value, user.uid, user.gid)
     return [
         *(sys.executable, "-I", "-S", str(GUARD)),
@@ -122,7 +122,7 @@ def guarded(
 
 
 def log_tail(log: Path) -> str:
-    """Returns the last lines of a log, or an empty text where there is none."""
+    """The last lines of a log; empty where there is none."""
     if not log.exists():
         return ""
     with log.open("rb") as file:
@@ -132,7 +132,7 @@ def log_tail(log: Path) -> str:
 
 
 def answers(port: int, path: str = "/health") -> Callable[[], bool]:
-    """Makes a check that a server on loopback answers a GET of the path with 200."""
+    """A check that a server on loopback answers a GET of the path with 200."""
 
     def check() -> bool:
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=2)

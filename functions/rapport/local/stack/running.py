@@ -1,4 +1,4 @@
-"""What one running stack is: its folder, ports, keys and secrets, shared by its processes."""
+"""The settings of a running stack: its folder, ports, keys and secrets, shared by its processes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ WEBHOOK_PATH = "/api/webhooks/whatsapp"
 WAKE_PATH = "/internal/wake"
 GRAPH_VERSION = "v26.0"
 METAKOCKA_PATH = "/rest/eshop/v1"
-# moto's own, for credentials that it does not know
+# moto's own account, for credentials that it does not know
 AWS_ACCOUNT = "123456789012"
 AWS_KEY_ID = "local"
 AWS_REGION = "eu-central-1"
@@ -42,7 +42,7 @@ class Stack(BaseModel):
     postgrest_port: int
     functions_port: int
     whatsapp_port: int
-    # the usual ones, for a folder that is older than these settings
+    # defaults for a folder that an older version wrote
     moto_port: int = 24326
     metakocka_port: int = 24327
     # secrets stay out of tracebacks and logs
@@ -52,7 +52,7 @@ class Stack(BaseModel):
     service_role_key: str = Field(repr=False)
     whatsapp_app_secret: str = Field(repr=False)
     whatsapp_verify_token: str = Field(repr=False)
-    # made here for a folder that is older than they are
+    # created here for a folder that an older version wrote
     whatsapp_token: str = Field(default_factory=_secret, repr=False)
     wake_secret: str = Field(default_factory=_secret, repr=False)
     metakocka_secret_key: str = Field(default_factory=_secret, repr=False)
@@ -60,7 +60,7 @@ class Stack(BaseModel):
 
     @property
     def url(self) -> str:
-        """The project's URL, what clients know as SUPABASE_URL."""
+        """The project's URL; clients know it as SUPABASE_URL."""
         return f"http://{self.host}:{self.gateway_port}"
 
     @property
@@ -73,12 +73,12 @@ class Stack(BaseModel):
 
     @property
     def webhook_url(self) -> str:
-        """Where WhatsApp's webhooks go."""
+        """The address for WhatsApp's webhooks."""
         return self.functions_url + WEBHOOK_PATH
 
     @property
     def wake_url(self) -> str:
-        """Where the database rings when there is work."""
+        """The address that the database calls when there is work."""
         return self.functions_url + WAKE_PATH
 
     @property
@@ -111,11 +111,11 @@ class Stack(BaseModel):
         return f"{self.aws_url}/{AWS_ACCOUNT}/{logical_id}"
 
     def db_url(self, role: str = "postgres") -> str:
-        """A libpq URL for one of the login roles, all of which share one password locally."""
+        """A libpq URL for one of the login roles, which share one password here."""
         return f"postgresql://{role}:{self.db_password}@{self.host}:{self.db_port}/{self.database}"
 
     def save(self, file: Path) -> None:
-        """Writes the settings where only their owner can read them; a kill leaves the old ones."""
+        """Writes the settings, readable only by their owner; a kill leaves the old ones."""
         write_whole(file, self.model_dump_json(indent=2).encode())
 
     @classmethod

@@ -1,4 +1,4 @@
-"""The folder of a stack: where it is, its settings and secrets, and the lock on it."""
+"""The folder of a stack: its place, its settings and secrets, and its lock."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from rapport.local.supabase.keys import mint_key
 
 PROJECT = Path(__file__).parents[4]
 HOME_VARIABLE = "RAPPORT_HOME"
-# like the Supabase CLI's, but below what is handed out for outgoing connections: one of those
-# could sit on a port between our look at it and the server's
+# near the Supabase CLI's, but below the ports of outgoing connections, which could take a port
+# between our check and the server's start
 PREFERRED_PORTS = {
     "gateway_port": 24321,
     "db_port": 24322,
@@ -34,14 +34,14 @@ PREFERRED_PORTS = {
 
 
 class AlreadyRunningError(StackError):
-    """Another `rapport up` owns the folder."""
+    """Another `rapport up` uses the folder."""
 
 
 def default_folder(project: Path = PROJECT) -> Path:
-    """Where a stack lives unless RAPPORT_HOME says otherwise: `.rapport` in the project.
+    """The folder of a stack unless RAPPORT_HOME names one: `.rapport` in the project.
 
-    Where that cannot be written, or where Postgres, which root runs as another user, could
-    not reach it, a folder of the project's own among the data of this user or system.
+    If it can't be written, or if Postgres, which root runs as another user, can't reach it, then a
+    folder for this project in this user's or the system's data.
     """
     is_root = os.geteuid() == 0
     if os.access(project, os.W_OK) and (not is_root or is_reachable(project)):
@@ -54,31 +54,31 @@ def default_folder(project: Path = PROJECT) -> Path:
 
 
 def folder() -> Path:
-    """The folder of the stack that commands are about."""
+    """The folder of the stack that commands use."""
     home = os.environ.get(HOME_VARIABLE)
     return Path(home).absolute() if home else default_folder()
 
 
 def npm_folder() -> Path:
-    """Where the binaries are installed, shared by all stacks of this project."""
+    """The folder of the binaries, shared by all stacks of this project."""
     return default_folder() / "npm"
 
 
 def nearest_existing(path: Path) -> Path:
-    """Returns the path, or the nearest folder above it that exists."""
-    # os.access, because Path.exists raises for what is inside of a folder that is closed to us
+    """The path, or the nearest existing folder above it."""
+    # os.access, since Path.exists raises inside a folder that is closed to us
     folders = (path, *path.absolute().parents)
     return next(folder for folder in folders if os.access(folder, os.F_OK))
 
 
 def is_reachable(path: Path) -> bool:
-    """Tells whether every user may pass through the folder and those above it."""
+    """Whether every user may pass through the folder and the folders above it."""
     existing = nearest_existing(path).resolve()
     return all(folder.stat().st_mode & stat.S_IXOTH for folder in (existing, *existing.parents))
 
 
 def require_usable(path: Path) -> None:
-    """Raises StackError where a stack could not live in the folder."""
+    """Raises StackError where a stack can't run in the folder."""
     existing = nearest_existing(path)
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
         raise StackError(
@@ -93,16 +93,16 @@ def require_usable(path: Path) -> None:
 
 
 def open_folder(path: Path) -> None:
-    """Makes the folder, or raises StackError where a stack could not live in it."""
+    """Creates the folder, or raises StackError where a stack can't run in it."""
     require_usable(path)
     path.mkdir(parents=True, exist_ok=True)
-    # others may pass through; what is secret inside has its own mode
+    # others may pass through; secret files inside have their own mode
     path.chmod(0o755)
 
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Holds the folder for this process; the kernel releases it however the process ends.
+    """Locks the folder for this process; the kernel releases it when the process ends.
 
     Raises AlreadyRunningError with the owner's process id and URL.
     """
@@ -119,7 +119,7 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def running_stack(path: Path) -> Stack | None:
-    """Returns the settings of the stack that runs on the folder, or is starting, if one does."""
+    """The settings of the stack that runs on the folder, or is starting; None without one."""
     try:
         with (path / "lock").open() as lock:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -129,28 +129,28 @@ def running_stack(path: Path) -> Stack | None:
         try:
             return Stack.load(settings_file(path))
         except (FileNotFoundError, ValidationError):
-            # its first start has not come that far
+            # its first start has not written them yet
             return None
     return None
 
 
 def aws_folder(path: Path) -> Path:
-    """Where the stand-in for AWS keeps queues and files."""
+    """The folder in which the AWS stand-in keeps queues and files."""
     return path / "aws"
 
 
 def stand_ins_folder(path: Path) -> Path:
-    """Where the stand-ins for WhatsApp and Metakocka keep what they know."""
+    """The folder in which the WhatsApp and Metakocka stand-ins keep their data."""
     return path / "stand-ins"
 
 
 def schedules_file(path: Path) -> Path:
-    """Which schedules have run when."""
+    """The file with the times of the schedules' runs."""
     return path / "schedules.json"
 
 
 def forget(path: Path) -> None:
-    """Deletes a stack's settings and all that it keeps beside the database."""
+    """Deletes a stack's settings and all its data outside the database."""
     settings_file(path).unlink(missing_ok=True)
     schedules_file(path).unlink(missing_ok=True)
     for kept in (aws_folder(path), stand_ins_folder(path)):
@@ -159,14 +159,14 @@ def forget(path: Path) -> None:
 
 
 def settings_file(path: Path) -> Path:
-    """Where a stack's settings are for its children."""
+    """The file with a stack's settings for its children."""
     return path / "stack.json"
 
 
 def load_or_create(path: Path, ports: dict[str, int]) -> Stack:
-    """Returns the folder's settings with these ports; secrets are made once.
+    """The folder's settings with these ports; secrets are created once.
 
-    Raises StackError for settings that cannot be read.
+    Raises StackError for settings that can't be read.
     """
     file = settings_file(path)
     if not file.exists():
@@ -174,7 +174,7 @@ def load_or_create(path: Path, ports: dict[str, int]) -> Stack:
     try:
         return Stack.load(file).model_copy(update={**ports, "folder": path})
     except ValidationError:
-        # without the error itself: it would show the secrets that it could read
+        # not chained: the error would quote the secrets
         raise StackError(
             f"{file} is damaged, and without its secrets the data cannot be opened. "
             "Restore it, or start anew with `rapport up --fresh`, which deletes the data."
@@ -182,7 +182,7 @@ def load_or_create(path: Path, ports: dict[str, int]) -> Stack:
 
 
 def new_stack(path: Path, ports: dict[str, int]) -> Stack:
-    """Makes the settings of a stack with new secrets."""
+    """The settings of a stack with new secrets."""
     jwt_secret = secrets.token_urlsafe(32)
     return Stack(
         folder=path,

@@ -1,4 +1,4 @@
-"""What a person or a program needs to use a stack that is ready."""
+"""What a person or a program needs in order to use a running stack."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rapport.local.stack.running import Stack
 from rapport.local.stack.state import PREFERRED_PORTS
 
 
-class Summary(BaseModel):
+class StackSummary(BaseModel):
     """The one line of `rapport up --json`."""
 
     url: str
@@ -33,7 +33,7 @@ class Summary(BaseModel):
         return [login._asdict() for login in logins]
 
     @classmethod
-    def of(cls, stack: Stack) -> Summary:
+    def of(cls, stack: Stack) -> StackSummary:
         """Describes a stack that this process supervises."""
         return cls(
             url=stack.url,
@@ -51,7 +51,7 @@ class Summary(BaseModel):
 
 
 def moved_ports(stack: Stack) -> list[str]:
-    """Says which ports are not the usual ones, since something else listens there."""
+    """Says which ports differ from the usual ones, which other programs use."""
     used = stack.model_dump(include=set(PREFERRED_PORTS))
     return [
         f"Port {preferred} is in use; {name.removesuffix('_port')} has {used[name]} this time."
@@ -62,7 +62,7 @@ def moved_ports(stack: Stack) -> list[str]:
 
 def show(stack: Stack, console: Console) -> None:
     """Prints the summary for a person."""
-    summary = Summary.of(stack)
+    summary = StackSummary.of(stack)
     rows = {
         "Project URL": summary.url,
         "Functions": summary.functions_url,
@@ -76,7 +76,7 @@ def show(stack: Stack, console: Console) -> None:
     }
     console.print()
     for name, value in rows.items():
-        # the terminal wraps what is long, so that it can be copied in one piece
+        # the terminal wraps long lines, so that they can be copied in one piece
         console.print(f"  [bold]{name:<18}[/bold] {value}", soft_wrap=True, highlight=False)
     console.print("\n  [bold]Logins[/bold]")
     for login in summary.logins:

@@ -1,4 +1,4 @@
-"""The official Supabase CLI on a database of ours: migrations, seed and advisors."""
+"""Runs the official Supabase CLI on our database: migrations, seed and advisors."""
 
 from __future__ import annotations
 
@@ -29,20 +29,19 @@ class _Advice(BaseModel):
     results: list[Lint]
 
 
-class _Failure(BaseModel):
+class _CliMessage(BaseModel):
     message: str
 
 
-class _Failed(BaseModel):
-    error: _Failure
+class _CliError(BaseModel):
+    error: _CliMessage
 
 
 def migrate(database: Database, binaries: Binaries, project: Path) -> None:
     """Applies the project's pending migrations as `postgres`, and its seed if none was loaded.
 
-    `project` holds the folder `supabase`. The CLI remembers in schema supabase_migrations
-    what it has applied; a seed that changes later is not loaded again. Raises StackError
-    with the CLI's message.
+    `project` contains the folder `supabase`. The CLI records in schema supabase_migrations what it
+    has applied, and does not load a changed seed again. Raises StackError with the CLI's message.
     """
     _run(database, binaries, project, "db", "push", "--include-seed", "--yes")
 
@@ -50,7 +49,7 @@ def migrate(database: Database, binaries: Binaries, project: Path) -> None:
 def advisors(
     database: Database, binaries: Binaries, project: Path, level: Level = "warn"
 ) -> list[Lint]:
-    """Returns what the security and performance advisors find, from the given level up.
+    """The findings of the security and performance advisors, from the given level up.
 
     Raises StackError with the CLI's message.
     """
@@ -63,7 +62,7 @@ def _run(database: Database, binaries: Binaries, project: Path, *arguments: str)
         raise StackError(
             f"{project} has no supabase/config.toml. Run Rapport from a checkout of its repository."
         )
-    # the password travels in the environment: arguments can be read by everyone
+    # the password goes into the environment, since everyone can read arguments
     url = urlsplit(database.url("postgres"))
     target = f"postgresql://postgres@{url.hostname}:{url.port}{url.path}"
     result = subprocess.run(
@@ -82,13 +81,13 @@ def _run(database: Database, binaries: Binaries, project: Path, *arguments: str)
     if result.returncode != 0:
         raise StackError(
             f"supabase {' '.join(arguments[:2])} failed. {_message(result)}\n"
-            "If the database is of no value, `rapport up --fresh` starts anew and deletes its data."
+            "If you don't need the data, `rapport up --fresh` deletes it and starts again."
         )
     return result.stdout
 
 
 def _environment(database: Database) -> dict[str, str]:
-    # the developer's own project and token have no part in this
+    # the developer's own project and token must not be used
     kept = {name: value for name, value in os.environ.items() if not name.startswith("SUPABASE_")}
     return kept | {
         "PGPASSWORD": database.cluster.password,
@@ -101,6 +100,6 @@ def _environment(database: Database) -> dict[str, str]:
 
 def _message(result: subprocess.CompletedProcess[bytes]) -> str:
     try:
-        return _Failed.model_validate_json(result.stdout).error.message
+        return _CliError.model_validate_json(result.stdout).error.message
     except ValueError:
         return result.stderr.decode(errors="replace").strip()

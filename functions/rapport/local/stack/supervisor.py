@@ -1,4 +1,4 @@
-"""Starts the children of a stack, notices when one dies, and leaves none behind."""
+"""Starts the children of a stack, notices when one dies, and ends all of them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CLOCK_TOLERANCE = 2.0
 
 
 class ChildDiedError(StackError):
-    """A child ended though nobody asked it to."""
+    """A child ended without being asked to."""
 
     def __init__(self, process: Process) -> None:
         status = process.exit_status
@@ -35,7 +35,7 @@ class ChildDiedError(StackError):
 
 
 class ChildNotReadyError(StackError):
-    """A child runs and does not serve."""
+    """A child runs and does not become ready."""
 
     def __init__(self, process: Process, seconds: float) -> None:
         self.name = process.child.name
@@ -46,7 +46,7 @@ class ChildNotReadyError(StackError):
 
 
 class Recorded(BaseModel):
-    """A child as the record remembers it; the time of creation tells it from a reused id."""
+    """A recorded child; the time of creation tells it from another process with its id."""
 
     name: str
     pid: int
@@ -57,16 +57,16 @@ _RECORD = TypeAdapter(list[Recorded])
 
 
 class Supervisor:
-    """The children of one stack, stopped in reverse order at the end of its `with` block.
+    """The children of one stack, stopped in reverse order at the end of the `with` block.
 
-    `folder` gets `logs/<name>.log` of each, and `children.json`, by which the next
-    supervisor finds what a killed one may have left.
+    `folder` gets each child's `logs/<name>.log`, and `children.json`, by which the next supervisor
+    finds the children of a killed one.
     """
 
     def __init__(self, folder: Path) -> None:
         self.logs = folder / "logs"
         self._record = folder / "children.json"
-        # what was started together, in order
+        # the groups that were started together, in order
         self._groups: list[list[Process]] = []
         self._exits: queue.SimpleQueue[Process] = queue.SimpleQueue()
 
@@ -88,10 +88,10 @@ class Supervisor:
         return tuple(process for group in self._groups for process in group)
 
     def start(self, *children: Child, timeout: float = START_TIMEOUT) -> None:
-        """Starts children side by side and returns when each of them is ready.
+        """Starts children at the same time and returns when all are ready.
 
-        Belongs on the main thread: on Linux a child ends with the thread that started it.
-        Raises ChildDiedError or ChildNotReadyError; whatever runs then, `stop` ends.
+        Call it on the main thread: on Linux a child ends with the thread that started it. Raises
+        ChildDiedError or ChildNotReadyError; `stop` ends the children that run then.
         """
         group: list[Process] = []
         self._groups.append(group)
@@ -112,13 +112,13 @@ class Supervisor:
                 time.sleep(POLL_INTERVAL)
 
     def watch(self) -> None:
-        """Blocks until a child dies, and raises ChildDiedError then."""
+        """Blocks until a child dies, and then raises ChildDiedError."""
         while (process := self._exits.get()) not in self.processes:
-            pass  # it was stopped before
+            pass  # it was stopped already
         raise ChildDiedError(process)
 
     def stop(self) -> None:
-        """Ends every child: side by side what was started so, the latest first."""
+        """Ends every child: the last group first, the children of a group at the same time."""
         while self._groups:
             for process in self._groups[-1]:
                 process.ask_to_stop()
@@ -143,9 +143,9 @@ class Supervisor:
         for child in reversed(recorded):
             try:
                 process = psutil.Process(child.pid)
-                # derived from the clock, which may have been set since
+                # the time is derived from the clock, which may have been set since
                 if abs(process.create_time() - child.created) < CLOCK_TOLERANCE:
-                    # for Postgres a fast shutdown, for the others as good as SIGTERM
+                    # a fast shutdown for Postgres; as good as SIGTERM for the others
                     process.send_signal(signal.SIGINT)
                     leftovers.append(process)
             except psutil.NoSuchProcess:

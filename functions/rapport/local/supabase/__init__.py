@@ -1,1 +1,3 @@
-"""The embedded Supabase: gateway, Auth, Realtime, and a hosted project before migrations."""
+"""The embedded Supabase: gateway, Auth, Realtime, and the state of a hosted project before
+migrations.
+"""

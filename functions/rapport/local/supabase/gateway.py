@@ -1,4 +1,4 @@
-"""The one port that clients know: /rest/v1, /auth/v1 and /realtime/v1, as on a hosted project."""
+"""The one port for clients: /rest/v1, /auth/v1 and /realtime/v1, as on a hosted project."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ MAX_HEADER_BYTES = 64 * 1024
 MAX_FRAME_BYTES = 5_000_000  # Realtime's limit
 LOGINS_AT_ONCE = 20
 BACKLOG = 256
-# requests of a kind; each waits 5 s at most
+# requests of each service that wait; each waits 5 s at most
 WAITING = 200
 
-# What browsers may read of an answer besides the headers that are always theirs.
+# answer headers that pages may read, beside the standard ones
 EXPOSED_HEADERS = (
     "Content-Range",
     "Content-Location",
@@ -46,10 +46,10 @@ EXPOSED_HEADERS = (
 
 
 class RequireApiKey:
-    """Lets requests through that carry one of the stack's keys, by header or query.
+    """Passes on requests that carry one of the stack's keys, by header or query.
 
-    Without an Authorization header the key stands for the caller. Realtime is not behind
-    this: it reads keys itself and refuses in its own words.
+    Without an Authorization header the key also names the caller's role. Realtime is not behind
+    this check: it reads keys itself and has its own refusals.
     """
 
     def __init__(self, app: ASGIApp, stack: Stack, open_paths: frozenset[str]) -> None:
@@ -80,7 +80,7 @@ class RequireApiKey:
 
 
 def create_app(stack: Stack) -> Starlette:
-    """Builds the gateway of a stack; its services start and stop with the application."""
+    """Creates the gateway of a stack; its services start and stop with the application."""
     rest = RestProxy(stack)
     auth = AuthService(stack)
     realtime = RealtimeService(stack)
@@ -96,7 +96,7 @@ def create_app(stack: Stack) -> Starlette:
             yield
 
     bounded_rest = Bounded(rest, at_once=MAX_CONNECTIONS, waiting=WAITING)
-    # passwords are checked in threads, which don't end with their client
+    # threads that check passwords do not end when their client leaves
     bounded_auth = Bounded(
         auth.app, at_once=LOGINS_AT_ONCE, waiting=WAITING, ends_with_client=False
     )
@@ -123,7 +123,7 @@ def create_app(stack: Stack) -> Starlette:
 
 
 def main() -> None:
-    """Serves the stack that the environment names, until told to end."""
+    """Serves the stack of the environment until it is stopped."""
     stack = Stack.load(Path(os.environ[STACK_VARIABLE]))
     uvicorn.run(
         create_app(stack),
@@ -132,9 +132,9 @@ def main() -> None:
         log_level="warning",
         access_log=False,
         server_header=False,
-        # sockets are open for as long as a client likes: tell them to go, don't wait for it
+        # seconds: sockets stay open as long as a client likes, so they are closed
         timeout_graceful_shutdown=2,
-        # how many are accepted at a time, between which others are served
+        # connections that wait to be accepted
         backlog=BACKLOG,
         h11_max_incomplete_event_size=MAX_HEADER_BYTES,
         ws="websockets-sansio",
@@ -144,7 +144,7 @@ def main() -> None:
 
 
 async def _health(_: Request) -> Response:
-    """Answers once everything has started: before, the port is closed."""
+    """Answers once everything has started; before that, the port is closed."""
     return JSONResponse({"status": "ok"})
 
 

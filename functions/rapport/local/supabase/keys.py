@@ -1,4 +1,4 @@
-"""The tokens of a stack: API keys, the access tokens of users, and their verification."""
+"""The stack's tokens: makes API keys and users' access tokens, and verifies them."""
 
 from __future__ import annotations
 
@@ -40,19 +40,21 @@ class ExpiredTokenError(TokenError):
 
 
 class Claims(BaseModel):
-    """The claims of a verified token; `model_dump(exclude_unset=True)` is what was signed."""
+    """The claims of a verified token; `model_dump(exclude_unset=True)` gives exactly the signed
+    ones.
+    """
 
     model_config = ConfigDict(frozen=True, extra="allow")
 
     role: str
-    # seconds since 1970; a NumericDate may have a fraction
+    # in seconds since 1970; may have a fraction
     exp: int | float
     sub: str | None = None
     session_id: str | None = None
 
 
 def mint_key(jwt_secret: str, role: Literal["anon", "service_role"]) -> str:
-    """Makes an API key of the legacy kind: a long-lived token for a role and no user."""
+    """Makes an API key of the legacy kind: a long-lived token for a role without a user."""
     now = int(time.time())
     claims = {
         "iss": "supabase",
@@ -80,8 +82,8 @@ def mint_user_token(
 ) -> str:
     """Makes the access token of a user who signed in with a password.
 
-    `signed_in_at` is when the password was checked, in seconds since 1970; now if omitted.
-    Source of the claims: Supabase's "JWT Claims Reference".
+    `signed_in_at` is the time of the password check, in seconds since 1970; by default now. Source
+    of the claims: Supabase's "JWT Claims Reference".
     """
     now = int(time.time())
     claims = {
@@ -104,7 +106,7 @@ def mint_user_token(
 
 
 def verify(jwt_secret: str, token: str) -> Claims:
-    """Checks a token's signature, shape and expiry, without looking at any database.
+    """Checks a token's signature, form and expiry. It does not ask a database.
 
     Raises MalformedTokenError, BadSignatureError, MissingClaimsError or ExpiredTokenError.
     """
@@ -113,13 +115,13 @@ def verify(jwt_secret: str, token: str) -> Claims:
             token,
             jwt_secret,
             algorithms=[ALGORITHM],
-            # audience and issuer are not judged by PostgREST or Realtime either; expiry is
-            # judged below, where it can be told for how long
+            # PostgREST and Realtime don't check audience and issuer either; expiry is checked
+            # below, so that the error can say since when
             options={"verify_aud": False, "verify_iss": False, "verify_exp": False},
         )
     except (jwt.InvalidSignatureError, jwt.InvalidAlgorithmError) as error:
         raise BadSignatureError("Failed to validate JWT signature") from error
-    # a frame of JSON can hold what UTF-8 can't, a header can nest deeper than it is parsed
+    # a token from a frame may not be UTF-8, and its header may be nested too deep to parse
     except (jwt.InvalidTokenError, UnicodeError, RecursionError) as error:
         raise MalformedTokenError("The token provided is not a valid JWT") from error
     try:

@@ -1,7 +1,7 @@
-"""The background worker of schema net: makes the requests that committed transactions left.
+"""The background worker of schema net: makes the requests that committed transactions have queued.
 
-What pg_net does inside of Postgres, from outside: a batch at a time, all of its requests side
-by side, their rows deleted in the transaction that writes the responses.
+It does from outside what pg_net does inside Postgres: it takes a batch, makes all its requests at
+the same time, and deletes their rows in the transaction that writes the responses.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from rapport.local.stack.running import STACK_VARIABLE, Stack
 
 CHANNEL = "pg_net"
 BATCH = 200
-# hosted: pg_net.ttl
+# as on a hosted project: pg_net.ttl
 RESPONSES_KEPT = "6 hours"
-# a wake that was lost delays a request by this, in seconds, and no longer
+# seconds: the longest delay of a request whose notification was lost
 SWEEP_S = 5.0
 RECONNECT_S = 1.0
 
@@ -46,8 +46,8 @@ class Pending(NamedTuple):
     timeout_milliseconds: int
 
 
-class Response(NamedTuple):
-    """A row of net._http_response; without a status where there was no answer."""
+class NetResponse(NamedTuple):
+    """A row of net._http_response; its status is null where there was no answer."""
 
     id: int
     status_code: int | None = None
@@ -59,7 +59,7 @@ class Response(NamedTuple):
 
 
 async def work(url: str) -> None:
-    """Makes requests for ever; after an error of the database it connects anew."""
+    """Makes requests without end; after a database error it connects again."""
     async with httpx.AsyncClient(trust_env=False, timeout=None) as client:  # noqa: S113 - each has its own
         while True:
             try:
@@ -108,31 +108,31 @@ async def _make_batch(connection: AsyncConnection, client: httpx.AsyncClient) ->
     return len(batch)
 
 
-async def _request(client: httpx.AsyncClient, pending: Pending) -> Response:
+async def _request(client: httpx.AsyncClient, pending: Pending) -> NetResponse:
     try:
         async with asyncio.timeout(pending.timeout_milliseconds / 1000):
             answer = await client.request(
                 pending.method.upper(),
                 pending.url,
-                # JSON may hold numbers
+                # JSON values may be numbers
                 headers={name: str(value) for name, value in (pending.headers or {}).items()},
                 content=pending.body,
             )
     except TimeoutError:
-        return Response(
+        return NetResponse(
             pending.id,
             timed_out=True,
             error_msg=f"Timeout of {pending.timeout_milliseconds} ms reached.",
         )
     # ValueError: a header that can't be written
     except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
-        return Response(pending.id, error_msg=str(error) or type(error).__name__)
-    return Response(
+        return NetResponse(pending.id, error_msg=str(error) or type(error).__name__)
+    return NetResponse(
         pending.id,
         status_code=answer.status_code,
         content_type=answer.headers.get("content-type"),
         headers=Jsonb(dict(answer.headers)),
-        # Postgres keeps no zero byte in a text
+        # Postgres can't store a zero byte in text
         content=answer.text.replace("\0", "") or None,
     )
 

@@ -1,4 +1,4 @@
-"""Makes a database what a hosted project is before its first migration."""
+"""Turns an empty database into a hosted project's database before its first migration."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rapport.local.stack.running import Stack
 
 
 def set_doorbell(stack: Stack) -> None:
-    """Makes the stack's database ring at its own functions, whose port may have moved."""
+    """Sets the doorbell to the stack's own functions, whose port may have changed."""
     with psycopg.connect(stack.db_url(), autocommit=True) as connection:
         connection.execute(
             "select backend.set_doorbell(%s, %s)", [stack.wake_url, stack.wake_secret]
@@ -23,15 +23,15 @@ def set_doorbell(stack: Stack) -> None:
 
 HOSTED = Path(__file__).parent / "hosted"
 LOGIN_ROLES = ("postgres", "authenticator", "supabase_auth_admin")
-# carries the digest of what a database was prepared with; made by 01_roles.sql
+# its comment holds the digest of the files that prepared the database; 01_roles.sql creates it
 MARKED_SCHEMA = "extensions"
 
 
 def prepare(database: Database) -> None:
     """Runs hosted/*.sql as the superuser in one transaction, unless that was done before.
 
-    Roles belong to the cluster and are shared by its databases. Raises StackError when the
-    database was prepared from other files, or cannot be opened.
+    Roles belong to the cluster, so its databases share them. Raises StackError when the database
+    was prepared from other files, or can't be opened.
     """
     files = sorted(HOSTED.glob("*.sql"))
     digest = hashlib.sha256(b"\0".join(file.read_bytes() for file in files)).hexdigest()
@@ -62,7 +62,7 @@ def _connect(database: Database) -> psycopg.Connection:
     except psycopg.OperationalError as error:
         raise StackError(
             f"The database in {database.cluster.data} does not accept the password in stack.json, "
-            "or cannot be reached. If the data is of no value, `rapport up --fresh` starts anew "
+            "or cannot be reached. If you don't need the data, `rapport up --fresh` starts again "
             f"and deletes it. Postgres says: {error}"
         ) from error
 
@@ -77,7 +77,7 @@ def _mark(connection: psycopg.Connection) -> str | None:
 
 
 def _set_password(connection: psycopg.Connection, role: str, password: str) -> None:
-    # hashed here, so that a log of statements never shows it
+    # hashed here, so that no log of statements shows the password
     hashed = connection.pgconn.encrypt_password(password.encode(), role.encode(), b"scram-sha-256")
     connection.execute(
         sql.SQL("alter role {} password {}").format(

@@ -1,4 +1,4 @@
-"""/rest/v1: requests handed on to PostgREST as they came, answers handed back as they come."""
+"""/rest/v1: passes requests to PostgREST and its answers back, unchanged."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ Headers = Iterable[Header]
 
 PREFIX = b"/rest/v1"
 MAX_CONNECTIONS = 100
-# httpcore asks the operating system about every idle connection at each request: with 20 of
-# them that halves the requests per second.
+# httpcore asks the operating system about every idle connection at each request: 20 of them would
+# halve the requests per second
 MAX_IDLE_CONNECTIONS = 8
-# what waits for PostgREST's pool of connections of its own gets an answer from it after 10 s
+# PostgREST itself answers after 10 s to a request that waits for its connection pool
 TIMEOUT = httpx.Timeout(60, connect=5, pool=5)
 # how long an answer of 429 is held back
 REFUSAL_SECONDS = 1
 
-# RFC 9110, section 7.6.1: these speak of one connection only.
+# RFC 9110, section 7.6.1: headers about a single connection
 HOP_BY_HOP = frozenset(
     {
         b"connection",
@@ -41,15 +41,15 @@ HOP_BY_HOP = frozenset(
         b"upgrade",
     }
 )
-# The API key was the gateway's to check; httpx names the host.
+# the gateway has already checked the API key; httpx writes the host
 NOT_FORWARDED = HOP_BY_HOP | {b"apikey", b"host"}
 
 
 class RestProxy:
     """An ASGI application in front of one stack's PostgREST; 503 while that does not answer.
 
-    It uses a transport and no client, because a client keeps cookies from one caller to the
-    next, follows redirects and heeds proxies named in the environment.
+    It uses a transport and not a client: a client would keep cookies between callers, follow
+    redirects and use the environment's proxies.
     """
 
     def __init__(self, stack: Stack) -> None:
@@ -57,7 +57,7 @@ class RestProxy:
         self._upstream = upstream
         self._host = (b"host", upstream.netloc)
         self._transport = httpx.AsyncHTTPTransport(
-            # without TLS on the loopback there is no need to load every known authority
+            # no TLS on loopback, so certificate authorities need not be loaded
             verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
             limits=httpx.Limits(
                 max_connections=MAX_CONNECTIONS,
@@ -83,7 +83,7 @@ class RestProxy:
             return
         try:
             if response.status_code == 429:
-                # whoever asks again at once is not worth the processor's time
+                # slows down a client that asks again at once
                 await asyncio.sleep(REFUSAL_SECONDS)
             await send(
                 {
@@ -109,13 +109,15 @@ class RestProxy:
             self._upstream,
             headers=[self._host, *_end_to_end(scope["headers"], dropped=NOT_FORWARDED)],
             content=Request(scope, receive).stream() if has_body else None,
-            # a target, because a URL would be spelled anew
+            # as a target, since httpx would re-encode a URL
             extensions={"timeout": TIMEOUT.as_dict(), "target": target},
         )
 
 
 def _returned(headers: Headers) -> list[Header]:
-    """Keeps what PostgREST says, except on CORS, which is the gateway's, and uvicorn's date."""
+    """Keeps PostgREST's headers, except CORS, which the gateway sets, and the date, which uvicorn
+    sets.
+    """
     return [
         (name, value)
         for name, value in _end_to_end(headers, dropped=HOP_BY_HOP | {b"date"})
@@ -124,7 +126,7 @@ def _returned(headers: Headers) -> list[Header]:
 
 
 def _end_to_end(headers: Headers, *, dropped: frozenset[bytes]) -> list[Header]:
-    """Leaves out headers that end here, those named by `Connection` among them."""
+    """Removes headers of a single connection, also those that `Connection` names."""
     lower = [(name.lower(), value) for name, value in headers]
     named = {
         token.strip().lower()
@@ -136,7 +138,7 @@ def _end_to_end(headers: Headers, *, dropped: frozenset[bytes]) -> list[Header]:
 
 
 def _without_key(query: bytes) -> bytes:
-    """Leaves out the API key, which PostgREST would take for a filter."""
+    """Removes the API key, which PostgREST would take for a filter."""
     if b"apikey=" not in query:
         return query
     return b"&".join(part for part in query.split(b"&") if not part.startswith(b"apikey="))

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from tests.unit.metakocka.documented import ADDED, DOCUMENTS, FOUND, UPDATED
 
-from rapport.local.fakes.metakocka.behaviour import Behaviour, Fault
+from rapport.local.fakes.metakocka.behaviour import MetakockaBehaviour, MetakockaRequestFault
 from rapport.local.fakes.metakocka.fake import Fake
 from rapport.local.lambda_host.host import local_values
 from rapport.local.stack.state import PREFERRED_PORTS, new_stack
@@ -225,17 +225,17 @@ def test_documents_are_searched_by_time_and_in_pages(fake: Fake) -> None:
 
 def test_a_list_of_one_can_come_as_its_element(fake: Fake) -> None:
     call(fake, "add_partner", partner=NEW)
-    fake.behaviour = Behaviour(bare_lists=True)
+    fake.behaviour = MetakockaBehaviour(bare_lists=True)
     partner = call(fake, "get_partner", partner_name="")["partner_list"]
     assert isinstance(partner["partner_contact_list"], dict)
     assert isinstance(partner["partner_delivery_address_list"], list)
 
 
 def test_a_fault_comes_as_often_as_it_is_set_and_only_where(fake: Fake) -> None:
-    fake.behaviour = Behaviour(
+    fake.behaviour = MetakockaBehaviour(
         faults=[
-            Fault(on="add_partner", after=1, opr_code="5", opr_desc="no"),
-            Fault(on="add_partner", twice=True),
+            MetakockaRequestFault(on="add_partner", after=1, opr_code="5", opr_desc="no"),
+            MetakockaRequestFault(on="add_partner", twice=True),
         ]
     )
     # the first passes the one that waits, and meets the other

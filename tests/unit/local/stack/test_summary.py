@@ -9,19 +9,19 @@ from rich.console import Console
 
 from rapport.local.stack.logins import LOGINS
 from rapport.local.stack.state import PREFERRED_PORTS, new_stack
-from rapport.local.stack.summary import Summary, moved_ports, show
+from rapport.local.stack.summary import StackSummary, moved_ports, show
 
 
 def test_the_json_is_one_line_with_all_that_a_program_needs(tmp_path: Path) -> None:
     stack = new_stack(tmp_path, PREFERRED_PORTS)
-    line = Summary.of(stack).model_dump_json()
+    line = StackSummary.of(stack).model_dump_json()
     assert "\n" not in line
     summary = json.loads(line)
     assert summary["url"] == "http://127.0.0.1:24321"
     assert summary["webhook_url"] == "http://127.0.0.1:24324/api/webhooks/whatsapp"
     assert summary["pid"] == os.getpid()
     assert summary["logins"] == [login._asdict() for login in LOGINS]
-    assert Summary.model_validate_json(line) == Summary.of(stack)
+    assert StackSummary.model_validate_json(line) == StackSummary.of(stack)
 
 
 def test_keys_are_printed_in_one_piece_on_a_narrow_terminal(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from tests.unit.metakocka.documented import TESTNI, UPORABNIK
 
 from rapport.errors import Unprocessable
 from rapport.local.fakes.metakocka.answers import show
-from rapport.local.fakes.metakocka.company import Company
+from rapport.local.fakes.metakocka.company import FakeCompany
 from rapport.metakocka.agreement.compare import same
 from rapport.metakocka.agreement.limits import missing_fields
 from rapport.metakocka.agreement.merge import merge
@@ -255,7 +255,7 @@ people = st.lists(
 contacts = st.builds(Party, **told, people=people)
 
 
-def seen(company: Company, mk_id: str) -> Partner:
+def seen(company: FakeCompany, mk_id: str) -> Partner:
     return from_record(PartnerRecord.model_validate(show(company.partners[mk_id])))
 
 
@@ -264,7 +264,7 @@ def seen(company: Company, mk_id: str) -> Partner:
 def test_what_is_sent_comes_back_and_then_nothing_is_left_to_send(
     first: Party, second: Party
 ) -> None:
-    company = Company()
+    company = FakeCompany()
     made = new_partner(first)
     mk_id = company.add(made.body).mk_id
     base, contact = made.agreed, first

@@ -9,9 +9,8 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from rapport.errors import MetakockaError
-from rapport.local.fakes.metakocka.behaviour import Behaviour, Fault
-from rapport.local.fakes.metakocka.fake import Fake
-from rapport.local.fakes.metakocka.transport import FakeTransport
+from rapport.local.fakes.metakocka.behaviour import MetakockaBehaviour, MetakockaRequestFault
+from rapport.local.fakes.metakocka.fake import Fake, FakeTransport
 from rapport.metakocka.agreement.clues import clues_of
 from rapport.metakocka.agreement.compare import same
 from rapport.metakocka.agreement.decisions import Rule
@@ -149,12 +148,12 @@ def test_both_sides_agree_on_one_partner_once_the_faults_have_ended(
                     update={"people": (*pair.contact.people, Person(name=str(which)))}
                 )
         elif what == "fault":
-            fault = Fault.model_validate({**which, "after_accepting": value})  # type: ignore[dict-item]
+            fault = MetakockaRequestFault.model_validate({**which, "after_accepting": value})  # type: ignore[dict-item]
             pair.fake.behaviour.faults.append(fault)
         else:
             pair.sync()
 
-    pair.fake.behaviour = Behaviour()
+    pair.fake.behaviour = MetakockaBehaviour()
     # a new entry's id comes back one run later
     for _ in range(3):
         assert pair.sync()

@@ -8,9 +8,8 @@ import pytest
 from pydantic import SecretStr
 
 from rapport.errors import MetakockaOutcomeUnknown, MetakockaUnavailable
-from rapport.local.fakes.metakocka.behaviour import Fault
-from rapport.local.fakes.metakocka.fake import Fake
-from rapport.local.fakes.metakocka.transport import FakeTransport
+from rapport.local.fakes.metakocka.behaviour import MetakockaRequestFault
+from rapport.local.fakes.metakocka.fake import Fake, FakeTransport
 from rapport.metakocka.agreement.clues import clues_of
 from rapport.metakocka.agreement.party import Party
 from rapport.metakocka.api.bodies import new_partner
@@ -51,9 +50,16 @@ def without(*fields: str) -> Party:
     return NOVAK.model_copy(update=dict.fromkeys(fields))
 
 
-@pytest.mark.parametrize("fault", [Fault(drop=True), Fault(status=200), Fault(delay_ms=60_000)])
+@pytest.mark.parametrize(
+    "fault",
+    [
+        MetakockaRequestFault(drop=True),
+        MetakockaRequestFault(status=200),
+        MetakockaRequestFault(delay_ms=60_000),
+    ],
+)
 def test_what_was_made_is_found_and_what_was_not_is_not(
-    fake: Fake, client: MetakockaClient, fault: Fault
+    fake: Fake, client: MetakockaClient, fault: MetakockaRequestFault
 ) -> None:
     fault.after_accepting = True
     fake.behaviour.faults = [fault]
@@ -65,7 +71,7 @@ def test_what_was_made_is_found_and_what_was_not_is_not(
     assert (found.partner.mk_id, found.by) == (mk_id, "tax_id_number")
 
     fake.company("16").partners.clear()
-    fake.behaviour.faults = [Fault(drop=True)]
+    fake.behaviour.faults = [MetakockaRequestFault(drop=True)]
     with pytest.raises(MetakockaOutcomeUnknown):
         client.add_partner(new_partner(NOVAK))
     assert look_up(client, clues_of(NOVAK)) == NoPartner()

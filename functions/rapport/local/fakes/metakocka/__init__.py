@@ -1,1 +1,1 @@
-"""What the stand-in for Metakocka's API knows and does; metakocka_fake serves it."""
+"""The stand-in for Metakocka's API; fakes.serve serves it."""

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from pydantic import JsonValue
 
-from rapport.local.fakes.metakocka.company import Company, Document, Partner
+from rapport.local.fakes.metakocka.company import FakeCompany, FakeDocument, FakePartner
 from rapport.local.fakes.metakocka.fields import Fields, MetakockaFault, Payload
 
 PAGE_LIMIT = 100
@@ -27,13 +27,14 @@ DOC_TYPES = frozenset(
         "warehouse_acceptance_note",
     }
 )
-# what get_partner tells of a partner, its contacts and its addresses; the rest it keeps to itself
+# the fields that get_partner returns of a partner, its contacts and its addresses; the stand-in
+# hides the others
 _TOLD = ("business_entity", "taxpayer", "foreign_county", "customer", "tax_id_number")
 _TOLD_OF_PEOPLE = ("name", "gsm", "phone", "email")
 _TOLD_OF_ADDRESSES = ("address_type", "street", "post_number", "city", "country")
 
 
-def add_partner(company: Company, body: Payload) -> Payload:
+def add_partner(company: FakeCompany, body: Payload) -> Payload:
     partner = company.add(_partner_of(body))
     answer: Payload = {"mk_id": partner.mk_id}
     if partner.people:
@@ -44,15 +45,15 @@ def add_partner(company: Company, body: Payload) -> Payload:
     return answer
 
 
-def update_partner(company: Company, body: Payload) -> Payload:
+def update_partner(company: FakeCompany, body: Payload) -> Payload:
     return _listed([company.update(_partner_of(body))])
 
 
-def get_partner(company: Company, body: Payload) -> Payload:
+def get_partner(company: FakeCompany, body: Payload) -> Payload:
     return _listed(_found(company, body))
 
 
-def search(company: Company, body: Payload) -> Payload:
+def search(company: FakeCompany, body: Payload) -> Payload:
     doc_type = body.get("doc_type")
     if doc_type not in DOC_TYPES:
         raise MetakockaFault("2", f"Unknown document type : {doc_type}")
@@ -74,8 +75,8 @@ def search(company: Company, body: Payload) -> Payload:
     }
 
 
-def show(partner: Partner) -> Payload:
-    """The partner as get_partner lists it."""
+def show(partner: FakePartner) -> Payload:
+    """The partner as get_partner returns it."""
     people: list[JsonValue] = []
     for id_, person in partner.people.items():
         at = person.get("mk_address_id", "")
@@ -93,7 +94,7 @@ def show(partner: Partner) -> Payload:
         **_some(partner.fields, _TOLD),
         "count_code": partner.count_code,
     }
-    # what there is none of is missing
+    # empty lists are left out
     if people:
         shown["partner_contact_list"] = people
     if addresses:
@@ -102,7 +103,7 @@ def show(partner: Partner) -> Payload:
 
 
 def with_bare_lists(value: JsonValue) -> JsonValue:
-    """The answer with the element in place of each list of one."""
+    """The answer in which each list of one element is replaced by the element."""
     if isinstance(value, list):
         plain = [with_bare_lists(one) for one in value]
         return plain[0] if len(plain) == 1 else plain
@@ -118,14 +119,14 @@ def _partner_of(body: Payload) -> Payload:
     return partner
 
 
-def _listed(partners: list[Partner]) -> Payload:
+def _listed(partners: list[FakePartner]) -> Payload:
     listed: Payload = {"partner_list_count": str(len(partners))}
     if partners:
         listed["partner_list"] = [show(one) for one in partners]
     return listed
 
 
-def _found(company: Company, body: Payload) -> list[Partner]:
+def _found(company: FakeCompany, body: Payload) -> list[FakePartner]:
     every = list(company.partners.values())
     match body:
         case {"partner_id": str(id_)}:
@@ -142,7 +143,7 @@ def _found(company: Company, body: Payload) -> list[Partner]:
     raise MetakockaFault("2", "At least one search parameter must be set.")
 
 
-def _has(partner: Partner, value: str, *names: str) -> bool:
+def _has(partner: FakePartner, value: str, *names: str) -> bool:
     return any(
         person.get(name, "").casefold() == value.casefold()
         for person in partner.people.values()
@@ -150,7 +151,7 @@ def _has(partner: Partner, value: str, *names: str) -> bool:
     )
 
 
-def _passes(document: Document, body: Payload) -> bool:
+def _passes(document: FakeDocument, body: Payload) -> bool:
     conditions = body.get("query_advance", [])
     for condition in conditions if isinstance(conditions, list) else [conditions]:
         match condition:
@@ -182,11 +183,11 @@ def _number(body: Payload, name: str, default: int) -> int:
     return int(value)
 
 
-def _reference(document: Document) -> Payload:
+def _reference(document: FakeDocument) -> Payload:
     return {"mk_id": document.mk_id, "opr_code": "0", "count_code": f"PRD-{document.mk_id}"}
 
 
-def _document(company: Company, document: Document) -> Payload:
+def _document(company: FakeCompany, document: FakeDocument) -> Payload:
     parties = {"partner": document.partner, "receiver": document.receiver}
     return {
         **_reference(document),
@@ -200,7 +201,7 @@ def _document(company: Company, document: Document) -> Payload:
     }
 
 
-def _party(partner: Partner) -> Payload:
+def _party(partner: FakePartner) -> Payload:
     address_id, address = next(iter(partner.addresses.items()), ("", {}))
     return {
         **_some(partner.fields, _TOLD),

@@ -1,9 +1,10 @@
 """A stand-in for Metakocka's API: partners and documents of companies.
 
-Under /rest/eshop/v1/ it answers as the API does, to whoever brings the stack's key, one request
-of a company after the other. POST /_fake/partners, /_fake/edit, /_fake/merge, /_fake/remove and
-/_fake/document are what people do there, /_fake/fill makes thousands, /_fake/behaviour makes it
-misbehave, /_fake/reset forgets everything; GET /_fake/partners and /_fake/calls show it.
+Under /rest/eshop/v1/ it answers as the API does, to requests with the stack's key, one request of a
+company after the other. POST /_fake/partners, /_fake/edit, /_fake/merge, /_fake/remove and
+/_fake/document do what people do in Metakocka. /_fake/fill makes thousands of partners,
+/_fake/behaviour orders faults, /_fake/reset deletes everything. GET /_fake/partners and
+/_fake/calls show the state.
 """
 
 from __future__ import annotations
@@ -17,15 +18,15 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from rapport.local.fakes.metakocka.controls import Controls
+from rapport.local.fakes.faults import CloseDropped, Dropped
+from rapport.local.fakes.metakocka.controls import MetakockaControls
 from rapport.local.fakes.metakocka.fake import Fake, company_of
 from rapport.local.fakes.shelf import Shelf
-from rapport.local.fakes.whatsapp.api import CloseDropped, Dropped
 from rapport.local.stack.running import METAKOCKA_PATH
 
 
 class _Api:
-    """The endpoint of every operation; requests of one company are answered one by one."""
+    """The endpoint of all operations; requests of one company are answered one after the other."""
 
     def __init__(self, fake: Fake) -> None:
         self._fake = fake
@@ -46,7 +47,7 @@ class _Api:
 
 
 def application(secret: str, shelf: Shelf | None = None) -> CloseDropped:
-    """The stand-in, for whoever brings the key; it knows what the shelf has."""
+    """The stand-in, for requests with this key; it starts with the data on the shelf."""
     fake = Fake(secret, shelf=shelf)
     api = _Api(fake)
 
@@ -57,7 +58,7 @@ def application(secret: str, shelf: Shelf | None = None) -> CloseDropped:
         Starlette(
             routes=[
                 Route("/health", _health),
-                *Controls(fake).routes,
+                *MetakockaControls(fake).routes,
                 Route(f"{METAKOCKA_PATH}/{{operation:str}}", operate, methods=["POST"]),
             ]
         )

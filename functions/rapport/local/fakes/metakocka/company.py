@@ -1,4 +1,4 @@
-"""The partners and documents of one company, and what may be done to them."""
+"""The partners and documents of one company, and the operations on them."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ _RESERVED = 1000
 
 
 @dataclass
-class Partner:
-    """A partner; its people and addresses by mk_id, in the order in which they were added."""
+class FakePartner:
+    """A partner; its people and addresses by mk_id, in the order of their creation."""
 
     mk_id: str
     count_code: str
@@ -38,8 +38,8 @@ class Partner:
 
 
 @dataclass(frozen=True)
-class Document:
-    """A document that names a partner, and perhaps another one as the receiver."""
+class FakeDocument:
+    """A document that names a partner, and perhaps another partner as the receiver."""
 
     mk_id: str
     doc_type: str
@@ -49,30 +49,30 @@ class Document:
 
 
 @dataclass
-class Company:
-    """All that a company has; one that is kept has it on a shelf as well."""
+class FakeCompany:
+    """All data of a company; `kept` ones are also on a shelf."""
 
-    partners: dict[str, Partner] = field(default_factory=dict)
-    documents: list[Document] = field(default_factory=list)
+    partners: dict[str, FakePartner] = field(default_factory=dict)
+    documents: list[FakeDocument] = field(default_factory=list)
     _last_id: int = _FIRST_ID
-    _kept_documents: dict[str, Document] = field(default_factory=dict)
-    # ids up to which none is given after a restart
+    _kept_documents: dict[str, FakeDocument] = field(default_factory=dict)
+    # after a restart no id up to these is given again
     _reserved: dict[str, int] = field(default_factory=dict)
 
     @classmethod
-    def kept(cls, shelf: Shelf, company_id: str) -> Company:
-        """The company as it is on the shelf."""
-        partners = Kept.of(shelf, f"partners {company_id}", TypeAdapter(Partner))
-        documents = Kept.of(shelf, f"documents {company_id}", TypeAdapter(Document))
+    def kept(cls, shelf: Shelf, company_id: str) -> FakeCompany:
+        """The company as stored on the shelf."""
+        partners = Kept.of(shelf, f"partners {company_id}", TypeAdapter(FakePartner))
+        documents = Kept.of(shelf, f"documents {company_id}", TypeAdapter(FakeDocument))
         reserved = Kept.of(shelf, f"ids {company_id}", TypeAdapter(int))
         last_id = reserved.get("last", _FIRST_ID)
         return cls(partners, list(documents.values()), last_id, documents, reserved)
 
-    def add(self, payload: Payload) -> Partner:
-        """Makes a partner out of what add_partner takes.
+    def add(self, payload: Payload) -> FakePartner:
+        """Creates a partner from the fields of add_partner.
 
         Raises:
-            MetakockaFault: Something is missing or wrong; nothing is made then.
+            MetakockaFault: A field is missing or wrong; nothing is created.
         """
         for name in _NEEDED:
             if payload.get(name) in (None, ""):
@@ -81,7 +81,7 @@ class Company:
         own = {"address_type": TYPES[0], **_as_address(take(payload, PLACE))}
         further = [take_address(one) for one in entries(payload, "partner_delivery_address")]
         people = [take_contact(one) for one in entries(payload, "partner_contact")]
-        partner = Partner(self._id(), "", fields)
+        partner = FakePartner(self._id(), "", fields)
         partner.count_code = f"WE{partner.mk_id[-7:]}"
         for address in (own, *further):
             partner.addresses[self._id()] = address
@@ -90,13 +90,13 @@ class Company:
         self.partners[partner.mk_id] = partner
         return partner
 
-    def update(self, payload: Payload) -> Partner:
-        """Changes a partner as update_partner does: what is given, and entries by their mk_id.
+    def update(self, payload: Payload) -> FakePartner:
+        """Changes a partner as update_partner does: the given fields, and entries by their mk_id.
 
         Address fields of the partner itself change no address, as in the documented sample.
 
         Raises:
-            MetakockaFault: Something is wrong; nothing is changed then.
+            MetakockaFault: A field is wrong; nothing is changed.
         """
         partner = self.known(payload)
         fields = take(payload, {**PARTNER, **PLACE})
@@ -126,8 +126,8 @@ class Company:
         self.partners[partner.mk_id] = partner
         return partner
 
-    def known(self, payload: Payload) -> Partner:
-        """The partner with the mk_id, or else the count_code."""
+    def known(self, payload: Payload) -> FakePartner:
+        """The partner with this mk_id, or else with this count_code."""
         if "mk_id" in payload:
             partner = self.partners.get(str(payload["mk_id"]))
         else:
@@ -139,15 +139,15 @@ class Company:
             raise MetakockaFault("2", "Partner not found")
         return partner
 
-    def merge(self, keep: str, drop: str) -> Partner:
-        """Joins two partners: one is gone, and the other has its entries and documents."""
+    def merge(self, keep: str, drop: str) -> FakePartner:
+        """Joins two partners: one is deleted, and the other gets its entries and documents."""
         kept, dropped = self.known({"mk_id": keep}), self.known({"mk_id": drop})
         kept.people |= dropped.people
         kept.addresses |= dropped.addresses
         self.partners[keep] = kept
         del self.partners[drop]
         self.documents = [
-            Document(
+            FakeDocument(
                 one.mk_id,
                 one.doc_type,
                 keep if one.partner == drop else one.partner,
@@ -165,10 +165,10 @@ class Company:
 
     def issue(
         self, doc_type: str, partner: str, receiver: str | None = None, at: datetime | None = None
-    ) -> Document:
-        """Makes a document."""
+    ) -> FakeDocument:
+        """Creates a document."""
         self.known({"mk_id": partner})
-        document = Document(
+        document = FakeDocument(
             self._id(), doc_type, partner, receiver or partner, at or datetime.now(UTC)
         )
         self.documents.append(document)
@@ -192,7 +192,7 @@ def _require(entry: Payload, known: dict[str, Fields], what: str) -> None:
 
 
 def _lay(fields: Fields, given: Fields) -> None:
-    """Lays the given fields over those that are there; an empty one erases."""
+    """Changes the given fields of an entry; an empty value erases."""
     for name, value in given.items():
         if value:
             fields[name] = value

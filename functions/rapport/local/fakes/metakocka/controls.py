@@ -1,4 +1,4 @@
-"""/_fake/…: what a test or the demo tells the stand-in, and asks it."""
+"""/_fake/…: how a test or the demo controls the stand-in and reads its state."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from rapport.local.fakes.metakocka.answers import show
-from rapport.local.fakes.metakocka.behaviour import Behaviour
+from rapport.local.fakes.metakocka.behaviour import MetakockaBehaviour
 from rapport.local.fakes.metakocka.fake import Fake
 from rapport.local.fakes.metakocka.fields import MetakockaFault, Payload
 
@@ -27,38 +27,38 @@ class _Order(BaseModel):
 
 
 class Add(_Order):
-    """Partners that somebody makes there, each as add_partner takes it."""
+    """Partners to create, each with the fields of add_partner."""
 
     partners: list[Payload]
 
 
 class Fill(_Order):
-    """So many partners of no importance."""
+    """The number of ordinary partners to create."""
 
     count: Annotated[int, Field(ge=1, le=200_000)]
 
 
-class Edit(_Order):
-    """A partner that somebody edits there, as update_partner takes it: renamed, for example."""
+class EditOrder(_Order):
+    """A partner that a person edits in Metakocka, with the fields of update_partner."""
 
     partner: Payload
 
 
 class Merge(_Order):
-    """Two partners that somebody joins there."""
+    """Two partners that a person joins in Metakocka."""
 
     keep: str
     drop: str
 
 
 class Remove(_Order):
-    """A partner that somebody deletes there."""
+    """A partner that a person deletes in Metakocka."""
 
     mk_id: str
 
 
 class Issue(_Order):
-    """A document that somebody makes there."""
+    """A document that a person creates in Metakocka."""
 
     doc_type: str = "sales_order"
     partner: str
@@ -67,24 +67,24 @@ class Issue(_Order):
 
 
 class Nothing(BaseModel):
-    """An order without words."""
+    """An order without fields."""
 
     model_config = ConfigDict(extra="forbid")
 
 
-class Controls:
-    """The routes over one stand-in."""
+class MetakockaControls:
+    """The control routes of one stand-in."""
 
     def __init__(self, fake: Fake) -> None:
         self._fake = fake
         self.routes = [
             self._route("partners", Add, self._add),
             self._route("fill", Fill, self._fill),
-            self._route("edit", Edit, self._edit),
+            self._route("edit", EditOrder, self._edit),
             self._route("merge", Merge, self._merge),
             self._route("remove", Remove, self._remove),
             self._route("document", Issue, self._issue),
-            self._route("behaviour", Behaviour, self._behave),
+            self._route("behaviour", MetakockaBehaviour, self._behave),
             self._route("reset", Nothing, self._reset),
             Route("/_fake/behaviour", self._show_behaviour),
             Route("/_fake/partners", self._partners),
@@ -102,7 +102,7 @@ class Controls:
             company.add(filler(number))
         return {"partners": len(company.partners)}
 
-    def _edit(self, order: Edit) -> JsonValue:
+    def _edit(self, order: EditOrder) -> JsonValue:
         return show(self._fake.company(order.company_id).update(order.partner))
 
     def _merge(self, order: Merge) -> JsonValue:
@@ -118,7 +118,7 @@ class Controls:
         at: datetime | None = order.changed_at
         return {"mk_id": company.issue(order.doc_type, order.partner, order.receiver, at).mk_id}
 
-    def _behave(self, behaviour: Behaviour) -> JsonValue:
+    def _behave(self, behaviour: MetakockaBehaviour) -> JsonValue:
         self._fake.behaviour = behaviour
         shown: JsonValue = behaviour.model_dump(mode="json")
         return shown
@@ -128,11 +128,11 @@ class Controls:
         return {"reset": True}
 
     async def _show_behaviour(self, _request: Request) -> Response:
-        """The behaviour as it is now; a fault that has happened often enough is gone."""
+        """The present behaviour; a fault that has no `times` left is gone."""
         return JSONResponse(self._fake.behaviour.model_dump(mode="json"))
 
     async def _partners(self, request: Request) -> Response:
-        """A company's partners, with what get_partner does not tell."""
+        """A company's partners, with the fields that get_partner hides."""
         company = self._fake.company(request.query_params.get("company_id", ""))
         with self._fake.lock:
             every: list[JsonValue] = [
@@ -168,7 +168,7 @@ class Controls:
 
 
 def filler(number: int) -> Payload:
-    """A partner like thousands of others: every fifth is a company."""
+    """An ordinary partner; every fifth is a company."""
     is_company = number % 5 == 0
     partner: Payload = {
         "business_entity": "true" if is_company else "false",

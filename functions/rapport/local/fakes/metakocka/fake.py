@@ -1,6 +1,6 @@
-"""The stand-in itself: a request's body in, what goes over the connection out.
+"""The stand-in itself: takes a request's body and returns the reply.
 
-It is served over HTTP by metakocka_fake, and in a process by FakeTransport.
+`app` serves it over HTTP; `FakeTransport` serves it to HTTP clients of the same process.
 """
 
 from __future__ import annotations
@@ -12,11 +12,12 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import httpx
 from pydantic import JsonValue
 
 from rapport.local.fakes.metakocka import answers
-from rapport.local.fakes.metakocka.behaviour import Behaviour, Fault
-from rapport.local.fakes.metakocka.company import Company
+from rapport.local.fakes.metakocka.behaviour import MetakockaBehaviour, MetakockaRequestFault
+from rapport.local.fakes.metakocka.company import FakeCompany
 from rapport.local.fakes.metakocka.fields import MetakockaFault, Payload
 from rapport.local.fakes.shelf import Shelf
 
@@ -31,8 +32,8 @@ _OPERATIONS = {
 
 
 @dataclass(frozen=True)
-class Reply:
-    """What is sent after `delay_ms`; a dropped one closes the connection instead."""
+class FakeReply:
+    """A reply to send after `delay_ms`; a dropped one closes the connection instead."""
 
     content: bytes = b""
     status: int = 200
@@ -44,44 +45,44 @@ class Reply:
 
 @dataclass
 class Fake:
-    """Every company's partners and documents, and how the stand-in behaves."""
+    """The partners and documents of all companies, and the ordered faults."""
 
     secret: str = field(repr=False)
-    behaviour: Behaviour = field(default_factory=Behaviour)
-    companies: dict[str, Company] = field(default_factory=dict)
-    # requests by operation, those that failed too
+    behaviour: MetakockaBehaviour = field(default_factory=MetakockaBehaviour)
+    companies: dict[str, FakeCompany] = field(default_factory=dict)
+    # requests by operation, failed ones included
     calls: Counter[str] = field(default_factory=Counter)
-    # requests that came while another of their company was being answered
+    # requests that came while another one of their company was being answered
     overlaps: int = 0
-    # whoever reads or changes a company holds it
+    # held while a company is read or changed
     lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
-    # what outlives a restart; the behaviour does not
+    # what survives a restart; the behaviour does not
     shelf: Shelf | None = field(default=None, repr=False)
 
-    def company(self, company_id: str) -> Company:
-        """The company, which is new and empty if nobody has heard of it."""
+    def company(self, company_id: str) -> FakeCompany:
+        """The company; an unknown one is created empty."""
         if company_id not in self.companies:
             self.companies[company_id] = (
-                Company.kept(self.shelf, company_id) if self.shelf else Company()
+                FakeCompany.kept(self.shelf, company_id) if self.shelf else FakeCompany()
             )
         return self.companies[company_id]
 
     def clear(self) -> None:
-        """Forgets everything, in place."""
-        self.behaviour = Behaviour()
+        """Deletes everything, in place."""
+        self.behaviour = MetakockaBehaviour()
         self.companies.clear()
         if self.shelf:
             self.shelf.clear()
         self.calls.clear()
         self.overlaps = 0
 
-    def reply(self, operation: str, content: bytes) -> Reply:
-        """Carries out a request, or not, as the behaviour says."""
+    def reply(self, operation: str, content: bytes) -> FakeReply:
+        """Carries out a request, or fails it, as the behaviour says."""
         with self.lock:
             self.calls[operation] += 1
             latency = self.behaviour.latency_ms
             if self.behaviour.updating:
-                return Reply(PAGE_OF_A_PROXY.encode(), 503, "text/html", delay_ms=latency)
+                return FakeReply(PAGE_OF_A_PROXY.encode(), 503, "text/html", delay_ms=latency)
             fault = self.behaviour.take(operation)
             delay = latency + (fault.delay_ms if fault else 0)
             if fault and fault.answers_otherwise and not fault.after_accepting:
@@ -94,7 +95,7 @@ class Fake:
             shown: JsonValue = answer
             if self.behaviour.bare_lists:
                 shown = answers.with_bare_lists(answer)
-            return Reply(_encoded(shown), delay_ms=delay)
+            return FakeReply(_encoded(shown), delay_ms=delay)
 
     def _answer(self, operation: str, content: bytes) -> Payload:
         try:
@@ -106,7 +107,7 @@ class Fake:
         except MetakockaFault as fault:
             return _failure(fault.code, fault.description)
 
-    def _company_of(self, body: Payload) -> Company:
+    def _company_of(self, body: Payload) -> FakeCompany:
         secret, company_id = body.get("secret_key"), body.get("company_id")
         if (
             not isinstance(secret, str)
@@ -117,14 +118,34 @@ class Fake:
         return self.company(company_id)
 
 
-def _operation(name: str) -> Callable[[Company, Payload], Payload]:
+class FakeTransport(httpx.BaseTransport):
+    """Answers without a server, at once; a delay beyond the client's timeout is a timeout."""
+
+    def __init__(self, fake: Fake) -> None:
+        self._fake = fake
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        operation = request.url.path.rpartition("/")[2]
+        reply = self._fake.reply(operation, request.read())
+        patience = request.extensions.get("timeout", {}).get("read")
+        if patience is not None and reply.delay_ms / 1000 > patience:
+            raise httpx.ReadTimeout("The answer came too late.", request=request)
+        if reply.is_dropped:
+            raise httpx.RemoteProtocolError("The connection was closed.", request=request)
+        headers = {"content-type": reply.media_type}
+        if reply.retry_after is not None:
+            headers["retry-after"] = str(reply.retry_after)
+        return httpx.Response(reply.status, content=reply.content, headers=headers)
+
+
+def _operation(name: str) -> Callable[[FakeCompany, Payload], Payload]:
     if name not in _OPERATIONS:
         raise MetakockaFault("2", f"Unknown operation : {name}")
     return _OPERATIONS[name]
 
 
 def company_of(content: bytes) -> str:
-    """The company that a request is about, or an empty text."""
+    """The company of a request; empty if the request names none."""
     try:
         return str(_object(content).get("company_id", ""))
     except MetakockaFault:
@@ -141,12 +162,12 @@ def _object(content: bytes) -> Payload:
     return body
 
 
-def _otherwise(fault: Fault, delay: int) -> Reply:
+def _otherwise(fault: MetakockaRequestFault, delay: int) -> FakeReply:
     if fault.drop:
-        return Reply(delay_ms=delay, is_dropped=True)
+        return FakeReply(delay_ms=delay, is_dropped=True)
     if fault.opr_code is not None:
-        return Reply(_encoded(_failure(fault.opr_code, fault.opr_desc)), delay_ms=delay)
-    return Reply(
+        return FakeReply(_encoded(_failure(fault.opr_code, fault.opr_desc)), delay_ms=delay)
+    return FakeReply(
         PAGE_OF_A_PROXY.encode(), fault.status or 500, "text/html", fault.retry_after, delay
     )
 

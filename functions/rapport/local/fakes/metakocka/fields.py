@@ -1,4 +1,4 @@
-"""The documented attributes of a partner and its entries, and how a request's are checked.
+"""The documented fields of a partner and its entries, and the checks of requests.
 
 Source: github.com/metakocka/metakocka_api_base, docs/add_partner.md.
 """
@@ -44,10 +44,10 @@ class MetakockaFault(Exception):  # noqa: N818 - what Metakocka calls it
 
 
 def take(payload: Payload, known: dict[str, int]) -> Fields:
-    """The attributes that are known and given; an empty one erases.
+    """The given fields that are known; an empty value erases.
 
     Raises:
-        MetakockaFault: One has no valid value.
+        MetakockaFault: A field has no valid value.
     """
     return {
         name: _checked(name, payload[name], limit)
@@ -57,7 +57,7 @@ def take(payload: Payload, known: dict[str, int]) -> Fields:
 
 
 def take_contact(payload: Payload) -> Fields:
-    """The attributes of a contact entry; the documentation's table calls its name `contact`."""
+    """The fields of a contact entry; the documentation's table calls its name `contact`."""
     if "contact" in payload:
         payload = {"name": payload["contact"], **payload}
     fields = take(payload, CONTACT)
@@ -67,7 +67,7 @@ def take_contact(payload: Payload) -> Fields:
 
 
 def take_address(payload: Payload) -> Fields:
-    """The attributes of an address entry."""
+    """The fields of an address entry."""
     fields = take(payload, ADDRESS)
     if "address_type" in payload:
         kind = payload["address_type"]
@@ -88,7 +88,7 @@ def _checked(name: str, value: JsonValue, limit: int) -> str:
 
 
 def entries(payload: Payload, *names: str) -> list[Payload]:
-    """The entries under any of the names, a list or a bare one."""
+    """The entries under any of the names, as a list or as a single one."""
     found: list[Payload] = []
     for name in names:
         value = payload.get(name)

@@ -1,1 +1,1 @@
-"""What the stand-in for WhatsApp's Graph API knows and does; whatsapp_fake serves it."""
+"""The stand-in for WhatsApp's Graph API; fakes.serve serves it."""

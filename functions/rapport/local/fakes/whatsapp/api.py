@@ -1,4 +1,4 @@
-"""The Graph API's routes: who may ask, which fault a request meets, and what is answered."""
+"""The Graph API's routes: check the token, apply an ordered fault, answer."""
 
 from __future__ import annotations
 
@@ -12,16 +12,15 @@ from pydantic import JsonValue
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
-from starlette.types import Receive, Scope, Send
 
+from rapport.local.fakes.faults import Dropped
 from rapport.local.fakes.whatsapp import media, messages, templates
-from rapport.local.fakes.whatsapp.behaviour import Endpoint, Fault
+from rapport.local.fakes.whatsapp.behaviour import Endpoint, WhatsAppFault
 from rapport.local.fakes.whatsapp.courier import Courier
 from rapport.local.fakes.whatsapp.errors import GraphError, unknown_object
 from rapport.local.fakes.whatsapp.payloads import DISPLAY_NUMBER, Payload
 from rapport.local.fakes.whatsapp.state import State
 
-DROPPED = "rapport.dropped"
 PAGE_OF_A_PROXY = "<!DOCTYPE html><title>Error</title><p>Sorry, something went wrong.</p>"
 
 VERSION = re.compile(r"v[0-9]{1,3}\.[0-9]")
@@ -29,16 +28,8 @@ VERSION = re.compile(r"v[0-9]{1,3}\.[0-9]")
 Answer = Callable[[Request], Awaitable[Response]]
 
 
-class Dropped(Response):
-    """No answer at all: the connection is closed. See `CloseDropped`."""
-
-    # what every ASGI application is called with
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
-        await send({"type": DROPPED})
-
-
 class GraphApi:
-    """The routes over one state, for whoever brings the token."""
+    """The routes over one state, for requests with an accepted token."""
 
     def __init__(self, state: State, courier: Courier, token: str) -> None:
         self._state = state
@@ -109,7 +100,7 @@ class GraphApi:
             raise GraphError(190, "The access token is missing or wrong.")
 
     def _numbers(self, request: Request) -> Sequence[str | None]:
-        """Whose token opens what is asked for; None for the stack's."""
+        """The numbers whose token opens the requested object; None means the stack's token."""
         asked = request.path_params
         if "path" in asked:
             media_id, _ = self._state.downloads.get(asked["path"], ("", None))
@@ -173,7 +164,7 @@ class GraphApi:
         return JSONResponse(number)
 
     def _is_number(self, id_: str) -> bool:
-        """Whether anything was sent from the number, or came to it."""
+        """Whether any message was sent from this number, or came to it."""
         return any(sent.phone_number_id == id_ for sent in self._state.sent.values()) or any(
             window.partition(" ")[0] == id_ for window in self._state.last_inbound
         )
@@ -184,26 +175,6 @@ class GraphApi:
     async def _download(self, request: Request) -> Response:
         file = media.download(self._state, request.path_params["path"])
         return Response(file.content, media_type=file.mime_type)
-
-
-class CloseDropped:
-    """The application, whose connections are closed without an answer where it says so."""
-
-    def __init__(self, app: Callable[[Scope, Receive, Send], Awaitable[None]]) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> object:
-        is_dropped = False
-
-        async def forward(message: dict[str, JsonValue]) -> None:
-            nonlocal is_dropped
-            is_dropped = is_dropped or message["type"] == DROPPED
-            if not is_dropped:
-                await send(message)
-
-        await self._app(scope, receive, forward)  # type: ignore[arg-type]  # Starlette's own
-        # uvicorn closes the connection of an application that returns anything
-        return DROPPED if is_dropped else None
 
 
 def _require_version(request: Request) -> None:
@@ -223,7 +194,7 @@ async def _of_messages(request: Request) -> Endpoint:
     return "read" if "status" in await _json_object(request) else "messages"
 
 
-def _otherwise(fault: Fault) -> Response:
+def _otherwise(fault: WhatsAppFault) -> Response:
     if fault.drop:
         return Dropped()
     if fault.code is not None:

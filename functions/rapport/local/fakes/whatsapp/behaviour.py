@@ -1,40 +1,28 @@
-"""How the stand-in misbehaves: set over POST /_fake/behaviour, forgotten with an empty body."""
+"""How the stand-in misbehaves: set over POST /_fake/behaviour, reset with an empty body."""
 
 from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
+from rapport.local.fakes.faults import FaultyBehaviour, Milliseconds, OrderedFault, Orders
 from rapport.local.fakes.whatsapp.payloads import StatusWord
 
 Endpoint = Literal["messages", "read", "media", "download", "templates", "numbers"]
-Milliseconds = Annotated[int, Field(ge=0, le=120_000)]
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-
-class Fault(_Model):
+class WhatsAppFault(OrderedFault):
     """What happens to the next `times` requests to an endpoint.
 
-    One of: `drop` (the connection is closed without an answer), `code` (an error in Graph's
-    shape), `status` alone (a proxy's page of HTML), or none, when only `delay_ms` counts.
+    One of: `drop`, `code` (an error in Graph's shape), `status` alone (a proxy's page of HTML),
+    or none, when only `delay_ms` counts.
     """
 
     on: Endpoint = "messages"
-    times: Annotated[int, Field(ge=1, le=100_000)] = 1
-    # the request is carried out, whatever its client is told
-    after_accepting: bool = False
-    # the answer comes late by this
-    delay_ms: Milliseconds = 0
-    drop: bool = False
     code: int | None = None
     status: Annotated[int, Field(ge=400, le=599)] | None = None
     details: str = "Set by POST /_fake/behaviour."
-    # seconds
-    retry_after: Annotated[int, Field(ge=0)] | None = None
 
     @model_validator(mode="after")
     def _is_one_fault(self) -> Self:
@@ -44,63 +32,51 @@ class Fault(_Model):
 
     @property
     def answers_otherwise(self) -> bool:
-        return self.drop or self.code is not None or self.status is not None
+        return super().answers_otherwise or self.code is not None
 
 
-class Webhooks(_Model):
-    """How webhooks come: those of statuses and those of POST /_fake/inbound."""
+class Webhooks(Orders):
+    """How webhooks are posted, both of statuses and of POST /_fake/inbound."""
 
-    # hold: until POST /_fake/release; drop: never
+    # hold: wait for POST /_fake/release; drop: never post
     mode: Literal["post", "hold", "drop"] = "post"
-    # of each webhook
+    # of each webhook, posted one after the other
     copies: Annotated[int, Field(ge=1, le=10)] = 1
     delay_ms: Milliseconds = 0
-    # what becomes of each message that is sent, in this order and at this pace
+    # the statuses of each sent message, in this order and with this pause
     statuses: tuple[StatusWord, ...] = ("sent", "delivered", "read")
     pace_ms: Milliseconds = 30
     # the last status comes first
     reverse: bool = False
-    # of a status "failed"
+    # for the status "failed"
     error_code: int = 131026
 
 
-class Limits(_Model):
-    """How fast messages may be sent; without a limit as fast as they come.
+class Limits(Orders):
+    """How fast messages may be sent; without limits at any speed.
 
-    WhatsApp's own are 80 a second from a number, and to one person one every 6 seconds after a
-    burst of 45.
+    WhatsApp's own limits are 80 a second from a number. To one person it is one message every 6
+    seconds after a burst of 45.
     """
 
-    # from one number; what is too much is refused with 130429
+    # from one number; messages beyond it are refused with 130429
     per_second: Annotated[int, Field(ge=1)] | None = None
-    # from one number to one person; what is too much is refused with 131056
+    # from one number to one person; messages beyond it are refused with 131056
     pair_burst: Annotated[int, Field(ge=1)] | None = None
-    # one more of a burst after each
+    # after each, one more message is allowed
     pair_ms: Annotated[int, Field(ge=1, le=120_000)] = 6000
 
 
-class Behaviour(_Model):
-    """All of it. What is left out is as it should be."""
+class WhatsAppBehaviour(FaultyBehaviour[WhatsAppFault]):
+    """All settings. A setting that is left out has its normal value."""
 
-    # of numbers with a token of their own; all others take the stack's
+    # tokens of single numbers; all other numbers use the stack's
     tokens: dict[str, str] = Field(default_factory=dict)
-    # which numbers a WhatsApp Business account has: the token of any opens its templates
+    # the numbers of each WhatsApp Business account; the token of any of them opens its templates
     numbers: dict[str, list[str]] = Field(default_factory=dict)
 
-    # in turn: the first that is about the endpoint and has some `times` left
-    faults: list[Fault] = Field(default_factory=list)
     webhooks: Webhooks = Field(default_factory=Webhooks)
     limits: Limits = Field(default_factory=Limits)
-    # free words 24 hours after the person last wrote: taken all the same, refused with 131047,
-    # or taken and then reported as failed with it
+    # for free text later than 24 hours after the person wrote: ignore accepts it, refuse answers
+    # 131047, fail accepts it and then reports 131047
     closed_window: Literal["ignore", "refuse", "fail"] = "ignore"
-
-    def take(self, endpoint: Endpoint) -> Fault | None:
-        """The fault that this request meets, which is then one fewer."""
-        for fault in self.faults:
-            if fault.on == endpoint:
-                fault.times -= 1
-                if fault.times == 0:
-                    self.faults.remove(fault)
-                return fault
-        return None

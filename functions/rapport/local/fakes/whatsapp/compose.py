@@ -1,4 +1,4 @@
-"""The webhook of what a customer does on their phone.
+"""Composes the webhook for an action of a customer on the phone.
 
 Source: developers.facebook.com/documentation/business-messaging/whatsapp/webhooks/reference.
 """
@@ -13,14 +13,14 @@ from pydantic import BaseModel, JsonValue
 
 from rapport.local.fakes.whatsapp.errors import problem
 from rapport.local.fakes.whatsapp.inbound import (
-    Edit,
-    File,
     FlowReply,
     Inbound,
+    InboundEdit,
+    InboundFile,
+    InboundReply,
+    InboundRevoke,
     NumberChange,
     Other,
-    Reply,
-    Revoke,
 )
 from rapport.local.fakes.whatsapp.media import store
 from rapport.local.fakes.whatsapp.other_fields import compose_other, is_of_another_field
@@ -31,7 +31,7 @@ from rapport.local.fakes.whatsapp.payloads import (
     message_id,
     webhook,
 )
-from rapport.local.fakes.whatsapp.state import Person, State
+from rapport.local.fakes.whatsapp.state import State, WhatsAppPerson
 
 MIME_TYPES = {
     "image": "image/jpeg",
@@ -44,12 +44,12 @@ MIME_TYPES = {
 
 
 def compose(state: State, order: Inbound) -> Payload:
-    """The webhook; what the customer sent as a file can be fetched from the API then."""
+    """The webhook; a file that the customer sent can then be fetched from the API."""
     at = order.at or datetime.now(UTC)
     if is_of_another_field(order):
         if order.call and not order.call.ours:
             state.note_inbound(
-                order.phone_number_id, Person(wa_id=order.sender, user_id=order.user_id), at
+                order.phone_number_id, WhatsAppPerson(wa_id=order.sender, user_id=order.user_id), at
             )
         return compose_other(order, at, _contact(order))
     type_, content = _content(state, order)
@@ -77,20 +77,20 @@ def compose(state: State, order: Inbound) -> Payload:
     message |= {"from": order.sender} if order.sender else {}
     message |= {"from_user_id": order.user_id} if order.user_id else {}
     if type_ == "system":
-        # nobody wrote: no contacts, and no window is opened
+        # the customer did not write: no contacts, and no open window
         return webhook(order.phone_number_id, {"messages": [message]})
-    person = Person(wa_id=order.sender, user_id=order.user_id, group_id=order.group_id)
+    person = WhatsAppPerson(wa_id=order.sender, user_id=order.user_id, group_id=order.group_id)
     state.note_inbound(order.phone_number_id, person, at)
     news: Payload = {"contacts": [_contact(order)], "messages": [message]}
     return webhook(order.phone_number_id, news)
 
 
 def _content(state: State, order: Inbound) -> tuple[str, JsonValue]:
-    """The type of the message and the object under that name."""
+    """The type of the message, and the object under that name."""
     kind = order.kind
     value = getattr(order, kind)
     match value:
-        case File():
+        case InboundFile():
             number = order.phone_number_id
             return ("audio" if kind == "voice" else kind), _file(state, number, kind, value)
         case FlowReply():
@@ -100,15 +100,15 @@ def _content(state: State, order: Inbound) -> tuple[str, JsonValue]:
                 "response_json": json.dumps(value.response, separators=(",", ":")),
             }
             return "interactive", {"type": "nfm_reply", "nfm_reply": reply}
-        case Reply():
+        case InboundReply():
             return "interactive", {"type": kind, kind: value.model_dump(exclude_none=True)}
         case NumberChange(new_wa_id=new):
             body = f"User {order.name} changed from {order.sender} to {new}"
             return "system", {"body": body, "wa_id": new, "type": "user_changed_number"}
-        case Edit():
+        case InboundEdit():
             edited: Payload = {"type": "text", "text": {"body": value.text}}
             return "edit", {"original_message_id": value.message_id, "message": edited}
-        case Revoke():
+        case InboundRevoke():
             return "revoke", {"original_message_id": value.message_id}
         case Other():
             return value.type, value.content
@@ -122,13 +122,13 @@ def _content(state: State, order: Inbound) -> tuple[str, JsonValue]:
             return kind, value
 
 
-def _file(state: State, number: str, kind: str, file: File) -> Payload:
+def _file(state: State, number: str, kind: str, file: InboundFile) -> Payload:
     mime_type = file.mime_type or MIME_TYPES[kind]
     media = store(state, file.data, mime_type, file.filename, number)
     described: Payload = {
         "id": media.id,
         "mime_type": media.mime_type,
-        # webhooks write it in base64, where the API answers hex
+        # webhooks write it in base64, the API in hex
         "sha256": b64encode(bytes.fromhex(media.sha256)).decode(),
         "caption": file.caption,
         "filename": file.filename,

@@ -1,4 +1,4 @@
-"""/_fake/…: what a test, the demo or the phone page tells the stand-in, and asks it."""
+"""/_fake/…: how a test, the demo or the phone page controls the stand-in and reads its state."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from rapport.local.fakes.whatsapp.behaviour import Behaviour
+from rapport.local.fakes.whatsapp.behaviour import WhatsAppBehaviour
 from rapport.local.fakes.whatsapp.compose import compose
 from rapport.local.fakes.whatsapp.courier import Courier
 from rapport.local.fakes.whatsapp.inbound import Digits, Inbound
@@ -28,8 +28,8 @@ from rapport.local.fakes.whatsapp.state import State
 M = TypeVar("M", bound=BaseModel)
 
 
-class Outcome(BaseModel):
-    """What became of a message that was sent to a customer."""
+class StatusOrder(BaseModel):
+    """The new status of a message that was sent to a customer."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -42,8 +42,8 @@ class Outcome(BaseModel):
     biz_opaque_callback_data: str | None = None
 
 
-class Event(BaseModel):
-    """Any other change of Meta's: of a template, of an account, of a number's quality."""
+class EventOrder(BaseModel):
+    """Any other event of Meta's: about a template, an account or a number's quality."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -53,7 +53,7 @@ class Event(BaseModel):
 
 
 class Release(BaseModel):
-    """What is held is to be posted now, in its order or against it."""
+    """Posts the held webhooks now, in their order or in reverse."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -64,7 +64,7 @@ class _Nothing(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
-class _Page(BaseModel):
+class _MessageList(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     phone_number_id: str | None = None
@@ -72,17 +72,17 @@ class _Page(BaseModel):
     limit: Annotated[int, Field(ge=1, le=1000)] = 100
 
 
-class Controls:
-    """The routes over the state and the courier of one stand-in."""
+class WhatsAppControls:
+    """The control routes of one stand-in."""
 
     def __init__(self, state: State, courier: Courier) -> None:
         self._state = state
         self._courier = courier
         self.routes = [
             _route("inbound", Inbound, self._inbound),
-            _route("status", Outcome, self._status),
-            _route("event", Event, self._event),
-            _route("behaviour", Behaviour, self._behave),
+            _route("status", StatusOrder, self._status),
+            _route("event", EventOrder, self._event),
+            _route("behaviour", WhatsAppBehaviour, self._behave),
             _route("release", Release, self._release),
             _route("reset", _Nothing, self._reset),
             Route("/_fake/behaviour", self._show_behaviour),
@@ -92,7 +92,7 @@ class Controls:
     async def _inbound(self, order: Inbound) -> Response:
         return await self._post(compose(self._state, order))
 
-    async def _status(self, order: Outcome) -> Response:
+    async def _status(self, order: StatusOrder) -> Response:
         return await self._post(
             status_update(
                 phone_number_id=order.phone_number_id,
@@ -105,7 +105,7 @@ class Controls:
             )
         )
 
-    async def _event(self, order: Event) -> Response:
+    async def _event(self, order: EventOrder) -> Response:
         return await self._post(change(order.account, order.field, order.value))
 
     async def _post(self, webhook: Payload) -> Response:
@@ -119,12 +119,12 @@ class Controls:
             }
         )
 
-    async def _behave(self, behaviour: Behaviour) -> Response:
+    async def _behave(self, behaviour: WhatsAppBehaviour) -> Response:
         self._state.behaviour = behaviour
         return JSONResponse(behaviour.model_dump(mode="json"))
 
     async def _show_behaviour(self, _request: Request) -> Response:
-        """The behaviour as it is now; a fault that has happened often enough is gone."""
+        """The present behaviour; a fault that has no `times` left is gone."""
         return JSONResponse(self._state.behaviour.model_dump(mode="json"))
 
     async def _release(self, order: Release) -> Response:
@@ -136,9 +136,9 @@ class Controls:
         return JSONResponse({"reset": True})
 
     async def _messages(self, request: Request) -> Response:
-        """What customers' phones show, the newest `limit` in the order in which they came."""
+        """The newest `limit` messages on customers' phones, in the order of their arrival."""
         try:
-            page = _Page.model_validate(dict(request.query_params))
+            page = _MessageList.model_validate(dict(request.query_params))
         except ValidationError as error:
             return _invalid(error)
         sent = [

@@ -1,4 +1,4 @@
-"""Brings webhooks to the function, as Meta's servers do and as the stand-in is told to."""
+"""Posts webhooks to the function, as Meta's servers do and as the behaviour says."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from datetime import UTC, datetime, timedelta
 
 import httpx
 
-from rapport.local.fakes.whatsapp.behaviour import Behaviour
+from rapport.local.fakes.whatsapp.behaviour import WhatsAppBehaviour
 from rapport.local.fakes.whatsapp.errors import problem
 from rapport.local.fakes.whatsapp.payloads import Payload, StatusWord, encode, status_update
 from rapport.local.fakes.whatsapp.state import Sent, State
 from rapport.whatsapp import webhook as signature
 
-# seconds: at once, then less and less often; Meta goes on for seven days
+# seconds before each try, ever longer; Meta repeats for seven days
 RETRIES = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
 HELD = 5_000
 
 
 @dataclass(frozen=True)
 class Step:
-    """What becomes of a message, and when."""
+    """A status of a message, and when it comes."""
 
     word: StatusWord
     at: datetime
-    # of Graph's, where it fails
+    # the Graph API's code, if it failed
     error_code: int | None
 
 
@@ -59,7 +59,7 @@ class Meta:
 
 
 class Courier:
-    """Posts webhooks now or later, once or more often, or not at all."""
+    """Posts webhooks now or later, once or several times, or never."""
 
     def __init__(self, meta: Meta, state: State) -> None:
         self._meta = meta
@@ -68,11 +68,11 @@ class Courier:
         self.held: deque[Payload] = deque(maxlen=HELD)
 
     @property
-    def _behaviour(self) -> Behaviour:
+    def _behaviour(self) -> WhatsAppBehaviour:
         return self._state.behaviour
 
     async def deliver(self, payload: Payload) -> httpx.Response | None:
-        """Posts a webhook, and returns the answer to its last copy; None where it is kept back.
+        """Posts a webhook; returns the answer to its last copy, or None if it is held or dropped.
 
         Raises:
             httpx.TransportError: The function can't be reached.
@@ -89,10 +89,10 @@ class Courier:
         return answer
 
     async def bring(self, payload: Payload) -> httpx.Response | None:
-        """Delivers a webhook, and again in the background where the function does not take it.
+        """Posts a webhook, and repeats it in the background if the function does not accept it.
 
         Raises:
-            httpx.TransportError: The function can't be reached as yet.
+            httpx.TransportError: The function can't be reached yet.
         """
         try:
             answer = await self.deliver(payload)
@@ -104,12 +104,12 @@ class Courier:
         return answer
 
     async def release(self, *, reverse: bool) -> int:
-        """Posts what was held, in its order or against it, and returns how many that were.
+        """Posts the held webhooks, in their order or in reverse, and returns their number.
 
-        What the function does not take comes again.
+        A webhook that the function does not accept is repeated.
 
         Raises:
-            httpx.TransportError: The function can't be reached; what is left is held still.
+            httpx.TransportError: The function can't be reached; the rest is still held.
         """
         count = 0
         while self.held:
@@ -125,12 +125,12 @@ class Courier:
         return count
 
     def report(self, sent: Sent, *, error_code: int | None = None) -> None:
-        """Posts, from now on, what becomes of a message; with an error code, that it failed."""
+        """Starts to post the statuses of a message; with an error code, that it failed."""
         webhooks = self._behaviour.webhooks
         words: tuple[StatusWord, ...] = ("failed",) if error_code else webhooks.statuses
         pace = timedelta(milliseconds=webhooks.pace_ms)
         now = datetime.now(UTC)
-        # it happens in this order, however the webhooks come
+        # statuses happen in this order, in whatever order their webhooks come
         steps = [
             Step(
                 word,
@@ -175,7 +175,7 @@ class Courier:
         task.add_done_callback(self._tasks.discard)
 
     async def stop(self) -> None:
-        """Gives up what is under way and forgets what is held."""
+        """Stops all posting and drops the held webhooks."""
         self.held.clear()
         for task in self._tasks:
             task.cancel()

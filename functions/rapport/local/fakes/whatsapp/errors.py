@@ -12,7 +12,7 @@ from starlette.responses import JSONResponse
 
 from rapport.local.fakes.whatsapp.payloads import Payload
 
-# code: title, HTTP status; a code that is not here is a 400
+# code: title, HTTP status; unknown codes have status 400
 TITLES: dict[int, tuple[str, int]] = {
     0: ("AuthException", 401),
     1: ("API Unknown", 400),
@@ -59,7 +59,7 @@ TITLES: dict[int, tuple[str, int]] = {
 
 
 def title(code: int) -> str:
-    """What Meta calls the error."""
+    """Meta's title of the error."""
     return TITLES.get(code, ("Unknown error", 0))[0]
 
 
@@ -83,7 +83,7 @@ class GraphError(Exception):
         self.retry_after = retry_after
 
     def response(self) -> JSONResponse:
-        """The answer, with an id of its own for the trace."""
+        """The response, with a new trace id."""
         error: Payload = {
             "message": f"(#{self.code}) {title(self.code)}",
             "type": "OAuthException",
@@ -98,7 +98,7 @@ class GraphError(Exception):
 
 
 def problem(code: int) -> Payload:
-    """The error as webhooks carry it."""
+    """The error in the form of webhooks."""
     return {
         "code": code,
         "title": title(code),
@@ -109,7 +109,7 @@ def problem(code: int) -> Payload:
 
 
 def unknown_object(id_: str) -> GraphError:
-    """What is answered for an id that is not, or is no longer, there."""
+    """The error for an id that does not exist, or no longer exists."""
     return GraphError(
         100,
         f"Unsupported request. Object with ID '{id_[:64]}' does not exist.",

@@ -1,4 +1,4 @@
-"""What a customer does on their phone, as POST /_fake/inbound is told of it."""
+"""A customer's action on the phone, as ordered by POST /_fake/inbound."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from rapport.local.fakes.whatsapp.sends import UserId
 
 Digits = Annotated[str, StringConstraints(pattern=r"^[0-9]{5,20}$")]
 Words = Annotated[str, StringConstraints(min_length=1, max_length=4096)]
-# what a message can be; an order says exactly one of them
+# the kinds of message; an order names exactly one
 KINDS = (
     "text",
     "image",
@@ -42,24 +42,24 @@ KINDS = (
     "revoke",
     "unsupported",
     "other",
-    # of other fields than messages
+    # in webhook fields other than messages
     "call",
     "marketing",
     "history",
     "phone_book",
     "group_change",
 )
-# a picture of one pixel, for those who only want "an image"
+# a picture of one pixel, for tests that need any image
 PIXEL = bytes.fromhex(
     "47494638396101000100800000ffffff00000021f90401000000002c00000000010001000002024401003b"
 )
 
 
-class _Part(BaseModel):
+class _InboundPart(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
-class File(_Part):
+class InboundFile(_InboundPart):
     """A file in base64, of at most 16 MB."""
 
     data: Annotated[Base64Bytes, Field(max_length=SIZE_LIMIT)] = PIXEL
@@ -69,7 +69,7 @@ class File(_Part):
     animated: bool | None = None
 
 
-class Location(_Part):
+class InboundLocation(_InboundPart):
     latitude: float
     longitude: float
     name: str | None = None
@@ -77,61 +77,61 @@ class Location(_Part):
     url: str | None = None
 
 
-class Button(_Part):
+class InboundButton(_InboundPart):
     payload: str
     text: str
 
 
-class Reply(_Part):
+class InboundReply(_InboundPart):
     id: str
     title: str
     description: str | None = None
 
 
-class FlowReply(_Part):
+class FlowReply(_InboundPart):
     name: str = "flow"
     body: str = "Sent"
     response: dict[str, JsonValue]
 
 
-class Reaction(_Part):
+class InboundReaction(_InboundPart):
     message_id: str
-    # null: taken back
+    # null removes the reaction
     emoji: str | None = None
 
 
-class NumberChange(_Part):
+class NumberChange(_InboundPart):
     new_wa_id: Digits
 
 
-class Edit(_Part):
+class InboundEdit(_InboundPart):
     message_id: str
     text: Words
 
 
-class Revoke(_Part):
+class InboundRevoke(_InboundPart):
     message_id: str
 
 
-class Other(_Part):
-    """A type that came after this was written."""
+class Other(_InboundPart):
+    """A message of a type that the stand-in does not know."""
 
     type: str
     content: JsonValue = None
 
 
-class Call(_Part):
+class InboundCall(_InboundPart):
     """One event of a call; with `ours` the business calls the customer."""
 
     event: Literal["connect", "terminate", "ringing", "accepted", "rejected"] = "connect"
     call_id: str | None = None
     ours: bool = False
-    # how long they spoke; a call that ends without was missed
+    # the length of the call; a call that ends without it was missed
     seconds: Annotated[int, Field(ge=0)] | None = None
 
 
-class Past(_Part):
-    """A text of the phone app's history."""
+class Past(_InboundPart):
+    """A text in the phone app's history."""
 
     text: Words
     ours: bool = False
@@ -140,25 +140,25 @@ class Past(_Part):
     status: Literal["DELIVERED", "ERROR", "PENDING", "PLAYED", "READ", "SENT"] = "READ"
 
 
-class PhoneBookEntry(_Part):
-    """What the business does with the customer's entry in the phone app's phone book."""
+class InboundPhoneBookEntry(_InboundPart):
+    """A change of the customer's entry in the phone app's phone book."""
 
     action: Literal["add", "remove"] = "add"
 
 
-class GroupChange(_Part):
-    """What happens to the group `group_id`; who joins or leaves is the customer."""
+class GroupChange(_InboundPart):
+    """A change of the group `group_id`; the customer is the one who joins or leaves."""
 
     event: Literal["create", "delete", "suspend", "unsuspend", "rename", "join", "leave"]
     name: str | None = None
 
 
-class Inbound(_Part):
-    """One message of a customer's: who, to which number, and exactly one of the kinds.
+class Inbound(_InboundPart):
+    """One action of a customer: the person, the number, and exactly one of the kinds.
 
-    With `echo` the business wrote it, in the phone app, to that customer. A call, a choice of
-    marketing messages, history, an entry of the phone book and a group's change are no messages,
-    and are told in fields of their own.
+    With `echo` the business wrote the message in the phone app to this customer. Calls, marketing
+    choices, history, phone book entries and group changes are not messages and have webhook fields
+    of their own.
     """
 
     phone_number_id: Digits
@@ -170,47 +170,47 @@ class Inbound(_Part):
     at: datetime | None = None
     reply_to: str | None = None
     forwarded: bool = False
-    # where an ad brought the customer from
+    # the ad that brought the customer
     referral: dict[str, JsonValue] | None = None
     group_id: str | None = None
     echo: bool = False
 
     text: Words | None = None
-    image: File | None = None
-    video: File | None = None
-    audio: File | None = None
-    voice: File | None = None
-    document: File | None = None
-    sticker: File | None = None
-    location: Location | None = None
+    image: InboundFile | None = None
+    video: InboundFile | None = None
+    audio: InboundFile | None = None
+    voice: InboundFile | None = None
+    document: InboundFile | None = None
+    sticker: InboundFile | None = None
+    location: InboundLocation | None = None
     contacts: list[dict[str, JsonValue]] | None = None
-    button: Button | None = None
-    button_reply: Reply | None = None
-    list_reply: Reply | None = None
+    button: InboundButton | None = None
+    button_reply: InboundReply | None = None
+    list_reply: InboundReply | None = None
     flow_reply: FlowReply | None = None
-    reaction: Reaction | None = None
+    reaction: InboundReaction | None = None
     order: dict[str, JsonValue] | None = None
     number_change: NumberChange | None = None
-    edit: Edit | None = None
-    revoke: Revoke | None = None
+    edit: InboundEdit | None = None
+    revoke: InboundRevoke | None = None
     unsupported: Literal[True] | None = None
     other: Other | None = None
-    call: Call | None = None
+    call: InboundCall | None = None
     marketing: Literal["stop", "resume"] | None = None
     history: Annotated[list[Past], Field(min_length=1, max_length=1000)] | None = None
-    phone_book: PhoneBookEntry | None = None
+    phone_book: InboundPhoneBookEntry | None = None
     group_change: GroupChange | None = None
 
     @model_validator(mode="after")
     def _is_one_message_of_somebody(self) -> Self:
         if self.sender is None and self.user_id is None:
-            raise ValueError("from or user_id says who it is")
+            raise ValueError("from or user_id is needed")
         if sum(getattr(self, kind) is not None for kind in KINDS) != 1:
             raise ValueError(f"exactly one of {', '.join(KINDS)} is needed")
         if self.group_change is not None and self.group_id is None:
-            raise ValueError("group_id says which group changes")
+            raise ValueError("group_id is needed")
         if self.sender is None and (self.history or self.phone_book):
-            raise ValueError("the phone app knows people by number: from says which")
+            raise ValueError("from is needed: the phone app knows people by number")
         return self
 
     @property

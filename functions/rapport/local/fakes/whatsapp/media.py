@@ -1,4 +1,4 @@
-"""Media: uploads, their short-lived addresses, downloads and removal."""
+"""Media: uploads, short-lived addresses, downloads and deletion."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from hashlib import sha256
 
 from rapport.local.fakes.whatsapp.errors import GraphError, unknown_object
 from rapport.local.fakes.whatsapp.payloads import Payload
-from rapport.local.fakes.whatsapp.state import Media, State
+from rapport.local.fakes.whatsapp.state import State, StoredMedia
 
 URL_LIVES = timedelta(minutes=5)
-SIZE_LIMIT = 16 * 1024 * 1024  # bytes; WhatsApp takes documents of 100 MB
+SIZE_LIMIT = 16 * 1024 * 1024  # bytes; WhatsApp accepts documents of 100 MB
 
 
 def store(
@@ -23,9 +23,9 @@ def store(
     mime_type: str,
     filename: str | None = None,
     phone_number_id: str | None = None,
-) -> Media:
-    """Keeps a number's file under a new id."""
-    media = Media(
+) -> StoredMedia:
+    """Stores a number's file under a new id."""
+    media = StoredMedia(
         id=str(secrets.randbelow(9 * 10**15) + 10**15),
         mime_type=mime_type,
         sha256=sha256(content).hexdigest(),
@@ -38,10 +38,10 @@ def store(
 
 
 def upload(state: State, phone_number_id: str, content_type: str, body: bytes) -> Payload:
-    """Keeps the file of a form (multipart/form-data: messaging_product, file, maybe type).
+    """Stores the file of a form (multipart/form-data: messaging_product, file, optionally type).
 
     Raises:
-        GraphError: It is no such form, or the file is too large.
+        GraphError: The form is wrong, or the file is too large.
     """
     fields = _form(content_type, body)
     file = fields.get("file")
@@ -58,8 +58,8 @@ def upload(state: State, phone_number_id: str, content_type: str, body: bytes) -
     return {"id": store(state, content, mime_type, file.get_filename(), phone_number_id).id}
 
 
-def describe(state: State, media: Media, base_url: str) -> Payload:
-    """What is known of a file, with an address that is good for five minutes."""
+def describe(state: State, media: StoredMedia, base_url: str) -> Payload:
+    """A file's properties, with an address that is valid for five minutes."""
     path = secrets.token_urlsafe(24)
     state.keep(state.downloads, path, (media.id, datetime.now(UTC) + URL_LIVES))
     return {
@@ -72,11 +72,11 @@ def describe(state: State, media: Media, base_url: str) -> Payload:
     }
 
 
-def download(state: State, path: str) -> Media:
-    """The file of an address.
+def download(state: State, path: str) -> StoredMedia:
+    """The file at an address.
 
     Raises:
-        GraphError: The address is unknown or its five minutes are over.
+        GraphError: The address is unknown or has expired.
     """
     media_id, good_until = state.downloads.get(path, ("", datetime.min.replace(tzinfo=UTC)))
     media = state.media.get(media_id)
@@ -86,10 +86,10 @@ def download(state: State, path: str) -> Media:
 
 
 def remove(state: State, id_: str) -> Payload:
-    """Forgets a file.
+    """Deletes a file.
 
     Raises:
-        GraphError: There is none of this id.
+        GraphError: There is none with this id.
     """
     if state.media.pop(id_, None) is None:
         raise unknown_object(id_)
@@ -97,7 +97,7 @@ def remove(state: State, id_: str) -> Payload:
 
 
 def _form(content_type: str, body: bytes) -> dict[str, EmailMessage]:
-    """The parts of multipart/form-data by name; a form is a message of MIME's (RFC 7578)."""
+    """The parts of multipart/form-data by name, parsed as a MIME message (RFC 7578)."""
     head = f"Content-Type: {content_type}\r\n\r\n".encode("latin-1", "replace")
     form = BytesParser(policy=policy.HTTP).parsebytes(head + body)
     if form.get_content_type() != "multipart/form-data" or not form.is_multipart():

@@ -1,4 +1,4 @@
-"""POST /{number}/messages: takes a message for a customer, or a mark that theirs was read."""
+"""POST /{number}/messages: accepts a message to a customer, or marks the customer's as read."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from rapport.local.fakes.whatsapp.courier import Courier
 from rapport.local.fakes.whatsapp.errors import GraphError
 from rapport.local.fakes.whatsapp.payloads import Payload, message_id
 from rapport.local.fakes.whatsapp.sends import FILES, Send, parse_read, parse_send
-from rapport.local.fakes.whatsapp.state import Person, Sent, State
+from rapport.local.fakes.whatsapp.state import Sent, State, WhatsAppPerson
 from rapport.local.fakes.whatsapp.templates import check_template, shown_template
 
 
 def accept(state: State, courier: Courier, number: str, body: dict[str, JsonValue]) -> Payload:
-    """Takes a message, whose statuses then come as webhooks, and returns the API's answer.
+    """Accepts a message and returns the API's answer; its statuses follow as webhooks.
 
     Raises:
         GraphError: It can't be sent.
     """
     send = parse_send(body)
     person = (
-        Person(group_id=send.to)
+        WhatsAppPerson(group_id=send.to)
         if send.recipient_type == "group"
-        else Person(wa_id=send.to, user_id=None if send.to else send.recipient)
+        else WhatsAppPerson(wa_id=send.to, user_id=None if send.to else send.recipient)
     )
     for name in FILES:
         file = getattr(send, name) if send.type == name else None
@@ -55,10 +55,10 @@ def accept(state: State, courier: Courier, number: str, body: dict[str, JsonValu
 
 
 def mark_read(state: State, number: str, body: dict[str, JsonValue]) -> Payload:
-    """Notes that a customer's message was read.
+    """Marks a customer's message as read.
 
     Raises:
-        GraphError: It is not a mark of having read.
+        GraphError: The request is wrong.
     """
     read = parse_read(body)
     mark: Payload = {
@@ -71,7 +71,7 @@ def mark_read(state: State, number: str, body: dict[str, JsonValue]) -> Payload:
     return {"success": True}
 
 
-def _require_pace(state: State, number: str, person: Person) -> None:
+def _require_pace(state: State, number: str, person: WhatsAppPerson) -> None:
     limits = state.behaviour.limits
     if limits.per_second is not None and not state.may_send(
         number, size=limits.per_second, seconds_each=1 / limits.per_second
@@ -96,7 +96,7 @@ def _answer(body: dict[str, JsonValue], sent: Sent) -> Payload:
 
 
 def _shown(state: State, send: Send) -> str:
-    """The words that the customer's phone shows."""
+    """The text that the customer's phone shows."""
     if send.text and send.type == "text":
         return send.text.body
     if send.template and send.type == "template":

@@ -1,4 +1,4 @@
-"""Webhooks of what is no message: calls, choices of marketing, the phone app, groups.
+"""Webhooks in fields other than messages: calls, marketing choices, the phone app, groups.
 
 Source: developers.facebook.com/documentation/business-messaging/whatsapp/webhooks/reference, and
 .../groups/webhooks.
@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 
 from pydantic import JsonValue
 
-from rapport.local.fakes.whatsapp.inbound import Call, GroupChange, Inbound, Past
+from rapport.local.fakes.whatsapp.inbound import GroupChange, Inbound, InboundCall, Past
 from rapport.local.fakes.whatsapp.payloads import (
     DISPLAY_NUMBER,
     Payload,
@@ -21,7 +21,7 @@ from rapport.local.fakes.whatsapp.payloads import (
     webhook,
 )
 
-# each event's field and its name there
+# each event's webhook field and its name there
 _GROUP_EVENTS = {
     "create": ("group_lifecycle_update", "group_create"),
     "delete": ("group_lifecycle_update", "group_delete"),
@@ -34,12 +34,12 @@ _GROUP_EVENTS = {
 
 
 def is_of_another_field(order: Inbound) -> bool:
-    """Whether it is no message."""
+    """Whether the order is no message."""
     return order.kind in ("call", "marketing", "history", "phone_book", "group_change")
 
 
 def compose_other(order: Inbound, at: datetime, contact: Payload) -> Payload:
-    """The webhook of what is no message; `contact` is the customer."""
+    """The webhook for an order that is no message; `contact` is the customer."""
     if order.call:
         field, news = "calls", _call(order, order.call, at)
         news = {"contacts": [contact], **news}
@@ -67,7 +67,7 @@ def _ids(order: Inbound) -> Payload:
     return ids | ({"user_id": order.user_id} if order.user_id else {})
 
 
-def _call(order: Inbound, call: Call, at: datetime) -> Payload:
+def _call(order: Inbound, call: InboundCall, at: datetime) -> Payload:
     call_id = call.call_id or f"wacid.{b64encode(secrets.token_bytes(24)).decode()}"
     if call.event not in ("connect", "terminate"):
         status: Payload = {

@@ -1,4 +1,4 @@
-"""Webhooks as the WhatsApp Cloud API composes them, for the stand-in, the demo and tests.
+"""Webhooks in the form of the WhatsApp Cloud API, for the stand-in, the demo and tests.
 
 Source: developers.facebook.com/documentation/business-messaging/whatsapp/webhooks/reference.
 """
@@ -21,7 +21,7 @@ DISPLAY_NUMBER = "15550783881"
 
 
 def message_id() -> str:
-    """A new id in the form of WhatsApp's."""
+    """A new message id in WhatsApp's form."""
     return f"wamid.{b64encode(secrets.token_bytes(36)).decode()}"
 
 
@@ -34,7 +34,7 @@ def inbound_text(
     provider_id: str | None = None,
     sent_at: datetime | None = None,
 ) -> Payload:
-    """The webhook of one text, from the WhatsApp number `sender` (digits alone)."""
+    """The webhook of one text from the WhatsApp number `sender` (digits only)."""
     return webhook(
         phone_number_id,
         {
@@ -64,10 +64,10 @@ def status_update(
     callback_data: str | None = None,
     group_id: str | None = None,
 ) -> Payload:
-    """The webhook of what became of one message; `error` is one of Meta's error objects.
+    """The webhook of a message's status; `error` is one of Meta's error objects.
 
-    The recipient is known by number, by business-scoped user id, or by both; in a group it is
-    one of its participants.
+    The recipient is known by number, by business-scoped user id, or by both; in a group it is a
+    participant.
     """
     update: Payload = {"id": provider_id, "status": status, "timestamp": epoch(at)}
     if group_id:
@@ -87,7 +87,7 @@ def status_update(
 
 
 def webhook(phone_number_id: str, news: Payload, field: str = "messages") -> Payload:
-    """A webhook of one change: `news` is what its value has beside the number."""
+    """A webhook of one change; `news` is its value, without the number."""
     value: Payload = {
         "messaging_product": "whatsapp",
         "metadata": {"display_phone_number": DISPLAY_NUMBER, "phone_number_id": phone_number_id},
@@ -97,7 +97,7 @@ def webhook(phone_number_id: str, news: Payload, field: str = "messages") -> Pay
 
 
 def change(account: str, field: str, value: Payload) -> Payload:
-    """A webhook of one change of a WhatsApp Business account."""
+    """A webhook about a WhatsApp Business account."""
     return {
         "object": "whatsapp_business_account",
         "entry": [{"id": account, "changes": [{"value": value, "field": field}]}],
@@ -105,10 +105,10 @@ def change(account: str, field: str, value: Payload) -> Payload:
 
 
 def encode(payload: Payload) -> bytes:
-    """The bytes that are signed and sent: Meta escapes all that is not ASCII."""
+    """The bytes to sign and send: Meta escapes all characters outside ASCII."""
     return json.dumps(payload, separators=(",", ":")).encode()
 
 
 def epoch(moment: datetime | None) -> str:
-    """Seconds, as WhatsApp writes a time; None is now."""
+    """A time in WhatsApp's form, in seconds; None means now."""
     return str(int((moment or datetime.now(UTC)).timestamp()))

@@ -1,4 +1,4 @@
-"""What POST /{number}/messages takes, checked as the API checks it.
+"""The bodies of POST /{number}/messages, checked as the API checks them.
 
 Source: developers.facebook.com, WhatsApp Cloud API, "Messages".
 """
@@ -36,25 +36,25 @@ def _digits(value: object) -> object:
 
 Number = Annotated[str, BeforeValidator(_digits), StringConstraints(pattern=r"^[0-9]{5,20}$")]
 _NUMBER = TypeAdapter[str](Number)
-# what groups take, and of which templates
+# the types that groups accept, and the categories of their templates
 GROUP_TYPES = ("text", "image", "video", "audio", "document", "sticker", "location", "contacts")
 
 
 class _Part(BaseModel):
-    # the API takes more than is told apart here
+    # the API accepts more fields than are modelled here
     model_config = ConfigDict(extra="allow")
 
 
-class Context(_Part):
+class SentContext(_Part):
     message_id: Wamid
 
 
-class Text(_Part):
+class SentText(_Part):
     body: Words
 
 
-class File(_Part):
-    """A file by the id of an upload or by a link."""
+class SentFile(_Part):
+    """A file, named by the id of an upload or by a link."""
 
     id: str | None = None
     link: str | None = None
@@ -68,15 +68,15 @@ class File(_Part):
         return self
 
 
-class Location(_Part):
+class SentLocation(_Part):
     latitude: float
     longitude: float
     name: str | None = None
 
 
-class Reaction(_Part):
+class SentReaction(_Part):
     message_id: Wamid
-    # empty: taken back
+    # an empty one removes the reaction
     emoji: str
 
 
@@ -84,7 +84,7 @@ class Body(_Part):
     text: Words
 
 
-class Interactive(_Part):
+class SentInteractive(_Part):
     type: str
     body: Body | None = None
     action: dict[str, JsonValue]
@@ -98,24 +98,24 @@ def _as_text(value: object) -> object:
     return str(value) if isinstance(value, int) else value
 
 
-class Component(_Part):
+class SentComponent(_Part):
     type: str
     # of a button
     index: Annotated[str | None, BeforeValidator(_as_text)] = None
     parameters: list[dict[str, JsonValue]] = Field(default_factory=list)
 
 
-class Template(_Part):
+class SentTemplate(_Part):
     name: str
     language: Language
-    components: list[Component] = Field(default_factory=list)
+    components: list[SentComponent] = Field(default_factory=list)
 
 
 class ContactName(_Part):
     formatted_name: str
 
 
-class ContactCard(_Part):
+class SentContactCard(_Part):
     name: ContactName
 
 
@@ -136,7 +136,7 @@ FILES = ("image", "video", "audio", "document", "sticker")
 
 
 class Send(_Part):
-    """A message to one person or to a group; `to` wins over `recipient`."""
+    """A message to one person or to a group; `to` overrides `recipient`."""
 
     messaging_product: Literal["whatsapp"]
     recipient_type: Literal["individual", "group"] = "individual"
@@ -144,19 +144,19 @@ class Send(_Part):
     to: str | None = None
     recipient: UserId | None = None
     type: str = "text"
-    context: Context | None = None
+    context: SentContext | None = None
     biz_opaque_callback_data: Annotated[str, StringConstraints(max_length=512)] | None = None
-    text: Text | None = None
-    image: File | None = None
-    video: File | None = None
-    audio: File | None = None
-    document: File | None = None
-    sticker: File | None = None
-    location: Location | None = None
-    contacts: Annotated[list[ContactCard], Field(min_length=1)] | None = None
-    interactive: Interactive | None = None
-    reaction: Reaction | None = None
-    template: Template | None = None
+    text: SentText | None = None
+    image: SentFile | None = None
+    video: SentFile | None = None
+    audio: SentFile | None = None
+    document: SentFile | None = None
+    sticker: SentFile | None = None
+    location: SentLocation | None = None
+    contacts: Annotated[list[SentContactCard], Field(min_length=1)] | None = None
+    interactive: SentInteractive | None = None
+    reaction: SentReaction | None = None
+    template: SentTemplate | None = None
 
     @field_validator("to")
     @classmethod
@@ -165,25 +165,24 @@ class Send(_Part):
         return to if to is None or is_group else _NUMBER.validate_python(to)
 
 
-class Typing(_Part):
+class TypingIndicator(_Part):
     type: Literal["text"]
 
 
-class Read(_Part):
-    """A message of the customer's is marked as read; the customer may see the business typing."""
+class ReadMark(_Part):
+    """Marks a customer's message as read; may also show that the business is typing."""
 
     messaging_product: Literal["whatsapp"]
     status: Literal["read"]
     message_id: Wamid
-    typing_indicator: Typing | None = None
+    typing_indicator: TypingIndicator | None = None
 
 
 def parse_send(body: dict[str, JsonValue]) -> Send:
     """Reads a message.
 
     Raises:
-        GraphError: 131008 names what is missing, 131009 what is wrong, 131051 a type that the
-            API doesn't know.
+        GraphError: 131008 names a missing field, 131009 a wrong one, 131051 an unknown type.
     """
     try:
         send = Send.model_validate(body)
@@ -200,14 +199,14 @@ def parse_send(body: dict[str, JsonValue]) -> Send:
     return send
 
 
-def parse_read(body: dict[str, JsonValue]) -> Read:
-    """Reads a mark of having read.
+def parse_read(body: dict[str, JsonValue]) -> ReadMark:
+    """Reads a request that marks a message as read.
 
     Raises:
         GraphError: 131008 or 131009, as for a message.
     """
     try:
-        return Read.model_validate(body)
+        return ReadMark.model_validate(body)
     except ValidationError as error:
         _refuse(error)
 

@@ -1,4 +1,4 @@
-"""What the stand-in remembers: of each thing the newest, as much as a demo needs."""
+"""The stand-in's memory: of each kind the newest items, enough for a demo."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TypeVar
 from pydantic import JsonValue, TypeAdapter
 
 from rapport.local.fakes.shelf import Kept, Shelf
-from rapport.local.fakes.whatsapp.behaviour import Behaviour
+from rapport.local.fakes.whatsapp.behaviour import WhatsAppBehaviour
 from rapport.local.fakes.whatsapp.payloads import Payload
 
 K = TypeVar("K")
@@ -25,13 +25,13 @@ WINDOW = timedelta(hours=24)
 
 @dataclass
 class Bucket:
-    """What may be sent at once, as it refills."""
+    """A rate limit: the messages that may be sent now; it refills with time."""
 
     left: float
     at: float
 
     def take(self, now: float, *, size: int, seconds_each: float) -> bool:
-        """Whether there is one left, which is then one fewer; `now` is of a monotonic clock."""
+        """Whether a message may be sent, which is then counted; `now` is from a monotonic clock."""
         self.left = min(size, self.left + (now - self.at) / seconds_each)
         self.at = now
         if self.left < 1:
@@ -41,10 +41,10 @@ class Bucket:
 
 
 @dataclass(frozen=True)
-class Person:
-    """A customer as a business can name one: by number, by business-scoped user id, or both.
+class WhatsAppPerson:
+    """A customer as a business names one: by number, by business-scoped user id, or by both.
 
-    A group is known by its id instead.
+    A group is named by its own id instead.
     """
 
     wa_id: str | None = None
@@ -58,11 +58,11 @@ class Person:
 
 @dataclass
 class Sent:
-    """A message that was accepted: what the customer's phone shows."""
+    """An accepted message, as the customer's phone shows it."""
 
     id: str
     phone_number_id: str
-    to: Person
+    to: WhatsAppPerson
     type: str
     content: JsonValue
     text: str
@@ -88,26 +88,26 @@ class Sent:
 
 
 @dataclass(frozen=True)
-class Media:
-    """A file, given to Meta by a business or a customer."""
+class StoredMedia:
+    """A file that a business or a customer gave to Meta."""
 
     id: str
     mime_type: str
-    # hex, as the API answers it
+    # in hex, as the API answers it
     sha256: str
     content: bytes = field(repr=False)
     filename: str | None = None
-    # whose token opens it
+    # the number whose token opens it
     phone_number_id: str | None = None
 
     def encode(self) -> bytes:
-        """A line of JSON, and the content."""
+        """A line of JSON, and then the content."""
         about = [self.id, self.mime_type, self.sha256, self.filename, self.phone_number_id]
         return json.dumps(about).encode() + b"\n" + self.content
 
     @classmethod
-    def decode(cls, encoded: bytes) -> Media:
-        """What `encode` made."""
+    def decode(cls, encoded: bytes) -> StoredMedia:
+        """Reverses `encode`."""
         about, _, content = encoded.partition(b"\n")
         id_, mime_type, sha256, filename, number = json.loads(about)
         return cls(id_, mime_type, sha256, content, filename, number)
@@ -115,37 +115,37 @@ class Media:
 
 @dataclass
 class State:
-    """Everything that POST /_fake/reset forgets."""
+    """Everything that POST /_fake/reset deletes."""
 
-    behaviour: Behaviour = field(default_factory=Behaviour)
+    behaviour: WhatsAppBehaviour = field(default_factory=WhatsAppBehaviour)
     sent: OrderedDict[str, Sent] = field(default_factory=OrderedDict)
-    # marked as read, with whether the customer saw the business typing
+    # messages marked as read, and whether the customer saw the business typing
     reads: OrderedDict[str, Payload] = field(default_factory=OrderedDict)
-    media: OrderedDict[str, Media] = field(default_factory=OrderedDict)
-    # a download's secret path: its media and until when it is good
+    media: OrderedDict[str, StoredMedia] = field(default_factory=OrderedDict)
+    # by a download's secret path: its media id, and until when it is valid
     downloads: OrderedDict[str, tuple[str, datetime]] = field(default_factory=OrderedDict)
     # of a WhatsApp Business account, by id, newest last
     templates: dict[str, dict[str, Payload]] = field(default_factory=dict)
-    # what may be sent by a number, and by a number to a person
+    # rate limits by number, and by number and person
     buckets: OrderedDict[tuple[str, ...], Bucket] = field(default_factory=OrderedDict)
-    # when a person last wrote to a number: by the number, a space, and the person
+    # when a person last wrote to a number, by number, space, person
     last_inbound: OrderedDict[str, datetime] = field(default_factory=OrderedDict)
 
     @classmethod
     def kept(cls, shelf: Shelf) -> State:
-        """What is on the shelf; what is good for a moment, and the behaviour, are as at first."""
+        """The data on the shelf. Short-lived data and the behaviour start empty."""
         payloads: TypeAdapter[Payload] = TypeAdapter(Payload)
         return cls(
             sent=Kept.of(shelf, "sent", TypeAdapter(Sent)),
             reads=Kept.of(shelf, "reads", payloads),
-            media=Kept(shelf, "media", Media.encode, Media.decode),
+            media=Kept(shelf, "media", StoredMedia.encode, StoredMedia.decode),
             templates=Kept.of(shelf, "templates", TypeAdapter(dict[str, Payload])),
             last_inbound=Kept.of(shelf, "inbound", TypeAdapter(datetime)),
         )
 
     def clear(self) -> None:
-        """Forgets everything, in place: whoever holds it sees it empty."""
-        self.behaviour = Behaviour()
+        """Deletes everything, in place, so that every holder sees it."""
+        self.behaviour = WhatsAppBehaviour()
         for store in (
             *(self.sent, self.reads, self.media, self.downloads),
             *(self.buckets, self.last_inbound),
@@ -154,39 +154,39 @@ class State:
         self.templates.clear()
 
     def keep(self, store: OrderedDict[K, V], key: K, value: V) -> None:
-        """Remembers the value, and forgets the oldest beyond what is kept."""
+        """Adds a value, and drops the oldest beyond the limit."""
         store[key] = value
         while len(store) > KEPT:
             store.popitem(last=False)
 
-    def keep_media(self, media: Media) -> None:
-        """Remembers a file; the oldest make room."""
+    def keep_media(self, media: StoredMedia) -> None:
+        """Adds a file, and drops the oldest if there are too many."""
         self.keep(self.media, media.id, media)
         while sum(len(one.content) for one in self.media.values()) > KEPT_MEDIA_BYTES:
             self.media.popitem(last=False)
 
     def note_status(self, sent: Sent, word: str) -> None:
-        """Remembers what has become of a message, if the message is remembered."""
+        """Notes a message's status, if the message is still known."""
         sent.statuses.append(word)
         if sent.id in self.sent:
             self.sent[sent.id] = sent
 
     def may_send(self, *key: str, size: int, seconds_each: float) -> bool:
-        """Whether one more is within a limit of `size` at once, refilled one by one."""
+        """Whether one more message fits a burst limit of `size` that refills one by one."""
         now = monotonic()
         bucket = self.buckets.get(key) or Bucket(left=size, at=now)
         self.keep(self.buckets, key, bucket)
         return bucket.take(now, size=size, seconds_each=seconds_each)
 
-    def note_inbound(self, phone_number_id: str, person: Person, at: datetime) -> None:
-        """Opens the window of a person on a number."""
-        # in a group its window, not the person's
+    def note_inbound(self, phone_number_id: str, person: WhatsAppPerson, at: datetime) -> None:
+        """Opens the 24-hour window of a person with a number."""
+        # in a group, the group's window and not the person's
         keys = (person.group_id,) if person.group_id else (person.wa_id, person.user_id)
         for key in filter(None, keys):
             window = f"{phone_number_id} {key}"
             before = self.last_inbound.get(window, at)
             self.keep(self.last_inbound, window, max(before, at))
 
-    def is_window_open(self, phone_number_id: str, person: Person) -> bool:
+    def is_window_open(self, phone_number_id: str, person: WhatsAppPerson) -> bool:
         last = self.last_inbound.get(f"{phone_number_id} {person.key}")
         return last is not None and datetime.now(UTC) - last < WINDOW

@@ -1,4 +1,4 @@
-"""GET and POST /{account}/message_templates, and what a message makes of a template."""
+"""GET and POST /{account}/message_templates, and how a message uses a template."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints,
 
 from rapport.local.fakes.whatsapp.errors import GraphError
 from rapport.local.fakes.whatsapp.payloads import Payload
-from rapport.local.fakes.whatsapp.sends import Template
+from rapport.local.fakes.whatsapp.sends import SentTemplate
 from rapport.local.fakes.whatsapp.state import State
 
 PAGE = 25
 PAGE_LIMIT = 1000
-# the formats of a header that has no words
+# the formats of a header without text
 FILES = ("IMAGE", "VIDEO", "DOCUMENT", "LOCATION")
 VARIABLE = re.compile(r"\{\{\s*(\w+)\s*\}\}")
 
 
-class Button(BaseModel):
-    """A button; an address may have a variable at its end."""
+class TemplateButton(BaseModel):
+    """A button; an address may end with a variable."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -35,19 +35,19 @@ class Button(BaseModel):
         return kind in ("COPY_CODE", "OTP") or (kind == "URL" and bool(VARIABLE.search(self.url)))
 
 
-class Component(BaseModel):
-    """A part of a template: its words are in `text`, with {{1}} or {{name}} for variables."""
+class TemplateComponent(BaseModel):
+    """A part of a template; its `text` has {{1}} or {{name}} for variables."""
 
     model_config = ConfigDict(extra="allow")
 
     type: str
     format: str | None = None
     text: str | None = None
-    buttons: list[Button] | None = None
+    buttons: list[TemplateButton] | None = None
 
 
 class NewTemplate(BaseModel):
-    """A template that is submitted; here it is approved at once, unless `status` is given."""
+    """A new template; the stand-in approves it at once, unless `status` is given."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -55,31 +55,31 @@ class NewTemplate(BaseModel):
     language: Annotated[str, StringConstraints(pattern=r"^[a-z]{2,3}(_[A-Z]{2})?$")]
     category: Literal["AUTHENTICATION", "MARKETING", "UTILITY"]
     status: Literal["APPROVED", "PENDING", "REJECTED", "PAUSED", "DISABLED"] = "APPROVED"
-    components: Annotated[list[Component], Field(min_length=1)]
+    components: Annotated[list[TemplateComponent], Field(min_length=1)]
 
 
-# What a new account has, and what the demo sends.
+# the templates of a new account; the demo sends them
 EXAMPLES = (
     NewTemplate(
         name="hello_world",
         language="en_US",
         category="UTILITY",
         components=[
-            Component(type="HEADER", text="Hello World"),
-            Component(type="BODY", text="Welcome and congratulations!!"),
+            TemplateComponent(type="HEADER", text="Hello World"),
+            TemplateComponent(type="BODY", text="Welcome and congratulations!!"),
         ],
     ),
     NewTemplate(
         name="appointment_reminder",
         language="en",
         category="UTILITY",
-        components=[Component(type="BODY", text="Hello {{1}}, we see you on {{2}}.")],
+        components=[TemplateComponent(type="BODY", text="Hello {{1}}, we see you on {{2}}.")],
     ),
     NewTemplate(
         name="appointment_reminder",
         language="sl",
         category="UTILITY",
-        components=[Component(type="BODY", text="Pozdravljeni, {{1}}. Vidimo se {{2}}.")],
+        components=[TemplateComponent(type="BODY", text="Pozdravljeni, {{1}}. Vidimo se {{2}}.")],
     ),
 )
 
@@ -93,10 +93,10 @@ def list_templates(
     name: str | None = None,
     base_url: str,
 ) -> Payload:
-    """A page of an account's templates with the cursor to the next, as Graph pages.
+    """A page of an account's templates, with the cursor of the next page.
 
     Raises:
-        GraphError: The cursor is none of ours.
+        GraphError: The cursor is unknown.
     """
     known = [
         template
@@ -120,7 +120,7 @@ def create_template(state: State, account: str, body: JsonValue) -> Payload:
     """Adds a template.
 
     Raises:
-        GraphError: It is not well formed, or there is one of its name and language.
+        GraphError: It is malformed, or its name and language exist already.
     """
     try:
         template = NewTemplate.model_validate(body)
@@ -138,12 +138,12 @@ def create_template(state: State, account: str, body: JsonValue) -> Payload:
     return {name: added[name] for name in ("id", "status", "category")}
 
 
-def check_template(state: State, used: Template) -> None:
-    """Whether a message may use a template so.
+def check_template(state: State, used: SentTemplate) -> None:
+    """Checks that a message uses a template correctly.
 
     Raises:
-        GraphError: 132001, 132015 or 132016, 132000 for another number of variables, or 132012
-            for a header without its file.
+        GraphError: 132001, 132015 or 132016; 132000 for a wrong number of variables; 132012 for a
+            header without its file.
     """
     template = _find(state, used)
     if template is None or template["status"] in ("PENDING", "REJECTED"):
@@ -160,8 +160,8 @@ def check_template(state: State, used: Template) -> None:
         _check_part(component, used)
 
 
-def _check_part(component: Component, used: Template) -> None:
-    """Whether a part of the template has what it wants."""
+def _check_part(component: TemplateComponent, used: SentTemplate) -> None:
+    """Checks one part of the template."""
     part = component.type.lower()
     if part == "buttons":
         for index, button in enumerate(component.buttons or ()):
@@ -182,8 +182,8 @@ def _check_part(component: Component, used: Template) -> None:
         )
 
 
-def shown_template(state: State, used: Template) -> str:
-    """The template's body with its variables, as the customer reads it."""
+def shown_template(state: State, used: SentTemplate) -> str:
+    """The template's text with its variables, as the customer reads it."""
     template = _find(state, used)
     parameters = _parameters(used, "body")
     values = {
@@ -194,7 +194,9 @@ def shown_template(state: State, used: Template) -> str:
     return VARIABLE.sub(lambda found: values.get(found[1], found[0]), text)
 
 
-def _parameters(used: Template, part: str, index: str | None = None) -> list[dict[str, JsonValue]]:
+def _parameters(
+    used: SentTemplate, part: str, index: str | None = None
+) -> list[dict[str, JsonValue]]:
     return [
         parameter
         for component in used.components
@@ -203,8 +205,8 @@ def _parameters(used: Template, part: str, index: str | None = None) -> list[dic
     ]
 
 
-def _find(state: State, used: Template) -> Payload | None:
-    """The template of whichever account: which one a number belongs to is not known here."""
+def _find(state: State, used: SentTemplate) -> Payload | None:
+    """The template in any account, since the number's account is unknown here."""
     accounts = list(state.templates.values()) or [_templates_of(state, "0")]
     found = [
         template

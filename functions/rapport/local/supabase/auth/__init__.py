@@ -1,1 +1,1 @@
-"""Supabase Auth (GoTrue) as far as password logins need it, on the tables of schema `auth`."""
+"""Supabase Auth (GoTrue), the part that password logins need, on the tables of schema `auth`."""

@@ -16,7 +16,7 @@ from starlette.routing import Route
 from rapport.local.supabase.auth import callers, passwords, sessions, users
 from rapport.local.supabase.auth.errors import AuthError, taken, validation_failed
 from rapport.local.supabase.auth.http import answer, query, read
-from rapport.local.supabase.auth.models import AdminAttributes, Deletion, Page
+from rapport.local.supabase.auth.models import AdminAttributes, Deletion, UserPage
 
 
 class UserList(BaseModel):
@@ -76,7 +76,7 @@ class AdminEndpoints:
 
     async def list_users(self, request: Request) -> Response:
         callers.require_admin(request, self._secret)
-        page = query(request, Page)
+        page = query(request, UserPage)
         async with self._pool.connection() as conn:
             found = await users.page(conn, page.page, page.per_page)
         return answer(UserList(users=found))

@@ -1,4 +1,4 @@
-"""Who calls Auth: a user with an access token, or an administrator with the service key."""
+"""The caller of Auth: a user with an access token, or an administrator with the service key."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from rapport.local.supabase.auth import sessions, users
 from rapport.local.supabase.auth.errors import AuthError
 
 
-class Caller(NamedTuple):
+class SessionCaller(NamedTuple):
     """A signed-in user and the session of the access token, if it names one."""
 
     user: users.User
     session_id: UUID | None
 
 
-async def signed_in(conn: users.Connection, request: Request, jwt_secret: str) -> Caller:
+async def signed_in(conn: users.Connection, request: Request, jwt_secret: str) -> SessionCaller:
     """Finds the user whose access token a request carries.
 
-    Raises AuthError: 401 without a token; 403 for a token that is not valid, for no user, or
-    for a user or session that is gone.
+    Raises AuthError: 401 without a token; 403 if the token is invalid or its user or session is
+    gone.
     """
     claims = _claims(request, jwt_secret)
     if not claims.sub:
@@ -40,7 +40,7 @@ async def signed_in(conn: users.Connection, request: Request, jwt_secret: str) -
         raise AuthError(
             403, "session_not_found", "Session from session_id claim in JWT does not exist"
         )
-    return Caller(user, session_id)
+    return SessionCaller(user, session_id)
 
 
 def require_admin(request: Request, jwt_secret: str) -> None:

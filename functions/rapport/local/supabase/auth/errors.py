@@ -1,4 +1,4 @@
-"""What Auth refuses and why, in the words that its clients match on."""
+"""Auth's refusals, in the codes and words that its clients match."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from psycopg.errors import UniqueViolation
 class AuthError(Exception):
     """A refusal: HTTP status, error code, and a message for people.
 
-    `reasons` tells what makes a password weak; it is empty for every other refusal.
-    Source of codes and statuses: Supabase's "Error Codes" of Auth, and GoTrue 2.189.
+    `reasons` says why a password is weak; it is empty for every other refusal. Source of codes and
+    statuses: Supabase's "Error Codes" of Auth, and GoTrue 2.189.
     """
 
     def __init__(
@@ -23,7 +23,7 @@ class AuthError(Exception):
 
 
 def invalid_credentials() -> AuthError:
-    """The same words whether the address is unknown or the password wrong."""
+    """The refusal for an unknown address or a wrong password; both get the same words."""
     return AuthError(400, "invalid_credentials", "Invalid login credentials")
 
 
@@ -36,7 +36,7 @@ def validation_failed(message: str) -> AuthError:
 
 
 def taken(error: UniqueViolation) -> AuthError:
-    """Words a taken address, number or id for an administrator."""
+    """The refusal for an address, number or id that already exists, for an administrator."""
     match error.diag.constraint_name:
         case "users_email_partial_key":
             code, what = "email_exists", "email address"

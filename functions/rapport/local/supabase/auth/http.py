@@ -1,4 +1,4 @@
-"""Bodies in, answers out: how Auth reads requests and words its refusals over HTTP."""
+"""Reads Auth's requests, and writes its answers and refusals over HTTP."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from rapport.local.supabase.auth.errors import AuthError, validation_failed
 
 MAX_BODY_BYTES = 1_000_000
 VERSION_HEADER = "x-supabase-api-version"
-# from this version on an error's code is a word, before it is the HTTP status
+# from this version on the error's code is a word; before, it is the HTTP status
 WORD_CODES = date(2024, 1, 1)
 
 log = logging.getLogger(__name__)
@@ -27,7 +27,7 @@ Body = TypeVar("Body", bound=BaseModel)
 
 
 async def read(request: Request, model: type[Body]) -> Body:
-    """Reads and checks a JSON body; a missing one counts as an empty object.
+    """Reads and checks a JSON body; a missing body counts as an empty object.
 
     Raises AuthError: 413 above 1 MB, bad_json, or validation_failed with the field's name.
     """
@@ -43,7 +43,7 @@ async def read(request: Request, model: type[Body]) -> Body:
 
 
 def query(request: Request, model: type[Body]) -> Body:
-    """Checks the query's parameters; an empty one counts as missing. Raises AuthError."""
+    """Checks the query's parameters; an empty parameter counts as missing. Raises AuthError."""
     given = {name: value for name, value in request.query_params.items() if value}
     try:
         return model.model_validate(given)
@@ -52,12 +52,12 @@ def query(request: Request, model: type[Body]) -> Body:
 
 
 def answer(model: BaseModel, status: int = 200) -> Response:
-    """Sends a model as JSON, without the fields that have no value."""
+    """Sends a model as JSON, without fields that are null."""
     return Response(model.model_dump_json(exclude_none=True), status, media_type="application/json")
 
 
 def refuse(request: Request, error: AuthError) -> JSONResponse:
-    """Words a refusal as the client's API version expects it."""
+    """Sends a refusal in the form of the client's API version."""
     headers = {"x-sb-error-code": error.code}
     if _speaks_word_codes(request):
         headers[VERSION_HEADER] = WORD_CODES.isoformat()
@@ -84,7 +84,7 @@ def _on_http_exception(request: Request, error: Exception) -> Response:
 
 
 def _on_data_error(request: Request, _: Exception) -> Response:
-    """Answers for what JSON can say and Postgres can't hold, such as NUL in a text."""
+    """Answers for text that JSON allows and Postgres does not, such as NUL."""
     return refuse(request, validation_failed("A value can't be stored"))
 
 
@@ -110,7 +110,7 @@ def _speaks_word_codes(request: Request) -> bool:
 
 
 def _refused(error: ValidationError) -> AuthError:
-    # the input is not repeated: it may be a password
+    # without the input, which may be a password
     first = error.errors(include_url=False, include_input=False)[0]
     if first["type"] == "json_invalid":
         return AuthError(400, "bad_json", "Could not parse request body as JSON")

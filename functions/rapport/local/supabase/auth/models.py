@@ -1,4 +1,4 @@
-"""The bodies and queries that Auth takes. Unknown fields are ignored, as by GoTrue."""
+"""The bodies and queries that Auth accepts. Unknown fields are ignored, as in GoTrue."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class UserChanges(BaseModel):
 
 
 class AdminAttributes(BaseModel):
-    """What a holder of the service key may set on a user."""
+    """The fields of a user that a holder of the service key may set."""
 
     id: UUID | None = None
     email: Email | None = None
@@ -80,7 +80,7 @@ class AdminAttributes(BaseModel):
 
     @property
     def ban(self) -> timedelta | None:
-        """How long the user is locked out from now; None lifts a ban or leaves it alone."""
+        """How long the user is locked out from now; None if no ban is set or a ban is lifted."""
         parts = _DURATION_PART.findall(self.ban_duration or "")
         return (
             sum(
@@ -92,25 +92,25 @@ class AdminAttributes(BaseModel):
 
 
 class Deletion(BaseModel):
-    """The body of a user's deletion, which may be missing."""
+    """The body of a user's deletion; it may be missing."""
 
     should_soft_delete: bool = False
 
 
-class Page(BaseModel):
-    """Which users to list, by query parameters."""
+class UserPage(BaseModel):
+    """The page of users to list, from the query."""
 
     page: int = Field(default=1, ge=1, le=1_000_000)
     per_page: int = Field(default=50, ge=1, le=1000)
 
 
-class Scope(BaseModel):
-    """Which sessions a logout ends, by query parameter."""
+class LogoutScope(BaseModel):
+    """The sessions that a logout ends, from the query."""
 
     scope: Literal["global", "local", "others"] = "global"
 
 
 class GrantType(BaseModel):
-    """What an access token is asked for with, by query parameter."""
+    """The kind of grant for an access token, from the query."""
 
     grant_type: Literal["password", "refresh_token"]

@@ -1,4 +1,4 @@
-"""Passwords: what is accepted, and bcrypt off the event loop."""
+"""Passwords: the rules for new ones, and bcrypt outside the event loop."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from pydantic import SecretStr
 from rapport.local.supabase.auth.errors import AuthError, validation_failed
 
 MIN_LENGTH = 6
-MAX_BYTES = 72  # bcrypt reads no further
+MAX_BYTES = 72  # bcrypt ignores further bytes
 COST = 10  # GoTrue's
 
-# Compared with when there is no user, so that the time taken does not tell.
+# compared where there is no user, so that the time taken reveals nothing
 _NOBODY = bcrypt.hashpw(b"", bcrypt.gensalt(COST)).decode()
 
 
@@ -40,7 +40,7 @@ async def hash_password(password: SecretStr) -> SecretStr:
 
 
 async def matches(password: SecretStr, encrypted: SecretStr | None) -> bool:
-    """Tells whether a password is the hashed one; takes as long where there is no hash."""
+    """Whether the password matches the hash; takes as long where there is no hash."""
     value = password.get_secret_value().encode()
     hashed = encrypted.get_secret_value() if encrypted else ""
     # a seed may hold anything in this column

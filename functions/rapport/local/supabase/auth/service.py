@@ -1,4 +1,4 @@
-"""Auth's endpoints for users: sign-up, sign-in, renewal, the own user, sign-out."""
+"""Auth's endpoints for users: sign-up, sign-in, renewal, the user's own data, sign-out."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from rapport.local.supabase.auth.http import EXCEPTION_HANDLERS, answer, query, 
 from rapport.local.supabase.auth.models import (
     Credentials,
     GrantType,
+    LogoutScope,
     RefreshGrant,
-    Scope,
     UserChanges,
 )
 
@@ -35,7 +35,7 @@ POOL_SIZE = 4
 
 
 class Session(BaseModel):
-    """The answer to every kind of sign-in; times in seconds."""
+    """The answer to every sign-in; times in seconds."""
 
     access_token: str
     token_type: Literal["bearer"] = "bearer"  # noqa: S105 - a scheme
@@ -48,7 +48,7 @@ class Session(BaseModel):
 class AuthService:
     """Auth on one stack's database; `app` serves it below /auth/v1.
 
-    Connects as supabase_auth_admin, who owns the tables.
+    It connects as supabase_auth_admin, who owns the tables.
     """
 
     def __init__(self, stack: Stack) -> None:
@@ -57,7 +57,7 @@ class AuthService:
         self._pool: AsyncConnectionPool[AsyncConnection[DictRow]] = AsyncConnectionPool(
             stack.db_url("supabase_auth_admin"),
             kwargs={"row_factory": dict_row},
-            # survives a restart of Postgres
+            # notices connections that a restart of Postgres has closed
             check=AsyncConnectionPool.check_connection,
             min_size=1,
             max_size=POOL_SIZE,
@@ -88,7 +88,7 @@ class AuthService:
         await self._pool.close()
 
     async def sign_up(self, request: Request) -> Response:
-        """Creates a user and signs in; addresses count as confirmed, no mail is sent."""
+        """Creates a user and signs in. Addresses count as confirmed; no mail is sent."""
         body = await read(request, Credentials)
         if body.phone:
             raise AuthError(400, "phone_provider_disabled", "Phone signups are disabled")
@@ -135,8 +135,8 @@ class AuthService:
     async def update_user(self, request: Request) -> Response:
         """Changes the caller's address, password or metadata.
 
-        A new password ends the user's other sessions. A new address holds at once, as on a
-        project that does not ask for confirmation.
+        A new password ends the user's other sessions. A new address is valid at once, as on a
+        project without confirmation.
         """
         body = await read(request, UserChanges)
         async with self._pool.connection() as conn:
@@ -160,7 +160,7 @@ class AuthService:
         return answer(user)
 
     async def log_out(self, request: Request) -> Response:
-        scope = query(request, Scope).scope
+        scope = query(request, LogoutScope).scope
         async with self._pool.connection() as conn:
             caller = await callers.signed_in(conn, request, self._secret)
             await sessions.end(conn, caller.user.id, caller.session_id, scope)
@@ -181,7 +181,9 @@ class AuthService:
         return JSONResponse({"name": "GoTrue", "description": "Rapport's local stand-in"})
 
     async def signing_keys(self, _: Request) -> Response:
-        """Publishes no key: a shared secret signs, and clients then ask the server."""
+        """Publishes no key: tokens are signed with a shared secret, and clients then ask the
+        server.
+        """
         return JSONResponse({"keys": []})
 
     async def _password_grant(self, request: Request) -> Response:
@@ -192,7 +194,7 @@ class AuthService:
             raise validation_failed("missing email or password")
         async with self._pool.connection() as conn:
             user = await users.find_by_email(conn, body.email)
-        # no connection is held meanwhile: this takes a while by design
+        # without a connection meanwhile, since comparing passwords is slow by design
         stored = user.encrypted_password if user else None
         right = await passwords.matches(body.password, stored)
         if not user or not right:

@@ -1,7 +1,7 @@
-"""Sessions: a row for each sign-in, and the refresh tokens that follow one another in it.
+"""Sessions: one row for each sign-in, and its chain of refresh tokens.
 
-Access tokens are checked by their signature alone, so ending a session does not end them; it
-ends the refresh tokens.
+Access tokens are checked by their signature alone. So the end of a session ends its refresh tokens,
+not its access tokens.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from rapport.local.supabase.auth.errors import AuthError, user_not_found
 
 Connection = AsyncConnection[DictRow]
 
-# A client that lost the answer may ask once more within this time.
+# a client that lost the answer may repeat the exchange within this time
 REUSE_INTERVAL_SECONDS = 10
 
 
 class Grant(NamedTuple):
-    """The right to an access token: whose, of which session, and how to renew it."""
+    """The right to an access token: its user, its session, and the refresh token."""
 
     user_id: UUID
     session_id: UUID
@@ -36,7 +36,7 @@ async def start(
 ) -> Grant:
     """Opens a session for a user whose password was right. `address` is the client's IP.
 
-    Raises AuthError (user_not_found) for a user deleted meanwhile.
+    Raises AuthError (user_not_found) if the user was deleted meanwhile.
     """
     cursor = await conn.execute(
         """
@@ -61,16 +61,16 @@ async def start(
 
 
 async def renew(conn: Connection, token: str) -> Grant | None:
-    """Exchanges a refresh token for the next one of its session.
+    """Exchanges a refresh token for the session's next one.
 
-    A token that was exchanged already yields the session's current one if that was its direct
-    successor or if the exchange is not longer ago than the reuse interval. Otherwise it counts
-    as stolen: every token of the session is revoked, and None returned, for the caller to
-    commit before refusing. Raises AuthError for an unknown token and an ended session.
+    A token that was already exchanged returns the session's current token if that one is its direct
+    successor, or if the exchange is not older than the reuse interval. Otherwise it counts as
+    stolen: all tokens of the session are revoked and None is returned, so that the caller commits
+    before refusing. Raises AuthError for an unknown token and for an ended session.
 
     Source of the rule: Supabase's "User sessions", on reuse detection.
     """
-    # one exchange at a time for a session; tokens are read once it is ours
+    # locks the session: one exchange at a time; tokens are read after that
     cursor = await conn.execute(
         """
         select id, user_id, created_at, not_after < now() as ended
@@ -124,7 +124,7 @@ async def renew(conn: Connection, token: str) -> Grant | None:
 
 
 async def exists(conn: Connection, session_id: UUID) -> bool:
-    """Tells whether a session was not ended by a logout."""
+    """Whether the session exists and was not ended by a logout."""
     cursor = await conn.execute("select from auth.sessions where id = %s", [session_id])
     return cursor.rowcount == 1
 
@@ -135,7 +135,7 @@ async def end(
     session_id: UUID | None,
     scope: Literal["global", "local", "others"],
 ) -> None:
-    """Ends a user's sessions with their refresh tokens: all, the named one, or all but it."""
+    """Ends a user's sessions and their refresh tokens: all, only the named one, or all others."""
     await conn.execute(
         """
         delete from auth.sessions

@@ -1,4 +1,4 @@
-"""The users of a project: rows of auth.users and auth.identities, and how clients see them."""
+"""The users of a project: rows of auth.users and auth.identities, and their form for clients."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from rapport.local.supabase.auth.models import Metadata
 
 Connection = AsyncConnection[DictRow]
 
-# GoTrue looks no further than this instance and audience, so neither do we: a seed that
-# leaves them out would make logins that work here and not on a hosted project.
+# As GoTrue, we look only in this instance and audience. Otherwise a seed without them would make
+# logins that work here and not on a hosted project.
 _IN_PROJECT = """
     u.instance_id = '00000000-0000-0000-0000-000000000000'
     and u.aud = 'authenticated'
@@ -50,12 +50,12 @@ _SELECT = """
     from auth.users u
 """
 
-# GoTrue reads these columns as text and fails on null.
+# GoTrue reads these columns as text and fails on null
 _TEXT_COLUMNS = ("confirmation_token", "recovery_token", "email_change_token_new", "email_change")
 
 
 class User(BaseModel):
-    """A user as GoTrue shows it; the password's hash is never part of an answer."""
+    """A user in GoTrue's form; the password's hash is never part of an answer."""
 
     id: UUID
     aud: str
@@ -79,7 +79,7 @@ class User(BaseModel):
 
 
 class NewUser(BaseModel):
-    """What a new row of auth.users starts with; `id` is made by us or by the admin who creates."""
+    """The first values of a row of auth.users; `id` is ours, or given by the admin."""
 
     id: UUID
     email: str | None
@@ -109,7 +109,7 @@ class Update(BaseModel):
 
 
 async def find_by_email(conn: Connection, email: str) -> User | None:
-    """Finds the user who signs in with an address, already in lower case."""
+    """Finds a user by address, which must be in lower case."""
     query = f"{_SELECT} where {_IN_PROJECT} and not u.is_sso_user and lower(u.email) = %s"
     cursor = await conn.execute(query, [email])
     row = await cursor.fetchone()
@@ -126,7 +126,7 @@ async def get(conn: Connection, user_id: UUID) -> User:
 
 
 async def page(conn: Connection, number: int, size: int) -> list[User]:
-    """Lists users, the newest first; `number` counts from 1."""
+    """Lists users, newest first; `number` counts pages from 1."""
     cursor = await conn.execute(
         f"{_SELECT} where {_IN_PROJECT} order by u.created_at desc, u.id limit %s offset %s",
         [size, (number - 1) * size],
@@ -178,7 +178,7 @@ async def create(conn: Connection, new: NewUser) -> User:
 
 
 async def update(conn: Connection, user_id: UUID, change: Update) -> User:
-    """Changes a user; metadata is merged, a key set to null removed. Raises AuthError."""
+    """Changes a user. Metadata is merged; a key set to null is removed. Raises AuthError."""
     try:
         await conn.execute(
             """

@@ -1,4 +1,4 @@
-"""A channel's part in the presence of its topic."""
+"""A channel's presence: whether it watches its topic, and whether it is shown there."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from rapport.local.supabase.realtime.tracker import Place, Tracker
 MAX_CALLS = 5
 CALLS_SECONDS = 30.0
 MAX_PROPERTIES = 10
-# everyone who joins is sent what all members say of themselves
+# limited, since everybody who joins gets the data of all members
 MAX_BYTES = 64 * 1024
 
 
 class PresenceRefusedError(Exception):
-    """What the client wants with presence can't be, for the reason that the message gives."""
+    """A request about presence is refused; the message says why."""
 
 
 class PresenceAbuseError(Exception):
-    """The client goes beyond a limit for which its channel is closed."""
+    """The client exceeded a limit; its channel is closed."""
 
 
 class Attendance:
-    """Whether a channel watches who is present on its topic, and is present itself."""
+    """Whether a channel watches the presence on its topic, and is itself present."""
 
     def __init__(
         self, tracker: Tracker, place: Place, config: PresenceConfig | None, listener: Listener
@@ -47,7 +47,7 @@ class Attendance:
         self._calls_until = 0.0
 
     def start_watching(self, rights: Rights) -> str | None:
-        """The state as JSON, once, as soon as the client has asked for it and may have it."""
+        """The state as JSON, once, when the client has asked for it and may have it."""
         is_due = self.is_enabled and not self._is_watching and not self._has_ended
         if not is_due or not rights.may_read("presence"):
             return None
@@ -55,7 +55,7 @@ class Attendance:
         return self._tracker.watch(self._place, self._listener)
 
     async def handle(self, message: JsonValue, rights: Rights) -> None:
-        """Does what the payload of a `presence` message says.
+        """Carries out a `presence` message.
 
         Raises PresenceRefusedError or PresenceAbuseError.
         """
@@ -70,7 +70,7 @@ class Attendance:
                 raise PresenceRefusedError("a presence event is track or untrack")
 
     def end(self) -> None:
-        """Takes the channel off the topic; nothing brings it back."""
+        """Removes the channel from the topic for good."""
         self._has_ended = True
         self._tracker.leave(self._place, self._listener)
 

@@ -1,7 +1,7 @@
-"""Who may join a private topic or write to it: RLS on realtime.messages, asked by trying.
+"""Who may join a private topic or write to it: tried against the policies of realtime.messages.
 
-Source: "Realtime Authorization" of Supabase's documents; which settings a policy finds is as
-in Realtime 2.129.
+Source: "Realtime Authorization" of Supabase's documents; the settings that a policy sees are those
+of Realtime 2.129.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ import psycopg
 from psycopg.errors import InsufficientPrivilege
 from psycopg_pool import AsyncConnectionPool
 
-from rapport.local.supabase.realtime.callers import Caller
+from rapport.local.supabase.realtime.callers import TokenCaller
 
-# what a message is of, in the words of its column
+# the kind of message, in the words of its column
 Extension = Literal["broadcast", "presence"]
 
 _INSERT = "insert into realtime.messages (id, topic, extension) values (%s, %s, %s)"
@@ -43,12 +43,12 @@ class Authorizer:
         self._pool = pool
 
     async def readable(
-        self, caller: Caller, headers: str, topic: str, extensions: Collection[Extension]
+        self, caller: TokenCaller, headers: str, topic: str, extensions: Collection[Extension]
     ) -> frozenset[Extension]:
-        """Those of the extensions of which the caller could select a message on the topic.
+        """The extensions whose messages on the topic the caller may select.
 
-        `headers` is a JSON object. Raises psycopg.Error when a policy does or the database
-        is away.
+        `headers` is a JSON object. Raises psycopg.Error when a policy raises or the database is
+        away.
         """
         probes = {uuid.uuid4(): extension for extension in extensions}
         ids = list(probes)
@@ -64,9 +64,9 @@ class Authorizer:
             return frozenset(probes[row[0]] for row in await cursor.fetchall())
 
     async def may_write(
-        self, caller: Caller, headers: str, topic: str, extension: Extension
+        self, caller: TokenCaller, headers: str, topic: str, extension: Extension
     ) -> bool:
-        """Whether the caller could insert such a message on the topic; otherwise as readable."""
+        """Whether the caller may insert such a message on the topic; raises as `readable`."""
         async with self._rolled_back() as connection:
             await self._become(connection, caller, headers, topic)
             try:
@@ -84,7 +84,7 @@ class Authorizer:
             yield connection
 
     async def _become(
-        self, connection: psycopg.AsyncConnection, caller: Caller, headers: str, topic: str
+        self, connection: psycopg.AsyncConnection, caller: TokenCaller, headers: str, topic: str
     ) -> None:
         await connection.execute(
             _BECOME,

@@ -1,4 +1,4 @@
-"""Whether what a client wants to follow is there, published and its to filter by."""
+"""Checks a binding: the table exists, is published, and may be filtered by these columns."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import psycopg
 from psycopg import sql
 from pydantic import JsonValue
 
-from rapport.local.supabase.realtime.callers import Caller
+from rapport.local.supabase.realtime.callers import TokenCaller
 from rapport.local.supabase.realtime.filters import OPERATORS, PATTERN_OPERATORS, Condition
 from rapport.local.supabase.realtime.frames import encode
 from rapport.local.supabase.realtime.subscriptions import Binding, SubscriptionError
@@ -33,14 +33,14 @@ _COLUMN_TYPES = """
 
 async def check(
     connection: psycopg.AsyncConnection,
-    caller: Caller,
+    caller: TokenCaller,
     binding: Binding,
     written: dict[str, JsonValue],
 ) -> None:
-    """Raises SubscriptionError unless changes can be told; `written` is for its message.
+    """Raises SubscriptionError unless changes can be sent; `written` is for its message.
 
-    The filter's columns must be readable by the caller's role and its values of their type,
-    in every table that the binding covers.
+    The caller's role must be able to read the filter's columns, and its values must fit their
+    types, in every table of the binding.
     """
     complaint = "Unable to subscribe to changes with given parameters."
     try:
@@ -62,7 +62,7 @@ async def check(
         )
 
 
-async def _check_role(connection: psycopg.AsyncConnection, caller: Caller) -> None:
+async def _check_role(connection: psycopg.AsyncConnection, caller: TokenCaller) -> None:
     cursor = await connection.execute(
         "select from pg_catalog.pg_roles where rolname = %s", [caller.role]
     )
@@ -79,7 +79,7 @@ async def _tables(connection: psycopg.AsyncConnection, binding: Binding) -> list
 
 
 async def _check_columns(
-    connection: psycopg.AsyncConnection, caller: Caller, binding: Binding, table: int
+    connection: psycopg.AsyncConnection, caller: TokenCaller, binding: Binding, table: int
 ) -> None:
     names = {condition.column for condition in binding.conditions} | (binding.columns or set())
     cursor = await connection.execute(
@@ -95,7 +95,7 @@ async def _check_columns(
 async def _try(
     connection: psycopg.AsyncConnection, condition: Condition, column_type: sql.SQL
 ) -> None:
-    # a pattern is not looked at when what it is tried on is null
+    # Postgres does not look at a pattern when the other value is null
     is_pattern = condition.operator in PATTERN_OPERATORS
     comparison = sql.SQL(OPERATORS[condition.operator]).format(
         column=sql.SQL("''" if is_pattern else "null::{}").format(column_type),

@@ -1,4 +1,4 @@
-"""Who listens to which topic, and how a broadcast gets there."""
+"""Delivers broadcasts to the listeners of a topic."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ TOPIC_PREFIX = "realtime:"
 
 
 class Listener(Protocol):
-    """Someone who has joined a topic."""
+    """A channel that has joined a topic."""
 
     def deliver(self, message: Encodings) -> None:
-        """Takes what all on the topic are told, without waiting for anything."""
+        """Takes a message without waiting for anything."""
 
 
 class Bus:
-    """The topics that someone has joined; the private and the public one of a name are two."""
+    """The topics and their listeners; a private and a public topic of one name are different."""
 
     def __init__(self) -> None:
         self._listeners: defaultdict[tuple[str, bool], set[Listener]] = defaultdict(set)
@@ -27,7 +27,7 @@ class Bus:
         self._listeners[topic, private].add(listener)
 
     def leave(self, topic: str, private: bool, listener: Listener) -> None:
-        """Does nothing for a listener that has not joined."""
+        """Removes a listener; does nothing for one that has not joined."""
         listeners = self._listeners.get((topic, private))
         if listeners is None:
             return
@@ -38,7 +38,7 @@ class Bus:
     def publish(
         self, topic: str, private: bool, message: Broadcast, *, sender: Listener | None = None
     ) -> None:
-        """Delivers to everyone on the topic but the sender, if one is named."""
+        """Delivers to all listeners of the topic except the sender, if one is named."""
         listeners = self._listeners.get((topic, private))
         if not listeners:
             return

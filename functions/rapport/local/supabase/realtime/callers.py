@@ -1,4 +1,4 @@
-"""Who is at the other end of a channel, by its token."""
+"""The caller of a channel, as its token says."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from rapport.local.supabase.realtime.frames import encode
 
 
 @dataclass(frozen=True)
-class Caller:
-    """A verified token as the database is told of it; `claims` is JSON text.
+class TokenCaller:
+    """A verified token in the form for the database; `claims` is JSON text.
 
-    `expires_at` is in seconds since 1970. Two callers with one token are equal.
+    `expires_at` is in seconds since 1970. Two callers with the same token are equal.
     """
 
     role: str
@@ -28,7 +28,7 @@ class Caller:
     expires_at: float
 
     @classmethod
-    def of(cls, jwt_secret: str, token: str) -> Caller:
+    def of(cls, jwt_secret: str, token: str) -> TokenCaller:
         """Raises TokenError."""
         claims: Claims = verify(jwt_secret, token)
         return cls(

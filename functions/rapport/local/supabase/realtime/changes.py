@@ -1,4 +1,4 @@
-"""postgres_changes: changed rows, told to those who asked and may see them."""
+"""postgres_changes: sends changed rows to the subscribers who may see them."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from psycopg_pool import AsyncConnectionPool
 from pydantic import JsonValue
 
 from rapport.local.supabase.realtime import bindings, subscriptions
-from rapport.local.supabase.realtime.callers import Caller
+from rapport.local.supabase.realtime.callers import TokenCaller
 from rapport.local.supabase.realtime.delivery import QueuedChange, deliver
 from rapport.local.supabase.realtime.snapshots import settle
 from rapport.local.supabase.realtime.subscriptions import (
     Binding,
     Registry,
     Subscriber,
-    Subscription,
     SubscriptionError,
+    TableBinding,
 )
 from rapport.local.supabase.realtime.wal import Relation
 
-# Hosted polls every 100 ms: nobody may count on hearing of a change before its own request
-# has been answered
+# a hosted project polls every 100 ms, so clients must not expect a change before the answer to
+# their own request
 DELAY_SECONDS = 0.04
 MAX_BATCH = 200
 MAX_BINDINGS = 100
@@ -35,7 +35,7 @@ logger = logging.getLogger(__name__)
 
 
 class ChangeFeed:
-    """The queue of changes that someone follows, and the task that works it off."""
+    """The queue of changes, and the task that delivers them."""
 
     def __init__(self, pool: AsyncConnectionPool) -> None:
         self._pool = pool
@@ -45,12 +45,12 @@ class ChangeFeed:
         self._filled = asyncio.Event()
 
     async def subscribe(
-        self, subscriber: Subscriber, caller: Caller, params: list[dict[str, JsonValue]]
+        self, subscriber: Subscriber, caller: TokenCaller, params: list[dict[str, JsonValue]]
     ) -> None:
-        """Subscribes to all of these bindings, in place of earlier ones.
+        """Subscribes to these bindings; they replace earlier ones.
 
-        Raises SubscriptionError, or psycopg.Error when the database is away; the subscriber
-        then hears nothing.
+        Raises SubscriptionError, or psycopg.Error when the database is away; the subscriber then
+        has no subscription.
         """
         try:
             wanted = await self._checked(caller, params)
@@ -58,10 +58,12 @@ class ChangeFeed:
             self._registry.remove(subscriber)
             raise
         self._registry.add(
-            subscriber, [Subscription(subscriber, caller, binding) for binding in wanted]
+            subscriber, [TableBinding(subscriber, caller, binding) for binding in wanted]
         )
 
-    async def _checked(self, caller: Caller, params: list[dict[str, JsonValue]]) -> list[Binding]:
+    async def _checked(
+        self, caller: TokenCaller, params: list[dict[str, JsonValue]]
+    ) -> list[Binding]:
         if len(params) > MAX_BINDINGS:
             raise SubscriptionError(f"A channel has at most {MAX_BINDINGS} bindings")
         wanted = [subscriptions.parse(each) for each in params]
@@ -71,11 +73,11 @@ class ChangeFeed:
         return wanted
 
     def unsubscribe(self, subscriber: Subscriber) -> None:
-        """Does nothing for one that has not subscribed."""
+        """Ends a subscription; does nothing without one."""
         self._registry.remove(subscriber)
 
     def put(self, relation: Relation, data: bytes, xid: int, committed_at: datetime) -> None:
-        """Queues a change, still encoded, if anybody follows its table."""
+        """Queues a change, still encoded, if somebody follows its table."""
         if not self._registry.has_any(relation.schema, relation.table):
             return
         received_at = asyncio.get_running_loop().time()
@@ -86,12 +88,12 @@ class ChangeFeed:
         self._filled.set()
 
     def restart(self) -> None:
-        """Tells every subscriber that changes flow again, after a time in which they did not."""
+        """Tells every subscriber that changes are delivered again after an interruption."""
         for subscriber in self._registry.subscribers():
             subscriber.report("postgres_changes", "ok", "Subscribed to PostgreSQL")
 
     async def run(self) -> None:
-        """Works the queue off until cancelled."""
+        """Delivers queued changes until it is cancelled."""
         while True:
             batch = await self._next_batch()
             try:
@@ -126,6 +128,6 @@ class ChangeFeed:
         self._report_loss()
 
     def _report_loss(self) -> None:
-        """Makes clients join again, and with that look up what they have missed."""
+        """Makes clients join again, so that they read what they have missed."""
         for subscriber in self._registry.subscribers():
             subscriber.report("postgres_changes", "error", "Changes were lost")

@@ -14,7 +14,7 @@ from rapport.local.supabase.keys import TokenError
 from rapport.local.supabase.realtime.attendance import Attendance, PresenceAbuseError
 from rapport.local.supabase.realtime.authorization import Authorizer, Extension
 from rapport.local.supabase.realtime.bus import TOPIC_PREFIX, Bus
-from rapport.local.supabase.realtime.callers import Caller, code_of
+from rapport.local.supabase.realtime.callers import TokenCaller, code_of
 from rapport.local.supabase.realtime.changes import ChangeFeed
 from rapport.local.supabase.realtime.frames import Broadcast, Encodings, Frame, Serializer, encode
 from rapport.local.supabase.realtime.joins import Join
@@ -28,10 +28,10 @@ logger = logging.getLogger(__name__)
 
 
 class JoinRefusedError(Exception):
-    """The join is refused for the reason that the message gives."""
+    """The join is refused; the message says why."""
 
 
-class Connection(Protocol):
+class ChannelSocket(Protocol):
     """What a channel needs of its socket."""
 
     jwt_secret: str
@@ -43,7 +43,7 @@ class Connection(Protocol):
         """Queues a frame for the client."""
 
     def forget(self, channel: Channel) -> None:
-        """Takes a channel that has closed off the socket's list."""
+        """Removes a closed channel from the socket's list."""
 
 
 class Services(Protocol):
@@ -56,11 +56,11 @@ class Services(Protocol):
 
 
 class Channel:
-    """A channel from its join to its end; every method but `deliver…` is the socket's to call."""
+    """A channel from its join to its end; the socket calls every method except `deliver…`."""
 
     def __init__(
         self,
-        connection: Connection,
+        connection: ChannelSocket,
         services: Services,
         topic: str,
         join_ref: str | None,
@@ -82,7 +82,7 @@ class Channel:
         self._is_closed = False
 
     async def join(self) -> dict[str, JsonValue]:
-        """Lets the client in and returns the response; `start` follows when it was sent.
+        """Accepts the join and returns the response; call `start` after it was sent.
 
         Raises JoinRefusedError.
         """
@@ -90,7 +90,7 @@ class Channel:
             raise JoinRefusedError("TopicNameRequired: You must provide a topic name")
         token = self._join.token(self._connection.token)
         try:
-            caller = Caller.of(self._connection.jwt_secret, token)
+            caller = TokenCaller.of(self._connection.jwt_secret, token)
         except TokenError as error:
             raise JoinRefusedError(f"{code_of(error)}: {error}") from error
         rights = await self._rights_of(caller)
@@ -106,7 +106,7 @@ class Channel:
         return {"postgres_changes": bindings}
 
     async def start(self) -> None:
-        """Tells who is present and subscribes to changes, as far as the join asked for them."""
+        """Sends the presence state and subscribes to changes, if the join asked for them."""
         self.show_presence()
         if not self._bindings or self._rights is None:
             return
@@ -125,12 +125,12 @@ class Channel:
             self.report("postgres_changes", *outcome)
 
     async def refresh(self, payload: JsonValue) -> None:
-        """Takes a new token in; one that does not allow the channel any more closes it."""
+        """Takes a new token; closes the channel if the token no longer allows it."""
         token = payload.get("access_token") if isinstance(payload, dict) else None
         if not isinstance(token, str) or token.startswith("sb_") or token == self._token:
             return
         try:
-            caller = Caller.of(self._connection.jwt_secret, token)
+            caller = TokenCaller.of(self._connection.jwt_secret, token)
             rights = await self._rights_of(caller)
         except (TokenError, JoinRefusedError) as error:
             self.shut_down(str(error))
@@ -145,9 +145,9 @@ class Channel:
             await self.start()
 
     async def send_broadcast(self, message: Broadcast) -> bool:
-        """Passes a client's broadcast on and says whether the client wants to be told.
+        """Passes on a client's broadcast; returns whether the client wants an answer.
 
-        Without permission to write it is dropped in silence, as hosted.
+        Without permission to write it is dropped silently, as on a hosted project.
         """
         config = self._join.config
         if self._rights is None or not await self._rights.may_write("broadcast"):
@@ -162,9 +162,9 @@ class Channel:
         return options is not None and options.ack
 
     async def handle_presence(self, message: JsonValue) -> bool:
-        """Does what a client wants with presence; False if that has closed the channel.
+        """Carries out a presence message; False if that closed the channel.
 
-        `show_presence` follows when the client was answered. Raises PresenceRefusedError.
+        Call `show_presence` after the client got its answer. Raises PresenceRefusedError.
         """
         if self._rights is None:
             return False
@@ -176,30 +176,30 @@ class Channel:
         return True
 
     def show_presence(self) -> None:
-        """Tells the client who is present, once it has asked for that and may know."""
+        """Sends the presence state, if the client asked for it and may see it."""
         state = self._attendance.start_watching(self._rights) if self._rights else None
         if state is not None:
             self._push("presence_state", state, ref=None, join_ref=self.join_ref)
 
     def deliver(self, message: Encodings) -> None:
-        """Hands the client a message, if its version of the protocol can carry it."""
+        """Sends the client a message, if its version of the protocol can carry it."""
         frame = message.by(self._connection.serializer)
         if frame is not None:
             self._connection.send(frame)
 
     def deliver_change(self, payload: str) -> None:
-        """Hands the client a change of a row, as JSON text."""
+        """Sends the client a change of a row, as JSON text."""
         self._push("postgres_changes", payload, ref=None, join_ref=None)
 
     def report(self, extension: str, status: str, message: str) -> None:
-        """Tells the client how its channel is."""
+        """Sends the client the state of its channel."""
         payload = encode(
             {"extension": extension, "status": status, "message": message, "channel": self._name}
         )
         self._push("system", payload, ref=None, join_ref=self.join_ref)
 
     def shut_down(self, reason: str) -> None:
-        """Closes the channel from our side and says why."""
+        """Closes the channel from the server's side, with the reason."""
         if not self._is_closed:
             self.report("system", "error", reason)
             self.close()
@@ -235,11 +235,11 @@ class Channel:
             rights.caller.expires_at - time.time(), self._expire, rights.caller
         )
 
-    def _expire(self, caller: Caller) -> None:
+    def _expire(self, caller: TokenCaller) -> None:
         seconds = max(0, int(time.time() - caller.expires_at))
         self.shut_down(f"Token has expired {seconds} seconds ago")
 
-    async def _rights_of(self, caller: Caller) -> Rights:
+    async def _rights_of(self, caller: TokenCaller) -> Rights:
         rights = Rights(
             self._services.authorizer,
             caller,

@@ -1,7 +1,7 @@
-"""A batch of changes: decoded, judged for everyone who follows their tables, delivered.
+"""Delivers a batch of changes: decodes them, checks who may see them, sends them.
 
-The rules are those of Realtime's `apply_rls`: a row is shown to those who can select it now;
-a deletion is told to everyone, by its key alone where row level security is on.
+The rules are those of Realtime's `apply_rls`. A row is sent to subscribers who can select it now. A
+deletion is sent to all; with row level security only its key.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ from datetime import datetime
 import psycopg
 
 from rapport.local.supabase.realtime import rows
-from rapport.local.supabase.realtime.callers import Caller
-from rapport.local.supabase.realtime.events import Event, Problem
-from rapport.local.supabase.realtime.rows import Image, Table
-from rapport.local.supabase.realtime.subscriptions import Registry, Subscriber, Subscription
-from rapport.local.supabase.realtime.wal import Change, Operation, Relation, decode, text_rows
+from rapport.local.supabase.realtime.callers import TokenCaller
+from rapport.local.supabase.realtime.events import RowEvent, RowProblem
+from rapport.local.supabase.realtime.rows import CatalogTable, Image
+from rapport.local.supabase.realtime.subscriptions import Registry, Subscriber, TableBinding
+from rapport.local.supabase.realtime.wal import Operation, Relation, RowChange, decode, text_rows
 
 logger = logging.getLogger(__name__)
 
-# Who is told of a change, and what keeps its row from them if anything does.
-Told = dict[Subscription, Problem | None]
+# who gets a change, and the reason if it goes out without its row
+Told = dict[TableBinding, RowProblem | None]
 
 
 @dataclass(frozen=True)
 class QueuedChange:
-    """A change as it came; `xid` without its epoch, `received_at` by the loop's clock."""
+    """A change from the log; `xid` without its epoch, `received_at` by the loop's clock."""
 
     relation: Relation
     data: bytes
@@ -41,15 +41,15 @@ class QueuedChange:
 async def deliver(
     connection: psycopg.AsyncConnection, registry: Registry, batch: Sequence[QueuedChange]
 ) -> None:
-    """Tells each subscriber what it asked for and may see, in the order of the batch.
+    """Sends each subscriber the changes that it asked for and may see, in the order of the batch.
 
-    A table that has gone or changed beyond reading loses its changes, others keep theirs.
-    Raises psycopg.Error when the connection breaks.
+    A table that was dropped or altered loses its changes; other tables keep theirs. Raises
+    psycopg.Error when the connection breaks.
     """
     by_relation: dict[Relation, list[int]] = {}
     for index, queued in enumerate(batch):
         by_relation.setdefault(queued.relation, []).append(index)
-    judged: dict[int, tuple[Event, Told]] = {}
+    judged: dict[int, tuple[RowEvent, Told]] = {}
     for relation, indexes in by_relation.items():
         followers = list(registry.of(relation.schema, relation.table))
         changes = [batch[index] for index in indexes]
@@ -66,16 +66,16 @@ async def deliver(
     for _, (event, told) in sorted(judged.items(), key=lambda item: item[0]):
         for subscriber, payload in _payloads(registry, event, told):
             subscriber.deliver_change(payload)
-        # broadcasts need not wait, however many follow a table
+        # lets broadcasts pass, however many subscribers a table has
         await asyncio.sleep(0)
 
 
 async def _judge(
     connection: psycopg.AsyncConnection,
     relation: Relation,
-    followers: list[Subscription],
+    followers: list[TableBinding],
     changes: list[QueuedChange],
-) -> list[tuple[Event, Told]]:
+) -> list[tuple[RowEvent, Told]]:
     table = await rows.describe(connection, relation, {each.caller.role for each in followers})
     events = await _events(connection, table, followers, changes)
     told: list[Told] = [
@@ -90,19 +90,21 @@ async def _judge(
 
 async def _events(
     connection: psycopg.AsyncConnection,
-    table: Table,
-    followers: list[Subscription],
+    table: CatalogTable,
+    followers: list[TableBinding],
     changes: list[QueuedChange],
-) -> list[Event]:
+) -> list[RowEvent]:
     conditions = {condition for each in followers for condition in each.binding.conditions}
     decoded = [
-        (queued, change) for queued in changes if isinstance(change := decode(queued.data), Change)
+        (queued, change)
+        for queued in changes
+        if isinstance(change := decode(queued.data), RowChange)
     ]
     texts = [text_rows(table.relation, change) for _, change in decoded]
     present = [row for pair in texts for row in pair if row is not None]
     images = iter(await rows.read(connection, table, present, conditions))
     return [
-        Event(
+        RowEvent(
             table=table,
             operation=change.operation,
             committed_at=queued.committed_at,
@@ -114,33 +116,33 @@ async def _events(
     ]
 
 
-def _asks_for(subscription: Subscription, event: Event) -> bool:
+def _asks_for(subscription: TableBinding, event: RowEvent) -> bool:
     binding = subscription.binding
     image = event.old if event.operation is Operation.DELETE else event.new
     holds = image.holds if image else frozenset()
     return binding.wants(event.operation) and holds.issuperset(binding.conditions)
 
 
-def _problem(event: Event, subscription: Subscription) -> Problem | None:
+def _problem(event: RowEvent, subscription: TableBinding) -> RowProblem | None:
     table = event.table
     if event.operation is Operation.DELETE:
         return None
     if not table.key:
-        return Problem.NO_PRIMARY_KEY
+        return RowProblem.NO_PRIMARY_KEY
     if not table.readable[subscription.caller.role].issuperset(table.key):
-        return Problem.KEY_NOT_READABLE
+        return RowProblem.KEY_NOT_READABLE
     return None
 
 
 async def _ask_policies(
     connection: psycopg.AsyncConnection,
-    table: Table,
-    caller: Caller,
-    events: list[Event],
+    table: CatalogTable,
+    caller: TokenCaller,
+    events: list[RowEvent],
     told: list[Told],
 ) -> None:
-    """Strikes out the subscriptions of one caller to rows that it can't select."""
-    asked: list[tuple[Image, Told, list[Subscription]]] = []
+    """Removes one caller's subscriptions to rows that the caller can't select."""
+    asked: list[tuple[Image, Told, list[TableBinding]]] = []
     for event, those in zip(events, told, strict=True):
         theirs = [each for each, problem in those.items() if each.caller == caller and not problem]
         if theirs and event.new and event.operation is not Operation.DELETE:
@@ -150,15 +152,15 @@ async def _ask_policies(
     for (_, those, theirs), answer in zip(asked, answers, strict=True):
         for subscription in theirs:
             if answer is None:
-                those[subscription] = Problem.POLICY_FAILED
+                those[subscription] = RowProblem.POLICY_FAILED
             elif not answer:
                 del those[subscription]
 
 
 async def _answers(
     connection: psycopg.AsyncConnection,
-    table: Table,
-    caller: Caller,
+    table: CatalogTable,
+    caller: TokenCaller,
     keys: list[list[str | None]],
 ) -> list[bool | None]:
     """Whether the caller sees each row; None for a row on which a policy raises."""
@@ -176,12 +178,12 @@ async def _answers(
     return [answer for key in keys for answer in await _answers(connection, table, caller, [key])]
 
 
-def _payloads(registry: Registry, event: Event, told: Told) -> Iterator[tuple[Subscriber, str]]:
-    """One payload for each subscriber and each view of the row that it asked for."""
-    texts: dict[tuple[str, frozenset[str] | None, Problem | None], str] = {}
+def _payloads(registry: Registry, event: RowEvent, told: Told) -> Iterator[tuple[Subscriber, str]]:
+    """One payload for each subscriber and each selection of columns."""
+    texts: dict[tuple[str, frozenset[str] | None, RowProblem | None], str] = {}
     ids: dict[tuple[Subscriber, str], dict[int, None]] = {}
     for subscription, problem in told.items():
-        # what is asked of the database takes time in which a channel can close
+        # the channel may have closed while the database was asked
         if not registry.still_hears(subscription):
             continue
         view = (subscription.caller.role, subscription.binding.columns, problem)

@@ -1,4 +1,4 @@
-"""The text of one change, as far as a subscriber's role and wishes go."""
+"""The JSON text of one change, for a subscriber's role and selected columns."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from datetime import datetime
 from enum import StrEnum
 
 from rapport.local.supabase.realtime.frames import encode
-from rapport.local.supabase.realtime.rows import Image, Table
+from rapport.local.supabase.realtime.rows import CatalogTable, Image
 from rapport.local.supabase.realtime.wal import Operation
 
 MAX_BYTES = 1024 * 1024
-# what is still told of a row that is too large
+# larger values are left out of a row that is too large
 MAX_VALUE_BYTES = 64
 
 
-class Problem(StrEnum):
-    """Why a change is told without its row, in Realtime's words."""
+class RowProblem(StrEnum):
+    """Why a change is sent without its row, in Realtime's words."""
 
     NO_PRIMARY_KEY = "Error 400: Bad Request, no primary key"
     KEY_NOT_READABLE = "Error 401: Unauthorized"
@@ -28,20 +28,20 @@ TOO_LARGE = "Error 413: Payload Too Large"
 
 
 @dataclass(frozen=True)
-class Event:
-    """A changed row; `size` is that of the change in the log, in bytes."""
+class RowEvent:
+    """A changed row; `size` is the size of the change in the log, in bytes."""
 
-    table: Table
+    table: CatalogTable
     operation: Operation
     committed_at: datetime
     new: Image | None
     old: Image | None
     size: int
 
-    def text(self, role: str, selected: frozenset[str] | None, problem: Problem | None) -> str:
-        """The event as JSON: columns that the role may read, of those `selected` if any.
+    def text(self, role: str, selected: frozenset[str] | None, problem: RowProblem | None) -> str:
+        """The event as JSON: the columns that the role may read, and of those the `selected` ones.
 
-        The primary key is always among the selected. Source: `realtime.apply_rls`.
+        The primary key is always selected. Source: `realtime.apply_rls`.
         """
         is_too_large = problem is None and self.size > MAX_BYTES
         errors = [problem] if problem else [TOO_LARGE] if is_too_large else None
@@ -74,7 +74,7 @@ class Event:
         ]
 
     def _old_columns(self, shown: list[str]) -> list[str]:
-        # nobody can be asked who was allowed to see a row that is gone
+        # nobody can check any more who was allowed to see a deleted row
         if self.operation is Operation.DELETE and self.table.has_row_security:
             return [name for name in shown if name in self.table.key]
         return shown

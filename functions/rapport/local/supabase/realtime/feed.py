@@ -1,4 +1,4 @@
-"""Sends each message of the write-ahead log where it belongs."""
+"""Distributes the messages of the write-ahead log."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from rapport.local.supabase.realtime import wal
 from rapport.local.supabase.realtime.bus import Bus
 from rapport.local.supabase.realtime.changes import ChangeFeed
 from rapport.local.supabase.realtime.messages import is_messages, stored_broadcast
-from rapport.local.supabase.realtime.wal import EPOCH, Begin, Change, Relation
+from rapport.local.supabase.realtime.wal import EPOCH, Begin, Relation, RowChange
 
 logger = logging.getLogger(__name__)
 
 
 class WalFeed:
-    """Broadcasts go out at once, changes of other tables into the queue of their own task.
+    """Sends broadcasts at once, and queues changes of other tables for their own task.
 
-    Rows are decoded only when someone is there to be told: a bulk load that nobody follows
-    costs next to nothing.
+    Rows are decoded only for tables that somebody follows, so a bulk load of another table costs
+    almost nothing.
     """
 
     def __init__(self, bus: Bus, changes: ChangeFeed) -> None:
@@ -29,7 +29,7 @@ class WalFeed:
         self._committed_at: datetime = EPOCH
 
     def restart(self) -> None:
-        """Begins a new stream, which says again what its relations are."""
+        """Begins a new stream, which describes its relations again."""
         self._relations.clear()
         self._changes.restart()
 
@@ -51,7 +51,7 @@ class WalFeed:
             self._changes.put(relation, data, self._xid, self._committed_at)
             return
         change = wal.decode(data)
-        stored = stored_broadcast(relation, change) if isinstance(change, Change) else None
+        stored = stored_broadcast(relation, change) if isinstance(change, RowChange) else None
         if stored is None:
             logger.warning("a row of realtime.messages is not a complete broadcast")
         else:

@@ -13,8 +13,8 @@ from pydantic_core import to_json
 MAX_LENGTH = 16_384
 MAX_LIST = 100
 
-# What an operator makes of a column and of the filter's value, both SQL; {type} is the
-# column's type. A list is a JSON array of texts.
+# The SQL of an operator for a column and the filter's value; {type} is the column's type. A list is
+# a JSON array of texts.
 OPERATORS = {
     "eq": "{column} = {value}::{type}",
     "neq": "{column} <> {value}::{type}",
@@ -45,7 +45,7 @@ _CONDITION = re.compile(
 
 
 class FilterError(ValueError):
-    """The filter can't be understood."""
+    """The filter is not valid."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Condition:
 
 
 def parse(text: str) -> tuple[Condition, ...]:
-    """Reads a filter, whose conditions must all hold. Raises FilterError."""
+    """Reads a filter; all its conditions must hold. Raises FilterError."""
     if len(text) > MAX_LENGTH:
         raise FilterError(f"a filter has at most {MAX_LENGTH} characters")
     return tuple(_condition(part) for part in _split(text))
@@ -91,7 +91,7 @@ def _list(text: str) -> str:
 
 
 def _split(text: str) -> list[str]:
-    """Splits at commas that are neither in quotes nor in parentheses."""
+    """Splits at commas outside quotes and parentheses."""
     parts = [""]
     is_quoted = is_escaped = False
     depth = 0

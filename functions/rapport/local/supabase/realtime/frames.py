@@ -1,7 +1,7 @@
-"""Frames of the websocket: Phoenix' two serialisations and Realtime's binary broadcasts.
+"""Frames of the websocket: Phoenix' two serializations and Realtime's binary broadcasts.
 
-Source: reference of @supabase/phoenix and realtime-js (serializer.ts), which a client chooses
-between by `vsn`: 1.0.0 is one JSON object, 2.0.0 a JSON array or, for broadcasts, bytes.
+Source: reference of @supabase/phoenix and realtime-js (serializer.ts). A client chooses by `vsn`:
+1.0.0 is one JSON object; 2.0.0 is a JSON array or, for broadcasts, bytes.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ CLIENT_BROADCAST = 3
 SERVER_BROADCAST = 4
 BINARY_ENCODING = 0
 JSON_ENCODING = 1
-# every length in a binary frame is one byte
+# a length in a binary frame has one byte
 MAX_LENGTH = 255
 
 
 class MalformedFrameError(ValueError):
-    """The frame is not what its version of the protocol allows."""
+    """The frame does not fit its version of the protocol."""
 
 
 class ClientMessage(BaseModel):
-    """One message of a client; `join_ref` names the join that its channel came from."""
+    """A client's message; `join_ref` names the join of its channel."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -41,10 +41,10 @@ class ClientMessage(BaseModel):
 
 @dataclass(frozen=True)
 class Broadcast:
-    """A message for everyone on a topic: `payload` is JSON, or any bytes if `is_binary`.
+    """A message for all listeners of a topic: `payload` is JSON, or bytes if `is_binary`.
 
-    JSON stays text from where it was made to where it is read, so that numbers survive
-    which a Python float can't hold. `meta` is a JSON object.
+    JSON stays text all the way, so that numbers survive which a Python float can't hold. `meta` is
+    a JSON object.
     """
 
     event: str
@@ -55,7 +55,7 @@ class Broadcast:
 
 @dataclass(frozen=True)
 class ClientBroadcast:
-    """A broadcast of a client, on its way in; `ref` and `join_ref` as in ClientMessage."""
+    """A client's broadcast on its way in; `ref` and `join_ref` as in ClientMessage."""
 
     topic: str
     broadcast: Broadcast
@@ -64,7 +64,7 @@ class ClientBroadcast:
 
 
 class Serializer(Protocol):
-    """What a version of the protocol makes of a message for a client, and of one from it.
+    """Encodes and decodes the messages of one version of the protocol.
 
     `payload` is always JSON text.
     """
@@ -77,7 +77,7 @@ class Serializer(Protocol):
     ) -> Frame: ...
 
     def broadcast(self, topic: str, message: Broadcast) -> Frame | None:
-        """None where this version has no way to carry the message."""
+        """The frame of a broadcast; None where this version can't carry it."""
 
 
 class V1:
@@ -148,13 +148,13 @@ SERIALIZERS: dict[str, Serializer] = {"1.0.0": V1(), "2.0.0": V2()}
 
 @dataclass
 class Encodings:
-    """One message in each version that is asked for, encoded once for all subscribers."""
+    """One message in all requested versions, each encoded once for all subscribers."""
 
     encode_by: Callable[[Serializer], Frame | None]
     _frames: dict[Serializer, Frame | None] = field(default_factory=dict)
 
     def by(self, serializer: Serializer) -> Frame | None:
-        """The frame in that version, None where it can't carry the message."""
+        """The frame in this version; None where the version can't carry the message."""
         if serializer not in self._frames:
             self._frames[serializer] = self.encode_by(serializer)
         return self._frames[serializer]
@@ -196,7 +196,7 @@ def _decode_broadcast(frame: bytes) -> ClientBroadcast:
     payload = frame[position:]
     is_binary = frame[6] == BINARY_ENCODING
     if not is_binary:
-        # written anew: what is passed on to other clients is valid JSON, whatever was sent
+        # written anew, so that other clients always get valid JSON
         payload = to_json(_json(_utf8(payload)), inf_nan_mode="null")
     join_ref, ref, topic, event = map(_utf8, parts[:4])
     return ClientBroadcast(

@@ -1,4 +1,4 @@
-"""What a client asks for when it joins a topic."""
+"""A client's request to join a topic."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ MAX_KEY_LENGTH = 256
 
 
 class BroadcastConfig(BaseModel):
-    """`self`: hear what one sends; `ack`: be told that it was sent."""
+    """`self`: also receive own broadcasts; `ack`: get an answer to each."""
 
     self_: bool = Field(default=False, alias="self")
     ack: bool = False
 
 
 class PresenceConfig(BaseModel):
-    """`enabled`: be told who is present; `key`: what one is present under, if one cares."""
+    """`enabled`: receive presence; `key`: the key of the own presence, if given."""
 
     enabled: bool = False
     key: str = Field(default="", max_length=MAX_KEY_LENGTH, coerce_numbers_to_str=True)
@@ -39,7 +39,7 @@ class Join(BaseModel):
 
     @classmethod
     def parse(cls, payload: JsonValue) -> Join:
-        """Reads a payload; a part that is not what it should be counts as left out.
+        """Reads a payload; a malformed part counts as left out.
 
         Source: Realtime logs such a join and goes on.
         """
@@ -51,7 +51,7 @@ class Join(BaseModel):
             return cls.parse(_without(payload, {entry["loc"] for entry in error.errors()}))
 
     def token(self, connection_token: str) -> str:
-        """The token that counts: a user's own, unless it is a key of the newer kind."""
+        """The token to use: the user's own, unless that is a key of the newer kind."""
         token = self.user_token or self.access_token
         return connection_token if token is None or token.startswith("sb_") else token
 

@@ -1,15 +1,15 @@
-"""Broadcasts that the database sends: rows inserted into realtime.messages."""
+"""Broadcasts from the database: rows that are inserted into realtime.messages."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
 from rapport.local.supabase.realtime.frames import Broadcast, encode
-from rapport.local.supabase.realtime.wal import Change, Operation, Relation
+from rapport.local.supabase.realtime.wal import Operation, Relation, RowChange
 
 
 class StoredBroadcast(NamedTuple):
-    """A broadcast and where it goes."""
+    """A broadcast and its topic."""
 
     topic: str
     private: bool
@@ -21,8 +21,8 @@ def is_messages(relation: Relation) -> bool:
     return (relation.schema, relation.table) == ("realtime", "messages")
 
 
-def stored_broadcast(relation: Relation, change: Change) -> StoredBroadcast | None:
-    """What an inserted row says; None for a row that is not a complete broadcast."""
+def stored_broadcast(relation: Relation, change: RowChange) -> StoredBroadcast | None:
+    """The broadcast of an inserted row; None for an incomplete row."""
     if change.operation is not Operation.INSERT or change.new is None:
         return None
     names = (column.name for column in relation.columns)

@@ -1,4 +1,4 @@
-"""Frames on their way to one client, bounded."""
+"""Frames that wait for one client, up to a limit."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ MAX_FRAMES = 10_000
 
 
 class SlowClientError(Exception):
-    """The client does not read as fast as we have to tell."""
+    """The client reads more slowly than frames come."""
 
 
-class Outbox:
-    """A queue that never makes its writers wait: who falls far behind is cut off instead."""
+class FrameQueue:
+    """A queue whose writers never wait; a client that falls too far behind is cut off."""
 
     def __init__(self) -> None:
         self._frames: deque[Frame] = deque()
@@ -27,7 +27,7 @@ class Outbox:
         self._overflowed = asyncio.Event()
 
     def put(self, frame: Frame) -> None:
-        """Queues a frame; after an overflow nothing is queued any more."""
+        """Queues a frame; ignored after an overflow."""
         if self._overflowed.is_set():
             return
         self._frames.append(frame)
@@ -38,7 +38,7 @@ class Outbox:
             self._overflowed.set()
 
     async def send_to(self, websocket: WebSocket) -> None:
-        """Sends what is queued, in order, until cancelled."""
+        """Sends the queued frames in order, until it is cancelled."""
         while True:
             while self._frames:
                 frame = self._frames.popleft()

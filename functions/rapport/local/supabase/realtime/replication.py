@@ -1,4 +1,4 @@
-"""One streaming connection to the write-ahead log, reopened whenever it breaks."""
+"""A streaming connection to the write-ahead log, opened again after every break."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ import psycopg
 from psycopg import pq, sql
 
 PUBLICATIONS = ("supabase_realtime", "supabase_realtime_messages_publication")
-# Postgres gives up on a silent reader after 60 s (wal_sender_timeout)
+# Postgres ends a connection that is silent for 60 s (wal_sender_timeout)
 FEEDBACK_SECONDS = 10.0
 FIRST_RETRY_SECONDS = 0.1
 LAST_RETRY_SECONDS = 5.0
-# for taking leave of a server that may no longer be there
+# for closing in order, with a server that may be gone
 END_SECONDS = 2.0
 
 POSTGRES_EPOCH = 946_684_800  # 2000-01-01 in seconds since 1970
@@ -35,12 +35,11 @@ class ReplicationError(Exception):
 
 
 class ReplicationStream:
-    """Hands every message of pgoutput to `on_message`, in commit order.
+    """Passes every message of pgoutput to `on_message`, in commit order.
 
-    A transaction is sent after its commit. What commits while the connection is down is not
-    made up for: the slot is temporary, so that nobody's absence fills the disk. `on_start`
-    is called each time the stream begins. Neither callback may block; one that raises ends
-    this connection.
+    A transaction is sent after its commit. Commits during a break are not sent later: the slot is
+    temporary, so that an absent reader never fills the disk. `on_start` is called each time the
+    stream begins. Neither callback may block; an exception in one ends this connection.
     """
 
     def __init__(
@@ -55,7 +54,7 @@ class ReplicationStream:
         self._on_message = on_message
 
     async def run(self) -> None:
-        """Streams until cancelled; a broken connection is logged and opened again."""
+        """Streams until it is cancelled; a broken connection is logged and opened again."""
         wait = FIRST_RETRY_SECONDS
 
         def on_start() -> None:
@@ -82,7 +81,7 @@ class ReplicationStream:
             application_name="realtime",
         )
         try:
-            # replication commands are known in capitals alone
+            # replication commands must be in capitals
             await connection.execute(
                 sql.SQL(
                     "CREATE_REPLICATION_SLOT {} TEMPORARY LOGICAL pgoutput (SNAPSHOT 'nothing')"
@@ -100,16 +99,16 @@ class ReplicationStream:
 
 
 class _Copy:
-    """Copy in both directions, of which psycopg has only libpq's calls."""
+    """A COPY in both directions; psycopg has only libpq's calls for it."""
 
     def __init__(self, pgconn: pq.abc.PGconn) -> None:
         self._pgconn = pgconn
-        # how far we have read, told to the server so that it may forget what is before
+        # how far we have read; the server may discard the log before it
         self._position = 0
         self._report_at = 0.0
 
     async def begin(self, command: bytes) -> None:
-        """Sends the command that starts copying."""
+        """Sends the command that starts the copy."""
         self._pgconn.send_query(command)
         with _Readable(self._pgconn.socket) as readable:
             while self._pgconn.is_busy():
@@ -126,7 +125,7 @@ class _Copy:
                     self._take(bytes(data), on_message)
                 elif size == 0:
                     self._report_if_due()
-                    # leaves the event loop to others between two reads of a large transaction
+                    # lets the event loop run between two reads of a large transaction
                     await readable.wait(self._report_at - time.monotonic())
                     self._pgconn.consume_input()
                 else:
@@ -134,7 +133,7 @@ class _Copy:
                     raise ReplicationError("the server ended the stream")
 
     async def end(self) -> None:
-        """Ends copying from our side, so that the connection takes commands again."""
+        """Ends the copy from our side, so that the connection accepts commands again."""
         self._pgconn.put_copy_end()
         with _Readable(self._pgconn.socket) as readable:
             while True:
@@ -159,7 +158,7 @@ class _Copy:
             self._position = max(self._position, start)
         elif data[:1] == b"k":
             _, end, _, reply_requested = _KEEPALIVE.unpack_from(data)
-            # everything before has been sent, and what was sent has been read
+            # everything before it was sent and read
             self._position = max(self._position, end)
             if reply_requested:
                 self._report()
@@ -183,7 +182,7 @@ class _Copy:
 
 
 class _Readable:
-    """Waits until a socket has something to read."""
+    """Waits until a socket is readable."""
 
     def __init__(self, socket: int) -> None:
         self._socket = socket
@@ -198,7 +197,7 @@ class _Readable:
         self._loop.remove_reader(self._socket)
 
     async def wait(self, seconds: float | None) -> None:
-        """Returns when there is something to read or the time is over."""
+        """Returns when the socket is readable or the time is over."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._event.wait()
@@ -215,7 +214,7 @@ def _start_command(slot: sql.Identifier) -> sql.Composed:
 async def _take_leave(
     connection: psycopg.AsyncConnection, copy: _Copy, slot: sql.Identifier
 ) -> None:
-    """Drops the slot at once, since a database can't be dropped while it has one in use."""
+    """Drops the slot at once, since a database with a slot in use can't be dropped."""
     if connection.pgconn.status != pq.ConnStatus.OK:
         return
     with contextlib.suppress(psycopg.Error, TimeoutError):

@@ -1,4 +1,4 @@
-"""What one caller may do on one topic, asked of the database once."""
+"""The rights of one caller on one topic; each is asked of the database once."""
 
 from __future__ import annotations
 
@@ -8,20 +8,26 @@ from collections.abc import Collection
 import psycopg
 
 from rapport.local.supabase.realtime.authorization import Authorizer, Extension
-from rapport.local.supabase.realtime.callers import Caller
+from rapport.local.supabase.realtime.callers import TokenCaller
 
 logger = logging.getLogger(__name__)
 
 
 class Rights:
-    """Rights by one token: a new token has new ones. On a public topic everybody has all.
+    """The rights of one token; a new token gets new ones. On a public topic everybody has all
+    rights.
 
-    Source: Realtime asks what may be read at the join, and what may be written when the
-    client first does.
+    Source: Realtime asks about reading at the join, and about writing at the first write.
     """
 
     def __init__(
-        self, authorizer: Authorizer, caller: Caller, headers: str, topic: str, *, private: bool
+        self,
+        authorizer: Authorizer,
+        caller: TokenCaller,
+        headers: str,
+        topic: str,
+        *,
+        private: bool,
     ) -> None:
         self.caller = caller
         self._authorizer = authorizer
@@ -32,7 +38,7 @@ class Rights:
         self._write: dict[Extension, bool] = {}
 
     async def ask_to_read(self, extensions: Collection[Extension]) -> None:
-        """Makes `may_read` known for these. Raises psycopg.Error as the authorizer does."""
+        """Asks whether the caller may read these. Raises psycopg.Error as the authorizer does."""
         unknown = [extension for extension in extensions if extension not in self._read]
         if not self._private or not unknown:
             return
@@ -40,7 +46,7 @@ class Rights:
         self._read |= {extension: extension in readable for extension in unknown}
 
     def may_read(self, extension: Extension) -> bool:
-        """Whether it may; not, as long as nobody has asked."""
+        """Whether the caller may read it; False before `ask_to_read`."""
         return not self._private or self._read.get(extension, False)
 
     @property
@@ -48,13 +54,15 @@ class Rights:
         return not self._private or any(self._read.values())
 
     def has_lost(self, earlier: Rights) -> bool:
-        """Whether something may not be read any more which by the earlier rights could be."""
+        """Whether a right to read that the earlier token had is gone."""
         return any(
             earlier.may_read(extension) and not self.may_read(extension) for extension in self._read
         )
 
     async def may_write(self, extension: Extension) -> bool:
-        """Whether it may; not, when the database can't say, which is not remembered."""
+        """Whether the caller may write; False when the database can't answer, and then it is asked
+        again.
+        """
         if not self._private:
             return True
         if extension not in self._write:

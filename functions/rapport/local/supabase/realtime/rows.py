@@ -1,4 +1,4 @@
-"""What the database says about changed rows: their values as JSON, and who may see them."""
+"""Asks the database about changed rows: their values as JSON, and who may see them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import psycopg
 from psycopg import sql
 from pydantic_core import to_json
 
-from rapport.local.supabase.realtime.callers import Caller
+from rapport.local.supabase.realtime.callers import TokenCaller
 from rapport.local.supabase.realtime.filters import OPERATORS, Condition
 from rapport.local.supabase.realtime.wal import Relation
 
@@ -37,8 +37,8 @@ _DESCRIBE = """
 """
 
 
-# By the key's index, so that a policy judges the rows asked for and no others: one that raises
-# on some row would fail for all. A plan that scans after all looks costly enough to compile.
+# By the key's index, so that a policy sees only the requested rows: a policy that raises on another
+# row would fail for all. A plan that scans after all looks costly enough to compile.
 _BECOME = """
     select set_config('role', %(role)s, true),
            set_config('request.jwt.claims', %(claims)s, true),
@@ -49,15 +49,15 @@ _BECOME = """
 
 @dataclass(frozen=True)
 class Type:
-    """A type's name by itself, and as SQL that means it under any search path."""
+    """A type's name alone, and as SQL that means it under any search path."""
 
     name: str
     reference: sql.SQL
 
 
 @dataclass(frozen=True)
-class Table:
-    """A relation and what the catalog knows of it now; `readable` is by role."""
+class CatalogTable:
+    """A relation, as the catalog describes it now; `readable` is by role."""
 
     relation: Relation
     has_row_security: bool
@@ -73,7 +73,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Image:
-    """A row before or after a change: in text format, as JSON, and what holds of it."""
+    """A row before or after a change: in text format, as JSON, and the conditions that hold."""
 
     text: dict[str, str | None]
     values: dict[str, str]
@@ -82,8 +82,10 @@ class Image:
 
 async def describe(
     connection: psycopg.AsyncConnection, relation: Relation, roles: Iterable[str]
-) -> Table:
-    """Looks a relation up. Raises psycopg.Error, also when the table is gone or has a new key."""
+) -> CatalogTable:
+    """Looks a relation up. Raises psycopg.Error, also when the table was dropped or its key
+    changed.
+    """
     readable: dict[str, set[str]] = {role: set() for role in roles}
     parameters = {
         "table": relation.oid,
@@ -91,7 +93,7 @@ async def describe(
         "roles": list(readable),
     }
     async with connection.transaction():
-        # makes format_type write every schema out
+        # makes format_type write every schema
         await connection.execute("set local search_path = ''")
         cursor = await connection.execute(_DESCRIBE, parameters)
         row = await cursor.fetchone()
@@ -102,7 +104,7 @@ async def describe(
         raise psycopg.errors.UndefinedColumn(f"{relation.schema}.{relation.table} has a new key")
     for role, column in privileges:
         readable[role].add(column)
-    return Table(
+    return CatalogTable(
         relation=relation,
         has_row_security=has_row_security,
         key=tuple(key),
@@ -113,13 +115,13 @@ async def describe(
 
 async def read(
     connection: psycopg.AsyncConnection,
-    table: Table,
+    table: CatalogTable,
     rows: Sequence[dict[str, str | None]],
     conditions: Iterable[Condition],
 ) -> list[Image]:
     """Turns rows in text format into JSON, as `to_jsonb` does, and tests the conditions.
 
-    A row may lack columns; a condition on one does not hold. Raises psycopg.Error.
+    A row may lack columns; a condition on a missing column does not hold. Raises psycopg.Error.
     """
     columns = [column.name for column in table.relation.columns]
     groups: dict[tuple[str, str, bool], list[Condition]] = {}
@@ -133,7 +135,7 @@ async def read(
         )
         for name in columns
     }
-    # literals rather than parameters: a column may have a placeholder's name
+    # literals and not parameters: a column's name may look like a placeholder
     statement = sql.SQL("select {} from jsonb_array_elements({}) as changed").format(
         sql.SQL(", ").join(
             [
@@ -165,13 +167,13 @@ async def read(
 
 async def visible(
     connection: psycopg.AsyncConnection,
-    table: Table,
-    caller: Caller,
+    table: CatalogTable,
+    caller: TokenCaller,
     keys: Sequence[Sequence[str | None]],
 ) -> list[bool]:
-    """Which of the rows with these primary keys the caller can select now.
+    """The rows with these primary keys that the caller can select now.
 
-    Raises psycopg.Error when a policy does.
+    Raises psycopg.Error when a policy raises.
     """
     statement = sql.SQL(
         "select exists (select from {} as t where {}) from jsonb_array_elements({}) as key"
@@ -192,15 +194,15 @@ async def visible(
 
 
 def _json(value: sql.Composable, column_type: Type) -> sql.Composed:
-    # as wal2json writes bytes
+    # in the form in which wal2json writes bytes
     template = (
         "to_jsonb(encode({}, 'hex'))::text" if column_type.name == "bytea" else "to_jsonb({})::text"
     )
     return sql.SQL(template).format(value)
 
 
-def _test(value: sql.Composable, table: Table, group: Sequence[Condition]) -> sql.Composed:
-    """The ordinals of those conditions that hold; all are on one column by one operator."""
+def _test(value: sql.Composable, table: CatalogTable, group: Sequence[Condition]) -> sql.Composed:
+    """The ordinals of the conditions that hold; all are on one column with one operator."""
     column, operator, negated = group[0].column, group[0].operator, group[0].negated
     comparison = sql.SQL(OPERATORS[operator]).format(
         column=value, value=sql.SQL("tested.value"), type=table.type_of(column).reference

@@ -1,4 +1,4 @@
-"""/realtime/v1 of the gateway: its routes, and what they share while the gateway runs."""
+"""/realtime/v1 of the gateway: its routes, and the state that they share."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from rapport.local.stack.running import Stack
 from rapport.local.supabase.keys import TokenError
 from rapport.local.supabase.realtime.authorization import Authorizer
 from rapport.local.supabase.realtime.bus import Bus
-from rapport.local.supabase.realtime.callers import Caller, handshake_text
+from rapport.local.supabase.realtime.callers import TokenCaller, handshake_text
 from rapport.local.supabase.realtime.changes import ChangeFeed
 from rapport.local.supabase.realtime.feed import WalFeed
 from rapport.local.supabase.realtime.frames import SERIALIZERS, encode
@@ -36,7 +36,7 @@ logger = logging.getLogger(__name__)
 
 
 class RealtimeService:
-    """Realtime for one database: sockets in, the write-ahead log out."""
+    """Realtime for one database: websockets to clients, the write-ahead log from Postgres."""
 
     def __init__(self, stack: Stack) -> None:
         self._jwt_secret = stack.jwt_secret
@@ -70,7 +70,7 @@ class RealtimeService:
         return [WebSocketRoute("/realtime/v1/websocket", self._connect)]
 
     async def start(self) -> None:
-        """Returns when what commits from now on is delivered."""
+        """Returns when commits from now on will be delivered."""
         await self._pool.open()
         await self._ensure_partitions()
         self._tasks = [
@@ -94,7 +94,7 @@ class RealtimeService:
             await _refuse(websocket, 401, "API key is missing")
             return
         try:
-            Caller.of(self._jwt_secret, token)
+            TokenCaller.of(self._jwt_secret, token)
         except TokenError as error:
             await _refuse(websocket, 401, handshake_text(error))
             return
@@ -119,7 +119,7 @@ class RealtimeService:
         self._streaming.set()
 
     async def _keep_partitions(self) -> None:
-        """Makes partitions ahead of time, at each UTC midnight."""
+        """Creates partitions in advance, at each UTC midnight."""
         while True:
             now = datetime.now(UTC)
             midnight = now.replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1)
@@ -127,7 +127,7 @@ class RealtimeService:
             try:
                 await self._ensure_partitions()
             except psycopg.Error as error:
-                # three days' worth are there
+                # partitions for three days exist already
                 logger.warning("could not make partitions: %s", error)
                 await asyncio.sleep(RETRY_SECONDS)
 

@@ -1,7 +1,7 @@
-"""Waiting until a transaction that is in the log can be seen.
+"""Waits until a transaction from the log is visible.
 
-A commit is in the write-ahead log before other transactions see it. Whoever asks in between
-who may see a row is told that there is none.
+A commit is in the write-ahead log before other transactions see it. A query in between would find
+no row.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _WRAP = 1 << 32
 
 @dataclass(frozen=True)
 class Snapshot:
-    """Which transactions are over: all below `end` that are not still `running` (xid8)."""
+    """The finished transactions: all below `end` that are not in `running` (xid8)."""
 
     end: int
     running: frozenset[int]
@@ -30,14 +30,14 @@ class Snapshot:
         return cls(int(end), frozenset(int(xid) for xid in running.split(",") if xid))
 
     def is_over(self, xid: int) -> bool:
-        """Whether a transaction is over; its number has no epoch, which is that nearest to ours."""
+        """Whether a transaction is finished; its number has no epoch: the nearest is taken."""
         behind = (self.end - xid + _WRAP // 2) % _WRAP - _WRAP // 2
         widened = self.end - behind
         return widened < self.end and widened not in self.running
 
 
 async def settle(connection: psycopg.AsyncConnection, xids: Collection[int]) -> None:
-    """Returns when every one of these committed transactions can be seen."""
+    """Returns when all these committed transactions are visible."""
     while True:
         cursor = await connection.execute("select pg_current_snapshot()::text")
         row = await cursor.fetchone()

@@ -1,4 +1,4 @@
-"""One websocket: its frames in and out, and the channels that it has joined."""
+"""One websocket: its frames, and the channels that it has joined."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from rapport.local.supabase.realtime.frames import (
     Serializer,
     encode,
 )
-from rapport.local.supabase.realtime.outbox import Outbox, SlowClientError
+from rapport.local.supabase.realtime.outbox import FrameQueue, SlowClientError
 
 # Phoenix' own; clients send a heartbeat every 25 s
 SILENCE_SECONDS = 60.0
 WITHOUT_CHANNEL_SECONDS = 600.0
 MAX_CHANNELS = 100
-# Source: what a project may send by the default of Realtime
+# Source: the default limit of a Realtime project
 MAX_BROADCAST_BYTES = 3_000 * 1024
-# how long a client that reads slowly has to come to the reason why it is cut off
+# time for a slow client to read why it is cut off
 CLOSE_SECONDS = 30.0
 
 NORMAL_CLOSURE = 1000
@@ -38,7 +38,7 @@ TRY_AGAIN_LATER = 1013
 
 
 class SocketEndError(Exception):
-    """The socket is to be closed from our side, with this code."""
+    """The server closes the socket with this code."""
 
     def __init__(self, code: int) -> None:
         super().__init__(code)
@@ -46,7 +46,7 @@ class SocketEndError(Exception):
 
 
 class Socket:
-    """A connected client; `token` is the key it came with, `headers` a JSON object."""
+    """A connected client; `token` is the key it connected with, `headers` a JSON object."""
 
     def __init__(
         self,
@@ -64,12 +64,14 @@ class Socket:
         self.serializer = serializer
         self._websocket = websocket
         self._services = services
-        self._outbox = Outbox()
+        self._outbox = FrameQueue()
         self._channels: dict[str, Channel] = {}
         self._had_channel_at = time.monotonic()
 
     async def run(self) -> None:
-        """Serves the client until it goes, falls silent, misbehaves or falls behind."""
+        """Serves the client until it leaves, is silent too long, breaks the protocol or falls
+        behind.
+        """
         code: int | None = None
         try:
             async with asyncio.TaskGroup() as tasks:
@@ -86,7 +88,7 @@ class Socket:
             for channel in self._channels.values():
                 channel.abandon()
         if code is not None:
-            # a client that does not read would keep us waiting for its last bytes
+            # a client that does not read would delay the end
             with contextlib.suppress(TimeoutError, RuntimeError, WebSocketDisconnect):
                 async with asyncio.timeout(CLOSE_SECONDS):
                     await self._websocket.close(code)
@@ -96,7 +98,7 @@ class Socket:
         self._outbox.put(frame)
 
     def forget(self, channel: Channel) -> None:
-        """Takes a channel that has closed off the list."""
+        """Removes a closed channel from the list."""
         if self._channels.get(channel.topic) is channel:
             del self._channels[channel.topic]
 
@@ -127,7 +129,7 @@ class Socket:
             raise SocketEndError(NORMAL_CLOSURE)
 
     async def _handle(self, message: ClientMessage | ClientBroadcast) -> None:
-        """Handles a message to its end before the next one, as a client's order demands."""
+        """Handles one message after another, since clients rely on their order."""
         if isinstance(message, ClientBroadcast):
             await self._broadcast(message, message.broadcast)
             return

@@ -1,4 +1,4 @@
-"""Bindings: what a client asks to hear of the changes of tables."""
+"""Bindings: the changes of tables that a client asks for."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Protocol
 from pydantic import JsonValue
 
 from rapport.local.supabase.realtime import filters
-from rapport.local.supabase.realtime.callers import Caller
+from rapport.local.supabase.realtime.callers import TokenCaller
 from rapport.local.supabase.realtime.filters import Condition, FilterError
 from rapport.local.supabase.realtime.frames import encode
 from rapport.local.supabase.realtime.wal import Operation
@@ -21,7 +21,7 @@ DEFAULT_SCHEMA = "public"
 
 
 class SubscriptionError(Exception):
-    """A binding is refused for the reason that the message gives."""
+    """A binding is refused; the message says why."""
 
 
 class Subscriber(Protocol):
@@ -31,12 +31,12 @@ class Subscriber(Protocol):
         """Takes a change as JSON text, without waiting for anything."""
 
     def report(self, extension: str, status: str, message: str) -> None:
-        """Takes word of how its subscription is."""
+        """Takes the state of its subscription."""
 
 
 @dataclass(frozen=True)
 class Binding:
-    """One entry of `postgres_changes`; None stands for any operation, schema, table or column."""
+    """One entry of `postgres_changes`; None means any operation, schema, table or column."""
 
     id: int
     operation: Operation | None
@@ -50,22 +50,22 @@ class Binding:
 
 
 @dataclass(frozen=True, eq=False)
-class Subscription:
-    """A binding of a subscriber, who sees what its caller may see."""
+class TableBinding:
+    """A subscriber's binding; the subscriber sees what its caller may see."""
 
     subscriber: Subscriber
-    caller: Caller
+    caller: TokenCaller
     binding: Binding
 
 
 def binding_id(params: dict[str, JsonValue]) -> int:
-    """The number by which a binding is told from others: the same for the same parameters."""
+    """The number of a binding; equal parameters give equal numbers."""
     ordered = encode(dict(sorted(params.items())))
     return zlib.crc32(ordered.encode()) or 1
 
 
 def parse(params: dict[str, JsonValue]) -> Binding:
-    """Reads a binding as a client wrote it. Raises SubscriptionError."""
+    """Reads a binding in the client's form. Raises SubscriptionError."""
     schema, table = params.get("schema"), params.get("table")
     if not isinstance(schema, str) and not isinstance(table, str):
         raise SubscriptionError(
@@ -85,16 +85,16 @@ def parse(params: dict[str, JsonValue]) -> Binding:
 
 
 class Registry:
-    """All subscriptions, found by the table that has changed."""
+    """All subscriptions, by the table that they follow."""
 
     def __init__(self) -> None:
-        self._by_table: defaultdict[tuple[str | None, str | None], dict[Subscription, None]] = (
+        self._by_table: defaultdict[tuple[str | None, str | None], dict[TableBinding, None]] = (
             defaultdict(dict)
         )
-        self._by_subscriber: dict[Subscriber, list[Subscription]] = {}
+        self._by_subscriber: dict[Subscriber, list[TableBinding]] = {}
 
-    def add(self, subscriber: Subscriber, subscriptions: Iterable[Subscription]) -> None:
-        """Takes the place of what the subscriber had before."""
+    def add(self, subscriber: Subscriber, subscriptions: Iterable[TableBinding]) -> None:
+        """Adds a subscriber's bindings in place of its earlier ones."""
         self.remove(subscriber)
         self._by_subscriber[subscriber] = list(subscriptions)
         for subscription in self._by_subscriber[subscriber]:
@@ -110,8 +110,8 @@ class Registry:
     def subscribers(self) -> tuple[Subscriber, ...]:
         return tuple(self._by_subscriber)
 
-    def still_hears(self, subscription: Subscription) -> bool:
-        """Whether its subscriber still asks for the same as the same user, if by another token."""
+    def still_hears(self, subscription: TableBinding) -> bool:
+        """Whether the subscriber still has this binding as the same user, if by another token."""
         return any(
             current.binding.id == subscription.binding.id
             and current.caller.role == subscription.caller.role
@@ -119,7 +119,7 @@ class Registry:
             for current in self._by_subscriber.get(subscription.subscriber, ())
         )
 
-    def of(self, schema: str, table: str) -> Iterator[Subscription]:
+    def of(self, schema: str, table: str) -> Iterator[TableBinding]:
         """The subscriptions to a table, oldest first for each way to name it."""
         for place in ((schema, table), (schema, None), (None, table), (None, None)):
             yield from self._by_table.get(place, ())
@@ -128,7 +128,7 @@ class Registry:
         return next(self.of(schema, table), None) is not None
 
 
-def _place(subscription: Subscription) -> tuple[str | None, str | None]:
+def _place(subscription: TableBinding) -> tuple[str | None, str | None]:
     return subscription.binding.schema, subscription.binding.table
 
 

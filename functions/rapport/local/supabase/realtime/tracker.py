@@ -1,4 +1,4 @@
-"""Who is present on which topic, kept in memory and told as it changes."""
+"""Presence: who is on which topic; kept in memory, and sent as it changes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pydantic import JsonValue
 from rapport.local.supabase.realtime.bus import TOPIC_PREFIX, Listener
 from rapport.local.supabase.realtime.frames import Encodings, encode
 
-# who comes and goes within this time is told in one frame
+# arrivals and departures within this time go into one frame
 DELAY_SECONDS = 0.02
 
 REF = "phx_ref"
@@ -23,9 +23,9 @@ PREVIOUS_REF = "phx_ref_prev"
 
 @dataclass(frozen=True)
 class _Meta:
-    """One member's entry: all of it JSON, since it is read far more often than written.
+    """A member's entry, kept as JSON text, since it is read far more often than written.
 
-    `body` is the object that the client gave, `text` the same with refs.
+    `body` is the client's object, `text` the same with refs.
     """
 
     key: str
@@ -45,26 +45,26 @@ class _Meta:
 
 
 class Place(NamedTuple):
-    """A topic; the private and the public one of a name are two."""
+    """A topic; a private and a public one of the same name are different."""
 
     topic: str
     private: bool
 
 
 class Tracker:
-    """The topics on which somebody is present or watches who is."""
+    """The topics with members or watchers."""
 
     def __init__(self) -> None:
-        self._rooms: dict[Place, _Room] = {}
+        self._rooms: dict[Place, _TrackedTopic] = {}
 
     @property
     def is_empty(self) -> bool:
         return not self._rooms
 
     def watch(self, place: Place, watcher: Listener) -> str:
-        """Tells the watcher of all that changes from now on; returns the state, as JSON."""
+        """Sends the watcher all changes from now on; returns the present state, as JSON."""
         room = self._room(place)
-        # others hear first what this one is told as part of the state
+        # the others first get the changes that this state already contains
         room.flush()
         room.watchers.add(watcher)
         return room.state()
@@ -72,42 +72,42 @@ class Tracker:
     def track(
         self, place: Place, member: Listener, key: str, payload: dict[str, JsonValue]
     ) -> None:
-        """Makes the member present under the key, or changes what it says of itself.
+        """Adds a member under the key, or changes its data.
 
-        The same as before changes nothing.
+        Equal data changes nothing.
         """
         own = {name: payload[name] for name in payload if name not in {REF, PREVIOUS_REF}}
         self._room(place).put(member, key, encode(own))
 
     def untrack(self, place: Place, member: Listener) -> None:
-        """Does nothing for one that is not present."""
+        """Removes a member; does nothing if it is not present."""
         room = self._rooms.get(place)
         if room is not None:
             room.drop(member)
             self._tidy(place, room)
 
     def leave(self, place: Place, listener: Listener) -> None:
-        """Ends what the listener has with the topic, watching first."""
+        """Ends the listener's watching, and then its presence."""
         room = self._rooms.get(place)
         if room is not None:
             room.watchers.discard(listener)
             room.drop(listener)
             self._tidy(place, room)
 
-    def _room(self, place: Place) -> _Room:
+    def _room(self, place: Place) -> _TrackedTopic:
         if place not in self._rooms:
-            self._rooms[place] = _Room(place.topic)
+            self._rooms[place] = _TrackedTopic(place.topic)
         return self._rooms[place]
 
-    def _tidy(self, place: Place, room: _Room) -> None:
+    def _tidy(self, place: Place, room: _TrackedTopic) -> None:
         if room.is_empty:
-            # nobody hears it, but its timer must not outlive the room
+            # nobody gets it, but its timer must end with the topic
             room.flush()
             del self._rooms[place]
 
 
-class _Room:
-    """One topic: its members, its watchers, and what these have not been told yet."""
+class _TrackedTopic:
+    """One topic: its members, its watchers, and the changes that are not sent yet."""
 
     def __init__(self, topic: str) -> None:
         self.watchers: set[Listener] = set()
@@ -138,13 +138,13 @@ class _Room:
         meta = self._members.pop(member, None)
         if meta is None:
             return
-        # of one that nobody has heard of there is nothing to tell
+        # its arrival was never sent, so its departure need not be
         if self._joins.pop(meta.ref, None) is None:
             self._leaves[meta.ref] = meta
             self._plan()
 
     def flush(self) -> None:
-        """Tells the watchers now what is waiting to be told."""
+        """Sends the waiting changes to the watchers now."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

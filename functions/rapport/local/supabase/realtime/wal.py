@@ -1,4 +1,4 @@
-"""Decoder of pgoutput: the bytes of logical replication, as typed messages.
+"""Decodes pgoutput: the bytes of logical replication, as typed messages.
 
 Source: PostgreSQL 17, "Logical Replication Message Formats", protocol version 1.
 """
@@ -18,7 +18,7 @@ class MalformedWalError(ValueError):
 
 
 class Unchanged(Enum):
-    """Stands for a large value that an update left alone, which is not in the log."""
+    """Stands for a large value that an update did not change; the log leaves it out."""
 
     TOAST = "unchanged"
 
@@ -34,8 +34,8 @@ class Operation(StrEnum):
 
 
 @dataclass(frozen=True)
-class Column:
-    """A column of a relation; `type_oid` and `type_modifier` as in pg_attribute."""
+class RelationColumn:
+    """A column of a relation; `type_oid` and `type_modifier` are those of pg_attribute."""
 
     name: str
     type_oid: int
@@ -53,20 +53,20 @@ class Begin:
 
 @dataclass(frozen=True)
 class Relation:
-    """A table as it was when what follows was written."""
+    """A table as it was when the following changes were written."""
 
     oid: int
     schema: str
     table: str
-    columns: tuple[Column, ...]
+    columns: tuple[RelationColumn, ...]
 
 
 @dataclass(frozen=True)
-class Change:
-    """One row that changed; values in the order of the relation's columns.
+class RowChange:
+    """One changed row; values are in the order of the relation's columns.
 
-    `old` is None unless the log has the old row, or its key with nulls for the other
-    columns (`old_is_key`).
+    `old` is None unless the log has the old row, or its key with nulls for the other columns
+    (`old_is_key`).
     """
 
     operation: Operation
@@ -76,20 +76,20 @@ class Change:
     old_is_key: bool
 
 
-Message = Begin | Relation | Change
+Message = Begin | Relation | RowChange
 
 _CHANGES = {b"I": Operation.INSERT, b"U": Operation.UPDATE, b"D": Operation.DELETE}
 
 
 def relation_oid(data: bytes) -> int | None:
-    """The relation that a change belongs to, without decoding its row; None for the rest."""
+    """The relation of a change, without decoding its row; None for other messages."""
     if data[:1] not in _CHANGES:
         return None
     return int.from_bytes(data[1:5])
 
 
 def decode(data: bytes) -> Message | None:
-    """Decodes one message; None for kinds that say nothing here (commits, types, truncates).
+    """Decodes one message; None for kinds that are not needed (commits, types, truncates).
 
     Raises MalformedWalError.
     """
@@ -114,12 +114,12 @@ def _decode(data: bytes) -> Message | None:
 
 
 def text_rows(
-    relation: Relation, change: Change
+    relation: Relation, change: RowChange
 ) -> tuple[dict[str, str | None] | None, dict[str, str | None] | None]:
     """The new and the old row of a change by column, as far as the log has them.
 
-    A large value that an update left alone comes from the old row, or is missing. Of an old
-    row that the log left out, since its key did not change, the key is known nevertheless.
+    A large value that an update did not change comes from the old row, or is missing. Where the log
+    left the old row out because its key did not change, that key is filled in.
     """
     keys = {column.name for column in relation.columns if column.is_key}
     old = None if change.old is None else _named(relation, change.old)
@@ -144,20 +144,20 @@ def _relation(reader: _Reader) -> Relation:
     oid = reader.integer("I")
     schema = reader.name()
     table = reader.name()
-    # what identifies an old row, which the columns say as well
+    # the kind of replica identity, which the columns show too
     reader.take(1)
     columns = tuple(_column(reader) for _ in range(reader.integer("H")))
     # an empty schema stands for pg_catalog
     return Relation(oid, schema or "pg_catalog", table, columns)
 
 
-def _column(reader: _Reader) -> Column:
+def _column(reader: _Reader) -> RelationColumn:
     is_key = bool(reader.integer("B") & 1)
     name = reader.name()
-    return Column(name, reader.integer("I"), reader.integer("i"), is_key)
+    return RelationColumn(name, reader.integer("I"), reader.integer("i"), is_key)
 
 
-def _change(reader: _Reader, operation: Operation) -> Change:
+def _change(reader: _Reader, operation: Operation) -> RowChange:
     oid = reader.integer("I")
     new: tuple[Value, ...] | None = None
     old: tuple[Value, ...] | None = None
@@ -171,7 +171,7 @@ def _change(reader: _Reader, operation: Operation) -> Change:
             old, old_is_key = row, kind == b"K"
         else:
             raise MalformedWalError(f"unknown kind of row {kind!r}")
-    return Change(operation, oid, new, old, old_is_key)
+    return RowChange(operation, oid, new, old, old_is_key)
 
 
 def _row(reader: _Reader) -> tuple[Value, ...]:

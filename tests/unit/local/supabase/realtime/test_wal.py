@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 
 from rapport.local.supabase.realtime.wal import (
     Begin,
-    Change,
-    Column,
     MalformedWalError,
     Operation,
     Relation,
+    RelationColumn,
+    RowChange,
     Unchanged,
     decode,
     relation_oid,
@@ -34,8 +34,8 @@ UPDATE_UNDER_FULL = (
 DELETE_UNDER_FULL = b"D\x00\x00RKO\x00\x02t\x00\x00\x00\x012t\x00\x00\x00\x02\xc5\xbe"
 TRUNCATE = b"T\x00\x00\x00\x01\x00\x00\x00RK"
 
-KEY = Column(name="id", type_oid=23, type_modifier=-1, is_key=True)
-VALUE = Column(name="v", type_oid=25, type_modifier=-1, is_key=False)
+KEY = RelationColumn(name="id", type_oid=23, type_modifier=-1, is_key=True)
+VALUE = RelationColumn(name="v", type_oid=25, type_modifier=-1, is_key=False)
 TABLE = Relation(21067, "public", "t", (KEY, VALUE))
 
 
@@ -50,25 +50,25 @@ def test_a_relation_tells_its_columns() -> None:
 
 
 def test_an_insert_has_a_new_row() -> None:
-    assert decode(INSERT) == Change(
+    assert decode(INSERT) == RowChange(
         Operation.INSERT, 21067, new=("1", None), old=None, old_is_key=False
     )
 
 
 def test_an_update_of_the_key_has_the_old_key() -> None:
-    assert decode(UPDATE_OF_KEY) == Change(
+    assert decode(UPDATE_OF_KEY) == RowChange(
         Operation.UPDATE, 21067, new=("2", None), old=("1", None), old_is_key=True
     )
 
 
 def test_an_update_under_full_identity_has_the_old_row() -> None:
-    assert decode(UPDATE_UNDER_FULL) == Change(
+    assert decode(UPDATE_UNDER_FULL) == RowChange(
         Operation.UPDATE, 21067, new=("2", "ž"), old=("2", None), old_is_key=False
     )
 
 
 def test_a_delete_has_an_old_row() -> None:
-    assert decode(DELETE_UNDER_FULL) == Change(
+    assert decode(DELETE_UNDER_FULL) == RowChange(
         Operation.DELETE, 21067, new=None, old=("2", "ž"), old_is_key=False
     )
 
@@ -83,19 +83,19 @@ def test_the_relation_of_a_change_is_known_without_its_row() -> None:
 
 
 def test_the_old_row_of_a_kept_key_is_the_key() -> None:
-    change = Change(Operation.UPDATE, 21067, new=("1", "b"), old=None, old_is_key=False)
+    change = RowChange(Operation.UPDATE, 21067, new=("1", "b"), old=None, old_is_key=False)
 
     assert text_rows(TABLE, change) == ({"id": "1", "v": "b"}, {"id": "1"})
 
 
 def test_a_changed_key_hides_the_columns_that_were_not_logged() -> None:
-    change = Change(Operation.UPDATE, 21067, new=("2", "b"), old=("1", None), old_is_key=True)
+    change = RowChange(Operation.UPDATE, 21067, new=("2", "b"), old=("1", None), old_is_key=True)
 
     assert text_rows(TABLE, change) == ({"id": "2", "v": "b"}, {"id": "1"})
 
 
 def test_a_large_value_left_alone_comes_from_the_old_row() -> None:
-    change = Change(
+    change = RowChange(
         Operation.UPDATE, 21067, new=("1", Unchanged.TOAST), old=("1", "large"), old_is_key=False
     )
 
@@ -103,7 +103,9 @@ def test_a_large_value_left_alone_comes_from_the_old_row() -> None:
 
 
 def test_a_large_value_left_alone_is_missing_without_an_old_row() -> None:
-    change = Change(Operation.UPDATE, 21067, new=("1", Unchanged.TOAST), old=None, old_is_key=False)
+    change = RowChange(
+        Operation.UPDATE, 21067, new=("1", Unchanged.TOAST), old=None, old_is_key=False
+    )
 
     assert text_rows(TABLE, change) == ({"id": "1"}, {"id": "1"})
 

@@ -1,4 +1,4 @@
-"""Subscriptions that tell more than which row has changed."""
+"""The subscriptions of messages, points and the profile, with callbacks of their own."""
 
 from __future__ import annotations
 
@@ -9,14 +9,13 @@ from uuid import UUID
 from pydantic import JsonValue, ValidationError
 
 from rapport.client.callbacks import Called, bound, run
-from rapport.client.changes import Change
-from rapport.client.face_feed import Event, Record
-from rapport.client.hub import Hub
-from rapport.client.link import Scope
+from rapport.client.catch_up import CatchUp
+from rapport.client.events import Change, Event, Record
 from rapport.client.rows import LoyaltyTransaction, Message, Profile
 from rapport.client.server import Server
 from rapport.client.sources import MessageSource, TableSource
 from rapport.client.subscription import Subscription
+from rapport.client.topics import Scope
 from rapport.errors import Unprocessable
 
 OnMessage = Callable[[Message], Called]
@@ -24,10 +23,9 @@ OnTransaction = Callable[[LoyaltyTransaction], Called]
 
 
 class MessageCallbacks(TypedDict, total=False):
-    """`on_update` gets every change of a message, these three among them.
+    """`on_update` gets every change of a message, including reads and deletions.
 
-    A message is read when its other side has read it: `on_message_read` also gets those that the
-    user reads.
+    `on_message_read` is called when the other side has read a message, the user included.
     """
 
     on_new_message: OnMessage | None
@@ -37,7 +35,7 @@ class MessageCallbacks(TypedDict, total=False):
 
 
 class LoyaltyCallbacks(TypedDict, total=False):
-    """`on_insert` also gets what expires."""
+    """`on_insert` gets every transaction, expired points included."""
 
     on_points_earned: OnTransaction | None
     on_points_redeemed: OnTransaction | None
@@ -45,22 +43,24 @@ class LoyaltyCallbacks(TypedDict, total=False):
 
 
 class ProfileCallbacks(TypedDict, total=False):
-    """`on_shown` gets the profile with edits on their way, and without them once refused."""
+    """`on_shown` gets the profile with edits that are being saved, and again without them if they
+    are refused.
+    """
 
     on_update: Callable[[Profile, Profile | None], Called] | None
     on_shown: Callable[[Profile], Called] | None
 
 
 class MessageSubscription(Subscription[Message]):
-    """Messages, those of a conversation in the order of seq.
+    """Messages; those of one conversation in the order of `seq`.
 
-    A new message is told as new, whatever has become of it meanwhile. Of one that was there
-    before and has not been loaded, a change after which it is read counts as its reading.
+    A new message is told as new, even if it was changed or deleted meanwhile. Where a message
+    existed before and was not loaded, the first change that shows it as read counts as its reading.
     """
 
     def __init__(
         self,
-        hub: Hub,
+        catch_up: CatchUp,
         server: Server,
         scope: Scope,
         booking_id: UUID | None = None,
@@ -71,18 +71,19 @@ class MessageSubscription(Subscription[Message]):
         self._on_new_message = callbacks.get("on_new_message")
         self._on_message_read = callbacks.get("on_message_read")
         self._on_message_deleted = callbacks.get("on_message_deleted")
-        super().__init__(hub, self._messages, scope, on_update=callbacks.get("on_update"))
+        super().__init__(catch_up, self._messages, scope, on_update=callbacks.get("on_update"))
 
     @property
     def unread_count(self) -> int:
-        """How many messages of the other side the user has not read, among `rows`.
+        """How many of the `rows` are messages of the other side that the user has not read.
 
-        Markers that the same user moves elsewhere are seen when all is read again.
+        If the user reads on another device, the number changes only after the next complete
+        reading.
         """
         return self._messages.unread_count
 
     async def mark_read(self, conversation_id: UUID, up_to_seq: int) -> None:
-        """Says that the user has read a conversation up to this seq."""
+        """Marks a conversation as read up to this seq."""
         reached = await self._server.mark_read(conversation_id, up_to_seq)
         self._messages.move_marker(conversation_id, reached)
 
@@ -93,7 +94,7 @@ class MessageSubscription(Subscription[Message]):
             if old is not None and old.revoked_at is None:
                 yield from bound(self._on_message_deleted, old)
         elif change.operation == "INSERT":
-            # what was said long ago, in the phone app, is new to nobody
+            # old messages from the phone app's history are not new
             if not new.is_history:
                 yield from bound(self._on_new_message, new)
         else:
@@ -106,15 +107,17 @@ class MessageSubscription(Subscription[Message]):
 class LoyaltySubscription(Subscription[LoyaltyTransaction]):
     """Points of a customer as they are earned and redeemed."""
 
-    def __init__(self, hub: Hub, scope: Scope, **callbacks: Unpack[LoyaltyCallbacks]) -> None:
+    def __init__(
+        self, catch_up: CatchUp, scope: Scope, **callbacks: Unpack[LoyaltyCallbacks]
+    ) -> None:
         self._on_points_earned = callbacks.get("on_points_earned")
         self._on_points_redeemed = callbacks.get("on_points_redeemed")
         source = TableSource("loyalty_transactions", LoyaltyTransaction, scope)
-        super().__init__(hub, source, scope, on_insert=callbacks.get("on_insert"))
+        super().__init__(catch_up, source, scope, on_insert=callbacks.get("on_insert"))
 
     @property
     def total_points(self) -> int:
-        """What all transactions make together."""
+        """The sum of all transactions."""
         return sum(transaction.points for transaction in self.rows.values())
 
     def _calls(self, change: Change[LoyaltyTransaction]) -> Iterable[Callable[[], Called]]:
@@ -127,11 +130,11 @@ class LoyaltySubscription(Subscription[LoyaltyTransaction]):
 
 
 class ProfileSubscription(Subscription[Profile]):
-    """A customer as it sees itself, and edits that show at once."""
+    """A customer's own profile, with edits that show at once."""
 
     def __init__(
         self,
-        hub: Hub,
+        catch_up: CatchUp,
         server: Server,
         customer_id: UUID,
         **callbacks: Unpack[ProfileCallbacks],
@@ -139,15 +142,15 @@ class ProfileSubscription(Subscription[Profile]):
         self._customer_id = customer_id
         self._server = server
         self._on_shown = callbacks.get("on_shown")
-        # in the order in which they were made
+        # in the order of the calls
         self._edits: list[Record] = []
         scope = Scope("customer", customer_id)
         source = TableSource("customers", Profile, scope, owner="id")
-        super().__init__(hub, source, scope, on_update=callbacks.get("on_update"))
+        super().__init__(catch_up, source, scope, on_update=callbacks.get("on_update"))
 
     @property
     def profile(self) -> Profile | None:
-        """The profile with the edits that are on their way; None before it is read."""
+        """The profile with the edits that are being saved; None before it is read."""
         profile = self.rows.get(self._customer_id)
         if profile is None or not self._edits:
             return profile
@@ -157,19 +160,19 @@ class ProfileSubscription(Subscription[Profile]):
         return Profile.model_validate(fields)
 
     async def edit(self, **fields: JsonValue) -> None:
-        """Writes name, phone, email or preferences; `profile` shows it from the first moment.
+        """Saves name, phone, email or preferences. `profile` shows the edit at once.
 
-        What is refused is taken back, and raised: Unprocessable, NotFound, Conflict,
+        A refused edit is taken back and raised: Unprocessable, NotFound, Conflict,
         StoreUnavailable.
         """
         known = self.rows.get(self._customer_id)
         if known is not None:
             try:
-                # what is no name, or no preferences, could not be shown either
+                # a value of the wrong type could not be shown
                 Profile.model_validate(known.model_dump() | fields)
             except ValidationError as error:
                 named = ".".join(str(part) for part in error.errors()[0]["loc"])
-                raise Unprocessable("This can't be in a profile.", field=named) from None
+                raise Unprocessable("A profile can't have this value.", field=named) from None
         self._edits.append(fields)
         try:
             await self._show()
@@ -181,9 +184,9 @@ class ProfileSubscription(Subscription[Profile]):
     def _took(self, record: Record) -> None:
         known = self.rows.get(self._customer_id)
         if known is not None:
-            # the answer has not all columns of the row
+            # the answer lacks some columns of the row
             row = {**known.model_dump(mode="json"), **record}
-            self._hub.take(
+            self._catch_up.take(
                 Event(
                     table="customers",
                     id=known.id,

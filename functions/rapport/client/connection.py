@@ -1,8 +1,8 @@
-"""One connection of the official Realtime client, with what it leaves out.
+"""One connection of the official Realtime client, with what that client lacks.
 
-The package notices neither a server that has stopped answering nor a listener of its own that
-has died, and its attempts to rejoin end after a while. So a connection here is used once: at
-the first trouble it says so and is thrown away whole, and the link builds another.
+The official client does not notice that the server has stopped answering, or that its own listener
+has died, and it gives up rejoining after some time. So each connection is used once: at the first
+trouble it sets `broken` and is closed, and `Topics` opens another.
 """
 
 from __future__ import annotations
@@ -37,9 +37,10 @@ from rapport.errors import (
     UpstreamUnavailable,
 )
 
-# the package sends its own and looks for no answer: ours does for both
+# seconds: switches the official client's heartbeat off, since it does not check the answers;
+# `_beat` does
 _NEVER = 10**6
-# a server that does not read would keep a polite goodbye waiting
+# seconds: a server that does not read would delay the closing handshake
 _GOODBYE_SECONDS = 1.0
 _TOKEN_CODES = ("InvalidJWTToken", "MalformedJWT", "JwtSignatureError", "ExpiredToken")
 
@@ -49,31 +50,31 @@ logger = logging.getLogger(__name__)
 
 
 class Room(Protocol):
-    """What is told of a topic on which clients show themselves."""
+    """A topic on which clients show who is online or who is typing."""
 
-    # by which the user is known there
+    # the key under which other clients see the user
     key: str
-    # what the user shows of itself; None while it is not to be seen
+    # what the user shows; None while the user is hidden
     tracked: dict[str, JsonValue] | None
 
     def enter(self) -> None:
-        """Takes that the topic is about to be joined: who is there will be told anew."""
+        """Is called before the topic is joined; the server then sends again who is there."""
 
     def show(self, who: frozenset[str]) -> None:
-        """Takes the keys of all who are there."""
+        """Takes the keys of all clients that are there."""
 
     def hear(self, event: str, payload: dict[str, JsonValue]) -> None:
-        """Takes what another client has broadcast."""
+        """Takes another client's broadcast."""
 
     def turn_away(self, reason: RapportError) -> None:
-        """Takes that the user may not be seen here."""
+        """Takes the reason why the server does not show the user here."""
 
 
-class Connection:
+class RealtimeConnection:
     """A websocket and the topics that it has joined.
 
-    `hear(topic, event, payload)` gets every broadcast. `wake()` is called once when the
-    connection is of no more use, with `broken` set to why.
+    `hear(topic, event, payload)` gets every broadcast. `wake()` is called once, when the connection
+    can no longer be used; `broken` then holds the reason.
     """
 
     def __init__(
@@ -95,25 +96,25 @@ class Connection:
             timeout=timing.join_timeout,
         )
         self._client.access_token = token
-        # every channel that ever was, since each may have left a timer behind
+        # all channels, also those that were left: each may still have a timer
         self._channels: list[AsyncRealtimeChannel] = []
 
     async def open(self) -> None:
-        """Connects. Raises UpstreamUnavailable."""
+        """Opens the websocket. Raises UpstreamUnavailable."""
         try:
             await self._client.connect()
         except Exception as error:
-            # the package lets through whatever the network, TLS and HTTP may raise
+            # the official client lets any error of the network, TLS and HTTP pass
             raise UpstreamUnavailable(
                 f"Realtime can't be reached ({type(error).__name__})."
             ) from error
         self._heartbeat = asyncio.create_task(self._beat())
 
     async def join(self, topic: str, room: Room | None = None) -> None:
-        """Joins a private topic; of a room also who is there.
+        """Joins a private topic; for a room, also its presence.
 
-        Raises NotAllowed when it is refused, NotSignedIn when the token is, and
-        UpstreamUnavailable for anything else.
+        Raises NotAllowed when the server refuses the topic, NotSignedIn when it refuses the token,
+        and UpstreamUnavailable for everything else.
         """
         options: RealtimeChannelOptions = {
             "config": {
@@ -131,7 +132,7 @@ class Connection:
         answer: list[tuple[RealtimeSubscribeStates, Exception | None]] = []
 
         def on_state(state: RealtimeSubscribeStates, error: Exception | None) -> None:
-            # the package would rejoin by timers of its own
+            # the official client would rejoin by its own timers
             channel.rejoin_timer.reset()
             left = self._leaving.pop(topic, None)
             if left is not None:
@@ -144,7 +145,9 @@ class Connection:
         try:
             await channel.subscribe(on_state)
         except Exception as error:
-            raise UpstreamUnavailable(f"Realtime is gone ({type(error).__name__}).") from error
+            raise UpstreamUnavailable(
+                f"The connection to Realtime broke ({type(error).__name__})."
+            ) from error
         channel.rejoin_timer.reset()
         state, reason = answer[0] if answer else (RealtimeSubscribeStates.CLOSED, None)
         if state is not RealtimeSubscribeStates.SUBSCRIBED:
@@ -155,7 +158,7 @@ class Connection:
             await self.track(topic, room)
 
     async def leave(self, topic: str) -> None:
-        """Leaves a topic, and returns when the server has let go of it."""
+        """Leaves a topic, and returns when the server has confirmed it."""
         channel = self.joined.pop(topic)
         left = self._leaving[topic] = asyncio.Event()
         try:
@@ -163,30 +166,36 @@ class Connection:
                 await channel.unsubscribe()
                 await left.wait()
         except Exception as error:  # noqa: BLE001 - as in open
-            self._break(UpstreamUnavailable(f"Realtime lets nobody go ({type(error).__name__})."))
+            self._break(
+                UpstreamUnavailable(
+                    f"Realtime does not confirm that a topic was left ({type(error).__name__})."
+                )
+            )
         _discard(channel)
         self._channels.remove(channel)
 
     async def renew(self, token: str) -> None:
-        """Hands the server a new token for the topics that are joined."""
+        """Sends the server a new token for the joined topics."""
         try:
             await self._client.set_auth(token)
         except Exception as error:  # noqa: BLE001 - as in open
-            self._break(UpstreamUnavailable(f"Realtime is gone ({type(error).__name__})."))
+            self._break(
+                UpstreamUnavailable(f"The connection to Realtime broke ({type(error).__name__}).")
+            )
 
     async def send(self, topic: str, event: str, payload: dict[str, JsonValue]) -> None:
-        """Broadcasts to a joined topic; without permission to write nobody hears it."""
+        """Broadcasts to a joined topic. Without permission to write, nobody receives it."""
         await self.joined[topic].send_broadcast(event, payload)
 
     async def track(self, topic: str, room: Room) -> None:
-        """Shows the user as present in a joined room, or no more, as the room has it.
+        """Shows or hides the user in a joined room, as the room's `tracked` says.
 
-        The answer is not waited for: the room is told when it is no.
+        Does not wait for the answer; the room is told if the server refuses.
         """
         wanted: dict[str, JsonValue] = {"event": "untrack", "payload": {}}
         if room.tracked is not None:
             wanted = {"event": "track", "payload": room.tracked}
-        # the package's own track drops the answer
+        # the official client's own `track` drops the answer
         push = await self.joined[topic].push(ChannelEvents.presence, wanted)
         push.receive(
             RealtimeAcknowledgementStatus.Error,
@@ -194,9 +203,10 @@ class Connection:
         )
 
     async def close(self) -> None:
-        """Leaves nothing behind: no task, no timer, no socket."""
+        """Closes the socket and ends every task and timer."""
         self.broken = self.broken or UpstreamUnavailable("The connection was closed.")
-        # the package has no way to hang up, and its own way may be cut short
+        # the official client can't close the socket without a handshake, and its `close` can be
+        # cancelled halfway
         client = self._client
         websocket = client._ws_connection
         all_tasks = (self._heartbeat, client._listen_task, client._heartbeat_task)
@@ -206,7 +216,7 @@ class Connection:
                 async with asyncio.timeout(_GOODBYE_SECONDS):
                     await client.close()
         finally:
-            # also when whoever closes is cancelled meanwhile
+            # also when the caller is cancelled meanwhile
             for channel in self._channels:
                 _discard(channel)
             self._channels.clear()
@@ -228,12 +238,12 @@ class Connection:
         try:
             self._hear(topic, payload["event"], payload.get("payload") or {})
         except Exception:
-            # it must not end the package's listener, and what it was of is caught up
+            # must not end the official client's listener; a catch-up finds the change
             logger.exception("a broadcast could not be taken")
             self._break(UpstreamUnavailable("A broadcast could not be taken."))
 
     async def _beat(self) -> None:
-        """Asks for an answer every now and then."""
+        """Sends heartbeats and checks that they are answered."""
         pulse = _Pulse(self._client)
         self._client.channels[pulse.topic] = pulse
         while True:
@@ -250,13 +260,19 @@ class Connection:
                     )
                     await pulse.answered.wait()
             except Exception as error:  # noqa: BLE001 - as in open
-                self._break(UpstreamUnavailable(f"Realtime is silent ({type(error).__name__})."))
+                self._break(
+                    UpstreamUnavailable(
+                        f"Realtime does not answer heartbeats ({type(error).__name__})."
+                    )
+                )
                 return
             await asyncio.sleep(self._timing.heartbeat)
 
 
 class _Pulse(AsyncRealtimeChannel):
-    """Stands where the package looks for the topic of heartbeats, whose answers it drops."""
+    """Takes the answers to heartbeats, which the official client drops, in the place where it looks
+    for their topic.
+    """
 
     def __init__(self, client: AsyncRealtimeClient) -> None:
         super().__init__(client, "phoenix")
@@ -267,7 +283,7 @@ class _Pulse(AsyncRealtimeChannel):
 
 
 def _discard(channel: AsyncRealtimeChannel) -> None:
-    """Ends the timers of a channel and of what it was waiting for."""
+    """Ends the timers of a channel and of its open requests."""
     channel.rejoin_timer.reset()
     channel.join_push.destroy()
     for push in channel.messages_waiting_for_ack.values():
@@ -276,11 +292,11 @@ def _discard(channel: AsyncRealtimeChannel) -> None:
 
 
 def _no_place(answer: Mapping[str, object]) -> RapportError:
-    """Why the user is not shown."""
+    """Why the server does not show the user."""
     reason = str(answer.get("reason", ""))
     if "permission" in reason:
-        return NotAllowed("You may not show yourself here.")
-    return Unprocessable(f"Realtime does not show this ({reason}).")
+        return NotAllowed("You may not appear in presence here.")
+    return Unprocessable(f"Realtime refuses this presence ({reason}).")
 
 
 def _refusal(state: RealtimeSubscribeStates, error: Exception | None) -> Exception:
@@ -291,4 +307,4 @@ def _refusal(state: RealtimeSubscribeStates, error: Exception | None) -> Excepti
         return NotAllowed("You may not follow this any more.")
     if reason.startswith(_TOKEN_CODES):
         return NotSignedIn()
-    return UpstreamUnavailable(f"Realtime does not let us join ({reason or state.value}).")
+    return UpstreamUnavailable(f"Realtime refuses the topic ({reason or state.value}).")

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rapport.client.backlog import Backlog, merged
-from rapport.client.changes import Change
+from rapport.client.events import Change
+from rapport.client.pending_changes import PendingChanges, merged
 
 FEW = 2
 ROWS = 4
@@ -41,29 +41,29 @@ def deleted(old: Row) -> Change[Row]:
     return Change("DELETE", None, old)
 
 
-async def taken(backlog: Backlog[Row]) -> list[Change[Row]]:
-    return [change for _ in range(len(backlog)) if (change := await backlog.next())]
+async def taken(pending: PendingChanges[Row]) -> list[Change[Row]]:
+    return [change for _ in range(len(pending)) if (change := await pending.next())]
 
 
 async def test_every_change_is_told_while_little_waits() -> None:
-    backlog = Backlog[Row](few=3)
+    pending = PendingChanges[Row](few=3)
     changes = [inserted(row(1)), updated(row(1), row(1, 2)), deleted(row(1, 2))]
     for change in changes:
-        backlog.put(change)
+        pending.put(change)
 
-    assert await taken(backlog) == changes
+    assert await taken(pending) == changes
 
 
 async def test_rows_that_change_again_are_told_once_where_much_waits() -> None:
-    backlog = Backlog[Row](few=FEW)
+    pending = PendingChanges[Row](few=FEW)
     for number in (1, 2, 3):
-        backlog.put(inserted(row(number)))
+        pending.put(inserted(row(number)))
     for version in (2, 3):
-        backlog.put(updated(row(2, version - 1), row(2, version)))
-    backlog.put(updated(row(9, 4), row(9, 5)))
-    backlog.put(updated(row(9, 5), row(9, 6)))
+        pending.put(updated(row(2, version - 1), row(2, version)))
+    pending.put(updated(row(9, 4), row(9, 5)))
+    pending.put(updated(row(9, 5), row(9, 6)))
 
-    assert await taken(backlog) == [
+    assert await taken(pending) == [
         inserted(row(1)),
         # a new message is told as new and in its place, whatever has become of it
         inserted(row(2, 3)),
@@ -104,7 +104,7 @@ def test_two_changes_are_one_by_what_was_told_before(
 def test_what_is_told_leads_from_row_to_row_and_ends_with_the_last(
     steps: list[tuple[str, int]],
 ) -> None:
-    backlog = Backlog[Row](few=FEW)
+    pending = PendingChanges[Row](few=FEW)
     rows: dict[int, Row] = {}
     told: dict[UUID, Row] = {}
     versions = iter(range(1, 1_000))
@@ -125,16 +125,16 @@ def test_what_is_told_leads_from_row_to_row_and_ends_with_the_last(
         for step, number in steps:
             before = rows.get(number)
             if step == "take":
-                if len(backlog) and (change := await backlog.next()):
+                if len(pending) and (change := await pending.next()):
                     tell(change)
             elif step == "change":
                 rows[number] = row(number, next(versions))
-                backlog.put(updated(before, rows[number]) if before else inserted(rows[number]))
+                pending.put(updated(before, rows[number]) if before else inserted(rows[number]))
             elif before:
                 del rows[number]
-                backlog.put(deleted(before))
-            assert len(backlog) <= FEW + ROWS
-        for change in await taken(backlog):
+                pending.put(deleted(before))
+            assert len(pending) <= FEW + ROWS
+        for change in await taken(pending):
             tell(change)
 
     asyncio.run(play())
@@ -143,16 +143,16 @@ def test_what_is_told_leads_from_row_to_row_and_ends_with_the_last(
 
 
 async def test_whoever_waits_is_let_go_at_the_end() -> None:
-    backlog = Backlog[Row]()
-    waiting = asyncio.create_task(backlog.next())
+    pending = PendingChanges[Row]()
+    waiting = asyncio.create_task(pending.next())
     await asyncio.sleep(0)
-    backlog.put(inserted(row(1)))
+    pending.put(inserted(row(1)))
     assert await waiting == inserted(row(1))
 
-    waiting = asyncio.create_task(backlog.next())
+    waiting = asyncio.create_task(pending.next())
     await asyncio.sleep(0)
-    backlog.close()
-    backlog.put(inserted(row(2)))
+    pending.close()
+    pending.put(inserted(row(2)))
 
     assert await waiting is None
-    assert len(backlog) == 0
+    assert len(pending) == 0

@@ -1,4 +1,6 @@
-"""Keeps the topics joined that subscriptions want, whatever becomes of the connection."""
+"""Joins the topics that subscriptions need, and joins them again after every loss of the
+connection.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +15,8 @@ from uuid import UUID
 
 from pydantic import JsonValue
 
+from rapport.client.connection import RealtimeConnection, Room
 from rapport.client.server import Server, Topic
-from rapport.client.socket import Connection, Room
 from rapport.client.timing import Timing
 from rapport.client.tokens import Tokens
 from rapport.errors import NotAllowed, NotSignedIn, RapportError, UpstreamUnavailable
@@ -24,9 +26,9 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Scope:
-    """What is followed: all that the user may, one customer, one conversation, or a room.
+    """What to follow: everything that the user may see, one customer, one conversation, or a room.
 
-    Rooms are the desk of an account, and who is in a conversation or writing there, by side.
+    Rooms show presence and typing: the desk of an account, and each side of a conversation.
     """
 
     kind: Literal[
@@ -42,11 +44,11 @@ class Scope:
     id: UUID | None = None
 
 
-class Link:
-    """One connection at a time, built anew after every trouble.
+class Topics:
+    """Holds one connection at a time and opens another after every trouble.
 
-    `hear(event, payload)` gets broadcasts. `changed()` is called when topics were joined or
-    lost, which is when to catch up.
+    `hear(event, payload)` gets broadcasts. `changed()` is called when topics were joined or lost:
+    then the client has to catch up.
     """
 
     def __init__(
@@ -67,29 +69,29 @@ class Link:
         self._changed = changed
         self._scopes: Counter[Scope] = Counter()
         self._topics: dict[Scope, frozenset[str]] = {}
-        # the user's own topics, where alone it is told that topics have other names: whoever
-        # follows one chat would else miss what is said there until names are asked for again
+        # the user's own topics: only there is it announced that topics have new names, so a client
+        # that follows one chat joins them too
         self._news: frozenset[str] = frozenset()
         self._rooms: dict[Scope, Room] = {}
         self._refused: dict[str, RapportError] = {}
-        self._connection: Connection | None = None
+        self._connection: RealtimeConnection | None = None
         self._wake = asyncio.Event()
         self._hurried = asyncio.Event()
-        # names are asked for again
+        # the names of the topics have to be asked for again
         self._is_stale = False
         self._soon: asyncio.TimerHandle | None = None
         self._doubted: set[str] = set()
 
     @property
     def is_live(self) -> bool:
-        """Whether everything that is wanted, and may be had, is heard."""
+        """Whether every scope is heard, apart from those that the user may not follow."""
         return all(
             self.hears(scope) or isinstance(self.refusal(scope), NotAllowed)
             for scope in self._scopes
         )
 
     def hears(self, scope: Scope) -> bool:
-        """Whether broadcasts of a scope arrive."""
+        """Whether the broadcasts of a scope arrive."""
         topics = self._topics.get(scope)
         connection = self._connection
         return (
@@ -101,19 +103,19 @@ class Link:
         )
 
     def refusal(self, scope: Scope) -> Exception | None:
-        """Why broadcasts of a scope do not arrive."""
+        """Why the broadcasts of a scope do not arrive."""
         if self.hears(scope):
             return None
         topics = self._topics.get(scope)
         if topics is not None:
             if not topics:
-                return NotAllowed("You may not follow this, or not any more.")
+                return NotAllowed("You may not follow this, or no longer may.")
             for topic in topics & self._refused.keys():
                 return self._refused[topic]
         return self.error
 
     def want(self, scope: Scope, room: Room | None = None) -> None:
-        """Joins the topics of a scope, once for however many want it."""
+        """Joins the topics of a scope, once for all who want it."""
         self._scopes[scope] += 1
         if room is not None:
             self._rooms[scope] = room
@@ -129,12 +131,14 @@ class Link:
         self._wake.set()
 
     def refresh(self) -> None:
-        """Asks for the names of topics again, since somebody has left."""
+        """Asks for the names of the topics again, since a member has left."""
         self._is_stale = True
         self._wake.set()
 
     def _refresh_soon(self) -> None:
-        """As `refresh`, at random within a moment: all who look at a desk hear it at once."""
+        """Calls `refresh` after a short random time, since all clients of a desk get the same
+        event.
+        """
 
         def refresh() -> None:
             self._soon = None
@@ -148,19 +152,19 @@ class Link:
         self._hurried.set()
 
     async def send(self, scope: Scope, event: str, payload: dict[str, JsonValue]) -> None:
-        """Broadcasts to a room, if it is joined at the moment."""
+        """Broadcasts to a room, if it is joined now."""
         if self._connection is not None and self.hears(scope):
             for topic in self._topics[scope]:
                 await self._connection.send(topic, event, payload)
 
     async def track(self, scope: Scope) -> None:
-        """Shows the user in a room, or no more, if it is joined at the moment."""
+        """Shows or hides the user in a room, if it is joined now."""
         if self._connection is not None and self.hears(scope):
             for topic in self._topics[scope]:
                 await self._connection.track(topic, self._rooms[scope])
 
     async def run(self) -> None:
-        """Runs until it is cancelled, and leaves no connection then."""
+        """Runs until it is cancelled, and closes the connection then."""
         attempt = 0
         while True:
             await self._until_wanted()
@@ -172,7 +176,7 @@ class Link:
                 if isinstance(error, RapportError):
                     logger.info("Realtime is away: %s", error)
                 else:
-                    # following must not end because of what nobody has thought of
+                    # an error that we did not foresee must not end the task
                     logger.exception("Realtime is away")
                 self._changed()
                 self._hurried.clear()
@@ -188,9 +192,11 @@ class Link:
             await self._wake.wait()
 
     async def _keep(self) -> AsyncGenerator[None]:
-        """Serves one connection while it lasts and is wanted; yields when all is joined."""
+        """Serves one connection for as long as it works and is wanted. Yields each time all topics
+        are joined.
+        """
         token = await self._tokens.current()
-        connection = Connection(
+        connection = RealtimeConnection(
             self._server.realtime_url, self._key, token, self._timing, self._receive, self._wake.set
         )
         try:
@@ -205,7 +211,7 @@ class Link:
                 self.error = None
                 yield
                 try:
-                    # a name whose change was not heard is found by asking
+                    # finds new names whose announcement was missed
                     async with asyncio.timeout(
                         min(self._tokens.seconds_left, self._timing.poll(self._timing.slow_poll))
                     ):
@@ -218,8 +224,8 @@ class Link:
             self._connection = None
             await connection.close()
 
-    async def _sync(self, connection: Connection) -> None:
-        """Joins what is wanted and leaves the rest."""
+    async def _sync(self, connection: RealtimeConnection) -> None:
+        """Joins the topics that are wanted and leaves the others."""
         if self._is_stale or self._topics.keys() != self._scopes.keys():
             self._is_stale = False
             self._refused.clear()
@@ -228,19 +234,20 @@ class Link:
         missing = wanted - connection.joined.keys() - self._refused.keys()
         for topic in connection.joined.keys() - wanted:
             await connection.leave(topic)
-        # side by side, since each waits for the server
+        # in parallel, since each join waits for the server
         async with asyncio.TaskGroup() as joins:
             for topic in sorted(missing):
                 joins.create_task(self._join(connection, topic))
         if missing:
             self._changed()
 
-    async def _join(self, connection: Connection, topic: str) -> None:
+    async def _join(self, connection: RealtimeConnection, topic: str) -> None:
         try:
             await connection.join(topic, self._room(topic))
         except NotAllowed as error:
             self._refused[topic] = error
-            # the name may have changed since it was asked for: once more, then it is meant
+            # the topic may have been renamed meanwhile: ask once more, and a second refusal is
+            # final
             if topic not in self._doubted:
                 self._doubted.add(topic)
                 self._refresh_soon()
@@ -251,7 +258,7 @@ class Link:
             connection.broken = connection.broken or error
 
     async def _named(self, scopes: set[Scope]) -> dict[Scope, frozenset[str]]:
-        """The topics of each scope by their present names; none where the user may not."""
+        """The current topics of each scope; none where the user may not follow it."""
         mine = await self._server.my_topics()
         of_conversations: dict[UUID, list[Topic]] = {}
         named: dict[Scope, frozenset[str]] = {}
@@ -264,7 +271,7 @@ class Link:
             else:
                 asked = mine
                 if scope.kind != "presence_desk" and scope.id is not None:
-                    # the chat, who is there and who writes are named in one answer
+                    # one answer names the topics of the chat, its presence and its typing
                     if scope.id not in of_conversations:
                         of_conversations[scope.id] = await self._server.my_topics(scope.id)
                     asked = of_conversations[scope.id]
@@ -276,13 +283,13 @@ class Link:
     def _receive(self, topic: str, event: str, payload: dict[str, JsonValue]) -> None:
         room = self._room(topic)
         if room is not None:
-            # clients broadcast nothing where they show that they are there
+            # clients do not broadcast on presence topics, so this event is the server's
             if event == "topics.changed" and topic.startswith("presence:"):
                 self._refresh_soon()
             else:
                 room.hear(event, payload)
             return
-        # what still comes on a topic that was left is late, and found by catching up
+        # a late broadcast on a topic that was left is dropped; a catch-up finds the change
         if event == "topics.changed" or any(topic in topics for topics in self._topics.values()):
             self._hear(event, payload)
 

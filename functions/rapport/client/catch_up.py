@@ -1,8 +1,9 @@
-"""Brings changes to the subscriptions: by broadcast as they happen, by cursor what was missed.
+"""Brings changes to the subscriptions: broadcasts as they happen, and by cursor the changes that
+were missed.
 
-A broadcast is a hint. Whatever can't be told from it (a gap, a row too large to send, a resync)
-is a reason to catch up at once, and everything else is found by the slow poll. First the cursor
-is taken, then rows are read, then the log is followed from the cursor: nothing falls between.
+A broadcast is only a hint. A gap, a row that is too large to send, or a resync makes the client
+catch up at once; the slow poll finds everything else. The client takes the cursor first, then reads
+the rows, then follows the log from the cursor. So no change falls between.
 """
 
 from __future__ import annotations
@@ -14,18 +15,20 @@ from typing import Protocol
 
 from pydantic import JsonValue, ValidationError
 
-from rapport.client.face_feed import Event
-from rapport.client.link import Link, Scope
+from rapport.client.events import Event
 from rapport.client.server import Server
 from rapport.client.timing import Timing
 from rapport.client.tokens import Tokens
+from rapport.client.topics import Scope, Topics
 from rapport.errors import NotSignedIn, RapportError, StoreError
 
 logger = logging.getLogger(__name__)
 
 
 class Follower(Protocol):
-    """A subscription, as the hub sees it; `hear` and `settle` say whether doubt is left."""
+    """What the catch-up needs of a subscription. `hear` and `settle` return whether only a further
+    catch-up can tell the rest.
+    """
 
     @property
     def tables(self) -> frozenset[str]:
@@ -33,20 +36,20 @@ class Follower(Protocol):
 
     @property
     def scope(self) -> Scope:
-        """Where those are broadcast."""
+        """The topics on which their changes are broadcast."""
 
     @property
     def is_loaded(self) -> bool:
         """Whether its rows have been read."""
 
     def hear(self, event: Event) -> bool:
-        """Takes a broadcast."""
+        """Takes the event of a broadcast."""
 
     def mark(self) -> int:
-        """The moment before a catch-up."""
+        """Marks the moment before a catch-up."""
 
     def settle(self, events: Iterable[Event], mark: int) -> bool:
-        """Takes a whole catch-up."""
+        """Takes all events of one catch-up."""
 
     async def load(self, server: Server) -> None:
         """Reads the rows."""
@@ -55,24 +58,24 @@ class Follower(Protocol):
         """Reads the rows again, since the log does not tell what has changed."""
 
     def fail(self, error: RapportError | None) -> None:
-        """Says why its rows can't be read; None, that they can again."""
+        """Notes why its rows can't be read; None says that they can be read again."""
 
     async def close(self) -> None:
-        """Ends it."""
+        """Ends the subscription."""
 
 
-class Hub:
-    """The subscriptions of one user, and the one catch-up for all of them."""
+class CatchUp:
+    """All subscriptions of one user, which share one catch-up."""
 
     def __init__(self, server: Server, key: str, tokens: Tokens, timing: Timing) -> None:
-        self.link = Link(server, key, tokens, timing, self._hear, self.request)
+        self.topics = Topics(server, key, tokens, timing, self._hear, self.request)
         self.error: Exception | None = None
         self._server = server
         self._timing = timing
         self._followers: list[Follower] = []
         self._stale: set[Follower] = set()
         self._cursor: str | None = None
-        # pages of a catch-up that has not come to its end
+        # events of a catch-up whose last page has not been read yet
         self._events: list[Event] = []
         self._is_between_pages = False
         self._requested = asyncio.Event()
@@ -80,20 +83,22 @@ class Hub:
 
     @property
     def is_running(self) -> bool:
-        """Whether it follows, or is paused."""
+        """Whether it follows the log; False while it is paused."""
         return bool(self._tasks)
 
     def start(self) -> None:
-        """Begins, or goes on, to follow."""
+        """Starts to follow, or continues after `stop`."""
         if not self._tasks:
             self.request()
             self._tasks = [
-                asyncio.create_task(self.link.run()),
+                asyncio.create_task(self.topics.run()),
                 asyncio.create_task(self._run()),
             ]
 
     async def stop(self) -> None:
-        """Ends the connection and the polls; what is known stays, for `start` to go on from."""
+        """Ends the connection and the polls. The rows and the cursor stay, so that `start`
+        continues from there.
+        """
         tasks, self._tasks = self._tasks, []
         for task in tasks:
             task.cancel()
@@ -101,31 +106,31 @@ class Hub:
             await asyncio.wait(tasks)
 
     async def close(self) -> None:
-        """Ends everything, and every subscription."""
+        """Ends the connection, the polls and every subscription."""
         await self.stop()
         for follower in list(self._followers):
             await follower.close()
 
     def attach(self, follower: Follower) -> None:
-        """Takes a subscription on; its rows are read soon."""
+        """Adds a subscription; its rows are read soon."""
         self._followers.append(follower)
-        self.link.want(follower.scope)
+        self.topics.want(follower.scope)
         self.request()
 
     def detach(self, follower: Follower) -> None:
-        """Lets a subscription go."""
+        """Removes a subscription."""
         self._followers.remove(follower)
         self._stale.discard(follower)
-        self.link.unwant(follower.scope)
+        self.topics.unwant(follower.scope)
 
     def request(self) -> None:
-        """Catches up soon."""
+        """Asks for a catch-up soon."""
         self._requested.set()
 
     def take(self, event: Event) -> None:
-        """Takes a change that was broadcast, or that the server has answered with."""
+        """Takes an event from a broadcast, or one made from the server's answer."""
         for follower in self._followers:
-            # what comes while rows are being read is in the log as well
+            # a change that comes while rows are being read is in the log as well
             if event.table not in follower.tables or not follower.is_loaded:
                 continue
             try:
@@ -139,10 +144,10 @@ class Hub:
 
     def _hear(self, name: str, payload: dict[str, JsonValue]) -> None:
         if name == "topics.changed":
-            self.link.refresh()
+            self.topics.refresh()
             self.request()
         elif name == "resync":
-            # too much to be told one by one, but the log has it
+            # there are too many changes to broadcast one by one; the log has them
             self.request()
         else:
             try:
@@ -161,22 +166,22 @@ class Hub:
                 await self._catch_up()
                 if self.error is not None:
                     self.error = None
-                    self.link.hurry()
+                    self.topics.hurry()
                 failures = 0
             except Exception as error:
                 self.error = error
                 if isinstance(error, RapportError):
                     logger.info("could not catch up: %s", error)
                 else:
-                    # following must not end because of what nobody has thought of
+                    # an error that we did not foresee must not end the task
                     logger.exception("could not catch up")
-                # requests are many while something is wrong: none hurries this
+                # an outage causes many requests: none of them shortens the wait
                 longest = self._timing.poll(self._timing.fast_poll)
                 await asyncio.sleep(min(self._timing.backoff(failures), longest))
                 failures += 1
                 continue
             timing = self._timing
-            interval = timing.slow_poll if self.link.is_live else timing.fast_poll
+            interval = timing.slow_poll if self.topics.is_live else timing.fast_poll
             try:
                 async with asyncio.timeout(timing.poll(interval)):
                     await self._requested.wait()
@@ -185,7 +190,7 @@ class Hub:
 
     async def _catch_up(self) -> None:
         if not self._followers:
-            # whoever comes next begins anew
+            # the next subscription starts from a new cursor
             self._cursor = None
             return
         if self._cursor is None:
@@ -193,18 +198,19 @@ class Hub:
             self._events.clear()
             self._is_between_pages = False
         elif any(not follower.is_loaded for follower in self._followers):
-            # what has happened before a subscription is not told to it
+            # a new subscription is not told what happened before it: settle the log for the others
+            # first
             await self._follow_log()
         await self._read_rows()
         await self._follow_log()
 
     async def _follow_log(self) -> None:
-        """Settles what the log has, up to the moment of its last answer."""
+        """Settles all entries of the log, up to the moment of its last answer."""
         followers = [follower for follower in self._followers if follower.is_loaded]
         marks = [follower.mark() for follower in followers]
         while True:
-            # pages lead to where the first of them was asked for: only an answer in one page
-            # tells of this moment
+            # further pages lead only up to the moment of the first one: an answer in a single page
+            # tells of now
             begins_anew = not self._is_between_pages
             page = await self._server.changes_since(self._cursor)
             self._cursor = page.cursor
@@ -212,7 +218,7 @@ class Hub:
             if page.resync:
                 self._events.clear()
                 self._stale.update(followers)
-                self.link.refresh()
+                self.topics.refresh()
                 await self._read_rows()
                 continue
             self._events += page.changes
@@ -228,13 +234,14 @@ class Hub:
                 ):
                     self.request()
             except Exception:
-                # the log has moved on: the others are told what it had, this one reads again
+                # the cursor has moved on: the other subscriptions get these events, this one reads
+                # its rows again
                 logger.exception("a subscription could not take what has changed")
                 follower.fail(_unreadable())
                 self._stale.add(follower)
 
     async def _read_rows(self) -> None:
-        """Reads the rows of new subscriptions, and of all after a resync."""
+        """Reads the rows of new subscriptions, and of every subscription after a resync."""
         for follower in list(self._followers):
             try:
                 if follower in self._stale:
@@ -248,7 +255,7 @@ class Hub:
             except NotSignedIn:
                 raise
             except RapportError as error:
-                # one that can't be read keeps the others waiting only while none can
+                # a refused subscription must not stop the others; an outage stops them all
                 follower.fail(error)
                 if error.retryable:
                     raise

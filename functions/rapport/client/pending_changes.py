@@ -1,8 +1,8 @@
-"""What waits to be told, and does not grow without end where a callback is slow.
+"""Changes that wait to be told; their number stays limited where a callback is slow.
 
-While little waits, every change is told. Beyond that a row which changes again has its changes
-made into one, at the place of the first: of each row the last version is told, and of a message
-the insert, in its order. So what waits is never much more than the rows there are.
+While few changes wait, each is told. Beyond `FEW`, a further change of a row is merged into the one
+that waits, in its place. So each row's last version is told, and each message's insert, in order.
+There are hardly more waiting changes than rows.
 """
 
 from __future__ import annotations
@@ -12,20 +12,20 @@ from collections import OrderedDict
 from typing import Generic
 from uuid import UUID
 
-from rapport.client.changes import Change, ShownT
+from rapport.client.events import Change, ShownT
 
-# beyond that many changes, those of one row are made into one
+# from this number on, changes of one row are merged
 FEW = 1_000
 
 
-class Backlog(Generic[ShownT]):
-    """Changes on their way to one who takes them with `next`."""
+class PendingChanges(Generic[ShownT]):
+    """Changes for one reader, which takes them with `next`."""
 
     def __init__(self, few: int = FEW) -> None:
         self._few = few
         self._count = 0
         self._waiting: OrderedDict[int, Change[ShownT]] = OrderedDict()
-        # the last that waits of each row
+        # the number of each row's last waiting change
         self._last: dict[UUID, int] = {}
         self._is_closed = False
         self._news = asyncio.Event()
@@ -34,7 +34,7 @@ class Backlog(Generic[ShownT]):
         return len(self._waiting)
 
     def put(self, change: Change[ShownT]) -> None:
-        """Takes a change; after `close` nothing is taken any more."""
+        """Adds a change; ignored after `close`."""
         if self._is_closed:
             return
         before = self._last.get(change.id)
@@ -51,7 +51,7 @@ class Backlog(Generic[ShownT]):
             self._waiting[before] = both
 
     async def next(self) -> Change[ShownT] | None:
-        """The first that waits, once there is one; None after `close`."""
+        """Waits for the first change and returns it; None after `close`."""
         while not self._waiting and not self._is_closed:
             self._news.clear()
             await self._news.wait()
@@ -63,7 +63,7 @@ class Backlog(Generic[ShownT]):
         return change
 
     def close(self) -> None:
-        """Forgets what waits."""
+        """Drops all waiting changes."""
         self._is_closed = True
         self._waiting.clear()
         self._last.clear()
@@ -71,11 +71,11 @@ class Backlog(Generic[ShownT]):
 
 
 def merged(first: Change[ShownT], second: Change[ShownT]) -> Change[ShownT] | None:
-    """Two changes of a row as one; None where the row is then as it was told before."""
+    """Merges two changes of a row; None where the row is again as it was told before."""
     if second.new is None:
         if first.operation == "INSERT":
             return None
-        # of a row that was not loaded the last version that was heard of
+        # the row was not loaded: this is the last version that we know
         return Change("DELETE", None, first.old or second.old)
     if first.operation == "INSERT":
         return Change("INSERT", second.new, None)
