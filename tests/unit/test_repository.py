@@ -89,8 +89,9 @@ def test_no_file_holds_a_package_registry_s_address() -> None:
     assert named == []
 
 
-def test_the_npm_lock_pins_by_digest_and_names_no_address() -> None:
-    lock = json.loads((PACKAGE / "local" / "package-lock.json").read_text())
+@pytest.mark.parametrize("folder", ["local", "web"])
+def test_the_npm_lock_pins_by_digest_and_names_no_address(folder: str) -> None:
+    lock = json.loads((PACKAGE / folder / "package-lock.json").read_text())
     packages = [entry for name, entry in lock["packages"].items() if name]
     assert packages
     assert all(entry["integrity"].startswith("sha512-") for entry in packages)

@@ -1,0 +1,249 @@
+"""The live client in JavaScript, in Node, over real servers."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections import defaultdict
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from random import Random
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from tests.integration.client.portal import SECONDS, Portal, until
+from tests.integration.client.proxy import Faults, Proxy
+from tests.integration.client.test_faults import Trouble, Writers
+from tests.integration.client.witness import Witness, check_order, versions
+from tests.sql.conftest import seed_uuid
+from tests.web import node
+
+from rapport.client.rows import Message, Profile, RowT
+
+CHANGES = int(os.environ.get("FAULT_CHANGES", "300"))
+SEED = int(os.environ.get("FAULT_SEED", "20261130"))
+
+QUICK = {
+    "slowPoll": 1000,
+    "fastPoll": 300,
+    "joinTimeout": 2000,
+    "firstBackoff": 50,
+    "longestBackoff": 500,
+    "refreshMargin": 1000,
+    "requestTimeout": 2000,
+}
+# nothing is found by polling
+HEARING = {"slowPoll": 600_000}
+
+
+class Told:
+    """What a client in Node was told, by subscription."""
+
+    def __init__(self) -> None:
+        self.changes: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
+        self.shown: list[list[int]] = []
+        self.checkpoints: list[list[list[str]]] = []
+
+    def take(self, said: dict[str, Any]) -> None:
+        if "checkpoint" in said:
+            self.checkpoints.append(said["checkpoint"])
+        elif "shown" in said:
+            self.shown.append(said["shown"])
+        else:
+            self.changes[said["of"]].append(said)
+
+    def witness(self, name: str, model: type[RowT]) -> Witness[RowT]:
+        """The same for the checks that the Python client has to pass."""
+        witness = Witness[RowT]()
+        for change in self.changes[name]:
+            row = model.model_validate(change["row"])
+            old = model.model_validate(change["old"]) if change["old"] else None
+            if change["eventType"] == "INSERT":
+                witness.on_insert(row)
+            elif change["eventType"] == "UPDATE":
+                witness.on_update(row, old)
+            else:
+                witness.on_delete(row)
+        return witness
+
+
+@asynccontextmanager
+async def following(
+    portal: Portal,
+    user: str,
+    told: Told,
+    follow: dict[str, list[Any]],
+    url: str | None = None,
+    **settings: object,
+) -> AsyncIterator[node.Client]:
+    async with node.client(
+        told.take,
+        url=url or portal.stack.url,
+        key=portal.stack.anon_key,
+        secret=portal.stack.jwt_secret,
+        user=str(seed_uuid(user)),
+        follow=follow,
+        **{"timing": QUICK, **settings},
+    ) as client:
+        await client.ask("ready")
+        yield client
+
+
+async def shows(client: node.Client, name: str, seconds: float = SECONDS, **wanted: object) -> Any:
+    """Waits until a subscription's snapshot has these values."""
+    snapshot: dict[str, Any] = {}
+    try:
+        async with asyncio.timeout(seconds):
+            while True:
+                snapshot = await client.ask("snapshot", of=name)
+                if all(snapshot[key] == value for key, value in wanted.items()):
+                    return snapshot
+                await asyncio.sleep(0.02)
+    except TimeoutError:
+        snapshot.pop("rows", None)
+        pytest.fail(f"{name} is {snapshot} and not {wanted}")
+
+
+def add_job(portal: Portal, customer: str) -> UUID:
+    job = uuid4()
+    portal.world.owner.execute(
+        "insert into public.jobs (id, account_id, customer_id, service_type, starts_at)"
+        " select %s, account_id, id, 'carpet', now() from public.contacts where id = %s",
+        (job, portal.customer(customer)),
+    )
+    return job
+
+
+async def test_customer_hears_of_its_own_as_it_happens(portal: Portal) -> None:
+    told = Told()
+    cilka = portal.customer("cilka")
+    before = add_job(portal, "cilka")
+    conversation = portal.conversation("cilka")
+    portal.write("andrej", conversation, "before")
+    follow = {"jobs": ["jobs", str(cilka)], "messages": ["messages", str(cilka)]}
+    async with following(portal, "cilka", told, follow, timing=HEARING) as client:
+        jobs = await shows(client, "jobs", isConnected=True, state="connected", error=None)
+        assert [row["id"] for row in jobs["rows"]] == [str(before)]
+        assert jobs["isSame"]
+        # a job comes with a notice to its customer
+        unread = (await shows(client, "messages", isConnected=True))["unreadCount"]
+
+        portal.world.owner.execute("update public.jobs set address = 'Here 1'")
+        portal.write("andrej", conversation, "one", "two")
+        portal.write("carlos", portal.conversation("carlos"), "another's")
+        new = add_job(portal, "cilka")
+        add_job(portal, "carlos")
+
+        await shows(client, "messages", unreadCount=unread + 3)
+        jobs = await shows(client, "jobs", isConnected=True)
+        assert {row["id"] for row in jobs["rows"]} == {str(before), str(new)}
+        assert (await client.ask("state"))["state"] == "connected"
+    assert [
+        (change["eventType"], change["row"]["address"], (change["old"] or {}).get("id"))
+        for change in told.changes["jobs"]
+    ] == [("UPDATE", "Here 1", str(before)), ("INSERT", None, None)]
+    chat = [
+        change["row"]
+        for change in told.changes["messages"]
+        if change["row"]["conversation_id"] == str(conversation)
+    ]
+    assert [(row["seq"], row["message"]) for row in chat] == [(2, "one"), (3, "two")]
+
+
+async def test_what_one_transaction_changes_is_shown_and_told_together(portal: Portal) -> None:
+    told = Told()
+    cilka = portal.customer("cilka")
+    follow = {"all": ["everything", str(cilka)]}
+    async with following(portal, "cilka", told, follow, timing=HEARING) as client:
+        await shows(client, "all", isConnected=True, activeSubscriptions=5)
+        told.shown.clear()
+        told.checkpoints.clear()
+
+        def change() -> None:
+            with portal.world.owner.transaction():
+                add_job(portal, "cilka")
+                portal.world.owner.execute(
+                    "insert into public.invoices (account_id, customer_id, number, currency,"
+                    " amount_minor, status, sent_at)"
+                    " select account_id, id, %s, 'EUR', 1, 'sent', now()"
+                    " from public.contacts where id = %s",
+                    (uuid4().hex[:8], cilka),
+                )
+
+        change()
+        await until(lambda: bool(told.checkpoints))
+        # and as a catch-up
+        await client.ask("pause")
+        change()
+        await client.ask("resume")
+        await until(lambda: len(told.checkpoints) > 1)
+
+    for n, checkpoint in enumerate(told.checkpoints, start=1):
+        assert {"jobs", "invoices", "messages"} == {table for table, _ in checkpoint}
+        # never a job without its invoice
+        assert [n, n] in [shown[:2] for shown in told.shown]
+    assert all(jobs == invoices for jobs, invoices, _ in told.shown)
+    assert len(told.checkpoints) == 2
+
+
+async def test_nothing_is_missed_and_nothing_told_twice_whatever_fails(portal: Portal) -> None:
+    cilka, carlos = portal.customer("cilka"), portal.customer("carlos")
+    conversations = [portal.conversation("cilka") for _ in range(3)]
+    conversations.append(portal.conversation("carlos"))
+    portal.write("andrej", conversations[0], "before", "the subscription")
+    hers, desk, his = Told(), Told(), Told()
+    faults = Faults(Random(SEED))
+    flaky = {"lifetime": [1.5, 6], "realtime": {"heartbeatIntervalMs": 500}}
+    async with (
+        Proxy(portal.stack.gateway_port, faults).serve() as proxy,
+        following(portal, "cilka", hers, both(cilka), proxy.url, **flaky) as cilkas,
+        following(
+            portal, "andrej", desk, {"messages": ["messages", None]}, proxy.url, **flaky
+        ) as andrejs,
+        following(portal, "carlos", his, both(carlos), proxy.url, **flaky) as carloses,
+    ):
+        before = versions(portal.world, "messages", cilka)
+        profile_before = versions(portal.world, "customers", cilka, "id")
+        writers = Writers(portal, conversations, CHANGES, SEED)
+        trouble = Trouble(portal, proxy)
+        faults.drop, faults.delay, faults.cut, faults.stall = 0.1, 0.02, 0.01, 0.003
+        writers.start()
+        while not writers.are_done:
+            await asyncio.sleep(1)
+            await trouble.strike()
+        while trouble.count < 4:
+            await trouble.strike()
+        assert not writers.errors
+
+        faults.calm()
+        expected = versions(portal.world, "messages", cilka)
+        expected_profile = versions(portal.world, "customers", cilka, "id")
+        patience = 60.0
+        await shows(cilkas, "messages", patience, isConnected=True, error=None)
+        await shows(andrejs, "messages", patience, isConnected=True, error=None)
+        shut_out = await shows(carloses, "messages", patience, state="error", rows=[])
+        assert shut_out["error"]["name"] == "NotAllowed"
+        # what is still on its way would now be told twice
+        await asyncio.sleep(3)
+
+        own = await cilkas.ask("snapshot", of="messages")
+        assert {UUID(row["id"]): row["version"] for row in own["rows"]} == expected
+        assert {row["customer_id"] for row in own["rows"]} == {str(cilka)}
+    witness = hers.witness("messages", Message)
+    witness.check_rows(expected, before)
+    check_order(witness.inserts)
+    hers.witness("profile", Profile).check_rows(expected_profile, profile_before)
+    everyones = desk.witness("messages", Message)
+    # what was carlos' is the desk's as well
+    everyones.told = defaultdict(
+        list, {row: told for row, told in everyones.told.items() if row in expected}
+    )
+    everyones.check_rows(expected, before, knows_before=False)
+    check_order(everyones.inserts)
+    assert {change["row"]["customer_id"] for change in his.changes["messages"]} <= {str(carlos)}
+    assert faults.seen.keys() == {"drop", "delay", "cut", "stall"}
+
+
+def both(customer: UUID) -> dict[str, list[Any]]:
+    return {"messages": ["messages", str(customer)], "profile": ["profile", str(customer)]}
