@@ -187,6 +187,83 @@ async def test_what_one_transaction_changes_is_shown_and_told_together(portal: P
     assert len(told.checkpoints) == 2
 
 
+async def test_changes_are_asked_for_while_realtime_is_away(portal: Portal) -> None:
+    told = Told()
+    async with (
+        Proxy(portal.stack.gateway_port, Faults(Random())).serve() as proxy,
+        following(portal, "cilka", told, {"jobs": ["jobs", None]}, proxy.url) as client,
+    ):
+        await shows(client, "jobs", state="connected")
+        proxy.refuses_sockets = True
+        proxy.cut_all()
+        polling = await shows(client, "jobs", state="polling", isConnected=False)
+        assert polling["error"]["name"] == "Unavailable"
+        assert (await client.ask("state"))["state"] == "polling"
+
+        job = add_job(portal, "cilka")
+        await until(lambda: bool(told.changes["jobs"]))
+        proxy.refuses_sockets = False
+        jobs = await shows(client, "jobs", state="connected", error=None)
+        assert [row["id"] for row in jobs["rows"]] == [str(job)]
+
+        # and without any server
+        portal.servers.stop_gateway()
+        away = await shows(client, "jobs", state="offline")
+        assert len(away["rows"]) == 1
+        assert "can't be reached" in away["error"]["message"]
+        portal.servers.start_gateway()
+        await shows(client, "jobs", state="connected", error=None)
+    assert len(told.changes["jobs"]) == 1
+
+
+async def test_each_trouble_has_a_state_and_a_sentence(portal: Portal) -> None:
+    told = Told()
+    carlos = portal.customer("carlos")
+    mine = add_job(portal, "cilka")
+    follow = {"jobs": ["jobs", None], "another's": ["messages", str(carlos)]}
+    async with following(portal, "cilka", told, follow) as client:
+        await shows(client, "jobs", state="connected")
+        refused = await shows(client, "another's", state="error", rows=[])
+        assert refused["error"] == {
+            "name": "NotAllowed",
+            "message": "You may not follow this, or not any more.",
+        }
+        while (await client.ask("state"))["state"] != "connected":
+            await asyncio.sleep(0.02)
+
+        # nobody is signed in: what was shown was another's
+        await client.ask("be", user=None)
+        signed_out = await shows(client, "jobs", state="needs-auth", rows=[])
+        assert "Sign in" in signed_out["error"]["message"]
+        await client.ask("be", user=str(seed_uuid("carlos")))
+        his = add_job(portal, "carlos")
+        jobs = await shows(client, "jobs", state="connected", error=None)
+        assert [row["id"] for row in jobs["rows"]] == [str(his)]
+        await client.ask("be", user=str(seed_uuid("cilka")))
+        await shows(client, "jobs", SECONDS, state="connected", error=None, isConnected=True)
+        while [row["id"] for row in (await client.ask("snapshot", of="jobs"))["rows"]] != [
+            str(mine)
+        ]:
+            await asyncio.sleep(0.05)
+
+        # a database of another version than the client
+        portal.world.owner.execute("alter function public.changes_since rename to of_old")
+        portal.world.owner.execute("notify pgrst, 'reload schema'")
+        older = await shows(client, "jobs", state="error")
+        assert "another version" in older["error"]["message"]
+        portal.world.owner.execute("alter function public.of_old rename to changes_since")
+        portal.world.owner.execute("notify pgrst, 'reload schema'")
+        await shows(client, "jobs", state="connected", error=None)
+
+        await client.ask("churn", times=200)
+        await shows(client, "jobs", state="connected", error=None)
+        await client.ask("close")
+        closed = await client.ask("snapshot", of="jobs")
+        assert (closed["state"], len(closed["rows"])) == ("closed", 1)
+        assert (await client.ask("left"))["channels"] == 0
+    assert told.changes["jobs"] == []
+
+
 async def test_nothing_is_missed_and_nothing_told_twice_whatever_fails(portal: Portal) -> None:
     cilka, carlos = portal.customer("cilka"), portal.customer("carlos")
     conversations = [portal.conversation("cilka") for _ in range(3)]
