@@ -92,17 +92,29 @@ async def following(
 
 async def shows(client: node.Client, name: str, seconds: float = SECONDS, **wanted: object) -> Any:
     """Waits until a subscription's snapshot has these values."""
-    snapshot: dict[str, Any] = {}
+    return await answers(client, "snapshot", seconds, {"of": name}, **wanted)
+
+
+async def answers(
+    client: node.Client,
+    question: str,
+    seconds: float = SECONDS,
+    more: dict[str, str] | None = None,
+    **wanted: object,
+) -> Any:
+    """Waits until the client's answer has these values."""
+    answer: dict[str, Any] = {}
     try:
         async with asyncio.timeout(seconds):
             while True:
-                snapshot = await client.ask("snapshot", of=name)
-                if all(snapshot[key] == value for key, value in wanted.items()):
-                    return snapshot
+                answer = await client.ask(question, **more or {})
+                answer["ids"] = [row["id"] for row in answer.get("rows", [])]
+                if all(answer[key] == value for key, value in wanted.items()):
+                    return answer
                 await asyncio.sleep(0.02)
     except TimeoutError:
-        snapshot.pop("rows", None)
-        pytest.fail(f"{name} is {snapshot} and not {wanted}")
+        answer.pop("rows", None)
+        pytest.fail(f"{more or question}: {answer} and not {wanted}")
 
 
 def add_job(portal: Portal, customer: str) -> UUID:
@@ -228,8 +240,7 @@ async def test_each_trouble_has_a_state_and_a_sentence(portal: Portal) -> None:
             "name": "NotAllowed",
             "message": "You may not follow this, or not any more.",
         }
-        while (await client.ask("state"))["state"] != "connected":
-            await asyncio.sleep(0.02)
+        await answers(client, "state", state="connected")
 
         # nobody is signed in: what was shown was another's
         await client.ask("be", user=None)
@@ -241,10 +252,7 @@ async def test_each_trouble_has_a_state_and_a_sentence(portal: Portal) -> None:
         assert [row["id"] for row in jobs["rows"]] == [str(his)]
         await client.ask("be", user=str(seed_uuid("cilka")))
         await shows(client, "jobs", SECONDS, state="connected", error=None, isConnected=True)
-        while [row["id"] for row in (await client.ask("snapshot", of="jobs"))["rows"]] != [
-            str(mine)
-        ]:
-            await asyncio.sleep(0.05)
+        await shows(client, "jobs", ids=[str(mine)])
 
         # a database of another version than the client
         portal.world.owner.execute("alter function public.changes_since rename to of_old")
