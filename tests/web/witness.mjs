@@ -41,6 +41,12 @@ const live = createLive(supabase, { timing: settings.timing });
 const subscriptions = {};
 
 for (const [name, [kind, id, options = {}]] of Object.entries(settings.follow ?? {})) {
+  if (kind === "presence" || kind === "typing") {
+    // `id` is where, or whose side
+    subscriptions[name] = live[kind](id, options);
+    subscriptions[name].subscribe(() => say({ of: name, signs: subscriptions[name].getSnapshot() }));
+    continue;
+  }
   const tell = (eventType) => (row, old) => say({ of: name, eventType, row, old: old ?? null });
   const told =
     kind === "everything"
@@ -62,7 +68,7 @@ live.onCheckpoint((changes) => say({ checkpoint: changes.map(({ table, eventType
 const errorOf = (error) => error && { name: error.name, message: error.message };
 const answers = {
   ready: async () => {
-    for (const subscription of Object.values(subscriptions)) await subscription.ready();
+    for (const subscription of Object.values(subscriptions)) await subscription.ready?.();
   },
   state: () => ({ state: live.state, error: errorOf(live.error) }),
   snapshot: ({ of }) => {
@@ -73,6 +79,9 @@ const answers = {
     settings.user = user;
     newAt = 0;
   },
+  show: ({ of, shown }) => subscriptions[of].showMe(shown),
+  hide: ({ of }) => subscriptions[of].hideMe(),
+  say: ({ of }) => subscriptions[of].say(),
   pause: () => live.pause(),
   resume: () => live.resume(),
   close: () => live.close(),

@@ -16,12 +16,12 @@ from tests.integration.client.portal import SECONDS, Portal, until
 from tests.integration.client.proxy import Faults, Proxy
 from tests.integration.client.test_faults import Trouble, Writers
 from tests.integration.client.witness import Witness, check_order, versions
-from tests.sql.conftest import seed_uuid
+from tests.sql.conftest import ALPINE, seed_uuid
 from tests.web import node
 
 from rapport.client.rows import Message, Profile, RowT
 
-CHANGES = int(os.environ.get("FAULT_CHANGES", "300"))
+CHANGES = int(os.environ.get("FAULT_CHANGES", "800"))
 SEED = int(os.environ.get("FAULT_SEED", "20261130"))
 
 QUICK = {
@@ -48,6 +48,8 @@ class Told:
     def take(self, said: dict[str, Any]) -> None:
         if "checkpoint" in said:
             self.checkpoints.append(said["checkpoint"])
+        elif "signs" in said:
+            pass
         elif "shown" in said:
             self.shown.append(said["shown"])
         else:
@@ -109,6 +111,7 @@ async def answers(
             while True:
                 answer = await client.ask(question, **more or {})
                 answer["ids"] = [row["id"] for row in answer.get("rows", [])]
+                answer["isOnline"] = [*answer.get("onlineUsers", [])]
                 if all(answer[key] == value for key, value in wanted.items()):
                     return answer
                 await asyncio.sleep(0.02)
@@ -272,6 +275,38 @@ async def test_each_trouble_has_a_state_and_a_sentence(portal: Portal) -> None:
     assert told.changes["jobs"] == []
 
 
+async def test_who_is_there_and_who_types_is_seen_by_the_other_side(portal: Portal) -> None:
+    chat = str(portal.conversation("cilka"))
+    andrej = str(seed_uuid("andrej"))
+    theirs = {
+        "desk": ["presence", "desk", str(ALPINE)],
+        "typing": ["typing", "staff", chat],
+        "hers": ["typing", "customer", chat],
+    }
+    async with (
+        following(portal, "andrej", Told(), theirs, timing=HEARING) as staff,
+        following(portal, "cilka", Told(), theirs, timing=HEARING) as customer,
+    ):
+        for client in (staff, customer):
+            for name in theirs:
+                await shows(client, name, isConnected=True, error=None)
+        await staff.ask("show", of="desk", shown={"as": "Andrej"})
+        online = (await shows(customer, "desk", isOnline=[andrej]))["onlineUsers"]
+        assert online[andrej]["as"] == "Andrej"
+        await customer.ask("say", of="hers")
+        await shows(staff, "hers", isTyping=True)
+        assert not (await staff.ask("snapshot", of="typing"))["isTyping"]
+
+        # a customer is not seen at a desk
+        await customer.ask("show", of="desk", shown={"as": "staff"})
+        refused = await shows(customer, "desk", isOnline=[andrej], isConnected=True)
+        while refused["error"] is None:
+            refused = await customer.ask("snapshot", of="desk")
+        assert refused["error"]["name"] == "NotAllowed"
+        await staff.ask("close")
+        await shows(customer, "desk", isOnline=[])
+
+
 async def test_nothing_is_missed_and_nothing_told_twice_whatever_fails(portal: Portal) -> None:
     cilka, carlos = portal.customer("cilka"), portal.customer("carlos")
     conversations = [portal.conversation("cilka") for _ in range(3)]
@@ -295,7 +330,7 @@ async def test_nothing_is_missed_and_nothing_told_twice_whatever_fails(portal: P
         faults.drop, faults.delay, faults.cut, faults.stall = 0.1, 0.02, 0.01, 0.003
         writers.start()
         while not writers.are_done:
-            await asyncio.sleep(1)
+            await asyncio.sleep(1.5)
             await trouble.strike()
         while trouble.count < 4:
             await trouble.strike()

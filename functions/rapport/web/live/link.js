@@ -5,8 +5,10 @@ import { about, backoff } from "./timing.js";
 import { Topic } from "./topic.js";
 
 /** @import { LiveError } from "./errors.js" */
+/** @import { Room } from "./presence.js" */
 /** @import { Scope } from "./scope.js" */
-/** @import { Server } from "./server.js" */
+/** @import { Server, Topic as Named } from "./server.js" */
+/** @typedef {Named[]} Topics */
 
 // no token is asked for more often
 const SOON = 500;
@@ -18,7 +20,7 @@ const SOON = 500;
 export class Link {
   /** @type {LiveError | null} */
   error = null;
-  /** What is wanted, by how many. @type {Map<string, { scope: Scope, count: number }>} */
+  /** What is wanted, and by how many. @type {Map<string, { scope: Scope, count: number, room?: Room<any> }>} */
   #scopes = new Map();
   /** The names of each scope's topics. @type {Map<string, Set<string>>} */
   #names = new Map();
@@ -45,6 +47,7 @@ export class Link {
   #run = 0;
   #done = Promise.resolve();
   #askedAt = 0;
+  #user = "";
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   #soon;
 
@@ -98,9 +101,10 @@ export class Link {
    * Joins the topics of a scope, once for however many want it.
    *
    * @param {Scope} scope
+   * @param {Room<any>} [room] what is told of it where clients show themselves
    */
-  want(scope) {
-    const wanted = this.#scopes.get(keyOf(scope)) ?? { scope, count: 0 };
+  want(scope, room) {
+    const wanted = this.#scopes.get(keyOf(scope)) ?? { scope, count: 0, room };
     wanted.count++;
     this.#scopes.set(keyOf(scope), wanted);
     this.#bell.ring();
@@ -118,6 +122,18 @@ export class Link {
       this.#names.delete(keyOf(scope));
     }
     this.#bell.ring();
+  }
+
+  /**
+   * The joined topics of a scope, to say something there.
+   *
+   * @param {Scope} scope
+   */
+  joined(scope) {
+    return [...(this.#names.get(keyOf(scope)) ?? [])].flatMap((name) => {
+      const topic = this.#topics.get(name);
+      return topic?.isJoined ? [topic] : [];
+    });
   }
 
   /** Asks for the names of topics again, since somebody has left, or somebody else is signed in. */
@@ -179,7 +195,8 @@ export class Link {
    */
   async #sync(run) {
     const { timing, supabase } = this.server;
-    const { expiresAt } = await this.server.session();
+    const { user, expiresAt } = await this.server.session();
+    this.#user = user;
     const now = Date.now();
     const left = expiresAt - now;
     // by a clock that is wrong the token may seem to have ended long ago
@@ -195,7 +212,11 @@ export class Link {
     const wanted = new Set(this.#news);
     for (const names of this.#names.values()) for (const name of names) wanted.add(name);
     await this.#leaveAllBut(wanted);
-    const missing = [...wanted].filter((name) => !this.#topics.get(name)?.isJoined && !this.#refused.has(name));
+    const missing = [...wanted].filter((name) => {
+      const topic = this.#topics.get(name);
+      // a room that was closed and opened again is entered again
+      return !this.#refused.has(name) && !(topic?.isJoined && topic.room === this.#room(name));
+    });
     if (run !== this.#run || !missing.length) return;
     // side by side, since each waits for the server
     const joins = await Promise.allSettled(missing.map((name) => this.#join(name, run)));
@@ -210,6 +231,8 @@ export class Link {
   async #join(name, run) {
     await this.#topics.get(name)?.leave();
     if (run !== this.#run) return;
+    const room = this.#room(name);
+    room?.enter();
     const topic = new Topic(
       this.server.supabase,
       name,
@@ -218,6 +241,7 @@ export class Link {
         this.#trouble ??= error;
         this.#bell.ring();
       },
+      room && { room, key: this.#user },
     );
     this.#topics.set(name, topic);
     try {
@@ -268,14 +292,18 @@ export class Link {
   async #named() {
     const mine = await this.server.myTopics();
     const own = mine.filter(({ kind }) => kind === "account" || kind === "customer");
+    /** @type {Map<string | null, Topics>} */
+    const asked = new Map();
     const named = new Map();
     for (const [key, { scope }] of [...this.#scopes]) {
       let topics = own;
       if (scope.kind === "customer") {
         const hers = own.filter(({ kind, id }) => kind === "customer" && id === scope.id);
         topics = hers.length ? hers : own.filter(({ kind }) => kind === "account");
-      } else if (scope.kind === "conversation") {
-        topics = (await this.server.myTopics(scope.id)).filter(({ kind, id }) => kind === scope.kind && id === scope.id);
+      } else if (scope.kind !== "all") {
+        // the chat, who is there and who writes are named in one answer; desks in every one
+        const answer = scope.kind === "presence_desk" ? mine : await this.#asked(asked, scope.id);
+        topics = answer.filter(({ kind, id }) => kind === scope.kind && (id === scope.id || !scope.id));
       }
       named.set(key, new Set(topics.map(({ topic }) => topic)));
     }
@@ -284,11 +312,34 @@ export class Link {
   }
 
   /**
+   * @param {Map<string | null, Topics>} answers
+   * @param {string | null} conversation
+   */
+  async #asked(answers, conversation) {
+    const answer = answers.get(conversation) ?? (await this.server.myTopics(conversation));
+    answers.set(conversation, answer);
+    return answer;
+  }
+
+  /** @param {string} name */
+  #room(name) {
+    for (const [key, { room }] of this.#scopes) if (room && this.#names.get(key)?.has(name)) return room;
+    return undefined;
+  }
+
+  /**
    * @param {string} name
    * @param {string} event
    * @param {unknown} payload
    */
   #receive(name, event, payload) {
+    const room = this.#room(name);
+    if (room) {
+      // clients broadcast nothing where they show that they are there
+      if (event === "topics.changed" && name.startsWith("presence:")) this.#refreshSoon();
+      else room.hear(event);
+      return;
+    }
     // what still comes on a topic that nobody wants any more is late, and found by catching up
     if (event === "topics.changed" || [...this.#names.values()].some((names) => names.has(name))) {
       this.hear(event, payload);

@@ -1,6 +1,7 @@
 import { Everything } from "./everything.js";
 import { Hub } from "./hub.js";
 import { LoyaltySubscription, MessageSubscription, ProfileSubscription, followInvoices, followJobs } from "./kinds.js";
+import { Presence, Typing } from "./presence.js";
 import { ofConversation, ofCustomer } from "./scope.js";
 import { Server, hasSessions } from "./server.js";
 import { TIMING } from "./timing.js";
@@ -9,6 +10,7 @@ import { TIMING } from "./timing.js";
 /** @import { EverythingCallbacks } from "./everything.js" */
 /** @import { Change } from "./events.js" */
 /** @import { LoyaltyCallbacks, MessageCallbacks } from "./kinds.js" */
+/** @import { Online } from "./presence.js" */
 /** @import { Invoice, Job, Profile } from "./rows.js" */
 /** @import { RowCallbacks } from "./subscription.js" */
 /** @import { Timing } from "./timing.js" */
@@ -128,6 +130,29 @@ export class Live {
       loyalty: this.loyalty(customerId, callbacks),
       profile: this.profile(customerId, { onUpdate: callbacks.onProfileUpdate }),
     });
+  }
+
+  /**
+   * Who is at an account's desk, or of staff or customers in a conversation. Without an id, at all
+   * desks that the user may see.
+   *
+   * @param {"desk" | "staff" | "customer"} where
+   * @param {string | null} [id]
+   * @param {{ onChange?: (online: Online) => unknown }} [callbacks]
+   */
+  presence(where, id, callbacks) {
+    return new Presence(this.#hub, where, id, callbacks);
+  }
+
+  /**
+   * Whether a side of a conversation is writing; the user says so on its own side's.
+   *
+   * @param {"staff" | "customer"} side
+   * @param {string} conversationId
+   * @param {{ onTyping?: () => unknown }} [callbacks]
+   */
+  typing(side, conversationId, callbacks) {
+    return new Typing(this.#hub, side, conversationId, callbacks);
   }
 
   /**

@@ -1,7 +1,9 @@
 /**
- * What is followed: all that the user may, one customer, or one conversation.
+ * What is followed: all that the user may, one customer, one conversation, or a room. Rooms are the
+ * desk of an account, and who is in a conversation or writing there, by side.
  *
- * @typedef {{ kind: "all" | "customer" | "conversation", id: string | null }} Scope
+ * @typedef {"presence_desk" | "presence_staff" | "presence_customer" | "typing_staff" | "typing_customer"} RoomKind
+ * @typedef {{ kind: "all" | "customer" | "conversation" | RoomKind, id: string | null }} Scope
  */
 
 /**

@@ -1,6 +1,7 @@
 import { NotAllowed, NotSignedIn, Unavailable } from "./errors.js";
 
 /** @import { LiveError } from "./errors.js" */
+/** @import { Room } from "./presence.js" */
 /** @import { RealtimeChannel, SupabaseClient } from "@supabase/supabase-js" */
 
 const GOODBYE = 1000;
@@ -25,11 +26,20 @@ export class Topic {
    * @param {string} name
    * @param {(event: string, payload: unknown) => void} hear
    * @param {(error: LiveError) => void} broke
+   * @param {{ room: Room<any>, key: string }} [place] where clients show themselves, and by which key
    */
-  constructor(supabase, name, hear, broke) {
+  constructor(supabase, name, hear, broke, place) {
     this.#broke = broke;
+    this.room = place?.room;
     /** @type {RealtimeChannel} */
-    this.#channel = supabase.channel(name, { config: { private: true } });
+    this.#channel = supabase.channel(name, {
+      config: { private: true, presence: place && { key: place.key, enabled: true } },
+    });
+    if (place) {
+      this.#channel.on("presence", { event: "sync" }, () => {
+        if (!this.#isOver) place.room.show(this.#channel.presenceState());
+      });
+    }
     this.#channel.on("broadcast", { event: "*" }, ({ event, payload }) => {
       if (!this.#isOver) hear(event, payload);
     });
@@ -49,6 +59,7 @@ export class Topic {
         if (this.#isOver) return;
         if (status === "SUBSCRIBED") {
           this.isJoined = true;
+          if (this.room?.tracked) void this.track();
           return resolve();
         }
         const reason = refusalOf(status, error);
@@ -57,6 +68,23 @@ export class Topic {
         void this.leave();
       }, timeout);
     });
+  }
+
+  /** Shows the user as present in a joined room, or no more, as the room has it. */
+  async track() {
+    const room = /** @type {Room<any>} */ (this.room);
+    const answer = await (room.tracked ? this.#channel.track(room.tracked) : this.#channel.untrack());
+    if (answer === "error" && !this.#isOver) room.turnAway(new NotAllowed("You may not show yourself here, or not like this."));
+  }
+
+  /**
+   * Broadcasts to those who have joined; without permission to write nobody hears it.
+   *
+   * @param {string} event
+   * @param {object} payload
+   */
+  async send(event, payload) {
+    await this.#channel.send({ type: "broadcast", event, payload });
   }
 
   /**
