@@ -79,6 +79,13 @@ const answers = {
     settings.user = user;
     newAt = 0;
   },
+  // what is shown before the server has answered, what it refuses, and what is shown then
+  write: async ({ of, how, given }) => {
+    const written = subscriptions[of][how](...given);
+    const shown = subscriptions[of].getSnapshot().rows;
+    const thrown = await written.catch(errorOf);
+    return { shown, thrown: thrown ?? null, after: subscriptions[of].getSnapshot().rows };
+  },
   show: ({ of, shown }) => subscriptions[of].showMe(shown),
   hide: ({ of }) => subscriptions[of].hideMe(),
   say: ({ of }) => subscriptions[of].say(),

@@ -307,6 +307,39 @@ async def test_who_is_there_and_who_types_is_seen_by_the_other_side(portal: Port
         await shows(customer, "desk", isOnline=[])
 
 
+async def test_edits_show_at_once_and_are_taken_back_when_refused(portal: Portal) -> None:
+    job = str(add_job(portal, "cilka"))
+    cilka = str(portal.customer("cilka"))
+    staff_told, told = Told(), Told()
+    async with (
+        following(portal, "andrej", staff_told, {"jobs": ["jobs", None]}) as staff,
+        following(portal, "cilka", told, {"me": ["profile", cilka]}) as customer,
+    ):
+        done = await staff.ask(
+            "write", of="jobs", how="update", given=[job, {"status": "in_progress"}]
+        )
+        assert done["thrown"] is None
+        assert [row["status"] for row in done["shown"] + done["after"]] == ["in_progress"] * 2
+        wrong = await staff.ask("write", of="jobs", how="update", given=[job, {"status": "odd"}])
+        assert [row["status"] for row in wrong["shown"] + wrong["after"]] == ["odd", "in_progress"]
+        assert wrong["thrown"]["name"] == "Conflict"
+
+        # that is nobody's number
+        given = [{"name": "Cilka C.", "phone": "1"}]
+        wrong = await customer.ask("write", of="me", how="edit", given=given)
+        assert [row["name"] for row in wrong["shown"]] == ["Cilka C."]
+        assert wrong["thrown"]["message"]
+        before = wrong["after"][0]
+        done = await customer.ask("write", of="me", how="edit", given=[{"name": "Cilka D."}])
+        assert done["thrown"] is None
+        assert [row["name"] for row in done["shown"] + done["after"]] == ["Cilka D."] * 2
+        await until(lambda: bool(told.changes["me"]))
+    assert [change["row"]["status"] for change in staff_told.changes["jobs"]] == ["in_progress"]
+    assert [(change["row"]["name"], change["old"]) for change in told.changes["me"]] == [
+        ("Cilka D.", before)
+    ]
+
+
 async def test_nothing_is_missed_and_nothing_told_twice_whatever_fails(portal: Portal) -> None:
     cilka, carlos = portal.customer("cilka"), portal.customer("carlos")
     conversations = [portal.conversation("cilka") for _ in range(3)]

@@ -1,6 +1,6 @@
 /** @import { LiveError } from "./errors.js" */
 /** @import { Hub, State } from "./hub.js" */
-/** @import { LoyaltySubscription, MessageCallbacks, MessageSubscription, ProfileSubscription } from "./kinds.js" */
+/** @import { JobSubscription, LoyaltySubscription, MessageCallbacks, MessageSubscription, ProfileSubscription } from "./kinds.js" */
 /** @import { Invoice, Job, LoyaltyTransaction, Profile } from "./rows.js" */
 /** @import { Subscription } from "./subscription.js" */
 
@@ -22,7 +22,7 @@
  * @property {(profile: Profile, old: Profile | null) => unknown} [onProfileUpdate]
  *
  * @typedef {{
- *   jobs: Subscription<Job>, invoices: Subscription<Invoice>, messages: MessageSubscription,
+ *   jobs: JobSubscription, invoices: Subscription<Invoice>, messages: MessageSubscription,
  *   loyalty: LoyaltySubscription, profile: ProfileSubscription,
  * }} Parts
  *

@@ -10,11 +10,13 @@
  */
 
 import { Bell } from "./bell.js";
-import { LiveError, NotSignedIn, Unreadable, asLiveError, call, report } from "./errors.js";
+import { Edits } from "./edits.js";
+import { NotSignedIn, Unreadable, asLiveError, call, report } from "./errors.js";
 import { readEvent } from "./events.js";
 import { Link } from "./link.js";
 import { about, backoff } from "./timing.js";
 
+/** @import { LiveError } from "./errors.js" */
 /** @import { Change, Event } from "./events.js" */
 /** @import { Server } from "./server.js" */
 /** @import { Subscription } from "./subscription.js" */
@@ -71,6 +73,7 @@ export class Hub {
   /** @param {Server} server */
   constructor(server) {
     this.server = server;
+    this.edits = new Edits(this);
     this.link = new Link(server, this.#hear, () => {
       this.request();
       this.tell();
@@ -170,6 +173,16 @@ export class Hub {
         }
       });
     }
+    this.tell();
+  }
+
+  /**
+   * Has the rows of a table be shown anew.
+   *
+   * @param {string} table
+   */
+  touch(table) {
+    for (const follower of this.#followers) if (follower.table === table) follower.touch();
     this.tell();
   }
 

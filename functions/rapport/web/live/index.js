@@ -9,7 +9,7 @@
 export { createLive, currentLive } from "./create.js";
 export { Conflict, LiveError, NotAllowed, NotFound, NotSignedIn, Unavailable, Unprocessable, Unreadable } from "./errors.js";
 export { Everything } from "./everything.js";
-export { LoyaltySubscription, MessageSubscription, ProfileSubscription } from "./kinds.js";
+export { JobSubscription, LoyaltySubscription, MessageSubscription, ProfileSubscription } from "./kinds.js";
 export { Live } from "./live.js";
 export { Presence, Typing } from "./presence.js";
 export * from "./subscribe_to.js";

@@ -27,15 +27,30 @@ import { call } from "./errors.js";
  */
 
 /**
- * Appointments, the next ones last.
+ * Appointments, the next ones last, and edits that show at once.
  *
- * @param {Hub} hub
- * @param {Scope} scope
- * @param {RowCallbacks<Job>} [callbacks]
- * @returns {Subscription<Job>}
+ * @extends {Subscription<Job>}
  */
-export function followJobs(hub, scope, callbacks) {
-  return new Subscription(hub, scope, () => new TableSource("jobs", scope), by("starts_at"), callbacks);
+export class JobSubscription extends Subscription {
+  /**
+   * @param {Hub} hub
+   * @param {Scope} scope
+   * @param {RowCallbacks<Job>} [callbacks]
+   */
+  constructor(hub, scope, callbacks) {
+    super(hub, scope, () => new TableSource("jobs", scope), by("starts_at"), callbacks);
+  }
+
+  /**
+   * Writes columns of a job, which only staff may; the snapshot has them from the first moment.
+   * What is refused is taken back, and thrown.
+   *
+   * @param {string} id
+   * @param {Partial<Pick<Job, "service_type" | "status" | "starts_at" | "ends_at" | "address" | "description">>} patch
+   */
+  async update(id, patch) {
+    await this.hub.edits.write({ table: "jobs", id, patch }, this.told(id));
+  }
 }
 
 /**
@@ -139,11 +154,13 @@ export class LoyaltySubscription extends Subscription {
 }
 
 /**
- * A customer as it sees itself.
+ * A customer as it sees itself, and edits that show at once.
  *
  * @extends {Subscription<Profile, { profile: Profile | null }>}
  */
 export class ProfileSubscription extends Subscription {
+  #id;
+
   /**
    * @param {Hub} hub
    * @param {Scope} scope
@@ -151,6 +168,17 @@ export class ProfileSubscription extends Subscription {
    */
   constructor(hub, scope, callbacks) {
     super(hub, scope, () => new TableSource("customers", scope, { owner: "id" }), by("id"), callbacks);
+    this.#id = scope.id ?? "";
+  }
+
+  /**
+   * Writes name, phone, email or preferences; `profile` has them from the first moment. What is
+   * refused is taken back, and thrown.
+   *
+   * @param {Partial<Pick<Profile, "name" | "phone" | "email" | "preferences">>} fields
+   */
+  async edit(fields) {
+    await this.hub.edits.write({ table: "customers", id: this.#id, patch: fields }, this.told(this.#id), "my_profile");
   }
 
   /** @override @param {readonly Profile[]} rows */

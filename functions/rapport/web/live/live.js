@@ -1,6 +1,6 @@
 import { Everything } from "./everything.js";
 import { Hub } from "./hub.js";
-import { LoyaltySubscription, MessageSubscription, ProfileSubscription, followInvoices, followJobs } from "./kinds.js";
+import { JobSubscription, LoyaltySubscription, MessageSubscription, ProfileSubscription, followInvoices } from "./kinds.js";
 import { Presence, Typing } from "./presence.js";
 import { ofConversation, ofCustomer } from "./scope.js";
 import { Server, hasSessions } from "./server.js";
@@ -54,7 +54,7 @@ export class Live {
    * @param {RowCallbacks<Job>} [callbacks]
    */
   jobs(customerId, callbacks) {
-    return followJobs(this.#hub, ofCustomer(customerId), callbacks);
+    return new JobSubscription(this.#hub, ofCustomer(customerId), callbacks);
   }
 
   /**

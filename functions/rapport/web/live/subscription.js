@@ -238,20 +238,19 @@ export class Subscription {
     return /** @type {More} */ ({});
   }
 
-  /**
-   * The rows as they are shown.
-   *
-   * @protected
-   * @returns {R[]}
-   */
-  shown() {
-    return this.source.ledger.rows;
-  }
-
-  /** Has the rows be shown anew. */
+  /** Has the rows be shown anew, with the edits that are on their way. */
   touch() {
     this.#rows = null;
-    this.notify();
+  }
+
+  /**
+   * A row as it was last told.
+   *
+   * @protected
+   * @param {string} id
+   */
+  told(id) {
+    return this.source.ledger.rows.find((row) => row.id === id);
   }
 
   #call() {
@@ -271,9 +270,15 @@ export class Subscription {
     this.#waiting.clear();
   }
 
+  /** @returns {readonly R[]} */
+  #makeRows() {
+    const rows = this.isLoaded ? this.source.ledger.rows : [];
+    return Object.freeze(this.hub.edits.applied(this.table, rows).sort(this.#order));
+  }
+
   /** @returns {Readonly<Snapshot<R> & More>} */
   #makeSnapshot() {
-    this.#rows ??= Object.freeze(this.isLoaded ? this.shown().sort(this.#order) : []);
+    this.#rows ??= this.#makeRows();
     const isConnected = this.isLoaded && this.#state === "connected";
     return Object.freeze({
       rows: this.#rows,
