@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from playwright.async_api import Page, Route, async_playwright, expect
 from tests.web import node
 
+from rapport.local import keys
 from rapport.local.postgres import Database
 from rapport.local.stack import Stack
 from rapport.local.state import PROJECT
@@ -87,3 +89,62 @@ async def test_the_page_of_readme_shows_a_customers_jobs_live(
         await expect(shown).to_contain_text("Carpet, 2027-01-05T09:00:00+00:00: scheduled")
         owner.execute("update public.jobs set status = 'cancelled' where service_type = 'Carpet'")
         await expect(shown).to_contain_text("cancelled")
+
+
+async def test_hooks_show_tell_once_and_leave_nothing_behind(
+    stack: Stack, database: Database, page: Page
+) -> None:
+    with psycopg.connect(database.url(), autocommit=True) as owner:
+        owner.execute((PROJECT / "supabase" / "seed.sql").read_bytes())
+        found = owner.execute(
+            "select c.id, c.portal_user_id from public.customers c"
+            " join auth.users u on u.id = c.portal_user_id"
+            " where u.email = 'cilka@customers.example'"
+        ).fetchone()
+        assert found is not None
+        settings = {
+            "url": stack.url,
+            "key": stack.anon_key,
+            "token": keys.mint_user_token(stack.jwt_secret, user_id=found[1]),
+            "customerId": str(found[0]),
+            "userId": str(found[1]),
+        }
+        app = node.bundled(node.HERE / "portal.jsx")
+        await show(
+            page,
+            f"<main></main><script>window.settings = {json.dumps(settings)}</script>"
+            f'<script type="module">{app}</script>',
+        )
+        jobs, toasts, signs = (page.locator(f"#{name}") for name in ("jobs", "toasts", "signs"))
+        await expect(jobs).to_have_text("true fine | | |")
+        await expect(toasts).to_have_text("true 5/5 |")
+        await expect(signs).to_contain_text("connected")
+        assert "0 unread, 0 points" in await page.evaluate(
+            "window.fromServer.replaceAll('<!-- -->', '')"
+        )
+
+        owner.execute(
+            "insert into public.jobs (account_id, customer_id, service_type, starts_at)"
+            " select account_id, id, 'Carpet', now() from public.customers where id = %s",
+            [found[0]],
+        )
+        await expect(jobs).to_have_text("true fine | Carpet scheduled | Carpet scheduled | INSERT")
+        await page.get_by_text("render 0").click()
+        owner.execute("update public.jobs set status = 'cancelled'")
+        await expect(jobs).to_have_text("true fine | Carpet cancelled | Carpet cancelled | UPDATE")
+        owner.execute(
+            "insert into public.loyalty_transactions (account_id, customer_id, type, points)"
+            " select account_id, id, 'earned', 50 from public.customers where id = %s",
+            [found[0]],
+        )
+        await expect(signs).to_contain_text("50 points")
+        await expect(toasts).to_contain_text(
+            "true 5/5 | New appointment, Appointment cancelled, +50 points"
+        )
+
+        # hooks that are gone leave their topics
+        await page.get_by_text("toggle").click()
+        await page.wait_for_function("window.client.getChannels().length === 0")
+        await page.get_by_text("toggle").click()
+        await expect(jobs).to_have_text("true fine | Carpet cancelled | |")
+        await expect(toasts).to_have_text("true 5/5 |")

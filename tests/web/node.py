@@ -43,6 +43,29 @@ def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run([node(), *arguments], check=False, capture_output=True, text=True)
 
 
+def bundled(source: Path) -> str:
+    """A module of tests with all that it imports, as a browser takes it."""
+    modules = install()
+    made = subprocess.run(
+        [
+            node(),
+            modules / "esbuild" / "bin" / "esbuild",
+            source,
+            "--bundle",
+            "--format=esm",
+            "--minify",
+            "--jsx=automatic",
+            f"--alias:@rapport/live={WEB}",
+            '--define:process.env.NODE_ENV="development"',
+        ],
+        env={**os.environ, "NODE_PATH": str(modules)},
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    return made.stdout
+
+
 class Client:
     """A live client in a Node of its own, which notes what it is told: see `witness.mjs`."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import re
 
 import pytest
@@ -24,3 +25,10 @@ def test_what_is_tested_in_node(name: str) -> None:
     passed = re.search(r"^# pass (\d+)$", tested.stdout, re.MULTILINE)
     assert passed
     assert int(passed[1]) > 0
+
+
+def test_live_is_small() -> None:
+    """As a bundler hands it out: without what is written for people."""
+    size = len(gzip.compress(node.bundled(node.WEB / "live" / "index.js").encode(), 9))
+
+    assert size <= 12 * 1024

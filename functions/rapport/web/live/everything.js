@@ -22,7 +22,7 @@
  * @property {(profile: Profile, old: Profile | null) => unknown} [onProfileUpdate]
  *
  * @typedef {{
- *   jobs: JobSubscription, invoices: Subscription<Invoice>, messages: MessageSubscription,
+ *   jobs: JobSubscription, invoices: Subscription<Invoice, {}>, messages: MessageSubscription,
  *   loyalty: LoyaltySubscription, profile: ProfileSubscription,
  * }} Parts
  *

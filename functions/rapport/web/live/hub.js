@@ -42,6 +42,7 @@ export class Hub {
   /** @type {LiveError | null} */
   error = null;
   isRunning = false;
+  isPaused = false;
   isClosed = false;
   /** Called with all that was told at once. @type {Set<(changes: readonly Change[]) => void>} */
   checkpoints = new Set();
@@ -87,14 +88,15 @@ export class Hub {
    */
   get state() {
     if (this.isClosed) return "closed";
-    if (!this.isRunning) return "offline";
+    if (this.isPaused) return "offline";
     if (this.error) return stateOf(this.error);
     if (this.#hasCaughtUp && this.link.isLive) return "connected";
     return this.#hasCaughtUp && this.link.error ? "polling" : "connecting";
   }
 
-  /** Begins, or goes on, to follow. */
+  /** Begins, or goes on, to follow; with the first that is followed it begins by itself. */
   start() {
+    this.isPaused = false;
     if (this.isRunning || this.isClosed) return;
     this.isRunning = true;
     this.link.start();
@@ -105,6 +107,7 @@ export class Hub {
 
   /** Ends the connection and the polls; what is known stays, for `start` to go on from. */
   async stop() {
+    this.isPaused = true;
     this.isRunning = false;
     this.#run++;
     this.#bell.ring();
@@ -132,6 +135,7 @@ export class Hub {
     this.#followers.add(follower);
     this.link.want(follower.scope);
     this.request();
+    if (!this.isPaused) this.start();
   }
 
   /**

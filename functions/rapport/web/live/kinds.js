@@ -29,7 +29,7 @@ import { call } from "./errors.js";
 /**
  * Appointments, the next ones last, and edits that show at once.
  *
- * @extends {Subscription<Job>}
+ * @extends {Subscription<Job, {}>}
  */
 export class JobSubscription extends Subscription {
   /**
@@ -59,7 +59,7 @@ export class JobSubscription extends Subscription {
  * @param {Hub} hub
  * @param {Scope} scope
  * @param {RowCallbacks<Invoice>} [callbacks]
- * @returns {Subscription<Invoice>}
+ * @returns {Subscription<Invoice, {}>}
  */
 export function followInvoices(hub, scope, callbacks) {
   return new Subscription(hub, scope, () => new TableSource("invoices", scope), by("created_at"), callbacks);
@@ -80,8 +80,8 @@ export class MessageSubscription extends Subscription {
    * @param {Scope} scope
    * @param {MessageCallbacks & { bookingId?: string }} [callbacks]
    */
-  constructor(hub, scope, { bookingId, ...callbacks } = {}) {
-    const booking = bookingId?.toLowerCase();
+  constructor(hub, scope, callbacks = {}) {
+    const booking = callbacks.bookingId?.toLowerCase();
     super(hub, scope, () => new MessageSource(scope, booking), inConversation, callbacks);
     this.#callbacks = callbacks;
   }

@@ -34,7 +34,6 @@ export class Live {
   constructor(supabase, timing) {
     this.#hub = new Hub(new Server(supabase, { ...TIMING, ...timing }));
     this.#listen(supabase);
-    this.#hub.start();
   }
 
   /** How it goes: connecting, connected, polling, offline, error, needs-auth or closed. */

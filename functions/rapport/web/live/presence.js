@@ -60,6 +60,7 @@ export class Room {
     /** @type {Scope} */
     this.scope = { kind, id: id?.toLowerCase() ?? null };
     hub.link.want(this.scope, this);
+    if (!hub.isPaused) hub.start();
     hub.watchers.add(this.notify);
     this.getSnapshot = this.getSnapshot.bind(this);
     this.subscribe = this.subscribe.bind(this);

@@ -301,7 +301,7 @@ export class Subscription {
   get #state() {
     if (this.isClosed) return "closed";
     if (this.#failure) return stateOf(this.#failure);
-    if (!this.hub.isRunning || this.hub.error) return this.hub.state;
+    if (this.hub.isPaused || this.hub.error) return this.hub.state;
     if (!this.isLoaded) return "connecting";
     const { link } = this.hub;
     if (link.hears(this.scope)) return "connected";
