@@ -7,6 +7,7 @@ import os
 from collections import defaultdict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from operator import itemgetter
 from random import Random
 from typing import Any
 from uuid import UUID, uuid4
@@ -338,6 +339,47 @@ async def test_edits_show_at_once_and_are_taken_back_when_refused(portal: Portal
     assert [(change["row"]["name"], change["old"]) for change in told.changes["me"]] == [
         ("Cilka D.", before)
     ]
+
+
+async def test_agent_sees_contacts_as_the_views_have_them(portal: Portal) -> None:
+    told = Told()
+    chat = portal.conversation("cilka")
+    follow = {"contacts_v2": ["contacts", "v2"], "contacts_live_chat": ["contacts", "live_chat"]}
+
+    def as_the_view_has(view: str) -> list[Any]:
+        with portal.world.acting_as("andrej") as connection:
+            rows = connection.execute(f"select to_jsonb(v) from public.{view} v").fetchall()
+        return sorted((row[0] for row in rows), key=itemgetter("id"))
+
+    async def agrees(client: node.Client, view: str) -> None:
+        async with asyncio.timeout(SECONDS):
+            rows: list[Any] = []
+            while rows != as_the_view_has(view):
+                snapshot = await client.ask("snapshot", of=view)
+                rows = sorted(snapshot["rows"], key=itemgetter("id"))
+
+    async with following(portal, "andrej", told, follow, timing=HEARING) as client:
+        for view in follow:
+            await shows(client, view, isConnected=True)
+            await agrees(client, view)
+        portal.rename("cilka", "Cilka C.")
+        portal.write("cilka", chat, "hello")
+        portal.world.owner.execute(
+            "update public.conversations set status = 'pending' where id = %s", (chat,)
+        )
+        for view in follow:
+            await agrees(client, view)
+        await client.ask("pause")
+        portal.write("andrej", portal.conversation("cilka"), "another chat")
+        portal.rename("cilka", "Cilka D.")
+        await client.ask("resume")
+        for view in follow:
+            await agrees(client, view)
+    cilka = str(portal.customer("cilka"))
+    changes = told.changes["contacts_live_chat"]
+    assert {change["row"]["id"] for change in changes} == {cilka}
+    assert all(change["eventType"] == "UPDATE" for change in changes)
+    assert "Pending" in [change["row"]["conversation_status"] for change in changes]
 
 
 async def test_nothing_is_missed_and_nothing_told_twice_whatever_fails(portal: Portal) -> None:

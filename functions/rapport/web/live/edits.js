@@ -20,12 +20,12 @@ export class Edits {
    * Rows as they will be, if nothing is refused.
    *
    * @template {Row} R
-   * @param {string} table
+   * @param {ReadonlySet<string>} tables
    * @param {R[]} rows
    * @returns {R[]}
    */
-  applied(table, rows) {
-    const edits = [...this.#onTheWay].filter((edit) => edit.table === table);
+  applied(tables, rows) {
+    const edits = [...this.#onTheWay].filter(({ table }) => tables.has(table));
     if (!edits.length) return rows;
     return rows.map((row) => {
       const its = edits.filter(({ id }) => id === row.id);

@@ -172,9 +172,8 @@ export class Hub {
       // what comes while rows are being read is in the log as well
       if (!follower.isLoaded) continue;
       this.#guard(follower, () => {
-        for (const event of events) {
-          if (event.table === follower.table && follower.hear(event)) this.request();
-        }
+        const its = events.filter(({ table }) => follower.tables.has(table));
+        if (its.length && follower.hear(its)) this.request();
       });
     }
     this.tell();
@@ -186,7 +185,7 @@ export class Hub {
    * @param {string} table
    */
   touch(table) {
-    for (const follower of this.#followers) if (follower.table === table) follower.touch();
+    for (const follower of this.#followers) if (follower.tables.has(table)) follower.touch();
     this.tell();
   }
 
@@ -332,7 +331,7 @@ export class Hub {
   async #followLog(run) {
     const user = this.#user;
     const followers = [...this.#followers].filter(({ isLoaded }) => isLoaded);
-    const marks = followers.map((follower) => follower.source.ledger.mark());
+    const marks = followers.map((follower) => follower.source.mark());
     for (;;) {
       // pages lead to where the first of them was asked for: only an answer in one page tells of
       // this moment
@@ -357,7 +356,7 @@ export class Hub {
       if (!this.#followers.has(follower)) return;
       // the log has moved on: one that can't take what it had reads again
       this.#guard(follower, () => {
-        const its = events.filter(({ table }) => table === follower.table);
+        const its = events.filter(({ table }) => follower.tables.has(table));
         if (follower.settle(its, marks[n])) this.request();
       });
     });

@@ -16,6 +16,8 @@ export * from "./subscribe_to.js";
 export { Subscription } from "./subscription.js";
 
 /** @typedef {import("./events.js").Change} Change */
+/** @typedef {import("./faces.js").ContactV2} ContactV2 */
+/** @typedef {import("./faces.js").LiveChatContact} LiveChatContact */
 /** @typedef {import("./hub.js").State} State */
 /** @typedef {import("./rows.js").Invoice} Invoice */
 /** @typedef {import("./rows.js").Job} Job */

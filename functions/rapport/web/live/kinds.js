@@ -1,8 +1,11 @@
+import { FaceSource } from "./contacts.js";
+import { call } from "./errors.js";
+import { ofCustomer } from "./scope.js";
 import { MessageSource, TableSource } from "./sources.js";
 import { Subscription } from "./subscription.js";
-import { call } from "./errors.js";
 
 /** @import { Change } from "./events.js" */
+/** @import { ContactV2, LiveChatContact } from "./faces.js" */
 /** @import { Hub } from "./hub.js" */
 /** @import { Invoice, Job, LoyaltyTransaction, Message, Profile } from "./rows.js" */
 /** @import { Scope } from "./scope.js" */
@@ -63,6 +66,19 @@ export class JobSubscription extends Subscription {
  */
 export function followInvoices(hub, scope, callbacks) {
   return new Subscription(hub, scope, () => new TableSource("invoices", scope), by("created_at"), callbacks);
+}
+
+/**
+ * All contacts that the user may see, in a face, by name.
+ *
+ * @template {"v2" | "live_chat"} F
+ * @param {Hub} hub
+ * @param {F} face
+ * @param {RowCallbacks<F extends "v2" ? ContactV2 : LiveChatContact>} [callbacks]
+ * @returns {Subscription<F extends "v2" ? ContactV2 : LiveChatContact, {}>}
+ */
+export function followContacts(hub, face, callbacks) {
+  return new Subscription(hub, ofCustomer(), () => new FaceSource(face), by("name"), callbacks);
 }
 
 /**
@@ -192,7 +208,7 @@ export class ProfileSubscription extends Subscription {
  * @returns {(a: any, b: any) => number}
  */
 function by(column) {
-  return (a, b) => compare(a[column], b[column]) || compare(a.id, b.id);
+  return (a, b) => compare(a[column] ?? "", b[column] ?? "") || compare(a.id, b.id);
 }
 
 /**

@@ -1,6 +1,6 @@
 import { Everything } from "./everything.js";
 import { Hub } from "./hub.js";
-import { JobSubscription, LoyaltySubscription, MessageSubscription, ProfileSubscription, followInvoices } from "./kinds.js";
+import { JobSubscription, LoyaltySubscription, MessageSubscription, ProfileSubscription, followContacts, followInvoices } from "./kinds.js";
 import { Presence, Typing } from "./presence.js";
 import { ofConversation, ofCustomer } from "./scope.js";
 import { Server, hasSessions } from "./server.js";
@@ -105,6 +105,17 @@ export class Live {
    */
   profile(customerId, callbacks) {
     return new ProfileSubscription(this.#hub, ofCustomer(customerId), callbacks);
+  }
+
+  /**
+   * All contacts that the user may see, as the contacts page ("v2") or the live chat shows them.
+   *
+   * @template {"v2" | "live_chat"} F
+   * @param {F} face
+   * @param {Parameters<typeof followContacts<F>>[2]} [callbacks]
+   */
+  contacts(face, callbacks) {
+    return followContacts(this.#hub, face, callbacks);
   }
 
   /**

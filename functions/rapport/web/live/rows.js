@@ -96,6 +96,8 @@ const COLUMNS = {
   loyalty_transactions: [...EVERY, "customer_id", "points", "type"],
   messages: [...EVERY, "conversation_id", "customer_id", "seq", "sender_type", "type", "message", "status"],
   customers: EVERY,
+  contacts: [...EVERY, "status"],
+  conversations: [...EVERY, "customer_id", "channel", "status"],
 };
 
 /**

@@ -1,10 +1,25 @@
 import { Ledger } from "./ledger.js";
 
-/** @import { Heard, Json } from "./events.js" */
+/** @import { Change, Event, Heard, Json } from "./events.js" */
 /** @import { Place } from "./ledger.js" */
 /** @import { Message, Row } from "./rows.js" */
 /** @import { Scope } from "./scope.js" */
 /** @import { Server } from "./server.js" */
+
+/**
+ * Where the rows of a subscription come from: a ledger or what is made of several tables, and how
+ * they are read.
+ *
+ * @template {Row} R
+ * @typedef {object} Source
+ * @property {ReadonlySet<string>} tables that it is made of
+ * @property {R[]} rows as they have been told
+ * @property {(events: Event[]) => Heard<R>} hear takes what was broadcast together
+ * @property {() => number} mark the moment before a catch-up
+ * @property {(events: Event[], mark: number) => Heard<R>} settle takes a whole catch-up
+ * @property {(server: Server) => Promise<void>} load reads the rows; nothing is told of them
+ * @property {(server: Server) => Promise<Heard<R>>} reread reads the rows again
+ */
 
 /**
  * The rows of one table in a scope, all of them, and how they are read. `key` is a unique column
@@ -23,6 +38,7 @@ export class TableSource {
    */
   constructor(table, scope, { owner = "customer_id", key = "id", place, isWhole = true, equals = {} } = {}) {
     this.table = table;
+    this.tables = new Set([table]);
     /** @type {Record<string, string>} */
     this.equals = { ...equals };
     if (scope.id) this.equals[scope.kind === "customer" ? owner : "conversation_id"] = scope.id;
@@ -35,6 +51,44 @@ export class TableSource {
       place,
       isWhole,
     );
+  }
+
+  /** The rows as they have been told. */
+  get rows() {
+    return this.ledger.rows;
+  }
+
+  /**
+   * Takes what was broadcast together.
+   *
+   * @param {Event[]} events
+   * @returns {Heard<R>}
+   */
+  hear(events) {
+    /** @type {Change<R>[]} */
+    const changes = [];
+    let inDoubt = false;
+    for (const event of events) {
+      const heard = this.ledger.hear(event);
+      changes.push(...heard.changes);
+      inDoubt ||= heard.inDoubt;
+    }
+    return { changes, inDoubt };
+  }
+
+  /** The moment before a catch-up. */
+  mark() {
+    return this.ledger.mark();
+  }
+
+  /**
+   * Takes a whole catch-up.
+   *
+   * @param {Event[]} events
+   * @param {number} mark
+   */
+  settle(events, mark) {
+    return this.ledger.settle(events, mark);
   }
 
   /**

@@ -6,7 +6,7 @@ import { stateOf } from "./hub.js";
 /** @import { Row } from "./rows.js" */
 /** @import { Scope } from "./scope.js" */
 /** @import { Server } from "./server.js" */
-/** @import { TableSource } from "./sources.js" */
+/** @import { Source } from "./sources.js" */
 
 /**
  * What a subscription shows: never changed, and the same object until something else is shown.
@@ -40,7 +40,7 @@ import { stateOf } from "./hub.js";
 export class Subscription {
   isLoaded = false;
   isClosed = false;
-  /** @type {TableSource<R>} */
+  /** @type {Source<R>} */
   source;
   /** @type {Hub} */
   hub;
@@ -67,7 +67,7 @@ export class Subscription {
    *
    * @param {Hub} hub
    * @param {Scope} scope
-   * @param {() => TableSource<R>} makeSource
+   * @param {() => Source<R>} makeSource
    * @param {(a: R, b: R) => number} order
    * @param {RowCallbacks<R>} [callbacks]
    */
@@ -86,8 +86,9 @@ export class Subscription {
     this.close = this.close.bind(this);
   }
 
-  get table() {
-    return this.source.table;
+  /** The tables whose changes it follows. */
+  get tables() {
+    return this.source.tables;
   }
 
   /** What is shown at the moment. */
@@ -134,12 +135,12 @@ export class Subscription {
   }
 
   /**
-   * Takes a broadcast; whether doubt is left.
+   * Takes what was broadcast together; whether doubt is left.
    *
-   * @param {Event} event
+   * @param {Event[]} events
    */
-  hear(event) {
-    return this.#take(this.source.ledger.hear(event));
+  hear(events) {
+    return this.#take(this.source.hear(events));
   }
 
   /**
@@ -149,7 +150,7 @@ export class Subscription {
    * @param {number} mark
    */
   settle(events, mark) {
-    return this.#take(this.source.ledger.settle(events, mark));
+    return this.#take(this.source.settle(events, mark));
   }
 
   /** @param {Server} server */
@@ -250,7 +251,7 @@ export class Subscription {
    * @param {string} id
    */
   told(id) {
-    return this.source.ledger.rows.find((row) => row.id === id);
+    return this.source.rows.find((row) => row.id === id);
   }
 
   #call() {
@@ -272,8 +273,8 @@ export class Subscription {
 
   /** @returns {readonly R[]} */
   #makeRows() {
-    const rows = this.isLoaded ? this.source.ledger.rows : [];
-    return Object.freeze(this.hub.edits.applied(this.table, rows).sort(this.#order));
+    const rows = this.isLoaded ? this.source.rows : [];
+    return Object.freeze(this.hub.edits.applied(this.tables, rows).sort(this.#order));
   }
 
   /** @returns {Readonly<Snapshot<R> & More>} */

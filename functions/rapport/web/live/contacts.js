@@ -1,0 +1,113 @@
+import { FACES } from "./faces.js";
+import { FOLLOWED, FaceFeed } from "./face_feed.js";
+
+/** @import { Change, Event, Heard, Json } from "./events.js" */
+/** @import { Row } from "./rows.js" */
+/** @import { Server } from "./server.js" */
+
+const KEYS = { contacts: "id", conversations: "id", conversation_activity: "conversation_id" };
+
+/**
+ * The contacts that the user may see, in one of their faces, made of three tables.
+ *
+ * @template {Row} R
+ */
+export class FaceSource {
+  tables = FOLLOWED;
+  /** @type {FaceFeed<R>} */
+  #feed;
+  /** What is heard while all is read again, and could be taken for missing. @type {Event[] | null} */
+  #heardMeanwhile = null;
+  /** @type {string[]} */
+  #doubts = [];
+
+  /** @param {keyof typeof FACES} face */
+  constructor(face) {
+    this.#feed = new FaceFeed(/** @type {any} */ (FACES[face]));
+  }
+
+  /** The faces as they have been told. */
+  get rows() {
+    return this.#feed.rows;
+  }
+
+  /**
+   * Takes what was broadcast together.
+   *
+   * @param {Event[]} events
+   * @returns {Heard<R>}
+   */
+  hear(events) {
+    if (this.#heardMeanwhile) {
+      this.#heardMeanwhile.push(...events);
+      return { changes: [], inDoubt: false };
+    }
+    return this.#told(this.#feed.apply(events));
+  }
+
+  /** The moment before a catch-up. */
+  mark() {
+    this.#doubts = this.#feed.hints;
+    return 0;
+  }
+
+  /**
+   * Takes a whole catch-up; of one feed there is one at a time.
+   *
+   * @param {Event[]} events
+   * @returns {Heard<R>}
+   */
+  settle(events) {
+    const changes = this.#feed.apply(events);
+    // what was heard before it and is not in it was late
+    this.#feed.forget(this.#doubts);
+    return this.#told(changes);
+  }
+
+  /** @param {Server} server */
+  async load(server) {
+    for (const [table, rows] of await read(server)) this.#feed.load(table, rows);
+  }
+
+  /**
+   * Reads the rows again.
+   *
+   * @param {Server} server
+   * @returns {Promise<Heard<R>>}
+   */
+  async reread(server) {
+    this.#heardMeanwhile = [];
+    const changes = [];
+    try {
+      for (const [table, rows] of await read(server)) changes.push(...this.#feed.replace(table, rows));
+    } finally {
+      const heard = this.#heardMeanwhile;
+      this.#heardMeanwhile = null;
+      changes.push(...this.#feed.apply(heard));
+    }
+    return { changes, inDoubt: false };
+  }
+
+  /** @param {Change<R>[]} changes */
+  #told(changes) {
+    return { changes, inDoubt: this.#feed.hints.length > 0 };
+  }
+}
+
+/**
+ * @param {Server} server
+ * @returns {Promise<Map<string, Json[]>>}
+ */
+async function read(server) {
+  /** @type {Map<string, Json[]>} */
+  const found = new Map();
+  for (const owner of await server.owners()) {
+    for (const [table, key] of Object.entries(KEYS)) {
+      const before = found.get(table) ?? [];
+      // a customer sees no contacts
+      const isSeen = table !== "contacts" || "account_id" in owner;
+      found.set(table, isSeen ? before.concat(await server.all(table, owner, key)) : before);
+    }
+  }
+  return found;
+}
