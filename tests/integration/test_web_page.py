@@ -68,6 +68,23 @@ async def show(page: Page, html: str) -> None:
     await page.goto(f"{ORIGIN}/")
 
 
+def settings_of(stack: Stack, owner: psycopg.Connection) -> dict[str, str]:
+    """What the page of a customer has to know."""
+    found = owner.execute(
+        "select c.id, c.portal_user_id from public.customers c"
+        " join auth.users u on u.id = c.portal_user_id"
+        " where u.email = 'cilka@customers.example'"
+    ).fetchone()
+    assert found is not None
+    return {
+        "url": stack.url,
+        "key": stack.anon_key,
+        "token": keys.mint_user_token(stack.jwt_secret, user_id=found[1]),
+        "customerId": str(found[0]),
+        "userId": str(found[1]),
+    }
+
+
 async def test_the_page_of_readme_shows_a_customers_jobs_live(
     stack: Stack, database: Database, page: Page
 ) -> None:
@@ -96,19 +113,7 @@ async def test_hooks_show_tell_once_and_leave_nothing_behind(
 ) -> None:
     with psycopg.connect(database.url(), autocommit=True) as owner:
         owner.execute((PROJECT / "supabase" / "seed.sql").read_bytes())
-        found = owner.execute(
-            "select c.id, c.portal_user_id from public.customers c"
-            " join auth.users u on u.id = c.portal_user_id"
-            " where u.email = 'cilka@customers.example'"
-        ).fetchone()
-        assert found is not None
-        settings = {
-            "url": stack.url,
-            "key": stack.anon_key,
-            "token": keys.mint_user_token(stack.jwt_secret, user_id=found[1]),
-            "customerId": str(found[0]),
-            "userId": str(found[1]),
-        }
+        settings = settings_of(stack, owner)
         app = node.bundled(node.HERE / "portal.jsx")
         await show(
             page,
@@ -126,7 +131,7 @@ async def test_hooks_show_tell_once_and_leave_nothing_behind(
         owner.execute(
             "insert into public.jobs (account_id, customer_id, service_type, starts_at)"
             " select account_id, id, 'Carpet', now() from public.customers where id = %s",
-            [found[0]],
+            [settings["customerId"]],
         )
         await expect(jobs).to_have_text("true fine | Carpet scheduled | Carpet scheduled | INSERT")
         await page.get_by_text("render 0").click()
@@ -135,7 +140,7 @@ async def test_hooks_show_tell_once_and_leave_nothing_behind(
         owner.execute(
             "insert into public.loyalty_transactions (account_id, customer_id, type, points)"
             " select account_id, id, 'earned', 50 from public.customers where id = %s",
-            [found[0]],
+            [settings["customerId"]],
         )
         await expect(signs).to_contain_text("50 points")
         await expect(toasts).to_contain_text(
@@ -148,3 +153,44 @@ async def test_hooks_show_tell_once_and_leave_nothing_behind(
         await page.get_by_text("toggle").click()
         await expect(jobs).to_have_text("true fine | Carpet cancelled | |")
         await expect(toasts).to_have_text("true 5/5 |")
+
+
+async def test_messages_outlive_their_page_and_are_sent_once_in_order(
+    stack: Stack, database: Database, page: Page
+) -> None:
+    with psycopg.connect(database.url(), autocommit=True) as owner:
+        owner.execute((PROJECT / "supabase" / "seed.sql").read_bytes())
+        settings = settings_of(stack, owner)
+        html = (
+            f"<script>window.settings = {json.dumps(settings)}</script>"
+            f'<script type="module">{(node.HERE / "chat.mjs").read_text()}</script>'
+        )
+        await show(page, html)
+        await page.wait_for_function("messages.getSnapshot().isConnected && pending()")
+
+        await page.context.set_offline(True)
+        for text in ("one", "two", "three"):
+            await page.evaluate(f"send('{text}')")
+        assert await page.evaluate("pending()") == ["one", "two", "three"]
+        await page.evaluate("send('   ')")
+        await page.reload()
+        await page.wait_for_function("window.pending && pending().length === 4")
+        await page.context.set_offline(False)
+        await page.wait_for_function("texts().join() === 'one,two,three'")
+        await page.wait_for_function("live.outbox.getSnapshot().pending[0]?.state === 'refused'")
+        [refused] = await page.evaluate("live.outbox.getSnapshot().pending")
+        assert refused["refusal"]
+        await page.evaluate(f"live.outbox.dismiss('{refused['clientRef']}')")
+        assert await page.evaluate("pending()") == []
+        rows = owner.execute("select message from public.messages order by seq").fetchall()
+        assert rows == [("one",), ("two",), ("three",)]
+
+        # a page that nobody looks at hangs up, and goes on once it is looked at
+        hide = "Object.defineProperty(document, 'hidden', {{ value: {}, configurable: true }});"
+        tell = "document.dispatchEvent(new Event('visibilitychange'))"
+        await page.evaluate(hide.format("true") + tell)
+        await page.wait_for_function("live.state === 'offline'")
+        owner.execute("update public.messages set message = 'third' where message = 'three'")
+        await page.evaluate(hide.format("false") + tell)
+        await page.wait_for_function("texts().join() === 'one,two,third'")
+        await page.wait_for_function("live.state === 'connected'")

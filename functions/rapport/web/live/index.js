@@ -11,6 +11,7 @@ export { Conflict, LiveError, NotAllowed, NotFound, NotSignedIn, Unavailable, Un
 export { Everything } from "./everything.js";
 export { JobSubscription, LoyaltySubscription, MessageSubscription, ProfileSubscription } from "./kinds.js";
 export { Live } from "./live.js";
+export { Outbox } from "./outbox.js";
 export { Presence, Typing } from "./presence.js";
 export * from "./subscribe_to.js";
 export { Subscription } from "./subscription.js";

@@ -1,6 +1,7 @@
 import { Everything } from "./everything.js";
 import { Hub } from "./hub.js";
 import { JobSubscription, LoyaltySubscription, MessageSubscription, ProfileSubscription, followContacts, followInvoices } from "./kinds.js";
+import { Outbox } from "./outbox.js";
 import { Presence, Typing } from "./presence.js";
 import { ofConversation, ofCustomer } from "./scope.js";
 import { Server, hasSessions } from "./server.js";
@@ -22,6 +23,10 @@ import { TIMING } from "./timing.js";
  */
 export class Live {
   #hub;
+  /** @type {Outbox | null} */
+  #outbox = null;
+  /** Whether it was paused because nobody looks. */
+  #isHidden = false;
   /** Ends what it listens to. @type {(() => void)[]} */
   #ends = [];
   /** @type {ReturnType<typeof setTimeout> | undefined} */
@@ -44,6 +49,12 @@ export class Live {
   /** What is wrong at the moment. */
   get error() {
     return this.#hub.error ?? this.#hub.link.error;
+  }
+
+  /** Messages on their way, also while the server is away. */
+  get outbox() {
+    this.#outbox ??= new Outbox(this.#hub);
+    return this.#outbox;
   }
 
   /**
@@ -190,35 +201,50 @@ export class Live {
 
   /** Ends the connection and the polls, as in the background; subscriptions stay. */
   async pause() {
+    this.#isHidden = false;
     await this.#hub.stop();
   }
 
   /** Connects again; what was missed is told. */
   resume() {
     clearTimeout(this.#hiding);
+    this.#isHidden = false;
     this.#hub.start();
+    this.#outbox?.hurry();
   }
 
   /** Ends everything, and every subscription. */
   async close() {
     clearTimeout(this.#hiding);
     for (const end of this.#ends) end();
+    await this.#outbox?.close();
     await this.#hub.close();
   }
 
   /** @param {SupabaseClient<any, any, any>} supabase */
   #listen(supabase) {
     if (hasSessions(supabase)) {
-      const { data } = supabase.auth.onAuthStateChange(() => this.#hub.hurry());
+      const { data } = supabase.auth.onAuthStateChange(() => this.#hurry());
       this.#ends.push(() => data.subscription.unsubscribe());
     }
     if (typeof window === "undefined") return;
-    this.#on(window, "online", () => this.#hub.hurry());
+    this.#on(window, "online", () => this.#hurry());
     this.#on(document, "visibilitychange", () => {
       clearTimeout(this.#hiding);
-      if (!document.hidden) this.#hub.start();
-      else this.#hiding = setTimeout(() => void this.#hub.stop(), this.#hub.server.timing.hiddenPause);
+      if (document.hidden) this.#hiding = setTimeout(() => this.#hide(), this.#hub.server.timing.hiddenPause);
+      else if (this.#isHidden) this.resume();
     });
+  }
+
+  #hide() {
+    if (this.#hub.isPaused) return;
+    this.#isHidden = true;
+    void this.#hub.stop();
+  }
+
+  #hurry() {
+    this.#hub.hurry();
+    this.#outbox?.hurry();
   }
 
   /**
