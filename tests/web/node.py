@@ -43,8 +43,8 @@ def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run([node(), *arguments], check=False, capture_output=True, text=True)
 
 
-def bundled(source: Path) -> str:
-    """A module of tests with all that it imports, as a browser takes it."""
+def bundled(source: Path, *without: str) -> str:
+    """A module with all that it imports but some, as a browser takes it."""
     modules = install()
     made = subprocess.run(
         [
@@ -55,6 +55,7 @@ def bundled(source: Path) -> str:
             "--format=esm",
             "--minify",
             "--jsx=automatic",
+            *(f"--external:{name}" for name in without),
             f"--alias:@rapport/live={WEB}",
             '--define:process.env.NODE_ENV="development"',
         ],

@@ -17,7 +17,7 @@ def test_types_are_right() -> None:
     assert checked.returncode == 0, checked.stdout
 
 
-@pytest.mark.parametrize("name", ["scenarios"])
+@pytest.mark.parametrize("name", ["scenarios", "errors"])
 def test_what_is_tested_in_node(name: str) -> None:
     tested = node.run("--test", "--test-reporter=tap", node.HERE / f"{name}.test.mjs")
 
@@ -27,8 +27,14 @@ def test_what_is_tested_in_node(name: str) -> None:
     assert int(passed[1]) > 0
 
 
-def test_live_is_small() -> None:
-    """As a bundler hands it out: without what is written for people."""
-    size = len(gzip.compress(node.bundled(node.WEB / "live" / "index.js").encode(), 9))
+# what comes when it is asked for: a desk's contacts, and the browser's database
+LATER = ("*/face_feed.js", "*/faces.js", "*/drawer.js")
 
-    assert size <= 12 * 1024
+
+def test_live_and_its_hooks_are_small() -> None:
+    """As a bundler hands them out: without what is written for people."""
+    live = node.bundled(node.WEB / "live" / "index.js", *LATER)
+    hooks = node.bundled(node.WEB / "react.js", "react", "*/live/index.js")
+
+    assert len(gzip.compress(live.encode(), 9)) <= 12 * 1024
+    assert len(gzip.compress(hooks.encode(), 9)) <= 2 * 1024

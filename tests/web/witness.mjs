@@ -36,7 +36,9 @@ async function accessToken() {
   return token;
 }
 
-const supabase = createClient(settings.url, settings.key, { accessToken, realtime: settings.realtime });
+// as browsers do, and unlike Node, a websocket takes no connection over that requests have used
+const apart = (url, init) => fetch(url, { ...init, headers: new Headers([...new Headers(init.headers), ["connection", "close"]]) });
+const supabase = createClient(settings.url, settings.key, { accessToken, realtime: settings.realtime, global: { fetch: apart } });
 const live = createLive(supabase, { timing: settings.timing });
 const subscriptions = {};
 

@@ -1,7 +1,6 @@
-import { FACES } from "./faces.js";
-import { FOLLOWED, FaceFeed } from "./face_feed.js";
-
 /** @import { Change, Event, Heard, Json } from "./events.js" */
+/** @import { FaceFeed } from "./face_feed.js" */
+/** @import { FACES } from "./faces.js" */
 /** @import { Row } from "./rows.js" */
 /** @import { Server } from "./server.js" */
 
@@ -13,9 +12,10 @@ const KEYS = { contacts: "id", conversations: "id", conversation_activity: "conv
  * @template {Row} R
  */
 export class FaceSource {
-  tables = FOLLOWED;
-  /** @type {FaceFeed<R>} */
-  #feed;
+  tables = new Set(["contacts", "conversations", "messages"]);
+  /** Comes with the rows, since most pages are of customers, who see no contacts. @type {FaceFeed<R> | null} */
+  #feed = null;
+  #face;
   /** What is heard while all is read again, and could be taken for missing. @type {Event[] | null} */
   #heardMeanwhile = null;
   /** @type {string[]} */
@@ -23,12 +23,12 @@ export class FaceSource {
 
   /** @param {keyof typeof FACES} face */
   constructor(face) {
-    this.#feed = new FaceFeed(/** @type {any} */ (FACES[face]));
+    this.#face = face;
   }
 
   /** The faces as they have been told. */
   get rows() {
-    return this.#feed.rows;
+    return this.#feed?.rows ?? [];
   }
 
   /**
@@ -42,12 +42,12 @@ export class FaceSource {
       this.#heardMeanwhile.push(...events);
       return { changes: [], inDoubt: false };
     }
-    return this.#told(this.#feed.apply(events));
+    return this.#told(this.#loaded.apply(events));
   }
 
   /** The moment before a catch-up. */
   mark() {
-    this.#doubts = this.#feed.hints;
+    this.#doubts = this.#loaded.hints;
     return 0;
   }
 
@@ -58,15 +58,20 @@ export class FaceSource {
    * @returns {Heard<R>}
    */
   settle(events) {
-    const changes = this.#feed.apply(events);
+    const changes = this.#loaded.apply(events);
     // what was heard before it and is not in it was late
-    this.#feed.forget(this.#doubts);
+    this.#loaded.forget(this.#doubts);
     return this.#told(changes);
   }
 
   /** @param {Server} server */
   async load(server) {
-    for (const [table, rows] of await read(server)) this.#feed.load(table, rows);
+    const [{ FaceFeed }, { FACES }] = await Promise.all([import("./face_feed.js"), import("./faces.js")]);
+    const read = await readAll(server);
+    /** @type {FaceFeed<R>} */
+    const feed = new FaceFeed(/** @type {any} */ (FACES[this.#face]));
+    for (const [table, rows] of read) feed.load(table, rows);
+    this.#feed = feed;
   }
 
   /**
@@ -79,18 +84,22 @@ export class FaceSource {
     this.#heardMeanwhile = [];
     const changes = [];
     try {
-      for (const [table, rows] of await read(server)) changes.push(...this.#feed.replace(table, rows));
+      for (const [table, rows] of await readAll(server)) changes.push(...this.#loaded.replace(table, rows));
     } finally {
       const heard = this.#heardMeanwhile;
       this.#heardMeanwhile = null;
-      changes.push(...this.#feed.apply(heard));
+      changes.push(...this.#loaded.apply(heard));
     }
     return { changes, inDoubt: false };
   }
 
+  get #loaded() {
+    return /** @type {FaceFeed<R>} */ (this.#feed);
+  }
+
   /** @param {Change<R>[]} changes */
   #told(changes) {
-    return { changes, inDoubt: this.#feed.hints.length > 0 };
+    return { changes, inDoubt: this.#loaded.hints.length > 0 };
   }
 }
 
@@ -98,7 +107,7 @@ export class FaceSource {
  * @param {Server} server
  * @returns {Promise<Map<string, Json[]>>}
  */
-async function read(server) {
+async function readAll(server) {
   /** @type {Map<string, Json[]>} */
   const found = new Map();
   for (const owner of await server.owners()) {

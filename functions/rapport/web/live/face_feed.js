@@ -12,8 +12,6 @@ import { readRow } from "./rows.js";
 /** @import { Row } from "./rows.js" */
 /** @import { Thread } from "./faces.js" */
 
-export const FOLLOWED = new Set(["contacts", "conversations", "messages"]);
-
 /** @template {Row} R */
 export class FaceFeed {
   /** @type {Map<string, R>} */

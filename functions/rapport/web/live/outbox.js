@@ -1,7 +1,6 @@
 /** Messages on their way: kept until the server has them, sent in the order of each chat, once. */
 
 import { Bell } from "./bell.js";
-import { openDrawer } from "./drawer.js";
 import { Conflict, NotAllowed, NotFound, Unprocessable, asLiveError, call } from "./errors.js";
 import { backoff } from "./timing.js";
 
@@ -41,14 +40,13 @@ export class Outbox {
   #isClosed = false;
   /** Why a chat waits. @type {Map<string, LiveError>} */
   #troubles = new Map();
-  /** @type {Promise<Drawer>} */
-  #drawer;
+  /** @type {Promise<Drawer> | null} */
+  #drawer = null;
   #hub;
 
   /** @param {Hub} hub */
   constructor(hub) {
     this.#hub = hub;
-    this.#drawer = openDrawer(() => this.hurry());
     this.getSnapshot = this.getSnapshot.bind(this);
     this.subscribe = this.subscribe.bind(this);
     void this.#run();
@@ -96,7 +94,7 @@ export class Outbox {
       writtenAt: Date.now(),
       refusal: null,
     };
-    await (await this.#drawer).put(kept);
+    await (await this.#open()).put(kept);
     await this.#look(user);
     this.hurry();
     return shown(kept);
@@ -109,7 +107,7 @@ export class Outbox {
    */
   async dismiss(clientRef) {
     const { user } = await this.#hub.server.session();
-    await (await this.#drawer).remove(user, clientRef);
+    await (await this.#open()).remove(user, clientRef);
     await this.#look(user);
   }
 
@@ -122,7 +120,14 @@ export class Outbox {
   async close() {
     this.#isClosed = true;
     this.hurry();
-    (await this.#drawer).close();
+    (await this.#drawer)?.close();
+  }
+
+  #open() {
+    // most pages write nothing, so it comes when it is asked for; if it can't, it is asked for again
+    this.#drawer ??= import("./drawer.js").then(({ openDrawer }) => openDrawer(() => this.hurry()));
+    this.#drawer.catch(() => (this.#drawer = null));
+    return this.#drawer;
   }
 
   async #run() {
@@ -153,7 +158,7 @@ export class Outbox {
     this.#troubles.clear();
     /** @type {Map<string, Kept[]>} */
     const chats = new Map();
-    for (const message of await (await this.#drawer).all(user)) {
+    for (const message of await (await this.#open()).all(user)) {
       if (!message.refusal) chats.set(chatOf(message), [...(chats.get(chatOf(message)) ?? []), message]);
     }
     // one chat that can't be written to keeps no other waiting
@@ -169,14 +174,14 @@ export class Outbox {
         const { id, version } = /** @type {{ id: string, version: number }} */ (/** @type {unknown} */ (record));
         // shown as sent before it is no longer shown as pending
         this.#hub.take([{ table: "messages", id, version, operation: "INSERT", record, old_record: null }]);
-        await (await this.#drawer).remove(message.user, message.clientRef);
+        await (await this.#open()).remove(message.user, message.clientRef);
       } catch (thrown) {
         const error = asLiveError(thrown);
         if (!REFUSALS.some((kind) => error instanceof kind)) {
           this.#troubles.set(chatOf(message), error);
           return;
         }
-        await (await this.#drawer).put({ ...message, refusal: error.message });
+        await (await this.#open()).put({ ...message, refusal: error.message });
       }
       await this.#look(message.user);
     }
@@ -202,7 +207,7 @@ export class Outbox {
 
   /** @param {string} user */
   async #look(user) {
-    const pending = (await (await this.#drawer).all(user)).map(shown);
+    const pending = (await (await this.#open()).all(user)).map(shown);
     this.#show(pending, this.#troubles.values().next().value ?? null);
   }
 
