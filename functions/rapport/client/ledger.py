@@ -151,14 +151,24 @@ class Ledger(Generic[RowT]):
     ) -> Heard[RowT]:
         """Takes all current rows, read after `mark`: a row that is missing is gone.
 
-        A ledger that is not whole reads again only the rows that it knows, whose ids are `of`.
+        A row that can't be read is there, and stays as it was told. A ledger that is not whole
+        reads again the rows that it has told, whose ids are `of`, and what has come since.
         """
         changes: list[Change[RowT]] = []
-        read = {row.id: row for row in self._rows(records) if self._in_scope(row)}
-        for row_id in list(self._known) if self._is_whole else of:
+        read: dict[UUID, RowT] = {}
+        unreadable: set[str] = set()
+        for record in records:
+            row = self._parse(record)
+            if row is None:
+                unreadable.add(str(record.get("id")))
+            elif self._in_scope(row):
+                read[row.id] = row
+        waiting = [row_id for thread in self._waiting.values() for row_id in thread.values()]
+        for row_id in list(self._known) if self._is_whole else [*of, *waiting]:
             before = self._known[row_id]
             # a row that was heard of meanwhile may be newer than the reading
-            if before.row is not None and row_id not in read and before.heard_at < mark:
+            is_there = row_id in read or str(row_id) in unreadable
+            if before.row is not None and not is_there and before.heard_at < mark:
                 changes += self._tell_gone(row_id, before, before.version, is_doubtful=True)
         for row in read.values():
             known = self._known.get(row.id)

@@ -10,7 +10,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from random import Random
 
-TEXT = 1
+# what carries a message; the others are the websocket's own
+TEXT, BINARY = 1, 2
 LARGEST_HEAD = 65536
 
 
@@ -120,7 +121,7 @@ class Proxy:
         raise ConnectionAbortedError
 
     async def _frames(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Frames of a websocket, whole: those with text may be lost."""
+        """Frames of a websocket, whole: those with messages may be lost."""
         writer.write(await reader.readuntil(b"\r\n\r\n"))
         while True:
             frame = await reader.readexactly(2)
@@ -132,7 +133,7 @@ class Proxy:
             opcode = frame[0] & 0x0F
             frame += await reader.readexactly(size)
             await self._faults.strike()
-            if opcode == TEXT and self._faults.drops():
+            if opcode in (TEXT, BINARY) and self._faults.drops():
                 continue
             writer.write(frame)
             with contextlib.suppress(ConnectionResetError):

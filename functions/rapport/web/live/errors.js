@@ -1,0 +1,126 @@
+/**
+ * What can go wrong, by kind; `message` is for people, `field` and `hint` come with what the
+ * database refuses.
+ *
+ *     LiveError
+ *     ├ NotSignedIn · NotAllowed · NotFound · Conflict · Unprocessable
+ *     ├ Unavailable    (asking again may help)
+ *     └ Unreadable
+ */
+export class LiveError extends Error {
+  /**
+   * @param {string} message
+   * @param {{ code?: string, field?: string, hint?: string, cause?: unknown }} [more]
+   */
+  constructor(message, more = {}) {
+    super(message, { cause: more.cause });
+    this.name = new.target.name;
+    this.code = more.code;
+    this.field = more.field;
+    this.hint = more.hint;
+  }
+
+  /** Whether the same call may succeed later. */
+  get retryable() {
+    return false;
+  }
+}
+
+/** Nobody is signed in, or the token is not good any more. */
+export class NotSignedIn extends LiveError {}
+/** The user may not do this, or not see this. */
+export class NotAllowed extends LiveError {}
+/** There is no such thing, as far as the user may see. */
+export class NotFound extends LiveError {}
+/** Somebody else was faster, or it is there already. */
+export class Conflict extends LiveError {}
+/** The values can't be taken. */
+export class Unprocessable extends LiveError {}
+/** An answer or a row is not what this client expects. */
+export class Unreadable extends LiveError {}
+/** The server can't be reached, or is too busy. */
+export class Unavailable extends LiveError {
+  /** @override */
+  get retryable() {
+    return true;
+  }
+}
+
+// Five letters are Postgres' SQLSTATE, PTxyz is how the database's functions choose a status,
+// PGRSTnnn is PostgREST's own.
+const TOKEN = /^PGRST30[0-3]$/;
+const AWAY = /^(08...|53...|40001|40P01|55P03|57014|57P0[123]|PT503|PGRST00[0-3])$/;
+// a function, table or column that the database does not have
+const OLDER = /^(PGRST20[0-5]|42P01|42703|42883)$/;
+/** @type {[RegExp, typeof LiveError][]} */
+const REFUSALS = [
+  [/^(PT401|PT403|42501)$/, NotAllowed],
+  [/^PT404$/, NotFound],
+  [/^(PT409|23505|23P01)$/, Conflict],
+  [/^(PT4..|22...|23...)$/, Unprocessable],
+];
+
+/**
+ * The error for a call that the database has refused.
+ *
+ * @param {{ code?: string, message?: string, details?: string | null, hint?: string | null }} error
+ * @param {number} status of HTTP; 0 where nothing came back
+ * @returns {LiveError}
+ */
+export function refusal(error, status) {
+  const code = error.code ?? "";
+  if (status === 401 || TOKEN.test(code)) return new NotSignedIn("Sign in again: the session has ended.", { code });
+  if (status === 0 || status === 429 || status >= 502 || AWAY.test(code)) {
+    return new Unavailable("The server can't be reached, or is too busy. It is asked again.", { code });
+  }
+  if (OLDER.test(code)) {
+    return new LiveError("The database is of another version than this client. Load the page again, or update one of them.", { code });
+  }
+  const kind = REFUSALS.find(([codes]) => codes.test(code))?.[1] ?? LiveError;
+  // the words of errors that the database's functions did not write may hold what is not the caller's
+  const isOurs = code.startsWith("PT") || code === "42501";
+  return new kind(isOurs && error.message ? error.message : `The server refused this (code ${code || status}).`, {
+    code,
+    field: /\bfield: ([\w.]+)/.exec(error.details ?? "")?.[1],
+    hint: isOurs ? (error.hint ?? undefined) : undefined,
+  });
+}
+
+/**
+ * Anything that was thrown, as an error of this client.
+ *
+ * @param {unknown} thrown
+ * @returns {LiveError}
+ */
+export function asLiveError(thrown) {
+  if (thrown instanceof LiveError) return thrown;
+  report(thrown);
+  return new LiveError("Something went wrong that nobody has thought of. It is tried again.", { cause: thrown });
+}
+
+/**
+ * Tells the page of an error without stopping anything else.
+ *
+ * @param {unknown} error
+ */
+export function report(error) {
+  if (typeof reportError === "function") reportError(error);
+  else console.error(error);
+}
+
+/**
+ * Makes a call that is not ours; what it throws is reported.
+ *
+ * @template {unknown[]} Arguments
+ * @param {((...given: Arguments) => unknown) | null | undefined} callback
+ * @param {Arguments} given
+ */
+export function call(callback, ...given) {
+  if (!callback) return;
+  try {
+    const answer = callback(...given);
+    if (answer instanceof Promise) answer.catch(report);
+  } catch (error) {
+    report(error);
+  }
+}

@@ -1,0 +1,62 @@
+import { Unreadable } from "./errors.js";
+
+/**
+ * A row as JSON has it, before it is known to be one.
+ *
+ * @typedef {Record<string, unknown>} Json
+ */
+
+/**
+ * What a broadcast or an entry of `changes_since` tells of one row. No `record` is a hint to read
+ * the row, or with DELETE, that it is gone. Broadcasts alone tell `old_record`.
+ *
+ * @typedef {object} Event
+ * @property {string} table
+ * @property {string} id
+ * @property {number} version
+ * @property {"INSERT" | "UPDATE" | "DELETE"} operation
+ * @property {Json | null} record
+ * @property {Json | null} old_record
+ */
+
+/**
+ * What subscriptions tell: INSERT has no `old`, DELETE no `new`. `old` is what was told of the row
+ * before; null with UPDATE where the row was there before the subscription and was not loaded.
+ *
+ * @template {import("./rows.js").Row} [R=import("./rows.js").Row]
+ * @typedef {object} Change
+ * @property {string} table
+ * @property {"INSERT" | "UPDATE" | "DELETE"} eventType as in the payloads of `postgres_changes`
+ * @property {R | null} new
+ * @property {R | null} old
+ */
+
+/**
+ * What is to be told now, and whether only a catch-up can tell the rest.
+ *
+ * @template {import("./rows.js").Row} R
+ * @typedef {{ changes: Change<R>[], inDoubt: boolean }} Heard
+ */
+
+const OPERATIONS = ["INSERT", "UPDATE", "DELETE"];
+
+/**
+ * Reads what came from outside. Throws Unreadable.
+ *
+ * @param {unknown} json
+ * @returns {Event}
+ */
+export function readEvent(json) {
+  const { table, id, version, operation, record = null, old_record = null } = /** @type {any} */ (json ?? {});
+  if (
+    typeof table !== "string" ||
+    typeof id !== "string" ||
+    !Number.isSafeInteger(version) ||
+    !OPERATIONS.includes(operation) ||
+    typeof record !== "object" ||
+    typeof old_record !== "object"
+  ) {
+    throw new Unreadable("A change can't be read.");
+  }
+  return { table, id, version, operation, record, old_record };
+}

@@ -1,0 +1,114 @@
+/**
+ * The faces of a contact, made of the canonical rows as the database's views make them.
+ *
+ * Every change is told once, as a row of `contacts`, `conversations` or `messages`. A client that
+ * shows a contact as the contacts page or the live chat does turns those rows into its face here,
+ * and needs no second stream that could disagree with the first.
+ */
+
+/** @import { Json } from "./events.js" */
+/** @import { Row } from "./rows.js" */
+
+/**
+ * A conversation and how far it has come: `lastMessageAt` is the provider's time of the latest
+ * message, the conversation's own before the first.
+ *
+ * @typedef {{ conversation: any, lastMessageAt: string, lastInboundAt: string | null }} Thread
+ *
+ * @typedef {object} FaceColumns
+ * @property {string | null} name
+ * @property {string | null} phone
+ * @property {string | null} username
+ * @property {string | null} email
+ * @property {string[]} tags
+ * @property {string | null} conversation_id the current conversation
+ * @property {string} created_at
+ *
+ * @typedef {object} V2Columns
+ * @property {string | null} profile_name
+ * @property {string | null} notes
+ * @property {Json} preferences
+ * @property {"open" | "pending" | "closed"} conversation_status
+ * @property {string | null} portal_user_id
+ * @typedef {Readonly<Row & FaceColumns & V2Columns>} ContactV2 a row of the view `contacts_v2`
+ *
+ * @typedef {object} LiveChatColumns
+ * @property {string | null} wa_id
+ * @property {"Open" | "Pending" | "Closed"} conversation_status
+ * @property {"whatsapp" | "booking" | "portal" | null} channel
+ * @property {string | null} last_message_at
+ * @property {string | null} last_inbound_at
+ * @typedef {Readonly<Row & FaceColumns & LiveChatColumns>} LiveChatContact a row of the view `contacts_live_chat`
+ */
+
+// the table status_words
+const LIVE_CHAT_WORDS = /** @type {const} */ ({ open: "Open", pending: "Pending", closed: "Closed" });
+
+/**
+ * The row of `contacts_v2` for a contact and its current conversation, if it has one.
+ *
+ * @param {any} contact
+ * @param {Thread | null} thread
+ * @returns {ContactV2}
+ */
+function contactV2(contact, thread) {
+  const { profile_name, notes, preferences, portal_user_id } = contact;
+  return Object.freeze({
+    ...shared(contact, thread),
+    profile_name,
+    notes,
+    preferences,
+    conversation_status: statusOf(contact, thread),
+    portal_user_id,
+  });
+}
+
+/**
+ * The row of `contacts_live_chat` for a contact and its current conversation, if it has one.
+ *
+ * @param {any} contact
+ * @param {Thread | null} thread
+ * @returns {LiveChatContact}
+ */
+function contactLiveChat(contact, thread) {
+  return Object.freeze({
+    ...shared(contact, thread),
+    wa_id: thread?.conversation.customer_wa_id ?? null,
+    conversation_status: LIVE_CHAT_WORDS[statusOf(contact, thread)],
+    channel: thread?.conversation.channel ?? null,
+    last_message_at: thread?.lastMessageAt ?? null,
+    last_inbound_at: thread?.lastInboundAt ?? null,
+  });
+}
+
+export const FACES = { v2: contactV2, live_chat: contactLiveChat };
+
+/**
+ * @param {any} contact
+ * @param {Thread | null} thread
+ * @returns {Row & FaceColumns}
+ */
+function shared({ id, account_id, name, profile_name, phone, username, email, tags, created_at, updated_at, version }, thread) {
+  return {
+    id,
+    account_id,
+    name: name ?? profile_name,
+    phone,
+    username,
+    email,
+    tags,
+    conversation_id: thread?.conversation.id ?? null,
+    created_at,
+    updated_at,
+    version,
+  };
+}
+
+/**
+ * @param {any} contact
+ * @param {Thread | null} thread
+ * @returns {"open" | "pending" | "closed"}
+ */
+function statusOf(contact, thread) {
+  return thread ? thread.conversation.status : contact.status;
+}

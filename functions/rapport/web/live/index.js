@@ -1,0 +1,27 @@
+/**
+ * The live client: a user's customers, jobs, invoices, messages and points as they change.
+ *
+ *     const live = createLive(supabase);
+ *     const jobs = live.jobs(customerId, { onInsert: (job) => … });
+ *     jobs.subscribe(() => show(jobs.getSnapshot().rows));
+ */
+
+export { createLive, currentLive } from "./create.js";
+export { Conflict, LiveError, NotAllowed, NotFound, NotSignedIn, Unavailable, Unprocessable, Unreadable } from "./errors.js";
+export { Everything } from "./everything.js";
+export { JobSubscription, LoyaltySubscription, MessageSubscription, ProfileSubscription } from "./kinds.js";
+export { Live } from "./live.js";
+export { Outbox } from "./outbox.js";
+export { Presence, Typing } from "./presence.js";
+export * from "./subscribe_to.js";
+export { Subscription } from "./subscription.js";
+
+/** @typedef {import("./events.js").Change} Change */
+/** @typedef {import("./faces.js").ContactV2} ContactV2 */
+/** @typedef {import("./faces.js").LiveChatContact} LiveChatContact */
+/** @typedef {import("./hub.js").State} State */
+/** @typedef {import("./rows.js").Invoice} Invoice */
+/** @typedef {import("./rows.js").Job} Job */
+/** @typedef {import("./rows.js").LoyaltyTransaction} LoyaltyTransaction */
+/** @typedef {import("./rows.js").Message} Message */
+/** @typedef {import("./rows.js").Profile} Profile */

@@ -1,0 +1,335 @@
+/**
+ * What has been told of each row, without I/O: the heart of the live client.
+ *
+ * A change is heard by broadcast, read from the change log, or both; late, twice or not at all.
+ * The ledger turns that into changes that can be believed: a row's versions rise, its last one is
+ * told once, a message's insert is told once and in the order of its conversation, and what can't
+ * be told yet is a reason to catch up.
+ *
+ * A message of seq n can't be seen before those with lower ones: who numbers messages holds the
+ * conversation until the commit. So a catch-up that was asked for after a message was heard, and
+ * does not bring one before it, proves that there is none.
+ */
+
+import { readRow } from "./rows.js";
+import { isAsNew, isNews, stampOf } from "./stamps.js";
+
+/** @import { Change, Event, Heard, Json } from "./events.js" */
+/** @import { Row } from "./rows.js" */
+/** @import { Known } from "./stamps.js" */
+
+/**
+ * A row's thread and its number there.
+ *
+ * @typedef {[thread: string, number: number]} Place
+ */
+
+/**
+ * The rows of one subscription.
+ *
+ * @template {Row} R
+ */
+export class Ledger {
+  /** @type {Map<string, Known<R>>} */
+  #known = new Map();
+  /** @type {Map<string, number>} */
+  #reached = new Map();
+  /** The inserts of each thread that wait, by number. @type {Map<string, Map<number, string>>} */
+  #waiting = new Map();
+  #count = 0;
+  #table;
+  #inScope;
+  #place;
+  #isWhole;
+
+  /**
+   * `inScope` says which rows it follows. `place` gives a row's thread and number there, where
+   * inserts are told in order. `isWhole` says that all rows were loaded, so that a row which is
+   * not known is new; without, `reach` says how far each thread had come.
+   *
+   * @param {string} table
+   * @param {(row: R) => boolean} inScope
+   * @param {((row: R) => Place) | null} [place]
+   * @param {boolean} [isWhole]
+   */
+  constructor(table, inScope, place = null, isWhole = true) {
+    this.#table = table;
+    this.#inScope = inScope;
+    this.#place = place;
+    this.#isWhole = isWhole;
+  }
+
+  /**
+   * The rows as they have been told or loaded.
+   *
+   * @returns {R[]}
+   */
+  get rows() {
+    const rows = [];
+    for (const { row, isTold } of this.#known.values()) if (row && isTold) rows.push(row);
+    return rows;
+  }
+
+  /**
+   * How far the inserts of a thread have been told.
+   *
+   * @param {string} thread
+   */
+  reached(thread) {
+    return this.#reached.get(thread) ?? 0;
+  }
+
+  /**
+   * Counts what a thread had before the subscription as told.
+   *
+   * @param {string} thread
+   * @param {number} number
+   */
+  reach(thread, number) {
+    this.#reached.set(thread, Math.max(this.reached(thread), number));
+  }
+
+  /**
+   * Takes rows that were there before the subscription; nothing is told of them.
+   *
+   * @param {Iterable<Json>} records
+   */
+  load(records) {
+    for (const record of records) {
+      const row = this.#read(record);
+      if (!row || !this.#inScope(row)) continue;
+      const known = this.#known.get(row.id);
+      if (known && !isNews(known, [row.version, false])) continue;
+      this.#know(row.id, row, row.version, this.#count);
+      if (this.#place) this.reach(...this.#place(row));
+    }
+  }
+
+  /** A moment; take it before the request whose answer `settle` or `reread` gets. */
+  mark() {
+    return ++this.#count;
+  }
+
+  /**
+   * Takes a broadcast, which may be late, doubled, or of something that was missed.
+   *
+   * @param {Event} event
+   * @returns {Heard<R>}
+   */
+  hear(event) {
+    const known = this.#known.get(event.id);
+    if (known && !isNews(known, [event.version, event.operation === "DELETE"])) return heard([]);
+    const isBare = !event.record && !event.old_record;
+    if (isBare || known?.isDoubtful) return heard([], true);
+    return heard(this.#take(event), this.#isWaiting);
+  }
+
+  /**
+   * Takes all that a complete catch-up brought which was asked for at `mark`. Entries of one row
+   * are told as one change, the last.
+   *
+   * @param {Iterable<Event>} events
+   * @param {number} mark
+   * @returns {Heard<R>}
+   */
+  settle(events, mark) {
+    /** @type {Map<string, Event>} */
+    const last = new Map();
+    for (const event of events) {
+      const before = last.get(event.id);
+      if (!before || isAsNew(stampOf(event), stampOf(before))) last.set(event.id, event);
+    }
+    const changes = [];
+    for (const event of last.values()) {
+      const known = this.#known.get(event.id);
+      if (!known || isNews(known, stampOf(event))) changes.push(...this.#take(event));
+    }
+    changes.push(...this.#release(mark, last));
+    return heard(changes, this.#isWaiting);
+  }
+
+  /**
+   * Takes all rows as they stand, read at `mark` or later: what is missing is gone. What can't be
+   * read is there, and stays as it was told. A ledger that is not whole reads again what it has
+   * told, the ids `of`, and what has come since.
+   *
+   * @param {Iterable<Json>} records
+   * @param {number} mark
+   * @param {Iterable<string>} [of]
+   * @returns {Heard<R>}
+   */
+  reread(records, mark, of = []) {
+    /** @type {Map<string, R | null>} */
+    const read = new Map();
+    for (const record of records) {
+      const row = this.#read(record);
+      if (!row || this.#inScope(row)) read.set(String(record.id), row);
+    }
+    const changes = [];
+    const waiting = [...this.#waiting.values()].flatMap((thread) => [...thread.values()]);
+    for (const id of this.#isWhole ? [...this.#known.keys()] : [...of, ...waiting]) {
+      const before = /** @type {Known<R>} */ (this.#known.get(id));
+      // what was heard meanwhile may not have been read yet
+      if (before.row && !read.has(id) && before.heardAt < mark) {
+        changes.push(...this.#tellGone(id, before.version, true));
+      }
+    }
+    for (const row of read.values()) {
+      const known = row && this.#known.get(row.id);
+      if (row && (!known || known.isDoubtful || isNews(known, [row.version, false]))) {
+        changes.push(...this.#tell(row, null));
+      }
+    }
+    changes.push(...this.#release(mark, read));
+    return heard(changes, this.#isWaiting);
+  }
+
+  get #isWaiting() {
+    return this.#waiting.size > 0;
+  }
+
+  /**
+   * @param {Json} record
+   * @returns {R | null}
+   */
+  #read(record) {
+    const row = /** @type {R | null} */ (readRow(this.#table, record));
+    // one row that can't be read must not keep the others from being told
+    if (!row) console.warn(`A row of ${this.#table} can't be read: ${record.id}`);
+    return row;
+  }
+
+  /**
+   * @param {string} id
+   * @param {R | null} row
+   * @param {number} version
+   * @param {number} heardAt
+   */
+  #know(id, row, version, heardAt, isDoubtful = false) {
+    const known = { row, version, heardAt, isDoubtful, isTold: true };
+    this.#known.set(id, known);
+    return known;
+  }
+
+  /**
+   * Takes an event that is news, and whose row is known if there is one.
+   *
+   * @param {Event} event
+   * @returns {Change<R>[]}
+   */
+  #take(event) {
+    if (!event.record) return this.#tellGone(event.id, event.version);
+    const row = this.#read(event.record);
+    if (!row) return [];
+    if (this.#inScope(row)) return this.#tell(row, event);
+    // another's, from now on or always
+    return this.#known.has(event.id) ? this.#tellGone(event.id, event.version) : [];
+  }
+
+  /**
+   * @param {R} row
+   * @param {Event | null} event
+   * @returns {Change<R>[]}
+   */
+  #tell(row, event) {
+    const known = this.#known.get(row.id);
+    const now = this.#know(row.id, row, row.version, this.mark());
+    if (known?.row) {
+      now.isTold = known.isTold;
+      return known.isTold ? [this.#change("UPDATE", row, known.row)] : [];
+    }
+    if (!this.#place) return [this.#change("INSERT", row, null)];
+
+    const [thread, number] = this.#place(row);
+    if (number <= this.reached(thread)) {
+      // it has come back, or into sight
+      if (this.#isWhole) return [this.#change("INSERT", row, null)];
+      // it was there when the subscription began
+      if (!event || event.operation === "INSERT") return [];
+      return [this.#change("UPDATE", row, event.old_record && this.#read(event.old_record))];
+    }
+    now.isTold = false;
+    const waiting = this.#waiting.get(thread) ?? new Map();
+    this.#waiting.set(thread, waiting.set(number, row.id));
+    return this.#advance(thread, this.reached(thread));
+  }
+
+  /**
+   * @param {string} id
+   * @param {number} version
+   * @param {boolean} [isDoubtful]
+   * @returns {Change<R>[]}
+   */
+  #tellGone(id, version, isDoubtful = false) {
+    const known = this.#known.get(id);
+    this.#know(id, null, version, this.mark(), isDoubtful);
+    if (!known?.row) return [];
+    if (this.#place) {
+      const [thread, number] = this.#place(known.row);
+      const waiting = this.#waiting.get(thread);
+      if (!known.isTold && waiting?.delete(number) && !waiting.size) this.#waiting.delete(thread);
+      // should it come back, those after it wait for it
+      if (this.#isWhole) this.#reached.set(thread, Math.min(this.reached(thread), number - 1));
+    }
+    return known.isTold ? [this.#change("DELETE", null, known.row)] : [];
+  }
+
+  /**
+   * Tells what waited for messages of which a catch-up at `mark` has shown that there are none.
+   *
+   * @param {number} mark
+   * @param {{ has(id: string): boolean }} proven
+   */
+  #release(mark, proven) {
+    const changes = [];
+    for (const [thread, waiting] of [...this.#waiting]) {
+      let certain = this.reached(thread);
+      for (const [number, id] of waiting) {
+        const { heardAt } = /** @type {Known<R>} */ (this.#known.get(id));
+        if (proven.has(id) || heardAt < mark) certain = Math.max(certain, number);
+      }
+      changes.push(...this.#advance(thread, certain));
+    }
+    return changes;
+  }
+
+  /**
+   * Tells what waits up to `certain`, and what follows it without a gap.
+   *
+   * @param {string} thread
+   * @param {number} certain
+   */
+  #advance(thread, certain) {
+    const waiting = this.#waiting.get(thread) ?? new Map();
+    const changes = [];
+    for (const number of [...waiting.keys()].sort((a, b) => a - b)) {
+      if (number > Math.max(certain, this.reached(thread) + 1)) break;
+      const known = /** @type {Known<R>} */ (this.#known.get(waiting.get(number)));
+      waiting.delete(number);
+      known.isTold = true;
+      this.reach(thread, number);
+      if (known.row) changes.push(this.#change("INSERT", known.row, null));
+    }
+    if (!waiting.size) this.#waiting.delete(thread);
+    return changes;
+  }
+
+  /**
+   * @param {Change["eventType"]} eventType
+   * @param {R | null} row
+   * @param {R | null} old
+   * @returns {Change<R>}
+   */
+  #change(eventType, row, old) {
+    return { table: this.#table, eventType, new: row, old };
+  }
+}
+
+/**
+ * @template {Row} R
+ * @param {Change<R>[]} changes
+ * @returns {Heard<R>}
+ */
+function heard(changes, inDoubt = false) {
+  return { changes, inDoubt };
+}

@@ -1,0 +1,222 @@
+import { Ledger } from "./ledger.js";
+
+/** @import { Change, Event, Heard, Json } from "./events.js" */
+/** @import { Place } from "./ledger.js" */
+/** @import { Message, Row } from "./rows.js" */
+/** @import { Scope } from "./scope.js" */
+/** @import { Server } from "./server.js" */
+
+/**
+ * Where the rows of a subscription come from: a ledger or what is made of several tables, and how
+ * they are read.
+ *
+ * @template {Row} R
+ * @typedef {object} Source
+ * @property {ReadonlySet<string>} tables that it is made of
+ * @property {R[]} rows as they have been told
+ * @property {(events: Event[]) => Heard<R>} hear takes what was broadcast together
+ * @property {() => number} mark the moment before a catch-up
+ * @property {(events: Event[], mark: number) => Heard<R>} settle takes a whole catch-up
+ * @property {(server: Server) => Promise<void>} load reads the rows; nothing is told of them
+ * @property {(server: Server) => Promise<Heard<R>>} reread reads the rows again
+ */
+
+/**
+ * The rows of one table in a scope, all of them, and how they are read. `key` is a unique column
+ * to page by; `owner` the column that names the customer.
+ *
+ * @template {Row} R
+ */
+export class TableSource {
+  /**
+   * @param {string} table
+   * @param {Scope} scope
+   * @param {{
+   *   owner?: string, key?: string, place?: (row: R) => Place, isWhole?: boolean,
+   *   equals?: Record<string, string>,
+   * }} [more]
+   */
+  constructor(table, scope, { owner = "customer_id", key = "id", place, isWhole = true, equals = {} } = {}) {
+    this.table = table;
+    this.tables = new Set([table]);
+    /** @type {Record<string, string>} */
+    this.equals = { ...equals };
+    if (scope.id) this.equals[scope.kind === "customer" ? owner : "conversation_id"] = scope.id;
+    this.key = key;
+    const columns = Object.entries(this.equals);
+    /** @type {Ledger<R>} */
+    this.ledger = new Ledger(
+      table,
+      (row) => columns.every(([column, value]) => /** @type {any} */ (row)[column] === value),
+      place,
+      isWhole,
+    );
+  }
+
+  /** The rows as they have been told. */
+  get rows() {
+    return this.ledger.rows;
+  }
+
+  /**
+   * Takes what was broadcast together.
+   *
+   * @param {Event[]} events
+   * @returns {Heard<R>}
+   */
+  hear(events) {
+    /** @type {Change<R>[]} */
+    const changes = [];
+    let inDoubt = false;
+    for (const event of events) {
+      const heard = this.ledger.hear(event);
+      changes.push(...heard.changes);
+      inDoubt ||= heard.inDoubt;
+    }
+    return { changes, inDoubt };
+  }
+
+  /** The moment before a catch-up. */
+  mark() {
+    return this.ledger.mark();
+  }
+
+  /**
+   * Takes a whole catch-up.
+   *
+   * @param {Event[]} events
+   * @param {number} mark
+   */
+  settle(events, mark) {
+    return this.ledger.settle(events, mark);
+  }
+
+  /**
+   * Reads the rows as they stand; nothing is told of them.
+   *
+   * @param {Server} server
+   * @returns {Promise<void>}
+   */
+  async load(server) {
+    this.ledger.load(await this.read(server));
+  }
+
+  /**
+   * Reads the rows again.
+   *
+   * @param {Server} server
+   * @returns {Promise<Heard<R>>}
+   */
+  async reread(server) {
+    const mark = this.ledger.mark();
+    return this.ledger.reread(await this.read(server), mark);
+  }
+
+  /**
+   * @protected
+   * @param {Server} server
+   * @returns {Promise<Json[]>}
+   */
+  read(server) {
+    return server.all(this.table, this.equals, this.key);
+  }
+}
+
+/**
+ * Messages of a customer, a booking or a conversation, all of them; of accounts, from now on.
+ * Who follows all that happens in an account is told what comes, and does not read a million
+ * messages before.
+ *
+ * @extends {TableSource<Message>}
+ */
+export class MessageSource extends TableSource {
+  #accounts = new Set();
+  /** @type {Map<string, number>} */
+  #markers = new Map();
+  #isWhole;
+
+  /**
+   * @param {Scope} scope
+   * @param {string | null} [bookingId]
+   */
+  constructor(scope, bookingId) {
+    const isOneChat = scope.kind === "conversation" || !!bookingId;
+    const isWhole = scope.kind !== "all" || isOneChat;
+    super("messages", scope, {
+      // unique there, and in the index of a chat's messages
+      key: isOneChat ? "seq" : "id",
+      place: (message) => [message.conversation_id, message.seq],
+      isWhole,
+      equals: bookingId ? { booking_id: bookingId } : {},
+    });
+    this.#isWhole = isWhole;
+  }
+
+  /**
+   * How many messages of the other side are beyond the user's read markers, without those deleted.
+   *
+   * @param {readonly Message[]} rows
+   */
+  unread(rows) {
+    return rows.filter(
+      (message) =>
+        message.seq > (this.#markers.get(message.conversation_id) ?? 0) &&
+        !message.revoked_at &&
+        (message.sender_type === "client") === this.#accounts.has(message.account_id),
+    ).length;
+  }
+
+  /**
+   * Notes how far the user has read.
+   *
+   * @param {string} conversation
+   * @param {number} seq
+   */
+  moveMarker(conversation, seq) {
+    this.#markers.set(conversation, Math.max(seq, this.#markers.get(conversation) ?? 0));
+  }
+
+  /** @override @param {Server} server */
+  async load(server) {
+    await this.#readMarkers(server);
+    if (this.#isWhole) return super.load(server);
+    for (const { conversation_id, last_seq } of await this.#activities(server)) {
+      this.ledger.reach(conversation_id, last_seq);
+    }
+  }
+
+  /** @override @param {Server} server */
+  async reread(server) {
+    await this.#readMarkers(server);
+    if (this.#isWhole) return super.reread(server);
+    const mark = this.ledger.mark();
+    const known = this.ledger.rows.map(({ id }) => id);
+    const records = await server.rows("messages", known);
+    for (const { conversation_id, last_seq } of await this.#activities(server)) {
+      const soFar = this.ledger.reached(conversation_id);
+      if (last_seq > soFar) records.push(...(await server.all("messages", { conversation_id }, "seq", soFar)));
+    }
+    return this.ledger.reread(records, mark, known);
+  }
+
+  /** @param {Server} server */
+  async #readMarkers(server) {
+    const owners = await server.owners();
+    this.#accounts = new Set(owners.map((owner) => owner.account_id));
+    for (const marker of await server.all("read_markers", {}, "conversation_id")) {
+      this.moveMarker(String(marker.conversation_id), Number(marker.last_read_seq));
+    }
+  }
+
+  /**
+   * @param {Server} server
+   * @returns {Promise<any[]>}
+   */
+  async #activities(server) {
+    const found = [];
+    for (const owner of await server.owners()) {
+      found.push(...(await server.all("conversation_activity", owner, "conversation_id")));
+    }
+    return found;
+  }
+}

@@ -1,0 +1,58 @@
+/**
+ * When the live client asks again; milliseconds, all of them.
+ *
+ * @typedef {object} Timing
+ * @property {number} slowPoll finds what no broadcast told
+ * @property {number} fastPoll stands in for Realtime while it is away
+ * @property {number} joinTimeout how long a topic may take to be joined
+ * @property {number} firstBackoff the first wait before trying again is up to this, then twice that …
+ * @property {number} longestBackoff
+ * @property {number} refreshMargin before its token expires the client asks for the next one
+ * @property {number} requestTimeout
+ * @property {number} gather changes that arrive closer together than this are told together …
+ * @property {number} longestGather … but none waits longer than this
+ * @property {number} hiddenPause a page that is hidden for so long hangs up until it is shown
+ */
+
+/** @type {Readonly<Timing>} */
+export const TIMING = Object.freeze({
+  slowPoll: 30_000,
+  fastPoll: 2_000,
+  joinTimeout: 10_000,
+  firstBackoff: 500,
+  longestBackoff: 20_000,
+  refreshMargin: 60_000,
+  requestTimeout: 9_000,
+  gather: 4,
+  longestGather: 50,
+  hiddenPause: 60_000,
+});
+
+/**
+ * How long to wait after the given failure in a row, from 0: at random, so that the clients of a
+ * server that comes back do not all come at once.
+ *
+ * @param {Timing} timing
+ * @param {number} attempt
+ */
+export function backoff(timing, attempt) {
+  const longest = Math.min(timing.longestBackoff, timing.firstBackoff * 2 ** Math.min(attempt, 10));
+  return between(longest / 4, longest);
+}
+
+/**
+ * The interval, give or take a tenth.
+ *
+ * @param {number} interval
+ */
+export function about(interval) {
+  return between(interval * 0.9, interval * 1.1);
+}
+
+/**
+ * @param {number} low
+ * @param {number} high
+ */
+function between(low, high) {
+  return low + Math.random() * (high - low);
+}

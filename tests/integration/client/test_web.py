@@ -1,0 +1,435 @@
+"""The live client in JavaScript, in Node, over real servers."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections import defaultdict
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from operator import itemgetter
+from random import Random
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from tests.integration.client.portal import SECONDS, Portal, until
+from tests.integration.client.proxy import Faults, Proxy
+from tests.integration.client.test_faults import Trouble, Writers
+from tests.integration.client.witness import Witness, check_order, versions
+from tests.web import node
+from tests.world import ALPINE, seed_uuid
+
+from rapport.client.rows import Message, Profile, RowT
+
+CHANGES = int(os.environ.get("FAULT_CHANGES", "800"))
+SEED = int(os.environ.get("FAULT_SEED", "20261130"))
+
+QUICK = {
+    "slowPoll": 1000,
+    "fastPoll": 300,
+    "joinTimeout": 2000,
+    "firstBackoff": 50,
+    "longestBackoff": 500,
+    "refreshMargin": 1000,
+    "requestTimeout": 2000,
+}
+# nothing is found by polling
+HEARING = {"slowPoll": 600_000}
+
+
+class Told:
+    """What a client in Node was told, by subscription."""
+
+    def __init__(self) -> None:
+        self.changes: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
+        self.shown: list[list[int]] = []
+        self.checkpoints: list[list[list[str]]] = []
+
+    def take(self, said: dict[str, Any]) -> None:
+        if "checkpoint" in said:
+            self.checkpoints.append(said["checkpoint"])
+        elif "signs" in said:
+            pass
+        elif "shown" in said:
+            self.shown.append(said["shown"])
+        else:
+            self.changes[said["of"]].append(said)
+
+    def witness(self, name: str, model: type[RowT]) -> Witness[RowT]:
+        """The same for the checks that the Python client has to pass."""
+        witness = Witness[RowT]()
+        for change in self.changes[name]:
+            row = model.model_validate(change["row"])
+            old = model.model_validate(change["old"]) if change["old"] else None
+            if change["eventType"] == "INSERT":
+                witness.on_insert(row)
+            elif change["eventType"] == "UPDATE":
+                witness.on_update(row, old)
+            else:
+                witness.on_delete(row)
+        return witness
+
+
+@asynccontextmanager
+async def following(
+    portal: Portal,
+    user: str,
+    told: Told,
+    follow: dict[str, list[Any]],
+    url: str | None = None,
+    **settings: object,
+) -> AsyncIterator[node.Client]:
+    async with node.client(
+        told.take,
+        url=url or portal.stack.url,
+        key=portal.stack.anon_key,
+        secret=portal.stack.jwt_secret,
+        user=str(seed_uuid(user)),
+        follow=follow,
+        **{"timing": QUICK, **settings},
+    ) as client:
+        await client.ask("ready")
+        yield client
+
+
+async def shows(client: node.Client, name: str, seconds: float = SECONDS, **wanted: object) -> Any:
+    """Waits until a subscription's snapshot has these values."""
+    return await answers(client, "snapshot", seconds, {"of": name}, **wanted)
+
+
+async def answers(
+    client: node.Client,
+    question: str,
+    seconds: float = SECONDS,
+    more: dict[str, str] | None = None,
+    **wanted: object,
+) -> Any:
+    """Waits until the client's answer has these values."""
+    answer: dict[str, Any] = {}
+    try:
+        async with asyncio.timeout(seconds):
+            while True:
+                answer = await client.ask(question, **more or {})
+                answer["ids"] = [row["id"] for row in answer.get("rows", [])]
+                answer["isOnline"] = [*answer.get("onlineUsers", [])]
+                if all(answer[key] == value for key, value in wanted.items()):
+                    return answer
+                await asyncio.sleep(0.02)
+    except TimeoutError:
+        answer.pop("rows", None)
+        pytest.fail(f"{more or question}: {answer} and not {wanted}")
+
+
+def add_job(portal: Portal, customer: str) -> UUID:
+    job = uuid4()
+    portal.world.owner.execute(
+        "insert into public.jobs (id, account_id, customer_id, service_type, starts_at)"
+        " select %s, account_id, id, 'carpet', now() from public.contacts where id = %s",
+        (job, portal.customer(customer)),
+    )
+    return job
+
+
+async def test_customer_hears_of_its_own_as_it_happens(portal: Portal) -> None:
+    told = Told()
+    cilka = portal.customer("cilka")
+    before = add_job(portal, "cilka")
+    conversation = portal.conversation("cilka")
+    portal.write("andrej", conversation, "before")
+    follow = {"jobs": ["jobs", str(cilka)], "messages": ["messages", str(cilka)]}
+    async with following(portal, "cilka", told, follow, timing=HEARING) as client:
+        jobs = await shows(client, "jobs", isConnected=True, state="connected", error=None)
+        assert [row["id"] for row in jobs["rows"]] == [str(before)]
+        assert jobs["isSame"]
+        # a job comes with a notice to its customer
+        unread = (await shows(client, "messages", isConnected=True))["unreadCount"]
+
+        portal.world.owner.execute("update public.jobs set address = 'Here 1'")
+        portal.write("andrej", conversation, "one", "two")
+        portal.write("carlos", portal.conversation("carlos"), "another's")
+        new = add_job(portal, "cilka")
+        add_job(portal, "carlos")
+
+        await shows(client, "messages", unreadCount=unread + 3)
+        jobs = await shows(client, "jobs", isConnected=True)
+        assert {row["id"] for row in jobs["rows"]} == {str(before), str(new)}
+        assert (await client.ask("state"))["state"] == "connected"
+    assert [
+        (change["eventType"], change["row"]["address"], (change["old"] or {}).get("id"))
+        for change in told.changes["jobs"]
+    ] == [("UPDATE", "Here 1", str(before)), ("INSERT", None, None)]
+    chat = [
+        change["row"]
+        for change in told.changes["messages"]
+        if change["row"]["conversation_id"] == str(conversation)
+    ]
+    assert [(row["seq"], row["message"]) for row in chat] == [(2, "one"), (3, "two")]
+
+
+async def test_what_one_transaction_changes_is_shown_and_told_together(portal: Portal) -> None:
+    told = Told()
+    cilka = portal.customer("cilka")
+    follow = {"all": ["everything", str(cilka)]}
+    async with following(portal, "cilka", told, follow, timing=HEARING) as client:
+        await shows(client, "all", isConnected=True, activeSubscriptions=5)
+        told.shown.clear()
+        told.checkpoints.clear()
+
+        def change() -> None:
+            with portal.world.owner.transaction():
+                add_job(portal, "cilka")
+                portal.world.owner.execute(
+                    "insert into public.invoices (account_id, customer_id, number, currency,"
+                    " amount_minor, status, sent_at)"
+                    " select account_id, id, %s, 'EUR', 1, 'sent', now()"
+                    " from public.contacts where id = %s",
+                    (uuid4().hex[:8], cilka),
+                )
+
+        change()
+        await until(lambda: bool(told.checkpoints))
+        # and as a catch-up
+        await client.ask("pause")
+        change()
+        await client.ask("resume")
+        await until(lambda: len(told.checkpoints) > 1)
+
+    for n, checkpoint in enumerate(told.checkpoints, start=1):
+        assert {"jobs", "invoices", "messages"} == {table for table, _ in checkpoint}
+        # never a job without its invoice
+        assert [n, n] in [shown[:2] for shown in told.shown]
+    assert all(jobs == invoices for jobs, invoices, _ in told.shown)
+    assert len(told.checkpoints) == 2
+
+
+async def test_changes_are_asked_for_while_realtime_is_away(portal: Portal) -> None:
+    told = Told()
+    async with (
+        Proxy(portal.stack.gateway_port, Faults(Random())).serve() as proxy,
+        following(portal, "cilka", told, {"jobs": ["jobs", None]}, proxy.url) as client,
+    ):
+        await shows(client, "jobs", state="connected")
+        proxy.refuses_sockets = True
+        proxy.cut_all()
+        polling = await shows(client, "jobs", state="polling", isConnected=False)
+        assert polling["error"]["name"] == "Unavailable"
+        assert (await client.ask("state"))["state"] == "polling"
+
+        job = add_job(portal, "cilka")
+        await until(lambda: bool(told.changes["jobs"]))
+        proxy.refuses_sockets = False
+        jobs = await shows(client, "jobs", state="connected", error=None)
+        assert [row["id"] for row in jobs["rows"]] == [str(job)]
+
+        # and without any server
+        portal.servers.stop_gateway()
+        away = await shows(client, "jobs", state="offline")
+        assert len(away["rows"]) == 1
+        assert "can't be reached" in away["error"]["message"]
+        portal.servers.start_gateway()
+        await shows(client, "jobs", state="connected", error=None)
+    assert len(told.changes["jobs"]) == 1
+
+
+async def test_each_trouble_has_a_state_and_a_sentence(portal: Portal) -> None:
+    told = Told()
+    carlos = portal.customer("carlos")
+    mine = add_job(portal, "cilka")
+    follow = {"jobs": ["jobs", None], "another's": ["messages", str(carlos)]}
+    async with following(portal, "cilka", told, follow) as client:
+        await shows(client, "jobs", state="connected")
+        refused = await shows(client, "another's", state="error", rows=[])
+        assert refused["error"] == {
+            "name": "NotAllowed",
+            "message": "You may not follow this, or not any more.",
+        }
+        await answers(client, "state", state="connected")
+
+        # nobody is signed in: what was shown was another's
+        await client.ask("be", user=None)
+        signed_out = await shows(client, "jobs", state="needs-auth", rows=[])
+        assert "Sign in" in signed_out["error"]["message"]
+        await client.ask("be", user=str(seed_uuid("carlos")))
+        his = add_job(portal, "carlos")
+        jobs = await shows(client, "jobs", state="connected", error=None)
+        assert [row["id"] for row in jobs["rows"]] == [str(his)]
+        await client.ask("be", user=str(seed_uuid("cilka")))
+        await shows(client, "jobs", SECONDS, state="connected", error=None, isConnected=True)
+        await shows(client, "jobs", ids=[str(mine)])
+
+        await client.ask("churn", times=200)
+        await shows(client, "jobs", state="connected", error=None)
+        await client.ask("close")
+        closed = await client.ask("snapshot", of="jobs")
+        assert (closed["state"], len(closed["rows"])) == ("closed", 1)
+        assert (await client.ask("left"))["channels"] == 0
+    assert told.changes["jobs"] == []
+
+
+async def test_who_is_there_and_who_types_is_seen_by_the_other_side(portal: Portal) -> None:
+    chat = str(portal.conversation("cilka"))
+    andrej = str(seed_uuid("andrej"))
+    theirs = {
+        "desk": ["presence", "desk", str(ALPINE)],
+        "typing": ["typing", "staff", chat],
+        "hers": ["typing", "customer", chat],
+    }
+    async with (
+        following(portal, "andrej", Told(), theirs, timing=HEARING) as staff,
+        following(portal, "cilka", Told(), theirs, timing=HEARING) as customer,
+    ):
+        for client in (staff, customer):
+            for name in theirs:
+                await shows(client, name, isConnected=True, error=None)
+        await staff.ask("show", of="desk", shown={"as": "Andrej"})
+        online = (await shows(customer, "desk", isOnline=[andrej]))["onlineUsers"]
+        assert online[andrej]["as"] == "Andrej"
+        await customer.ask("say", of="hers")
+        await shows(staff, "hers", isTyping=True)
+        assert not (await staff.ask("snapshot", of="typing"))["isTyping"]
+
+        # a customer is not seen at a desk
+        await customer.ask("show", of="desk", shown={"as": "staff"})
+        refused = await shows(customer, "desk", isOnline=[andrej], isConnected=True)
+        while refused["error"] is None:
+            refused = await customer.ask("snapshot", of="desk")
+        assert refused["error"]["name"] == "NotAllowed"
+        await staff.ask("close")
+        await shows(customer, "desk", isOnline=[])
+
+
+async def test_edits_show_at_once_and_are_taken_back_when_refused(portal: Portal) -> None:
+    job = str(add_job(portal, "cilka"))
+    cilka = str(portal.customer("cilka"))
+    staff_told, told = Told(), Told()
+    async with (
+        following(portal, "andrej", staff_told, {"jobs": ["jobs", None]}) as staff,
+        following(portal, "cilka", told, {"me": ["profile", cilka]}) as customer,
+    ):
+        done = await staff.ask(
+            "write", of="jobs", how="update", given=[job, {"status": "in_progress"}]
+        )
+        assert done["thrown"] is None
+        assert [row["status"] for row in done["shown"] + done["after"]] == ["in_progress"] * 2
+        wrong = await staff.ask("write", of="jobs", how="update", given=[job, {"status": "odd"}])
+        assert [row["status"] for row in wrong["shown"] + wrong["after"]] == ["odd", "in_progress"]
+        assert wrong["thrown"]["name"] == "Conflict"
+
+        # that is nobody's number
+        given = [{"name": "Cilka C.", "phone": "1"}]
+        wrong = await customer.ask("write", of="me", how="edit", given=given)
+        assert [row["name"] for row in wrong["shown"]] == ["Cilka C."]
+        assert wrong["thrown"]["message"]
+        before = wrong["after"][0]
+        done = await customer.ask("write", of="me", how="edit", given=[{"name": "Cilka D."}])
+        assert done["thrown"] is None
+        assert [row["name"] for row in done["shown"] + done["after"]] == ["Cilka D."] * 2
+        await until(lambda: bool(told.changes["me"]))
+    assert [change["row"]["status"] for change in staff_told.changes["jobs"]] == ["in_progress"]
+    assert [(change["row"]["name"], change["old"]) for change in told.changes["me"]] == [
+        ("Cilka D.", before)
+    ]
+
+
+async def test_agent_sees_contacts_as_the_views_have_them(portal: Portal) -> None:
+    told = Told()
+    chat = portal.conversation("cilka")
+    follow = {"contacts_v2": ["contacts", "v2"], "contacts_live_chat": ["contacts", "live_chat"]}
+
+    def as_the_view_has(view: str) -> list[Any]:
+        with portal.world.acting_as("andrej") as connection:
+            rows = connection.execute(f"select to_jsonb(v) from public.{view} v").fetchall()
+        return sorted((row[0] for row in rows), key=itemgetter("id"))
+
+    async def agrees(client: node.Client, view: str) -> None:
+        async with asyncio.timeout(SECONDS):
+            rows: list[Any] = []
+            while rows != as_the_view_has(view):
+                snapshot = await client.ask("snapshot", of=view)
+                rows = sorted(snapshot["rows"], key=itemgetter("id"))
+
+    async with following(portal, "andrej", told, follow, timing=HEARING) as client:
+        for view in follow:
+            await shows(client, view, isConnected=True)
+            await agrees(client, view)
+        portal.rename("cilka", "Cilka C.")
+        portal.write("cilka", chat, "hello")
+        portal.world.owner.execute(
+            "update public.conversations set status = 'pending' where id = %s", (chat,)
+        )
+        for view in follow:
+            await agrees(client, view)
+        await client.ask("pause")
+        portal.write("andrej", portal.conversation("cilka"), "another chat")
+        portal.rename("cilka", "Cilka D.")
+        await client.ask("resume")
+        for view in follow:
+            await agrees(client, view)
+    cilka = str(portal.customer("cilka"))
+    changes = told.changes["contacts_live_chat"]
+    assert {change["row"]["id"] for change in changes} == {cilka}
+    assert all(change["eventType"] == "UPDATE" for change in changes)
+    assert "Pending" in [change["row"]["conversation_status"] for change in changes]
+
+
+async def test_nothing_is_missed_and_nothing_told_twice_whatever_fails(portal: Portal) -> None:
+    cilka, carlos = portal.customer("cilka"), portal.customer("carlos")
+    conversations = [portal.conversation("cilka") for _ in range(3)]
+    conversations.append(portal.conversation("carlos"))
+    portal.write("andrej", conversations[0], "before", "the subscription")
+    hers, desk, his = Told(), Told(), Told()
+    faults = Faults(Random(SEED))
+    flaky = {"lifetime": [1.5, 6], "realtime": {"heartbeatIntervalMs": 500}}
+    async with (
+        Proxy(portal.stack.gateway_port, faults).serve() as proxy,
+        following(portal, "cilka", hers, both(cilka), proxy.url, **flaky) as cilkas,
+        following(
+            portal, "andrej", desk, {"messages": ["messages", None]}, proxy.url, **flaky
+        ) as andrejs,
+        following(portal, "carlos", his, both(carlos), proxy.url, **flaky) as carloses,
+    ):
+        before = versions(portal.world, "messages", cilka)
+        profile_before = versions(portal.world, "customers", cilka, "id")
+        writers = Writers(portal, conversations, CHANGES, SEED)
+        trouble = Trouble(portal, proxy)
+        faults.drop, faults.delay, faults.cut, faults.stall = 0.1, 0.02, 0.01, 0.003
+        writers.start()
+        while not writers.are_done:
+            await asyncio.sleep(1.5)
+            await trouble.strike()
+        while trouble.count < 4:
+            await trouble.strike()
+        assert not writers.errors
+
+        faults.calm()
+        expected = versions(portal.world, "messages", cilka)
+        expected_profile = versions(portal.world, "customers", cilka, "id")
+        patience = 60.0
+        await shows(cilkas, "messages", patience, isConnected=True, error=None)
+        await shows(andrejs, "messages", patience, isConnected=True, error=None)
+        shut_out = await shows(carloses, "messages", patience, state="error", rows=[])
+        assert shut_out["error"]["name"] == "NotAllowed"
+        # what is still on its way would now be told twice
+        await asyncio.sleep(3)
+
+        own = await cilkas.ask("snapshot", of="messages")
+        assert {UUID(row["id"]): row["version"] for row in own["rows"]} == expected
+        assert {row["customer_id"] for row in own["rows"]} == {str(cilka)}
+    witness = hers.witness("messages", Message)
+    witness.check_rows(expected, before)
+    check_order(witness.inserts)
+    hers.witness("profile", Profile).check_rows(expected_profile, profile_before)
+    everyones = desk.witness("messages", Message)
+    # what was carlos' is the desk's as well
+    everyones.told = defaultdict(
+        list, {row: told for row, told in everyones.told.items() if row in expected}
+    )
+    everyones.check_rows(expected, before, knows_before=False)
+    check_order(everyones.inserts)
+    assert {change["row"]["customer_id"] for change in his.changes["messages"]} <= {str(carlos)}
+    assert faults.seen.keys() == {"drop", "delay", "cut", "stall"}
+
+
+def both(customer: UUID) -> dict[str, list[Any]]:
+    return {"messages": ["messages", str(customer)], "profile": ["profile", str(customer)]}

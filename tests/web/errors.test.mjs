@@ -1,0 +1,37 @@
+// What the server refuses, in words for people, with a state for what is shown.
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { refusal } from "../../functions/rapport/web/live/errors.js";
+import { stateOf } from "../../functions/rapport/web/live/hub.js";
+
+const SECRET = "Key (email)=(somebody@else.example) already exists.";
+
+for (const [code, status, name, state] of [
+  ["PGRST301", 401, "NotSignedIn", "needs-auth"],
+  ["PGRST303", 401, "NotSignedIn", "needs-auth"],
+  ["", 0, "Unavailable", "offline"],
+  ["57014", 500, "Unavailable", "offline"],
+  ["", 503, "Unavailable", "offline"],
+  ["", 429, "Unavailable", "offline"],
+  // a database without the function: of another version than the client
+  ["PGRST202", 404, "LiveError", "error"],
+  ["42501", 403, "NotAllowed", "error"],
+  ["PT404", 404, "NotFound", "error"],
+  ["23505", 409, "Conflict", "error"],
+  ["PT409", 409, "Conflict", "error"],
+  ["PT422", 422, "Unprocessable", "error"],
+  ["22007", 400, "Unprocessable", "error"],
+  ["XX000", 500, "LiveError", "error"],
+]) {
+  test(`${code || status} is ${name}`, () => {
+    const error = refusal({ code, message: SECRET, details: "field: email", hint: "Write another." }, status);
+    assert.equal(error.name, name);
+    assert.equal(stateOf(error), state);
+    // only the database's own functions have words that are meant for the caller
+    const isOurs = code.startsWith("PT") || code === "42501";
+    assert.equal(error.message === SECRET, isOurs);
+    assert.ok(error.message.length > 10);
+    if (isOurs) assert.deepEqual([error.field, error.hint], ["email", "Write another."]);
+  });
+}

@@ -1,0 +1,83 @@
+// The promises that both live clients keep, on the ledger of the one in JavaScript.
+
+import assert from "node:assert/strict";
+import { readFileSync, readdirSync } from "node:fs";
+import { test } from "node:test";
+import { Ledger } from "../../functions/rapport/web/live/ledger.js";
+
+const SCENARIOS = new URL("../scenarios/", import.meta.url);
+const read = (name) => JSON.parse(readFileSync(new URL(name, SCENARIOS), "utf8"));
+const FILLING = read("_rows.json");
+const uuid = (number) => `00000000-0000-0000-0000-${number.toString(16).padStart(12, "0")}`;
+const numberOf = (id) => Number.parseInt(id.replaceAll("-", ""), 16);
+
+/** A ledger, and what a scenario does to it. */
+class Story {
+  #marks = {};
+
+  constructor({ of, is_whole }) {
+    this.table = of;
+    const place = of === "messages" ? (row) => [row.conversation_id, row.seq] : null;
+    this.ledger = new Ledger(of, (row) => row.customer_id === uuid(1), place, is_whole);
+  }
+
+  /** Takes a step; what the ledger answers where it tells something. */
+  take(step) {
+    if (step.load) return this.ledger.load(step.load.map(this.#full));
+    if (step.reach) return this.ledger.reach(uuid(step.reach[0]), step.reach[1]);
+    if (step.mark) return void (this.#marks[step.mark] = this.ledger.mark());
+    if (step.hear) return this.ledger.hear(this.#event(step.hear, true));
+    const mark = this.#marks[step.at];
+    if (step.settle) return this.ledger.settle(step.settle.map((event) => this.#event(event)), mark);
+    assert.ok(step.reread, `there is no such step: ${JSON.stringify(step)}`);
+    return this.ledger.reread(step.reread.map(this.#full), mark, step.of?.map(uuid));
+  }
+
+  #full = (row) => {
+    const full = { ...FILLING[this.table], ...row };
+    for (const [column, value] of Object.entries(full)) {
+      if (column.endsWith("id") && typeof value === "number") full[column] = uuid(value);
+    }
+    return full;
+  };
+
+  #event(event, isBroadcast = false) {
+    const row = this.#full(event.row);
+    const isGone = event.operation === "DELETE";
+    const old = isGone ? row : event.old && this.#full(event.old);
+    const version = event.version ?? row.version;
+    return {
+      table: this.table,
+      id: row.id,
+      version: typeof version === "number" ? version : 1,
+      operation: event.operation,
+      record: isGone || event.is_bare ? null : row,
+      old_record: (isBroadcast && !event.is_bare && old) || null,
+    };
+  }
+}
+
+/** Changes by what they have an order in: a conversation or a row. */
+function inOrder(table, changes) {
+  const ordered = {};
+  for (const change of changes) (ordered[table === "messages" ? Math.floor(change[1] / 100) : change[1]] ??= []).push(change);
+  // what is gone and what has changed may be told before or after what is new
+  for (const some of Object.values(ordered)) some.sort(([a], [b]) => (a < b ? -1 : Number(a > b)));
+  return ordered;
+}
+
+for (const name of readdirSync(SCENARIOS).filter((name) => /^[^_].*\.json$/.test(name))) {
+  test(name.replace(".json", ""), () => {
+    const scenario = read(name);
+    const story = new Story(scenario);
+    for (const step of scenario.steps) {
+      const heard = story.take(step);
+      if (!heard) continue;
+      const told = heard.changes.map(({ eventType, new: now, old }) => [eventType, numberOf((now ?? old).id), now?.version ?? null, old?.version ?? null]);
+      assert.deepEqual(inOrder(scenario.of, told), inOrder(scenario.of, step.tell), JSON.stringify(step));
+      assert.equal(heard.inDoubt, step.in_doubt, JSON.stringify(step));
+    }
+    const shown = story.ledger.rows.map(({ id, version }) => [numberOf(id), version]).sort(([a], [b]) => a - b);
+    assert.deepEqual(shown, scenario.rows, scenario.promise);
+  });
+}
