@@ -13,6 +13,8 @@ declare
         from unnest(items) i
         where not i.is_new
     );
+    blank constant public.contacts := private.new_contact(
+        account_id => write_partner_contacts.account_id, contact_id => null, fields => '{}');
 begin
     if known <> '{}' then
         perform
@@ -37,10 +39,10 @@ begin
         insert into public.contacts
         select n.*
         from unnest(items) i
-        cross join lateral private.new_contact(
-            account_id => write_partner_contacts.account_id,
-            contact_id => i.contact_id,
-            fields => jsonb_strip_nulls(i.changes - private.unshared_columns())
+        cross join lateral jsonb_populate_record(
+            blank,
+            jsonb_strip_nulls(i.changes - private.unshared_columns())
+                || jsonb_build_object('id', i.contact_id)
         ) n
         where i.is_new
         order by i.contact_id;

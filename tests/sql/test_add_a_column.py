@@ -219,7 +219,10 @@ def test_database_that_is_there_already_gets_a_field_as_well(
             update private.followed_tables
             set shown = shown || '{website}'
             where table_name = 'contacts';
-            select private.make_contact_writer(), private.make_contact_states();
+            select
+                private.make_contact_writer(),
+                private.make_contact_states(),
+                private.make_dirty_trigger();
             select private.make_face('contacts_v2', 'contacts_page', array['s.conversation_id']);
             """
         )
