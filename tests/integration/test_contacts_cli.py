@@ -448,12 +448,12 @@ def run_alone(
 @pytest.mark.parametrize(
     ("content", "options", "message"),
     [
-        (b"phone,shoe\n", [], "not known: 'shoe'. Known: id, name, phone"),
+        (b"phone,shoe\n", [], "unknown columns: 'shoe'. Known: id, name, phone"),
         (b"phone,name\n+38640111222,\xe8\n", [], "give --encoding cp1250 or --encoding cp1252"),
         (b"phone,city\n+38640111222,x\n", ["--map", "city"], "--map 'city' is not THEIRS=OURS"),
-        (b"phone,city\n+38640111222,x\n", ["--map", "city=town"], "'town' is no field"),
+        (b"phone,city\n+38640111222,x\n", ["--map", "city=town"], "'town' is not a field"),
         (b"phone\n+38640111222\n", ["--encoding", "latin-1"], "auto, utf-8, utf-16, cp1250"),
-        (b"phone\n+38640111222\n", ["--sheet", "One"], "It is no workbook"),
+        (b"phone\n+38640111222\n", ["--sheet", "One"], "The file is not a workbook"),
         (b"phone\n+38640111222\n", ["--region", "Slovenia"], "--region 'SLOVENIA'"),
         (b"phone\n+38640111222\n", ["--delimiter", "|"], "comma, semicolon, tab"),
         (b"phone\n+38640111222\n", [], "The database can't be reached"),
