@@ -380,7 +380,7 @@ _BY_CODE: dict[str, type[RapportError]] = {
     "23P01": Conflict,  # exclusion_violation
     "PT405": MethodNotAllowed,
     "PT410": Gone,
-    "RP003": LeaseLost,  # private.require_lease
+    "RP004": LeaseLost,  # private.require_lease
     "40001": StoreUnavailable,  # serialization_failure
     "40P01": StoreUnavailable,  # deadlock_detected
     "42501": NotAllowed,  # insufficient_privilege

@@ -9,19 +9,19 @@
 create type private.change_operation as enum ('INSERT', 'UPDATE', 'DELETE');
 
 create table private.changes (
-    -- the writing transaction: with a snapshot it tells what a reader has not yet seen,
-    -- which no sequence can, since transactions commit out of order
+    -- The writing transaction. Compared with a snapshot it shows which entries a reader has not
+    -- seen yet. A sequence can't show that, since transactions commit out of order.
     xid                xid8 not null default pg_current_xact_id(),
     seq                bigint generated always as identity,
     account_id         uuid not null,
-    -- the customer who follows the row; null where only staff do
+    -- the customer who follows the row; null where only staff follow it
     customer_id        uuid,
     conversation_id    uuid,
     table_name         text not null,
     row_id             uuid not null,
     operation          private.change_operation not null,
-    -- what happened for the customer, where that is something else: a row that only now
-    -- became theirs to see is new to them
+    -- The operation as the customer sees it, where it differs. A row that becomes visible to the
+    -- customer is new to the customer.
     customer_operation private.change_operation,
     version            bigint not null,
     logged_at          timestamptz not null default now(),

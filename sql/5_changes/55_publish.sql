@@ -42,7 +42,7 @@ declare
     told integer;
 begin
     if current_setting('rapport.quiet', true) = 'on' then
-        -- staff are told once, when all of it is done; customers of their own at once
+        -- Staff hear once, when the whole job is done. Customers hear of their own rows at once.
         to_tell := array(
             select c
             from unnest(changes) c

@@ -16,12 +16,12 @@ create table public.metakocka_connections (
                              length(base_url) <= 255
                              and base_url ~ '^https://([a-z0-9-]+\.)+[a-z]{2,}(:[0-9]{1,5})?(/[A-Za-z0-9._~-]+)*$'
                          ),
-    -- who connected it
+    -- the user who connected it
     user_id              uuid default auth.uid()
                          constraint metakocka_connections_user_id_fkey
                          references auth.users on delete set null,
     active               boolean not null default true,
-    -- whose value stands where both sides have changed a field
+    -- the side whose value wins where both sides have changed a field
     conflict_rule        text not null default 'ask'
                          constraint metakocka_connections_conflict_rule_check
                          check (conflict_rule in ('crm', 'metakocka', 'newest', 'ask')),
@@ -36,17 +36,17 @@ create table public.metakocka_connections (
     request_wait         interval not null default interval '8 seconds'
                          constraint metakocka_connections_request_wait_check
                          check (request_wait between interval '0' and interval '12 seconds'),
-    -- by kind of operation: attempts, and the waits between them
+    -- by kind of operation: tries, and the waits between them
     retries              jsonb not null default '{}',
-    -- how many pauses have followed each other: each is longer than the one before
+    -- the number of pauses in a row; each is longer than the one before
     pauses               integer not null default 0
                          constraint metakocka_connections_pauses_check check (pauses >= 0),
-    -- Metakocka takes no calls of this company: until when nothing is asked of it, and why
+    -- while Metakocka takes no calls for this company: until when no calls are made, and why
     paused_until         timestamptz,
     pause_reason         text
                          constraint metakocka_connections_pause_reason_check
                          check (length(pause_reason) <= 500),
-    -- up to where documents have been looked through for their partners
+    -- up to when documents have been read for their partners
     documents_seen_until timestamptz,
     created_at           timestamptz not null default now(),
     updated_at           timestamptz not null default now(),

@@ -5,11 +5,11 @@
 create table public.metakocka_contact_mappings (
     contact_id     uuid primary key,
     account_id     uuid not null,
-    -- null: not there yet
+    -- null while Metakocka does not have the contact
     metakocka_id   text
                    constraint metakocka_contact_mappings_metakocka_id_check
                    check (metakocka_id ~ '^[^\s]{1,64}$'),
-    -- partners that a person has said it is not
+    -- partners that, as a person has said, are not this contact
     not_partners   text[] not null default '{}'
                    constraint metakocka_contact_mappings_not_partners_check
                    check (cardinality(not_partners) <= 1000
@@ -19,25 +19,25 @@ create table public.metakocka_contact_mappings (
                    check (state in (
                        'synced', 'waiting', 'conflict', 'blocked', 'unknown', 'unlinked'
                    )),
-    -- the fields without which it can't be sent
+    -- the required fields that the contact lacks
     missing        text[] not null default '{}'
                    constraint metakocka_contact_mappings_missing_check
                    check (cardinality(missing) <= 30 and array_position(missing, null) is null),
-    -- the fields as last agreed; null where nothing ever was
+    -- the fields as both sides last agreed on them; null before that
     base           jsonb
                    constraint metakocka_contact_mappings_base_check
                    check (jsonb_typeof(base) = 'object' and octet_length(base::text) <= 131072),
-    -- the contact's version with which the agreed state was reached
+    -- the contact's version at the last agreement
     base_version   bigint,
-    -- of the partner as last seen: one that has the same needs no look
+    -- of the partner as last seen: a partner with the same hash is not compared
     partner_hash   text
                    constraint metakocka_contact_mappings_partner_hash_check
                    check (length(partner_hash) <= 128),
-    -- whose doing it is: who connected the account, or asked for the run
+    -- the user who connected the account, or asked for the run
     user_id        uuid
                    constraint metakocka_contact_mappings_user_id_fkey
                    references auth.users on delete set null,
-    -- when the partner was last seen, and nothing in it differed from what was agreed then
+    -- when the partner was last seen in its agreed state
     seen_at        timestamptz,
     last_synced_at timestamptz,
     created_at     timestamptz not null default now(),

@@ -7,7 +7,7 @@ create table public.sync_runs (
     account_id  uuid not null
                 constraint sync_runs_account_id_fkey
                 references public.accounts on delete cascade,
-    -- who asked for it; null for the schedule's and the doorbell's
+    -- the user who asked for it; null for runs of the schedule and of changed contacts
     user_id     uuid
                 constraint sync_runs_user_id_fkey
                 references auth.users on delete set null,
@@ -17,14 +17,14 @@ create table public.sync_runs (
     trigger     text not null
                 constraint sync_runs_trigger_check
                 check (trigger in ('schedule', 'wake', 'user', 'cli')),
-    -- what was asked for: {contact_ids} or {metakocka_ids}; all without
+    -- the request: {contact_ids} or {metakocka_ids}; {} for everything
     request     jsonb not null default '{}'
                 constraint sync_runs_request_check
                 check (jsonb_typeof(request) = 'object' and octet_length(request::text) <= 131072),
     state       text not null default 'queued'
                 constraint sync_runs_state_check
                 check (state in ('queued', 'running', 'stopped', 'done', 'failed')),
-    -- null: not known yet
+    -- null while it is not known
     total       integer
                 constraint sync_runs_total_check check (total >= 0),
     done        integer not null default 0
@@ -35,14 +35,14 @@ create table public.sync_runs (
                 constraint sync_runs_failed_check check (failed >= 0),
     unchanged   integer not null default 0
                 constraint sync_runs_unchanged_check check (unchanged >= 0),
-    -- how many errors of each kind
+    -- the number of errors of each kind
     errors      jsonb not null default '{}'
                 constraint sync_runs_errors_check
                 check (jsonb_typeof(errors) = 'object' and octet_length(errors::text) <= 8192),
-    -- where the next one goes on
+    -- where the next run continues
     cursor      jsonb
                 constraint sync_runs_cursor_check check (octet_length(cursor::text) <= 65536),
-    -- something was written without telling it: who follows reads again at the end
+    -- rows were written without an event for each: clients read again at the end
     quiet       boolean not null default false,
     waiting     integer not null default 0
                 constraint sync_runs_waiting_check check (waiting >= 0),
@@ -50,7 +50,7 @@ create table public.sync_runs (
     finished_at timestamptz,
     duration_ms bigint
                 constraint sync_runs_duration_ms_check check (duration_ms >= 0),
-    -- Metakocka takes no calls: when it is gone on with
+    -- when the run continues, because Metakocka takes no calls before
     resumes_at  timestamptz,
     created_at  timestamptz not null default now(),
     updated_at  timestamptz not null default now(),

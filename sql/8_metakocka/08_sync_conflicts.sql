@@ -8,20 +8,20 @@ create table public.sync_conflicts (
     account_id   uuid not null
                  constraint sync_conflicts_account_id_fkey
                  references public.accounts on delete cascade,
-    -- null where it is not known which
+    -- null where the contact is not known
     contact_id   uuid,
-    -- null where the contact is no partner so far
+    -- null where the contact has no partner so far
     metakocka_id text
                  constraint sync_conflicts_metakocka_id_check
                  check (metakocka_id ~ '^[^\s]{1,64}$'),
-    -- null where the question is which contact or partner it is
+    -- null where the question is about a contact or a partner
     field        text
                  constraint sync_conflicts_field_check check (length(field) between 1 and 128),
     base         jsonb,
     crm          jsonb,
-    -- of a field its value, otherwise the partner
+    -- the value of the field, or the partner
     metakocka    jsonb,
-    -- where the question is which partner a contact is: those that it may be
+    -- where the question is which partner a contact is: the possible ones
     partners     jsonb
                  constraint sync_conflicts_partners_check
                  check (jsonb_typeof(partners) = 'array' and octet_length(partners::text) <= 262144),
@@ -36,11 +36,11 @@ create table public.sync_conflicts (
                  constraint sync_conflicts_candidates_check check (cardinality(candidates) <= 100),
     state        text not null default 'open'
                  constraint sync_conflicts_state_check check (state in ('open', 'resolved')),
-    -- crm or metakocka; the id of a contact or a partner, new, unlink; or agreed, where both
-    -- sides have come to the same
+    -- crm or metakocka; the id of a contact or a partner; new; unlink; or agreed, where both sides
+    -- came to the same value
     choice       text
                  constraint sync_conflicts_choice_check check (length(choice) <= 64),
-    -- the account's rule, or a person
+    -- the account's rule, a person, or both sides
     decided_by   text
                  constraint sync_conflicts_decided_by_check
                  check (decided_by in ('crm', 'metakocka', 'newest', 'person', 'both')),

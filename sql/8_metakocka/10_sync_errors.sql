@@ -9,7 +9,7 @@ create table public.sync_errors (
                  references public.accounts on delete cascade,
     run_id       uuid,
     contact_id   uuid,
-    -- or batch
+    -- or batch, for an error about several partners
     metakocka_id text
                  constraint sync_errors_metakocka_id_check check (length(metakocka_id) <= 64),
     user_id      uuid
@@ -17,7 +17,7 @@ create table public.sync_errors (
                  references auth.users on delete set null,
     category     text not null default 'SYNC'
                  constraint sync_errors_category_check check (category = 'SYNC'),
-    -- what was being done, such as syncContactToMetakocka
+    -- the operation, such as syncContactToMetakocka
     operation    text not null
                  constraint sync_errors_operation_check check (length(operation) between 1 and 128),
     code         text not null

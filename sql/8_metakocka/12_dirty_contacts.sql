@@ -10,15 +10,15 @@ create table private.metakocka_dirty (
     contact_id  uuid primary key,
     account_id  uuid not null,
     changed_seq bigint not null default nextval('private.metakocka_dirty_seq'),
-    -- by field, when it was last edited: who is newest is decided field by field
+    -- the time of each field's last edit: the newest is decided field by field
     edits       jsonb not null default '{}'
                 constraint metakocka_dirty_edits_check check (jsonb_typeof(edits) = 'object'),
     attempts    integer not null default 0,
     worker      text,
     lease_until timestamptz,
-    -- of the first edit since it was last claimed; null while there is none
+    -- the first edit since the last claim; null where there is none
     edited_at   timestamptz default clock_timestamp(),
-    -- several edits in a row are sent as one
+    -- several edits in a row are sent together
     not_before  timestamptz not null default clock_timestamp() + interval '1 second',
 
     constraint metakocka_dirty_contact_fkey
@@ -170,7 +170,7 @@ as $$
 declare
     changed record;
 begin
-    -- what comes from Metakocka need not go back
+    -- changes from Metakocka need not go back
     if current_setting('rapport.from_metakocka', true) = 'on' then
         return null;
     end if;
@@ -208,7 +208,7 @@ begin
         perform private.mark_dirty(changed.account_id, changed.contact_ids);
     end loop;
 
-    -- where times decide, those of each field
+    -- if times decide, the time of each field's edit
     if exists (
         select
         from new_rows n
@@ -324,13 +324,13 @@ comment on policy "nobody reads the marks directly" on private.metakocka_dirty i
 comment on function private.quiet_moment() is
     'The wait after an edit before a contact is sent. Another edit starts it again.';
 comment on function private.longest_wait() is
-    'How long after an edit a contact is sent at the latest, however often it is edited.';
+    'The longest wait after an edit before a contact is sent, however often it is edited.';
 comment on function private.mark_requested(uuid, uuid[]) is
-    'Marks contacts that somebody wants to be sent now, also those that were to be no partners.';
+    'Marks contacts that a user asks to send now, including unlinked ones.';
 comment on function private.mark_dirty(uuid, uuid[], interval) is
     'Marks contacts of an account to be sent after a quiet moment, and rings. Skips contacts that a person has unlinked.';
 comment on function private.tg_metakocka_connections__mark_changed() is
-    'Marks the contacts that are not as they were last agreed, when their account is connected again.';
+    'When an account is connected again, marks the contacts that differ from their agreed state.';
 comment on function private.make_dirty_trigger() is
     'Makes private.tg_contacts__mark_dirty for the fields that partners have now.';
 comment on function private.tg_contacts__mark_dirty() is

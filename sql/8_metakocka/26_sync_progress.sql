@@ -17,7 +17,7 @@ begin
       and l.worker = require_lease.worker
     for update;
     if not found then
-        raise sqlstate 'RP003' using
+        raise sqlstate 'RP004' using
             message = 'Another worker has taken over this run.',
             detail = format('run: %s', require_lease.run_id),
             hint = 'Stop. The other worker continues the run.';
@@ -53,7 +53,7 @@ begin
             return;
         end if;
     end if;
-    raise sqlstate 'RP003' using
+    raise sqlstate 'RP004' using
         message = 'Another worker is running for this account.',
         detail = format('account: %s', require_worker.account_id),
         hint = 'Stop. The other worker does the rest.';

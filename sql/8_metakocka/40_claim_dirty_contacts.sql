@@ -76,7 +76,7 @@ begin
                         'phones', private.identity_values(c, 'phone'),
                         'unproved', private.unproved_fields(c),
                         'offered_partners', private.offered_partners(c),
-                        -- calls whose outcome is to be found out first
+                        -- calls whose outcome must be found out first
                         'intents', private.open_intents(c.id)
                     )
                     order by d.changed_seq
@@ -241,13 +241,13 @@ grant execute on function backend.postpone_contact(uuid, uuid, text, interval) t
 
 
 comment on function backend.claim_dirty_contacts(uuid, text, integer, uuid[], boolean) is
-    'Leases up to 100 contacts that changed, all or those of contact_ids, in the order of their change; a dry_run shows them and leases none: {claimed: [{contact_id, changed_seq, attempts, version, updated_at, party, metakocka_id, base, base_version, state, seen_at, edits, not_partners, emails, phones, unproved, offered_partners, intents}], next_in}, the seconds until there are others.';
+    'Leases up to 100 changed contacts, all or the ones in contact_ids, in the order of their changes. dry_run shows them and leases none. {claimed: [{contact_id, changed_seq, attempts, version, updated_at, party, metakocka_id, base, base_version, state, seen_at, edits, not_partners, emails, phones, unproved, offered_partners, intents}], next_in}; next_in is the number of seconds until there are others.';
 comment on function backend.note_partners_seen(uuid, text[], timestamptz, text, jsonb) is
     'Notes when the partners of waiting contacts were last seen in their agreed state: a later difference was edited later. base is the new agreed state, for a single partner. Returns the number of partners.';
 comment on function private.identity_values(public.contacts, text) is
-    'The emails or phones that a contact is known by, written there or not.';
+    'The emails or phones that identify a contact, shown in it or not.';
 comment on function private.offered_partners(public.contacts) is
-    'The partners of which somebody is to tell whether a contact is one of them.';
+    'The partners in open questions about a contact.';
 comment on function private.take_mark(uuid, bigint) is
     'Removes a contact''s mark if it is not newer than changed_seq; otherwise frees its lease. Returns whether there is no mark left.';
 comment on function backend.postpone_contact(uuid, uuid, text, interval) is

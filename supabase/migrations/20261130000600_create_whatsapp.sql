@@ -178,9 +178,9 @@ create table public.account_events (
     type           text not null,
     content        jsonb not null,
     content_md5    text not null generated always as (md5(content::text)) stored,
-    -- the provider's time; null where none is said
+    -- the provider's time; null where the webhook gives none
     occurred_at    timestamptz,
-    -- such an event has no id: the same at the same time is the same
+    -- such an event has no id: equal content at the same time is the same event
     created_at     timestamptz not null default now()
 );
 alter table public.account_events enable row level security;
@@ -496,11 +496,11 @@ create table private.whatsapp_id_changes (
                references public.accounts on delete cascade,
     kind       text not null
                constraint whatsapp_id_changes_kind_check check (kind in ('phone', 'bsuid')),
-    -- as the match_key of an identity
+    -- in the form of an identity's match_key
     old_key    text not null,
     -- in WhatsApp's spelling
     new_value  text not null,
-    -- the provider's time of it
+    -- the provider's time of the change
     changed_at timestamptz not null,
 
     primary key (account_id, kind, old_key, changed_at)
@@ -7578,12 +7578,12 @@ create table public.whatsapp_templates (
     variables   jsonb not null
                 constraint whatsapp_templates_variables_check
                 check (jsonb_typeof(variables) = 'object'),
-    -- as of when status and category are what they are: whatever is older changes nothing
+    -- the times of status and category: older news changes nothing
     status_at   timestamptz,
     category_at timestamptz,
-    -- since when WhatsApp does not list it
+    -- since when WhatsApp no longer lists it
     gone_at     timestamptz,
-    -- null where a webhook told of it and it was not read yet
+    -- null where only a webhook has reported it, and no reading has yet
     synced_at   timestamptz default now(),
 
     constraint whatsapp_templates_name_key unique (account_id, waba_id, name, language)
@@ -8924,9 +8924,9 @@ create table private.media_queue (
     worker     text,
     -- why the last try failed
     last_error text,
-    -- while a worker has it: when its lease ends
+    -- while a worker has it: the end of its lease
     not_before timestamptz not null default now(),
-    -- when WhatsApp forgets the file
+    -- when WhatsApp deletes the file
     expires_at timestamptz not null
 );
 alter table private.media_queue enable row level security;

@@ -20,12 +20,12 @@ create table public.metakocka_connections (
                              length(base_url) <= 255
                              and base_url ~ '^https://([a-z0-9-]+\.)+[a-z]{2,}(:[0-9]{1,5})?(/[A-Za-z0-9._~-]+)*$'
                          ),
-    -- who connected it
+    -- the user who connected it
     user_id              uuid default auth.uid()
                          constraint metakocka_connections_user_id_fkey
                          references auth.users on delete set null,
     active               boolean not null default true,
-    -- whose value stands where both sides have changed a field
+    -- the side whose value wins where both sides have changed a field
     conflict_rule        text not null default 'ask'
                          constraint metakocka_connections_conflict_rule_check
                          check (conflict_rule in ('crm', 'metakocka', 'newest', 'ask')),
@@ -40,17 +40,17 @@ create table public.metakocka_connections (
     request_wait         interval not null default interval '8 seconds'
                          constraint metakocka_connections_request_wait_check
                          check (request_wait between interval '0' and interval '12 seconds'),
-    -- by kind of operation: attempts, and the waits between them
+    -- by kind of operation: tries, and the waits between them
     retries              jsonb not null default '{}',
-    -- how many pauses have followed each other: each is longer than the one before
+    -- the number of pauses in a row; each is longer than the one before
     pauses               integer not null default 0
                          constraint metakocka_connections_pauses_check check (pauses >= 0),
-    -- Metakocka takes no calls of this company: until when nothing is asked of it, and why
+    -- while Metakocka takes no calls for this company: until when no calls are made, and why
     paused_until         timestamptz,
     pause_reason         text
                          constraint metakocka_connections_pause_reason_check
                          check (length(pause_reason) <= 500),
-    -- up to where documents have been looked through for their partners
+    -- up to when documents have been read for their partners
     documents_seen_until timestamptz,
     created_at           timestamptz not null default now(),
     updated_at           timestamptz not null default now(),
@@ -556,11 +556,11 @@ comment on function private.tg_metakocka_connections__ring() is
 create table public.metakocka_contact_mappings (
     contact_id     uuid primary key,
     account_id     uuid not null,
-    -- null: not there yet
+    -- null while Metakocka does not have the contact
     metakocka_id   text
                    constraint metakocka_contact_mappings_metakocka_id_check
                    check (metakocka_id ~ '^[^\s]{1,64}$'),
-    -- partners that a person has said it is not
+    -- partners that, as a person has said, are not this contact
     not_partners   text[] not null default '{}'
                    constraint metakocka_contact_mappings_not_partners_check
                    check (cardinality(not_partners) <= 1000
@@ -570,25 +570,25 @@ create table public.metakocka_contact_mappings (
                    check (state in (
                        'synced', 'waiting', 'conflict', 'blocked', 'unknown', 'unlinked'
                    )),
-    -- the fields without which it can't be sent
+    -- the required fields that the contact lacks
     missing        text[] not null default '{}'
                    constraint metakocka_contact_mappings_missing_check
                    check (cardinality(missing) <= 30 and array_position(missing, null) is null),
-    -- the fields as last agreed; null where nothing ever was
+    -- the fields as both sides last agreed on them; null before that
     base           jsonb
                    constraint metakocka_contact_mappings_base_check
                    check (jsonb_typeof(base) = 'object' and octet_length(base::text) <= 131072),
-    -- the contact's version with which the agreed state was reached
+    -- the contact's version at the last agreement
     base_version   bigint,
-    -- of the partner as last seen: one that has the same needs no look
+    -- of the partner as last seen: a partner with the same hash is not compared
     partner_hash   text
                    constraint metakocka_contact_mappings_partner_hash_check
                    check (length(partner_hash) <= 128),
-    -- whose doing it is: who connected the account, or asked for the run
+    -- the user who connected the account, or asked for the run
     user_id        uuid
                    constraint metakocka_contact_mappings_user_id_fkey
                    references auth.users on delete set null,
-    -- when the partner was last seen, and nothing in it differed from what was agreed then
+    -- when the partner was last seen in its agreed state
     seen_at        timestamptz,
     last_synced_at timestamptz,
     created_at     timestamptz not null default now(),
@@ -673,7 +673,7 @@ create table public.sync_runs (
     account_id  uuid not null
                 constraint sync_runs_account_id_fkey
                 references public.accounts on delete cascade,
-    -- who asked for it; null for the schedule's and the doorbell's
+    -- the user who asked for it; null for runs of the schedule and of changed contacts
     user_id     uuid
                 constraint sync_runs_user_id_fkey
                 references auth.users on delete set null,
@@ -683,14 +683,14 @@ create table public.sync_runs (
     trigger     text not null
                 constraint sync_runs_trigger_check
                 check (trigger in ('schedule', 'wake', 'user', 'cli')),
-    -- what was asked for: {contact_ids} or {metakocka_ids}; all without
+    -- the request: {contact_ids} or {metakocka_ids}; {} for everything
     request     jsonb not null default '{}'
                 constraint sync_runs_request_check
                 check (jsonb_typeof(request) = 'object' and octet_length(request::text) <= 131072),
     state       text not null default 'queued'
                 constraint sync_runs_state_check
                 check (state in ('queued', 'running', 'stopped', 'done', 'failed')),
-    -- null: not known yet
+    -- null while it is not known
     total       integer
                 constraint sync_runs_total_check check (total >= 0),
     done        integer not null default 0
@@ -701,14 +701,14 @@ create table public.sync_runs (
                 constraint sync_runs_failed_check check (failed >= 0),
     unchanged   integer not null default 0
                 constraint sync_runs_unchanged_check check (unchanged >= 0),
-    -- how many errors of each kind
+    -- the number of errors of each kind
     errors      jsonb not null default '{}'
                 constraint sync_runs_errors_check
                 check (jsonb_typeof(errors) = 'object' and octet_length(errors::text) <= 8192),
-    -- where the next one goes on
+    -- where the next run continues
     cursor      jsonb
                 constraint sync_runs_cursor_check check (octet_length(cursor::text) <= 65536),
-    -- something was written without telling it: who follows reads again at the end
+    -- rows were written without an event for each: clients read again at the end
     quiet       boolean not null default false,
     waiting     integer not null default 0
                 constraint sync_runs_waiting_check check (waiting >= 0),
@@ -716,7 +716,7 @@ create table public.sync_runs (
     finished_at timestamptz,
     duration_ms bigint
                 constraint sync_runs_duration_ms_check check (duration_ms >= 0),
-    -- Metakocka takes no calls: when it is gone on with
+    -- when the run continues, because Metakocka takes no calls before
     resumes_at  timestamptz,
     created_at  timestamptz not null default now(),
     updated_at  timestamptz not null default now(),
@@ -880,20 +880,20 @@ create table public.sync_conflicts (
     account_id   uuid not null
                  constraint sync_conflicts_account_id_fkey
                  references public.accounts on delete cascade,
-    -- null where it is not known which
+    -- null where the contact is not known
     contact_id   uuid,
-    -- null where the contact is no partner so far
+    -- null where the contact has no partner so far
     metakocka_id text
                  constraint sync_conflicts_metakocka_id_check
                  check (metakocka_id ~ '^[^\s]{1,64}$'),
-    -- null where the question is which contact or partner it is
+    -- null where the question is about a contact or a partner
     field        text
                  constraint sync_conflicts_field_check check (length(field) between 1 and 128),
     base         jsonb,
     crm          jsonb,
-    -- of a field its value, otherwise the partner
+    -- the value of the field, or the partner
     metakocka    jsonb,
-    -- where the question is which partner a contact is: those that it may be
+    -- where the question is which partner a contact is: the possible ones
     partners     jsonb
                  constraint sync_conflicts_partners_check
                  check (jsonb_typeof(partners) = 'array' and octet_length(partners::text) <= 262144),
@@ -908,11 +908,11 @@ create table public.sync_conflicts (
                  constraint sync_conflicts_candidates_check check (cardinality(candidates) <= 100),
     state        text not null default 'open'
                  constraint sync_conflicts_state_check check (state in ('open', 'resolved')),
-    -- crm or metakocka; the id of a contact or a partner, new, unlink; or agreed, where both
-    -- sides have come to the same
+    -- crm or metakocka; the id of a contact or a partner; new; unlink; or agreed, where both sides
+    -- came to the same value
     choice       text
                  constraint sync_conflicts_choice_check check (length(choice) <= 64),
-    -- the account's rule, or a person
+    -- the account's rule, a person, or both sides
     decided_by   text
                  constraint sync_conflicts_decided_by_check
                  check (decided_by in ('crm', 'metakocka', 'newest', 'person', 'both')),
@@ -1024,7 +1024,7 @@ create table public.sync_errors (
                  references public.accounts on delete cascade,
     run_id       uuid,
     contact_id   uuid,
-    -- or batch
+    -- or batch, for an error about several partners
     metakocka_id text
                  constraint sync_errors_metakocka_id_check check (length(metakocka_id) <= 64),
     user_id      uuid
@@ -1032,7 +1032,7 @@ create table public.sync_errors (
                  references auth.users on delete set null,
     category     text not null default 'SYNC'
                  constraint sync_errors_category_check check (category = 'SYNC'),
-    -- what was being done, such as syncContactToMetakocka
+    -- the operation, such as syncContactToMetakocka
     operation    text not null
                  constraint sync_errors_operation_check check (length(operation) between 1 and 128),
     code         text not null
@@ -1117,15 +1117,15 @@ create table private.metakocka_dirty (
     contact_id  uuid primary key,
     account_id  uuid not null,
     changed_seq bigint not null default nextval('private.metakocka_dirty_seq'),
-    -- by field, when it was last edited: who is newest is decided field by field
+    -- the time of each field's last edit: the newest is decided field by field
     edits       jsonb not null default '{}'
                 constraint metakocka_dirty_edits_check check (jsonb_typeof(edits) = 'object'),
     attempts    integer not null default 0,
     worker      text,
     lease_until timestamptz,
-    -- of the first edit since it was last claimed; null while there is none
+    -- the first edit since the last claim; null where there is none
     edited_at   timestamptz default clock_timestamp(),
-    -- several edits in a row are sent as one
+    -- several edits in a row are sent together
     not_before  timestamptz not null default clock_timestamp() + interval '1 second',
 
     constraint metakocka_dirty_contact_fkey
@@ -1277,7 +1277,7 @@ as $$
 declare
     changed record;
 begin
-    -- what comes from Metakocka need not go back
+    -- changes from Metakocka need not go back
     if current_setting('rapport.from_metakocka', true) = 'on' then
         return null;
     end if;
@@ -1315,7 +1315,7 @@ begin
         perform private.mark_dirty(changed.account_id, changed.contact_ids);
     end loop;
 
-    -- where times decide, those of each field
+    -- if times decide, the time of each field's edit
     if exists (
         select
         from new_rows n
@@ -1431,13 +1431,13 @@ comment on policy "nobody reads the marks directly" on private.metakocka_dirty i
 comment on function private.quiet_moment() is
     'The wait after an edit before a contact is sent. Another edit starts it again.';
 comment on function private.longest_wait() is
-    'How long after an edit a contact is sent at the latest, however often it is edited.';
+    'The longest wait after an edit before a contact is sent, however often it is edited.';
 comment on function private.mark_requested(uuid, uuid[]) is
-    'Marks contacts that somebody wants to be sent now, also those that were to be no partners.';
+    'Marks contacts that a user asks to send now, including unlinked ones.';
 comment on function private.mark_dirty(uuid, uuid[], interval) is
     'Marks contacts of an account to be sent after a quiet moment, and rings. Skips contacts that a person has unlinked.';
 comment on function private.tg_metakocka_connections__mark_changed() is
-    'Marks the contacts that are not as they were last agreed, when their account is connected again.';
+    'When an account is connected again, marks the contacts that differ from their agreed state.';
 comment on function private.make_dirty_trigger() is
     'Makes private.tg_contacts__mark_dirty for the fields that partners have now.';
 comment on function private.tg_contacts__mark_dirty() is
@@ -2471,7 +2471,7 @@ begin
       and l.worker = require_lease.worker
     for update;
     if not found then
-        raise sqlstate 'RP003' using
+        raise sqlstate 'RP004' using
             message = 'Another worker has taken over this run.',
             detail = format('run: %s', require_lease.run_id),
             hint = 'Stop. The other worker continues the run.';
@@ -2507,7 +2507,7 @@ begin
             return;
         end if;
     end if;
-    raise sqlstate 'RP003' using
+    raise sqlstate 'RP004' using
         message = 'Another worker is running for this account.',
         detail = format('account: %s', require_worker.account_id),
         hint = 'Stop. The other worker does the rest.';
@@ -2979,7 +2979,7 @@ comment on function private.partner_candidates(uuid, text, text, text[], text[])
 comment on function private.require_list(jsonb, text, integer) is
     'Refuses a value that is no list of objects, or is too long.';
 comment on function backend.read_partners(uuid, jsonb) is
-    'What is known of up to 500 partners, [{metakocka_id, partner_hash, tax_id_number, emails, phones}], in their order: {unchanged: true, is_edited} where the hash is known, is_edited if the contact is to be sent; {contact_id, version, updated_at, is_deleted, party, base, base_version, state, seen_at, edits} where it is a contact; otherwise {needs_person, candidates: [{contact_id, version, updated_at, matched_by, needs_person, party}]}, where needs_person says that somebody is to tell which partner a contact is.';
+    'The known facts about up to 500 partners, [{metakocka_id, partner_hash, tax_id_number, emails, phones}], in their order. {unchanged: true, is_edited} for a known hash; is_edited says that the contact waits to be sent. {contact_id, version, updated_at, is_deleted, party, base, base_version, state, seen_at, edits} for a partner that is a contact. Otherwise {needs_person, candidates: [{contact_id, version, updated_at, matched_by, needs_person, party}]}; needs_person says that a person must tell which partner a contact is.';
 
 
 /*
@@ -4064,7 +4064,7 @@ begin
                         'phones', private.identity_values(c, 'phone'),
                         'unproved', private.unproved_fields(c),
                         'offered_partners', private.offered_partners(c),
-                        -- calls whose outcome is to be found out first
+                        -- calls whose outcome must be found out first
                         'intents', private.open_intents(c.id)
                     )
                     order by d.changed_seq
@@ -4229,13 +4229,13 @@ grant execute on function backend.postpone_contact(uuid, uuid, text, interval) t
 
 
 comment on function backend.claim_dirty_contacts(uuid, text, integer, uuid[], boolean) is
-    'Leases up to 100 contacts that changed, all or those of contact_ids, in the order of their change; a dry_run shows them and leases none: {claimed: [{contact_id, changed_seq, attempts, version, updated_at, party, metakocka_id, base, base_version, state, seen_at, edits, not_partners, emails, phones, unproved, offered_partners, intents}], next_in}, the seconds until there are others.';
+    'Leases up to 100 changed contacts, all or the ones in contact_ids, in the order of their changes. dry_run shows them and leases none. {claimed: [{contact_id, changed_seq, attempts, version, updated_at, party, metakocka_id, base, base_version, state, seen_at, edits, not_partners, emails, phones, unproved, offered_partners, intents}], next_in}; next_in is the number of seconds until there are others.';
 comment on function backend.note_partners_seen(uuid, text[], timestamptz, text, jsonb) is
     'Notes when the partners of waiting contacts were last seen in their agreed state: a later difference was edited later. base is the new agreed state, for a single partner. Returns the number of partners.';
 comment on function private.identity_values(public.contacts, text) is
-    'The emails or phones that a contact is known by, written there or not.';
+    'The emails or phones that identify a contact, shown in it or not.';
 comment on function private.offered_partners(public.contacts) is
-    'The partners of which somebody is to tell whether a contact is one of them.';
+    'The partners in open questions about a contact.';
 comment on function private.take_mark(uuid, bigint) is
     'Removes a contact''s mark if it is not newer than changed_seq; otherwise frees its lease. Returns whether there is no mark left.';
 comment on function backend.postpone_contact(uuid, uuid, text, interval) is

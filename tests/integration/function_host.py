@@ -10,13 +10,13 @@ from contextlib import asynccontextmanager
 import httpx
 import uvicorn
 
-from rapport.local.lambda_host.events import Context, Event
+from rapport.local.lambda_host.events import Event, InvocationContext
 from rapport.local.lambda_host.host import Deployed, application
 from rapport.local.lambda_host.serverless import Function
 
 
 def deployed(
-    handler: Callable[[Event, Context], object], *routes: str, name: str = "example"
+    handler: Callable[[Event, InvocationContext], object], *routes: str, name: str = "example"
 ) -> Deployed:
     function = Function.model_validate(
         {"handler": "tests.handler", "events": [{"httpApi": route} for route in routes]}

@@ -12,10 +12,10 @@ import pytest
 from playwright.async_api import Page, Route, async_playwright, expect
 from tests.web import node
 
-from rapport.local import keys
 from rapport.local.stack.postgres import Database
 from rapport.local.stack.running import Stack
 from rapport.local.stack.state import PROJECT
+from rapport.local.supabase import keys
 
 CHROMIUM = Path("/usr/bin/chromium")
 # nothing listens there: what the page asks for is answered by the test

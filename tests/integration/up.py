@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 
-from rapport.local.stack.summary import Summary
+from rapport.local.stack.summary import StackSummary
 
 
 @dataclass
@@ -22,7 +22,7 @@ class Up:
 
     process: subprocess.Popen[str]
     errors: Path
-    summary: Summary
+    summary: StackSummary
 
     def family(self) -> list[psutil.Process]:
         """The processes that it has started, directly or not."""
@@ -54,7 +54,7 @@ def up(home: Path, *options: str) -> Iterator[Up]:
         try:
             line = process.stdout.readline()
             assert line, errors.read_text()
-            yield Up(process, errors, Summary.model_validate_json(line))
+            yield Up(process, errors, StackSummary.model_validate_json(line))
         finally:
             process.terminate()
             rest = process.stdout.read()

@@ -11,7 +11,7 @@ from uuid import UUID
 import psycopg
 import pytest
 
-from rapport.client.faces import Contact, ContactV2
+from rapport.client.faces import ContactRow, ContactV2
 from rapport.client.rows import Job
 from rapport.local.stack.postgres import Cluster, Database
 from rapport.local.stack.state import PROJECT
@@ -143,7 +143,7 @@ def test_field_of_a_contact_is_written_told_and_caught_up(world: World) -> None:
     records = caught_up(world, cursor, "contacts")
     assert [record["website"] for record in records] == ["cilka.si"]
     # typed rows take it
-    assert Contact.model_validate(records[0]).id == CILKA
+    assert ContactRow.model_validate(records[0]).id == CILKA
     assert ContactV2.model_validate(saved).id == CILKA
 
 

@@ -105,7 +105,7 @@ def test_every_write_of_a_worker_that_lost_its_lease_is_refused(erp: World, afte
     for function, more in writes:
         with pytest.raises(psycopg.Error) as refused:
             backend(erp, function, **given, **more)
-        assert refused.value.sqlstate == "RP003", function
+        assert refused.value.sqlstate == "RP004", function
     for function, more in (
         ("keep_sync", {}),
         ("advance_sync", {"cursor": {}, **dict.fromkeys(COUNTS, 1)}),
@@ -116,7 +116,7 @@ def test_every_write_of_a_worker_that_lost_its_lease_is_refused(erp: World, afte
             continue
         with pytest.raises(psycopg.Error) as refused:
             backend(erp, function, run_id=run["run_id"], worker="first", **more)
-        assert refused.value.sqlstate == "RP003", function
+        assert refused.value.sqlstate == "RP004", function
     assert jobs is not None
     assert mapping(erp, "1601") is None
 
@@ -128,7 +128,7 @@ def test_nobody_s_worker_writes_only_while_nobody_is_at_work(erp: World) -> None
     begin(erp, "first")
     with pytest.raises(psycopg.Error) as refused:
         backend(erp, "apply_partners", account_id=ALPINE, run_id=None, items=[partner("1600")])
-    assert refused.value.sqlstate == "RP003"
+    assert refused.value.sqlstate == "RP004"
 
 
 def test_who_takes_a_run_over_waits_for_a_write_that_is_under_way(erp: World) -> None:
@@ -149,7 +149,7 @@ def test_who_takes_a_run_over_waits_for_a_write_that_is_under_way(erp: World) ->
     assert mapping(erp, "1600") is not None
     with pytest.raises(psycopg.Error) as refused:
         apply(erp, partner("1601", email="b@x.si", phone=None), worker="first")
-    assert refused.value.sqlstate == "RP003"
+    assert refused.value.sqlstate == "RP004"
 
 
 def test_a_write_that_waits_while_its_run_is_taken_over_is_refused(erp: World) -> None:
@@ -168,7 +168,7 @@ def test_a_write_that_waits_while_its_run_is_taken_over_is_refused(erp: World) -
                 assert not writing.done(), writing.result()
         with pytest.raises(psycopg.Error) as refused:
             writing.result(timeout=30)
-    assert refused.value.sqlstate == "RP003"
+    assert refused.value.sqlstate == "RP004"
     assert mapping(erp, "1600") is None
 
 
@@ -190,7 +190,7 @@ def test_an_ending_run_and_one_that_begins_don_t_lock_each_other_out(erp: World)
         with ThreadPoolExecutor(2) as pool:
             ends = [one.exception() for one in [pool.submit(call) for call in calls]]
         states = {one.sqlstate for one in ends if isinstance(one, psycopg.Error)}
-        assert states <= {"RP003"}, states
+        assert states <= {"RP004"}, states
         end_lease(erp)
 
 

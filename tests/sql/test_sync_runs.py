@@ -108,10 +108,10 @@ def test_run_of_a_worker_that_died_is_gone_on_with(erp: World) -> None:
     # the first one is told to stop, and can neither move nor end it
     with pytest.raises(psycopg.Error) as refused:
         advance(erp, run, "first")
-    assert refused.value.sqlstate == "RP003"
+    assert refused.value.sqlstate == "RP004"
     with pytest.raises(psycopg.Error) as refused:
         finish(erp, run, "done", "first")
-    assert refused.value.sqlstate == "RP003"
+    assert refused.value.sqlstate == "RP004"
 
 
 def test_run_that_stops_before_its_time_is_over_is_the_next_ones(erp: World) -> None:

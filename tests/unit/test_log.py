@@ -113,7 +113,7 @@ class Fails:
         Conflict(WORDS),
         from_users_postgrest("PT409", WORDS, WORDS, WORDS),
         from_postgrest("PT503", WORDS, WORDS, WORDS),
-        from_postgrest("RP003", WORDS, WORDS, WORDS),
+        from_postgrest("RP004", WORDS, WORDS, WORDS),
         from_postgrest("42501", WORDS, WORDS, WORDS),
         from_postgrest("22P02", WORDS, WORDS, WORDS),
     ],

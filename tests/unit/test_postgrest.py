@@ -174,7 +174,7 @@ ALIKE: list[tuple[Respond, type[RapportError], bool]] = [
     (fails("PT409", 409), Conflict, True),
     (fails("PT422", 422), Unprocessable, True),
     (fails("PT429", 429), TooManyRequests, True),
-    (fails("RP003", 400), LeaseLost, True),
+    (fails("RP004", 400), LeaseLost, True),
     # ours have a hint
     (fails("42501", 403), NotAllowed, True),
     (answers(403, {"code": "42501", "message": "Ana's number."}), NotAllowed, False),

@@ -12,9 +12,9 @@ create table public.account_events (
     type           text not null,
     content        jsonb not null,
     content_md5    text not null generated always as (md5(content::text)) stored,
-    -- the provider's time; null where none is said
+    -- the provider's time; null where the webhook gives none
     occurred_at    timestamptz,
-    -- such an event has no id: the same at the same time is the same
+    -- such an event has no id: equal content at the same time is the same event
     created_at     timestamptz not null default now()
 );
 alter table public.account_events enable row level security;

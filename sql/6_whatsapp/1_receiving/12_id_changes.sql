@@ -9,11 +9,11 @@ create table private.whatsapp_id_changes (
                references public.accounts on delete cascade,
     kind       text not null
                constraint whatsapp_id_changes_kind_check check (kind in ('phone', 'bsuid')),
-    -- as the match_key of an identity
+    -- in the form of an identity's match_key
     old_key    text not null,
     -- in WhatsApp's spelling
     new_value  text not null,
-    -- the provider's time of it
+    -- the provider's time of the change
     changed_at timestamptz not null,
 
     primary key (account_id, kind, old_key, changed_at)

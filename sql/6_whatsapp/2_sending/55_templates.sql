@@ -28,12 +28,12 @@ create table public.whatsapp_templates (
     variables   jsonb not null
                 constraint whatsapp_templates_variables_check
                 check (jsonb_typeof(variables) = 'object'),
-    -- as of when status and category are what they are: whatever is older changes nothing
+    -- the times of status and category: older news changes nothing
     status_at   timestamptz,
     category_at timestamptz,
-    -- since when WhatsApp does not list it
+    -- since when WhatsApp no longer lists it
     gone_at     timestamptz,
-    -- null where a webhook told of it and it was not read yet
+    -- null where only a webhook has reported it, and no reading has yet
     synced_at   timestamptz default now(),
 
     constraint whatsapp_templates_name_key unique (account_id, waba_id, name, language)

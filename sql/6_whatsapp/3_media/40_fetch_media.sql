@@ -12,9 +12,9 @@ create table private.media_queue (
     worker     text,
     -- why the last try failed
     last_error text,
-    -- while a worker has it: when its lease ends
+    -- while a worker has it: the end of its lease
     not_before timestamptz not null default now(),
-    -- when WhatsApp forgets the file
+    -- when WhatsApp deletes the file
     expires_at timestamptz not null
 );
 alter table private.media_queue enable row level security;

@@ -10,9 +10,8 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from rapport.client.changes import Change, Heard
 
-from rapport.client.events import Event
+from rapport.client.events import Change, Event, Heard
 from rapport.client.ledger import Ledger
 from rapport.client.rows import Job, Message
 
