@@ -281,7 +281,7 @@ grant execute on function backend.pause_sync(uuid, text, text, text, double prec
 
 
 comment on function private.require_worker(uuid, text) is
-    'Requires the account''s lease and keeps it until the transaction ends. Raises RP003 for a worker that has lost it.';
+    'Requires the account''s lease and keeps it until the transaction ends. Raises RP004 for a worker that has lost it.';
 comment on function backend.keep_sync(uuid, text) is
     'Extends a run''s lease, and returns its new end. Raises RP003 once another worker has taken it over.';
 comment on function backend.pause_sync(uuid, text, text, text, double precision) is

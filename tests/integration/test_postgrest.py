@@ -10,8 +10,8 @@ import httpx
 import psycopg
 import pytest
 from pydantic import HttpUrl, SecretStr
-from tests.conftest import Start
 from tests.sql.outbound import conversation, send_to
+from tests.stacks import Start
 from tests.world import World, seed_uuid
 
 from rapport.errors import (

@@ -15,7 +15,7 @@ from uuid import UUID, uuid4
 import pytest
 from tests.integration.client.portal import SECONDS, Portal, until
 from tests.integration.client.proxy import Faults, Proxy
-from tests.integration.client.test_faults import Trouble, Writers
+from tests.integration.client.trouble import Trouble, Writers
 from tests.integration.client.witness import Witness, check_order, versions
 from tests.web import node
 from tests.world import ALPINE, seed_uuid
