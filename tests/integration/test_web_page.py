@@ -177,10 +177,10 @@ async def test_messages_outlive_their_page_and_are_sent_once_in_order(
         await page.wait_for_function("window.pending && pending().length === 4")
         await page.context.set_offline(False)
         await page.wait_for_function("texts().join() === 'one,two,three'")
-        await page.wait_for_function("live.outbox.getSnapshot().pending[0]?.state === 'refused'")
-        [refused] = await page.evaluate("live.outbox.getSnapshot().pending")
+        await page.wait_for_function("outbox.getSnapshot().pending[0]?.state === 'refused'")
+        [refused] = await page.evaluate("outbox.getSnapshot().pending")
         assert refused["refusal"]
-        await page.evaluate(f"live.outbox.dismiss('{refused['clientRef']}')")
+        await page.evaluate(f"outbox.dismiss('{refused['clientRef']}')")
         assert await page.evaluate("pending()") == []
         rows = owner.execute("select message from public.messages order by seq").fetchall()
         assert rows == [("one",), ("two",), ("three",)]

@@ -8,10 +8,13 @@ const client = createClient(url, key, { accessToken: async () => token });
 const live = createLive(client, { timing: { hiddenPause: 50, firstBackoff: 50, longestBackoff: 200 } });
 const messages = live.messages(customerId);
 
+const outbox = await live.openOutbox();
+
 Object.assign(window, {
+  outbox,
   live,
   messages,
-  send: (message) => live.outbox.send({ customerId, message }),
-  pending: () => live.outbox.getSnapshot().pending.map(({ message }) => message),
+  send: (message) => outbox.send({ customerId, message }),
+  pending: () => outbox.getSnapshot().pending.map(({ message }) => message),
   texts: () => messages.getSnapshot().rows.map(({ message }) => message),
 });

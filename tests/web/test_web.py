@@ -27,8 +27,8 @@ def test_what_is_tested_in_node(name: str) -> None:
     assert int(passed[1]) > 0
 
 
-# what comes when it is asked for: a desk's contacts, and the browser's database
-LATER = ("*/face_feed.js", "*/faces.js", "*/drawer.js")
+# what comes when it is asked for: a desk's contacts, and what is written offline
+LATER = ("*/face_feed.js", "*/faces.js", "*/outbox.js")
 
 
 def test_live_and_its_hooks_are_small() -> None:

@@ -138,7 +138,7 @@ export function useAllUpdates(customerId, callbacks) {
 /**
  * Who is there: at the desks that the user may see, or on a side of a conversation where `where` is
  * "staff:ID" or "customer:ID". `shown` is what others see of the user; a customer is not seen at a
- * desk. A user is known by the id of its session.
+ * desk. Users are known by their `personId`.
  *
  * @param {string} where
  * @param {Id} userId nothing is joined before it is known

@@ -20,6 +20,7 @@ from tests.integration.client.witness import Witness, check_order, versions
 from tests.web import node
 from tests.world import ALPINE, seed_uuid
 
+from rapport.client.presence import person_id
 from rapport.client.rows import Message, Profile, RowT
 
 CHANGES = int(os.environ.get("FAULT_CHANGES", "800"))
@@ -269,7 +270,7 @@ async def test_each_trouble_has_a_state_and_a_sentence(portal: Portal) -> None:
 
 async def test_who_is_there_and_who_types_is_seen_by_the_other_side(portal: Portal) -> None:
     chat = str(portal.conversation("cilka"))
-    andrej = str(seed_uuid("andrej"))
+    andrej = str(person_id(seed_uuid("andrej")))
     theirs = {
         "desk": ["presence", "desk", str(ALPINE)],
         "typing": ["typing", "staff", chat],

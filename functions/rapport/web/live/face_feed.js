@@ -132,6 +132,8 @@ export class FaceFeed {
       return [row.id];
     }
     const touched = this.#drop(table, row.id);
+    // a group's, which is nobody's
+    if (!row.customer_id) return touched;
     this.#conversations.set(row.id, row);
     const of = this.#conversationsOf.get(row.customer_id) ?? new Set();
     this.#conversationsOf.set(row.customer_id, of.add(row.id));

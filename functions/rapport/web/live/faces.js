@@ -28,6 +28,7 @@
  * @property {string | null} profile_name
  * @property {string | null} notes
  * @property {Json} preferences
+ * @property {string | null} marketing_stopped_at
  * @property {"open" | "pending" | "closed"} conversation_status
  * @property {string | null} portal_user_id
  * @typedef {Readonly<Row & FaceColumns & V2Columns>} ContactV2 a row of the view `contacts_v2`
@@ -58,6 +59,7 @@ function contactV2(contact, thread) {
     profile_name,
     notes,
     preferences,
+    marketing_stopped_at: contact.marketing_stopped_at ?? null,
     conversation_status: statusOf(contact, thread),
     portal_user_id,
   });

@@ -11,8 +11,7 @@ export { Conflict, LiveError, NotAllowed, NotFound, NotSignedIn, Unavailable, Un
 export { Everything } from "./everything.js";
 export { JobSubscription, LoyaltySubscription, MessageSubscription, ProfileSubscription } from "./kinds.js";
 export { Live } from "./live.js";
-export { Outbox } from "./outbox.js";
-export { Presence, Typing } from "./presence.js";
+export { Presence, Typing, personId } from "./presence.js";
 export * from "./subscribe_to.js";
 export { Subscription } from "./subscription.js";
 
@@ -20,6 +19,7 @@ export { Subscription } from "./subscription.js";
 /** @typedef {import("./faces.js").ContactV2} ContactV2 */
 /** @typedef {import("./faces.js").LiveChatContact} LiveChatContact */
 /** @typedef {import("./hub.js").State} State */
+/** @typedef {import("./outbox.js").Outbox} Outbox */
 /** @typedef {import("./rows.js").Invoice} Invoice */
 /** @typedef {import("./rows.js").Job} Job */
 /** @typedef {import("./rows.js").LoyaltyTransaction} LoyaltyTransaction */

@@ -128,7 +128,8 @@ export class MessageSubscription extends Subscription {
     if (!now) {
       if (old && !old.revoked_at) call(onMessageDeleted, old);
     } else if (change.eventType === "INSERT") {
-      call(onNewMessage, now);
+      // what was said long ago, in the phone app, is new to nobody
+      if (!now.is_history) call(onNewMessage, now);
     } else {
       if (now.status === "read" && old?.status !== "read") call(onMessageRead, now);
       if (now.revoked_at && !old?.revoked_at) call(onMessageDeleted, now);

@@ -1,5 +1,6 @@
 import { Bell } from "./bell.js";
 import { NotAllowed, NotSignedIn, asLiveError } from "./errors.js";
+import { personId } from "./presence.js";
 import { keyOf } from "./scope.js";
 import { about, backoff } from "./timing.js";
 import { Topic } from "./topic.js";
@@ -48,6 +49,7 @@ export class Link {
   #done = Promise.resolve();
   #askedAt = 0;
   #user = "";
+  #key = "";
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   #soon;
 
@@ -196,7 +198,7 @@ export class Link {
   async #sync(run) {
     const { timing, supabase } = this.server;
     const { user, expiresAt } = await this.server.session();
-    this.#user = user;
+    if (user !== this.#user) [this.#user, this.#key] = [user, await personId(user)];
     const now = Date.now();
     const left = expiresAt - now;
     // by a clock that is wrong the token may seem to have ended long ago
@@ -241,7 +243,7 @@ export class Link {
         this.#trouble ??= error;
         this.#bell.ring();
       },
-      room && { room, key: this.#user },
+      room && { room, key: this.#key },
     );
     this.#topics.set(name, topic);
     try {

@@ -1,7 +1,6 @@
 import { Everything } from "./everything.js";
 import { Hub } from "./hub.js";
 import { JobSubscription, LoyaltySubscription, MessageSubscription, ProfileSubscription, followContacts, followInvoices } from "./kinds.js";
-import { Outbox } from "./outbox.js";
 import { Presence, Typing } from "./presence.js";
 import { ofConversation, ofCustomer } from "./scope.js";
 import { Server, hasSessions } from "./server.js";
@@ -11,6 +10,7 @@ import { TIMING } from "./timing.js";
 /** @import { EverythingCallbacks } from "./everything.js" */
 /** @import { Change } from "./events.js" */
 /** @import { LoyaltyCallbacks, MessageCallbacks } from "./kinds.js" */
+/** @import { Outbox } from "./outbox.js" */
 /** @import { Online } from "./presence.js" */
 /** @import { Invoice, Job, Profile } from "./rows.js" */
 /** @import { RowCallbacks } from "./subscription.js" */
@@ -23,7 +23,7 @@ import { TIMING } from "./timing.js";
  */
 export class Live {
   #hub;
-  /** @type {Outbox | null} */
+  /** @type {Promise<Outbox> | null} */
   #outbox = null;
   /** Whether it was paused because nobody looks. */
   #isHidden = false;
@@ -51,9 +51,16 @@ export class Live {
     return this.#hub.error ?? this.#hub.link.error;
   }
 
-  /** Messages on their way, also while the server is away. */
-  get outbox() {
-    this.#outbox ??= new Outbox(this.#hub);
+  /**
+   * Messages on their way, also while the server is away. Most pages write nothing, so it comes
+   * when it is asked for.
+   *
+   * @returns {Promise<Outbox>}
+   */
+  openOutbox() {
+    this.#outbox ??= import("./outbox.js").then(({ Outbox }) => new Outbox(this.#hub));
+    // a file that could not be had is asked for again
+    this.#outbox.catch(() => (this.#outbox = null));
     return this.#outbox;
   }
 
@@ -210,14 +217,14 @@ export class Live {
     clearTimeout(this.#hiding);
     this.#isHidden = false;
     this.#hub.start();
-    this.#outbox?.hurry();
+    void this.#outbox?.then((outbox) => outbox.hurry());
   }
 
   /** Ends everything, and every subscription. */
   async close() {
     clearTimeout(this.#hiding);
     for (const end of this.#ends) end();
-    await this.#outbox?.close();
+    await (await this.#outbox)?.close();
     await this.#hub.close();
   }
 
@@ -244,7 +251,7 @@ export class Live {
 
   #hurry() {
     this.#hub.hurry();
-    this.#outbox?.hurry();
+    void this.#outbox?.then((outbox) => outbox.hurry());
   }
 
   /**

@@ -1,6 +1,7 @@
 /** Messages on their way: kept until the server has them, sent in the order of each chat, once. */
 
 import { Bell } from "./bell.js";
+import { openDrawer } from "./drawer.js";
 import { Conflict, NotAllowed, NotFound, Unprocessable, asLiveError, call } from "./errors.js";
 import { backoff } from "./timing.js";
 
@@ -124,8 +125,8 @@ export class Outbox {
   }
 
   #open() {
-    // most pages write nothing, so it comes when it is asked for; if it can't, it is asked for again
-    this.#drawer ??= import("./drawer.js").then(({ openDrawer }) => openDrawer(() => this.hurry()));
+    this.#drawer ??= openDrawer(() => this.hurry());
+    // a database that could not be opened is tried again
     this.#drawer.catch(() => (this.#drawer = null));
     return this.#drawer;
   }

@@ -12,7 +12,7 @@ import { call } from "./errors.js";
 /** @import { RoomKind, Scope } from "./scope.js" */
 
 /**
- * Those who are there, by the ids of their users, with what each shows of itself.
+ * Those who are there, by their `personId`, with what each shows of itself.
  *
  * @typedef {Readonly<Record<string, unknown>>} Online
  *
@@ -33,6 +33,17 @@ const TYPING_LASTS = 5000;
 const SAY_AGAIN = 2000;
 /** @type {Online} */
 const NOBODY = Object.freeze({});
+
+/**
+ * How a user is known to others, as `conversation_people` names them.
+ *
+ * @param {string} user
+ */
+export async function personId(user) {
+  const digest = await crypto.subtle.digest("SHA-256", new TextEncoder().encode(user));
+  const hex = [...new Uint8Array(digest, 0, 16)].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+  return hex.replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, "$1-$2-$3-$4-$5");
+}
 
 /**
  * A topic on which clients show themselves, until `close`.
@@ -152,7 +163,7 @@ export class Room {
 }
 
 /**
- * Who is there; a client of ours has its user's id for a key.
+ * Who is there; a client of ours has its `personId` for a key.
  *
  * @extends {Room<PresenceSnapshot>}
  */

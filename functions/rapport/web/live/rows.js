@@ -47,7 +47,7 @@
  *
  * @typedef {object} MessageColumns
  * @property {string} conversation_id
- * @property {string} customer_id
+ * @property {string | null} customer_id null in a group
  * @property {number} seq counts 1, 2, 3 … in its conversation
  * @property {"client" | "operator" | "system"} sender_type
  * @property {string | null} sender_id
@@ -59,6 +59,7 @@
  * @property {string | null} client_ref
  * @property {"queued" | "sent" | "delivered" | "read" | "failed" | "unknown"} status
  * @property {string | null} booking_id
+ * @property {boolean} [is_history] read from the phone app's history: it is never unread
  * @property {boolean} has_invoice
  * @property {any} invoice_data
  * @property {any} reactions
@@ -94,10 +95,10 @@ const COLUMNS = {
   jobs: [...EVERY, "customer_id", "status", "service_type", "starts_at"],
   invoices: [...EVERY, "customer_id", "status", "number", "currency", "amount_minor", "tax_minor"],
   loyalty_transactions: [...EVERY, "customer_id", "points", "type"],
-  messages: [...EVERY, "conversation_id", "customer_id", "seq", "sender_type", "type", "message", "status"],
+  messages: [...EVERY, "conversation_id", "seq", "sender_type", "type", "message", "status"],
   customers: EVERY,
   contacts: [...EVERY, "status"],
-  conversations: [...EVERY, "customer_id", "channel", "status"],
+  conversations: [...EVERY, "channel", "status"],
 };
 
 /**

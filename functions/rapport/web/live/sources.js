@@ -162,6 +162,7 @@ export class MessageSource extends TableSource {
       (message) =>
         message.seq > (this.#markers.get(message.conversation_id) ?? 0) &&
         !message.revoked_at &&
+        !message.is_history &&
         (message.sender_type === "client") === this.#accounts.has(message.account_id),
     ).length;
   }
