@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { refusal } from "../../functions/rapport/web/live/errors.js";
-import { stateOf } from "../../functions/rapport/web/live/hub.js";
+import { stateOf } from "../../functions/rapport/web/live/catch_up.js";
 
 const SECRET = "Key (email)=(somebody@else.example) already exists.";
 

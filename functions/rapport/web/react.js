@@ -15,7 +15,7 @@ import { createLive, currentLive } from "./live/index.js";
 /** @import { ReactNode } from "react" */
 /** @import { Invoice, Job, Live, LoyaltyTransaction, Message, Profile } from "./live/index.js" */
 /** @import { EverythingCallbacks, Everything } from "./live/everything.js" */
-/** @import { LoyaltyCallbacks, MessageCallbacks } from "./live/kinds.js" */
+/** @import { LoyaltyCallbacks, MessageCallbacks } from "./live/portal_subscriptions.js" */
 /** @import { PresenceSnapshot } from "./live/presence.js" */
 /** @import { RowCallbacks, Snapshot } from "./live/subscription.js" */
 

@@ -1,7 +1,7 @@
 /** Writes on their way: shown from the first moment, and taken back where they are refused. */
 
 /** @import { Json } from "./events.js" */
-/** @import { Hub } from "./hub.js" */
+/** @import { CatchUp } from "./catch_up.js" */
 /** @import { Row } from "./rows.js" */
 
 /** @typedef {{ table: string, id: string, patch: Json }} Edit */
@@ -11,7 +11,7 @@ export class Edits {
   #onTheWay = new Set();
   #hub;
 
-  /** @param {Hub} hub */
+  /** @param {CatchUp} hub */
   constructor(hub) {
     this.#hub = hub;
   }

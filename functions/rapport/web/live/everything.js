@@ -1,6 +1,6 @@
 /** @import { LiveError } from "./errors.js" */
-/** @import { Hub, State } from "./hub.js" */
-/** @import { JobSubscription, LoyaltySubscription, MessageCallbacks, MessageSubscription, ProfileSubscription } from "./kinds.js" */
+/** @import { CatchUp, State } from "./catch_up.js" */
+/** @import { JobSubscription, LoyaltySubscription, MessageCallbacks, MessageSubscription, ProfileSubscription } from "./portal_subscriptions.js" */
 /** @import { Invoice, Job, LoyaltyTransaction, Profile } from "./rows.js" */
 /** @import { Subscription } from "./subscription.js" */
 
@@ -45,7 +45,7 @@ export class Everything {
   #hub;
 
   /**
-   * @param {Hub} hub
+   * @param {CatchUp} hub
    * @param {Parts} parts
    */
   constructor(hub, parts) {

@@ -9,7 +9,7 @@
 export { createLive, currentLive } from "./create.js";
 export { Conflict, LiveError, NotAllowed, NotFound, NotSignedIn, Unavailable, Unprocessable, Unreadable } from "./errors.js";
 export { Everything } from "./everything.js";
-export { JobSubscription, LoyaltySubscription, MessageSubscription, ProfileSubscription } from "./kinds.js";
+export { JobSubscription, LoyaltySubscription, MessageSubscription, ProfileSubscription } from "./portal_subscriptions.js";
 export { Live } from "./live.js";
 export { Presence, Typing, personId } from "./presence.js";
 export * from "./subscribe_to.js";
@@ -18,7 +18,7 @@ export { Subscription } from "./subscription.js";
 /** @typedef {import("./events.js").Change} Change */
 /** @typedef {import("./faces.js").ContactV2} ContactV2 */
 /** @typedef {import("./faces.js").LiveChatContact} LiveChatContact */
-/** @typedef {import("./hub.js").State} State */
+/** @typedef {import("./catch_up.js").State} State */
 /** @typedef {import("./outbox.js").Outbox} Outbox */
 /** @typedef {import("./rows.js").Invoice} Invoice */
 /** @typedef {import("./rows.js").Job} Job */

@@ -1,6 +1,6 @@
 import { Everything } from "./everything.js";
-import { Hub } from "./hub.js";
-import { JobSubscription, LoyaltySubscription, MessageSubscription, ProfileSubscription, followContacts, followInvoices } from "./kinds.js";
+import { CatchUp } from "./catch_up.js";
+import { JobSubscription, LoyaltySubscription, MessageSubscription, ProfileSubscription, followContacts, followInvoices } from "./portal_subscriptions.js";
 import { Presence, Typing } from "./presence.js";
 import { ofConversation, ofCustomer } from "./scope.js";
 import { Server, hasSessions } from "./server.js";
@@ -9,7 +9,7 @@ import { TIMING } from "./timing.js";
 /** @import { SupabaseClient } from "@supabase/supabase-js" */
 /** @import { EverythingCallbacks } from "./everything.js" */
 /** @import { Change } from "./events.js" */
-/** @import { LoyaltyCallbacks, MessageCallbacks } from "./kinds.js" */
+/** @import { LoyaltyCallbacks, MessageCallbacks } from "./portal_subscriptions.js" */
 /** @import { Outbox } from "./outbox.js" */
 /** @import { Online } from "./presence.js" */
 /** @import { Invoice, Job, Profile } from "./rows.js" */
@@ -37,7 +37,7 @@ export class Live {
    * @param {Partial<Timing>} [timing]
    */
   constructor(supabase, timing) {
-    this.#hub = new Hub(new Server(supabase, { ...TIMING, ...timing }));
+    this.#hub = new CatchUp(new Server(supabase, { ...TIMING, ...timing }));
     this.#listen(supabase);
   }
 

@@ -8,7 +8,7 @@ import { backoff } from "./timing.js";
 /** @import { Drawer, Kept } from "./drawer.js" */
 /** @import { LiveError } from "./errors.js" */
 /** @import { Json } from "./events.js" */
-/** @import { Hub } from "./hub.js" */
+/** @import { CatchUp } from "./catch_up.js" */
 
 /**
  * @typedef {Readonly<Kept & { state: "pending" | "refused" }>} PendingMessage as it is shown meanwhile
@@ -45,7 +45,7 @@ export class Outbox {
   #drawer = null;
   #hub;
 
-  /** @param {Hub} hub */
+  /** @param {CatchUp} hub */
   constructor(hub) {
     this.#hub = hub;
     this.getSnapshot = this.getSnapshot.bind(this);

@@ -8,7 +8,7 @@
 import { call } from "./errors.js";
 
 /** @import { LiveError } from "./errors.js" */
-/** @import { Hub } from "./hub.js" */
+/** @import { CatchUp } from "./catch_up.js" */
 /** @import { RoomKind, Scope } from "./scope.js" */
 
 /**
@@ -35,13 +35,16 @@ const SAY_AGAIN = 2000;
 const NOBODY = Object.freeze({});
 
 /**
- * How a user is known to others, as `conversation_people` names them.
+ * How a user is known to others, as `conversation_people` names them. A page that is not secure
+ * (plain http, not localhost) can't make a digest: there it is a name of this page's own.
  *
  * @param {string} user
  */
 export async function personId(user) {
-  const digest = await crypto.subtle.digest("SHA-256", new TextEncoder().encode(user));
-  const hex = [...new Uint8Array(digest, 0, 16)].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+  const bytes = crypto.subtle
+    ? new Uint8Array(await crypto.subtle.digest("SHA-256", new TextEncoder().encode(user)), 0, 16)
+    : crypto.getRandomValues(new Uint8Array(16));
+  const hex = [...bytes].map((byte) => byte.toString(16).padStart(2, "0")).join("");
   return hex.replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, "$1-$2-$3-$4-$5");
 }
 
@@ -62,7 +65,7 @@ export class Room {
   #listeners = new Set();
 
   /**
-   * @param {Hub} hub
+   * @param {CatchUp} hub
    * @param {RoomKind} kind
    * @param {string | null} [id]
    */
@@ -173,7 +176,7 @@ export class Presence extends Room {
   #onChange;
 
   /**
-   * @param {Hub} hub
+   * @param {CatchUp} hub
    * @param {"desk" | "staff" | "customer"} where
    * @param {string | null} [id]
    * @param {{ onChange?: (online: Online) => unknown }} [callbacks]
@@ -241,7 +244,7 @@ export class Typing extends Room {
   #onTyping;
 
   /**
-   * @param {Hub} hub
+   * @param {CatchUp} hub
    * @param {"staff" | "customer"} side
    * @param {string} conversationId
    * @param {{ onTyping?: () => unknown }} [callbacks]

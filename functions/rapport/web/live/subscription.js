@@ -1,8 +1,8 @@
 import { LiveError, NotAllowed, call } from "./errors.js";
-import { stateOf } from "./hub.js";
+import { stateOf } from "./catch_up.js";
 
 /** @import { Change, Event, Heard } from "./events.js" */
-/** @import { Hub, State } from "./hub.js" */
+/** @import { CatchUp, State } from "./catch_up.js" */
 /** @import { Row } from "./rows.js" */
 /** @import { Scope } from "./scope.js" */
 /** @import { Server } from "./server.js" */
@@ -42,7 +42,7 @@ export class Subscription {
   isClosed = false;
   /** @type {Source<R>} */
   source;
-  /** @type {Hub} */
+  /** @type {CatchUp} */
   hub;
   /** @type {LiveError | null} */
   #failure = null;
@@ -65,7 +65,7 @@ export class Subscription {
   /**
    * `order` compares rows as they are shown.
    *
-   * @param {Hub} hub
+   * @param {CatchUp} hub
    * @param {Scope} scope
    * @param {() => Source<R>} makeSource
    * @param {(a: R, b: R) => number} order

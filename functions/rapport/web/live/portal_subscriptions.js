@@ -6,7 +6,7 @@ import { Subscription } from "./subscription.js";
 
 /** @import { Change } from "./events.js" */
 /** @import { ContactV2, LiveChatContact } from "./faces.js" */
-/** @import { Hub } from "./hub.js" */
+/** @import { CatchUp } from "./catch_up.js" */
 /** @import { Invoice, Job, LoyaltyTransaction, Message, Profile } from "./rows.js" */
 /** @import { Scope } from "./scope.js" */
 /** @import { RowCallbacks } from "./subscription.js" */
@@ -36,7 +36,7 @@ import { Subscription } from "./subscription.js";
  */
 export class JobSubscription extends Subscription {
   /**
-   * @param {Hub} hub
+   * @param {CatchUp} hub
    * @param {Scope} scope
    * @param {RowCallbacks<Job>} [callbacks]
    */
@@ -59,7 +59,7 @@ export class JobSubscription extends Subscription {
 /**
  * Invoices, the newest last.
  *
- * @param {Hub} hub
+ * @param {CatchUp} hub
  * @param {Scope} scope
  * @param {RowCallbacks<Invoice>} [callbacks]
  * @returns {Subscription<Invoice, {}>}
@@ -72,7 +72,7 @@ export function followInvoices(hub, scope, callbacks) {
  * All contacts that the user may see, in a face, by name.
  *
  * @template {"v2" | "live_chat"} F
- * @param {Hub} hub
+ * @param {CatchUp} hub
  * @param {F} face
  * @param {RowCallbacks<F extends "v2" ? ContactV2 : LiveChatContact>} [callbacks]
  * @returns {Subscription<F extends "v2" ? ContactV2 : LiveChatContact, {}>}
@@ -92,7 +92,7 @@ export class MessageSubscription extends Subscription {
   #callbacks;
 
   /**
-   * @param {Hub} hub
+   * @param {CatchUp} hub
    * @param {Scope} scope
    * @param {MessageCallbacks & { bookingId?: string }} [callbacks]
    */
@@ -146,7 +146,7 @@ export class LoyaltySubscription extends Subscription {
   #callbacks;
 
   /**
-   * @param {Hub} hub
+   * @param {CatchUp} hub
    * @param {Scope} scope
    * @param {LoyaltyCallbacks} [callbacks]
    */
@@ -179,7 +179,7 @@ export class ProfileSubscription extends Subscription {
   #id;
 
   /**
-   * @param {Hub} hub
+   * @param {CatchUp} hub
    * @param {Scope} scope
    * @param {RowCallbacks<Profile>} [callbacks]
    */

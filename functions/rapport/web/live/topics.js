@@ -9,7 +9,7 @@ import { Topic } from "./topic.js";
 /** @import { Room } from "./presence.js" */
 /** @import { Scope } from "./scope.js" */
 /** @import { Server, Topic as Named } from "./server.js" */
-/** @typedef {Named[]} Topics */
+/** @typedef {Named[]} NamedTopics */
 
 // no token is asked for more often
 const SOON = 500;
@@ -18,7 +18,7 @@ const SOON = 500;
  * Keeps the topics joined that subscriptions want, whatever becomes of the connection, which is
  * the app's own. Each trouble ends the topics that it meets, and they are built anew.
  */
-export class Link {
+export class Topics {
   /** @type {LiveError | null} */
   error = null;
   /** What is wanted, and by how many. @type {Map<string, { scope: Scope, count: number, room?: Room<any> }>} */
@@ -294,7 +294,7 @@ export class Link {
   async #named() {
     const mine = await this.server.myTopics();
     const own = mine.filter(({ kind }) => kind === "account" || kind === "customer");
-    /** @type {Map<string | null, Topics>} */
+    /** @type {Map<string | null, NamedTopics>} */
     const asked = new Map();
     const named = new Map();
     for (const [key, { scope }] of [...this.#scopes]) {
@@ -314,7 +314,7 @@ export class Link {
   }
 
   /**
-   * @param {Map<string | null, Topics>} answers
+   * @param {Map<string | null, NamedTopics>} answers
    * @param {string | null} conversation
    */
   async #asked(answers, conversation) {

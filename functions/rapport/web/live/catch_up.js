@@ -13,7 +13,7 @@ import { Bell } from "./bell.js";
 import { Edits } from "./edits.js";
 import { NotSignedIn, Unreadable, asLiveError, call, report } from "./errors.js";
 import { readEvent } from "./events.js";
-import { Link } from "./link.js";
+import { Topics } from "./topics.js";
 import { about, backoff } from "./timing.js";
 
 /** @import { LiveError } from "./errors.js" */
@@ -38,7 +38,7 @@ export function stateOf(error) {
 }
 
 /** The subscriptions of one user, and the one catch-up for all of them. */
-export class Hub {
+export class CatchUp {
   /** @type {LiveError | null} */
   error = null;
   isRunning = false;
@@ -75,7 +75,7 @@ export class Hub {
   constructor(server) {
     this.server = server;
     this.edits = new Edits(this);
-    this.link = new Link(server, this.#hear, () => {
+    this.link = new Topics(server, this.#hear, () => {
       this.request();
       this.tell();
     });
