@@ -1067,7 +1067,8 @@ begin
     else
         raise sqlstate 'PT422' using
             message = 'A conversation is named by its uuid, or by account, number and customer joined by underscores.',
-            detail = 'field: reference; reference: ' || coalesce(quote_literal(left(reference, 128)), 'missing');
+            detail = 'field: reference; reference: ' || coalesce(quote_literal(left(reference, 128)), 'missing'),
+            hint = 'Give its uuid, or a key such as 695a15a5c526dbe7c085ece2_1003427786179738_38640111222.';
     end if;
 
     if found_id is null then

@@ -81,7 +81,7 @@ def test_a_page_calls_the_functions_as_serverless_yml_says(page: Page, start: St
     told = {"authorization": f"Bearer {token(stack, 'andrej')}"}
 
     listed = call(page, f"{url}?conversationId=none", headers=told)
-    assert (listed["status"], "neither the uuid of a conversation" in listed["text"]) == (400, True)
+    assert (listed["status"], "is named by its uuid" in listed["text"]) == (422, True)
     refused = call(page, url, "POST", headers={"content-type": "application/json"}, body="{}")
     assert refused["status"] == 401, refused
     nowhere = call(page, f"{stack.functions_url}/api/nowhere", headers=told)

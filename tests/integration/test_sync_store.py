@@ -67,7 +67,7 @@ def sending(store: MetakockaStore, account: UUID) -> RunStore:
 
 
 def test_a_run_from_its_beginning_to_its_end(
-    store: MetakockaStore, account: UUID, own_database: Database
+    store: MetakockaStore, account: UUID, database: Database
 ) -> None:
     assert [(one.account_id, one.reasons) for one in store.connections_due(5)] == [
         (account, ["schedule"])
@@ -107,7 +107,7 @@ def test_a_run_from_its_beginning_to_its_end(
     assert first.advance({"page": 2}, counts) > datetime.now(UTC)
     first.keep()
     first.log_error(SyncError(operation="pull", code="timeout", message="No answer.", attempts=3))
-    with psycopg.connect(own_database.url()) as owner:
+    with psycopg.connect(database.url()) as owner:
         logged = owner.execute("select run_id, operation, code, attempts from public.sync_errors")
         assert logged.fetchall() == [(run.run_id, "pull", "timeout", 3)]
     first.finish("stopped")
@@ -205,10 +205,10 @@ def test_a_question_and_a_lost_call_of_a_contact(
 
 
 def test_a_call_ends_with_the_partner_that_it_made_or_with_a_question(
-    store: MetakockaStore, account: UUID, own_database: Database
+    store: MetakockaStore, account: UUID, database: Database
 ) -> None:
     run = sending(store, account)
-    with psycopg.connect(own_database.url(), autocommit=True) as owner:
+    with psycopg.connect(database.url(), autocommit=True) as owner:
         for name in ("Kos", "Zupan"):
             owner.execute(
                 "insert into public.contacts (account_id, name) values (%s, %s)", [account, name]

@@ -144,7 +144,7 @@ def test_a_backend_that_outlives_a_killed_postgres_is_ended_by_the_next(home: Pa
         with psycopg.connect(running.summary.db_url) as after:
             found = after.execute("select count(*) > 0 from public.accounts").fetchone()
         assert found == (True,)
-    assert "a crash of Postgres has left at work: 1" in running.errors.read_text()
+    assert "Ending processes that a crash of Postgres left running: 1" in running.errors.read_text()
 
 
 def test_an_up_that_was_killed_is_no_obstacle_to_the_next(home: Path) -> None:

@@ -122,9 +122,9 @@ async def test_customer_who_has_not_written_yet_writes_offline_in_chats_by_what_
         await live.outbox.send(None, "Is anybody there?", customer_id=CILKA)
         await live.outbox.send(None, "At nine?", booking_id=booking)
         await live.outbox.send(None, "Hello?", customer_id=CILKA)
-        with pytest.raises(ValueError, match="Name one of"):
+        with pytest.raises(ValueError, match="exactly one of"):
             await live.outbox.send(None, "where?")
-        with pytest.raises(ValueError, match="Name one of"):
+        with pytest.raises(ValueError, match="exactly one of"):
             await live.outbox.send(booking, "twice", booking_id=booking)
 
     portal.servers.start_gateway()
