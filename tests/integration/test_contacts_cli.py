@@ -433,11 +433,11 @@ def test_an_account_that_is_not_there_is_named(project: Project) -> None:
 
 
 def run_alone(
-    home: Path, *options: str | Path, **variables: str
+    home: Path, *options: str | Path, command: str = "import", **variables: str
 ) -> subprocess.CompletedProcess[str]:
-    """An import where no database answers."""
+    """An import or export where no database answers."""
     return subprocess.run(
-        [sys.executable, "-m", "rapport", "contacts", "import", *options, "--account", "alpine"],
+        [sys.executable, "-m", "rapport", "contacts", command, *options, "--account", "alpine"],
         env={**os.environ, "RAPPORT_HOME": str(home), **variables},
         capture_output=True,
         text=True,
@@ -479,6 +479,21 @@ def test_what_is_wrong_is_one_sentence(
     assert result.stdout in ("", NOTHING)
     assert message in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    result = run_alone(tmp_path, tmp_path / "contacts.csv")
+
+    assert result.returncode == 1
+    assert f"rapport: {tmp_path / 'contacts.csv'}: No such file or directory." in result.stderr
+
+
+def test_an_export_takes_no_workbook_s_name(tmp_path: Path) -> None:
+    result = run_alone(tmp_path, tmp_path / "contacts.xlsx", command="export")
+
+    assert result.returncode == 1
+    assert "The export is a CSV file: name it contacts.csv." in result.stderr
+    assert not (tmp_path / "contacts.xlsx").exists()
 
 
 def test_a_report_does_not_overwrite_the_file(tmp_path: Path) -> None:

@@ -51,7 +51,8 @@ async def test_the_live_clients_example_prints_what_a_customer_writes(
     program = tmp_path / "example.py"
     program.write_text(
         block("python", "LiveClient")
-        + f"\n\nasyncio.run(main({stack.url!r}, {stack.anon_key!r}))\n"
+        .replace("http://127.0.0.1:24321", stack.url)
+        .replace("the anon key", stack.anon_key)
     )
     example = await asyncio.create_subprocess_exec(
         sys.executable, "-u", str(program), stdout=subprocess.PIPE

@@ -206,7 +206,9 @@ def main() -> None:
         app()
     except (RapportError, StackError, OSError) as error:
         told = f"rapport: {error}"
-        if isinstance(error, RapportError):
+        if isinstance(error, OSError) and error.filename is not None:
+            told = f"rapport: {error.filename}: {error.strerror}."
+        elif isinstance(error, RapportError):
             # which field is wrong, and what to do about it
             told += f" ({error.field})" if error.field else ""
             told += f" {error.hint}" if error.hint else ""

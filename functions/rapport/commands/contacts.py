@@ -115,6 +115,8 @@ def export_file(file: Path | None, account: str) -> None:
         RapportError: A setting is wrong, or the database is not there.
         OSError: The file can't be written.
     """
+    if file is not None and file.suffix.lower() in (".xlsx", ".xls", ".ods"):
+        raise ConfigError(f"The export is a CSV file: name it {file.stem}.csv.")
     with closing(ContactStore(store_settings())) as store:
         contacts = export_contacts(store, account)
         try:
