@@ -44,6 +44,13 @@ _LONGEST = 300  # characters
 _MOST_DIGITS = 20
 _FEWEST_DIGITS = 6
 _MORE_THAN_ONE = "There is more than one number. Write one."
+# a day as people write it: grouped so, digits are no number of theirs
+_DATE = re.compile(
+    r"(?:0?[1-9]|[12]\d|3[01])([./-]) ?(?:0?[1-9]|1[0-2])\1 ?(?:19|20)\d\d"
+    r"|(?:0?[1-9]|1[0-2])([./-])(?:0?[1-9]|[12]\d|3[01])\2(?:19|20)\d\d"
+    r"|(?:19|20)\d\d([./-]) ?(?:0?[1-9]|1[0-2])\3 ?(?:0?[1-9]|[12]\d|3[01])",
+    re.ASCII,
+)
 _SEVERAL = re.compile(r":::|[;,|&/]| (?:or|and|und|oder|ali|in|e|o|et|ou) ")
 _LETTERS = re.compile(r"[^\W\d_]")
 
@@ -144,6 +151,10 @@ def _written(text: str) -> str:
     if ends := _POINT_ZERO.fullmatch(text):
         raise NotAPhoneNumber(
             f"The number ends in .{ends[1][:8]} like an amount. Write only its digits."
+        )
+    if _DATE.fullmatch(text):
+        raise NotAPhoneNumber(
+            "It is written as a date. A number that is grouped so needs its plus and country code."
         )
     if _EXTENSION.search(text):
         raise NotAPhoneNumber("The number has an extension. Write the number without it.")

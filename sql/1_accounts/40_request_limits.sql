@@ -8,7 +8,7 @@
 
         8 may be there at once, and more are refused: PostgREST has ten connections or more, and
           some must stay free for others;
-        one of them reads and one writes, and the others wait for these, up to four seconds. So a
+        one of them reads and one writes, and the others wait for these, up to two seconds. So a
           user takes no more of the processors than that, even if a request embeds very much.
 
     (Without this, 16 connections of one user, each with 100 times 1,000 embedded messages, raised
@@ -139,6 +139,8 @@ create function private.take_slot(user_id uuid, is_reading boolean)
 as $$
 declare
     at_once constant integer := 8;
+    -- of all users together, once more than one of them waits
+    most_waiting constant integer := 4;
     key constant integer := uuid_hash(user_id);
     work constant integer := case when is_reading then -1 else -2 end;
     patience constant text := current_setting('lock_timeout');
@@ -160,14 +162,30 @@ begin
         return taken;
     end if;
 
+    -- A request that waits keeps a connection of PostgREST's, which others need: one user may
+    -- wait with all requests, several share a few.
+    if (
+        select count(*) >= most_waiting and bool_or(l.classid::bigint <> key::bigint & 4294967295)
+        from pg_catalog.pg_locks l
+        where l.locktype = 'advisory'
+          and l.objsubid = 2
+          and l.objid in (4294967295, 4294967294)
+          and not l.granted
+    ) then
+        perform private.refuse_for_now(
+            message => 'Too many requests wait for others of the same user.',
+            hint => 'Send one request after the other.',
+            seconds => 1
+        );
+    end if;
     begin
-        perform set_config('lock_timeout', '4s', true);
+        perform set_config('lock_timeout', '2s', true);
         perform pg_advisory_xact_lock(key, work);
         perform set_config('lock_timeout', patience, true);
     exception
         when lock_not_available then
             perform private.refuse_for_now(
-                message => 'Another request of yours has been at work for more than 4 seconds.',
+                message => 'Another request of yours has been at work for more than 2 seconds.',
                 hint => 'Wait for its answer, and ask for fewer rows at a time.',
                 seconds => 2
             );
@@ -350,6 +368,33 @@ end
 $$;
 
 
+create function private.tg_messages__hold_to_request()
+    returns trigger
+    language plpgsql
+    -- definer: limits are looked up whatever the caller may see
+    security definer
+    set search_path = ''
+as $$
+declare
+    tried constant integer :=
+        coalesce(private.setting('rapport.messages_tried'), '0')::integer + 1;
+    allowed integer;
+begin
+    perform set_config('rapport.messages_tried', tried::text, true);
+    if tried > 1 then
+        allowed := (private.request_limits(auth.uid())).messages_per_request;
+        -- before a message takes locks: of thousands they would fill the table of locks
+        if tried > allowed then
+            raise sqlstate 'PT413' using
+                message = format('These are more than %s messages in one request.', allowed),
+                hint = 'Send the rest in further requests.';
+        end if;
+    end if;
+    return new;
+end
+$$;
+
+
 create function private.tg__hold_to_rows()
     returns trigger
     language plpgsql
@@ -458,6 +503,8 @@ comment on function private.count_rows(integer) is
     'Counts the rows that a request has written, and the messages among them. If there are too many messages in this minute: 429.';
 comment on function private.tg__count_rows() is
     'Counts the rows that a user''s statement has written.';
+comment on function private.tg_messages__hold_to_request() is
+    'Refuses a request with more messages than the account allows, at the first message too many.';
 comment on function private.tg__hold_to_rows() is
     'Counts a row that a user writes through a view.';
 comment on function private.tg__count_view_rows() is

@@ -59,6 +59,8 @@ alter default privileges for role postgres
                                                     my_profile
     rapport.inserting           on, off             tg__require_rows              the same
     rapport.lock_timeout        as lock_timeout     tg__expect_hits               tg__require_hits
+    rapport.messages_tried      number of messages  tg_messages__                 the same
+                                                    hold_to_request
     rapport.quiet               on, off             apply_partners                publish_changes
     rapport.read_conversation   conversation's id   mark_read                     the same
     rapport.repeated            messages' ids,      what finds a message that     post_message,

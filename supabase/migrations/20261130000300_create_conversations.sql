@@ -1553,6 +1553,12 @@ comment on policy "agents and customers can write in their conversations" on pub
     'Users write as themselves. On WhatsApp only staff write here.';
 
 
+create trigger _002_hold_to_request
+    before insert on public.messages
+    for each row
+    when (current_user = 'authenticated')
+    execute function private.tg_messages__hold_to_request();
+
 select private.limit_writes('messages', '{insert}');
 
 

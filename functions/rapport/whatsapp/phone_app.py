@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Literal
+from typing import Literal, TypeGuard
 
+from rapport.errors import NotAPhoneNumber
+from rapport.phone import to_e164
 from rapport.store.webhooks import AccountEventItem, HistoryItem, Item, PhoneBookItem
 from rapport.whatsapp.parts import (
     NAME_LIMIT,
@@ -133,7 +135,8 @@ def _of_entry(entry: PhoneBookEntry, number: str) -> Iterator[Item]:
     name = entry.contact.full_name or entry.contact.first_name
     if entry.type != "contact":
         yield skipped("unknown_state", entry.type)
-    elif entry.contact.phone_number is None:
+    elif not _is_number(entry.contact.phone_number):
+        # WhatsApp promises a country code; the phone's own book has what somebody typed
         yield skipped("malformed_phone_book", "contact.phone_number: not a number")
     elif entry.action == "remove":
         yield PhoneBookItem(
@@ -153,3 +156,14 @@ def _of_entry(entry: PhoneBookEntry, number: str) -> Iterator[Item]:
         )
     else:
         yield skipped("unknown_state", entry.action)
+
+
+def _is_number(digits: str | None) -> TypeGuard[str]:
+    """Whether these are the digits of a number that somebody can have, country code first."""
+    if digits is None:
+        return False
+    try:
+        to_e164(f"+{digits}")
+    except NotAPhoneNumber:
+        return False
+    return True

@@ -254,6 +254,15 @@ def test_the_phone_book_s_entries_are_added_and_removed() -> None:
             "contact": {"phone_number": "a"},
             "metadata": {"timestamp": "1"},
         },
+        *(
+            {
+                "type": "contact",
+                "action": "add",
+                "contact": {"phone_number": number},
+                "metadata": {"timestamp": "1"},
+            }
+            for number in ("040111333", "112", "1", "99999999999999999999", "0038640111333")
+        ),
         {
             "type": "contact",
             "action": "hide",

@@ -25,6 +25,8 @@ def postgrest(stack: Stack, binaries: Binaries) -> Child:
             "PGRST_DB_SCHEMAS": "public,backend",
             "PGRST_DB_EXTRA_SEARCH_PATH": "public,extensions",
             "PGRST_DB_ANON_ROLE": "anon",
+            # more than one user may keep busy, see request_limits.sql
+            "PGRST_DB_POOL": "20",
             "PGRST_DB_MAX_ROWS": "1000",
             "PGRST_DB_USE_LEGACY_GUCS": "false",
             "PGRST_JWT_SECRET": stack.jwt_secret,
