@@ -39,6 +39,8 @@ create function backend.nothing(body text, items jsonb)
 grant execute on function backend.nothing(text, jsonb) to service_role;
 grant usage on schema public to service_role;
 grant select, insert, update on all tables in schema public to service_role;
+-- which the domains of messages ask
+grant execute on function private.refuse_value(text, text, text) to service_role;
 notify pgrst, 'reload schema';
 """
 
