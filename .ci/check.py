@@ -1,4 +1,4 @@
-"""What a checkout must not hold, whatever the product does: traces of the machine it was made on.
+"""Finds traces of a developer's machine in a checkout: they say nothing about the product.
 
     python3 .ci/check.py [PROJECT]
 

@@ -98,9 +98,9 @@ def guarded(run: Callable[[], AnswerT]) -> AnswerT:
         return run()
     except RapportError as error:
         # without the traceback, which would show foreign words
-        logger.error("failed", extra=described(error))  # noqa: TRY400
+        logger.error("failed", extra=described(error))  # noqa: TRY400 - a trace would quote
         raise Crash(type(error).__name__) from None
-    except Exception as error:  # noqa: BLE001 - whatever it is, its words stay here
+    except Exception as error:  # noqa: BLE001 - its words stay here
         log_crash(error)
         raise Crash(type(error).__name__) from None
 

@@ -53,7 +53,7 @@ def up(*, as_json: bool, fresh: bool) -> None:
     try:
         with launch.running(folder, TerminalProgress(console), fresh=fresh) as running:
             if as_json:
-                print(StackSummary.of(running.stack).model_dump_json(), flush=True)  # noqa: T201
+                print(StackSummary.of(running.stack).model_dump_json(), flush=True)  # noqa: T201 - its output
             else:
                 show(running.stack, Console())
             try:

@@ -69,7 +69,7 @@ class _Seen:
         keys = {name: f"{name} {value}" for name, value in said.items() if value}
         for name, key in keys.items():
             if contact.id is not None and name != "id":
-                # two contacts may show the same phone, of which one is known
+                # two contacts may show the same phone; one of them is known by it
                 continue
             if first := self.keys.get(key):
                 raise RefusedRow(name, f"Row {first} has the same {name}.")

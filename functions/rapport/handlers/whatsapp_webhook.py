@@ -108,7 +108,7 @@ def _deliver(request: APIGatewayProxyEventV2, secret: SecretStr | None) -> Respo
 
 
 def _keep(body: str, cause: Exception) -> Response:
-    """Queues a webhook that could not be stored, whatever the reason was.
+    """Queues a webhook that could not be stored.
 
     If no try succeeds it becomes a dead letter, and can be queued again once the cause is mended.
     """

@@ -119,7 +119,7 @@ class Caller:
 
 def _refusal(response: httpx.Response) -> RapportError:
     code, *words = _problem(response)
-    # the functions' key was not accepted, whatever else the code says
+    # the functions' key was not accepted; the code may say something else
     if response.status_code == httpx.codes.UNAUTHORIZED and not (code or "").startswith("PGRST3"):
         return from_postgrest("401")
     # without a code it is the gateway that answers

@@ -26,7 +26,7 @@ class LoadRequest:
 
 
 Exchange = Callable[[LoadRequest], bytes]
-# the work of one worker: any number of requests, all of which must succeed
+# the work of one worker; each of its requests must succeed
 Work = Callable[[Exchange, int], None]
 
 

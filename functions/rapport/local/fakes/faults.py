@@ -27,7 +27,7 @@ class OrderedFault(Orders):
     times: Annotated[int, Field(ge=1, le=100_000)] = 1
     # this many requests of the kind pass before it begins
     after: Annotated[int, Field(ge=0, le=100_000)] = 0
-    # the request is carried out, whatever its client is told
+    # the request is carried out, and its client is told something else
     after_accepting: bool = False
     # the answer comes late by this
     delay_ms: Milliseconds = 0
@@ -76,7 +76,7 @@ class Dropped(Response):
     """No answer: the connection is closed. See `CloseDropped`."""
 
     # the arguments of every ASGI application
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI's
         await send({"type": _DROPPED})
 
 

@@ -156,7 +156,7 @@ class FunctionAnswer(BaseModel):
     headers: dict[str, str | int | bool] = {}
     cookies: list[str] = []
     body: str = ""
-    isBase64Encoded: bool = False  # noqa: N815
+    isBase64Encoded: bool = False  # noqa: N815 - Lambda's
 
     def response(self) -> Response:
         """The answer as an HTTP response.

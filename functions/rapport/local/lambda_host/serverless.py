@@ -118,7 +118,7 @@ def _with_arn(value: object) -> object:
 
 
 class _Event(_Model):
-    httpApi: Annotated[_HttpApi, BeforeValidator(_spelled_out)] | None = None  # noqa: N815
+    httpApi: Annotated[_HttpApi, BeforeValidator(_spelled_out)] | None = None  # noqa: N815 - the file's
     sqs: Annotated[QueueSource, BeforeValidator(_with_arn)] | None = None
     schedule: _Schedule | str | None = None
 
@@ -163,9 +163,9 @@ class _HttpApiOfAll(_Model):
 
 class _Provider(_Model):
     timeout: int = _DEFAULT_TIMEOUT
-    memorySize: int = _DEFAULT_MEMORY  # noqa: N815
+    memorySize: int = _DEFAULT_MEMORY  # noqa: N815 - the file's
     environment: dict[str, str] = {}
-    httpApi: _HttpApiOfAll = _HttpApiOfAll()  # noqa: N815
+    httpApi: _HttpApiOfAll = _HttpApiOfAll()  # noqa: N815 - the file's
 
 
 class Service(_Model):

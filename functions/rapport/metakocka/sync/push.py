@@ -214,7 +214,7 @@ class Push:
             if update is None:
                 return agreed
             if turn == 0 and self.terms.rule == "newest":
-                # whatever becomes of the call: a value that differs later was edited after this
+                # before the call, since its answer may be lost: a later difference is a later edit
                 self.store.note_partners_seen([update.mk_id], seen_at, agreed.theirs)
             turn += 1
             seen_at = self.progress.now()

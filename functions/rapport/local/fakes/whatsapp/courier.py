@@ -130,7 +130,7 @@ class Courier:
         words: tuple[StatusWord, ...] = ("failed",) if error_code else webhooks.statuses
         pace = timedelta(milliseconds=webhooks.pace_ms)
         now = datetime.now(UTC)
-        # statuses happen in this order, in whatever order their webhooks come
+        # statuses happen in this order; their webhooks may come in another
         steps = [
             Step(
                 word,
