@@ -12,6 +12,8 @@ create table public.accounts (
     country     text
                 constraint accounts_country_check check (country ~ '^[A-Z]{2}$'),
     time_zone   text not null,
+    language    text not null
+                constraint accounts_language_check check (language in ('en', 'sl')),
     -- the limits of one user; see private.request_limits
     messages_per_minute  integer not null default 300
                          constraint accounts_messages_per_minute_check
@@ -30,7 +32,7 @@ create table public.accounts (
 alter table public.accounts enable row level security;
 
 
-create function private.tg_accounts__set_time_zone()
+create function private.tg_accounts__set_locale()
     returns trigger
     language plpgsql
     -- definer: users may not read the list of countries
@@ -51,6 +53,7 @@ begin
             hint = 'Give the two capital letters of ISO 3166-1, such as SI.';
     end if;
     new.time_zone := coalesce(new.time_zone, of_country, 'UTC');
+    new.language := coalesce(new.language, case new.country when 'SI' then 'sl' else 'en' end);
     if not exists (select from pg_timezone_names z where z.name = new.time_zone) then
         raise sqlstate 'PT422' using
             message = format('%s is not a time zone.', quote_ident(left(new.time_zone, 64))),
@@ -61,10 +64,10 @@ begin
 end
 $$;
 
-create trigger _100_set_time_zone
-    before insert or update of country, time_zone on public.accounts
+create trigger _100_set_locale
+    before insert or update of country, time_zone, language on public.accounts
     for each row
-    execute function private.tg_accounts__set_time_zone();
+    execute function private.tg_accounts__set_locale();
 
 
 create function private.time_zone_of(account_id uuid)
@@ -109,10 +112,15 @@ create function private.local_time(account_id uuid, at timestamptz)
     stable
     set search_path = ''
 as $$
-declare
-    zone constant text := private.time_zone_of(account_id);
 begin
-    return to_char(at at time zone zone, 'YYYY-MM-DD HH24:MI ') || zone;
+    return (
+        select case a.language
+            when 'sl' then to_char(at at time zone a.time_zone, 'FMDD. FMMM. YYYY "ob" HH24:MI ')
+            else to_char(at at time zone a.time_zone, 'YYYY-MM-DD HH24:MI ')
+        end || a.time_zone
+        from public.accounts a
+        where a.id = local_time.account_id
+    );
 end
 $$;
 
@@ -121,7 +129,7 @@ grant select on public.accounts to authenticated;
 
 
 comment on table public.accounts is
-    'A business that uses Rapport: the tenant. Every other row names its account. Owners and admins change name, country and time_zone.';
+    'A business that uses Rapport: the tenant. Every other row names its account. Owners and admins change name, country, time_zone and language.';
 comment on column public.accounts.id is
     'Identifies the account; every other row of the business names it as account_id.';
 comment on column public.accounts.external_id is
@@ -132,6 +140,8 @@ comment on column public.accounts.country is
     'The country of the business by ISO 3166-1, such as SI; null is unknown.';
 comment on column public.accounts.time_zone is
     'The IANA time zone in which the account''s days begin and end. If none is given: that of its country, or UTC. Due dates, expiring points and notices follow it.';
+comment on column public.accounts.language is
+    'The language of what the system writes for people: en or sl. If none is given: sl in Slovenia, or else en.';
 comment on column public.accounts.created_at is
     'When the account was made (server time, UTC).';
 comment on column public.accounts.messages_per_minute is
@@ -142,8 +152,8 @@ comment on column public.accounts.writes_per_minute is
     'How many writes one user may make in a minute. A request that writes counts as one, and so does each row that it writes.';
 comment on column public.accounts.rows_per_request is
     'How many rows one user may write in one request.';
-comment on function private.tg_accounts__set_time_zone() is
-    'Gives an account without a time zone that of its country; refuses unknown countries and time zones.';
+comment on function private.tg_accounts__set_locale() is
+    'Gives an account without a time zone or language those of its country; refuses unknown countries and time zones.';
 comment on function private.time_zone_of(uuid) is
     'The time zone of an account.';
 comment on function private.today(uuid) is
@@ -151,4 +161,4 @@ comment on function private.today(uuid) is
 comment on function private.latest_today() is
     'The latest present date of all time zones: by it an index finds every row whose day may be over in some time zone.';
 comment on function private.local_time(uuid, timestamptz) is
-    'A time for people to read, to the minute, in the account''s time zone and with its name.';
+    'A time for people to read, to the minute, as the account''s language writes it, with the name of the account''s time zone.';

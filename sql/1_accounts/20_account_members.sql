@@ -152,6 +152,9 @@ comment on constraint accounts_name_check on public.accounts is
 comment on constraint accounts_country_check on public.accounts is
     'A country is two capital letters of ISO 3166-1.
 Give a code such as SI.';
+comment on constraint accounts_language_check on public.accounts is
+    'There is no such language of an account.
+Use en or sl.';
 
 
-select private.guard_table('accounts', updated => array['name', 'country', 'time_zone']);
+select private.guard_table('accounts', updated => array['name', 'country', 'time_zone', 'language']);

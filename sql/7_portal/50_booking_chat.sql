@@ -2,26 +2,39 @@
     A job has its chat from the start. The chat hears of each new status or time of the job, in the
     same transaction.
 */
+insert into private.sentences (key, language, sentence)
+values
+    ('job.scheduled', 'en', '{service} is scheduled for {time}.'),
+    ('job.scheduled', 'sl', '{service}: termin je {time}.'),
+    ('job.rescheduled', 'en', '{service} is rescheduled to {time}.'),
+    ('job.rescheduled', 'sl', '{service}: novi termin je {time}.'),
+    ('job.in_progress', 'en', '{service} is in progress.'),
+    ('job.in_progress', 'sl', '{service}: delo poteka.'),
+    ('job.completed', 'en', '{service} is completed.'),
+    ('job.completed', 'sl', '{service}: delo je končano.'),
+    ('job.cancelled', 'en', '{service} is cancelled.'),
+    ('job.cancelled', 'sl', '{service}: termin je odpovedan.');
+
+
 create function private.job_notice(job public.jobs)
     returns private.notice
     language plpgsql
     stable
     set search_path = ''
 as $$
-declare
-    starts constant text := private.local_time(job.account_id, job.starts_at);
 begin
     return (
         job.account_id,
         job.customer_id,
         job.id,
-        job.service_type || case job.status
-            when 'scheduled' then ' is scheduled for ' || starts || '.'
-            when 'rescheduled' then ' is rescheduled to ' || starts || '.'
-            when 'in_progress' then ' is in progress.'
-            when 'completed' then ' is completed.'
-            else ' is cancelled.'
-        end,
+        private.words(
+            job.account_id,
+            'job.' || job.status,
+            jsonb_build_object(
+                'service', job.service_type,
+                'time', private.local_time(job.account_id, job.starts_at)
+            )
+        ),
         jsonb_build_object(
             'event', 'job.' || job.status,
             'job_id', job.id,

@@ -82,6 +82,18 @@ end
 $$;
 
 
+insert into private.sentences (key, language, sentence)
+values
+    ('invoice.sent', 'en', 'Invoice {number} has been sent.'),
+    ('invoice.sent', 'sl', 'Račun {number} je poslan.'),
+    ('invoice.paid', 'en', 'Invoice {number} has been paid.'),
+    ('invoice.paid', 'sl', 'Račun {number} je plačan.'),
+    ('invoice.overdue', 'en', 'Invoice {number} is overdue.'),
+    ('invoice.overdue', 'sl', 'Račun {number} je zapadel.'),
+    ('invoice.void', 'en', 'Invoice {number} is void.'),
+    ('invoice.void', 'sl', 'Račun {number} je razveljavljen.');
+
+
 create function private.invoice_notice(invoice public.invoices)
     returns private.notice
     language plpgsql
@@ -93,12 +105,11 @@ begin
         invoice.account_id,
         invoice.customer_id,
         invoice.job_id,
-        'Invoice ' || invoice.number || case invoice.status
-            when 'sent' then ' has been sent.'
-            when 'paid' then ' has been paid.'
-            when 'overdue' then ' is overdue.'
-            else ' is void.'
-        end,
+        private.words(
+            invoice.account_id,
+            'invoice.' || invoice.status,
+            jsonb_build_object('number', invoice.number)
+        ),
         jsonb_build_object('event', 'invoice.' || invoice.status, 'invoice_id', invoice.id),
         private.invoice_facts(invoice)
     )::private.notice;

@@ -128,6 +128,8 @@ create table public.accounts (
     country     text
                 constraint accounts_country_check check (country ~ '^[A-Z]{2}$'),
     time_zone   text not null,
+    language    text not null
+                constraint accounts_language_check check (language in ('en', 'sl')),
     -- the limits of one user; see private.request_limits
     messages_per_minute  integer not null default 300
                          constraint accounts_messages_per_minute_check
@@ -146,7 +148,7 @@ create table public.accounts (
 alter table public.accounts enable row level security;
 
 
-create function private.tg_accounts__set_time_zone()
+create function private.tg_accounts__set_locale()
     returns trigger
     language plpgsql
     -- definer: users may not read the list of countries
@@ -167,6 +169,7 @@ begin
             hint = 'Give the two capital letters of ISO 3166-1, such as SI.';
     end if;
     new.time_zone := coalesce(new.time_zone, of_country, 'UTC');
+    new.language := coalesce(new.language, case new.country when 'SI' then 'sl' else 'en' end);
     if not exists (select from pg_timezone_names z where z.name = new.time_zone) then
         raise sqlstate 'PT422' using
             message = format('%s is not a time zone.', quote_ident(left(new.time_zone, 64))),
@@ -177,10 +180,10 @@ begin
 end
 $$;
 
-create trigger _100_set_time_zone
-    before insert or update of country, time_zone on public.accounts
+create trigger _100_set_locale
+    before insert or update of country, time_zone, language on public.accounts
     for each row
-    execute function private.tg_accounts__set_time_zone();
+    execute function private.tg_accounts__set_locale();
 
 
 create function private.time_zone_of(account_id uuid)
@@ -225,10 +228,15 @@ create function private.local_time(account_id uuid, at timestamptz)
     stable
     set search_path = ''
 as $$
-declare
-    zone constant text := private.time_zone_of(account_id);
 begin
-    return to_char(at at time zone zone, 'YYYY-MM-DD HH24:MI ') || zone;
+    return (
+        select case a.language
+            when 'sl' then to_char(at at time zone a.time_zone, 'FMDD. FMMM. YYYY "ob" HH24:MI ')
+            else to_char(at at time zone a.time_zone, 'YYYY-MM-DD HH24:MI ')
+        end || a.time_zone
+        from public.accounts a
+        where a.id = local_time.account_id
+    );
 end
 $$;
 
@@ -237,7 +245,7 @@ grant select on public.accounts to authenticated;
 
 
 comment on table public.accounts is
-    'A business that uses Rapport: the tenant. Every other row names its account. Owners and admins change name, country and time_zone.';
+    'A business that uses Rapport: the tenant. Every other row names its account. Owners and admins change name, country, time_zone and language.';
 comment on column public.accounts.id is
     'Identifies the account; every other row of the business names it as account_id.';
 comment on column public.accounts.external_id is
@@ -248,6 +256,8 @@ comment on column public.accounts.country is
     'The country of the business by ISO 3166-1, such as SI; null is unknown.';
 comment on column public.accounts.time_zone is
     'The IANA time zone in which the account''s days begin and end. If none is given: that of its country, or UTC. Due dates, expiring points and notices follow it.';
+comment on column public.accounts.language is
+    'The language of what the system writes for people: en or sl. If none is given: sl in Slovenia, or else en.';
 comment on column public.accounts.created_at is
     'When the account was made (server time, UTC).';
 comment on column public.accounts.messages_per_minute is
@@ -258,8 +268,8 @@ comment on column public.accounts.writes_per_minute is
     'How many writes one user may make in a minute. A request that writes counts as one, and so does each row that it writes.';
 comment on column public.accounts.rows_per_request is
     'How many rows one user may write in one request.';
-comment on function private.tg_accounts__set_time_zone() is
-    'Gives an account without a time zone that of its country; refuses unknown countries and time zones.';
+comment on function private.tg_accounts__set_locale() is
+    'Gives an account without a time zone or language those of its country; refuses unknown countries and time zones.';
 comment on function private.time_zone_of(uuid) is
     'The time zone of an account.';
 comment on function private.today(uuid) is
@@ -267,7 +277,87 @@ comment on function private.today(uuid) is
 comment on function private.latest_today() is
     'The latest present date of all time zones: by it an index finds every row whose day may be over in some time zone.';
 comment on function private.local_time(uuid, timestamptz) is
-    'A time for people to read, to the minute, in the account''s time zone and with its name.';
+    'A time for people to read, to the minute, as the account''s language writes it, with the name of the account''s time zone.';
+
+
+/*
+    The sentences that the system writes for people, in each account's language. The file of a
+    subject adds its own sentences to this list.
+*/
+create table private.sentences (
+    key      text not null,
+    language text not null
+             constraint sentences_language_check check (language in ('en', 'sl')),
+    -- with {name} for each value that is filled in
+    sentence text not null,
+
+    primary key (key, language)
+);
+alter table private.sentences enable row level security;
+
+
+create policy "nobody reads sentences directly"
+    on private.sentences
+    for all
+    to authenticated
+    using (false);
+
+
+create function private.fill_names(sentence text, filled jsonb)
+    returns text
+    language plpgsql
+    immutable
+    set search_path = ''
+as $$
+begin
+    -- one pass, so a value that contains {name} stays as it is
+    return (
+        select string_agg(part.texts[1] || coalesce(filled ->> part.texts[2], ''), '' order by part.place)
+        from regexp_matches(sentence, '([^{]*)(?:\{(\w+)\})?', 'g')
+            with ordinality as part (texts, place)
+    );
+end
+$$;
+
+
+create function private.words(account_id uuid, key text, filled jsonb)
+    returns text
+    language plpgsql
+    stable
+    -- definer: users may not read sentences, nor customers accounts
+    security definer
+    set search_path = ''
+as $$
+declare
+    sentence constant text := (
+        select s.sentence
+        from public.accounts a
+        join private.sentences s
+            on s.language = a.language
+        where a.id = words.account_id
+          and s.key = words.key
+    );
+begin
+    if sentence is null then
+        raise exception 'No sentence % in the language of this account.', key;
+    end if;
+    return private.fill_names(sentence, filled);
+end
+$$;
+
+
+comment on table private.sentences is
+    'The sentences that the system writes for people, in English and Slovene.';
+comment on column private.sentences.key is
+    'The subject and its state, such as job.scheduled.';
+comment on column private.sentences.sentence is
+    'The sentence, with {name} for each value that is filled in.';
+comment on policy "nobody reads sentences directly" on private.sentences is
+    'private.words reads them.';
+comment on function private.fill_names(text, jsonb) is
+    'A sentence with its {name} places filled; an unknown name becomes empty.';
+comment on function private.words(uuid, text, jsonb) is
+    'A sentence in the account''s language, filled.';
 
 
 /*
@@ -424,9 +514,12 @@ comment on constraint accounts_name_check on public.accounts is
 comment on constraint accounts_country_check on public.accounts is
     'A country is two capital letters of ISO 3166-1.
 Give a code such as SI.';
+comment on constraint accounts_language_check on public.accounts is
+    'There is no such language of an account.
+Use en or sl.';
 
 
-select private.guard_table('accounts', updated => array['name', 'country', 'time_zone']);
+select private.guard_table('accounts', updated => array['name', 'country', 'time_zone', 'language']);
 
 
 /*

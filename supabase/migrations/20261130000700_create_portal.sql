@@ -1585,26 +1585,39 @@ comment on function private.thread_of_customer(uuid) is
     A job has its chat from the start. The chat hears of each new status or time of the job, in the
     same transaction.
 */
+insert into private.sentences (key, language, sentence)
+values
+    ('job.scheduled', 'en', '{service} is scheduled for {time}.'),
+    ('job.scheduled', 'sl', '{service}: termin je {time}.'),
+    ('job.rescheduled', 'en', '{service} is rescheduled to {time}.'),
+    ('job.rescheduled', 'sl', '{service}: novi termin je {time}.'),
+    ('job.in_progress', 'en', '{service} is in progress.'),
+    ('job.in_progress', 'sl', '{service}: delo poteka.'),
+    ('job.completed', 'en', '{service} is completed.'),
+    ('job.completed', 'sl', '{service}: delo je končano.'),
+    ('job.cancelled', 'en', '{service} is cancelled.'),
+    ('job.cancelled', 'sl', '{service}: termin je odpovedan.');
+
+
 create function private.job_notice(job public.jobs)
     returns private.notice
     language plpgsql
     stable
     set search_path = ''
 as $$
-declare
-    starts constant text := private.local_time(job.account_id, job.starts_at);
 begin
     return (
         job.account_id,
         job.customer_id,
         job.id,
-        job.service_type || case job.status
-            when 'scheduled' then ' is scheduled for ' || starts || '.'
-            when 'rescheduled' then ' is rescheduled to ' || starts || '.'
-            when 'in_progress' then ' is in progress.'
-            when 'completed' then ' is completed.'
-            else ' is cancelled.'
-        end,
+        private.words(
+            job.account_id,
+            'job.' || job.status,
+            jsonb_build_object(
+                'service', job.service_type,
+                'time', private.local_time(job.account_id, job.starts_at)
+            )
+        ),
         jsonb_build_object(
             'event', 'job.' || job.status,
             'job_id', job.id,
@@ -1770,6 +1783,18 @@ end
 $$;
 
 
+insert into private.sentences (key, language, sentence)
+values
+    ('invoice.sent', 'en', 'Invoice {number} has been sent.'),
+    ('invoice.sent', 'sl', 'Račun {number} je poslan.'),
+    ('invoice.paid', 'en', 'Invoice {number} has been paid.'),
+    ('invoice.paid', 'sl', 'Račun {number} je plačan.'),
+    ('invoice.overdue', 'en', 'Invoice {number} is overdue.'),
+    ('invoice.overdue', 'sl', 'Račun {number} je zapadel.'),
+    ('invoice.void', 'en', 'Invoice {number} is void.'),
+    ('invoice.void', 'sl', 'Račun {number} je razveljavljen.');
+
+
 create function private.invoice_notice(invoice public.invoices)
     returns private.notice
     language plpgsql
@@ -1781,12 +1806,11 @@ begin
         invoice.account_id,
         invoice.customer_id,
         invoice.job_id,
-        'Invoice ' || invoice.number || case invoice.status
-            when 'sent' then ' has been sent.'
-            when 'paid' then ' has been paid.'
-            when 'overdue' then ' is overdue.'
-            else ' is void.'
-        end,
+        private.words(
+            invoice.account_id,
+            'invoice.' || invoice.status,
+            jsonb_build_object('number', invoice.number)
+        ),
         jsonb_build_object('event', 'invoice.' || invoice.status, 'invoice_id', invoice.id),
         private.invoice_facts(invoice)
     )::private.notice;

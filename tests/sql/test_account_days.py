@@ -181,3 +181,43 @@ def test_notices_tell_times_as_the_account_s_clocks_show_them(world: World) -> N
     ]
     (content,) = world.rows("select content from public.messages where seq = 2")
     assert content["content"]["time_zone"] == "Europe/Ljubljana"
+
+
+# Words
+
+
+def test_notices_speak_the_account_s_language(world: World) -> None:
+    world.owner.execute(SET_ZONE.encode(), ["Europe/Ljubljana", ALPINE])
+    world.owner.execute("update public.accounts set language = 'sl' where id = %s", [ALPINE])
+    job = make_job(world, service_type="{time} in okna", starts_at="2026-07-01T09:00:00Z")["id"]
+    change(world, "andrej", "jobs", job, status="cancelled")
+
+    assert chat(world, job) == [
+        ("system", "{time} in okna: termin je 1. 7. 2026 ob 11:00 Europe/Ljubljana."),
+        ("system", "{time} in okna: termin je odpovedan."),
+    ]
+
+
+def test_every_sentence_is_there_in_each_language_with_the_same_values(world: World) -> None:
+    sentences = world.owner.execute(
+        "select key, language, array(select distinct m[1] from"
+        " regexp_matches(sentence, '\\{(\\w+)\\}', 'g') m order by 1) as names"
+        " from private.sentences"
+    ).fetchall()
+    named: dict[str, dict[str, list[str]]] = {}
+    for sentence in sentences:
+        key, language, names = sentence
+        named.setdefault(key, {})[language] = names
+
+    assert named
+    for key, each in named.items():
+        assert set(each) == {"en", "sl"}, key
+        assert each["en"] == each["sl"], key
+
+
+def test_the_language_is_that_of_the_country_unless_it_is_given(world: World) -> None:
+    made = world.owner.execute(
+        "insert into public.accounts (name, country, language)"
+        " values ('a', 'SI', null), ('b', 'SI', 'en'), ('c', 'DE', null) returning language"
+    ).fetchall()
+    assert [language for (language,) in made] == ["sl", "en", "en"]
