@@ -22,8 +22,10 @@ from starlette.websockets import WebSocketClose
 from rapport.local.overload import Bounded
 from rapport.local.stack.running import STACK_VARIABLE, Stack
 from rapport.local.supabase.auth.service import AuthService
+from rapport.local.supabase.keys import TokenError, verify
 from rapport.local.supabase.realtime.service import RealtimeService
 from rapport.local.supabase.rest import MAX_CONNECTIONS, RestProxy
+from rapport.local.supabase.shares import Shares
 
 MAX_HEADER_BYTES = 64 * 1024
 MAX_FRAME_BYTES = 5_000_000  # Realtime's limit
@@ -96,6 +98,7 @@ def create_app(stack: Stack) -> Starlette:
             yield
 
     bounded_rest = Bounded(rest, at_once=MAX_CONNECTIONS, waiting=WAITING)
+    shared_rest = Shares(bounded_rest, whose=lambda token: _user_of(stack, token))
     # threads that check passwords do not end when their client leaves
     bounded_auth = Bounded(
         auth.app, at_once=LOGINS_AT_ONCE, waiting=WAITING, ends_with_client=False
@@ -104,7 +107,7 @@ def create_app(stack: Stack) -> Starlette:
     return Starlette(
         routes=[
             Route("/health", _health),
-            Mount("/rest/v1", RequireApiKey(bounded_rest, stack, open_paths=frozenset())),
+            Mount("/rest/v1", RequireApiKey(shared_rest, stack, open_paths=frozenset())),
             Mount("/auth/v1", RequireApiKey(bounded_auth, stack, open_paths=jwks)),
             *realtime.routes,
         ],
@@ -146,6 +149,14 @@ def main() -> None:
 async def _health(_: Request) -> Response:
     """Answers once everything has started; before that, the port is closed."""
     return JSONResponse({"status": "ok"})
+
+
+def _user_of(stack: Stack, token: str) -> str | None:
+    try:
+        return verify(stack.jwt_secret, token).sub
+    except TokenError:
+        # PostgREST refuses it, which costs it little
+        return None
 
 
 def _key_in(query: bytes) -> bytes | None:
