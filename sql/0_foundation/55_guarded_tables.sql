@@ -123,6 +123,33 @@ $$;
 grant execute on function private.refuse_value(text, text, text) to authenticated;
 
 
+create function private.upserted_by(query text)
+    returns text
+    language plpgsql
+    immutable
+    set search_path = ''
+as $$
+declare
+    columns text;
+begin
+    if query !~* '\mon conflict' then
+        return null;
+    end if;
+    -- names and texts are passed over whole: an alias may be "on conflict (id)"
+    select t[1]
+    into columns
+    from regexp_matches(
+        query, '"[^"]*"|''[^'']*''|\mon conflict *\(([^)]*)\)', 'gi') t
+    where t[1] is not null
+    limit 1;
+    return (
+        select string_agg(btrim(c, '" '), ',' order by btrim(c, '" ') collate "C")
+        from unnest(string_to_array(columns, ',')) c
+    );
+end
+$$;
+
+
 /*
     The rules of a table's rows, in the order in which a user hears of them. Each rule has the
     condition under which a row, named new_row, breaks it.
@@ -163,6 +190,25 @@ as $$
     from pg_catalog.pg_policy p
     where p.polrelid = relation
       and p.polcmd in ('a', 'w')
+    union all
+    -- The row that an upsert finds is one that the user may read and change. That it exists can't be
+    -- hidden from a user who names its id: the id is taken. But ids can't be guessed.
+    select
+        5,
+        'policy',
+        p.polname::text,
+        format(
+            'tg_op = ''INSERT'' and upserted_by = %L'
+            ' and exists (select from %s o where %s and (%s) is not true)',
+            k.sorted,
+            relation,
+            k.matches,
+            pg_get_expr(p.polqual, p.polrelid))
+    from pg_catalog.pg_policy p
+    join keys k
+        on k.contype in ('p', 'u')
+    where p.polrelid = relation
+      and p.polcmd in ('r', 'w')
     union all
     select 2, 'needed', a.attname::text, format('new_row.%I is null', a.attname)
     from pg_catalog.pg_attribute a
@@ -314,12 +360,7 @@ as $$
 #variable_conflict use_column
 declare
     given constant jsonb := current_setting('rapport.given');
-    -- the columns of an upsert's "on conflict", as PostgREST writes them
-    upserted_by constant text := (
-        select string_agg(btrim(c, '" '), ',' order by btrim(c, '" ') collate "C")
-        from unnest(string_to_array(
-            substring(current_query() from '(?i)\mon conflict *\(([^)]*)\)'), ',')) c
-    );
+    upserted_by constant text := private.upserted_by(current_query());
     row_written constant public.%1$I := new;
     broken text[];
 begin
@@ -373,6 +414,8 @@ comment on function private.refuse_row(text, text, text) is
     'Refuses a row with the sentence of the rule that it breaks: a policy, a needed column, a check, a reference or a key.';
 comment on function private.refuse_value(text, text, text) is
     'Refuses a value from within a check, with a sentence.';
+comment on function private.upserted_by(text) is
+    'The columns of an upsert''s "on conflict", as PostgREST writes them, in the order of their names; null if there is none.';
 comment on function private.rules_of_table(regclass) is
     'The rules of a table''s rows, in the order in which users hear of them, each with the condition that breaks it.';
 comment on function private.guard_table(text, text[], text[]) is

@@ -30,7 +30,7 @@ create index account_members_user_id_idx
     with (fillfactor = 40);
 
 
-create function private.my_account_ids(is_counted boolean default private.refuse_estimates())
+create function private.my_account_ids(is_counted boolean default private.check_plan())
     returns setof uuid
     -- plpgsql keeps the plan, and every policy of every statement calls this
     language plpgsql
@@ -52,7 +52,7 @@ $$;
 grant execute on function private.my_account_ids(boolean) to authenticated;
 
 
-create function private.my_writable_account_ids(is_counted boolean default private.refuse_estimates())
+create function private.my_writable_account_ids(is_counted boolean default private.check_plan())
     returns setof uuid
     language plpgsql
     stable
@@ -73,7 +73,7 @@ $$;
 grant execute on function private.my_writable_account_ids(boolean) to authenticated;
 
 
-create function private.my_admin_account_ids(is_counted boolean default private.refuse_estimates())
+create function private.my_admin_account_ids(is_counted boolean default private.check_plan())
     returns setof uuid
     language sql
     stable
@@ -134,7 +134,7 @@ comment on column public.account_members.display_name is
 comment on column public.account_members.created_at is
     'When the person was added (server time, UTC).';
 comment on function private.my_account_ids(boolean) is
-    'The accounts for which the signed-in user works. No caller gives the argument: see refuse_estimates.';
+    'The accounts for which the signed-in user works. No caller gives the argument: see check_plan.';
 comment on function private.my_writable_account_ids(boolean) is
     'The accounts whose contacts and conversations the signed-in user may change, as owner, admin or agent.';
 comment on function private.my_admin_account_ids(boolean) is

@@ -30,7 +30,7 @@ create index customers_contact_idx on public.customers (account_id, id);
 create index customers_portal_user_id_idx on public.customers (portal_user_id);
 
 
-create function private.my_customer_ids(is_counted boolean default private.refuse_estimates())
+create function private.my_customer_ids(is_counted boolean default private.check_plan())
     returns setof uuid
     language plpgsql
     stable
@@ -163,7 +163,7 @@ comment on column public.customers.version is
 comment on column public.customers.preferences is
     'The customer''s own choices, written through my_profile.';
 comment on function private.my_customer_ids(boolean) is
-    'The customers to whom the signed-in user''s login belongs, in all accounts. No caller gives the argument: see refuse_estimates.';
+    'The customers to whom the signed-in user''s login belongs, in all accounts. No caller gives the argument: see check_plan.';
 comment on function private.tg_contacts__project_customers() is
     'Writes to customers what changes in contacts, in the same transaction.';
 comment on policy "members and the customer can read a customer" on public.customers is

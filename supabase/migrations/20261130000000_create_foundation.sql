@@ -159,7 +159,7 @@ comment on function private.tg__require_rows() is
     before_request sees one, and PostgREST obeys the other and runs EXPLAIN. EXPLAIN plans a
     statement, with its policies, and executes nothing. So planning must refuse it: while Postgres
     plans, it evaluates an immutable function without arguments. The functions that policies call
-    have refuse_estimates() as the default of an argument.
+    have check_plan() as the default of an argument.
 */
 create function private.refuse_estimate()
     returns void
@@ -178,30 +178,138 @@ $$;
 grant execute on function private.refuse_estimate() to authenticated;
 
 
-create function private.refuse_estimates()
+create function private.check_plan()
     returns boolean
     language plpgsql
-    -- not true, but so Postgres calls it once for each statement, while it plans the statement
+    -- not true, but so Postgres calls it while it plans a statement
     immutable
     parallel safe
+    -- definer: users need no right to what it calls
+    security definer
     set search_path = ''
 as $$
 begin
     -- only in PostgREST's sessions: a person at a console may use EXPLAIN
-    if session_user = 'authenticator' and ltrim(current_query()) ilike 'explain%' then
-        perform private.refuse_estimate();
+    if session_user = 'authenticator' then
+        if ltrim(current_query()) ilike 'explain%' then
+            perform private.refuse_estimate();
+        end if;
+        perform private.refuse_embedding(current_query());
     end if;
     return true;
 end
 $$;
 
-grant execute on function private.refuse_estimates() to authenticated;
+grant execute on function private.check_plan() to authenticated;
 
 
 comment on function private.refuse_estimate() is
     'Refuses a count that is not exact.';
-comment on function private.refuse_estimates() is
-    'Returns true. Refuses to plan a statement that PostgREST runs with EXPLAIN.';
+comment on function private.check_plan() is
+    'Returns true. Refuses to plan a statement that PostgREST runs with EXPLAIN, or that embeds too much.';
+
+
+/*
+    What a read may embed. PostgREST makes a request with embedded tables into one statement:
+
+        left join lateral ( select json_agg(…) … )    many rows beneath each row
+        left join lateral ( … )                       one row beneath each row
+
+    Many rows beneath many add up to no more than the caller's own rows. But many rows beneath one
+    row that others share (messages → conversations → messages) multiply: 1,000 messages make an
+    answer of 1,000,000. They are refused, and so are very deep and very wide requests.
+
+    A function that runs before the statement doesn't see it. So check_plan looks at it while
+    Postgres plans it, as it looks for EXPLAIN.
+
+    Source: PostgREST's src/PostgREST/Query/QueryBuilder.hs, versions 12 to 14.
+*/
+create function private.embedding_of(query text)
+    returns table (embeds integer, depth integer, is_repeated boolean)
+    language plpgsql
+    immutable
+    set search_path = ''
+as $$
+declare
+    -- names and texts may contain anything
+    bare constant text := regexp_replace(query, '"[^"]*"|''[^'']*''', 'x', 'g');
+    token text;
+    -- the brackets that are open: '(' of any kind, 'o' embeds one row, 'm' many
+    opened text := '';
+    embedded text;
+begin
+    embeds := 0;
+    depth := 0;
+    is_repeated := false;
+    for token in
+        select lower(t[1])
+        from regexp_matches(bare, '(\mlateral\s*\(|\mjsonb?_agg\M|[()])', 'gi') t
+    loop
+        if token = ')' then
+            opened := left(opened, -1);
+        elsif token = '(' then
+            opened := opened || '(';
+        elsif token like 'lateral%' then
+            opened := opened || 'o';
+            embeds := embeds + 1;
+            depth := greatest(depth, length(replace(opened, '(', '')));
+        else
+            -- this gathers the rows of the innermost embedding
+            embedded := substring(opened from '^(.*)o\(*$');
+            if embedded is not null then
+                opened := embedded || 'm' || substr(opened, length(embedded) + 2);
+                is_repeated := is_repeated or position('o' in embedded) > 0;
+            end if;
+        end if;
+    end loop;
+    return next;
+end
+$$;
+
+
+create function private.refuse_embedding(query text)
+    returns void
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+declare
+    most_embeds constant integer := 8;
+    most_depth constant integer := 3;
+    asked record;
+begin
+    -- most requests embed nothing, and one table multiplies nothing
+    if query !~* '\mlateral\M.*\mlateral\M' then
+        return;
+    end if;
+    select * into asked
+    from private.embedding_of(query);
+    if asked.is_repeated then
+        raise sqlstate 'PT400' using
+            message = 'The answer would repeat many rows: a list is embedded in a row that others share.',
+            detail = 'field: select',
+            hint = 'Ask for the list in a request of its own.';
+    elsif asked.depth > most_depth then
+        raise sqlstate 'PT400' using
+            message = format(
+                'Tables are embedded %s levels deep; %s are allowed.', asked.depth, most_depth),
+            detail = 'field: select',
+            hint = 'Ask for the inner tables in a request of their own.';
+    elsif asked.embeds > most_embeds then
+        raise sqlstate 'PT400' using
+            message = format(
+                '%s tables are embedded; %s are allowed.', asked.embeds, most_embeds),
+            detail = 'field: select',
+            hint = 'Divide this into several requests.';
+    end if;
+end
+$$;
+
+
+comment on function private.embedding_of(text) is
+    'What a statement of PostgREST''s embeds: how many tables, how many levels deep, and whether many rows stand beneath one row that others share.';
+comment on function private.refuse_embedding(text) is
+    'Refuses a statement of PostgREST''s that embeds too much.';
 
 
 /*
@@ -571,6 +679,33 @@ $$;
 grant execute on function private.refuse_value(text, text, text) to authenticated;
 
 
+create function private.upserted_by(query text)
+    returns text
+    language plpgsql
+    immutable
+    set search_path = ''
+as $$
+declare
+    columns text;
+begin
+    if query !~* '\mon conflict' then
+        return null;
+    end if;
+    -- names and texts are passed over whole: an alias may be "on conflict (id)"
+    select t[1]
+    into columns
+    from regexp_matches(
+        query, '"[^"]*"|''[^'']*''|\mon conflict *\(([^)]*)\)', 'gi') t
+    where t[1] is not null
+    limit 1;
+    return (
+        select string_agg(btrim(c, '" '), ',' order by btrim(c, '" ') collate "C")
+        from unnest(string_to_array(columns, ',')) c
+    );
+end
+$$;
+
+
 /*
     The rules of a table's rows, in the order in which a user hears of them. Each rule has the
     condition under which a row, named new_row, breaks it.
@@ -611,6 +746,25 @@ as $$
     from pg_catalog.pg_policy p
     where p.polrelid = relation
       and p.polcmd in ('a', 'w')
+    union all
+    -- The row that an upsert finds is one that the user may read and change. That it exists can't be
+    -- hidden from a user who names its id: the id is taken. But ids can't be guessed.
+    select
+        5,
+        'policy',
+        p.polname::text,
+        format(
+            'tg_op = ''INSERT'' and upserted_by = %L'
+            ' and exists (select from %s o where %s and (%s) is not true)',
+            k.sorted,
+            relation,
+            k.matches,
+            pg_get_expr(p.polqual, p.polrelid))
+    from pg_catalog.pg_policy p
+    join keys k
+        on k.contype in ('p', 'u')
+    where p.polrelid = relation
+      and p.polcmd in ('r', 'w')
     union all
     select 2, 'needed', a.attname::text, format('new_row.%I is null', a.attname)
     from pg_catalog.pg_attribute a
@@ -762,12 +916,7 @@ as $$
 #variable_conflict use_column
 declare
     given constant jsonb := current_setting('rapport.given');
-    -- the columns of an upsert's "on conflict", as PostgREST writes them
-    upserted_by constant text := (
-        select string_agg(btrim(c, '" '), ',' order by btrim(c, '" ') collate "C")
-        from unnest(string_to_array(
-            substring(current_query() from '(?i)\mon conflict *\(([^)]*)\)'), ',')) c
-    );
+    upserted_by constant text := private.upserted_by(current_query());
     row_written constant public.%1$I := new;
     broken text[];
 begin
@@ -821,6 +970,8 @@ comment on function private.refuse_row(text, text, text) is
     'Refuses a row with the sentence of the rule that it breaks: a policy, a needed column, a check, a reference or a key.';
 comment on function private.refuse_value(text, text, text) is
     'Refuses a value from within a check, with a sentence.';
+comment on function private.upserted_by(text) is
+    'The columns of an upsert''s "on conflict", as PostgREST writes them, in the order of their names; null if there is none.';
 comment on function private.rules_of_table(regclass) is
     'The rules of a table''s rows, in the order in which users hear of them, each with the condition that breaks it.';
 comment on function private.guard_table(text, text[], text[]) is

@@ -5458,7 +5458,7 @@ where e.rejected <> '[]'
 group by owner.account_id, owner.waba_id, r.value ->> 'phone_number_id', r.value ->> 'reason';
 
 
-create function private.my_rejected_webhooks(is_counted boolean default private.refuse_estimates())
+create function private.my_rejected_webhooks(is_counted boolean default private.check_plan())
     returns setof private.rejected_webhooks
     language plpgsql
     stable
@@ -5501,7 +5501,7 @@ comment on function private.rejection_remedy(text) is
 comment on view private.rejected_webhooks is
     'See public.rejected_webhooks; for all accounts.';
 comment on function private.my_rejected_webhooks(boolean) is
-    'See public.rejected_webhooks. Callers leave its argument out, see refuse_estimates.';
+    'See public.rejected_webhooks. Callers leave its argument out, see check_plan.';
 comment on view public.rejected_webhooks is
     'Webhooks of a WhatsApp Business account that could not be applied, by number and reason. For the owners and admins of the only account that names it (whatsapp_channels.waba_id). A row disappears when rapport replay has applied its webhooks.';
 comment on column public.rejected_webhooks.account_id is

@@ -10,7 +10,7 @@ import pytest
 
 from rapport.local.stack.postgres import Database
 from tests.sql.asking import ask, refusal
-from tests.sql.portal import CILKA, change, insert, make_job, write_invoice
+from tests.sql.portal import CARLOS, CILKA, add_points, change, insert, make_job, write_invoice
 from tests.world import ALPINE, World, seed_uuid
 
 GUARDED = [
@@ -186,6 +186,71 @@ def test_an_upsert_writes_the_row_that_is_there(world: World) -> None:
     assert (refused.code, refused.detail) == ("PT409", "field: number")
     plain = re.sub(r" on conflict.*", "", query)
     refused = refusal(world, "andrej", plain, invoice["id"], CILKA, "2026-004")
+    assert (refused.code, refused.detail) == ("PT409", "field: id")
+
+
+def test_an_upsert_does_not_reach_another_tenants_row(world: World) -> None:
+    """It is refused in the words of the policies, by every table that users insert into."""
+    theirs = {
+        "jobs": make_job(world, "ana", CARLOS)["id"],
+        "invoices": write_invoice(world, "ana", CARLOS)["id"],
+        "loyalty_transactions": add_points(world, 5, "ana", customer_id=CARLOS)["id"],
+        "messages": insert(world, "ana", "messages", customer_id=CARLOS, message="any")["id"],
+    }
+    ours = {
+        "jobs": {"service_type": "any", "starts_at": "2026-12-01T09:00:00Z"},
+        "invoices": {"number": "1", "currency": "EUR", "amount_minor": 1},
+        "loyalty_transactions": {"type": "earned", "points": 1},
+        "messages": {"message": "any"},
+    }
+    # an account's connection has the account's id: the policy on what is written refuses it
+    assert {"accounts", "metakocka_connections", *theirs} == set(GUARDED)
+    for table, id_ in theirs.items():
+        before = world.rows(f"select * from public.{table} where id = %s", [id_])
+        row = {"id": id_, "customer_id": CILKA, **ours[table]}
+        for action in ("do nothing", "do update set id = excluded.id"):
+            query = (
+                f"insert into public.{table} ({', '.join(row)})"
+                f" values ({', '.join(['%s'] * len(row))})"
+                f' on conflict ("id") {action} returning id as "on conflict (id, customer_id)"'
+            )
+            refused = refusal(world, "andrej", query, *row.values())
+            if table in ("loyalty_transactions", "messages") and "update" in action:
+                # PostgREST's requests are refused before, see check_request
+                assert refused.code == "42501"
+                continue
+            assert refused.code == "42501", (table, action, refused)
+            assert refused.message == f"You may not write this row of {table}."
+            assert refused.hint and refused.hint.endswith(".")
+            assert "policy" not in refused.message + refused.hint
+        assert world.rows(f"select * from public.{table} where id = %s", [id_]) == before
+
+
+@pytest.mark.parametrize(
+    ("query", "columns"),
+    [
+        ('INSERT INTO "x"("a") SELECT $1 ON CONFLICT("id") DO NOTHING', "id"),
+        ('insert … on conflict ("number", "account_id") do update', "account_id,number"),
+        ('insert … returning "id" as "on conflict (id)"', None),
+        ("insert … select 'on conflict (id)', $1", None),
+        ('insert … on conflict("id") do nothing returning "a" as "on conflict (number)"', "id"),
+        ('insert into "on conflict (number)" … on conflict("id") do nothing', "id"),
+        ("insert …", None),
+    ],
+)
+def test_by_which_key_an_upsert_goes(template: Database, query: str, columns: str | None) -> None:
+    with psycopg.connect(template.url()) as connection:
+        row = connection.execute("select private.upserted_by(%s)", [query]).fetchone()
+    assert row == (columns,)
+
+
+def test_a_name_in_the_answer_does_not_stop_the_guard(world: World) -> None:
+    invoice = write_invoice(world)
+    query = (
+        "insert into public.invoices (id, customer_id, number, currency, amount_minor)"
+        " values (%s, %s, '2', 'EUR', 7) returning id as \"on conflict (id)\""
+    )
+    refused = refusal(world, "andrej", query, invoice["id"], CILKA)
     assert (refused.code, refused.detail) == ("PT409", "field: id")
 
 
