@@ -17,6 +17,11 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from rapport.errors import ConfigError
 
+_IN_FUNCTIONS = (
+    "Set it in the function's environment: serverless.yml says where each value comes from, and"
+    " `rapport up` sets all of them."
+)
+
 
 class _Settings(BaseSettings):
     model_config = SettingsConfigDict(
@@ -27,8 +32,8 @@ class _Settings(BaseSettings):
     )
 
     @classmethod
-    def load(cls) -> Self:
-        """Reads the environment.
+    def load(cls, remedy: str = _IN_FUNCTIONS) -> Self:
+        """Reads the environment; `remedy` says where to set what is missing or wrong.
 
         Raises:
             ConfigError: A variable is missing or has no valid value; the message names it.
@@ -40,10 +45,7 @@ class _Settings(BaseSettings):
                 f"{str(fault['loc'][0]).upper()}: {fault['msg'].removeprefix('Value error, ')}"
                 for fault in error.errors()
             )
-        raise ConfigError(
-            f"{faults}. Set it in the function's environment: serverless.yml says where each"
-            " value comes from, and `rapport up` sets all of them."
-        )
+        raise ConfigError(f"{faults}. {remedy}")
 
 
 def _stripped(value: object) -> object:

@@ -11,10 +11,11 @@ create function backend.metakocka_connection(account text)
     set search_path = ''
 as $$
 declare
+    owner_id constant uuid := private.account_named(metakocka_connection.account);
     found_connection jsonb;
 begin
     select jsonb_build_object(
-        'account_id', a.id,
+        'account_id', k.account_id,
         'company_id', k.company_id,
         'base_url', k.base_url,
         'conflict_rule', k.conflict_rule,
@@ -23,16 +24,14 @@ begin
         'retries', k.retries
     )
     into found_connection
-    from public.accounts a
-    join public.metakocka_connections k
-        on k.account_id = a.id
-       and k.active
-    where a.external_id = account
-       or a.id::text = account;
+    from public.metakocka_connections k
+    where k.account_id = owner_id
+      and k.active;
     if found_connection is null then
         raise sqlstate 'PT404' using
-            message = 'There is no such account, or it has no active connection to Metakocka.',
-            detail = 'field: account';
+            message = 'The account has no active connection to Metakocka.',
+            detail = 'field: account',
+            hint = 'An admin connects it by a row in metakocka_connections.';
     end if;
     return found_connection;
 end

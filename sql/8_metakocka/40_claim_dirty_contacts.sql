@@ -7,7 +7,9 @@ create function backend.claim_dirty_contacts(
     worker text,
     batch integer default 10,
     contact_ids uuid[] default null,
-    dry_run boolean default false
+    dry_run boolean default false,
+    -- the changed_seq beyond which a dry run goes on
+    after bigint default 0
 )
     returns jsonb
     language plpgsql
@@ -38,6 +40,7 @@ begin
         where d.account_id = claim_dirty_contacts.account_id
           and (claim_dirty_contacts.contact_ids is null
                or d.contact_id = any (claim_dirty_contacts.contact_ids))
+          and (d.changed_seq > after or not dry_run)
           and (d.not_before <= clock_timestamp() or dry_run)
           and (coalesce(d.lease_until <= clock_timestamp(), true) or dry_run)
         order by d.changed_seq
@@ -104,7 +107,7 @@ begin
 end
 $$;
 
-grant execute on function backend.claim_dirty_contacts(uuid, text, integer, uuid[], boolean)
+grant execute on function backend.claim_dirty_contacts(uuid, text, integer, uuid[], boolean, bigint)
     to service_role;
 
 
@@ -240,8 +243,8 @@ $$;
 grant execute on function backend.postpone_contact(uuid, uuid, text, interval) to service_role;
 
 
-comment on function backend.claim_dirty_contacts(uuid, text, integer, uuid[], boolean) is
-    'Leases up to 100 changed contacts, all or the ones in contact_ids, in the order of their changes. dry_run shows them and leases none. {claimed: [{contact_id, changed_seq, attempts, version, updated_at, party, metakocka_id, base, base_version, state, seen_at, edits, not_partners, emails, phones, unproved, offered_partners, intents}], next_in}; next_in is the number of seconds until there are others.';
+comment on function backend.claim_dirty_contacts(uuid, text, integer, uuid[], boolean, bigint) is
+    'Leases up to 100 changed contacts, all or the ones in contact_ids, in the order of their changes. dry_run shows them, beyond the changed_seq after, and leases none. {claimed: [{contact_id, changed_seq, attempts, version, updated_at, party, metakocka_id, base, base_version, state, seen_at, edits, not_partners, emails, phones, unproved, offered_partners, intents}], next_in}; next_in is the number of seconds until there are others.';
 comment on function backend.note_partners_seen(uuid, text[], timestamptz, text, jsonb) is
     'Notes when the partners of waiting contacts were last seen in their agreed state: a later difference was edited later. base is the new agreed state, for a single partner. Returns the number of partners.';
 comment on function private.identity_values(public.contacts, text) is

@@ -3567,30 +3567,6 @@ comment on function private.try_import_row(uuid, jsonb, boolean) is
 /*
     Imports contacts from a file, up to 200 rows in a call, each row in its own savepoint.
 */
-create function private.account_named(external_id text)
-    returns uuid
-    language plpgsql
-    stable
-    set search_path = ''
-as $$
-declare
-    found_id uuid;
-begin
-    select a.id
-    into found_id
-    from public.accounts a
-    where a.external_id = account_named.external_id;
-    if found_id is null then
-        raise sqlstate 'PT404' using
-            message = 'There is no such account.',
-            detail = 'field: account',
-            hint = 'Give the external_id of an account.';
-    end if;
-    return found_id;
-end
-$$;
-
-
 create function backend.account_country(account text)
     returns text
     language plpgsql
@@ -3741,8 +3717,6 @@ $$;
 grant execute on function backend.announce_import(text) to service_role;
 
 
-comment on function private.account_named(text) is
-    'The account with this external_id.';
 comment on function backend.account_country(text) is
     'The country of an account, for phone numbers without a country code; null is unknown.';
 comment on function backend.import_contacts(text, jsonb, boolean, boolean) is

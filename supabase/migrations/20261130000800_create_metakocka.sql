@@ -2037,10 +2037,11 @@ create function backend.metakocka_connection(account text)
     set search_path = ''
 as $$
 declare
+    owner_id constant uuid := private.account_named(metakocka_connection.account);
     found_connection jsonb;
 begin
     select jsonb_build_object(
-        'account_id', a.id,
+        'account_id', k.account_id,
         'company_id', k.company_id,
         'base_url', k.base_url,
         'conflict_rule', k.conflict_rule,
@@ -2049,16 +2050,14 @@ begin
         'retries', k.retries
     )
     into found_connection
-    from public.accounts a
-    join public.metakocka_connections k
-        on k.account_id = a.id
-       and k.active
-    where a.external_id = account
-       or a.id::text = account;
+    from public.metakocka_connections k
+    where k.account_id = owner_id
+      and k.active;
     if found_connection is null then
         raise sqlstate 'PT404' using
-            message = 'There is no such account, or it has no active connection to Metakocka.',
-            detail = 'field: account';
+            message = 'The account has no active connection to Metakocka.',
+            detail = 'field: account',
+            hint = 'An admin connects it by a row in metakocka_connections.';
     end if;
     return found_connection;
 end
@@ -3995,7 +3994,9 @@ create function backend.claim_dirty_contacts(
     worker text,
     batch integer default 10,
     contact_ids uuid[] default null,
-    dry_run boolean default false
+    dry_run boolean default false,
+    -- the changed_seq beyond which a dry run goes on
+    after bigint default 0
 )
     returns jsonb
     language plpgsql
@@ -4026,6 +4027,7 @@ begin
         where d.account_id = claim_dirty_contacts.account_id
           and (claim_dirty_contacts.contact_ids is null
                or d.contact_id = any (claim_dirty_contacts.contact_ids))
+          and (d.changed_seq > after or not dry_run)
           and (d.not_before <= clock_timestamp() or dry_run)
           and (coalesce(d.lease_until <= clock_timestamp(), true) or dry_run)
         order by d.changed_seq
@@ -4092,7 +4094,7 @@ begin
 end
 $$;
 
-grant execute on function backend.claim_dirty_contacts(uuid, text, integer, uuid[], boolean)
+grant execute on function backend.claim_dirty_contacts(uuid, text, integer, uuid[], boolean, bigint)
     to service_role;
 
 
@@ -4228,8 +4230,8 @@ $$;
 grant execute on function backend.postpone_contact(uuid, uuid, text, interval) to service_role;
 
 
-comment on function backend.claim_dirty_contacts(uuid, text, integer, uuid[], boolean) is
-    'Leases up to 100 changed contacts, all or the ones in contact_ids, in the order of their changes. dry_run shows them and leases none. {claimed: [{contact_id, changed_seq, attempts, version, updated_at, party, metakocka_id, base, base_version, state, seen_at, edits, not_partners, emails, phones, unproved, offered_partners, intents}], next_in}; next_in is the number of seconds until there are others.';
+comment on function backend.claim_dirty_contacts(uuid, text, integer, uuid[], boolean, bigint) is
+    'Leases up to 100 changed contacts, all or the ones in contact_ids, in the order of their changes. dry_run shows them, beyond the changed_seq after, and leases none. {claimed: [{contact_id, changed_seq, attempts, version, updated_at, party, metakocka_id, base, base_version, state, seen_at, edits, not_partners, emails, phones, unproved, offered_partners, intents}], next_in}; next_in is the number of seconds until there are others.';
 comment on function backend.note_partners_seen(uuid, text[], timestamptz, text, jsonb) is
     'Notes when the partners of waiting contacts were last seen in their agreed state: a later difference was edited later. base is the new agreed state, for a single partner. Returns the number of partners.';
 comment on function private.identity_values(public.contacts, text) is
@@ -4420,6 +4422,39 @@ comment on function private.require_contact(uuid, uuid) is
     'Locks a contact of an account. Refuses where there is none.';
 comment on function backend.block_contact(uuid, uuid, bigint, text[], text, text) is
     'Notes why a contact is not sent: it lacks fields (blocked), or it may have been sent (unknown). False where it has changed meanwhile and must be sent again.';
+
+
+/*
+    The contacts that are not sent because fields are missing. They have no mark: the next edit gives
+    them one. So no run counts them again, and the person who starts a run is told their number.
+*/
+create function backend.count_blocked_contacts(account_id uuid)
+    returns integer
+    language plpgsql
+    stable
+    -- definer: service_role has no rights of its own on tables
+    security definer
+    set search_path = ''
+as $$
+begin
+    return (
+        select count(*)
+        from public.metakocka_contact_mappings m
+        join public.contacts c
+            on c.id = m.contact_id
+           and c.deleted_at is null
+        where m.account_id = count_blocked_contacts.account_id
+          and m.state = 'blocked'
+          and m.missing <> '{}'
+    );
+end
+$$;
+
+grant execute on function backend.count_blocked_contacts(uuid) to service_role;
+
+
+comment on function backend.count_blocked_contacts(uuid) is
+    'How many contacts of an account are not sent because fields are missing; metakocka_partners shows which.';
 
 
 /*

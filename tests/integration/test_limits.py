@@ -175,6 +175,7 @@ def test_an_estimate_that_nobody_refuses_is_exact(office: Office) -> None:
 # Embedded tables
 
 
+@pytest.mark.usefixtures("thread")
 @pytest.mark.parametrize(
     "path",
     [
@@ -188,12 +189,13 @@ def test_an_estimate_that_nobody_refuses_is_exact(office: Office) -> None:
         'messages?select="lateral ( json_agg":message,"lateral ) (":id,conversations(id)',
     ],
 )
-def test_what_pages_embed_is_given(office: Office, thread: UUID, path: str) -> None:
+def test_what_pages_embed_is_given(office: Office, path: str) -> None:
     for user in ("andrej", "cilka"):
         answer = office.ask(user, "GET", path)
         assert answer.status_code == 200, answer.text
 
 
+@pytest.mark.usefixtures("thread")
 @pytest.mark.parametrize(
     ("path", "message"),
     [
@@ -214,7 +216,7 @@ def test_what_pages_embed_is_given(office: Office, thread: UUID, path: str) -> N
         ),
     ],
 )
-def test_what_multiplies_is_refused(office: Office, thread: UUID, path: str, message: str) -> None:
+def test_what_multiplies_is_refused(office: Office, path: str, message: str) -> None:
     for _ in range(6):  # also once Postgres keeps the plan of a prepared statement
         refused = office.ask("cilka", "GET", path)
         assert refused.status_code == 400, refused.text

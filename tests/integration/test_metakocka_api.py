@@ -249,12 +249,30 @@ def test_the_command_line_shows_differences_and_settles_them(desk: Desk) -> None
     assert status == 0
     assert "contact  name: Novak 1 Janez" in shown
     assert "Nothing was written. 2 new contacts, 1 new partner." in shown
+    assert "A run would have 3 synchronized, 0 waiting, 0 failed." in shown
+    assert "missing fields" not in shown
     assert desk.world.value("select count(*) from public.metakocka_contact_mappings") == 0
     assert desk.world.value("select count(*) from public.sync_runs") == 0
 
     assert sync() == (0, "done: 3 looked at, 3 synchronized, 0 unchanged, 0 waiting, 0 failed.\n")
     assert len(partners(desk)) == 3
     assert sync("--dry-run") == (0, "Nothing was written. There is nothing to do.\n")
+
+    # what lacks fields is counted the same before, in and after a run
+    desk.world.owner.execute(
+        "insert into public.contacts (account_id, name) select %s, 'Bor ' || n"
+        " from generate_series(1, 120) n",
+        [ALPINE],
+    )
+    desk.world.owner.execute("update private.metakocka_dirty set not_before = now()")
+    lacking = "120 contacts wait for missing fields: metakocka_partners shows which.\n"
+    _, before = sync("--dry-run")
+    assert "A run would have 0 synchronized, 0 waiting, 120 failed.\n" + lacking in before
+    status, during = sync()
+    assert "120 failed." in during
+    assert (status, during.endswith(lacking)) == (1, True)
+    nothing = "Nothing was written. There is nothing to do.\n"
+    assert sync("--dry-run") == (0, nothing + lacking)
     assert sync("--direction", "sideways")[0] == 1
 
 

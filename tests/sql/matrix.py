@@ -328,6 +328,7 @@ FUNCTIONS = {
     "backend.read_partners": Function(SERVICE),
     "backend.apply_partners": Function(SERVICE),
     "backend.claim_dirty_contacts": Function(SERVICE),
+    "backend.count_blocked_contacts": Function(SERVICE),
     "backend.settle_partner": Function(SERVICE),
     "backend.block_contact": Function(SERVICE),
     "backend.postpone_contact": Function(SERVICE),

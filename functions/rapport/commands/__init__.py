@@ -15,7 +15,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 contacts = typer.Typer(no_args_is_help=True, help="Contacts from and to files.")
 app.add_typer(contacts, name="contacts")
 
-Account = Annotated[str, typer.Option(help="The account's external id.", show_default=False)]
+Account = Annotated[str, typer.Option(help="The account's external id or id.", show_default=False)]
 
 
 @app.callback()

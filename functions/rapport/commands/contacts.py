@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from rapport.commands import workbook
-from rapport.commands.project import store_settings
+from rapport.commands.project import no_account, store_settings
 from rapport.contacts import table
 from rapport.contacts.cells import guarded, join_tags
 from rapport.contacts.exporting import export_contacts
@@ -96,7 +96,7 @@ def _import(
         except KeyboardInterrupt:
             status = INTERRUPTED
         except NotFound:
-            raise NotFound(_no_account(account)) from None
+            raise no_account(account) from None
         except StoreError:
             _print_summary(output, outcomes, dry_run=dry_run)
             raise
@@ -129,7 +129,7 @@ def export_file(file: Path | None, account: str) -> None:
             with _replacing(file) as unfinished:
                 written = table.write(unfinished, contacts)
         except NotFound:
-            raise NotFound(_no_account(account)) from None
+            raise no_account(account) from None
     _print(Console(stderr=True), f"{written:,} contacts in {file}")
 
 
@@ -246,7 +246,3 @@ def _print(console: Console, text: str) -> None:
     # quoted cells must not send control characters to the terminal
     shown = "".join(one if one.isprintable() else "\N{REPLACEMENT CHARACTER}" for one in text)
     console.print(shown, highlight=False, markup=False, emoji=False, soft_wrap=True)
-
-
-def _no_account(account: str) -> str:
-    return f"There is no account {account!r}: --account takes its external id."

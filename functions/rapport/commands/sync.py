@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from rapport.commands.project import metakocka_settings, store_settings
+from rapport.commands.project import metakocka_settings, no_account, store_settings
 from rapport.errors import ConfigError, NotFound
 from rapport.log import logger
 from rapport.metakocka.endpoints import busy
@@ -53,11 +53,11 @@ def sync(account: str, direction: str, *, dry_run: bool) -> int:
         try:
             connection = store.connection(account)
         except NotFound:
-            raise NotFound(
-                f"There is no account {account!r} with an active connection to Metakocka:"
-                " --account is its id or external id, and an admin connects it by a row in"
-                " metakocka_connections."
-            ) from None
+            unconnected = (
+                " with an active connection to Metakocka (an admin connects it by a row in"
+                " metakocka_connections)"
+            )
+            raise no_account(account, unconnected) from None
         worker = Sync(
             store,
             secret_source(settings),
@@ -87,6 +87,7 @@ def _run(output: Console, worker: Sync, connection: Connection, direction: Direc
         )
         return 1
     _summarize(output, report)
+    _tell_blocked(output, worker.store.blocked_contacts(connection.account_id))
     return 0 if report.state == "done" and not report.counts.failed else 1
 
 
@@ -106,9 +107,7 @@ def _summarize(output: Console, report: Report) -> None:
     for one in report.troubles:
         output.print(f"  {one.status} {escape(_of(one))}", highlight=False)
     if counts.errors:
-        output.print(
-            "  sync_errors explains each failure; metakocka_partners shows what is missing."
-        )
+        output.print("  sync_errors explains each failure.")
     if counts.waiting:
         output.print(
             "  Waiting contacts are tried again, or need resolve_sync_conflict: see sync_conflicts."
@@ -132,7 +131,20 @@ def _show(output: Console, worker: Sync, connection: Connection, direction: Dire
         f"{number:,} {_plural(kind, number)}" for kind, number in sorted(kinds.items())
     )
     output.print(f"Nothing was written. {told or 'There is nothing to do'}.")
+    waiting, failed = kinds["question"], kinds["blocked"]
+    if told:
+        output.print(
+            f"A run would have {kinds.total() - waiting - failed:,} synchronized,"
+            f" {waiting:,} waiting, {failed:,} failed."
+        )
+    _tell_blocked(output, failed + worker.store.blocked_contacts(connection.account_id))
     return 0
+
+
+def _tell_blocked(output: Console, number: int) -> None:
+    if number:
+        contacts = "1 contact waits" if number == 1 else f"{number:,} contacts wait"
+        output.print(f"{contacts} for missing fields: metakocka_partners shows which.")
 
 
 def _print(output: Console, difference: Difference) -> None:

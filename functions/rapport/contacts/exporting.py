@@ -23,7 +23,7 @@ def export_contacts(store: ExportsContacts, account: str) -> Iterator[Contact]:
     """Yields the account's contacts in the order of their ids.
 
     Raises:
-        NotFound: There is no account with this external id.
+        NotFound: There is no such account.
         StoreError: The database refused a call, or can't be reached.
     """
     after: UUID | None = None

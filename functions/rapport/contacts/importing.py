@@ -98,7 +98,7 @@ def import_table(
     staff who follow the contacts are notified once, at the end.
 
     Raises:
-        NotFound: There is no account with this external id.
+        NotFound: There is no such account.
         StoreError: The database refused a call, or can't be reached; what was told is in.
     """
     seen = _Seen()

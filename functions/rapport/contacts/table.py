@@ -35,6 +35,10 @@ _CHUNK = 1024 * 1024
 # Excel's line before the header that names the delimiter
 _SEP = re.compile(r'"?sep=(?P<delimiter>.)"?[,;\s]*', re.IGNORECASE)
 
+_DOCUMENTS = (b"%PDF", b"{\\rtf", b"\x1f\x8b", b"\x89PNG", b"GIF8", b"\xff\xd8\xff")
+# without tab, line breaks and Ctrl-Z, which ended files once
+_CONTROLS = re.compile(rb"[\x00-\x08\x0e-\x19\x1b-\x1f]")
+
 
 @dataclass(frozen=True)
 class Record:
@@ -197,6 +201,11 @@ def _encoding_of(path: Path, said: str | None) -> str:
         found = "utf-16"
     elif begin.startswith(codecs.BOM_UTF8):
         found = "utf-8"
+    elif begin.startswith(_DOCUMENTS) or (said != "utf-16" and _is_binary(begin)):
+        raise MalformedTable(
+            "The file is not a table: it holds no text, as pictures, PDFs and archives do. Give a"
+            " CSV file or a workbook (.xlsx, .xls, .ods)."
+        )
     elif said == "utf-16" or b"\0" in begin[:4]:
         # no byte order mark, and every second byte of a letter is zero
         found = "utf-16-be" if begin[:1] == b"\0" else "utf-16-le"
@@ -209,6 +218,14 @@ def _encoding_of(path: Path, said: str | None) -> str:
     if found == "utf-8" and said is None and not begin.startswith(codecs.BOM_UTF8):
         return _code_page_of(path, error)
     raise MalformedTable(f"{error} Save it as CSV UTF-8, or give another --encoding.")
+
+
+def _is_binary(begin: bytes) -> bool:
+    """Whether the first bytes of a file have control characters that no text has."""
+    # in UTF-16, every second byte of most letters is zero
+    if max(begin[::2].count(0), begin[1::2].count(0)) > len(begin) // 4:
+        return b"\0\0\0\0" in begin
+    return bool(_CONTROLS.search(begin))
 
 
 def _misfit(path: Path, encoding: str) -> str | None:

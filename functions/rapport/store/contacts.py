@@ -62,7 +62,7 @@ class ContactStore(Store):
         dry_run: bool = False,
         quiet: bool = False,
     ) -> list[ImportedRow]:
-        """Writes up to 200 contacts of the account with this external id, or tries to.
+        """Writes up to 200 contacts of an account, named by its external id or id, or tries to.
 
         Answers a row for each, in their order. Repeating it changes nothing. Quietly, staff
         hear nothing of it before `announce_import`.
@@ -91,7 +91,7 @@ class ContactStore(Store):
         """The account's country (ISO 3166, two letters), if it is known.
 
         Raises:
-            NotFound: There is no account with this external id.
+            NotFound: There is no such account.
         """
         answer = self._call("account_country", {"account": account})
         return None if answer is None else understood(str, answer)
@@ -102,7 +102,7 @@ class ContactStore(Store):
         One that was merged is the contact that it was merged into; what is not there is left out.
 
         Raises:
-            NotFound: There is no account with this external id.
+            NotFound: There is no such account.
         """
         answer = self._call(
             "contacts_of_ids", {"account": account, "ids": [str(one) for one in ids]}
@@ -121,7 +121,7 @@ class ContactStore(Store):
         """A page of the account's contacts by id, beyond `after`; the last page is shorter.
 
         Raises:
-            NotFound: There is no account with this external id.
+            NotFound: There is no such account.
         """
         answer = self._call(
             "export_contacts",

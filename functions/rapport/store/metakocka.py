@@ -103,14 +103,22 @@ class MetakockaStore(Store):
         """What is known of up to 500 partners, in their order."""
         return _read_partners(self._call, account_id, refs)
 
-    def contacts_to_send(self, account_id: UUID, limit: int) -> list[DirtyContact]:
-        """The first contacts that a run would send; no worker claims them."""
+    def blocked_contacts(self, account_id: UUID) -> int:
+        """How many contacts are not sent because fields are missing."""
+        answer = self._call("count_blocked_contacts", {"account_id": str(account_id)})
+        return understood(int, answer)
+
+    def contacts_to_send(self, account_id: UUID, after: int, limit: int) -> list[DirtyContact]:
+        """Contacts that a run would send, with a `changed_seq` beyond `after`; nobody claims
+        them.
+        """
         arguments = {
             "account_id": str(account_id),
             "worker": "preview",
             "batch": limit,
             "contact_ids": None,
             "dry_run": True,
+            "after": after,
         }
         return understood(DirtyClaim, self._call("claim_dirty_contacts", arguments)).claimed
 

@@ -12,15 +12,20 @@ class Login(NamedTuple):
     password: str
     role: str
     account: str
+    # accounts.external_id, which commands take as --account
+    external_id: str
 
 
 PASSWORD = "rapport-demo"  # noqa: S105 - printed on the terminal; a hosted project has no seed
 
+_ALPINE = "695a15a5c526dbe7c085ece2"
+_BAY = "695a15a5c526dbe7c085ece3"
+
 LOGINS: tuple[Login, ...] = (
-    Login("olivia@alpine.example", PASSWORD, "owner", "Alpine Carpet Care"),
-    Login("andrej@alpine.example", PASSWORD, "agent", "Alpine Carpet Care"),
-    Login("cilka@customers.example", PASSWORD, "customer", "Alpine Carpet Care"),
-    Login("otto@bay.example", PASSWORD, "owner", "Bay Boat Rental"),
-    Login("ana@bay.example", PASSWORD, "agent", "Bay Boat Rental"),
-    Login("carlos@customers.example", PASSWORD, "customer", "Bay Boat Rental"),
+    Login("olivia@alpine.example", PASSWORD, "owner", "Alpine Carpet Care", _ALPINE),
+    Login("andrej@alpine.example", PASSWORD, "agent", "Alpine Carpet Care", _ALPINE),
+    Login("cilka@customers.example", PASSWORD, "customer", "Alpine Carpet Care", _ALPINE),
+    Login("otto@bay.example", PASSWORD, "owner", "Bay Boat Rental", _BAY),
+    Login("ana@bay.example", PASSWORD, "agent", "Bay Boat Rental", _BAY),
+    Login("carlos@customers.example", PASSWORD, "customer", "Bay Boat Rental", _BAY),
 )

@@ -82,6 +82,9 @@ def show(stack: Stack, console: Console) -> None:
     for login in summary.logins:
         line = f"{login.email:<26} {login.password}   {login.role:<9} {login.account}"
         console.print(f"  {line}", soft_wrap=True, highlight=False)
+    console.print("\n  [bold]Accounts[/bold], for --account")
+    for name, external_id in {login.account: login.external_id for login in summary.logins}.items():
+        console.print(f"  {name:<26} {external_id}", soft_wrap=True, highlight=False)
     for sentence in moved_ports(stack):
         console.print(f"\n  [yellow]{sentence}[/yellow]", highlight=False)
     console.print("\n  Ctrl-C stops it. The data stays.\n", highlight=False)

@@ -18,19 +18,30 @@ PATIENCE = 1.0
 # after that, each of the user's places rests after a request: so many times as long as this took,
 # between these bounds in seconds
 REST = 3
-SHORTEST_REST = 0.1
+SHORTEST_REST = 0.2
 LONGEST_REST = 5.0
 # seconds that a request waits
 LONGEST_WAIT = 10
 # seconds for which a refusal is held back: it slows down a client that asks again at once
 REFUSAL_SECONDS = 1
 
+_REFUSAL = JSONResponse(
+    {
+        "code": "PT429",
+        "message": "Too many of your requests wait for others.",
+        "details": "retry after: 1 s",
+        "hint": "Wait for their answers before you send more.",
+    },
+    status_code=429,
+    headers={"retry-after": "1"},
+)
+
 
 class _User:
     """The requests of one user."""
 
-    def __init__(self) -> None:
-        self.places = asyncio.Semaphore(AT_ONCE)
+    def __init__(self, places: int) -> None:
+        self.places = asyncio.Semaphore(places)
         # requests that wait, are at work, or whose place rests
         self.present = 0
         self.waiting = 0
@@ -45,9 +56,24 @@ class Shares:
     a user's requests come one after the other, or all at once and then no more, none is slowed.
     """
 
-    def __init__(self, app: ASGIApp, whose: Callable[[str], str | None]) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        whose: Callable[[str], str | None],
+        *,
+        at_once: int = AT_ONCE,
+        waiting: int = WAITING,
+        patience: float = PATIENCE,
+        longest_wait: float = LONGEST_WAIT,
+        refusal_seconds: float = REFUSAL_SECONDS,
+    ) -> None:
         self._app = app
         self._whose = whose
+        self._at_once = at_once
+        self._waiting = waiting
+        self._patience = patience
+        self._longest_wait = longest_wait
+        self._refusal_seconds = refusal_seconds
         self._users: dict[str, _User] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -55,17 +81,17 @@ class Shares:
         if name is None:
             await self._app(scope, receive, send)
             return
-        user = self._users.setdefault(name, _User())
-        if user.waiting == WAITING:
-            await asyncio.sleep(REFUSAL_SECONDS)
-            await _refusal()(scope, receive, send)
+        user = self._users.setdefault(name, _User(self._at_once))
+        if user.places.locked() and user.waiting >= self._waiting:
+            await asyncio.sleep(self._refusal_seconds)
+            await _REFUSAL(scope, receive, send)
             return
         user.present += 1
         try:
             await self._enter(user)
         except TimeoutError:
             self._forget(name, user)
-            await _refusal()(scope, receive, send)
+            await _REFUSAL(scope, receive, send)
             return
         except BaseException:
             self._forget(name, user)
@@ -87,18 +113,20 @@ class Shares:
     async def _enter(self, user: _User) -> None:
         if not user.places.locked():
             user.crowded_since = None
-        elif user.waiting == 0:
+            await user.places.acquire()
+            return
+        if user.waiting == 0:
             user.crowded_since = time.monotonic()
         user.waiting += 1
         try:
-            async with asyncio.timeout(LONGEST_WAIT):
+            async with asyncio.timeout(self._longest_wait):
                 await user.places.acquire()
         finally:
             user.waiting -= 1
 
     def _rest(self, user: _User, seconds: float) -> float:
         since = user.crowded_since
-        if user.waiting == 0 or since is None or time.monotonic() - since < PATIENCE:
+        if user.waiting == 0 or since is None or time.monotonic() - since < self._patience:
             return 0
         return min(max(REST * seconds, SHORTEST_REST), LONGEST_REST)
 
@@ -110,16 +138,3 @@ class Shares:
         user.present -= 1
         if user.present == 0:
             del self._users[name]
-
-
-def _refusal() -> JSONResponse:
-    return JSONResponse(
-        {
-            "code": "PT429",
-            "message": "Too many of your requests wait for others.",
-            "details": f"retry after: {REFUSAL_SECONDS} s",
-            "hint": "Wait for their answers before you send more.",
-        },
-        status_code=429,
-        headers={"retry-after": str(REFUSAL_SECONDS)},
-    )

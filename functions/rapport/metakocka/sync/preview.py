@@ -61,7 +61,7 @@ class Preview:
     terms: Terms
 
     def differences(self, direction: Direction) -> Iterator[Difference]:
-        """All differences; of the contacts that wait to be sent those of the first 100.
+        """All differences.
 
         Raises:
             UpstreamError: Metakocka can't be reached, or refuses.
@@ -75,7 +75,7 @@ class Preview:
                     shown.add(difference.metakocka_id)
                     yield difference
         if direction != "from_metakocka":
-            for job in self.store.contacts_to_send(self.connection.account_id, _DIRTY):
+            for job in self._contacts():
                 if job.metakocka_id is not None and job.metakocka_id in shown:
                     continue
                 try:
@@ -84,6 +84,12 @@ class Preview:
                     # this contact alone: the others are shown all the same
                     name = Party.model_validate(job.party).name
                     yield Difference("blocked", name, job.metakocka_id, reason=str(error))
+
+    def _contacts(self) -> Iterator[DirtyContact]:
+        after = 0
+        while jobs := self.store.contacts_to_send(self.connection.account_id, after, _DIRTY):
+            yield from jobs
+            after = jobs[-1].changed_seq
 
     def _partners(self) -> Iterable[PartnerRecord]:
         if self.connection.listing == "all":

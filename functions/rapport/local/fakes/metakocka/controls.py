@@ -16,6 +16,7 @@ from rapport.local.fakes.metakocka.answers import show
 from rapport.local.fakes.metakocka.behaviour import MetakockaBehaviour
 from rapport.local.fakes.metakocka.fake import Fake
 from rapport.local.fakes.metakocka.fields import MetakockaFault, Payload
+from rapport.local.fakes.refusals import invalid
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -159,8 +160,7 @@ class MetakockaControls:
             try:
                 return JSONResponse(await run_in_threadpool(obey, await request.body()))
             except ValidationError as error:
-                faults = error.json(include_url=False, include_context=False)
-                return Response(faults, 422, media_type="application/json")
+                return invalid(error)
             except MetakockaFault as fault:
                 return JSONResponse({"error": fault.description}, 422)
 

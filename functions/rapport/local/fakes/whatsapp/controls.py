@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from rapport.local.fakes.refusals import invalid
 from rapport.local.fakes.whatsapp.behaviour import WhatsAppBehaviour
 from rapport.local.fakes.whatsapp.compose import compose
 from rapport.local.fakes.whatsapp.courier import Courier
@@ -140,7 +141,7 @@ class WhatsAppControls:
         try:
             page = _MessageList.model_validate(dict(request.query_params))
         except ValidationError as error:
-            return _invalid(error)
+            return invalid(error)
         sent = [
             one.shown()
             for one in self._state.sent.values()
@@ -157,16 +158,10 @@ def _route(name: str, model: type[M], act: Callable[[M], Awaitable[Response]]) -
         try:
             order = model.model_validate_json(await request.body() or b"{}")
         except ValidationError as error:
-            return _invalid(error)
+            return invalid(error)
         try:
             return await act(order)
         except httpx.TransportError as error:
             return JSONResponse({"error": f"The function can't be reached: {error}"}, 502)
 
     return Route(f"/_fake/{name}", endpoint, methods=["POST"])
-
-
-def _invalid(error: ValidationError) -> Response:
-    return Response(
-        error.json(include_url=False, include_context=False), 422, media_type="application/json"
-    )

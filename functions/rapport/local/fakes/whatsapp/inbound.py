@@ -15,6 +15,7 @@ from pydantic import (
     model_validator,
 )
 
+from rapport.local.fakes.refusals import fault_of
 from rapport.local.fakes.whatsapp.media import SIZE_LIMIT
 from rapport.local.fakes.whatsapp.sends import UserId
 
@@ -204,13 +205,16 @@ class Inbound(_InboundPart):
     @model_validator(mode="after")
     def _is_one_message_of_somebody(self) -> Self:
         if self.sender is None and self.user_id is None:
-            raise ValueError("from or user_id is needed")
-        if sum(getattr(self, kind) is not None for kind in KINDS) != 1:
-            raise ValueError(f"exactly one of {', '.join(KINDS)} is needed")
+            raise fault_of("from", "from or user_id is needed")
+        given = [kind for kind in KINDS if getattr(self, kind) is not None]
+        if not given:
+            raise fault_of("text", f"exactly one of {', '.join(KINDS)} is needed")
+        if len(given) > 1:
+            raise fault_of(given[1], f"{' and '.join(given)} are given: give one of them")
         if self.group_change is not None and self.group_id is None:
-            raise ValueError("group_id is needed")
+            raise fault_of("group_id", "group_id is needed")
         if self.sender is None and (self.history or self.phone_book):
-            raise ValueError("from is needed: the phone app knows people by number")
+            raise fault_of("from", "from is needed: the phone app knows people by number")
         return self
 
     @property
