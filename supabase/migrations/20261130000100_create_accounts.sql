@@ -646,12 +646,16 @@ comment on policy "members can read their WhatsApp numbers" on public.whatsapp_c
         one of them reads and one writes, and the others wait for these, up to two seconds. So a
           user takes no more of the processors than that, even if a request embeds very much.
 
-    (Without this, 16 connections of one user, each with 100 times 1,000 embedded messages, raised
-    another user's reads from 0.05 s to 8 s. With it, on two busy cores, their 95th percentile
-    rose from 20 ms to 36.)
+    What a request may embed stands in 27_embedding.sql. The gateway of the embedded stack also lets
+    a user's requests wait before they cost anything here (functions/rapport/local/supabase/shares.py);
+    a hosted project has a gateway of its own. Through it, 16 connections of one user on two busy
+    cores raise the 95th percentile of another user's reads by a factor of 1.2 (100 times 1,000
+    embedded messages, small reads, refused writes) to 1.5 (reads of 1,000 rows).
 
     Writes are counted for each user and minute. Calls of the functions (service_role) are not
-    counted, nor are rows that a definer function writes for a user besides the request's own.
+    counted, nor are rows that a definer function writes for a user besides the request's own. A
+    write that is refused takes its count back with it, and that is no harm: one write of a user is
+    at work at a time, and where they crowd the gateway lets about 20 in a second through.
 */
 create type private.request_limits as (
     messages_per_minute  integer,

@@ -419,6 +419,17 @@ def test_what_the_database_refuses_is_told_in_its_words_with_what_to_do(project:
     assert project.rows("select name from public.contacts") == [{"name": "Jan Kranjc"}]
 
 
+def test_an_account_may_be_named_by_its_id(project: Project) -> None:
+    (account,) = project.rows("select id::text from public.accounts where external_id = 'bay'")
+    file = project.file(HEADER, NOVAK)
+
+    for name in (account["id"], account["id"].upper(), "bay"):
+        status, output, _ = project.run("import", file, "--account", name, "--region", "SI")
+        assert status == 0, output
+    told = "select a.external_id from public.contacts c join public.accounts a on a.id = account_id"
+    assert project.rows(told) == [{"external_id": "bay"}]
+
+
 def test_an_account_that_is_not_there_is_named(project: Project) -> None:
     contacts = project.file("phone", "+38640111222")
     report, exported = project.folder / "report.csv", project.folder / "exported.csv"
@@ -430,6 +441,24 @@ def test_an_account_that_is_not_there_is_named(project: Project) -> None:
     # what is not whole is not there
     assert not exported.exists()
     assert {file.name for file in project.folder.iterdir()} == {contacts.name, report.name}
+
+
+@pytest.mark.parametrize(
+    ("given", "missing"),
+    [
+        ("SUPABASE_URL", "SUPABASE_SERVICE_ROLE_KEY"),
+        ("SUPABASE_SERVICE_ROLE_KEY", "SUPABASE_URL"),
+    ],
+)
+def test_half_a_project_is_told_to_who_runs_the_command(
+    tmp_path: Path, given: str, missing: str
+) -> None:
+    result = run_alone(tmp_path, command="export", **{given: "http://127.0.0.1:9", missing: ""})
+
+    assert result.returncode == 1
+    assert result.stderr.startswith(f"rapport: {given} is set, but {missing} is not. Set both")
+    assert f"unset {given}" in " ".join(result.stderr.split())
+    assert "function" not in result.stderr
 
 
 def run_alone(

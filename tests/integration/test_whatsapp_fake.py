@@ -182,6 +182,20 @@ def test_its_webhooks_are_taken_as_metas(stack: Stack) -> None:
     assert {fault["loc"][0] for fault in nonsense.json()} == {"from", "phone_number_id"}
     two = order("inbound", **customer, text="hello", location={"latitude": 46, "longitude": 14})
     assert two.status_code == 422
+    assert [(fault["loc"], fault["msg"]) for fault in two.json()] == [
+        (["location"], "text and location are given: give one of them")
+    ]
+    number = customer["phone_number_id"]
+    wrong: list[tuple[dict[str, Any], str]] = [
+        ({"phone_number_id": number, "text": "hello"}, "from"),
+        (customer, "text"),
+        ({**customer, "group_change": {"event": "create"}}, "group_id"),
+        ({**customer, "txt": "hello"}, "txt"),
+    ]
+    for given, name in wrong:
+        refused = order("inbound", **given)
+        assert refused.status_code == 422, given
+        assert refused.json()[0]["loc"][0] == name, refused.text
 
     # the token that functions are given opens the API
     sent = httpx.post(

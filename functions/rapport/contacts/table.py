@@ -36,8 +36,6 @@ _CHUNK = 1024 * 1024
 _SEP = re.compile(r'"?sep=(?P<delimiter>.)"?[,;\s]*', re.IGNORECASE)
 
 _DOCUMENTS = (b"%PDF", b"{\\rtf", b"\x1f\x8b", b"\x89PNG", b"GIF8", b"\xff\xd8\xff")
-# without tab, line breaks and Ctrl-Z, which ended files once
-_CONTROLS = re.compile(rb"[\x00-\x08\x0e-\x19\x1b-\x1f]")
 
 
 @dataclass(frozen=True)
@@ -221,11 +219,11 @@ def _encoding_of(path: Path, said: str | None) -> str:
 
 
 def _is_binary(begin: bytes) -> bool:
-    """Whether the first bytes of a file have control characters that no text has."""
+    """Whether the first bytes of a file have zeros as no text has them."""
     # in UTF-16, every second byte of most letters is zero
     if max(begin[::2].count(0), begin[1::2].count(0)) > len(begin) // 4:
         return b"\0\0\0\0" in begin
-    return bool(_CONTROLS.search(begin))
+    return b"\0" in begin
 
 
 def _misfit(path: Path, encoding: str) -> str | None:

@@ -123,6 +123,32 @@ def test_the_encodings_of_spreadsheets_are_read(
     assert "\ufeff" not in table.columns[0].title
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\nendobj",
+        b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR",
+        b"\xff\xd8\xff\xe0\0\x10JFIF\0",
+        b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0",
+        b"\x1f\x8b\x08\0\0\0\0\0\0\x03",
+        b"{\\rtf1\\ansi phone;name}",
+        b"SQLite format 3\0",
+        b"\0" * 4096,
+    ],
+)
+def test_what_is_no_table_is_refused_in_plain_words(file: Path, content: bytes) -> None:
+    file.write_bytes(content)
+    with pytest.raises(MalformedTable, match=r"is not a table.*Give a CSV file or a workbook"):
+        Table.open(file)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("name", ["č", "Žiga Šk\x0bofič", "Ελένη Παπαδοπούλου"])
+def test_letters_of_other_alphabets_are_text(file: Path, encoding: str, name: str) -> None:
+    file.write_bytes(f"phone;name\n+38640111222;{name}\n".encode(encoding))
+    assert Table.open(file).rows == 1
+
+
 def test_an_encoding_that_does_not_fit_is_refused(file: Path) -> None:
     file.write_bytes("phone,name\n1,Ana\n2,Čiro\n".encode("cp1250"))
     with pytest.raises(MalformedTable, match=r"Line 3 is not UTF-8 \(byte 20 of the file\)"):
