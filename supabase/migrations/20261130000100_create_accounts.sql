@@ -281,6 +281,41 @@ comment on function private.local_time(uuid, timestamptz) is
 
 
 /*
+    An account as a command names it (--account): by its external id, or by its id.
+*/
+create function private.account_named(account text)
+    returns uuid
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+declare
+    found_id uuid;
+begin
+    select a.id
+    into found_id
+    from public.accounts a
+    where a.external_id = account
+       or a.id::text = lower(account)
+    -- an external id may look like the id of another account
+    order by a.external_id = account desc
+    limit 1;
+    if found_id is null then
+        raise sqlstate 'PT404' using
+            message = 'There is no such account.',
+            detail = 'field: account',
+            hint = 'Give the external_id or the id of an account.';
+    end if;
+    return found_id;
+end
+$$;
+
+
+comment on function private.account_named(text) is
+    'The account with this external_id or this id.';
+
+
+/*
     The sentences that the system writes for people, in each account's language. The file of a
     subject adds its own sentences to this list.
 */
@@ -358,41 +393,6 @@ comment on function private.fill_names(text, jsonb) is
     'A sentence with its {name} places filled; an unknown name becomes empty.';
 comment on function private.words(uuid, text, jsonb) is
     'A sentence in the account''s language, filled.';
-
-
-/*
-    An account as a command names it (--account): by its external id, or by its id.
-*/
-create function private.account_named(account text)
-    returns uuid
-    language plpgsql
-    stable
-    set search_path = ''
-as $$
-declare
-    found_id uuid;
-begin
-    select a.id
-    into found_id
-    from public.accounts a
-    where a.external_id = account
-       or a.id::text = lower(account)
-    -- an external id may look like the id of another account
-    order by a.external_id = account desc
-    limit 1;
-    if found_id is null then
-        raise sqlstate 'PT404' using
-            message = 'There is no such account.',
-            detail = 'field: account',
-            hint = 'Give the external_id or the id of an account.';
-    end if;
-    return found_id;
-end
-$$;
-
-
-comment on function private.account_named(text) is
-    'The account with this external_id or this id.';
 
 
 /*

@@ -3,12 +3,13 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 from pathlib import Path
 
 from rich.console import Console
 
 from rapport.local.stack.logins import LOGINS
-from rapport.local.stack.state import PREFERRED_PORTS, new_stack
+from rapport.local.stack.state import PREFERRED_PORTS, PROJECT, new_stack
 from rapport.local.stack.summary import StackSummary, moved_ports, show
 
 
@@ -30,6 +31,11 @@ def test_keys_are_printed_in_one_piece_on_a_narrow_terminal(tmp_path: Path) -> N
     show(stack, Console(file=output, width=60))
     for value in (stack.url, stack.anon_key, stack.service_role_key, LOGINS[0].email):
         assert value in output.getvalue()
+    # what commands take as --account is on the line of its account
+    seed = (PROJECT / "supabase" / "seed.sql").read_text()
+    for login in LOGINS:
+        assert f"'{login.external_id}', '{login.account}'" in seed
+        assert re.search(rf"{login.account} +{login.external_id}", output.getvalue())
 
 
 def test_a_port_that_moved_is_said(tmp_path: Path) -> None:
