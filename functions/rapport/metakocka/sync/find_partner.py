@@ -132,6 +132,10 @@ class NotYet:
         return MetakockaError(self.why)
 
 
+# Metakocka has found the partner itself, when it was to make one
+ANOTHERS = (
+    "Metakocka says that this contact is a partner that another contact is: a person decides."
+)
 # another contact has taken the partner since, or the contact is gone
 TAKEN = NotYet(1.0, "This partner is another contact by now.")
 
@@ -199,14 +203,16 @@ class PartnerFinder:
         """Searches the partner of a claimed contact.
 
         What the customer has written proves nothing: where it finds a partner, a person decides.
+        A question that no person has answered stays while the partners that it offers exist.
         """
         sure = proved(party, job.unproved, self.region, emails=job.emails, phones=job.phones)
         said = words(party, job.unproved, self.region) if job.unproved else None
         found = self._search(job.contact_id, sure, job.not_partners, party)
-        if found.partners or said is None:
-            return found
-        found = self._search(job.contact_id, said, job.not_partners, party)
-        return Several(found.partners, found.by) if isinstance(found, Found) else found
+        if not found.partners and said is not None:
+            found = self._search(job.contact_id, said, job.not_partners, party)
+            if isinstance(found, Found):
+                return Several(found.partners, found.by)
+        return found if found.partners else self._offered(job)
 
     def for_call(
         self, contact_id: UUID, sent: Fields, ruled_out: Sequence[str] = ()
@@ -246,6 +252,16 @@ class PartnerFinder:
             ]
 
         return look_up(self.client, clues, ruled_out, region=self.region, home=home, free=free)
+
+    def _offered(self, job: DirtyContact) -> Several | NoPartner:
+        others = [
+            id_ for id_ in job.offered_partners if self.store.is_anothers(id_, job.contact_id)
+        ]
+        records = [one for one in map(self.client.get_partner, others) if one is not None]
+        if not records:
+            return NoPartner()
+        offered = tuple(from_record(one, region=self.region) for one in records)
+        return Several(offered, why=ANOTHERS)
 
     def _free(self, contact_id: UUID, partners: Sequence[Partner]) -> list[Partner]:
         known = self.store.read_partners([ref_of(one, known_hash=False) for one in partners])

@@ -142,6 +142,7 @@ class Agreed:
         pending = {name: getattr(base, name) for name in self.plan.merged.erp_changes}
         return party_fields((self.contact.base or Party()).model_copy(update=pending))
 
+    @property
     def item(self) -> PartnerItem:
         """What the database writes at the end."""
         changes = as_fields({**self.changes, **self.plan.merged.crm_changes})

@@ -18,6 +18,9 @@ from rapport.metakocka.sync.lease import Lease
 from rapport.store.metakocka import RunStore
 from rapport.store.metakocka_rows import Counts, Fields, Run, SyncError
 
+# what the log of errors calls the two directions
+TO_METAKOCKA = "syncContactToMetakocka"
+FROM_METAKOCKA = "syncContactFromMetakocka"
 # after so many failures in a row the next call would fail too
 LONGEST = 3
 

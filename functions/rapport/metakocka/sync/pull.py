@@ -30,7 +30,7 @@ from rapport.metakocka.api.records import PartnerRecord, in_order
 from rapport.metakocka.sync.find_contact import contact_for, is_known, needs_person, ref_of
 from rapport.metakocka.sync.find_partner import is_like
 from rapport.metakocka.sync.plan import Terms, plan_of, waiting
-from rapport.metakocka.sync.progress import CallFailures, Outcome, Progress, Status
+from rapport.metakocka.sync.progress import FROM_METAKOCKA, CallFailures, Outcome, Progress, Status
 from rapport.store.metakocka import RunStore
 from rapport.store.metakocka_rows import KnownPartner, PartnerItem, PartnerResult
 
@@ -59,7 +59,6 @@ def named_by_documents(client: MetakockaClient, seen_until: datetime | None) -> 
     return sorted(found, key=in_order)
 
 
-OPERATION = "syncContactFromMetakocka"
 BATCH = 500
 # partners that are fetched one at a time, for one batch
 FETCHED = 20
@@ -326,7 +325,7 @@ class Pull:
     ) -> None:
         self._logged += 1
         if self._logged <= LOGGED:
-            self.progress.log(OPERATION, error, metakocka_id=metakocka_id)
+            self.progress.log(FROM_METAKOCKA, error, metakocka_id=metakocka_id)
 
 
 def _result(

@@ -1,8 +1,8 @@
 """Contacts to Metakocka, one at a time: claim, match, read, merge, send, settle.
 
 A partner is read before it is changed, so an edit that was made there meanwhile is kept. A worker
-that is killed leaves the contact's mark, and the next worker begins again; `intents` makes sure
-that no partner is made twice.
+that is killed leaves the contact's mark, and the next worker begins again; `lost_calls` makes
+sure that no partner is made twice.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ from rapport.metakocka.sync.find_partner import (
     PartnerFinder,
     Several,
 )
-from rapport.metakocka.sync.intents import OPERATION, LostCalls
+from rapport.metakocka.sync.lost_calls import LostCalls
 from rapport.metakocka.sync.plan import Agreed, Terms, agree
-from rapport.metakocka.sync.progress import CallFailures, Outcome, Progress, Status
+from rapport.metakocka.sync.progress import TO_METAKOCKA, CallFailures, Outcome, Progress, Status
 from rapport.metakocka.sync.send_partner import PartnerSender
 from rapport.store.metakocka import RunStore
 from rapport.store.metakocka_rows import DirtyContact
@@ -141,21 +141,24 @@ class Push:
         error: RapportError | None = None
         try:
             ending = self._sent(job)
-            outcome = self._settle(job, ending)
         except StoreError:
             raise
         except RapportError as caught:
             error = caught
-            outcome = self._settle(job, self._ending_of(job, caught))
+            ending = self._ending_of(job, caught)
+        try:
+            ending = self._settle(job, ending)
+        except NotFound as gone:
+            ending = Ending("not_found", gone)
         if self._seen[job.contact_id] > TRIES:
             return
-        self.progress.add(outcome)
+        self.progress.add(_outcome(job, ending))
         if isinstance(error, MetakockaUnavailable):
             # the next contact may fare better
             self.failures.add(error)
         elif error is not None and _is_about_all(error):
             raise error
-        elif outcome.status not in ("blocked", "not_found"):
+        elif ending.status not in ("blocked", "not_found"):
             self.failures.succeeded()
 
     def _sent(self, job: DirtyContact) -> Ending:
@@ -220,17 +223,22 @@ class Push:
             seen_at = self.progress.now()
             record = self._sender.change_partner(job, update)
 
-    def _settle(self, job: DirtyContact, ending: Ending) -> Outcome:
-        """Writes how it ended, and what becomes of the contact's mark."""
+    def _settle(self, job: DirtyContact, ending: Ending) -> Ending:
+        """Writes how it ended, and what becomes of the contact's mark.
+
+        Raises:
+            NotFound: The contact was deleted or merged meanwhile, and its mark with it.
+            StoreError: As the store.
+        """
         if ending.agreed is not None:
             for held in ending.agreed.held:
                 words = f"{held.field}: {held.reason}"
                 self._log(job, Unprocessable(words, field=held.field), {"side": held.side})
-            item = ending.agreed.item()
+            item = ending.agreed.item
             settled = self.store.settle_partner(job.contact_id, job.changed_seq, item)
             if settled.status == "stale":
-                ending = Ending("waiting", StoreError("It has changed meanwhile."))
-            elif settled.status == "refused":
+                return Ending("waiting", StoreError("It has changed meanwhile."))
+            if settled.status == "refused":
                 refused = StoreError(settled.reason or "The database does not take it.")
                 self._log(job, refused)
                 # without that the contact would be claimed again at once
@@ -248,16 +256,7 @@ class Push:
             self.store.block_contact(job.contact_id, job.changed_seq, ending.missing)
         elif ending.retry_in is not None:
             self.store.postpone_contact(job.contact_id, timedelta(seconds=ending.retry_in))
-        error = ending.error
-        return Outcome(
-            id=str(job.contact_id),
-            status=ending.status,
-            contact_id=job.contact_id,
-            metakocka_id=ending.metakocka_id or job.metakocka_id,
-            code=error.code if error else None,
-            message=str(error) if error else None,
-            field=error.field if error else None,
-        )
+        return ending
 
     def _ending_of(self, job: DirtyContact, error: RapportError) -> Ending:
         """What an error means for the contact."""
@@ -286,7 +285,7 @@ class Push:
         self, job: DirtyContact, error: RapportError, details: Mapping[str, str] | None = None
     ) -> None:
         self.progress.log(
-            OPERATION,
+            TO_METAKOCKA,
             error,
             contact_id=job.contact_id,
             metakocka_id=job.metakocka_id,
@@ -302,6 +301,19 @@ def _ending(match: Known, agreed: Agreed) -> Ending:
     if match.status != "known":
         status = match.status
     return Ending(status, metakocka_id=match.metakocka_id, agreed=agreed)
+
+
+def _outcome(job: DirtyContact, ending: Ending) -> Outcome:
+    error = ending.error
+    return Outcome(
+        id=str(job.contact_id),
+        status=ending.status,
+        contact_id=job.contact_id,
+        metakocka_id=ending.metakocka_id or job.metakocka_id,
+        code=error.code if error else None,
+        message=str(error) if error else None,
+        field=error.field if error else None,
+    )
 
 
 def _is_about_all(error: RapportError) -> bool:

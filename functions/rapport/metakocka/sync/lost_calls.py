@@ -1,31 +1,19 @@
-"""Calls that must not happen twice, and what became of them.
+"""What became of calls without an answer.
 
-Before such a call an intent is written, with what will be sent. A worker that finds an intent with
-an unknown outcome searches the partner first, and calls again only once it is sure that there is
-none.
+A worker that finds an intent with an unknown outcome searches the partner first. The call is made
+again only once it is sure that there is no such partner.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal
 
 from rapport.errors import (
-    ConfigError,
-    Conflict,
     MetakockaClosed,
     MetakockaError,
-    MetakockaOutcomeUnknown,
-    MetakockaRefused,
     MetakockaUnavailable,
-    UpstreamError,
 )
 from rapport.metakocka.agreement.party import Party, party_fields
-from rapport.metakocka.api.bodies import Body
 from rapport.metakocka.api.client import MetakockaClient
 from rapport.metakocka.api.from_partner import from_record
 from rapport.metakocka.sync.find_partner import (
@@ -37,54 +25,9 @@ from rapport.metakocka.sync.find_partner import (
     PartnerFinder,
     Several,
 )
-from rapport.metakocka.sync.progress import Progress
+from rapport.metakocka.sync.progress import TO_METAKOCKA, Progress
 from rapport.store.metakocka import RunStore
-from rapport.store.metakocka_rows import DirtyContact, Fields, Intent
-
-OPERATION = "syncContactToMetakocka"
-
-
-@contextmanager
-def intended(
-    store: RunStore,
-    job: DirtyContact,
-    operation: Literal["add_partner", "update_partner"],
-    body: Body,
-    sent: Fields,
-    metakocka_id: str | None = None,
-) -> Iterator[Intent]:
-    """The intent of one call, which is made within.
-
-    After a success the intent is settled where the call changes the partner `metakocka_id`.
-    Otherwise it is still open, and the caller settles it once the contact has its new partner.
-
-    Raises:
-        MetakockaOutcomeUnknown: Another call may be under way, or this one had no answer.
-        MetakockaRefused: The contact has become a partner since it was claimed.
-    """
-    fingerprint = hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
-    try:
-        intent = store.begin_intent(job.contact_id, operation, fingerprint, sent)
-    except Conflict:
-        raise MetakockaRefused("It has become a partner meanwhile.", operation=operation) from None
-    is_ours = intent.state == "intended" and intent.fingerprint == fingerprint
-    # `sent` is granted once: if our answer is lost, the next worker sees a call that was never made
-    if not is_ours or not store.settle_intent(intent.intent_id, "sent"):
-        raise MetakockaOutcomeUnknown(
-            "What became of an earlier call is not known yet.", operation=operation
-        )
-    try:
-        yield intent
-    except MetakockaOutcomeUnknown:
-        store.settle_intent(intent.intent_id, "unknown")
-        raise
-    except (UpstreamError, ConfigError):
-        # refused, or never heard
-        store.settle_intent(intent.intent_id, "abandoned")
-        raise
-    else:
-        if metakocka_id is not None:
-            store.settle_intent(intent.intent_id, "settled", metakocka_id)
+from rapport.store.metakocka_rows import DirtyContact, Intent
 
 
 @dataclass(frozen=True)
@@ -124,7 +67,7 @@ class LostCalls:
                 raise
             except MetakockaError as error:
                 # the intent stays open, and a partner that may be its waits
-                self.progress.log(OPERATION, error, contact_id=intent.contact_id)
+                self.progress.log(TO_METAKOCKA, error, contact_id=intent.contact_id)
                 if isinstance(error, MetakockaUnavailable):
                     return
 
@@ -172,7 +115,7 @@ class LostCalls:
                 return
             if isinstance(found, Several) and not is_too_soon:
                 words = "Several partners may be that of a contact that was deleted."
-                self.progress.log(OPERATION, MetakockaError(words), contact_id=intent.contact_id)
+                self.progress.log(TO_METAKOCKA, MetakockaError(words), contact_id=intent.contact_id)
         if not is_too_soon:
             self.store.settle_intent(intent.intent_id, "abandoned")
 
