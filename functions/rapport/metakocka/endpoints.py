@@ -1,4 +1,4 @@
-"""The sync while somebody waits for the answer: some contacts or partners now, more as a run."""
+"""The sync for requests: a few contacts or partners at once, more of them in a run."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ MetakockaId = Annotated[str, StringConstraints(pattern=r"^[^\s]{1,64}$")]
 
 
 class _Request(ApiRequest):
-    # needed where the user administers several
+    # needed if the user administers several accounts
     account_id: UUID | None = None
 
 
@@ -51,25 +51,25 @@ class WhichWay(ApiRequest):
 
 
 class OneContact(_Request):
-    """A contact to be sent."""
+    """A contact to send."""
 
     contact_id: UUID
 
 
 class Contacts(_Request):
-    """Contacts to be sent."""
+    """Contacts to send."""
 
     contact_ids: Annotated[list[UUID], Field(min_length=1, max_length=IDS_LIMIT)]
 
 
 class OnePartner(_Request):
-    """A partner to be read."""
+    """A partner to read."""
 
     metakocka_id: MetakockaId
 
 
 class Partners(_Request):
-    """Partners to be read; without any all of them."""
+    """Partners to read; all partners without ids."""
 
     metakocka_ids: Annotated[
         list[MetakockaId] | None, Field(min_length=1, max_length=IDS_LIMIT)
@@ -77,7 +77,7 @@ class Partners(_Request):
 
 
 class Unsynced(_Request):
-    """A page of partners that are no contact yet: those beyond the id `cursor`."""
+    """A page of the partners without a contact, after the id `cursor`."""
 
     cursor: MetakockaId | None = None
     limit: Annotated[int, Field(ge=1, le=200)] = 50
@@ -92,7 +92,7 @@ class WhichMappings(_Request):
 
 
 def one_answer(outcome: Outcome) -> dict[str, JsonValue]:
-    """What became of one, as it is told."""
+    """The answer for one outcome."""
     answer: dict[str, JsonValue] = {"id": outcome.id, "status": outcome.status}
     if outcome.contact_id:
         answer["contact_id"] = str(outcome.contact_id)
@@ -105,7 +105,7 @@ def one_answer(outcome: Outcome) -> dict[str, JsonValue]:
 
 
 def bulk_answer(outcomes: list[Outcome]) -> dict[str, JsonValue]:
-    """What became of each, and how many went well."""
+    """The answer for several outcomes, with the number of good ones."""
     succeeded = sum(one.is_good for one in outcomes)
     return {
         "total": len(outcomes),
@@ -115,12 +115,12 @@ def bulk_answer(outcomes: list[Outcome]) -> dict[str, JsonValue]:
     }
 
 
-# more become a run
+# a request for more ids becomes a run
 AT_ONCE = 50
 # seconds: an HTTP API waits 30
 TIME = 25.0
 RESERVE = 10.0
-# between two looks whether a run that is at work has ended
+# seconds between two looks at another run, until it has ended
 _LOOK = 0.2
 _ONCE = Retries(attempts=1)
 POLICIES: Mapping[Operation, Policy] = {
@@ -135,7 +135,7 @@ _SHOWN = ("name", "email", "phone", "gsm", "tax_id_number", "street", "post_numb
 
 @dataclass(frozen=True)
 class Answer:
-    """What is known by the time of the answer; the rest goes on in the run."""
+    """The outcomes at the time of the answer; `run_id` is the run that does the rest."""
 
     outcomes: list[Outcome]
     run_id: UUID | None = None
@@ -147,9 +147,9 @@ def send(
     """Sends contacts to Metakocka.
 
     Raises:
-        SyncBusy: Another run is at work, and it was waited for as long as the connection says.
+        SyncBusy: Another run is at work, longer than the connection's `request_wait`.
         MetakockaClosed: Metakocka takes no calls of the account's company at the moment.
-        RapportError: The user may not, or the account is not clear or not connected.
+        RapportError: The user is not allowed, the account is not clear, or it is not connected.
     """
     wanted = list(dict.fromkeys(contact_ids))
     allowed = user.authorize(account_id, wanted)
@@ -177,7 +177,7 @@ def receive(
     account_id: UUID | None,
     metakocka_ids: Sequence[str] | None,
 ) -> Answer:
-    """Reads partners from Metakocka, all of them without ids; raises as `send`."""
+    """Reads partners from Metakocka, all partners without ids; raises as `send`."""
     allowed = user.authorize(account_id)
     if metakocka_ids is None or len(set(metakocka_ids)) > AT_ONCE:
         run_id = user.request_sync(
@@ -191,7 +191,7 @@ def receive(
 def unsynced(
     sync: Sync, user: MetakockaUser, account_id: UUID | None, after: str | None, limit: int
 ) -> dict[str, JsonValue]:
-    """A page of the partners that are no contact, by id; raises as `send`, and MetakockaError."""
+    """A page of the partners without a contact, by id; raises as `send`, and MetakockaError."""
     allowed = user.authorize(account_id)
     connection = sync.store.connection(str(allowed.account_id))
     terms = sync.terms(connection)
@@ -213,10 +213,10 @@ def unsynced(
 
 
 def require_good(outcome: Outcome) -> None:
-    """Lets pass what went well, or is being seen to.
+    """Checks that an outcome is good, or will still come.
 
     Raises:
-        RapportError: What an endpoint answers where it did not.
+        RapportError: The error that an endpoint answers.
     """
     if outcome.is_good or outcome.status == "waiting":
         return
@@ -225,7 +225,7 @@ def require_good(outcome: Outcome) -> None:
     if outcome.status == "not_found":
         error = NotFound(words)
     elif outcome.status == "blocked":
-        error = Unprocessable(words, field=outcome.field, hint="Fill in or correct it.")
+        error = Unprocessable(words, field=outcome.field, hint="Fill in or correct the field.")
     elif outcome.status == "conflict":
         error = Conflict(words, hint="Decide it in sync_conflicts.")
     elif outcome.code == MetakockaUnavailable().code:
@@ -245,7 +245,7 @@ def _run(sync: Sync, allowed: Authorized, direction: Direction, request: SyncReq
 
 
 def _report(sync: Sync, allowed: Authorized, direction: Direction, request: SyncRequest) -> Report:
-    """The request's own run, once no other is at work for the account."""
+    """The request's own run, once no other run is at work for the account."""
     waits_until: float | None = None
     while True:
         report = sync.run(allowed.account_id, direction, "user", allowed.user_id, request)
@@ -255,7 +255,7 @@ def _report(sync: Sync, allowed: Authorized, direction: Direction, request: Sync
         if at_work is None:
             raise NotFound("This account has no active connection to Metakocka any more.")
         if waits_until is None:
-            # what is left of the time has to be enough for the run itself
+            # the rest of the time must be enough for the run itself
             spare = sync.remaining() - sync.reserve - _LOOK
             waits_until = time.monotonic() + min(at_work.request_wait, spare)
         if at_work.paused_until is not None or time.monotonic() >= waits_until:
@@ -264,7 +264,7 @@ def _report(sync: Sync, allowed: Authorized, direction: Direction, request: Sync
 
 
 def busy(at_work: AtWork) -> SyncBusy | MetakockaClosed:
-    """Why a run can't begin, until when, and in how many seconds to try again."""
+    """Why a run can't begin, and in how many seconds to try again."""
     if at_work.paused_until is not None:
         left = (at_work.paused_until - at_work.now).total_seconds()
         return MetakockaClosed(
@@ -275,9 +275,9 @@ def busy(at_work: AtWork) -> SyncBusy | MetakockaClosed:
     until = at_work.lease_until or at_work.now
     left = (until - at_work.now).total_seconds()
     if at_work.ends_by is None:
-        words = f"its lease lasts until {_clock(until)} and is extended while it is at work"
+        words = f"its lease ends at {_clock(until)}, and the run extends it while it is at work"
     else:
-        words = f"it ends by {_clock(at_work.ends_by)} at the latest"
+        words = f"it ends at {_clock(at_work.ends_by)} at the latest"
     return SyncBusy(
         f"Another run of the sync is at work for this account: {words}.", retry_after=max(left, 1)
     )
@@ -289,7 +289,7 @@ def _clock(at: datetime) -> str:
 
 def _untouched(id_: str, error: RapportError | None) -> Outcome:
     if error is None:
-        return Outcome(id_, "waiting", code="waiting", message="Its turn is still to come.")
+        return Outcome(id_, "waiting", code="waiting", message="It waits for its turn in the run.")
     return Outcome(id_, "failed", code=error.code, message=str(error))
 
 

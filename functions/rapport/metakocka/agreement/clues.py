@@ -1,7 +1,7 @@
-"""By what a contact's partner is looked for, and in which spellings.
+"""The clues by which a contact's partner is searched, and their spellings.
 
-What proves who a contact is the database says: the identities that it is known by, and the
-fields that staff have written. What its customer has written proves nothing.
+The database says which clues are proved: the contact's identities, and the fields that staff have
+written. A field that the customer has written proves nothing.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ from rapport.phone import e164_or_text
 
 @dataclass(frozen=True)
 class Clues:
-    """What a partner is looked for by; what is not known is empty."""
+    """The values by which a partner is searched; an unknown value is empty."""
 
     tax_id_number: str | None = None
     emails: tuple[str, ...] = ()
-    # in E.164 where that is beyond doubt
+    # in E.164 where they can be read with certainty
     phones: tuple[str, ...] = ()
     name: str | None = None
-    # ISO 3166: of numbers without a country, None where the country's name is not known
+    # ISO 3166, for numbers without a country code; None if the country's name is not known
     region: str | None = None
-    # a customer's own: an email that is not theirs rules nobody out
+    # written by the customer: a partner with another email is not ruled out
     are_words: bool = False
 
 
 def clues_of(party: Party, region: str = "SI") -> Clues:
-    """All that a party says of itself; `region` is that of one without a country."""
+    """All clues of a party; `region` is used if the party has no country."""
     where = region_of(party.country) if party.country else region
     return Clues(
         party.tax_id_number,
@@ -53,7 +53,7 @@ def proved(
     emails: Iterable[str] = (),
     phones: Iterable[str] = (),
 ) -> Clues:
-    """What is proved of a party, with the emails and phones that its contact is known by."""
+    """A party's proved clues, with the emails and phones of its contact's identities."""
     sure = clues_of(party.model_copy(update=dict.fromkeys(unproved)), region)
     return replace(
         sure,
@@ -63,7 +63,7 @@ def proved(
 
 
 def words(party: Party, unproved: Collection[str], region: str = "SI") -> Clues:
-    """What a contact's customer has written of itself, and the tax number that staff know."""
+    """The clues that the customer has written, and the tax number that staff have written."""
     kept = {"tax_id_number", "country", *unproved}
     said = party.model_copy(
         update={name: None for name in ("email", "phone", "gsm", "name") if name not in kept}
@@ -72,7 +72,7 @@ def words(party: Party, unproved: Collection[str], region: str = "SI") -> Clues:
 
 
 def tax_spellings(number: str, region: str | None) -> tuple[str, ...]:
-    """A tax number as it may be written: with its country and without."""
+    """The spellings of a tax number: with its country and without."""
     country, rest = tax_parts(number)
     country = country or {"GR": "EL"}.get(region or "", region or "")
     written = [number, f"{country}{rest}", rest, f"{country} {rest}" if country else rest]
@@ -84,7 +84,7 @@ def email_spellings(email: str) -> tuple[str, ...]:
 
 
 def phone_spellings(number: str) -> tuple[str, ...]:
-    """A phone number as it may be written: dialled from anywhere and from its own country."""
+    """The spellings of a phone number: international and national."""
     try:
         parsed = phonenumbers.parse(number)
     except phonenumbers.NumberParseException:

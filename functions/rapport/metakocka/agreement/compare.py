@@ -1,4 +1,4 @@
-"""When two values of a field are one, however each side writes it."""
+"""Whether two values of a field mean the same, in any spelling."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ NUMBERS = frozenset({"phone", "gsm", "fax"})
 
 _PUNCTUATION = re.compile(r"[\s().\-/\u00b7\u2010-\u2015]+")
 _NUMBER = re.compile(r"\+?[0-9]{3,}")
-# a national number of fewer digits could be the end of anybody's
+# a national number with fewer digits could be the end of many numbers
 _LEAST_DIGITS = 6
 # the countries that stand before tax numbers; private.tax_country has the same
 _TAX_COUNTRY = re.compile(
@@ -22,7 +22,7 @@ _TAX_COUNTRY = re.compile(
 
 
 def same(field: str, one: Single, other: Single) -> bool:
-    """Tells whether the values mean the same; the field is that of a party or of an entry."""
+    """Whether the values mean the same; `field` is a field of a party or of an entry."""
     if not isinstance(one, str) or not isinstance(other, str):
         return one == other
     if field in NUMBERS:
@@ -40,7 +40,7 @@ def same(field: str, one: Single, other: Single) -> bool:
 
 
 def same_number(one: str, other: str) -> bool:
-    """Tells whether two spellings may be one number; a national one fits any country code."""
+    """Whether two spellings may be one number; a national number fits any country code."""
     first, second = sorted((_dialled(one), _dialled(other)))
     if first == second or not (_NUMBER.fullmatch(first) and _NUMBER.fullmatch(second)):
         return first == second
@@ -52,13 +52,13 @@ def same_number(one: str, other: str) -> bool:
 
 
 def same_tax(one: str, other: str) -> bool:
-    """Tells whether two tax numbers are one: one may lack its country (as private.same_tax)."""
+    """Whether two tax numbers are one; one may lack its country (as private.same_tax)."""
     (country, number), (other_country, other_number) = tax_parts(one), tax_parts(other)
     return number == other_number and (country == other_country or "" in (country, other_country))
 
 
 def tax_parts(value: str) -> tuple[str, str]:
-    """The country before a tax number, empty where there is none, and the rest of it."""
+    """The country before a tax number, empty if there is none, and the rest."""
     plain = code(value)
     country = _TAX_COUNTRY.match(plain)
     return (country[0], plain[country.end() :]) if country else ("", plain)

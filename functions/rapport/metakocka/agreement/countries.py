@@ -1,7 +1,8 @@
-"""Countries by the names that partners have them under.
+"""Countries by their names in partners.
 
-Metakocka takes a country's name in any language and answers in the company's. The table has
-those that trade with Slovenia in Slovenian and English; any other name is compared as text.
+Metakocka takes a country's name in any language and answers in the company's language. The table
+has the countries that trade with Slovenia, in Slovenian and English. Other names are compared as
+text.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Who wins where both sides have edited one field, and what becomes of a single field. Pure."""
+"""The decision on one field, and the winner if both sides have edited it. Pure."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ Compared = Single | Entry
 
 @dataclass(frozen=True)
 class Conflict:
-    """Both sides have edited `field`; `winner` is None where it stays as it is on each."""
+    """Both sides have edited `field`; if `winner` is None, each side keeps its value."""
 
     field: str
     base: Compared
     crm: Compared
     erp: Compared
-    # `person` where a person has decided this very conflict
+    # `person`: a person has decided this conflict
     decided_by: Rule | Literal["person"]
     winner: Side | None
 
 
 @dataclass(frozen=True)
 class Held:
-    """An edit that stays on its own side, because the other can't take it."""
+    """An edit that stays on its side, because the other side can't take it."""
 
     field: str
-    # where the value is
+    # the side that has the value
     side: Side
     value: Compared
     reason: str
@@ -41,26 +41,26 @@ class Held:
 
 @dataclass(frozen=True)
 class Rules:
-    """An account's rule, and what people have decided."""
+    """An account's rule, and the decisions of people."""
 
     rule: Rule
     crm_changed_at: datetime | None = None
     # Metakocka's edits are later than this
     erp_changed_at: datetime | None = None
-    # by field, such as `phone` or `people.228000046630.email`
+    # decisions by field, such as `phone` or `people.228000046630.email`
     decided: Mapping[str, Side] = field(default_factory=dict)
     # the contact's edits by field; a list is one field
     crm_edits: Mapping[str, datetime] = field(default_factory=dict)
 
     def contest(self, name: str) -> Contest:
-        """Who wins a field that both sides have edited."""
+        """The winner of a field that both sides have edited."""
         if name in self.decided:
             return Contest(name, "person", self.decided[name])
         if self.rule == "ask":
             return Contest(name, "ask", None)
         if self.rule != "newest":
             return Contest(name, self.rule, self.rule)
-        # Metakocka gives no times: its edit may be of any time after the partner was last seen
+        # Metakocka gives no times: its edit was made at any time after the partner was last seen
         ours = self.crm_edits.get(name.partition(".")[0], self.crm_changed_at)
         if ours is None or self.erp_changed_at is None:
             return Contest(name, "newest", "metakocka" if self.erp_changed_at else "crm")
@@ -69,7 +69,7 @@ class Rules:
 
 @dataclass(frozen=True)
 class Contest:
-    """A field that both sides may have edited, and who wins it then; None if nobody does."""
+    """The winner of a field if both sides have edited it; None if each keeps its value."""
 
     field: str
     decided_by: Rule | Literal["person"]
@@ -78,7 +78,7 @@ class Contest:
 
 @dataclass(frozen=True)
 class Choice:
-    """What becomes of one field: the agreed value, and which side is to be written, if any."""
+    """The decision on one field: the agreed value, and the side that gets it, if any."""
 
     agreed: Single
     write: Side | None = None
@@ -91,8 +91,8 @@ def choose(
 ) -> Choice:
     """Decides one field; `key` is its name in a decision, where `name` is not unique.
 
-    A base of None was never agreed on. A value that Metakocka does not return is no erasure, and
-    a flag that is not known in a contact is none either.
+    A base of None was never agreed on. If Metakocka does not return a value, the value is not
+    erased. If a contact does not know a flag, the flag is not erased either.
     """
     contest = rules.contest(key or name)
     last = name.rpartition(".")[2]
@@ -118,7 +118,7 @@ def choose(
     value = crm if winner == "crm" else erp
     side: Side = "metakocka" if winner == "crm" else "crm"
     if reason := misfit(side, name, value):
-        # nobody wins a conflict whose winner the other side can't take
+        # the conflict has no winner if the other side can't take its value
         conflict = conflict and replace(conflict, winner=None)
         return Choice(base, None, conflict, Held(contest.field, winner, value, reason))
     return Choice(value, side, conflict)

@@ -1,7 +1,7 @@
-"""What each side can take.
+"""The limits of both sides.
 
-Metakocka's limits are those of its documentation of add_partner; ours are the checks of the
-table of contacts. What does not fit is named and left out, never cut.
+Metakocka's limits come from its documentation of add_partner, a contact's limits from the checks of
+its table. A value that does not fit is never cut: it is left out, and the reason names it.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ _CRM = _METAKOCKA | {"name": 200}
 
 _E164 = re.compile(r"\+[1-9][0-9]{1,14}")
 
-# what a partner can't be made without, and can't be left without
+# Metakocka makes no partner without these fields, and does not erase them
 NEEDED = ("name", "street", "post_number", "place", "country")
 
 
 def misfit(side: Side, field: str, value: Single) -> str | None:
-    """Why the side can't take the value, as a sentence, or None if it can.
+    """Why the side can't take the value, as a sentence; None if it can.
 
-    `field` is that of a party, or of an entry as in `people.name`.
+    `field` is a field of a party, or of an entry as in `people.name`.
     """
     last = field.rpartition(".")[2]
     if value is None:
@@ -40,7 +40,7 @@ def misfit(side: Side, field: str, value: Single) -> str | None:
     if not isinstance(value, str):
         return None
     if last == "address_type" and value not in ADDRESS_TYPES:
-        return f"Known are {', '.join(ADDRESS_TYPES)}."
+        return f"An address has one of these types: {', '.join(ADDRESS_TYPES)}."
     limits = _METAKOCKA if side == "metakocka" else _CRM
     limit = limits.get(field) or limits.get(last)
     if limit is not None and len(value) > limit:
@@ -49,20 +49,20 @@ def misfit(side: Side, field: str, value: Single) -> str | None:
     if side == "crm" and field == "phone" and not _E164.fullmatch(value):
         return "It can't be read as one phone number: write it with a plus and its country code."
     if side == "crm" and field == "email" and not is_email(value):
-        return "It is not one email address: keep one, and nothing beside it."
+        return "It is not one email address: write one address, and nothing else."
     return None
 
 
 def require_fit(field: str, value: Single) -> None:
-    """Lets pass what Metakocka takes.
+    """Checks that Metakocka takes the value.
 
     Raises:
-        Unprocessable: It does not; the error names the field and the limit.
+        Unprocessable: Metakocka does not; the error names the field and the limit.
     """
     if reason := misfit("metakocka", field, value):
         raise Unprocessable(f"{field}: {reason}", field=field, hint="Shorten or correct it.")
 
 
 def missing_fields(party: Party) -> list[str]:
-    """What a contact lacks to be made a partner."""
+    """The fields that a contact needs before it can become a partner."""
     return [field for field in NEEDED if getattr(party, field) is None]

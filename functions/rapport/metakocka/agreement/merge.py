@@ -1,7 +1,7 @@
-"""The three-way merge of a contact and a partner against what both last agreed on.
+"""The three-way merge of a contact, a partner and the state that both last agreed on.
 
-Pure: it is given three states and returns what to agree on and what to write on either side.
-An echo needs no mark: where both sides have the agreed values there is nothing to write.
+Pure: from three states it makes the next agreed state and the changes for each side. An echo needs
+no mark: if both sides have the agreed values, there is nothing to write.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from rapport.metakocka.agreement.party import LISTS, SINGLE, Party, Value
 class Merged:
     """The result of a merge.
 
-    `party` is the next base. `crm_changes` has the contact's new values by field, with whole
-    lists; `erp_changes` Metakocka's, with only those entries of a list that are to be sent.
+    `party` is the next base. `crm_changes` has the contact's new values by field, with whole lists.
+    `erp_changes` has Metakocka's new values; its lists have only the entries that must be sent.
     """
 
     party: Party
@@ -49,13 +49,13 @@ def merge(
 ) -> Merged:
     """Merges a contact (`crm`) and a partner (`erp`), field by field.
 
-    An edit of one side goes to the other, equal edits agree, and where both have edited the
-    rule decides: `newest` by the two times (`crm_edits` has those of single fields), and with
-    `ask` the field stays as it is on each side. `decisions` are those of people and come before
-    the rule. Without a base (adoption) a known value fills an unknown one.
+    An edit of one side goes to the other side. Equal edits agree. If both sides have edited a
+    field, the rule decides: `newest` compares the times (`crm_edits` has the times of single
+    fields), and with `ask` each side keeps its value. `decisions` are made by people and come
+    before the rule. Without a base (adoption), a known value fills an unknown one.
 
-    `erp` is None where there is no such partner. Then all of a new contact is for Metakocka, and
-    nothing of a contact that had a partner: a partner that is gone erases nothing.
+    `erp` is None if the partner does not exist. Then a new contact is sent whole. A contact that
+    had a partner stays as it is: a deleted partner erases nothing.
     """
     if erp is None and base is not None:
         return Merged(base, {}, {})

@@ -2,10 +2,10 @@
 
 The entries of the three states are paired first, then each is decided.
 
-An entry is known by its mk_id, which Metakocka gives. An entry that was written in the contact has
-none until it comes back from there; until then it is known by its values. Nothing can be deleted
-at Metakocka: an entry that was removed from the contact stays there, and the agreed state
-remembers it so that it does not come back.
+An entry is identified by its mk_id, which Metakocka gives. An entry that was written in the contact
+has no mk_id before Metakocka returns it; before that its values identify it. At Metakocka nothing
+can be deleted. If an entry was removed from the contact, Metakocka keeps it, and the agreed state
+remembers it, so that it does not come back.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from rapport.metakocka.agreement.party import Entry
 E = TypeVar("E", bound=Entry)
 
 _IDS = frozenset({"mk_id", "mk_address_id"})
-# two entries that share none of these are two entries, even without a contradiction
+# two entries that share none of these fields are different entries
 _TELLING = frozenset({"name", "email", "phone", "gsm", "street"})
 
 
@@ -53,14 +53,14 @@ class _Trio(Generic[E]):
     base: E | None
     crm: E | None
     erp: E | None
-    # the only side that has it has the agreed values
+    # only one side has the entry, with the agreed values
     is_as_agreed: bool = False
 
 
 def merge_entries(
     rules: Rules, name: str, base: Sequence[E], crm: Sequence[E], erp: Sequence[E]
 ) -> Entries[E]:
-    """Merges one list; entries for Metakocka are whole, and without mk_id where they are new."""
+    """Merges one list; entries for Metakocka are whole, and a new entry has no mk_id."""
     merged: Entries[E] = Entries()
     for trio in _trios(base, crm, erp):
         merged += _decided(rules, name, trio)
@@ -68,7 +68,7 @@ def merge_entries(
 
 
 def _trios(base: Sequence[E], crm: Sequence[E], erp: Sequence[E]) -> list[_Trio[E]]:
-    """The entries of the three states in pairs or threes: the contact's, the others, the gone."""
+    """The entries of the three states, matched: the contact's, then Metakocka's, then the rest."""
     known, listed = list(base), list(erp)
     ids = {one.mk_id for one in (*base, *erp)}
     crm = [one if one.mk_id is None or one.mk_id in ids else _without_ids(one) for one in crm]
@@ -84,7 +84,7 @@ def _trios(base: Sequence[E], crm: Sequence[E], erp: Sequence[E]) -> list[_Trio[
 
 
 def _decided(rules: Rules, name: str, trio: _Trio[E]) -> Entries[E]:
-    """What becomes of one entry."""
+    """The decision on one entry."""
     before, ours, theirs = trio.base, trio.crm, trio.erp
     agreed = () if before is None else (before,)
     if ours is not None and theirs is not None:
@@ -96,16 +96,16 @@ def _decided(rules: Rules, name: str, trio: _Trio[E]) -> Entries[E]:
             if reason := _misfit("metakocka", name, ours):
                 return Entries(crm=(ours,), held=(Held(name, "crm", ours, reason),))
             return Entries((ours,), (ours,), (ours,))
-        # Metakocka returns it no more, which is no erasure
+        # Metakocka does not return it any more; that is not an erasure
         gone = Held(_path(name, ours), "crm", ours, "Metakocka does not list it any more.")
         return Entries(agreed, (ours,), held=() if trio.is_as_agreed else (gone,))
     if theirs is None or trio.is_as_agreed:
-        # it was removed from the contact, …
+        # it was removed from the contact
         return Entries(agreed)
     winner: Side | None = "metakocka"
     conflicts: tuple[Conflict, ...] = ()
     if before is not None:
-        # … and edited at Metakocka
+        # it was removed from the contact, and edited at Metakocka
         contest = rules.contest(_path(name, theirs))
         winner = contest.winner
         conflicts = (Conflict(contest.field, before, None, theirs, contest.decided_by, winner),)
@@ -121,7 +121,7 @@ def _decided(rules: Rules, name: str, trio: _Trio[E]) -> Entries[E]:
 
 
 def _without_ids(entry: E) -> E:
-    """An entry of another partner: its contact was merged, or is another partner now."""
+    """An entry without another partner's ids: its contact was merged, or has a new partner."""
     return entry.model_copy(update=dict.fromkeys(_names(entry, ids=True)))
 
 
@@ -147,7 +147,7 @@ def _merge_fields(rules: Rules, name: str, before: E | None, ours: E, theirs: E)
 
 
 def _partners_of(crm: Sequence[E], listed: list[E]) -> list[E | None]:
-    """Metakocka's entry for each of the contact's; those that are found leave `listed`."""
+    """Metakocka's entry for each entry of the contact; a found entry leaves `listed`."""
     found: dict[int, E] = {}
     for is_it in (_is_named, _equal, _alike):
         for at, entry in enumerate(crm):
@@ -176,7 +176,7 @@ def _is_named(entry: E, other: E) -> bool:
 
 
 def _is_unnamed(entry: E, other: E) -> bool:
-    """It is the same, and was agreed on before Metakocka gave it an mk_id."""
+    """It is the same entry, agreed on before Metakocka gave it an mk_id."""
     return other.mk_id is None and _alike(entry, other)
 
 
@@ -189,7 +189,7 @@ def _equal(one: E, other: E) -> bool:
 
 
 def _unchanged(before: E, theirs: E) -> bool:
-    """Metakocka has not edited it; a value that it does not return is not edited."""
+    """Metakocka has not edited the entry; a value that it does not return counts as unedited."""
     return all(
         getattr(theirs, name) is None or same(name, getattr(before, name), getattr(theirs, name))
         for name in _names(theirs)
@@ -197,7 +197,7 @@ def _unchanged(before: E, theirs: E) -> bool:
 
 
 def _alike(one: E, other: E) -> bool:
-    """All values that both have are the same, and are enough to tell them from others."""
+    """All common values are the same, and they are enough to identify the entry."""
     common = [
         name
         for name in _names(one)

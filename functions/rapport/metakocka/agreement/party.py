@@ -1,7 +1,7 @@
-"""A contact and a partner in the one form in which they are compared.
+"""The form in which a contact and a partner are compared.
 
-The fields are the columns that contacts have for them. None is "not known", and so is a text
-of spaces. A party may hold more than a side can take; `limits` says what fits where.
+The fields are columns of contacts. None means "not known"; a text of spaces is None. A party may
+have values that a side can't take; `limits` has the limits of each side.
 """
 
 from __future__ import annotations
@@ -12,20 +12,20 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, JsonValue
 
-# what Postgres' text can't hold, or what no name has; line breaks and tabs stay
+# characters that Postgres' text can't hold, or that no name has; line breaks and tabs stay
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
 
 _BEYOND_NUMBERS = 10**300
 
 
 def clean(value: object) -> str | None:
-    """A text without control characters and outer spaces, None if that leaves nothing.
+    """A text without control characters and outer spaces; None if nothing is left.
 
-    A number is a text, too, and anything else is none: a list's entries may have been written
-    by hand.
+    A number becomes a text, and any other value becomes None: entries of lists may have been
+    written by hand.
     """
     if isinstance(value, int | float) and not isinstance(value, bool):
-        # those of thousands of digits have no text
+        # a number of thousands of digits has no text
         value = str(value) if abs(value) < _BEYOND_NUMBERS else None
     return (_CONTROLS.sub("", value).strip() or None) if isinstance(value, str) else None
 
@@ -34,20 +34,20 @@ Text = Annotated[str | None, BeforeValidator(clean)]
 
 
 class _Canonical(BaseModel):
-    # errors are logged, and the input is a customer's
+    # errors are logged, and the input is personal data
     model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
 
 
 class Entry(_Canonical):
-    """An element of a list; `mk_id` is Metakocka's, and absent until it has given one."""
+    """An element of a list; `mk_id` is None until Metakocka has given one."""
 
     mk_id: Text = None
 
 
 class Person(Entry):
-    """A further person of a partner; the partner's own entry is the party itself."""
+    """A further person of a partner; the partner's own person is in the party itself."""
 
-    # of the address that the person belongs to
+    # the address of the person
     mk_address_id: Text = None
     name: Text = None
     email: Text = None
@@ -57,7 +57,7 @@ class Person(Entry):
 
 
 class Address(Entry):
-    """A further address; the one for invoices is the party's own."""
+    """A further address; the address for invoices is in the party itself."""
 
     # Račun (invoices), Dobava (delivery) or Poslovna enota (business unit)
     address_type: Text = None
@@ -70,23 +70,23 @@ class Address(Entry):
 
 @dataclass(frozen=True)
 class At:
-    """Where a partner's record has a field: under which name, in which part, how much of it.
+    """The place of a field in a partner's record: its name, its part, and its longest value.
 
     `longest` is in characters. The database has the same list (private.contact_fields).
     """
 
     name: str
-    # of the record itself, of its own person, of its address for invoices, or a list of entries
+    # the record itself, its own person, its address for invoices, or a list of entries
     part: Literal["partner", "person", "address", "list"] = "partner"
     longest: int | None = None
 
 
 class Party(_Canonical):
-    """Everything that the two sides are to agree on."""
+    """All fields that the two sides agree on."""
 
     name: Annotated[Text, At("customer", longest=100)] = None
     email: Annotated[Text, At("email", "person", 255)] = None
-    # E.164 in a contact; a partner's may be anything
+    # E.164 in a contact, any text in a partner
     phone: Annotated[Text, At("phone", "person", 255)] = None
     gsm: Annotated[Text, At("gsm", "person", 255)] = None
     fax: Annotated[Text, At("fax", "person", 255)] = None
@@ -100,13 +100,13 @@ class Party(_Canonical):
     registration_number: Annotated[Text, At("registration_number", longest=50)] = None
     street: Annotated[Text, At("street", "address", 150)] = None
     post_number: Annotated[Text, At("post_number", "address", 20)] = None
-    # an address has it as city
+    # called city in an address
     place: Annotated[Text, At("place", "address", 100)] = None
     province: Annotated[Text, At("province", "address", 50)] = None
     country: Annotated[Text, At("country", "address", 50)] = None
     people: Annotated[tuple[Person, ...], At("partner_contact_list", "list")] = ()
     addresses: Annotated[tuple[Address, ...], At("partner_delivery_address_list", "list")] = ()
-    # the mk_id of the partner's own person, for the base to remember; no column, and not compared
+    # the mk_id of the partner's own person, which only the base keeps; it is not compared
     own_person: Text = None
 
 
@@ -117,13 +117,13 @@ FIELDS = {
     if isinstance(at, At)
 }
 FLAGS = tuple(name for name in FIELDS if Party.model_fields[name].annotation == bool | None)
-# of the partner's own person
+# fields of the partner's own person
 MEANS = tuple(name for name, at in FIELDS.items() if at.part == "person")
-# of the address for invoices
+# fields of the address for invoices
 PLACE = tuple(name for name, at in FIELDS.items() if at.part == "address")
 LISTS = tuple(name for name, at in FIELDS.items() if at.part == "list")
 SINGLE = tuple(name for name in FIELDS if name not in LISTS)
-# an address' names for the fields of a party; the rest are called the same
+# the fields of a party that have another name in an address
 ADDRESS_NAMES = {"place": "city"}
 
 INVOICES = "Račun"
@@ -134,13 +134,13 @@ Value = Single | tuple[Person, ...] | tuple[Address, ...]
 
 
 def party_fields(party: Party) -> dict[str, JsonValue]:
-    """A party as the database keeps it: the known fields and both lists."""
+    """A party as the database stores it: the known fields and both lists."""
     fields: dict[str, JsonValue] = party.model_dump(mode="json", exclude_none=True)
     return fields
 
 
 def as_json(value: Value | Entry) -> JsonValue:
-    """A value as the database takes it; of an entry what is known."""
+    """A value as the database stores it; an entry with its known fields."""
     if isinstance(value, Entry):
         known: JsonValue = value.model_dump(mode="json", exclude_none=True)
         return known

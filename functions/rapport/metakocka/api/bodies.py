@@ -1,11 +1,12 @@
 """What is sent to Metakocka: a new partner, or the changes of one.
 
-A new partner is sent with its own person and the address for invoices; add_partner takes one
-more of each at most, so further people and addresses follow as an update once there are ids.
-An update has the changed fields alone, but entries whole, since what becomes of a field that an
-entry leaves out is not documented; an empty text erases. Its own address goes both ways, as
-fields of the partner and as the entry: the documentation shows the former, and an answer in
-which only the latter has an effect.
+A new partner is sent with its own person and the address for invoices. add_partner takes one more
+of each at most. So further people and addresses follow as an update, once there are ids.
+
+An update has only the changed fields of the partner. Its entries are whole, because Metakocka does
+not document the effect of a field that an entry leaves out. An empty text erases a value. The
+partner's own address is sent twice: as fields of the partner, as the documentation shows, and as an
+entry, because in one documented answer only the entry has an effect.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ _OWN_COUNTRY = "SI"
 
 @dataclass(frozen=True)
 class NewPartner:
-    """The partner for add_partner, and what will be agreed on once it is there."""
+    """The partner for add_partner, and the party that both sides agree on once it exists."""
 
     body: Body = field(repr=False)
     agreed: Party = field(repr=False)
@@ -55,11 +56,11 @@ class _Update:
 
 @dataclass(frozen=True)
 class RepeatableUpdate(_Update):
-    """An update that may be sent again: each of its entries names the one that it changes."""
+    """An update that may be sent again: each of its entries names the entry that it changes."""
 
     def __post_init__(self) -> None:
         if _adds_entries(self.body):
-            raise ValueError("an entry without mk_id is added once more with each repetition")
+            raise ValueError("each repetition adds an entry without mk_id once more")
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ PartnerUpdate = RepeatableUpdate | AddingUpdate
 
 
 def new_partner(party: Party) -> NewPartner:
-    """What add_partner takes for the party.
+    """The body of add_partner for the party.
 
     Raises:
         Unprocessable: A field is missing, or longer than Metakocka takes; the error names it.
@@ -80,7 +81,7 @@ def new_partner(party: Party) -> NewPartner:
         raise Unprocessable(
             f"Metakocka makes no partner without {', '.join(missing)}.",
             field=missing[0],
-            hint="Fill in what is missing.",
+            hint="Fill in the missing fields.",
         )
     flags = {
         "business_entity": False,
@@ -97,7 +98,7 @@ def new_partner(party: Party) -> NewPartner:
 
 
 def partner_update(partner: Partner, changes: Mapping[str, Value]) -> PartnerUpdate | None:
-    """What update_partner takes to change the partner as it is now, None if nothing changes.
+    """The body of update_partner that changes the partner; None if nothing changes.
 
     `changes` are a merge's `erp_changes`.
 
@@ -149,7 +150,7 @@ def _touches_person(partner: Partner, changes: Mapping[str, Single]) -> bool:
 
 
 def _own_person(partner: Partner, changes: Mapping[str, Single]) -> Body:
-    """The partner's own entry, which goes by the partner's name."""
+    """The partner's own entry, which has the partner's name."""
     known = partner.person
     entry: Body = {}
     if known is not None and known.mk_id:
@@ -160,12 +161,12 @@ def _own_person(partner: Partner, changes: Mapping[str, Single]) -> Body:
     if address_id:
         entry["mk_address_id"] = address_id
     if known is None:
-        # without a name of its own it stays the partner's when that is renamed
+        # an entry without a name stays the partner's own when the partner is renamed
         entry["useCustomerAsContact"] = "true"
     elif known.name is not None:
         entry["name"] = _text(changes.get("name", partner.party.name))
     for name in MEANS:
-        # unchanged ones as Metakocka spells them
+        # an unchanged value goes back in Metakocka's spelling
         value = changes[name] if name in changes else getattr(known, name, None)
         if value is not None or name in changes:
             entry[name] = _text(value)
@@ -200,7 +201,7 @@ def _places(changes: Mapping[str, Value]) -> list[Address]:
 def _further_person(partner: Partner, person: Person) -> Body:
     sent = _entry("people", person, partner.party.people)
     if "mk_address_id" not in sent and partner.address is not None and partner.address.mk_id:
-        # without one Metakocka adds nobody
+        # Metakocka adds no person without an address
         sent["mk_address_id"] = partner.address.mk_id
     return sent
 
@@ -208,7 +209,7 @@ def _further_person(partner: Partner, person: Person) -> Body:
 def _entry(
     field: str, entry: Person | Address, known: tuple[Person, ...] | tuple[Address, ...]
 ) -> Body:
-    """An entry, whole; what it has no longer is empty."""
+    """A whole entry; a value that was removed is sent empty."""
     before = next((one for one in known if entry.mk_id and one.mk_id == entry.mk_id), None)
     sent: Body = {}
     for name in type(entry).model_fields:

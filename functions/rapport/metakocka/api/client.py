@@ -1,8 +1,8 @@
-"""The client of Metakocka's API: what may be repeated is, and what may not is not.
+"""The client of Metakocka's API. It repeats only calls that may be repeated.
 
-Source: github.com/metakocka/metakocka_api_base. Reading is repeatable, and so is an update
-whose every entry carries its mk_id. A new partner, or a new entry of one, is asked for once:
-where the answer is lost, `MetakockaOutcomeUnknown` says that it has to be looked for.
+Source: github.com/metakocka/metakocka_api_base. Reading may be repeated. An update may be repeated
+if each of its entries has an mk_id. A call that adds a partner, or an entry of a partner, is made
+once. If its answer is lost, `MetakockaOutcomeUnknown` tells the caller to search for the result.
 """
 
 from __future__ import annotations
@@ -47,21 +47,21 @@ from rapport.store.metakocka_rows import RetryKind, RetrySettings
 ANSWER_LIMIT = 200 * 1024 * 1024
 _WORDS_LIMIT = 300
 _LONGEST_WAIT = 3600  # seconds
-# an exception of the server's, after which nothing is certain
+# the server had an exception: the call may have had an effect
 _CRASHED = "1"
-# a quota that is used up, or a company or key that may not: about everybody, not about one call
+# the quota is used up, or the company or the key is not allowed: no other call would succeed
 _CLOSED = frozenset({"3", "4", "5"})
 _CLOSED_STATUSES = (httpx.codes.UNAUTHORIZED, httpx.codes.PAYMENT_REQUIRED, httpx.codes.FORBIDDEN)
 
-# client errors that say nothing about the request; who answers 429, and when, is not documented
+# client errors that do not come from the request; Metakocka does not document 429
 _PASSING = (httpx.codes.REQUEST_TIMEOUT, httpx.codes.TOO_MANY_REQUESTS)
-# there was no connection, so nothing went over it
+# no connection was made, so nothing was sent
 _NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError)
 
 
 @dataclass(frozen=True)
 class Company:
-    """A company at Metakocka, the account whose key opens it, and where its server is."""
+    """A company at Metakocka, the account that has its key, and the address of its server."""
 
     account_id: str
     company_id: str
@@ -71,11 +71,11 @@ class Company:
 def company(
     settings: MetakockaSettings, account_id: str, company_id: str, base_url: str | None = None
 ) -> Company:
-    """The company at the usual server, or at its own, `base_url`.
+    """The company at the usual server, or at its own server, `base_url`.
 
     Raises:
-        ConfigError: Its own is not an HTTPS address on one of the allowed domains: the key
-            would go to whoever an account's admin names, and so would our requests.
+        ConfigError: `base_url` is not an HTTPS address on an allowed domain. The key is sent to
+            this address, and an account's admin chooses it.
     """
     if base_url is None:
         return Company(account_id, company_id, str(settings.metakocka_url).rstrip("/"))
@@ -111,7 +111,7 @@ _queues = _Queues()
 
 
 class Caller:
-    """Calls the API of one company, a call after the other, each once."""
+    """Calls the API of one company, one call after the other, each call once."""
 
     def __init__(
         self, company: Company, secrets: SecretSource, transport: httpx.BaseTransport | None
@@ -129,10 +129,10 @@ class Caller:
         """The answer to one request; `timeout` in seconds, for each step and for the answer.
 
         Raises:
-            MetakockaRefused: It was not done.
-            MetakockaUnavailable: It was not done and may be asked for again.
-            MetakockaClosed: It was not done, and nothing is at the moment.
-            MetakockaOutcomeUnknown: It may have been done.
+            MetakockaRefused: The call had no effect.
+            MetakockaUnavailable: The call had no effect and may be repeated.
+            MetakockaClosed: The call had no effect, and no other call has at the moment.
+            MetakockaOutcomeUnknown: The call may have had an effect.
             ConfigError: The account has no key.
             UpstreamUnavailable: The key can't be read at the moment.
         """
@@ -148,10 +148,10 @@ class Caller:
             return read_answer(result)
         except NotAnAnswer:
             error: MetakockaError = MetakockaOutcomeUnknown(
-                "What was answered is not Metakocka's.", operation=operation
+                "The answer is not one of Metakocka's.", operation=operation
             )
         except Fault as fault:
-            # how a wrong key is answered is not documented: it is read anew in any case
+            # Metakocka does not document its answer to a wrong key: read the key again each time
             self._secrets.forget(self._company.account_id)
             words = fault.description.replace(secret, "…")[:_WORDS_LIMIT]
             error = _kind(fault)(
@@ -166,7 +166,7 @@ class Caller:
     ) -> bytes | MetakockaError:
         url = f"{self._company.url}/{operation}"
         limits = httpx.Timeout(timeout, connect=min(timeout, 5))
-        # one that comes byte by byte would outlast the lease of a run
+        # an answer that comes byte by byte would take longer than the lease of a run
         ends_at = time.monotonic() + timeout
         try:
             with self._http.stream("POST", url, json=body, timeout=limits) as response:
@@ -210,7 +210,7 @@ def _kind(fault: Fault) -> type[MetakockaError]:
 
 
 def _seconds(headers: httpx.Headers) -> int | None:
-    """What Retry-After says in seconds; a date is not waited for."""
+    """The seconds of Retry-After; None for a date."""
     value = headers.get("retry-after", "")
     return min(int(value), _LONGEST_WAIT) if value.isascii() and value.isdigit() else None
 
@@ -225,9 +225,9 @@ PAGE_LIMIT = 100  # documents
 
 @dataclass(frozen=True)
 class Policy:
-    """How patient a call is: seconds for an answer, and how often it is tried.
+    """How many seconds a call waits for its answer, and how often it is tried.
 
-    Of a call that must not be repeated only tries that can't have been heard are.
+    A call that must not happen twice is tried again only if Metakocka can't have received it.
     """
 
     timeout: float = 30
@@ -271,11 +271,11 @@ def _retries(usual: Retries, settings: RetrySettings) -> Retries:
 
 
 class MetakockaClient:
-    """Calls the API for one company; may be shared between threads, whose calls queue up.
+    """Calls the API for one company. Threads may share it; their calls wait for each other.
 
     Every call raises MetakockaRefused, MetakockaUnavailable, MetakockaClosed, ConfigError or
     UpstreamUnavailable, with the number of tries in `attempts`. `before` is called before each
-    try; what it raises is raised.
+    try, and its errors are raised.
     """
 
     def __init__(
@@ -309,7 +309,7 @@ class MetakockaClient:
         return created
 
     def update_partner(self, update: PartnerUpdate) -> PartnerRecord | None:
-        """The partner as it is after the update, or None where the answer does not show it.
+        """The partner after the update, or None if the answer does not show it.
 
         Raises MetakockaOutcomeUnknown where new entries may have been added.
         """
@@ -326,9 +326,9 @@ class MetakockaClient:
         return next((one for one in found if one.mk_id == mk_id), None)
 
     def find_partners(self, key: Key, value: str) -> list[PartnerRecord]:
-        """The partners that Metakocka finds; a name may be a part of theirs.
+        """The partners that Metakocka finds. It also finds partners whose name contains a name.
 
-        Raises MetakockaError where some of what it found is not readable.
+        Raises MetakockaError if some of these partners are not readable.
         """
         answer = self._repeat("get_partner", {key: value})
         found = PartnerList(answer)
@@ -346,7 +346,7 @@ class MetakockaClient:
     def search_documents(
         self, doc_type: str, changed_since: datetime, *, limit: int = PAGE_LIMIT, offset: int = 0
     ) -> DocumentPage:
-        """A page of the documents changed since then (with a time zone), for their partners."""
+        """A page of the documents that changed since a time (with a time zone)."""
         if changed_since.tzinfo is None or not 1 <= limit <= PAGE_LIMIT:
             raise ValueError("a time zone and a limit from 1 to 100 are needed")
         since = changed_since.replace(microsecond=0).isoformat()
@@ -366,7 +366,7 @@ class MetakockaClient:
     def _repeat(
         self, operation: Operation, body: Mapping[str, JsonValue], policy: Policy | None = None
     ) -> dict[str, JsonValue]:
-        """A call that is harmless to repeat: a lost answer is asked for again."""
+        """A call that may be repeated: after a lost answer it is made again."""
         try:
             return self._tried(operation, body, policy or self._policies[operation], _is_passing)
         except MetakockaOutcomeUnknown as error:
@@ -382,7 +382,7 @@ class MetakockaClient:
     def _once(
         self, operation: Operation, body: Mapping[str, JsonValue], policy: Policy | None = None
     ) -> dict[str, JsonValue]:
-        """A call that must not be repeated once it may have been heard."""
+        """A call that must not be repeated once Metakocka may have received it."""
         return self._tried(operation, body, policy or self._policies[operation], _was_not_heard)
 
     def _tried(
@@ -406,7 +406,7 @@ class MetakockaClient:
 
 
 def _was_not_heard(error: BaseException) -> bool:
-    # one that is about every call is no reason for another
+    # no other call would succeed either
     return (
         isinstance(error, RapportError)
         and error.retryable

@@ -1,17 +1,17 @@
 """A partner's record as a party.
 
-What is a partner's own, and what is further:
+The partner's own entries:
 
-* The address for invoices (`Račun`) is the party's own: `street`, `post_number`, `place` (the
-  record's `city`), `province` and `country`. Of several it is the one with the smallest mk_id,
-  which is the oldest. All others are `addresses`.
-* The person without a name, or with the partner's own, is the partner itself (Metakocka makes
-  one of `useCustomerAsContact`): `email`, `phone`, `gsm` and `fax` are that entry's, each its
-  own. Nothing is taken for something else: a mobile number alone is no `phone`. Of several it
-  is one at the address for invoices, then the oldest. All others are `people`.
+* The address for invoices (`Račun`) is the party's own address: `street`, `post_number`, `place`
+  (the record's `city`), `province` and `country`. If there are several, the oldest counts; it has
+  the smallest mk_id. All other addresses are in `addresses`.
+* The person without a name, or with the partner's name, is the partner itself; Metakocka makes one
+  for `useCustomerAsContact`. The party has the `email`, `phone`, `gsm` and `fax` of this person. A
+  mobile number is never taken for a `phone`. If there are several such persons, one at the address
+  for invoices comes first, then the oldest. All other persons are in `people`.
 
-Numbers become E.164 where that is beyond doubt, those without a country code by the country
-of the address, and stay as they are written where it is not.
+A number becomes E.164 where it can be read with certainty; a number without a country code is read
+with the country of the address. Other numbers stay as they are.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ R = TypeVar("R", PersonRecord, AddressRecord)
 
 @dataclass(frozen=True)
 class Partner:
-    """A partner's record, the party that it is, and the record's entries that are its own."""
+    """A partner's record, its party, and the person and the address that are the partner's own."""
 
     record: PartnerRecord
     party: Party
@@ -57,10 +57,10 @@ def from_record(
 ) -> Partner:
     """The record as a party.
 
-    `own_person`, that of the last agreed state, is the partner's own also after one of the two
-    was renamed. `region` (ISO 3166) is that of numbers without a country code where the partner
-    has no country. An entry without an mk_id, which Metakocka never gives, can't be told from
-    others and is left out.
+    `own_person` is the person of the last agreed state. It stays the partner's own after a rename
+    of the person or of the partner. `region` (ISO 3166) is used for numbers without a country code
+    if the partner has no country. Metakocka gives every entry an mk_id; an entry without one is
+    left out.
     """
     own_address = _oldest([one for one in record.addresses if one.address_type == INVOICES])
     person = _own_person(record, own_person, own_address.mk_id if own_address else None)
@@ -104,7 +104,7 @@ def _own_person(
 
 
 def _oldest(records: Sequence[R]) -> R | None:
-    """The one with the smallest mk_id: ids are given in order, and lists may have any."""
+    """The record with the smallest mk_id: ids are given in order, lists are in any order."""
     return min(records, key=lambda one: (len(one.mk_id or ""), one.mk_id or ""), default=None)
 
 

@@ -1,8 +1,8 @@
-"""What Metakocka answers, made plain in one place.
+"""Metakocka's answers, as models.
 
-All values are strings there, booleans and numbers too; what is not known is missing or empty;
-a list of one may come as the bare element; and an error is an HTTP 200 with an `opr_code`.
-Whatever else an answer holds is left behind.
+All values are strings, also booleans and numbers. An unknown value is missing or empty. A list of
+one element may come as the element itself. An error is an HTTP 200 with an `opr_code`. All other
+fields of an answer are ignored.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ M = TypeVar("M", bound=BaseModel)
 _TRUE, _FALSE = frozenset({"true", "1"}), frozenset({"false", "0"})
 
 
-class NotAnAnswer(Exception):  # noqa: N818 - it is an answer of somebody else
-    """A page of a proxy, or anything else that is not one of Metakocka's JSON objects."""
+class NotAnAnswer(Exception):  # noqa: N818 - it is another server's answer
+    """The answer is a proxy's page, or anything else that is not a JSON object of Metakocka's."""
 
 
-class Fault(Exception):  # noqa: N818 - what Metakocka calls it
-    """An answer that says that the call failed, with `opr_code` and `opr_desc`."""
+class Fault(Exception):  # noqa: N818 - Metakocka's word
+    """The call failed, with `opr_code` and `opr_desc`."""
 
     def __init__(self, code: str, description: str) -> None:
         super().__init__(f"{code}: {description}")
@@ -47,7 +47,7 @@ def read_answer(content: bytes) -> dict[str, JsonValue]:
     """The answer to a call that has succeeded.
 
     Raises:
-        NotAnAnswer: It is none of Metakocka's.
+        NotAnAnswer: It is not an answer of Metakocka's.
         Fault: The call failed.
     """
     try:
@@ -64,7 +64,7 @@ def read_answer(content: bytes) -> dict[str, JsonValue]:
 
 
 def _text(value: object) -> str | None:
-    """A scalar as text; anything else is not known."""
+    """A scalar as text; None for anything else."""
     if isinstance(value, bool):
         return "true" if value else "false"
     return clean(value)
@@ -76,7 +76,7 @@ def _flag(value: object) -> bool | None:
 
 
 def elements(value: JsonValue) -> list[JsonValue]:
-    """A list, also where its only element stands in its place, or nothing does."""
+    """The elements of a list, which may be missing or be its only element itself."""
     if value is None or value == "":
         return []
     return value if isinstance(value, list) else [value]
@@ -102,7 +102,7 @@ class PersonRecord(_Wire):
 
     mk_id: Text = None
     mk_address_id: Text = None
-    # the attribute's name in the documentation's table is the second
+    # the documentation's table calls it contact
     name: Text = Field(default=None, validation_alias=AliasChoices("name", "contact"))
     email: Text = None
     phone: Text = None
@@ -150,7 +150,7 @@ class PartnerRecord(_Wire):
 
     @property
     def hash(self) -> str:
-        """Of all that is read of a partner, whatever the order of its lists; hexadecimal."""
+        """A hash of all fields that are read, in hexadecimal; the order of lists is ignored."""
         fields = self.model_dump(exclude_none=True, exclude_defaults=True)
         for name in ("people", "addresses"):
             if name in fields:
@@ -163,15 +163,15 @@ def _canonical(value: object) -> str:
 
 
 def in_order(mk_id: str) -> tuple[int, str]:
-    """What ids are sorted by: they are numbers, given in turn."""
+    """The sort key of an id: ids are numbers, given in order."""
     return (len(mk_id), mk_id)
 
 
 class PartnerList:
-    """The partners of an answer, each read when its turn comes.
+    """The partners of an answer; each is read while the list is walked.
 
-    An element that is no partner is left out; `is_complete` then is false, as it is where
-    fewer are listed than counted.
+    An element that is not a partner is left out. `is_complete` is false after that, and also if
+    Metakocka counts more partners than it lists.
     """
 
     def __init__(self, answer: dict[str, JsonValue]) -> None:
@@ -186,7 +186,7 @@ class PartnerList:
         yield from self._read(self._elements)
 
     def in_order(self, after: str | None = None) -> Iterator[PartnerRecord]:
-        """The partners by their ids, from the first beyond `after`."""
+        """The partners by id, from the first one after `after`."""
         first = in_order(after) if after is not None else None
         keyed = [
             (in_order(_text(element.get("mk_id")) or ""), place)
@@ -207,7 +207,7 @@ class PartnerList:
 
 
 def read(model: type[M], value: JsonValue) -> M | None:
-    """The value as the model, or None if it is not one."""
+    """The value as the model; None if it does not fit."""
     try:
         return model.model_validate(value)
     except ValidationError:
@@ -243,9 +243,9 @@ class _Document(_Wire):
 
 
 class DocumentPage:
-    """A page of documents: the partners that they name, each once, and how many there are.
+    """A page of documents, and the partners that they name, each once.
 
-    `count` is the page's number of documents, `total` that of all pages if it is known.
+    `count` is the number of documents on the page; `total` is the number on all pages, if known.
     """
 
     def __init__(self, answer: dict[str, JsonValue]) -> None:

@@ -1,4 +1,4 @@
-"""Which partner a contact is: the answers (`Match`), and the search that finds them.
+"""The search for a contact's partner, and its answers (`Match`).
 
 A partner is searched by tax number, then by email, then by phone number, each in every spelling
 that means the same, and then by the exact name. The first of these that finds anything decides.
@@ -55,7 +55,7 @@ UNPROVED = "unproved"
 
 @dataclass(frozen=True)
 class Known:
-    """The contact is this partner; `base` is what was last agreed with it."""
+    """The contact is this partner; `base` is the state that both last agreed on."""
 
     metakocka_id: str
     base: Party | None
@@ -80,7 +80,7 @@ class Several:
 
     partners: tuple[Partner, ...]
     by: By | None = None
-    # why, where the field `by` does not tell
+    # the reason, if it is not the field `by`
     why: str | None = None
     # the contact's partner so far
     present: str | None = None
@@ -94,8 +94,8 @@ class Several:
             return MetakockaError(self.why)
         if len(self.partners) == 1:
             return MetakockaError(
-                f"A partner has the {self.by} that the customer has written, which nobody has"
-                " proved: a person decides."
+                f"A partner has the {self.by} that the customer has written, and nobody has"
+                " proved it: a person decides."
             )
         return MetakockaError(
             f"{len(self.partners)} partners have the same {self.by}: a person decides."
@@ -122,7 +122,7 @@ class NoPartner:
 
 @dataclass(frozen=True)
 class NotYet:
-    """It can't be told before so many seconds have passed."""
+    """The partner can be known in so many seconds at the earliest."""
 
     seconds: float
     why: str

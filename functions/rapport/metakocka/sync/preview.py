@@ -1,4 +1,4 @@
-"""What a run would do: it reads both sides and writes nothing."""
+"""A preview of a run: it reads both sides and writes nothing."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _DIRTY = 100
 
 @dataclass(frozen=True)
 class FieldChange:
-    """A field that a run would write on `side`; without a side a person would decide."""
+    """A field that a run would write on `side`; without a side, a person would decide."""
 
     side: Side | None
     field: str
@@ -42,7 +42,7 @@ class FieldChange:
 
 @dataclass(frozen=True)
 class Difference:
-    """What would become of one contact or partner."""
+    """The outcome that a run would have for one contact or partner."""
 
     kind: Literal["new contact", "new partner", "change", "question", "blocked"]
     name: str | None
@@ -81,7 +81,7 @@ class Preview:
                 try:
                     yield from self._of_contact(job)
                 except MetakockaRefused as error:
-                    # this contact alone: the others are shown all the same
+                    # only this contact is blocked: the others are shown
                     name = Party.model_validate(job.party).name
                     yield Difference("blocked", name, job.metakocka_id, reason=str(error))
 
@@ -106,12 +106,12 @@ class Preview:
             if one.unchanged or one.is_deleted:
                 continue
             if needs_person(partner, one, self.terms.region):
-                reason = "Somebody is to tell which partner a contact is."
+                reason = "A person has to tell which partner a contact is."
                 yield Difference("question", partner.party.name, partner.mk_id, reason=reason)
                 continue
             contact = contact_for(partner, one, self.terms.region)
             if isinstance(contact, Sequence):
-                reason = f"{len(contact)} contacts may be this partner."
+                reason = f"{len(contact)} contacts may be this partner: a person decides."
                 yield Difference("question", partner.party.name, partner.mk_id, reason=reason)
                 continue
             yield from _difference(contact, plan_of(contact, partner, self.terms))

@@ -41,7 +41,7 @@ _BEGINNING = datetime(2000, 1, 1, tzinfo=UTC)
 
 
 def changed_since(seen_until: datetime | None) -> datetime:
-    """From when on documents are to be read, after a run has read them until `seen_until`."""
+    """The time from which a run reads documents; the last run read them until `seen_until`."""
     return _BEGINNING if seen_until is None else seen_until - _OVERLAP
 
 
@@ -60,7 +60,7 @@ def named_by_documents(client: MetakockaClient, seen_until: datetime | None) -> 
 
 
 BATCH = 500
-# partners that are fetched one at a time, for one batch
+# partners that are read one at a time, for one batch
 FETCHED = 20
 # how often a partner is read and merged again because its contact has changed meanwhile
 ROUNDS = 4
@@ -68,21 +68,21 @@ ROUNDS = 4
 QUIET = 100
 # errors that one run writes for admins; the rest is counted
 LOGGED = 50
-_LOST = "It may be what a call without an answer has made, which is being found out."
+_LOST = "A call without an answer may have made this partner. The next run finds out."
 
-# partners, and the last id that was fetched
+# partners, and the last id that was read
 Batch = tuple[list[PartnerRecord], str | None]
 
 
 class Cursor(BaseModel):
-    """How far a run has come: the last partner, of the whole list or of a page of documents."""
+    """How far a run has come: the last partner of the whole list, or of a page of documents."""
 
     after: str | None = None
-    # of documents: when the run began to read them, and the page, by type and offset
+    # for documents: when the run began to read them, and its page, by type and offset
     seen_until: datetime | None = None
     doc_type: int = 0
     offset: int = 0
-    # some of their partners could not be read: the next run fetches them again
+    # some partners of the documents could not be read: the next run reads them again
     is_partial: bool = False
     is_pulled: bool = False
 
@@ -104,7 +104,7 @@ class Pull:
     _seen_at: datetime | None = None
 
     def run(self, metakocka_ids: Sequence[str] | None = None) -> bool:
-        """Reads all partners, or these; False where the time was over.
+        """Reads all partners, or these partners; False if the time was over.
 
         Raises as `Push.run` does.
         """
@@ -155,7 +155,7 @@ class Pull:
             self._log_some(MetakockaError("Some partners in the list are not readable."))
 
     def _named(self, cursor: Cursor) -> Iterator[Batch]:
-        """The partners of documents, by page: there may be more than one run has time for."""
+        """The partners of documents, page by page: one run may have no time for all."""
         since = changed_since(self.progress.run.documents_seen_until)
         seen: set[str] = set()
         refused = 0
@@ -166,7 +166,7 @@ class Pull:
                     DOC_TYPES[cursor.doc_type], since, offset=cursor.offset
                 )
             except MetakockaRefused as error:
-                # a company need not have every kind; if it has none, the refusal has another cause
+                # a company may lack a kind; if all kinds are refused, there is another cause
                 refused += 1
                 if refused == len(DOC_TYPES):
                     raise
@@ -208,7 +208,7 @@ class Pull:
         self.failures.end()
 
     def _unread(self, metakocka_id: str, error: MetakockaError, cursor: Cursor) -> None:
-        """Notes a partner that can't be read; the others go on unless Metakocka is silent."""
+        """Notes a partner that can't be read; the run goes on if Metakocka still answers."""
         self._log_some(error, metakocka_id)
         self._add(metakocka_id, "failed", error=error)
         if isinstance(error, MetakockaUnavailable):
@@ -249,7 +249,7 @@ class Pull:
             if needs_person(partner, one, self.terms.region):
                 results.append(_result(partner, "waiting"))
             elif not is_known(one) and any(is_like(sent, partner.party) for sent in lost):
-                # the worker that sends the contact finds out: it may look different by now
+                # the worker that sends the contact finds out; the contact may have changed since
                 results.append(_result(partner, "waiting", reason=_LOST))
             elif one.unchanged or one.is_deleted:
                 results.append(_result(partner, "unchanged", one.contact_id))
@@ -260,13 +260,13 @@ class Pull:
         return results
 
     def _note_seen(self, known: Sequence[KnownPartner]) -> None:
-        """Notes, however the run ends, which contacts that are to be sent have the same partner."""
+        """Notes which unsent contacts have an unchanged partner, even if the run fails later."""
         edited = [one.metakocka_id for one in known if one.unchanged and one.is_edited]
         if edited and self._seen_at is not None:
             self.store.note_partners_seen(edited, self._seen_at)
 
     def _lost(self, known: Sequence[KnownPartner]) -> list[Party]:
-        """What was sent by the calls that may have made a partner which is no contact yet."""
+        """The parties of calls that may have made a partner without a contact."""
         if all(is_known(one) for one in known):
             return []
         return [
@@ -289,11 +289,11 @@ class Pull:
         metakocka_id = result.metakocka_id or ""
         if result.status == "waiting":
             error = MetakockaError(
-                result.reason or "Which contact this partner is, a person decides."
+                result.reason or "A person decides which contact this partner is."
             )
             self._add(metakocka_id, "waiting" if result.reason else "conflict", error=error)
         elif result.status == "stale" or result.status == "refused":
-            words = result.reason or "It changes faster than it can be merged."
+            words = result.reason or f"The contact changed during each of {ROUNDS} merges."
             refused = StoreError(words)
             self._log_some(refused, metakocka_id)
             self._add(metakocka_id, "failed", error=refused)

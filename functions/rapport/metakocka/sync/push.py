@@ -96,7 +96,7 @@ class Push:
         self._sender = PartnerSender(self.store, self.client, self._finder, self.progress)
 
     def run(self, contact_ids: Sequence[UUID] | None = None, *, patience: float = PATIENCE) -> bool:
-        """Sends what there is to send, all or these contacts; False where the time was over.
+        """Sends all contacts that are due, or these contacts; False if the time was over.
 
         It waits for the end of quick edits, so that several become one.
 
@@ -122,13 +122,13 @@ class Push:
         return False
 
     def run_between(self) -> None:
-        """Sends what there is now, unless Metakocka gave no answer before; raises as `run`."""
+        """Sends the contacts that are due, unless a call had no answer before; raises as `run`."""
         if self._is_given_up:
             return
         try:
             self.run(patience=0)
         except MetakockaUnavailable:
-            # the pull goes on, and the rest is sent after it
+            # the pull goes on; the other contacts are sent after it
             self._is_given_up = True
 
     def settle_orphans(self) -> None:
@@ -136,7 +136,7 @@ class Push:
         self._lost.settle_orphans()
 
     def _push(self, job: DirtyContact) -> None:
-        """Sends one contact, and counts what became of it."""
+        """Sends one contact, and counts its outcome."""
         self._seen[job.contact_id] += 1
         error: RapportError | None = None
         try:
@@ -194,7 +194,7 @@ class Push:
         seen_at = self.progress.now()
         record = self.client.get_partner(match.metakocka_id)
         if record is None:
-            # a partner that is gone erases nothing
+            # a deleted partner erases nothing
             words = "Metakocka has no such partner any more: a person decides."
             found = self._finder.for_contact(job, contact.party)
             several = Several(found.partners, None, words, match.metakocka_id)
@@ -206,7 +206,7 @@ class Push:
     def _agreed(
         self, job: DirtyContact, contact: ContactState, record: PartnerRecord, seen_at: datetime
     ) -> Agreed:
-        """Merges, and sends what the partner lacks, until there is nothing more."""
+        """Merges and sends the partner's new values, until there are none."""
         agreed: Agreed | None = None
         turn = 0
         while True:
@@ -237,7 +237,9 @@ class Push:
             item = ending.agreed.item
             settled = self.store.settle_partner(job.contact_id, job.changed_seq, item)
             if settled.status == "stale":
-                return Ending("waiting", StoreError("It has changed meanwhile."))
+                return Ending(
+                    "waiting", StoreError("The contact has changed meanwhile: it is sent again.")
+                )
             if settled.status == "refused":
                 refused = StoreError(settled.reason or "The database does not take it.")
                 self._log(job, refused)
@@ -259,12 +261,12 @@ class Push:
         return ending
 
     def _ending_of(self, job: DirtyContact, error: RapportError) -> Ending:
-        """What an error means for the contact."""
+        """The ending of a contact after an error."""
         if isinstance(error, NotFound):
             # the contact was deleted or merged meanwhile, and its mark with it
             return Ending("not_found", error)
         if isinstance(error, MetakockaClosed):
-            # it concerns all contacts; this one is behind the others next time all the same
+            # the error concerns all contacts; next time this contact comes after the others
             return Ending("waiting", error, retry_in=self._pause(job))
         self._log(job, error)
         if isinstance(error, Unprocessable):

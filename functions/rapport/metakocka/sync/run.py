@@ -56,7 +56,7 @@ class Report:
     outcomes: tuple[Outcome, ...] = ()
     error: RapportError | None = None
     troubles: tuple[Outcome, ...] = ()
-    # until then Metakocka takes no calls
+    # Metakocka takes no calls before this time
     paused_until: datetime | None = None
 
 
@@ -84,7 +84,7 @@ class Sync:
         user_id: UUID | None = None,
         request: SyncRequest | None = None,
     ) -> Report | None:
-        """One run, of this request or of what is due; None where another worker has the account.
+        """One run of this request, or of all due work; None if another worker has the account.
 
         Raises:
             StoreError: The run can't be begun or ended.
@@ -110,7 +110,7 @@ class Sync:
             with progress.lease:
                 report = self._run(run, progress, is_waited_for=is_waited_for)
         except LeaseLost:
-            # what this worker did is written, and another worker continues
+            # the work of this worker is written, and another worker continues
             report = Report(run.run_id, "taken over", progress.counts)
         except KeyboardInterrupt:
             store.finish("stopped")
@@ -198,18 +198,18 @@ class Sync:
         )
 
     def _do(self, run: Run, push: Push, pull: Pull) -> bool:
-        """Whether all of it is done."""
+        """Whether the whole run is done."""
         request = run.request
         if request == SyncRequest():
             push.settle_orphans()
-        # a contact that is sent is merged with its partner all the same
+        # to send a contact is to merge it with its partner too
         is_read = run.direction != "to_metakocka" and request.contact_ids is None
         if is_read and not pull.run(request.metakocka_ids):
             return False
         if request.contact_ids is not None:
             push.progress.total = len(request.contact_ids)
             return push.run(request.contact_ids)
-        # what the partners lack is sent at once; a request for partners sends nothing else
+        # contacts are sent after all partners are read; a request for partners sends none
         return request.metakocka_ids is not None or push.run()
 
     def _has_time(self) -> bool:
@@ -217,9 +217,9 @@ class Sync:
 
 
 def _is_about_all_calls(failure: RapportError) -> bool:
-    """Whether Metakocka is left alone for a while.
+    """Whether the account's calls pause.
 
-    Where it only gave no answer the next run tries again: one contact may have been the cause.
+    After a call without an answer the next run tries again: one contact may have been the cause.
     """
     return isinstance(failure, MetakockaClosed | ConfigError) or failure.retry_after is not None
 
