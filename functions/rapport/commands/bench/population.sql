@@ -34,8 +34,8 @@ insert into auth.users (id, email, aud, role)
 select md5('agent ' || n)::uuid, format('agent%s@rapport.example', n), 'authenticated', 'authenticated'
 from generate_series(1, current_setting('population.accounts')::integer) n;
 
-insert into public.accounts (id, external_id, name)
-select md5('account ' || n)::uuid, 'account-' || n, 'Account ' || n
+insert into public.accounts (id, external_id, name, time_zone)
+select md5('account ' || n)::uuid, 'account-' || n, 'Account ' || n, 'UTC'
 from generate_series(1, current_setting('population.accounts')::integer) n;
 
 insert into public.account_members (account_id, user_id, role, display_name)
