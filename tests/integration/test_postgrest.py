@@ -129,6 +129,17 @@ def test_the_functions_are_told_why_the_database_refuses(gateway: Stack, service
     assert wrong.value.field == "page_size"
 
 
+def test_an_accounts_country_is_told_where_it_is_known(gateway: Stack, world: World) -> None:
+    world.owner.execute(
+        "update public.accounts set country = 'SI' where external_id = %s", [ALPINE]
+    )
+    with closing(ContactStore(settings(gateway))) as store:
+        assert store.account_country(ALPINE) == "SI"
+        assert store.account_country("bay") is None
+        with pytest.raises(NotFound, match="There is no such account"):
+            store.account_country("nobody")
+
+
 def test_a_user_is_told_why_the_database_refuses(as_user: Users, world: World) -> None:
     thread = conversation(world)
     for name, error, field, hint in (
