@@ -8,7 +8,9 @@ create table public.conversation_activity (
     account_id      uuid not null,
     -- null in a group
     customer_id     uuid,
-    -- the seq of the latest message; messages are numbered under the conversation's lock
+    -- The seq of the latest message. Messages are numbered under the conversation's lock, by
+    -- post_messages, post_notices and append_whatsapp_messages. Each numbers in the statement that
+    -- it has to run anyway: a function would be one statement more for each message.
     last_seq        bigint not null default 0,
     last_message_at timestamptz not null default now(),
     -- opens WhatsApp's 24-hour window

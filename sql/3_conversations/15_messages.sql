@@ -248,7 +248,6 @@ comment on policy "members and the customer can read a message" on public.messag
     'Both sides of a conversation read all its messages.';
 
 
--- private.tg_messages__publish_new publishes new messages
 select private.follow_table(
     table_name => 'messages',
     shown => array[
@@ -257,6 +256,5 @@ select private.follow_table(
         'status', 'sent_at', 'delivered_at', 'read_at', 'failed_at', 'error_code',
         'error_message', 'created_at', 'updated_at', 'version', 'reactions', 'edited_at',
         'revoked_at', 'booking_id', 'has_invoice', 'invoice_data', 'whatsapp_channel_id', 'is_history'
-    ],
-    tells_inserts => false
+    ]
 );

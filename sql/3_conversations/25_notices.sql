@@ -80,6 +80,7 @@ begin
     end if;
     threads := private.threads_of_notices(notices);
 
+    -- numbered as everywhere, see conversation_activity.last_seq
     with posted as (
         insert into public.messages (
             account_id, conversation_id, customer_id, booking_id, seq, sender_type, type, message,

@@ -130,6 +130,7 @@ begin
     perform private.set_conversation_status(conversation_id => thread.id, status => 'open')
     where thread.status = 'closed';
 
+    -- numbered as everywhere, see conversation_activity.last_seq
     update public.conversation_activity a
     set last_seq = a.last_seq + 1,
         last_message_at = greatest(a.last_message_at, now()),

@@ -15,6 +15,7 @@ declare
     );
     blank constant public.contacts := private.new_contact(
         account_id => write_partner_contacts.account_id, contact_id => null, fields => '{}');
+    unshared constant text[] := private.unshared_columns();
 begin
     if known <> '{}' then
         perform
@@ -41,7 +42,7 @@ begin
         from unnest(items) i
         cross join lateral jsonb_populate_record(
             blank,
-            jsonb_strip_nulls(i.changes - private.unshared_columns())
+            jsonb_strip_nulls(i.changes - unshared)
                 || jsonb_build_object('id', i.contact_id)
         ) n
         where i.is_new
@@ -54,7 +55,7 @@ begin
             from unnest(items) i
             join public.contacts o
                 on o.id = i.contact_id
-            cross join lateral jsonb_populate_record(o, i.changes - private.unshared_columns()) p
+            cross join lateral jsonb_populate_record(o, i.changes - unshared) p
             where not i.is_new
               and i.changes <> '{}'
         ));

@@ -500,9 +500,7 @@ create function private.follow_table(
     hidden text[] default '{}',
     customer_key text default 'customer_id',
     conversation_key text default 'conversation_id',
-    seen_since text default null,
-    -- false: the table has a trigger of its own for inserts
-    tells_inserts boolean default true
+    seen_since text default null
 )
     returns void
     language plpgsql
@@ -517,7 +515,6 @@ begin
     values (table_name, shown, hidden, customer_key, conversation_key, seen_since);
 
     foreach event in array array['insert', 'update', 'delete'] loop
-        continue when event = 'insert' and not tells_inserts;
         execute format(
             'create trigger _900_publish_%1$s'
             ' after %1$s on public.%2$I'
@@ -550,7 +547,7 @@ comment on type private.row_change is
     'A row before and after a change; one of the two may be null.';
 comment on function private.tg__publish() is
     'Logs and broadcasts the rows that a statement changed.';
-comment on function private.follow_table(text, text[], text[], text, text, text, boolean) is
+comment on function private.follow_table(text, text[], text[], text, text, text) is
     'Follows a table from now on: logs and broadcasts every change, and publishes inserts and updates.';
 
 

@@ -470,8 +470,8 @@ $$;
 create function private.blank_fields()
     returns jsonb
     language plpgsql
-    -- in a statement the answer becomes part of its plan, once for a session
-    immutable
+    -- not immutable: an open session would keep the list that it had before a migration
+    stable
     set search_path = ''
 as $$
 begin
@@ -483,8 +483,7 @@ $$;
 create function private.party_fields()
     returns text[]
     language plpgsql
-    -- as blank_fields
-    immutable
+    stable
     set search_path = ''
 as $$
 begin
@@ -501,10 +500,11 @@ $$;
 create function private.unshared_columns()
     returns text[]
     language plpgsql
-    -- as blank_fields
-    immutable
+    stable
     set search_path = ''
 as $$
+declare
+    shared constant text[] := private.party_fields();
 begin
     return array(
         select a.attname::text
@@ -512,7 +512,7 @@ begin
         where a.attrelid = 'public.contacts'::regclass
           and a.attnum > 0
           and not a.attisdropped
-          and a.attname <> all (private.party_fields())
+          and a.attname <> all (shared)
     );
 end
 $$;

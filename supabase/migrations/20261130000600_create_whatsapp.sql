@@ -2232,6 +2232,9 @@ as $$
     Raises RP003 where it is no longer so once they are locked. All those locks must then go, even
     of rows that are not used, since the next steps begin with identities.
 
+    Measured in alternating rounds: without it, ingesting a message takes 19% longer (Postgres works
+    25% more).
+
     It also finds out whether anything has waited for one of the messages, or one may have to wait.
 */
 declare
@@ -2596,7 +2599,8 @@ as $$
 declare
     appended integer;
 begin
-    -- the conversations are locked: nobody else numbers messages in them
+    -- The conversations are locked: nobody else numbers messages in them. post_messages and
+    -- post_notices number theirs in the same way, see conversation_activity.last_seq.
     with fresh as materialized (
         select
             i.account_id,

@@ -1915,7 +1915,7 @@ grant select, update on public.my_profile to authenticated;
 create function private.read_profile(fields jsonb)
     returns jsonb
     language plpgsql
-    immutable
+    stable
     set search_path = ''
 as $$
 begin

@@ -62,6 +62,38 @@ def test_every_function_fixes_its_search_path(catalog: psycopg.Connection[Any]) 
     assert names(catalog, query) == []
 
 
+def test_no_immutable_function_reads_a_table(catalog: psycopg.Connection[Any]) -> None:
+    """Its answer becomes part of plans: an open session would keep it through a migration."""
+    query = f"""
+        with recursive functions as (
+            select
+                p.oid,
+                p.oid::regprocedure::text as name,
+                n.nspname || '.' || p.proname as called,
+                p.provolatile,
+                p.prosrc
+            {FUNCTIONS}
+        ),
+        changing as (
+            select f.oid, f.name, f.called, f.provolatile
+            from functions f
+            where exists (
+                select
+                from pg_class c
+                where c.relkind in ('r', 'p', 'v')
+                  and f.prosrc ~ ('\\m(from|join)\\s+(\\w+\\.)?' || c.relname || '\\M(?!\\()')
+            )
+            union
+            select f.oid, f.name, f.called, f.provolatile
+            from functions f
+            join changing c
+                on f.prosrc like '%%' || c.called || '(%%'
+        )
+        select c.name from changing c where c.provolatile = 'i'
+    """
+    assert names(catalog, query) == []
+
+
 def test_no_function_is_executable_by_everybody(catalog: psycopg.Connection[Any]) -> None:
     query = f"""
         select p.oid::regprocedure::text {FUNCTIONS}
@@ -263,9 +295,7 @@ def test_followed_tables_are_logged_shown_readable_and_published(
         select distinct c.relname::text
         from pg_trigger t
         join pg_class c on c.oid = t.tgrelid
-        where t.tgfoid in (
-            'private.tg__publish'::regproc, 'private.tg_messages__publish_new'::regproc
-        )
+        where t.tgfoid = 'private.tg__publish'::regproc
         group by c.relname
         having count(*) = 3
         """,

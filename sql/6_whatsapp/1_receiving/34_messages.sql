@@ -61,7 +61,8 @@ as $$
 declare
     appended integer;
 begin
-    -- the conversations are locked: nobody else numbers messages in them
+    -- The conversations are locked: nobody else numbers messages in them. post_messages and
+    -- post_notices number theirs in the same way, see conversation_activity.last_seq.
     with fresh as materialized (
         select
             i.account_id,
