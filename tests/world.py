@@ -110,9 +110,9 @@ class World:
         """A transaction as PostgREST makes one: under a role and a user's claims."""
         claims = {"role": role} | ({"sub": str(seed_uuid(user))} if user else {})
         with self.session() as connection, connection.transaction():
-            connection.execute(f"set local role {role}")
             connection.execute(
-                "select set_config('request.jwt.claims', %s, true)", [json.dumps(claims)]
+                "select set_config('role', %s, true), set_config('request.jwt.claims', %s, true)",
+                [role, json.dumps(claims)],
             )
             yield connection
 

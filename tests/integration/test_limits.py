@@ -453,5 +453,5 @@ def test_a_contact_with_many_rows_is_merged_in_one_request(office: Office) -> No
 def wait_for_a_new_minute() -> None:
     """Unless there is enough of this one left for what a test counts."""
     left = 60 - time.time() % 60
-    if left < 15:
+    if left < 6:
         time.sleep(left + 0.1)

@@ -94,11 +94,10 @@ class SqlStore(MetakockaStore):
         }
         names = ", ".join(f"{name} => %({name})s" for name in given)
         try:
-            with self._connection.transaction():
-                self._connection.execute("set local role service_role")
-                row = self._connection.execute(
-                    f"select backend.{function}({names})".encode(), given
-                ).fetchone()
+            # a transaction of its own, since the connection commits by itself
+            row = self._connection.execute(
+                f"select backend.{function}({names})".encode(), given
+            ).fetchone()
         except psycopg.Error as error:
             raise from_postgrest(error.sqlstate) from error
         self._fuse.step()
@@ -164,6 +163,7 @@ class Erp:
     ) -> Iterator[Sync]:
         fuse = fuse or Fuse()
         with self.world.session() as connection:
+            connection.execute("set role service_role")
             store = SqlStore(connection, fuse)
             try:
                 yield Sync(
@@ -179,6 +179,7 @@ class Erp:
                 )
             finally:
                 store.close()
+                connection.execute("reset role")
 
     def sync(
         self,

@@ -402,27 +402,40 @@ class Town:
     def _check_what_it_reads(self, who: int, contact: UUID) -> None:
         world, login = self.erp.world, LOGINS[who]
         own = {word for word, whose in EVERY_WORD.items() if whose == who} | self.written[who]
-        [row] = ask(
+        # one question, since it is asked after every step
+        [reads] = ask(
             world,
             login,
-            "select id, name, phone, email from public.my_profile where account_id = %s",
+            """
+            select
+                array(
+                    select to_jsonb(p)
+                    from (
+                        select id, name, phone, email
+                        from public.my_profile
+                        where account_id = %s
+                    ) p
+                ) as profiles,
+                array(select id from public.customers where account_id = %s) as customers,
+                array(
+                    select distinct m.message
+                    from public.messages m
+                    join public.conversations k
+                        on k.id = m.conversation_id
+                    where k.account_id = %s
+                ) as texts,
+                array(select id from public.contacts) as contacts
+            """,
+            self.erp.account,
+            self.erp.account,
             self.erp.account,
         )
-        assert row.pop("id") == contact
+        [row] = reads["profiles"]
+        assert row.pop("id") == str(contact)
         assert {said(value) for value in row.values()} <= own | {None}, "shown another's words"
-        customers = ask(
-            world, login, "select id from public.customers where account_id = %s", self.erp.account
-        )
-        assert [one["id"] for one in customers] == [contact], "reads another's row"
-        texts = ask(
-            world,
-            login,
-            "select m.message from public.messages m"
-            " join public.conversations k on k.id = m.conversation_id where k.account_id = %s",
-            self.erp.account,
-        )
-        assert {one["message"] for one in texts} <= {f"from {who}"}, "reads another's messages"
-        assert ask(world, login, "select id from public.contacts") == []
+        assert reads["customers"] == [contact], "reads another's row"
+        assert {*reads["texts"]} <= {f"from {who}"}, "reads another's messages"
+        assert reads["contacts"] == []
 
     def _check_partner(self, mk_id: str, who: int) -> None:
         """A partner that somebody at Metakocka has made has its person's words alone."""

@@ -203,7 +203,9 @@ def deliveries(draw: st.DrawFn, items: list[Item]) -> list[list[Item]]:
 
 def outcome(world: World, batches: list[list[Item]]) -> dict[str, Any]:
     """What these webhooks leave behind, and undoes it."""
-    with world.connect() as connection, connection.transaction(force_rollback=True):
+    # in one session: each new one would prepare every statement anew
+    connection = world.owner
+    with connection.transaction(force_rollback=True):
         for number, batch in enumerate(batches):
             row = connection.execute(
                 "select backend.ingest_whatsapp(%s, %s)", [str(number), json.dumps(batch)]

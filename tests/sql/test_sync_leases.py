@@ -200,6 +200,7 @@ def test_a_worker_keeps_its_lease_through_a_long_call_and_loses_it_when_it_hangs
     lease_for(erp, 0.6)
     run = begin(erp, "w")
     with erp.session() as session:
+        session.execute("set role service_role")
         store = SqlStore(session, Fuse())
         with Lease(store.of_run(ALPINE, UUID(run["run_id"]), "w"), 0.6) as lease:
             # longer than the lease, and nothing is said meanwhile
@@ -212,6 +213,7 @@ def test_a_worker_keeps_its_lease_through_a_long_call_and_loses_it_when_it_hangs
             with pytest.raises(LeaseLost):
                 step_until_it_is_lost(lease)
         store.close()
+        session.execute("reset role")
 
 
 def test_a_worker_that_watches_follows_one_that_was_killed_when_its_lease_is_over(
