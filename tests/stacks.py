@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import secrets
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
+from typing import LiteralString
 
 import httpx
+import psycopg
 import pytest
+import uvicorn
 
+from rapport.local.fakes.faults import CloseDropped
 from rapport.local.lambda_host.schedules import LastRuns, name_of
 from rapport.local.lambda_host.serverless import SERVERLESS_FILE, Service
 from rapport.local.stack import children
@@ -25,6 +31,9 @@ from tests.rows import Rows
 
 Start = Callable[..., Stack]
 
+# seconds until a server in the process answers
+PATIENCE_S = 15.0
+
 # where a test's servers write their logs
 FOLDER = pytest.StashKey[Path]()
 
@@ -35,6 +44,33 @@ def copy_of(cluster: Cluster, template: Database) -> Iterator[Database]:
     name = f"test_{secrets.token_hex(6)}"
     yield cluster.clone_database(template, name)
     cluster.drop_database(name)
+
+
+@contextmanager
+def changed_copy_of(
+    cluster: Cluster, template: Database, schema: LiteralString
+) -> Iterator[Database]:
+    """A copy with a schema of a test's own beside the template's."""
+    with copy_of(cluster, template) as database:
+        with psycopg.connect(database.url("postgres")) as connection:
+            connection.execute(schema)
+        yield database
+
+
+@contextmanager
+def served(app: CloseDropped) -> Iterator[str]:
+    """The URL of a server for an application, in a thread of this process."""
+    server = uvicorn.Server(
+        uvicorn.Config(app, port=0, log_level="critical", timeout_graceful_shutdown=1)  # type: ignore[arg-type]  # see CloseDropped
+    )
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    deadline = time.monotonic() + PATIENCE_S
+    while not server.started and time.monotonic() < deadline:
+        time.sleep(0.01)
+    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    server.should_exit = True
+    thread.join()
 
 
 class Running:

@@ -3729,6 +3729,36 @@ comment on function backend.announce_import(text) is
     Exports an account's contacts page by page, in the form that import_contacts takes: an import
     of an export changes nothing.
 */
+create function private.exported_contacts(ids uuid[])
+    returns table (id uuid, contact jsonb)
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+begin
+    return query
+    select
+        s.id,
+        jsonb_build_object(
+            'id', s.id,
+            'name', s.name,
+            'phone', s.phone,
+            'email', s.email,
+            'username', s.username,
+            'tags', s.tags,
+            'notes', s.notes,
+            'conversation_status', w.word
+        )
+    from unnest(exported_contacts.ids) i (id)
+    join private.contact_states s
+        on s.id = i.id
+    join public.status_words w
+        on w.face = 'contacts_page'
+       and w.status = s.status;
+end
+$$;
+
+
 create function backend.export_contacts(
     account text,
     after uuid default null,
@@ -3745,23 +3775,8 @@ declare
     owner_id constant uuid := private.account_named(export_contacts.account);
 begin
     return (
-        select coalesce(
-            jsonb_agg(
-                jsonb_build_object(
-                    'id', s.id,
-                    'name', s.name,
-                    'phone', s.phone,
-                    'email', s.email,
-                    'username', s.username,
-                    'tags', s.tags,
-                    'notes', s.notes,
-                    'conversation_status', w.word
-                )
-                order by s.id
-            ),
-            '[]'
-        )
-        from (
+        select coalesce(jsonb_agg(e.contact order by e.id), '[]')
+        from private.exported_contacts(array(
             -- customers has one row for each contact that is not deleted, and its index has this
             -- order
             select c.id
@@ -3770,12 +3785,7 @@ begin
               and c.id > coalesce(after, '00000000-0000-0000-0000-000000000000')
             order by c.id
             limit least(greatest(export_contacts.page_size, 1), 1000)
-        ) page
-        join private.contact_states s
-            on s.id = page.id
-        join public.status_words w
-            on w.face = 'contacts_page'
-           and w.status = s.status
+        )) e
     );
 end
 $$;
@@ -3783,6 +3793,8 @@ $$;
 grant execute on function backend.export_contacts(text, uuid, integer) to service_role;
 
 
+comment on function private.exported_contacts(uuid[]) is
+    'Contacts as a file has them, in the words of the contacts page.';
 comment on function backend.export_contacts(text, uuid, integer) is
     'A page of an account''s contacts after an id, in the order of ids. page_size is 1,000 at most; the last page is shorter.';
 
@@ -3821,32 +3833,13 @@ begin
                and c.account_id = owner_id
             where c.merged_into is not null
         )
-        select coalesce(
-            jsonb_object_agg(
-                n.asked,
-                jsonb_build_object(
-                    'id', s.id,
-                    'name', s.name,
-                    'phone', s.phone,
-                    'email', s.email,
-                    'username', s.username,
-                    'tags', s.tags,
-                    'notes', s.notes,
-                    'conversation_status', w.word
-                )
-            ),
-            '{}'
-        )
+        select coalesce(jsonb_object_agg(n.asked, e.contact), '{}')
         from named n
         join public.contacts c
             on c.id = n.id
            and c.account_id = owner_id
            and c.deleted_at is null
-        join private.contact_states s
-            on s.id = c.id
-        join public.status_words w
-            on w.face = 'contacts_page'
-           and w.status = s.status
+        cross join lateral private.exported_contacts(array[c.id]) e
     );
 end
 $$;

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -11,9 +10,8 @@ from typing import Any
 
 import httpx
 import pytest
-import uvicorn
 from pydantic import SecretStr
-from tests.stacks import Start
+from tests.stacks import Start, served
 
 from rapport.errors import (
     MetakockaOutcomeUnknown,
@@ -67,27 +65,18 @@ class Stand:
 
 
 @pytest.fixture(scope="module")
-def served() -> Iterator[Stand]:
-    app = application(SECRET)
-    server = uvicorn.Server(
-        uvicorn.Config(app, port=0, log_level="critical", timeout_graceful_shutdown=1)  # type: ignore[arg-type]  # see CloseDropped
-    )
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    deadline = time.monotonic() + PATIENCE_S
-    while not server.started and time.monotonic() < deadline:
-        time.sleep(0.01)
-    port = server.servers[0].sockets[0].getsockname()[1]
-    with httpx.Client(trust_env=False, timeout=PATIENCE_S) as http:
-        yield Stand(f"http://127.0.0.1:{port}", http)
-    server.should_exit = True
-    thread.join()
+def reused() -> Iterator[Stand]:
+    with (
+        served(application(SECRET)) as url,
+        httpx.Client(trust_env=False, timeout=PATIENCE_S) as http,
+    ):
+        yield Stand(url, http)
 
 
 @pytest.fixture
-def stand(served: Stand) -> Stand:
-    served.order("reset")
-    return served
+def stand(reused: Stand) -> Stand:
+    reused.order("reset")
+    return reused
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import psycopg
 import pytest
 from tests.integration.realtime_clients import (
     ALICE,
@@ -16,7 +15,7 @@ from tests.integration.realtime_clients import (
     official_client,
     write,
 )
-from tests.stacks import Start, copy_of
+from tests.stacks import Start, changed_copy_of
 
 from rapport.local.stack.postgres import Cluster, Database
 from rapport.local.stack.running import Stack
@@ -55,9 +54,7 @@ KEYLESS = """
 @pytest.fixture(scope="module")
 def template(cluster: Cluster, prepared: Database) -> Iterator[Database]:
     """What a hosted project has, with a schema of these tests' own."""
-    with copy_of(cluster, prepared) as database:
-        with psycopg.connect(database.url("postgres")) as connection:
-            connection.execute(SCHEMA)
+    with changed_copy_of(cluster, prepared, SCHEMA) as database:
         yield database
 
 

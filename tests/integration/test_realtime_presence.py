@@ -27,7 +27,7 @@ from tests.integration.realtime_clients import (
     websocket_url,
     write,
 )
-from tests.stacks import copy_of
+from tests.stacks import changed_copy_of
 from websockets.asyncio.client import connect
 
 from rapport.local.stack.postgres import Cluster, Database
@@ -70,9 +70,7 @@ OK = {"status": "ok", "response": {}}
 @pytest.fixture(scope="module")
 def template(cluster: Cluster, prepared: Database) -> Iterator[Database]:
     """What a hosted project has, without the schema of sql/, and a table of rights."""
-    with copy_of(cluster, prepared) as database:
-        with psycopg.connect(database.url("postgres")) as connection:
-            connection.execute(SCHEMA)
+    with changed_copy_of(cluster, prepared, SCHEMA) as database:
         yield database
 
 

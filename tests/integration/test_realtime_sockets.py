@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from datetime import timedelta
 
 import jwt
-import psycopg
 import pytest
 from tests.integration.realtime_clients import (
     ALICE,
@@ -19,7 +18,7 @@ from tests.integration.realtime_clients import (
     websocket_url,
     write,
 )
-from tests.stacks import Start, copy_of
+from tests.stacks import Start, changed_copy_of
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
@@ -50,9 +49,7 @@ NOTES = {"config": {"postgres_changes": [{"event": "*", "schema": "public", "tab
 @pytest.fixture(scope="module")
 def template(cluster: Cluster, prepared: Database) -> Iterator[Database]:
     """What a hosted project has, with a schema of these tests' own."""
-    with copy_of(cluster, prepared) as database:
-        with psycopg.connect(database.url("postgres")) as connection:
-            connection.execute(SCHEMA)
+    with changed_copy_of(cluster, prepared, SCHEMA) as database:
         yield database
 
 

@@ -8,9 +8,8 @@ from datetime import timedelta
 from uuid import uuid4
 
 import httpx
-import psycopg
 import pytest
-from tests.stacks import Start, copy_of
+from tests.stacks import Start, changed_copy_of
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
@@ -49,9 +48,7 @@ SCHEMA = """
 @pytest.fixture(scope="module")
 def template(cluster: Cluster, template: Database) -> Iterator[Database]:
     """A database with a table and a function of these tests' own."""
-    with copy_of(cluster, template) as database:
-        with psycopg.connect(database.url("postgres")) as connection:
-            connection.execute(SCHEMA)
+    with changed_copy_of(cluster, template, SCHEMA) as database:
         yield database
 
 

@@ -7,7 +7,6 @@ import json
 import queue
 import secrets
 import threading
-import time
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -17,8 +16,8 @@ from typing import Any
 
 import httpx
 import pytest
-import uvicorn
 from pydantic import HttpUrl, SecretStr
+from tests.stacks import served
 
 from rapport.errors import WhatsAppRefused, WhatsAppUnavailable
 from rapport.local.fakes.whatsapp import media
@@ -121,19 +120,8 @@ def function() -> Iterator[Function]:
 @pytest.fixture
 def fake(function: Function) -> Iterator[Fake]:
     app = application(f"http://127.0.0.1:{function.port}/", APP_SECRET, TOKEN)
-    server = uvicorn.Server(
-        uvicorn.Config(app, port=0, log_level="critical", timeout_graceful_shutdown=1)  # type: ignore[arg-type]  # see CloseDropped
-    )
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    deadline = time.monotonic() + PATIENCE_S
-    while not server.started and time.monotonic() < deadline:
-        time.sleep(0.01)
-    port = server.servers[0].sockets[0].getsockname()[1]
-    with httpx.Client(trust_env=False, timeout=PATIENCE_S) as client:
-        yield Fake(f"http://127.0.0.1:{port}", client)
-    server.should_exit = True
-    thread.join()
+    with served(app) as url, httpx.Client(trust_env=False, timeout=PATIENCE_S) as client:
+        yield Fake(url, client)
 
 
 def refused(answer: httpx.Response) -> tuple[int, int]:

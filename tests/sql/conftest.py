@@ -11,7 +11,7 @@ from rapport.local.stack.postgres import Cluster, Database
 from tests.world import World, Worlds
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def worlds(cluster: Cluster, world_template: Database) -> Iterator[Worlds]:
     worlds = Worlds(cluster, world_template)
     yield worlds

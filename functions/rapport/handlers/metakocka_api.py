@@ -11,6 +11,7 @@ from aws_lambda_powertools.utilities.data_classes import APIGatewayProxyEventV2
 
 from rapport.errors import NotFound
 from rapport.handlers.http import Response, bearer, http_function, json_, read_json, read_query
+from rapport.handlers.metakocka import secrets, settings, store
 from rapport.metakocka import endpoints as on_request
 from rapport.metakocka.endpoints import (
     Answer,
@@ -26,9 +27,7 @@ from rapport.metakocka.endpoints import (
     require_good,
 )
 from rapport.metakocka.sync.run import Sync
-from rapport.parameters import SecretSource, secret_source
-from rapport.settings import MetakockaSettings, StoreSettings, UserStoreSettings
-from rapport.store.metakocka import MetakockaStore
+from rapport.settings import UserStoreSettings
 from rapport.store.metakocka_requests import MetakockaUser
 from rapport.store.postgrest import UserStores
 
@@ -41,27 +40,12 @@ def _users() -> UserStores[MetakockaUser]:
     return UserStores(UserStoreSettings.load(), MetakockaUser)
 
 
-@cache
-def _store() -> MetakockaStore:
-    return MetakockaStore(StoreSettings.load())
-
-
-@cache
-def _settings() -> MetakockaSettings:
-    return MetakockaSettings.load()
-
-
-@cache
-def _secrets() -> SecretSource:
-    return secret_source(_settings())
-
-
 def _sync() -> Sync:
     ends_at = time.monotonic() + on_request.TIME
     return Sync(
-        _store(),
-        _secrets(),
-        _settings(),
+        store(),
+        secrets(),
+        settings(),
         worker=f"request-{uuid4()}",
         remaining=lambda: ends_at - time.monotonic(),
         reserve=on_request.RESERVE,
