@@ -5,8 +5,8 @@
 
     setting                     value               set by                        read by
     --------------------------  ------------------  ----------------------------  ----------------------------
-    rapport.broadcast_later     on, off             import_contacts,              new_messages,
-                                                    apply_whatsapp_people         broadcast_changes
+    rapport.broadcast_later     on, off             import_contacts,              broadcast_changes,
+                                                    apply_whatsapp_people         apply_whatsapp_items
     rapport.desk_raised         account's id        the trigger that raises       the same
                                                     the epoch of a desk
     rapport.from_metakocka      on, off             apply_partners,               what marks contacts to be

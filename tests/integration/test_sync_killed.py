@@ -23,7 +23,7 @@ from rapport.local.stack.postgres import Cluster, Database
 
 CILKA = seed_uuid("contact cilka")
 # seconds, in place of half a minute
-LEASE = 3.0
+LEASE = 2.0
 WORKER = """
 import sys, time
 from rapport.handlers.metakocka_sync import handler
