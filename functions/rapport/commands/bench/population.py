@@ -38,8 +38,8 @@ def agent_id(number: int) -> UUID:
 def populate(connection: psycopg.Connection, population: Population) -> None:
     """Fills a database that has the schema and no rows.
 
-    `connection` is a superuser's, in autocommit. Triggers and foreign keys are switched off, and
-    the rows that triggers would write are written here. The change log stays empty.
+    `connection` is a superuser's, in autocommit. Beyond accounts, triggers and foreign keys are
+    switched off, and the rows that triggers would write are written here.
     """
     with connection.transaction():
         for name, value in asdict(population).items():
