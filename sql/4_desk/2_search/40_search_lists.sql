@@ -2,6 +2,10 @@
     Three ways to find the matching contacts of one account: along its list, by the names in the
     list, and by the index of words. Each has one fixed plan. The planner does not choose it by
     statistics, because these differ between a big account and a small one.
+
+    Measured in alternating rounds, searches of all kinds among 50,000 contacts: p95 is 5.1 ms of
+    work; without the beginnings of words it is 7.4 ms; with one plain statement that the planner
+    plans it is 8.7 ms, and 22 ms for surnames.
 */
 create function private.walk_search_list(
     account_id uuid,
