@@ -277,7 +277,7 @@ def busy(at_work: AtWork) -> SyncBusy | MetakockaClosed:
     if at_work.ends_by is None:
         words = f"its lease ends at {_clock(until)}, and the run extends it while it is at work"
     else:
-        words = f"it ends at {_clock(at_work.ends_by)} at the latest"
+        words = f"it ends by {_clock(at_work.ends_by)} at the latest"
     return SyncBusy(
         f"Another run of the sync is at work for this account: {words}.", retry_after=max(left, 1)
     )
