@@ -11,6 +11,7 @@ from rapport.local.stack.npm import Binaries
 from rapport.local.stack.process import Child, answers
 from rapport.local.stack.running import STACK_VARIABLE, Stack
 from rapport.local.stack.state import settings_file
+from rapport.local.supabase.signing_key import service_keys
 
 
 def postgrest(stack: Stack, binaries: Binaries) -> Child:
@@ -29,7 +30,7 @@ def postgrest(stack: Stack, binaries: Binaries) -> Child:
             "PGRST_DB_POOL": "20",
             "PGRST_DB_MAX_ROWS": "1000",
             "PGRST_DB_USE_LEGACY_GUCS": "false",
-            "PGRST_JWT_SECRET": stack.jwt_secret,
+            "PGRST_JWT_SECRET": service_keys(stack.signing_key, stack.jwt_secret),
             "PGRST_SERVER_HOST": stack.host,
             "PGRST_SERVER_PORT": str(stack.postgrest_port),
             "PGRST_LOG_LEVEL": "warn",

@@ -7,7 +7,9 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from rapport.api_keys import new_api_key
 from rapport.local.stack.files import write_whole
+from rapport.local.supabase.signing_key import SigningKey, new_signing_key
 
 STACK_VARIABLE = "RAPPORT_STACK"
 WEBHOOK_PATH = "/api/webhooks/whatsapp"
@@ -25,11 +27,19 @@ def _secret() -> str:
     return secrets.token_urlsafe(32)
 
 
+def _publishable_key() -> str:
+    return new_api_key("publishable")
+
+
+def _secret_keys() -> dict[str, str]:
+    return {"default": new_api_key("secret")}
+
+
 class Stack(BaseModel):
     """One stack's settings, written to `stack.json` (mode 600) for its child processes.
 
-    Ports are TCP ports on `host`. Keys are JWTs signed with `jwt_secret` (HS256), as on a
-    project with legacy keys.
+    Ports are TCP ports on `host`. Users' tokens are signed with `signing_key` (ES256). The two keys
+    of the legacy kind are tokens signed with `jwt_secret` (HS256), and good as well.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -47,6 +57,10 @@ class Stack(BaseModel):
     metakocka_port: int = 24327
     # secrets stay out of tracebacks and logs
     db_password: str = Field(repr=False)
+    publishable_key: str = Field(default_factory=_publishable_key)
+    # by name; all are good at the same time, and the functions take the first
+    secret_keys: dict[str, str] = Field(default_factory=_secret_keys, min_length=1, repr=False)
+    signing_key: SigningKey = Field(default_factory=new_signing_key, repr=False)
     jwt_secret: str = Field(repr=False)
     anon_key: str
     service_role_key: str = Field(repr=False)
@@ -57,6 +71,11 @@ class Stack(BaseModel):
     wake_secret: str = Field(default_factory=_secret, repr=False)
     metakocka_secret_key: str = Field(default_factory=_secret, repr=False)
     aws_secret: str = Field(default_factory=_secret, repr=False)
+
+    @property
+    def secret_key(self) -> str:
+        """The secret key of the functions; clients know it as SUPABASE_SECRET_KEY."""
+        return next(iter(self.secret_keys.values()))
 
     @property
     def url(self) -> str:

@@ -16,7 +16,6 @@ from pydantic import ValidationError
 
 from rapport.local.errors import StackError
 from rapport.local.stack.running import Stack
-from rapport.local.supabase.keys import mint_key
 
 PROJECT = Path(__file__).parents[4]
 HOME_VARIABLE = "RAPPORT_HOME"
@@ -183,6 +182,9 @@ def load_or_create(path: Path, ports: dict[str, int]) -> Stack:
 
 def new_stack(path: Path, ports: dict[str, int]) -> Stack:
     """The settings of a stack with new secrets."""
+    # not above: every process of a stack knows its folder, and few need the cryptography
+    from rapport.local.supabase.keys import mint_key
+
     jwt_secret = secrets.token_urlsafe(32)
     return Stack(
         folder=path,

@@ -1,18 +1,33 @@
-"""The stack's tokens: makes API keys and users' access tokens, and verifies them."""
+"""The stack's tokens: makes API keys and users' access tokens, and verifies them.
+
+A project signs with a private key (ES256) and publishes its public half, so that everybody can
+verify its tokens. Before, it signed with a secret that it shared with its services (HS256): such
+tokens are verified as well.
+"""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from datetime import timedelta
+from functools import cache
 from typing import Literal
 from uuid import UUID, uuid4
 
 import jwt
+from cryptography.hazmat.primitives.asymmetric import ec
 from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
-ALGORITHM = "HS256"
+from rapport.local.stack.running import Stack
+from rapport.local.supabase.signing_key import SigningKey
+
+SHARED_SECRET = "HS256"  # noqa: S105 - an algorithm
+PRIVATE_KEY = "ES256"
+Role = Literal["anon", "service_role"]
 ACCESS_TOKEN_LIFETIME = timedelta(hours=1)
 KEY_LIFETIME = timedelta(days=10 * 365)
+
+_NOT_SIGNED_HERE = "Failed to validate JWT signature"
 
 
 class TokenError(Exception):
@@ -24,7 +39,7 @@ class MalformedTokenError(TokenError):
 
 
 class BadSignatureError(TokenError):
-    """The token was not signed with this stack's secret by HS256."""
+    """The token was not signed with a key of this stack, or not by the key's algorithm."""
 
 
 class MissingClaimsError(TokenError):
@@ -53,20 +68,25 @@ class Claims(BaseModel):
     session_id: str | None = None
 
 
-def mint_key(jwt_secret: str, role: Literal["anon", "service_role"]) -> str:
+def mint_key(jwt_secret: str, role: Role) -> str:
     """Makes an API key of the legacy kind: a long-lived token for a role without a user."""
+    return mint_role_token(jwt_secret, role, KEY_LIFETIME)
+
+
+def mint_role_token(key: SigningKey | str, role: Role, lifetime: timedelta) -> str:
+    """Makes a token for a role without a user, signed as `mint_user_token` does."""
     now = int(time.time())
     claims = {
         "iss": "supabase",
         "role": role,
         "iat": now,
-        "exp": now + int(KEY_LIFETIME.total_seconds()),
+        "exp": now + int(lifetime.total_seconds()),
     }
-    return jwt.encode(claims, jwt_secret, ALGORITHM)
+    return _sign(key, claims)
 
 
 def mint_user_token(
-    jwt_secret: str,
+    key: SigningKey | str,
     *,
     user_id: UUID,
     session_id: UUID | None = None,
@@ -82,6 +102,7 @@ def mint_user_token(
 ) -> str:
     """Makes the access token of a user who signed in with a password.
 
+    It is signed with a private key (ES256), or with a shared secret (HS256) where `key` is text.
     `signed_in_at` is the time of the password check, in seconds since 1970; by default now. Source
     of the claims: Supabase's "JWT Claims Reference".
     """
@@ -102,25 +123,54 @@ def mint_user_token(
         "session_id": str(session_id or uuid4()),
         "is_anonymous": is_anonymous,
     }
-    return jwt.encode(claims, jwt_secret, ALGORITHM)
+    return _sign(key, claims)
 
 
-def verify(jwt_secret: str, token: str) -> Claims:
+class KeySet:
+    """The keys by which a stack's tokens are verified."""
+
+    def __init__(self, signing_key: SigningKey, jwt_secret: str) -> None:
+        self._signing_key = signing_key
+        self._jwt_secret = jwt_secret
+
+    @classmethod
+    def of(cls, stack: Stack) -> KeySet:
+        """The keys of a stack."""
+        return cls(stack.signing_key, stack.jwt_secret)
+
+    def key_for(self, header: Mapping[str, object]) -> ec.EllipticCurvePublicKey | str:
+        """The key for a token with this header: the algorithm is the key's, not the token's choice.
+
+        Raises BadSignatureError.
+        """
+        match header:
+            case {"alg": "HS256"}:
+                return self._jwt_secret
+            case {"alg": "ES256", "kid": str(kid)} if kid != self._signing_key.kid:
+                raise BadSignatureError(_NOT_SIGNED_HERE)
+            case {"alg": "ES256"}:
+                return _private_key(self._signing_key).public_key()
+            case _:
+                raise BadSignatureError(_NOT_SIGNED_HERE)
+
+
+def verify(keys: KeySet, token: str) -> Claims:
     """Checks a token's signature, form and expiry. It does not ask a database.
 
     Raises MalformedTokenError, BadSignatureError, MissingClaimsError or ExpiredTokenError.
     """
     try:
+        key = keys.key_for(jwt.get_unverified_header(token))
         payload = jwt.decode(
             token,
-            jwt_secret,
-            algorithms=[ALGORITHM],
+            key,
+            algorithms=[SHARED_SECRET if isinstance(key, str) else PRIVATE_KEY],
             # PostgREST and Realtime don't check audience and issuer either; expiry is checked
             # below, so that the error can say since when
             options={"verify_aud": False, "verify_iss": False, "verify_exp": False},
         )
     except (jwt.InvalidSignatureError, jwt.InvalidAlgorithmError) as error:
-        raise BadSignatureError("Failed to validate JWT signature") from error
+        raise BadSignatureError(_NOT_SIGNED_HERE) from error
     # a token from a frame may not be UTF-8, and its header may be nested too deep to parse
     except (jwt.InvalidTokenError, UnicodeError, RecursionError) as error:
         raise MalformedTokenError("The token provided is not a valid JWT") from error
@@ -132,3 +182,14 @@ def verify(jwt_secret: str, token: str) -> Claims:
     if expired_for >= 0:
         raise ExpiredTokenError(int(expired_for))
     return claims
+
+
+def _sign(key: SigningKey | str, claims: Mapping[str, object]) -> str:
+    if isinstance(key, str):
+        return jwt.encode({**claims}, key, SHARED_SECRET)
+    return jwt.encode({**claims}, _private_key(key), PRIVATE_KEY, headers={"kid": key.kid})
+
+
+@cache
+def _private_key(key: SigningKey) -> ec.EllipticCurvePrivateKey:
+    return ec.derive_private_key(key.private_number, ec.SECP256R1())

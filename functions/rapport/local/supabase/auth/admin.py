@@ -17,6 +17,7 @@ from rapport.local.supabase.auth import callers, passwords, sessions, users
 from rapport.local.supabase.auth.errors import AuthError, taken, validation_failed
 from rapport.local.supabase.auth.http import answer, query, read
 from rapport.local.supabase.auth.models import AdminAttributes, Deletion, UserPage
+from rapport.local.supabase.keys import KeySet
 
 
 class UserList(BaseModel):
@@ -30,10 +31,10 @@ class AdminEndpoints:
     """What the service key may do; every endpoint raises AuthError for any other token."""
 
     def __init__(
-        self, pool: AsyncConnectionPool[AsyncConnection[DictRow]], jwt_secret: str
+        self, pool: AsyncConnectionPool[AsyncConnection[DictRow]], key_set: KeySet
     ) -> None:
         self._pool = pool
-        self._secret = jwt_secret
+        self._keys = key_set
         self.routes = [
             Route("/admin/users", self.create_user, methods=["POST"]),
             Route("/admin/users", self.list_users, methods=["GET"]),
@@ -44,7 +45,7 @@ class AdminEndpoints:
 
     async def create_user(self, request: Request) -> Response:
         """Creates a user, who can sign in once `email_confirm` was given."""
-        callers.require_admin(request, self._secret)
+        callers.require_admin(request, self._keys)
         body = await read(request, AdminAttributes)
         if not body.email and not body.phone:
             raise validation_failed("Cannot create a user without either an email or phone")
@@ -75,21 +76,21 @@ class AdminEndpoints:
             raise taken(error) from error
 
     async def list_users(self, request: Request) -> Response:
-        callers.require_admin(request, self._secret)
+        callers.require_admin(request, self._keys)
         page = query(request, UserPage)
         async with self._pool.connection() as conn:
             found = await users.page(conn, page.page, page.per_page)
         return answer(UserList(users=found))
 
     async def get_user(self, request: Request) -> Response:
-        callers.require_admin(request, self._secret)
+        callers.require_admin(request, self._keys)
         user_id = _user_id(request)
         async with self._pool.connection() as conn:
             return answer(await users.get(conn, user_id))
 
     async def update_user(self, request: Request) -> Response:
         """Changes a user; a new password ends all of the user's sessions."""
-        callers.require_admin(request, self._secret)
+        callers.require_admin(request, self._keys)
         user_id = _user_id(request)
         body = await read(request, AdminAttributes)
         change = users.Update(
@@ -112,7 +113,7 @@ class AdminEndpoints:
 
     async def delete_user(self, request: Request) -> Response:
         """Deletes a user for good; rows that refer to the user follow their foreign keys."""
-        callers.require_admin(request, self._secret)
+        callers.require_admin(request, self._keys)
         user_id = _user_id(request)
         if (await read(request, Deletion)).should_soft_delete:
             raise AuthError(501, "unexpected_failure", "Soft deletion is not served here")

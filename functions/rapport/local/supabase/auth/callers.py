@@ -19,13 +19,15 @@ class SessionCaller(NamedTuple):
     session_id: UUID | None
 
 
-async def signed_in(conn: users.Connection, request: Request, jwt_secret: str) -> SessionCaller:
+async def signed_in(
+    conn: users.Connection, request: Request, key_set: keys.KeySet
+) -> SessionCaller:
     """Finds the user whose access token a request carries.
 
     Raises AuthError: 401 without a token; 403 if the token is invalid or its user or session is
     gone.
     """
-    claims = _claims(request, jwt_secret)
+    claims = _claims(request, key_set)
     if not claims.sub:
         raise AuthError(403, "bad_jwt", "invalid claim: missing sub claim")
     user_id = _uuid(claims.sub, "sub")
@@ -43,18 +45,18 @@ async def signed_in(conn: users.Connection, request: Request, jwt_secret: str) -
     return SessionCaller(user, session_id)
 
 
-def require_admin(request: Request, jwt_secret: str) -> None:
+def require_admin(request: Request, key_set: keys.KeySet) -> None:
     """Raises AuthError unless a request carries the service role's token."""
-    if _claims(request, jwt_secret).role != "service_role":
+    if _claims(request, key_set).role != "service_role":
         raise AuthError(403, "not_admin", "User not allowed")
 
 
-def _claims(request: Request, jwt_secret: str) -> keys.Claims:
+def _claims(request: Request, key_set: keys.KeySet) -> keys.Claims:
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not token:
         raise AuthError(401, "no_authorization", "This endpoint requires a valid Bearer token")
     try:
-        return keys.verify(jwt_secret, token)
+        return keys.verify(key_set, token)
     except keys.TokenError as error:
         raise AuthError(403, "bad_jwt", f"invalid JWT: {error}") from error
 

@@ -30,8 +30,11 @@ from rapport.local.supabase.auth.models import (
     RefreshGrant,
     UserChanges,
 )
+from rapport.local.supabase.signing_key import published_keys
 
 POOL_SIZE = 4
+# how long others may keep the published keys, as on a hosted project
+KEYS_SECONDS = 600
 
 
 class Session(BaseModel):
@@ -52,7 +55,8 @@ class AuthService:
     """
 
     def __init__(self, stack: Stack) -> None:
-        self._secret = stack.jwt_secret
+        self._signing_key = stack.signing_key
+        self._keys = keys.KeySet.of(stack)
         self._issuer = f"{stack.url}/auth/v1"
         self._pool: AsyncConnectionPool[AsyncConnection[DictRow]] = AsyncConnectionPool(
             stack.db_url("supabase_auth_admin"),
@@ -75,7 +79,7 @@ class AuthService:
                 Route("/settings", self.settings, methods=["GET"]),
                 Route("/health", self.health, methods=["GET"]),
                 Route("/.well-known/jwks.json", self.signing_keys, methods=["GET"]),
-                *AdminEndpoints(self._pool, stack.jwt_secret).routes,
+                *AdminEndpoints(self._pool, self._keys).routes,
             ],
             exception_handlers=EXCEPTION_HANDLERS,
         )
@@ -129,7 +133,7 @@ class AuthService:
 
     async def get_user(self, request: Request) -> Response:
         async with self._pool.connection() as conn:
-            caller = await callers.signed_in(conn, request, self._secret)
+            caller = await callers.signed_in(conn, request, self._keys)
         return answer(caller.user)
 
     async def update_user(self, request: Request) -> Response:
@@ -140,7 +144,7 @@ class AuthService:
         """
         body = await read(request, UserChanges)
         async with self._pool.connection() as conn:
-            caller = await callers.signed_in(conn, request, self._secret)
+            caller = await callers.signed_in(conn, request, self._keys)
         encrypted = None
         if body.password is not None:
             encrypted = await passwords.hash_password(body.password)
@@ -162,7 +166,7 @@ class AuthService:
     async def log_out(self, request: Request) -> Response:
         scope = query(request, LogoutScope).scope
         async with self._pool.connection() as conn:
-            caller = await callers.signed_in(conn, request, self._secret)
+            caller = await callers.signed_in(conn, request, self._keys)
             await sessions.end(conn, caller.user.id, caller.session_id, scope)
         return Response(status_code=204)
 
@@ -181,10 +185,11 @@ class AuthService:
         return JSONResponse({"name": "GoTrue", "description": "Rapport's local stand-in"})
 
     async def signing_keys(self, _: Request) -> Response:
-        """Publishes no key: tokens are signed with a shared secret, and clients then ask the
-        server.
-        """
-        return JSONResponse({"keys": []})
+        """The keys by which everybody can verify access tokens, without asking us."""
+        return JSONResponse(
+            published_keys(self._signing_key),
+            headers={"Cache-Control": f"public, max-age={KEYS_SECONDS}"},
+        )
 
     async def _password_grant(self, request: Request) -> Response:
         body = await read(request, Credentials)
@@ -231,7 +236,7 @@ class AuthService:
     def _session(self, grant: sessions.Grant, user: users.User) -> Response:
         lifetime = int(keys.ACCESS_TOKEN_LIFETIME.total_seconds())
         token = keys.mint_user_token(
-            self._secret,
+            self._signing_key,
             user_id=user.id,
             session_id=grant.session_id,
             issuer=self._issuer,

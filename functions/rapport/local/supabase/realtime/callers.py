@@ -8,6 +8,7 @@ from rapport.local.supabase.keys import (
     BadSignatureError,
     Claims,
     ExpiredTokenError,
+    KeySet,
     MalformedTokenError,
     TokenError,
     verify,
@@ -28,9 +29,9 @@ class TokenCaller:
     expires_at: float
 
     @classmethod
-    def of(cls, jwt_secret: str, token: str) -> TokenCaller:
+    def of(cls, keys: KeySet, token: str) -> TokenCaller:
         """Raises TokenError."""
-        claims: Claims = verify(jwt_secret, token)
+        claims: Claims = verify(keys, token)
         return cls(
             role=claims.role,
             claims=encode(claims.model_dump(exclude_unset=True)),

@@ -10,7 +10,7 @@ from typing import Protocol
 import psycopg
 from pydantic import JsonValue
 
-from rapport.local.supabase.keys import TokenError
+from rapport.local.supabase.keys import KeySet, TokenError
 from rapport.local.supabase.realtime.attendance import Attendance, PresenceAbuseError
 from rapport.local.supabase.realtime.authorization import Authorizer, Extension
 from rapport.local.supabase.realtime.bus import TOPIC_PREFIX, Bus
@@ -34,7 +34,7 @@ class JoinRefusedError(Exception):
 class ChannelSocket(Protocol):
     """What a channel needs of its socket."""
 
-    jwt_secret: str
+    keys: KeySet
     token: str
     headers: str
     serializer: Serializer
@@ -90,7 +90,7 @@ class Channel:
             raise JoinRefusedError("TopicNameRequired: You must provide a topic name")
         token = self._join.token(self._connection.token)
         try:
-            caller = TokenCaller.of(self._connection.jwt_secret, token)
+            caller = TokenCaller.of(self._connection.keys, token)
         except TokenError as error:
             raise JoinRefusedError(f"{code_of(error)}: {error}") from error
         rights = await self._rights_of(caller)
@@ -130,7 +130,7 @@ class Channel:
         if not isinstance(token, str) or token.startswith("sb_") or token == self._token:
             return
         try:
-            caller = TokenCaller.of(self._connection.jwt_secret, token)
+            caller = TokenCaller.of(self._connection.keys, token)
             rights = await self._rights_of(caller)
         except (TokenError, JoinRefusedError) as error:
             self.shut_down(str(error))

@@ -14,7 +14,7 @@ from starlette.routing import BaseRoute, WebSocketRoute
 from starlette.websockets import WebSocket
 
 from rapport.local.stack.running import Stack
-from rapport.local.supabase.keys import TokenError
+from rapport.local.supabase.keys import KeySet, TokenError
 from rapport.local.supabase.realtime.authorization import Authorizer
 from rapport.local.supabase.realtime.bus import Bus
 from rapport.local.supabase.realtime.callers import TokenCaller, handshake_text
@@ -39,7 +39,7 @@ class RealtimeService:
     """Realtime for one database: websockets to clients, the write-ahead log from Postgres."""
 
     def __init__(self, stack: Stack) -> None:
-        self._jwt_secret = stack.jwt_secret
+        self._keys = KeySet.of(stack)
         url = stack.db_url(DATABASE_ROLE)
         self._pool = AsyncConnectionPool(
             url,
@@ -94,7 +94,7 @@ class RealtimeService:
             await _refuse(websocket, 401, "API key is missing")
             return
         try:
-            TokenCaller.of(self._jwt_secret, token)
+            TokenCaller.of(self._keys, token)
         except TokenError as error:
             await _refuse(websocket, 401, handshake_text(error))
             return
@@ -108,7 +108,7 @@ class RealtimeService:
         await Socket(
             websocket,
             self,
-            jwt_secret=self._jwt_secret,
+            keys=self._keys,
             token=token,
             headers=encode(dict(headers)),
             serializer=serializer,

@@ -9,6 +9,7 @@ import time
 from pydantic import JsonValue
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from rapport.local.supabase.keys import KeySet
 from rapport.local.supabase.realtime.attendance import PresenceRefusedError
 from rapport.local.supabase.realtime.bus import TOPIC_PREFIX
 from rapport.local.supabase.realtime.channel import Channel, JoinRefusedError, Services
@@ -53,12 +54,12 @@ class Socket:
         websocket: WebSocket,
         services: Services,
         *,
-        jwt_secret: str,
+        keys: KeySet,
         token: str,
         headers: str,
         serializer: Serializer,
     ) -> None:
-        self.jwt_secret = jwt_secret
+        self.keys = keys
         self.token = token
         self.headers = headers
         self.serializer = serializer
