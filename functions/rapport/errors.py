@@ -420,8 +420,8 @@ _BY_CLASS: dict[str, type[RapportError]] = {
 _OF_GATEWAY = re.compile(r"5[0-9]{2}")  # the gateway got no usable answer
 
 _WRONG_KEY = (
-    "Set the key that the project's API settings show: SUPABASE_SERVICE_ROLE_KEY for the"
-    " functions' own calls, SUPABASE_ANON_KEY for users' calls."
+    "Set the key that the project's API settings show: SUPABASE_SECRET_KEY for the"
+    " functions' own calls, SUPABASE_PUBLISHABLE_KEY for users' calls."
 )
 _MIGRATE = (
     "Apply the migrations (supabase db push); if they are applied, have PostgREST read the"

@@ -7,7 +7,9 @@ from typing import Annotated, Literal, Self
 
 from pydantic import (
     AfterValidator,
+    AliasChoices,
     BeforeValidator,
+    Field,
     HttpUrl,
     NonNegativeInt,
     SecretStr,
@@ -15,6 +17,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from rapport.api_keys import kind_of
 from rapport.errors import ConfigError
 
 _IN_FUNCTIONS = (
@@ -29,6 +32,8 @@ class _Settings(BaseSettings):
         extra="ignore",
         # an empty variable counts as missing
         env_ignore_empty=True,
+        # a variable with an older name is read as well; in Python there is one name
+        populate_by_name=True,
     )
 
     @classmethod
@@ -71,18 +76,40 @@ def _words(value: object) -> object:
     return [word.strip() for word in value.split(",")] if isinstance(value, str) else value
 
 
+def _not_public(key: SecretStr) -> SecretStr:
+    if kind_of(key.get_secret_value()).is_public:
+        raise ValueError(
+            "This is the project's publishable key, with which the functions may do nothing: take a"
+            " secret key (sb_secret_…)"
+        )
+    return key
+
+
+def _not_secret(key: SecretStr) -> SecretStr:
+    if kind_of(key.get_secret_value()).is_secret:
+        raise ValueError(
+            "This is a secret key of the project, which no user's call may carry: take the"
+            " publishable key (sb_publishable_…)"
+        )
+    return key
+
+
 class StoreSettings(_Settings):
     """The database's address, and the key for the functions' RPCs."""
 
     supabase_url: HttpUrl
-    supabase_service_role_key: Secret
+    supabase_secret_key: Annotated[Secret, AfterValidator(_not_public)] = Field(
+        validation_alias=AliasChoices("supabase_secret_key", "supabase_service_role_key")
+    )
 
 
 class UserStoreSettings(_Settings):
     """The database's address, and the key that accompanies a user's own token."""
 
     supabase_url: HttpUrl
-    supabase_anon_key: Secret
+    supabase_publishable_key: Annotated[Secret, AfterValidator(_not_secret)] = Field(
+        validation_alias=AliasChoices("supabase_publishable_key", "supabase_anon_key")
+    )
 
 
 class GraphSettings(_Settings):

@@ -67,7 +67,7 @@ class Observer:
     @asynccontextmanager
     async def signed_in(cls, stack: Stack, email: str, password: str) -> AsyncIterator[Observer]:
         """Signs in; at the end it closes every socket."""
-        client = await acreate_client(stack.url, stack.anon_key)
+        client = await acreate_client(stack.url, stack.publishable_key)
         observer = cls(email, client)
         try:
             await client.auth.sign_in_with_password({"email": email, "password": password})

@@ -12,7 +12,7 @@ from rapport.local.stack import state
 from rapport.local.stack.running import Stack
 from rapport.settings import MetakockaSettings, StoreSettings
 
-_VARIABLES = ("SUPABASE_URL", "SUPABASE_SERVICE_ROLE_KEY")
+_VARIABLES = ("SUPABASE_URL", "SUPABASE_SECRET_KEY", "SUPABASE_SERVICE_ROLE_KEY")
 _REMEDY = "Set it in the environment of this command. The project's settings show its URL and keys."
 
 
@@ -27,7 +27,7 @@ def store_settings() -> StoreSettings:
         return StoreSettings.load(_REMEDY)
     return StoreSettings(
         supabase_url=HttpUrl(stack.url),
-        supabase_service_role_key=SecretStr(stack.service_role_key),
+        supabase_secret_key=SecretStr(stack.secret_key),
     )
 
 
@@ -70,7 +70,7 @@ def _stack() -> Stack | None:
     if stack is None:
         raise ConfigError(
             "No stack runs on this machine, and no other project is named. Start a stack with"
-            " `rapport up`, or set SUPABASE_URL and SUPABASE_SERVICE_ROLE_KEY to those of a"
+            " `rapport up`, or set SUPABASE_URL and SUPABASE_SECRET_KEY to those of a"
             " project."
         )
     # the stack is on this machine, where no proxy leads

@@ -14,6 +14,7 @@ from typing import Generic, TypeVar
 import httpx
 from pydantic import JsonValue, TypeAdapter, ValidationError
 
+from rapport.api_keys import is_token, key_headers
 from rapport.errors import (
     NotSignedIn,
     RapportError,
@@ -62,8 +63,7 @@ class Caller:
         self._http = http
         self._url = f"{url.rstrip('/')}/rest/v1"
         self._headers = {
-            "apikey": key,
-            "Authorization": f"Bearer {token or key}",
+            **key_headers(key, token),
             "Accept-Profile": schema,
             "Content-Profile": schema,
         }
@@ -168,7 +168,7 @@ class Store:
             self._http,
             str(settings.supabase_url),
             "backend",
-            settings.supabase_service_role_key.get_secret_value(),
+            settings.supabase_secret_key.get_secret_value(),
         )
 
     def close(self) -> None:
@@ -211,7 +211,7 @@ class UserStores(Generic[UserStoreT]):
         transport: httpx.BaseTransport | None = None,
     ) -> None:
         self._url = str(settings.supabase_url)
-        self._key = settings.supabase_anon_key.get_secret_value()
+        self._key = settings.supabase_publishable_key.get_secret_value()
         self._store = store
         self._http = httpx.Client(timeout=_TIMEOUT, transport=transport)
 
@@ -220,5 +220,11 @@ class UserStores(Generic[UserStoreT]):
         self._http.close()
 
     def of(self, token: str) -> UserStoreT:
-        """The database as the user of this access token sees it."""
+        """The database as the user of this access token sees it.
+
+        Raises:
+            NotSignedIn: It is no token, but an API key or something else.
+        """
+        if not is_token(token):
+            raise NotSignedIn()
         return self._store(Caller(self._http, self._url, "public", self._key, token))

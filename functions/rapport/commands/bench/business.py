@@ -89,7 +89,7 @@ class Business:
 
     def token(self, user: UUID) -> str:
         """A signed-in person's access token."""
-        return mint_user_token(self.stack.jwt_secret, user_id=user)
+        return mint_user_token(self.stack.signing_key, user_id=user)
 
     def client(self, user: UUID) -> LiveClient:
         """A signed-in person's live client."""
@@ -97,7 +97,7 @@ class Business:
         async def access_token() -> str:
             return self.token(user)
 
-        return LiveClient(self.stack.url, self.stack.anon_key, access_token)
+        return LiveClient(self.stack.url, self.stack.publishable_key, access_token)
 
 
 def _add_logins(owner: Owner, users: Iterable[UUID]) -> None:

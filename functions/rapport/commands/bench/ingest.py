@@ -118,6 +118,7 @@ def _load(stack: Stack, connections: int, headers: Mapping[str, str]) -> HttpLoa
         stack.host,
         stack.postgrest_port,
         {
+            # past the gateway, PostgREST knows tokens alone
             "Authorization": f"Bearer {stack.service_role_key}",
             "Content-Type": "application/json",
             **headers,

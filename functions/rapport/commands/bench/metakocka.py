@@ -135,7 +135,7 @@ def _sync(stack: Stack, fake: Fake, account: UUID, expected: int) -> None:
     store = MetakockaStore(
         StoreSettings(
             supabase_url=HttpUrl(stack.url),
-            supabase_service_role_key=SecretStr(stack.service_role_key),
+            supabase_secret_key=SecretStr(stack.secret_key),
         )
     )
     try:
@@ -190,10 +190,9 @@ def _events(owner: Owner, account: UUID) -> int:
 
 def _one_by_one(stack: Stack, account: UUID) -> float:
     """Seconds for each partner in the usual way: look for it, insert a contact and its mapping."""
-    key = stack.service_role_key
     with httpx.Client(
         base_url=f"{stack.url}/rest/v1",
-        headers={"apikey": key, "Authorization": f"Bearer {key}", "Prefer": "return=minimal"},
+        headers={"apikey": stack.secret_key, "Prefer": "return=minimal"},
         trust_env=False,
         timeout=30,
     ) as http:

@@ -82,10 +82,10 @@ def measure(stack: Stack) -> EditFigures:
 
 
 def _agent(stack: Stack, user: UUID) -> httpx.Client:
-    token = keys.mint_user_token(stack.jwt_secret, user_id=user)
+    token = keys.mint_user_token(stack.signing_key, user_id=user)
     return httpx.Client(
         base_url=f"{stack.url}/rest/v1",
-        headers={"apikey": stack.anon_key, "Authorization": f"Bearer {token}"},
+        headers={"apikey": stack.publishable_key, "Authorization": f"Bearer {token}"},
         trust_env=False,
     )
 

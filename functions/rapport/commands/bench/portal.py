@@ -130,7 +130,7 @@ async def _change(desk: httpx.AsyncClient, customer: Customer, text: str) -> Non
 async def _desk(business: Business) -> AsyncIterator[httpx.AsyncClient]:
     """An HTTP client of the agent."""
     headers = {
-        "apikey": business.stack.anon_key,
+        "apikey": business.stack.publishable_key,
         "Authorization": f"Bearer {business.token(business.agent)}",
         "Prefer": "return=minimal",
     }

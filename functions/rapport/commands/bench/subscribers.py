@@ -109,7 +109,7 @@ class _Audience:
                 url, token, topic = (staff, customer)[number % 2]
                 connection = RealtimeConnection(
                     url,
-                    self._business.stack.anon_key,
+                    self._business.stack.publishable_key,
                     token,
                     _PATIENT,
                     lambda _topic, event, _payload: self._hear(number, event),
@@ -151,7 +151,7 @@ class _Audience:
             return token
 
         stack = self._business.stack
-        server = Server(stack.url, stack.anon_key, Tokens(access_token, 0), PATIENCE_S)
+        server = Server(stack.url, stack.publishable_key, Tokens(access_token, 0), PATIENCE_S)
         try:
             topics = await server.my_topics()
         finally:

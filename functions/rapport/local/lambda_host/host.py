@@ -226,8 +226,8 @@ def local_values(stack: Stack) -> dict[str, str]:
     """The values that a deployment keeps in SSM parameters; here from the stack's settings."""
     return {
         "SUPABASE_URL": stack.url,
-        "SUPABASE_ANON_KEY": stack.anon_key,
-        "SUPABASE_SERVICE_ROLE_KEY": stack.service_role_key,
+        "SUPABASE_PUBLISHABLE_KEY": stack.publishable_key,
+        "SUPABASE_SECRET_KEY": stack.secret_key,
         "WHATSAPP_APP_SECRET": stack.whatsapp_app_secret,
         "WHATSAPP_VERIFY_TOKEN": stack.whatsapp_verify_token,
         "WHATSAPP_GRAPH_URL": stack.graph_url,

@@ -17,6 +17,9 @@ class StackSummary(BaseModel):
     """The one line of `rapport up --json`."""
 
     url: str
+    publishable_key: str
+    secret_key: str
+    # the legacy kind, for clients that know no other
     anon_key: str
     service_role_key: str
     functions_url: str
@@ -37,6 +40,8 @@ class StackSummary(BaseModel):
         """Describes a stack that this process supervises."""
         return cls(
             url=stack.url,
+            publishable_key=stack.publishable_key,
+            secret_key=stack.secret_key,
             anon_key=stack.anon_key,
             service_role_key=stack.service_role_key,
             functions_url=stack.functions_url,
@@ -70,8 +75,8 @@ def show(stack: Stack, console: Console) -> None:
         "WhatsApp stand-in": summary.whatsapp_url,
         "Metakocka stand-in": summary.metakocka_url,
         "Database": summary.db_url,
-        "anon key": summary.anon_key,
-        "service_role key": summary.service_role_key,
+        "Publishable key": summary.publishable_key,
+        "Secret key": summary.secret_key,
         "Folder": str(summary.folder),
     }
     console.print()

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import os
-import secrets
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from urllib.parse import parse_qs
 
 import uvicorn
 from starlette.applications import Starlette
@@ -16,13 +14,12 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
-from starlette.types import ASGIApp, Receive, Scope, Send
-from starlette.websockets import WebSocketClose
 
 from rapport.local.overload import Bounded
 from rapport.local.stack.running import STACK_VARIABLE, Stack
 from rapport.local.supabase.auth.service import AuthService
-from rapport.local.supabase.keys import TokenError, verify
+from rapport.local.supabase.gatekeeper import ProjectKeys, RealtimeKeys, RequireApiKey
+from rapport.local.supabase.keys import KeySet, TokenError, verify
 from rapport.local.supabase.realtime.service import RealtimeService
 from rapport.local.supabase.rest import MAX_CONNECTIONS, RestProxy
 from rapport.local.supabase.shares import Shares
@@ -47,45 +44,12 @@ EXPOSED_HEADERS = (
 )
 
 
-class RequireApiKey:
-    """Passes on requests that carry one of the stack's keys, by header or query.
-
-    Without an Authorization header the key also names the caller's role. Realtime is not behind
-    this check: it reads keys itself and has its own refusals.
-    """
-
-    def __init__(self, app: ASGIApp, stack: Stack, open_paths: frozenset[str]) -> None:
-        self._app = app
-        self._keys = (stack.anon_key.encode(), stack.service_role_key.encode())
-        self._open_paths = open_paths
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "websocket":
-            await WebSocketClose()(scope, receive, send)
-            return
-        if scope["path"] in self._open_paths:
-            await self._app(scope, receive, send)
-            return
-        headers = dict(scope["headers"])
-        key = headers.get(b"apikey") or _key_in(scope["query_string"])
-        if not key:
-            refusal = _unauthorized("No API key found in request")
-        elif not any(secrets.compare_digest(key, known) for known in self._keys):
-            refusal = _unauthorized("Invalid API key")
-        else:
-            if b"authorization" not in headers:
-                bearer = (b"authorization", b"Bearer " + key)
-                scope = {**scope, "headers": [*scope["headers"], bearer]}
-            await self._app(scope, receive, send)
-            return
-        await refusal(scope, receive, send)
-
-
 def create_app(stack: Stack) -> Starlette:
     """Creates the gateway of a stack; its services start and stop with the application."""
     rest = RestProxy(stack)
     auth = AuthService(stack)
     realtime = RealtimeService(stack)
+    keys = ProjectKeys(stack)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -98,7 +62,8 @@ def create_app(stack: Stack) -> Starlette:
             yield
 
     bounded_rest = Bounded(rest, at_once=MAX_CONNECTIONS, waiting=WAITING)
-    shared_rest = Shares(bounded_rest, whose=lambda token: _user_of(stack, token))
+    token_keys = KeySet.of(stack)
+    shared_rest = Shares(bounded_rest, whose=lambda token: _user_of(token_keys, token))
     # threads that check passwords do not end when their client leaves
     bounded_auth = Bounded(
         auth.app, at_once=LOGINS_AT_ONCE, waiting=WAITING, ends_with_client=False
@@ -107,8 +72,8 @@ def create_app(stack: Stack) -> Starlette:
     return Starlette(
         routes=[
             Route("/health", _health),
-            Mount("/rest/v1", RequireApiKey(shared_rest, stack, open_paths=frozenset())),
-            Mount("/auth/v1", RequireApiKey(bounded_auth, stack, open_paths=jwks)),
+            Mount("/rest/v1", RequireApiKey(shared_rest, keys)),
+            Mount("/auth/v1", RequireApiKey(bounded_auth, keys, open_paths=jwks)),
             *realtime.routes,
         ],
         middleware=[
@@ -119,7 +84,8 @@ def create_app(stack: Stack) -> Starlette:
                 allow_headers=["*"],
                 expose_headers=EXPOSED_HEADERS,
                 max_age=3600,
-            )
+            ),
+            Middleware(RealtimeKeys, keys=keys, path="/realtime/v1/"),
         ],
         lifespan=lifespan,
     )
@@ -151,21 +117,12 @@ async def _health(_: Request) -> Response:
     return JSONResponse({"status": "ok"})
 
 
-def _user_of(stack: Stack, token: str) -> str | None:
+def _user_of(token_keys: KeySet, token: str) -> str | None:
     try:
-        return verify(stack.jwt_secret, token).sub
+        return verify(token_keys, token).sub
     except TokenError:
         # PostgREST refuses it, which costs it little
         return None
-
-
-def _key_in(query: bytes) -> bytes | None:
-    values = parse_qs(query.decode("latin-1")).get("apikey", [])
-    return values[0].encode() if values else None
-
-
-def _unauthorized(message: str) -> JSONResponse:
-    return JSONResponse({"message": message}, status_code=401)
 
 
 if __name__ == "__main__":
