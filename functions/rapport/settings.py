@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from typing import Annotated, Literal, Self
 
@@ -24,6 +25,21 @@ _IN_FUNCTIONS = (
     "Set it in the function's environment: serverless.yml says where each value comes from, and"
     " `rapport up` sets all of them."
 )
+# variables that are also read under an older name
+_OLDER = {
+    "supabase_publishable_key": "supabase_anon_key",
+    "supabase_secret_key": "supabase_service_role_key",
+}
+
+
+def _names(name: str) -> AliasChoices:
+    return AliasChoices(name, _OLDER[name])
+
+
+def _variable(name: str) -> str:
+    """The variable that a setting was read from; without a value the one to set."""
+    names = (name.upper(), _OLDER.get(name, name).upper())
+    return next((variable for variable in names if os.environ.get(variable)), names[0])
 
 
 class _Settings(BaseSettings):
@@ -47,7 +63,7 @@ class _Settings(BaseSettings):
             return cls()
         except ValidationError as error:
             faults = "; ".join(
-                f"{str(fault['loc'][0]).upper()}: {fault['msg'].removeprefix('Value error, ')}"
+                f"{_variable(str(fault['loc'][0]))}: {fault['msg'].removeprefix('Value error, ')}"
                 for fault in error.errors()
             )
         raise ConfigError(f"{faults}. {remedy}")
@@ -99,7 +115,7 @@ class StoreSettings(_Settings):
 
     supabase_url: HttpUrl
     supabase_secret_key: Annotated[Secret, AfterValidator(_not_public)] = Field(
-        validation_alias=AliasChoices("supabase_secret_key", "supabase_service_role_key")
+        validation_alias=_names("supabase_secret_key")
     )
 
 
@@ -108,7 +124,7 @@ class UserStoreSettings(_Settings):
 
     supabase_url: HttpUrl
     supabase_publishable_key: Annotated[Secret, AfterValidator(_not_secret)] = Field(
-        validation_alias=AliasChoices("supabase_publishable_key", "supabase_anon_key")
+        validation_alias=_names("supabase_publishable_key")
     )
 
 

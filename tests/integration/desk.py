@@ -26,7 +26,7 @@ class Desk:
         self.http = http
 
     def token(self, user: str) -> str:
-        return keys.mint_user_token(self.stack.jwt_secret, user_id=seed_uuid(user))
+        return keys.mint_user_token(self.stack.signing_key, user_id=seed_uuid(user))
 
     def call(
         self, user: str, method: str, path: str, body: object = None, **query: object

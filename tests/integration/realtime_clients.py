@@ -73,10 +73,10 @@ class Ear:
 @asynccontextmanager
 async def official_client(stack: Stack, user: UUID) -> AsyncIterator[AsyncRealtimeClient]:
     """The client of PyPI's `realtime`, signed in."""
-    client = AsyncRealtimeClient(f"{stack.url}/realtime/v1", token=stack.anon_key)
+    client = AsyncRealtimeClient(f"{stack.url}/realtime/v1", token=stack.publishable_key)
     await client.connect()
     try:
-        await client.set_auth(mint_user_token(stack.jwt_secret, user_id=user))
+        await client.set_auth(mint_user_token(stack.signing_key, user_id=user))
         yield client
     finally:
         await client.close()
@@ -151,7 +151,7 @@ async def bare_socket(
     stack: Stack, token: str | None = None, *, receive_buffer: int | None = None
 ) -> AsyncIterator[BareSocket]:
     """Connects; of what is not read the system keeps `receive_buffer` bytes, or what it likes."""
-    url = websocket_url(stack, apikey=token or stack.anon_key, vsn="2.0.0")
+    url = websocket_url(stack, apikey=token or stack.publishable_key, vsn="2.0.0")
     tcp = None
     if receive_buffer is not None:
         tcp = socket.socket()

@@ -22,6 +22,7 @@ from supabase_auth.errors import AuthWeakPasswordError
 from rapport.local.stack.running import Stack
 from rapport.local.supabase import keys
 from rapport.local.supabase.auth.service import AuthService
+from rapport.local.supabase.signing_key import new_signing_key
 
 EMAIL = "olivia@alpine.example"
 PASSWORD = "correct horse"
@@ -97,7 +98,7 @@ async def test_a_seeded_user_signs_in_whatever_the_case_of_the_address(auth: Aut
 
     session = (await auth.sign_in("Olivia@Alpine.example")).json()
 
-    claims = keys.verify(auth.stack.jwt_secret, session["access_token"])
+    claims = keys.verify(keys.KeySet.of(auth.stack), session["access_token"])
     assert claims.sub == session["user"]["id"]
     assert claims.role == "authenticated"
     assert session["user"]["email"] == EMAIL
@@ -190,7 +191,8 @@ async def test_each_refresh_token_is_exchanged_for_the_next(auth: Auth) -> None:
     tokens = {answer["refresh_token"] for answer in (session, second, third)}
     assert len(tokens) == 3
     before, after = (
-        keys.verify(auth.stack.jwt_secret, answer["access_token"]) for answer in (session, third)
+        keys.verify(keys.KeySet.of(auth.stack), answer["access_token"])
+        for answer in (session, third)
     )
     assert before.session_id == after.session_id
     assert before.sub == after.sub
@@ -250,13 +252,12 @@ async def test_an_ended_session_no_longer_reads_its_user(auth: Auth) -> None:
     answer = await auth.call("GET", "/user", token=token)
 
     assert refusal(answer) == (403, "session_not_found")
-    assert keys.verify(auth.stack.jwt_secret, token).role == "authenticated"
+    assert keys.verify(keys.KeySet.of(auth.stack), token).role == "authenticated"
 
 
 async def test_users_need_a_token_of_their_own(auth: Auth) -> None:
-    secret = auth.stack.jwt_secret
-    unknown = keys.mint_user_token(secret, user_id=uuid4())
-    forged = keys.mint_user_token(secret + "x", user_id=uuid4())
+    unknown = keys.mint_user_token(auth.stack.signing_key, user_id=uuid4())
+    forged = keys.mint_user_token(new_signing_key(), user_id=uuid4())
 
     answers = [
         await auth.call("GET", "/user", token=token)
@@ -416,7 +417,7 @@ async def ahttp() -> AsyncIterator[httpx.AsyncClient]:
 
 def test_the_official_client_signs_in_and_out(gateway: Stack, http: httpx.Client) -> None:
     options = ClientOptions(httpx_client=http, auto_refresh_token=False)
-    client = create_client(gateway.url, gateway.anon_key, options)
+    client = create_client(gateway.url, gateway.publishable_key, options)
 
     signed_up = client.auth.sign_up({"email": EMAIL, "password": PASSWORD})
     assert signed_up.session
@@ -447,8 +448,8 @@ async def test_the_official_async_client_administers(
     gateway: Stack, ahttp: httpx.AsyncClient
 ) -> None:
     options = AsyncClientOptions(httpx_client=ahttp, auto_refresh_token=False)
-    admin = (await acreate_client(gateway.url, gateway.service_role_key, options)).auth.admin
-    client = await acreate_client(gateway.url, gateway.anon_key, options)
+    admin = (await acreate_client(gateway.url, gateway.secret_key, options)).auth.admin
+    client = await acreate_client(gateway.url, gateway.publishable_key, options)
 
     created = await admin.create_user({"email": EMAIL, "password": PASSWORD, "email_confirm": True})
     user_id = created.user.id

@@ -38,10 +38,10 @@ class Desk:
     """An agent, the phone of a customer, and the rows as they stand."""
 
     def __init__(self, stack: Stack, world: World) -> None:
-        token = keys.mint_user_token(stack.jwt_secret, user_id=seed_uuid("andrej"))
+        token = keys.mint_user_token(stack.signing_key, user_id=seed_uuid("andrej"))
         self._rest = httpx.Client(
             base_url=f"{stack.url}/rest/v1",
-            headers={"apikey": stack.anon_key, "Authorization": f"Bearer {token}"},
+            headers={"apikey": stack.publishable_key, "Authorization": f"Bearer {token}"},
             trust_env=False,
             timeout=30,
         )

@@ -93,7 +93,7 @@ def test_a_page_calls_the_functions_as_serverless_yml_says(page: Page, start: St
 
 def test_a_page_reads_rows_through_the_gateway(page: Page, start: Start) -> None:
     stack = start("postgrest", "gateway")
-    told = {"apikey": stack.anon_key, "authorization": f"Bearer {token(stack, 'andrej')}"}
+    told = {"apikey": stack.publishable_key, "authorization": f"Bearer {token(stack, 'andrej')}"}
     found = call(page, f"{stack.url}/rest/v1/accounts?select=id", headers=told)
     assert found["status"] == 200, found
 
@@ -124,4 +124,4 @@ def test_a_page_has_files_by_their_addresses_alone(
 
 
 def token(stack: Stack, user: str) -> str:
-    return keys.mint_user_token(stack.jwt_secret, user_id=seed_uuid(user))
+    return keys.mint_user_token(stack.signing_key, user_id=seed_uuid(user))

@@ -44,8 +44,8 @@ class Business:
     database: Database
 
     def http(self, user: UUID) -> httpx.Client:
-        token = mint_user_token(self.stack.jwt_secret, user_id=user)
-        headers = {"apikey": self.stack.anon_key, "authorization": f"Bearer {token}"}
+        token = mint_user_token(self.stack.signing_key, user_id=user)
+        headers = {"apikey": self.stack.publishable_key, "authorization": f"Bearer {token}"}
         return httpx.Client(base_url=f"{self.stack.url}/rest/v1", headers=headers, timeout=30)
 
     def ask(

@@ -48,7 +48,7 @@ class Project:
         self._environment = {
             **os.environ,
             "SUPABASE_URL": stack.url,
-            "SUPABASE_SERVICE_ROLE_KEY": stack.service_role_key,
+            "SUPABASE_SECRET_KEY": stack.secret_key,
             "no_proxy": stack.host,
         }
         self._owner = owner
@@ -500,7 +500,7 @@ def test_what_is_wrong_is_one_sentence(
         file,
         *options,
         SUPABASE_URL="http://127.0.0.1:9",
-        SUPABASE_SERVICE_ROLE_KEY="key",
+        SUPABASE_SECRET_KEY="key",
         no_proxy="127.0.0.1",
     )
 
@@ -537,7 +537,7 @@ def test_a_report_does_not_overwrite_the_file(tmp_path: Path) -> None:
             "--report",
             report,
             SUPABASE_URL="http://127.0.0.1:9",
-            SUPABASE_SERVICE_ROLE_KEY="key",
+            SUPABASE_SECRET_KEY="key",
         )
         assert (result.returncode, "--report names the file to import" in result.stderr) == (
             1,

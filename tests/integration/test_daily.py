@@ -13,7 +13,7 @@ def test_functions_may_do_each_part(gateway: Stack) -> None:
     store = DailyStore(
         StoreSettings(
             supabase_url=HttpUrl(gateway.url),
-            supabase_service_role_key=SecretStr(gateway.service_role_key),
+            supabase_secret_key=SecretStr(gateway.secret_key),
         )
     )
     try:

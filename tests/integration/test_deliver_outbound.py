@@ -73,7 +73,7 @@ def run(desk: Desk) -> Iterator[Callable[..., dict[str, int]]]:
 def _store_settings(stack: Stack) -> StoreSettings:
     return StoreSettings(
         supabase_url=HttpUrl(stack.url),
-        supabase_service_role_key=SecretStr(stack.service_role_key),
+        supabase_secret_key=SecretStr(stack.secret_key),
     )
 
 
@@ -255,7 +255,7 @@ def test_the_doorbell_has_it_sent(served: Desk) -> None:
 def test_only_the_database_rings(served: Desk) -> None:
     post(served.world, "andrej", conversation(served.world))
     assert served.wake("x" * 43).status_code == 403
-    assert served.wake(served.stack.service_role_key).status_code == 403
+    assert served.wake(served.stack.secret_key).status_code == 403
     assert served.http.post("/internal/wake", json={}).status_code == 401
     assert served.wake(worker="no_such_worker").status_code == 422
     assert served.graph.received == []

@@ -414,15 +414,11 @@ def test_the_api_shows_nobody_what_is_to_be_requested(
     own_owner.execute("select backend.set_doorbell('http://127.0.0.1:1/', %s)", [SECRET])
     ring(own_owner)
     assert waiting(own_owner) == 1
-    for key in (own_gateway.anon_key, own_gateway.service_role_key):
+    for key in (own_gateway.publishable_key, own_gateway.secret_key):
         for schema in ("net", "private"):
             answer = httpx.get(
                 f"{own_gateway.url}/rest/v1/http_request_queue",
-                headers={
-                    "apikey": key,
-                    "authorization": f"Bearer {key}",
-                    "accept-profile": schema,
-                },
+                headers={"apikey": key, "accept-profile": schema},
                 trust_env=False,
             )
             assert answer.status_code == httpx.codes.NOT_ACCEPTABLE
@@ -435,7 +431,7 @@ def test_a_developer_sets_the_doorbell_over_the_api(
     def set_it(key: str, url: str | None, secret: str | None) -> httpx.Response:
         return httpx.post(
             f"{gateway.url}/rest/v1/rpc/set_doorbell",
-            headers={"apikey": key, "authorization": f"Bearer {key}", "content-profile": "backend"},
+            headers={"apikey": key, "content-profile": "backend"},
             json={"url": url, "secret": secret},
             trust_env=False,
         )
@@ -444,18 +440,18 @@ def test_a_developer_sets_the_doorbell_over_the_api(
         return owner.execute("select url, secret from private.doorbell").fetchone()
 
     url = "https://functions.example/internal/wake"
-    assert set_it(gateway.anon_key, url, SECRET).status_code == httpx.codes.UNAUTHORIZED
+    assert set_it(gateway.publishable_key, url, SECRET).status_code == httpx.codes.UNAUTHORIZED
     assert stored() == (None, None)
-    assert set_it(gateway.service_role_key, url, SECRET).status_code == httpx.codes.NO_CONTENT
+    assert set_it(gateway.secret_key, url, SECRET).status_code == httpx.codes.NO_CONTENT
     assert stored() == (url, SECRET)
     for wrong in (("ftp://functions.example", SECRET), (url, "short but secret"), (url, None)):
-        refusal = set_it(gateway.service_role_key, *wrong)
+        refusal = set_it(gateway.secret_key, *wrong)
         assert refusal.status_code == httpx.codes.UNPROCESSABLE_ENTITY
         assert "secret" not in refusal.json()["message"].replace("a secret", "")
         assert SECRET not in refusal.text
         assert "short" not in refusal.text
     assert stored() == (url, SECRET)
-    assert set_it(gateway.service_role_key, None, None).status_code == httpx.codes.NO_CONTENT
+    assert set_it(gateway.secret_key, None, None).status_code == httpx.codes.NO_CONTENT
     assert stored() == (None, None)
 
 

@@ -179,7 +179,7 @@ def http(stack: Stack) -> Iterator[httpx.Client]:
 
 
 def token(stack: Stack, name: str) -> bytes:
-    minted = keys.mint_user_token(stack.jwt_secret, user_id=seed_uuid(name))
+    minted = keys.mint_user_token(stack.signing_key, user_id=seed_uuid(name))
     return f"Bearer {minted}".encode()
 
 

@@ -43,13 +43,13 @@ class Office:
         body: object = None,
         headers: list[tuple[str, str]] | None = None,
     ) -> httpx.Response:
-        token = mint_user_token(self.stack.jwt_secret, user_id=seed_uuid(user))
+        token = mint_user_token(self.stack.signing_key, user_id=seed_uuid(user))
         return self.http.request(
             method,
             f"/rest/v1/{path}",
             json=body,
             headers=[
-                ("apikey", self.stack.anon_key),
+                ("apikey", self.stack.publishable_key),
                 ("authorization", f"Bearer {token}"),
                 *(headers or []),
             ],
@@ -337,8 +337,7 @@ def test_functions_are_not_counted(office: Office) -> None:
         "/rest/v1/rpc/ingest_whatsapp",
         json={"body": "{}", "items": items},
         headers={
-            "apikey": office.stack.service_role_key,
-            "authorization": f"Bearer {office.stack.service_role_key}",
+            "apikey": office.stack.secret_key,
             "content-profile": "backend",
         },
     )

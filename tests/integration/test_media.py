@@ -155,7 +155,7 @@ class Media:
         return {one.key: one.get()["Body"].read() for one in self.bucket.objects.all()}
 
     def headers(self, actor: str) -> dict[str, str]:
-        token = keys.mint_user_token(self.stack.jwt_secret, user_id=UUID(PEOPLE[actor]))
+        token = keys.mint_user_token(self.stack.signing_key, user_id=UUID(PEOPLE[actor]))
         return {"authorization": f"Bearer {token}"}
 
     def http(self) -> httpx.AsyncClient:
@@ -190,8 +190,8 @@ def media(
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Media]:
     monkeypatch.setenv("SUPABASE_URL", gateway.url)
-    monkeypatch.setenv("SUPABASE_ANON_KEY", gateway.anon_key)
-    monkeypatch.setenv("SUPABASE_SERVICE_ROLE_KEY", gateway.service_role_key)
+    monkeypatch.setenv("SUPABASE_PUBLISHABLE_KEY", gateway.publishable_key)
+    monkeypatch.setenv("SUPABASE_SECRET_KEY", gateway.secret_key)
     opened = [
         fetch_media._store,
         fetch_media._graph,

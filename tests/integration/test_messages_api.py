@@ -277,7 +277,7 @@ def test_without_a_valid_token_nobody_is_served(desk: Desk, thread: UUID) -> Non
 def test_the_anon_key_is_nobody(desk: Desk, thread: UUID) -> None:
     answer = desk.http.get(
         f"/api/operator/messages?conversationId={thread}",
-        headers={"Authorization": f"Bearer {desk.stack.anon_key}"},
+        headers={"Authorization": f"Bearer {desk.stack.publishable_key}"},
     )
     assert answer.status_code in (401, 403)
 

@@ -217,7 +217,7 @@ def test_the_command_line_shows_differences_and_settles_them(desk: Desk) -> None
     erp(desk, "POST", "fill", {"company_id": "16", "count": 2})
     environment = os.environ | {
         "SUPABASE_URL": desk.stack.url,
-        "SUPABASE_SERVICE_ROLE_KEY": desk.stack.service_role_key,
+        "SUPABASE_SECRET_KEY": desk.stack.secret_key,
         "METAKOCKA_URL": desk.stack.metakocka_url,
         "METAKOCKA_SECRET_KEY": desk.stack.metakocka_secret_key,
         "METAKOCKA_COMPANIES": f"{ALPINE}=16,{BAY}=17",

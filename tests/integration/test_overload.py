@@ -72,7 +72,7 @@ def assert_refused(answers: Sequence[httpx.Response]) -> None:
 
 async def test_a_slow_postgrest_wedges_neither_the_gateway_nor_itself(own_start: Start) -> None:
     stack = own_start("gateway")
-    headers = {"apikey": stack.anon_key}
+    headers = {"apikey": stack.publishable_key}
     limits = httpx.Limits(max_connections=None)
     async with AsyncExitStack() as ending:
         upstream = await ending.enter_async_context(upstream_of(stack))
@@ -103,7 +103,7 @@ async def test_who_waited_is_served_when_there_is_room(own_start: Start) -> None
         http = await ending.enter_async_context(
             httpx.AsyncClient(
                 base_url=stack.url,
-                headers={"apikey": stack.anon_key},
+                headers={"apikey": stack.publishable_key},
                 limits=httpx.Limits(max_connections=None),
                 timeout=PATIENCE,
             )

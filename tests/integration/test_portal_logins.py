@@ -27,7 +27,7 @@ async def client_of(stack: Stack) -> AsyncIterator[AsyncClient]:
     """The official client, which does not close its own connections."""
     async with httpx.AsyncClient() as http:
         options = AsyncClientOptions(httpx_client=http, auto_refresh_token=False)
-        client = await acreate_client(stack.url, stack.anon_key, options)
+        client = await acreate_client(stack.url, stack.publishable_key, options)
         try:
             yield client
         finally:
@@ -197,7 +197,7 @@ def sign_in(gateway: Stack) -> Iterator[Callable[[str], httpx.Client]]:
     clients: list[httpx.Client] = []
 
     def sign_in(email: str) -> httpx.Client:
-        client = httpx.Client(base_url=gateway.url, headers={"apikey": gateway.anon_key})
+        client = httpx.Client(base_url=gateway.url, headers={"apikey": gateway.publishable_key})
         clients.append(client)
         session = client.post(
             "/auth/v1/token?grant_type=password", json={"email": email, "password": PASSWORD}

@@ -73,7 +73,7 @@ def world(database: Database) -> Iterator[World]:
 def settings(gateway: Stack, key: str | None = None) -> StoreSettings:
     return StoreSettings(
         supabase_url=HttpUrl(gateway.url),
-        supabase_service_role_key=SecretStr(key or gateway.service_role_key),
+        supabase_secret_key=SecretStr(key or gateway.secret_key),
     )
 
 
@@ -93,17 +93,17 @@ class Users:
         key: str | None = None,
         token: str | None = None,
     ) -> UserStoreT:
-        key = key or self._gateway.anon_key
+        key = key or self._gateway.publishable_key
         users = UserStores(
             UserStoreSettings(
-                supabase_url=HttpUrl(self._gateway.url), supabase_anon_key=SecretStr(key)
+                supabase_url=HttpUrl(self._gateway.url), supabase_publishable_key=SecretStr(key)
             ),
             store,
             Losing(lost),
         )
         self._opened.enter_context(closing(users))
-        secret = self._gateway.jwt_secret
-        return users.of(token or keys.mint_user_token(secret, user_id=seed_uuid(name)))
+        signing_key = self._gateway.signing_key
+        return users.of(token or keys.mint_user_token(signing_key, user_id=seed_uuid(name)))
 
 
 @pytest.fixture
@@ -177,13 +177,13 @@ def test_the_words_of_postgres_stay_behind(as_user: Users, service: Caller, worl
 def test_a_key_that_is_wrong_is_for_the_operator(
     gateway: Stack, as_user: Users, world: World
 ) -> None:
-    for key in (gateway.anon_key, "x"):
+    for key in (gateway.publishable_key, "x"):
         with (
             closing(ContactStore(settings(gateway, key))) as store,
-            pytest.raises(StoreClosed, match="SUPABASE_SERVICE_ROLE_KEY"),
+            pytest.raises(StoreClosed, match="SUPABASE_SECRET_KEY"),
         ):
             store.account_country(ALPINE)
-    with pytest.raises(StoreClosed, match="SUPABASE_ANON_KEY"):
+    with pytest.raises(StoreClosed, match="SUPABASE_PUBLISHABLE_KEY"):
         as_user(ChatStore, key="x").reply_window(conversation(world))
     with pytest.raises(NotSignedIn):
         as_user(ChatStore, token="x").reply_window(uuid4())

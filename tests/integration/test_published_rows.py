@@ -132,7 +132,7 @@ class Scene:
                     await opened.enter_async_context(
                         bare_socket(
                             self.stack,
-                            mint_user_token(self.stack.jwt_secret, user_id=seed_uuid(name)),
+                            mint_user_token(self.stack.signing_key, user_id=seed_uuid(name)),
                         )
                     )
                 )

@@ -118,7 +118,7 @@ async def test_a_transaction_is_heard_whole_in_commit_order_or_not_at_all(
 
 
 async def test_a_policy_that_raises_refuses_the_join(stack: Stack) -> None:
-    token = mint_user_token(stack.jwt_secret, user_id=ALICE)
+    token = mint_user_token(stack.signing_key, user_id=ALICE)
     async with bare_socket(stack, token) as socket:
         reply = await socket.join("realtime:broken", {"config": {"private": True}})
 

@@ -196,7 +196,7 @@ async def test_a_filter_lets_through_what_it_names(stack: Stack, database: Datab
 
 
 async def test_bindings_are_told_apart_by_their_ids(stack: Stack, database: Database) -> None:
-    token = mint_user_token(stack.jwt_secret, user_id=ALICE)
+    token = mint_user_token(stack.signing_key, user_id=ALICE)
     inserts = {"event": "INSERT", "schema": "public", "table": "notes", "select": ["body"]}
     updates = {"event": "update", "schema": "public", "table": "notes", "filter": "id=eq.1"}
     async with bare_socket(stack, token) as socket:
@@ -297,7 +297,7 @@ async def test_a_subscription_that_can_not_be_is_told_so_and_the_channel_stays(
         ({"table": "notes", "filter": "secret=eq.x"}, "invalid column for filter secret"),
         ({"schema": "*", "select": ["id"]}, "Column selection is not supported"),
     ]
-    token = mint_user_token(stack.jwt_secret, user_id=ALICE)
+    token = mint_user_token(stack.signing_key, user_id=ALICE)
     async with bare_socket(stack, token) as socket:
         for binding, reason in refusals:
             topic = f"realtime:{reason}"

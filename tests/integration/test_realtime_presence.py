@@ -235,7 +235,7 @@ async def test_one_person_is_there_as_often_as_they_have_tabs(stack: Stack) -> N
 
 
 async def test_a_connection_that_breaks_off_is_a_leave(stack: Stack) -> None:
-    token = mint_user_token(stack.jwt_secret, user_id=ALICE)
+    token = mint_user_token(stack.signing_key, user_id=ALICE)
     url = websocket_url(stack, apikey=token, vsn="2.0.0")
     async with official_client(stack, BOB) as bob, connect(url) as connection:
         his = await enter(bob, "bob")
@@ -250,7 +250,7 @@ async def test_a_connection_that_breaks_off_is_a_leave(stack: Stack) -> None:
 
 
 async def test_what_goes_over_the_wire_is_as_hosted(stack: Stack) -> None:
-    token = mint_user_token(stack.jwt_secret, user_id=ALICE)
+    token = mint_user_token(stack.signing_key, user_id=ALICE)
     async with bare_socket(stack, token) as socket, bare_socket(stack, token) as other:
         await socket.join(TOPIC, watching("alice"))
         assert await socket.receive() == ["1", None, TOPIC, "presence_state", {}]
@@ -276,7 +276,7 @@ async def test_tracking_lets_one_see_who_else_is_there(stack: Stack, database: D
     grant(database, BOB, "read", "broadcast")
     async with (
         official_client(stack, ALICE) as alice,
-        bare_socket(stack, mint_user_token(stack.jwt_secret, user_id=BOB)) as socket,
+        bare_socket(stack, mint_user_token(stack.signing_key, user_id=BOB)) as socket,
     ):
         hers = await enter(alice, "alice")
         await hers.channel.track({})
@@ -296,7 +296,7 @@ async def test_who_may_not_be_there_is_not_seen(stack: Stack, database: Database
     async with (
         official_client(stack, ALICE) as alice,
         official_client(stack, BOB) as bob,
-        bare_socket(stack, mint_user_token(stack.jwt_secret, user_id=BOB)) as socket,
+        bare_socket(stack, mint_user_token(stack.signing_key, user_id=BOB)) as socket,
     ):
         hers = await enter(alice, "alice")
         his = await enter(bob, "olivia")
@@ -318,7 +318,7 @@ async def test_who_may_not_be_there_is_not_seen(stack: Stack, database: Database
 
 async def test_who_may_not_see_is_told_of_nobody(stack: Stack, database: Database) -> None:
     revoke(database, BOB, "read")
-    token = mint_user_token(stack.jwt_secret, user_id=BOB)
+    token = mint_user_token(stack.signing_key, user_id=BOB)
     async with official_client(stack, ALICE) as alice, bare_socket(stack, token) as socket:
         refused = await socket.join(TOPIC, watching("bob"))
         assert refused["response"]["reason"] == (
@@ -347,8 +347,8 @@ async def test_who_may_only_see_who_is_there_hears_no_broadcast(
     grant(database, BOB, "read", "broadcast")
     grant(database, BOB, "write", "broadcast")
     async with (
-        bare_socket(stack, mint_user_token(stack.jwt_secret, user_id=ALICE)) as hers,
-        bare_socket(stack, mint_user_token(stack.jwt_secret, user_id=BOB)) as his,
+        bare_socket(stack, mint_user_token(stack.signing_key, user_id=ALICE)) as hers,
+        bare_socket(stack, mint_user_token(stack.signing_key, user_id=BOB)) as his,
     ):
         await hers.join(TOPIC, watching("alice"))
         await hers.receive()
@@ -365,7 +365,7 @@ async def test_who_may_only_see_who_is_there_hears_no_broadcast(
 
 
 async def test_rooms_know_nothing_of_each_other(stack: Stack) -> None:
-    token = mint_user_token(stack.jwt_secret, user_id=BOB)
+    token = mint_user_token(stack.signing_key, user_id=BOB)
     async with official_client(stack, ALICE) as alice, bare_socket(stack, token) as socket:
         other = "realtime:presence:test:other"
         refused = await socket.join(other, watching("bob"))
@@ -393,7 +393,7 @@ async def test_a_new_token_has_its_own_rights(stack: Stack, database: Database) 
         # each has an identity of its own, so that none counts as the one before
         numbers.append(len(numbers))
         metadata = {"n": numbers[-1]}
-        return mint_user_token(stack.jwt_secret, user_id=BOB, user_metadata=metadata)
+        return mint_user_token(stack.signing_key, user_id=BOB, user_metadata=metadata)
 
     async def refresh() -> None:
         await socket.send("1", "2", TOPIC, "access_token", {"access_token": token()})
@@ -433,7 +433,7 @@ async def test_a_new_token_has_its_own_rights(stack: Stack, database: Database) 
 
 
 async def test_presence_ends_with_its_token(stack: Stack) -> None:
-    token = mint_user_token(stack.jwt_secret, user_id=BOB, lifetime=timedelta(seconds=2))
+    token = mint_user_token(stack.signing_key, user_id=BOB, lifetime=timedelta(seconds=2))
     async with official_client(stack, ALICE) as alice, bare_socket(stack) as socket:
         hers = await enter(alice, "alice")
         await socket.join(TOPIC, watching("bob") | {"access_token": token})
@@ -444,7 +444,7 @@ async def test_presence_ends_with_its_token(stack: Stack) -> None:
 
 
 async def test_joining_anew_ends_what_was_tracked_before(stack: Stack) -> None:
-    token = mint_user_token(stack.jwt_secret, user_id=BOB)
+    token = mint_user_token(stack.signing_key, user_id=BOB)
     async with official_client(stack, ALICE) as alice, bare_socket(stack, token) as socket:
         hers = await enter(alice, "alice")
         await socket.join(TOPIC, watching("bob"))
@@ -458,7 +458,7 @@ async def test_joining_anew_ends_what_was_tracked_before(stack: Stack) -> None:
 
 
 async def test_what_presence_can_not_carry_is_refused(stack: Stack) -> None:
-    token = mint_user_token(stack.jwt_secret, user_id=BOB)
+    token = mint_user_token(stack.signing_key, user_id=BOB)
     async with official_client(stack, ALICE) as alice, bare_socket(stack, token) as socket:
         hers = await enter(alice, "alice")
         await socket.join(TOPIC, watching("bob"))
@@ -482,7 +482,7 @@ async def test_what_presence_can_not_carry_is_refused(stack: Stack) -> None:
 
 
 async def test_a_client_that_calls_too_often_is_put_out(stack: Stack) -> None:
-    token = mint_user_token(stack.jwt_secret, user_id=BOB)
+    token = mint_user_token(stack.signing_key, user_id=BOB)
     async with official_client(stack, ALICE) as alice, bare_socket(stack, token) as socket:
         hers = await enter(alice, "alice")
         await socket.join(TOPIC, watching("bob"))
@@ -515,7 +515,7 @@ async def test_a_policy_that_raises_lets_nobody_in(stack: Stack, database: Datab
                 using (1 / (length(extension) - length('presence')) > 0)
             """
         )
-    async with bare_socket(stack, mint_user_token(stack.jwt_secret, user_id=BOB)) as socket:
+    async with bare_socket(stack, mint_user_token(stack.signing_key, user_id=BOB)) as socket:
         refused = await socket.join(TOPIC, watching("bob"))
         assert refused["response"]["reason"] == (
             "Realtime was unable to connect to the project database"

@@ -67,7 +67,7 @@ def stack(database: Database, start: Callable[..., Stack]) -> Stack:
 
 
 def token_of(stack: Stack, name: str, number: int = 0) -> str:
-    return mint_user_token(stack.jwt_secret, user_id=seed_uuid(name), user_metadata={"n": number})
+    return mint_user_token(stack.signing_key, user_id=seed_uuid(name), user_metadata={"n": number})
 
 
 def account_topic(database: Database) -> str:

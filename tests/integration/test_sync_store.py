@@ -33,7 +33,7 @@ def store(gateway: Stack) -> Iterator[MetakockaStore]:
     store = MetakockaStore(
         StoreSettings(
             supabase_url=HttpUrl(gateway.url),
-            supabase_service_role_key=SecretStr(gateway.service_role_key),
+            supabase_secret_key=SecretStr(gateway.secret_key),
         )
     )
     yield store

@@ -33,7 +33,7 @@ def test_every_part_serves_when_the_line_is_printed(shared: Up) -> None:
     summary = shared.summary
     for url in (summary.url, summary.functions_url, summary.whatsapp_url):
         assert httpx.get(f"{url}/health").status_code == httpx.codes.OK
-    key = {"apikey": summary.anon_key}
+    key = {"apikey": summary.publishable_key}
     assert httpx.get(f"{summary.url}/rest/v1/", headers=key).status_code == httpx.codes.OK
     with psycopg.connect(summary.db_url) as connection:
         assert connection.execute("select current_user").fetchone() == ("postgres",)
@@ -43,7 +43,7 @@ def test_every_login_that_is_shown_works(shared: Up) -> None:
     for login in shared.summary.logins:
         answer = httpx.post(
             f"{shared.summary.url}/auth/v1/token?grant_type=password",
-            headers={"apikey": shared.summary.anon_key},
+            headers={"apikey": shared.summary.publishable_key},
             json={"email": login.email, "password": login.password},
         )
         assert answer.status_code == httpx.codes.OK, login.email
@@ -96,7 +96,7 @@ def test_ctrl_c_leaves_no_process_and_the_data(home: Path) -> None:
         assert first.stop(signal.SIGINT) == 0
         assert not any(process.is_running() for process in family)
     with up(home) as second:
-        assert second.summary.anon_key == first.summary.anon_key
+        assert second.summary.publishable_key == first.summary.publishable_key
         with psycopg.connect(second.summary.db_url) as connection:
             assert connection.execute("table public.kept").fetchall() == [(1,)]
 
@@ -104,7 +104,7 @@ def test_ctrl_c_leaves_no_process_and_the_data(home: Path) -> None:
 def test_fresh_starts_anew(home: Path) -> None:
     before = json.loads((home / "stack.json").read_text())
     with up(home, "--fresh") as running:
-        assert running.summary.anon_key != before["anon_key"]
+        assert running.summary.publishable_key != before["publishable_key"]
         with psycopg.connect(running.summary.db_url) as connection:
             row = connection.execute("select to_regclass('public.kept')").fetchone()
         assert row == (None,)

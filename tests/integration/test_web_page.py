@@ -78,8 +78,8 @@ def settings_of(stack: Stack, owner: psycopg.Connection) -> dict[str, str]:
     assert found is not None
     return {
         "url": stack.url,
-        "key": stack.anon_key,
-        "token": keys.mint_user_token(stack.jwt_secret, user_id=found[1]),
+        "key": stack.publishable_key,
+        "token": keys.mint_user_token(stack.signing_key, user_id=found[1]),
         "customerId": str(found[0]),
         "userId": str(found[1]),
     }
@@ -94,7 +94,7 @@ async def test_the_page_of_readme_shows_a_customers_jobs_live(
     with psycopg.connect(database.url(), autocommit=True) as owner:
         owner.execute((PROJECT / "supabase" / "seed.sql").read_bytes())
 
-        await show(page, html.replace("the anon key", stack.anon_key))
+        await show(page, html.replace("the anon key", stack.publishable_key))
 
         owner.execute(
             "insert into public.jobs (account_id, customer_id, service_type, starts_at)"

@@ -134,7 +134,7 @@ def client(stack: Stack, name: str | None) -> httpx.Client:
     """PostgREST as somebody asks it; nobody has no token."""
     headers = {}
     if name is not None:
-        token = keys.mint_user_token(stack.jwt_secret, user_id=seed_uuid(name))
+        token = keys.mint_user_token(stack.signing_key, user_id=seed_uuid(name))
         headers["authorization"] = f"Bearer {token}"
     return httpx.Client(
         base_url=stack.postgrest_url, headers=headers, follow_redirects=True, timeout=30

@@ -70,7 +70,7 @@ class SqlStore(MetakockaStore):
         super().__init__(
             StoreSettings(
                 supabase_url=HttpUrl("http://nowhere.invalid"),
-                supabase_service_role_key=SecretStr("none"),
+                supabase_secret_key=SecretStr("none"),
             ),
             # nobody's, and made in no time: one of HTTP reads certificates
             transport=httpx.BaseTransport(),

@@ -5,18 +5,19 @@ from __future__ import annotations
 import pytest
 
 from rapport.errors import ConfigError
-from rapport.settings import StoreSettings, WhatsAppSettings
+from rapport.local.supabase.keys import mint_key
+from rapport.settings import StoreSettings, UserStoreSettings, WhatsAppSettings
 
 
 def test_a_missing_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SUPABASE_URL", "https://project.example")
-    with pytest.raises(ConfigError, match="SUPABASE_SERVICE_ROLE_KEY"):
+    with pytest.raises(ConfigError, match="SUPABASE_SECRET_KEY"):
         StoreSettings.load()
 
 
 def test_a_wrong_value_is_named_and_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SUPABASE_URL", "not-a-url-but-private")
-    monkeypatch.setenv("SUPABASE_SERVICE_ROLE_KEY", "service-key")
+    monkeypatch.setenv("SUPABASE_SECRET_KEY", "service-key")
     with pytest.raises(ConfigError, match="SUPABASE_URL") as caught:
         StoreSettings.load()
     assert "private" not in str(caught.value)
@@ -37,9 +38,9 @@ def test_a_line_break_after_a_key_is_none_of_it(
     monkeypatch: pytest.MonkeyPatch, ending: str
 ) -> None:
     monkeypatch.setenv("SUPABASE_URL", f"https://project.example{ending}")
-    monkeypatch.setenv("SUPABASE_SERVICE_ROLE_KEY", f"service-key{ending}")
+    monkeypatch.setenv("SUPABASE_SECRET_KEY", f"service-key{ending}")
     settings = StoreSettings.load()
-    assert settings.supabase_service_role_key.get_secret_value() == "service-key"
+    assert settings.supabase_secret_key.get_secret_value() == "service-key"
     assert str(settings.supabase_url) == "https://project.example/"
 
 
@@ -48,10 +49,8 @@ def test_a_key_that_nobody_has_is_named_and_not_shown(
     monkeypatch: pytest.MonkeyPatch, key: str
 ) -> None:
     monkeypatch.setenv("SUPABASE_URL", "https://project.example")
-    monkeypatch.setenv("SUPABASE_SERVICE_ROLE_KEY", key)
-    with pytest.raises(
-        ConfigError, match=r"SUPABASE_SERVICE_ROLE_KEY: The secret contains"
-    ) as caught:
+    monkeypatch.setenv("SUPABASE_SECRET_KEY", key)
+    with pytest.raises(ConfigError, match=r"SUPABASE_SECRET_KEY: The secret contains") as caught:
         StoreSettings.load()
     assert key not in str(caught.value)
 
@@ -60,3 +59,49 @@ def test_a_secret_of_white_space_is_a_missing_one(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("WHATSAPP_APP_SECRET", " \n")
     with pytest.raises(ConfigError, match="WHATSAPP_APP_SECRET"):
         WhatsAppSettings.load()
+
+
+@pytest.mark.parametrize(
+    ("variable", "older"),
+    [
+        ("SUPABASE_SECRET_KEY", "SUPABASE_SERVICE_ROLE_KEY"),
+        ("SUPABASE_PUBLISHABLE_KEY", "SUPABASE_ANON_KEY"),
+    ],
+)
+def test_a_key_may_stand_under_its_older_name(
+    monkeypatch: pytest.MonkeyPatch, variable: str, older: str
+) -> None:
+    settings = StoreSettings if "SECRET" in variable else UserStoreSettings
+    monkeypatch.setenv("SUPABASE_URL", "https://project.example")
+    monkeypatch.setenv(older, "older")
+    assert getattr(settings.load(), variable.lower()).get_secret_value() == "older"
+    monkeypatch.setenv(variable, "newer")
+    assert getattr(settings.load(), variable.lower()).get_secret_value() == "newer"
+    monkeypatch.setenv(variable, "")
+    assert getattr(settings.load(), variable.lower()).get_secret_value() == "older"
+
+
+LEGACY_SECRET = "a-secret-of-forty-characters-and-no-less"
+
+
+@pytest.mark.parametrize("name", ["SUPABASE_SECRET_KEY", "SUPABASE_SERVICE_ROLE_KEY"])
+@pytest.mark.parametrize("key", ["sb_publishable_x", mint_key(LEGACY_SECRET, "anon")])
+def test_a_public_key_in_place_of_a_secret_one_is_refused(
+    monkeypatch: pytest.MonkeyPatch, name: str, key: str
+) -> None:
+    monkeypatch.setenv("SUPABASE_URL", "https://project.example")
+    monkeypatch.setenv(name, key)
+    with pytest.raises(ConfigError, match=f"{name}: This is the project's publishable key"):
+        StoreSettings.load()
+
+
+@pytest.mark.parametrize("name", ["SUPABASE_PUBLISHABLE_KEY", "SUPABASE_ANON_KEY"])
+@pytest.mark.parametrize("key", ["sb_secret_x", mint_key(LEGACY_SECRET, "service_role")])
+def test_a_secret_key_in_place_of_a_public_one_is_refused(
+    monkeypatch: pytest.MonkeyPatch, name: str, key: str
+) -> None:
+    monkeypatch.setenv("SUPABASE_URL", "https://project.example")
+    monkeypatch.setenv(name, key)
+    with pytest.raises(ConfigError, match=f"{name}: This is a secret key") as caught:
+        UserStoreSettings.load()
+    assert key not in str(caught.value)

@@ -1,11 +1,11 @@
 /*
   A live client that says what it is told, as lines of JSON, and answers what it is asked.
 
-  Settings: url, key, secret (of the tokens), user (an id), lifetime ([shortest, longest] of a
+  Settings: url, key, signing_key (of the tokens), user (an id), lifetime ([shortest, longest] of a
   token, in seconds), timing, follow: { name: [subscription, ...arguments] }.
 */
 
-import { createHmac } from "node:crypto";
+import { createPrivateKey, sign } from "node:crypto";
 import { createRequire } from "node:module";
 import { createInterface } from "node:readline";
 import { createLive } from "../../functions/rapport/web/live/index.js";
@@ -13,14 +13,16 @@ import { createLive } from "../../functions/rapport/web/live/index.js";
 const { createClient } = createRequire(new URL("../../functions/rapport/web/package.json", import.meta.url))("@supabase/supabase-js");
 const settings = JSON.parse(process.argv[2]);
 const say = (line) => process.stdout.write(`${JSON.stringify(line)}\n`);
+const { kid, ...coordinates } = settings.signing_key;
+const privateKey = createPrivateKey({ key: { kty: "EC", crv: "P-256", ...coordinates }, format: "jwk" });
 
 function mint() {
   const [shortest, longest] = settings.lifetime ?? [3600, 3600];
   const now = Date.now() / 1000;
   const claims = { sub: settings.user, role: "authenticated", aud: "authenticated", iat: now, exp: now + shortest + Math.random() * (longest - shortest) };
   const encode = (part) => Buffer.from(JSON.stringify(part)).toString("base64url");
-  const signed = `${encode({ alg: "HS256", typ: "JWT" })}.${encode(claims)}`;
-  return `${signed}.${createHmac("sha256", settings.secret).update(signed).digest("base64url")}`;
+  const signed = `${encode({ alg: "ES256", kid, typ: "JWT" })}.${encode(claims)}`;
+  return `${signed}.${sign("sha256", Buffer.from(signed), { key: privateKey, dsaEncoding: "ieee-p1363" }).toString("base64url")}`;
 }
 
 // as a provider of tokens does: the same one while it is good

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextvars import ContextVar
+from functools import partial
 from typing import TypeVar
 from uuid import UUID
 
@@ -127,10 +128,9 @@ class Server:
         """The rows with these ids that the user may see."""
         found: list[Record] = []
         for start in range(0, len(ids), IDS_IN_A_URL):
-            some = [str(row_id) for row_id in ids[start : start + IDS_IN_A_URL]]
-            query = self._client.from_(table).select("*").in_("id", some)
-            some_found = _understood(_RECORDS, await self._call(query.execute))
-            found += some_found
+            some = ids[start : start + IDS_IN_A_URL]
+            rows = _understood(_RECORDS, await self._call(partial(self._rows, table, some)))
+            found += rows
         return found
 
     async def post_message(self, **fields: JsonValue) -> Record:
@@ -151,6 +151,10 @@ class Server:
         )
         return _understood(_RECORDS, rows)[0]
 
+    def _rows(self, table: str, ids: list[UUID]) -> Awaitable[APIResponse]:
+        some = [str(row_id) for row_id in ids]
+        return self._client.from_(table).select("*").in_("id", some).execute()
+
     async def _page(
         self, table: str, equals: Mapping[str, object], key: str, last: object
     ) -> list[Record]:
@@ -168,6 +172,7 @@ class Server:
         return await self._call(lambda: self._client.rpc(function, dict(arguments)).execute())
 
     async def _call(self, call: Callable[[], Awaitable[APIResponse]]) -> object:
+        # before the request is made: one that exists already has the headers of before
         self._client.postgrest.auth(await self._tokens.current())
         try:
             answer: object = (await call()).data

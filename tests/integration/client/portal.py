@@ -82,11 +82,15 @@ class Portal:
     ) -> LiveClient:
         async def access_token() -> str:
             return keys.mint_user_token(
-                self.stack.jwt_secret, user_id=seed_uuid(user), lifetime=lifetime()
+                self.stack.signing_key, user_id=seed_uuid(user), lifetime=lifetime()
             )
 
         return LiveClient(
-            url or self.stack.url, self.stack.anon_key, access_token, timing=timing, **options
+            url or self.stack.url,
+            self.stack.publishable_key,
+            access_token,
+            timing=timing,
+            **options,
         )
 
     def conversation(self, customer: str) -> UUID:

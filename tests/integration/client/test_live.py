@@ -388,7 +388,7 @@ async def test_who_signs_in_with_the_official_client_follows_with_its_session(
 ) -> None:
     stack = portal.stack
     login = {"email": "cilka@login.example", "password": "a long password"}
-    keys = {"apikey": stack.service_role_key}
+    keys = {"apikey": stack.secret_key}
     async with httpx.AsyncClient(base_url=f"{stack.url}/auth/v1", headers=keys) as http:
         made = await http.post("/admin/users", json={**login, "email_confirm": True})
         portal.world.owner.execute(
@@ -397,7 +397,7 @@ async def test_who_signs_in_with_the_official_client_follows_with_its_session(
         )
         official = await acreate_client(
             stack.url,
-            stack.anon_key,
+            stack.publishable_key,
             AsyncClientOptions(httpx_client=http, auto_refresh_token=False),
         )
         with pytest.raises(NotSignedIn):
@@ -406,7 +406,7 @@ async def test_who_signs_in_with_the_official_client_follows_with_its_session(
             {"email": login["email"], "password": login["password"]}
         )
         async with (
-            LiveClient(stack.url, stack.anon_key, of_session(official)) as live,
+            LiveClient(stack.url, stack.publishable_key, of_session(official)) as live,
             live.profile(portal.customer("cilka")) as profile,
         ):
             await until(lambda: profile.is_connected)

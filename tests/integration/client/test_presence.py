@@ -252,7 +252,7 @@ async def test_a_customer_whose_login_is_unlinked_sees_nobody_come_to_the_desk(
         [seed_uuid("carlos of alpine"), ALPINE, seed_uuid("carlos")],
     )
     topic = f"realtime:{topics(world, 'cilka')['presence_desk']}"
-    token = mint_user_token(portal.stack.jwt_secret, user_id=seed_uuid("cilka"))
+    token = mint_user_token(portal.stack.signing_key, user_id=seed_uuid("cilka"))
     looks = {"config": {"private": True, "presence": {"enabled": True}}}
     async with (
         portal.client("andrej", HEARING) as andrej,

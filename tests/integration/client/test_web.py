@@ -84,8 +84,8 @@ async def following(
     async with node.client(
         told.take,
         url=url or portal.stack.url,
-        key=portal.stack.anon_key,
-        secret=portal.stack.jwt_secret,
+        key=portal.stack.publishable_key,
+        signing_key=portal.stack.signing_key.model_dump(),
         user=str(seed_uuid(user)),
         follow=follow,
         **{"timing": QUICK, **settings},

@@ -21,7 +21,7 @@ from rapport.store.daily import DailyStore
 
 SETTINGS = StoreSettings(
     supabase_url=HttpUrl("https://project.example"),
-    supabase_service_role_key=SecretStr("service-key"),
+    supabase_secret_key=SecretStr("service-key"),
 )
 
 

@@ -15,7 +15,7 @@ from rapport.store.contacts import Contact, ContactStore
 
 SETTINGS = StoreSettings(
     supabase_url=HttpUrl("https://project.example"),
-    supabase_service_role_key=SecretStr("service-key"),
+    supabase_secret_key=SecretStr("service-key"),
 )
 CREATED = {
     "row": 1,

@@ -17,7 +17,7 @@ from rapport.store.metakocka_rows import PartnerItem, PartnerRef
 
 SETTINGS = StoreSettings(
     supabase_url=HttpUrl("https://project.example"),
-    supabase_service_role_key=SecretStr("service-key"),
+    supabase_secret_key=SecretStr("service-key"),
 )
 ACCOUNT, CONTACT, RUN = (UUID(int=n) for n in range(1, 4))
 RESULT = {"metakocka_id": "1600", "status": "created", "contact_id": str(CONTACT), "reason": None}

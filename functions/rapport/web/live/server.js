@@ -155,10 +155,13 @@ export class Server {
   }
 
   /**
+   * Throws NotSignedIn where nobody is: the official client would send the project's key instead.
+   *
    * @param {any} query of the official client
    * @returns {Promise<unknown>}
    */
   async ask(query) {
+    await this.session();
     const { data, error, status } = await query.retry(false).abortSignal(AbortSignal.timeout(this.timing.requestTimeout));
     if (error) throw refusal(error, status);
     return data;

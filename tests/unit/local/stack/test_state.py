@@ -29,6 +29,7 @@ def test_two_folders_share_no_secret(tmp_path: Path) -> None:
     other = state.load_or_create(tmp_path / "other", state.PREFERRED_PORTS)
     secrets = (
         "db_password",
+        "secret_key",
         "jwt_secret",
         "whatsapp_app_secret",
         "whatsapp_verify_token",
@@ -53,10 +54,21 @@ def test_a_folder_from_before_a_secret_was_needed_gets_one_and_keeps_it(tmp_path
     assert state.load_or_create(tmp_path, state.PREFERRED_PORTS).wake_secret == stack.wake_secret
 
 
-def test_keys_are_signed_with_the_stack_s_own_secret(tmp_path: Path) -> None:
-    stack = state.load_or_create(tmp_path, state.PREFERRED_PORTS)
-    assert keys.verify(stack.jwt_secret, stack.anon_key).role == "anon"
-    assert keys.verify(stack.jwt_secret, stack.service_role_key).role == "service_role"
+def test_a_folder_from_before_the_new_keys_gets_them_and_keeps_the_old(tmp_path: Path) -> None:
+    file = state.settings_file(tmp_path)
+    first = state.load_or_create(tmp_path, state.PREFERRED_PORTS)
+    new = {"publishable_key", "secret_keys", "signing_key"}
+    file.write_text(first.model_dump_json(exclude=new))
+
+    state.load_or_create(tmp_path, state.PREFERRED_PORTS).save(file)
+
+    stack = Stack.load(file)
+    assert stack.publishable_key.startswith("sb_publishable_")
+    assert stack.secret_key.startswith("sb_secret_")
+    assert stack.signing_key.d != first.signing_key.d
+    assert stack.signing_key.d not in repr(stack)
+    for key, role in ((first.anon_key, "anon"), (first.service_role_key, "service_role")):
+        assert keys.verify(keys.KeySet.of(stack), key).role == role
 
 
 def test_settings_are_readable_by_their_owner_alone(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ def test_keys_are_printed_in_one_piece_on_a_narrow_terminal(tmp_path: Path) -> N
     stack = new_stack(tmp_path, PREFERRED_PORTS)
     output = io.StringIO()
     show(stack, Console(file=output, width=60))
-    for value in (stack.url, stack.anon_key, stack.service_role_key, LOGINS[0].email):
+    for value in (stack.url, stack.publishable_key, stack.secret_key, LOGINS[0].email):
         assert value in output.getvalue()
     # what commands take as --account is on the line of its account
     seed = (PROJECT / "supabase" / "seed.sql").read_text()
