@@ -14,6 +14,7 @@ from tests.sql.outbound import conversation, send_to
 from tests.stacks import Start
 from tests.world import World, seed_uuid
 
+from rapport.api_keys import new_api_key
 from rapport.errors import (
     NotAllowed,
     NotFound,
@@ -177,7 +178,7 @@ def test_the_words_of_postgres_stay_behind(as_user: Users, service: Caller, worl
 def test_a_key_that_is_wrong_is_for_the_operator(
     gateway: Stack, as_user: Users, world: World
 ) -> None:
-    for key in (gateway.publishable_key, "x"):
+    for key in (new_api_key("secret"), "x"):
         with (
             closing(ContactStore(settings(gateway, key))) as store,
             pytest.raises(StoreClosed, match="SUPABASE_SECRET_KEY"),
