@@ -17,8 +17,6 @@ from typing import Literal
 
 PUBLISHABLE = "sb_publishable_"
 SECRET = "sb_secret_"  # noqa: S105 - how one begins
-# every kind of the new keys, also those that we don't know
-OPAQUE = "sb_"
 
 # header, claims and signature
 _TOKEN = re.compile(r"[\w-]+\.[\w-]+\.[\w-]*", re.ASCII)
@@ -53,6 +51,11 @@ def kind_of(key: str) -> KeyKind:
         return KeyKind.SECRET
     role = _role(key)
     return KeyKind(role) if role in (KeyKind.ANON, KeyKind.SERVICE_ROLE) else KeyKind.UNKNOWN
+
+
+def is_opaque(key: str) -> bool:
+    """Whether it is a key of the new form, of a kind that we know or not."""
+    return key.startswith("sb_")
 
 
 def is_token(text: str) -> bool:

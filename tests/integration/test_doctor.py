@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 
-def doctor(home: Path) -> subprocess.CompletedProcess[str]:
+def doctor(home: Path, **variables: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "rapport", "doctor"],
-        env={**os.environ, "RAPPORT_HOME": str(home), "COLUMNS": "200"},
+        env={**os.environ, "RAPPORT_HOME": str(home), "COLUMNS": "200", **variables},
         capture_output=True,
         text=True,
         check=False,
@@ -33,3 +33,15 @@ def test_a_folder_that_cannot_be_used_is_wrong_and_has_a_remedy(session_folder: 
     assert result.returncode == 1
     assert "Set RAPPORT_HOME" in result.stdout
     assert result.stderr == ""
+
+
+@pytest.mark.usefixtures("binaries")
+def test_a_key_in_the_place_of_the_other_is_wrong_and_not_shown(session_folder: Path) -> None:
+    result = doctor(
+        session_folder / "doctor",
+        SUPABASE_URL="https://project.example",
+        SUPABASE_SECRET_KEY="sb_publishable_private",
+    )
+    assert result.returncode == 1
+    assert "SUPABASE_SECRET_KEY: This is the project's publishable key" in result.stdout
+    assert "private" not in result.stdout

@@ -52,7 +52,7 @@ async def test_the_live_clients_example_prints_what_a_customer_writes(
     program.write_text(
         block("python", "LiveClient")
         .replace("http://127.0.0.1:24321", stack.url)
-        .replace("the anon key", stack.publishable_key)
+        .replace("the publishable key", stack.publishable_key)
     )
     example = await asyncio.create_subprocess_exec(
         sys.executable, "-u", str(program), stdout=subprocess.PIPE

@@ -94,7 +94,7 @@ async def test_the_page_of_readme_shows_a_customers_jobs_live(
     with psycopg.connect(database.url(), autocommit=True) as owner:
         owner.execute((PROJECT / "supabase" / "seed.sql").read_bytes())
 
-        await show(page, html.replace("the anon key", stack.publishable_key))
+        await show(page, html.replace("the publishable key", stack.publishable_key))
 
         owner.execute(
             "insert into public.jobs (account_id, customer_id, service_type, starts_at)"

@@ -1,6 +1,6 @@
 """The live client: a user's customers, jobs, invoices, messages and points as they change.
 
-    async with LiveClient(url, anon_key, access_token) as live:
+    async with LiveClient(url, publishable_key, access_token) as live:
         async with live.messages(customer_id, on_new_message=print) as messages:
             ...
 

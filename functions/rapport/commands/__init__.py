@@ -121,6 +121,21 @@ def doctor() -> None:
         raise typer.Exit(1)
 
 
+@app.command()
+def keys(
+    add: Annotated[
+        str | None, typer.Option(help="Make another secret key, under this name.")
+    ] = None,
+    drop: Annotated[str | None, typer.Option(help="Drop the secret key of this name.")] = None,
+) -> None:
+    """Show the API keys of the stack on this machine; add and drop secret keys."""
+    from rich.console import Console
+
+    from rapport.commands.keys import keys
+
+    keys(add=add, drop=drop, console=Console())
+
+
 @contacts.command("import")
 def import_contacts(
     file: Annotated[

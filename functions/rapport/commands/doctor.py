@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from rich.console import Console
 from rich.table import Table
 
+from rapport.commands import project
+from rapport.errors import ConfigError
 from rapport.local.errors import StackError
 from rapport.local.stack import npm, postgres, state
 from rapport.local.stack.ports import is_free
@@ -36,12 +38,13 @@ def examine() -> list[Finding]:
         "Disk": _disk,
         "User": _user,
         "Ports": _ports,
+        "Project": project.described,
     }
     findings = []
     for name, check in checks.items():
         try:
             findings.append(Finding(name, True, check()))
-        except StackError as error:
+        except (StackError, ConfigError) as error:
             findings.append(Finding(name, False, str(error)))
     return findings
 

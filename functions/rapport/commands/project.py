@@ -6,13 +6,15 @@ import os
 
 from pydantic import HttpUrl, SecretStr
 
+from rapport.api_keys import KeyKind, kind_of
 from rapport.errors import ConfigError, NotFound
 from rapport.local.proxy import forget_proxies
 from rapport.local.stack import state
 from rapport.local.stack.running import Stack
 from rapport.settings import MetakockaSettings, StoreSettings
 
-_VARIABLES = ("SUPABASE_URL", "SUPABASE_SECRET_KEY", "SUPABASE_SERVICE_ROLE_KEY")
+_URL = "SUPABASE_URL"
+_KEYS = ("SUPABASE_SECRET_KEY", "SUPABASE_SERVICE_ROLE_KEY")
 _REMEDY = "Set it in the environment of this command. The project's settings show its URL and keys."
 
 
@@ -29,6 +31,22 @@ def store_settings() -> StoreSettings:
         supabase_url=HttpUrl(stack.url),
         supabase_secret_key=SecretStr(stack.secret_key),
     )
+
+
+def described() -> str:
+    """Which project the commands talk to, and with which kind of key.
+
+    Raises:
+        ConfigError: A variable is missing or wrong.
+    """
+    if not _is_named():
+        return "commands talk to the stack on this machine"
+    settings = StoreSettings.load()
+    kind = kind_of(settings.supabase_secret_key.get_secret_value())
+    told = f"commands talk to {settings.supabase_url}"
+    if kind is KeyKind.SERVICE_ROLE:
+        return f"{told} with a legacy key; a secret key (sb_secret_…) can be replaced by another"
+    return told
 
 
 def metakocka_settings() -> MetakockaSettings:
@@ -55,17 +73,23 @@ def no_account(account: str, condition: str = "") -> NotFound:
     )
 
 
+def _is_named() -> bool:
+    """Whether the environment names a project. Raises ConfigError where it names half of one."""
+    has_url = bool(os.environ.get(_URL))
+    key = next((name for name in _KEYS if os.environ.get(name)), None)
+    if has_url == (key is not None):
+        return has_url
+    given, missing = (key, _URL) if key else (_URL, _KEYS[0])
+    raise ConfigError(
+        f"{given} is set, but {missing} is not. Set both, to the values that the project's"
+        f" settings show; or unset {given}, and the command takes the stack on this machine."
+    )
+
+
 def _stack() -> Stack | None:
     """The running stack; None where the environment names another project."""
-    named = [name for name in _VARIABLES if os.environ.get(name)]
-    if named == list(_VARIABLES):
+    if _is_named():
         return None
-    if named:
-        (missing,) = set(_VARIABLES) - set(named)
-        raise ConfigError(
-            f"{named[0]} is set, but {missing} is not. Set both, to the values that the project's"
-            f" settings show; or unset {named[0]}, and the command takes the stack on this machine."
-        )
     stack = state.running_stack(state.folder())
     if stack is None:
         raise ConfigError(

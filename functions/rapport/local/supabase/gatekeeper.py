@@ -17,7 +17,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketClose
 
-from rapport.api_keys import OPAQUE
+from rapport.api_keys import is_opaque
 from rapport.local.stack.running import Stack
 from rapport.local.supabase.keys import Role, mint_role_token
 from rapport.local.supabase.signing_key import SigningKey
@@ -139,7 +139,7 @@ class RequireApiKey:
         if bearer is None or secrets.compare_digest(bearer, given):
             token = self._keys.token(key, REQUEST_LIFETIME)
             scope = _with_header(scope, b"authorization", b"Bearer " + token)
-        elif bearer.startswith(OPAQUE.encode()):
+        elif is_opaque(bearer.decode("latin-1")):
             await KEY_AS_BEARER.response()(scope, receive, send)
             return
         await self._app(scope, receive, send)
@@ -164,7 +164,7 @@ class RealtimeKeys:
         headers = dict(scope["headers"])
         by_header = headers.get(b"x-api-key")
         given = by_header or _in_query(scope, "apikey")
-        if not given or not given.startswith(OPAQUE.encode()):
+        if not given or not is_opaque(given.decode("latin-1")):
             await self._app(scope, receive, send)
             return
         key = self._keys.find(given)

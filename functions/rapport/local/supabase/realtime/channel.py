@@ -10,6 +10,7 @@ from typing import Protocol
 import psycopg
 from pydantic import JsonValue
 
+from rapport.api_keys import is_opaque
 from rapport.local.supabase.keys import KeySet, TokenError
 from rapport.local.supabase.realtime.attendance import Attendance, PresenceAbuseError
 from rapport.local.supabase.realtime.authorization import Authorizer, Extension
@@ -127,7 +128,7 @@ class Channel:
     async def refresh(self, payload: JsonValue) -> None:
         """Takes a new token; closes the channel if the token no longer allows it."""
         token = payload.get("access_token") if isinstance(payload, dict) else None
-        if not isinstance(token, str) or token.startswith("sb_") or token == self._token:
+        if not isinstance(token, str) or is_opaque(token) or token == self._token:
             return
         try:
             caller = TokenCaller.of(self._connection.keys, token)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pydantic import BaseModel, Field, JsonValue, ValidationError
 
+from rapport.api_keys import is_opaque
+
 MAX_KEY_LENGTH = 256
 
 
@@ -53,7 +55,7 @@ class Join(BaseModel):
     def token(self, connection_token: str) -> str:
         """The token to use: the user's own, unless that is a key of the newer kind."""
         token = self.user_token or self.access_token
-        return connection_token if token is None or token.startswith("sb_") else token
+        return connection_token if token is None or is_opaque(token) else token
 
 
 def _without(

@@ -1,0 +1,37 @@
+"""The tokens that services get in place of API keys."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+from rapport.local.stack.state import PREFERRED_PORTS, new_stack
+from rapport.local.supabase import keys
+from rapport.local.supabase.gatekeeper import ProjectKeys
+
+
+def test_each_key_has_its_role_and_a_token_of_it_that_is_handed_out_for_a_while(
+    tmp_path: Path,
+) -> None:
+    stack = new_stack(tmp_path, PREFERRED_PORTS)
+    project = ProjectKeys(stack)
+    hour, day = timedelta(hours=1), timedelta(days=1)
+    for text, role in (
+        (stack.publishable_key, "anon"),
+        (stack.secret_key, "service_role"),
+        (stack.anon_key, "anon"),
+        (stack.service_role_key, "service_role"),
+    ):
+        key = project.find(text.encode())
+        assert key
+        token = project.token(key, hour).decode()
+        claims = keys.verify(keys.KeySet.of(stack), token).model_dump()
+        assert claims["role"] == role
+        assert project.token(key, hour) == token.encode()
+        if key.token:
+            assert token == text
+        else:
+            assert claims["exp"] - claims["iat"] == hour.total_seconds()
+            assert project.token(key, day) != token.encode()
+    for text in ("", stack.secret_key[:-1], f"{stack.secret_key}=", "ključ"):
+        assert project.find(text.encode()) is None
