@@ -379,20 +379,3 @@ async def test_what_is_no_key_of_the_stack_opens_no_socket(stack: Stack) -> None
             )
         assert refused.value.response.status_code == 401
         assert json.loads(refused.value.response.body or b"")["message"] == message
-
-
-def test_two_secret_keys_are_good_until_one_is_taken_away(own_start: Start) -> None:
-    stack = own_start()
-    before, after = stack.secret_key, new_api_key("secret")
-
-    def status(key: str) -> int:
-        return httpx.get(f"{stack.url}/auth/v1/health", headers={"apikey": key}).status_code
-
-    for good, known in (
-        ({"default": before, "next": after}, {before: 200, after: 200}),
-        ({"next": after}, {before: 401, after: 200}),
-    ):
-        stack.model_copy(update={"secret_keys": good}).save(settings_file(stack.folder))
-        with Supervisor(stack.folder / "rotated") as supervisor:
-            supervisor.start(children.gateway(stack))
-            assert {key: status(key) for key in known} == known
