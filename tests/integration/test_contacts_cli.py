@@ -446,8 +446,8 @@ def test_an_account_that_is_not_there_is_named(project: Project) -> None:
 @pytest.mark.parametrize(
     ("given", "missing"),
     [
-        ("SUPABASE_URL", "SUPABASE_SERVICE_ROLE_KEY"),
-        ("SUPABASE_SERVICE_ROLE_KEY", "SUPABASE_URL"),
+        ("SUPABASE_URL", "SUPABASE_SECRET_KEY"),
+        ("SUPABASE_SECRET_KEY", "SUPABASE_URL"),
     ],
 )
 def test_half_a_project_is_told_to_who_runs_the_command(

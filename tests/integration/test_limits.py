@@ -57,7 +57,7 @@ class Office:
 
     def ask_directly(self, user: str, path: str) -> httpx.Response:
         """Asks PostgREST itself: the gateway would let fewer requests of a user through."""
-        token = mint_user_token(self.stack.jwt_secret, user_id=seed_uuid(user))
+        token = mint_user_token(self.stack.signing_key, user_id=seed_uuid(user))
         return self.http.get(
             f"{self.stack.postgrest_url}/{path}", headers={"authorization": f"Bearer {token}"}
         )

@@ -41,7 +41,7 @@ def described() -> str:
     """
     if not _is_named():
         return "commands talk to the stack on this machine"
-    settings = StoreSettings.load()
+    settings = StoreSettings.load(_REMEDY)
     kind = kind_of(settings.supabase_secret_key.get_secret_value())
     told = f"commands talk to {settings.supabase_url}"
     if kind is KeyKind.SERVICE_ROLE:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from datetime import timedelta
-from functools import cache
+from functools import cache, lru_cache
 from typing import Literal
 from uuid import UUID, uuid4
 
@@ -26,6 +26,7 @@ PRIVATE_KEY = "ES256"
 Role = Literal["anon", "service_role"]
 ACCESS_TOKEN_LIFETIME = timedelta(hours=1)
 KEY_LIFETIME = timedelta(days=10 * 365)
+RECENT_TOKENS = 500
 
 _NOT_SIGNED_HERE = "Failed to validate JWT signature"
 
@@ -159,14 +160,24 @@ def verify(keys: KeySet, token: str) -> Claims:
 
     Raises MalformedTokenError, BadSignatureError, MissingClaimsError or ExpiredTokenError.
     """
+    claims = _signed_claims(keys, token)
+    expired_for = time.time() - claims.exp
+    if expired_for >= 0:
+        raise ExpiredTokenError(int(expired_for))
+    return claims
+
+
+# a user sends the same token with each request, and to verify it takes 0.1 ms
+@lru_cache(maxsize=RECENT_TOKENS)
+def _signed_claims(keys: KeySet, token: str) -> Claims:
     try:
         key = keys.key_for(jwt.get_unverified_header(token))
         payload = jwt.decode(
             token,
             key,
             algorithms=[SHARED_SECRET if isinstance(key, str) else PRIVATE_KEY],
-            # PostgREST and Realtime don't check audience and issuer either; expiry is checked
-            # below, so that the error can say since when
+            # PostgREST and Realtime don't check audience and issuer either; `verify` checks the
+            # expiry, each time, and says since when
             options={"verify_aud": False, "verify_iss": False, "verify_exp": False},
         )
     except (jwt.InvalidSignatureError, jwt.InvalidAlgorithmError) as error:
@@ -175,13 +186,9 @@ def verify(keys: KeySet, token: str) -> Claims:
     except (jwt.InvalidTokenError, UnicodeError, RecursionError) as error:
         raise MalformedTokenError("The token provided is not a valid JWT") from error
     try:
-        claims = Claims.model_validate(payload)
+        return Claims.model_validate(payload)
     except ValidationError as error:
         raise MissingClaimsError("Fields `role` and `exp` are required in JWT") from error
-    expired_for = time.time() - claims.exp
-    if expired_for >= 0:
-        raise ExpiredTokenError(int(expired_for))
-    return claims
 
 
 def _sign(key: SigningKey | str, claims: Mapping[str, object]) -> str:

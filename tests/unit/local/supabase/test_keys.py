@@ -141,6 +141,17 @@ def test_what_is_no_token_is_malformed(token: str) -> None:
         keys.verify(KEYS, token)
 
 
+@both_signatures
+def test_a_token_that_was_good_expires(key: SigningKey | str) -> None:
+    token = keys.mint_user_token(key, user_id=uuid4(), lifetime=timedelta(seconds=1))
+    good_until = keys.verify(KEYS, token).exp
+    while time.time() < good_until:
+        time.sleep(0.05)
+
+    with pytest.raises(keys.ExpiredTokenError):
+        keys.verify(KEYS, token)
+
+
 def test_a_refusal_does_not_repeat_the_token() -> None:
     token = keys.mint_key(SECRET * 2, "service_role")
 
