@@ -204,7 +204,8 @@ $$;
 grant execute on function private.may_receive(text) to authenticated;
 
 
--- Both extensions: Realtime asks for broadcasts when a client joins, even for presence.
+-- Under a topic's current name. Both extensions: Realtime asks for broadcasts when a client joins,
+-- even for presence. The policy belongs to the platform's table, which takes no comment of ours.
 create policy "subscribers can receive on their own topics"
     on realtime.messages
     for select
@@ -239,5 +240,3 @@ comment on function private.row_topics(uuid, uuid, uuid) is
     'The topics of an account, of a customer who has a login, and of a conversation.';
 comment on function private.may_receive(text) is
     'Whether the signed-in user may join this topic. The name must be the current one.';
-comment on policy "subscribers can receive on their own topics" on realtime.messages is
-    'Under their current names.';

@@ -110,7 +110,8 @@ $$;
 grant execute on function private.may_send(text, text) to authenticated;
 
 
--- No data topic is among them: only the database sends on those.
+-- Staff send on the topics of the desk and of staff, customers on their own. No data topic is among
+-- them: only the database sends on those.
 create policy "people can show that they are there and writing"
     on realtime.messages
     for insert
@@ -130,5 +131,3 @@ comment on function private.side_of_caller(uuid) is
     'The side of the signed-in user in a conversation: staff or customer; null where the user may not see it.';
 comment on function private.may_send(text, text) is
     'Whether the signed-in user may send presence or a broadcast on a topic. Users send signs of their own side, never data.';
-comment on policy "people can show that they are there and writing" on realtime.messages is
-    'Staff send on the topics of the desk and of staff, customers on their own. Data topics are read-only for clients.';

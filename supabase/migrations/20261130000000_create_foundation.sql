@@ -376,13 +376,6 @@ create table private.followed_tables (
 alter table private.followed_tables enable row level security;
 
 
-create policy "nobody reads the list of followed tables directly"
-    on private.followed_tables
-    for all
-    to authenticated
-    using (false);
-
-
 create function private.followed_table(table_name text)
     returns private.followed_tables
     language plpgsql
@@ -538,9 +531,6 @@ $$;
 
 comment on table private.followed_tables is
     'The tables whose changes are logged, broadcast and published, with the columns that are sent.';
-comment on policy "nobody reads the list of followed tables directly"
-    on private.followed_tables is
-    'Triggers and catch-up read it.';
 comment on function private.followed_table(text) is
     'How a table is followed; a row of nulls if it is not.';
 comment on type private.row_change is
@@ -992,13 +982,6 @@ create table private.retention (
 alter table private.retention enable row level security;
 
 
-create policy "nobody reads the retention settings directly"
-    on private.retention
-    for all
-    to authenticated
-    using (false);
-
-
 insert into private.retention default values;
 
 
@@ -1110,8 +1093,6 @@ comment on column private.retention.webhook_events is
     'How long raw webhooks are kept, so that they can be applied again.';
 comment on column private.retention.sync is
     'How long runs and errors of the sync are kept.';
-comment on policy "nobody reads the retention settings directly" on private.retention is
-    'backend.prune reads them.';
 comment on function private.prune_changes(integer) is
     'Deletes at most batch log entries that no cursor needs any more; returns their number.';
 comment on function private.prune_webhook_events(integer) is
@@ -1146,13 +1127,6 @@ create table private.doorbell (
     constraint doorbell_url_secret_check check ((url is null) = (secret is null))
 );
 alter table private.doorbell enable row level security;
-
-
-create policy "nobody reads the doorbell directly"
-    on private.doorbell
-    for all
-    to authenticated
-    using (false);
 
 
 insert into private.doorbell default values;
@@ -1223,8 +1197,6 @@ grant execute on function backend.set_doorbell(text, text) to service_role;
 
 comment on table private.doorbell is
     'The address of POST /internal/wake, and its secret.';
-comment on policy "nobody reads the doorbell directly" on private.doorbell is
-    'It holds a secret.';
 comment on function private.ring(text) is
     'Wakes a worker when the transaction commits, once in a transaction. A failure is only a warning.';
 comment on function backend.set_doorbell(text, text) is

@@ -14,13 +14,6 @@ create table private.country_time_zones (
 alter table private.country_time_zones enable row level security;
 
 
-create policy "nobody reads the time zones of countries directly"
-    on private.country_time_zones
-    for all
-    to authenticated
-    using (false);
-
-
 insert into private.country_time_zones (country, time_zone)
 values
     ('AD', 'Europe/Andorra'), ('AE', 'Asia/Dubai'), ('AF', 'Asia/Kabul'),
@@ -109,9 +102,6 @@ values
 
 comment on table private.country_time_zones is
     'The time zone of each country (ISO 3166-1), for accounts that give only their country.';
-comment on policy "nobody reads the time zones of countries directly"
-    on private.country_time_zones is
-    'A trigger gives an account its time zone.';
 
 
 /*
@@ -331,13 +321,6 @@ create table private.sentences (
 alter table private.sentences enable row level security;
 
 
-create policy "nobody reads sentences directly"
-    on private.sentences
-    for all
-    to authenticated
-    using (false);
-
-
 create function private.fill_names(sentence text, filled jsonb)
     returns text
     language plpgsql
@@ -387,8 +370,6 @@ comment on column private.sentences.key is
     'The subject and its state, such as job.scheduled.';
 comment on column private.sentences.sentence is
     'The sentence, with {name} for each value that is filled in.';
-comment on policy "nobody reads sentences directly" on private.sentences is
-    'private.words reads them.';
 comment on function private.fill_names(text, jsonb) is
     'A sentence with its {name} places filled; an unknown name becomes empty.';
 comment on function private.words(uuid, text, jsonb) is
@@ -402,9 +383,7 @@ create table public.account_members (
     account_id   uuid not null
                  constraint account_members_account_id_fkey
                  references public.accounts on delete cascade,
-    user_id      uuid not null
-                 constraint account_members_user_id_fkey
-                 references auth.users on delete cascade,
+    user_id      uuid not null,
     role         text not null
                  constraint account_members_role_check
                  check (role in ('owner', 'admin', 'agent', 'viewer')),
@@ -487,28 +466,7 @@ $$;
 grant execute on function private.my_admin_account_ids(boolean) to authenticated;
 
 
-create policy "members can read the members of their accounts"
-    on public.account_members
-    for select
-    to authenticated
-    using (account_id = any (array(select private.my_account_ids())));
-
-
 grant select on public.account_members to authenticated;
-
-
-create policy "members can read their accounts"
-    on public.accounts
-    for select
-    to authenticated
-    using (id = any (array(select private.my_account_ids())));
-
-create policy "owners and admins can change their accounts"
-    on public.accounts
-    for update
-    to authenticated
-    using (id = any (array(select private.my_account_ids())))
-    with check (id in (select private.my_admin_account_ids()));
 
 
 create trigger _200_require_rows_update
@@ -536,12 +494,6 @@ comment on function private.my_writable_account_ids(boolean) is
     'The accounts whose contacts and conversations the signed-in user may change, as owner, admin or agent.';
 comment on function private.my_admin_account_ids(boolean) is
     'The accounts in which the signed-in user is owner or admin.';
-comment on policy "members can read the members of their accounts" on public.account_members is
-    'Colleagues see each other; customers and strangers see nobody.';
-comment on policy "members can read their accounts" on public.accounts is
-    'The people who work for an account see it.';
-comment on policy "owners and admins can change their accounts" on public.accounts is
-    'A member who may not change the account is refused, instead of changing no row.';
 comment on constraint accounts_external_id_check on public.accounts is
     'An external_id has 1 to 64 letters, digits and hyphens.';
 comment on constraint accounts_name_check on public.accounts is
@@ -552,9 +504,6 @@ Give a code such as SI.';
 comment on constraint accounts_language_check on public.accounts is
     'There is no such language of an account.
 Use en or sl.';
-
-
-select private.guard_table('accounts', updated => array['name', 'country', 'time_zone', 'language']);
 
 
 /*
@@ -595,13 +544,6 @@ alter table public.whatsapp_channels enable row level security;
 create index whatsapp_channels_account_id_idx on public.whatsapp_channels (account_id);
 
 
-create policy "members can read their WhatsApp numbers"
-    on public.whatsapp_channels
-    for select
-    to authenticated
-    using (account_id = any (array(select private.my_account_ids())));
-
-
 grant select on public.whatsapp_channels to authenticated;
 
 
@@ -629,8 +571,6 @@ comment on column public.whatsapp_channels.stopped_code is
     'WhatsApp''s error code that stopped the number; null while it sends.';
 comment on column public.whatsapp_channels.stopped_reason is
     'A sentence that says why the number is stopped; null while it sends.';
-comment on policy "members can read their WhatsApp numbers" on public.whatsapp_channels is
-    'Customers do not need the provider''s ids.';
 
 
 /*
@@ -680,13 +620,6 @@ create unlogged table private.user_writes (
 )
     with (fillfactor = 50);
 alter table private.user_writes enable row level security;
-
-
-create policy "nobody reads counts of writes directly"
-    on private.user_writes
-    for all
-    to authenticated
-    using (false);
 
 
 create function private.request_limits(user_id uuid)
@@ -1120,8 +1053,6 @@ comment on table private.user_writes is
     'How much each user has written in the present minute: one row for each of the user''s requests at the same time.';
 comment on column private.user_writes.writes is
     'Requests that write, plus the rows that they wrote.';
-comment on policy "nobody reads counts of writes directly" on private.user_writes is
-    'before_request and count_rows read them.';
 comment on function private.request_limits(uuid) is
     'The limits of a user: the highest that one of the user''s accounts allows.';
 comment on function private.refuse_for_now(text, text, integer) is

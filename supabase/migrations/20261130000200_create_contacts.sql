@@ -23,13 +23,6 @@ create table public.status_words (
 alter table public.status_words enable row level security;
 
 
-create policy "everybody signed in can read the words"
-    on public.status_words
-    for select
-    to authenticated
-    using (true);
-
-
 grant select on public.status_words to authenticated;
 
 
@@ -101,8 +94,6 @@ comment on column public.status_words.status is
     'The status of a conversation: open, pending or closed.';
 comment on column public.status_words.word is
     'The word of the face for this status, with exact case.';
-comment on policy "everybody signed in can read the words" on public.status_words is
-    'The words are the same for all accounts.';
 comment on function private.status_of_word(text, text) is
     'The status for a word of a face. An unknown word is refused, and the hint lists the known ones.';
 
@@ -134,9 +125,7 @@ create table public.contacts (
                      constraint contacts_username_check
                      check (username ~ '^[^\s@]+$' and length(username) <= 100),
     -- the login with which the person enters the portal
-    portal_user_id   uuid
-                     constraint contacts_portal_user_id_fkey
-                     references auth.users on delete set null,
+    portal_user_id   uuid,
     tags             text[] not null default '{}'
                      constraint contacts_tags_check
                      check (cardinality(tags) <= 100 and array_position(tags, null) is null),
@@ -254,13 +243,6 @@ create unique index contacts_portal_user_id_key
     where portal_user_id is not null;
 
 
-create policy "members can read their contacts"
-    on public.contacts
-    for select
-    to authenticated
-    using (account_id = any (array(select private.my_account_ids())));
-
-
 grant select on public.contacts to authenticated;
 
 
@@ -352,8 +334,6 @@ comment on column public.contacts.people is
     'Further persons of a company: [{mk_id, mk_address_id, name, email, phone, gsm, fax}].';
 comment on column public.contacts.addresses is
     'Further addresses: [{mk_id, address_type, street, post_number, city, province, country}].';
-comment on policy "members can read their contacts" on public.contacts is
-    'Customers must not see tags and notes.';
 
 
 -- for staff only; customers follow public.customers
@@ -409,13 +389,6 @@ create table private.contact_fields (
         check (partner_longest is null or partner_field is not null)
 );
 alter table private.contact_fields enable row level security;
-
-
-create policy "nobody reads the list of fields directly"
-    on private.contact_fields
-    for all
-    to authenticated
-    using (false);
 
 
 insert into private.contact_fields (
@@ -609,8 +582,6 @@ select private.make_contact_writer();
 
 comment on table private.contact_fields is
     'The fields of a contact: kind, length, which faces show and write them, and what they are called at the ERP.';
-comment on policy "nobody reads the list of fields directly" on private.contact_fields is
-    'Faces and the sync read it.';
 comment on function private.fields_written_by(text) is
     'The fields of a contact that a face writes.';
 comment on function private.blank_fields() is
@@ -693,13 +664,6 @@ create index contact_identities_contact_idx
     on public.contact_identities (contact_id, account_id);
 
 
-create policy "members can read their contacts' identities"
-    on public.contact_identities
-    for select
-    to authenticated
-    using (account_id = any (array(select private.my_account_ids())));
-
-
 grant select on public.contact_identities to authenticated;
 
 
@@ -721,8 +685,6 @@ comment on column public.contact_identities.wa_id is
     'The exact WhatsApp id of a phone number, to which replies go; null for other kinds, and before WhatsApp tells it.';
 comment on column public.contact_identities.created_at is
     'When the identity was claimed (server time, UTC).';
-comment on policy "members can read their contacts' identities" on public.contact_identities is
-    'Members who may read a contact may read its identities.';
 
 
 /*
@@ -732,9 +694,7 @@ comment on policy "members can read their contacts' identities" on public.contac
 create table public.customers (
     id             uuid primary key,
     account_id     uuid not null,
-    portal_user_id uuid
-                   constraint customers_portal_user_id_fkey
-                   references auth.users on delete set null,
+    portal_user_id uuid,
     name           text,
     phone          text,
     email          text,
@@ -776,16 +736,6 @@ end
 $$;
 
 grant execute on function private.my_customer_ids(boolean) to authenticated;
-
-
-create policy "members and the customer can read a customer"
-    on public.customers
-    for select
-    to authenticated
-    using (
-        account_id = any (array(select private.my_account_ids()))
-        or id = any (array(select private.my_customer_ids()))
-    );
 
 
 grant select on public.customers to authenticated;
@@ -893,8 +843,6 @@ comment on function private.my_customer_ids(boolean) is
     'The customers to whom the signed-in user''s login belongs, in all accounts. No caller gives the argument: see check_plan.';
 comment on function private.tg_contacts__project_customers() is
     'Writes to customers what changes in contacts, in the same transaction.';
-comment on policy "members and the customer can read a customer" on public.customers is
-    'A customer never sees another customer.';
 
 
 select private.follow_table(
@@ -938,13 +886,6 @@ alter table private.customer_words enable row level security;
 -- for the foreign key
 create index customer_words_contact_idx
     on private.customer_words (contact_id, account_id);
-
-
-create policy "nobody reads the words of customers directly"
-    on private.customer_words
-    for all
-    to authenticated
-    using (false);
 
 
 create function private.word_key(kind text, value text)
@@ -1169,8 +1110,6 @@ comment on table private.customer_words is
     'The values that customers have written about themselves and that nobody has proved.';
 comment on column private.customer_words.match_key is
     'The key that all spellings of one value share.';
-comment on policy "nobody reads the words of customers directly" on private.customer_words is
-    'Staff read them through unproved_fields.';
 comment on function private.word_key(text, text) is
     'The key that all spellings of a customer''s value share.';
 comment on function private.contact_lineage(uuid) is

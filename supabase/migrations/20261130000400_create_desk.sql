@@ -876,13 +876,6 @@ create index contact_search_beginnings_idx
 alter index private.contact_search_beginnings_idx alter column 2 set statistics 0;
 
 
-create policy "nobody reads the search directly"
-    on private.contact_search
-    for all
-    to authenticated
-    using (false);
-
-
 create function private.sort_name(name text, username text, email text, phone text)
     returns text
     language plpgsql
@@ -981,8 +974,6 @@ comment on column private.contact_search.words is
     'The shown name, the username, the email, the digits of the phone and the tags, folded.';
 comment on column private.contact_search.beginnings is
     'The first two letters of every word, each with a space before it.';
-comment on policy "nobody reads the search directly" on private.contact_search is
-    'search_contacts reads it after it has checked the caller.';
 comment on function private.word_beginnings(text) is
     'The different beginnings of words, two letters each; null if there are too many.';
 comment on function private.inner_beginnings(text, text) is
@@ -1590,9 +1581,7 @@ create table public.contact_suggestions (
     status           text not null default 'open'
                      constraint contact_suggestions_status_check
                      check (status in ('open', 'merged', 'dismissed')),
-    decided_by       uuid
-                     constraint contact_suggestions_decided_by_fkey
-                     references auth.users on delete set null,
+    decided_by       uuid,
     decided_at       timestamptz,
     created_at       timestamptz not null default now(),
 
@@ -1621,13 +1610,6 @@ create index contact_suggestions_contact_idx
 
 create index contact_suggestions_other_contact_idx
     on public.contact_suggestions (other_contact_id, account_id);
-
-
-create policy "members can read suggestions about their contacts"
-    on public.contact_suggestions
-    for select
-    to authenticated
-    using (account_id = any (array(select private.my_account_ids())));
 
 
 grant select on public.contact_suggestions to authenticated;
@@ -1768,8 +1750,6 @@ comment on column public.contact_suggestions.decided_at is
     'When the pair was merged or dismissed (server time, UTC); null while it is open.';
 comment on column public.contact_suggestions.created_at is
     'When the suggestion was made (server time, UTC).';
-comment on policy "members can read suggestions about their contacts" on public.contact_suggestions is
-    'Members who may read the contacts may read these rows.';
 comment on function private.suggest_merge(uuid, uuid[], text, jsonb) is
     'Notes that two contacts may be one person; a pair is noted once for each reason.';
 comment on view public.open_suggestions is
@@ -1822,14 +1802,10 @@ create table public.contact_merges (
     kept_conversations  uuid[] not null,
     settled_suggestions uuid[] not null,
     added_suggestions   uuid[] not null,
-    merged_by           uuid
-                        constraint contact_merges_merged_by_fkey
-                        references auth.users on delete set null,
+    merged_by           uuid,
     -- clock_timestamp() under the contacts' locks, so that it orders the merges of a contact
     merged_at           timestamptz not null default clock_timestamp(),
-    undone_by           uuid
-                        constraint contact_merges_undone_by_fkey
-                        references auth.users on delete set null,
+    undone_by           uuid,
     undone_at           timestamptz,
 
     constraint contact_merges_pair_check check (kept_contact_id <> dropped_contact_id),
@@ -1856,13 +1832,6 @@ create index contact_merges_dropped_contact_idx
 
 create index contact_merges_kept_contact_idx
     on public.contact_merges (kept_contact_id, account_id);
-
-
-create policy "members can read the merges of their contacts"
-    on public.contact_merges
-    for select
-    to authenticated
-    using (account_id = any (array(select private.my_account_ids())));
 
 
 grant select on public.contact_merges to authenticated;
@@ -1944,8 +1913,6 @@ comment on column public.contact_merges.undone_by is
     'The user who undid the merge; null while it stands.';
 comment on column public.contact_merges.undone_at is
     'When the merge was undone (server time, UTC); null while it stands.';
-comment on policy "members can read the merges of their contacts" on public.contact_merges is
-    'Members who may read the contacts may read the journal.';
 comment on function private.tg_contacts__forget_duplicates() is
     'When a contact is deleted, deletes its merges in the journal and its suggestions.';
 

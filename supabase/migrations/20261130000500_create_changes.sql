@@ -27,13 +27,6 @@ alter table private.topic_epochs enable row level security;
 create index topic_epochs_account_id_idx on private.topic_epochs (account_id);
 
 
-create policy "nobody reads topic epochs directly"
-    on private.topic_epochs
-    for all
-    to authenticated
-    using (false);
-
-
 create function private.topic_epoch(owner_id uuid)
     returns integer
     -- Every write calls this function and those built on it. A session keeps the plans of plpgsql.
@@ -207,28 +200,8 @@ $$;
 
 grant execute on function private.may_receive(text) to authenticated;
 
-
--- Both extensions: Realtime asks for broadcasts when a client joins, even for presence.
-create policy "subscribers can receive on their own topics"
-    on realtime.messages
-    for select
-    to authenticated
-    using (
-        (
-            realtime.messages.extension = 'broadcast'
-            or (
-                realtime.messages.extension = 'presence'
-                -- presence works on presence topics only, never on data topics
-                and (select realtime.topic()) like 'presence:%'
-            )
-        )
-        and private.may_receive((select realtime.topic()))
-    );
-
 comment on table private.topic_epochs is
     'How often a member left an account, a login left a customer, or a customer left a conversation. No row means never.';
-comment on policy "nobody reads topic epochs directly" on private.topic_epochs is
-    'my_topics gives the names of topics.';
 comment on function private.topic_epoch(uuid) is
     'The epoch of an account, a customer or a conversation; 0 if nobody ever left.';
 comment on function private.account_topic(uuid) is
@@ -243,8 +216,6 @@ comment on function private.row_topics(uuid, uuid, uuid) is
     'The topics of an account, of a customer who has a login, and of a conversation.';
 comment on function private.may_receive(text) is
     'Whether the signed-in user may join this topic. The name must be the current one.';
-comment on policy "subscribers can receive on their own topics" on realtime.messages is
-    'Under their current names.';
 
 
 /*
@@ -359,18 +330,6 @@ $$;
 grant execute on function private.may_send(text, text) to authenticated;
 
 
--- No data topic is among them: only the database sends on those.
-create policy "people can show that they are there and writing"
-    on realtime.messages
-    for insert
-    to authenticated
-    with check (
-        -- the topic that the client writes to, whatever the row says
-        topic = (select realtime.topic())
-        and private.may_send((select realtime.topic()), realtime.messages.extension)
-    );
-
-
 comment on function private.desk_topic(uuid) is
     'The topic on which an account''s staff show that they are present.';
 comment on function private.signs_topic(text, text, uuid, uuid, uuid) is
@@ -379,8 +338,6 @@ comment on function private.side_of_caller(uuid) is
     'The side of the signed-in user in a conversation: staff or customer; null where the user may not see it.';
 comment on function private.may_send(text, text) is
     'Whether the signed-in user may send presence or a broadcast on a topic. Users send signs of their own side, never data.';
-comment on policy "people can show that they are there and writing" on realtime.messages is
-    'Staff send on the topics of the desk and of staff, customers on their own. Data topics are read-only for clients.';
 
 
 /*
@@ -532,13 +489,6 @@ create table private.desk_epochs (
 alter table private.desk_epochs enable row level security;
 
 
-create policy "nobody reads desk epochs directly"
-    on private.desk_epochs
-    for all
-    to authenticated
-    using (false);
-
-
 create function private.desk_epoch(account_id uuid)
     returns integer
     language plpgsql
@@ -570,8 +520,6 @@ $$;
 
 comment on table private.desk_epochs is
     'How often a customer''s login lost the desk of an account. No row means never.';
-comment on policy "nobody reads desk epochs directly" on private.desk_epochs is
-    'my_topics gives the names of topics.';
 comment on function private.desk_epoch(uuid) is
     'The epoch of an account''s desk. It rises with each member and each customer''s login that leaves.';
 comment on function private.desk_topic(uuid, integer) is
@@ -616,13 +564,6 @@ create index changes_customer_idx
     where customer_id is not null;
 
 
-create policy "nobody reads the change log directly"
-    on private.changes
-    for all
-    to authenticated
-    using (false);
-
-
 /*
     One row: the epoch of the log, and how long entries are kept.
 */
@@ -634,13 +575,6 @@ create table private.change_log (
               constraint change_log_retention_check check (retention >= interval '1 hour')
 );
 alter table private.change_log enable row level security;
-
-
-create policy "nobody reads the change log's settings directly"
-    on private.change_log
-    for all
-    to authenticated
-    using (false);
 
 
 insert into private.change_log default values;
@@ -676,14 +610,10 @@ comment on table private.changes is
     'One entry for each change of a followed row. Clients read it through changes_since.';
 comment on column private.changes.xid is
     'The writing transaction.';
-comment on policy "nobody reads the change log directly" on private.changes is
-    'changes_since joins the log with the rows that the caller may see.';
 comment on table private.change_log is
     'The log''s epoch and retention.';
 comment on column private.change_log.retention is
     'Entries are kept at least this long. An older cursor gets resync.';
-comment on policy "nobody reads the change log's settings directly" on private.change_log is
-    'changes_since applies them.';
 comment on function private.change_log_epoch() is
     'A text that differs between databases, and before and after a restore.';
 

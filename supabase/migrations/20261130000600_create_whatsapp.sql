@@ -31,13 +31,6 @@ create index webhook_events_received_at_idx
     on private.webhook_events (received_at, id);
 
 
-create policy "nobody reads raw webhooks directly"
-    on private.webhook_events
-    for all
-    to authenticated
-    using (false);
-
-
 /*
     Every status that WhatsApp reported of a message, even before the message is known. It is found
     here when the message's id becomes known.
@@ -59,25 +52,14 @@ create table private.message_statuses (
 alter table private.message_statuses enable row level security;
 
 
-create policy "nobody reads message statuses directly"
-    on private.message_statuses
-    for all
-    to authenticated
-    using (false);
-
-
 comment on type private.webhook_provider is
     'The providers that send webhooks.';
 comment on table private.webhook_events is
     'The bodies that providers posted, whole. Each body is kept once.';
 comment on column private.webhook_events.deliveries is
     'How often this body was delivered.';
-comment on policy "nobody reads raw webhooks directly" on private.webhook_events is
-    'Raw events hold the data of all tenants.';
 comment on table private.message_statuses is
     'Every reported status of a message, with the provider''s time.';
-comment on policy "nobody reads message statuses directly" on private.message_statuses is
-    'Clients see the status of the message.';
 
 
 /*
@@ -122,13 +104,6 @@ create index message_effects_parent_idx
     on private.message_effects (whatsapp_channel_id, parent_provider_id);
 
 
-create policy "nobody reads message effects directly"
-    on private.message_effects
-    for all
-    to authenticated
-    using (false);
-
-
 /*
     Replies that arrived before the message that they answer. The row goes when that message
     arrives.
@@ -147,21 +122,10 @@ create index parked_replies_parent_idx
     on private.parked_replies (whatsapp_channel_id, parent_provider_id);
 
 
-create policy "nobody reads parked replies directly"
-    on private.parked_replies
-    for all
-    to authenticated
-    using (false);
-
-
 comment on table private.message_effects is
     'Reactions, edits and deletions of messages, and the texts before the first edit. Messages show the sum of these effects.';
-comment on policy "nobody reads message effects directly" on private.message_effects is
-    'Clients see the message.';
 comment on table private.parked_replies is
     'Replies whose reply_to is not known yet.';
-comment on policy "nobody reads parked replies directly" on private.parked_replies is
-    'Clients see the message.';
 
 
 /*
@@ -192,21 +156,6 @@ create unique index account_events_key
 
 create index account_events_latest_idx
     on public.account_events (account_id, created_at desc, id);
-
-
-create policy "owners and admins can read what WhatsApp says of their account"
-    on public.account_events
-    for select
-    to authenticated
-    using (
-        account_id = any (array(
-            -- members can read the roles in their accounts
-            select m.account_id
-            from public.account_members m
-            where m.user_id = (select auth.uid())
-              and m.role in ('owner', 'admin')
-        ))
-    );
 
 
 grant select on public.account_events to authenticated;
@@ -255,9 +204,6 @@ comment on column public.account_events.occurred_at is
     'When it happened, by WhatsApp''s clock (UTC); null where WhatsApp gives no time.';
 comment on column public.account_events.created_at is
     'When the event was kept (server time, UTC).';
-comment on policy "owners and admins can read what WhatsApp says of their account"
-    on public.account_events is
-    'Limits, payments and bans are for owners and admins.';
 comment on function private.account_of_event(jsonb) is
     'The account of an event, by phone_number_id or else by waba_id; null where it is not certain.';
 
@@ -508,13 +454,6 @@ create table private.whatsapp_id_changes (
 alter table private.whatsapp_id_changes enable row level security;
 
 
-create policy "nobody reads changes of WhatsApp ids directly"
-    on private.whatsapp_id_changes
-    for all
-    to authenticated
-    using (false);
-
-
 create function private.identity_owner(account_id uuid, kind text, match_key text)
     returns uuid
     language plpgsql
@@ -615,8 +554,6 @@ $$;
 
 comment on table private.whatsapp_id_changes is
     'Numbers and user ids that WhatsApp reported as replaced by others.';
-comment on policy "nobody reads changes of WhatsApp ids directly" on private.whatsapp_id_changes is
-    'They only help to find the sender of a late message.';
 comment on function private.identity_owner(uuid, text, text) is
     'The contact that owns an identity; null where nobody has it.';
 comment on function private.current_whatsapp_id(uuid, text, text, timestamptz) is
@@ -1091,13 +1028,6 @@ create index stated_usernames_key_idx on private.stated_usernames (account_id, m
 create index stated_usernames_contact_idx on private.stated_usernames (contact_id, account_id);
 
 
-create policy "nobody reads stated usernames directly"
-    on private.stated_usernames
-    for all
-    to authenticated
-    using (false);
-
-
 create type private.username_change as (
     contact_id uuid,
     match_key  text,
@@ -1210,8 +1140,6 @@ $$;
 
 comment on table private.stated_usernames is
     'The username in the latest message of each sender who has one.';
-comment on policy "nobody reads stated usernames directly" on private.stated_usernames is
-    'The contact''s present username is in public.contacts.';
 comment on function private.lock_username(uuid, text, uuid) is
     'Locks a username and returns its owner. A claimant gets a username that is free.';
 comment on function private.latest_stater(private.whatsapp_item[], uuid, text) is
@@ -1540,13 +1468,6 @@ create table private.whatsapp_user_numbers (
 alter table private.whatsapp_user_numbers enable row level security;
 
 
-create policy "nobody reads the numbers of user ids directly"
-    on private.whatsapp_user_numbers
-    for all
-    to authenticated
-    using (false);
-
-
 create type private.learnt_number as (
     account_id uuid,
     user_id    text,
@@ -1730,8 +1651,6 @@ $$;
 
 comment on table private.whatsapp_user_numbers is
     'The number of each user id, learnt from messages with both.';
-comment on policy "nobody reads the numbers of user ids directly" on private.whatsapp_user_numbers is
-    'They only help to find the thread of a message.';
 comment on type private.learnt_number is
     'A user id whose number has become known, and the contact that has both.';
 comment on function private.number_of_user(uuid, text) is
@@ -3045,13 +2964,6 @@ create table private.call_events (
 alter table private.call_events enable row level security;
 
 
-create policy "nobody reads call events directly"
-    on private.call_events
-    for all
-    to authenticated
-    using (false);
-
-
 create type private.known_call as (
     sent_at timestamptz,
     -- the last known moment of the call: nothing moves the window back
@@ -3307,8 +3219,6 @@ $$;
 
 comment on table private.call_events is
     'WhatsApp''s events about calls. The message of each call shows their sum.';
-comment on policy "nobody reads call events directly" on private.call_events is
-    'Clients see the message.';
 comment on type private.known_call is
     'The content of a call''s message, and the last known moment of the call.';
 comment on function private.keep_call_events(private.whatsapp_item[]) is
@@ -3646,13 +3556,6 @@ create table private.group_events (
     primary key (whatsapp_channel_id, group_id, at, content_md5)
 );
 alter table private.group_events enable row level security;
-
-
-create policy "nobody reads group events directly"
-    on private.group_events
-    for all
-    to authenticated
-    using (false);
 
 
 create function private.keep_group_events(items private.whatsapp_item[])
@@ -3996,8 +3899,6 @@ $$;
 
 comment on table private.group_events is
     'WhatsApp''s events about groups: names, states, joining and leaving.';
-comment on policy "nobody reads group events directly" on private.group_events is
-    'Clients see the conversation.';
 comment on function private.keep_group_events(private.whatsapp_item[]) is
     'Keeps events about groups. Returns the number of new ones.';
 comment on function private.note_both_ids(private.whatsapp_item[]) is
@@ -4405,13 +4306,6 @@ create table private.phone_book (
 alter table private.phone_book enable row level security;
 
 
-create policy "nobody reads the phone book directly"
-    on private.phone_book
-    for all
-    to authenticated
-    using (false);
-
-
 create function private.claim_book_numbers(items private.whatsapp_item[])
     returns private.whatsapp_item[]
     language plpgsql
@@ -4629,8 +4523,6 @@ $$;
 
 comment on table private.phone_book is
     'The phone app''s phone book, as WhatsApp reported it.';
-comment on policy "nobody reads the phone book directly" on private.phone_book is
-    'Clients see the contacts.';
 comment on function private.claim_book_numbers(private.whatsapp_item[]) is
     'Finds or claims the contacts of added entries, and locks their identities.';
 comment on function private.apply_phone_book(private.whatsapp_item[]) is
@@ -5632,13 +5524,6 @@ create table private.send_errors (
 alter table private.send_errors enable row level security;
 
 
-create policy "nobody reads send errors directly"
-    on private.send_errors
-    for all
-    to authenticated
-    using (false);
-
-
 insert into private.send_errors (code, action, wait, factor, holds, sentence)
 values
     (-1, 'retry', '5 seconds', 2, false, 'WhatsApp can''t be reached at the moment.'),
@@ -5694,8 +5579,6 @@ values
 
 comment on table private.send_errors is
     'The action that follows each error code of WhatsApp. A code that is not here fails the message.';
-comment on policy "nobody reads send errors directly" on private.send_errors is
-    'Clients see the sentence on the message.';
 
 
 /*
@@ -5716,13 +5599,6 @@ create table private.send_paces (
     primary key (whatsapp_channel_id, recipient)
 );
 alter table private.send_paces enable row level security;
-
-
-create policy "nobody reads send paces directly"
-    on private.send_paces
-    for all
-    to authenticated
-    using (false);
 
 
 create function private.take_pace(
@@ -5796,8 +5672,6 @@ comment on table private.send_paces is
     'How far ahead of its pace a number is, in total and for each person.';
 comment on column private.send_paces.due_at is
     'When all messages sent so far would have been due.';
-comment on policy "nobody reads send paces directly" on private.send_paces is
-    'Workers use claim_outbound.';
 comment on function private.take_pace(uuid, text, interval, integer) is
     'Counts a message that may go now. If it may not go yet, counts nothing and returns the time from which it may.';
 comment on function private.give_back_pace(uuid, text, interval) is
@@ -5845,13 +5719,6 @@ create index outbound_queue_lease_idx
     where state <> 'queued';
 
 
-create policy "nobody reads the outbound queue directly"
-    on private.outbound_queue
-    for all
-    to authenticated
-    using (false);
-
-
 /*
     Every call that was made or may have been made. A row is written before its call.
 */
@@ -5882,23 +5749,12 @@ create unique index outbound_attempts_provider_id_key
     where provider_id is not null;
 
 
-create policy "nobody reads outbound attempts directly"
-    on private.outbound_attempts
-    for all
-    to authenticated
-    using (false);
-
-
 comment on table private.outbound_queue is
     'The messages to send by WhatsApp. The worker claims, begins and settles them.';
 comment on column private.outbound_queue.state is
     'queued or claimed: the call has not begun; sending: the call may have been made.';
-comment on policy "nobody reads the outbound queue directly" on private.outbound_queue is
-    'Clients see the status of the message.';
 comment on table private.outbound_attempts is
     'Every call to WhatsApp for a message, with its outcome.';
-comment on policy "nobody reads outbound attempts directly" on private.outbound_attempts is
-    'Clients see the status of the message.';
 
 
 /*
@@ -7595,13 +7451,6 @@ create table public.whatsapp_templates (
 alter table public.whatsapp_templates enable row level security;
 
 
-create policy "members can read their templates"
-    on public.whatsapp_templates
-    for select
-    to authenticated
-    using (account_id = any (array(select private.my_account_ids())));
-
-
 grant select on public.whatsapp_templates to authenticated;
 
 
@@ -7657,8 +7506,6 @@ comment on column public.whatsapp_templates.gone_at is
     'Since when WhatsApp no longer lists it (UTC); null while it does.';
 comment on column public.whatsapp_templates.synced_at is
     'When WhatsApp last listed it (UTC); null where only a webhook has reported it, and no reading has yet.';
-comment on policy "members can read their templates" on public.whatsapp_templates is
-    'Customers see the messages, not the templates.';
 comment on view public.sendable_templates is
     'Templates that can be sent now, with the number of variables in each part.';
 comment on column public.sendable_templates.id is
@@ -8415,16 +8262,6 @@ create index message_media_conversation_idx
     on public.message_media (conversation_id, account_id, customer_id);
 
 
-create policy "members and the customer can read a message's media"
-    on public.message_media
-    for select
-    to authenticated
-    using (
-        account_id = any (array(select private.my_account_ids()))
-        or customer_id = any (array(select private.my_customer_ids()))
-    );
-
-
 grant select on public.message_media to authenticated;
 
 
@@ -8593,8 +8430,6 @@ comment on column public.message_media.updated_at is
     'When the row last changed (server time, UTC).';
 comment on column public.message_media.version is
     'Rises by 1 with each change of the row.';
-comment on policy "members and the customer can read a message's media" on public.message_media is
-    'For everybody who may read the message.';
 comment on function private.sha256_hex(text) is
     'A SHA-256 in hex, from base64 or hex. Null for a text that is none.';
 comment on function private.expect_media(uuid[]) is
@@ -8618,13 +8453,6 @@ create table private.media_types (
     primary key (type, mime_type)
 );
 alter table private.media_types enable row level security;
-
-
-create policy "nobody reads media types directly"
-    on private.media_types
-    for all
-    to authenticated
-    using (false);
 
 
 insert into private.media_types (type, mime_type, max_size)
@@ -8655,8 +8483,6 @@ values
 
 comment on table private.media_types is
     'The media types that WhatsApp takes in each type of message, with their largest sizes in bytes.';
-comment on policy "nobody reads media types directly" on private.media_types is
-    'A refusal names the types that are allowed.';
 
 
 /*
@@ -8684,13 +8510,6 @@ alter table private.media_uploads enable row level security;
 
 
 create index media_uploads_account_id_idx on private.media_uploads (account_id);
-
-
-create policy "nobody reads media uploads directly"
-    on private.media_uploads
-    for all
-    to authenticated
-    using (false);
 
 
 create function private.open_upload(
@@ -8902,8 +8721,6 @@ grant execute on function backend.media_to_send(uuid) to service_role;
 
 comment on table private.media_uploads is
     'Files that agents have put, or will put, into the bucket.';
-comment on policy "nobody reads media uploads directly" on private.media_uploads is
-    'The answer of begin_upload has told its caller everything.';
 comment on function private.open_upload(uuid, text, text, bigint, text) is
     'Chooses the place of an agent''s file, after checking the caller and the file.';
 comment on function public.begin_upload(uuid, text, text, bigint, text) is
@@ -8937,13 +8754,6 @@ alter table private.media_queue enable row level security;
 
 
 create index media_queue_due_idx on private.media_queue (not_before, media_id);
-
-
-create policy "nobody reads the media queue directly"
-    on private.media_queue
-    for all
-    to authenticated
-    using (false);
 
 
 create function private.media_expires_at(sent_at timestamptz)
@@ -9143,8 +8953,6 @@ comment on table private.media_queue is
     'Files to fetch from WhatsApp. The worker claims and settles them.';
 comment on column private.media_queue.not_before is
     'When the next try may begin. While a worker has the job: when its lease ends.';
-comment on policy "nobody reads the media queue directly" on private.media_queue is
-    'Clients see the state of the file.';
 comment on function private.media_expires_at(timestamptz) is
     'When WhatsApp deletes the file of a message that was sent at this time.';
 comment on function private.media_wait(integer) is

@@ -10,12 +10,8 @@ create table public.portal_invitations (
     id         uuid primary key default gen_random_uuid(),
     account_id uuid not null,
     contact_id uuid not null,
-    created_by uuid
-               constraint portal_invitations_created_by_fkey
-               references auth.users on delete set null,
-    claimed_by uuid
-               constraint portal_invitations_claimed_by_fkey
-               references auth.users on delete set null,
+    created_by uuid,
+    claimed_by uuid,
     created_at timestamptz not null default now(),
     expires_at timestamptz not null,
     claimed_at timestamptz,
@@ -50,13 +46,6 @@ create index portal_invitations_created_by_idx on public.portal_invitations (cre
 create index portal_invitations_claimed_by_idx on public.portal_invitations (claimed_by);
 
 
-create policy "members can read their contacts' portal invitations"
-    on public.portal_invitations
-    for select
-    to authenticated
-    using (account_id = any (array(select private.my_account_ids())));
-
-
 grant select on public.portal_invitations to authenticated;
 
 
@@ -80,8 +69,6 @@ comment on column public.portal_invitations.claimed_at is
     'When it was claimed (UTC); null until then.';
 comment on column public.portal_invitations.revoked_at is
     'When it was revoked (UTC); null until then. A later invitation of the contact revokes it too.';
-comment on policy "members can read their contacts' portal invitations" on public.portal_invitations is
-    'For everybody who may read the contacts; there is no secret here.';
 
 
 /*
@@ -100,13 +87,6 @@ create table private.portal_invitation_tokens (
 alter table private.portal_invitation_tokens enable row level security;
 
 
-create policy "nobody reads the tokens of invitations directly"
-    on private.portal_invitation_tokens
-    for all
-    to authenticated
-    using (false);
-
-
 create function private.token_hash(token text)
     returns bytea
     language plpgsql
@@ -121,8 +101,6 @@ $$;
 
 comment on table private.portal_invitation_tokens is
     'The SHA-256 of each invitation''s token. The token itself is stored nowhere.';
-comment on policy "nobody reads the tokens of invitations directly" on private.portal_invitation_tokens is
-    'claim_portal_invitation looks tokens up.';
 comment on function private.token_hash(text) is
     'The stored form of a token: its SHA-256.';
 
@@ -341,33 +319,6 @@ alter table public.conversations
     on delete cascade;
 
 
-create policy "members and the customer can read a job"
-    on public.jobs
-    for select
-    to authenticated
-    using (
-        account_id = any (array(select private.my_account_ids()))
-        or customer_id = any (array(select private.my_customer_ids()))
-    );
-
-create policy "owners, admins and agents can make jobs"
-    on public.jobs
-    for insert
-    to authenticated
-    with check (account_id = any (array(select private.my_writable_account_ids())));
-
--- A reader who may not change a job is refused, instead of changing no row.
-create policy "owners, admins and agents can change jobs"
-    on public.jobs
-    for update
-    to authenticated
-    using (
-        account_id = any (array(select private.my_account_ids()))
-        or customer_id = any (array(select private.my_customer_ids()))
-    )
-    with check (account_id = any (array(select private.my_writable_account_ids())));
-
-
 grant select on public.jobs to authenticated;
 
 
@@ -513,22 +464,6 @@ comment on function private.next_job_statuses(text) is
     'The statuses that may follow this status of a job.';
 comment on function private.tg_jobs__progress() is
     'Refuses a status that can''t follow the present one (409), and names the ones that can.';
-comment on policy "members and the customer can read a job" on public.jobs is
-    'A customer sees its own jobs.';
-comment on policy "owners, admins and agents can make jobs" on public.jobs is
-    'For customers of their accounts.';
-comment on policy "owners, admins and agents can change jobs" on public.jobs is
-    'Viewers and customers only read: their writes are refused.';
-
-
-select private.guard_table(
-    'jobs',
-    inserted => array[
-        'id', 'account_id', 'customer_id', 'service_type', 'starts_at', 'ends_at', 'address',
-        'description'
-    ],
-    updated => array['service_type', 'status', 'starts_at', 'ends_at', 'address', 'description']
-);
 
 select private.follow_table(
     table_name => 'jobs',
@@ -623,39 +558,6 @@ create index invoices_due_on_idx
     where status = 'sent';
 
 
-create policy "members and the customer, once it is sent, can read an invoice"
-    on public.invoices
-    for select
-    to authenticated
-    using (
-        account_id = any (array(select private.my_account_ids()))
-        or (
-            sent_at is not null
-            and customer_id = any (array(select private.my_customer_ids()))
-        )
-    );
-
-create policy "owners, admins and agents can write invoices"
-    on public.invoices
-    for insert
-    to authenticated
-    with check (account_id = any (array(select private.my_writable_account_ids())));
-
--- A reader who may not change an invoice is refused, instead of changing no row.
-create policy "owners, admins and agents can change invoices"
-    on public.invoices
-    for update
-    to authenticated
-    using (
-        account_id = any (array(select private.my_account_ids()))
-        or (
-            sent_at is not null
-            and customer_id = any (array(select private.my_customer_ids()))
-        )
-    )
-    with check (account_id = any (array(select private.my_writable_account_ids())));
-
-
 grant select on public.invoices to authenticated;
 
 
@@ -697,13 +599,6 @@ comment on column public.invoices.updated_at is
     'When the row last changed (server time, UTC).';
 comment on column public.invoices.version is
     'Rises by 1 with each change of the row.';
-comment on policy "members and the customer, once it is sent, can read an invoice"
-    on public.invoices is
-    'Customers do not see drafts, not even drafts that were made void.';
-comment on policy "owners, admins and agents can write invoices" on public.invoices is
-    'For customers of their accounts.';
-comment on policy "owners, admins and agents can change invoices" on public.invoices is
-    'Viewers and customers only read: their writes are refused.';
 
 
 comment on constraint invoices_number_check on public.invoices is
@@ -733,19 +628,6 @@ comment on constraint invoices_job_fkey on public.invoices is
 Name one of the customer''s jobs, or none.';
 comment on constraint invoices_status_time_check on public.invoices is
     'The status does not match the times at which the invoice was sent, paid or made void.';
-
-
-select private.guard_table(
-    'invoices',
-    inserted => array[
-        'id', 'account_id', 'customer_id', 'job_id', 'number', 'currency', 'amount_minor',
-        'tax_minor', 'description', 'issued_on', 'due_on'
-    ],
-    updated => array[
-        'job_id', 'number', 'status', 'currency', 'amount_minor', 'tax_minor', 'description',
-        'issued_on', 'due_on'
-    ]
-);
 
 select private.follow_table(
     table_name => 'invoices',
@@ -1016,29 +898,6 @@ create index loyalty_transactions_account_id_idx
     on public.loyalty_transactions (account_id);
 
 
-create policy "members and the customer can read a line of points"
-    on public.loyalty_transactions
-    for select
-    to authenticated
-    using (
-        account_id = any (array(select private.my_account_ids()))
-        or customer_id = any (array(select private.my_customer_ids()))
-    );
-
-create policy "owners, admins and agents can add lines of points"
-    on public.loyalty_transactions
-    for insert
-    to authenticated
-    with check (account_id = any (array(select private.my_writable_account_ids())));
-
-create policy "the schedule alone says what expires"
-    on public.loyalty_transactions
-    as restrictive
-    for insert
-    to authenticated
-    with check (type <> 'expired');
-
-
 grant select on public.loyalty_transactions to authenticated;
 
 
@@ -1065,16 +924,6 @@ create index loyalty_balances_customer_idx
 
 create index loyalty_balances_account_id_idx
     on public.loyalty_balances (account_id);
-
-
-create policy "members and the customer can read a balance"
-    on public.loyalty_balances
-    for select
-    to authenticated
-    using (
-        account_id = any (array(select private.my_account_ids()))
-        or customer_id = any (array(select private.my_customer_ids()))
-    );
 
 
 grant select on public.loyalty_balances to authenticated;
@@ -1105,13 +954,6 @@ create index loyalty_lots_customer_idx
 create index loyalty_lots_expires_on_idx
     on private.loyalty_lots (expires_on, customer_id)
     where points_left > 0 and expires_on is not null;
-
-
-create policy "nobody reads lots of points directly"
-    on private.loyalty_lots
-    for all
-    to authenticated
-    using (false);
 
 
 comment on table public.loyalty_transactions is
@@ -1148,18 +990,6 @@ comment on column public.loyalty_balances.updated_at is
     'When the balance last changed (server time, UTC).';
 comment on table private.loyalty_lots is
     'The rest of each line that gave points.';
-comment on policy "members and the customer can read a line of points"
-    on public.loyalty_transactions is
-    'A customer sees its own points.';
-comment on policy "owners, admins and agents can add lines of points"
-    on public.loyalty_transactions is
-    'For customers of their accounts.';
-comment on policy "the schedule alone says what expires" on public.loyalty_transactions is
-    'Points expire when their time has passed.';
-comment on policy "members and the customer can read a balance" on public.loyalty_balances is
-    'A customer sees its own balance.';
-comment on policy "nobody reads lots of points directly" on private.loyalty_lots is
-    'Clients see the lines and the balance.';
 
 
 comment on constraint loyalty_transactions_pkey on public.loyalty_transactions is
@@ -1175,14 +1005,6 @@ comment on constraint loyalty_transactions_description_check on public.loyalty_t
 comment on constraint loyalty_transactions_expires_on_check on public.loyalty_transactions is
     'Only earned and bonus points may expire, between the years 1 and 9999.
 Leave expires_on out where points are redeemed.';
-
-
-select private.guard_table(
-    'loyalty_transactions',
-    inserted => array[
-        'id', 'account_id', 'customer_id', 'type', 'points', 'description', 'expires_on'
-    ]
-);
 
 select private.follow_table(
     table_name => 'loyalty_transactions',

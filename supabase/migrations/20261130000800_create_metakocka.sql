@@ -21,9 +21,7 @@ create table public.metakocka_connections (
                              and base_url ~ '^https://([a-z0-9-]+\.)+[a-z]{2,}(:[0-9]{1,5})?(/[A-Za-z0-9._~-]+)*$'
                          ),
     -- the user who connected it
-    user_id              uuid default auth.uid()
-                         constraint metakocka_connections_user_id_fkey
-                         references auth.users on delete set null,
+    user_id              uuid default auth.uid(),
     active               boolean not null default true,
     -- the side whose value wins where both sides have changed a field
     conflict_rule        text not null default 'ask'
@@ -59,32 +57,6 @@ create table public.metakocka_connections (
 alter table public.metakocka_connections enable row level security;
 
 
-create policy "admins can read their connection to Metakocka"
-    on public.metakocka_connections
-    for select
-    to authenticated
-    using (account_id = any (array(select private.my_admin_account_ids())));
-
-create policy "admins can connect their accounts to Metakocka"
-    on public.metakocka_connections
-    for insert
-    to authenticated
-    with check (account_id = any (array(select private.my_admin_account_ids())));
-
-create policy "admins can change their connection to Metakocka"
-    on public.metakocka_connections
-    for update
-    to authenticated
-    using (account_id = any (array(select private.my_admin_account_ids())))
-    with check (account_id = any (array(select private.my_admin_account_ids())));
-
-create policy "admins can end their connection to Metakocka"
-    on public.metakocka_connections
-    for delete
-    to authenticated
-    using (account_id = any (array(select private.my_admin_account_ids())));
-
-
 grant select, delete on public.metakocka_connections to authenticated;
 
 
@@ -115,13 +87,6 @@ $$;
 
 create unique index metakocka_companies_company_key
     on private.metakocka_companies (private.company_key(company_id));
-
-
-create policy "nobody reads the companies directly"
-    on private.metakocka_companies
-    for all
-    to authenticated
-    using (false);
 
 
 create function private.tg_metakocka_connections__keep_company()
@@ -270,18 +235,8 @@ comment on column public.metakocka_connections.updated_at is
     'When the row last changed (server time, UTC).';
 comment on column public.metakocka_connections.version is
     'Rises by 1 with each change of the row.';
-comment on policy "admins can read their connection to Metakocka" on public.metakocka_connections is
-    'The connection is for owners and admins.';
-comment on policy "admins can connect their accounts to Metakocka" on public.metakocka_connections is
-    'An account has one connection.';
-comment on policy "admins can change their connection to Metakocka" on public.metakocka_connections is
-    'But not documents_seen_until, which only the sync knows.';
-comment on policy "admins can end their connection to Metakocka" on public.metakocka_connections is
-    'Mappings stay, so that a new connection makes no duplicates.';
 comment on table private.metakocka_companies is
     'The company whose partners are the account''s contacts. It belongs to this account only.';
-comment on policy "nobody reads the companies directly" on private.metakocka_companies is
-    'metakocka_connections shows the present connection.';
 comment on function private.company_key(text) is
     'One key for all spellings of a company''s id.';
 comment on index private.metakocka_companies_company_key is
@@ -315,19 +270,6 @@ comment on constraint metakocka_connections_pause_reason_check on public.metakoc
     'A pause_reason can have at most 500 characters.';
 comment on constraint metakocka_connections_pauses_check on public.metakocka_connections is
     'The number of pauses can''t be negative.';
-
-
-select private.guard_table(
-    'metakocka_connections',
-    inserted => array[
-        'account_id', 'company_id', 'base_url', 'conflict_rule', 'listing', 'active',
-        'sync_interval', 'request_wait', 'retries'
-    ],
-    updated => array[
-        'company_id', 'base_url', 'conflict_rule', 'listing', 'active', 'sync_interval',
-        'request_wait', 'retries', 'paused_until'
-    ]
-);
 
 select private.limit_writes('metakocka_connections', '{insert,update,delete}');
 
@@ -585,9 +527,7 @@ create table public.metakocka_contact_mappings (
                    constraint metakocka_contact_mappings_partner_hash_check
                    check (length(partner_hash) <= 128),
     -- the user who connected the account, or asked for the run
-    user_id        uuid
-                   constraint metakocka_contact_mappings_user_id_fkey
-                   references auth.users on delete set null,
+    user_id        uuid,
     -- when the partner was last seen in its agreed state
     seen_at        timestamptz,
     last_synced_at timestamptz,
@@ -605,12 +545,6 @@ create table public.metakocka_contact_mappings (
         check (metakocka_id is not null or (state <> 'synced' and base is null))
 );
 alter table public.metakocka_contact_mappings enable row level security;
-
-create policy "members can read which partners their contacts are"
-    on public.metakocka_contact_mappings
-    for select
-    to authenticated
-    using (account_id = any (array(select private.my_account_ids())));
 
 
 grant select on public.metakocka_contact_mappings to authenticated;
@@ -660,8 +594,6 @@ comment on column public.metakocka_contact_mappings.updated_at is
     'When the row last changed (server time, UTC).';
 comment on column public.metakocka_contact_mappings.version is
     'Rises by 1 with each change of the row.';
-comment on policy "members can read which partners their contacts are" on public.metakocka_contact_mappings is
-    'For everybody who may read the contacts.';
 
 
 /*
@@ -674,9 +606,7 @@ create table public.sync_runs (
                 constraint sync_runs_account_id_fkey
                 references public.accounts on delete cascade,
     -- the user who asked for it; null for runs of the schedule and of changed contacts
-    user_id     uuid
-                constraint sync_runs_user_id_fkey
-                references auth.users on delete set null,
+    user_id     uuid,
     direction   text not null
                 constraint sync_runs_direction_check
                 check (direction in ('to_metakocka', 'from_metakocka', 'both')),
@@ -748,13 +678,6 @@ create index sync_runs_open_idx
 create index sync_runs_latest_idx on public.sync_runs (account_id, created_at desc, id);
 
 
-create policy "members can read the sync runs of their accounts"
-    on public.sync_runs
-    for select
-    to authenticated
-    using (account_id = any (array(select private.my_account_ids())));
-
-
 grant select on public.sync_runs to authenticated;
 
 
@@ -793,13 +716,6 @@ alter table private.sync_leases enable row level security;
 
 
 create index sync_leases_run_idx on private.sync_leases (run_id, account_id);
-
-
-create policy "nobody reads sync leases directly"
-    on private.sync_leases
-    for all
-    to authenticated
-    using (false);
 
 
 comment on table public.sync_runs is
@@ -850,12 +766,8 @@ comment on column public.sync_runs.updated_at is
     'When the row last changed (server time, UTC).';
 comment on column public.sync_runs.version is
     'Rises by 1 with each change of the row.';
-comment on policy "members can read the sync runs of their accounts" on public.sync_runs is
-    'For everybody who may read the contacts.';
 comment on table private.sync_leases is
     'The worker of each account, with its run and the end of its lease.';
-comment on policy "nobody reads sync leases directly" on private.sync_leases is
-    'sync_runs shows the runs.';
 
 
 select private.follow_table(
@@ -916,9 +828,7 @@ create table public.sync_conflicts (
     decided_by   text
                  constraint sync_conflicts_decided_by_check
                  check (decided_by in ('crm', 'metakocka', 'newest', 'person', 'both')),
-    resolved_by  uuid
-                 constraint sync_conflicts_resolved_by_fkey
-                 references auth.users on delete set null,
+    resolved_by  uuid,
     resolved_at  timestamptz,
     created_at   timestamptz not null default now(),
 
@@ -963,13 +873,6 @@ create index sync_conflicts_contact_idx
     on public.sync_conflicts (contact_id, account_id);
 
 
-create policy "members can read the sync conflicts of their accounts"
-    on public.sync_conflicts
-    for select
-    to authenticated
-    using (account_id = any (array(select private.my_account_ids())));
-
-
 grant select on public.sync_conflicts to authenticated;
 
 
@@ -1009,8 +912,6 @@ comment on column public.sync_conflicts.resolved_at is
     'When it was decided (server time, UTC); null while it is open.';
 comment on column public.sync_conflicts.created_at is
     'When the question came up (server time, UTC).';
-comment on policy "members can read the sync conflicts of their accounts" on public.sync_conflicts is
-    'For everybody who may read the contacts.';
 
 
 /*
@@ -1027,9 +928,7 @@ create table public.sync_errors (
     -- or batch, for an error about several partners
     metakocka_id text
                  constraint sync_errors_metakocka_id_check check (length(metakocka_id) <= 64),
-    user_id      uuid
-                 constraint sync_errors_user_id_fkey
-                 references auth.users on delete set null,
+    user_id      uuid,
     category     text not null default 'SYNC'
                  constraint sync_errors_category_check check (category = 'SYNC'),
     -- the operation, such as syncContactToMetakocka
@@ -1063,13 +962,6 @@ create index sync_errors_run_idx on public.sync_errors (run_id, account_id);
 create index sync_errors_contact_idx on public.sync_errors (contact_id, account_id);
 
 
-create policy "admins can read the sync errors of their accounts"
-    on public.sync_errors
-    for select
-    to authenticated
-    using (account_id = any (array(select private.my_admin_account_ids())));
-
-
 grant select on public.sync_errors to authenticated;
 
 
@@ -1101,8 +993,6 @@ comment on column public.sync_errors.attempts is
     'The number of tries.';
 comment on column public.sync_errors.created_at is
     'When it happened (server time, UTC).';
-comment on policy "admins can read the sync errors of their accounts" on public.sync_errors is
-    'The error log is for people who can fix the errors.';
 
 
 /*
@@ -1139,13 +1029,6 @@ alter table private.metakocka_dirty enable row level security;
 
 create index metakocka_dirty_order_idx
     on private.metakocka_dirty (account_id, changed_seq);
-
-
-create policy "nobody reads the marks directly"
-    on private.metakocka_dirty
-    for all
-    to authenticated
-    using (false);
 
 
 create function private.quiet_moment()
@@ -1426,8 +1309,6 @@ comment on column private.metakocka_dirty.edited_at is
     'The first edit since the last claim; null where there is none.';
 comment on column private.metakocka_dirty.edits is
     'The time of each field''s last edit since the mark exists, {field: time}, if the account''s rule is newest.';
-comment on policy "nobody reads the marks directly" on private.metakocka_dirty is
-    'The state of a contact''s sync is in its mapping.';
 comment on function private.quiet_moment() is
     'The wait after an edit before a contact is sent. Another edit starts it again.';
 comment on function private.longest_wait() is
@@ -1512,21 +1393,12 @@ create index partner_intents_contact_idx
     on private.partner_intents (contact_id, account_id);
 
 
-create policy "nobody reads partner intents directly"
-    on private.partner_intents
-    for all
-    to authenticated
-    using (false);
-
-
 comment on table private.partner_intents is
     'Calls to Metakocka that must not happen twice. Each row is written before its call.';
 comment on column private.partner_intents.fingerprint is
     'A digest of the fields to send.';
 comment on column private.partner_intents.sent is
     'The fields to send. A partner that may have been made is looked for by them; empty once the intent is settled.';
-comment on policy "nobody reads partner intents directly" on private.partner_intents is
-    'Only the sync settles them.';
 
 
 /*

@@ -212,7 +212,7 @@ def test_everything_that_clients_see_is_described(catalog: psycopg.Connection[An
         from pg_policy pol
         join pg_class c on c.oid = pol.polrelid
         join pg_namespace n on n.oid = c.relnamespace
-        where (n.nspname = any (%(schemas)s) or c.oid = 'realtime.messages'::regclass)
+        where n.nspname = any (%(schemas)s)
           and obj_description(pol.oid, 'pg_policy') is null
     """
     assert names(catalog, tables) == []

@@ -1,0 +1,59 @@
+-- Made from sql/ by tests/migrations/baseline.py: edit there.
+set lock_timeout = '5s';
+
+
+select private.guard_table('accounts', updated => array['name', 'country', 'time_zone', 'language']);
+
+
+-- the database fills in all other columns
+select private.guard_table(
+    'messages',
+    inserted => array[
+        'id', 'conversation_id', 'type', 'message', 'content', 'reply_to', 'client_ref',
+        'booking_id', 'customer_id', 'has_invoice', 'invoice_data'
+    ]
+);
+
+
+select private.guard_table(
+    'jobs',
+    inserted => array[
+        'id', 'account_id', 'customer_id', 'service_type', 'starts_at', 'ends_at', 'address',
+        'description'
+    ],
+    updated => array['service_type', 'status', 'starts_at', 'ends_at', 'address', 'description']
+);
+
+
+select private.guard_table(
+    'invoices',
+    inserted => array[
+        'id', 'account_id', 'customer_id', 'job_id', 'number', 'currency', 'amount_minor',
+        'tax_minor', 'description', 'issued_on', 'due_on'
+    ],
+    updated => array[
+        'job_id', 'number', 'status', 'currency', 'amount_minor', 'tax_minor', 'description',
+        'issued_on', 'due_on'
+    ]
+);
+
+
+select private.guard_table(
+    'loyalty_transactions',
+    inserted => array[
+        'id', 'account_id', 'customer_id', 'type', 'points', 'description', 'expires_on'
+    ]
+);
+
+
+select private.guard_table(
+    'metakocka_connections',
+    inserted => array[
+        'account_id', 'company_id', 'base_url', 'conflict_rule', 'listing', 'active',
+        'sync_interval', 'request_wait', 'retries'
+    ],
+    updated => array[
+        'company_id', 'base_url', 'conflict_rule', 'listing', 'active', 'sync_interval',
+        'request_wait', 'retries', 'paused_until'
+    ]
+);
