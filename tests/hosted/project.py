@@ -101,8 +101,10 @@ def build(cluster: Cluster, sources: Sources) -> Database:
     """Runs all scripts in the order of a new project's first start."""
     database = Database(cluster, "postgres")
     with _session(database, SUPERUSER) as admin:
-        for role in ("postgres superuser", "pgsodium_keyholder", "supabase_realtime_admin"):
-            admin.execute(f"create role {role} login".encode())
+        admin.execute("create role postgres superuser login")
+        # by other scripts of the platform: pgsodium's extension, and Realtime's first start
+        admin.execute("create role pgsodium_keyholder")
+        admin.execute("create role supabase_realtime_admin noinherit")
         admin.execute(sql.SQL("alter role postgres password {}").format(cluster.password))
         # which makes it the owner of schema public
         admin.execute("alter database postgres owner to postgres")

@@ -9,11 +9,11 @@
 do $$
 declare
     wanted constant jsonb := '{
-        "anon":                    "nologin noinherit",
-        "authenticated":           "nologin noinherit",
-        "service_role":            "nologin noinherit bypassrls",
+        "anon":                    "nologin",
+        "authenticated":           "nologin",
+        "service_role":            "nologin bypassrls",
         "authenticator":           "login noinherit",
-        "supabase_auth_admin":     "login noinherit createrole",
+        "supabase_auth_admin":     "login noinherit",
         "supabase_realtime_admin": "nologin noinherit",
         "postgres":                "login createdb createrole replication bypassrls"
     }';
@@ -31,14 +31,30 @@ $$;
 grant anon, authenticated, service_role to authenticator;
 grant anon, authenticated, service_role to postgres with admin option;
 grant anon, authenticated, service_role to supabase_auth_admin;
--- Stand in for supautils.privileged_role_allowed_configs: what PostgREST reads from its own role a
--- migration may set.
-grant authenticator to postgres with admin true, inherit false, set false;
-grant set on parameter pgrst.db_pre_request to postgres;
 grant pg_monitor, pg_read_all_data, pg_signal_backend to postgres;
--- Stands in for supautils.policy_grants, which lets a hosted postgres write policies on
--- realtime.messages. Looser than hosted: a test lints the migrations for the difference.
-grant supabase_realtime_admin to postgres;
+grant execute on function pg_catalog.pg_reload_conf() to postgres;
+
+/*
+    Stands in for supautils.privileged_role_allowed_configs: settings of superusers that a hosted
+    postgres may set, and those that PostgREST reads from its role. Looser than hosted, where
+    postgres sets nothing else of authenticator: a test holds the migrations to it.
+*/
+grant authenticator to postgres with admin true, inherit false, set false;
+grant set on parameter
+    log_lock_waits, log_min_duration_statement, log_min_messages, log_parameter_max_length,
+    log_replication_commands, log_statement, log_temp_files, session_replication_role,
+    track_io_timing, wal_compression
+    to postgres;
+grant set on parameter
+    pgrst.admin_server_port, pgrst.app_settings, pgrst.client_error_verbosity,
+    pgrst.db_aggregates_enabled, pgrst.db_anon_role, pgrst.db_channel, pgrst.db_extra_search_path,
+    pgrst.db_hoisted_tx_settings, pgrst.db_max_rows, pgrst.db_plan_enabled, pgrst.db_pre_config,
+    pgrst.db_pre_request, pgrst.db_prepared_statements, pgrst.db_root_spec, pgrst.db_schemas,
+    pgrst.db_timezone_enabled, pgrst.db_tx_end, pgrst.jwt_aud, pgrst.jwt_cache_max_entries,
+    pgrst.jwt_role_claim_key, pgrst.jwt_secret, pgrst.jwt_secret_is_base64, pgrst.log_level,
+    pgrst.openapi_mode, pgrst.openapi_security_active, pgrst.openapi_server_proxy_uri,
+    pgrst.server_cors_allowed_origins, pgrst.server_timing_enabled, pgrst.server_trace_header
+    to postgres;
 
 alter role anon set statement_timeout = '3s';
 alter role authenticated set statement_timeout = '8s';
@@ -62,8 +78,7 @@ grant usage on schema extensions to anon, authenticated, service_role;
 create extension "uuid-ossp" schema extensions;
 create extension pgcrypto schema extensions;
 
-grant usage on schema public to anon, authenticated, service_role;
-grant all on schema public to postgres;
+grant usage on schema public to postgres, anon, authenticated, service_role;
 
 
 /*

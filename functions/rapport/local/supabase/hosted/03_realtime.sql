@@ -8,6 +8,8 @@
 */
 create schema realtime authorization supabase_admin;
 grant usage on schema realtime to postgres, anon, authenticated, service_role, supabase_realtime_admin;
+-- partitions too: a trigger on realtime.messages is made on each of them
+alter default privileges for role supabase_admin in schema realtime grant all on tables to postgres;
 
 
 create table realtime.messages (
