@@ -159,6 +159,28 @@ def test_every_method_reaches_postgrest(user: httpx.Client) -> None:
     assert user.get(path).json() == []
 
 
+def test_a_write_without_a_filter_is_refused(user: httpx.Client) -> None:
+    path = "/rest/v1/notes"
+    user.post(path, json=[{"id": 71, "body": "kept"}, {"id": 72, "body": "kept"}])
+
+    for query in ("", "?select=id", "?order=id&limit=1", "?columns=body"):
+        for method, command in (("PATCH", "UPDATE"), ("DELETE", "DELETE")):
+            answer = user.request(method, path + query, json={"body": "lost"})
+            assert answer.status_code == 400
+            assert answer.json() == {
+                "code": "21000",
+                "details": None,
+                "hint": None,
+                "message": f"{command} requires a WHERE clause",
+            }
+    # as PostgREST answers
+    assert user.delete("/rest/v1/rpc/caller").status_code == 405
+
+    kept = user.get(path, params={"id": "in.(71,72)"}).json()
+    assert [row["body"] for row in kept] == ["kept", "kept"]
+    assert user.delete(path, params={"or": "(id.eq.71,id.eq.72)"}).status_code == 204
+
+
 def test_a_query_arrives_as_it_was_written(user: httpx.Client) -> None:
     bodies = ["a,b", 'say "hi"', "100%", "čšž +&="]
     rows = [{"id": number, "body": body} for number, body in enumerate(bodies)]

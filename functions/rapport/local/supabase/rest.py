@@ -13,6 +13,7 @@ from starlette.types import Receive, Scope, Send
 
 from rapport.local.overload import RETRY_AFTER
 from rapport.local.stack.running import Stack
+from rapport.local.supabase import safeupdate
 
 Header = tuple[bytes, bytes]
 Headers = Iterable[Header]
@@ -71,6 +72,14 @@ class RestProxy:
         await self._transport.aclose()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        refused = safeupdate.refusal(
+            scope["method"],
+            scope["raw_path"].removeprefix(PREFIX),
+            _without_key(scope["query_string"]),
+        )
+        if refused:
+            await refused(scope, receive, send)
+            return
         try:
             response = await self._transport.handle_async_request(self._request(scope, receive))
         except ClientDisconnect:
