@@ -28,8 +28,8 @@ from rapport.local.stack.postgres import Database
 from rapport.local.stack.state import PROJECT
 
 MIGRATIONS = PROJECT / "supabase" / "migrations"
-# schemas that belong to the platform
-PLATFORM = frozenset({"auth", "cron", "extensions", "net", "realtime", "storage", "vault"})
+# schemas whose objects belong to the platform
+PLATFORM = frozenset({"auth", "cron", "net", "realtime", "storage", "vault"})
 LOCK_TIMEOUT = "5s"
 # while this one waits for auth.users, nobody signs in
 SHORT_LOCK_TIMEOUT = "2s"

@@ -137,7 +137,12 @@ def test_staff_see_it_and_nobody_writes_it(world: World) -> None:
 
     # a customer's own preferences are another thing
     preferences = '{"marketing_stopped_at": null, "marketing": "resume"}'
-    ask(world, "cilka", "update public.my_profile set preferences = %s", preferences)
+    ask(
+        world,
+        "cilka",
+        "update public.my_profile set preferences = %s where id is not null",
+        preferences,
+    )
     assert stopped(world)
     for user, table in (("cilka", "my_profile"), ("andrej", "contacts"), ("andrej", "contacts_v2")):
         change = f"update public.{table} set marketing_stopped_at = null"

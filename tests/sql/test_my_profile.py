@@ -19,7 +19,12 @@ NEJC_PHONE = "+38640999888"
 
 def edit(world: World, user: str, column: str, value: Any) -> dict[str, Any]:
     """A profile after its only row was written."""
-    rows = ask(world, user, f"update public.my_profile set {column} = %s returning *", value)
+    rows = ask(
+        world,
+        user,
+        f"update public.my_profile set {column} = %s where id is not null returning *",
+        value,
+    )
     assert len(rows) == 1
     return rows[0]
 
@@ -207,7 +212,9 @@ def test_what_a_customer_may_not_write_is_refused_by_name(
 ) -> None:
     before = contact(world, CILKA)
 
-    refused = refusal(world, "cilka", f"update public.my_profile set {column} = %s", value)
+    refused = refusal(
+        world, "cilka", f"update public.my_profile set {column} = %s where id is not null", value
+    )
 
     assert (refused.code, refused.detail) == ("PT422", f"field: {column}")
     assert contact(world, CILKA) == before
@@ -216,7 +223,11 @@ def test_what_a_customer_may_not_write_is_refused_by_name(
 def test_write_of_a_version_that_has_passed_is_refused(world: World) -> None:
     edit(world, "cilka", "name", "Cilka Cerar")
 
-    refused = refusal(world, "cilka", "update public.my_profile set version = 1, name = 'Cila'")
+    refused = refusal(
+        world,
+        "cilka",
+        "update public.my_profile set version = 1, name = 'Cila' where id is not null",
+    )
 
     assert (refused.code, refused.detail) == ("PT409", "field: version")
     assert contact(world, CILKA)["name"] == "Cilka Cerar"
@@ -246,7 +257,9 @@ def test_customer_writes_no_profile_by_another_way(world: World) -> None:
 def test_one_profile_is_written_at_a_time(customer_of_both: World) -> None:
     world = customer_of_both
 
-    refused = refusal(world, "cilka", "update public.my_profile set name = 'x'")
+    refused = refusal(
+        world, "cilka", "update public.my_profile set name = 'x' where id is not null"
+    )
     assert (refused.code, refused.detail) == ("PT422", "field: id")
     ask(world, "cilka", "update public.my_profile set name = 'C' where account_name = 'Bay'")
 
@@ -319,7 +332,7 @@ def test_staff_are_told_whose_number_and_address_a_customer_wrote(world: World, 
     ask(
         world,
         "cilka",
-        "update public.my_profile set phone = %s, email = 'Nejc@Home.example'",
+        "update public.my_profile set phone = %s, email = 'Nejc@Home.example' where id is not null",
         NEJC_PHONE,
     )
 
@@ -394,7 +407,9 @@ def test_edits_of_different_fields_at_once_both_survive(world: World) -> None:
     with world.acting_as("andrej") as staff:
         staff.execute("update public.contacts_v2 set notes = 'Stairs' where id = %s", [CILKA])
         edited = start_blocked(
-            world, "cilka", "update public.my_profile set phone = '+38641000111'"
+            world,
+            "cilka",
+            "update public.my_profile set phone = '+38641000111' where id is not null",
         )
     assert edited.result(10) == []
 
@@ -405,7 +420,9 @@ def test_edits_of_different_fields_at_once_both_survive(world: World) -> None:
 def test_customer_shut_out_while_writing_writes_nothing(world: World) -> None:
     with world.acting_as("andrej") as staff:
         staff.execute("select public.unlink_portal_login(%s)", [CILKA])
-        edited = start_blocked(world, "cilka", "update public.my_profile set name = 'x'")
+        edited = start_blocked(
+            world, "cilka", "update public.my_profile set name = 'x' where id is not null"
+        )
     refused = edited.result(10)
 
     assert isinstance(refused, Refusal)
