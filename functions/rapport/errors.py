@@ -384,6 +384,8 @@ _BY_CODE: dict[str, type[RapportError]] = {
     "40001": StoreUnavailable,  # serialization_failure
     "40P01": StoreUnavailable,  # deadlock_detected
     "42501": NotAllowed,  # insufficient_privilege
+    "42883": StoreClosed,  # undefined_function
+    "42P01": StoreClosed,  # undefined_table, where PostgREST before 13 did not look itself
     "55P03": StoreBusy,  # lock_not_available
     "57014": StoreUnavailable,  # query_canceled: the statement time-out
     "57P01": StoreUnavailable,  # admin_shutdown
@@ -428,6 +430,8 @@ _MIGRATE = (
     " schema again: notify pgrst, 'reload schema'."
 )
 _REMEDIES = {
+    "42883": _MIGRATE,
+    "42P01": _MIGRATE,
     "PGRST106": "Expose the schema backend beside public in the project's API settings.",
     "PGRST202": _MIGRATE,
     "PGRST205": _MIGRATE,

@@ -181,6 +181,13 @@ def test_a_write_without_a_filter_is_refused(user: httpx.Client) -> None:
     assert user.delete(path, params={"or": "(id.eq.71,id.eq.72)"}).status_code == 204
 
 
+def test_what_newer_versions_have_dropped_is_refused(user: httpx.Client) -> None:
+    prefer = {"prefer": "tx=commit, params=single-object"}
+    answer = user.post("/rest/v1/rpc/caller", json={}, headers=prefer)
+
+    assert (answer.status_code, answer.json()["code"]) == (400, "PGRST122")
+
+
 def test_a_query_arrives_as_it_was_written(user: httpx.Client) -> None:
     bodies = ["a,b", 'say "hi"', "100%", "čšž +&="]
     rows = [{"id": number, "body": body} for number, body in enumerate(bodies)]

@@ -68,6 +68,8 @@ def test_a_code_is_the_name_in_snake_case() -> None:
         ("58030", errors.StoreUnavailable),
         ("55P03", errors.StoreBusy),
         ("PGRST106", errors.StoreClosed),
+        ("42883", errors.StoreClosed),
+        ("42P01", errors.StoreClosed),
         ("PGRST202", errors.StoreClosed),
         ("PGRST205", errors.StoreClosed),
         ("PGRST301", errors.StoreClosed),

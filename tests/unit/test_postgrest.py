@@ -216,6 +216,33 @@ def test_a_refusal_keeps_our_words_and_nobody_else_s(
 
 
 @pytest.mark.parametrize(
+    ("before", "now"),
+    [
+        # an expired token
+        (fails("PGRST301", 401), fails("PGRST303", 401)),
+        # a table that is not there, and a function whose arguments fit none
+        (fails("42P01", 404), fails("PGRST205", 404)),
+        (fails("42883", 404), fails("PGRST202", 404)),
+        # the same code with another status
+        (fails("54001", 413), fails("54001", 500)),
+        (fails("53400", 503), fails("53400", 500)),
+        (fails("42P17", 400), fails("42P17", 500)),
+    ],
+)
+def test_postgrest_12_and_its_successors_mean_the_same(
+    caller: Callers, before: Respond, now: Respond
+) -> None:
+    """Here runs 12.0.2, hosted 14 and later."""
+
+    def error(step: Respond) -> RapportError:
+        with pytest.raises(RapportError) as caught:
+            caller(Script(step)).call("any", {}, repeat=False)
+        return caught.value
+
+    assert type(error(before)) is type(error(now))
+
+
+@pytest.mark.parametrize(
     ("step", "of_service", "of_user"),
     [
         # the token is the functions' own, or a user's

@@ -16,6 +16,9 @@ for (const [code, status, name, state] of [
   ["", 429, "Unavailable", "offline"],
   // a database without the function: of another version than the client
   ["PGRST202", 404, "LiveError", "error"],
+  // a table that is not there, to PostgREST 12 and to its successors
+  ["42P01", 404, "LiveError", "error"],
+  ["PGRST205", 404, "LiveError", "error"],
   ["42501", 403, "NotAllowed", "error"],
   ["PT404", 404, "NotFound", "error"],
   ["23505", 409, "Conflict", "error"],

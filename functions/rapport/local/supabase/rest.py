@@ -13,7 +13,7 @@ from starlette.types import Receive, Scope, Send
 
 from rapport.local.overload import RETRY_AFTER
 from rapport.local.stack.running import Stack
-from rapport.local.supabase import safeupdate
+from rapport.local.supabase import rest_rules
 
 Header = tuple[bytes, bytes]
 Headers = Iterable[Header]
@@ -72,10 +72,11 @@ class RestProxy:
         await self._transport.aclose()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        refused = safeupdate.refusal(
+        refused = rest_rules.refusal(
             scope["method"],
             scope["raw_path"].removeprefix(PREFIX),
             _without_key(scope["query_string"]),
+            b",".join(value for name, value in scope["headers"] if name == b"prefer"),
         )
         if refused:
             await refused(scope, receive, send)

@@ -1,0 +1,46 @@
+"""What hosted projects refuse at /rest/v1 and the PostgREST here, 12.0.2, would take.
+
+- They load pg-safeupdate for the API: an UPDATE or DELETE without WHERE is refused in every
+  statement of its sessions, those of functions too. Here no library can be loaded: requests are
+  refused, functions are not checked; a test holds sql/ to the rule.
+- PostgREST 13 has dropped limits on writes and `Prefer: params=single-object`.
+"""
+
+from __future__ import annotations
+
+from urllib.parse import unquote_plus
+
+from starlette.responses import JSONResponse
+
+COMMANDS = {"PATCH": "UPDATE", "DELETE": "DELETE"}
+# what a query may say beside filters; a limit on a write is ignored since PostgREST 13
+NO_FILTERS = frozenset({"columns", "limit", "offset", "on_conflict", "order", "select"})
+
+
+def refusal(method: str, path: bytes, query: bytes, preferences: bytes) -> JSONResponse | None:
+    """PostgREST's answer where hosted projects refuse a request; None for all others.
+
+    `path` starts at PostgREST's root; `preferences` are those of the header Prefer.
+    """
+    if path.startswith(b"/rpc/"):
+        if b"params=single-object" in preferences.replace(b" ", b""):
+            return _answer(
+                "PGRST122",
+                "params=single-object is no preference since PostgREST 13",
+                "Call a function that has one unnamed json argument, or name the arguments.",
+            )
+        return None
+    command = COMMANDS.get(method)
+    if command and not _has_filter(query):
+        return _answer("21000", f"{command} requires a WHERE clause", None)
+    return None
+
+
+def _has_filter(query: bytes) -> bool:
+    names = (unquote_plus(part.partition("=")[0]) for part in query.decode("latin-1").split("&"))
+    return any(name and name not in NO_FILTERS for name in names)
+
+
+def _answer(code: str, message: str, hint: str | None) -> JSONResponse:
+    told = {"code": code, "details": None, "hint": hint, "message": message}
+    return JSONResponse(told, status_code=400)
