@@ -40,10 +40,13 @@ begin
         return;
     end if;
     -- until the transaction ends, as supautils locks them: sign-ins wait here as they wait there
-    execute (
-        select format('lock table %s in access exclusive mode', string_agg('only ' || t, ', '))
-        from extensions.tables_with_policies() as t
-    );
+    if current_setting('supautils.locked', true) is distinct from 'on' then
+        execute (
+            select format('lock table %s in access exclusive mode', string_agg('only ' || t, ', '))
+            from extensions.tables_with_policies() as t
+        );
+        perform set_config('supautils.locked', 'on', true);
+    end if;
     grant supabase_auth_admin, supabase_realtime_admin to postgres
         with inherit true, set false, admin false;
 end
@@ -57,22 +60,37 @@ create function extensions.take_owners_back()
     set search_path = ''
 as $$
 declare
-    other text;
+    changed regclass;
 begin
     if session_user <> 'postgres' then
         return;
     end if;
     revoke supabase_auth_admin, supabase_realtime_admin from postgres;
 
-    select p.polrelid::regclass::text
-    into other
-    from pg_event_trigger_ddl_commands() c
-    join pg_catalog.pg_policy p on p.oid = c.objid and c.classid = 'pg_policy'::regclass
-    join pg_catalog.pg_class t on t.oid = p.polrelid
-    where t.relowner in ('supabase_auth_admin'::regrole, 'supabase_realtime_admin'::regrole)
-      and t.oid not in (select extensions.tables_with_policies());
-    if found then
-        raise insufficient_privilege using message = format('must be owner of table %s', other);
+    for changed in
+        select p.polrelid
+        from pg_event_trigger_ddl_commands() c
+        join pg_catalog.pg_policy p on p.oid = c.objid
+    loop
+        perform extensions.require_listed(changed);
+    end loop;
+end
+$$;
+
+
+create function extensions.require_listed(relation regclass)
+    returns void
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+begin
+    perform
+    from pg_catalog.pg_class c
+    where c.oid = relation
+      and c.relowner in ('supabase_auth_admin'::regrole, 'supabase_realtime_admin'::regrole);
+    if found and relation not in (select extensions.tables_with_policies()) then
+        raise insufficient_privilege using message = format('must be owner of table %s', relation);
     end if;
 end
 $$;
@@ -85,23 +103,20 @@ create function extensions.keep_other_tables()
     set search_path = ''
 as $$
 declare
-    other text;
+    dropped record;
 begin
     if session_user <> 'postgres' then
         return;
     end if;
-    select t.oid::regclass::text
-    into other
-    from pg_event_trigger_dropped_objects() d
-    join pg_catalog.pg_class t
-        on t.oid = to_regclass(format('%I.%I', d.address_names[1], d.address_names[2]))
-    where d.original
-      and d.object_type in ('policy', 'trigger')
-      and t.relowner in ('supabase_auth_admin'::regrole, 'supabase_realtime_admin'::regrole)
-      and t.oid not in (select extensions.tables_with_policies());
-    if found then
-        raise insufficient_privilege using message = format('must be owner of table %s', other);
-    end if;
+    for dropped in
+        select d.address_names as names
+        from pg_event_trigger_dropped_objects() d
+        where d.original
+          and d.object_type in ('policy', 'trigger')
+    loop
+        perform extensions.require_listed(
+            to_regclass(format('%I.%I', dropped.names[1], dropped.names[2])));
+    end loop;
 end
 $$;
 
@@ -123,6 +138,8 @@ comment on function extensions.tables_with_policies() is
     'The platform''s tables on which postgres may write policies and drop triggers.';
 comment on function extensions.lend_owners() is
     'Lends postgres the roles of the platform''s owners, for one command.';
+comment on function extensions.require_listed(regclass) is
+    'Refuses a table of the platform that is not listed.';
 comment on function extensions.take_owners_back() is
     'Takes the roles back, and refuses a policy on a table that is not listed.';
 comment on function extensions.keep_other_tables() is
