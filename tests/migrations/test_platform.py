@@ -6,6 +6,7 @@ what it refuses; what sql/ does there is a closed list.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
@@ -140,25 +141,36 @@ def test_roles_get_settings_that_a_hosted_project_lets_us_set() -> None:
 
 
 def bodies(tree: ast.Node) -> Iterator[str]:
-    """The body of a function, or of a block."""
+    """The body of a function or of a block, and the strings in it, which may be dynamic SQL."""
     options = {ast.CreateFunctionStmt: "options", ast.DoStmt: "args"}.get(type(tree))
-    for option in getattr(tree, options) if options else ():
+    for option in (getattr(tree, options) or ()) if options else ():
         if option.defname == "as":
             argument = option.arg
-            yield argument[-1].sval if isinstance(argument, tuple) else argument.sval
+            body = argument[-1].sval if isinstance(argument, tuple) else argument.sval
+            yield body
+            text = body.encode("ascii", "replace").decode()
+            for token in scan(text):
+                if token.name == "SCONST":
+                    yield text[token.start : token.end + 1].strip("'").removeprefix("$sql$")
 
 
 def unfiltered(body: str) -> Iterator[str]:
     """The updates and deletes of a body that have no WHERE of their own."""
     text = body.encode("ascii", "replace").decode()
-    tokens = [token for token in scan(text) if "COMMENT" not in token.name]
+    if not re.search(r"\b(update|delete)\b", text, re.IGNORECASE):
+        return
+    try:
+        tokens = [token for token in scan(text) if "COMMENT" not in token.name]
+    except pglast.parser.ParseError:
+        # a string that is no SQL
+        return
     words = [text[token.start : token.end + 1].lower() for token in tokens]
     for at, word in enumerate(words):
         after = words[at + 1] if at + 1 < len(words) else ""
         is_update = (
             word == "update"
             and (at == 0 or words[at - 1] not in NO_STATEMENT)
-            and (after == "only" or after.isidentifier())
+            and "set" in words[at + 1 : at + 8]
         )
         if not is_update and not (word == "delete" and after == "from"):
             continue
@@ -182,6 +194,16 @@ def test_functions_write_with_a_filter() -> None:
     assert [found for body in written for found in unfiltered(body)] == []
 
 
+def test_a_write_in_dynamic_sql_is_found() -> None:
+    text = (
+        "create function public.f() returns void language plpgsql as $$"
+        "begin execute format('delete from %I', 'jobs'); end $$"
+    )
+    found = [part for body in bodies(pglast.parse_sql(text)[0].stmt) for part in unfiltered(body)]
+
+    assert found == ["delete from %I"]
+
+
 @pytest.mark.parametrize(
     "body",
     [
@@ -189,6 +211,7 @@ def test_functions_write_with_a_filter() -> None:
         "with d as (delete from public.jobs returning id) select id from d where true",
         "update public.jobs set a = (select 1 where true)",
         "update only public.jobs set a = 1; select 1 where true",
+        "update public.jobs as j set a = 1",
     ],
 )
 def test_a_write_without_a_filter_is_found(body: str) -> None:
