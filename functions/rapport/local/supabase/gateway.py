@@ -27,6 +27,8 @@ from rapport.local.supabase.shares import Shares
 MAX_HEADER_BYTES = 64 * 1024
 MAX_FRAME_BYTES = 5_000_000  # Realtime's limit
 LOGINS_AT_ONCE = 20
+# each asks the database, for which Realtime has four connections
+POSTS_AT_ONCE = 20
 BACKLOG = 256
 # requests of each service that wait; each waits 5 s at most
 WAITING = 200
@@ -68,12 +70,14 @@ def create_app(stack: Stack) -> Starlette:
     bounded_auth = Bounded(
         auth.app, at_once=LOGINS_AT_ONCE, waiting=WAITING, ends_with_client=False
     )
+    bounded_posting = Bounded(realtime.posting, at_once=POSTS_AT_ONCE, waiting=WAITING)
     jwks = frozenset({"/auth/v1/.well-known/jwks.json"})
     return Starlette(
         routes=[
             Route("/health", _health),
             Mount("/rest/v1", RequireApiKey(shared_rest, keys)),
             Mount("/auth/v1", RequireApiKey(bounded_auth, keys, open_paths=jwks)),
+            Mount("/realtime/v1/api", RequireApiKey(bounded_posting, keys)),
             *realtime.routes,
         ],
         middleware=[

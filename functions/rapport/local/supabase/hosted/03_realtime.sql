@@ -22,8 +22,10 @@ create table realtime.messages (
     updated_at  timestamp not null default now(),
     inserted_at timestamp not null default now(),
     id          uuid not null default gen_random_uuid(),
+    binary_payload bytea,
 
-    constraint messages_pkey primary key (id, inserted_at)
+    constraint messages_pkey primary key (id, inserted_at),
+    constraint messages_payload_exclusive check (payload is null or binary_payload is null)
 ) partition by range (inserted_at);
 alter table realtime.messages owner to supabase_realtime_admin;
 alter table realtime.messages enable row level security;
@@ -147,6 +149,41 @@ $$;
 
 comment on function realtime.send(jsonb, text, text, boolean) is
     'Broadcasts a payload to a topic when the transaction commits.';
+
+
+create function realtime.send_binary(
+    payload bytea,
+    event text,
+    topic text,
+    private boolean default true
+)
+    returns void
+    language plpgsql
+    set search_path = ''
+as $$
+/*
+    As send, for bytes. Clients of protocol version 1 can't take them.
+*/
+begin
+    perform set_config('realtime.topic', send_binary.topic, true);
+
+    insert into realtime.messages (topic, extension, event, private, binary_payload)
+    values (
+        send_binary.topic,
+        'broadcast',
+        send_binary.event,
+        send_binary.private,
+        send_binary.payload
+    );
+exception
+    when others then
+        raise warning 'could not broadcast: %', sqlerrm;
+end
+$$;
+
+
+comment on function realtime.send_binary(bytea, text, text, boolean) is
+    'Broadcasts bytes to a topic when the transaction commits.';
 
 
 create function realtime.broadcast_changes(

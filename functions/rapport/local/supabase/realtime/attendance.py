@@ -34,12 +34,12 @@ class Attendance:
     """Whether a channel watches the presence on its topic, and is itself present."""
 
     def __init__(
-        self, tracker: Tracker, place: Place, config: PresenceConfig | None, listener: Listener
+        self, tracker: Tracker, place: Place, config: PresenceConfig, listener: Listener
     ) -> None:
-        self.is_enabled = config is not None and config.enabled
+        self.is_enabled = config.enabled
         self._tracker = tracker
         self._place = place
-        self._key = (config.key if config else "") or str(uuid.uuid4())
+        self._key = config.key or str(uuid.uuid4())
         self._listener = listener
         self._is_watching = False
         self._has_ended = False

@@ -43,7 +43,7 @@ class Bus:
         if not listeners:
             return
         name = TOPIC_PREFIX + topic
-        broadcast = Encodings(lambda version: version.broadcast(name, message))
+        broadcast = Encodings(lambda version: version.broadcast(name, message), message.id)
         for listener in tuple(listeners):
             if listener is not sender:
                 listener.deliver(broadcast)

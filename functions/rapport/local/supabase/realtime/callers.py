@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from rapport.local.supabase.keys import (
@@ -54,3 +55,8 @@ def code_of(error: TokenError) -> str:
 def handshake_text(error: TokenError) -> str:
     """The sentence by which Realtime refuses a connection for a token."""
     return "Token has expired" if isinstance(error, ExpiredTokenError) else str(error)
+
+
+def headers_for_policies(headers: Mapping[str, str]) -> str:
+    """The headers of a request that policies may read, as a JSON object."""
+    return encode({name: value for name, value in headers.items() if name.startswith("x-")})

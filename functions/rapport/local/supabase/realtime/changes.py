@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
+from collections.abc import Sequence
 from datetime import datetime
 
 import psycopg
@@ -45,7 +46,7 @@ class ChangeFeed:
         self._filled = asyncio.Event()
 
     async def subscribe(
-        self, subscriber: Subscriber, caller: TokenCaller, params: list[dict[str, JsonValue]]
+        self, subscriber: Subscriber, caller: TokenCaller, params: Sequence[dict[str, JsonValue]]
     ) -> None:
         """Subscribes to these bindings; they replace earlier ones.
 
@@ -62,7 +63,7 @@ class ChangeFeed:
         )
 
     async def _checked(
-        self, caller: TokenCaller, params: list[dict[str, JsonValue]]
+        self, caller: TokenCaller, params: Sequence[dict[str, JsonValue]]
     ) -> list[Binding]:
         if len(params) > MAX_BINDINGS:
             raise SubscriptionError(f"A channel has at most {MAX_BINDINGS} bindings")

@@ -27,6 +27,8 @@ class WalFeed:
         self._relations: dict[int, Relation] = {}
         self._xid = 0
         self._committed_at: datetime = EPOCH
+        # the last transaction, without its epoch, whose broadcasts were sent
+        self.latest_broadcast: int | None = None
 
     def restart(self) -> None:
         """Begins a new stream, which describes its relations again."""
@@ -55,4 +57,5 @@ class WalFeed:
         if stored is None:
             logger.warning("a row of realtime.messages is not a complete broadcast")
         else:
+            self.latest_broadcast = self._xid
             self._bus.publish(stored.topic, stored.private, stored.broadcast)

@@ -44,13 +44,14 @@ class Broadcast:
     """A message for all listeners of a topic: `payload` is JSON, or bytes if `is_binary`.
 
     JSON stays text all the way, so that numbers survive which a Python float can't hold. `meta` is
-    a JSON object.
+    a JSON object; `id` is that of a stored message.
     """
 
     event: str
     payload: bytes
     is_binary: bool = False
     meta: bytes | None = None
+    id: str | None = None
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,7 @@ class V1:
     def broadcast(self, topic: str, message: Broadcast) -> str | None:
         if message.is_binary:
             return None
-        return self.push(topic, "broadcast", _as_payload(message), ref=None, join_ref=None)
+        return self.push(topic, "broadcast", as_payload(message), ref=None, join_ref=None)
 
 
 class V2:
@@ -137,7 +138,7 @@ class V2:
         if any(len(name) > MAX_LENGTH for name in names):
             if message.is_binary:
                 return None
-            return self.push(topic, "broadcast", _as_payload(message), ref=None, join_ref=None)
+            return self.push(topic, "broadcast", as_payload(message), ref=None, join_ref=None)
         encoding = BINARY_ENCODING if message.is_binary else JSON_ENCODING
         head = bytes([SERVER_BROADCAST, *map(len, names), encoding])
         return b"".join([head, *names, message.payload])
@@ -148,9 +149,13 @@ SERIALIZERS: dict[str, Serializer] = {"1.0.0": V1(), "2.0.0": V2()}
 
 @dataclass
 class Encodings:
-    """One message in all requested versions, each encoded once for all subscribers."""
+    """One message in all requested versions, each encoded once for all subscribers.
+
+    `id` is that of a stored broadcast.
+    """
 
     encode_by: Callable[[Serializer], Frame | None]
+    id: str | None = None
     _frames: dict[Serializer, Frame | None] = field(default_factory=dict)
 
     def by(self, serializer: Serializer) -> Frame | None:
@@ -214,7 +219,8 @@ def _utf8(part: bytes) -> str:
         raise MalformedFrameError("names are UTF-8") from error
 
 
-def _as_payload(message: Broadcast) -> str:
+def as_payload(message: Broadcast) -> str:
+    """The JSON text of a broadcast that is not binary, as the payload of a message."""
     meta = f',"meta":{message.meta.decode()}' if message.meta else ""
     return (
         f'{{"type":"broadcast","event":{_text(message.event)},'

@@ -39,7 +39,8 @@ class ReplicationStream:
 
     A transaction is sent after its commit. Commits during a break are not sent later: the slot is
     temporary, so that an absent reader never fills the disk. `on_start` is called each time the
-    stream begins. Neither callback may block; an exception in one ends this connection.
+    stream begins, `on_break` each time it ends or can't begin. No callback may block; an exception
+    in one ends this connection.
     """
 
     def __init__(
@@ -47,10 +48,12 @@ class ReplicationStream:
         conninfo: str,
         *,
         on_start: Callable[[], None],
+        on_break: Callable[[], None],
         on_message: Callable[[bytes], None],
     ) -> None:
         self._conninfo = conninfo
         self._on_start = on_start
+        self._on_break = on_break
         self._on_message = on_message
 
     async def run(self) -> None:
@@ -69,6 +72,7 @@ class ReplicationStream:
                 logger.warning("replication stopped: %s", error)
             except Exception:
                 logger.exception("replication stopped")
+            self._on_break()
             await asyncio.sleep(wait)
             wait = min(wait * 2, LAST_RETRY_SECONDS)
 

@@ -17,10 +17,16 @@ from rapport.local.stack.running import Stack
 from rapport.local.supabase.keys import KeySet, TokenError
 from rapport.local.supabase.realtime.authorization import Authorizer
 from rapport.local.supabase.realtime.bus import Bus
-from rapport.local.supabase.realtime.callers import TokenCaller, handshake_text
+from rapport.local.supabase.realtime.callers import (
+    TokenCaller,
+    handshake_text,
+    headers_for_policies,
+)
 from rapport.local.supabase.realtime.changes import ChangeFeed
 from rapport.local.supabase.realtime.feed import WalFeed
-from rapport.local.supabase.realtime.frames import SERIALIZERS, encode
+from rapport.local.supabase.realtime.frames import SERIALIZERS
+from rapport.local.supabase.realtime.messages import StoredMessages
+from rapport.local.supabase.realtime.posting import Posting
 from rapport.local.supabase.realtime.replication import ReplicationStream
 from rapport.local.supabase.realtime.socket import Socket
 from rapport.local.supabase.realtime.tracker import Tracker
@@ -54,19 +60,27 @@ class RealtimeService:
             check=AsyncConnectionPool.check_connection,
             open=False,
         )
-        self._streaming = asyncio.Event()
+        # set while broadcasts and changes from the database are heard
+        self.streaming = asyncio.Event()
         self.bus = Bus()
         self.tracker = Tracker()
         self.authorizer = Authorizer(self._pool)
         self.changes = ChangeFeed(self._pool)
         self._feed = WalFeed(self.bus, self.changes)
+        self.stored = StoredMessages(self._pool, lambda: self._feed.latest_broadcast)
         self._replication = ReplicationStream(
-            url, on_start=self._on_start, on_message=self._feed.take
+            url,
+            on_start=self._on_start,
+            on_break=self.streaming.clear,
+            on_message=self._feed.take,
         )
         self._tasks: list[asyncio.Task[None]] = []
 
+        self.posting = Posting(self._jwt_secret, self.bus, self.authorizer)
+
     @property
     def routes(self) -> list[BaseRoute]:
+        """The websocket, which reads keys itself."""
         return [WebSocketRoute("/realtime/v1/websocket", self._connect)]
 
     async def start(self) -> None:
@@ -78,7 +92,7 @@ class RealtimeService:
             asyncio.create_task(self.changes.run(), name="changes"),
             asyncio.create_task(self._keep_partitions(), name="partitions"),
         ]
-        await self._streaming.wait()
+        await self.streaming.wait()
 
     async def stop(self) -> None:
         """Ends the stream and every connection to the database."""
@@ -102,21 +116,18 @@ class RealtimeService:
             await _refuse(websocket, 403, "This version of the protocol is not supported")
             return
         await websocket.accept()
-        headers = {
-            name: value for name, value in websocket.headers.items() if name.startswith("x-")
-        }
         await Socket(
             websocket,
             self,
             keys=self._keys,
             token=token,
-            headers=encode(dict(headers)),
+            headers=headers_for_policies(websocket.headers),
             serializer=serializer,
         ).run()
 
     def _on_start(self) -> None:
         self._feed.restart()
-        self._streaming.set()
+        self.streaming.set()
 
     async def _keep_partitions(self) -> None:
         """Creates partitions in advance, at each UTC midnight."""

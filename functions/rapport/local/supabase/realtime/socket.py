@@ -169,8 +169,8 @@ class Socket:
             self._reply(message, "error", {"reason": "ChannelRateLimitReached: Too many channels"})
             return
         join_ref = message.join_ref or message.ref
-        channel = Channel(self, self._services, topic, join_ref, message.payload)
         try:
+            channel = Channel(self, self._services, topic, join_ref, message.payload)
             response = await channel.join()
         except JoinRefusedError as error:
             self._reply(message, "error", {"reason": str(error)})
