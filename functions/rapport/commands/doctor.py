@@ -15,7 +15,7 @@ from rich.table import Table
 from rapport.commands import project
 from rapport.errors import ConfigError
 from rapport.local.errors import StackError
-from rapport.local.stack import npm, postgres, state
+from rapport.local.stack import npm, postgres, state, supervisor
 from rapport.local.stack.ports import is_free
 
 
@@ -100,7 +100,9 @@ def _user() -> str:
 def _ports() -> str:
     running = state.running_stack(state.folder())
     if running:
-        return f"a stack is running at {running.url}"
+        return "; ".join(
+            [f"a stack is running at {running.url}", *supervisor.restarts(running.folder)]
+        )
     taken = [port for port in state.PREFERRED_PORTS.values() if not is_free(port)]
     if taken:
         return f"in use: {', '.join(map(str, taken))}; `rapport up` will take the next free ones"

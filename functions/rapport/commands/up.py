@@ -40,7 +40,8 @@ class TerminalProgress:
 
 
 def up(*, as_json: bool, fresh: bool) -> None:
-    """Runs the stack until a signal stops it or a child dies, which raises StackError.
+    """Runs the stack until a signal stops it, or until Postgres dies or another child too often,
+    which raises StackError.
 
     Stdout gets only the summary, once everything is ready.
     """
@@ -57,7 +58,7 @@ def up(*, as_json: bool, fresh: bool) -> None:
             else:
                 show(running.stack, Console())
             try:
-                running.supervisor.watch()
+                running.supervisor.watch(lambda sentence: console.print(sentence, highlight=False))
             except KeyboardInterrupt:
                 console.print("Stopping.")
     except KeyboardInterrupt:

@@ -141,6 +141,7 @@ class Cluster:
             stop_signal=signal.SIGINT,
             death_signal=signal.SIGINT,
             grace=20,
+            is_vital=True,
         )
 
     def connect(self, database: str = "postgres") -> psycopg.Connection:

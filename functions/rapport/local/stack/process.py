@@ -46,15 +46,24 @@ class Child:
     death_signal: signal.Signals = signal.SIGKILL
     # seconds between the stop signal and SIGKILL
     grace: float = 5
+    # its death ends the stack; another child is started again
+    is_vital: bool = False
 
 
 class Process:
-    """A started child; its output goes to `log`."""
+    """A started child; its output goes to `log`, with `append` after what is there."""
 
-    def __init__(self, child: Child, log: Path, on_exit: Callable[[Process], None]) -> None:
+    def __init__(
+        self,
+        child: Child,
+        log: Path,
+        on_exit: Callable[[Process], None],
+        *,
+        append: bool = False,
+    ) -> None:
         self.child = child
         self.log = log
-        with log.open("wb") as output:
+        with log.open("ab" if append else "wb") as output:
             self._popen = subprocess.Popen(
                 guarded(child.command, child.user, child.death_signal),
                 cwd=log.parent,
@@ -79,6 +88,18 @@ class Process:
     def exit_status(self) -> int | None:
         """None while it runs; the negative number of a signal if one ended it."""
         return self._popen.poll()
+
+    @property
+    def end(self) -> str:
+        """How it ended, in words."""
+        status = self.exit_status
+        if status is not None and status < 0:
+            return f"signal {signal.Signals(-status).name}"
+        return f"exit status {status}"
+
+    def kill(self) -> None:
+        """Ends it at once."""
+        self._popen.kill()
 
     def _watch(self, on_exit: Callable[[Process], None]) -> None:
         self._popen.wait()

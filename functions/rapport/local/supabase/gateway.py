@@ -18,6 +18,12 @@ from starlette.routing import Mount, Route
 from rapport.local.overload import Bounded
 from rapport.local.stack.running import STACK_VARIABLE, Stack
 from rapport.local.supabase.auth.service import AuthService
+from rapport.local.supabase.connections import (
+    PING_SECONDS,
+    PONG_SECONDS,
+    WebsocketConnection,
+    allow_sockets,
+)
 from rapport.local.supabase.gatekeeper import ProjectKeys, RealtimeKeys, RequireApiKey
 from rapport.local.supabase.keys import KeySet, TokenError, verify
 from rapport.local.supabase.realtime.service import RealtimeService
@@ -98,6 +104,7 @@ def create_app(stack: Stack) -> Starlette:
 def main() -> None:
     """Serves the stack of the environment until it is stopped."""
     stack = Stack.load(Path(os.environ[STACK_VARIABLE]))
+    allow_sockets()
     uvicorn.run(
         create_app(stack),
         host=stack.host,
@@ -110,7 +117,9 @@ def main() -> None:
         # connections that wait to be accepted
         backlog=BACKLOG,
         h11_max_incomplete_event_size=MAX_HEADER_BYTES,
-        ws="websockets-sansio",
+        ws=WebsocketConnection,
+        ws_ping_interval=PING_SECONDS,
+        ws_ping_timeout=PONG_SECONDS,
         ws_max_size=MAX_FRAME_BYTES,
         ws_per_message_deflate=False,
     )
