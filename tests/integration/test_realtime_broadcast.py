@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 from collections.abc import Iterator
+from typing import Any
 
+import httpx
 import pytest
 from psycopg.types.json import Jsonb
 from realtime import RealtimeSubscribeStates
@@ -169,6 +173,144 @@ async def test_bytes_reach_those_who_can_take_them(stack: Stack) -> None:
         assert await receiver.receive() == body % 0 + b"\x00\xff"
         assert await receiver.receive() == body % 1 + b"{}"
         assert (await ear.broadcast())["payload"] == {}
+
+
+def body_of(frame: bytes, *, encoding: int, topic: str, event: str = "note") -> bytes:
+    """What a frame without meta broadcasts on the topic."""
+    name = f"realtime:{topic}".encode()
+    head = bytes([4, len(name), len(event), 0, encoding]) + name + event.encode()
+    assert frame.startswith(head)
+    return frame.removeprefix(head)
+
+
+async def test_what_is_posted_is_heard(stack: Stack) -> None:
+    token = mint_user_token(stack.jwt_secret, user_id=ALICE)
+    keys = {"apikey": stack.anon_key}
+    user = keys | {"Authorization": f"Bearer {token}"}
+    octets = {"Content-Type": "application/octet-stream"}
+    base = f"{stack.url}/realtime/v1/api/broadcast"
+    single = f"{base}/room%3Aa%2Fb/events/note"
+
+    def message(number: int, topic: str, **more: object) -> dict[str, object]:
+        return {"topic": topic, "event": "note", "payload": {"n": number}, **more}
+
+    batch = [
+        message(1, "room:a/b"),
+        # to which alice may not write
+        message(2, "board:1", private=True),
+        message(3, "room:a/b", private=True),
+    ]
+    async with (
+        httpx.AsyncClient(trust_env=False) as http,
+        bare_socket(stack, token) as public,
+        bare_socket(stack, token) as private,
+    ):
+        await public.join("realtime:room:a/b", {})
+        for topic in ("room:a/b", "board:1"):
+            joined = await private.join(f"realtime:{topic}", {"config": {"private": True}})
+            assert joined["status"] == "ok"
+
+        async def post(url: str, status: int, **request: Any) -> httpx.Response:
+            request = {"headers": user} | request
+            answer = await http.post(url, **request)
+            assert answer.status_code == status, answer.text
+            return answer
+
+        assert (await post(base, 202, json={"messages": batch})).content == b""
+        await post(single, 202, json={"n": 4}, headers=keys)
+        await post(single, 202, content=b"\x00\xff", headers=keys | octets)
+        await post(f"{single}?private=true", 202, json={"n": 5})
+
+        here = {"topic": "room:a/b", "encoding": 1}
+        assert body_of(await public.receive(), **here) == b'{"n":1}'
+        assert body_of(await public.receive(), **here) == b'{"n":4}'
+        octets_here = body_of(await public.receive(), topic="room:a/b", encoding=0)
+        assert octets_here == b"\x00\xff"
+        assert body_of(await private.receive(), **here) == b'{"n":3}'
+        assert body_of(await private.receive(), **here) == b'{"n":5}'
+
+        # refusals
+        await post(base, 401, json={"messages": batch}, headers={})
+        await post(
+            base, 401, json={"messages": batch}, headers=keys | {"Authorization": "Bearer x"}
+        )
+        await post(f"{base}/board:1/events/note?private=true", 403, json={})
+        await post(f"{base}/room:1/events", 404, json={})
+        text = {"Content-Type": "text/plain"}
+        await post(single, 415, content=b"{}", headers=keys | text)
+        await post(single, 400, content=b"{", headers=keys)
+        await post(single, 422, content=b"x" * 3_100_000, headers=keys | octets)
+        await post(single, 413, content=b"x" * 8_100_000, headers=keys | octets)
+        broken = [message(1, ""), message(2, "a"), {"topic": "a", "event": "b"}]
+        answer = await post(base, 422, json={"messages": broken})
+        blank = ["can't be blank"]
+        assert answer.json() == {"errors": {"messages": [{"topic": blank}, {}, {"payload": blank}]}}
+        assert (await post(base, 422, json={})).json() == {"errors": {"messages": blank}}
+
+
+async def test_the_official_client_posts(stack: Stack) -> None:
+    async with official_client(stack, ALICE) as alice, bare_socket(stack) as socket:
+        await socket.join("realtime:room:1", {})
+        channel = alice.channel("room:1")
+        await channel.http_send("note", {"n": 1})
+        await channel.http_send("note", b"\x00")
+
+        assert body_of(await socket.receive(), topic="room:1", encoding=1) == b'{"n":1}'
+        assert body_of(await socket.receive(), topic="room:1", encoding=0) == b"\x00"
+
+
+async def test_who_joins_later_hears_what_was_stored(stack: Stack, database: Database) -> None:
+    topic = f"user:{ALICE}"
+    name = f"realtime:{topic}".encode()
+    token = mint_user_token(stack.jwt_secret, user_id=ALICE)
+    with write(database) as connection:
+        send(database, topic, "before")
+        row = connection.execute("select extract(epoch from clock_timestamp()) * 1000").fetchone()
+        assert row
+        since = int(row[0]) + 1
+        await asyncio.sleep(0.01)
+        # in the order of the transaction, which has one time
+        with connection.transaction():
+            for number in range(3):
+                statement = "select realtime.send(%s, 'note', %s)"
+                connection.execute(statement, [Jsonb({"n": number}), topic])
+        connection.execute("select realtime.send('{}', 'note', %s, false)", [topic])
+        connection.execute("select realtime.send_binary('\\x00ff', 'note', %s)", [topic])
+
+    def config(limit: int, key: str = "since") -> dict[str, object]:
+        replay = {key: since, "limit": limit}
+        return {"config": {"private": True, "broadcast": {"replay": replay}}}
+
+    async with bare_socket(stack, token) as socket, bare_socket(stack, token) as few:
+        assert (await socket.join(f"realtime:{topic}", config(25)))["status"] == "ok"
+        for number in range(3):
+            join_ref, ref, _, event, payload = await socket.receive()
+            assert (join_ref, ref, event, payload["event"]) == ("1", None, "broadcast", "note")
+            assert payload["payload"]["n"] == number
+            assert payload["meta"] == {"replayed": True, "id": payload["payload"]["id"]}
+        frame = await socket.receive()
+        size = frame[3]
+        assert frame[:5] == bytes([4, len(name), 4, size, 0])
+        assert frame.endswith(b"}\x00\xff")
+        meta = json.loads(frame[5 + len(name) + 4 :][:size])
+        assert meta["replayed"] is True
+
+        # the newest
+        assert (await few.join(f"realtime:{topic}", config(2)))["status"] == "ok"
+        assert (await few.receive())[4]["payload"]["n"] == 2
+        assert (await few.receive()).endswith(b"\x00\xff")
+
+        # what comes live has its id alone
+        with write(database) as connection:
+            connection.execute("select realtime.send_binary('\\x01', 'note', %s)", [topic])
+        for each in (socket, few):
+            frame = await each.receive()
+            assert frame.endswith(b"}\x01")
+            assert b"replayed" not in frame
+
+    async with bare_socket(stack, mint_user_token(stack.jwt_secret, user_id=BOB)) as socket:
+        refused = await socket.join(f"realtime:{topic}", config(25))
+        assert "You do not have permissions to read" in refused["response"]["reason"]
 
 
 async def test_who_may_not_write_to_a_private_topic_is_not_heard(stack: Stack) -> None:

@@ -28,10 +28,11 @@ SCHEMA = """
         body text,
         secret text,
         amount numeric,
-        details jsonb
+        details jsonb,
+        code char(5)
     );
     alter table public.notes enable row level security;
-    grant select (id, owner_id, body, amount, details) on public.notes to authenticated;
+    grant select (id, owner_id, body, amount, details, code) on public.notes to authenticated;
     create policy "users read their own notes"
         on public.notes
         for select
@@ -88,8 +89,8 @@ async def test_a_row_is_told_to_those_who_may_read_it(stack: Stack, database: Da
         run(
             database,
             f"""insert into notes values
-                (1, '{ALICE}', 'hi', 'hidden', 7.50, '{{"a": [1, null]}}'),
-                (2, '{BOB}', 'ho', 'hidden', null, null)""",
+                (1, '{ALICE}', 'hi', 'hidden', 7.50, '{{"a": [1, null]}}', 'abc'),
+                (2, '{BOB}', 'ho', 'hidden', null, null, null)""",
         )
 
         change = await hers.change()
@@ -105,6 +106,7 @@ async def test_a_row_is_told_to_those_who_may_read_it(stack: Stack, database: Da
                 {"name": "body", "type": "text"},
                 {"name": "amount", "type": "numeric"},
                 {"name": "details", "type": "jsonb"},
+                {"name": "code", "type": "bpchar"},
             ],
             "record": {
                 "id": 1,
@@ -112,6 +114,7 @@ async def test_a_row_is_told_to_those_who_may_read_it(stack: Stack, database: Da
                 "body": "hi",
                 "amount": 7.5,
                 "details": {"a": [1, None]},
+                "code": "abc  ",
             },
         }
         assert await ids(his, 1) == [2]
@@ -141,6 +144,7 @@ async def test_an_update_has_the_old_key_and_under_full_identity_the_old_row(
             "body": "b",
             "amount": None,
             "details": None,
+            "code": None,
         }
         assert whole["record"]["body"] == "c"
 
@@ -173,6 +177,7 @@ async def test_a_filter_lets_through_what_it_names(stack: Stack, database: Datab
         "body=like.t%": [2, 3],
         "details=is.null": [1, 2, 3, 9],
         "id=not.eq.2,amount=lt.100": [1],
+        "code=eq.abc": [3],
     }
     run(database, "insert into notes (id) values (50)")
     async with official_client(stack, ALICE) as alice:
@@ -185,9 +190,9 @@ async def test_a_filter_lets_through_what_it_names(stack: Stack, database: Datab
 
         run(
             database,
-            f"""insert into notes (id, owner_id, body, amount) values
-                (1, '{ALICE}', 'one', 9), (2, '{ALICE}', 'two', 10),
-                (3, '{ALICE}', 'three', 100), (9, '{ALICE}', 'a, b', 1000)""",
+            f"""insert into notes (id, owner_id, body, amount, code) values
+                (1, '{ALICE}', 'one', 9, 'a'), (2, '{ALICE}', 'two', 10, 'ab'),
+                (3, '{ALICE}', 'three', 100, 'abc'), (9, '{ALICE}', 'a, b', 1000, null)""",
             "delete from notes where id = 50",
         )
 
@@ -286,21 +291,61 @@ async def test_a_large_row_is_told_without_its_large_values(
 async def test_a_subscription_that_can_not_be_is_told_so_and_the_channel_stays(
     stack: Stack,
 ) -> None:
+    raised = "Exception: ERROR P0001 (raise_exception) "
+    whole = {"schema": "public", "table": "notes"}
     refusals: list[tuple[dict[str, object], str]] = [
         ({"schema": "public", "table": "unpublished"}, "Please check Realtime is enabled"),
         ({"schema": "public", "table": "missing"}, "Please check Realtime is enabled"),
         ({"event": "*"}, "No subscription params provided"),
-        ({"table": "notes", "filter": "id"}, "Error parsing `filter` params"),
-        ({"table": "notes", "filter": "id=eq.one"}, "invalid input syntax for type integer"),
-        ({"table": "notes", "filter": "body=match.("}, "invalid regular expression"),
-        ({"table": "notes", "filter": "missing=eq.1"}, "invalid column for filter missing"),
-        ({"table": "notes", "filter": "secret=eq.x"}, "invalid column for filter secret"),
+        ({"table": "notes", "filter": "id=eq.1"}, "No subscription params provided"),
+        ({"schema": "public", "filter": "id=eq.1"}, "No subscription params provided"),
+        ({**whole, "filter": 1}, "No subscription params provided"),
+        ({**whole, "filter": "id"}, 'Error parsing `filter` params: ["id"]'),
+        (
+            {**whole, "event": "INSERT", "filter": "id=eq.one"},
+            (
+                "An exception happened so please check your connect parameters: [event: INSERT, "
+                'schema: public, table: notes, filters: [{"id", "eq", "one", false}], select: nil].'
+                " Exception: ERROR 22P02 (invalid_text_representation) "
+                'invalid input syntax for type integer: "one"'
+            ),
+        ),
+        ({**whole, "filter": "id=in.(1,x)"}, 'invalid input syntax for type integer: "x"'),
+        ({**whole, "filter": "id=isdistinct.null"}, 'syntax for type integer: "null"'),
+        (
+            {**whole, "filter": f"id=in.({','.join(map(str, range(101)))})"},
+            raised + "too many values for `in` filter. Maximum 100",
+        ),
+        (
+            {**whole, "filter": "body=is.NULL"},
+            raised + "invalid value for is filter: must be null, true, false, or unknown",
+        ),
+        (
+            {**whole, "filter": "body=is.true"},
+            raised + "is true filter requires a boolean column, got text",
+        ),
+        (
+            {**whole, "filter": "id=like.1%"},
+            raised + "operator like requires a text-compatible column type, got integer",
+        ),
+        (
+            {**whole, "filter": "details=imatch.x"},
+            raised + "operator imatch requires a text-compatible column type, got jsonb",
+        ),
+        (
+            {**whole, "filter": "body=match.("},
+            raised + "invalid regular expression for match filter: invalid regular expression",
+        ),
+        ({**whole, "filter": "missing=eq.1"}, raised + "invalid column for filter missing"),
+        ({**whole, "filter": "secret=eq.x"}, raised + "invalid column for filter secret"),
+        ({**whole, "select": ["secret"]}, raised + "invalid column for select secret"),
+        ({**whole, "select": "id"}, "Error parsing `select` params: expected a list"),
         ({"schema": "*", "select": ["id"]}, "Column selection is not supported"),
     ]
     token = mint_user_token(stack.signing_key, user_id=ALICE)
     async with bare_socket(stack, token) as socket:
         for binding, reason in refusals:
-            topic = f"realtime:{reason}"
+            topic = "realtime:refused"
             reply = await socket.join(topic, {"config": {"postgres_changes": [binding]}})
             assert reply["status"] == "ok"
 
@@ -308,10 +353,33 @@ async def test_a_subscription_that_can_not_be_is_told_so_and_the_channel_stays(
 
             assert (join_ref, event) == ("1", "system")
             assert (payload["extension"], payload["status"]) == ("postgres_changes", "error")
-            assert reason in payload["message"]
+            assert reason in payload["message"], binding
             await socket.send("1", "2", topic, "phx_leave", {})
             assert (await socket.receive())[4] == {"status": "ok", "response": {}}
             assert (await socket.receive())[3] == "phx_close"
+
+
+async def test_a_join_that_waits_is_answered_once_changes_are_followed(
+    stack: Stack, database: Database
+) -> None:
+    binding: dict[str, object] = {"event": "INSERT", "schema": "public", "table": "notes"}
+    options = {"wait": True, "timeout": 10_000}
+    token = mint_user_token(stack.jwt_secret, user_id=ALICE)
+
+    def config(**more: object) -> dict[str, object]:
+        changes = [binding | more]
+        return {"config": {"postgres_changes": changes, "postgres_changes_options": options}}
+
+    async with bare_socket(stack, token) as socket:
+        refused = await socket.join("realtime:notes", config(filter="missing=eq.1"))
+        assert refused["status"] == "error"
+        assert refused["response"]["reason"].startswith("RealtimeDisabledForConfiguration: Unable")
+
+        assert (await socket.join("realtime:notes", config()))["status"] == "ok"
+        run(database, f"insert into notes (id, owner_id) values (1, '{ALICE}')")
+
+        assert (await socket.receive())[4]["message"] == "Subscribed to PostgreSQL"
+        assert (await socket.receive())[4]["data"]["record"]["id"] == 1
 
 
 async def test_a_large_transaction_arrives_whole_and_in_order(

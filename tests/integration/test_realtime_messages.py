@@ -89,6 +89,20 @@ def test_a_client_sends_only_where_a_policy_lets_it(connection: psycopg.Connecti
     assert cursor.fetchall() == [("room:1", True, True)]
 
 
+def test_bytes_are_stored_as_they_are(connection: psycopg.Connection) -> None:
+    connection.execute("select realtime.send_binary('\\x00ff', 'note', 'room:1')")
+    with pytest.raises(psycopg.errors.CheckViolation):
+        connection.execute(
+            "insert into realtime.messages (topic, extension, payload, binary_payload)"
+            " values ('room:1', 'broadcast', '{}', '\\x00')"
+        )
+
+    cursor = connection.execute(
+        "select payload, binary_payload, event, topic, private from realtime.messages"
+    )
+    assert cursor.fetchall() == [(None, b"\x00\xff", "note", "room:1", True)]
+
+
 def test_a_trigger_broadcasts_its_row(connection: psycopg.Connection) -> None:
     connection.execute("create table public.notes (id int primary key)")
     connection.execute(

@@ -141,6 +141,16 @@ async def test_a_join_that_can_not_be_is_refused(stack: Stack) -> None:
             "MalformedJWT: The token provided is not a valid JWT",
         ),
         ("realtime:nul\0", {"config": {"private": True}}, database_away),
+        (
+            "realtime:chat",
+            {"config": {"broadcast": {"persist": True}}},
+            "InvalidJoinPayload: config.broadcast.persist: unknown option",
+        ),
+        (
+            "realtime:chat",
+            {"config": {"broadcast": {"replay": {"since": 1}}}},
+            "UnableToReplayMessages: Replay is not allowed for public channels",
+        ),
     ]
     async with bare_socket(stack) as socket:
         for topic, payload, reason in refusals:

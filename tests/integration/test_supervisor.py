@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -12,7 +13,13 @@ import pytest
 
 from rapport.local.stack.ports import choose_any
 from rapport.local.stack.process import Child, answers
-from rapport.local.stack.supervisor import ChildDiedError, ChildNotReadyError, Recorded, Supervisor
+from rapport.local.stack.supervisor import (
+    ChildDiedError,
+    ChildNotReadyError,
+    Recorded,
+    Supervisor,
+    restarts,
+)
 
 KILLED_SUPERVISOR = """
 import signal, sys
@@ -103,11 +110,71 @@ def test_a_child_that_dies_while_starting_is_reported_with_its_log(supervisor: S
         )
 
 
-def test_a_child_that_dies_later_is_reported_with_the_signal(supervisor: Supervisor) -> None:
-    supervisor.start(python("victim", "import time; time.sleep(600)"))
+def test_a_vital_child_that_dies_later_is_reported_with_the_signal(supervisor: Supervisor) -> None:
+    victim = python("victim", "import time; time.sleep(600)")
+    supervisor.start(replace(victim, is_vital=True))
     os.kill(supervisor.processes[0].pid, signal.SIGKILL)
     with pytest.raises(ChildDiedError, match="victim ended with signal SIGKILL"):
         supervisor.watch()
+
+
+def test_a_child_that_dies_is_started_again_until_it_has_died_five_times_in_a_minute(
+    supervisor: Supervisor, tmp_path: Path
+) -> None:
+    child, port = web_server("victim")
+    other, _ = web_server("other")
+    supervisor.start(child, other)
+    untouched = supervisor.processes[1].pid
+    told: list[str] = []
+
+    def kill_again(sentence: str) -> None:
+        told.append(sentence)
+        if sentence == "victim runs again.":
+            assert answers(port, "/")()
+            count = len(told) // 2
+            assert restarts(tmp_path)[0].startswith(f"victim was started again {count} time")
+            os.kill(supervisor.processes[0].pid, signal.SIGKILL)
+
+    os.kill(supervisor.processes[0].pid, signal.SIGKILL)
+    with pytest.raises(ChildDiedError) as gave_up:
+        supervisor.watch(kill_again)
+
+    pauses = ("", " in 0.5 s", " in 1 s", " in 2 s")
+    assert told == [
+        sentence
+        for pause in pauses
+        for sentence in (
+            f"victim ended with signal SIGKILL and is started again{pause}.",
+            "victim runs again.",
+        )
+    ]
+    assert str(gave_up.value).startswith(
+        "victim ended with signal SIGKILL, 5 times within a minute, and is not started again. "
+    )
+    assert supervisor.processes[1].pid == untouched
+    log = (supervisor.logs / "supervisor.log").read_text().splitlines()
+    assert [line.split(" UTC ", 1)[1] for line in log] == told
+    # what the earlier processes have written stays
+    assert (supervisor.logs / "victim.log").read_text().count("GET / HTTP") >= len(pauses) + 1
+
+
+def test_a_child_that_does_not_become_ready_again_is_killed_and_tried_again(
+    supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ready = True
+    child = replace(python("mute", "import time; time.sleep(600)"), is_ready=lambda: ready)
+    supervisor.start(child)
+    ready = False
+    monkeypatch.setattr("rapport.local.stack.supervisor.START_TIMEOUT", 0.05)
+    told: list[str] = []
+    os.kill(supervisor.processes[0].pid, signal.SIGTERM)
+    with pytest.raises(ChildDiedError, match="mute ended with signal SIGKILL, 5 times"):
+        supervisor.watch(told.append)
+    assert told[0] == "mute ended with signal SIGTERM and is started again."
+    assert told[1:] == [
+        f"mute ended with signal SIGKILL and is started again in {pause} s."
+        for pause in ("0.5", "1", "2")
+    ]
 
 
 def test_a_child_that_never_answers_is_reported(supervisor: Supervisor) -> None:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import asyncio
 import json
+import os
 import signal
 import subprocess
 import time
@@ -13,7 +15,42 @@ import psycopg
 import pytest
 from tests.integration.up import Up, command, up
 
+from rapport.client.live import LiveClient
+from rapport.client.rows import Message
+from rapport.commands.demo import ALPINE_NUMBER
+from rapport.local.stack.summary import StackSummary
+from rapport.local.stack.supervisor import restarts
+
 pytestmark = pytest.mark.usefixtures("binaries")
+
+
+def signed_in(summary: StackSummary) -> str:
+    """The token of an agent."""
+    answer = httpx.post(
+        f"{summary.url}/auth/v1/token?grant_type=password",
+        headers={"apikey": summary.anon_key},
+        json={"email": "andrej@alpine.example", "password": "rapport-demo"},
+    )
+    return str(answer.raise_for_status().json()["access_token"])
+
+
+async def inbound(summary: StackSummary, body: str) -> None:
+    """Lets a customer write, as soon as WhatsApp's stand-in and the webhook are there."""
+    message = {
+        "phone_number_id": ALPINE_NUMBER,
+        "from": "38640111222",
+        "name": "Cilka",
+        "text": body,
+    }
+    async with httpx.AsyncClient(trust_env=False) as http, asyncio.timeout(60):
+        for url in (summary.whatsapp_url, summary.functions_url):
+            answer = None
+            while answer is None:
+                try:
+                    answer = await http.get(f"{url}/health")
+                except httpx.TransportError:
+                    await asyncio.sleep(0.1)
+        (await http.post(f"{summary.whatsapp_url}/_fake/inbound", json=message)).raise_for_status()
 
 
 @pytest.fixture(scope="module")
@@ -110,17 +147,38 @@ def test_fresh_starts_anew(home: Path) -> None:
         assert row == (None,)
 
 
-def test_a_child_that_dies_is_reported_and_ends_the_stack(home: Path) -> None:
+async def test_whichever_part_is_killed_is_started_again_and_nothing_is_missed(home: Path) -> None:
+    told: asyncio.Queue[str | None] = asyncio.Queue()
+
+    def tell(row: Message) -> None:
+        told.put_nowait(row.message)
+
     with up(home) as running:
-        family = running.family()
-        postgrest = next(process for process in family if process.name() == "postgrest")
-        postgrest.kill()
-        assert running.process.wait(30) == 1
-        assert not any(process.is_running() for process in family)
-    errors = running.errors.read_text()
-    assert "postgrest ended with signal SIGKILL" in errors
-    assert "Schema cache loaded" in errors, "the end of its log"
-    assert "Traceback" not in errors
+        summary, record = running.summary, home / "children.json"
+
+        def pid_of(name: str) -> int:
+            return next(int(c["pid"]) for c in json.loads(record.read_text()) if c["name"] == name)
+
+        names = [child["name"] for child in json.loads(record.read_text())]
+        assert names.pop(0) == "postgres"
+        own_token = signed_in(summary)
+
+        async def token() -> str:
+            return own_token
+
+        live = LiveClient(summary.url, summary.anon_key, token)
+        async with live, live.messages(on_new_message=tell) as heard:
+            await heard.ready()
+            for name in names:
+                os.kill(pid_of(name), signal.SIGKILL)
+                await inbound(summary, name)
+                assert await asyncio.wait_for(told.get(), 60) == name
+        assert told.empty()
+        assert running.process.poll() is None
+        errors = running.errors.read_text()
+        for name in names:
+            assert f"{name} ended with signal SIGKILL and is started again.\n" in errors
+        assert len(restarts(home)) == len(names)
 
 
 def test_a_backend_that_outlives_a_killed_postgres_is_ended_by_the_next(home: Path) -> None:

@@ -69,8 +69,8 @@ class ChangeFeed:
             raise SubscriptionError(f"A channel has at most {MAX_BINDINGS} bindings")
         wanted = [subscriptions.parse(each) for each in params]
         async with self._pool.connection() as connection:
-            for binding, written in zip(wanted, params, strict=True):
-                await bindings.check(connection, caller, binding, written)
+            for binding in wanted:
+                await bindings.check(connection, caller, binding)
         return wanted
 
     def unsubscribe(self, subscriber: Subscriber) -> None:

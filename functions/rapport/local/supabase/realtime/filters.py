@@ -14,7 +14,7 @@ MAX_LENGTH = 16_384
 MAX_LIST = 100
 
 # The SQL of an operator for a column and the filter's value; {type} is the column's type. A list is
-# a JSON array of texts.
+# an array in Postgres' text format.
 OPERATORS = {
     "eq": "{column} = {value}::{type}",
     "neq": "{column} <> {value}::{type}",
@@ -26,22 +26,15 @@ OPERATORS = {
     "ilike": "{column}::text ilike {value}",
     "match": "{column}::text ~ {value}",
     "imatch": "{column}::text ~* {value}",
-    "isdistinct": "{column} is distinct from nullif({value}, 'null')::{type}",
-    "in": (
-        "{column} = any "
-        "(array(select item::{type} from jsonb_array_elements_text({value}::jsonb) as item))"
-    ),
+    "isdistinct": "{column} is distinct from {value}::{type}",
+    "in": "{column} = any ({value}::{type}[])",
     "is.null": "{column} is null",
     "is.true": "{column}::boolean is true",
     "is.false": "{column}::boolean is false",
     "is.unknown": "{column}::boolean is unknown",
 }
 
-PATTERN_OPERATORS = frozenset({"like", "ilike", "match", "imatch"})
-
-_CONDITION = re.compile(
-    r"(?P<column>[^=]+)=(?P<negated>not\.)?(?P<operator>[a-z]+)\.(?P<value>.*)", re.DOTALL
-)
+_NAMES = frozenset(name.partition(".")[0] for name in OPERATORS)
 
 
 class FilterError(ValueError):
@@ -50,7 +43,7 @@ class FilterError(ValueError):
 
 @dataclass(frozen=True)
 class Condition:
-    """One comparison; `operator` is a key of OPERATORS."""
+    """One comparison; `operator` is a key of OPERATORS, or `is` with a word that is not known."""
 
     column: str
     operator: str
@@ -59,61 +52,75 @@ class Condition:
 
 
 def parse(text: str) -> tuple[Condition, ...]:
-    """Reads a filter; all its conditions must hold. Raises FilterError."""
+    """Reads a filter; all its conditions must hold. A blank text has none.
+
+    Raises FilterError, in Realtime's words.
+    """
     if len(text) > MAX_LENGTH:
         raise FilterError(f"a filter has at most {MAX_LENGTH} characters")
-    return tuple(_condition(part) for part in _split(text))
+    if not text.strip():
+        return ()
+    return tuple(_condition(part.strip()) for part in _split(text.strip()))
 
 
 def _condition(text: str) -> Condition:
-    match = _CONDITION.fullmatch(text.strip())
-    if match is None:
-        raise FilterError(f"not of the form column=operator.value: {text}")
-    operator, value = match["operator"], match["value"]
+    if not text:
+        raise FilterError("filter must not contain empty segments (check for extra commas)")
+    column, separator, rest = text.partition("=")
+    if not separator or not column:
+        raise FilterError(_inspected(text))
+    comparison = rest.removeprefix("not.")
+    operator, separator, value = comparison.partition(".")
+    if not separator:
+        raise FilterError(_inspected(comparison))
+    if operator not in _NAMES:
+        raise FilterError(_inspected(operator, value))
+    negated = comparison != rest
     if operator == "is":
-        operator, value = f"is.{value.lower()}", ""
-    elif operator == "in":
-        value = _list(value)
-    else:
-        value = _unquoted(value)
-    if operator not in OPERATORS:
-        raise FilterError(f"unknown operator: {match['operator']}.{match['value']}")
-    return Condition(match["column"], operator, match["negated"] is not None, value)
+        return Condition(column, f"is.{value}", negated, "")
+    if operator == "in":
+        return Condition(column, operator, negated, _list(value))
+    return Condition(column, operator, negated, _unquoted(value))
 
 
 def _list(text: str) -> str:
-    if not (text.startswith("(") and text.endswith(")")):
+    if len(text) < 2 or not (text.startswith("(") and text.endswith(")")):
         raise FilterError("`in` filter value must be wrapped by parentheses")
-    items = [_unquoted(item.strip()) for item in _split(text[1:-1])]
-    if len(items) > MAX_LIST:
-        raise FilterError(f"`in` takes at most {MAX_LIST} values")
-    return to_json(items).decode()
+    return "{" + text[1:-1] + "}"
+
+
+def _inspected(*parts: str) -> str:
+    return to_json(parts).decode().replace('","', '", "')
 
 
 def _split(text: str) -> list[str]:
-    """Splits at commas outside quotes and parentheses."""
+    """Splits at commas outside quotes and parentheses; a value or a list's item may be quoted."""
     parts = [""]
     is_quoted = is_escaped = False
     depth = 0
+    before = ""
     for character in text:
-        if character == "," and not is_quoted and depth == 0:
+        if is_quoted:
+            parts[-1] += character
+            if is_escaped:
+                is_escaped = False
+            elif character == "\\":
+                is_escaped = True
+            elif character == '"':
+                is_quoted = False
+        elif character == "," and depth == 0:
             parts.append("")
+            before = ""
             continue
-        parts[-1] += character
-        if is_escaped:
-            is_escaped = False
-        elif is_quoted and character == "\\":
-            is_escaped = True
-        elif character == '"':
-            is_quoted = not is_quoted
-        elif not is_quoted:
-            depth += {"(": 1, ")": -1}.get(character, 0)
-    if not all(part.strip() for part in parts):
-        raise FilterError("filter must not contain empty segments (check for extra commas)")
+        else:
+            parts[-1] += character
+            is_quoted = character == '"' and before in {".", "(", ","}
+            depth = max(0, depth + {"(": 1, ")": -1}.get(character, 0))
+        before = character
     return parts
 
 
 def _unquoted(text: str) -> str:
-    if len(text) > 1 and text[0] == text[-1] == '"':
+    if re.fullmatch(r'"(?:[^"\\]|\\.)*"', text, flags=re.DOTALL):
         return re.sub(r"\\(.)", r"\1", text[1:-1], flags=re.DOTALL)
     return text

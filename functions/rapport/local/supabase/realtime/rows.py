@@ -23,7 +23,7 @@ _DESCRIBE = """
             where indrelid = %(table)s and indisprimary
         ),
         array(
-            select array[oid::text, typname::text, pg_catalog.format_type(oid, null)]
+            select array[oid::text, typname::text, pg_catalog.format_type(oid, -1)]
             from pg_catalog.pg_type
             where oid = any (%(types)s::oid[])
         ),
@@ -49,7 +49,7 @@ _BECOME = """
 
 @dataclass(frozen=True)
 class Type:
-    """A type's name alone, and as SQL that means it under any search path."""
+    """A type's name alone, and as SQL that means it under any search path, of any length."""
 
     name: str
     reference: sql.SQL

@@ -66,8 +66,14 @@ def binding_id(params: dict[str, JsonValue]) -> int:
 
 def parse(params: dict[str, JsonValue]) -> Binding:
     """Reads a binding in the client's form. Raises SubscriptionError."""
-    schema, table = params.get("schema"), params.get("table")
-    if not isinstance(schema, str) and not isinstance(table, str):
+    schema, table, condition = (params.get(name) for name in ("schema", "table", "filter"))
+    # Source: Realtime takes a table or a schema alone only without a filter
+    is_complete = isinstance(schema, str) and isinstance(table, str)
+    is_one = isinstance(schema, str) != isinstance(table, str) and condition is None
+    has_others = any(
+        value is not None and not isinstance(value, str) for value in (schema, table, condition)
+    )
+    if has_others or not (is_complete or is_one):
         raise SubscriptionError(
             "No subscription params provided. Please provide at least a `schema` or `table` "
             f"to subscribe to: {encode(params)}"
@@ -145,10 +151,8 @@ def _operation(value: JsonValue) -> Operation | None:
 
 
 def _conditions(value: JsonValue) -> tuple[Condition, ...]:
-    if value is None or value == "":
-        return ()
     if not isinstance(value, str):
-        raise SubscriptionError("Error parsing `filter` params: expected a text")
+        return ()
     try:
         return filters.parse(value)
     except FilterError as error:
@@ -161,8 +165,11 @@ def _columns(value: JsonValue, schema: str | None, table: str | None) -> frozens
     names = [name for name in value if isinstance(name, str)] if isinstance(value, list) else []
     if not isinstance(value, list) or len(names) < len(value):
         raise SubscriptionError(
-            "Error parsing `select` params: expected a list of column name strings"
+            "Error parsing `select` params: expected a list of column name strings, "
+            'e.g. select: ["col1", "col2"]'
         )
+    if not names:
+        return None
     if schema is None or table is None:
         raise SubscriptionError(
             "Column selection is not supported for wildcard subscriptions. "
