@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, TextColumn
 from rich.progress import Progress as ProgressBar
 
+from rapport.local.memory import release_memory
 from rapport.local.stack import launch, state
 from rapport.local.stack.summary import StackSummary, show
 
@@ -57,6 +58,7 @@ def up(*, as_json: bool, fresh: bool) -> None:
                 print(StackSummary.of(running.stack).model_dump_json(), flush=True)  # noqa: T201 - its output
             else:
                 show(running.stack, Console())
+            release_memory()
             try:
                 running.supervisor.watch(lambda sentence: console.print(sentence, highlight=False))
             except KeyboardInterrupt:

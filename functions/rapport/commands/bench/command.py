@@ -5,18 +5,17 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-import psutil
 from rich.console import Console
 from rich.table import Table
 
 from rapport.commands.bench import (
     away,
     batch,
+    idle,
     ingest,
     live,
     metakocka,
@@ -29,8 +28,6 @@ from rapport.commands.bench.latency import Latency
 from rapport.commands.up import TerminalProgress, interrupt_on_signals
 from rapport.local.stack import launch
 from rapport.local.stack.running import Stack
-
-SETTLED_S = 3.0
 
 
 @dataclass(frozen=True)
@@ -51,13 +48,9 @@ def bench() -> None:
         # the first start creates the database; the second is the one that a developer waits for
         with launch.running(folder, progress):
             pass
-        before = time.perf_counter()
+        figures = _idle(folder, progress)
         with launch.running(folder, progress) as running:
-            figures = [
-                Figure("Warm start", f"{time.perf_counter() - before:.1f} s", "≤ 6 s"),
-                _memory(),
-                *_live(running.stack, progress),
-            ]
+            figures += _live(running.stack, progress)
         # without the other children, which would compete for the processor
         with launch.running(folder, progress, only={"postgrest"}) as running:
             figures += [*_batch(running.stack, progress), *_ingest(running.stack, progress)]
@@ -123,14 +116,18 @@ def bench_portal() -> None:
     _show(figures)
 
 
-def _memory() -> Figure:
-    """The proportional set size of this process and all its children."""
-    # memory that only the start needed is released a moment later
-    time.sleep(SETTLED_S)
-    this = psutil.Process()
-    processes = [this, *this.children(recursive=True)]
-    total = sum(process.memory_full_info().pss for process in processes)
-    return Figure("Memory, idle (PSS)", f"{total / 1e6:.0f} MB", "≤ 500 MB")
+def _idle(folder: Path, progress: TerminalProgress) -> list[Figure]:
+    subscribers.allow_sockets()
+    with progress.step(f"Starting `rapport up`, and {idle.SOCKETS:,} sockets that do nothing"):
+        figures = idle.measure(folder)
+    return [
+        Figure("Warm start", f"{figures.start_s:.1f} s", "≤ 5 s"),
+        Figure("Memory, idle (PSS)", f"{figures.memory / 1e6:.0f} MB", "≤ 462 MB"),
+        Figure(
+            f"… {idle.SOCKETS:,} idle sockets more", f"{figures.sockets / 1e6:.0f} MB", "≤ 40 MB"
+        ),
+        Figure(f"… {idle.CHANNELS:,} channels more", f"{figures.channels / 1e6:.0f} MB", "≤ 60 MB"),
+    ]
 
 
 def _live(stack: Stack, progress: TerminalProgress) -> list[Figure]:

@@ -29,6 +29,7 @@ from rapport.local.fakes.aws_signatures import Verifier
 from rapport.local.fakes.aws_state import AwsState
 from rapport.local.lambda_host.queues import QueueProperties
 from rapport.local.lambda_host.serverless import SERVERLESS_FILE, Service
+from rapport.local.memory import release_memory
 from rapport.local.stack.running import (
     AWS_ACCOUNT,
     AWS_KEY_ID,
@@ -109,6 +110,7 @@ def main() -> None:
     state = AwsState(aws_folder(stack.folder), sqs, s3, MEDIA_BUCKET)
     state.restore()
     app = Application(Verifier(AWS_KEY_ID, stack.aws_secret), state)
+    release_memory()
     make_server(
         stack.host, stack.moto_port, app, threaded=True, request_handler=MotoRequestHandler
     ).serve_forever()

@@ -19,6 +19,7 @@ from rapport.local.fakes.faults import CloseDropped
 from rapport.local.fakes.metakocka import app as metakocka_fake
 from rapport.local.fakes.shelf import Shelf
 from rapport.local.fakes.whatsapp import app as whatsapp_fake
+from rapport.local.memory import release_memory
 from rapport.local.stack.running import STACK_VARIABLE, Stack
 from rapport.local.stack.state import stand_ins_folder
 
@@ -45,7 +46,9 @@ async def serve(*servers: uvicorn.Server) -> None:
 def main() -> None:
     """Serves until it is stopped."""
     stack = Stack.load(Path(os.environ[STACK_VARIABLE]))
-    asyncio.run(serve(*(_SERVERS[name](stack) for name in sys.argv[1:])))
+    servers = [_SERVERS[name](stack) for name in sys.argv[1:]]
+    release_memory()
+    asyncio.run(serve(*servers))
 
 
 def _whatsapp(stack: Stack) -> uvicorn.Server:

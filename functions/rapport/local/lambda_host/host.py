@@ -36,6 +36,7 @@ from rapport.local.lambda_host.events import (
 )
 from rapport.local.lambda_host.schedules import LEAD, STAGGER, LastRuns, run_every
 from rapport.local.lambda_host.serverless import SERVERLESS_FILE, Function, Route, Service
+from rapport.local.memory import release_memory
 from rapport.local.overload import Bounded
 from rapport.local.proxy import forget_proxies
 from rapport.local.stack.process import answers
@@ -300,6 +301,7 @@ def main() -> None:
     except ConfigError as error:
         raise SystemExit(str(error)) from error
     sys.setswitchinterval(SWITCH_INTERVAL)
+    release_memory()
     uvicorn.run(
         app,
         host=stack.host,

@@ -102,7 +102,11 @@ def _module(
         name=name,
         command=(sys.executable, "-m", f"rapport.local.{module}", *arguments),
         is_ready=is_ready,
-        environment={STACK_VARIABLE: str(settings_file(stack.folder))},
+        environment={
+            STACK_VARIABLE: str(settings_file(stack.folder)),
+            # glibc would give each thread memory of its own
+            "MALLOC_ARENA_MAX": "2",
+        },
     )
 
 

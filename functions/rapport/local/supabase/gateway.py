@@ -15,6 +15,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
 
+from rapport.local.memory import release_memory
 from rapport.local.overload import Bounded
 from rapport.local.stack.running import STACK_VARIABLE, Stack
 from rapport.local.supabase.auth.service import AuthService
@@ -105,8 +106,10 @@ def main() -> None:
     """Serves the stack of the environment until it is stopped."""
     stack = Stack.load(Path(os.environ[STACK_VARIABLE]))
     allow_sockets()
+    app = create_app(stack)
+    release_memory()
     uvicorn.run(
-        create_app(stack),
+        app,
         host=stack.host,
         port=stack.gateway_port,
         log_level="warning",

@@ -21,6 +21,7 @@ from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 from pydantic import JsonValue
 
+from rapport.local.memory import release_memory
 from rapport.local.stack.postgres import SUPERUSER
 from rapport.local.stack.running import STACK_VARIABLE, Stack
 
@@ -149,6 +150,7 @@ def main() -> None:
     """Works until it is stopped."""
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
     stack = Stack.load(Path(os.environ[STACK_VARIABLE]))
+    release_memory()
     asyncio.run(_until_stopped(stack.db_url(SUPERUSER)))
 
 
