@@ -184,8 +184,8 @@ def body_of(frame: bytes, *, encoding: int, topic: str, event: str = "note") -> 
 
 
 async def test_what_is_posted_is_heard(stack: Stack) -> None:
-    token = mint_user_token(stack.jwt_secret, user_id=ALICE)
-    keys = {"apikey": stack.anon_key}
+    token = mint_user_token(stack.signing_key, user_id=ALICE)
+    keys = {"apikey": stack.publishable_key}
     user = keys | {"Authorization": f"Bearer {token}"}
     octets = {"Content-Type": "application/octet-stream"}
     base = f"{stack.url}/realtime/v1/api/broadcast"
@@ -262,7 +262,7 @@ async def test_the_official_client_posts(stack: Stack) -> None:
 async def test_who_joins_later_hears_what_was_stored(stack: Stack, database: Database) -> None:
     topic = f"user:{ALICE}"
     name = f"realtime:{topic}".encode()
-    token = mint_user_token(stack.jwt_secret, user_id=ALICE)
+    token = mint_user_token(stack.signing_key, user_id=ALICE)
     with write(database) as connection:
         send(database, topic, "before")
         row = connection.execute("select extract(epoch from clock_timestamp()) * 1000").fetchone()
@@ -308,7 +308,7 @@ async def test_who_joins_later_hears_what_was_stored(stack: Stack, database: Dat
             assert frame.endswith(b"}\x01")
             assert b"replayed" not in frame
 
-    async with bare_socket(stack, mint_user_token(stack.jwt_secret, user_id=BOB)) as socket:
+    async with bare_socket(stack, mint_user_token(stack.signing_key, user_id=BOB)) as socket:
         refused = await socket.join(f"realtime:{topic}", config(25))
         assert "You do not have permissions to read" in refused["response"]["reason"]
 

@@ -364,7 +364,7 @@ async def test_a_join_that_waits_is_answered_once_changes_are_followed(
 ) -> None:
     binding: dict[str, object] = {"event": "INSERT", "schema": "public", "table": "notes"}
     options = {"wait": True, "timeout": 10_000}
-    token = mint_user_token(stack.jwt_secret, user_id=ALICE)
+    token = mint_user_token(stack.signing_key, user_id=ALICE)
 
     def config(**more: object) -> dict[str, object]:
         changes = [binding | more]

@@ -28,7 +28,7 @@ def signed_in(summary: StackSummary) -> str:
     """The token of an agent."""
     answer = httpx.post(
         f"{summary.url}/auth/v1/token?grant_type=password",
-        headers={"apikey": summary.anon_key},
+        headers={"apikey": summary.publishable_key},
         json={"email": "andrej@alpine.example", "password": "rapport-demo"},
     )
     return str(answer.raise_for_status().json()["access_token"])
@@ -166,7 +166,7 @@ async def test_whichever_part_is_killed_is_started_again_and_nothing_is_missed(h
         async def token() -> str:
             return own_token
 
-        live = LiveClient(summary.url, summary.anon_key, token)
+        live = LiveClient(summary.url, summary.publishable_key, token)
         async with live, live.messages(on_new_message=tell) as heard:
             await heard.ready()
             for name in names:

@@ -72,7 +72,7 @@ def _up(folder: Path) -> Iterator[StackSummary]:
 
 async def _measure_clients(summary: StackSummary, gateway: psutil.Process) -> tuple[int, int]:
     url = summary.url.replace("http", "ws", 1) + "/realtime/v1/websocket"
-    query = f"?vsn=1.0.0&apikey={summary.anon_key}"
+    query = f"?vsn=1.0.0&apikey={summary.publishable_key}"
     idle = gateway.memory_info().rss
     sockets: list[ClientConnection] = []
     try:

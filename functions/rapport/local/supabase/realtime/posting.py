@@ -14,7 +14,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from rapport.local.overload import RETRY_AFTER
-from rapport.local.supabase.keys import TokenError
+from rapport.local.supabase.keys import KeySet, TokenError
 from rapport.local.supabase.realtime.authorization import Authorizer
 from rapport.local.supabase.realtime.bus import Bus
 from rapport.local.supabase.realtime.callers import TokenCaller, headers_for_policies
@@ -65,8 +65,8 @@ class Posting:
     out silently, as on a hosted project.
     """
 
-    def __init__(self, jwt_secret: str, bus: Bus, authorizer: Authorizer) -> None:
-        self._jwt_secret = jwt_secret
+    def __init__(self, keys: KeySet, bus: Bus, authorizer: Authorizer) -> None:
+        self._keys = keys
         self._bus = bus
         self._authorizer = authorizer
 
@@ -98,7 +98,7 @@ class Posting:
     def _caller(self, request: Request) -> TokenCaller:
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
         try:
-            return TokenCaller.of(self._jwt_secret, token if scheme.lower() == "bearer" else "")
+            return TokenCaller.of(self._keys, token if scheme.lower() == "bearer" else "")
         except TokenError as error:
             raise _RefusedError(401, {"message": "Unauthorized"}) from error
 

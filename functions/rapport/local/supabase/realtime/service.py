@@ -76,7 +76,7 @@ class RealtimeService:
         )
         self._tasks: list[asyncio.Task[None]] = []
 
-        self.posting = Posting(self._jwt_secret, self.bus, self.authorizer)
+        self.posting = Posting(self._keys, self.bus, self.authorizer)
 
     @property
     def routes(self) -> list[BaseRoute]:

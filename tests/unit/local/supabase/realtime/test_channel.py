@@ -10,7 +10,7 @@ import pytest
 from psycopg_pool import AsyncConnectionPool
 from pydantic import JsonValue
 
-from rapport.local.supabase.keys import mint_key
+from rapport.local.supabase.keys import KeySet, mint_key
 from rapport.local.supabase.realtime.authorization import Authorizer
 from rapport.local.supabase.realtime.bus import Bus
 from rapport.local.supabase.realtime.changes import ChangeFeed
@@ -18,6 +18,7 @@ from rapport.local.supabase.realtime.channel import Channel, JoinRefusedError
 from rapport.local.supabase.realtime.frames import SERIALIZERS, Broadcast, Frame, encode
 from rapport.local.supabase.realtime.messages import StoredMessages
 from rapport.local.supabase.realtime.tracker import Tracker
+from rapport.local.supabase.signing_key import new_signing_key
 
 SECRET = "x" * 40
 TOPIC = "realtime:room"
@@ -68,7 +69,7 @@ class Services:
 class Socket:
     """Keeps the frames that its channel sends."""
 
-    jwt_secret = SECRET
+    keys = KeySet(new_signing_key(), SECRET)
     headers = "{}"
 
     def __init__(self, version: str = "1.0.0") -> None:
