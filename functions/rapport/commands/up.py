@@ -58,8 +58,8 @@ def up(*, as_json: bool, fresh: bool) -> None:
                 print(StackSummary.of(running.stack).model_dump_json(), flush=True)  # noqa: T201 - its output
             else:
                 show(running.stack, Console())
-            release_memory()
             try:
+                release_memory()
                 running.supervisor.watch(lambda sentence: console.print(sentence, highlight=False))
             except KeyboardInterrupt:
                 console.print("Stopping.")
