@@ -202,7 +202,8 @@ comment on column public.contacts.status is
 comment on column public.contacts.status_changed_at is
     'When staff last changed the status of a conversation of the contact (server time, UTC).';
 comment on column public.contacts.preferences is
-    'The customer''s choices, such as language, channels and consent: an object of at most 8 KB. Written through my_profile and contacts_v2.';
+    'The customer''s choices, such as language, channels and consent: an object of at most 8 KB. Written through my_profile and contacts_v2.'
+    ' Type: {[text]: json}';
 comment on column public.contacts.marketing_stopped_at is
     'Since when the person takes no marketing messages on WhatsApp, by WhatsApp''s clock (UTC). The person chooses that in WhatsApp, and nobody writes it here. Null: marketing messages may be sent.';
 comment on column public.contacts.marketing_chosen_at is
@@ -240,9 +241,11 @@ comment on column public.contacts.province is
 comment on column public.contacts.country is
     'The country of the main address, as the ERP writes it.';
 comment on column public.contacts.people is
-    'Further persons of a company: [{mk_id, mk_address_id, name, email, phone, gsm, fax}].';
+    'Further persons of a company: {mk_id, mk_address_id, name, email, phone, gsm, fax}.'
+    ' Type: {[text]: json}[]';
 comment on column public.contacts.addresses is
-    'Further addresses: [{mk_id, address_type, street, post_number, city, province, country}].';
+    'Further addresses: {mk_id, address_type, street, post_number, city, province, country}.'
+    ' Type: {[text]: json}[]';
 comment on policy "members can read their contacts" on public.contacts is
     'Customers must not see tags and notes.';
 

@@ -172,7 +172,8 @@ comment on column public.conversations.group_name is
 comment on column public.conversations.group_state is
     'active, suspended or deleted; messages go to an active group only. Null for a conversation with one customer.';
 comment on column public.conversations.participants is
-    'The present and former members of the group, as far as WhatsApp has told: [{wa_id, user_id, name, is_member, joined_at, left_at}]. A message''s sender_id is one of the two ids.';
+    'The present and former members of the group, as far as WhatsApp has told. A message''s sender_id is one of the two ids.'
+    ' Type: {wa_id: text | null, user_id: text | null, name: text | null, is_member: boolean, joined_at: timestamptz | null, left_at: timestamptz | null}[]';
 comment on column public.conversations.status is
     'open, pending or closed; written by set_conversation_status and through the contact''s faces.';
 comment on column public.conversations.created_at is

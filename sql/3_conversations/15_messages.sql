@@ -230,7 +230,8 @@ comment on column public.messages.updated_at is
 comment on column public.messages.version is
     'Rises by 1 with each change of the row.';
 comment on column public.messages.reactions is
-    'The latest reaction of each person: [{sender_type, sender_id, emoji, at}]; sender_id is null outside groups.';
+    'The latest reaction of each person; sender_id is null outside groups.'
+    ' Type: {sender_type: messages.sender_type, sender_id: text | null, emoji: text, at: timestamptz}[]';
 comment on column public.messages.edited_at is
     'When the sender last edited the message (UTC); message and content are the edited ones.';
 comment on column public.messages.revoked_at is
@@ -240,7 +241,8 @@ comment on column public.messages.booking_id is
 comment on column public.messages.has_invoice is
     'Whether the message shows an invoice.';
 comment on column public.messages.invoice_data is
-    'The invoice that the message shows, as it was then: {invoice_id, number, amount_minor, currency, status, due_on}. amount_minor is in minor units, such as cents.';
+    'The invoice that the message shows, as it was then. amount_minor is in minor units, such as cents.'
+    ' Type: {invoice_id: uuid, number: text, amount_minor: bigint, currency: text, status: invoices.status, due_on: date | null} | null';
 comment on constraint messages_invoice_data_check on public.messages is
     'A message with an invoice needs invoice_data.
 Give invoice_data {invoice_id}, or leave has_invoice out.';

@@ -83,4 +83,5 @@ grant execute on function public.delete_message(uuid) to authenticated;
 comment on function private.revoke_message(uuid) is
     'Removes the contents of a message, if the caller may; returns the message.';
 comment on function public.delete_message(uuid) is
-    'Deletes a message of a booking''s or the portal''s conversation for both sides: a customer''s own, or for staff one of the business. The row stays without contents, with revoked_at. Returns the row. Not the caller''s: 403. On WhatsApp: 422.';
+    'Deletes a message of a booking''s or the portal''s conversation for both sides: a customer''s own, or for staff one of the business. The row stays without contents, with revoked_at. Returns the row. Not the caller''s: 403. On WhatsApp: 422.'
+    ' Type: messages';

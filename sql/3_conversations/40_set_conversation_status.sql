@@ -109,6 +109,7 @@ $$;
 comment on function private.write_conversation_status(uuid, text, text) is
     'Writes a conversation''s status in the word of a face; refuses a caller who may not.';
 comment on function public.set_conversation_status(uuid, text, text) is
-    'Sets a conversation to open, pending or closed, in the word of a face (contacts_page, live_chat, wati, portal, erp); returns the word. Another conversation with the same person is open: 409. Not a member of the account: 404.';
+    'Sets a conversation to open, pending or closed, in the word of a face (contacts_page, live_chat, wati, portal, erp); returns the word. Another conversation with the same person is open: 409. Not a member of the account: 404.'
+    ' Type: (face: status_words.face) => text';
 comment on function private.set_conversation_status(uuid, text) is
     'Writes a conversation''s status; refused if another conversation with the same person is open.';

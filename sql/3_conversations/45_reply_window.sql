@@ -65,4 +65,5 @@ grant execute on function public.reply_window(uuid) to authenticated;
 comment on function private.window_closes_at(uuid) is
     'Until when free text may be sent in a WhatsApp conversation (UTC); null if the person has never written.';
 comment on function public.reply_window(uuid) is
-    'Whether free text may be sent now, and until when (UTC): {open, closes_at}. If it is not open, send a template. Other channels are always open.';
+    'Whether free text may be sent now, and until when (UTC). If it is not open, send a template. Other channels are always open.'
+    ' Type: {open: boolean, closes_at: timestamptz | null}';

@@ -56,4 +56,5 @@ grant execute on function public.post_message(
 comment on function public.post_message(
     uuid, text, text, jsonb, uuid, text, uuid, uuid, jsonb
 ) is
-    'Writes a message and returns its row; a message with the same client_ref is written once. The same as an insert into messages. Give the conversation_id, the booking_id, or the customer_id for the conversation in the portal, which is opened if needed. With invoice_data {invoice_id} staff show an invoice.';
+    'Writes a message and returns its row; a message with the same client_ref is written once. The same as an insert into messages. Give the conversation_id, the booking_id, or the customer_id for the conversation in the portal, which is opened if needed. With invoice_data {invoice_id} staff show an invoice.'
+    ' Type: messages';

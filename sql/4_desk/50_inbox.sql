@@ -135,9 +135,11 @@ comment on column public.inbox.last_sender_name is
 comment on column public.inbox.last_message_status is
     'The status of the latest message: queued, sent, delivered, read, failed or unknown.';
 comment on column public.inbox.last_read_seq is
-    'The seq up to which the signed-in user has read; mark_read moves it.';
+    'The seq up to which the signed-in user has read; mark_read moves it.'
+    ' Type: bigint';
 comment on column public.inbox.unread_count is
-    'How many messages of the other side the signed-in user has not read, without deleted ones; 100 stands for 100 or more.';
+    'How many messages of the other side the signed-in user has not read, without deleted ones; 100 stands for 100 or more.'
+    ' Type: integer';
 comment on column public.inbox.created_at is
     'When the conversation was made (server time, UTC).';
 comment on column public.inbox.version is

@@ -60,4 +60,5 @@ comment on function private.person_id(uuid) is
 comment on function private.people_of(uuid) is
     'The people of a conversation, if the caller is one of them.';
 comment on function public.conversation_people(uuid) is
-    'The people who may show themselves in a conversation of yours: {person_id, side, display_name}, for the account''s staff and the customer''s login. side is staff or customer. A person_id is the first half of the SHA-256 of the user''s id, written as a UUID; use yours in presence. Trust these names: a payload of presence or typing can hold any name.';
+    'The people who may show themselves in a conversation of yours: the account''s staff and the customer''s login. A person_id is the first half of the SHA-256 of the user''s id, written as a UUID; use yours in presence. Trust these names: a payload of presence or typing can hold any name.'
+    ' Type: {person_id: uuid, side: "staff" | "customer", display_name: text}[]';

@@ -283,4 +283,5 @@ comment on function private.read_cursor(text) is
 comment on function private.write_cursor(jsonb) is
     'Writes fields as a cursor, which is opaque to clients.';
 comment on function public.changes_since(text, integer) is
-    'The changes since a cursor: {cursor, changes: [{table, id, version, operation, record}], more, resync}. Call it without a cursor first, before you read rows: that gives the first cursor. Call it again at once while more is true. Where resync is true, read everything again. An entry without a record means that the row is gone or that you may no longer see it. Within a page the entries are in the order of writing, and messages of a conversation in the order of seq. Between pages compare version and seq.';
+    'The changes since a cursor. Call it without a cursor first, before you read rows: that gives the first cursor. Call it again at once while more is true. Where resync is true, read everything again. An entry without a record means that the row is gone or that you may no longer see it. Within a page the entries are in the order of writing, and messages of a conversation in the order of seq. Between pages compare version and seq.'
+    ' Type: {cursor: text, changes: {table: text, id: uuid, version: bigint, operation: "INSERT" | "UPDATE" | "DELETE", record: json | null}[], more: boolean, resync: boolean}';

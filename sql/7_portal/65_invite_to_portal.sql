@@ -221,6 +221,7 @@ comment on function private.invite_to_portal(uuid, interval) is
 comment on function private.revoke_invitation(uuid) is
     'Ends an invitation that nobody has claimed.';
 comment on function public.invite_to_portal(uuid, interval) is
-    'Invites a contact to the portal: {invitation_id, token, expires_at}. The invitation is valid for 5 minutes to 30 days. Only this answer holds the token. The signed-in user who gives it to claim_portal_invitation becomes the contact''s login. Earlier invitations of the contact end. A contact that has a login is refused (409).';
+    'Invites a contact to the portal. The invitation is valid for 5 minutes to 30 days. Only this answer holds the token. The signed-in user who gives it to claim_portal_invitation becomes the contact''s login. Earlier invitations of the contact end. A contact that has a login is refused (409).'
+    ' Type: {invitation_id: uuid, token: text, expires_at: timestamptz}';
 comment on function public.revoke_invitation(uuid) is
     'Ends an invitation before it is claimed. One that has ended stays so. A claimed one is refused (409).';

@@ -175,6 +175,7 @@ comment on function private.link_portal_login(uuid, uuid) is
 comment on function private.unlink_portal_login(uuid) is
     'Removes a contact''s login.';
 comment on function public.claim_portal_invitation(text) is
-    'Makes you the customer who was invited: {account_id, customer_id}. Claiming it again gives the same answer. Refused: an invitation that is unknown, revoked or claimed by another login (404); one that has expired (410); a customer who has a login, or a caller who is another customer of the business (409).';
+    'Makes you the customer who was invited. Claiming it again gives the same answer. Refused: an invitation that is unknown, revoked or claimed by another login (404); one that has expired (410); a customer who has a login, or a caller who is another customer of the business (409).'
+    ' Type: {account_id: uuid, customer_id: uuid}';
 comment on function public.unlink_portal_login(uuid) is
     'Ends the access of a contact''s login to the portal and its live topics, at once. Open invitations of the contact end too. A contact without a login stays as it is.';

@@ -251,7 +251,8 @@ comment on column public.metakocka_connections.sync_interval is
 comment on column public.metakocka_connections.request_wait is
     'How long a request waits for a running run of the account to end: 0 to 12 seconds.';
 comment on column public.metakocka_connections.retries is
-    'How often a call is tried, and the waits in between, for each kind of operation: {read, list, write, create: {attempts, first_wait, longest_wait, jitter}, contact, pause: {first_wait, longest_wait, jitter}}. contact is for a contact that failed, and pause for an account whose company takes no calls. Waits are in seconds and double from try to try. jitter is the random part of a wait, from 0 to 1. A write may name only some settings; the others stay as they are.';
+    'How often a call is tried, and the waits in between, for each kind of operation. contact is for a contact that failed, and pause for an account whose company takes no calls. Waits are in seconds and double from try to try. jitter is the random part of a wait, from 0 to 1. A write may name only some settings; the others stay as they are.'
+    ' Type: {read: {attempts: integer, first_wait: numeric, longest_wait: numeric, jitter: numeric}, list: {attempts: integer, first_wait: numeric, longest_wait: numeric, jitter: numeric}, write: {attempts: integer, first_wait: numeric, longest_wait: numeric, jitter: numeric}, create: {attempts: integer, first_wait: numeric, longest_wait: numeric, jitter: numeric}, contact: {first_wait: numeric, longest_wait: numeric, jitter: numeric}, pause: {first_wait: numeric, longest_wait: numeric, jitter: numeric}}';
 comment on column public.metakocka_connections.pauses is
     'The number of pauses in a row. Each is longer than the one before.';
 comment on column public.metakocka_connections.paused_until is

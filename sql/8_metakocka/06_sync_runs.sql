@@ -149,7 +149,8 @@ comment on column public.sync_runs.direction is
 comment on column public.sync_runs.trigger is
     'What began the run: the schedule, a changed contact (wake), a user, or the command line.';
 comment on column public.sync_runs.request is
-    'What the user asked for: {contact_ids} or {metakocka_ids}; {} for everything.';
+    'What the user asked for: contacts, partners, or neither for everything.'
+    ' Type: {contact_ids?: uuid[], metakocka_ids?: text[]}';
 comment on column public.sync_runs.state is
     'queued: waits to begin; running; stopped: its time was over, or Metakocka takes no calls until resumes_at, and the next run continues it; done; failed.';
 comment on column public.sync_runs.total is
@@ -163,7 +164,8 @@ comment on column public.sync_runs.failed is
 comment on column public.sync_runs.unchanged is
     'The number without a difference.';
 comment on column public.sync_runs.errors is
-    'The number of errors of each kind: {kind: count}.';
+    'The number of errors of each kind.'
+    ' Type: {[text]: bigint}';
 comment on column public.sync_runs.cursor is
     'Where the next run continues; for the sync only.';
 comment on column public.sync_runs.quiet is

@@ -53,11 +53,12 @@ comment on column public.metakocka_partners.province is
 comment on column public.metakocka_partners.country is
     'The country of the main address, as Metakocka writes it.';
 comment on column public.metakocka_partners.people is
-    'Further persons of a company: [{mk_id, mk_address_id, name, email, phone, gsm, fax}].';
+    'Further persons of a company: {mk_id, mk_address_id, name, email, phone, gsm, fax}.';
 comment on column public.metakocka_partners.addresses is
-    'Further addresses: [{mk_id, address_type, street, post_number, city, province, country}].';
+    'Further addresses: {mk_id, address_type, street, post_number, city, province, country}.';
 comment on column public.metakocka_partners.conversation_status is
-    'O (open), P (pending) or C (closed): the status of the current conversation, the latest active one; before the first conversation the contact''s own.';
+    'O (open), P (pending) or C (closed): the status of the current conversation, the latest active one; before the first conversation the contact''s own.'
+    ' Type: "O" | "P" | "C"';
 comment on column public.metakocka_partners.metakocka_id is
     'The partner''s mk_id; null while Metakocka does not have the contact.';
 comment on column public.metakocka_partners.sync_state is

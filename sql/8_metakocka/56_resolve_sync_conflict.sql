@@ -154,4 +154,5 @@ comment on function private.conflict_to_resolve(uuid, text) is
 comment on function private.resolve_conflict(uuid, text) is
     'Decides a conflict, and queues its contact to be checked. Returns the contact''s id.';
 comment on function public.resolve_sync_conflict(uuid, text) is
-    'Decides a conflict. For a field: crm or metakocka. For a partner: the id of one of the candidates, or new for a contact of its own. For a contact: the id of one of the partners, new for another partner, or unlink for none. Returns the row of metakocka_partners. The sync does the rest at once. A decided conflict is refused (409).';
+    'Decides a conflict. For a field: crm or metakocka. For a partner: the id of one of the candidates, or new for a contact of its own. For a contact: the id of one of the partners, new for another partner, or unlink for none. Returns the row of metakocka_partners. The sync does the rest at once. A decided conflict is refused (409).'
+    ' Type: metakocka_partners';

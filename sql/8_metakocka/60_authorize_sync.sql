@@ -116,4 +116,5 @@ comment on function private.sync_account(uuid, uuid[]) is
 comment on function private.authorize(uuid, uuid[]) is
     'The account, and the contacts that belong to it.';
 comment on function public.authorize_sync(uuid, uuid[]) is
-    'Whether you may synchronize these contacts: {account_id, user_id, contact_ids, not_found}. For owners and admins of a connected account. Without account_id the account of the contacts counts, or the only one that you administer.';
+    'Whether you may synchronize these contacts. For owners and admins of a connected account. Without account_id the account of the contacts counts, or the only one that you administer.'
+    ' Type: {account_id: uuid, user_id: uuid, contact_ids: uuid[], not_found: uuid[]}';

@@ -142,4 +142,5 @@ grant execute on function public.request_sync(text, uuid, uuid[], text[]) to aut
 comment on function private.queue_sync(uuid, text, uuid[], text[]) is
     'Queues a run, marks its contacts and rings. Returns the run''s id.';
 comment on function public.request_sync(text, uuid, uuid[], text[]) is
-    'Asks for a sync of some contacts or partners, or of all. Returns the id of a run in sync_runs. For owners and admins. Other accounts'' contacts count as unknown.';
+    'Asks for a sync of some contacts or partners, or of all. Returns the id of a run in sync_runs. For owners and admins. Other accounts'' contacts count as unknown.'
+    ' Type: (direction: sync_runs.direction) => uuid';

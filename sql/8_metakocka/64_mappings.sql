@@ -68,4 +68,5 @@ grant execute on function public.metakocka_mappings(uuid, text, integer, uuid) t
 
 
 comment on function public.metakocka_mappings(uuid, text, integer, uuid) is
-    'The partners of contacts, by page: {mappings, cursor}; of one contact, or of all that you may see. The last page has no cursor.';
+    'The partners of contacts, by page: of one contact, or of all that you may see. The last page has no cursor.'
+    ' Type: {mappings: {contact_id: uuid, account_id: uuid, metakocka_id: text, state: metakocka_contact_mappings.state, missing: text[], user_id: uuid | null, last_synced_at: timestamptz | null, created_at: timestamptz, updated_at: timestamptz}[], cursor: text | null}';

@@ -12,7 +12,25 @@ from types import MappingProxyType
 from typing import Literal
 from uuid import UUID
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, JsonValue
+from pydantic import AwareDatetime, BaseModel, ConfigDict
+
+from rapport.client.database import Contact, ContactV2, LiveChatContact
+
+__all__ = [
+    "STATUS_WORDS",
+    "Channel",
+    "ContactRow",
+    "ContactV2",
+    "ConversationActivity",
+    "ConversationRow",
+    "Face",
+    "LiveChatContact",
+    "MessageRow",
+    "Status",
+    "Thread",
+    "contact_live_chat",
+    "contact_v2",
+]
 
 Status = Literal["open", "pending", "closed"]
 Channel = Literal["whatsapp", "booking", "portal"]
@@ -36,25 +54,10 @@ class _Row(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
-class ContactRow(_Row):
-    """A row of `contacts`."""
+class ContactRow(Contact):
+    """A row of `contacts`; its status has to be one that has a word in each face."""
 
-    id: UUID
-    account_id: UUID
-    name: str | None
-    profile_name: str | None
-    phone: str | None
-    username: str | None
-    email: str | None
-    tags: tuple[str, ...]
-    notes: str | None
-    preferences: dict[str, JsonValue]
-    marketing_stopped_at: AwareDatetime | None = None
     status: Status
-    portal_user_id: UUID | None
-    created_at: AwareDatetime
-    updated_at: AwareDatetime
-    version: int
 
 
 class ConversationRow(_Row):
@@ -98,49 +101,6 @@ class Thread(BaseModel):
     # WhatsApp's time of the latest message; the conversation's own time before the first
     last_message_at: AwareDatetime
     last_inbound_at: AwareDatetime | None
-
-
-class ContactV2(_Row):
-    """A row of the view `contacts_v2`: a contact as the contacts page shows it."""
-
-    id: UUID
-    account_id: UUID
-    name: str | None
-    profile_name: str | None
-    phone: str | None
-    username: str | None
-    email: str | None
-    tags: tuple[str, ...]
-    notes: str | None
-    preferences: dict[str, JsonValue]
-    marketing_stopped_at: AwareDatetime | None
-    conversation_status: str
-    conversation_id: UUID | None
-    portal_user_id: UUID | None
-    created_at: AwareDatetime
-    updated_at: AwareDatetime
-    version: int
-
-
-class LiveChatContact(_Row):
-    """A row of the view `contacts_live_chat`: a contact as the live chat shows it."""
-
-    id: UUID
-    account_id: UUID
-    name: str | None
-    phone: str | None
-    wa_id: str | None
-    username: str | None
-    email: str | None
-    tags: tuple[str, ...]
-    conversation_status: str
-    conversation_id: UUID | None
-    channel: Channel | None
-    last_message_at: AwareDatetime | None
-    last_inbound_at: AwareDatetime | None
-    created_at: AwareDatetime
-    updated_at: AwareDatetime
-    version: int
 
 
 def contact_v2(contact: ContactRow, thread: Thread | None) -> ContactV2:

@@ -33,7 +33,8 @@ comment on column public.contacts_v2.preferences is
 comment on column public.contacts_v2.marketing_stopped_at is
     'Since when the person takes no marketing messages on WhatsApp, by WhatsApp''s clock (UTC): the person''s own choice, read-only.';
 comment on column public.contacts_v2.conversation_status is
-    'open, pending or closed: the status of the current conversation (latest activity), or the contact''s own before the first one.';
+    'open, pending or closed: the status of the current conversation (latest activity), or the contact''s own before the first one.'
+    ' Type: "open" | "pending" | "closed"';
 comment on column public.contacts_v2.conversation_id is
     'The current conversation, which gets a written status; null before the first one.';
 comment on column public.contacts_v2.portal_user_id is

@@ -30,7 +30,8 @@ comment on column public.contacts_live_chat.email is
 comment on column public.contacts_live_chat.tags is
     'Labels that staff give, at most 100.';
 comment on column public.contacts_live_chat.conversation_status is
-    'Open, Pending or Closed: the status of the current conversation (latest activity), or the contact''s own before the first one.';
+    'Open, Pending or Closed: the status of the current conversation (latest activity), or the contact''s own before the first one.'
+    ' Type: "Open" | "Pending" | "Closed"';
 comment on column public.contacts_live_chat.conversation_id is
     'The current conversation, which gets a written status; null before the first one.';
 comment on column public.contacts_live_chat.channel is

@@ -167,4 +167,5 @@ comment on function private.contact_of_id(uuid, uuid) is
 comment on function private.save_contact(uuid, jsonb, text) is
     'Finds and changes a contact, or inserts it; returns its id.';
 comment on function public.upsert_contact(uuid, jsonb, text) is
-    'Writes a contact that is found by its id, phone, email or username, or inserts it. Given fields are written, others stay. face is contacts_page or live_chat; the answer is the row, as that face shows it. If the values belong to several contacts: 409.';
+    'Writes a contact that is found by its id, phone, email or username, or inserts it. Given fields are written, others stay. face is contacts_page or live_chat; the answer is the row, as that face shows it. If the values belong to several contacts: 409.'
+    ' Type: (face: "contacts_page" | "live_chat") => contacts_v2 | contacts_live_chat';

@@ -138,6 +138,7 @@ comment on function private.shown_words(uuid, text[]) is
 comment on function private.unproved_fields_of(uuid) is
     'The same for a contact that the caller may read; null for others.';
 comment on function public.unproved_fields(uuid) is
-    'The fields of a contact (of email, gsm, name, phone and username) that nobody has proved, because its customer wrote them or they came with a partner. No look-up finds the contact by them. Null for a contact that the caller may not read.';
+    'The fields of a contact (of email, gsm, name, phone and username) that nobody has proved, because its customer wrote them or they came with a partner. No look-up finds the contact by them. Null for a contact that the caller may not read.'
+    ' Type: text[] | null';
 comment on function public.confirm_contact(uuid, text[]) is
     'Confirms fields of a contact (email, gsm, name, phone, username; all if none are given). From now on WhatsApp, imports and the ERP find the contact by them. Returns the fields that are still unproved. If another contact is known by a value: 409.';

@@ -230,4 +230,5 @@ comment on function private.search_page(uuid, text[], text, uuid, integer) is
 comment on function private.read_search_cursor(text) is
     'The fields of a cursor of search_contacts; null if it is not one.';
 comment on function public.search_contacts(uuid, text, text, integer) is
-    'Finds contacts by name, username, email, phone and tags, without regard to case and accents. Every word of the query must be part of one of them; a word of one or two letters must begin a word. A phone number is found in any spelling. Returns {contacts, cursor}: rows of contacts_v2 in the order of their names, and the cursor of the next page, null at the end. An empty query lists all. At most 200 characters and 200 rows. Not a member of the account: 404.';
+    'Finds contacts by name, username, email, phone and tags, without regard to case and accents. Every word of the query must be part of one of them; a word of one or two letters must begin a word. A phone number is found in any spelling. Returns them in the order of their names, and the cursor of the next page, null at the end. An empty query lists all. At most 200 characters and 200 rows. Not a member of the account: 404.'
+    ' Type: {contacts: contacts_v2[], cursor: text | null}';

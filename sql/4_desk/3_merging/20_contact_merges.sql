@@ -125,13 +125,15 @@ comment on column public.contact_merges.dropped_before is
 comment on column public.contact_merges.kept_after is
     'The kept contact''s row after the merge.';
 comment on column public.contact_merges.moved_identities is
-    'The identities that moved to the kept contact, as rows.';
+    'The identities that moved to the kept contact, as rows.'
+    ' Type: contact_identities[]';
 comment on column public.contact_merges.moved_conversations is
     'The ids of the conversations that moved to the kept contact.';
 comment on column public.contact_merges.kept_conversations is
     'The ids of the conversations that the kept contact had before.';
 comment on column public.contact_merges.moved_customer_rows is
-    'What moved to the kept contact: {jobs, invoices, loyalty_transactions} with ids, and loyalty_lots {id: points left}.';
+    'What moved to the kept contact: jobs, invoices and loyalty_transactions with their ids, and loyalty_lots with the points left of each.'
+    ' Type: {jobs: uuid[], invoices: uuid[], loyalty_transactions: uuid[], loyalty_lots: {[text]: bigint}}';
 comment on column public.contact_merges.settled_suggestions is
     'The ids of the suggestions about the two contacts that the merge settled.';
 comment on column public.contact_merges.added_suggestions is

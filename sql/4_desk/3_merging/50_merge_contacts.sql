@@ -144,4 +144,5 @@ grant execute on function public.merge_contacts(uuid, uuid) to authenticated;
 comment on function private.merge_contact_pair(uuid, uuid) is
     'Merges two contacts and writes the journal; returns the id of the merge.';
 comment on function public.merge_contacts(uuid, uuid) is
-    'Merges the contact drop into the contact keep, whose values win. Returns {merge_id, contact}: the kept contact, as in contacts_v2. Conversations move, but are not joined. undo_merge takes the merge back. If one is already merged, or both have a portal login: 409.';
+    'Merges the contact drop into the contact keep, whose values win. Returns the kept contact. Conversations move, but are not joined. undo_merge takes the merge back. If one is already merged, or both have a portal login: 409.'
+    ' Type: {merge_id: uuid, contact: contacts_v2}';

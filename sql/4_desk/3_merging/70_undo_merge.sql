@@ -217,4 +217,5 @@ comment on function private.unmerged_fields(public.contact_merges, public.contac
 comment on function private.undo_contact_merge(uuid) is
     'Undoes a merge: {kept, restored, changed_since, not_returned}, the contacts by their ids.';
 comment on function public.undo_merge(uuid) is
-    'Undoes a merge and returns {kept, restored, changed_since: [{field, merged, now}], not_returned: [{kind, value, reason, contact_id}]}: both contacts, as in contacts_v2. What was changed, opened or unlinked since the merge stays with the kept contact, and the answer names it. A login that came in by the dropped contact''s invitation goes back with that contact. If the merge is already undone, or a later one builds on it: 409.';
+    'Undoes a merge and returns both contacts. What was changed, opened or unlinked since the merge stays with the kept contact, and the answer names it. A login that came in by the dropped contact''s invitation goes back with that contact. If the merge is already undone, or a later one builds on it: 409.'
+    ' Type: {kept: contacts_v2, restored: contacts_v2, changed_since: {field: text, merged: json | null, now: json | null}[], not_returned: {kind: text, value: text, reason: text, contact_id: uuid | null}[]}';

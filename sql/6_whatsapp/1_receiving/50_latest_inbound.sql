@@ -71,4 +71,5 @@ grant execute on function public.latest_inbound(uuid) to authenticated;
 comment on function private.find_latest_inbound(uuid) is
     'See latest_inbound.';
 comment on function public.latest_inbound(uuid) is
-    'The customer''s latest message in a WhatsApp conversation, by WhatsApp''s ids: {phone_number_id, provider_id}. Null before the first message, and for a group. For members who may answer.';
+    'The customer''s latest message in a WhatsApp conversation, by WhatsApp''s ids. Null before the first message, and for a group. For members who may answer.'
+    ' Type: {phone_number_id: text, provider_id: text} | null';

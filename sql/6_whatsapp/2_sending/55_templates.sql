@@ -94,7 +94,8 @@ comment on column public.whatsapp_templates.status is
 comment on column public.whatsapp_templates.components is
     'Header, body, footer and buttons, as WhatsApp describes them.';
 comment on column public.whatsapp_templates.variables is
-    'The variables to fill: {header: [names], body: [names], buttons: [names]}. A name is for example body.1, header.image or buttons.0.1. A message with the content {name, language, variables: {name: text}} fills them. header.image, header.video, header.document and header.location take an object, as in a message of that type.';
+    'The names of the variables to fill. A name is for example body.1, header.image or buttons.0.1. A message with the content {name, language, variables: {name: text}} fills them. header.image, header.video, header.document and header.location take an object, as in a message of that type.'
+    ' Type: {header: text[], body: text[], buttons: text[]}';
 comment on column public.whatsapp_templates.status_at is
     'The time of the known status, by WhatsApp''s clock (UTC).';
 comment on column public.whatsapp_templates.category_at is
@@ -122,7 +123,7 @@ comment on column public.sendable_templates.category is
 comment on column public.sendable_templates.components is
     'Header, body, footer and buttons, as WhatsApp describes them.';
 comment on column public.sendable_templates.variables is
-    'The variables to fill: {header: [names], body: [names], buttons: [names]}; a message gives them in content.variables.';
+    'The names of the variables to fill; a message gives them in content.variables.';
 comment on column public.sendable_templates.header_variables is
     'The number of variables in the header.';
 comment on column public.sendable_templates.body_variables is

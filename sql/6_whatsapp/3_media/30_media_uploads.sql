@@ -246,7 +246,8 @@ comment on policy "nobody reads media uploads directly" on private.media_uploads
 comment on function private.open_upload(uuid, text, text, bigint, text) is
     'Chooses the place of an agent''s file, after checking the caller and the file.';
 comment on function public.begin_upload(uuid, text, text, bigint, text) is
-    'Announces a file to send in a conversation: {upload_id, object_key, mime_type, size}. size is in bytes. POST /api/media calls it and adds the address for the bytes.';
+    'Announces a file to send in a conversation. size is in bytes. POST /api/media calls it and adds the address for the bytes.'
+    ' Type: {upload_id: uuid, object_key: text, mime_type: text, size: bigint}';
 comment on function private.attach_uploads(uuid[]) is
     'Gives messages the files that were uploaded for them.';
 comment on function backend.media_to_send(uuid) is

@@ -1,4 +1,4 @@
-"""Runs the official Supabase CLI on our database: migrations, seed and advisors."""
+"""Runs the official Supabase CLI on our database: migrations, seed, advisors and types."""
 
 from __future__ import annotations
 
@@ -55,6 +55,14 @@ def advisors(
     """
     output = _run(database, binaries, project, "db", "advisors", "--level", level)
     return _Advice.model_validate_json(output).results
+
+
+def typescript(database: Database, binaries: Binaries, project: Path) -> str:
+    """The types of the schema `public` for TypeScript, unformatted.
+
+    Raises StackError with the CLI's message.
+    """
+    return _run(database, binaries, project, "gen", "types", "--schema", "public").decode()
 
 
 def _run(database: Database, binaries: Binaries, project: Path, *arguments: str) -> bytes:
