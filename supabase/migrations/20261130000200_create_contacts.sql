@@ -293,7 +293,8 @@ comment on column public.contacts.status is
 comment on column public.contacts.status_changed_at is
     'When staff last changed the status of a conversation of the contact (server time, UTC).';
 comment on column public.contacts.preferences is
-    'The customer''s choices, such as language, channels and consent: an object of at most 8 KB. Written through my_profile and contacts_v2.';
+    'The customer''s choices, such as language, channels and consent: an object of at most 8 KB. Written through my_profile and contacts_v2.'
+    ' Type: {[text]: json}';
 comment on column public.contacts.marketing_stopped_at is
     'Since when the person takes no marketing messages on WhatsApp, by WhatsApp''s clock (UTC). The person chooses that in WhatsApp, and nobody writes it here. Null: marketing messages may be sent.';
 comment on column public.contacts.marketing_chosen_at is
@@ -331,9 +332,11 @@ comment on column public.contacts.province is
 comment on column public.contacts.country is
     'The country of the main address, as the ERP writes it.';
 comment on column public.contacts.people is
-    'Further persons of a company: [{mk_id, mk_address_id, name, email, phone, gsm, fax}].';
+    'Further persons of a company: {mk_id, mk_address_id, name, email, phone, gsm, fax}.'
+    ' Type: {[text]: json}[]';
 comment on column public.contacts.addresses is
-    'Further addresses: [{mk_id, address_type, street, post_number, city, province, country}].';
+    'Further addresses: {mk_id, address_type, street, post_number, city, province, country}.'
+    ' Type: {[text]: json}[]';
 
 
 -- for staff only; customers follow public.customers
@@ -838,7 +841,8 @@ comment on column public.customers.updated_at is
 comment on column public.customers.version is
     'Rises by 1 with each change of the row.';
 comment on column public.customers.preferences is
-    'The customer''s own choices, written through my_profile.';
+    'The customer''s own choices, written through my_profile.'
+    ' Type: {[text]: json}';
 comment on function private.my_customer_ids(boolean) is
     'The customers to whom the signed-in user''s login belongs, in all accounts. No caller gives the argument: see check_plan.';
 comment on function private.tg_contacts__project_customers() is

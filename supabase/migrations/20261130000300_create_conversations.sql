@@ -166,7 +166,8 @@ comment on column public.conversations.group_name is
 comment on column public.conversations.group_state is
     'active, suspended or deleted; messages go to an active group only. Null for a conversation with one customer.';
 comment on column public.conversations.participants is
-    'The present and former members of the group, as far as WhatsApp has told: [{wa_id, user_id, name, is_member, joined_at, left_at}]. A message''s sender_id is one of the two ids.';
+    'The present and former members of the group, as far as WhatsApp has told. A message''s sender_id is one of the two ids.'
+    ' Type: {wa_id: text | null, user_id: text | null, name: text | null, is_member: boolean, joined_at: timestamptz | null, left_at: timestamptz | null}[]';
 comment on column public.conversations.status is
     'open, pending or closed; written by set_conversation_status and through the contact''s faces.';
 comment on column public.conversations.created_at is
@@ -493,7 +494,8 @@ comment on column public.messages.updated_at is
 comment on column public.messages.version is
     'Rises by 1 with each change of the row.';
 comment on column public.messages.reactions is
-    'The latest reaction of each person: [{sender_type, sender_id, emoji, at}]; sender_id is null outside groups.';
+    'The latest reaction of each person; sender_id is null outside groups.'
+    ' Type: {sender_type: messages.sender_type, sender_id: text | null, emoji: text, at: timestamptz}[]';
 comment on column public.messages.edited_at is
     'When the sender last edited the message (UTC); message and content are the edited ones.';
 comment on column public.messages.revoked_at is
@@ -503,7 +505,8 @@ comment on column public.messages.booking_id is
 comment on column public.messages.has_invoice is
     'Whether the message shows an invoice.';
 comment on column public.messages.invoice_data is
-    'The invoice that the message shows, as it was then: {invoice_id, number, amount_minor, currency, status, due_on}. amount_minor is in minor units, such as cents.';
+    'The invoice that the message shows, as it was then. amount_minor is in minor units, such as cents.'
+    ' Type: {invoice_id: uuid, number: text, amount_minor: bigint, currency: text, status: invoices.status, due_on: date | null} | null';
 comment on constraint messages_invoice_data_check on public.messages is
     'A message with an invoice needs invoice_data.
 Give invoice_data {invoice_id}, or leave has_invoice out.';
@@ -1051,7 +1054,8 @@ grant execute on function public.delete_message(uuid) to authenticated;
 comment on function private.revoke_message(uuid) is
     'Removes the contents of a message, if the caller may; returns the message.';
 comment on function public.delete_message(uuid) is
-    'Deletes a message of a booking''s or the portal''s conversation for both sides: a customer''s own, or for staff one of the business. The row stays without contents, with revoked_at. Returns the row. Not the caller''s: 403. On WhatsApp: 422.';
+    'Deletes a message of a booking''s or the portal''s conversation for both sides: a customer''s own, or for staff one of the business. The row stays without contents, with revoked_at. Returns the row. Not the caller''s: 403. On WhatsApp: 422.'
+    ' Type: messages';
 
 
 /*
@@ -1226,7 +1230,8 @@ $$;
 comment on function private.write_conversation_status(uuid, text, text) is
     'Writes a conversation''s status in the word of a face; refuses a caller who may not.';
 comment on function public.set_conversation_status(uuid, text, text) is
-    'Sets a conversation to open, pending or closed, in the word of a face (contacts_page, live_chat, wati, portal, erp); returns the word. Another conversation with the same person is open: 409. Not a member of the account: 404.';
+    'Sets a conversation to open, pending or closed, in the word of a face (contacts_page, live_chat, wati, portal, erp); returns the word. Another conversation with the same person is open: 409. Not a member of the account: 404.'
+    ' Type: (face: status_words.face) => text';
 comment on function private.set_conversation_status(uuid, text) is
     'Writes a conversation''s status; refused if another conversation with the same person is open.';
 
@@ -1298,7 +1303,8 @@ grant execute on function public.reply_window(uuid) to authenticated;
 comment on function private.window_closes_at(uuid) is
     'Until when free text may be sent in a WhatsApp conversation (UTC); null if the person has never written.';
 comment on function public.reply_window(uuid) is
-    'Whether free text may be sent now, and until when (UTC): {open, closes_at}. If it is not open, send a template. Other channels are always open.';
+    'Whether free text may be sent now, and until when (UTC). If it is not open, send a template. Other channels are always open.'
+    ' Type: {open: boolean, closes_at: timestamptz | null}';
 
 
 /*
@@ -1779,4 +1785,5 @@ grant execute on function public.post_message(
 comment on function public.post_message(
     uuid, text, text, jsonb, uuid, text, uuid, uuid, jsonb
 ) is
-    'Writes a message and returns its row; a message with the same client_ref is written once. The same as an insert into messages. Give the conversation_id, the booking_id, or the customer_id for the conversation in the portal, which is opened if needed. With invoice_data {invoice_id} staff show an invoice.';
+    'Writes a message and returns its row; a message with the same client_ref is written once. The same as an insert into messages. Give the conversation_id, the booking_id, or the customer_id for the conversation in the portal, which is opened if needed. With invoice_data {invoice_id} staff show an invoice.'
+    ' Type: messages';

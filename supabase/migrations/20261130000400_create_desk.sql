@@ -405,7 +405,8 @@ comment on column public.contacts_v2.preferences is
 comment on column public.contacts_v2.marketing_stopped_at is
     'Since when the person takes no marketing messages on WhatsApp, by WhatsApp''s clock (UTC): the person''s own choice, read-only.';
 comment on column public.contacts_v2.conversation_status is
-    'open, pending or closed: the status of the current conversation (latest activity), or the contact''s own before the first one.';
+    'open, pending or closed: the status of the current conversation (latest activity), or the contact''s own before the first one.'
+    ' Type: "open" | "pending" | "closed"';
 comment on column public.contacts_v2.conversation_id is
     'The current conversation, which gets a written status; null before the first one.';
 comment on column public.contacts_v2.portal_user_id is
@@ -453,7 +454,8 @@ comment on column public.contacts_live_chat.email is
 comment on column public.contacts_live_chat.tags is
     'Labels that staff give, at most 100.';
 comment on column public.contacts_live_chat.conversation_status is
-    'Open, Pending or Closed: the status of the current conversation (latest activity), or the contact''s own before the first one.';
+    'Open, Pending or Closed: the status of the current conversation (latest activity), or the contact''s own before the first one.'
+    ' Type: "Open" | "Pending" | "Closed"';
 comment on column public.contacts_live_chat.conversation_id is
     'The current conversation, which gets a written status; null before the first one.';
 comment on column public.contacts_live_chat.channel is
@@ -642,7 +644,8 @@ comment on function private.contact_of_id(uuid, uuid) is
 comment on function private.save_contact(uuid, jsonb, text) is
     'Finds and changes a contact, or inserts it; returns its id.';
 comment on function public.upsert_contact(uuid, jsonb, text) is
-    'Writes a contact that is found by its id, phone, email or username, or inserts it. Given fields are written, others stay. face is contacts_page or live_chat; the answer is the row, as that face shows it. If the values belong to several contacts: 409.';
+    'Writes a contact that is found by its id, phone, email or username, or inserts it. Given fields are written, others stay. face is contacts_page or live_chat; the answer is the row, as that face shows it. If the values belong to several contacts: 409.'
+    ' Type: (face: "contacts_page" | "live_chat") => contacts_v2 | contacts_live_chat';
 
 
 /*
@@ -785,7 +788,8 @@ comment on function private.shown_words(uuid, text[]) is
 comment on function private.unproved_fields_of(uuid) is
     'The same for a contact that the caller may read; null for others.';
 comment on function public.unproved_fields(uuid) is
-    'The fields of a contact (of email, gsm, name, phone and username) that nobody has proved, because its customer wrote them or they came with a partner. No look-up finds the contact by them. Null for a contact that the caller may not read.';
+    'The fields of a contact (of email, gsm, name, phone and username) that nobody has proved, because its customer wrote them or they came with a partner. No look-up finds the contact by them. Null for a contact that the caller may not read.'
+    ' Type: text[] | null';
 comment on function public.confirm_contact(uuid, text[]) is
     'Confirms fields of a contact (email, gsm, name, phone, username; all if none are given). From now on WhatsApp, imports and the ERP find the contact by them. Returns the fields that are still unproved. If another contact is known by a value: 409.';
 
@@ -1330,7 +1334,8 @@ comment on function private.search_page(uuid, text[], text, uuid, integer) is
 comment on function private.read_search_cursor(text) is
     'The fields of a cursor of search_contacts; null if it is not one.';
 comment on function public.search_contacts(uuid, text, text, integer) is
-    'Finds contacts by name, username, email, phone and tags, without regard to case and accents. Every word of the query must be part of one of them; a word of one or two letters must begin a word. A phone number is found in any spelling. Returns {contacts, cursor}: rows of contacts_v2 in the order of their names, and the cursor of the next page, null at the end. An empty query lists all. At most 200 characters and 200 rows. Not a member of the account: 404.';
+    'Finds contacts by name, username, email, phone and tags, without regard to case and accents. Every word of the query must be part of one of them; a word of one or two letters must begin a word. A phone number is found in any spelling. Returns them in the order of their names, and the cursor of the next page, null at the end. An empty query lists all. At most 200 characters and 200 rows. Not a member of the account: 404.'
+    ' Type: {contacts: contacts_v2[], cursor: text | null}';
 
 
 /*
@@ -1741,7 +1746,8 @@ comment on column public.contact_suggestions.other_contact_id is
 comment on column public.contact_suggestions.reason is
     'same_sender, number_changed, user_id_changed, same_name, same_phone, same_email, same_row (of an imported file) or same_partner (of the ERP).';
 comment on column public.contact_suggestions.evidence is
-    'What speaks for one person, for the one who decides: {phone, email, name …}.';
+    'What speaks for one person, for the one who decides: phone, email, name …'
+    ' Type: {[text]: json}';
 comment on column public.contact_suggestions.status is
     'open, merged or dismissed.';
 comment on column public.contact_suggestions.decided_by is
@@ -1769,7 +1775,7 @@ comment on column public.open_suggestions.other_name is
 comment on column public.open_suggestions.reason is
     'same_sender, number_changed, user_id_changed, same_name, same_phone, same_email, same_row (of an imported file) or same_partner (of the ERP).';
 comment on column public.open_suggestions.evidence is
-    'What speaks for one person, for the one who decides: {phone, email, name …}.';
+    'What speaks for one person, for the one who decides: phone, email, name …';
 comment on column public.open_suggestions.created_at is
     'When the suggestion was made (server time, UTC).';
 comment on function private.dismiss_pair(uuid) is
@@ -1894,13 +1900,15 @@ comment on column public.contact_merges.dropped_before is
 comment on column public.contact_merges.kept_after is
     'The kept contact''s row after the merge.';
 comment on column public.contact_merges.moved_identities is
-    'The identities that moved to the kept contact, as rows.';
+    'The identities that moved to the kept contact, as rows.'
+    ' Type: contact_identities[]';
 comment on column public.contact_merges.moved_conversations is
     'The ids of the conversations that moved to the kept contact.';
 comment on column public.contact_merges.kept_conversations is
     'The ids of the conversations that the kept contact had before.';
 comment on column public.contact_merges.moved_customer_rows is
-    'What moved to the kept contact: {jobs, invoices, loyalty_transactions} with ids, and loyalty_lots {id: points left}.';
+    'What moved to the kept contact: jobs, invoices and loyalty_transactions with their ids, and loyalty_lots with the points left of each.'
+    ' Type: {jobs: uuid[], invoices: uuid[], loyalty_transactions: uuid[], loyalty_lots: {[text]: bigint}}';
 comment on column public.contact_merges.settled_suggestions is
     'The ids of the suggestions about the two contacts that the merge settled.';
 comment on column public.contact_merges.added_suggestions is
@@ -2505,7 +2513,8 @@ grant execute on function public.merge_contacts(uuid, uuid) to authenticated;
 comment on function private.merge_contact_pair(uuid, uuid) is
     'Merges two contacts and writes the journal; returns the id of the merge.';
 comment on function public.merge_contacts(uuid, uuid) is
-    'Merges the contact drop into the contact keep, whose values win. Returns {merge_id, contact}: the kept contact, as in contacts_v2. Conversations move, but are not joined. undo_merge takes the merge back. If one is already merged, or both have a portal login: 409.';
+    'Merges the contact drop into the contact keep, whose values win. Returns the kept contact. Conversations move, but are not joined. undo_merge takes the merge back. If one is already merged, or both have a portal login: 409.'
+    ' Type: {merge_id: uuid, contact: contacts_v2}';
 
 
 /*
@@ -2954,7 +2963,8 @@ comment on function private.unmerged_fields(public.contact_merges, public.contac
 comment on function private.undo_contact_merge(uuid) is
     'Undoes a merge: {kept, restored, changed_since, not_returned}, the contacts by their ids.';
 comment on function public.undo_merge(uuid) is
-    'Undoes a merge and returns {kept, restored, changed_since: [{field, merged, now}], not_returned: [{kind, value, reason, contact_id}]}: both contacts, as in contacts_v2. What was changed, opened or unlinked since the merge stays with the kept contact, and the answer names it. A login that came in by the dropped contact''s invitation goes back with that contact. If the merge is already undone, or a later one builds on it: 409.';
+    'Undoes a merge and returns both contacts. What was changed, opened or unlinked since the merge stays with the kept contact, and the answer names it. A login that came in by the dropped contact''s invitation goes back with that contact. If the merge is already undone, or a later one builds on it: 409.'
+    ' Type: {kept: contacts_v2, restored: contacts_v2, changed_since: {field: text, merged: json | null, now: json | null}[], not_returned: {kind: text, value: text, reason: text, contact_id: uuid | null}[]}';
 
 
 /*
@@ -3959,9 +3969,11 @@ comment on column public.inbox.last_sender_name is
 comment on column public.inbox.last_message_status is
     'The status of the latest message: queued, sent, delivered, read, failed or unknown.';
 comment on column public.inbox.last_read_seq is
-    'The seq up to which the signed-in user has read; mark_read moves it.';
+    'The seq up to which the signed-in user has read; mark_read moves it.'
+    ' Type: bigint';
 comment on column public.inbox.unread_count is
-    'How many messages of the other side the signed-in user has not read, without deleted ones; 100 stands for 100 or more.';
+    'How many messages of the other side the signed-in user has not read, without deleted ones; 100 stands for 100 or more.'
+    ' Type: integer';
 comment on column public.inbox.created_at is
     'When the conversation was made (server time, UTC).';
 comment on column public.inbox.version is

@@ -407,7 +407,8 @@ grant execute on function public.my_topics(uuid) to authenticated;
 comment on function private.topics_of_caller(uuid) is
     'The topics of the signed-in user.';
 comment on function public.my_topics(uuid) is
-    'The private topics that you may join: {topic, kind, id}, where id is the account, the customer or the conversation. Read-only kinds: account (all of an account, for staff), customer (all of yours, as a customer), conversation (the given conversation). Presence: presence_desk (staff at the desk), presence_staff and presence_customer (people in the conversation). Typing: typing_staff, typing_customer. You send presence and typing on your own side''s topics only. Names change when somebody leaves: call it again when a join is refused, and on the event topics.changed. Clients that watch a desk get that event on the desk''s topic.';
+    'The private topics that you may join; id is that of the account, the customer or the conversation. Read-only kinds: account (all of an account, for staff), customer (all of yours, as a customer), conversation (the given conversation). Presence: presence_desk (staff at the desk), presence_staff and presence_customer (people in the conversation). Typing: typing_staff, typing_customer. You send presence and typing on your own side''s topics only. Names change when somebody leaves: call it again when a join is refused, and on the event topics.changed. Clients that watch a desk get that event on the desk''s topic.'
+    ' Type: {topic: text, kind: "account" | "customer" | "conversation" | "presence_desk" | "presence_staff" | "presence_customer" | "typing_staff" | "typing_customer", id: uuid}[]';
 
 
 /*
@@ -472,7 +473,8 @@ comment on function private.person_id(uuid) is
 comment on function private.people_of(uuid) is
     'The people of a conversation, if the caller is one of them.';
 comment on function public.conversation_people(uuid) is
-    'The people who may show themselves in a conversation of yours: {person_id, side, display_name}, for the account''s staff and the customer''s login. side is staff or customer. A person_id is the first half of the SHA-256 of the user''s id, written as a UUID; use yours in presence. Trust these names: a payload of presence or typing can hold any name.';
+    'The people who may show themselves in a conversation of yours: the account''s staff and the customer''s login. A person_id is the first half of the SHA-256 of the user''s id, written as a UUID; use yours in presence. Trust these names: a payload of presence or typing can hold any name.'
+    ' Type: {person_id: uuid, side: "staff" | "customer", display_name: text}[]';
 
 
 /*
@@ -1780,4 +1782,5 @@ comment on function private.read_cursor(text) is
 comment on function private.write_cursor(jsonb) is
     'Writes fields as a cursor, which is opaque to clients.';
 comment on function public.changes_since(text, integer) is
-    'The changes since a cursor: {cursor, changes: [{table, id, version, operation, record}], more, resync}. Call it without a cursor first, before you read rows: that gives the first cursor. Call it again at once while more is true. Where resync is true, read everything again. An entry without a record means that the row is gone or that you may no longer see it. Within a page the entries are in the order of writing, and messages of a conversation in the order of seq. Between pages compare version and seq.';
+    'The changes since a cursor. Call it without a cursor first, before you read rows: that gives the first cursor. Call it again at once while more is true. Where resync is true, read everything again. An entry without a record means that the row is gone or that you may no longer see it. Within a page the entries are in the order of writing, and messages of a conversation in the order of seq. Between pages compare version and seq.'
+    ' Type: {cursor: text, changes: {table: text, id: uuid, version: bigint, operation: "INSERT" | "UPDATE" | "DELETE", record: json | null}[], more: boolean, resync: boolean}';

@@ -5493,7 +5493,8 @@ grant execute on function public.latest_inbound(uuid) to authenticated;
 comment on function private.find_latest_inbound(uuid) is
     'See latest_inbound.';
 comment on function public.latest_inbound(uuid) is
-    'The customer''s latest message in a WhatsApp conversation, by WhatsApp''s ids: {phone_number_id, provider_id}. Null before the first message, and for a group. For members who may answer.';
+    'The customer''s latest message in a WhatsApp conversation, by WhatsApp''s ids. Null before the first message, and for a group. For members who may answer.'
+    ' Type: {phone_number_id: text, provider_id: text} | null';
 
 
 /*
@@ -7497,7 +7498,8 @@ comment on column public.whatsapp_templates.status is
 comment on column public.whatsapp_templates.components is
     'Header, body, footer and buttons, as WhatsApp describes them.';
 comment on column public.whatsapp_templates.variables is
-    'The variables to fill: {header: [names], body: [names], buttons: [names]}. A name is for example body.1, header.image or buttons.0.1. A message with the content {name, language, variables: {name: text}} fills them. header.image, header.video, header.document and header.location take an object, as in a message of that type.';
+    'The names of the variables to fill. A name is for example body.1, header.image or buttons.0.1. A message with the content {name, language, variables: {name: text}} fills them. header.image, header.video, header.document and header.location take an object, as in a message of that type.'
+    ' Type: {header?: text[], body?: text[], buttons?: text[]}';
 comment on column public.whatsapp_templates.status_at is
     'The time of the known status, by WhatsApp''s clock (UTC).';
 comment on column public.whatsapp_templates.category_at is
@@ -7523,7 +7525,7 @@ comment on column public.sendable_templates.category is
 comment on column public.sendable_templates.components is
     'Header, body, footer and buttons, as WhatsApp describes them.';
 comment on column public.sendable_templates.variables is
-    'The variables to fill: {header: [names], body: [names], buttons: [names]}; a message gives them in content.variables.';
+    'The names of the variables to fill; a message gives them in content.variables.';
 comment on column public.sendable_templates.header_variables is
     'The number of variables in the header.';
 comment on column public.sendable_templates.body_variables is
@@ -8724,7 +8726,8 @@ comment on table private.media_uploads is
 comment on function private.open_upload(uuid, text, text, bigint, text) is
     'Chooses the place of an agent''s file, after checking the caller and the file.';
 comment on function public.begin_upload(uuid, text, text, bigint, text) is
-    'Announces a file to send in a conversation: {upload_id, object_key, mime_type, size}. size is in bytes. POST /api/media calls it and adds the address for the bytes.';
+    'Announces a file to send in a conversation. size is in bytes. POST /api/media calls it and adds the address for the bytes.'
+    ' Type: {upload_id: uuid, object_key: text, mime_type: text, size: bigint}';
 comment on function private.attach_uploads(uuid[]) is
     'Gives messages the files that were uploaded for them.';
 comment on function backend.media_to_send(uuid) is

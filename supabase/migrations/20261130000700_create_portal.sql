@@ -2172,7 +2172,8 @@ comment on function private.invite_to_portal(uuid, interval) is
 comment on function private.revoke_invitation(uuid) is
     'Ends an invitation that nobody has claimed.';
 comment on function public.invite_to_portal(uuid, interval) is
-    'Invites a contact to the portal: {invitation_id, token, expires_at}. The invitation is valid for 5 minutes to 30 days. Only this answer holds the token. The signed-in user who gives it to claim_portal_invitation becomes the contact''s login. Earlier invitations of the contact end. A contact that has a login is refused (409).';
+    'Invites a contact to the portal. The invitation is valid for 5 minutes to 30 days. Only this answer holds the token. The signed-in user who gives it to claim_portal_invitation becomes the contact''s login. Earlier invitations of the contact end. A contact that has a login is refused (409).'
+    ' Type: {invitation_id: uuid, token: text, expires_at: timestamptz}';
 comment on function public.revoke_invitation(uuid) is
     'Ends an invitation before it is claimed. One that has ended stays so. A claimed one is refused (409).';
 
@@ -2354,6 +2355,7 @@ comment on function private.link_portal_login(uuid, uuid) is
 comment on function private.unlink_portal_login(uuid) is
     'Removes a contact''s login.';
 comment on function public.claim_portal_invitation(text) is
-    'Makes you the customer who was invited: {account_id, customer_id}. Claiming it again gives the same answer. Refused: an invitation that is unknown, revoked or claimed by another login (404); one that has expired (410); a customer who has a login, or a caller who is another customer of the business (409).';
+    'Makes you the customer who was invited. Claiming it again gives the same answer. Refused: an invitation that is unknown, revoked or claimed by another login (404); one that has expired (410); a customer who has a login, or a caller who is another customer of the business (409).'
+    ' Type: {account_id: uuid, customer_id: uuid}';
 comment on function public.unlink_portal_login(uuid) is
     'Ends the access of a contact''s login to the portal and its live topics, at once. Open invitations of the contact end too. A contact without a login stays as it is.';

@@ -220,7 +220,8 @@ comment on column public.metakocka_connections.sync_interval is
 comment on column public.metakocka_connections.request_wait is
     'How long a request waits for a running run of the account to end: 0 to 12 seconds.';
 comment on column public.metakocka_connections.retries is
-    'How often a call is tried, and the waits in between, for each kind of operation: {read, list, write, create: {attempts, first_wait, longest_wait, jitter}, contact, pause: {first_wait, longest_wait, jitter}}. contact is for a contact that failed, and pause for an account whose company takes no calls. Waits are in seconds and double from try to try. jitter is the random part of a wait, from 0 to 1. A write may name only some settings; the others stay as they are.';
+    'How often a call is tried, and the waits in between, for each kind of operation. contact is for a contact that failed, and pause for an account whose company takes no calls. Waits are in seconds and double from try to try. jitter is the random part of a wait, from 0 to 1. A write may name only some settings; the others stay as they are.'
+    ' Type: {read: {attempts: integer, first_wait: numeric, longest_wait: numeric, jitter: numeric}, list: {attempts: integer, first_wait: numeric, longest_wait: numeric, jitter: numeric}, write: {attempts: integer, first_wait: numeric, longest_wait: numeric, jitter: numeric}, create: {attempts: integer, first_wait: numeric, longest_wait: numeric, jitter: numeric}, contact: {first_wait: numeric, longest_wait: numeric, jitter: numeric}, pause: {first_wait: numeric, longest_wait: numeric, jitter: numeric}}';
 comment on column public.metakocka_connections.pauses is
     'The number of pauses in a row. Each is longer than the one before.';
 comment on column public.metakocka_connections.paused_until is
@@ -731,7 +732,8 @@ comment on column public.sync_runs.direction is
 comment on column public.sync_runs.trigger is
     'What began the run: the schedule, a changed contact (wake), a user, or the command line.';
 comment on column public.sync_runs.request is
-    'What the user asked for: {contact_ids} or {metakocka_ids}; {} for everything.';
+    'What the user asked for: contacts, partners, or neither for everything.'
+    ' Type: {contact_ids?: uuid[], metakocka_ids?: text[]}';
 comment on column public.sync_runs.state is
     'queued: waits to begin; running; stopped: its time was over, or Metakocka takes no calls until resumes_at, and the next run continues it; done; failed.';
 comment on column public.sync_runs.total is
@@ -745,7 +747,8 @@ comment on column public.sync_runs.failed is
 comment on column public.sync_runs.unchanged is
     'The number without a difference.';
 comment on column public.sync_runs.errors is
-    'The number of errors of each kind: {kind: count}.';
+    'The number of errors of each kind.'
+    ' Type: {[text]: bigint}';
 comment on column public.sync_runs.cursor is
     'Where the next run continues; for the sync only.';
 comment on column public.sync_runs.quiet is
@@ -1872,11 +1875,12 @@ comment on column public.metakocka_partners.province is
 comment on column public.metakocka_partners.country is
     'The country of the main address, as Metakocka writes it.';
 comment on column public.metakocka_partners.people is
-    'Further persons of a company: [{mk_id, mk_address_id, name, email, phone, gsm, fax}].';
+    'Further persons of a company: {mk_id, mk_address_id, name, email, phone, gsm, fax}.';
 comment on column public.metakocka_partners.addresses is
-    'Further addresses: [{mk_id, address_type, street, post_number, city, province, country}].';
+    'Further addresses: {mk_id, address_type, street, post_number, city, province, country}.';
 comment on column public.metakocka_partners.conversation_status is
-    'O (open), P (pending) or C (closed): the status of the current conversation, the latest active one; before the first conversation the contact''s own.';
+    'O (open), P (pending) or C (closed): the status of the current conversation, the latest active one; before the first conversation the contact''s own.'
+    ' Type: "O" | "P" | "C"';
 comment on column public.metakocka_partners.metakocka_id is
     'The partner''s mk_id; null while Metakocka does not have the contact.';
 comment on column public.metakocka_partners.sync_state is
@@ -4994,7 +4998,8 @@ comment on function private.conflict_to_resolve(uuid, text) is
 comment on function private.resolve_conflict(uuid, text) is
     'Decides a conflict, and queues its contact to be checked. Returns the contact''s id.';
 comment on function public.resolve_sync_conflict(uuid, text) is
-    'Decides a conflict. For a field: crm or metakocka. For a partner: the id of one of the candidates, or new for a contact of its own. For a contact: the id of one of the partners, new for another partner, or unlink for none. Returns the row of metakocka_partners. The sync does the rest at once. A decided conflict is refused (409).';
+    'Decides a conflict. For a field: crm or metakocka. For a partner: the id of one of the candidates, or new for a contact of its own. For a contact: the id of one of the partners, new for another partner, or unlink for none. Returns the row of metakocka_partners. The sync does the rest at once. A decided conflict is refused (409).'
+    ' Type: metakocka_partners';
 
 
 /*
@@ -5262,7 +5267,8 @@ comment on function private.sync_account(uuid, uuid[]) is
 comment on function private.authorize(uuid, uuid[]) is
     'The account, and the contacts that belong to it.';
 comment on function public.authorize_sync(uuid, uuid[]) is
-    'Whether you may synchronize these contacts: {account_id, user_id, contact_ids, not_found}. For owners and admins of a connected account. Without account_id the account of the contacts counts, or the only one that you administer.';
+    'Whether you may synchronize these contacts. For owners and admins of a connected account. Without account_id the account of the contacts counts, or the only one that you administer.'
+    ' Type: {account_id: uuid, user_id: uuid, contact_ids: uuid[], not_found: uuid[]}';
 
 
 /*
@@ -5409,7 +5415,8 @@ grant execute on function public.request_sync(text, uuid, uuid[], text[]) to aut
 comment on function private.queue_sync(uuid, text, uuid[], text[]) is
     'Queues a run, marks its contacts and rings. Returns the run''s id.';
 comment on function public.request_sync(text, uuid, uuid[], text[]) is
-    'Asks for a sync of some contacts or partners, or of all. Returns the id of a run in sync_runs. For owners and admins. Other accounts'' contacts count as unknown.';
+    'Asks for a sync of some contacts or partners, or of all. Returns the id of a run in sync_runs. For owners and admins. Other accounts'' contacts count as unknown.'
+    ' Type: (direction: sync_runs.direction) => uuid';
 
 
 /*
@@ -5482,4 +5489,5 @@ grant execute on function public.metakocka_mappings(uuid, text, integer, uuid) t
 
 
 comment on function public.metakocka_mappings(uuid, text, integer, uuid) is
-    'The partners of contacts, by page: {mappings, cursor}; of one contact, or of all that you may see. The last page has no cursor.';
+    'The partners of contacts, by page: of one contact, or of all that you may see. The last page has no cursor.'
+    ' Type: {mappings: {contact_id: uuid, account_id: uuid, metakocka_id: text, state: metakocka_contact_mappings.state, missing: text[], user_id: uuid | null, last_synced_at: timestamptz | null, created_at: timestamptz, updated_at: timestamptz}[], cursor: text | null}';

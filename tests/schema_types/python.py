@@ -89,15 +89,23 @@ def write(schema: Schema, nulls: frozenset[str]) -> str:
     return _formatted(_Python(schema, nulls).write())
 
 
+def class_of(relation: str) -> str:
+    """The class of the rows of a table or view."""
+    return NAMES.get(relation, _pascal(_singular(relation)))
+
+
+def answer_of(function: str) -> str:
+    """The type of what a function answers."""
+    return _pascal(function) + "Answer"
+
+
 class _Python:
     def __init__(self, schema: Schema, nulls: frozenset[str]) -> None:
         self._schema = schema
         self._nulls = nulls
         self._written: list[str] = []
         self._types: dict[tuple[str, str], str] = {}
-        self._classes = {
-            one.name: NAMES.get(one.name, _pascal(_singular(one.name))) for one in schema.relations
-        }
+        self._classes = {one.name: class_of(one.name) for one in schema.relations}
 
     def write(self) -> str:
         for relation in self._schema.relations:
@@ -192,7 +200,7 @@ class _Python:
 
     def _answer(self, function: Function) -> None:
         assert function.declared, f"The comment of {function.name} declares no type."
-        name = _pascal(function.name) + "Answer"
+        name = answer_of(function.name)
         about = f"What `{function.name}` answers. {function.comment or ''}"
         shape, is_null = without_null(function.declared.shape)
         own = name.removesuffix("Answer") if is_null else name

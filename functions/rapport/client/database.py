@@ -1199,9 +1199,9 @@ class RejectedWebhook(Record):
 class WhatsappTemplateVariables(Record):
     """An object in `variables` of `whatsapp_templates`."""
 
-    header: tuple[str, ...]
-    body: tuple[str, ...]
-    buttons: tuple[str, ...]
+    header: tuple[str, ...] | None = None
+    body: tuple[str, ...] | None = None
+    buttons: tuple[str, ...] | None = None
 
 
 class SendableTemplate(Record):

@@ -1,4 +1,4 @@
-// Made from the schema by `uv run python -m tests.schema_types.generate`: edit sql/, and run it again.
+// Made from the schema by `uv run python -m tests.schema_types.generate`: edit sql/, run it again.
 // Times are ISO 8601 texts in UTC, days ISO 8601 dates.
 
 export type Json = string | number | boolean | null | {
@@ -2172,9 +2172,9 @@ export type Database = {
           synced_at: string | null;
           /** The names of the variables to fill. A name is for example body.1, header.image or buttons.0.1. A message with the content {name, language, variables: {name: text}} fills them. header.image, header.video, header.document and header.location take an object, as in a message of that type. */
           variables: {
-            header: string[];
-            body: string[];
-            buttons: string[];
+            header?: string[];
+            body?: string[];
+            buttons?: string[];
           };
           /** Meta's id of the WhatsApp Business account that owns the template. */
           waba_id: string;
@@ -2758,9 +2758,9 @@ export type Database = {
           name: string;
           /** The names of the variables to fill; a message gives them in content.variables. */
           variables: {
-            header: string[];
-            body: string[];
-            buttons: string[];
+            header?: string[];
+            body?: string[];
+            buttons?: string[];
           };
           /** Meta's id of the WhatsApp Business account that owns the template. */
           waba_id: string;

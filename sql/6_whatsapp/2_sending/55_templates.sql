@@ -95,7 +95,7 @@ comment on column public.whatsapp_templates.components is
     'Header, body, footer and buttons, as WhatsApp describes them.';
 comment on column public.whatsapp_templates.variables is
     'The names of the variables to fill. A name is for example body.1, header.image or buttons.0.1. A message with the content {name, language, variables: {name: text}} fills them. header.image, header.video, header.document and header.location take an object, as in a message of that type.'
-    ' Type: {header: text[], body: text[], buttons: text[]}';
+    ' Type: {header?: text[], body?: text[], buttons?: text[]}';
 comment on column public.whatsapp_templates.status_at is
     'The time of the known status, by WhatsApp''s clock (UTC).';
 comment on column public.whatsapp_templates.category_at is
