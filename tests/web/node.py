@@ -29,7 +29,7 @@ def install() -> Path:
         if not (stamp.exists() and stamp.read_text() == digest):
             npm = NODE_ROOT / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
             subprocess.run(
-                [node(), npm, "ci", "--no-progress", "--loglevel=error"],
+                [node(), npm, "ci", "--ignore-scripts", "--no-progress", "--loglevel=error"],
                 cwd=WEB,
                 env={**os.environ, "PATH": f"{NODE_ROOT / 'bin'}{os.pathsep}{os.environ['PATH']}"},
                 check=True,

@@ -6,40 +6,13 @@
  * and needs no second stream that could disagree with the first.
  */
 
-/** @import { Json } from "./events.js" */
-/** @import { Row } from "./rows.js" */
+/** @import { ContactV2, LiveChatContact } from "./rows.js" */
 
 /**
  * A conversation and how far it has come: `lastMessageAt` is the provider's time of the latest
  * message, the conversation's own before the first.
  *
  * @typedef {{ conversation: any, lastMessageAt: string, lastInboundAt: string | null }} Thread
- *
- * @typedef {object} FaceColumns
- * @property {string | null} name
- * @property {string | null} phone
- * @property {string | null} username
- * @property {string | null} email
- * @property {string[]} tags
- * @property {string | null} conversation_id the current conversation
- * @property {string} created_at
- *
- * @typedef {object} V2Columns
- * @property {string | null} profile_name
- * @property {string | null} notes
- * @property {Json} preferences
- * @property {string | null} marketing_stopped_at
- * @property {"open" | "pending" | "closed"} conversation_status
- * @property {string | null} portal_user_id
- * @typedef {Readonly<Row & FaceColumns & V2Columns>} ContactV2 a row of the view `contacts_v2`
- *
- * @typedef {object} LiveChatColumns
- * @property {string | null} wa_id
- * @property {"Open" | "Pending" | "Closed"} conversation_status
- * @property {"whatsapp" | "booking" | "portal" | null} channel
- * @property {string | null} last_message_at
- * @property {string | null} last_inbound_at
- * @typedef {Readonly<Row & FaceColumns & LiveChatColumns>} LiveChatContact a row of the view `contacts_live_chat`
  */
 
 // the table status_words
@@ -88,7 +61,7 @@ export const FACES = { v2: contactV2, live_chat: contactLiveChat };
 /**
  * @param {any} contact
  * @param {Thread | null} thread
- * @returns {Row & FaceColumns}
+ * @returns {Omit<Pick<ContactV2, keyof ContactV2 & keyof LiveChatContact>, "conversation_status">}
  */
 function shared({ id, account_id, name, profile_name, phone, username, email, tags, created_at, updated_at, version }, thread) {
   return {

@@ -15,13 +15,18 @@ export { Presence, Typing, personId } from "./presence.js";
 export * from "./subscribe_to.js";
 export { Subscription } from "./subscription.js";
 
-/** @typedef {import("./events.js").Change} Change */
-/** @typedef {import("./faces.js").ContactV2} ContactV2 */
-/** @typedef {import("./faces.js").LiveChatContact} LiveChatContact */
+/**
+ * @template {import("./rows.js").Row} [R=import("./rows.js").Row]
+ * @typedef {import("./events.js").Change<R>} Change
+ */
 /** @typedef {import("./catch_up.js").State} State */
 /** @typedef {import("./outbox.js").Outbox} Outbox */
+/** @typedef {import("../database.types.js").Database} Database */
+/** @typedef {import("./presence.js").Online} Online */
+/** @typedef {import("./rows.js").ContactV2} ContactV2 */
 /** @typedef {import("./rows.js").Invoice} Invoice */
 /** @typedef {import("./rows.js").Job} Job */
+/** @typedef {import("./rows.js").LiveChatContact} LiveChatContact */
 /** @typedef {import("./rows.js").LoyaltyTransaction} LoyaltyTransaction */
 /** @typedef {import("./rows.js").Message} Message */
 /** @typedef {import("./rows.js").Profile} Profile */

@@ -5,9 +5,8 @@ import { MessageSource, TableSource } from "./sources.js";
 import { Subscription } from "./subscription.js";
 
 /** @import { Change } from "./events.js" */
-/** @import { ContactV2, LiveChatContact } from "./faces.js" */
 /** @import { CatchUp } from "./catch_up.js" */
-/** @import { Invoice, Job, LoyaltyTransaction, Message, Profile } from "./rows.js" */
+/** @import { ContactV2, Invoice, Job, LiveChatContact, LoyaltyTransaction, Message, Profile } from "./rows.js" */
 /** @import { Scope } from "./scope.js" */
 /** @import { RowCallbacks } from "./subscription.js" */
 

@@ -14,7 +14,7 @@ import { call } from "./errors.js";
 /**
  * Those who are there, by their `personId`, with what each shows of itself.
  *
- * @typedef {Readonly<Record<string, unknown>>} Online
+ * @typedef {Readonly<Record<string, Readonly<Record<string, unknown>>>>} Online
  *
  * @typedef {object} PresenceSnapshot
  * @property {Online} onlineUsers nobody while that can't be known
