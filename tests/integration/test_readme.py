@@ -7,11 +7,14 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
 import psycopg
+import pytest
 from tests.integration.client.portal import until
 
 from rapport.local.stack.postgres import Database
@@ -42,17 +45,14 @@ async def lines_of(output: asyncio.StreamReader, lines: list[str]) -> None:
         lines.append(line.decode())  # noqa: PERF401 - as they come
 
 
-async def test_the_live_clients_example_prints_what_a_customer_writes(
-    stack: Stack, database: Database, tmp_path: Path
-) -> None:
-    with psycopg.connect(database.url(), autocommit=True) as owner:
-        owner.execute((PROJECT / "supabase" / "seed.sql").read_bytes())
-    path, body = inbound()
-    program = tmp_path / "example.py"
+@asynccontextmanager
+async def printing(code: str, stack: Stack, folder: Path) -> AsyncIterator[list[str]]:
+    """The lines that an example prints while it runs."""
+    program = folder / "example.py"
     program.write_text(
-        block("python", "LiveClient")
-        .replace("http://127.0.0.1:24321", stack.url)
-        .replace("the publishable key", stack.publishable_key)
+        code.replace("http://127.0.0.1:24321", stack.url).replace(
+            "the publishable key", stack.publishable_key
+        )
     )
     example = await asyncio.create_subprocess_exec(
         sys.executable, "-u", str(program), stdout=subprocess.PIPE
@@ -60,25 +60,61 @@ async def test_the_live_clients_example_prints_what_a_customer_writes(
     assert example.stdout is not None
     printed: list[str] = []
     reading = asyncio.create_task(lines_of(example.stdout, printed))
-    async with httpx.AsyncClient(base_url=stack.whatsapp_url, trust_env=False) as http:
+    try:
+        yield printed
+        assert example.returncode is None
+    finally:
+        if example.returncode is None:
+            example.kill()
+        await example.wait()
+        await reading
+
+
+@pytest.fixture
+def seeded(database: Database) -> Iterator[psycopg.Connection]:
+    """The database with the businesses that `rapport up` starts with."""
+    with psycopg.connect(database.url(), autocommit=True) as owner:
+        owner.execute((PROJECT / "supabase" / "seed.sql").read_bytes())
+        yield owner
+
+
+async def test_the_live_clients_example_prints_what_a_customer_writes(
+    stack: Stack,
+    seeded: psycopg.Connection,  # noqa: ARG001 - there meanwhile
+    tmp_path: Path,
+) -> None:
+    path, body = inbound()
+    async with (
+        printing(block("python", "live.messages"), stack, tmp_path) as printed,
+        httpx.AsyncClient(base_url=stack.whatsapp_url, trust_env=False) as http,
+    ):
 
         async def write(text: str) -> None:
             (await http.post(path, json=body | {"text": text})).raise_for_status()
 
-        try:
-            async with asyncio.timeout(30):
-                # what comes before the example is ready it does not tell
-                while not printed:
-                    assert example.returncode is None
-                    await write("Hello?")
-                    await asyncio.sleep(0.5)
-            await write(body["text"])
-            await until(lambda: any(f"message={body['text']!r}" in line for line in printed))
-        finally:
-            example.kill()
-            await example.wait()
-            await reading
+        async with asyncio.timeout(30):
+            # what comes before the example is ready it does not tell
+            while not printed:
+                await write("Hello?")
+                await asyncio.sleep(0.5)
+        await write(body["text"])
+        await until(lambda: any(f"message={body['text']!r}" in line for line in printed))
 
     assert all(f"sender_name={body['name']!r}" in line for line in printed)
     seqs = [int(seq) for line in printed for seq in re.findall(r" seq=(\d+) ", line)]
     assert seqs == [*range(seqs[0], seqs[0] + len(printed))]
+
+
+async def test_the_example_in_python_prints_a_customers_jobs_as_they_change(
+    stack: Stack, seeded: psycopg.Connection, tmp_path: Path
+) -> None:
+    seeded.execute(
+        "insert into public.jobs (account_id, customer_id, service_type, starts_at)"
+        " select c.account_id, c.id, 'Carpet', '2027-01-05 09:00Z' from public.customers c"
+        " join auth.users u on u.id = c.portal_user_id"
+        " where u.email = 'cilka@customers.example'"
+    )
+    async with printing(block("python", "live.jobs"), stack, tmp_path) as printed:
+        await until(lambda: printed == ["Carpet, Tue Jan  5 09:00:00 2027: scheduled\n"])
+        seeded.execute("update public.jobs set status = 'cancelled'")
+        await until(lambda: printed[1:] == ["Carpet, Tue Jan  5 09:00:00 2027: cancelled\n"])

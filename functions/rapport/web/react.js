@@ -13,9 +13,9 @@ import { createLive, currentLive } from "./live/index.js";
 
 /** @import { SupabaseClient } from "@supabase/supabase-js" */
 /** @import { ReactNode } from "react" */
-/** @import { Invoice, Job, Live, LoyaltyTransaction, Message, Profile } from "./live/index.js" */
+/** @import { ContactV2, Invoice, Job, Live, LiveChatContact, LoyaltyTransaction, Message, Profile, State } from "./live/index.js" */
 /** @import { EverythingCallbacks, Everything } from "./live/everything.js" */
-/** @import { LoyaltyCallbacks, MessageCallbacks } from "./live/portal_subscriptions.js" */
+/** @import { LoyaltyCallbacks, MessageCallbacks, followContacts } from "./live/portal_subscriptions.js" */
 /** @import { PresenceSnapshot } from "./live/presence.js" */
 /** @import { RowCallbacks, Snapshot } from "./live/subscription.js" */
 
@@ -59,7 +59,11 @@ export function useLive() {
   return useContext(Context) ?? currentLive();
 }
 
-/** How it goes: connecting, connected, polling, offline, error, needs-auth or closed. */
+/**
+ * How it goes: connecting, connected, polling, offline, error, needs-auth or closed.
+ *
+ * @returns {State}
+ */
 export function useLiveState() {
   const live = useLive();
   return useSyncExternalStore(
@@ -92,14 +96,40 @@ export function useInvoiceUpdates(customerId, callbacks) {
 }
 
 /**
- * Messages with a customer.
+ * Messages with a customer; of one booking if `bookingId` is given, which is a job's id.
  *
  * @param {Id} customerId
- * @param {MessageCallbacks} [callbacks]
+ * @param {MessageCallbacks & { bookingId?: string }} [callbacks]
  * @returns {Snapshot<Message> & { unreadCount: number }}
  */
 export function useMessageUpdates(customerId, callbacks) {
-  return useFollowed(customerId, callbacks, (live, id, latest) => live.messages(id, latest));
+  const bookingId = callbacks?.bookingId;
+  const key = customerId && `${customerId} ${bookingId}`;
+  return useFollowed(key, callbacks, (live, _, latest) => live.messages(customerId, Object.assign(latest, { bookingId })));
+}
+
+/**
+ * Messages of one conversation.
+ *
+ * @param {Id} conversationId
+ * @param {MessageCallbacks} [callbacks]
+ * @returns {Snapshot<Message> & { unreadCount: number }}
+ */
+export function useConversation(conversationId, callbacks) {
+  return useFollowed(conversationId, callbacks, (live, id, latest) => live.conversation(id, latest));
+}
+
+/**
+ * All contacts that the user may see, as the live chat or the contacts page ("v2") shows them:
+ * two views of the same rows, so that what is written in either is in both.
+ *
+ * @template {"v2" | "live_chat"} [F="live_chat"]
+ * @param {F} [face]
+ * @param {Parameters<typeof followContacts<F>>[2]} [callbacks]
+ * @returns {Snapshot<F extends "v2" ? ContactV2 : LiveChatContact>}
+ */
+export function useSyncContacts(face = /** @type {F} */ ("live_chat"), callbacks) {
+  return useFollowed(face, callbacks, (live, _, latest) => live.contacts(face, latest));
 }
 
 /**
@@ -206,7 +236,7 @@ function useFollowed(id, callbacks, follow, nothing = /** @type {S} */ (NOTHING)
  */
 function latestOf(latest) {
   return new Proxy(/** @type {any} */ ({}), {
-    get: (_, /** @type {string} */ name) =>
-      name.startsWith("on") ? (/** @type {unknown[]} */ ...given) => /** @type {any} */ (latest.current)?.[name]?.(...given) : undefined,
+    get: (it, /** @type {string} */ name) =>
+      name.startsWith("on") ? (/** @type {unknown[]} */ ...given) => /** @type {any} */ (latest.current)?.[name]?.(...given) : it[name],
   });
 }

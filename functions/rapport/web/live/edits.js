@@ -38,7 +38,7 @@ export class Edits {
    * what it refuses.
    *
    * @param {Edit} edit
-   * @param {Row | undefined} known the row as it was last told
+   * @param {Row} [known] the row as it was last told
    * @param {string} [view] by which it is written
    */
   async write(edit, known, view = edit.table) {

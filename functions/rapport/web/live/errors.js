@@ -8,13 +8,15 @@
  *     └ Unreadable
  */
 export class LiveError extends Error {
+  /** A word of its own, since bundlers give classes other names. @override @type {string} */
+  name = "LiveError";
+
   /**
    * @param {string} message
    * @param {{ code?: string, field?: string, hint?: string, cause?: unknown }} [more]
    */
   constructor(message, more = {}) {
     super(message, { cause: more.cause });
-    this.name = new.target.name;
     this.code = more.code;
     this.field = more.field;
     this.hint = more.hint;
@@ -27,19 +29,40 @@ export class LiveError extends Error {
 }
 
 /** Nobody is signed in, or the token is not good any more. */
-export class NotSignedIn extends LiveError {}
+export class NotSignedIn extends LiveError {
+  /** @override */
+  name = "NotSignedIn";
+}
 /** The user may not do this, or not see this. */
-export class NotAllowed extends LiveError {}
+export class NotAllowed extends LiveError {
+  /** @override */
+  name = "NotAllowed";
+}
 /** There is no such thing, as far as the user may see. */
-export class NotFound extends LiveError {}
+export class NotFound extends LiveError {
+  /** @override */
+  name = "NotFound";
+}
 /** Somebody else was faster, or it is there already. */
-export class Conflict extends LiveError {}
+export class Conflict extends LiveError {
+  /** @override */
+  name = "Conflict";
+}
 /** The values can't be taken. */
-export class Unprocessable extends LiveError {}
+export class Unprocessable extends LiveError {
+  /** @override */
+  name = "Unprocessable";
+}
 /** An answer or a row is not what this client expects. */
-export class Unreadable extends LiveError {}
+export class Unreadable extends LiveError {
+  /** @override */
+  name = "Unreadable";
+}
 /** The server can't be reached, or is too busy. */
 export class Unavailable extends LiveError {
+  /** @override */
+  name = "Unavailable";
+
   /** @override */
   get retryable() {
     return true;

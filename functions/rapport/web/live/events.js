@@ -23,12 +23,14 @@ import { Unreadable } from "./errors.js";
  * What subscriptions tell: INSERT has no `old`, DELETE no `new`. `old` is what was told of the row
  * before; null with UPDATE where the row was there before the subscription and was not loaded.
  *
+ * `eventType` is as in the payloads of `postgres_changes`.
+ *
  * @template {import("./rows.js").Row} [R=import("./rows.js").Row]
- * @typedef {object} Change
- * @property {string} table
- * @property {"INSERT" | "UPDATE" | "DELETE"} eventType as in the payloads of `postgres_changes`
- * @property {R | null} new
- * @property {R | null} old
+ * @typedef {{ table: string } & (
+ *   | { eventType: "INSERT", new: R, old: null }
+ *   | { eventType: "UPDATE", new: R, old: R | null }
+ *   | { eventType: "DELETE", new: null, old: R }
+ * )} Change
  */
 
 /**

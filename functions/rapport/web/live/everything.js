@@ -9,17 +9,17 @@
  *
  * @typedef {object} EverythingCallbacks
  * @property {(job: Job) => unknown} [onJobInsert]
- * @property {(job: Job, old: Job | null) => unknown} [onJobUpdate]
+ * @property {(job: Job, old: Job) => unknown} [onJobUpdate]
  * @property {(job: Job) => unknown} [onJobDelete]
  * @property {(invoice: Invoice) => unknown} [onInvoiceInsert]
- * @property {(invoice: Invoice, old: Invoice | null) => unknown} [onInvoiceUpdate]
+ * @property {(invoice: Invoice, old: Invoice) => unknown} [onInvoiceUpdate]
  * @property {(invoice: Invoice) => unknown} [onInvoiceDelete]
  * @property {MessageCallbacks["onNewMessage"]} [onNewMessage]
  * @property {MessageCallbacks["onMessageRead"]} [onMessageRead]
  * @property {MessageCallbacks["onMessageDeleted"]} [onMessageDeleted]
  * @property {(transaction: LoyaltyTransaction) => unknown} [onPointsEarned]
  * @property {(transaction: LoyaltyTransaction) => unknown} [onPointsRedeemed]
- * @property {(profile: Profile, old: Profile | null) => unknown} [onProfileUpdate]
+ * @property {(profile: Profile, old: Profile) => unknown} [onProfileUpdate]
  *
  * @typedef {{
  *   jobs: JobSubscription, invoices: Subscription<Invoice, {}>, messages: MessageSubscription,

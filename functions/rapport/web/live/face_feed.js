@@ -207,7 +207,8 @@ export class FaceFeed {
       if (JSON.stringify(now) === JSON.stringify(old)) continue;
       if (now) this.#shown.set(id, now);
       else this.#shown.delete(id);
-      changes.push({ table: "contacts", eventType: !now ? "DELETE" : old ? "UPDATE" : "INSERT", new: now, old });
+      const eventType = !now ? "DELETE" : old ? "UPDATE" : "INSERT";
+      changes.push(/** @type {Change<R>} */ ({ table: "contacts", eventType, new: now, old }));
     }
     return changes;
   }

@@ -321,7 +321,7 @@ export class Ledger {
    * @returns {Change<R>}
    */
   #change(eventType, row, old) {
-    return { table: this.#table, eventType, new: row, old };
+    return /** @type {Change<R>} */ ({ table: this.#table, eventType, new: row, old });
   }
 }
 

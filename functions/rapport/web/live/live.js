@@ -75,6 +75,17 @@ export class Live {
   }
 
   /**
+   * Writes columns of a job, which only staff may; all that show it have them from the first
+   * moment. What is refused is taken back, and thrown.
+   *
+   * @param {string} id
+   * @param {Parameters<JobSubscription["update"]>[1]} patch
+   */
+  async updateJob(id, patch) {
+    await this.#hub.edits.write({ table: "jobs", id, patch });
+  }
+
+  /**
    * Invoices of a customer, or all that the user may see.
    *
    * @param {string | null} [customerId]

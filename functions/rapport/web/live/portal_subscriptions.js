@@ -18,7 +18,7 @@ import { Subscription } from "./subscription.js";
  * @property {(message: Message) => unknown} [onNewMessage]
  * @property {(message: Message) => unknown} [onMessageRead]
  * @property {(message: Message) => unknown} [onMessageDeleted]
- * @typedef {RowCallbacks<Message> & MessageOnly} MessageCallbacks
+ * @typedef {RowCallbacks<Message, Message | null> & MessageOnly} MessageCallbacks
  *
  * `onInsert` also gets what expires.
  *
@@ -162,7 +162,7 @@ export class LoyaltySubscription extends Subscription {
   /** @override @param {Change<LoyaltyTransaction>} change */
   tell(change) {
     super.tell(change);
-    if (this.isClosed || change.eventType !== "INSERT" || !change.new) return;
+    if (this.isClosed || change.eventType !== "INSERT") return;
     const { onPointsEarned, onPointsRedeemed } = this.#callbacks;
     if (change.new.type === "redeemed") call(onPointsRedeemed, change.new);
     else if (change.new.type !== "expired") call(onPointsEarned, change.new);

@@ -21,12 +21,14 @@ import { stateOf } from "./catch_up.js";
  */
 
 /**
- * Called with the new row; the new and what was told before of it; the last of it.
+ * Called with the new row; the new and what was told before of it, which is known of all rows that
+ * were loaded; the last of it.
  *
  * @template {Row} R
+ * @template {R | null} [Old=R]
  * @typedef {object} RowCallbacks
  * @property {(row: R) => unknown} [onInsert]
- * @property {(row: R, old: R | null) => unknown} [onUpdate]
+ * @property {(row: R, old: Old) => unknown} [onUpdate]
  * @property {(row: R) => unknown} [onDelete]
  * @property {(change: Change<R>) => unknown} [onChange]
  */
@@ -69,7 +71,7 @@ export class Subscription {
    * @param {Scope} scope
    * @param {() => Source<R>} makeSource
    * @param {(a: R, b: R) => number} order
-   * @param {RowCallbacks<R>} [callbacks]
+   * @param {RowCallbacks<R, any>} [callbacks] whose `old` may be null unless all rows are loaded
    */
   constructor(hub, scope, makeSource, order, callbacks = {}) {
     this.hub = hub;
@@ -211,9 +213,9 @@ export class Subscription {
     if (this.isClosed) return;
     this.#latest = change;
     const { onInsert, onUpdate, onDelete, onChange } = this.#callbacks;
-    if (change.eventType === "INSERT") call(onInsert, /** @type {R} */ (change.new));
-    else if (change.eventType === "UPDATE") call(onUpdate, /** @type {R} */ (change.new), change.old);
-    else call(onDelete, /** @type {R} */ (change.old));
+    if (change.eventType === "INSERT") call(onInsert, change.new);
+    else if (change.eventType === "UPDATE") call(onUpdate, change.new, change.old);
+    else call(onDelete, change.old);
     call(onChange, change);
   }
 
