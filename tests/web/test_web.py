@@ -1,4 +1,7 @@
-"""The live client in JavaScript: its types, its size, and the promises that it keeps alone."""
+"""The live client in JavaScript: its size, and the promises that it keeps alone.
+
+Its types are checked where it is packed: see `integration/test_web_package.py`.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +10,6 @@ import re
 
 import pytest
 from tests.web import node
-
-
-def test_types_are_right() -> None:
-    modules = node.install()
-
-    checked = node.run(modules / "typescript" / "bin" / "tsc", "--project", node.WEB)
-
-    assert checked.returncode == 0, checked.stdout
 
 
 @pytest.mark.parametrize("name", ["scenarios", "errors"])

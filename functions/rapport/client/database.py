@@ -77,9 +77,12 @@ class AccountMember(Record):
     """When the person was added (server time, UTC)."""
 
 
+AccountLanguage: TypeAlias = Annotated[Literal["en", "sl"], AnyWord()]
+
+
 class Account(Record):
     """A row of the table `accounts`. A business that uses Rapport: the tenant. Every other row
-    names its account. Owners and admins change name, country and time_zone.
+    names its account. Owners and admins change name, country, time_zone and language.
     """
 
     id: UUID
@@ -93,6 +96,10 @@ class Account(Record):
     time_zone: str
     """The IANA time zone in which the account's days begin and end. If none is given: that of
     its country, or UTC. Due dates, expiring points and notices follow it.
+    """
+    language: AccountLanguage
+    """The language of what the system writes for people: en or sl. If none is given: sl in
+    Slovenia, or else en.
     """
     messages_per_minute: int
     """How many messages one user, staff or customer, may write in a minute."""

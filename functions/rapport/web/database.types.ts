@@ -101,7 +101,7 @@ export type Database = {
           }
         ];
       };
-      /** A business that uses Rapport: the tenant. Every other row names its account. Owners and admins change name, country and time_zone. */
+      /** A business that uses Rapport: the tenant. Every other row names its account. Owners and admins change name, country, time_zone and language. */
       accounts: {
         Row: {
           /** The country of the business by ISO 3166-1, such as SI; null is unknown. */
@@ -112,6 +112,8 @@ export type Database = {
           external_id: string;
           /** Identifies the account; every other row of the business names it as account_id. */
           id: string;
+          /** The language of what the system writes for people: en or sl. If none is given: sl in Slovenia, or else en. */
+          language: "en" | "sl";
           /** How many messages one user, staff or customer, may write in a minute. */
           messages_per_minute: number;
           /** How many messages one user may write in one request. */
@@ -131,6 +133,7 @@ export type Database = {
           created_at?: string;
           external_id?: string;
           id?: string;
+          language: "en" | "sl";
           messages_per_minute?: number;
           messages_per_request?: number;
           name: string;
@@ -143,6 +146,7 @@ export type Database = {
           created_at?: string;
           external_id?: string;
           id?: string;
+          language?: "en" | "sl";
           messages_per_minute?: number;
           messages_per_request?: number;
           name?: string;
