@@ -166,7 +166,7 @@ async def test_messages_outlive_their_page_and_are_sent_once_in_order(
             f'<script type="module">{(node.HERE / "chat.mjs").read_text()}</script>'
         )
         await show(page, html)
-        await page.wait_for_function("messages.getSnapshot().isConnected && pending()")
+        await page.wait_for_function("window.messages?.getSnapshot().isConnected && pending()")
 
         await page.context.set_offline(True)
         for text in ("one", "two", "three"):

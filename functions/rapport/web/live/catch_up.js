@@ -115,6 +115,8 @@ export class CatchUp {
     clearTimeout(this.#taking);
     this.#taking = undefined;
     this.#heard = [];
+    // where no topic is left, nothing else would say so
+    this.tell();
     await this.link.stop();
   }
 
