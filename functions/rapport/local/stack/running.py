@@ -71,6 +71,8 @@ class Stack(BaseModel):
     wake_secret: str = Field(default_factory=_secret, repr=False)
     metakocka_secret_key: str = Field(default_factory=_secret, repr=False)
     aws_secret: str = Field(default_factory=_secret, repr=False)
+    # the Supabase CLI's config.toml with Auth's settings; by default the project's
+    supabase_config: Path | None = None
 
     @property
     def secret_key(self) -> str:
@@ -124,6 +126,11 @@ class Stack(BaseModel):
     def aws_url(self) -> str:
         """The base URL of the stand-in for AWS."""
         return f"http://{self.host}:{self.moto_port}"
+
+    @property
+    def inbox_url(self) -> str:
+        """The page with what Auth has sent."""
+        return f"{self.url}/_mail"
 
     def queue_url(self, logical_id: str) -> str:
         """The URL of one of serverless.yml's queues."""

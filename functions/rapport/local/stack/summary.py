@@ -26,6 +26,7 @@ class StackSummary(BaseModel):
     webhook_url: str
     whatsapp_url: str
     metakocka_url: str
+    inbox_url: str
     db_url: str
     logins: tuple[Login, ...]
     pid: int
@@ -48,6 +49,7 @@ class StackSummary(BaseModel):
             webhook_url=stack.webhook_url,
             whatsapp_url=stack.whatsapp_url,
             metakocka_url=stack.metakocka_fake_url,
+            inbox_url=stack.inbox_url,
             db_url=stack.db_url(),
             logins=LOGINS,
             pid=os.getpid(),
@@ -74,6 +76,7 @@ def show(stack: Stack, console: Console) -> None:
         "WhatsApp webhook": summary.webhook_url,
         "WhatsApp stand-in": summary.whatsapp_url,
         "Metakocka stand-in": summary.metakocka_url,
+        "Mails and SMS": summary.inbox_url,
         "Database": summary.db_url,
         "Publishable key": summary.publishable_key,
         "Secret key": summary.secret_key,

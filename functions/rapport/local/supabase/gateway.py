@@ -52,6 +52,15 @@ EXPOSED_HEADERS = (
     "X-Supabase-Api-Version",
 )
 
+# parts of a hosted project that are not served here, and what to do instead
+NOT_SERVED = {
+    "/storage/v1": "Storage is not served on this machine: files of messages go through "
+    "POST /api/media of the functions. Try it on a hosted project.",
+    "/functions/v1": "Edge Functions are not served on this machine: the deployed functions are at "
+    "the address of the functions, below /api.",
+    "/graphql/v1": "GraphQL is not served on this machine: ask /rest/v1, or a hosted project.",
+}
+
 
 def create_app(stack: Stack) -> Starlette:
     """Creates the gateway of a stack; its services start and stop with the application."""
@@ -78,14 +87,17 @@ def create_app(stack: Stack) -> Starlette:
         auth.app, at_once=LOGINS_AT_ONCE, waiting=WAITING, ends_with_client=False
     )
     bounded_posting = Bounded(realtime.posting, at_once=POSTS_AT_ONCE, waiting=WAITING)
-    jwks = frozenset({"/auth/v1/.well-known/jwks.json"})
+    # keys that everybody may see, and what the links in mails lead to
+    open_paths = frozenset({"/auth/v1/.well-known/jwks.json", "/auth/v1/verify"})
     return Starlette(
         routes=[
             Route("/health", _health),
             Mount("/rest/v1", RequireApiKey(shared_rest, keys)),
-            Mount("/auth/v1", RequireApiKey(bounded_auth, keys, open_paths=jwks)),
+            Mount("/auth/v1", RequireApiKey(bounded_auth, keys, open_paths=open_paths)),
+            Mount("/_mail", auth.inbox),
             Mount("/realtime/v1/api", RequireApiKey(bounded_posting, keys)),
             *realtime.routes,
+            *(Mount(path, _not_served(sentence)) for path, sentence in NOT_SERVED.items()),
         ],
         middleware=[
             Middleware(
@@ -139,6 +151,17 @@ def _user_of(token_keys: KeySet, token: str) -> str | None:
     except TokenError:
         # PostgREST refuses it, which costs it little
         return None
+
+
+def _not_served(sentence: str) -> ASGIApp:
+    async def refuse(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            await WebSocketClose()(scope, receive, send)
+            return
+        body = {"statusCode": "501", "error": "not_served", "message": sentence}
+        await JSONResponse(body, 501)(scope, receive, send)
+
+    return refuse
 
 
 if __name__ == "__main__":

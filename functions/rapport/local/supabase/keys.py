@@ -98,13 +98,14 @@ def mint_user_token(
     user_metadata: dict[str, JsonValue] | None = None,
     role: str = "authenticated",
     is_anonymous: bool = False,
+    method: str = "password",
     signed_in_at: int | None = None,
     lifetime: timedelta = ACCESS_TOKEN_LIFETIME,
 ) -> str:
-    """Makes the access token of a user who signed in with a password.
+    """Makes the access token of a user who signed in by `method`.
 
     It is signed with a private key (ES256), or with a shared secret (HS256) where `key` is text.
-    `signed_in_at` is the time of the password check, in seconds since 1970; by default now. Source
+    `signed_in_at` is the time of the sign-in, in seconds since 1970; by default now. Source
     of the claims: Supabase's "JWT Claims Reference".
     """
     now = int(time.time())
@@ -120,7 +121,7 @@ def mint_user_token(
         "user_metadata": user_metadata or {},
         "role": role,
         "aal": "aal1",
-        "amr": [{"method": "password", "timestamp": now if signed_in_at is None else signed_in_at}],
+        "amr": [{"method": method, "timestamp": now if signed_in_at is None else signed_in_at}],
         "session_id": str(session_id or uuid4()),
         "is_anonymous": is_anonymous,
     }

@@ -10,6 +10,9 @@ from starlette.requests import Request
 from rapport.local.supabase import keys
 from rapport.local.supabase.auth import sessions, users
 from rapport.local.supabase.auth.errors import AuthError
+from rapport.local.supabase.auth.project import Project
+
+ADMIN_ROLES = ("service_role", "supabase_admin")
 
 
 class SessionCaller(NamedTuple):
@@ -19,15 +22,13 @@ class SessionCaller(NamedTuple):
     session_id: UUID | None
 
 
-async def signed_in(
-    conn: users.Connection, request: Request, key_set: keys.KeySet
-) -> SessionCaller:
+async def signed_in(conn: users.Connection, request: Request, project: Project) -> SessionCaller:
     """Finds the user whose access token a request carries.
 
     Raises AuthError: 401 without a token; 403 if the token is invalid or its user or session is
     gone.
     """
-    claims = _claims(request, key_set)
+    claims = _claims(request, project)
     if not claims.sub:
         raise AuthError(403, "bad_jwt", "invalid claim: missing sub claim")
     user_id = _uuid(claims.sub, "sub")
@@ -45,20 +46,22 @@ async def signed_in(
     return SessionCaller(user, session_id)
 
 
-def require_admin(request: Request, key_set: keys.KeySet) -> None:
-    """Raises AuthError unless a request carries the service role's token."""
-    if _claims(request, key_set).role != "service_role":
+def require_admin(request: Request, project: Project) -> None:
+    """Raises AuthError unless a request carries an administrator's token."""
+    if _claims(request, project).role not in ADMIN_ROLES:
         raise AuthError(403, "not_admin", "User not allowed")
 
 
-def _claims(request: Request, key_set: keys.KeySet) -> keys.Claims:
+def _claims(request: Request, project: Project) -> keys.Claims:
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not token:
         raise AuthError(401, "no_authorization", "This endpoint requires a valid Bearer token")
     try:
-        return keys.verify(key_set, token)
+        return project.claims(token)
     except keys.TokenError as error:
-        raise AuthError(403, "bad_jwt", f"invalid JWT: {error}") from error
+        raise AuthError(
+            403, "bad_jwt", f"invalid JWT: unable to parse or verify signature, {error}"
+        ) from error
 
 
 def _uuid(value: str, claim: str) -> UUID:

@@ -27,8 +27,8 @@ def invalid_credentials() -> AuthError:
     return AuthError(400, "invalid_credentials", "Invalid login credentials")
 
 
-def user_not_found() -> AuthError:
-    return AuthError(404, "user_not_found", "User not found")
+def user_not_found(message: str = "User not found") -> AuthError:
+    return AuthError(404, "user_not_found", message)
 
 
 def validation_failed(message: str) -> AuthError:
@@ -45,3 +45,22 @@ def taken(error: UniqueViolation) -> AuthError:
         case _:
             code, what = "conflict", "id"
     return AuthError(422, code, f"A user with this {what} has already been registered")
+
+
+def already_registered() -> AuthError:
+    """The refusal of a sign-up for an address or number that has a user."""
+    return AuthError(422, "user_already_exists", "User already registered")
+
+
+def sign_ups_disabled() -> AuthError:
+    return AuthError(422, "signup_disabled", "Signups not allowed for this instance")
+
+
+def code_invalid() -> AuthError:
+    """The refusal for a code that is wrong, used or late; all get the same words."""
+    return AuthError(403, "otp_expired", "Token has expired or is invalid")
+
+
+def link_invalid() -> AuthError:
+    """The refusal for a link that is wrong, used or late; all get the same words."""
+    return AuthError(403, "otp_expired", "Email link is invalid or has expired")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from datetime import date
 from typing import TypeVar
 
@@ -51,9 +52,12 @@ def query(request: Request, model: type[Body]) -> Body:
         raise _refused(error) from None
 
 
-def answer(model: BaseModel, status: int = 200) -> Response:
+def answer(
+    model: BaseModel, status: int = 200, headers: Mapping[str, str] | None = None
+) -> Response:
     """Sends a model as JSON, without fields that are null."""
-    return Response(model.model_dump_json(exclude_none=True), status, media_type="application/json")
+    content = model.model_dump_json(exclude_none=True)
+    return Response(content, status, headers, media_type="application/json")
 
 
 def refuse(request: Request, error: AuthError) -> JSONResponse:
@@ -114,6 +118,8 @@ def _refused(error: ValidationError) -> AuthError:
     first = error.errors(include_url=False, include_input=False)[0]
     if first["type"] == "json_invalid":
         return AuthError(400, "bad_json", "Could not parse request body as JSON")
+    if first["type"] == "value_error":
+        # our own sentences name the field
+        return validation_failed(first["msg"].removeprefix("Value error, "))
     field = ".".join(str(part) for part in first["loc"])
-    message = first["msg"].removeprefix("Value error, ")
-    return validation_failed(f"{field}: {message}" if field else message)
+    return validation_failed(f"{field}: {first['msg']}" if field else first["msg"])

@@ -10,58 +10,142 @@ from uuid import UUID
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     Field,
     JsonValue,
     SecretStr,
     StringConstraints,
 )
 
+from rapport.local.supabase.auth.challenges import Challenge
+from rapport.local.supabase.auth.settings import duration
+
 Metadata = dict[str, JsonValue]
 
 _EMAIL = re.compile(r"[^@\s\x00-\x1f\x7f]+@[^@\s\x00-\x1f\x7f]+")
-_DURATION = re.compile(r"(?:[0-9]{1,6}[hms])+")
-_DURATION_PART = re.compile(r"([0-9]+)([hms])")
-_UNITS = {"h": "hours", "m": "minutes", "s": "seconds"}
+_PHONE = re.compile(r"[1-9][0-9]{1,14}")
 
 
-def _normal_email(value: str) -> str:
+def _normal_email(value: str) -> str | None:
+    if not value:
+        return None
     if not _EMAIL.fullmatch(value):
         raise ValueError("Unable to validate email address: invalid format")
     return value.lower()
 
 
-def _duration(value: str) -> str:
-    if value != "none" and not _DURATION.fullmatch(value):
-        raise ValueError("expected a duration such as 24h or 1h30m, or none")
-    return value
+def _normal_phone(value: str) -> str | None:
+    if not value:
+        return None
+    digits = value.removeprefix("+").replace(" ", "")
+    if not _PHONE.fullmatch(digits):
+        raise ValueError("Invalid phone number format (E.164 required)")
+    return digits
 
 
+def _ban(value: object) -> object:
+    if not isinstance(value, str) or value == "none":
+        return value
+    try:
+        return duration(value)
+    except ValueError as error:
+        raise ValueError(f"ban_duration: {error}, or none") from error
+
+
+# an empty one counts as none
 Email = Annotated[str, StringConstraints(max_length=255), AfterValidator(_normal_email)]
+Phone = Annotated[str, StringConstraints(max_length=32), AfterValidator(_normal_phone)]
 Role = Annotated[str, StringConstraints(max_length=255)]
-Phone = Annotated[str, StringConstraints(pattern=r"^\+?[0-9]{4,15}$")]
+Text = Annotated[str, StringConstraints(max_length=255)]
 
 
-class Credentials(BaseModel):
+class Credentials(Challenge):
     """The body of a sign-up or a password grant."""
 
     email: Email | None = None
-    phone: str | None = None
+    phone: Phone | None = None
     password: SecretStr | None = None
     data: Metadata | None = None
+    channel: Text | None = None
 
 
 class RefreshGrant(BaseModel):
     """The body of a refresh grant."""
 
-    refresh_token: Annotated[str, StringConstraints(max_length=255)]
+    refresh_token: Text
 
 
-class UserChanges(BaseModel):
+class CodeGrant(BaseModel):
+    """The body of a grant for a code that a link has brought (PKCE)."""
+
+    auth_code: Text = ""
+    code_verifier: Text = ""
+
+
+class UserChanges(Challenge):
     """What users may change about themselves; a metadata key set to null is removed."""
 
     email: Email | None = None
+    phone: Phone | None = None
+    password: SecretStr | None = None
+    # the code of `reauthenticate`
+    nonce: Text | None = None
+    data: Metadata | None = None
+    app_metadata: Metadata | None = None
+    channel: Text | None = None
+
+
+class CodeRequest(Challenge):
+    """The body of a request for a code or magic link."""
+
+    email: Email | None = None
+    phone: Phone | None = None
+    create_user: bool = True
+    data: Metadata | None = None
+    channel: Text | None = None
+
+
+class Recovery(Challenge):
+    """The body of a request to recover a password."""
+
+    email: Email | None = None
+
+
+class Resend(Challenge):
+    """The body of a request to send a message again."""
+
+    type: Text = ""
+    email: Email | None = None
+    phone: Phone | None = None
+
+
+class Verification(BaseModel):
+    """A code with its address, or the token of a link."""
+
+    type: Text = ""
+    token: Text = ""
+    token_hash: Text = ""
+    email: Email | None = None
+    phone: Phone | None = None
+    redirect_to: str | None = None
+
+
+class Invitation(BaseModel):
+    """The body of an invitation by mail."""
+
+    email: Email | None = None
+    data: Metadata | None = None
+
+
+class LinkRequest(BaseModel):
+    """The body of a request for a link that the caller sends itself."""
+
+    type: Text
+    email: Email | None = None
+    new_email: Email | None = None
     password: SecretStr | None = None
     data: Metadata | None = None
+    redirect_to: str | None = None
 
 
 class AdminAttributes(BaseModel):
@@ -71,24 +155,19 @@ class AdminAttributes(BaseModel):
     email: Email | None = None
     phone: Phone | None = None
     password: SecretStr | None = None
+    password_hash: SecretStr | None = None
     role: Role | None = None
     email_confirm: bool = False
     phone_confirm: bool = False
     user_metadata: Metadata | None = None
     app_metadata: Metadata | None = None
-    ban_duration: Annotated[str, AfterValidator(_duration)] | None = None
+    # how long the user is locked out from now
+    ban_duration: Annotated[timedelta | Literal["none"], BeforeValidator(_ban)] | None = None
 
     @property
     def ban(self) -> timedelta | None:
-        """How long the user is locked out from now; None if no ban is set or a ban is lifted."""
-        parts = _DURATION_PART.findall(self.ban_duration or "")
-        return (
-            sum(
-                (timedelta(**{_UNITS[unit]: int(number)}) for number, unit in parts),
-                start=timedelta(),
-            )
-            or None
-        )
+        """How long the user is locked out; None if no ban is set or a ban is lifted."""
+        return (self.ban_duration or None) if self.ban_duration != "none" else None
 
 
 class Deletion(BaseModel):
@@ -113,4 +192,4 @@ class LogoutScope(BaseModel):
 class GrantType(BaseModel):
     """The kind of grant for an access token, from the query."""
 
-    grant_type: Literal["password", "refresh_token"]
+    grant_type: Literal["password", "refresh_token", "pkce", "id_token", "web3"]

@@ -8,32 +8,49 @@ import bcrypt
 from pydantic import SecretStr
 
 from rapport.local.supabase.auth.errors import AuthError, validation_failed
+from rapport.local.supabase.auth.settings import AuthSettings
 
-MIN_LENGTH = 6
 MAX_BYTES = 72  # bcrypt ignores further bytes
 COST = 10  # GoTrue's
 
 # compared where there is no user, so that the time taken reveals nothing
 _NOBODY = bcrypt.hashpw(b"", bcrypt.gensalt(COST)).decode()
 
+_LOWER, _UPPER = "abcdefghijklmnopqrstuvwxyz", "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+_DIGITS, _SYMBOLS = "0123456789", "!@#$%^&*()_+-=[]{};'\\:\"|<>?,./`~"
+# sets of which a password needs one character each, by the name in the settings
+_REQUIRED = {
+    "": (),
+    "letters_digits": (_LOWER + _UPPER, _DIGITS),
+    "lower_upper_letters_digits": (_LOWER, _UPPER, _DIGITS),
+    "lower_upper_letters_digits_symbols": (_LOWER, _UPPER, _DIGITS, _SYMBOLS),
+}
 
-def check_strength(password: SecretStr) -> None:
-    """Raises AuthError for a new password that is too short or too long."""
+
+def check_strength(password: SecretStr, settings: AuthSettings) -> None:
+    """Raises AuthError for a new password that is too short, too long or too simple."""
     value = password.get_secret_value()
-    if len(value) < MIN_LENGTH:
-        raise AuthError(
-            422,
-            "weak_password",
-            f"Password should be at least {MIN_LENGTH} characters.",
-            reasons=("length",),
+    sentences, reasons = [], []
+    if len(value) < settings.minimum_password_length:
+        reasons.append("length")
+        sentences.append(
+            f"Password should be at least {settings.minimum_password_length} characters."
         )
+    required = _REQUIRED[settings.password_requirements]
+    if not all(set(value) & set(characters) for characters in required):
+        reasons.append("characters")
+        sentences.append(
+            "Password should contain at least one character of each: " + ", ".join(required) + "."
+        )
+    if reasons:
+        raise AuthError(422, "weak_password", " ".join(sentences), reasons=tuple(reasons))
     if len(value.encode()) > MAX_BYTES:
         raise validation_failed(f"Password cannot be longer than {MAX_BYTES} characters")
 
 
-async def hash_password(password: SecretStr) -> SecretStr:
+async def hash_password(password: SecretStr, settings: AuthSettings) -> SecretStr:
     """Hashes a new password. Raises AuthError as `check_strength` does."""
-    check_strength(password)
+    check_strength(password, settings)
     value = password.get_secret_value().encode()
     hashed = await asyncio.to_thread(bcrypt.hashpw, value, bcrypt.gensalt(COST))
     return SecretStr(hashed.decode())

@@ -18,9 +18,6 @@ from rapport.local.supabase.auth.errors import AuthError, user_not_found
 
 Connection = AsyncConnection[DictRow]
 
-# a client that lost the answer may repeat the exchange within this time
-REUSE_INTERVAL_SECONDS = 10
-
 
 class Grant(NamedTuple):
     """The right to an access token: its user, its session, and the refresh token."""
@@ -28,13 +25,19 @@ class Grant(NamedTuple):
     user_id: UUID
     session_id: UUID
     signed_in_at: datetime
+    method: str
     refresh_token: str
 
 
 async def start(
-    conn: Connection, user_id: UUID, *, user_agent: str | None, address: str | None
+    conn: Connection,
+    user_id: UUID,
+    *,
+    method: str,
+    user_agent: str | None,
+    address: str | None,
 ) -> Grant:
-    """Opens a session for a user whose password was right. `address` is the client's IP.
+    """Opens a session for a user who signed in by `method`. `address` is the client's IP.
 
     Raises AuthError (user_not_found) if the user was deleted meanwhile.
     """
@@ -56,27 +59,52 @@ async def start(
     row = await cursor.fetchone()
     if row is None:
         raise user_not_found()
+    await conn.execute(
+        """
+        insert into auth.mfa_amr_claims (
+            id, session_id, created_at, updated_at, authentication_method
+        )
+        values (gen_random_uuid(), %s, now(), now(), %s)
+        """,
+        [row["id"], method],
+    )
     token = await _issue(conn, user_id, row["id"], parent=None)
-    return Grant(user_id, row["id"], row["created_at"], token)
+    return Grant(user_id, row["id"], row["created_at"], method, token)
 
 
-async def renew(conn: Connection, token: str) -> Grant | None:
-    """Exchanges a refresh token for the session's next one.
+async def renew(
+    conn: Connection, token: str, *, reuse_interval: int, rotates: bool = True
+) -> Grant | None:
+    """Exchanges a refresh token for the session's next one, or keeps it if tokens don't rotate.
 
     A token that was already exchanged returns the session's current token if that one is its direct
-    successor, or if the exchange is not older than the reuse interval. Otherwise it counts as
-    stolen: all tokens of the session are revoked and None is returned, so that the caller commits
-    before refusing. Raises AuthError for an unknown token and for an ended session.
+    successor, or if the exchange is not older than the reuse interval (in seconds). Otherwise it
+    counts as stolen: all tokens of the session are revoked and None is returned, so that the caller
+    commits before refusing. Raises AuthError for an unknown token and for an ended session.
 
     Source of the rule: Supabase's "User sessions", on reuse detection.
     """
     # locks the session: one exchange at a time; tokens are read after that
     cursor = await conn.execute(
         """
-        select id, user_id, created_at, not_after < now() as ended
-        from auth.sessions
-        where id = (select session_id from auth.refresh_tokens where token = %s)
-        for update
+        select
+            s.id,
+            s.user_id,
+            s.created_at,
+            s.not_after < now() as ended,
+            coalesce(
+                (
+                    select a.authentication_method
+                    from auth.mfa_amr_claims a
+                    where a.session_id = s.id
+                    order by a.created_at
+                    limit 1
+                ),
+                'password'
+            ) as method
+        from auth.sessions s
+        where s.id = (select session_id from auth.refresh_tokens where token = %s)
+        for update of s
         """,
         [token],
     )
@@ -100,12 +128,14 @@ async def renew(conn: Connection, token: str) -> Grant | None:
         order by current.id desc
         limit 1
         """,
-        {"token": token, "interval": REUSE_INTERVAL_SECONDS},
+        {"token": token, "interval": reuse_interval},
     )
     found = await cursor.fetchone()
     if found is None:
         raise _token_not_found()
-    if not found["revoked"]:
+    if not found["revoked"] and not rotates:
+        successor = token
+    elif not found["revoked"]:
         successor = await _exchange(conn, session["user_id"], session["id"], token)
     elif found["current"] and found["repeatable"]:
         successor = found["current"]
@@ -120,13 +150,22 @@ async def renew(conn: Connection, token: str) -> Grant | None:
             [session["id"]],
         )
         return None
-    return Grant(session["user_id"], session["id"], session["created_at"], successor)
+    return Grant(
+        session["user_id"], session["id"], session["created_at"], session["method"], successor
+    )
 
 
 async def exists(conn: Connection, session_id: UUID) -> bool:
     """Whether the session exists and was not ended by a logout."""
     cursor = await conn.execute("select from auth.sessions where id = %s", [session_id])
     return cursor.rowcount == 1
+
+
+async def began(conn: Connection, session_id: UUID) -> datetime | None:
+    """When the session was opened; None for one that was ended."""
+    cursor = await conn.execute("select created_at from auth.sessions where id = %s", [session_id])
+    row = await cursor.fetchone()
+    return row["created_at"] if row else None
 
 
 async def end(

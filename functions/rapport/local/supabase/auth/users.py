@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from psycopg import AsyncConnection
 from psycopg.errors import UniqueViolation
@@ -27,6 +27,10 @@ _IN_PROJECT = """
 _SELECT = """
     select
         u.*,
+        coalesce(u.email, '') as shown_email,
+        coalesce(u.phone, '') as shown_phone,
+        nullif(u.email_change, '') as new_email,
+        nullif(u.phone_change, '') as new_phone,
         coalesce(u.raw_app_meta_data, '{}') as app_metadata,
         coalesce(u.raw_user_meta_data, '{}') as user_metadata,
         (
@@ -60,11 +64,19 @@ class User(BaseModel):
     id: UUID
     aud: str
     role: str | None
-    email: str | None
-    phone: str | None
+    # empty without one
+    email: str = Field(validation_alias="shown_email")
+    phone: str = Field(validation_alias="shown_phone")
     email_confirmed_at: datetime | None
     phone_confirmed_at: datetime | None
     confirmed_at: datetime | None
+    confirmation_sent_at: datetime | None
+    recovery_sent_at: datetime | None
+    reauthentication_sent_at: datetime | None
+    new_email: str | None
+    email_change_sent_at: datetime | None
+    new_phone: str | None
+    phone_change_sent_at: datetime | None
     invited_at: datetime | None
     last_sign_in_at: datetime | None
     app_metadata: Metadata
@@ -76,21 +88,24 @@ class User(BaseModel):
     is_anonymous: bool
     is_sso_user: bool
     encrypted_password: SecretStr | None = Field(exclude=True)
+    # how many addresses have confirmed the change to `new_email`
+    email_change_confirm_status: int | None = Field(exclude=True)
 
 
 class NewUser(BaseModel):
     """The first values of a row of auth.users; `id` is ours, or given by the admin."""
 
-    id: UUID
-    email: str | None
+    id: UUID = Field(default_factory=uuid4)
+    email: str | None = None
     phone: str | None = None
-    encrypted_password: SecretStr | None
+    encrypted_password: SecretStr | None = None
     role: str = "authenticated"
-    email_confirmed: bool
+    email_confirmed: bool = False
     phone_confirmed: bool = False
     banned_for: timedelta | None = None
-    user_metadata: Metadata
-    app_metadata: Metadata
+    is_anonymous: bool = False
+    user_metadata: Metadata = Field(default_factory=dict)
+    app_metadata: Metadata = Field(default_factory=dict)
 
 
 class Update(BaseModel):
@@ -110,10 +125,22 @@ class Update(BaseModel):
 
 async def find_by_email(conn: Connection, email: str) -> User | None:
     """Finds a user by address, which must be in lower case."""
-    query = f"{_SELECT} where {_IN_PROJECT} and not u.is_sso_user and lower(u.email) = %s"
-    cursor = await conn.execute(query, [email])
-    row = await cursor.fetchone()
-    return _user(row) if row else None
+    return await _find(conn, "not u.is_sso_user and lower(u.email) = %s", email)
+
+
+async def find_by_phone(conn: Connection, phone: str) -> User | None:
+    """Finds a user by phone number, in digits alone."""
+    return await _find(conn, "u.phone = %s", phone)
+
+
+async def find_by_new_email(conn: Connection, email: str) -> User | None:
+    """Finds the user who is about to change to an address."""
+    return await _find(conn, "u.email_change = %s", email)
+
+
+async def find_by_new_phone(conn: Connection, phone: str) -> User | None:
+    """Finds the user who is about to change to a phone number."""
+    return await _find(conn, "u.phone_change = %s", phone)
 
 
 async def get(conn: Connection, user_id: UUID) -> User:
@@ -140,7 +167,7 @@ async def create(conn: Connection, new: NewUser) -> User:
         """
         insert into auth.users (
             instance_id, id, aud, role, email, phone, encrypted_password,
-            email_confirmed_at, phone_confirmed_at, banned_until,
+            email_confirmed_at, phone_confirmed_at, banned_until, is_anonymous,
             raw_app_meta_data, raw_user_meta_data, created_at, updated_at,
             confirmation_token, recovery_token, email_change_token_new, email_change
         )
@@ -149,30 +176,19 @@ async def create(conn: Connection, new: NewUser) -> User:
             %(email)s, %(phone)s, %(encrypted_password)s,
             case when %(email_confirmed)s then now() end,
             case when %(phone_confirmed)s then now() end,
-            now() + %(banned_for)s::interval,
+            now() + %(banned_for)s::interval, %(is_anonymous)s,
             %(app_metadata)s, %(user_metadata)s, now(), now(), '', '', '', ''
         )
         """,
         _parameters(new),
     )
-    await conn.execute(
-        """
-        insert into auth.identities (
-            provider_id, user_id, identity_data, provider,
-            last_sign_in_at, created_at, updated_at
-        )
-        select
-            %(id)s::text, %(id)s,
-            jsonb_build_object(
-                'sub', %(id)s::text, way.provider, way.address,
-                'email_verified', false, 'phone_verified', false
-            ),
-            way.provider, now(), now(), now()
-        from (values ('email', %(email)s::text), ('phone', %(phone)s::text))
-            as way (provider, address)
-        where way.address is not null
-        """,
-        {"id": new.id, "email": new.email, "phone": new.phone},
+    await _write_identities(
+        conn,
+        new.id,
+        email=new.email,
+        email_verified=new.email_confirmed,
+        phone=new.phone,
+        phone_verified=new.phone_confirmed,
     )
     return await get(conn, new.id)
 
@@ -196,6 +212,9 @@ async def update(conn: Connection, user_id: UUID, change: Update) -> User:
                     when %(phone_confirmed)s then coalesce(phone_confirmed_at, now())
                     else phone_confirmed_at
                 end,
+                is_anonymous = is_anonymous
+                    and not (%(email)s::text is not null and %(email_confirmed)s)
+                    and not (%(phone)s::text is not null and %(phone_confirmed)s),
                 banned_until = case
                     when %(unban)s then null
                     else coalesce(now() + %(banned_for)s::interval, banned_until)
@@ -215,21 +234,110 @@ async def update(conn: Connection, user_id: UUID, change: Update) -> User:
             """,
             {**_parameters(change), "id": user_id},
         )
-        await conn.execute(
-            """
-            update auth.identities
-            set
-                identity_data = identity_data || jsonb_build_object('email', %(email)s::text),
-                updated_at = now()
-            where user_id = %(id)s
-                and provider = 'email'
-                and %(email)s::text is not null
-            """,
-            {"id": user_id, "email": change.email},
-        )
+        if change.email or change.phone:
+            await _write_identities(
+                conn,
+                user_id,
+                email=change.email,
+                email_verified=change.email_confirmed,
+                phone=change.phone,
+                phone_verified=change.phone_confirmed,
+            )
+            await _note_providers(conn, user_id)
     except UniqueViolation as error:
         raise taken(error) from error
     return await get(conn, user_id)
+
+
+async def confirm_email(conn: Connection, user_id: UUID) -> None:
+    """Notes that a user has proved their address, by a link or code that was sent to it."""
+    await conn.execute(
+        """
+        update auth.users
+        set
+            email_confirmed_at = coalesce(email_confirmed_at, now()),
+            raw_user_meta_data = coalesce(raw_user_meta_data, '{}')
+                || '{"email_verified": true}',
+            updated_at = now()
+        where id = %s
+        """,
+        [user_id],
+    )
+    await _verify_identity(conn, user_id, "email")
+
+
+async def confirm_phone(conn: Connection, user_id: UUID) -> None:
+    """Notes that a user has proved their phone number."""
+    await conn.execute(
+        """
+        update auth.users
+        set phone_confirmed_at = coalesce(phone_confirmed_at, now()), updated_at = now()
+        where id = %s
+        """,
+        [user_id],
+    )
+    await _verify_identity(conn, user_id, "phone")
+
+
+async def begin_email_change(conn: Connection, user_id: UUID, email: str) -> None:
+    """Notes the address that a user wants to change to."""
+    await conn.execute(
+        """
+        update auth.users
+        set email_change = %s, email_change_confirm_status = 0, updated_at = now()
+        where id = %s
+        """,
+        [email, user_id],
+    )
+
+
+async def note_first_confirmation(conn: Connection, user_id: UUID) -> None:
+    """Notes that one of two addresses has confirmed the change of an address."""
+    await conn.execute(
+        "update auth.users set email_change_confirm_status = 1, updated_at = now() where id = %s",
+        [user_id],
+    )
+
+
+async def finish_email_change(conn: Connection, user_id: UUID) -> None:
+    """Makes the new address the user's, confirmed. Raises AuthError for one that was taken."""
+    user = await get(conn, user_id)
+    change = Update(email=user.new_email, email_confirmed=True)
+    await conn.execute(
+        """
+        update auth.users
+        set email_change = '', email_change_confirm_status = 0, email_confirmed_at = now()
+        where id = %s
+        """,
+        [user_id],
+    )
+    await update(conn, user_id, change)
+
+
+async def begin_phone_change(conn: Connection, user_id: UUID, phone: str) -> None:
+    """Notes the phone number that a user wants to change to."""
+    await conn.execute(
+        "update auth.users set phone_change = %s, updated_at = now() where id = %s",
+        [phone, user_id],
+    )
+
+
+async def finish_phone_change(conn: Connection, user_id: UUID) -> None:
+    """Makes the new number the user's, confirmed. Raises AuthError for one that was taken."""
+    user = await get(conn, user_id)
+    change = Update(phone=user.new_phone, phone_confirmed=True)
+    await conn.execute(
+        "update auth.users set phone_change = '', phone_confirmed_at = now() where id = %s",
+        [user_id],
+    )
+    await update(conn, user_id, change)
+
+
+async def note_invited(conn: Connection, user_id: UUID) -> None:
+    """Notes the time of an invitation."""
+    await conn.execute(
+        "update auth.users set invited_at = now(), updated_at = now() where id = %s", [user_id]
+    )
 
 
 async def delete(conn: Connection, user_id: UUID) -> None:
@@ -237,6 +345,102 @@ async def delete(conn: Connection, user_id: UUID) -> None:
     cursor = await conn.execute("delete from auth.users where id = %s", [user_id])
     if cursor.rowcount == 0:
         raise user_not_found()
+
+
+async def count(conn: Connection) -> int:
+    """How many users there are, over all pages."""
+    cursor = await conn.execute(
+        f"select count(*) as users from auth.users u where {_IN_PROJECT}"  # noqa: S608 - our own
+    )
+    row = await cursor.fetchone()
+    return int(row["users"]) if row else 0
+
+
+async def _find(conn: Connection, condition: str, value: str) -> User | None:
+    # condition: one of those above
+    cursor = await conn.execute(f"{_SELECT} where {_IN_PROJECT} and {condition}", [value])
+    row = await cursor.fetchone()
+    return _user(row) if row else None
+
+
+async def _write_identities(
+    conn: Connection,
+    user_id: UUID,
+    *,
+    email: str | None,
+    email_verified: bool,
+    phone: str | None,
+    phone_verified: bool,
+) -> None:
+    """Writes the way in which a user signs in by this address, and by this phone number."""
+    await conn.execute(
+        """
+        insert into auth.identities (
+            provider_id, user_id, identity_data, provider,
+            last_sign_in_at, created_at, updated_at
+        )
+        select
+            %(id)s::text, %(id)s,
+            jsonb_build_object(
+                'sub', %(id)s::text, way.provider, way.address,
+                'email_verified', false, 'phone_verified', false
+            ) || jsonb_build_object(way.provider || '_verified', way.verified),
+            way.provider, now(), now(), now()
+        from (
+            values
+                ('email', %(email)s::text, %(email_verified)s),
+                ('phone', %(phone)s::text, %(phone_verified)s)
+        ) as way (provider, address, verified)
+        where way.address is not null
+        on conflict (provider_id, provider) do update
+        set
+            identity_data = identities.identity_data || jsonb_build_object(
+                excluded.provider, excluded.identity_data -> excluded.provider,
+                excluded.provider || '_verified',
+                excluded.identity_data -> (excluded.provider || '_verified')
+            ),
+            updated_at = excluded.updated_at
+        """,
+        {
+            "id": user_id,
+            "email": email,
+            "email_verified": email_verified,
+            "phone": phone,
+            "phone_verified": phone_verified,
+        },
+    )
+
+
+async def _verify_identity(conn: Connection, user_id: UUID, provider: str) -> None:
+    await conn.execute(
+        """
+        update auth.identities
+        set
+            identity_data = identity_data || jsonb_build_object(provider || '_verified', true),
+            updated_at = now()
+        where user_id = %s and provider = %s
+        """,
+        [user_id, provider],
+    )
+
+
+async def _note_providers(conn: Connection, user_id: UUID) -> None:
+    """Names the ways in which a user signs in, where tokens tell of them."""
+    await conn.execute(
+        """
+        update auth.users u
+        set raw_app_meta_data = jsonb_build_object('provider', way.providers -> 0)
+            || coalesce(u.raw_app_meta_data, '{}')
+            || jsonb_build_object('providers', way.providers)
+        from (
+            select jsonb_agg(i.provider order by i.created_at, i.provider) as providers
+            from auth.identities i
+            where i.user_id = %(id)s
+        ) way
+        where u.id = %(id)s and way.providers is not null
+        """,
+        {"id": user_id},
+    )
 
 
 def _user(row: DictRow) -> User:

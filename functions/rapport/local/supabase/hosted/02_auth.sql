@@ -4,7 +4,7 @@
 
     Source: column names, types and defaults are those of Supabase Auth (GoTrue 2.189), so
     that a seed written for a hosted project loads. Tables and enum types for what is not
-    served here (factors, SSO, OAuth server, one-time tokens) are left out.
+    served here (factors, SSO, OAuth server) are left out.
 */
 create schema auth authorization supabase_auth_admin;
 grant usage on schema auth to anon, authenticated, service_role, postgres;
@@ -141,6 +141,90 @@ create index refresh_tokens_session_id_revoked_idx on auth.refresh_tokens (sessi
 
 
 comment on table auth.refresh_tokens is 'Every refresh token of a session; the last is not revoked.';
+
+
+create table auth.mfa_amr_claims (
+    session_id            uuid not null
+                          constraint mfa_amr_claims_session_id_fkey
+                          references auth.sessions on delete cascade,
+    created_at            timestamptz not null,
+    updated_at            timestamptz not null,
+    authentication_method text not null,
+    id                    uuid
+                          constraint amr_id_pk primary key,
+
+    constraint mfa_amr_claims_session_id_authentication_method_pkey
+        unique (session_id, authentication_method)
+);
+alter table auth.mfa_amr_claims enable row level security;
+
+
+comment on table auth.mfa_amr_claims is 'How the user of a session has signed in.';
+
+
+create type auth.one_time_token_type as enum (
+    'confirmation_token',
+    'reauthentication_token',
+    'recovery_token',
+    'email_change_token_new',
+    'email_change_token_current',
+    'phone_change_token'
+);
+
+
+create table auth.one_time_tokens (
+    id         uuid
+               constraint one_time_tokens_pkey primary key,
+    user_id    uuid not null
+               constraint one_time_tokens_user_id_fkey references auth.users on delete cascade,
+    token_type auth.one_time_token_type not null,
+    token_hash text not null
+               constraint one_time_tokens_token_hash_check check (char_length(token_hash) > 0),
+    -- the address or number that the code was sent to
+    relates_to text not null,
+    -- GoTrue keeps these two without a time zone, in UTC
+    created_at timestamp not null default (now() at time zone 'UTC'),
+    updated_at timestamp not null default (now() at time zone 'UTC')
+);
+alter table auth.one_time_tokens enable row level security;
+
+
+create index one_time_tokens_token_hash_hash_idx on auth.one_time_tokens using hash (token_hash);
+create unique index one_time_tokens_user_id_token_type_key
+    on auth.one_time_tokens (user_id, token_type);
+
+
+comment on table auth.one_time_tokens is
+    'The codes that were sent and not used: the last of each kind, as a hash.';
+
+
+create type auth.code_challenge_method as enum ('s256', 'plain');
+
+
+create table auth.flow_state (
+    id                     uuid
+                           constraint flow_state_pkey primary key,
+    user_id                uuid,
+    auth_code              text,
+    code_challenge_method  auth.code_challenge_method,
+    code_challenge         text,
+    provider_type          text not null,
+    provider_access_token  text,
+    provider_refresh_token text,
+    created_at             timestamptz,
+    updated_at             timestamptz,
+    authentication_method  text not null,
+    auth_code_issued_at    timestamptz
+);
+alter table auth.flow_state enable row level security;
+
+
+create index idx_auth_code on auth.flow_state (auth_code);
+create index idx_user_id_auth_method on auth.flow_state (user_id, authentication_method);
+
+
+comment on table auth.flow_state is
+    'The clients that wait for a link to be followed, with what they will prove themselves by.';
 
 
 /*

@@ -1,0 +1,134 @@
+"""The local inbox: what Auth has sent, for a person at a page and for programs as JSON."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from html import escape
+from typing import Literal
+
+from psycopg import AsyncConnection
+from psycopg.rows import DictRow
+from psycopg_pool import AsyncConnectionPool
+from pydantic import BaseModel, Field
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, PlainTextResponse, Response
+from starlette.routing import Route
+
+from rapport.local.supabase.auth.http import EXCEPTION_HANDLERS, answer, query
+
+SHOWN = 50
+# the page runs nothing, loads nothing, and is shown in no frame
+HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; "
+    "frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
+    "Cache-Control": "no-store",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+STYLE = "body{font:16px sans-serif;max-width:50em;margin:2em auto}pre{white-space:pre-wrap}"
+
+
+class Message(BaseModel):
+    """A mail or SMS; `code` and `link` are also in its `body`, which is plain text."""
+
+    id: int
+    sent_at: datetime
+    channel: Literal["email", "sms"]
+    recipient: str = Field(serialization_alias="to")
+    subject: str
+    body: str
+    code: str | None
+    link: str | None
+
+
+class Messages(BaseModel):
+    """The last messages, newest first."""
+
+    messages: list[Message]
+
+
+class Asked(BaseModel):
+    """Which messages, from the query: those to an address or number, or of all."""
+
+    to: str | None = Field(default=None, max_length=255)
+
+
+class Inbox:
+    """Serves the messages below /_mail of the gateway, to this machine alone.
+
+    No key is needed, as nothing here is anybody's but the developer's; so pages of other origins
+    are refused, which a browser would let ask in the developer's name.
+    """
+
+    def __init__(self, pool: AsyncConnectionPool[AsyncConnection[DictRow]], origin: str) -> None:
+        self._pool = pool
+        # the port is ours: a name that another site makes point here has another host
+        port = origin.rpartition(":")[2]
+        self._hosts = {f"{host}:{port}" for host in ("127.0.0.1", "localhost", "[::1]")}
+        self.app = Starlette(
+            routes=[
+                Route("/", self.page, methods=["GET"]),
+                Route("/messages", self.messages, methods=["GET"]),
+            ],
+            exception_handlers=EXCEPTION_HANDLERS,
+        )
+
+    async def page(self, request: Request) -> Response:
+        """A page of the last messages as text; nothing of them is read as HTML."""
+        if refusal := self._refusal(request):
+            return refusal
+        found = await self._last(None)
+        shown = "".join(
+            f"<h2>{escape(one.subject)}</h2>"
+            f"<p>{one.channel} to {escape(one.recipient)}, "
+            f"{one.sent_at:%Y-%m-%d %H:%M:%S} UTC</p><pre>{escape(one.body)}</pre>{_link(one)}<hr>"
+            for one in found.messages
+        )
+        return HTMLResponse(
+            "<!doctype html><meta charset=utf-8><title>Local inbox</title>"
+            f"<style>{STYLE}</style><h1>Local inbox</h1>"
+            f"{shown or '<p>Nothing has been sent yet.</p>'}",
+            headers=HEADERS,
+        )
+
+    async def messages(self, request: Request) -> Response:
+        """The last messages as JSON; `?to=` those to an address or number."""
+        if refusal := self._refusal(request):
+            return refusal
+        return answer(await self._last(query(request, Asked).to), headers=HEADERS)
+
+    def _refusal(self, request: Request) -> Response | None:
+        own = {f"http://{host}" for host in self._hosts}
+        if (
+            request.headers.get("host") in self._hosts
+            and request.headers.get("origin", next(iter(own))) in own
+        ):
+            return None
+        return PlainTextResponse(
+            "The local inbox answers only to this machine, and to no page of another origin.\n",
+            403,
+        )
+
+    async def _last(self, to: str | None) -> Messages:
+        async with self._pool.connection() as conn:
+            cursor = await conn.execute(
+                """
+                select *
+                from local_inbox.messages
+                where %(to)s::text is null or recipient = %(to)s
+                order by id desc
+                limit %(shown)s
+                """,
+                {"to": to.lower().removeprefix("+") if to else None, "shown": SHOWN},
+            )
+            rows = await cursor.fetchall()
+        return Messages(messages=[Message.model_validate(row) for row in rows])
+
+
+def _link(message: Message) -> str:
+    # our own address, see messages.link; what it leads to was checked when it was made
+    if not message.link:
+        return ""
+    url = escape(message.link)
+    return f'<p><a href="{url}" rel="noreferrer">Follow the link</a></p>'

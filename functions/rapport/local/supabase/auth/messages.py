@@ -1,0 +1,182 @@
+"""What Auth sends by mail and SMS: composed here, and laid into the local inbox."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+from urllib.parse import urlencode
+
+from rapport.local.supabase.auth import codes
+from rapport.local.supabase.auth.codes import Code, Kind, SentAt
+from rapport.local.supabase.auth.errors import validation_failed
+from rapport.local.supabase.auth.project import Project
+from rapport.local.supabase.auth.users import Connection, User
+
+# the inbox forgets what is older
+KEPT = 1_000
+
+
+class Purpose(NamedTuple):
+    """A kind of mail: what its link verifies, where its code is kept, and what it says."""
+
+    verifies: str
+    kind: Kind
+    sent_at: SentAt
+    subject: str
+    sentence: str
+
+
+SIGN_UP = Purpose(
+    "signup",
+    "confirmation_token",
+    "confirmation_sent_at",
+    "Confirm your email address",
+    "You have signed up with this address.",
+)
+INVITATION = Purpose(
+    "invite",
+    "confirmation_token",
+    "confirmation_sent_at",
+    "You are invited",
+    "Somebody has invited you to sign in with this address.",
+)
+MAGIC_LINK = Purpose(
+    "magiclink",
+    "recovery_token",
+    "recovery_sent_at",
+    "Your link to sign in",
+    "You want to sign in without a password.",
+)
+RECOVERY = Purpose(
+    "recovery",
+    "recovery_token",
+    "recovery_sent_at",
+    "Set a new password",
+    "You have forgotten your password.",
+)
+NEW_ADDRESS = Purpose(
+    "email_change",
+    "email_change_token_new",
+    "email_change_sent_at",
+    "Confirm your new email address",
+    "You want to sign in with this address from now on.",
+)
+OLD_ADDRESS = Purpose(
+    "email_change",
+    "email_change_token_current",
+    "email_change_sent_at",
+    "Confirm that your email address changes",
+    "You want to sign in with another address from now on.",
+)
+
+
+def link(project: Project, verifies: str, token: str, redirect_to: str) -> str:
+    """The address by which a person proves that a mail has arrived."""
+    query = urlencode({"token": token, "type": verifies, "redirect_to": redirect_to})
+    return f"{project.url}/verify?{query}"
+
+
+async def send_link(
+    project: Project,
+    conn: Connection,
+    user: User,
+    purpose: Purpose,
+    redirect_to: str,
+    *,
+    address: str | None = None,
+    pkce: bool = False,
+    again: bool = False,
+) -> Code:
+    """Sends a link and its code to a user, or to another address of theirs.
+
+    `again`: a further mail of the same occasion, which the shortest time between two mails doesn't
+    count. Raises AuthError (429).
+    """
+    address = address or user.email
+    project.limits.emails.take()
+    every = None if again else project.settings.email.max_frequency
+    refusal = "over_email_send_rate_limit"
+    await codes.note_sent(conn, user.id, purpose.sent_at, every, refusal)
+    code = await project.codes.issue(conn, user.id, purpose.kind, address, pkce=pkce)
+    url = link(project, purpose.verifies, code.token, redirect_to)
+    body = f"{purpose.sentence}\n\nFollow this link:\n{url}\n\nOr enter this code: {code.digits}\n"
+    await _lay_down(conn, "email", address, purpose.subject, body, code.digits, url)
+    return code
+
+
+async def send_email_change(
+    project: Project, conn: Connection, user: User, redirect_to: str, *, pkce: bool
+) -> None:
+    """Sends a link to the new address, and one to the old if that has to agree. AuthError: 429."""
+    if not user.new_email:
+        return
+    await send_link(
+        project, conn, user, NEW_ADDRESS, redirect_to, address=user.new_email, pkce=pkce
+    )
+    if project.settings.email.double_confirm_changes and user.email:
+        await send_link(project, conn, user, OLD_ADDRESS, redirect_to, pkce=pkce, again=True)
+
+
+async def send_reauthentication(project: Project, conn: Connection, user: User) -> None:
+    """Sends a code by which a user proves again who they are. Raises AuthError (429)."""
+    if not user.email:
+        await send_sms(
+            project,
+            conn,
+            user,
+            "reauthentication_token",
+            "reauthentication_sent_at",
+            phone=user.phone,
+        )
+        return
+    project.limits.emails.take()
+    await codes.note_sent(
+        conn,
+        user.id,
+        "reauthentication_sent_at",
+        project.settings.email.max_frequency,
+        "over_email_send_rate_limit",
+    )
+    code = await project.codes.issue(conn, user.id, "reauthentication_token", user.email)
+    body = f"You want to change how you sign in.\n\nEnter this code: {code.digits}\n"
+    await _lay_down(conn, "email", user.email, "Your code", body, code.digits, None)
+
+
+async def send_sms(
+    project: Project, conn: Connection, user: User, kind: Kind, sent_at: SentAt, *, phone: str
+) -> None:
+    """Sends a code to a phone number of a user. Raises AuthError (429)."""
+    project.limits.sms.take()
+    every = project.settings.sms.max_frequency
+    await codes.note_sent(conn, user.id, sent_at, every, "over_sms_send_rate_limit")
+    code = await project.codes.issue(conn, user.id, kind, phone)
+    await _lay_down(
+        conn, "sms", phone, "Your code", f"Your code is {code.digits}.", code.digits, None
+    )
+
+
+def check_channel(channel: str | None) -> None:
+    """Raises AuthError unless codes shall go by SMS."""
+    if channel not in (None, "", "sms"):
+        raise validation_failed("Invalid channel, the only one that is supported here is sms")
+
+
+async def _lay_down(
+    conn: Connection,
+    channel: Literal["email", "sms"],
+    recipient: str,
+    subject: str,
+    body: str,
+    code: str,
+    url: str | None,
+) -> None:
+    cursor = await conn.execute(
+        """
+        insert into local_inbox.messages (channel, recipient, subject, body, code, link)
+        values (%s, %s, %s, %s, %s, %s)
+        returning id
+        """,
+        [channel, recipient, subject, body, code, url],
+    )
+    row = await cursor.fetchone()
+    if row:
+        await conn.execute("delete from local_inbox.messages where id <= %s", [row["id"] - KEPT])

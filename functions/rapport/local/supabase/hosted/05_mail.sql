@@ -1,0 +1,31 @@
+/*
+    The local inbox: what Auth would send by mail and SMS. A hosted project has nothing like it;
+    there it goes to the mail server and to the SMS provider. Run as supabase_admin.
+*/
+create schema local_inbox authorization supabase_auth_admin;
+
+set role supabase_auth_admin;
+
+
+create table local_inbox.messages (
+    id        bigint generated always as identity
+              constraint messages_pkey primary key,
+    sent_at   timestamptz not null default now(),
+    channel   text not null
+              constraint messages_channel_check check (channel in ('email', 'sms')),
+    recipient text not null,
+    subject   text not null,
+    body      text not null,
+    code      text,
+    link      text
+);
+alter table local_inbox.messages enable row level security;
+
+
+create index messages_recipient_idx on local_inbox.messages (recipient, id);
+
+
+comment on table local_inbox.messages is
+    'The last messages that Auth sent. Codes and links are readable: a real inbox has them too.';
+
+reset role;
