@@ -18,6 +18,7 @@ from rapport.local.supabase.auth import (
     sessions,
     users,
 )
+from rapport.local.supabase.auth.codes import Kind
 from rapport.local.supabase.auth.errors import AuthError
 from rapport.local.supabase.auth.http import answer, query, read
 from rapport.local.supabase.auth.models import LogoutScope, UserChanges
@@ -25,6 +26,7 @@ from rapport.local.supabase.auth.project import Project
 
 # a sign-in that is older must be followed by `reauthenticate`, if settings say so
 RECENT = timedelta(hours=24)
+NONCES: tuple[Kind, ...] = ("reauthentication_token",)
 
 
 class AccountEndpoints:
@@ -109,9 +111,7 @@ class AccountEndpoints:
                 400, "reauthentication_needed", "Password update requires reauthentication"
             )
         address = caller.user.email or caller.user.phone
-        found = await self._project.codes.use_digits(
-            conn, address, nonce, ("reauthentication_token",)
-        )
+        found = await self._project.codes.use_digits(conn, address, nonce, NONCES)
         if found is None or found.user_id != caller.user.id:
             raise AuthError(422, "reauthentication_not_valid", "Nonce has expired or is invalid")
 

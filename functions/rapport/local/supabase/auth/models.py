@@ -22,7 +22,12 @@ from rapport.local.supabase.auth.settings import duration
 
 Metadata = dict[str, JsonValue]
 
-_EMAIL = re.compile(r"[^@\s\x00-\x1f\x7f]+@[^@\s\x00-\x1f\x7f]+")
+# the valid addresses of HTML's input fields, as GoTrue takes them
+_EMAIL = re.compile(
+    r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]+"
+    r"@[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+    r"(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?)*"
+)
 _PHONE = re.compile(r"[1-9][0-9]{1,14}")
 
 

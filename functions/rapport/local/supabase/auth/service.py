@@ -55,7 +55,7 @@ class AuthService:
                 Route("/settings", self.settings, methods=["GET"]),
                 Route("/health", self.health, methods=["GET"]),
                 Route("/.well-known/jwks.json", self.signing_keys, methods=["GET"]),
-                *refusals.routes(),
+                *refusals.routes(self._project),
             ],
             exception_handlers=EXCEPTION_HANDLERS,
         )
