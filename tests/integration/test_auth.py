@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
-from typing import Any
 from uuid import uuid4
 
 import httpx
-import psycopg
 import pytest
 from supabase import (
     AsyncClientOptions,
@@ -18,14 +16,11 @@ from supabase import (
     create_client,
 )
 from supabase_auth.errors import AuthWeakPasswordError
+from tests.integration.auth_calls import EMAIL, PASSWORD, Auth, refusal, serving
 
 from rapport.local.stack.running import Stack
 from rapport.local.supabase import keys
-from rapport.local.supabase.auth.service import AuthService
 from rapport.local.supabase.signing_key import new_signing_key
-
-EMAIL = "olivia@alpine.example"
-PASSWORD = "correct horse"
 
 # As a seed for a hosted project writes it.
 SEED = """
@@ -43,54 +38,10 @@ SEED = """
 """
 
 
-class Auth:
-    """Auth's endpoints on the test's database, called as one would over HTTP."""
-
-    def __init__(self, stack: Stack, http: httpx.AsyncClient) -> None:
-        self.stack = stack
-        self.http = http
-
-    async def call(
-        self, method: str, path: str, body: object = None, *, token: str | None = None
-    ) -> httpx.Response:
-        headers = {"authorization": f"Bearer {token}"} if token else {}
-        return await self.http.request(method, path, json=body, headers=headers)
-
-    async def admin(self, method: str, path: str, body: object = None) -> httpx.Response:
-        return await self.call(method, path, body, token=self.stack.service_role_key)
-
-    async def sign_up(self, email: str = EMAIL, password: str = PASSWORD) -> dict[str, Any]:
-        answer = await self.call("POST", "/signup", {"email": email, "password": password})
-        assert answer.status_code == 200, answer.text
-        return dict(answer.json())
-
-    async def sign_in(self, email: str = EMAIL, password: str = PASSWORD) -> httpx.Response:
-        return await self.call(
-            "POST", "/token?grant_type=password", {"email": email, "password": password}
-        )
-
-    async def refresh(self, token: str) -> httpx.Response:
-        return await self.call("POST", "/token?grant_type=refresh_token", {"refresh_token": token})
-
-    def sql(self, statement: str, *parameters: object) -> None:
-        """Runs a statement as `postgres`, the role of migrations and seeds."""
-        with psycopg.connect(self.stack.db_url("postgres")) as connection:
-            connection.execute(statement, parameters)
-
-
 @pytest.fixture
 async def auth(start: Callable[..., Stack]) -> AsyncIterator[Auth]:
-    stack = start()
-    service = AuthService(stack)
-    await service.start()
-    transport = httpx.ASGITransport(app=service.app)
-    async with httpx.AsyncClient(transport=transport, base_url="http://auth") as http:
-        yield Auth(stack, http)
-    await service.stop()
-
-
-def refusal(answer: httpx.Response) -> tuple[int, str]:
-    return answer.status_code, answer.json()["error_code"]
+    async with serving(start()) as auth:
+        yield auth
 
 
 async def test_a_seeded_user_signs_in_whatever_the_case_of_the_address(auth: Auth) -> None:
@@ -151,7 +102,12 @@ async def test_what_follows_the_72nd_byte_of_a_password_counts(auth: Auth) -> No
         ({"email": f"{'x' * 250}@y.example", "password": PASSWORD}, (400, "validation_failed")),
         ({"email": EMAIL, "password": PASSWORD, "data": [1]}, (400, "validation_failed")),
         ({"email": EMAIL, "password": PASSWORD, "data": {"a": "\0"}}, (400, "validation_failed")),
-        ({"phone": "+38640111222", "password": PASSWORD}, (400, "phone_provider_disabled")),
+        ({"phone": "040 111 222", "password": PASSWORD}, (400, "validation_failed")),
+        ({"phone": "+38640111222", "password": "short"}, (422, "weak_password")),
+        (
+            {"email": EMAIL, "phone": "+38640111222", "password": PASSWORD},
+            (400, "validation_failed"),
+        ),
         ({}, (422, "anonymous_provider_disabled")),
         ({"email": EMAIL, "password": "x" * 1_000_000}, (413, "validation_failed")),
     ],
