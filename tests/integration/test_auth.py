@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
 from uuid import uuid4
 
 import httpx
+import psycopg
 import pytest
 from supabase import (
     AsyncClientOptions,
@@ -17,6 +20,7 @@ from supabase import (
 )
 from supabase_auth.errors import AuthWeakPasswordError
 from tests.integration.auth_calls import EMAIL, PASSWORD, Auth, refusal, serving
+from tests.web import node
 
 from rapport.local.stack.running import Stack
 from rapport.local.supabase import keys
@@ -422,3 +426,78 @@ async def test_the_official_async_client_administers(
     await client.auth.sign_out({"scope": "global"})
     await admin.delete_user(user_id)
     assert await admin.list_users() == []
+
+
+def last_mail(stack: Stack, http: httpx.Client, to: str) -> dict[str, str]:
+    answer = http.get(f"{stack.inbox_url}/messages", params={"to": to})
+    return dict(answer.json()["messages"][0])
+
+
+def test_the_official_client_signs_in_by_code_and_by_link(
+    gateway: Stack, http: httpx.Client
+) -> None:
+    options = ClientOptions(httpx_client=http, auto_refresh_token=False)
+    client = create_client(gateway.url, gateway.anon_key, options)
+
+    client.auth.sign_in_with_otp({"email": EMAIL})
+    code = last_mail(gateway, http, EMAIL)["code"]
+    signed_in = client.auth.verify_otp({"email": EMAIL, "token": code, "type": "email"})
+    assert signed_in.user
+    admin = create_client(gateway.url, gateway.service_role_key, options).auth.admin
+    link = admin.generate_link({"type": "recovery", "email": EMAIL})
+    token = link.properties.hashed_token
+    recovered = client.auth.verify_otp({"token_hash": token, "type": "recovery"})
+    assert recovered.user
+    assert recovered.user.id == signed_in.user.id
+    client.auth.update_user({"password": PASSWORD})
+    assert client.auth.sign_in_with_password({"email": EMAIL, "password": PASSWORD}).session
+    with pytest.raises(AuthApiError) as refused:
+        client.auth.verify_otp({"email": EMAIL, "token": code, "type": "email"})
+    assert (refused.value.status, refused.value.code) == (403, "otp_expired")
+
+
+def test_a_portal_in_javascript_signs_in_by_link_and_by_phone(gateway: Stack) -> None:
+    node.install()
+    script = Path(__file__).with_name("auth_client.mjs")
+
+    done = node.run(script, gateway.url, gateway.anon_key, EMAIL, "+38640111222", PASSWORD)
+
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told.pop("storage").startswith("Storage is not served")
+    assert told == {
+        "page": "http://localhost:5173/portal",
+        "invitation": "x",
+        "user": EMAIL,
+        "again": "AuthPKCECodeVerifierMissingError",
+        "phone": "38640111222",
+        "wrong": "otp_expired",
+        "anonymous": "anonymous_provider_disabled",
+        "oauth": 501,
+    }
+
+
+def test_the_inbox_shows_text_and_only_to_this_machine(gateway: Stack, http: httpx.Client) -> None:
+    hostile = "<script>alert(1)</script>"
+    with psycopg.connect(gateway.db_url("supabase_auth_admin")) as connection:
+        connection.execute(
+            "insert into local_inbox.messages (channel, recipient, subject, body, link)"
+            " values ('email', %s, %s, %s, %s)",
+            [hostile, hostile, hostile, f'http://a.example/"{hostile}'],
+        )
+
+    page = http.get(gateway.inbox_url, follow_redirects=True)
+
+    assert page.status_code == 200
+    assert hostile not in page.text
+    assert page.text.count("&lt;script&gt;") == 4
+    assert "default-src 'none'" in page.headers["content-security-policy"]
+    address = f"{gateway.inbox_url}/messages"
+    for headers in ({"origin": "http://localhost:5173"}, {"host": "evil.example"}):
+        assert http.get(address, headers=headers).status_code == 403
+    assert http.get(address, headers={"origin": gateway.url}).status_code == 200
+    assert http.get(address, params={"to": "x" * 300}).status_code == 400
+    for path in ("/storage/v1/bucket", "/functions/v1/hello", "/graphql/v1"):
+        answer = http.post(f"{gateway.url}{path}")
+        assert answer.status_code == 501
+        assert "not served" in answer.json()["message"]

@@ -153,6 +153,32 @@ async def test_a_new_login_claims_its_conversation_and_leaves_it_again(
         assert refused.value.code == "PT404"
 
 
+async def test_a_customer_without_a_password_claims_by_a_magic_link(
+    gateway: Stack, business: Business
+) -> None:
+    business.open(member=await sign_up(gateway, STAFF))
+    contact = business.receive("wamid.1")
+    async with signed_in(gateway, STAFF) as andrej:
+        invitation = await andrej.call("invite_to_portal", contact_id=contact)
+    portal = f"http://localhost:5173/portal?invitation={invitation['token']}"
+
+    async with client_of(gateway) as client, httpx.AsyncClient() as browser:
+        await client.auth.sign_in_with_otp(
+            {"email": CUSTOMER, "options": {"email_redirect_to": portal}}
+        )
+        inbox = await browser.get(f"{gateway.inbox_url}/messages", params={"to": CUSTOMER})
+        followed = await browser.get(inbox.json()["messages"][0]["link"])
+        page = httpx.URL(followed.headers["location"])
+        session = httpx.QueryParams(page.fragment)
+        await client.auth.set_session(session["access_token"], session["refresh_token"])
+        nejc = Observer(CUSTOMER, client)
+
+        claimed = await nejc.call("claim_portal_invitation", token=page.params["invitation"])
+
+        assert claimed == {"account_id": str(ALPINE), "customer_id": contact}
+        assert await messages(nejc) == ["wamid.1"]
+
+
 async def test_refusals_have_their_status_over_http(
     gateway: Stack, business: Business, sign_in: Callable[[str], httpx.Client]
 ) -> None:

@@ -103,12 +103,14 @@ def hold_against_table(suite: str, results: Results) -> None:
 
 def _run(folder: Path, *command: str) -> None:
     path = os.pathsep.join([str(NODE), os.environ["PATH"]])
+    # what pnpm has installed for packages that don't name it
+    hoisted = folder.parents[2] / "node_modules" / ".pnpm" / "node_modules"
     # what is told of our own environment is not the suite's
     kept = {name: value for name, value in os.environ.items() if not name.startswith("VIRTUAL_")}
     done = subprocess.run(
         command,
         cwd=folder,
-        env={**kept, "PATH": path},
+        env={**kept, "PATH": path, "NODE_PATH": str(hoisted)},
         capture_output=True,
         text=True,
         timeout=PATIENCE,

@@ -20,6 +20,7 @@ from pathlib import Path
 import jwt
 import psycopg
 import pytest
+from psycopg import sql
 
 from rapport.local.stack.npm import Binaries
 from rapport.local.stack.postgres import SUPERUSER, Cluster, Database
@@ -87,6 +88,13 @@ def migrated(cluster: Cluster, template: Database) -> Iterator[Database]:
 def empty(cluster: Cluster, prepared: Database) -> Iterator[Database]:
     """A database before its first migration: a suite's tables have names of ours."""
     with copy_of(cluster, prepared) as database:
+        # roles belong to the cluster, where our schema has named a function that isn't here
+        with psycopg.connect(database.url(SUPERUSER), autocommit=True) as connection:
+            connection.execute(
+                sql.SQL(
+                    "alter role authenticator in database {} set pgrst.db_pre_request to ''"
+                ).format(sql.Identifier(database.name))
+            )
         yield database
 
 

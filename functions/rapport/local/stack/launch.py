@@ -17,6 +17,7 @@ from rapport.local.stack.postgres import Cluster, Database, end_orphans, orphans
 from rapport.local.stack.running import Stack
 from rapport.local.stack.supabase_cli import migrate
 from rapport.local.stack.supervisor import Supervisor
+from rapport.local.supabase.auth.settings import CONFIG, AuthSettings
 from rapport.local.supabase.prepare import prepare, set_doorbell
 
 
@@ -120,6 +121,8 @@ def _settings(folder: Path, ports: dict[str, int]) -> Stack:
             "Restore it, or start anew with `rapport up --fresh`, which deletes the data."
         )
     stack = state.load_or_create(folder, ports)
+    # before anything starts: the gateway's process can't tell a person of a wrong one
+    AuthSettings.read(stack.supabase_config or CONFIG)
     stack.save(file)
     return stack
 

@@ -62,6 +62,19 @@ NOT_SERVED = {
 }
 
 
+class NotServed:
+    """Answers 501 with a sentence that says what to do instead."""
+
+    def __init__(self, sentence: str) -> None:
+        self._body = {"statusCode": "501", "error": "not_served", "message": sentence}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            await WebSocketClose()(scope, receive, send)
+            return
+        await JSONResponse(self._body, 501)(scope, receive, send)
+
+
 def create_app(stack: Stack) -> Starlette:
     """Creates the gateway of a stack; its services start and stop with the application."""
     rest = RestProxy(stack)
@@ -97,7 +110,11 @@ def create_app(stack: Stack) -> Starlette:
             Mount("/_mail", auth.inbox),
             Mount("/realtime/v1/api", RequireApiKey(bounded_posting, keys)),
             *realtime.routes,
-            *(Mount(path, _not_served(sentence)) for path, sentence in NOT_SERVED.items()),
+            *(
+                route(path, NotServed(sentence))
+                for path, sentence in NOT_SERVED.items()
+                for route in (Route, Mount)
+            ),
         ],
         middleware=[
             Middleware(
@@ -151,17 +168,6 @@ def _user_of(token_keys: KeySet, token: str) -> str | None:
     except TokenError:
         # PostgREST refuses it, which costs it little
         return None
-
-
-def _not_served(sentence: str) -> ASGIApp:
-    async def refuse(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "websocket":
-            await WebSocketClose()(scope, receive, send)
-            return
-        body = {"statusCode": "501", "error": "not_served", "message": sentence}
-        await JSONResponse(body, 501)(scope, receive, send)
-
-    return refuse
 
 
 if __name__ == "__main__":
