@@ -169,8 +169,7 @@ async def test_a_customer_without_a_password_claims_by_a_magic_link(
         inbox = await browser.get(f"{gateway.inbox_url}/messages", params={"to": CUSTOMER})
         followed = await browser.get(inbox.json()["messages"][0]["link"])
         page = httpx.URL(followed.headers["location"])
-        session = httpx.QueryParams(page.fragment)
-        await client.auth.set_session(session["access_token"], session["refresh_token"])
+        await client.auth.exchange_code_for_session({"auth_code": page.params["code"]})
         nejc = Observer(CUSTOMER, client)
 
         claimed = await nejc.call("claim_portal_invitation", token=page.params["invitation"])
