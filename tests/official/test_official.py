@@ -206,6 +206,9 @@ def test_postgrest_js(empty: Database, binaries: Binaries, tmp_path: Path) -> No
         servers.postgrest(stack, binaries, "public,personal"),
         servers.serving(servers.CLI_PORT, keyed),
     ):
-        results = suites.jest(package, tmp_path, "--testPathIgnorePatterns=test/v12/")
+        # where it fails, max-affected leaves rows that others would find: it comes last
+        most = suites.jest(package, tmp_path, "--testPathIgnorePatterns=test/v12/|max-affected")
+        last = suites.jest(package, tmp_path, "max-affected")
+        results = suites.Results(most.passed | last.passed, {**most.failed, **last.failed})
 
     suites.hold_against_table("postgrest-js", results)

@@ -149,7 +149,11 @@ class AdminEndpoints:
         callers.require_admin(request, self._project)
         user_id = _user_id(request)
         if (await read(request, Deletion)).should_soft_delete:
-            raise AuthError(501, "unexpected_failure", "Soft deletion is not served here")
+            raise AuthError(
+                501,
+                "feature_disabled",
+                "Soft deletion is not served here: delete the user for good, or ban it.",
+            )
         async with self._pool.connection() as conn:
             await users.delete(conn, user_id)
         return JSONResponse({})

@@ -133,16 +133,6 @@ async def find_by_phone(conn: Connection, phone: str) -> User | None:
     return await _find(conn, "u.phone = %s", phone)
 
 
-async def find_by_new_email(conn: Connection, email: str) -> User | None:
-    """Finds the user who is about to change to an address."""
-    return await _find(conn, "u.email_change = %s", email)
-
-
-async def find_by_new_phone(conn: Connection, phone: str) -> User | None:
-    """Finds the user who is about to change to a phone number."""
-    return await _find(conn, "u.phone_change = %s", phone)
-
-
 async def get(conn: Connection, user_id: UUID) -> User:
     """Reads one user. Raises AuthError (user_not_found)."""
     cursor = await conn.execute(f"{_SELECT} where {_IN_PROJECT} and u.id = %s", [user_id])
