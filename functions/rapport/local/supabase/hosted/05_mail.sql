@@ -22,6 +22,13 @@ create table local_inbox.messages (
 alter table local_inbox.messages enable row level security;
 
 
+create policy "Auth writes and reads what it has sent"
+    on local_inbox.messages
+    to supabase_auth_admin
+    using (true)
+    with check (true);
+
+
 create index messages_recipient_idx on local_inbox.messages (recipient, id);
 
 
