@@ -437,13 +437,13 @@ def test_the_official_client_signs_in_by_code_and_by_link(
     gateway: Stack, http: httpx.Client
 ) -> None:
     options = ClientOptions(httpx_client=http, auto_refresh_token=False)
-    client = create_client(gateway.url, gateway.anon_key, options)
+    client = create_client(gateway.url, gateway.publishable_key, options)
 
     client.auth.sign_in_with_otp({"email": EMAIL})
     code = last_mail(gateway, http, EMAIL)["code"]
     signed_in = client.auth.verify_otp({"email": EMAIL, "token": code, "type": "email"})
     assert signed_in.user
-    admin = create_client(gateway.url, gateway.service_role_key, options).auth.admin
+    admin = create_client(gateway.url, gateway.secret_key, options).auth.admin
     link = admin.generate_link({"type": "recovery", "email": EMAIL})
     token = link.properties.hashed_token
     recovered = client.auth.verify_otp({"token_hash": token, "type": "recovery"})
@@ -460,7 +460,7 @@ def test_a_portal_in_javascript_signs_in_by_link_and_by_phone(gateway: Stack) ->
     node.install()
     script = Path(__file__).with_name("auth_client.mjs")
 
-    done = node.run(script, gateway.url, gateway.anon_key, EMAIL, "+38640111222", PASSWORD)
+    done = node.run(script, gateway.url, gateway.publishable_key, EMAIL, "+38640111222", PASSWORD)
 
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
