@@ -5,8 +5,9 @@
  * is a reason to catch up at once, and everything else is found by the slow poll. First the cursor
  * is taken, then rows are read, then the log is followed from the cursor: nothing falls between.
  *
- * What is heard together, or caught up together, is taken by all subscriptions before any of it
- * is told: what one transaction has changed is never seen apart.
+ * What one transaction has changed is never seen apart: its broadcasts say how many they are, and
+ * it is taken whole or not at all. A catch-up ends at a moment of the database. Either is taken by
+ * all subscriptions before any of it is told.
  */
 
 import { Bell } from "./bell.js";
@@ -59,11 +60,10 @@ export class CatchUp {
   /** Pages of a catch-up that has not come to its end. @type {Event[]} */
   #events = [];
   #isBetweenPages = false;
-  /** What was heard and is about to be taken. @type {Event[]} */
-  #heard = [];
-  #heardAt = 0;
+  /** What was heard of transactions, by topic, of which more is to come. @type {Map<string, Event[]>} */
+  #parts = new Map();
   /** @type {ReturnType<typeof setTimeout> | undefined} */
-  #taking;
+  #waiting;
   #bell = new Bell();
   #pause = new Bell();
   #run = 0;
@@ -112,9 +112,7 @@ export class CatchUp {
     this.#run++;
     this.#bell.ring();
     this.#pause.ring();
-    clearTimeout(this.#taking);
-    this.#taking = undefined;
-    this.#heard = [];
+    this.#giveUpParts();
     await this.link.stop();
   }
 
@@ -163,7 +161,7 @@ export class CatchUp {
   }
 
   /**
-   * Takes changes that were broadcast, or that the server has answered with.
+   * Takes a whole transaction that was broadcast, or what the server has answered with.
    *
    * @param {Event[]} events
    */
@@ -213,43 +211,46 @@ export class CatchUp {
 
   /**
    * @param {string} name
-   * @param {unknown} payload
+   * @param {any} payload
+   * @param {string} topic
    */
-  #hear = (name, payload) => {
+  #hear = (name, payload, topic) => {
     if (!this.isRunning) return;
-    if (name === "topics.changed") {
-      this.link.refresh();
-      this.request();
-    } else if (name === "resync") {
-      // too much to be told one by one, but the log has it
-      this.request();
-    } else {
-      try {
-        this.#gather(readEvent(payload));
-      } catch {
-        console.warn(`A broadcast of ${name} can't be read; the change log is asked.`);
-        this.request();
-      }
+    if (name === "topics.changed") this.link.refresh();
+    else if (name !== "resync") {
+      const event = readEvent(payload);
+      if (event) return this.#gather(event, `${topic} ${payload.transaction}`, payload.count);
     }
+    // too much to be told one by one, or not to be read: the log has it
+    this.request();
   };
 
   /**
-   * Waits a moment for what comes with a change: the broadcasts of a transaction arrive together.
+   * Waits for all that a transaction has told a topic.
    *
    * @param {Event} event
+   * @param {string} key
+   * @param {number} [count]
    */
-  #gather(event) {
-    const { gather, longestGather } = this.server.timing;
-    this.#heard.push(event);
-    const now = Date.now();
-    if (this.#heard.length === 1) this.#heardAt = now;
-    else if (now - this.#heardAt > longestGather) return;
-    clearTimeout(this.#taking);
-    this.#taking = setTimeout(() => {
-      const heard = this.#heard;
-      this.#heard = [];
-      this.take(heard);
-    }, gather);
+  #gather(event, key, count = 1) {
+    const events = [...(this.#parts.get(key) ?? []), event];
+    if (events.length < count) {
+      this.#parts.set(key, events);
+      this.#waiting ??= setTimeout(() => this.#giveUpParts(), this.server.timing.gather);
+      return;
+    }
+    this.#parts.delete(key);
+    const isSure = [...this.#followers].every((follower) => !follower.isLoaded || follower.isSure(events));
+    if (isSure) this.take(events);
+    else this.request();
+  }
+
+  /** Leaves to the log what did not come whole. */
+  #giveUpParts() {
+    clearTimeout(this.#waiting);
+    this.#waiting = undefined;
+    if (this.#parts.size) this.request();
+    this.#parts.clear();
   }
 
   /** @param {number} run */

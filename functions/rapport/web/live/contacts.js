@@ -31,6 +31,20 @@ export class FaceSource {
     return this.#feed?.rows ?? [];
   }
 
+  /** Whether there are rows that can't be read. */
+  get isUnreadable() {
+    return !!this.#feed?.unreadable.size;
+  }
+
+  /**
+   * Whether all of what was broadcast together can be told.
+   *
+   * @param {Event[]} events
+   */
+  isSure(events) {
+    return this.#loaded.isSure(events.filter(({ table }) => this.tables.has(table)));
+  }
+
   /**
    * Takes what was broadcast together.
    *

@@ -1,5 +1,3 @@
-import { Unreadable } from "./errors.js";
-
 /**
  * A row as JSON has it, before it is known to be one.
  *
@@ -41,10 +39,11 @@ import { Unreadable } from "./errors.js";
 const OPERATIONS = ["INSERT", "UPDATE", "DELETE"];
 
 /**
- * Reads what came from outside. Throws Unreadable.
+ * Reads what came from outside; null where a database of another version says something that this
+ * client does not know.
  *
  * @param {unknown} json
- * @returns {Event}
+ * @returns {Event | null}
  */
 export function readEvent(json) {
   const { table, id, version, operation, record = null, old_record = null } = /** @type {any} */ (json ?? {});
@@ -56,7 +55,7 @@ export function readEvent(json) {
     typeof record !== "object" ||
     typeof old_record !== "object"
   ) {
-    throw new Unreadable("A change can't be read.");
+    return null;
   }
   return { table, id, version, operation, record, old_record };
 }

@@ -28,6 +28,8 @@ export class FaceFeed {
   #stamps = new Map();
   /** Rows of which a change was heard but not the row. @type {Map<string, number>} */
   #hinted = new Map();
+  /** Rows that can't be read, and stay as they were. @type {Set<string>} */
+  unreadable = new Set();
   #face;
 
   /** @param {(contact: any, thread: Thread | null) => R} face */
@@ -88,6 +90,18 @@ export class FaceFeed {
   }
 
   /**
+   * Whether events came with their rows.
+   *
+   * @param {Event[]} events
+   */
+  isSure(events) {
+    return events.every(
+      ({ table, id, version, operation, record }) =>
+        record || operation === "DELETE" || version <= (this.#stamps.get(key(table, id)) ?? 0),
+    );
+  }
+
+  /**
    * Takes events; those of one call are shown together, a face changing once at most.
    *
    * @param {Event[]} events
@@ -117,12 +131,13 @@ export class FaceFeed {
       // before the first message the time is the conversation's own
       return this.#advance(row.conversation_id, row.last_seq ? row.last_message_at : null, row.last_inbound_at);
     }
+    const at = key(table, row.id);
     if (!readRow(table, row)) {
-      console.warn(`A row of ${table} can't be read: ${row.id}`);
+      this.unreadable.add(at);
       return [];
     }
+    this.unreadable.delete(at);
     if (table === "messages") {
-      const at = key(table, row.id);
       if ((this.#hinted.get(at) ?? 0) <= row.version) this.#hinted.delete(at);
       return this.#advance(row.conversation_id, row.sent_at, row.sender_type === "client" ? row.sent_at : null);
     }
@@ -154,6 +169,7 @@ export class FaceFeed {
 
   /** @param {Event} event */
   #delete({ table, id, version }) {
+    this.unreadable.delete(key(table, id));
     if (table === "messages") {
       // it has happened, and how far the conversation has come stays
       this.#hinted.delete(key(table, id));

@@ -37,6 +37,8 @@ export class Ledger {
   /** The inserts of each thread that wait, by number. @type {Map<string, Map<number, string>>} */
   #waiting = new Map();
   #count = 0;
+  /** The ids of rows that can't be read, and stay as they were told. @type {Set<string>} */
+  unreadable = new Set();
   #table;
   #inScope;
   #place;
@@ -108,6 +110,32 @@ export class Ledger {
   /** A moment; take it before the request whose answer `settle` or `reread` gets. */
   mark() {
     return ++this.#count;
+  }
+
+  /**
+   * Whether the broadcasts of one transaction can be told, and none before them was missed: what
+   * came with that one would be seen later.
+   *
+   * @param {Event[]} events
+   */
+  isSure(events) {
+    /** Versions of rows and numbers of threads as they become. @type {Map<string, number>} */
+    const become = new Map();
+    return events.every(({ id, version, operation, record, old_record: old }) => {
+      const known = this.#known.get(id);
+      const isGone = operation === "DELETE";
+      if (known && !isNews(known, [version, isGone])) return true;
+      if ((!record && !old) || known?.isDoubtful) return false;
+      const so = become.get(id) ?? known?.version ?? (this.#isWhole ? 0 : Infinity);
+      become.set(id, version);
+      if (old && !this.unreadable.has(id) && this.#inScope(/** @type {any} */ (old)) && Number(old.version) > so) return false;
+      const row = /** @type {any} */ (record);
+      if (!this.#place || !row || known?.row || !this.#inScope(row)) return true;
+      const [thread, number] = this.#place(row);
+      const reached = become.get(thread) ?? this.reached(thread);
+      become.set(thread, Math.max(reached, number));
+      return number <= reached + 1;
+    });
   }
 
   /**
@@ -195,7 +223,8 @@ export class Ledger {
   #read(record) {
     const row = /** @type {R | null} */ (readRow(this.#table, record));
     // one row that can't be read must not keep the others from being told
-    if (!row) console.warn(`A row of ${this.#table} can't be read: ${record.id}`);
+    if (row) this.unreadable.delete(row.id);
+    else this.unreadable.add(String(record.id));
     return row;
   }
 
@@ -263,6 +292,7 @@ export class Ledger {
   #tellGone(id, version, isDoubtful = false) {
     const known = this.#known.get(id);
     this.#know(id, null, version, this.mark(), isDoubtful);
+    this.unreadable.delete(id);
     if (!known?.row) return [];
     if (this.#place) {
       const [thread, number] = this.#place(known.row);

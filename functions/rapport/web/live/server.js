@@ -90,7 +90,10 @@ export class Server {
   async changesSince(cursor) {
     const page = /** @type {any} */ (await this.rpc("changes_since", { cursor, page_size: PAGE }));
     if (typeof page?.cursor !== "string") throw new Unreadable("The change log's answer can't be read.");
-    return { cursor: page.cursor, changes: list(page.changes).map(readEvent), more: !!page.more, resync: !!page.resync };
+    const changes = list(page.changes).flatMap((change) => readEvent(change) ?? []);
+    // what can't be read as a change can be read as the rows stand
+    const resync = !!page.resync || changes.length < page.changes.length;
+    return { cursor: page.cursor, changes, more: !!page.more, resync };
   }
 
   /**

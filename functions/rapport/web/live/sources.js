@@ -14,6 +14,8 @@ import { Ledger } from "./ledger.js";
  * @typedef {object} Source
  * @property {ReadonlySet<string>} tables that it is made of
  * @property {R[]} rows as they have been told
+ * @property {boolean} isUnreadable whether there are rows that can't be read
+ * @property {(events: Event[]) => boolean} isSure whether what was broadcast together can be told, and nothing before it was missed
  * @property {(events: Event[]) => Heard<R>} hear takes what was broadcast together
  * @property {() => number} mark the moment before a catch-up
  * @property {(events: Event[], mark: number) => Heard<R>} settle takes a whole catch-up
@@ -56,6 +58,20 @@ export class TableSource {
   /** The rows as they have been told. */
   get rows() {
     return this.ledger.rows;
+  }
+
+  /** Whether there are rows that can't be read. */
+  get isUnreadable() {
+    return this.ledger.unreadable.size > 0;
+  }
+
+  /**
+   * Whether what was broadcast together can be told, and nothing before it was missed.
+   *
+   * @param {Event[]} events
+   */
+  isSure(events) {
+    return this.ledger.isSure(events.filter(({ table }) => table === this.table));
   }
 
   /**

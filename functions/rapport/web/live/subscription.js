@@ -1,4 +1,4 @@
-import { LiveError, NotAllowed, call } from "./errors.js";
+import { LiveError, NotAllowed, Unreadable, call } from "./errors.js";
 import { stateOf } from "./catch_up.js";
 
 /** @import { Change, Event, Heard } from "./events.js" */
@@ -7,6 +7,8 @@ import { stateOf } from "./catch_up.js";
 /** @import { Scope } from "./scope.js" */
 /** @import { Server } from "./server.js" */
 /** @import { Source } from "./sources.js" */
+
+const OTHER_VERSION = "Some rows can't be read and stay as they were: the database is of another version than this page. Load the page again.";
 
 /**
  * What a subscription shows: never changed, and the same object until something else is shown.
@@ -132,6 +134,15 @@ export class Subscription {
     this.#wake();
     this.notify();
     this.#listeners.clear();
+  }
+
+  /**
+   * Whether what was broadcast together can be told, and nothing before it was missed.
+   *
+   * @param {Event[]} events
+   */
+  isSure(events) {
+    return this.source.isSure(events);
   }
 
   /**
@@ -292,7 +303,7 @@ export class Subscription {
   }
 
   get #error() {
-    const error = this.#failure ?? this.hub.error ?? this.hub.link.refusal(this.scope);
+    const error = this.#failure ?? this.hub.error ?? this.hub.link.refusal(this.scope) ?? (this.source.isUnreadable ? new Unreadable(OTHER_VERSION) : null);
     // a refusal that is made anew each time is the same to those who look
     const before = this.#snapshot?.error;
     return error && before?.message === error.message && before.name === error.name ? before : error;

@@ -9,8 +9,7 @@
  * @property {number} longestBackoff
  * @property {number} refreshMargin before its token expires the client asks for the next one
  * @property {number} requestTimeout
- * @property {number} gather changes that arrive closer together than this are told together …
- * @property {number} longestGather … but none waits longer than this
+ * @property {number} gather the rest of a transaction is waited for, then the log is asked
  * @property {number} hiddenPause a page that is hidden for so long hangs up until it is shown
  */
 
@@ -23,8 +22,7 @@ export const TIMING = Object.freeze({
   longestBackoff: 20_000,
   refreshMargin: 60_000,
   requestTimeout: 9_000,
-  gather: 4,
-  longestGather: 50,
+  gather: 250,
   hiddenPause: 60_000,
 });
 

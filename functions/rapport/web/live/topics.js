@@ -26,8 +26,8 @@ export class Topics {
   /** The names of each scope's topics. @type {Map<string, Set<string>>} */
   #names = new Map();
   /**
-   * The user's own topics, where alone it is told that topics have other names: who follows one
-   * chat would else miss what is said there until names are asked for again.
+   * The user's own topics. What is told of a conversation is told there as well, together with what
+   * its transaction has changed elsewhere, and that topics have other names is told there alone.
    *
    * @type {Set<string>}
    */
@@ -54,11 +54,11 @@ export class Topics {
   #soon;
 
   /**
-   * `hear(event, payload)` gets broadcasts. `changed()` is called when topics were joined or lost,
+   * `hear(event, payload, topic)` gets broadcasts. `changed()` is called when topics were joined or lost,
    * which is when to catch up.
    *
    * @param {Server} server
-   * @param {(event: string, payload: unknown) => void} hear
+   * @param {(event: string, payload: unknown, topic: string) => void} hear
    * @param {() => void} changed
    */
   constructor(server, hear, changed) {
@@ -305,7 +305,8 @@ export class Topics {
       } else if (scope.kind !== "all") {
         // the chat, who is there and who writes are named in one answer; desks in every one
         const answer = scope.kind === "presence_desk" ? mine : await this.#asked(asked, scope.id);
-        topics = answer.filter(({ kind, id }) => kind === scope.kind && (id === scope.id || !scope.id));
+        const named = answer.filter(({ kind, id }) => kind === scope.kind && (id === scope.id || !scope.id));
+        topics = scope.kind === "conversation" && named.length ? own : named;
       }
       named.set(key, new Set(topics.map(({ topic }) => topic)));
     }
@@ -344,7 +345,7 @@ export class Topics {
     }
     // what still comes on a topic that nobody wants any more is late, and found by catching up
     if (event === "topics.changed" || [...this.#names.values()].some((names) => names.has(name))) {
-      this.hear(event, payload);
+      this.hear(event, payload, name);
     }
   }
 }
