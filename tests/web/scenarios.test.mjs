@@ -30,11 +30,15 @@ class Story {
     if (step.load) return this.ledger.load(step.load.map(this.#full));
     if (step.reach) return this.ledger.reach(uuid(step.reach[0]), step.reach[1]);
     if (step.mark) return void (this.#marks[step.mark] = this.ledger.mark());
-    if (step.hear) return this.ledger.hear(this.#event(step.hear, true));
+    if (step.hear) {
+      const event = this.#event(step.hear, true);
+      const inDoubt = !this.ledger.isSure([event]);
+      return { changes: inDoubt ? [] : this.ledger.hear(event), inDoubt };
+    }
     const mark = this.#marks[step.at];
-    if (step.settle) return this.ledger.settle(step.settle.map((event) => this.#event(event)), mark);
+    if (step.settle) return { changes: this.ledger.settle(step.settle.map((event) => this.#event(event))), inDoubt: false };
     assert.ok(step.reread, `there is no such step: ${JSON.stringify(step)}`);
-    return this.ledger.reread(step.reread.map(this.#full), mark, step.of?.map(uuid));
+    return { changes: this.ledger.reread(step.reread.map(this.#full), mark, step.of?.map(uuid)), inDoubt: false };
   }
 
   #full = (row) => full(this.table, row);

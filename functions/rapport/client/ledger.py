@@ -137,15 +137,18 @@ class Ledger(Generic[RowT]):
         so_far = become.get(event.id, known.version if known else unknown)
         become[event.id] = event.version
         old = self._parsed(event.old_record) if event.old_record else None
-        if isinstance(old, self._model) and self._in_scope(old) and old.version > so_far:
+        if (
+            isinstance(old, self._model)
+            and str(event.id) not in self.unreadable
+            and self._in_scope(old)
+            and old.version > so_far
+        ):
             return False
         if self._place is None or (known is not None and known.row is not None):
             return True
         row = self._parsed(event.record) if event.record else None
-        if not isinstance(row, self._model):
-            # a message that can't be read leaves a gap
-            return event.record is None
-        if not self._in_scope(row):
+        # one that can't be read leaves a gap for the next one to find
+        if not isinstance(row, self._model) or not self._in_scope(row):
             return True
         thread, number = self._place(row)
         reached = become.get(thread, self._reached[thread])

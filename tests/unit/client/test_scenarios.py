@@ -60,7 +60,9 @@ class Story:
             case {"mark": name}:
                 self._marks[name] = ledger.mark()
             case {"hear": event}:
-                return ledger.hear(self._event(event, is_broadcast=True))
+                heard = self._event(event, is_broadcast=True)
+                sure = ledger.is_sure([heard])
+                return ledger.hear(heard) if sure else Heard((), in_doubt=True)
             case {"settle": events, "at": mark}:
                 return ledger.settle([self._event(event) for event in events], self._marks[mark])
             case {"reread": rows, "at": mark}:

@@ -60,6 +60,8 @@ export class CatchUp {
   /** Pages of a catch-up that has not come to its end. @type {Event[]} */
   #events = [];
   #isBetweenPages = false;
+  /** @type {((_: unknown) => void)[]} */
+  #waitingForEnd = [];
   /** What was heard of transactions, by topic, of which more is to come. @type {Map<string, Event[]>} */
   #parts = new Map();
   /** @type {ReturnType<typeof setTimeout> | undefined} */
@@ -161,20 +163,29 @@ export class CatchUp {
   }
 
   /**
-   * Takes a whole transaction that was broadcast, or what the server has answered with.
+   * Takes a whole transaction that was broadcast, or what the server has answered with; false where
+   * only a catch-up can tell it.
    *
    * @param {Event[]} events
    */
   take(events) {
-    for (const follower of this.#followers) {
-      // what comes while rows are being read is in the log as well
-      if (!follower.isLoaded) continue;
-      this.#guard(follower, () => {
-        const its = events.filter(({ table }) => follower.tables.has(table));
-        if (its.length && follower.hear(its)) this.request();
-      });
+    // what comes while rows are being read is in the log as well
+    const loaded = [...this.#followers].filter(({ isLoaded }) => isLoaded);
+    // rows that are read anew are not of one moment
+    if (this.#stale.size || !loaded.every((follower) => follower.isSure(events))) {
+      this.request();
+      return false;
+    }
+    for (const follower of loaded) {
+      this.#guard(follower, () => follower.hear(events.filter(({ table }) => follower.tables.has(table))));
     }
     this.tell();
+    return true;
+  }
+
+  /** Waits until the log has been followed to its end. */
+  caughtUp() {
+    return new Promise((resolve) => this.#waitingForEnd.push(resolve));
   }
 
   /**
@@ -240,9 +251,7 @@ export class CatchUp {
       return;
     }
     this.#parts.delete(key);
-    const isSure = [...this.#followers].every((follower) => !follower.isLoaded || follower.isSure(events));
-    if (isSure) this.take(events);
-    else this.request();
+    this.take(events);
   }
 
   /** Leaves to the log what did not come whole. */
@@ -268,6 +277,7 @@ export class CatchUp {
         failures = 0;
         this.#hasCaughtUp = true;
         this.tell();
+        for (const resolve of this.#waitingForEnd.splice(0)) resolve(null);
         await this.#bell.wait(about(this.link.isLive ? timing.slowPoll : timing.fastPoll));
       } catch (error) {
         if (run !== this.#run) return;
@@ -332,7 +342,6 @@ export class CatchUp {
   async #followLog(run) {
     const user = this.#user;
     const followers = [...this.#followers].filter(({ isLoaded }) => isLoaded);
-    const marks = followers.map((follower) => follower.source.mark());
     for (;;) {
       // pages lead to where the first of them was asked for: only an answer in one page tells of
       // this moment
@@ -353,14 +362,10 @@ export class CatchUp {
     }
     const events = this.#events;
     this.#events = [];
-    followers.forEach((follower, n) => {
-      if (!this.#followers.has(follower)) return;
+    for (const follower of followers) {
       // the log has moved on: one that can't take what it had reads again
-      this.#guard(follower, () => {
-        const its = events.filter(({ table }) => follower.tables.has(table));
-        if (follower.settle(its, marks[n])) this.request();
-      });
-    });
+      this.#guard(follower, () => follower.settle(events.filter(({ table }) => follower.tables.has(table))));
+    }
     this.tell();
   }
 

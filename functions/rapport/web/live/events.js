@@ -29,13 +29,6 @@
  * @property {R | null} old
  */
 
-/**
- * What is to be told now, and whether only a catch-up can tell the rest.
- *
- * @template {import("./rows.js").Row} R
- * @typedef {{ changes: Change<R>[], inDoubt: boolean }} Heard
- */
-
 const OPERATIONS = ["INSERT", "UPDATE", "DELETE"];
 
 /**

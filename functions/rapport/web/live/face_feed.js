@@ -1,7 +1,7 @@
 /**
  * Keeps one face of every contact up to date from canonical rows and events, without I/O.
  *
- * What reaches a client comes out of order, more than once, or as a hint without the row. A row's
+ * What reaches a client comes out of order or more than once. A row's
  * version tells what is newer, and how far a conversation has come only ever grows, so the feed
  * ends in the same state whatever the order was.
  */
@@ -26,8 +26,6 @@ export class FaceFeed {
   #activity = new Map();
   /** Versions, and a half more where the row is gone. @type {Map<string, number>} */
   #stamps = new Map();
-  /** Rows of which a change was heard but not the row. @type {Map<string, number>} */
-  #hinted = new Map();
   /** Rows that can't be read, and stay as they were. @type {Set<string>} */
   unreadable = new Set();
   #face;
@@ -40,20 +38,6 @@ export class FaceFeed {
   /** The faces as they stand. */
   get rows() {
     return [...this.#shown.values()];
-  }
-
-  /** What is still to be read, by table and id. */
-  get hints() {
-    return [...this.#hinted.keys()];
-  }
-
-  /**
-   * Gives up hints that turned out to be late.
-   *
-   * @param {string[]} hints
-   */
-  forget(hints) {
-    for (const hint of hints) this.#hinted.delete(hint);
   }
 
   /**
@@ -83,7 +67,6 @@ export class FaceFeed {
         this.#stamps.delete(key(table, id));
         touched.push(...this.#drop(table, id));
       }
-      this.forget(this.hints.filter((hint) => hint.startsWith(table)));
     }
     touched.push(...rows.flatMap((row) => this.#take(table, row)));
     return this.#show(touched);
@@ -109,12 +92,7 @@ export class FaceFeed {
   apply(events) {
     const touched = events.flatMap((event) => {
       if (event.operation === "DELETE") return this.#delete(event);
-      if (event.record) return this.#take(event.table, event.record);
-      const at = key(event.table, event.id);
-      if (event.version > (this.#stamps.get(at) ?? 0)) {
-        this.#hinted.set(at, Math.max(event.version, this.#hinted.get(at) ?? 0));
-      }
-      return [];
+      return event.record ? this.#take(event.table, event.record) : [];
     });
     return this.#show(touched);
   }
@@ -138,7 +116,6 @@ export class FaceFeed {
     }
     this.unreadable.delete(at);
     if (table === "messages") {
-      if ((this.#hinted.get(at) ?? 0) <= row.version) this.#hinted.delete(at);
       return this.#advance(row.conversation_id, row.sent_at, row.sender_type === "client" ? row.sent_at : null);
     }
     if (!this.#isNews(table, row.id, row.version)) return [];
@@ -170,11 +147,8 @@ export class FaceFeed {
   /** @param {Event} event */
   #delete({ table, id, version }) {
     this.unreadable.delete(key(table, id));
-    if (table === "messages") {
-      // it has happened, and how far the conversation has come stays
-      this.#hinted.delete(key(table, id));
-      return [];
-    }
+    // a message has happened, and how far the conversation has come stays
+    if (table === "messages") return [];
     return this.#isNews(table, id, version + 0.5) ? this.#drop(table, id) : [];
   }
 
@@ -203,7 +177,6 @@ export class FaceFeed {
    */
   #isNews(table, id, stamp) {
     const at = key(table, id);
-    if ((this.#hinted.get(at) ?? 0) <= stamp) this.#hinted.delete(at);
     if (stamp <= (this.#stamps.get(at) ?? 0)) return false;
     this.#stamps.set(at, stamp);
     return true;

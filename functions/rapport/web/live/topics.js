@@ -3,6 +3,7 @@ import { NotAllowed, NotSignedIn, asLiveError } from "./errors.js";
 import { personId } from "./presence.js";
 import { keyOf } from "./scope.js";
 import { about, backoff } from "./timing.js";
+import { SharedTopic, Tabs } from "./tabs.js";
 import { Topic } from "./topic.js";
 
 /** @import { LiveError } from "./errors.js" */
@@ -32,8 +33,20 @@ export class Topics {
    * @type {Set<string>}
    */
   #news = new Set();
-  /** @type {Map<string, Topic>} */
+  /** @type {Map<string, Topic | SharedTopic>} */
   #topics = new Map();
+  #tabs = new Tabs({
+    receive: (name, event, payload) => this.#receive(name, event, payload),
+    news: () => ({
+      joined: [...this.#topics.keys()].filter((name) => this.#topics.get(name)?.isJoined),
+      refused: [...this.#refused.keys()],
+      error: this.error?.message ?? null,
+    }),
+    wake: () => {
+      this.#bell.ring();
+      this.#hurried.ring();
+    },
+  });
   /** @type {Map<string, LiveError>} */
   #refused = new Map();
   #doubted = new Set();
@@ -134,7 +147,7 @@ export class Topics {
   joined(scope) {
     return [...(this.#names.get(keyOf(scope)) ?? [])].flatMap((name) => {
       const topic = this.#topics.get(name);
-      return topic?.isJoined ? [topic] : [];
+      return topic instanceof Topic && topic.isJoined ? [topic] : [];
     });
   }
 
@@ -160,7 +173,9 @@ export class Topics {
     this.#bell.ring();
     this.#hurried.ring();
     clearTimeout(this.#soon);
-    await Promise.all([...this.#topics.keys()].map((name) => this.#leave(name)));
+    const left = Promise.all([...this.#topics.keys()].map((name) => this.#leave(name)));
+    this.#tabs.leave();
+    await left;
   }
 
   /** @param {number} run */
@@ -168,11 +183,15 @@ export class Topics {
     for (let attempt = 0; run === this.#run; ) {
       this.#bell.clear();
       try {
-        if (this.#scopes.size) await this.#sync(run);
-        else await this.#leaveAllBut(new Set());
+        if (this.#scopes.size || this.#tabs.asked.size) await this.#sync(run);
+        else {
+          await this.#leaveAllBut(new Set());
+          this.#tabs.leave();
+        }
         if (this.#trouble) throw this.#trouble;
         attempt = 0;
         this.error = null;
+        this.#tabs.announce();
         const poll = about(this.server.timing.slowPoll);
         await this.#bell.wait(this.#scopes.size ? Math.min(this.#renewAt - Date.now(), poll) : Infinity);
         // a name whose change was not heard is found by asking
@@ -181,6 +200,7 @@ export class Topics {
         if (run !== this.#run) return;
         this.error = asLiveError(error);
         this.#trouble = null;
+        this.#tabs.announce();
         this.changed();
         this.#hurried.clear();
         if (error instanceof NotSignedIn) await this.server.renew();
@@ -199,6 +219,7 @@ export class Topics {
     const { timing, supabase } = this.server;
     const { user, expiresAt } = await this.server.session();
     if (user !== this.#user) [this.#user, this.#key] = [user, await personId(user)];
+    await this.#tabs.enter(`rapport-live ${supabase.realtime.endPoint} ${user}`);
     const now = Date.now();
     const left = expiresAt - now;
     // by a clock that is wrong the token may seem to have ended long ago
@@ -211,13 +232,15 @@ export class Topics {
       this.#refused.clear();
       this.#names = await this.#named();
     }
-    const wanted = new Set(this.#news);
+    const wanted = new Set([...this.#news, ...this.#tabs.asked]);
     for (const names of this.#names.values()) for (const name of names) wanted.add(name);
     await this.#leaveAllBut(wanted);
     const missing = [...wanted].filter((name) => {
       const topic = this.#topics.get(name);
       // a room that was closed and opened again is entered again
-      return !this.#refused.has(name) && !(topic?.isJoined && topic.room === this.#room(name));
+      const room = this.#room(name);
+      const isRight = topic?.isJoined && topic.room === room && topic.isShared === this.#isShared(room);
+      return !this.#refused.has(name) && !isRight;
     });
     if (run !== this.#run || !missing.length) return;
     // side by side, since each waits for the server
@@ -235,16 +258,7 @@ export class Topics {
     if (run !== this.#run) return;
     const room = this.#room(name);
     room?.enter();
-    const topic = new Topic(
-      this.server.supabase,
-      name,
-      (event, payload) => this.#receive(name, event, payload),
-      (error) => {
-        this.#trouble ??= error;
-        this.#bell.ring();
-      },
-      room && { room, key: this.#key },
-    );
+    const topic = this.#isShared(room) ? new SharedTopic(this.#tabs, name) : this.#topic(name, room);
     this.#topics.set(name, topic);
     try {
       await topic.join(this.server.timing.joinTimeout);
@@ -257,6 +271,32 @@ export class Topics {
         this.#refreshSoon();
       }
     }
+  }
+
+  /**
+   * @param {string} name
+   * @param {Room<any>} [room]
+   */
+  #topic(name, room) {
+    return new Topic(
+      this.server.supabase,
+      name,
+      (event, payload) => this.#receive(name, event, payload),
+      (error) => {
+        this.#trouble ??= error;
+        this.#bell.ring();
+      },
+      room && { room, key: this.#key },
+    );
+  }
+
+  /**
+   * Whether another tab joins it; where clients show themselves each has its own socket.
+   *
+   * @param {Room<any>} [room]
+   */
+  #isShared(room) {
+    return !room && !this.#tabs.isLeader;
   }
 
   /** @param {Set<string>} wanted */
@@ -343,6 +383,7 @@ export class Topics {
       else room.hear(event);
       return;
     }
+    this.#tabs.pass(name, event, payload);
     // what still comes on a topic that nobody wants any more is late, and found by catching up
     if (event === "topics.changed" || [...this.#names.values()].some((names) => names.has(name))) {
       this.hear(event, payload, name);
