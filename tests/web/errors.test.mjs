@@ -14,6 +14,7 @@ for (const [code, status, name, state] of [
   ["57014", 500, "Unavailable", "offline"],
   ["", 503, "Unavailable", "offline"],
   ["", 429, "Unavailable", "offline"],
+  ["PT429", 429, "Unavailable", "offline"],
   // a database without the function: of another version than the client
   ["PGRST202", 404, "LiveError", "error"],
   // a table that is not there, to PostgREST 12 and to its successors
@@ -35,6 +36,12 @@ for (const [code, status, name, state] of [
     const isOurs = code.startsWith("PT") || code === "42501";
     assert.equal(error.message === SECRET, isOurs);
     assert.ok(error.message.length > 10);
-    if (isOurs) assert.deepEqual([error.field, error.hint], ["email", "Write another."]);
+    if (isOurs && name !== "Unavailable") assert.deepEqual([error.field, error.hint], ["email", "Write another."]);
   });
 }
+
+test("how long the server wants to be left alone", () => {
+  const error = refusal({ code: "PT429", message: "Too many requests.", details: "retry after: 7 s" }, 429);
+  assert.equal(error.retryAfter, 7000);
+  assert.equal(refusal({ code: "" }, 503).retryAfter, 0);
+});

@@ -26,7 +26,7 @@ from rapport.client.server import Server
 from rapport.client.timing import Timing
 from rapport.client.tokens import Tokens
 from rapport.client.topics import Scope, Topics
-from rapport.errors import NotSignedIn, RapportError, StoreError
+from rapport.errors import NotSignedIn, RapportError, StoreError, asked_to_wait
 
 logger = logging.getLogger(__name__)
 
@@ -243,7 +243,8 @@ class CatchUp:
                     logger.exception("could not catch up")
                 # an outage causes many requests: none of them shortens the wait
                 longest = self._timing.poll(self._timing.fast_poll)
-                await asyncio.sleep(min(self._timing.backoff(failures), longest))
+                wait = min(self._timing.backoff(failures), longest)
+                await asyncio.sleep(max(wait, asked_to_wait(error)))
                 failures += 1
                 continue
             timing = self._timing

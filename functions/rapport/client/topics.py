@@ -19,7 +19,13 @@ from rapport.client.connection import RealtimeConnection, Room
 from rapport.client.server import Server, Topic
 from rapport.client.timing import Timing
 from rapport.client.tokens import Tokens
-from rapport.errors import NotAllowed, NotSignedIn, RapportError, UpstreamUnavailable
+from rapport.errors import (
+    NotAllowed,
+    NotSignedIn,
+    RapportError,
+    UpstreamUnavailable,
+    asked_to_wait,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -180,6 +186,7 @@ class Topics:
                     # an error that we did not foresee must not end the task
                     logger.exception("Realtime is away")
                 self._changed()
+                await asyncio.sleep(asked_to_wait(error))
                 self._hurried.clear()
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(self._timing.backoff(attempt)):

@@ -15,7 +15,7 @@ import { Edits } from "./edits.js";
 import { NotSignedIn, Unreadable, asLiveError, call, report } from "./errors.js";
 import { readEvent } from "./events.js";
 import { Topics } from "./topics.js";
-import { about, backoff } from "./timing.js";
+import { about, backoff, wait } from "./timing.js";
 
 /** @import { LiveError } from "./errors.js" */
 /** @import { Change, Event } from "./events.js" */
@@ -286,7 +286,7 @@ export class CatchUp {
         this.#pause.clear();
         if (error instanceof NotSignedIn && this.#user) await this.server.renew();
         // requests are many while something is wrong: none hurries this
-        await this.#pause.wait(Math.min(backoff(timing, failures++), about(timing.fastPoll)));
+        await wait(this.#pause, Math.min(backoff(timing, failures++), about(timing.fastPoll)), this.error.retryAfter);
       }
     }
   }

@@ -4,7 +4,7 @@ import { Bell } from "./bell.js";
 import { openDrawer } from "./drawer.js";
 import { Conflict, NotAllowed, NotFound, Unprocessable, asLiveError } from "./errors.js";
 import { Store } from "./store.js";
-import { backoff } from "./timing.js";
+import { backoff, wait } from "./timing.js";
 
 /** @import { Drawer, Kept } from "./drawer.js" */
 /** @import { LiveError } from "./errors.js" */
@@ -137,7 +137,8 @@ export class Outbox extends Store {
       }
       const waits = error || this.#troubles.size;
       failures = waits ? failures + 1 : 0;
-      await this.#bell.wait(waits ? backoff(server.timing, failures - 1) : Infinity);
+      const retryAfter = Math.max(...[...this.#troubles.values(), error].map((trouble) => trouble?.retryAfter ?? 0));
+      await wait(this.#bell, waits ? backoff(server.timing, failures - 1) : Infinity, retryAfter);
     }
   }
 

@@ -39,6 +39,18 @@ export function backoff(timing, attempt) {
 }
 
 /**
+ * Waits until a bell rings, at most so many milliseconds; but as long as the server has asked for.
+ *
+ * @param {import("./bell.js").Bell} bell
+ * @param {number} longest
+ * @param {number} [retryAfter]
+ */
+export async function wait(bell, longest, retryAfter) {
+  if (retryAfter) await new Promise((resolve) => setTimeout(resolve, retryAfter));
+  else await bell.wait(longest);
+}
+
+/**
  * The interval, give or take a tenth.
  *
  * @param {number} interval

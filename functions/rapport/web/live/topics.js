@@ -2,7 +2,7 @@ import { Bell } from "./bell.js";
 import { NotAllowed, NotSignedIn, asLiveError } from "./errors.js";
 import { personId } from "./presence.js";
 import { keyOf } from "./scope.js";
-import { about, backoff } from "./timing.js";
+import { about, backoff, wait } from "./timing.js";
 import { SharedTopic, Tabs } from "./tabs.js";
 import { Topic } from "./topic.js";
 
@@ -205,7 +205,7 @@ export class Topics {
         this.#hurried.clear();
         if (error instanceof NotSignedIn) await this.server.renew();
         await this.#hangUp();
-        await this.#hurried.wait(backoff(this.server.timing, attempt++));
+        await wait(this.#hurried, backoff(this.server.timing, attempt++), this.error.retryAfter);
       }
     }
   }
@@ -217,13 +217,13 @@ export class Topics {
    */
   async #sync(run) {
     const { timing, supabase } = this.server;
-    const { user, expiresAt } = await this.server.session();
+    const { user, issuedAt, expiresAt } = await this.server.session();
     if (user !== this.#user) [this.#user, this.#key] = [user, await personId(user)];
     await this.#tabs.enter(`rapport-live ${supabase.realtime.endPoint} ${user}`);
     const now = Date.now();
-    const left = expiresAt - now;
-    // by a clock that is wrong the token may seem to have ended long ago
-    this.#renewAt = now + (left > 0 ? Math.max(left - timing.refreshMargin, left / 2, SOON) : timing.slowPoll);
+    // by a clock that is wrong it is not issued yet, or has ended: then it counts as just issued
+    const left = expiresAt - (now < issuedAt || now > expiresAt ? issuedAt : now);
+    this.#renewAt = now + Math.max(left - timing.refreshMargin, left / 2, SOON);
     // joins with the token of the moment, and hands it to what is joined
     await supabase.realtime.setAuth();
     if (this.#isStale || this.#names.size !== this.#scopes.size) {
