@@ -2,6 +2,8 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { Server } from "../../functions/rapport/web/live/server.js";
+import { TIMING } from "../../functions/rapport/web/live/timing.js";
 import { refusal } from "../../functions/rapport/web/live/errors.js";
 import { stateOf } from "../../functions/rapport/web/live/catch_up.js";
 
@@ -44,4 +46,17 @@ test("how long the server wants to be left alone", () => {
   const error = refusal({ code: "PT429", message: "Too many requests.", details: "retry after: 7 s" }, 429);
   assert.equal(error.retryAfter, 7000);
   assert.equal(refusal({ code: "" }, 503).retryAfter, 0);
+});
+
+test("what a newer database logs is read as rows", async () => {
+  const known = { table: "jobs", id: "1", version: 1, operation: "INSERT", record: { id: "1" } };
+  const page = (...changes) => ({ data: { cursor: "c", changes, more: false, resync: false } });
+  let answer;
+  const query = { retry: () => query, abortSignal: async () => answer };
+  const server = new Server({ schema: () => ({ rpc: () => query }) }, TIMING);
+  answer = page(known);
+  assert.equal((await server.changesSince("c")).resync, false);
+  answer = page({ ...known, operation: "ARCHIVE" }, known);
+  const { changes, resync } = await server.changesSince("c");
+  assert.deepEqual([changes.length, resync], [1, true]);
 });

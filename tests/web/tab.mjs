@@ -11,4 +11,17 @@ const jobs = live.jobs(customerId, { onChange: ({ eventType, new: now, old }) =>
 const messages = live.messages(customerId, { onInsert: ({ message }) => told.push(`said ${message}`) });
 const outbox = await live.openOutbox();
 
-Object.assign(window, { client, live, jobs, messages, outbox, told, send: (message) => outbox.send({ customerId, message }) });
+async function churn(times) {
+  for (let n = 0; n < times; n++) {
+    const all = live.everything(customerId, { onNewMessage: () => {} });
+    const end = all.subscribe(() => {});
+    const presence = live.presence("desk", null, { onChange: () => {} });
+    if (n % 50 === 0) await all.ready();
+    if (n % 2) end();
+    all.close();
+    presence.close();
+  }
+  while (client.getChannels().length > 1) await new Promise((later) => setTimeout(later, 20));
+}
+
+Object.assign(window, { churn, client, live, jobs, messages, outbox, told, send: (message) => outbox.send({ customerId, message }) });
