@@ -30,7 +30,7 @@ create function private.keep_to_tell(news text)
     set search_path = ''
 as $$
 declare
-    -- characters; more than 200 messages for a topic are not told one by one anyway
+    -- characters; more than 500 messages for a topic are not told one by one anyway
     most constant integer := 1000000;
     waiting text := coalesce(current_setting('rapport.broadcasts', true), '') || ',' || news;
 begin
@@ -107,7 +107,7 @@ begin
             n.payload,
             n.place,
             count(*) over topic as count,
-            count(*) over topic > 200 or bool_or(n.event = 'resync') over topic as is_crowded
+            count(*) over topic > 500 or bool_or(n.event = 'resync') over topic as is_crowded
         from rows from (
             jsonb_to_recordset(events) as (topics text[], event text, payload jsonb)
         ) with ordinality as n (topics, event, payload, place)
@@ -167,4 +167,4 @@ comment on function private.keep_to_tell(text) is
 comment on function private.tell(private.broadcast_event[]) is
     'Keeps messages to be sent at the end of the transaction.';
 comment on function private.tg_changes__tell() is
-    'Sends what the transaction has to tell, with its id and the number of its messages on the topic: {…, transaction, count}. A topic with more than 200, or with a resync, gets one resync. A failure is a warning.';
+    'Sends what the transaction has to tell, with its id and the number of its messages on the topic: {…, transaction, count}. A topic with more than 500, or with a resync, gets one resync. A failure is a warning.';

@@ -265,6 +265,7 @@ export class Topics {
     } catch (error) {
       if (!(error instanceof NotAllowed)) throw error;
       this.#refused.set(name, error);
+      this.#tabs.asked.delete(name);
       // the name may have changed since it was asked for: once more, then it is meant
       if (!this.#doubted.has(name)) {
         this.#doubted.add(name);
