@@ -1105,7 +1105,7 @@ comment on function private.changed_topics(private.followed_tables, private.row_
 comment on function private.change_event(text, text, jsonb, jsonb, jsonb) is
     'The event for one changed row, without its topic. Payload: {table, id, version, operation, record, old_record}; too large a payload leaves the two records out.';
 comment on function private.broadcast_changes(private.followed_tables, private.row_change[]) is
-    'Broadcasts the changes of a statement: one message for each row, or one resync for a topic with more than 100 rows. Returns the number of messages about single rows. A failure is a warning.';
+    'Has the changes of a statement broadcast at the end of the transaction: one message for each row, or one resync for a topic with more than 100 rows. Returns the number of different messages. A failure is a warning.';
 comment on function private.broadcast_to(text[], text, jsonb) is
     'Sends one message to several topics. A failure is a warning.';
 
