@@ -9,6 +9,9 @@
                                                     apply_whatsapp_people         apply_whatsapp_items
     rapport.broadcasts          messages, as JSON   keep_to_tell                  the same,
                                                                                   tg_changes__tell
+    rapport.broadcast_<number>  messages, as JSON   keep_to_tell                  waiting_broadcasts
+    rapport.broadcasts          the last number     keep_to_tell,                 keep_to_tell,
+                                                    tg_changes__tell              waiting_broadcasts
     rapport.desk_raised         account's id        the trigger that raises       the same
                                                     the epoch of a desk
     rapport.from_metakocka      on, off             apply_partners,               what marks contacts to be

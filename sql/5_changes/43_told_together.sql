@@ -3,7 +3,8 @@
     messages a topic gets. Each says so, by `transaction` and `count`; a client that has fewer reads
     the log, and never shows half of a transaction.
 
-    Until then the messages wait in a setting, as JSON. A savepoint that is undone undoes them too.
+    Until then the messages wait in settings, as JSON, one for each statement: a single one would be
+    copied for each. A savepoint that is undone undoes them too.
 */
 create type private.broadcast_event as (
     topics  text[],
@@ -24,31 +25,57 @@ end
 $$;
 
 
+create function private.waiting_broadcasts()
+    returns jsonb
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+declare
+    parts constant integer := nullif(current_setting('rapport.broadcasts', true), '');
+begin
+    if parts = 1 then
+        return ('[' || current_setting('rapport.broadcast_1') || ']')::jsonb;
+    end if;
+    return (
+        select ('[' || string_agg(w.news, ',' order by n) || ']')::jsonb
+        from generate_series(1, parts) n
+        cross join lateral current_setting('rapport.broadcast_' || n) as w (news)
+    );
+end
+$$;
+
+
 create function private.keep_to_tell(news text)
     returns text
     language plpgsql
     set search_path = ''
 as $$
 declare
-    -- characters; more than 500 messages for a topic are not told one by one anyway
-    most constant integer := 1000000;
-    waiting text := coalesce(current_setting('rapport.broadcasts', true), '') || ',' || news;
+    most constant integer := 100;
+    before constant text := nullif(current_setting('rapport.broadcasts', true), '');
+    number integer := coalesce(before::integer, 0) + 1;
+    part text := news;
 begin
-    if length(waiting) > most then
-        select ',' || to_jsonb(private.resync_event(
+    if number > most then
+        -- a loop over many rows: who listens reads again
+        select to_jsonb(private.resync_event(
             topics => array_agg(distinct t.topic),
             tables => array_agg(distinct a.name)
         ))::text
-        into waiting
-        from jsonb_to_recordset(('[' || substr(waiting, 2) || ']')::jsonb) as n (
-            topics text[], payload jsonb
-        )
+        into part
+        from jsonb_to_recordset(
+            private.waiting_broadcasts() || ('[' || news || ']')::jsonb
+        ) as n (topics text[], payload jsonb)
         cross join lateral unnest(n.topics) as t (topic)
         cross join lateral jsonb_array_elements_text(
             coalesce(n.payload -> 'tables', jsonb_build_array(n.payload -> 'table'))
         ) as a (name);
+        number := 1;
     end if;
-    return set_config('rapport.broadcasts', waiting, true);
+    -- assignments start no statement
+    part := set_config('rapport.broadcast_' || number, part, true);
+    return set_config('rapport.broadcasts', number::text, true);
 end
 $$;
 
@@ -59,13 +86,16 @@ create function private.tell(events private.broadcast_event[])
     set search_path = ''
 as $$
 declare
-    waiting text;
+    parts text[] := '{}';
     event private.broadcast_event;
+    kept text;
 begin
     foreach event in array events loop
-        -- assignments start no statement
-        waiting := private.keep_to_tell(to_jsonb(event)::text);
+        parts := parts || to_jsonb(event)::text;
     end loop;
+    if parts <> '{}' then
+        kept := private.keep_to_tell(array_to_string(parts, ','));
+    end if;
 end
 $$;
 
@@ -78,9 +108,7 @@ create function private.tg_changes__tell()
     set search_path = ''
 as $$
 declare
-    events constant jsonb := (
-        '[' || substr(current_setting('rapport.broadcasts', true), 2) || ']'
-    )::jsonb;
+    events constant jsonb := private.waiting_broadcasts();
     alone constant jsonb := events -> 0;
     signed constant jsonb := alone -> 'payload' || jsonb_build_object(
         'transaction', pg_current_xact_id()::text, 'count', 1);
@@ -162,8 +190,10 @@ comment on type private.broadcast_event is
     'A message for some topics.';
 comment on function private.resync_event(text[], text[]) is
     'The event by which listeners read these tables again.';
+comment on function private.waiting_broadcasts() is
+    'What the transaction has to tell so far, as a list; null for nothing.';
 comment on function private.keep_to_tell(text) is
-    'Keeps messages, as JSON objects with commas between them, to be sent at the end of the transaction.';
+    'Keeps the messages of a statement, as JSON objects with commas between them, to be sent at the end of the transaction. Those of more than 100 statements become one resync. Returns how many parts are kept.';
 comment on function private.tell(private.broadcast_event[]) is
     'Keeps messages to be sent at the end of the transaction.';
 comment on function private.tg_changes__tell() is
