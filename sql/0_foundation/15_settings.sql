@@ -7,8 +7,6 @@
     --------------------------  ------------------  ----------------------------  ----------------------------
     rapport.broadcast_later     on, off             import_contacts,              broadcast_changes,
                                                     apply_whatsapp_people         apply_whatsapp_items
-    rapport.broadcasts          messages, as JSON   keep_to_tell                  the same,
-                                                                                  tg_changes__tell
     rapport.broadcast_<number>  messages, as JSON   keep_to_tell                  waiting_broadcasts
     rapport.broadcasts          the last number     keep_to_tell,                 keep_to_tell,
                                                     tg_changes__tell              waiting_broadcasts
