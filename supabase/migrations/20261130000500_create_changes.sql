@@ -887,7 +887,7 @@ create function private.keep_to_tell(news text)
     set search_path = ''
 as $$
 declare
-    most constant integer := 100;
+    most constant integer := 250;
     before constant text := nullif(current_setting('rapport.broadcasts', true), '');
     number integer := coalesce(before::integer, 0) + 1;
     part text := news;
@@ -1028,7 +1028,7 @@ comment on function private.resync_event(text[], text[]) is
 comment on function private.waiting_broadcasts() is
     'What the transaction has to tell so far, as a list; null for nothing.';
 comment on function private.keep_to_tell(text) is
-    'Keeps the messages of a statement, as JSON objects with commas between them, to be sent at the end of the transaction. Those of more than 100 statements become one resync. Returns how many parts are kept.';
+    'Keeps the messages of a statement, as JSON objects with commas between them, to be sent at the end of the transaction. Those of more than 250 statements become one resync. Returns how many parts are kept.';
 comment on function private.tell(private.broadcast_event[]) is
     'Keeps messages to be sent at the end of the transaction.';
 comment on function private.tg_changes__tell() is
