@@ -69,7 +69,7 @@ class Tabs:
         # some expire before they can be renewed
         seconds = self._random.uniform(1.5, 6) if self.are_short_lived else 3600
         return keys.mint_user_token(
-            self._portal.stack.jwt_secret,
+            self._portal.stack.signing_key,
             user_id=seed_uuid(user),
             lifetime=timedelta(seconds=seconds),
         )
@@ -79,7 +79,7 @@ class Tabs:
         tab = await browser.new_page(self._context, is_told=False)
         settings = {
             "url": self._url,
-            "key": self._portal.stack.anon_key,
+            "key": self._portal.stack.publishable_key,
             "user": user,
             "customerId": str(self._portal.customer(user)),
             "timing": QUICK,
