@@ -74,6 +74,11 @@ class RapportError(Exception):
         return re.sub(r"(?<!^)(?=[A-Z])", "_", type(self).__name__).lower()
 
 
+def asked_to_wait(error: Exception) -> float:
+    """Seconds that the server has asked to wait (Retry-After); 0 if it has asked for nothing."""
+    return (error.retry_after or 0) if isinstance(error, RapportError) else 0
+
+
 class ConfigError(RapportError):
     """A setting is missing or wrong."""
 

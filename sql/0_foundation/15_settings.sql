@@ -7,6 +7,9 @@
     --------------------------  ------------------  ----------------------------  ----------------------------
     rapport.broadcast_later     on, off             import_contacts,              broadcast_changes,
                                                     apply_whatsapp_people         apply_whatsapp_items
+    rapport.broadcast_<number>  messages, as JSON   keep_to_tell                  waiting_broadcasts
+    rapport.broadcasts          the last number     keep_to_tell,                 keep_to_tell,
+                                                    tg_changes__tell              waiting_broadcasts
     rapport.desk_raised         account's id        the trigger that raises       the same
                                                     the epoch of a desk
     rapport.from_metakocka      on, off             apply_partners,               what marks contacts to be
@@ -19,6 +22,8 @@
                                                     my_profile
     rapport.inserting           on, off             tg__require_rows              the same
     rapport.lock_timeout        as lock_timeout     tg__expect_hits               tg__require_hits
+    rapport.logging             on, off             the change log's trigger,     the same
+                                                    tg_changes__tell
     rapport.messages_tried      number of messages  tg_messages__                 the same
                                                     hold_to_request
     rapport.quiet               on, off             apply_partners                publish_changes

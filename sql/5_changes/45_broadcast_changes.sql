@@ -2,13 +2,6 @@
     Broadcasts changes to the people who may see them. The log is the record and the broadcast is a
     hint: it may fail, and it never aborts the write.
 */
-create type private.broadcast_event as (
-    topic   text,
-    event   text,
-    payload jsonb
-);
-
-
 create function private.listened_topic(customer_id uuid)
     returns text
     language plpgsql
@@ -179,7 +172,7 @@ begin
             event := private.change_event(
                 followed.table_name, operation, current_row, record, old_record);
             if topics.account <> all (crowded) then
-                event.topic := topics.account;
+                event.topics := array[topics.account];
                 events := events || event;
             end if;
         end if;
@@ -202,7 +195,7 @@ begin
             lost_topic := private.listened_topic((change.old ->> followed.customer_key)::uuid);
             if lost_topic is not null and lost_topic <> all (crowded) then
                 event := private.change_event(followed.table_name, 'DELETE', current_row, null, null);
-                event.topic := lost_topic;
+                event.topics := array[lost_topic];
                 events := events || event;
             end if;
             operation := 'INSERT';
@@ -213,27 +206,27 @@ begin
         if event.event is null then
             event := private.change_event(
                 followed.table_name, operation, current_row, record, old_record);
+        elsif event.topics is not null then
+            -- one message for all topics
+            events := trim_array(events, 1);
         end if;
-        if topics.customer is not null and topics.customer <> all (crowded) then
-            event.topic := topics.customer;
-            events := events || event;
-        end if;
-        if topics.conversation is not null and topics.conversation <> all (crowded) then
-            event.topic := topics.conversation;
+        event.topics := array_remove(
+            event.topics || array[
+                case when topics.customer <> all (crowded) then topics.customer end,
+                case when topics.conversation <> all (crowded) then topics.conversation end
+            ],
+            null
+        );
+        if event.topics <> '{}' then
             events := events || event;
         end if;
     end loop;
 
-    insert into realtime.messages (topic, extension, event, payload, private)
-    select e.topic, 'broadcast', e.event, e.payload, true
-    from unnest(events) e;
     if crowded <> '{}' then
-        perform private.broadcast_to(
-            topics => crowded,
-            event => 'resync',
-            payload => jsonb_build_object('tables', array[followed.table_name])
-        );
+        events := events
+            || private.resync_event(topics => crowded, tables => array[followed.table_name]);
     end if;
+    perform private.tell(events);
     return cardinality(events);
 exception
     when others then
@@ -261,8 +254,6 @@ end
 $$;
 
 
-comment on type private.broadcast_event is
-    'A message for one topic.';
 comment on function private.listened_topic(uuid) is
     'The topic of a customer who has a login; null for others.';
 comment on function private.changed_topics(private.followed_tables, private.row_change[]) is
@@ -270,6 +261,6 @@ comment on function private.changed_topics(private.followed_tables, private.row_
 comment on function private.change_event(text, text, jsonb, jsonb, jsonb) is
     'The event for one changed row, without its topic. Payload: {table, id, version, operation, record, old_record}; too large a payload leaves the two records out.';
 comment on function private.broadcast_changes(private.followed_tables, private.row_change[]) is
-    'Broadcasts the changes of a statement: one message for each row, or one resync for a topic with more than 100 rows. Returns the number of messages about single rows. A failure is a warning.';
+    'Has the changes of a statement broadcast at the end of the transaction: one message for each row, or one resync for a topic with more than 100 rows. Returns the number of different messages. A failure is a warning.';
 comment on function private.broadcast_to(text[], text, jsonb) is
     'Sends one message to several topics. A failure is a warning.';

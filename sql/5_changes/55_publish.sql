@@ -96,11 +96,9 @@ begin
             from private.changed_topics(followed, changes) t
         );
     end loop;
-    perform private.broadcast_to(
-        topics => topics,
-        event => 'resync',
-        payload => jsonb_build_object('tables', array[followed.table_name])
-    );
+    perform private.tell(array[
+        private.resync_event(topics => topics, tables => array[followed.table_name])
+    ]);
     return logged;
 end
 $$;

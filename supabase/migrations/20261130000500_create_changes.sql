@@ -836,16 +836,211 @@ comment on function private.log_updates(private.followed_tables, private.row_cha
 
 
 /*
-    Broadcasts changes to the people who may see them. The log is the record and the broadcast is a
-    hint: it may fail, and it never aborts the write.
+    What a transaction broadcasts leaves together, at its end: only then it is known how many
+    messages a topic gets. Each says so, by `transaction` and `count`; a client that has fewer reads
+    the log, and never shows half of a transaction.
+
+    Until then the messages wait in settings, as JSON, one for each statement: a single one would be
+    copied for each. A savepoint that is undone undoes them too.
 */
 create type private.broadcast_event as (
-    topic   text,
+    topics  text[],
     event   text,
     payload jsonb
 );
 
 
+create function private.resync_event(topics text[], tables text[])
+    returns private.broadcast_event
+    language plpgsql
+    immutable
+    set search_path = ''
+as $$
+begin
+    return (topics, 'resync', jsonb_build_object('tables', tables))::private.broadcast_event;
+end
+$$;
+
+
+create function private.waiting_broadcasts()
+    returns jsonb
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+declare
+    parts constant integer := nullif(current_setting('rapport.broadcasts', true), '');
+begin
+    if parts = 1 then
+        return ('[' || current_setting('rapport.broadcast_1') || ']')::jsonb;
+    end if;
+    return (
+        select ('[' || string_agg(w.news, ',' order by n) || ']')::jsonb
+        from generate_series(1, parts) n
+        cross join lateral current_setting('rapport.broadcast_' || n) as w (news)
+    );
+end
+$$;
+
+
+create function private.keep_to_tell(news text)
+    returns text
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    most constant integer := 250;
+    before constant text := nullif(current_setting('rapport.broadcasts', true), '');
+    number integer := coalesce(before::integer, 0) + 1;
+    part text := news;
+begin
+    if number > most then
+        -- a loop over many rows: who listens reads again
+        select to_jsonb(private.resync_event(
+            topics => array_agg(distinct t.topic),
+            tables => array_agg(distinct a.name)
+        ))::text
+        into part
+        from jsonb_to_recordset(
+            private.waiting_broadcasts() || ('[' || news || ']')::jsonb
+        ) as n (topics text[], payload jsonb)
+        cross join lateral unnest(n.topics) as t (topic)
+        cross join lateral jsonb_array_elements_text(
+            coalesce(n.payload -> 'tables', jsonb_build_array(n.payload -> 'table'))
+        ) as a (name);
+        number := 1;
+    end if;
+    -- assignments start no statement
+    part := set_config('rapport.broadcast_' || number, part, true);
+    return set_config('rapport.broadcasts', number::text, true);
+end
+$$;
+
+
+create function private.tell(events private.broadcast_event[])
+    returns void
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    parts text[] := '{}';
+    event private.broadcast_event;
+    kept text;
+begin
+    foreach event in array events loop
+        parts := parts || to_jsonb(event)::text;
+    end loop;
+    if parts <> '{}' then
+        kept := private.keep_to_tell(array_to_string(parts, ','));
+    end if;
+end
+$$;
+
+
+create function private.tg_changes__tell()
+    returns trigger
+    language plpgsql
+    -- definer: users may not send
+    security definer
+    set search_path = ''
+as $$
+declare
+    events constant jsonb := private.waiting_broadcasts();
+    alone constant jsonb := events -> 0;
+    signed constant jsonb := alone -> 'payload' || jsonb_build_object(
+        'transaction', pg_current_xact_id()::text, 'count', 1);
+    forgotten text;
+begin
+    -- what a later deferred trigger changes is told after this
+    forgotten := set_config('rapport.logging', 'off', true);
+    forgotten := set_config('rapport.broadcasts', '', true);
+    if alone is null then
+        return null;
+    elsif events -> 1 is null then
+        -- the usual case, without the work below: 0.1 ms
+        insert into realtime.messages (topic, extension, event, payload, private)
+        select t, 'broadcast', alone ->> 'event', signed, true
+        from jsonb_array_elements_text(alone -> 'topics') t;
+        return null;
+    end if;
+
+    insert into realtime.messages (topic, extension, event, payload, private)
+    with told as materialized (
+        select
+            t.topic,
+            n.event,
+            n.payload,
+            n.place,
+            count(*) over topic as count,
+            count(*) over topic > 500 or bool_or(n.event = 'resync') over topic as is_crowded
+        from rows from (
+            jsonb_to_recordset(events) as (topics text[], event text, payload jsonb)
+        ) with ordinality as n (topics, event, payload, place)
+        cross join lateral unnest(n.topics) as t (topic)
+        window topic as (partition by t.topic)
+    )
+    select
+        w.topic,
+        'broadcast',
+        w.event,
+        w.payload || jsonb_build_object(
+            'transaction', pg_current_xact_id()::text, 'count', w.count),
+        true
+    from (
+        select t.topic, t.event, t.payload, t.count, t.place
+        from told t
+        where not t.is_crowded
+        union all
+        select t.topic, 'resync', jsonb_build_object('tables', jsonb_agg(distinct a.name)), 1, 0
+        from told t
+        cross join lateral jsonb_array_elements_text(
+            coalesce(t.payload -> 'tables', jsonb_build_array(t.payload -> 'table'))
+        ) as a (name)
+        where t.is_crowded
+        group by t.topic
+    ) w
+    order by w.place;
+    return null;
+exception
+    when others then
+        -- as in broadcast_changes
+        raise warning 'broadcast failed: %', sqlerrm using errcode = sqlstate;
+        return null;
+end
+$$;
+
+
+-- Once in a transaction: its first entry sets what the others find. A condition is looked at when a
+-- row is written, not at the end.
+create constraint trigger _900_tell
+    after insert on private.changes
+    deferrable initially deferred
+    for each row
+    when (
+        current_setting('rapport.logging', true) is distinct from 'on'
+        and set_config('rapport.logging', 'on', true) = 'on'
+    )
+    execute function private.tg_changes__tell();
+
+
+comment on type private.broadcast_event is
+    'A message for some topics.';
+comment on function private.resync_event(text[], text[]) is
+    'The event by which listeners read these tables again.';
+comment on function private.waiting_broadcasts() is
+    'What the transaction has to tell so far, as a list; null for nothing.';
+comment on function private.keep_to_tell(text) is
+    'Keeps the messages of a statement, as JSON objects with commas between them, to be sent at the end of the transaction. Those of more than 250 statements become one resync. Returns how many parts are kept.';
+comment on function private.tell(private.broadcast_event[]) is
+    'Keeps messages to be sent at the end of the transaction.';
+comment on function private.tg_changes__tell() is
+    'Sends what the transaction has to tell, with its id and the number of its messages on the topic: {…, transaction, count}. A topic with more than 500, or with a resync, gets one resync. A failure is a warning.';
+
+
+/*
+    Broadcasts changes to the people who may see them. The log is the record and the broadcast is a
+    hint: it may fail, and it never aborts the write.
+*/
 create function private.listened_topic(customer_id uuid)
     returns text
     language plpgsql
@@ -1016,7 +1211,7 @@ begin
             event := private.change_event(
                 followed.table_name, operation, current_row, record, old_record);
             if topics.account <> all (crowded) then
-                event.topic := topics.account;
+                event.topics := array[topics.account];
                 events := events || event;
             end if;
         end if;
@@ -1039,7 +1234,7 @@ begin
             lost_topic := private.listened_topic((change.old ->> followed.customer_key)::uuid);
             if lost_topic is not null and lost_topic <> all (crowded) then
                 event := private.change_event(followed.table_name, 'DELETE', current_row, null, null);
-                event.topic := lost_topic;
+                event.topics := array[lost_topic];
                 events := events || event;
             end if;
             operation := 'INSERT';
@@ -1050,27 +1245,27 @@ begin
         if event.event is null then
             event := private.change_event(
                 followed.table_name, operation, current_row, record, old_record);
+        elsif event.topics is not null then
+            -- one message for all topics
+            events := trim_array(events, 1);
         end if;
-        if topics.customer is not null and topics.customer <> all (crowded) then
-            event.topic := topics.customer;
-            events := events || event;
-        end if;
-        if topics.conversation is not null and topics.conversation <> all (crowded) then
-            event.topic := topics.conversation;
+        event.topics := array_remove(
+            event.topics || array[
+                case when topics.customer <> all (crowded) then topics.customer end,
+                case when topics.conversation <> all (crowded) then topics.conversation end
+            ],
+            null
+        );
+        if event.topics <> '{}' then
             events := events || event;
         end if;
     end loop;
 
-    insert into realtime.messages (topic, extension, event, payload, private)
-    select e.topic, 'broadcast', e.event, e.payload, true
-    from unnest(events) e;
     if crowded <> '{}' then
-        perform private.broadcast_to(
-            topics => crowded,
-            event => 'resync',
-            payload => jsonb_build_object('tables', array[followed.table_name])
-        );
+        events := events
+            || private.resync_event(topics => crowded, tables => array[followed.table_name]);
     end if;
+    perform private.tell(events);
     return cardinality(events);
 exception
     when others then
@@ -1098,8 +1293,6 @@ end
 $$;
 
 
-comment on type private.broadcast_event is
-    'A message for one topic.';
 comment on function private.listened_topic(uuid) is
     'The topic of a customer who has a login; null for others.';
 comment on function private.changed_topics(private.followed_tables, private.row_change[]) is
@@ -1107,7 +1300,7 @@ comment on function private.changed_topics(private.followed_tables, private.row_
 comment on function private.change_event(text, text, jsonb, jsonb, jsonb) is
     'The event for one changed row, without its topic. Payload: {table, id, version, operation, record, old_record}; too large a payload leaves the two records out.';
 comment on function private.broadcast_changes(private.followed_tables, private.row_change[]) is
-    'Broadcasts the changes of a statement: one message for each row, or one resync for a topic with more than 100 rows. Returns the number of messages about single rows. A failure is a warning.';
+    'Has the changes of a statement broadcast at the end of the transaction: one message for each row, or one resync for a topic with more than 100 rows. Returns the number of different messages. A failure is a warning.';
 comment on function private.broadcast_to(text[], text, jsonb) is
     'Sends one message to several topics. A failure is a warning.';
 
@@ -1284,11 +1477,9 @@ begin
             from private.changed_topics(followed, changes) t
         );
     end loop;
-    perform private.broadcast_to(
-        topics => topics,
-        event => 'resync',
-        payload => jsonb_build_object('tables', array[followed.table_name])
-    );
+    perform private.tell(array[
+        private.resync_event(topics => topics, tables => array[followed.table_name])
+    ]);
     return logged;
 end
 $$;

@@ -5,67 +5,24 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import psycopg
 import pytest
-from playwright.async_api import Page, Route, async_playwright, expect
-from tests.web import node
+from playwright.async_api import Page, expect
+from tests.web import browser, node
+from tests.web.browser import HIDE, TELL, running, show
 
 from rapport.local.stack.postgres import Database
 from rapport.local.stack.running import Stack
 from rapport.local.stack.state import PROJECT
 from rapport.local.supabase import keys
 
-CHROMIUM = Path("/usr/bin/chromium")
-# nothing listens there: what the page asks for is answered by the test
-ORIGIN = "http://localhost:65000"
-
 
 @pytest.fixture
 async def page() -> AsyncIterator[Page]:
-    """A page of a host that has the live client's files, and the official one's."""
-    modules = node.install()
-    official = modules / "@supabase" / "supabase-js" / "dist" / "umd" / "supabase.js"
-
-    async def file(route: Route) -> None:
-        path = node.WEB / route.request.url.removeprefix(f"{ORIGIN}/")
-        await route.fulfill(body=path.read_text(), content_type="text/javascript")
-
-    async def package(route: Route) -> None:
-        body = f"{official.read_text()}\nexport const {{ createClient }} = supabase;"
-        await route.fulfill(
-            body=body,
-            content_type="text/javascript",
-            headers={"access-control-allow-origin": "*"},
-        )
-
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(
-            executable_path=CHROMIUM,
-            args=[
-                "--no-sandbox",
-                "--no-proxy-server",
-                # a page that comes from no server is not known to be of this machine
-                "--disable-features=LocalNetworkAccessChecks",
-            ],
-        )
-        page = await browser.new_page()
-        # what goes wrong in the page is shown where a test fails
-        page.on("console", lambda message: print(message.text))  # noqa: T201
-        page.on("pageerror", lambda error: print(error.message))  # noqa: T201
-        await page.route(f"{ORIGIN}/**/*.js", file)
-        await page.route("https://esm.sh/**", package)
-        yield page
-        await browser.close()
-
-
-async def show(page: Page, html: str) -> None:
-    async def answer(route: Route) -> None:
-        await route.fulfill(body=html, content_type="text/html")
-
-    await page.route(f"{ORIGIN}/", answer)
-    await page.goto(f"{ORIGIN}/")
+    """A page of a browser of its own."""
+    async with browser.context() as context:
+        yield await browser.new_page(context)
 
 
 def settings_of(stack: Stack, owner: psycopg.Connection) -> dict[str, str]:
@@ -161,12 +118,8 @@ async def test_messages_outlive_their_page_and_are_sent_once_in_order(
     with psycopg.connect(database.url(), autocommit=True) as owner:
         owner.execute((PROJECT / "supabase" / "seed.sql").read_bytes())
         settings = settings_of(stack, owner)
-        html = (
-            f"<script>window.settings = {json.dumps(settings)}</script>"
-            f'<script type="module">{(node.HERE / "chat.mjs").read_text()}</script>'
-        )
-        await show(page, html)
-        await page.wait_for_function("window.messages?.getSnapshot().isConnected && pending()")
+        await show(page, running("chat.mjs", settings))
+        await page.wait_for_function("window.pending && window.messages?.getSnapshot().isConnected")
 
         await page.context.set_offline(True)
         for text in ("one", "two", "three"):
@@ -186,11 +139,135 @@ async def test_messages_outlive_their_page_and_are_sent_once_in_order(
         assert rows == [("one",), ("two",), ("three",)]
 
         # a page that nobody looks at hangs up, and goes on once it is looked at
-        hide = "Object.defineProperty(document, 'hidden', {{ value: {}, configurable: true }});"
-        tell = "document.dispatchEvent(new Event('visibilitychange'))"
-        await page.evaluate(hide.format("true") + tell)
+        await page.evaluate(HIDE.format("true") + TELL)
         await page.wait_for_function("live.state === 'offline'")
         owner.execute("update public.messages set message = 'third' where message = 'three'")
-        await page.evaluate(hide.format("false") + tell)
+        await page.evaluate(HIDE.format("false") + TELL)
         await page.wait_for_function("texts().join() === 'one,two,third'")
         await page.wait_for_function("live.state === 'connected'")
+
+
+class Tabs:
+    """Tabs of one browser, and the sockets that they have opened."""
+
+    def __init__(self, page: Page, settings: dict[str, str]) -> None:
+        self.sockets = 0
+        self._first: Page | None = page
+        self._html = running("tab.mjs", settings)
+        self._context = page.context
+
+    async def open(self) -> Page:
+        """Another tab, as soon as it hears what happens."""
+        tab, self._first = self._first or await self._context.new_page(), None
+
+        def count(_: object) -> None:
+            self.sockets += 1
+
+        tab.on("websocket", count)
+        await show(tab, self._html)
+        await connected(tab)
+        return tab
+
+
+async def connected(tab: Page) -> None:
+    await tab.wait_for_function(
+        "window.told && live.state === 'connected' && jobs.getSnapshot().isConnected"
+    )
+
+
+async def test_tabs_of_a_login_have_one_socket_and_miss_nothing_when_its_tab_closes(
+    stack: Stack, database: Database, page: Page
+) -> None:
+    with psycopg.connect(database.url(), autocommit=True) as owner:
+        owner.execute((PROJECT / "supabase" / "seed.sql").read_bytes())
+        settings = settings_of(stack, owner)
+
+        def add(text: str) -> str:
+            owner.execute(
+                "insert into public.jobs"
+                " (account_id, customer_id, service_type, starts_at, description)"
+                " select account_id, id, 'Carpet', now(), %s from public.customers where id = %s",
+                [text, settings["customerId"]],
+            )
+            return f"INSERT {text}"
+
+        async def tells(tab: Page, *news: str) -> None:
+            wanted = json.dumps(sorted(news))
+            jobs = "told.filter((text) => text.startsWith('INSERT')).sort()"
+            await tab.wait_for_function(f"JSON.stringify({jobs}) === JSON.stringify({wanted})")
+
+        tabs = Tabs(page, settings)
+        first = await tabs.open()
+        second = await tabs.open()
+        assert tabs.sockets == 1
+        one = add("one")
+        for tab in (first, second):
+            await tells(tab, one)
+        # the tab with the socket is gone, and what happens meanwhile is not
+        await first.close()
+        two = add("two")
+        await tells(second, one, two)
+        await connected(second)
+        three = add("three")
+        await tells(second, one, two, three)
+        third = await tabs.open()
+        assert tabs.sockets == 2
+
+        # nobody looks at the tab with the socket
+        await second.evaluate(HIDE.format("true") + TELL)
+        await second.wait_for_function("live.state === 'offline'")
+        await connected(third)
+        four = add("four")
+        await tells(third, four)
+        await tells(second, one, two, three)
+        await second.evaluate(HIDE.format("false") + TELL)
+        await tells(second, one, two, three, four)
+        await connected(second)
+        assert tabs.sockets == 3
+        five = add("five")
+        await tells(second, one, two, three, four, five)
+        await tells(third, four, five)
+
+        # what either writes offline is sent once, in the order in which it was written
+        await page.context.set_offline(True)
+        for tab, text in ((second, "one"), (third, "two"), (second, "three"), (third, "four")):
+            await tab.evaluate(f"send('{text}')")
+        await page.context.set_offline(False)
+        for tab in (second, third):
+            await tab.wait_for_function("outbox.getSnapshot().pending.length === 0")
+            said = "told.filter((text) => text.startsWith('said ') && text.length < 11).join()"
+            await tab.wait_for_function(f"{said} === 'said one,said two,said three,said four'")
+        rows = owner.execute(
+            "select message from public.messages where sender_type = 'client' order by seq"
+        ).fetchall()
+        assert rows == [("one",), ("two",), ("three",), ("four",)]
+
+
+async def test_thousand_subscriptions_that_come_and_go_leave_nothing(
+    stack: Stack, database: Database, page: Page
+) -> None:
+    with psycopg.connect(database.url(), autocommit=True) as owner:
+        owner.execute((PROJECT / "supabase" / "seed.sql").read_bytes())
+        settings = settings_of(stack, owner)
+    await show(page, running("tab.mjs", settings))
+    await connected(page)
+    inspector = await page.context.new_cdp_session(page)
+    await inspector.send("Performance.enable")
+
+    async def churn(times: int) -> dict[str, float]:
+        """Subscribes and unsubscribes so often; returns what the page holds then."""
+        await page.evaluate(f"churn({times})")
+        await connected(page)
+        await inspector.send("HeapProfiler.collectGarbage")
+        metrics = (await inspector.send("Performance.getMetrics"))["metrics"]
+        held = {metric["name"]: metric["value"] for metric in metrics}
+        return {name: held[name] for name in ("JSHeapUsedSize", "JSEventListeners")} | {
+            "channels": await page.evaluate("client.getChannels().length")
+        }
+
+    before = await churn(200)
+    after = await churn(1000)
+    assert before["channels"] == after["channels"] == 1
+    assert after["JSEventListeners"] <= before["JSEventListeners"]
+    # bytes; a single row for each would be more
+    assert after["JSHeapUsedSize"] - before["JSHeapUsedSize"] < 200_000

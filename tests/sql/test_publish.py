@@ -40,7 +40,8 @@ def test_message_is_logged_and_told_to_each_audience(quiet: World) -> None:
         for event in quiet.events()
         if event["kind"] == "account" and event["event"] == "messages.inserted"
     ]
-    assert set(payload) == {"table", "id", "version", "operation", "record", "old_record"}
+    told = {"table", "id", "version", "operation", "record", "old_record"}
+    assert set(payload) == {*told, "transaction", "count"}
     assert (payload["table"], payload["operation"]) == ("messages", "INSERT")
     assert payload["record"]["message"] == "On Tuesday?"
     assert payload["old_record"] is None
@@ -142,9 +143,8 @@ def test_many_rows_for_one_topic_are_one_resync(quiet: World) -> None:
         [ALPINE],
     )
 
-    events = quiet.events()
-    assert sorted(event["payload"]["tables"] for event in events) == [["contacts"], ["customers"]]
-    assert {event["event"] for event in events} == {"resync"}
+    [event] = quiet.events()
+    assert (event["event"], event["payload"]["tables"]) == ("resync", ["contacts", "customers"])
     assert len(logged(quiet)) == 202
 
 
@@ -166,7 +166,7 @@ def test_every_row_of_a_large_statement_is_logged(quiet: World, rows: int) -> No
         [ALPINE, rows],
     )
     assert quiet.value("select count(*) from private.changes where table_name = 'contacts'") == rows
-    assert heard(quiet, "account") == ["resync", "resync"]
+    assert heard(quiet, "account") == ["resync"]
 
     quiet.forget_events()
     quiet.owner.execute("update public.contacts set notes = 'all' where name like 'bulk%'")
@@ -247,7 +247,52 @@ def test_large_row_is_told_by_id_alone(quiet: World) -> None:
     ]
     assert payloads
     for payload in payloads:
-        assert set(payload) == {"table", "id", "version", "operation"}
+        told = {"table", "id", "version", "operation"}
+        assert set(payload) == {*told, "transaction", "count"}
+
+
+def test_what_a_transaction_tells_leaves_together_and_says_how_much_it_is(quiet: World) -> None:
+    with quiet.owner.transaction():
+        xid = quiet.value("select pg_current_xact_id()::text")
+        quiet.owner.execute("update public.contacts set name = 'Cilka C.' where name = 'cilka'")
+        with quiet.owner.transaction(force_rollback=True):
+            quiet.owner.execute("update public.messages set message = 'undone'")
+        quiet.owner.execute("update public.messages set message = 'meant'")
+        assert quiet.events() == []
+        quiet.owner.execute("set constraints all immediate")
+        assert len(quiet.events()) == 6
+        # what comes later is told by itself
+        quiet.owner.execute("set constraints all deferred")
+        quiet.owner.execute("update public.conversations set status = 'pending'")
+
+    told = {(e["kind"], e["event"], e["payload"]["count"]) for e in quiet.events()}
+    assert told == {
+        ("account", "contacts.updated", 3),
+        ("account", "customers.updated", 3),
+        ("account", "messages.updated", 3),
+        ("account", "conversations.updated", 1),
+        ("customer", "customers.updated", 2),
+        ("customer", "messages.updated", 2),
+        ("customer", "conversations.updated", 1),
+        ("conversation", "messages.updated", 1),
+        ("conversation", "conversations.updated", 1),
+    }
+    assert {event["payload"]["transaction"] for event in quiet.events()} == {xid}
+
+
+def test_a_loop_of_many_statements_is_one_resync(quiet: World) -> None:
+    with quiet.owner.transaction():
+        quiet.owner.execute(
+            "do $$ begin for n in 1..501 loop"
+            " update public.messages set message = repeat('x', 500) || n; end loop; end $$"
+        )
+        # what waits does not take any amount of memory
+        waiting = quiet.value("select length(private.waiting_broadcasts()::text)")
+        assert waiting < 500_000
+
+    assert sorted((e["kind"], e["event"], e["payload"]["tables"]) for e in quiet.events()) == [
+        (kind, "resync", ["messages"]) for kind in ("account", "conversation", "customer")
+    ]
 
 
 def test_failed_broadcast_does_not_abort_the_write(quiet: World) -> None:

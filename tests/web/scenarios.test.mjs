@@ -3,7 +3,11 @@
 import assert from "node:assert/strict";
 import { readFileSync, readdirSync } from "node:fs";
 import { test } from "node:test";
+import { CatchUp } from "../../functions/rapport/web/live/catch_up.js";
 import { Ledger } from "../../functions/rapport/web/live/ledger.js";
+import { TableSource } from "../../functions/rapport/web/live/sources.js";
+import { Subscription } from "../../functions/rapport/web/live/subscription.js";
+import { TIMING } from "../../functions/rapport/web/live/timing.js";
 
 const SCENARIOS = new URL("../scenarios/", import.meta.url);
 const read = (name) => JSON.parse(readFileSync(new URL(name, SCENARIOS), "utf8"));
@@ -26,35 +30,42 @@ class Story {
     if (step.load) return this.ledger.load(step.load.map(this.#full));
     if (step.reach) return this.ledger.reach(uuid(step.reach[0]), step.reach[1]);
     if (step.mark) return void (this.#marks[step.mark] = this.ledger.mark());
-    if (step.hear) return this.ledger.hear(this.#event(step.hear, true));
-    const mark = this.#marks[step.at];
-    if (step.settle) return this.ledger.settle(step.settle.map((event) => this.#event(event)), mark);
-    assert.ok(step.reread, `there is no such step: ${JSON.stringify(step)}`);
-    return this.ledger.reread(step.reread.map(this.#full), mark, step.of?.map(uuid));
-  }
-
-  #full = (row) => {
-    const full = { ...FILLING[this.table], ...row };
-    for (const [column, value] of Object.entries(full)) {
-      if (column.endsWith("id") && typeof value === "number") full[column] = uuid(value);
+    if (step.hear) {
+      const event = this.#event(step.hear, true);
+      const inDoubt = !this.ledger.isSure([event]);
+      return { changes: inDoubt ? [] : this.ledger.hear(event), inDoubt };
     }
-    return full;
-  };
-
-  #event(event, isBroadcast = false) {
-    const row = this.#full(event.row);
-    const isGone = event.operation === "DELETE";
-    const old = isGone ? row : event.old && this.#full(event.old);
-    const version = event.version ?? row.version;
-    return {
-      table: this.table,
-      id: row.id,
-      version: typeof version === "number" ? version : 1,
-      operation: event.operation,
-      record: isGone || event.is_bare ? null : row,
-      old_record: (isBroadcast && !event.is_bare && old) || null,
-    };
+    const mark = this.#marks[step.at];
+    if (step.settle) return { changes: this.ledger.settle(step.settle.map((event) => this.#event(event))), inDoubt: false };
+    assert.ok(step.reread, `there is no such step: ${JSON.stringify(step)}`);
+    return { changes: this.ledger.reread(step.reread.map(this.#full), mark, step.of?.map(uuid)), inDoubt: false };
   }
+
+  #full = (row) => full(this.table, row);
+  #event = (event, isBroadcast = false) => eventOf(this.table, event, isBroadcast);
+}
+
+function full(table, row) {
+  const all = { ...FILLING[table], ...row };
+  for (const [column, value] of Object.entries(all)) {
+    if (column.endsWith("id") && typeof value === "number") all[column] = uuid(value);
+  }
+  return all;
+}
+
+function eventOf(table, event, isBroadcast) {
+  const row = full(table, event.row);
+  const isGone = event.operation === "DELETE";
+  const old = isGone ? row : event.old && full(table, event.old);
+  const version = event.version ?? row.version;
+  return {
+    table,
+    id: row.id,
+    version: typeof version === "number" ? version : 1,
+    operation: event.operation,
+    record: isGone || event.is_bare ? null : row,
+    old_record: (isBroadcast && !event.is_bare && old) || null,
+  };
 }
 
 /** Changes by what they have an order in: a conversation or a row. */
@@ -79,5 +90,49 @@ for (const name of readdirSync(SCENARIOS).filter((name) => /^[^_].*\.json$/.test
     }
     const shown = story.ledger.rows.map(({ id, version }) => [numberOf(id), version]).sort(([a], [b]) => a - b);
     assert.deepEqual(shown, scenario.rows, scenario.promise);
+  });
+}
+
+const TRANSACTIONS = new URL("transactions/", SCENARIOS);
+const PLACES = { messages: (row) => [row.conversation_id, row.seq] };
+
+for (const name of readdirSync(TRANSACTIONS)) {
+  test(`transactions/${name.replace(".json", "")}`, async () => {
+    const { promise, load, steps, rows } = JSON.parse(readFileSync(new URL(name, TRANSACTIONS), "utf8"));
+    const gather = 20;
+    const server = { timing: { ...TIMING, gather }, all: async (table) => (load[table] ?? []).map((row) => full(table, row)) };
+    const hub = new CatchUp(server);
+    // what is heard comes from here, and the log is not read
+    hub.isPaused = true;
+    let isAsked = false;
+    hub.request = () => (isAsked = true);
+    const followed = {};
+    for (const table of Object.keys(rows)) {
+      const source = () => new TableSource(table, { kind: "customer", id: uuid(1) }, { place: PLACES[table] });
+      followed[table] = new Subscription(hub, { kind: "all", id: null }, source, () => 0);
+      await followed[table].load(server);
+    }
+    hub.isPaused = false;
+    hub.isRunning = true;
+    let told = [];
+    hub.checkpoints.add((changes) => {
+      assert.deepEqual(told, [], "told apart");
+      told = changes.map(({ table, eventType, new: now, old }) => [table, eventType, numberOf((now ?? old).id), now?.version ?? null, old?.version ?? null]);
+    });
+    for (const { broadcast, tell, in_doubt, unreadable } of steps) {
+      [told, isAsked] = [[], false];
+      if (broadcast) {
+        const { transaction, count, table } = broadcast;
+        hub.link.hear("any", { ...eventOf(table, broadcast, true), transaction, count }, "customer:1");
+      } else await new Promise((done) => setTimeout(done, 2 * gather));
+      assert.deepEqual(told.sort(), tell.sort(), promise);
+      assert.equal(isAsked, in_doubt, promise);
+      if (!unreadable) continue;
+      const wrong = Object.keys(rows).filter((table) => followed[table].getSnapshot().error?.name === "Unreadable");
+      assert.deepEqual(wrong, unreadable, promise);
+    }
+    for (const [table, shown] of Object.entries(rows)) {
+      assert.deepEqual(followed[table].getSnapshot().rows.map(({ id, version }) => [numberOf(id), version]).sort(([a], [b]) => a - b), shown, promise);
+    }
   });
 }

@@ -4,23 +4,29 @@ were missed.
 A broadcast is only a hint. A gap, a row that is too large to send, or a resync makes the client
 catch up at once; the slow poll finds everything else. The client takes the cursor first, then reads
 the rows, then follows the log from the cursor. So no change falls between.
+
+What one transaction has changed is never seen apart. Its broadcasts say how many they are: they are
+taken together, or not at all. A catch-up ends at one moment of the database. All subscriptions take
+either before anything else happens.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable
-from typing import Protocol
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from typing import Any, Protocol
 
 from pydantic import JsonValue, ValidationError
 
-from rapport.client.events import Event
+from rapport.client.checkpoints import Checkpoints, OnCheckpoint
+from rapport.client.events import Broadcast, Change, Event
 from rapport.client.server import Server
 from rapport.client.timing import Timing
 from rapport.client.tokens import Tokens
 from rapport.client.topics import Scope, Topics
-from rapport.errors import NotSignedIn, RapportError, StoreError
+from rapport.errors import NotSignedIn, RapportError, StoreError, asked_to_wait
 
 logger = logging.getLogger(__name__)
 
@@ -42,8 +48,11 @@ class Follower(Protocol):
     def is_loaded(self) -> bool:
         """Whether its rows have been read."""
 
-    def hear(self, event: Event) -> bool:
-        """Takes the event of a broadcast."""
+    def is_sure(self, events: Iterable[Event]) -> bool:
+        """Whether a transaction's events can be told now, and none before them was missed."""
+
+    def hear(self, events: Iterable[Event]) -> bool:
+        """Takes events that were broadcast together."""
 
     def mark(self) -> int:
         """Marks the moment before a catch-up."""
@@ -68,7 +77,7 @@ class CatchUp:
     """All subscriptions of one user, which share one catch-up."""
 
     def __init__(self, server: Server, key: str, tokens: Tokens, timing: Timing) -> None:
-        self.topics = Topics(server, key, tokens, timing, self._hear, self.request)
+        self.topics = Topics(server, key, tokens, timing, self.hear, self.request)
         self.error: Exception | None = None
         self._server = server
         self._timing = timing
@@ -80,6 +89,11 @@ class CatchUp:
         self._is_between_pages = False
         self._requested = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
+        # broadcasts of transactions of which more are to come, by topic and transaction
+        self._parts: defaultdict[tuple[str, JsonValue], list[Event]] = defaultdict(list)
+        self._giving_up: asyncio.TimerHandle | None = None
+        self._noted: list[Change[Any]] = []
+        self._checkpoints: list[Checkpoints] = []
 
     @property
     def is_running(self) -> bool:
@@ -99,6 +113,7 @@ class CatchUp:
         """Ends the connection and the polls. The rows and the cursor stay, so that `start`
         continues from there.
         """
+        self._give_up_parts()
         tasks, self._tasks = self._tasks, []
         for task in tasks:
             task.cancel()
@@ -110,6 +125,18 @@ class CatchUp:
         await self.stop()
         for follower in list(self._followers):
             await follower.close()
+        for checkpoints in self._checkpoints:
+            checkpoints.close()
+
+    def on_checkpoint(self, callback: OnCheckpoint) -> Checkpoints:
+        """Calls a function with all changes that were taken together."""
+        checkpoints = Checkpoints(callback)
+        self._checkpoints.append(checkpoints)
+        return checkpoints
+
+    def note(self, changes: Iterable[Change[Any]]) -> None:
+        """Notes what a subscription tells, for the next checkpoint."""
+        self._noted += changes
 
     def attach(self, follower: Follower) -> None:
         """Adds a subscription; its rows are read soon."""
@@ -127,36 +154,75 @@ class CatchUp:
         """Asks for a catch-up soon."""
         self._requested.set()
 
-    def take(self, event: Event) -> None:
-        """Takes an event from a broadcast, or one made from the server's answer."""
-        for follower in self._followers:
-            # a change that comes while rows are being read is in the log as well
-            if event.table not in follower.tables or not follower.is_loaded:
-                continue
+    def take(self, *events: Event) -> None:
+        """Takes the events of a transaction, or one made from the server's answer."""
+        for follower, its in self._loaded(events):
             try:
-                if follower.hear(event):
+                if follower.hear(its):
                     self.request()
             except Exception:
                 logger.exception("a subscription could not take a change")
                 follower.fail(_unreadable())
                 self._stale.add(follower)
                 self.request()
+        self._check()
 
-    def _hear(self, name: str, payload: dict[str, JsonValue]) -> None:
+    def _loaded(self, events: Iterable[Event]) -> Iterator[tuple[Follower, list[Event]]]:
+        """The events that each subscription follows. A change that comes while its rows are being
+        read is in the log as well.
+        """
+        for follower in list(self._followers):
+            if follower.is_loaded:
+                its = [event for event in events if event.table in follower.tables]
+                if its:
+                    yield follower, its
+
+    def _check(self) -> None:
+        """Tells a checkpoint: all that the subscriptions have taken since the last one."""
+        noted, self._noted = self._noted, []
+        for checkpoints in self._checkpoints:
+            checkpoints.take(noted)
+
+    def hear(self, name: str, payload: dict[str, JsonValue], topic: str) -> None:
+        """Takes one message of a topic."""
         if name == "topics.changed":
             self.topics.refresh()
-            self.request()
-        elif name == "resync":
-            # there are too many changes to broadcast one by one; the log has them
-            self.request()
-        else:
+        elif name != "resync":
             try:
-                event = Event.model_validate(payload)
+                broadcast = Broadcast.model_validate(payload)
             except ValidationError:
                 logger.warning("a broadcast of %s can't be read", name)
-                self.request()
+            else:
+                self._gather(broadcast, topic)
                 return
-            self.take(event)
+        # there are too many changes to broadcast one by one, or they can't be read
+        self.request()
+
+    def _gather(self, broadcast: Broadcast, topic: str) -> None:
+        """Waits for all that a transaction has told a topic."""
+        key = topic, broadcast.transaction
+        events = self._parts[key]
+        events.append(broadcast)
+        if len(events) < broadcast.count:
+            if self._giving_up is None:
+                loop = asyncio.get_running_loop()
+                self._giving_up = loop.call_later(self._timing.gather, self._give_up_parts)
+            return
+        del self._parts[key]
+        # rows that are read anew are not of one moment
+        if not self._stale and all(f.is_sure(its) for f, its in self._loaded(events)):
+            self.take(*events)
+        else:
+            self.request()
+
+    def _give_up_parts(self) -> None:
+        """Leaves to the log what did not come whole."""
+        if self._giving_up is not None:
+            self._giving_up.cancel()
+            self._giving_up = None
+        if self._parts:
+            self._parts.clear()
+            self.request()
 
     async def _run(self) -> None:
         failures = 0
@@ -177,7 +243,8 @@ class CatchUp:
                     logger.exception("could not catch up")
                 # an outage causes many requests: none of them shortens the wait
                 longest = self._timing.poll(self._timing.fast_poll)
-                await asyncio.sleep(min(self._timing.backoff(failures), longest))
+                wait = min(self._timing.backoff(failures), longest)
+                await asyncio.sleep(max(wait, asked_to_wait(error)))
                 failures += 1
                 continue
             timing = self._timing
@@ -239,6 +306,7 @@ class CatchUp:
                 logger.exception("a subscription could not take what has changed")
                 follower.fail(_unreadable())
                 self._stale.add(follower)
+        self._check()
 
     async def _read_rows(self) -> None:
         """Reads the rows of new subscriptions, and of every subscription after a resync."""

@@ -31,12 +31,21 @@ class FaceSource(Generic[FaceRow]):
         """The faces as the user was last told."""
         return self._feed.rows
 
-    def hear(self, event: Event) -> Heard[FaceRow]:
-        """Takes the event of a broadcast."""
+    @property
+    def is_unreadable(self) -> bool:
+        """Whether there are rows that can't be read."""
+        return bool(self._feed.unreadable)
+
+    def is_sure(self, events: Iterable[Event]) -> bool:
+        """Whether a transaction's events came with their rows."""
+        return self._feed.is_sure(events)
+
+    def hear(self, events: Iterable[Event]) -> Heard[FaceRow]:
+        """Takes events that were broadcast together; a face changes once."""
         if self._heard_meanwhile is not None:
-            self._heard_meanwhile.append(event)
+            self._heard_meanwhile += events
             return Heard(())
-        changes = self._feed.apply(event)
+        changes = self._feed.apply(*events)
         return _told(changes, in_doubt=bool(self._feed.to_read))
 
     def mark(self) -> int:

@@ -30,6 +30,13 @@ class Event(BaseModel):
     old_record: Record | None = None
 
 
+class Broadcast(Event):
+    """One of the `count` messages that a transaction has sent to a topic."""
+
+    transaction: str | None = None
+    count: int = 1
+
+
 class Shown(Protocol):
     """A row that is shown to a user."""
 

@@ -36,7 +36,9 @@ class EverythingCallbacks(TypedDict, total=False):
 
 
 class Everything:
-    """Five subscriptions over one topic. Each can also be used alone."""
+    """Five subscriptions over one topic, whose rows change together: what one transaction has
+    changed is never seen apart. Each can also be used alone.
+    """
 
     def __init__(
         self,

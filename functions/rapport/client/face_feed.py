@@ -7,12 +7,15 @@ whatever order they arrive.
 
 from __future__ import annotations
 
+import logging
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Generic, TypeVar
 from uuid import UUID
+
+from pydantic import ValidationError
 
 from rapport.client.events import Event, Operation, Shown
 from rapport.client.faces import (
@@ -25,6 +28,7 @@ from rapport.client.faces import (
 
 _FOLLOWED = frozenset({"contacts", "conversations", "messages"})
 
+logger = logging.getLogger(__name__)
 
 FaceRow = TypeVar("FaceRow", bound=Shown)
 
@@ -68,6 +72,8 @@ class FaceFeed(Generic[FaceRow]):
         self._activity: defaultdict[UUID, _LatestMessages] = defaultdict(_LatestMessages)
         self._stamps: dict[tuple[str, UUID], _Stamp] = {}
         self._hinted: dict[tuple[str, UUID], int] = {}
+        # rows that can't be read, by table and id; they stay as they were
+        self.unreadable: set[tuple[str, str]] = set()
 
     @property
     def rows(self) -> Mapping[UUID, FaceRow]:
@@ -87,8 +93,8 @@ class FaceFeed(Generic[FaceRow]):
     def load(self, table: str, rows: Iterable[Mapping[str, object]]) -> list[FaceChange[FaceRow]]:
         """Takes rows of a followed table or of `conversation_activity` that were read.
 
-        A row that is older than the known one changes nothing. Raises pydantic's ValidationError
-        for a record that is no row of the table.
+        A row that is older than the known one changes nothing, and neither does a record that is
+        no row of the table: `unreadable` has its id.
         """
         touched: set[UUID] = set()
         for row in rows:
@@ -117,6 +123,16 @@ class FaceFeed(Generic[FaceRow]):
             touched |= self._take(table, row)
         return self._show(touched)
 
+    def is_sure(self, events: Iterable[Event]) -> bool:
+        """Whether all events came with their rows, or are no news."""
+        return all(
+            event.record is not None
+            or event.operation == "DELETE"
+            or _Stamp(event.version, gone=False)
+            <= self._stamps.get((event.table, event.id), _Stamp(0, gone=False))
+            for event in events
+        )
+
     def apply(self, *events: Event) -> list[FaceChange[FaceRow]]:
         """Takes events. The events of one call are shown together: a face changes at most once.
 
@@ -136,6 +152,18 @@ class FaceFeed(Generic[FaceRow]):
 
     def _take(self, table: str, row: Mapping[str, object]) -> set[UUID]:
         """Takes a row and returns the ids of the contacts whose face may have changed."""
+        key = table, str(row.get("id", row.get("conversation_id")))
+        try:
+            touched = self._read(table, row)
+        except ValidationError as error:
+            # one row that can't be read must not stop the others
+            logger.warning("%s %s can't be read: %s field(s)", *key, error.error_count())
+            self.unreadable.add(key)
+            return set()
+        self.unreadable.discard(key)
+        return touched
+
+    def _read(self, table: str, row: Mapping[str, object]) -> set[UUID]:
         match table:
             case "contacts":
                 contact = ContactRow.model_validate(row)
@@ -177,6 +205,7 @@ class FaceFeed(Generic[FaceRow]):
         return self._contacts_of(conversation)
 
     def _delete(self, event: Event) -> set[UUID]:
+        self.unreadable.discard((event.table, str(event.id)))
         if event.table == "messages":
             # the message was sent: the conversation's last times stay
             self._hinted.pop((event.table, event.id), None)

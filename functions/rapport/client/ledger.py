@@ -13,6 +13,7 @@ bring message n - 1, that message does not exist.
 from __future__ import annotations
 
 import logging
+import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -81,6 +82,8 @@ class Ledger(Generic[RowT]):
         self._reached: defaultdict[UUID, int] = defaultdict(int)
         self._waiting: defaultdict[UUID, dict[int, UUID]] = defaultdict(dict)
         self._count = 0
+        # the ids of rows that can't be read, and stay as they were told
+        self.unreadable: set[str] = set()
 
     @property
     def rows(self) -> Mapping[UUID, RowT]:
@@ -113,6 +116,44 @@ class Ledger(Generic[RowT]):
         """Marks a moment. Take it before the request whose answer `settle` or `reread` gets."""
         self._count += 1
         return self._count
+
+    def is_sure(self, events: Iterable[Event]) -> bool:
+        """Whether the broadcasts of one transaction can be told now, and show that none before them
+        was missed. The changes that came with a missed one would be told later.
+        """
+        # versions of rows and numbers of threads, as they become with these events
+        become: dict[object, float] = {}
+        return all(self._is_sure(event, become) for event in events)
+
+    def _is_sure(self, event: Event, become: dict[object, float]) -> bool:
+        known = self._known.get(event.id)
+        gone = event.operation == "DELETE"
+        if known is not None and not known.is_older_than((event.version, gone)):
+            return True
+        is_bare = event.record is None and event.old_record is None
+        if is_bare or (known is not None and known.is_doubtful):
+            return False
+        unknown = 0 if self._is_whole else math.inf
+        so_far = become.get(event.id, known.version if known else unknown)
+        become[event.id] = event.version
+        old = self._parsed(event.old_record) if event.old_record else None
+        if (
+            isinstance(old, self._model)
+            and str(event.id) not in self.unreadable
+            and self._in_scope(old)
+            and old.version > so_far
+        ):
+            return False
+        if self._place is None or (known is not None and known.row is not None):
+            return True
+        row = self._parsed(event.record) if event.record else None
+        # one that can't be read leaves a gap for the next one to find
+        if not isinstance(row, self._model) or not self._in_scope(row):
+            return True
+        thread, number = self._place(row)
+        reached = become.get(thread, self._reached[thread])
+        become[thread] = max(reached, number)
+        return number <= reached + 1
 
     def hear(self, event: Event) -> Heard[RowT]:
         """Takes a broadcast. It may be late, a repetition, or show that an earlier change was
@@ -187,18 +228,26 @@ class Ledger(Generic[RowT]):
             if row is not None:
                 yield row
 
-    def _parse(self, record: Mapping[str, object]) -> RowT | None:
+    def _parsed(self, record: Mapping[str, object]) -> RowT | ValidationError:
         try:
             return self._model.model_validate(record)
         except ValidationError as error:
+            return error
+
+    def _parse(self, record: Mapping[str, object]) -> RowT | None:
+        row = self._parsed(record)
+        if isinstance(row, ValidationError):
             # one row that can't be read must not stop the others
+            self.unreadable.add(str(record.get("id")))
             logger.warning(
                 "%s %s can't be read: %s field(s)",
                 self._model.__name__,
                 record.get("id"),
-                error.error_count(),
+                row.error_count(),
             )
             return None
+        self.unreadable.discard(str(row.id))
+        return row
 
     def _take(self, event: Event) -> Iterable[Change[RowT]]:
         """Takes an event that is newer than the known row."""
@@ -241,6 +290,7 @@ class Ledger(Generic[RowT]):
         self, row_id: UUID, known: KnownRow[RowT] | None, version: int, *, is_doubtful: bool = False
     ) -> Iterable[Change[RowT]]:
         self._known[row_id] = KnownRow(None, version, self.mark(), is_doubtful=is_doubtful)
+        self.unreadable.discard(str(row_id))
         if known is None or known.row is None:
             return ()
         if self._place:

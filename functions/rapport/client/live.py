@@ -19,6 +19,7 @@ from uuid import UUID
 
 from rapport.client.callbacks import Called
 from rapport.client.catch_up import CatchUp
+from rapport.client.checkpoints import Checkpoints, OnCheckpoint
 from rapport.client.contacts import FaceSource
 from rapport.client.everything import Everything, EverythingCallbacks
 from rapport.client.face_feed import FaceRow
@@ -125,6 +126,12 @@ class LiveClient:
         self._catch_up.start()
         if self._sender is not None:
             self._sender.start()
+
+    def on_checkpoint(self, callback: OnCheckpoint) -> Checkpoints:
+        """Calls a function with all changes that were taken together, as a tuple of `Change`, until
+        the answer's `close`. What one transaction has changed is in the same call.
+        """
+        return self._catch_up.on_checkpoint(callback)
 
     def jobs(
         self, customer_id: UUID | None = None, **callbacks: Unpack[RowCallbacks[Job]]

@@ -62,6 +62,16 @@ class PendingChanges(Generic[ShownT]):
             del self._last[change.id]
         return change
 
+    async def all(self) -> tuple[Change[ShownT], ...]:
+        """Waits for a change and returns all that wait; nothing after `close`."""
+        first = await self.next()
+        if first is None:
+            return ()
+        changes = (first, *self._waiting.values())
+        self._waiting.clear()
+        self._last.clear()
+        return changes
+
     def close(self) -> None:
         """Drops all waiting changes."""
         self._is_closed = True

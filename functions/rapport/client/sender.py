@@ -17,7 +17,7 @@ from rapport.client.events import Event, Record
 from rapport.client.outbox import Outbox, PendingMessage
 from rapport.client.server import Server
 from rapport.client.timing import Timing
-from rapport.errors import NotSignedIn, RapportError, StoreError
+from rapport.errors import NotSignedIn, RapportError, StoreError, asked_to_wait
 
 # seconds: other processes share the file, and one may have died while it held a claim
 _LOOK_AGAIN_SECONDS = 5.0
@@ -228,9 +228,7 @@ class Sender:
             logger.error("a message could not be sent", exc_info=error)
         before = self._troubles.get(chat)
         attempts = before.attempts + 1 if before else 0
-        wait = self._timing.backoff(attempts)
-        if isinstance(error, RapportError):
-            wait = max(wait, error.retry_after or 0)
+        wait = max(self._timing.backoff(attempts), asked_to_wait(error))
         until = time.monotonic() + wait
         self._troubles[chat] = _Trouble(error, attempts, until)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextvars import ContextVar
@@ -40,6 +41,8 @@ _response: ContextVar[httpx.Response | None] = ContextVar("response", default=No
 
 AnswerT = TypeVar("AnswerT")
 
+logger = logging.getLogger(__name__)
+
 
 class Topic(BaseModel):
     """A private topic that the user may join."""
@@ -55,6 +58,13 @@ class ChangesPage(BaseModel):
 
     cursor: str
     changes: list[Event]
+    more: bool
+    resync: bool
+
+
+class _RawPage(BaseModel):
+    cursor: str
+    changes: list[Record]
     more: bool
     resync: bool
 
@@ -110,7 +120,16 @@ class Server:
     async def changes_since(self, cursor: str | None) -> ChangesPage:
         """The changes since a cursor; without a cursor, the first cursor."""
         answer = await self._rpc("changes_since", {"cursor": cursor, "page_size": PAGE})
-        return _understood(TypeAdapter(ChangesPage), answer)
+        page = _understood(TypeAdapter(_RawPage), answer)
+        changes = []
+        for entry in page.changes:
+            try:
+                changes.append(Event.model_validate(entry))
+            except ValidationError:
+                # of a newer database: as rows it can be read
+                logger.warning("an entry of the change log can't be read")
+        resync = page.resync or len(changes) < len(page.changes)
+        return ChangesPage(cursor=page.cursor, changes=changes, more=page.more, resync=resync)
 
     async def pages(
         self, table: str, equals: Mapping[str, object], key: str = "id", after: object = None
@@ -188,6 +207,10 @@ class Server:
             elif type(refusal) is StoreError and (error.code or "")[:2] in _OF_VALUES:
                 # for example text with a NUL character: every repetition would be refused
                 raise Unprocessable(str(refusal)) from None
+            if refusal.retry_after is None and response is not None:
+                # a gateway says it in the header alone
+                after = response.headers.get("retry-after", "")
+                refusal.retry_after = int(after) if after.isdecimal() else None
             raise refusal from None
         except httpx.TransportError as error:
             raise StoreUnavailable(

@@ -45,9 +45,20 @@ class TableSource(Generic[RowT]):
         """The rows as the user was last told."""
         return self._ledger.rows
 
-    def hear(self, event: Event) -> Heard[RowT]:
-        """Takes the event of a broadcast."""
-        return self._ledger.hear(event)
+    @property
+    def is_unreadable(self) -> bool:
+        """Whether there are rows that can't be read."""
+        return bool(self._ledger.unreadable)
+
+    def is_sure(self, events: Iterable[Event]) -> bool:
+        """Whether a transaction's events can be told now, and none before them was missed."""
+        return self._ledger.is_sure(events)
+
+    def hear(self, events: Iterable[Event]) -> Heard[RowT]:
+        """Takes events that were broadcast together."""
+        heard = [self._ledger.hear(event) for event in events]
+        changes = tuple(change for each in heard for change in each.changes)
+        return Heard(changes, in_doubt=any(each.in_doubt for each in heard))
 
     def mark(self) -> int:
         """Marks the moment before a catch-up."""

@@ -14,7 +14,12 @@ from rapport.client.events import Change, Event, Heard, ShownT
 from rapport.client.pending_changes import PendingChanges
 from rapport.client.server import Server
 from rapport.client.topics import Scope
-from rapport.errors import RapportError
+from rapport.errors import RapportError, StoreError
+
+_OTHER_VERSION = (
+    "Some rows can't be read and stay as they were: the database is of another version than this"
+    " client. Update the client."
+)
 
 
 class Source(Protocol[ShownT]):
@@ -28,8 +33,15 @@ class Source(Protocol[ShownT]):
     def rows(self) -> Mapping[UUID, ShownT]:
         """The rows as the user was last told."""
 
-    def hear(self, event: Event) -> Heard[ShownT]:
-        """Takes the event of a broadcast."""
+    @property
+    def is_unreadable(self) -> bool:
+        """Whether there are rows that can't be read."""
+
+    def is_sure(self, events: Iterable[Event]) -> bool:
+        """Whether a transaction's events can be told now, and none before them was missed."""
+
+    def hear(self, events: Iterable[Event]) -> Heard[ShownT]:
+        """Takes events that were broadcast together."""
 
     def mark(self) -> int:
         """Marks the moment before a catch-up."""
@@ -101,7 +113,15 @@ class Subscription(Generic[ShownT]):
     @property
     def error(self) -> Exception | None:
         """Why rows can't be read or broadcasts don't arrive now; None if all is well."""
-        return self._failure or self._catch_up.error or self._catch_up.topics.refusal(self.scope)
+        error = self._failure or self._catch_up.error or self._catch_up.topics.refusal(self.scope)
+        if error is None and self.is_unreadable:
+            return StoreError(_OTHER_VERSION)
+        return error
+
+    @property
+    def is_unreadable(self) -> bool:
+        """Whether there are rows that can't be read; they stay as they were."""
+        return self._source.is_unreadable
 
     async def ready(self) -> None:
         """Waits until the rows are read. While the server is away it goes on waiting, and `error`
@@ -155,9 +175,13 @@ class Subscription(Generic[ShownT]):
         finally:
             self._readers.remove(reader)
 
-    def hear(self, event: Event) -> bool:
-        """Takes the event of a broadcast."""
-        return self._take(self._source.hear(event))
+    def is_sure(self, events: Iterable[Event]) -> bool:
+        """Whether a transaction's events can be told now, and none before them was missed."""
+        return self._source.is_sure(events)
+
+    def hear(self, events: Iterable[Event]) -> bool:
+        """Takes events that were broadcast together."""
+        return self._take(self._source.hear(events))
 
     def mark(self) -> int:
         """Marks the moment before a catch-up."""
@@ -187,6 +211,7 @@ class Subscription(Generic[ShownT]):
     def _take(self, heard: Heard[ShownT]) -> bool:
         for change in heard.changes:
             self._untold.put(change)
+        self._catch_up.note(heard.changes)
         return heard.in_doubt
 
     async def _tell(self) -> None:

@@ -20,6 +20,8 @@ class Timing:
     # without an answer within this time the socket is dead
     heartbeat_timeout: float = 5
     join_timeout: int = 10
+    # the rest of a transaction's broadcasts is waited for, then the log is read
+    gather: float = 0.25
     # the upper limit of the first wait before reconnecting; it doubles with each further failure
     first_backoff: float = 0.5
     longest_backoff: float = 20

@@ -25,8 +25,16 @@ class TokenClaims(BaseModel):
     """The fields of its own token that a client reads. Only the server can verify them."""
 
     sub: UUID
-    # in seconds since 1970
+    # in seconds since 1970, by the server's clock
     exp: float
+    iat: float | None = None
+
+    def seconds_left(self, now: float) -> float:
+        """How long the token is good. Where the machine's clock can't be right, which says that the
+        token is not issued yet or has ended, it counts as just issued: the server alone can tell.
+        """
+        is_plausible = self.iat is None or self.iat <= now < self.exp
+        return self.exp - (now if self.iat is None or is_plausible else self.iat)
 
 
 class Tokens:
@@ -40,6 +48,8 @@ class Tokens:
         self._provider = provider
         self._margin = margin
         self._token: str | None = None
+        # the last one that the server has refused
+        self._refused: str | None = None
         self._renew_at = 0.0
         self._expires_at = 0.0
         self._user: UUID | None = None
@@ -57,7 +67,8 @@ class Tokens:
     async def current(self) -> str:
         """A token that is valid for some time.
 
-        Raises NotSignedIn when the provider returns no such token, and the errors of the provider.
+        Raises NotSignedIn when the provider returns no such token, or again the one that the server
+        has refused, and the errors of the provider.
         """
         async with self._asking:
             if self._token is not None and time.time() < self._renew_at:
@@ -74,14 +85,15 @@ class Tokens:
                 return self._token
             claims = _claims(token)
             now = time.time()
-            if claims.exp <= now:
-                raise NotSignedIn("The access token has expired.")
+            left = claims.seconds_left(now)
+            if left <= 0 or token == self._refused:
+                raise NotSignedIn("The access token has expired. Sign in again.")
             if self._user not in (None, claims.sub):
                 # all rows so far belong to the first user
                 raise NotSignedIn("The access token is another user's.")
             self._user = claims.sub
-            self._expires_at = claims.exp
-            self._renew_at = max(claims.exp - self._margin, now + (claims.exp - now) / 2)
+            self._expires_at = now + left
+            self._renew_at = now + max(left - self._margin, left / 2)
             self._token = token
             return token
 
@@ -96,7 +108,8 @@ class Tokens:
             ) from None
 
     def discard(self) -> None:
-        """Forgets a token that the server refused."""
+        """Forgets a token that the server refused, as it also does while clocks differ."""
+        self._refused = self._token or self._refused
         self._token = None
         self._renew_at = 0.0
 
@@ -107,7 +120,7 @@ def of_session(client: AsyncClient) -> AccessToken:
     async def current() -> str:
         session = await client.auth.get_session()
         if session is None:
-            raise NotSignedIn("Nobody is signed in.")
+            raise NotSignedIn("Nobody is signed in. Sign in first.")
         return session.access_token
 
     return current

@@ -19,7 +19,13 @@ from rapport.client.connection import RealtimeConnection, Room
 from rapport.client.server import Server, Topic
 from rapport.client.timing import Timing
 from rapport.client.tokens import Tokens
-from rapport.errors import NotAllowed, NotSignedIn, RapportError, UpstreamUnavailable
+from rapport.errors import (
+    NotAllowed,
+    NotSignedIn,
+    RapportError,
+    UpstreamUnavailable,
+    asked_to_wait,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -47,8 +53,8 @@ class Scope:
 class Topics:
     """Holds one connection at a time and opens another after every trouble.
 
-    `hear(event, payload)` gets broadcasts. `changed()` is called when topics were joined or lost:
-    then the client has to catch up.
+    `hear(event, payload, topic)` gets broadcasts. `changed()` is called when topics were joined or
+    lost: then the client has to catch up.
     """
 
     def __init__(
@@ -57,7 +63,7 @@ class Topics:
         key: str,
         tokens: Tokens,
         timing: Timing,
-        hear: Callable[[str, dict[str, JsonValue]], None],
+        hear: Callable[[str, dict[str, JsonValue], str], None],
         changed: Callable[[], None],
     ) -> None:
         self.error: Exception | None = None
@@ -69,8 +75,9 @@ class Topics:
         self._changed = changed
         self._scopes: Counter[Scope] = Counter()
         self._topics: dict[Scope, frozenset[str]] = {}
-        # the user's own topics: only there is it announced that topics have new names, so a client
-        # that follows one chat joins them too
+        # the user's own topics: what is told of a conversation is told there too, together with the
+        # other changes of its transaction; and only there is it announced that topics have new
+        # names
         self._news: frozenset[str] = frozenset()
         self._rooms: dict[Scope, Room] = {}
         self._refused: dict[str, RapportError] = {}
@@ -179,6 +186,7 @@ class Topics:
                     # an error that we did not foresee must not end the task
                     logger.exception("Realtime is away")
                 self._changed()
+                await asyncio.sleep(asked_to_wait(error))
                 self._hurried.clear()
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(self._timing.backoff(attempt)):
@@ -262,9 +270,10 @@ class Topics:
         mine = await self._server.my_topics()
         of_conversations: dict[UUID, list[Topic]] = {}
         named: dict[Scope, frozenset[str]] = {}
+        self._news = frozenset(t.topic for t in mine if t.kind in {"account", "customer"})
         for scope in scopes:
             if scope.kind == "all":
-                names = {t.topic for t in mine if t.kind in {"account", "customer"}}
+                names = set(self._news)
             elif scope.kind == "customer":
                 own = {t.topic for t in mine if t.kind == "customer" and t.id == scope.id}
                 names = own or {t.topic for t in mine if t.kind == "account"}
@@ -276,8 +285,9 @@ class Topics:
                         of_conversations[scope.id] = await self._server.my_topics(scope.id)
                     asked = of_conversations[scope.id]
                 names = {t.topic for t in asked if t.kind == scope.kind and t.id == scope.id}
+                if scope.kind == "conversation" and names:
+                    names = set(self._news)
             named[scope] = frozenset(names)
-        self._news = frozenset(t.topic for t in mine if t.kind in {"account", "customer"})
         return named
 
     def _receive(self, topic: str, event: str, payload: dict[str, JsonValue]) -> None:
@@ -291,7 +301,7 @@ class Topics:
             return
         # a late broadcast on a topic that was left is dropped; a catch-up finds the change
         if event == "topics.changed" or any(topic in topics for topics in self._topics.values()):
-            self._hear(event, payload)
+            self._hear(event, payload, topic)
 
     def _room(self, topic: str) -> Room | None:
         return next(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -59,6 +60,9 @@ class Proxy:
     def __init__(self, port: int, faults: Faults) -> None:
         self.url = ""
         self.refuses_sockets = False
+        # seconds for which requests are told to wait, as long as it is set; and how many were
+        self.busy_for: int | None = None
+        self.told_to_wait = 0
         self._port = port
         self._faults = faults
         self._connections: set[asyncio.Task[None]] = set()
@@ -91,6 +95,12 @@ class Proxy:
             is_socket = b"upgrade: websocket" in head.lower()
             if is_socket and self.refuses_sockets:
                 raise ConnectionAbortedError
+            if not is_socket and self.busy_for is not None:
+                self.told_to_wait += 1
+                writer.write(_wait(self.busy_for))
+                await writer.drain()
+                writer.close()
+                return
             back, onward = await asyncio.open_connection("127.0.0.1", self._port)
             onward.write(head)
             answers = self._frames if is_socket else self._pieces
@@ -138,3 +148,18 @@ class Proxy:
             writer.write(frame)
             with contextlib.suppress(ConnectionResetError):
                 await writer.drain()
+
+
+def _wait(seconds: int) -> bytes:
+    """As PostgREST answers who asks too much."""
+    body = json.dumps(
+        {
+            "code": "PT429",
+            "message": "Too many requests.",
+            "details": f"retry after: {seconds} s",
+            "hint": "Wait.",
+        }
+    )
+    head = f"HTTP/1.1 429 Too Many Requests\r\nRetry-After: {seconds}\r\n"
+    length = f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+    return f"{head}Content-Type: application/json\r\n{length}{body}".encode()

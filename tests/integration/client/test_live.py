@@ -33,6 +33,68 @@ from rapport.errors import NotAllowed, NotSignedIn, Unprocessable, UpstreamUnava
 TOGETHER = 40
 
 
+async def test_it_asks_nothing_for_as_long_as_it_is_told_to_wait(portal: Portal) -> None:
+    async with (
+        Proxy(portal.stack.gateway_port, Faults(Random())).serve() as proxy,
+        portal.client("cilka", QUICK, proxy.url) as live,
+        live.messages(portal.customer("cilka")) as messages,
+    ):
+        await until(lambda: messages.is_connected)
+        proxy.busy_for = 3
+        await live.pause()
+        await live.resume()
+        await until(lambda: "Too many requests." in str(messages.error))
+        # it would have asked ten times meanwhile
+        before = proxy.told_to_wait
+        await asyncio.sleep(2)
+        assert proxy.told_to_wait <= before + 1
+        proxy.busy_for = None
+        await until(lambda: messages.is_connected and messages.error is None)
+
+
+async def test_what_one_transaction_changes_is_told_together(portal: Portal) -> None:
+    cilka = portal.customer("cilka")
+    told: list[list[str]] = []
+    shown: list[tuple[int, int]] = []
+
+    def change(number: str) -> None:
+        with portal.world.owner.transaction():
+            portal.world.owner.execute(
+                "insert into public.jobs (account_id, customer_id, service_type, starts_at)"
+                " select account_id, id, 'carpet', now() from public.contacts where id = %s",
+                (cilka,),
+            )
+            portal.world.owner.execute(
+                "insert into public.invoices (account_id, customer_id, number, currency,"
+                " amount_minor, status, sent_at)"
+                " select account_id, id, %s, 'EUR', 1, 'sent', now()"
+                " from public.contacts where id = %s",
+                (number, cilka),
+            )
+
+    def look(_: object) -> None:
+        shown.append((len(everything.jobs.rows), len(everything.invoices.rows)))
+
+    async with (
+        portal.client("cilka", HEARING) as live,
+        live.everything(cilka, on_job_insert=look, on_invoice_insert=look) as everything,
+    ):
+        checkpoints = live.on_checkpoint(
+            lambda changes: told.append(sorted({type(c.new or c.old).__name__ for c in changes}))
+        )
+        await until(lambda: everything.is_connected)
+        change("1")
+        await until(lambda: len(told) == 1)
+        # and as a catch-up
+        await live.pause()
+        change("2")
+        await live.resume()
+        await until(lambda: len(told) == 2)
+        checkpoints.close()
+    assert told == [["Invoice", "Job", "Message"]] * 2
+    assert shown == [(1, 1), (1, 1), (2, 2), (2, 2)]
+
+
 async def test_customer_hears_messages_as_they_are_written(portal: Portal) -> None:
     conversation = portal.conversation("cilka")
     portal.write("andrej", conversation, "before")

@@ -15,13 +15,14 @@ from uuid import UUID, uuid4
 import pytest
 from tests.integration.client.portal import SECONDS, Portal, until
 from tests.integration.client.proxy import Faults, Proxy
+from tests.integration.client.told import Told
 from tests.integration.client.trouble import Trouble, Writers
-from tests.integration.client.witness import Witness, check_order, versions
+from tests.integration.client.witness import check_order, versions
 from tests.web import node
 from tests.world import ALPINE, seed_uuid
 
 from rapport.client.presence import person_id
-from rapport.client.rows import Message, Profile, RowT
+from rapport.client.rows import Message, Profile
 
 CHANGES = int(os.environ.get("FAULT_CHANGES", "800"))
 SEED = int(os.environ.get("FAULT_SEED", "20261130"))
@@ -37,39 +38,6 @@ QUICK = {
 }
 # nothing is found by polling
 HEARING = {"slowPoll": 600_000}
-
-
-class Told:
-    """What a client in Node was told, by subscription."""
-
-    def __init__(self) -> None:
-        self.changes: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
-        self.shown: list[list[int]] = []
-        self.checkpoints: list[list[list[str]]] = []
-
-    def take(self, said: dict[str, Any]) -> None:
-        if "checkpoint" in said:
-            self.checkpoints.append(said["checkpoint"])
-        elif "signs" in said:
-            pass
-        elif "shown" in said:
-            self.shown.append(said["shown"])
-        else:
-            self.changes[said["of"]].append(said)
-
-    def witness(self, name: str, model: type[RowT]) -> Witness[RowT]:
-        """The same for the checks that the Python client has to pass."""
-        witness = Witness[RowT]()
-        for change in self.changes[name]:
-            row = model.model_validate(change["row"])
-            old = model.model_validate(change["old"]) if change["old"] else None
-            if change["eventType"] == "INSERT":
-                witness.on_insert(row)
-            elif change["eventType"] == "UPDATE":
-                witness.on_update(row, old)
-            else:
-                witness.on_delete(row)
-        return witness
 
 
 @asynccontextmanager
@@ -266,6 +234,47 @@ async def test_each_trouble_has_a_state_and_a_sentence(portal: Portal) -> None:
         assert (closed["state"], len(closed["rows"])) == ("closed", 1)
         assert (await client.ask("left"))["channels"] == 0
     assert told.changes["jobs"] == []
+
+
+async def test_it_asks_nothing_for_as_long_as_it_is_told_to_wait(portal: Portal) -> None:
+    told = Told()
+    async with (
+        Proxy(portal.stack.gateway_port, Faults(Random())).serve() as proxy,
+        following(portal, "cilka", told, {"jobs": ["jobs", None]}, proxy.url) as client,
+    ):
+        await shows(client, "jobs", state="connected")
+        proxy.busy_for = 3
+        await client.ask("pause")
+        await client.ask("resume")
+        busy = await shows(client, "jobs", state="offline")
+        while busy["error"] is None:
+            busy = await client.ask("snapshot", of="jobs")
+        assert busy["error"]["message"] == "Too many requests."
+        # it would have asked ten times meanwhile
+        before = proxy.told_to_wait
+        await asyncio.sleep(2)
+        assert proxy.told_to_wait <= before + 1
+        proxy.busy_for = None
+        add_job(portal, "cilka")
+        await shows(client, "jobs", state="connected", error=None)
+        await until(lambda: bool(told.changes["jobs"]))
+
+
+@pytest.mark.parametrize("hours", [-1, 1])
+async def test_a_clock_that_is_wrong_by_an_hour_keeps_nobody_from_hearing(
+    portal: Portal, hours: int
+) -> None:
+    told = Told()
+    wrong = {"clock": hours * 3_600_000, "lifetime": [4, 4]}
+    async with following(
+        portal, "cilka", told, {"jobs": ["jobs", None]}, timing=HEARING, **wrong
+    ) as client:
+        await shows(client, "jobs", state="connected")
+        # longer than its token is good
+        await asyncio.sleep(5)
+        add_job(portal, "cilka")
+        await until(lambda: bool(told.changes["jobs"]))
+        await shows(client, "jobs", state="connected", error=None)
 
 
 async def test_who_is_there_and_who_types_is_seen_by_the_other_side(portal: Portal) -> None:

@@ -7,7 +7,6 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from pydantic import ValidationError
 
 from rapport.client.events import Event
 from rapport.client.face_feed import FaceChange, FaceFeed
@@ -322,8 +321,13 @@ def test_resync_drops_what_is_no_longer_there(feed: FaceFeed[LiveChatContact]) -
     assert outline(feed.replace("conversations", [])) == [("UPDATE", "Pending")]
 
 
-def test_a_status_that_nobody_knows_is_an_error(feed: FaceFeed[LiveChatContact]) -> None:
-    with pytest.raises(ValidationError):
-        feed.apply(event("contacts", contact(status="parked")))
+def test_a_row_that_can_not_be_read_stays_as_it_was(feed: FaceFeed[LiveChatContact]) -> None:
+    feed.load("contacts", [contact()])
+    assert feed.apply(event("contacts", contact(status="parked", version=2))) == []
+    assert len(feed.unreadable) == len(feed.rows) == 1
+    assert outline(feed.apply(event("contacts", contact(version=3, name="C.")))) == [
+        ("UPDATE", "Pending")
+    ]
+    assert not feed.unreadable
     with pytest.raises(ValueError, match="No face is made from customers"):
         feed.load("customers", [{}])

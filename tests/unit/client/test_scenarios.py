@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections import defaultdict
+from collections.abc import AsyncIterator
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -11,12 +13,19 @@ from uuid import UUID
 
 import pytest
 
+from rapport.client.catch_up import CatchUp
 from rapport.client.events import Change, Event, Heard
 from rapport.client.ledger import Ledger
-from rapport.client.rows import Job, Message
+from rapport.client.rows import Invoice, Job, Message
+from rapport.client.sources import TableSource
+from rapport.client.subscription import Subscription
+from rapport.client.timing import Timing
+from rapport.client.topics import Scope
 
 SCENARIOS = Path(__file__).parents[2] / "scenarios"
 STORIES = sorted(SCENARIOS.glob("[!_]*.json"))
+TRANSACTIONS = sorted((SCENARIOS / "transactions").glob("*.json"))
+MODELS: dict[str, type[Any]] = {"jobs": Job, "invoices": Invoice, "messages": Message}
 FILLING = json.loads((SCENARIOS / "_rows.json").read_text())
 
 Json = dict[str, Any]
@@ -51,7 +60,9 @@ class Story:
             case {"mark": name}:
                 self._marks[name] = ledger.mark()
             case {"hear": event}:
-                return ledger.hear(self._event(event, is_broadcast=True))
+                heard = self._event(event, is_broadcast=True)
+                sure = ledger.is_sure([heard])
+                return ledger.hear(heard) if sure else Heard((), in_doubt=True)
             case {"settle": events, "at": mark}:
                 return ledger.settle([self._event(event) for event in events], self._marks[mark])
             case {"reread": rows, "at": mark}:
@@ -62,36 +73,41 @@ class Story:
         return None
 
     def _full(self, row: Json) -> Json:
-        full = {**FILLING[self._table], **row}
-        return {
-            column: str(UUID(int=value))
-            if isinstance(value, int) and column.endswith("id")
-            else value
-            for column, value in full.items()
-        }
+        return full(self._table, row)
 
     def _event(self, event: Json, *, is_broadcast: bool = False) -> Event:
-        row = self._full(event["row"])
-        old = self._full(event["old"]) if "old" in event else None
-        gone = event["operation"] == "DELETE"
-        is_bare = event.get("is_bare", False)
-        version = event.get("version", row["version"])
-        return Event.model_validate(
-            {
-                "table": self._table,
-                "id": row["id"],
-                "version": version if isinstance(version, int) else 1,
-                "operation": event["operation"],
-                "record": None if gone or is_bare else row,
-                "old_record": (row if gone else old) if is_broadcast and not is_bare else None,
-            }
-        )
+        return Event.model_validate(event_of(self._table, event, is_broadcast=is_broadcast))
 
     def _is_ours(self, row: Any) -> bool:
         return bool(row.customer_id == UUID(int=1))
 
 
-def told(changes: tuple[Change[Any], ...]) -> Told:
+def full(table: str, row: Json) -> Json:
+    """A row with what a scenario does not name, and ids as uuids."""
+    return {
+        column: str(UUID(int=value)) if isinstance(value, int) and column.endswith("id") else value
+        for column, value in {**FILLING.get(table, {}), **row}.items()
+    }
+
+
+def event_of(table: str, event: Json, *, is_broadcast: bool) -> Json:
+    """An event as it comes from the server."""
+    row = full(table, event["row"])
+    old = full(table, event["old"]) if "old" in event else None
+    gone = event["operation"] == "DELETE"
+    is_bare = event.get("is_bare", False)
+    version = event.get("version", row["version"])
+    return {
+        "table": table,
+        "id": row["id"],
+        "version": version if isinstance(version, int) else 1,
+        "operation": event["operation"],
+        "record": None if gone or is_bare else row,
+        "old_record": (row if gone else old) if is_broadcast and not is_bare else None,
+    }
+
+
+def as_told(changes: tuple[Change[Any], ...]) -> Told:
     return [
         (
             change.operation,
@@ -116,6 +132,7 @@ def in_order(table: str, changes: list[Any]) -> dict[int, list[list[Any]]]:
 
 def test_there_are_scenarios() -> None:
     assert len(STORIES) >= 25
+    assert len(TRANSACTIONS) >= 14
 
 
 @pytest.mark.parametrize("path", STORIES, ids=lambda path: path.stem)
@@ -125,8 +142,69 @@ def test_promise_is_kept(path: Path) -> None:
     for step in scenario["steps"]:
         heard = story.take(step)
         if heard is not None:
-            answer = in_order(scenario["of"], told(heard.changes))
+            answer = in_order(scenario["of"], as_told(heard.changes))
             assert answer == in_order(scenario["of"], step["tell"]), step
             assert heard.in_doubt == step["in_doubt"], step
     shown = sorted([row_id.int, row.version] for row_id, row in story.ledger.rows.items())
     assert shown == scenario["rows"], scenario["promise"]
+
+
+class _Rows:
+    """Stands in for the server: the rows that were there before."""
+
+    def __init__(self, load: Json) -> None:
+        self._load = load
+
+    async def pages(self, table: str, *_: object) -> AsyncIterator[list[Json]]:
+        yield [full(table, row) for row in self._load.get(table, [])]
+
+
+@pytest.mark.parametrize("path", TRANSACTIONS, ids=lambda path: path.stem)
+async def test_transaction_is_told_whole_or_left_to_the_log(path: Path) -> None:
+    scenario = json.loads(path.read_text())  # noqa: ASYNC240 - a small file of ours
+    gather = 0.02
+    server: Any = _Rows(scenario["load"])
+    nobody: Any = None
+    catch_up = CatchUp(server, "key", nobody, Timing(gather=gather))
+    scope = Scope("customer", UUID(int=1))
+    followed: dict[str, Subscription[Any]] = {}
+    for table, model in MODELS.items():
+        place = (lambda row: (row.conversation_id, row.seq)) if table == "messages" else None
+        source: TableSource[Any] = TableSource(table, model, scope, place=place)
+        followed[table] = Subscription(catch_up, source, scope)
+        await followed[table].load(server)
+    asked: list[None] = []
+    # the log is not read
+    catch_up.request = lambda: asked.append(None)  # type: ignore[method-assign] - not run here
+    told: list[tuple[Change[Any], ...]] = []
+    catch_up.on_checkpoint(told.append)
+    for step in scenario["steps"]:
+        told.clear()
+        asked.clear()
+        if "broadcast" in step:
+            part = step["broadcast"]
+            payload = event_of(part["table"], part, is_broadcast=True)
+            signed = {"transaction": part["transaction"], "count": part["count"]}
+            catch_up.hear("any", payload | signed, "customer:1")
+            await asyncio.sleep(0)
+        else:
+            await asyncio.sleep(2 * gather)
+        assert len(told) <= 1, "told apart"
+        tables = {model: table for table, model in MODELS.items()}
+        seen = (
+            [
+                [tables[type(change.new or change.old)], *each]
+                for change, each in zip(told[0], as_told(told[0]), strict=True)
+            ]
+            if told
+            else []
+        )
+        assert sorted(seen) == sorted(step["tell"]), scenario["promise"]
+        assert bool(asked) == step["in_doubt"], scenario["promise"]
+        if "unreadable" in step:
+            wrong = [table for table, each in followed.items() if each.is_unreadable]
+            assert wrong == step["unreadable"]
+    for table, rows in scenario["rows"].items():
+        shown = sorted([row_id.int, row.version] for row_id, row in followed[table].rows.items())
+        assert shown == rows, scenario["promise"]
+    await catch_up.close()

@@ -132,6 +132,26 @@ async def test_refused_token_is_not_used_again() -> None:
     assert provider.asked == 2
 
 
+@pytest.mark.parametrize("wrong_by", [-3600, 3600])
+async def test_a_clock_that_is_wrong_by_an_hour_ends_no_session(
+    wrong_by: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token = await Provider(timedelta(minutes=10))()
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + wrong_by)
+
+    async def provider() -> str:
+        return token
+
+    tokens = Tokens(provider, margin=60)
+    assert await tokens.current() == token
+    assert 500 < tokens.seconds_left <= 540
+    # the server knows when it has ended
+    tokens.discard()
+    with pytest.raises(NotSignedIn, match="expired"):
+        await tokens.current()
+
+
 async def test_expired_token_and_another_users_are_refused() -> None:
     with pytest.raises(NotSignedIn, match="expired"):
         await Tokens(Provider(timedelta(seconds=-1)), margin=60).current()

@@ -5,8 +5,9 @@
  * is a reason to catch up at once, and everything else is found by the slow poll. First the cursor
  * is taken, then rows are read, then the log is followed from the cursor: nothing falls between.
  *
- * What is heard together, or caught up together, is taken by all subscriptions before any of it
- * is told: what one transaction has changed is never seen apart.
+ * What one transaction has changed is never seen apart: its broadcasts say how many they are, and
+ * it is taken whole or not at all. A catch-up ends at a moment of the database. Either is taken by
+ * all subscriptions before any of it is told.
  */
 
 import { Bell } from "./bell.js";
@@ -14,7 +15,7 @@ import { Edits } from "./edits.js";
 import { NotSignedIn, Unreadable, asLiveError, call, report } from "./errors.js";
 import { readEvent } from "./events.js";
 import { Topics } from "./topics.js";
-import { about, backoff } from "./timing.js";
+import { about, backoff, wait } from "./timing.js";
 
 /** @import { LiveError } from "./errors.js" */
 /** @import { Change, Event } from "./events.js" */
@@ -59,11 +60,12 @@ export class CatchUp {
   /** Pages of a catch-up that has not come to its end. @type {Event[]} */
   #events = [];
   #isBetweenPages = false;
-  /** What was heard and is about to be taken. @type {Event[]} */
-  #heard = [];
-  #heardAt = 0;
+  /** @type {((_: unknown) => void)[]} */
+  #waitingForEnd = [];
+  /** What was heard of transactions, by topic, of which more is to come. @type {Map<string, Event[]>} */
+  #parts = new Map();
   /** @type {ReturnType<typeof setTimeout> | undefined} */
-  #taking;
+  #waiting;
   #bell = new Bell();
   #pause = new Bell();
   #run = 0;
@@ -112,9 +114,7 @@ export class CatchUp {
     this.#run++;
     this.#bell.ring();
     this.#pause.ring();
-    clearTimeout(this.#taking);
-    this.#taking = undefined;
-    this.#heard = [];
+    this.#giveUpParts();
     // where no topic is left, nothing else would say so
     this.tell();
     await this.link.stop();
@@ -165,20 +165,29 @@ export class CatchUp {
   }
 
   /**
-   * Takes changes that were broadcast, or that the server has answered with.
+   * Takes a whole transaction that was broadcast, or what the server has answered with; false where
+   * only a catch-up can tell it.
    *
    * @param {Event[]} events
    */
   take(events) {
-    for (const follower of this.#followers) {
-      // what comes while rows are being read is in the log as well
-      if (!follower.isLoaded) continue;
-      this.#guard(follower, () => {
-        const its = events.filter(({ table }) => follower.tables.has(table));
-        if (its.length && follower.hear(its)) this.request();
-      });
+    // what comes while rows are being read is in the log as well
+    const loaded = [...this.#followers].filter(({ isLoaded }) => isLoaded);
+    // rows that are read anew are not of one moment
+    if (this.#stale.size || !loaded.every((follower) => follower.isSure(events))) {
+      this.request();
+      return false;
+    }
+    for (const follower of loaded) {
+      this.#guard(follower, () => follower.hear(events.filter(({ table }) => follower.tables.has(table))));
     }
     this.tell();
+    return true;
+  }
+
+  /** Waits until the log has been followed to its end. */
+  caughtUp() {
+    return new Promise((resolve) => this.#waitingForEnd.push(resolve));
   }
 
   /**
@@ -215,43 +224,44 @@ export class CatchUp {
 
   /**
    * @param {string} name
-   * @param {unknown} payload
+   * @param {any} payload
+   * @param {string} topic
    */
-  #hear = (name, payload) => {
+  #hear = (name, payload, topic) => {
     if (!this.isRunning) return;
-    if (name === "topics.changed") {
-      this.link.refresh();
-      this.request();
-    } else if (name === "resync") {
-      // too much to be told one by one, but the log has it
-      this.request();
-    } else {
-      try {
-        this.#gather(readEvent(payload));
-      } catch {
-        console.warn(`A broadcast of ${name} can't be read; the change log is asked.`);
-        this.request();
-      }
+    if (name === "topics.changed") this.link.refresh();
+    else if (name !== "resync") {
+      const event = readEvent(payload);
+      if (event) return this.#gather(event, `${topic} ${payload.transaction}`, payload.count);
     }
+    // too much to be told one by one, or not to be read: the log has it
+    this.request();
   };
 
   /**
-   * Waits a moment for what comes with a change: the broadcasts of a transaction arrive together.
+   * Waits for all that a transaction has told a topic.
    *
    * @param {Event} event
+   * @param {string} key
+   * @param {number} [count]
    */
-  #gather(event) {
-    const { gather, longestGather } = this.server.timing;
-    this.#heard.push(event);
-    const now = Date.now();
-    if (this.#heard.length === 1) this.#heardAt = now;
-    else if (now - this.#heardAt > longestGather) return;
-    clearTimeout(this.#taking);
-    this.#taking = setTimeout(() => {
-      const heard = this.#heard;
-      this.#heard = [];
-      this.take(heard);
-    }, gather);
+  #gather(event, key, count = 1) {
+    const events = [...(this.#parts.get(key) ?? []), event];
+    if (events.length < count) {
+      this.#parts.set(key, events);
+      this.#waiting ??= setTimeout(() => this.#giveUpParts(), this.server.timing.gather);
+      return;
+    }
+    this.#parts.delete(key);
+    this.take(events);
+  }
+
+  /** Leaves to the log what did not come whole. */
+  #giveUpParts() {
+    clearTimeout(this.#waiting);
+    this.#waiting = undefined;
+    if (this.#parts.size) this.request();
+    this.#parts.clear();
   }
 
   /** @param {number} run */
@@ -269,6 +279,7 @@ export class CatchUp {
         failures = 0;
         this.#hasCaughtUp = true;
         this.tell();
+        for (const resolve of this.#waitingForEnd.splice(0)) resolve(null);
         await this.#bell.wait(about(this.link.isLive ? timing.slowPoll : timing.fastPoll));
       } catch (error) {
         if (run !== this.#run) return;
@@ -277,7 +288,7 @@ export class CatchUp {
         this.#pause.clear();
         if (error instanceof NotSignedIn && this.#user) await this.server.renew();
         // requests are many while something is wrong: none hurries this
-        await this.#pause.wait(Math.min(backoff(timing, failures++), about(timing.fastPoll)));
+        await wait(this.#pause, Math.min(backoff(timing, failures++), about(timing.fastPoll)), this.error.retryAfter);
       }
     }
   }
@@ -333,7 +344,6 @@ export class CatchUp {
   async #followLog(run) {
     const user = this.#user;
     const followers = [...this.#followers].filter(({ isLoaded }) => isLoaded);
-    const marks = followers.map((follower) => follower.source.mark());
     for (;;) {
       // pages lead to where the first of them was asked for: only an answer in one page tells of
       // this moment
@@ -354,14 +364,10 @@ export class CatchUp {
     }
     const events = this.#events;
     this.#events = [];
-    followers.forEach((follower, n) => {
-      if (!this.#followers.has(follower)) return;
+    for (const follower of followers) {
       // the log has moved on: one that can't take what it had reads again
-      this.#guard(follower, () => {
-        const its = events.filter(({ table }) => follower.tables.has(table));
-        if (follower.settle(its, marks[n])) this.request();
-      });
-    });
+      this.#guard(follower, () => follower.settle(events.filter(({ table }) => follower.tables.has(table))));
+    }
     this.tell();
   }
 

@@ -1,4 +1,4 @@
-/** @import { Change, Event, Heard, Json } from "./events.js" */
+/** @import { Change, Event, Json } from "./events.js" */
 /** @import { FaceFeed } from "./face_feed.js" */
 /** @import { FACES } from "./faces.js" */
 /** @import { Row } from "./rows.js" */
@@ -16,10 +16,6 @@ export class FaceSource {
   /** Comes with the rows, since most pages are of customers, who see no contacts. @type {FaceFeed<R> | null} */
   #feed = null;
   #face;
-  /** What is heard while all is read again, and could be taken for missing. @type {Event[] | null} */
-  #heardMeanwhile = null;
-  /** @type {string[]} */
-  #doubts = [];
 
   /** @param {keyof typeof FACES} face */
   constructor(face) {
@@ -31,37 +27,36 @@ export class FaceSource {
     return this.#feed?.rows ?? [];
   }
 
+  /** Whether there are rows that can't be read. */
+  get isUnreadable() {
+    return !!this.#feed?.unreadable.size;
+  }
+
+  /**
+   * Whether all of what was broadcast together can be told.
+   *
+   * @param {Event[]} events
+   */
+  isSure(events) {
+    return this.#loaded.isSure(events.filter(({ table }) => this.tables.has(table)));
+  }
+
   /**
    * Takes what was broadcast together.
    *
    * @param {Event[]} events
-   * @returns {Heard<R>}
    */
   hear(events) {
-    if (this.#heardMeanwhile) {
-      this.#heardMeanwhile.push(...events);
-      return { changes: [], inDoubt: false };
-    }
-    return this.#told(this.#loaded.apply(events));
-  }
-
-  /** The moment before a catch-up. */
-  mark() {
-    this.#doubts = this.#loaded.hints;
-    return 0;
+    return this.#loaded.apply(events);
   }
 
   /**
    * Takes a whole catch-up; of one feed there is one at a time.
    *
    * @param {Event[]} events
-   * @returns {Heard<R>}
    */
   settle(events) {
-    const changes = this.#loaded.apply(events);
-    // what was heard before it and is not in it was late
-    this.#loaded.forget(this.#doubts);
-    return this.#told(changes);
+    return this.#loaded.apply(events);
   }
 
   /** @param {Server} server */
@@ -75,31 +70,19 @@ export class FaceSource {
   }
 
   /**
-   * Reads the rows again.
+   * Reads the rows again; nothing is heard meanwhile.
    *
    * @param {Server} server
-   * @returns {Promise<Heard<R>>}
+   * @returns {Promise<Change<R>[]>}
    */
   async reread(server) {
-    this.#heardMeanwhile = [];
     const changes = [];
-    try {
-      for (const [table, rows] of await readAll(server)) changes.push(...this.#loaded.replace(table, rows));
-    } finally {
-      const heard = this.#heardMeanwhile;
-      this.#heardMeanwhile = null;
-      changes.push(...this.#loaded.apply(heard));
-    }
-    return { changes, inDoubt: false };
+    for (const [table, rows] of await readAll(server)) changes.push(...this.#loaded.replace(table, rows));
+    return changes;
   }
 
   get #loaded() {
     return /** @type {FaceFeed<R>} */ (this.#feed);
-  }
-
-  /** @param {Change<R>[]} changes */
-  #told(changes) {
-    return { changes, inDoubt: this.#loaded.hints.length > 0 };
   }
 }
 

@@ -13,13 +13,15 @@ export class LiveError extends Error {
 
   /**
    * @param {string} message
-   * @param {{ code?: string, field?: string, hint?: string, cause?: unknown }} [more]
+   * @param {{ code?: string, field?: string, hint?: string, retryAfter?: number, cause?: unknown }} [more]
    */
   constructor(message, more = {}) {
     super(message, { cause: more.cause });
     this.code = more.code;
     this.field = more.field;
     this.hint = more.hint;
+    /** For so many milliseconds the server wants to be asked nothing. */
+    this.retryAfter = more.retryAfter ?? 0;
   }
 
   /** Whether the same call may succeed later. */
@@ -93,18 +95,22 @@ const REFUSALS = [
 export function refusal(error, status) {
   const code = error.code ?? "";
   if (status === 401 || TOKEN.test(code)) return new NotSignedIn("Sign in again: the session has ended.", { code });
+  // the words of errors that the database's functions did not write may hold what is not the caller's
+  const isOurs = code.startsWith("PT") || code === "42501";
+  const details = error.details ?? "";
   if (status === 0 || status === 429 || status >= 502 || AWAY.test(code)) {
-    return new Unavailable("The server can't be reached, or is too busy. It is asked again.", { code });
+    return new Unavailable((isOurs && error.message) || "The server can't be reached, or is too busy. It is asked again.", {
+      code,
+      retryAfter: Number(/\bretry after: (\d+) s/.exec(details)?.[1] ?? 0) * 1000,
+    });
   }
   if (OLDER.test(code)) {
     return new LiveError("The database is of another version than this client. Load the page again, or update one of them.", { code });
   }
   const kind = REFUSALS.find(([codes]) => codes.test(code))?.[1] ?? LiveError;
-  // the words of errors that the database's functions did not write may hold what is not the caller's
-  const isOurs = code.startsWith("PT") || code === "42501";
   return new kind(isOurs && error.message ? error.message : `The server refused this (code ${code || status}).`, {
     code,
-    field: /\bfield: ([\w.]+)/.exec(error.details ?? "")?.[1],
+    field: /\bfield: ([\w.]+)/.exec(details)?.[1],
     hint: isOurs ? (error.hint ?? undefined) : undefined,
   });
 }

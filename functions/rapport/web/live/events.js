@@ -1,5 +1,3 @@
-import { Unreadable } from "./errors.js";
-
 /**
  * A row as JSON has it, before it is known to be one.
  *
@@ -33,20 +31,14 @@ import { Unreadable } from "./errors.js";
  * )} Change
  */
 
-/**
- * What is to be told now, and whether only a catch-up can tell the rest.
- *
- * @template {import("./rows.js").Row} R
- * @typedef {{ changes: Change<R>[], inDoubt: boolean }} Heard
- */
-
 const OPERATIONS = ["INSERT", "UPDATE", "DELETE"];
 
 /**
- * Reads what came from outside. Throws Unreadable.
+ * Reads what came from outside; null where a database of another version says something that this
+ * client does not know.
  *
  * @param {unknown} json
- * @returns {Event}
+ * @returns {Event | null}
  */
 export function readEvent(json) {
   const { table, id, version, operation, record = null, old_record = null } = /** @type {any} */ (json ?? {});
@@ -58,7 +50,7 @@ export function readEvent(json) {
     typeof record !== "object" ||
     typeof old_record !== "object"
   ) {
-    throw new Unreadable("A change can't be read.");
+    return null;
   }
   return { table, id, version, operation, record, old_record };
 }

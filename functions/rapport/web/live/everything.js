@@ -1,3 +1,5 @@
+import { Store } from "./store.js";
+
 /** @import { LiveError } from "./errors.js" */
 /** @import { CatchUp, State } from "./catch_up.js" */
 /** @import { JobSubscription, LoyaltySubscription, MessageCallbacks, MessageSubscription, ProfileSubscription } from "./portal_subscriptions.js" */
@@ -36,12 +38,12 @@
  * @property {LiveError | null} error what is wrong with a part at the moment
  */
 
-/** All that a customer's portal shows, as one: its parts change together. */
-export class Everything {
-  /** @type {Readonly<Shown & Summary> | null} */
-  #snapshot = null;
-  /** @type {Map<() => void, () => void>} */
-  #listeners = new Map();
+/**
+ * All that a customer's portal shows, as one: its parts change together.
+ *
+ * @extends {Store<Shown & Summary>}
+ */
+export class Everything extends Store {
   #hub;
 
   /**
@@ -49,58 +51,11 @@ export class Everything {
    * @param {Parts} parts
    */
   constructor(hub, parts) {
+    super();
     this.#hub = hub;
     this.parts = parts;
-    this.getSnapshot = this.getSnapshot.bind(this);
-    this.subscribe = this.subscribe.bind(this);
+    hub.watchers.add(this.notify);
     this.close = this.close.bind(this);
-  }
-
-  /** What is shown at the moment: the same object until something else is. */
-  getSnapshot() {
-    const { jobs, invoices, messages, loyalty, profile } = this.parts;
-    const shown = {
-      jobs: jobs.getSnapshot(),
-      invoices: invoices.getSnapshot(),
-      messages: messages.getSnapshot(),
-      loyalty: loyalty.getSnapshot(),
-      profile: profile.getSnapshot(),
-    };
-    const before = this.#snapshot;
-    const all = Object.values(shown);
-    if (before && Object.entries(shown).every(([name, part]) => before[/** @type {keyof Parts} */ (name)] === part)) return before;
-    const activeSubscriptions = all.filter(({ isConnected }) => isConnected).length;
-    this.#snapshot = Object.freeze({
-      ...shown,
-      state: (all.find(({ isConnected }) => !isConnected) ?? all[0]).state,
-      isConnected: activeSubscriptions === all.length,
-      activeSubscriptions,
-      error: all.find(({ error }) => error)?.error ?? null,
-    });
-    return this.#snapshot;
-  }
-
-  /**
-   * Calls a function after every change of the snapshot, once for all that changed together.
-   *
-   * @param {() => void} listener
-   * @returns {() => void}
-   */
-  subscribe(listener) {
-    let before = this.getSnapshot();
-    const watch = () => {
-      const now = this.getSnapshot();
-      if (now === before) return;
-      before = now;
-      listener();
-    };
-    this.#hub.watchers.add(watch);
-    const end = () => {
-      this.#hub.watchers.delete(watch);
-      this.#listeners.delete(watch);
-    };
-    this.#listeners.set(watch, end);
-    return end;
   }
 
   /** Waits until the rows of all parts are read. Throws what the server refuses them with. */
@@ -112,9 +67,21 @@ export class Everything {
   /** Ends all parts. */
   close() {
     for (const part of Object.values(this.parts)) part.close();
-    for (const [watch, end] of this.#listeners) {
-      watch();
-      end();
-    }
+    this.#hub.watchers.delete(this.notify);
+    this.end();
+  }
+
+  /** @override */
+  look() {
+    const shown = /** @type {Shown} */ (Object.fromEntries(Object.entries(this.parts).map(([name, part]) => [name, part.getSnapshot()])));
+    const all = Object.values(shown);
+    const activeSubscriptions = all.filter(({ isConnected }) => isConnected).length;
+    return {
+      ...shown,
+      state: (all.find(({ isConnected }) => !isConnected) ?? all[0]).state,
+      isConnected: activeSubscriptions === all.length,
+      activeSubscriptions,
+      error: all.find(({ error }) => error)?.error ?? null,
+    };
   }
 }

@@ -1,7 +1,7 @@
 /**
  * Keeps one face of every contact up to date from canonical rows and events, without I/O.
  *
- * What reaches a client comes out of order, more than once, or as a hint without the row. A row's
+ * What reaches a client comes out of order or more than once. A row's
  * version tells what is newer, and how far a conversation has come only ever grows, so the feed
  * ends in the same state whatever the order was.
  */
@@ -26,8 +26,8 @@ export class FaceFeed {
   #activity = new Map();
   /** Versions, and a half more where the row is gone. @type {Map<string, number>} */
   #stamps = new Map();
-  /** Rows of which a change was heard but not the row. @type {Map<string, number>} */
-  #hinted = new Map();
+  /** Rows that can't be read, and stay as they were. @type {Set<string>} */
+  unreadable = new Set();
   #face;
 
   /** @param {(contact: any, thread: Thread | null) => R} face */
@@ -38,20 +38,6 @@ export class FaceFeed {
   /** The faces as they stand. */
   get rows() {
     return [...this.#shown.values()];
-  }
-
-  /** What is still to be read, by table and id. */
-  get hints() {
-    return [...this.#hinted.keys()];
-  }
-
-  /**
-   * Gives up hints that turned out to be late.
-   *
-   * @param {string[]} hints
-   */
-  forget(hints) {
-    for (const hint of hints) this.#hinted.delete(hint);
   }
 
   /**
@@ -81,10 +67,21 @@ export class FaceFeed {
         this.#stamps.delete(key(table, id));
         touched.push(...this.#drop(table, id));
       }
-      this.forget(this.hints.filter((hint) => hint.startsWith(table)));
     }
     touched.push(...rows.flatMap((row) => this.#take(table, row)));
     return this.#show(touched);
+  }
+
+  /**
+   * Whether events came with their rows.
+   *
+   * @param {Event[]} events
+   */
+  isSure(events) {
+    return events.every(
+      ({ table, id, version, operation, record }) =>
+        record || operation === "DELETE" || version <= (this.#stamps.get(key(table, id)) ?? 0),
+    );
   }
 
   /**
@@ -95,12 +92,7 @@ export class FaceFeed {
   apply(events) {
     const touched = events.flatMap((event) => {
       if (event.operation === "DELETE") return this.#delete(event);
-      if (event.record) return this.#take(event.table, event.record);
-      const at = key(event.table, event.id);
-      if (event.version > (this.#stamps.get(at) ?? 0)) {
-        this.#hinted.set(at, Math.max(event.version, this.#hinted.get(at) ?? 0));
-      }
-      return [];
+      return event.record ? this.#take(event.table, event.record) : [];
     });
     return this.#show(touched);
   }
@@ -117,13 +109,13 @@ export class FaceFeed {
       // before the first message the time is the conversation's own
       return this.#advance(row.conversation_id, row.last_seq ? row.last_message_at : null, row.last_inbound_at);
     }
+    const at = key(table, row.id);
     if (!readRow(table, row)) {
-      console.warn(`A row of ${table} can't be read: ${row.id}`);
+      this.unreadable.add(at);
       return [];
     }
+    this.unreadable.delete(at);
     if (table === "messages") {
-      const at = key(table, row.id);
-      if ((this.#hinted.get(at) ?? 0) <= row.version) this.#hinted.delete(at);
       return this.#advance(row.conversation_id, row.sent_at, row.sender_type === "client" ? row.sent_at : null);
     }
     if (!this.#isNews(table, row.id, row.version)) return [];
@@ -154,11 +146,9 @@ export class FaceFeed {
 
   /** @param {Event} event */
   #delete({ table, id, version }) {
-    if (table === "messages") {
-      // it has happened, and how far the conversation has come stays
-      this.#hinted.delete(key(table, id));
-      return [];
-    }
+    this.unreadable.delete(key(table, id));
+    // a message has happened, and how far the conversation has come stays
+    if (table === "messages") return [];
     return this.#isNews(table, id, version + 0.5) ? this.#drop(table, id) : [];
   }
 
@@ -187,7 +177,6 @@ export class FaceFeed {
    */
   #isNews(table, id, stamp) {
     const at = key(table, id);
-    if ((this.#hinted.get(at) ?? 0) <= stamp) this.#hinted.delete(at);
     if (stamp <= (this.#stamps.get(at) ?? 0)) return false;
     this.#stamps.set(at, stamp);
     return true;

@@ -3,18 +3,14 @@
  *
  * A change is heard by broadcast, read from the change log, or both; late, twice or not at all.
  * The ledger turns that into changes that can be believed: a row's versions rise, its last one is
- * told once, a message's insert is told once and in the order of its conversation, and what can't
- * be told yet is a reason to catch up.
- *
- * A message of seq n can't be seen before those with lower ones: who numbers messages holds the
- * conversation until the commit. So a catch-up that was asked for after a message was heard, and
- * does not bring one before it, proves that there is none.
+ * told once, a message's insert is told once and in the order of its conversation. What can't be
+ * told for sure is left to a catch-up, which ends at a moment of the database.
  */
 
 import { readRow } from "./rows.js";
 import { isAsNew, isNews, stampOf } from "./stamps.js";
 
-/** @import { Change, Event, Heard, Json } from "./events.js" */
+/** @import { Change, Event, Json } from "./events.js" */
 /** @import { Row } from "./rows.js" */
 /** @import { Known } from "./stamps.js" */
 
@@ -34,9 +30,9 @@ export class Ledger {
   #known = new Map();
   /** @type {Map<string, number>} */
   #reached = new Map();
-  /** The inserts of each thread that wait, by number. @type {Map<string, Map<number, string>>} */
-  #waiting = new Map();
   #count = 0;
+  /** The ids of rows that can't be read, and stay as they were told. @type {Set<string>} */
+  unreadable = new Set();
   #table;
   #inScope;
   #place;
@@ -66,7 +62,7 @@ export class Ledger {
    */
   get rows() {
     const rows = [];
-    for (const { row, isTold } of this.#known.values()) if (row && isTold) rows.push(row);
+    for (const { row } of this.#known.values()) if (row) rows.push(row);
     return rows;
   }
 
@@ -105,47 +101,66 @@ export class Ledger {
     }
   }
 
-  /** A moment; take it before the request whose answer `settle` or `reread` gets. */
+  /** A moment; take it before the request whose answer `reread` gets. */
   mark() {
     return ++this.#count;
   }
 
   /**
-   * Takes a broadcast, which may be late, doubled, or of something that was missed.
+   * Whether the broadcasts of one transaction can be told, and none before them was missed: what
+   * came with that one would be seen later.
    *
-   * @param {Event} event
-   * @returns {Heard<R>}
+   * @param {Event[]} events
    */
-  hear(event) {
-    const known = this.#known.get(event.id);
-    if (known && !isNews(known, [event.version, event.operation === "DELETE"])) return heard([]);
-    const isBare = !event.record && !event.old_record;
-    if (isBare || known?.isDoubtful) return heard([], true);
-    return heard(this.#take(event), this.#isWaiting);
+  isSure(events) {
+    /** Versions of rows and numbers of threads as they become. @type {Map<string, number>} */
+    const become = new Map();
+    return events.every(({ id, version, operation, record, old_record: old }) => {
+      const known = this.#known.get(id);
+      const isGone = operation === "DELETE";
+      if (known && !isNews(known, [version, isGone])) return true;
+      if ((!record && !old) || known?.isDoubtful) return false;
+      const so = become.get(id) ?? known?.version ?? (this.#isWhole ? 0 : Infinity);
+      become.set(id, version);
+      if (old && !this.unreadable.has(id) && this.#inScope(/** @type {any} */ (old)) && Number(old.version) > so) return false;
+      const row = /** @type {any} */ (record);
+      if (!this.#place || !row || known?.row || !this.#inScope(row)) return true;
+      const [thread, number] = this.#place(row);
+      const reached = become.get(thread) ?? this.reached(thread);
+      become.set(thread, Math.max(reached, number));
+      return number <= reached + 1;
+    });
   }
 
   /**
-   * Takes all that a complete catch-up brought which was asked for at `mark`. Entries of one row
-   * are told as one change, the last.
+   * Takes a broadcast that is sure.
+   *
+   * @param {Event} event
+   */
+  hear(event) {
+    const known = this.#known.get(event.id);
+    return known && !isNews(known, [event.version, event.operation === "DELETE"]) ? [] : this.#take(event);
+  }
+
+  /**
+   * Takes all that a complete catch-up brought. Entries of one row are told as one change, the
+   * last.
    *
    * @param {Iterable<Event>} events
-   * @param {number} mark
-   * @returns {Heard<R>}
+   * @returns {Change<R>[]}
    */
-  settle(events, mark) {
+  settle(events) {
     /** @type {Map<string, Event>} */
     const last = new Map();
     for (const event of events) {
       const before = last.get(event.id);
       if (!before || isAsNew(stampOf(event), stampOf(before))) last.set(event.id, event);
     }
-    const changes = [];
-    for (const event of last.values()) {
+    const news = [...last.values()].filter((event) => {
       const known = this.#known.get(event.id);
-      if (!known || isNews(known, stampOf(event))) changes.push(...this.#take(event));
-    }
-    changes.push(...this.#release(mark, last));
-    return heard(changes, this.#isWaiting);
+      return !known || isNews(known, stampOf(event));
+    });
+    return this.#inOrder(news, ({ record }) => record).flatMap((event) => this.#take(event));
   }
 
   /**
@@ -156,7 +171,7 @@ export class Ledger {
    * @param {Iterable<Json>} records
    * @param {number} mark
    * @param {Iterable<string>} [of]
-   * @returns {Heard<R>}
+   * @returns {Change<R>[]}
    */
   reread(records, mark, of = []) {
     /** @type {Map<string, R | null>} */
@@ -166,26 +181,32 @@ export class Ledger {
       if (!row || this.#inScope(row)) read.set(String(record.id), row);
     }
     const changes = [];
-    const waiting = [...this.#waiting.values()].flatMap((thread) => [...thread.values()]);
-    for (const id of this.#isWhole ? [...this.#known.keys()] : [...of, ...waiting]) {
+    for (const id of this.#isWhole ? [...this.#known.keys()] : of) {
       const before = /** @type {Known<R>} */ (this.#known.get(id));
       // what was heard meanwhile may not have been read yet
       if (before.row && !read.has(id) && before.heardAt < mark) {
         changes.push(...this.#tellGone(id, before.version, true));
       }
     }
-    for (const row of read.values()) {
+    for (const row of this.#inOrder([...read.values()], (row) => row)) {
       const known = row && this.#known.get(row.id);
       if (row && (!known || known.isDoubtful || isNews(known, [row.version, false]))) {
         changes.push(...this.#tell(row, null));
       }
     }
-    changes.push(...this.#release(mark, read));
-    return heard(changes, this.#isWaiting);
+    return changes;
   }
 
-  get #isWaiting() {
-    return this.#waiting.size > 0;
+  /**
+   * What threads have by number, as they have it.
+   *
+   * @template T
+   * @param {T[]} some
+   * @param {(one: T) => any} rowOf
+   */
+  #inOrder(some, rowOf) {
+    const number = (/** @type {T} */ one) => (rowOf(one) && this.#place?.(rowOf(one))[1]) ?? 0;
+    return some.sort((a, b) => number(a) - number(b));
   }
 
   /**
@@ -195,7 +216,8 @@ export class Ledger {
   #read(record) {
     const row = /** @type {R | null} */ (readRow(this.#table, record));
     // one row that can't be read must not keep the others from being told
-    if (!row) console.warn(`A row of ${this.#table} can't be read: ${record.id}`);
+    if (row) this.unreadable.delete(row.id);
+    else this.unreadable.add(String(record.id));
     return row;
   }
 
@@ -206,9 +228,7 @@ export class Ledger {
    * @param {number} heardAt
    */
   #know(id, row, version, heardAt, isDoubtful = false) {
-    const known = { row, version, heardAt, isDoubtful, isTold: true };
-    this.#known.set(id, known);
-    return known;
+    this.#known.set(id, { row, version, heardAt, isDoubtful });
   }
 
   /**
@@ -233,11 +253,8 @@ export class Ledger {
    */
   #tell(row, event) {
     const known = this.#known.get(row.id);
-    const now = this.#know(row.id, row, row.version, this.mark());
-    if (known?.row) {
-      now.isTold = known.isTold;
-      return known.isTold ? [this.#change("UPDATE", row, known.row)] : [];
-    }
+    this.#know(row.id, row, row.version, this.mark());
+    if (known?.row) return [this.#change("UPDATE", row, known.row)];
     if (!this.#place) return [this.#change("INSERT", row, null)];
 
     const [thread, number] = this.#place(row);
@@ -248,10 +265,8 @@ export class Ledger {
       if (!event || event.operation === "INSERT") return [];
       return [this.#change("UPDATE", row, event.old_record && this.#read(event.old_record))];
     }
-    now.isTold = false;
-    const waiting = this.#waiting.get(thread) ?? new Map();
-    this.#waiting.set(thread, waiting.set(number, row.id));
-    return this.#advance(thread, this.reached(thread));
+    this.reach(thread, number);
+    return [this.#change("INSERT", row, null)];
   }
 
   /**
@@ -263,55 +278,14 @@ export class Ledger {
   #tellGone(id, version, isDoubtful = false) {
     const known = this.#known.get(id);
     this.#know(id, null, version, this.mark(), isDoubtful);
+    this.unreadable.delete(id);
     if (!known?.row) return [];
-    if (this.#place) {
+    // should it come back, those after it are told after it
+    if (this.#place && this.#isWhole) {
       const [thread, number] = this.#place(known.row);
-      const waiting = this.#waiting.get(thread);
-      if (!known.isTold && waiting?.delete(number) && !waiting.size) this.#waiting.delete(thread);
-      // should it come back, those after it wait for it
-      if (this.#isWhole) this.#reached.set(thread, Math.min(this.reached(thread), number - 1));
+      this.#reached.set(thread, Math.min(this.reached(thread), number - 1));
     }
-    return known.isTold ? [this.#change("DELETE", null, known.row)] : [];
-  }
-
-  /**
-   * Tells what waited for messages of which a catch-up at `mark` has shown that there are none.
-   *
-   * @param {number} mark
-   * @param {{ has(id: string): boolean }} proven
-   */
-  #release(mark, proven) {
-    const changes = [];
-    for (const [thread, waiting] of [...this.#waiting]) {
-      let certain = this.reached(thread);
-      for (const [number, id] of waiting) {
-        const { heardAt } = /** @type {Known<R>} */ (this.#known.get(id));
-        if (proven.has(id) || heardAt < mark) certain = Math.max(certain, number);
-      }
-      changes.push(...this.#advance(thread, certain));
-    }
-    return changes;
-  }
-
-  /**
-   * Tells what waits up to `certain`, and what follows it without a gap.
-   *
-   * @param {string} thread
-   * @param {number} certain
-   */
-  #advance(thread, certain) {
-    const waiting = this.#waiting.get(thread) ?? new Map();
-    const changes = [];
-    for (const number of [...waiting.keys()].sort((a, b) => a - b)) {
-      if (number > Math.max(certain, this.reached(thread) + 1)) break;
-      const known = /** @type {Known<R>} */ (this.#known.get(waiting.get(number)));
-      waiting.delete(number);
-      known.isTold = true;
-      this.reach(thread, number);
-      if (known.row) changes.push(this.#change("INSERT", known.row, null));
-    }
-    if (!waiting.size) this.#waiting.delete(thread);
-    return changes;
+    return [this.#change("DELETE", null, known.row)];
   }
 
   /**
@@ -323,13 +297,4 @@ export class Ledger {
   #change(eventType, row, old) {
     return /** @type {Change<R>} */ ({ table: this.#table, eventType, new: row, old });
   }
-}
-
-/**
- * @template {Row} R
- * @param {Change<R>[]} changes
- * @returns {Heard<R>}
- */
-function heard(changes, inDoubt = false) {
-  return { changes, inDoubt };
 }

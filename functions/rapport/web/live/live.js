@@ -242,7 +242,10 @@ export class Live {
   /** @param {SupabaseClient<any, any, any>} supabase */
   #listen(supabase) {
     if (hasSessions(supabase)) {
-      const { data } = supabase.auth.onAuthStateChange(() => this.#hurry());
+      const { data } = supabase.auth.onAuthStateChange((event) => {
+        // by a clock that is wrong the official client has new tokens before every request
+        if (event !== "TOKEN_REFRESHED" || this.error) this.#hurry();
+      });
       this.#ends.push(() => data.subscription.unsubscribe());
     }
     if (typeof window === "undefined") return;

@@ -2,8 +2,9 @@
 
 import { Bell } from "./bell.js";
 import { openDrawer } from "./drawer.js";
-import { Conflict, NotAllowed, NotFound, Unprocessable, asLiveError, call } from "./errors.js";
-import { backoff } from "./timing.js";
+import { Conflict, NotAllowed, NotFound, Unprocessable, asLiveError } from "./errors.js";
+import { Store } from "./store.js";
+import { backoff, wait } from "./timing.js";
 
 /** @import { Drawer, Kept } from "./drawer.js" */
 /** @import { LiveError } from "./errors.js" */
@@ -32,11 +33,10 @@ import { backoff } from "./timing.js";
 // at whose every repetition the message itself would be at fault
 const REFUSALS = [NotAllowed, NotFound, Conflict, Unprocessable];
 
-export class Outbox {
-  /** @type {Readonly<OutboxSnapshot>} */
-  #snapshot = Object.freeze({ pending: Object.freeze([]), error: null });
-  /** @type {Set<() => void>} */
-  #listeners = new Set();
+/** @extends {Store<OutboxSnapshot>} */
+export class Outbox extends Store {
+  /** @type {OutboxSnapshot} */
+  #shown = { pending: Object.freeze([]), error: null };
   #bell = new Bell();
   #isClosed = false;
   /** Why a chat waits. @type {Map<string, LiveError>} */
@@ -47,27 +47,14 @@ export class Outbox {
 
   /** @param {CatchUp} hub */
   constructor(hub) {
+    super();
     this.#hub = hub;
-    this.getSnapshot = this.getSnapshot.bind(this);
-    this.subscribe = this.subscribe.bind(this);
     void this.#run();
   }
 
-  /** What is on its way at the moment: the same object until something else is. */
-  getSnapshot() {
-    return this.#snapshot;
-  }
-
-  /**
-   * Calls a function after every change of the snapshot; returns what ends that.
-   *
-   * @param {() => void} listener
-   * @returns {() => void}
-   */
-  subscribe(listener) {
-    const own = () => listener();
-    this.#listeners.add(own);
-    return () => void this.#listeners.delete(own);
+  /** @override */
+  look() {
+    return { ...this.#shown };
   }
 
   /**
@@ -146,11 +133,12 @@ export class Outbox {
         }
       } catch (thrown) {
         error = asLiveError(thrown);
-        this.#show(this.#snapshot.pending, error);
+        this.#show(this.#shown.pending, error);
       }
       const waits = error || this.#troubles.size;
       failures = waits ? failures + 1 : 0;
-      await this.#bell.wait(waits ? backoff(server.timing, failures - 1) : Infinity);
+      const retryAfter = Math.max(...[...this.#troubles.values(), error].map((trouble) => trouble?.retryAfter ?? 0));
+      await wait(this.#bell, waits ? backoff(server.timing, failures - 1) : Infinity, retryAfter);
     }
   }
 
@@ -174,7 +162,8 @@ export class Outbox {
         const record = await this.#post(message);
         const { id, version } = /** @type {{ id: string, version: number }} */ (/** @type {unknown} */ (record));
         // shown as sent before it is no longer shown as pending
-        this.#hub.take([{ table: "messages", id, version, operation: "INSERT", record, old_record: null }]);
+        const isShown = this.#hub.take([{ table: "messages", id, version, operation: "INSERT", record, old_record: null }]);
+        if (!isShown) await this.#hub.caughtUp();
         await (await this.#open()).remove(message.user, message.clientRef);
       } catch (thrown) {
         const error = asLiveError(thrown);
@@ -217,11 +206,9 @@ export class Outbox {
    * @param {LiveError | null} error
    */
   #show(pending, error) {
-    const before = this.#snapshot;
-    const isSame = JSON.stringify(pending) === JSON.stringify(before.pending) && error?.message === before.error?.message;
-    if (isSame) return;
-    this.#snapshot = Object.freeze({ pending: Object.freeze(pending), error });
-    for (const listener of [...this.#listeners]) call(listener);
+    const isSame = JSON.stringify(pending) === JSON.stringify(this.#shown.pending);
+    this.#shown = { pending: isSame ? this.#shown.pending : Object.freeze(pending), error };
+    this.notify();
   }
 }
 

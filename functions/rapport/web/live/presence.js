@@ -6,6 +6,7 @@
  */
 
 import { call } from "./errors.js";
+import { Store } from "./store.js";
 
 /** @import { LiveError } from "./errors.js" */
 /** @import { CatchUp } from "./catch_up.js" */
@@ -52,17 +53,14 @@ export async function personId(user) {
  * A topic on which clients show themselves, until `close`.
  *
  * @template {object} S the snapshot
+ * @extends {Store<S>}
  */
-export class Room {
+export class Room extends Store {
   /** What the user shows of itself; null while it is not to be seen. @type {object | null} */
   tracked = null;
   isClosed = false;
   /** @type {LiveError | null} */
   refused = null;
-  /** @type {Readonly<S> | null} */
-  #snapshot = null;
-  /** @type {Set<() => void>} */
-  #listeners = new Set();
 
   /**
    * @param {CatchUp} hub
@@ -70,33 +68,14 @@ export class Room {
    * @param {string | null} [id]
    */
   constructor(hub, kind, id) {
+    super();
     this.hub = hub;
     /** @type {Scope} */
     this.scope = { kind, id: id?.toLowerCase() ?? null };
     hub.link.want(this.scope, this);
     if (!hub.isPaused) hub.start();
     hub.watchers.add(this.notify);
-    this.getSnapshot = this.getSnapshot.bind(this);
-    this.subscribe = this.subscribe.bind(this);
     this.close = this.close.bind(this);
-  }
-
-  /** What is shown at the moment: the same object until something else is. */
-  getSnapshot() {
-    this.#snapshot ??= Object.freeze(this.look());
-    return this.#snapshot;
-  }
-
-  /**
-   * Calls a function after every change of the snapshot; returns what ends that.
-   *
-   * @param {() => void} listener
-   * @returns {() => void}
-   */
-  subscribe(listener) {
-    const own = () => listener();
-    this.#listeners.add(own);
-    return () => void this.#listeners.delete(own);
   }
 
   /** Leaves the topic. */
@@ -105,8 +84,7 @@ export class Room {
     this.isClosed = true;
     this.hub.link.unwant(this.scope);
     this.hub.watchers.delete(this.notify);
-    this.notify();
-    this.#listeners.clear();
+    this.end();
   }
 
   get isConnected() {
@@ -145,24 +123,6 @@ export class Room {
     this.refused = reason;
     this.notify();
   }
-
-  /**
-   * @protected
-   * @returns {S}
-   */
-  look() {
-    throw new Error("Each room shows something of its own.");
-  }
-
-  /** Calls those who look at the snapshot, if it has changed. */
-  notify = () => {
-    const before = this.#snapshot;
-    const now = this.look();
-    const keys = /** @type {(keyof S)[]} */ (Object.keys(now));
-    if (before && keys.every((key) => isSame(now[key], before[key]))) return;
-    this.#snapshot = Object.freeze(now);
-    for (const listener of [...this.#listeners]) call(listener);
-  };
 }
 
 /**
@@ -288,12 +248,4 @@ export class Typing extends Room {
     this.#isTyping = isTyping;
     this.notify();
   }
-}
-
-/**
- * @param {unknown} a
- * @param {unknown} b
- */
-function isSame(a, b) {
-  return a === b || (a instanceof Error && b instanceof Error && a.name === b.name && a.message === b.message);
 }

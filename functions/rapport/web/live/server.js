@@ -34,10 +34,10 @@ export class Server {
   }
 
   /**
-   * Who is signed in, and until when the token of the moment is good. Throws NotSignedIn, and
-   * Unavailable where it can't be told.
+   * Who is signed in, and from and until when the token of the moment is good, by the server's
+   * clock. Throws NotSignedIn, and Unavailable where it can't be told.
    *
-   * @returns {Promise<{ user: string, expiresAt: number }>} in ms since 1970
+   * @returns {Promise<{ user: string, issuedAt: number, expiresAt: number }>} in ms since 1970
    */
   async session() {
     const { realtime } = this.supabase;
@@ -90,7 +90,10 @@ export class Server {
   async changesSince(cursor) {
     const page = /** @type {any} */ (await this.rpc("changes_since", { cursor, page_size: PAGE }));
     if (typeof page?.cursor !== "string") throw new Unreadable("The change log's answer can't be read.");
-    return { cursor: page.cursor, changes: list(page.changes).map(readEvent), more: !!page.more, resync: !!page.resync };
+    const changes = list(page.changes).flatMap((change) => readEvent(change) ?? []);
+    // what can't be read as a change can be read as the rows stand
+    const resync = !!page.resync || changes.length < page.changes.length;
+    return { cursor: page.cursor, changes, more: !!page.more, resync };
   }
 
   /**
@@ -206,8 +209,8 @@ export function hasSessions(supabase) {
  */
 function claims(token) {
   try {
-    const { sub, exp } = JSON.parse(atob(token.split(".")[1].replaceAll("-", "+").replaceAll("_", "/")));
-    if (typeof sub === "string") return { user: sub, expiresAt: exp * 1000 };
+    const { sub, iat = 0, exp } = JSON.parse(atob(token.split(".")[1].replaceAll("-", "+").replaceAll("_", "/")));
+    if (typeof sub === "string") return { user: sub, issuedAt: iat * 1000, expiresAt: exp * 1000 };
   } catch {
     // the project's key stands where there is no session, and it is no user's
   }

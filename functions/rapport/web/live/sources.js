@@ -1,6 +1,6 @@
 import { Ledger } from "./ledger.js";
 
-/** @import { Change, Event, Heard, Json } from "./events.js" */
+/** @import { Change, Event, Json } from "./events.js" */
 /** @import { Place } from "./ledger.js" */
 /** @import { Message, Row } from "./rows.js" */
 /** @import { Scope } from "./scope.js" */
@@ -14,11 +14,12 @@ import { Ledger } from "./ledger.js";
  * @typedef {object} Source
  * @property {ReadonlySet<string>} tables that it is made of
  * @property {R[]} rows as they have been told
- * @property {(events: Event[]) => Heard<R>} hear takes what was broadcast together
- * @property {() => number} mark the moment before a catch-up
- * @property {(events: Event[], mark: number) => Heard<R>} settle takes a whole catch-up
+ * @property {boolean} isUnreadable whether there are rows that can't be read
+ * @property {(events: Event[]) => boolean} isSure whether what was broadcast together can be told, and nothing before it was missed
+ * @property {(events: Event[]) => Change<R>[]} hear takes what was broadcast together
+ * @property {(events: Event[]) => Change<R>[]} settle takes a whole catch-up
  * @property {(server: Server) => Promise<void>} load reads the rows; nothing is told of them
- * @property {(server: Server) => Promise<Heard<R>>} reread reads the rows again
+ * @property {(server: Server) => Promise<Change<R>[]>} reread reads the rows again
  */
 
 /**
@@ -58,37 +59,36 @@ export class TableSource {
     return this.ledger.rows;
   }
 
+  /** Whether there are rows that can't be read. */
+  get isUnreadable() {
+    return this.ledger.unreadable.size > 0;
+  }
+
+  /**
+   * Whether what was broadcast together can be told, and nothing before it was missed.
+   *
+   * @param {Event[]} events
+   */
+  isSure(events) {
+    return this.ledger.isSure(events.filter(({ table }) => table === this.table));
+  }
+
   /**
    * Takes what was broadcast together.
    *
    * @param {Event[]} events
-   * @returns {Heard<R>}
    */
   hear(events) {
-    /** @type {Change<R>[]} */
-    const changes = [];
-    let inDoubt = false;
-    for (const event of events) {
-      const heard = this.ledger.hear(event);
-      changes.push(...heard.changes);
-      inDoubt ||= heard.inDoubt;
-    }
-    return { changes, inDoubt };
-  }
-
-  /** The moment before a catch-up. */
-  mark() {
-    return this.ledger.mark();
+    return events.flatMap((event) => this.ledger.hear(event));
   }
 
   /**
    * Takes a whole catch-up.
    *
    * @param {Event[]} events
-   * @param {number} mark
    */
-  settle(events, mark) {
-    return this.ledger.settle(events, mark);
+  settle(events) {
+    return this.ledger.settle(events);
   }
 
   /**
@@ -105,7 +105,7 @@ export class TableSource {
    * Reads the rows again.
    *
    * @param {Server} server
-   * @returns {Promise<Heard<R>>}
+   * @returns {Promise<Change<R>[]>}
    */
   async reread(server) {
     const mark = this.ledger.mark();

@@ -13,7 +13,6 @@
  * @property {R | null} row
  * @property {number} version
  * @property {number} heardAt when it was last heard of, by the ledger's own count
- * @property {boolean} isTold false for an insert that waits for those before it
  * @property {boolean} isDoubtful found missing by a re-read, after which version is unknown
  */
 

@@ -1,12 +1,15 @@
-import { LiveError, NotAllowed, call } from "./errors.js";
+import { LiveError, NotAllowed, Unreadable, call } from "./errors.js";
 import { stateOf } from "./catch_up.js";
+import { Store } from "./store.js";
 
-/** @import { Change, Event, Heard } from "./events.js" */
+/** @import { Change, Event } from "./events.js" */
 /** @import { CatchUp, State } from "./catch_up.js" */
 /** @import { Row } from "./rows.js" */
 /** @import { Scope } from "./scope.js" */
 /** @import { Server } from "./server.js" */
 /** @import { Source } from "./sources.js" */
+
+const OTHER_VERSION = "Some rows can't be read and stay as they were: the database is of another version than this page. Load the page again.";
 
 /**
  * What a subscription shows: never changed, and the same object until something else is shown.
@@ -38,8 +41,9 @@ import { stateOf } from "./catch_up.js";
  *
  * @template {Row} R
  * @template {object} [More={}] what else it shows
+ * @extends {Store<Snapshot<R> & More>}
  */
-export class Subscription {
+export class Subscription extends Store {
   isLoaded = false;
   isClosed = false;
   /** @type {Source<R>} */
@@ -54,10 +58,6 @@ export class Subscription {
   #latest = null;
   /** The rows of the snapshot; null where they have changed since. @type {readonly R[] | null} */
   #rows = null;
-  /** @type {Readonly<Snapshot<R> & More> | null} */
-  #snapshot = null;
-  /** @type {Set<() => void>} */
-  #listeners = new Set();
   /** @type {Set<{ resolve: () => void, reject: (error: LiveError) => void }>} */
   #waiting = new Set();
   #makeSource;
@@ -74,6 +74,7 @@ export class Subscription {
    * @param {RowCallbacks<R, any>} [callbacks] whose `old` may be null unless all rows are loaded
    */
   constructor(hub, scope, makeSource, order, callbacks = {}) {
+    super();
     this.hub = hub;
     this.scope = scope;
     this.#makeSource = makeSource;
@@ -82,34 +83,12 @@ export class Subscription {
     this.source = makeSource();
     if (hub.isClosed) this.isClosed = true;
     else hub.attach(this);
-    // bound, as React, Vue and Svelte hand them on
-    this.getSnapshot = this.getSnapshot.bind(this);
-    this.subscribe = this.subscribe.bind(this);
     this.close = this.close.bind(this);
   }
 
   /** The tables whose changes it follows. */
   get tables() {
     return this.source.tables;
-  }
-
-  /** What is shown at the moment. */
-  getSnapshot() {
-    this.#snapshot ??= this.#makeSnapshot();
-    return this.#snapshot;
-  }
-
-  /**
-   * Calls a function after every change of the snapshot; returns what ends that.
-   *
-   * @param {() => void} listener
-   * @returns {() => void}
-   */
-  subscribe(listener) {
-    // each call ends on its own, whoever hands in the same function twice
-    const own = () => listener();
-    this.#listeners.add(own);
-    return () => void this.#listeners.delete(own);
   }
 
   /**
@@ -132,27 +111,34 @@ export class Subscription {
     this.#untold = [];
     this.hub.detach(this);
     this.#wake();
-    this.notify();
-    this.#listeners.clear();
+    this.end();
   }
 
   /**
-   * Takes what was broadcast together; whether doubt is left.
+   * Whether what was broadcast together can be told, and nothing before it was missed.
+   *
+   * @param {Event[]} events
+   */
+  isSure(events) {
+    return this.source.isSure(events);
+  }
+
+  /**
+   * Takes what was broadcast together.
    *
    * @param {Event[]} events
    */
   hear(events) {
-    return this.#take(this.source.hear(events));
+    this.#take(this.source.hear(events));
   }
 
   /**
-   * Takes a whole catch-up; whether doubt is left.
+   * Takes a whole catch-up.
    *
    * @param {Event[]} events
-   * @param {number} mark
    */
-  settle(events, mark) {
-    return this.#take(this.source.settle(events, mark));
+  settle(events) {
+    this.#take(this.source.settle(events));
   }
 
   /** @param {Server} server */
@@ -172,8 +158,8 @@ export class Subscription {
    */
   async reread(server) {
     const { source } = this;
-    const heard = await source.reread(server);
-    if (source === this.source) this.#take(heard);
+    const changes = await source.reread(server);
+    if (source === this.source) this.#take(changes);
   }
 
   /** Forgets all rows, which were another user's. */
@@ -219,17 +205,6 @@ export class Subscription {
     call(onChange, change);
   }
 
-  /** Calls those who look at the snapshot, if it has changed. */
-  notify() {
-    const before = this.#snapshot;
-    if (!before) return void (this.#listeners.size && this.#call());
-    const now = this.#makeSnapshot();
-    const keys = /** @type {(keyof typeof now)[]} */ (Object.keys(now));
-    if (keys.every((key) => now[key] === before[key])) return;
-    this.#snapshot = now;
-    this.#call();
-  }
-
   /**
    * What else is shown.
    *
@@ -256,15 +231,10 @@ export class Subscription {
     return this.source.rows.find((row) => row.id === id);
   }
 
-  #call() {
-    for (const listener of [...this.#listeners]) call(listener);
-  }
-
-  /** @param {Heard<R>} heard */
-  #take({ changes, inDoubt }) {
+  /** @param {Change<R>[]} changes */
+  #take(changes) {
     if (changes.length) this.#rows = null;
     for (const change of changes) this.#untold.push(change);
-    return inDoubt;
   }
 
   /** @param {LiveError} [error] */
@@ -279,25 +249,17 @@ export class Subscription {
     return Object.freeze(this.hub.edits.applied(this.tables, rows).sort(this.#order));
   }
 
-  /** @returns {Readonly<Snapshot<R> & More>} */
-  #makeSnapshot() {
-    this.#rows ??= this.#makeRows();
-    const isConnected = this.isLoaded && this.#state === "connected";
-    return Object.freeze({
-      rows: this.#rows,
-      state: this.#state,
-      isConnected,
-      error: this.#error,
-      latestUpdate: this.#latest,
-      ...this.more(this.#rows),
-    });
+  /** @override */
+  look() {
+    const rows = (this.#rows ??= this.#makeRows());
+    const state = this.#state;
+    const isConnected = this.isLoaded && state === "connected";
+    return { rows, state, isConnected, error: this.#error, latestUpdate: this.#latest, ...this.more(rows) };
   }
 
   get #error() {
-    const error = this.#failure ?? this.hub.error ?? this.hub.link.refusal(this.scope);
-    // a refusal that is made anew each time is the same to those who look
-    const before = this.#snapshot?.error;
-    return error && before?.message === error.message && before.name === error.name ? before : error;
+    const { hub, scope, source } = this;
+    return this.#failure ?? hub.error ?? hub.link.refusal(scope) ?? (source.isUnreadable ? new Unreadable(OTHER_VERSION) : null);
   }
 
   /** @returns {State} */

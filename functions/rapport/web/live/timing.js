@@ -9,8 +9,7 @@
  * @property {number} longestBackoff
  * @property {number} refreshMargin before its token expires the client asks for the next one
  * @property {number} requestTimeout
- * @property {number} gather changes that arrive closer together than this are told together …
- * @property {number} longestGather … but none waits longer than this
+ * @property {number} gather the rest of a transaction is waited for, then the log is asked
  * @property {number} hiddenPause a page that is hidden for so long hangs up until it is shown
  */
 
@@ -23,8 +22,7 @@ export const TIMING = Object.freeze({
   longestBackoff: 20_000,
   refreshMargin: 60_000,
   requestTimeout: 9_000,
-  gather: 4,
-  longestGather: 50,
+  gather: 250,
   hiddenPause: 60_000,
 });
 
@@ -38,6 +36,18 @@ export const TIMING = Object.freeze({
 export function backoff(timing, attempt) {
   const longest = Math.min(timing.longestBackoff, timing.firstBackoff * 2 ** Math.min(attempt, 10));
   return between(longest / 4, longest);
+}
+
+/**
+ * Waits until a bell rings, at most so many milliseconds; but as long as the server has asked for.
+ *
+ * @param {import("./bell.js").Bell} bell
+ * @param {number} longest
+ * @param {number} [retryAfter]
+ */
+export async function wait(bell, longest, retryAfter) {
+  if (retryAfter) await new Promise((resolve) => setTimeout(resolve, retryAfter));
+  else await bell.wait(longest);
 }
 
 /**

@@ -12,6 +12,7 @@ const TOKEN = /^(InvalidJWTToken|MalformedJWT|JwtSignatureError|ExpiredToken)/;
  * called: the official client would rejoin with a stale token, and give up after a while.
  */
 export class Topic {
+  isShared = false;
   isJoined = false;
   #isOver = false;
   /** @type {Promise<void> | null} */

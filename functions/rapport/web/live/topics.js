@@ -2,7 +2,8 @@ import { Bell } from "./bell.js";
 import { NotAllowed, NotSignedIn, asLiveError } from "./errors.js";
 import { personId } from "./presence.js";
 import { keyOf } from "./scope.js";
-import { about, backoff } from "./timing.js";
+import { about, backoff, wait } from "./timing.js";
+import { SharedTopic, Tabs } from "./tabs.js";
 import { Topic } from "./topic.js";
 
 /** @import { LiveError } from "./errors.js" */
@@ -26,14 +27,26 @@ export class Topics {
   /** The names of each scope's topics. @type {Map<string, Set<string>>} */
   #names = new Map();
   /**
-   * The user's own topics, where alone it is told that topics have other names: who follows one
-   * chat would else miss what is said there until names are asked for again.
+   * The user's own topics. What is told of a conversation is told there as well, together with what
+   * its transaction has changed elsewhere, and that topics have other names is told there alone.
    *
    * @type {Set<string>}
    */
   #news = new Set();
-  /** @type {Map<string, Topic>} */
+  /** @type {Map<string, Topic | SharedTopic>} */
   #topics = new Map();
+  #tabs = new Tabs({
+    receive: (name, event, payload) => this.#receive(name, event, payload),
+    news: () => ({
+      joined: [...this.#topics.keys()].filter((name) => this.#topics.get(name)?.isJoined),
+      refused: [...this.#refused.keys()],
+      error: this.error?.message ?? null,
+    }),
+    wake: () => {
+      this.#bell.ring();
+      this.#hurried.ring();
+    },
+  });
   /** @type {Map<string, LiveError>} */
   #refused = new Map();
   #doubted = new Set();
@@ -54,11 +67,11 @@ export class Topics {
   #soon;
 
   /**
-   * `hear(event, payload)` gets broadcasts. `changed()` is called when topics were joined or lost,
+   * `hear(event, payload, topic)` gets broadcasts. `changed()` is called when topics were joined or lost,
    * which is when to catch up.
    *
    * @param {Server} server
-   * @param {(event: string, payload: unknown) => void} hear
+   * @param {(event: string, payload: unknown, topic: string) => void} hear
    * @param {() => void} changed
    */
   constructor(server, hear, changed) {
@@ -134,7 +147,7 @@ export class Topics {
   joined(scope) {
     return [...(this.#names.get(keyOf(scope)) ?? [])].flatMap((name) => {
       const topic = this.#topics.get(name);
-      return topic?.isJoined ? [topic] : [];
+      return topic instanceof Topic && topic.isJoined ? [topic] : [];
     });
   }
 
@@ -160,7 +173,9 @@ export class Topics {
     this.#bell.ring();
     this.#hurried.ring();
     clearTimeout(this.#soon);
-    await Promise.all([...this.#topics.keys()].map((name) => this.#leave(name)));
+    const left = Promise.all([...this.#topics.keys()].map((name) => this.#leave(name)));
+    this.#tabs.leave();
+    await left;
   }
 
   /** @param {number} run */
@@ -168,11 +183,15 @@ export class Topics {
     for (let attempt = 0; run === this.#run; ) {
       this.#bell.clear();
       try {
-        if (this.#scopes.size) await this.#sync(run);
-        else await this.#leaveAllBut(new Set());
+        if (this.#scopes.size || this.#tabs.asked.size) await this.#sync(run);
+        else {
+          await this.#leaveAllBut(new Set());
+          this.#tabs.leave();
+        }
         if (this.#trouble) throw this.#trouble;
         attempt = 0;
         this.error = null;
+        this.#tabs.announce();
         const poll = about(this.server.timing.slowPoll);
         await this.#bell.wait(this.#scopes.size ? Math.min(this.#renewAt - Date.now(), poll) : Infinity);
         // a name whose change was not heard is found by asking
@@ -181,11 +200,12 @@ export class Topics {
         if (run !== this.#run) return;
         this.error = asLiveError(error);
         this.#trouble = null;
+        this.#tabs.announce();
         this.changed();
         this.#hurried.clear();
         if (error instanceof NotSignedIn) await this.server.renew();
         await this.#hangUp();
-        await this.#hurried.wait(backoff(this.server.timing, attempt++));
+        await wait(this.#hurried, backoff(this.server.timing, attempt++), this.error.retryAfter);
       }
     }
   }
@@ -197,12 +217,13 @@ export class Topics {
    */
   async #sync(run) {
     const { timing, supabase } = this.server;
-    const { user, expiresAt } = await this.server.session();
+    const { user, issuedAt, expiresAt } = await this.server.session();
     if (user !== this.#user) [this.#user, this.#key] = [user, await personId(user)];
+    await this.#tabs.enter(`rapport-live ${supabase.realtime.endPoint} ${user}`);
     const now = Date.now();
-    const left = expiresAt - now;
-    // by a clock that is wrong the token may seem to have ended long ago
-    this.#renewAt = now + (left > 0 ? Math.max(left - timing.refreshMargin, left / 2, SOON) : timing.slowPoll);
+    // by a clock that is wrong it is not issued yet, or has ended: then it counts as just issued
+    const left = expiresAt - (now < issuedAt || now > expiresAt ? issuedAt : now);
+    this.#renewAt = now + Math.max(left - timing.refreshMargin, left / 2, SOON);
     // joins with the token of the moment, and hands it to what is joined
     await supabase.realtime.setAuth();
     if (this.#isStale || this.#names.size !== this.#scopes.size) {
@@ -211,13 +232,15 @@ export class Topics {
       this.#refused.clear();
       this.#names = await this.#named();
     }
-    const wanted = new Set(this.#news);
+    const wanted = new Set([...this.#news, ...this.#tabs.asked]);
     for (const names of this.#names.values()) for (const name of names) wanted.add(name);
     await this.#leaveAllBut(wanted);
     const missing = [...wanted].filter((name) => {
       const topic = this.#topics.get(name);
       // a room that was closed and opened again is entered again
-      return !this.#refused.has(name) && !(topic?.isJoined && topic.room === this.#room(name));
+      const room = this.#room(name);
+      const isRight = topic?.isJoined && topic.room === room && topic.isShared === this.#isShared(room);
+      return !this.#refused.has(name) && !isRight;
     });
     if (run !== this.#run || !missing.length) return;
     // side by side, since each waits for the server
@@ -235,7 +258,28 @@ export class Topics {
     if (run !== this.#run) return;
     const room = this.#room(name);
     room?.enter();
-    const topic = new Topic(
+    const topic = this.#isShared(room) ? new SharedTopic(this.#tabs, name) : this.#topic(name, room);
+    this.#topics.set(name, topic);
+    try {
+      await topic.join(this.server.timing.joinTimeout);
+    } catch (error) {
+      if (!(error instanceof NotAllowed)) throw error;
+      this.#refused.set(name, error);
+      this.#tabs.asked.delete(name);
+      // the name may have changed since it was asked for: once more, then it is meant
+      if (!this.#doubted.has(name)) {
+        this.#doubted.add(name);
+        this.#refreshSoon();
+      }
+    }
+  }
+
+  /**
+   * @param {string} name
+   * @param {Room<any>} [room]
+   */
+  #topic(name, room) {
+    return new Topic(
       this.server.supabase,
       name,
       (event, payload) => this.#receive(name, event, payload),
@@ -245,18 +289,15 @@ export class Topics {
       },
       room && { room, key: this.#key },
     );
-    this.#topics.set(name, topic);
-    try {
-      await topic.join(this.server.timing.joinTimeout);
-    } catch (error) {
-      if (!(error instanceof NotAllowed)) throw error;
-      this.#refused.set(name, error);
-      // the name may have changed since it was asked for: once more, then it is meant
-      if (!this.#doubted.has(name)) {
-        this.#doubted.add(name);
-        this.#refreshSoon();
-      }
-    }
+  }
+
+  /**
+   * Whether another tab joins it; where clients show themselves each has its own socket.
+   *
+   * @param {Room<any>} [room]
+   */
+  #isShared(room) {
+    return !room && !this.#tabs.isLeader;
   }
 
   /** @param {Set<string>} wanted */
@@ -305,7 +346,8 @@ export class Topics {
       } else if (scope.kind !== "all") {
         // the chat, who is there and who writes are named in one answer; desks in every one
         const answer = scope.kind === "presence_desk" ? mine : await this.#asked(asked, scope.id);
-        topics = answer.filter(({ kind, id }) => kind === scope.kind && (id === scope.id || !scope.id));
+        const named = answer.filter(({ kind, id }) => kind === scope.kind && (id === scope.id || !scope.id));
+        topics = scope.kind === "conversation" && named.length ? own : named;
       }
       named.set(key, new Set(topics.map(({ topic }) => topic)));
     }
@@ -342,9 +384,10 @@ export class Topics {
       else room.hear(event);
       return;
     }
+    this.#tabs.pass(name, event, payload);
     // what still comes on a topic that nobody wants any more is late, and found by catching up
     if (event === "topics.changed" || [...this.#names.values()].some((names) => names.has(name))) {
-      this.hear(event, payload);
+      this.hear(event, payload, name);
     }
   }
 }
