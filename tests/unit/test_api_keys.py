@@ -12,14 +12,16 @@ from rapport.local.supabase.signing_key import new_signing_key
 SECRET = "a-secret-of-forty-characters-and-no-less"
 ANON = mint_key(SECRET, "anon")
 SERVICE_ROLE = mint_key(SECRET, "service_role")
+PUBLISHABLE = "sb_publishable_Q7NrdP1HCOd9BQYpsRrPIw_veABt7jP"
+SECRET_KEY = "sb_secret_5BdEtJoXWZ_gIyL28aNEwA_Ym3t5eNv"  # noqa: S105 - of no project
 TOKEN = mint_user_token(new_signing_key(), user_id=seed_uuid("andrej"))
 
 
 @pytest.mark.parametrize(
     ("key", "kind", "is_public", "is_secret"),
     [
-        (new_api_key("publishable"), KeyKind.PUBLISHABLE, True, False),
-        (new_api_key("secret"), KeyKind.SECRET, False, True),
+        (PUBLISHABLE, KeyKind.PUBLISHABLE, True, False),
+        (SECRET_KEY, KeyKind.SECRET, False, True),
         (ANON, KeyKind.ANON, True, False),
         (SERVICE_ROLE, KeyKind.SERVICE_ROLE, False, True),
         # of no project that we know, or none at all
@@ -42,7 +44,7 @@ def test_a_new_key_has_the_form_of_a_hosted_one_and_is_another_each_time() -> No
     assert {len(key.removeprefix("sb_secret_")) for key in keys} == {22 + 1 + 8}
 
 
-@pytest.mark.parametrize("key", [new_api_key("publishable"), new_api_key("secret"), "sb_temp_x"])
+@pytest.mark.parametrize("key", [PUBLISHABLE, SECRET_KEY, "sb_temp_x"])
 def test_a_key_that_is_no_token_is_never_a_bearer(key: str) -> None:
     assert not is_token(key)
     assert key_headers(key) == {"apikey": key}
