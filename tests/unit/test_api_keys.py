@@ -13,7 +13,7 @@ SECRET = "a-secret-of-forty-characters-and-no-less"
 ANON = mint_key(SECRET, "anon")
 SERVICE_ROLE = mint_key(SECRET, "service_role")
 PUBLISHABLE = "sb_publishable_Q7NrdP1HCOd9BQYpsRrPIw_veABt7jP"
-SECRET_KEY = "sb_secret_5BdEtJoXWZ_gIyL28aNEwA_Ym3t5eNv"  # noqa: S105 - of no project
+SECRET_KEY = "sb_secret_5BdEtJoXWZ_gIyL28aNEwA_Ym3t5eNv"
 TOKEN = mint_user_token(new_signing_key(), user_id=seed_uuid("andrej"))
 
 
