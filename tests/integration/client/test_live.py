@@ -41,6 +41,8 @@ async def test_it_asks_nothing_for_as_long_as_it_is_told_to_wait(portal: Portal)
     ):
         await until(lambda: messages.is_connected)
         proxy.busy_for = 3
+        # connections that are kept would go on to be served
+        proxy.cut_all()
         await live.pause()
         await live.resume()
         await until(lambda: "Too many requests." in str(messages.error))

@@ -244,6 +244,8 @@ async def test_it_asks_nothing_for_as_long_as_it_is_told_to_wait(portal: Portal)
     ):
         await shows(client, "jobs", state="connected")
         proxy.busy_for = 3
+        # connections that are kept would go on to be served
+        proxy.cut_all()
         await client.ask("pause")
         await client.ask("resume")
         busy = await shows(client, "jobs", state="offline")

@@ -79,7 +79,7 @@ const AWAY = /^(08...|53...|40001|40P01|55P03|57014|57P0[123]|PT503|PGRST00[0-3]
 const OLDER = /^(PGRST20[0-5]|42P01|42703|42883)$/;
 /** @type {[RegExp, typeof LiveError][]} */
 const REFUSALS = [
-  [/^(PT401|PT403|42501)$/, NotAllowed],
+  [/^(PT40[13]|42501)$/, NotAllowed],
   [/^PT404$/, NotFound],
   [/^(PT409|23505|23P01)$/, Conflict],
   [/^(PT4..|22...|23...)$/, Unprocessable],
@@ -105,7 +105,7 @@ export function refusal(error, status) {
     });
   }
   if (OLDER.test(code)) {
-    return new LiveError("The database is of another version than this client. Load the page again, or update one of them.", { code });
+    return new LiveError("The database is of another version than this client. Load the page again.", { code });
   }
   const kind = REFUSALS.find(([codes]) => codes.test(code))?.[1] ?? LiveError;
   return new kind(isOurs && error.message ? error.message : `The server refused this (code ${code || status}).`, {
@@ -124,7 +124,7 @@ export function refusal(error, status) {
 export function asLiveError(thrown) {
   if (thrown instanceof LiveError) return thrown;
   report(thrown);
-  return new LiveError("Something went wrong that nobody has thought of. It is tried again.", { cause: thrown });
+  return new LiveError("Something unforeseen went wrong. It is tried again.", { cause: thrown });
 }
 
 /**

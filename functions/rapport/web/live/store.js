@@ -56,11 +56,13 @@ export class Store {
   }
 
   /**
+   * Each store shows something of its own.
+   *
    * @protected
    * @returns {S} what is shown
    */
   look() {
-    throw new Error("Each store shows something of its own.");
+    throw new Error();
   }
 }
 
