@@ -165,8 +165,9 @@ as $$
             k.*,
             array_agg(a.attname::text order by n.place) as columns,
             string_agg(a.attname, ',' order by a.attname collate "C") as sorted,
-            string_agg(format('o.%I = new_row.%I', coalesce(b.attname, a.attname), a.attname), ' and ') as matches,
-            string_agg(format('new_row.%I is null', a.attname), ' or ') as is_open
+            string_agg(format('o.%I = new_row.%I', coalesce(b.attname, a.attname), a.attname), ' and ' order by n.place)
+                as matches,
+            string_agg(format('new_row.%I is null', a.attname), ' or ' order by n.place) as is_open
         from pg_catalog.pg_constraint k
         cross join unnest(k.conkey, k.confkey) with ordinality n (ours, theirs, place)
         join pg_catalog.pg_attribute a

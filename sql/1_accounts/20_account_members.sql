@@ -157,4 +157,7 @@ comment on constraint accounts_language_check on public.accounts is
 Use en or sl.';
 
 
-select private.guard_table('accounts', updated => array['name', 'country', 'time_zone', 'language']);
+select private.guard_table(
+    'accounts',
+    updated => array['name', 'country', 'time_zone', 'language', 'assigns_in_turn']
+);

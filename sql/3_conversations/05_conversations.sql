@@ -42,6 +42,8 @@ create table public.conversations (
 
     -- foreign keys with the account and the customer refer to this
     constraint conversations_id_account_id_customer_id_key unique (id, account_id, customer_id),
+    -- and those of rows that only staff have, also of a group
+    constraint conversations_id_account_id_key unique (id, account_id),
     constraint conversations_customer_fkey
         foreign key (customer_id, account_id)
         references public.contacts (id, account_id)

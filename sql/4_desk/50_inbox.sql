@@ -31,6 +31,10 @@ select
     m.status as last_message_status,
     r.last_read_seq,
     u.unread_count,
+    desk.assignee_id,
+    assignee.display_name as assignee_name,
+    labels.label_ids,
+    case when desk.snoozed_until > now() then desk.snoozed_until end as snoozed_until,
     k.created_at,
     k.version
 from public.conversation_activity a
@@ -63,6 +67,30 @@ left join lateral (
     limit 1
 ) marker
     on true
+-- what is staff's alone: its policies hide it from customers
+left join lateral (
+    select o.assignee_id, o.snoozed_until
+    from public.desk_states o
+    where o.id = a.conversation_id
+    limit 1
+) desk
+    on true
+left join lateral (
+    select o.display_name
+    from public.account_members o
+    where o.account_id = a.account_id
+      and o.user_id = desk.assignee_id
+    limit 1
+) assignee
+    on true
+cross join lateral (
+    select array(
+        select o.label_id
+        from public.conversation_labels o
+        where o.conversation_id = a.conversation_id
+        order by o.label_id
+    )
+) as labels (label_ids)
 cross join lateral (
     -- It says case, because Postgres does not take coalesce for leakproof: under row level
     -- security it would count from the beginning of the conversation.
@@ -95,7 +123,7 @@ grant select on public.inbox to authenticated;
 
 
 comment on view public.inbox is
-    'Conversations, with the columns of a list of them. Filter by one account_id, or as a customer by one customer_id. Sort by last_message_at (descending) and id.';
+    'Conversations, with the columns of a list of them. Filter by one account_id, or as a customer by one customer_id. Sort by last_message_at (descending) and id. inbox_page finds by assignee, label and snooze.';
 comment on column public.inbox.id is
     'The conversation.';
 comment on column public.inbox.account_id is
@@ -140,6 +168,14 @@ comment on column public.inbox.last_read_seq is
 comment on column public.inbox.unread_count is
     'How many messages of the other side the signed-in user has not read, without deleted ones; 100 stands for 100 or more.'
     ' Type: integer';
+comment on column public.inbox.assignee_id is
+    'The member who answers; null if the conversation is free. Customers see null.';
+comment on column public.inbox.assignee_name is
+    'The assignee''s name. Customers see null.';
+comment on column public.inbox.label_ids is
+    'The ids of the conversation''s labels; see labels. Customers see none.';
+comment on column public.inbox.snoozed_until is
+    'Until when the conversation waits (UTC); null if it does not. Customers see null.';
 comment on column public.inbox.created_at is
     'When the conversation was made (server time, UTC).';
 comment on column public.inbox.version is

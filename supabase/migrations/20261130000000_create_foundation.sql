@@ -713,8 +713,9 @@ as $$
             k.*,
             array_agg(a.attname::text order by n.place) as columns,
             string_agg(a.attname, ',' order by a.attname collate "C") as sorted,
-            string_agg(format('o.%I = new_row.%I', coalesce(b.attname, a.attname), a.attname), ' and ') as matches,
-            string_agg(format('new_row.%I is null', a.attname), ' or ') as is_open
+            string_agg(format('o.%I = new_row.%I', coalesce(b.attname, a.attname), a.attname), ' and ' order by n.place)
+                as matches,
+            string_agg(format('new_row.%I is null', a.attname), ' or ' order by n.place) as is_open
         from pg_catalog.pg_constraint k
         cross join unnest(k.conkey, k.confkey) with ordinality n (ours, theirs, place)
         join pg_catalog.pg_attribute a
@@ -1230,8 +1231,11 @@ as $$
         when 'contact_suggestions' then 'Call suggest_duplicates, merge_contacts or dismiss_suggestion.'
         when 'contacts' then 'Write contacts_v2, or call upsert_contact.'
         when 'conversation_activity' then 'Insert messages: the activity follows them.'
+        when 'conversation_labels' then 'Call label_conversation or unlabel_conversation.'
+        when 'conversation_notes' then 'Insert notes; delete_note deletes one.'
         when 'conversations' then 'Call set_conversation_status or mark_read; a new message opens a conversation.'
         when 'customers' then 'Staff write contacts_v2, customers write my_profile.'
+        when 'desk_states' then 'Call take_conversation, hand_over_conversation, release_conversation or snooze_conversation.'
         when 'inbox' then 'Call set_conversation_status or mark_read, or insert messages.'
         when 'invoices' then 'Invoices are not deleted: set the status to void.'
         when 'jobs' then 'Jobs are not deleted: set the status to cancelled.'

@@ -120,6 +120,8 @@ create table public.accounts (
     time_zone   text not null,
     language    text not null
                 constraint accounts_language_check check (language in ('en', 'sl')),
+    -- whether a free conversation goes to a member when the customer writes
+    assigns_in_turn boolean not null default false,
     -- the limits of one user; see private.request_limits
     messages_per_minute  integer not null default 300
                          constraint accounts_messages_per_minute_check
@@ -235,7 +237,7 @@ grant select on public.accounts to authenticated;
 
 
 comment on table public.accounts is
-    'A business that uses Rapport: the tenant. Every other row names its account. Owners and admins change name, country, time_zone and language.';
+    'A business that uses Rapport: the tenant. Every other row names its account. Owners and admins change name, country, time_zone, language and assigns_in_turn.';
 comment on column public.accounts.id is
     'Identifies the account; every other row of the business names it as account_id.';
 comment on column public.accounts.external_id is
@@ -248,6 +250,8 @@ comment on column public.accounts.time_zone is
     'The IANA time zone in which the account''s days begin and end. If none is given: that of its country, or UTC. Due dates, expiring points and notices follow it.';
 comment on column public.accounts.language is
     'The language of what the system writes for people: en or sl. If none is given: sl in Slovenia, or else en.';
+comment on column public.accounts.assigns_in_turn is
+    'Whether a free conversation, when the customer writes, goes to the member at the desk who was given one least recently; see stay_at_desk.';
 comment on column public.accounts.created_at is
     'When the account was made (server time, UTC).';
 comment on column public.accounts.messages_per_minute is

@@ -46,6 +46,8 @@ create table public.conversations (
 
     -- foreign keys with the account and the customer refer to this
     constraint conversations_id_account_id_customer_id_key unique (id, account_id, customer_id),
+    -- and those of rows that only staff have, also of a group
+    constraint conversations_id_account_id_key unique (id, account_id),
     constraint conversations_customer_fkey
         foreign key (customer_id, account_id)
         references public.contacts (id, account_id)
@@ -836,6 +838,92 @@ comment on function private.move_read_marker(uuid, bigint) is
     'Moves the caller''s marker. In one transaction, it waits only for conversations in the order of their ids.';
 comment on function public.mark_read(uuid, bigint) is
     'Marks a conversation as read by the caller up to this seq; the marker moves forward only, and not beyond the latest message. Returns the seq at which it stands. Staff, viewers too, and the conversation''s customer may call it. In the portal and about bookings it also sets the other side''s messages to read, except for a viewer. Unknown conversation: 404. In one transaction, out of the order of the ids and at work elsewhere: 503.';
+
+
+/*
+    Marks a conversation as unread: the marker goes back before the last message of the other side.
+    Only the caller's own marker moves. Messages that were read stay read: the other side has been
+    told so.
+*/
+create function private.move_marker_back(conversation_id uuid)
+    returns bigint
+    language plpgsql
+    -- definer: only such functions write markers, and only the caller's own
+    security definer
+    set search_path = ''
+as $$
+declare
+    reader constant uuid := auth.uid();
+    thread record;
+    last_seq bigint;
+begin
+    select k.account_id, k.customer_id, k.account_id in (select private.my_account_ids()) as is_staff
+    into thread
+    from public.conversations k
+    where k.id = move_marker_back.conversation_id
+      and (
+          k.account_id in (select private.my_account_ids())
+          or k.customer_id in (select private.my_customer_ids())
+      )
+    for key share;
+    if not found then
+        raise sqlstate 'PT404' using
+            message = 'There is no such conversation, or it is not yours to see.',
+            detail = format('conversation: %s', conversation_id);
+    end if;
+
+    select m.seq
+    into last_seq
+    from public.messages m
+    where m.conversation_id = move_marker_back.conversation_id
+      and m.revoked_at is null
+      and not m.is_history
+      and m.sender_type = any (
+          case when thread.is_staff then array['client'] else array['operator', 'system'] end)
+    order by m.seq desc
+    limit 1;
+    if not found then
+        raise sqlstate 'PT409' using
+            message = 'There is no message of the other side to read again.',
+            detail = 'field: conversation_id',
+            hint = 'Only a conversation in which the other side has written can be unread.';
+    end if;
+
+    insert into public.read_markers as r (
+        conversation_id, user_id, account_id, customer_id, last_read_seq
+    )
+    values (
+        move_marker_back.conversation_id, reader, thread.account_id, thread.customer_id, last_seq - 1
+    )
+    on conflict on constraint read_markers_pkey do update
+        -- it only goes back: what is unread already stays so
+        set last_read_seq = least(r.last_read_seq, excluded.last_read_seq),
+            read_at = excluded.read_at
+    returning r.last_read_seq into last_seq;
+    return last_seq;
+end
+$$;
+
+grant execute on function private.move_marker_back(uuid) to authenticated;
+
+
+create function public.mark_unread(conversation_id uuid)
+    returns bigint
+    language plpgsql
+    set search_path = ''
+as $$
+begin
+    return private.move_marker_back(conversation_id);
+end
+$$;
+
+grant execute on function public.mark_unread(uuid) to authenticated;
+
+
+comment on function private.move_marker_back(uuid) is
+    'Moves the caller''s marker before the last message of the other side; returns where it stands.';
+comment on function public.mark_unread(uuid) is
+    'Marks a conversation as unread by the caller: the marker goes back before the last message of the other side. Returns the seq at which it stands. The other side has not written: 409. Unknown conversation: 404.';
 
 
 /*
@@ -1787,3 +1875,1222 @@ comment on function public.post_message(
 ) is
     'Writes a message and returns its row; a message with the same client_ref is written once. The same as an insert into messages. Give the conversation_id, the booking_id, or the customer_id for the conversation in the portal, which is opened if needed. With invoice_data {invoice_id} staff show an invoice.'
     ' Type: messages';
+
+
+/*
+    What staff write to each other about a conversation, and what happened to it at the desk.
+    Notes are no messages: they are numbered apart, so a customer's numbering shows no gap, and
+    nothing sends them. Only members read them, and only the account's topic hears them.
+
+    An event (taken, handed over, labelled, snoozed) is a line in the account's language, with its
+    facts beside it for clients that write a text of their own.
+*/
+create table public.conversation_notes (
+    id              uuid primary key default gen_random_uuid(),
+    account_id      uuid not null,
+    conversation_id uuid not null,
+    -- 1, 2, 3 … in a conversation, without a gap
+    seq             bigint not null,
+    kind            text not null default 'note'
+                    constraint conversation_notes_kind_check check (kind in ('note', 'event')),
+    author_id       uuid,
+    -- the name at the time of writing: authors may leave
+    author_name     text,
+    note            text not null,
+    mentions        uuid[] not null default '{}',
+    event           jsonb,
+    created_at      timestamptz not null default now(),
+    updated_at      timestamptz not null default now(),
+    deleted_at      timestamptz,
+    version         bigint not null default 1,
+
+    constraint conversation_notes_seq_key unique (conversation_id, seq),
+    constraint conversation_notes_conversation_fkey
+        foreign key (conversation_id, account_id)
+        references public.conversations (id, account_id)
+        on delete cascade,
+    constraint conversation_notes_note_check
+        check (
+            deleted_at is not null and note = ''
+            or deleted_at is null and btrim(note, E' \t\r\n') <> '' and length(note) <= 4096
+        ),
+    constraint conversation_notes_mentions_check
+        check (cardinality(mentions) <= 50 and array_position(mentions, null) is null),
+    constraint conversation_notes_event_check check ((kind = 'event') = (event is not null))
+);
+alter table public.conversation_notes enable row level security;
+
+
+create index conversation_notes_account_id_idx
+    on public.conversation_notes (account_id);
+
+create index conversation_notes_author_id_idx
+    on public.conversation_notes (author_id);
+
+
+grant select on public.conversation_notes to authenticated;
+
+
+-- Locks a conversation for its desk: notes are numbered, and its state is written, under this lock.
+create function private.lock_desk(conversation_id uuid)
+    returns uuid
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    account uuid;
+begin
+    select k.account_id
+    into account
+    from public.conversations k
+    where k.id = lock_desk.conversation_id
+      and k.account_id in (select private.my_account_ids())
+    for no key update;
+    if not found then
+        raise sqlstate 'PT404' using
+            message = 'There is no such conversation, or it is not yours to see.',
+            detail = format('conversation: %s', lock_desk.conversation_id);
+    end if;
+    perform private.require_writable(account);
+    return account;
+end
+$$;
+
+
+create function private.next_note_seq(conversation_id uuid)
+    returns bigint
+    language plpgsql
+    set search_path = ''
+as $$
+begin
+    return coalesce((
+        select max(n.seq)
+        from public.conversation_notes n
+        where n.conversation_id = next_note_seq.conversation_id
+    ), 0) + 1;
+end
+$$;
+
+
+create function private.member_name(account_id uuid, user_id uuid)
+    returns text
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+begin
+    return (
+        select m.display_name
+        from public.account_members m
+        where m.account_id = member_name.account_id
+          and m.user_id = member_name.user_id
+    );
+end
+$$;
+
+
+create function private.tg_conversation_notes__complete()
+    returns trigger
+    language plpgsql
+    -- definer: users may not call its helpers
+    security definer
+    set search_path = ''
+as $$
+declare
+    stranger uuid;
+begin
+    if tg_op = 'INSERT' then
+        new.account_id := private.lock_desk(new.conversation_id);
+        new.seq := private.next_note_seq(new.conversation_id);
+        new.kind := 'note';
+        new.author_id := auth.uid();
+        new.author_name := private.member_name(new.account_id, new.author_id);
+    end if;
+
+    select u
+    into stranger
+    from unnest(new.mentions) u
+    where u is not null
+      and private.member_name(new.account_id, u) is null
+    limit 1;
+    if found then
+        raise sqlstate 'PT422' using
+            message = 'A note can mention members of the account only.',
+            detail = format('field: mentions; user: %s', stranger),
+            hint = 'Give the user_id of rows of account_members.';
+    end if;
+    return new;
+end
+$$;
+
+-- events have a number already
+create trigger _010_complete
+    before insert on public.conversation_notes
+    for each row
+    when (new.seq is null)
+    execute function private.tg_conversation_notes__complete();
+
+create trigger _010_check_mentions
+    before update of mentions on public.conversation_notes
+    for each row
+    when (new.mentions <> old.mentions)
+    execute function private.tg_conversation_notes__complete();
+
+create trigger _100_stamp_change
+    before update on public.conversation_notes
+    for each row
+    execute function private.tg__stamp_change();
+
+create trigger _200_require_rows_before_insert
+    before insert on public.conversation_notes
+    for each statement
+    execute function private.tg__require_rows();
+
+create trigger _200_require_rows_insert
+    after insert on public.conversation_notes
+    for each statement
+    execute function private.tg__require_rows();
+
+create trigger _200_require_rows_update
+    after update on public.conversation_notes
+    referencing new table as hit_rows
+    for each statement
+    execute function private.tg__require_rows();
+
+
+-- The caller holds the conversation's lock, or takes it here.
+create function private.note_event(conversation_id uuid, key text, facts jsonb)
+    returns void
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    account uuid;
+    actor text;
+begin
+    select k.account_id
+    into account
+    from public.conversations k
+    -- an account that is being deleted takes its conversations with it
+    join public.accounts a
+        on a.id = k.account_id
+    where k.id = note_event.conversation_id
+    for no key update of k;
+    if not found then
+        return;
+    end if;
+    actor := private.member_name(account, auth.uid());
+
+    insert into public.conversation_notes (
+        account_id, conversation_id, seq, kind, author_id, author_name, note, event
+    )
+    values (
+        account,
+        note_event.conversation_id,
+        private.next_note_seq(note_event.conversation_id),
+        'event',
+        case when actor is not null then auth.uid() end,
+        actor,
+        left(private.words(account, key, facts || jsonb_build_object('actor', actor)), 4096),
+        facts || jsonb_build_object('event', key)
+    );
+end
+$$;
+
+
+create function private.delete_note(note_id uuid)
+    returns void
+    language plpgsql
+    -- definer: owners and admins delete notes that they may not change
+    security definer
+    set search_path = ''
+as $$
+declare
+    found_note public.conversation_notes;
+begin
+    select n.*
+    into found_note
+    from public.conversation_notes n
+    where n.id = delete_note.note_id
+      and n.account_id in (select private.my_account_ids())
+    for no key update;
+    if not found then
+        raise sqlstate 'PT404' using
+            message = 'There is no such note, or it is not yours to see.',
+            detail = format('note: %s', delete_note.note_id);
+    end if;
+    perform private.require_writable(found_note.account_id);
+    if found_note.kind = 'event' then
+        raise sqlstate 'PT422' using
+            message = 'What happened to a conversation stays in its notes.',
+            detail = 'field: note_id',
+            hint = 'Only notes of people can be deleted.';
+    elsif found_note.author_id is distinct from auth.uid()
+        and found_note.account_id not in (select private.my_admin_account_ids())
+    then
+        raise insufficient_privilege using
+            message = 'You may not delete this note.',
+            detail = 'field: note_id',
+            hint = 'Its author may, and owners and admins.';
+    end if;
+
+    update public.conversation_notes n
+    set note = '',
+        mentions = '{}',
+        deleted_at = now()
+    where n.id = delete_note.note_id
+      and n.deleted_at is null;
+end
+$$;
+
+grant execute on function private.delete_note(uuid) to authenticated;
+
+
+create function public.delete_note(note_id uuid)
+    returns void
+    language plpgsql
+    set search_path = ''
+as $$
+begin
+    perform private.delete_note(note_id);
+end
+$$;
+
+grant execute on function public.delete_note(uuid) to authenticated;
+
+
+comment on table public.conversation_notes is
+    'Notes of staff about a conversation, and what happened to it at the desk; no customer reads them. Insert conversation_id, note and mentions; the author may change note and mentions, and delete_note deletes.';
+comment on column public.conversation_notes.id is
+    'Identifies the note. A client may choose it, so that a repeated insert is refused (409).';
+comment on column public.conversation_notes.account_id is
+    'The account of the conversation; filled in.';
+comment on column public.conversation_notes.conversation_id is
+    'The conversation that the note is about.';
+comment on column public.conversation_notes.seq is
+    'Counts 1, 2, 3 … in its conversation, apart from the messages.';
+comment on column public.conversation_notes.kind is
+    'note (a person wrote it) or event (taken, handed over, released, labelled, snoozed).';
+comment on column public.conversation_notes.author_id is
+    'The user who wrote it or did it; null if the system did.';
+comment on column public.conversation_notes.author_name is
+    'The author''s name when it was written.';
+comment on column public.conversation_notes.note is
+    'The text, 1 to 4,096 characters; an event''s is in the account''s language. Empty once deleted.';
+comment on column public.conversation_notes.mentions is
+    'The user ids of the members whom the note mentions, at most 50.';
+comment on column public.conversation_notes.event is
+    'What happened, for clients that write a text of their own: {event, …}; null for a note.';
+comment on column public.conversation_notes.created_at is
+    'When it was written (server time, UTC).';
+comment on column public.conversation_notes.updated_at is
+    'When the row last changed (server time, UTC).';
+comment on column public.conversation_notes.deleted_at is
+    'When it was deleted (UTC); its text is gone, its number stays.';
+comment on column public.conversation_notes.version is
+    'Rises by 1 with each change of the row.';
+comment on constraint conversation_notes_note_check on public.conversation_notes is
+    'A note has 1 to 4,096 characters.
+Write it shorter, or in parts; delete_note deletes it.';
+comment on constraint conversation_notes_mentions_check on public.conversation_notes is
+    'A note can mention 50 members.
+Give a list of their user ids.';
+comment on constraint conversation_notes_conversation_fkey on public.conversation_notes is
+    'There is no such conversation.
+Give the id of a conversation of the account.';
+comment on function private.lock_desk(uuid) is
+    'Locks a conversation that the caller may write, and returns its account. Unknown: 404. A viewer is refused.';
+comment on function private.next_note_seq(uuid) is
+    'The number of a conversation''s next note. The caller holds the conversation''s lock.';
+comment on function private.member_name(uuid, uuid) is
+    'The name of a member of an account; null for others.';
+comment on function private.tg_conversation_notes__complete() is
+    'Completes a note that a user writes: account, number and author. Refuses a mention of a stranger.';
+comment on function private.note_event(uuid, text, jsonb) is
+    'Notes what happened to a conversation, in the account''s language.';
+comment on function private.delete_note(uuid) is
+    'Blanks a note of the caller''s, or for an owner or admin, anybody''s.';
+comment on function public.delete_note(uuid) is
+    'Deletes a note: its text goes, its number stays. The author may, and owners and admins. An event is refused (422). Unknown: 404.';
+
+select private.follow_table(
+    table_name => 'conversation_notes',
+    shown => array[
+        'id', 'account_id', 'conversation_id', 'seq', 'kind', 'author_id', 'author_name', 'note',
+        'mentions', 'event', 'created_at', 'updated_at', 'deleted_at', 'version'
+    ],
+    -- staff alone
+    customer_key => null
+);
+select private.limit_writes('conversation_notes', '{insert,update}');
+
+
+/*
+    Who answers a conversation. Its state at the desk is a row of its own, not columns of
+    conversations: a customer reads its conversation, and must not hear who has it or that it
+    waits. There is no row until somebody takes, labels or snoozes the conversation.
+*/
+create table public.desk_states (
+    -- the conversation's id
+    id            uuid primary key,
+    account_id    uuid not null,
+    assignee_id   uuid,
+    snoozed_until timestamptz,
+    created_at    timestamptz not null default now(),
+    updated_at    timestamptz not null default now(),
+    version       bigint not null default 1,
+
+    constraint desk_states_conversation_fkey
+        foreign key (id, account_id)
+        references public.conversations (id, account_id)
+        on delete cascade,
+    -- the conversations of a member who is removed become free
+    constraint desk_states_assignee_fkey
+        foreign key (account_id, assignee_id)
+        references public.account_members (account_id, user_id)
+        on delete set null (assignee_id)
+);
+alter table public.desk_states enable row level security;
+
+
+create index desk_states_assignee_idx on public.desk_states (account_id, assignee_id);
+
+create index desk_states_snoozed_idx
+    on public.desk_states (account_id, snoozed_until)
+    where snoozed_until is not null;
+
+
+grant select on public.desk_states to authenticated;
+
+
+insert into private.sentences (key, language, sentence)
+values
+    ('desk.taken', 'en', '{actor} has taken the conversation.'),
+    ('desk.taken', 'sl', 'Pogovor prevzame {actor}.'),
+    ('desk.handed_over', 'en', '{actor} has handed the conversation over to {assignee_name}.'),
+    ('desk.handed_over', 'sl', 'Pogovor preda {actor}, prevzame ga {assignee_name}.'),
+    ('desk.assigned', 'en', 'The conversation goes to {assignee_name}, whose turn it is.'),
+    ('desk.assigned', 'sl', 'Pogovor po vrsti prevzame {assignee_name}.'),
+    ('desk.released', 'en', '{actor} has released the conversation.'),
+    ('desk.released', 'sl', 'Pogovor sprosti {actor}.'),
+    ('desk.freed', 'en', 'The conversation is free: its assignee can no longer answer it.'),
+    ('desk.freed', 'sl', 'Pogovor je prost: prejšnja oseba ne more več odgovarjati.');
+
+
+create function private.tg_desk_states__note_assignee()
+    returns trigger
+    language plpgsql
+    -- definer: foreign keys run it for every user
+    security definer
+    set search_path = ''
+as $$
+declare
+    former constant uuid := case when tg_op = 'UPDATE' then old.assignee_id end;
+    me constant uuid := auth.uid();
+    is_staff constant boolean := private.member_name(new.account_id, me) is not null;
+begin
+    perform private.note_event(
+        conversation_id => new.id,
+        key => case
+            -- removing a member is nobody's work at this conversation
+            when new.assignee_id is null
+                and (not is_staff or private.member_name(new.account_id, former) is null)
+                then 'desk.freed'
+            when new.assignee_id is null then 'desk.released'
+            when not is_staff then 'desk.assigned'
+            when new.assignee_id = me then 'desk.taken'
+            else 'desk.handed_over'
+        end,
+        facts => jsonb_build_object(
+            'assignee_id', new.assignee_id,
+            'assignee_name', private.member_name(new.account_id, new.assignee_id),
+            'former_assignee_id', former
+        )
+    );
+    return null;
+end
+$$;
+
+
+create trigger _100_stamp_change
+    before update on public.desk_states
+    for each row
+    execute function private.tg__stamp_change();
+
+create trigger _500_note_assignee_insert
+    after insert on public.desk_states
+    for each row
+    when (new.assignee_id is not null)
+    execute function private.tg_desk_states__note_assignee();
+
+create trigger _500_note_assignee_update
+    after update of assignee_id on public.desk_states
+    for each row
+    when (new.assignee_id is distinct from old.assignee_id)
+    execute function private.tg_desk_states__note_assignee();
+
+
+create function private.tg_account_members__free_conversations()
+    returns trigger
+    language plpgsql
+    -- definer: users may not write the state
+    security definer
+    set search_path = ''
+as $$
+begin
+    perform
+    from public.conversations k
+    join public.desk_states s
+        on s.id = k.id
+    where s.account_id = new.account_id
+      and s.assignee_id = new.user_id
+    order by k.id
+    for no key update of k;
+
+    update public.desk_states s
+    set assignee_id = null
+    where s.account_id = new.account_id
+      and s.assignee_id = new.user_id;
+    return null;
+end
+$$;
+
+-- a viewer can't answer
+create trigger _500_free_conversations
+    after update of role on public.account_members
+    for each row
+    when (new.role = 'viewer' and old.role <> 'viewer')
+    execute function private.tg_account_members__free_conversations();
+
+
+create function private.write_assignee(conversation_id uuid, account_id uuid, assignee_id uuid)
+    returns public.desk_states
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    written public.desk_states;
+begin
+    insert into public.desk_states as s (id, account_id, assignee_id)
+    values (
+        write_assignee.conversation_id, write_assignee.account_id, write_assignee.assignee_id
+    )
+    on conflict (id) do update
+        set assignee_id = excluded.assignee_id
+    returning s.* into written;
+    return written;
+end
+$$;
+
+
+create function private.assign_conversation(conversation_id uuid, way text, user_id uuid default null)
+    returns public.desk_states
+    language plpgsql
+    -- definer: users may not write the state; the caller is checked first
+    security definer
+    set search_path = ''
+as $$
+declare
+    account constant uuid := private.lock_desk(conversation_id);
+    me constant uuid := auth.uid();
+    assignee constant uuid := (
+        select s.assignee_id
+        from public.desk_states s
+        where s.id = assign_conversation.conversation_id
+    );
+begin
+    if way = 'take' and assignee <> me then
+        raise sqlstate 'PT409' using
+            message = format('%s has this conversation.', private.member_name(account, assignee)),
+            detail = format('field: conversation_id; assignee: %s', assignee),
+            hint = 'Hand it over to yourself with hand_over_conversation, if that is agreed.';
+    elsif way = 'hand over' and not exists (
+        select
+        from public.account_members m
+        where m.account_id = account
+          and m.user_id = assign_conversation.user_id
+          and m.role in ('owner', 'admin', 'agent')
+    ) then
+        raise sqlstate 'PT422' using
+            message = 'A conversation is handed over to an owner, admin or agent of the account.',
+            detail = 'field: user_id',
+            hint = 'Give the user_id of such a row of account_members.';
+    end if;
+    return private.write_assignee(
+        conversation_id => conversation_id,
+        account_id => account,
+        assignee_id => case way when 'take' then me when 'hand over' then user_id end
+    );
+end
+$$;
+
+grant execute on function private.assign_conversation(uuid, text, uuid) to authenticated;
+
+
+create function public.take_conversation(conversation_id uuid)
+    returns public.desk_states
+    language plpgsql
+    set search_path = ''
+as $$
+begin
+    return private.assign_conversation(conversation_id => conversation_id, way => 'take');
+end
+$$;
+
+grant execute on function public.take_conversation(uuid) to authenticated;
+
+
+create function public.hand_over_conversation(conversation_id uuid, user_id uuid)
+    returns public.desk_states
+    language plpgsql
+    set search_path = ''
+as $$
+begin
+    return private.assign_conversation(
+        conversation_id => conversation_id, way => 'hand over', user_id => user_id);
+end
+$$;
+
+grant execute on function public.hand_over_conversation(uuid, uuid) to authenticated;
+
+
+create function public.release_conversation(conversation_id uuid)
+    returns public.desk_states
+    language plpgsql
+    set search_path = ''
+as $$
+begin
+    return private.assign_conversation(conversation_id => conversation_id, way => 'release');
+end
+$$;
+
+grant execute on function public.release_conversation(uuid) to authenticated;
+
+
+comment on table public.desk_states is
+    'The state of conversations at the desk: who answers, and until when one waits. A conversation without a row is free. No customer reads it.';
+comment on column public.desk_states.id is
+    'The conversation.';
+comment on column public.desk_states.account_id is
+    'The account of the conversation.';
+comment on column public.desk_states.assignee_id is
+    'The member who answers; null if the conversation is free. Written by take_conversation, hand_over_conversation and release_conversation.';
+comment on column public.desk_states.snoozed_until is
+    'Until when the conversation waits (UTC); null if it does not.';
+comment on column public.desk_states.created_at is
+    'When the row was made (server time, UTC).';
+comment on column public.desk_states.updated_at is
+    'When the row last changed (server time, UTC).';
+comment on column public.desk_states.version is
+    'Rises by 1 with each change of the row.';
+comment on function private.tg_desk_states__note_assignee() is
+    'Notes who has taken, handed over or released a conversation.';
+comment on function private.tg_account_members__free_conversations() is
+    'Frees the conversations of a member who becomes a viewer.';
+comment on function private.write_assignee(uuid, uuid, uuid) is
+    'Writes who answers a conversation, which the caller has locked.';
+comment on function private.assign_conversation(uuid, text, uuid) is
+    'Takes, hands over or releases a conversation for the caller.';
+comment on function public.take_conversation(uuid) is
+    'Takes a conversation: from now on you answer it; returns its state. If somebody else has it: 409, with the name. Unknown: 404.';
+comment on function public.hand_over_conversation(uuid, uuid) is
+    'Gives a conversation to an owner, admin or agent of the account, whoever has it now; returns its state. Another user: 422. Unknown: 404.';
+comment on function public.release_conversation(uuid) is
+    'Makes a conversation free, whoever has it; returns its state. Unknown: 404.';
+
+
+select private.follow_table(
+    table_name => 'desk_states',
+    shown => array[
+        'id', 'account_id', 'assignee_id', 'snoozed_until', 'created_at', 'updated_at', 'version'
+    ],
+    customer_key => null,
+    conversation_key => 'id'
+);
+
+
+/*
+    Labels of an account's team on its conversations, such as "complaint". No customer sees them.
+*/
+create table public.labels (
+    id         uuid primary key default gen_random_uuid(),
+    account_id uuid not null
+               constraint labels_account_id_fkey
+               references public.accounts on delete cascade,
+    name       text not null
+               constraint labels_name_check check (btrim(name) <> '' and length(name) <= 64),
+    colour     text not null default '#808080'
+               constraint labels_colour_check check (colour ~ '^#[0-9a-f]{6}$'),
+    created_at timestamptz not null default now(),
+    updated_at timestamptz not null default now(),
+    version    bigint not null default 1,
+
+    constraint labels_name_key unique (account_id, name),
+    -- for foreign keys that include the account
+    constraint labels_id_account_id_key unique (id, account_id)
+);
+alter table public.labels enable row level security;
+
+
+grant select, delete on public.labels to authenticated;
+
+
+create trigger _050_keep_owner
+    before update on public.labels
+    for each row
+    when (new.account_id <> old.account_id)
+    execute function private.tg__keep_owner('account_id');
+
+create trigger _100_stamp_change
+    before update on public.labels
+    for each row
+    execute function private.tg__stamp_change();
+
+create trigger _200_require_rows_before_insert
+    before insert on public.labels
+    for each statement
+    execute function private.tg__require_rows();
+
+create trigger _200_require_rows_insert
+    after insert on public.labels
+    for each statement
+    execute function private.tg__require_rows();
+
+create trigger _200_require_rows_update
+    after update on public.labels
+    referencing new table as hit_rows
+    for each statement
+    execute function private.tg__require_rows();
+
+create trigger _200_require_rows_delete
+    after delete on public.labels
+    referencing old table as hit_rows
+    for each statement
+    execute function private.tg__require_rows();
+
+
+create table public.conversation_labels (
+    id              uuid primary key default gen_random_uuid(),
+    account_id      uuid not null,
+    conversation_id uuid not null,
+    label_id        uuid not null,
+    created_at      timestamptz not null default now(),
+    updated_at      timestamptz not null default now(),
+    version         bigint not null default 1,
+
+    constraint conversation_labels_key unique (conversation_id, label_id),
+    constraint conversation_labels_conversation_fkey
+        foreign key (conversation_id, account_id)
+        references public.conversations (id, account_id)
+        on delete cascade,
+    constraint conversation_labels_label_fkey
+        foreign key (label_id, account_id)
+        references public.labels (id, account_id)
+        on delete cascade
+);
+alter table public.conversation_labels enable row level security;
+
+
+create index conversation_labels_label_idx on public.conversation_labels (label_id, account_id);
+create index conversation_labels_account_id_idx on public.conversation_labels (account_id);
+
+
+grant select on public.conversation_labels to authenticated;
+
+
+insert into private.sentences (key, language, sentence)
+values
+    ('desk.labelled', 'en', '{actor} has added the label {label}.'),
+    ('desk.labelled', 'sl', 'Oznako {label} doda {actor}.'),
+    ('desk.unlabelled', 'en', '{actor} has removed the label {label}.'),
+    ('desk.unlabelled', 'sl', 'Oznako {label} odstrani {actor}.');
+
+
+create function private.label_conversation(conversation_id uuid, label_id uuid, is_labelled boolean)
+    returns void
+    language plpgsql
+    -- definer: users may not write the labels of conversations; the caller is checked first
+    security definer
+    set search_path = ''
+as $$
+declare
+    most constant integer := 50;
+    account constant uuid := private.lock_desk(conversation_id);
+    named text;
+begin
+    select l.name
+    into named
+    from public.labels l
+    where l.id = label_conversation.label_id
+      and l.account_id = account
+    for key share;
+    if not found then
+        raise sqlstate 'PT422' using
+            message = 'The account has no such label.',
+            detail = 'field: label_id',
+            hint = 'Give the id of a row of labels.';
+    end if;
+
+    if is_labelled then
+        if (
+            select count(*)
+            from public.conversation_labels o
+            where o.conversation_id = label_conversation.conversation_id
+              and o.label_id <> label_conversation.label_id
+        ) >= most then
+            raise sqlstate 'PT422' using
+                message = format('A conversation has at most %s labels.', most),
+                detail = 'field: label_id',
+                hint = 'Remove one first.';
+        end if;
+        insert into public.conversation_labels as o (account_id, conversation_id, label_id)
+        values (account, label_conversation.conversation_id, label_conversation.label_id)
+        on conflict on constraint conversation_labels_key do nothing;
+    else
+        delete from public.conversation_labels o
+        where o.conversation_id = label_conversation.conversation_id
+          and o.label_id = label_conversation.label_id;
+    end if;
+
+    if found then
+        perform private.note_event(
+            conversation_id => conversation_id,
+            key => case when is_labelled then 'desk.labelled' else 'desk.unlabelled' end,
+            facts => jsonb_build_object('label_id', label_id, 'label', named)
+        );
+    end if;
+end
+$$;
+
+grant execute on function private.label_conversation(uuid, uuid, boolean) to authenticated;
+
+
+create function public.label_conversation(conversation_id uuid, label_id uuid)
+    returns void
+    language plpgsql
+    set search_path = ''
+as $$
+begin
+    perform private.label_conversation(
+        conversation_id => conversation_id, label_id => label_id, is_labelled => true);
+end
+$$;
+
+grant execute on function public.label_conversation(uuid, uuid) to authenticated;
+
+
+create function public.unlabel_conversation(conversation_id uuid, label_id uuid)
+    returns void
+    language plpgsql
+    set search_path = ''
+as $$
+begin
+    perform private.label_conversation(
+        conversation_id => conversation_id, label_id => label_id, is_labelled => false);
+end
+$$;
+
+grant execute on function public.unlabel_conversation(uuid, uuid) to authenticated;
+
+
+comment on table public.labels is
+    'The labels that an account''s team puts on conversations. Insert, update and delete them as in any table.';
+comment on column public.labels.id is
+    'Identifies the label. A client may choose it.';
+comment on column public.labels.account_id is
+    'The account whose label it is.';
+comment on column public.labels.name is
+    'What people read; 1 to 64 characters, once in an account.';
+comment on column public.labels.colour is
+    'The colour in which it is shown: # and six hexadecimal digits in lower case.';
+comment on column public.labels.created_at is
+    'When the label was made (server time, UTC).';
+comment on column public.labels.updated_at is
+    'When the row last changed (server time, UTC).';
+comment on column public.labels.version is
+    'Rises by 1 with each change of the row.';
+comment on constraint labels_name_check on public.labels is
+    'A label''s name has 1 to 64 characters.';
+comment on constraint labels_colour_check on public.labels is
+    'A colour is # and six hexadecimal digits in lower case.
+Give a colour such as #1f77b4.';
+comment on constraint labels_name_key on public.labels is
+    'The account has a label with this name.
+Use that label, or give another name.';
+comment on table public.conversation_labels is
+    'Which conversations have which labels. Written by label_conversation and unlabel_conversation.';
+comment on column public.conversation_labels.id is
+    'Identifies the row.';
+comment on column public.conversation_labels.account_id is
+    'The account of the conversation and the label.';
+comment on column public.conversation_labels.conversation_id is
+    'The conversation.';
+comment on column public.conversation_labels.label_id is
+    'The label that it has.';
+comment on column public.conversation_labels.created_at is
+    'When it was labelled (server time, UTC).';
+comment on column public.conversation_labels.updated_at is
+    'When the row last changed (server time, UTC).';
+comment on column public.conversation_labels.version is
+    'Rises by 1 with each change of the row.';
+comment on function private.label_conversation(uuid, uuid, boolean) is
+    'Puts a label on a conversation, or takes it away, and notes it if that changes something.';
+comment on function public.label_conversation(uuid, uuid) is
+    'Puts a label of the account on a conversation, which has at most 50. No such label: 422. Unknown conversation: 404.';
+comment on function public.unlabel_conversation(uuid, uuid) is
+    'Takes a label from a conversation. No such label: 422. Unknown conversation: 404.';
+
+select private.follow_table(
+    table_name => 'labels',
+    shown => array['id', 'account_id', 'name', 'colour', 'created_at', 'updated_at', 'version'],
+    customer_key => null
+);
+select private.limit_writes('labels', '{insert,update,delete}');
+
+select private.follow_table(
+    table_name => 'conversation_labels',
+    shown => array[
+        'id', 'account_id', 'conversation_id', 'label_id', 'created_at', 'updated_at', 'version'
+    ],
+    customer_key => null
+);
+
+
+/*
+    A snoozed conversation waits until a time, or until the customer writes. The schedule ends what
+    is over, so that clients hear of it; whoever reads meanwhile is told that it is over.
+*/
+insert into private.sentences (key, language, sentence)
+values
+    ('desk.snoozed', 'en', '{actor} has snoozed the conversation until {time}.'),
+    ('desk.snoozed', 'sl', 'Pogovor do {time} odloži {actor}.'),
+    ('desk.woken', 'en', '{actor} has ended the snooze.'),
+    ('desk.woken', 'sl', 'Odlog konča {actor}.'),
+    ('desk.answered', 'en', 'The snooze is over: the customer has written.'),
+    ('desk.answered', 'sl', 'Odlog je končan: stranka je pisala.'),
+    ('desk.due', 'en', 'The snooze is over: it is time.'),
+    ('desk.due', 'sl', 'Odlog je končan: čas je potekel.');
+
+
+create function private.snooze_conversation(conversation_id uuid, until timestamptz)
+    returns public.desk_states
+    language plpgsql
+    -- definer: users may not write the state; the caller is checked first
+    security definer
+    set search_path = ''
+as $$
+declare
+    account constant uuid := private.lock_desk(conversation_id);
+    former constant timestamptz := (
+        select s.snoozed_until
+        from public.desk_states s
+        where s.id = snooze_conversation.conversation_id
+    );
+    written public.desk_states;
+begin
+    if until <= now() or until > now() + interval '1 year' then
+        raise sqlstate 'PT422' using
+            message = 'A conversation is snoozed until a time within the next year.',
+            detail = 'field: until',
+            hint = 'Give a later time, or null to end the snooze.';
+    end if;
+    insert into public.desk_states as s (id, account_id, snoozed_until)
+    values (snooze_conversation.conversation_id, account, until)
+    on conflict (id) do update
+        set snoozed_until = excluded.snoozed_until
+    returning s.* into written;
+
+    if until is distinct from former then
+        perform private.note_event(
+            conversation_id => conversation_id,
+            key => case when until is null then 'desk.woken' else 'desk.snoozed' end,
+            facts => jsonb_build_object(
+                'snoozed_until', until, 'time', private.local_time(account, until))
+        );
+    end if;
+    return written;
+end
+$$;
+
+grant execute on function private.snooze_conversation(uuid, timestamptz) to authenticated;
+
+
+create function public.snooze_conversation(conversation_id uuid, until timestamptz)
+    returns public.desk_states
+    language plpgsql
+    set search_path = ''
+as $$
+begin
+    return private.snooze_conversation(conversation_id => conversation_id, until => until);
+end
+$$;
+
+grant execute on function public.snooze_conversation(uuid, timestamptz) to authenticated;
+
+
+create function private.end_snoozes(conversation_ids uuid[], key text)
+    returns integer
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    ended uuid;
+    count integer := 0;
+begin
+    -- the conversations first, in the lock order
+    perform
+    from public.conversations k
+    where k.id = any (conversation_ids)
+    order by k.id
+    for no key update;
+
+    for ended in
+        update public.desk_states s
+        set snoozed_until = null
+        where s.id = any (conversation_ids)
+          and s.snoozed_until is not null
+          -- somebody may have snoozed it again meanwhile
+          and (key <> 'desk.due' or s.snoozed_until <= now())
+        returning s.id
+    loop
+        perform private.note_event(
+            conversation_id => ended, key => end_snoozes.key, facts => '{}');
+        count := count + 1;
+    end loop;
+    return count;
+end
+$$;
+
+
+create function backend.end_snoozes(batch integer default 500)
+    returns integer
+    language plpgsql
+    -- definer: backend functions run as their owner
+    security definer
+    set search_path = ''
+as $$
+begin
+    return private.end_snoozes(
+        conversation_ids => array(
+            select s.id
+            from public.desk_states s
+            where s.snoozed_until <= now()
+            order by s.id
+            limit batch
+        ),
+        key => 'desk.due'
+    );
+end
+$$;
+
+grant execute on function backend.end_snoozes(integer) to service_role;
+
+
+comment on function private.snooze_conversation(uuid, timestamptz) is
+    'Snoozes a conversation for the caller, or ends the snooze, and notes it.';
+comment on function public.snooze_conversation(uuid, timestamptz) is
+    'Lets a conversation wait until a time within the next year (UTC), or until the customer writes; null ends that. Returns its state. Unknown: 404.';
+comment on function private.end_snoozes(uuid[], text) is
+    'Ends the snoozes of conversations, and notes why. Returns how many.';
+comment on function backend.end_snoozes(integer) is
+    'Ends snoozes whose time has come, at most this many. Returns how many; 0 means that none is left.';
+
+
+/*
+    What a message of the customer does at the desk: it ends a snooze, and where the account wants
+    it, a free conversation goes to the member at the desk whose turn it is.
+
+    Who is at the desk is told by the members' clients, once a minute. It is no column of
+    account_members: every policy of every statement reads that table.
+*/
+create table private.desk_presence (
+    account_id uuid not null,
+    user_id    uuid not null,
+    seen_at    timestamptz not null default now(),
+
+    primary key (account_id, user_id),
+    constraint desk_presence_member_fkey
+        foreign key (account_id, user_id)
+        references public.account_members (account_id, user_id)
+        on delete cascade
+);
+alter table private.desk_presence enable row level security;
+
+
+-- A table of its own: whose turn it is, is decided under its lock, and a client that says that it
+-- is there must not stand in the way.
+create table private.desk_turns (
+    account_id  uuid not null,
+    user_id     uuid not null,
+    assigned_at timestamptz not null default '-infinity',
+
+    primary key (account_id, user_id),
+    constraint desk_turns_member_fkey
+        foreign key (account_id, user_id)
+        references public.account_members (account_id, user_id)
+        on delete cascade
+);
+alter table private.desk_turns enable row level security;
+
+
+create function private.stay_at_desk(account_id uuid)
+    returns void
+    language plpgsql
+    -- definer: users may not write who is there; the caller writes itself alone
+    security definer
+    set search_path = ''
+as $$
+begin
+    if account_id is null or account_id not in (select private.my_account_ids()) then
+        raise sqlstate 'PT404' using
+            message = 'There is no such account, or it is not yours to see.',
+            detail = 'field: account_id';
+    end if;
+    insert into private.desk_presence as p (account_id, user_id)
+    values (stay_at_desk.account_id, auth.uid())
+    on conflict on constraint desk_presence_pkey do update
+        set seen_at = now();
+    insert into private.desk_turns (account_id, user_id)
+    values (stay_at_desk.account_id, auth.uid())
+    on conflict on constraint desk_turns_pkey do nothing;
+end
+$$;
+
+grant execute on function private.stay_at_desk(uuid) to authenticated;
+
+
+create function public.stay_at_desk(account_id uuid)
+    returns void
+    language plpgsql
+    set search_path = ''
+as $$
+begin
+    perform private.stay_at_desk(account_id);
+end
+$$;
+
+grant execute on function public.stay_at_desk(uuid) to authenticated;
+
+
+create function private.next_at_desk(account_id uuid)
+    returns uuid
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    chosen uuid;
+begin
+    -- two conversations that come at once go to two members
+    select t.user_id
+    into chosen
+    from private.desk_turns t
+    join private.desk_presence p
+        on p.account_id = t.account_id
+       and p.user_id = t.user_id
+    join public.account_members m
+        on m.account_id = t.account_id
+       and m.user_id = t.user_id
+    where t.account_id = next_at_desk.account_id
+      and p.seen_at > now() - interval '2 minutes'
+      and m.role in ('owner', 'admin', 'agent')
+    order by t.assigned_at, t.user_id
+    for no key update of t skip locked
+    limit 1;
+    if found then
+        update private.desk_turns t
+        set assigned_at = clock_timestamp()
+        where t.account_id = next_at_desk.account_id
+          and t.user_id = chosen;
+        return chosen;
+    end if;
+
+    -- somebody else is being given a conversation at this moment: nobody waits for that
+    return (
+        select p.user_id
+        from private.desk_presence p
+        join private.desk_turns t
+            on t.account_id = p.account_id
+           and t.user_id = p.user_id
+        join public.account_members m
+            on m.account_id = p.account_id
+           and m.user_id = p.user_id
+        where p.account_id = next_at_desk.account_id
+          and p.seen_at > now() - interval '2 minutes'
+          and m.role in ('owner', 'admin', 'agent')
+        order by t.assigned_at, p.user_id
+        limit 1
+    );
+end
+$$;
+
+
+create function private.tg_messages__reach_desk()
+    returns trigger
+    language plpgsql
+    -- definer: it writes the state for every writer
+    security definer
+    set search_path = ''
+    -- few rows at a time, found by key, as in the followed tables' own triggers
+    set plan_cache_mode = force_generic_plan
+    set enable_seqscan = off
+    set jit = off
+as $$
+declare
+    reached record;
+    next_member uuid;
+begin
+    for reached in
+        select
+            n.conversation_id,
+            n.account_id,
+            bool_or(s.snoozed_until is not null) as is_snoozed,
+            bool_or(s.assignee_id is null and a.assigns_in_turn) as is_assigned
+        from new_rows n
+        join public.accounts a
+            on a.id = n.account_id
+        left join public.desk_states s
+            on s.id = n.conversation_id
+        where n.sender_type = 'client'
+          and not n.is_history
+          and (s.snoozed_until is not null or s.assignee_id is null and a.assigns_in_turn)
+        group by n.conversation_id, n.account_id
+        order by n.conversation_id
+    loop
+        if reached.is_snoozed then
+            perform private.end_snoozes(
+                conversation_ids => array[reached.conversation_id], key => 'desk.answered');
+        end if;
+        continue when not reached.is_assigned;
+        next_member := private.next_at_desk(reached.account_id);
+        -- nobody is there: it stays free
+        if next_member is not null then
+            perform private.write_assignee(
+                conversation_id => reached.conversation_id,
+                account_id => reached.account_id,
+                assignee_id => next_member
+            );
+        end if;
+    end loop;
+    return null;
+end
+$$;
+
+create trigger _500_reach_desk
+    after insert on public.messages
+    referencing new table as new_rows
+    for each statement
+    execute function private.tg_messages__reach_desk();
+
+
+comment on table private.desk_presence is
+    'When each member was last at the desk. Within 2 minutes it counts as present.';
+comment on table private.desk_turns is
+    'When each member was last given a conversation in turn.';
+comment on function private.stay_at_desk(uuid) is
+    'Notes that the caller is at the desk of an account.';
+comment on function public.stay_at_desk(uuid) is
+    'Says that you are at the desk of an account; say it once a minute while you are. It counts for 2 minutes: see accounts.assigns_in_turn. Not a member of the account: 404.';
+comment on function private.next_at_desk(uuid) is
+    'The member present at the desk who was given a conversation least recently, and who has now had the turn; null if nobody who may answer is there.';
+comment on function private.tg_messages__reach_desk() is
+    'Ends the snooze of a conversation in which the customer writes, and gives a free one to the member whose turn it is.';

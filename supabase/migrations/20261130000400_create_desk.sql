@@ -3865,6 +3865,10 @@ select
     m.status as last_message_status,
     r.last_read_seq,
     u.unread_count,
+    desk.assignee_id,
+    assignee.display_name as assignee_name,
+    labels.label_ids,
+    case when desk.snoozed_until > now() then desk.snoozed_until end as snoozed_until,
     k.created_at,
     k.version
 from public.conversation_activity a
@@ -3897,6 +3901,30 @@ left join lateral (
     limit 1
 ) marker
     on true
+-- what is staff's alone: its policies hide it from customers
+left join lateral (
+    select o.assignee_id, o.snoozed_until
+    from public.desk_states o
+    where o.id = a.conversation_id
+    limit 1
+) desk
+    on true
+left join lateral (
+    select o.display_name
+    from public.account_members o
+    where o.account_id = a.account_id
+      and o.user_id = desk.assignee_id
+    limit 1
+) assignee
+    on true
+cross join lateral (
+    select array(
+        select o.label_id
+        from public.conversation_labels o
+        where o.conversation_id = a.conversation_id
+        order by o.label_id
+    )
+) as labels (label_ids)
 cross join lateral (
     -- It says case, because Postgres does not take coalesce for leakproof: under row level
     -- security it would count from the beginning of the conversation.
@@ -3929,7 +3957,7 @@ grant select on public.inbox to authenticated;
 
 
 comment on view public.inbox is
-    'Conversations, with the columns of a list of them. Filter by one account_id, or as a customer by one customer_id. Sort by last_message_at (descending) and id.';
+    'Conversations, with the columns of a list of them. Filter by one account_id, or as a customer by one customer_id. Sort by last_message_at (descending) and id. inbox_page finds by assignee, label and snooze.';
 comment on column public.inbox.id is
     'The conversation.';
 comment on column public.inbox.account_id is
@@ -3974,7 +4002,474 @@ comment on column public.inbox.last_read_seq is
 comment on column public.inbox.unread_count is
     'How many messages of the other side the signed-in user has not read, without deleted ones; 100 stands for 100 or more.'
     ' Type: integer';
+comment on column public.inbox.assignee_id is
+    'The member who answers; null if the conversation is free. Customers see null.';
+comment on column public.inbox.assignee_name is
+    'The assignee''s name. Customers see null.';
+comment on column public.inbox.label_ids is
+    'The ids of the conversation''s labels; see labels. Customers see none.';
+comment on column public.inbox.snoozed_until is
+    'Until when the conversation waits (UTC); null if it does not. Customers see null.';
 comment on column public.inbox.created_at is
     'When the conversation was made (server time, UTC).';
 comment on column public.inbox.version is
     'The conversation''s version: rises by 1 with each change of it, but not with a message.';
+
+
+/*
+    The inbox by assignee, label and snooze. First the ids of a page are found, past the policies,
+    for a caller whose membership is checked: so Postgres may begin at the state, at the label or at
+    the latest message, where fewer rows are read. Then the view shows these conversations under the
+    caller's policies. (A filter on the view itself would look into every conversation.)
+*/
+create function private.inbox_ids(
+    account_id uuid,
+    assignee_id uuid,
+    is_free boolean,
+    label_id uuid,
+    is_snoozed boolean,
+    status text,
+    before timestamptz,
+    before_id uuid,
+    page_size integer
+)
+    returns uuid[]
+    language plpgsql
+    stable
+    -- definer: the members of the account are checked first
+    security definer
+    set search_path = ''
+as $$
+declare
+    found_ids uuid[];
+begin
+    if account_id is null or account_id not in (select private.my_account_ids()) then
+        raise sqlstate 'PT404' using
+            message = 'There is no such account, or it is not yours to see.',
+            detail = 'field: account_id';
+    elsif status not in ('open', 'pending', 'closed') then
+        raise sqlstate 'PT422' using
+            message = format('There is no status %s of conversations.', quote_literal(left(status, 64))),
+            detail = 'field: status',
+            hint = 'Use open, pending or closed, or none for all.';
+    end if;
+
+    -- The conditions that are given, planned for their values: a rare label is looked up, a common
+    -- one is met on the way through the latest conversations.
+    execute concat(
+        'select array(select a.conversation_id from public.conversation_activity a',
+        case
+            when assignee_id is not null or is_snoozed
+                then ' join public.desk_states s on s.id = a.conversation_id'
+            when is_free or not is_snoozed
+                then ' left join public.desk_states s on s.id = a.conversation_id'
+        end,
+        case when label_id is not null then
+            ' join public.conversation_labels l on l.conversation_id = a.conversation_id'
+        end,
+        case when status is not null then
+            ' join public.conversations k on k.id = a.conversation_id'
+        end,
+        ' where a.account_id = $1',
+        case when assignee_id is not null then ' and s.account_id = $1 and s.assignee_id = $2' end,
+        case when is_free then ' and s.assignee_id is null' end,
+        case when label_id is not null then ' and l.account_id = $1 and l.label_id = $3' end,
+        case
+            when is_snoozed then ' and s.account_id = $1 and s.snoozed_until > now()'
+            when not is_snoozed then ' and (s.snoozed_until is null or s.snoozed_until <= now())'
+        end,
+        case when status is not null then ' and k.status = $4' end,
+        case when before is not null then
+            ' and a.last_message_at <= $5'
+            ' and (a.last_message_at < $5 or a.conversation_id > $6)'
+        end,
+        -- as in the inbox: a deleted contact has no customers row
+        ' and (a.customer_id is null'
+        ' or exists (select from public.customers c where c.id = a.customer_id))'
+        ' order by a.last_message_at desc, a.conversation_id limit $7)'
+    )
+    into found_ids
+    using account_id, assignee_id, label_id, status, before, before_id, least(greatest(page_size, 1), 200);
+    return found_ids;
+end
+$$;
+
+grant execute on function private.inbox_ids(
+    uuid, uuid, boolean, uuid, boolean, text, timestamptz, uuid, integer
+)
+    to authenticated;
+
+
+create function public.inbox_page(
+    account_id uuid,
+    assignee_id uuid default null,
+    is_free boolean default false,
+    label_id uuid default null,
+    is_snoozed boolean default null,
+    status text default null,
+    before timestamptz default null,
+    before_id uuid default null,
+    page_size integer default 50
+)
+    returns setof public.inbox
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+begin
+    return query
+        select i.*
+        from public.inbox i
+        where i.account_id = inbox_page.account_id
+          and i.id = any (private.inbox_ids(
+              account_id => inbox_page.account_id,
+              assignee_id => inbox_page.assignee_id,
+              is_free => inbox_page.is_free,
+              label_id => inbox_page.label_id,
+              is_snoozed => inbox_page.is_snoozed,
+              status => inbox_page.status,
+              before => inbox_page.before,
+              before_id => inbox_page.before_id,
+              page_size => inbox_page.page_size
+          ))
+        order by i.last_message_at desc, i.id;
+end
+$$;
+
+grant execute on function public.inbox_page(
+    uuid, uuid, boolean, uuid, boolean, text, timestamptz, uuid, integer
+)
+    to authenticated;
+
+
+create function private.inbox_counts(account_id uuid)
+    returns jsonb
+    language plpgsql
+    stable
+    -- definer: the members of the account are checked first
+    security definer
+    set search_path = ''
+as $$
+begin
+    if account_id is null or account_id not in (select private.my_account_ids()) then
+        raise sqlstate 'PT404' using
+            message = 'There is no such account, or it is not yours to see.',
+            detail = 'field: account_id';
+    end if;
+    return jsonb_build_object(
+        'assignees', (
+            select coalesce(
+                jsonb_agg(
+                    jsonb_build_object(
+                        'user_id', m.user_id, 'name', m.display_name, 'conversations', n.number)
+                    order by m.display_name, m.user_id
+                ),
+                '[]')
+            from public.account_members m
+            cross join lateral (
+                select count(*) as number
+                from (
+                    select
+                    from public.desk_states s
+                    join public.conversations k
+                        on k.id = s.id
+                    where s.account_id = inbox_counts.account_id
+                      and s.assignee_id = m.user_id
+                      and k.status <> 'closed'
+                    limit 100
+                ) s
+            ) n
+            where m.account_id = inbox_counts.account_id
+        ),
+        'labels', (
+            select coalesce(
+                jsonb_agg(
+                    jsonb_build_object('label_id', l.id, 'name', l.name, 'conversations', n.number)
+                    order by l.name, l.id
+                ),
+                '[]')
+            from public.labels l
+            cross join lateral (
+                select count(*) as number
+                from (
+                    select
+                    from public.conversation_labels o
+                    join public.conversations k
+                        on k.id = o.conversation_id
+                    where o.label_id = l.id
+                      and o.account_id = inbox_counts.account_id
+                      and k.status <> 'closed'
+                    limit 100
+                ) o
+            ) n
+            where l.account_id = inbox_counts.account_id
+        ),
+        'snoozed', (
+            select count(*)
+            from (
+                select
+                from public.desk_states s
+                where s.account_id = inbox_counts.account_id
+                  and s.snoozed_until > now()
+                limit 100
+            ) s
+        ),
+        'free', cardinality(private.inbox_ids(
+            account_id => inbox_counts.account_id,
+            assignee_id => null,
+            is_free => true,
+            label_id => null,
+            is_snoozed => false,
+            status => 'open',
+            before => null,
+            before_id => null,
+            page_size => 100
+        ))
+    );
+end
+$$;
+
+grant execute on function private.inbox_counts(uuid) to authenticated;
+
+
+create function public.inbox_counts(account_id uuid)
+    returns jsonb
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+begin
+    return private.inbox_counts(inbox_counts.account_id);
+end
+$$;
+
+grant execute on function public.inbox_counts(uuid) to authenticated;
+
+
+comment on function private.inbox_ids(
+    uuid, uuid, boolean, uuid, boolean, text, timestamptz, uuid, integer
+) is
+    'The conversations of a page of the inbox, for a member of the account.';
+comment on function public.inbox_page(
+    uuid, uuid, boolean, uuid, boolean, text, timestamptz, uuid, integer
+) is
+    'A page of an account''s inbox, latest first: rows of inbox. Filters: assignee_id, is_free (nobody has it), label_id, is_snoozed (true, false, or null for both) and status; page_size is at most 200. For the next page give the last row''s last_message_at as before and its id as before_id. Not a member of the account: 404.';
+comment on function private.inbox_counts(uuid) is
+    'Counts the conversations of an account by assignee, label and snooze.';
+comment on function public.inbox_counts(uuid) is
+    'How many conversations each filter finds: {assignees: [{user_id, name, conversations}], labels: [{label_id, name, conversations}], snoozed, free}. Assignees and labels count conversations that are not closed, free counts open ones that do not wait; 100 stands for 100 or more. Not a member of the account: 404.';
+
+
+/*
+    Replies that a team writes often. Their variables are filled for the customer of a conversation;
+    see private.fill_text.
+*/
+create table public.saved_replies (
+    id         uuid primary key default gen_random_uuid(),
+    account_id uuid not null
+               constraint saved_replies_account_id_fkey
+               references public.accounts on delete cascade,
+    short_code text not null
+               constraint saved_replies_short_code_check check (short_code ~ '^[a-z0-9_-]{1,32}$'),
+    title      text
+               constraint saved_replies_title_check check (length(title) <= 200),
+    text       text not null
+               constraint saved_replies_text_check
+               check (btrim(text, E' \t\r\n') <> '' and length(text) <= 4096),
+    created_at timestamptz not null default now(),
+    updated_at timestamptz not null default now(),
+    version    bigint not null default 1,
+
+    constraint saved_replies_short_code_key unique (account_id, short_code)
+);
+alter table public.saved_replies enable row level security;
+
+
+grant select, delete on public.saved_replies to authenticated;
+
+
+create function private.tg_saved_replies__check_text()
+    returns trigger
+    language plpgsql
+    -- definer: users may not call its helpers
+    security definer
+    set search_path = ''
+as $$
+begin
+    perform private.check_text_variables(new.text);
+    return new;
+end
+$$;
+
+create trigger _050_keep_owner
+    before update on public.saved_replies
+    for each row
+    when (new.account_id <> old.account_id)
+    execute function private.tg__keep_owner('account_id');
+
+create trigger _080_check_text
+    before insert or update of text on public.saved_replies
+    for each row
+    execute function private.tg_saved_replies__check_text();
+
+create trigger _100_stamp_change
+    before update on public.saved_replies
+    for each row
+    execute function private.tg__stamp_change();
+
+create trigger _200_require_rows_before_insert
+    before insert on public.saved_replies
+    for each statement
+    execute function private.tg__require_rows();
+
+create trigger _200_require_rows_insert
+    after insert on public.saved_replies
+    for each statement
+    execute function private.tg__require_rows();
+
+create trigger _200_require_rows_update
+    after update on public.saved_replies
+    referencing new table as hit_rows
+    for each statement
+    execute function private.tg__require_rows();
+
+create trigger _200_require_rows_delete
+    after delete on public.saved_replies
+    referencing old table as hit_rows
+    for each statement
+    execute function private.tg__require_rows();
+
+
+create function public.saved_replies_beginning(
+    account_id uuid,
+    beginning text default '',
+    page_size integer default 20
+)
+    returns setof public.saved_replies
+    language plpgsql
+    stable
+    -- invoker: the caller finds only replies that it may read
+    set search_path = ''
+as $$
+declare
+    -- people write the code as they see it: /Hours
+    wanted constant text := lower(ltrim(btrim(coalesce(beginning, '')), '/'));
+begin
+    return query
+        select r.*
+        from public.saved_replies r
+        where r.account_id = saved_replies_beginning.account_id
+          and (starts_with(r.short_code, wanted) or starts_with(lower(r.title), wanted))
+        order by starts_with(r.short_code, wanted) desc, r.short_code
+        limit least(greatest(page_size, 1), 100);
+end
+$$;
+
+grant execute on function public.saved_replies_beginning(uuid, text, integer) to authenticated;
+
+
+create function private.fill_saved_reply(reply_id uuid, conversation_id uuid)
+    returns text
+    language plpgsql
+    stable
+    -- definer: users may not call its helpers; the caller is checked first
+    security definer
+    set search_path = ''
+as $$
+declare
+    thread public.conversations;
+    reply public.saved_replies;
+begin
+    select k.*
+    into thread
+    from public.conversations k
+    where k.id = fill_saved_reply.conversation_id
+      and k.account_id in (select private.my_account_ids());
+    if not found then
+        raise sqlstate 'PT404' using
+            message = 'There is no such conversation, or it is not yours to see.',
+            detail = format('conversation: %s', fill_saved_reply.conversation_id);
+    end if;
+    perform private.require_writable(thread.account_id);
+    select r.*
+    into reply
+    from public.saved_replies r
+    where r.id = fill_saved_reply.reply_id
+      and r.account_id = thread.account_id;
+    if not found then
+        raise sqlstate 'PT404' using
+            message = 'The account has no such saved reply.',
+            detail = format('field: reply_id; reply: %s', fill_saved_reply.reply_id);
+    end if;
+    return private.fill_text(
+        text => reply.text,
+        account_id => thread.account_id,
+        customer_id => thread.customer_id,
+        user_id => auth.uid(),
+        job_id => thread.booking_id
+    );
+end
+$$;
+
+grant execute on function private.fill_saved_reply(uuid, uuid) to authenticated;
+
+
+create function public.fill_saved_reply(reply_id uuid, conversation_id uuid)
+    returns text
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+begin
+    return private.fill_saved_reply(reply_id => reply_id, conversation_id => conversation_id);
+end
+$$;
+
+grant execute on function public.fill_saved_reply(uuid, uuid) to authenticated;
+
+
+comment on table public.saved_replies is
+    'Replies that a team writes often. Insert, update and delete them as in any table; fill_saved_reply fills one for a conversation.';
+comment on column public.saved_replies.id is
+    'Identifies the reply. A client may choose it.';
+comment on column public.saved_replies.account_id is
+    'The account whose reply it is.';
+comment on column public.saved_replies.short_code is
+    'What people type to find it; 1 to 32 small letters, digits, hyphens and underscores, once in an account.';
+comment on column public.saved_replies.title is
+    'What people read in the list; at most 200 characters.';
+comment on column public.saved_replies.text is
+    'The reply, 1 to 4,096 characters, with variables: {{contact.name}}, {{appointment.time}}, {{appointment.service}}, {{invoice.number}}, {{invoice.amount}}, {{invoice.due_on}}, {{points.total}}, {{agent.name}}, {{account.name}}.';
+comment on column public.saved_replies.created_at is
+    'When the reply was made (server time, UTC).';
+comment on column public.saved_replies.updated_at is
+    'When the row last changed (server time, UTC).';
+comment on column public.saved_replies.version is
+    'Rises by 1 with each change of the row.';
+comment on constraint saved_replies_short_code_check on public.saved_replies is
+    'A short code has 1 to 32 small letters, digits, hyphens and underscores.
+Give a code such as opening-hours, without a slash.';
+comment on constraint saved_replies_title_check on public.saved_replies is
+    'A title can have at most 200 characters.';
+comment on constraint saved_replies_text_check on public.saved_replies is
+    'A saved reply has 1 to 4,096 characters.';
+comment on constraint saved_replies_short_code_key on public.saved_replies is
+    'The account has a saved reply with this short code.
+Change that reply, or give another code.';
+comment on function private.tg_saved_replies__check_text() is
+    'Refuses a saved reply with an unknown variable.';
+comment on function public.saved_replies_beginning(uuid, text, integer) is
+    'The saved replies whose short code or title begins like this, those by code first; at most 100, 20 if not said. A slash before the code is passed over.';
+comment on function private.fill_saved_reply(uuid, uuid) is
+    'A saved reply, filled for a conversation that the caller may write.';
+comment on function public.fill_saved_reply(uuid, uuid) is
+    'The text of a saved reply with its variables filled for a conversation''s customer, to be shown before it is sent. In a booking''s chat the appointment is the booking''s. A variable without a value is refused (422) with its name. Unknown reply or conversation: 404.';
+
+select private.follow_table(
+    table_name => 'saved_replies',
+    shown => array[
+        'id', 'account_id', 'short_code', 'title', 'text', 'created_at', 'updated_at', 'version'
+    ],
+    customer_key => null
+);
+select private.limit_writes('saved_replies', '{insert,update,delete}');

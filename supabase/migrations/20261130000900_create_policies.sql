@@ -267,6 +267,139 @@ comment on policy "agents and customers can write in their conversations" on pub
     'Users write as themselves. On WhatsApp only staff write here.';
 
 
+create policy "members can read notes"
+    on public.conversation_notes
+    for select
+    to authenticated
+    using (account_id = any (array(select private.my_account_ids())));
+
+
+create policy "owners, admins and agents can write notes"
+    on public.conversation_notes
+    for insert
+    to authenticated
+    with check (
+        account_id = any (array(select private.my_writable_account_ids()))
+        and author_id = (select auth.uid())
+        and kind = 'note'
+    );
+
+
+-- A reader who may not change a note is refused, instead of changing no row.
+create policy "authors can change their notes"
+    on public.conversation_notes
+    for update
+    to authenticated
+    using (account_id = any (array(select private.my_account_ids())))
+    with check (
+        account_id = any (array(select private.my_writable_account_ids()))
+        and author_id = (select auth.uid())
+        and kind = 'note'
+    );
+
+
+comment on policy "members can read notes" on public.conversation_notes is
+    'Members see the notes of their account. Customers see none.';
+
+
+comment on policy "owners, admins and agents can write notes" on public.conversation_notes is
+    'Under their own name.';
+
+
+comment on policy "authors can change their notes" on public.conversation_notes is
+    'What somebody else wrote, or the system noted, stays as it is.';
+
+
+create policy "members can read the state of a conversation at the desk"
+    on public.desk_states
+    for select
+    to authenticated
+    using (account_id = any (array(select private.my_account_ids())));
+
+
+comment on policy "members can read the state of a conversation at the desk" on public.desk_states is
+    'Members see it for all conversations of their account. Customers see none.';
+
+
+create policy "members can read labels"
+    on public.labels
+    for select
+    to authenticated
+    using (account_id = any (array(select private.my_account_ids())));
+
+
+create policy "owners, admins and agents can make labels"
+    on public.labels
+    for insert
+    to authenticated
+    with check (account_id = any (array(select private.my_writable_account_ids())));
+
+
+-- A reader who may not change a label is refused, instead of changing no row.
+create policy "owners, admins and agents can change labels"
+    on public.labels
+    for update
+    to authenticated
+    using (account_id = any (array(select private.my_account_ids())))
+    with check (account_id = any (array(select private.my_writable_account_ids())));
+
+
+create policy "owners, admins and agents can delete labels"
+    on public.labels
+    for delete
+    to authenticated
+    using (account_id = any (array(select private.my_writable_account_ids())));
+
+
+create policy "members can read the labels of conversations"
+    on public.conversation_labels
+    for select
+    to authenticated
+    using (account_id = any (array(select private.my_account_ids())));
+
+
+comment on policy "members can read labels" on public.labels is
+    'Members see the labels of their account. Customers see none.';
+
+
+comment on policy "owners, admins and agents can make labels" on public.labels is
+    'For their own account.';
+
+
+comment on policy "owners, admins and agents can change labels" on public.labels is
+    'Viewers only read: their writes are refused.';
+
+
+comment on policy "owners, admins and agents can delete labels" on public.labels is
+    'A deleted label leaves every conversation.';
+
+
+comment on policy "members can read the labels of conversations" on public.conversation_labels is
+    'Members see them for all conversations of their account. Customers see none.';
+
+
+create policy "nobody reads who is at the desk directly"
+    on private.desk_presence
+    for all
+    to authenticated
+    using (false);
+
+
+create policy "nobody reads turns directly"
+    on private.desk_turns
+    for all
+    to authenticated
+    using (false);
+
+
+comment on policy "nobody reads who is at the desk directly" on private.desk_presence is
+    'next_at_desk reads it.';
+
+
+comment on policy "nobody reads turns directly" on private.desk_turns is
+    'next_at_desk reads it.';
+
+
 create policy "nobody reads the search directly"
     on private.contact_search
     for all
@@ -298,6 +431,52 @@ create policy "members can read the merges of their contacts"
 
 comment on policy "members can read the merges of their contacts" on public.contact_merges is
     'Members who may read the contacts may read the journal.';
+
+
+create policy "members can read saved replies"
+    on public.saved_replies
+    for select
+    to authenticated
+    using (account_id = any (array(select private.my_account_ids())));
+
+
+create policy "owners, admins and agents can write saved replies"
+    on public.saved_replies
+    for insert
+    to authenticated
+    with check (account_id = any (array(select private.my_writable_account_ids())));
+
+
+-- A reader who may not change a reply is refused, instead of changing no row.
+create policy "owners, admins and agents can change saved replies"
+    on public.saved_replies
+    for update
+    to authenticated
+    using (account_id = any (array(select private.my_account_ids())))
+    with check (account_id = any (array(select private.my_writable_account_ids())));
+
+
+create policy "owners, admins and agents can delete saved replies"
+    on public.saved_replies
+    for delete
+    to authenticated
+    using (account_id = any (array(select private.my_writable_account_ids())));
+
+
+comment on policy "members can read saved replies" on public.saved_replies is
+    'Members see the replies of their account. Customers see none.';
+
+
+comment on policy "owners, admins and agents can write saved replies" on public.saved_replies is
+    'For their own account.';
+
+
+comment on policy "owners, admins and agents can change saved replies" on public.saved_replies is
+    'Viewers only read: their writes are refused.';
+
+
+comment on policy "owners, admins and agents can delete saved replies" on public.saved_replies is
+    'Of their own account.';
 
 
 create policy "nobody reads topic epochs directly"
@@ -934,6 +1113,11 @@ alter table public.customers
 alter table public.read_markers
     add constraint read_markers_user_id_fkey
     foreign key (user_id) references auth.users on delete cascade;
+
+
+alter table public.conversation_notes
+    add constraint conversation_notes_author_id_fkey
+    foreign key (author_id) references auth.users on delete set null;
 
 
 alter table public.contact_suggestions

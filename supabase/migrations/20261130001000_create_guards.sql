@@ -2,7 +2,10 @@
 set lock_timeout = '5s';
 
 
-select private.guard_table('accounts', updated => array['name', 'country', 'time_zone', 'language']);
+select private.guard_table(
+    'accounts',
+    updated => array['name', 'country', 'time_zone', 'language', 'assigns_in_turn']
+);
 
 
 -- the database fills in all other columns
@@ -12,6 +15,27 @@ select private.guard_table(
         'id', 'conversation_id', 'type', 'message', 'content', 'reply_to', 'client_ref',
         'booking_id', 'customer_id', 'has_invoice', 'invoice_data'
     ]
+);
+
+
+select private.guard_table(
+    'conversation_notes',
+    inserted => array['id', 'conversation_id', 'note', 'mentions'],
+    updated => array['note', 'mentions']
+);
+
+
+select private.guard_table(
+    'labels',
+    inserted => array['id', 'account_id', 'name', 'colour'],
+    updated => array['name', 'colour']
+);
+
+
+select private.guard_table(
+    'saved_replies',
+    inserted => array['id', 'account_id', 'short_code', 'title', 'text'],
+    updated => array['short_code', 'title', 'text']
 );
 
 

@@ -151,6 +151,28 @@ def populate(world: World) -> None:
             message="ours",
             id=seed_uuid(f"ours {name}"),
         )
+        thread = world.value(
+            "select id from public.conversations where customer_id = %s and channel = 'whatsapp'",
+            [contact],
+        )
+        insert(world, AGENTS[account], "conversation_notes", conversation_id=thread, note="any")
+        owner.execute(
+            "insert into public.desk_states (id, account_id) values (%s, %s)", [thread, account]
+        )
+        label = insert(world, AGENTS[account], "labels", account_id=account, name="vip")
+        owner.execute(
+            "insert into public.conversation_labels (account_id, conversation_id, label_id)"
+            " values (%s, %s, %s)",
+            [account, thread, label["id"]],
+        )
+        insert(
+            world,
+            AGENTS[account],
+            "saved_replies",
+            account_id=account,
+            short_code="hello",
+            text="Hello {{contact.name}}",
+        )
         for reader in (AGENTS[account], name):
             with world.acting_as(reader) as connection:
                 connection.execute("select public.mark_read(id, 1) from public.conversations")
@@ -215,6 +237,9 @@ def about(world: World, account: UUID) -> dict[str, Any]:
             i.id as photo,
             o.id as ours,
             x.id as conflict,
+            n.id as note,
+            l.id as label,
+            r.id as reply,
             k.whatsapp_channel_id as channel
         from public.conversations k
         join public.contact_merges m using (account_id)
@@ -224,6 +249,9 @@ def about(world: World, account: UUID) -> dict[str, Any]:
         join public.messages i on i.conversation_id = k.id and i.type = 'image'
         join public.messages o on o.customer_id = k.customer_id and o.message = 'ours'
         join public.sync_conflicts x on x.contact_id = k.customer_id
+        join public.conversation_notes n on n.conversation_id = k.id and n.kind = 'note'
+        join public.labels l on l.account_id = k.account_id
+        join public.saved_replies r on r.account_id = k.account_id
         where k.account_id = %s
           and k.customer_id = any (%s)
         """,

@@ -4,8 +4,8 @@ A member is known by its role (owner, admin, agent, viewer), a customer as custo
 only signed in as stranger; beside them there are anon and service_role. Conditions and calls
 name what they are about: %(account)s, its %(contact)s who has a login and %(other)s who has
 none, the first one's %(conversation)s with a %(failed)s message and a %(photo)s, a message of
-%(ours)s in its portal, the %(channel)s, a %(merge)s, %(suggestion)s, %(invitation)s and
-%(conflict)s, and the reader: %(user)s, %(role)s.
+%(ours)s in its portal, a %(note)s, a %(label)s, a saved %(reply)s, the %(channel)s, a %(merge)s,
+%(suggestion)s, %(invitation)s and %(conflict)s, and the reader: %(user)s, %(role)s.
 """
 
 from __future__ import annotations
@@ -107,6 +107,24 @@ TABLES = {
     ),
     "conversations": OF_CUSTOMER,
     "conversation_activity": OF_CUSTOMER,
+    "conversation_notes": Table(
+        # the account's agent wrote the one that is there
+        writers={"insert": EDITORS, "update": frozenset({"agent"})},
+        inserted="(conversation_id, note) values (%(conversation)s, 'any')",
+        updated="note = 'other'",
+    ),
+    "desk_states": Table(),
+    "labels": Table(
+        writers={"insert": EDITORS, "update": EDITORS, "delete": EDITORS},
+        inserted="(account_id, name) values (%(account)s, 'new')",
+        updated="colour = '#ffffff'",
+    ),
+    "conversation_labels": Table(),
+    "saved_replies": Table(
+        writers={"insert": EDITORS, "update": EDITORS, "delete": EDITORS},
+        inserted="(account_id, short_code, text) values (%(account)s, 'new', 'any')",
+        updated="text = 'other'",
+    ),
     "messages": Table(
         customer="customer_id = %(contact)s",
         writers={"insert": EDITORS},
@@ -158,7 +176,16 @@ TABLES = {
     "sync_errors": Table(staff="account_id = %(account)s and %(role)s in ('owner', 'admin')"),
     "read_markers": Table(staff="user_id = %(user)s", customer="user_id = %(user)s"),
     "inbox": Table(
-        customer="customer_id = %(contact)s", personal=("last_read_seq", "unread_count")
+        customer="customer_id = %(contact)s",
+        # the last four are staff's; customers see none of them
+        personal=(
+            "last_read_seq",
+            "unread_count",
+            "assignee_id",
+            "assignee_name",
+            "label_ids",
+            "snoozed_until",
+        ),
     ),
 }
 
@@ -193,6 +220,66 @@ FUNCTIONS = {
         AUTHENTICATED,
         call="select public.mark_read(%(conversation)s, 1)",
         callers=MEMBERS | {"customer"},
+    ),
+    "public.take_conversation": Function(
+        AUTHENTICATED,
+        call="select public.take_conversation(%(conversation)s)",
+        callers=EDITORS,
+    ),
+    "public.hand_over_conversation": Function(
+        AUTHENTICATED,
+        call="select public.hand_over_conversation(%(conversation)s, %(user)s)",
+        callers=EDITORS,
+    ),
+    "public.release_conversation": Function(
+        AUTHENTICATED,
+        call="select public.release_conversation(%(conversation)s)",
+        callers=EDITORS,
+    ),
+    "public.label_conversation": Function(
+        AUTHENTICATED,
+        call="select public.label_conversation(%(conversation)s, %(label)s)",
+        callers=EDITORS,
+    ),
+    "public.unlabel_conversation": Function(
+        AUTHENTICATED,
+        call="select public.unlabel_conversation(%(conversation)s, %(label)s)",
+        callers=EDITORS,
+    ),
+    "public.snooze_conversation": Function(
+        AUTHENTICATED,
+        call="select public.snooze_conversation(%(conversation)s, now() + interval '1 day')",
+        callers=EDITORS,
+    ),
+    "public.mark_unread": Function(
+        AUTHENTICATED,
+        call="select public.mark_unread(%(conversation)s)",
+        callers=MEMBERS | {"customer"},
+    ),
+    "public.inbox_page": Function(
+        AUTHENTICATED, call="select public.inbox_page(%(account)s)", callers=MEMBERS
+    ),
+    "public.inbox_counts": Function(
+        AUTHENTICATED, call="select public.inbox_counts(%(account)s)", callers=MEMBERS
+    ),
+    "public.saved_replies_beginning": Function(
+        AUTHENTICATED,
+        call="select public.saved_replies_beginning(%(account)s)",
+        callers=MEMBERS,
+        quiet=True,
+    ),
+    "public.fill_saved_reply": Function(
+        AUTHENTICATED,
+        call="select public.fill_saved_reply(%(reply)s, %(conversation)s)",
+        callers=EDITORS,
+    ),
+    "public.stay_at_desk": Function(
+        AUTHENTICATED, call="select public.stay_at_desk(%(account)s)", callers=MEMBERS
+    ),
+    "public.delete_note": Function(
+        AUTHENTICATED,
+        call="select public.delete_note(%(note)s)",
+        callers=EDITORS,
     ),
     "public.delete_message": Function(
         AUTHENTICATED,
@@ -296,6 +383,7 @@ FUNCTIONS = {
     ),
     "backend.mark_overdue_invoices": Function(SERVICE),
     "backend.expire_points": Function(SERVICE),
+    "backend.end_snoozes": Function(SERVICE),
     "backend.ingest_whatsapp": Function(SERVICE),
     "backend.span_of_webhook_events": Function(SERVICE),
     "backend.read_webhook_events": Function(SERVICE),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from typing import Any
+from uuid import UUID
 
 import psycopg
 import pytest
@@ -11,15 +12,18 @@ import pytest
 from rapport.local.stack.postgres import Database
 from tests.sql.asking import ask, refusal
 from tests.sql.portal import CARLOS, CILKA, add_points, change, insert, make_job, write_invoice
-from tests.world import ALPINE, World, seed_uuid
+from tests.world import ALPINE, BAY, World, seed_uuid
 
 GUARDED = [
     "accounts",
+    "conversation_notes",
     "invoices",
     "jobs",
+    "labels",
     "loyalty_transactions",
     "messages",
     "metakocka_connections",
+    "saved_replies",
 ]
 
 
@@ -65,6 +69,7 @@ UNWRITTEN: dict[str, dict[str, object]] = {
         "writes_per_minute": 0,
         "rows_per_request": 0,
     },
+    "conversation_notes": {"kind": "event", "event": "{}"},
     "messages": {
         "provider_id": "wamid.1",
         "whatsapp_channel_id": seed_uuid("nothing"),
@@ -100,6 +105,19 @@ def test_the_limits_of_an_account_are_not_its_owners_to_write(
     world: World, column: str, value: object
 ) -> None:
     refused = refusal(world, "olivia", f"update public.accounts set {column} = %s", value)
+    assert (refused.code, refused.message) == ("PT422", f"{column} is not written here.")
+    assert refused.detail == f"field: {column}"
+
+
+@pytest.mark.parametrize(("column", "value"), UNWRITTEN["conversation_notes"].items())
+def test_what_happened_at_the_desk_is_not_written_by_users(
+    world: World, column: str, value: object
+) -> None:
+    make_job(world)
+    write = f"insert into public.conversation_notes (conversation_id, note, {column})"
+    refused = refusal(
+        world, "olivia", f"{write} select id, 'x', %s from public.conversations", value
+    )
     assert (refused.code, refused.message) == ("PT422", f"{column} is not written here.")
     assert refused.detail == f"field: {column}"
 
@@ -189,6 +207,13 @@ def test_an_upsert_writes_the_row_that_is_there(world: World) -> None:
     assert (refused.code, refused.detail) == ("PT409", "field: id")
 
 
+def a_thread(world: World, account: UUID) -> UUID:
+    found: UUID = world.value(
+        "select id from public.conversations where account_id = %s limit 1", [account]
+    )
+    return found
+
+
 def test_an_upsert_does_not_reach_another_tenants_row(world: World) -> None:
     """It is refused in the words of the policies, by every table that users insert into."""
     theirs = {
@@ -196,18 +221,30 @@ def test_an_upsert_does_not_reach_another_tenants_row(world: World) -> None:
         "invoices": write_invoice(world, "ana", CARLOS)["id"],
         "loyalty_transactions": add_points(world, 5, "ana", customer_id=CARLOS)["id"],
         "messages": insert(world, "ana", "messages", customer_id=CARLOS, message="any")["id"],
+        "labels": insert(world, "ana", "labels", account_id=BAY, name="any")["id"],
+        "saved_replies": insert(
+            world, "ana", "saved_replies", account_id=BAY, short_code="any", text="any"
+        )["id"],
+        "conversation_notes": insert(
+            world, "ana", "conversation_notes", conversation_id=a_thread(world, BAY), note="any"
+        )["id"],
     }
-    ours = {
-        "jobs": {"service_type": "any", "starts_at": "2026-12-01T09:00:00Z"},
-        "invoices": {"number": "1", "currency": "EUR", "amount_minor": 1},
-        "loyalty_transactions": {"type": "earned", "points": 1},
-        "messages": {"message": "any"},
+    make_job(world)
+    of_cilka = {"customer_id": CILKA}
+    ours: dict[str, dict[str, object]] = {
+        "jobs": of_cilka | {"service_type": "any", "starts_at": "2026-12-01T09:00:00Z"},
+        "invoices": of_cilka | {"number": "1", "currency": "EUR", "amount_minor": 1},
+        "loyalty_transactions": of_cilka | {"type": "earned", "points": 1},
+        "messages": of_cilka | {"message": "any"},
+        "labels": {"account_id": ALPINE, "name": "any"},
+        "saved_replies": {"account_id": ALPINE, "short_code": "any", "text": "any"},
+        "conversation_notes": {"conversation_id": a_thread(world, ALPINE), "note": "any"},
     }
     # an account's connection has the account's id: the policy on what is written refuses it
     assert {"accounts", "metakocka_connections", *theirs} == set(GUARDED)
     for table, id_ in theirs.items():
         before = world.rows(f"select * from public.{table} where id = %s", [id_])
-        row = {"id": id_, "customer_id": CILKA, **ours[table]}
+        row = {"id": id_, **ours[table]}
         for action in ("do nothing", "do update set id = excluded.id"):
             query = (
                 f"insert into public.{table} ({', '.join(row)})"

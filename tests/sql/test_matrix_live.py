@@ -23,6 +23,10 @@ WRITES = {
     "staff edit": "update public.contacts_v2 set notes = 'x', email = 'c@x.si' where id = %s",
     "staff tag": "update public.contacts_live_chat set tags = '{vip}' where id = %s",
     "staff close": "update public.contacts_v2 set conversation_status = 'closed' where id = %s",
+    "staff note": "insert into public.conversation_notes (conversation_id, note)"
+    " select id, 'any' from public.conversations where customer_id = %s",
+    "staff take": "select public.take_conversation(id)"
+    " from public.conversations where customer_id = %s",
     "staff delete": "delete from public.contacts_v2 where id = %s",
 }
 

@@ -21,6 +21,7 @@ from rapport.client.callbacks import Called
 from rapport.client.catch_up import CatchUp
 from rapport.client.checkpoints import Checkpoints, OnCheckpoint
 from rapport.client.contacts import FaceSource
+from rapport.client.desk import Desk
 from rapport.client.everything import Everything, EverythingCallbacks
 from rapport.client.face_feed import FaceRow
 from rapport.client.faces import ContactRow, Thread
@@ -33,7 +34,7 @@ from rapport.client.portal_subscriptions import (
     ProfileCallbacks,
     ProfileSubscription,
 )
-from rapport.client.presence import Presence, Typing, person_id
+from rapport.client.presence import DeskPresence, Presence, Typing, person_id
 from rapport.client.rows import Invoice, Job
 from rapport.client.sender import Sender
 from rapport.client.server import Server
@@ -190,6 +191,11 @@ class LiveClient:
         """All contacts that the user may see, as `contact_v2` or `contact_live_chat` shows them."""
         return Subscription(self._catch_up, FaceSource(face), Scope(), **callbacks)
 
+    @property
+    def desk(self) -> Desk:
+        """What staff alone follow: notes, assignees, labels and saved replies."""
+        return Desk(self._catch_up)
+
     async def presence(
         self,
         where: Literal["desk", "staff", "customer"],
@@ -203,6 +209,8 @@ class LiveClient:
             "customer": "presence_customer",
         }
         key = str(person_id(await self._tokens.user()))
+        if where == "desk":
+            return DeskPresence(self._catch_up, self._server, id_, key, on_change)
         return Presence(self._catch_up, Scope(kinds[where], id_), key, on_change)
 
     async def typing(

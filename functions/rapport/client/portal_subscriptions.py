@@ -87,6 +87,14 @@ class MessageSubscription(Subscription[Message]):
         reached = await self._server.mark_read(conversation_id, up_to_seq)
         self._messages.move_marker(conversation_id, reached)
 
+    async def mark_unread(self, conversation_id: UUID) -> None:
+        """Marks a conversation as unread from the last message of the other side on.
+
+        Raises Conflict where the other side has not written.
+        """
+        reached = await self._server.mark_unread(conversation_id)
+        self._messages.put_marker_back(conversation_id, reached)
+
     def _calls(self, change: Change[Message]) -> Iterable[Callable[[], Called]]:
         yield from super()._calls(change)
         new, old = change.new, change.old

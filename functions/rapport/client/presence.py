@@ -7,9 +7,11 @@ room of a kind and id at a time.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from types import TracebackType
 from typing import Self
 from uuid import UUID
@@ -18,6 +20,7 @@ from pydantic import JsonValue
 
 from rapport.client.callbacks import run_now
 from rapport.client.catch_up import CatchUp
+from rapport.client.server import Server
 from rapport.client.topics import Scope
 from rapport.errors import RapportError
 
@@ -25,6 +28,10 @@ TYPING = "typing"
 # a client that types says so again and again; without a new signal typing ends after this time
 TYPING_SECONDS = 5.0
 SAY_AGAIN_SECONDS = 2.0
+# who is at the desk says so to the database, for which it counts for two minutes
+STAY_SECONDS = 60.0
+# until it could be said
+FIRST_STAY_SECONDS = 1.0
 
 
 def person_id(user: UUID) -> UUID:
@@ -138,6 +145,60 @@ class Presence(_PresenceRoom):
             self._told = who
             if (on_change := self._on_change) is not None:
                 run_now([lambda: on_change(who)])
+
+
+class DeskPresence(Presence):
+    """Who is at an account's desk. While the user is shown there, conversations may be assigned to
+    the user in turn (`accounts.assigns_in_turn`).
+    """
+
+    def __init__(
+        self,
+        catch_up: CatchUp,
+        server: Server,
+        account_id: UUID,
+        key: str,
+        on_change: Callable[[frozenset[str]], None] | None = None,
+    ) -> None:
+        self._server = server
+        self._account_id = account_id
+        self._staying: asyncio.Task[None] | None = None
+        super().__init__(catch_up, Scope("presence_desk", account_id), key, on_change)
+
+    async def show_me(self, **shown: JsonValue) -> None:
+        """Shows the user to others, and says every minute that the user is there."""
+        await super().show_me(**shown)
+        if self._staying is None:
+            self._staying = asyncio.create_task(self._stay())
+
+    async def hide_me(self) -> None:
+        """Hides the user again."""
+        await super().hide_me()
+        self._leave()
+
+    def turn_away(self, reason: RapportError) -> None:
+        """Takes the reason why the server does not show the user here."""
+        super().turn_away(reason)
+        self._leave()
+
+    async def close(self) -> None:
+        """Leaves the topic."""
+        self._leave()
+        await super().close()
+
+    def _leave(self) -> None:
+        if self._staying is not None:
+            self._staying.cancel()
+            self._staying = None
+
+    async def _stay(self) -> None:
+        while True:
+            pause = FIRST_STAY_SECONDS
+            if self.is_connected:
+                with suppress(RapportError):
+                    await self._server.stay_at_desk(self._account_id)
+                    pause = STAY_SECONDS
+            await asyncio.sleep(pause)
 
 
 class Typing(_PresenceRoom):

@@ -161,6 +161,15 @@ class Server:
         arguments: Record = {"conversation_id": str(conversation_id), "up_to_seq": up_to_seq}
         return _understood(TypeAdapter(int), await self._rpc("mark_read", arguments))
 
+    async def mark_unread(self, conversation_id: UUID) -> int:
+        """Moves the user's read marker back and returns its position."""
+        arguments: Record = {"conversation_id": str(conversation_id)}
+        return _understood(TypeAdapter(int), await self._rpc("mark_unread", arguments))
+
+    async def stay_at_desk(self, account_id: UUID) -> None:
+        """Says that the user is at the desk of an account."""
+        await self._rpc("stay_at_desk", {"account_id": str(account_id)})
+
     async def edit_profile(self, customer_id: UUID, fields: Record) -> Record:
         """Writes fields of the user's own profile and returns the new profile."""
         rows = await self._call(

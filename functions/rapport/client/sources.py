@@ -18,7 +18,8 @@ from rapport.client.topics import Scope
 class TableSource(Generic[RowT]):
     """All rows of one table in a scope.
 
-    `key` is the unique column to page by; `owner` is the column that names the customer.
+    `key` is the unique column to page by; `owner` is the column that names the customer; `equals`
+    narrows the rows by further columns.
     """
 
     def __init__(
@@ -31,11 +32,12 @@ class TableSource(Generic[RowT]):
         key: str = "id",
         place: Callable[[RowT], Place] | None = None,
         is_whole: bool = True,
+        equals: Mapping[str, UUID] | None = None,
     ) -> None:
         self.tables = frozenset({table})
         self._table = table
         self._key = key
-        self._equals: dict[str, UUID] = {}
+        self._equals = dict(equals or {})
         if scope.id is not None:
             self._equals[owner if scope.kind == "customer" else "conversation_id"] = scope.id
         self._ledger = Ledger(model, self._is_in_scope, place, is_whole=is_whole)
@@ -136,6 +138,10 @@ class MessageSource(TableSource[Message]):
     def move_marker(self, conversation_id: UUID, seq: int) -> None:
         """Notes up to which seq the user has read."""
         self._markers[conversation_id] = max(seq, self._markers.get(conversation_id, 0))
+
+    def put_marker_back(self, conversation_id: UUID, seq: int) -> None:
+        """Notes up to which seq the user has read, after a message was marked as unread."""
+        self._markers[conversation_id] = seq
 
     async def load(self, server: Server) -> None:
         """Reads the read markers and the rows; for whole accounts only how far each conversation

@@ -172,6 +172,17 @@ export class Live {
   }
 
   /**
+   * A subscription of another module, such as `desk.js`, on this client's connection and cursor.
+   *
+   * @template T
+   * @param {(hub: CatchUp) => T} make
+   * @returns {T}
+   */
+  follow(make) {
+    return make(this.#hub);
+  }
+
+  /**
    * Who is at an account's desk, or of staff or customers in a conversation. Without an id, at all
    * desks that the user may see.
    *

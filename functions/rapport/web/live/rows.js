@@ -28,7 +28,7 @@ const NUMBERS = new Set(["version", "seq", "points", "amount_minor", "tax_minor"
 const EVERY = ["id", "account_id", "version", "updated_at", "created_at"];
 
 /**
- * The columns that every row of a table has.
+ * The columns that every row of a table has; of a table that is not named here, EVERY.
  *
  * @type {Record<string, string[]>}
  */
@@ -51,7 +51,7 @@ const COLUMNS = {
  * @returns {R | null}
  */
 export function readRow(table, record) {
-  const isRow = COLUMNS[table].every((column) =>
+  const isRow = (COLUMNS[table] ?? EVERY).every((column) =>
     NUMBERS.has(column) ? Number.isSafeInteger(record[column]) : typeof record[column] === "string",
   );
   return isRow ? /** @type {R} */ (Object.freeze(record)) : null;

@@ -1,0 +1,291 @@
+/*
+    Who answers a conversation. Its state at the desk is a row of its own, not columns of
+    conversations: a customer reads its conversation, and must not hear who has it or that it
+    waits. There is no row until somebody takes, labels or snoozes the conversation.
+*/
+create table public.desk_states (
+    -- the conversation's id
+    id            uuid primary key,
+    account_id    uuid not null,
+    assignee_id   uuid,
+    snoozed_until timestamptz,
+    created_at    timestamptz not null default now(),
+    updated_at    timestamptz not null default now(),
+    version       bigint not null default 1,
+
+    constraint desk_states_conversation_fkey
+        foreign key (id, account_id)
+        references public.conversations (id, account_id)
+        on delete cascade,
+    -- the conversations of a member who is removed become free
+    constraint desk_states_assignee_fkey
+        foreign key (account_id, assignee_id)
+        references public.account_members (account_id, user_id)
+        on delete set null (assignee_id)
+);
+alter table public.desk_states enable row level security;
+
+
+create index desk_states_assignee_idx on public.desk_states (account_id, assignee_id);
+
+create index desk_states_snoozed_idx
+    on public.desk_states (account_id, snoozed_until)
+    where snoozed_until is not null;
+
+
+create policy "members can read the state of a conversation at the desk"
+    on public.desk_states
+    for select
+    to authenticated
+    using (account_id = any (array(select private.my_account_ids())));
+
+
+grant select on public.desk_states to authenticated;
+
+
+insert into private.sentences (key, language, sentence)
+values
+    ('desk.taken', 'en', '{actor} has taken the conversation.'),
+    ('desk.taken', 'sl', 'Pogovor prevzame {actor}.'),
+    ('desk.handed_over', 'en', '{actor} has handed the conversation over to {assignee_name}.'),
+    ('desk.handed_over', 'sl', 'Pogovor preda {actor}, prevzame ga {assignee_name}.'),
+    ('desk.assigned', 'en', 'The conversation goes to {assignee_name}, whose turn it is.'),
+    ('desk.assigned', 'sl', 'Pogovor po vrsti prevzame {assignee_name}.'),
+    ('desk.released', 'en', '{actor} has released the conversation.'),
+    ('desk.released', 'sl', 'Pogovor sprosti {actor}.'),
+    ('desk.freed', 'en', 'The conversation is free: its assignee can no longer answer it.'),
+    ('desk.freed', 'sl', 'Pogovor je prost: prejšnja oseba ne more več odgovarjati.');
+
+
+create function private.tg_desk_states__note_assignee()
+    returns trigger
+    language plpgsql
+    -- definer: foreign keys run it for every user
+    security definer
+    set search_path = ''
+as $$
+declare
+    former constant uuid := case when tg_op = 'UPDATE' then old.assignee_id end;
+    me constant uuid := auth.uid();
+    is_staff constant boolean := private.member_name(new.account_id, me) is not null;
+begin
+    perform private.note_event(
+        conversation_id => new.id,
+        key => case
+            -- removing a member is nobody's work at this conversation
+            when new.assignee_id is null
+                and (not is_staff or private.member_name(new.account_id, former) is null)
+                then 'desk.freed'
+            when new.assignee_id is null then 'desk.released'
+            when not is_staff then 'desk.assigned'
+            when new.assignee_id = me then 'desk.taken'
+            else 'desk.handed_over'
+        end,
+        facts => jsonb_build_object(
+            'assignee_id', new.assignee_id,
+            'assignee_name', private.member_name(new.account_id, new.assignee_id),
+            'former_assignee_id', former
+        )
+    );
+    return null;
+end
+$$;
+
+
+create trigger _100_stamp_change
+    before update on public.desk_states
+    for each row
+    execute function private.tg__stamp_change();
+
+create trigger _500_note_assignee_insert
+    after insert on public.desk_states
+    for each row
+    when (new.assignee_id is not null)
+    execute function private.tg_desk_states__note_assignee();
+
+create trigger _500_note_assignee_update
+    after update of assignee_id on public.desk_states
+    for each row
+    when (new.assignee_id is distinct from old.assignee_id)
+    execute function private.tg_desk_states__note_assignee();
+
+
+create function private.tg_account_members__free_conversations()
+    returns trigger
+    language plpgsql
+    -- definer: users may not write the state
+    security definer
+    set search_path = ''
+as $$
+begin
+    perform
+    from public.conversations k
+    join public.desk_states s
+        on s.id = k.id
+    where s.account_id = new.account_id
+      and s.assignee_id = new.user_id
+    order by k.id
+    for no key update of k;
+
+    update public.desk_states s
+    set assignee_id = null
+    where s.account_id = new.account_id
+      and s.assignee_id = new.user_id;
+    return null;
+end
+$$;
+
+-- a viewer can't answer
+create trigger _500_free_conversations
+    after update of role on public.account_members
+    for each row
+    when (new.role = 'viewer' and old.role <> 'viewer')
+    execute function private.tg_account_members__free_conversations();
+
+
+create function private.write_assignee(conversation_id uuid, account_id uuid, assignee_id uuid)
+    returns public.desk_states
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    written public.desk_states;
+begin
+    insert into public.desk_states as s (id, account_id, assignee_id)
+    values (
+        write_assignee.conversation_id, write_assignee.account_id, write_assignee.assignee_id
+    )
+    on conflict (id) do update
+        set assignee_id = excluded.assignee_id
+    returning s.* into written;
+    return written;
+end
+$$;
+
+
+create function private.assign_conversation(conversation_id uuid, way text, user_id uuid default null)
+    returns public.desk_states
+    language plpgsql
+    -- definer: users may not write the state; the caller is checked first
+    security definer
+    set search_path = ''
+as $$
+declare
+    account constant uuid := private.lock_desk(conversation_id);
+    me constant uuid := auth.uid();
+    assignee constant uuid := (
+        select s.assignee_id
+        from public.desk_states s
+        where s.id = assign_conversation.conversation_id
+    );
+begin
+    if way = 'take' and assignee <> me then
+        raise sqlstate 'PT409' using
+            message = format('%s has this conversation.', private.member_name(account, assignee)),
+            detail = format('field: conversation_id; assignee: %s', assignee),
+            hint = 'Hand it over to yourself with hand_over_conversation, if that is agreed.';
+    elsif way = 'hand over' and not exists (
+        select
+        from public.account_members m
+        where m.account_id = account
+          and m.user_id = assign_conversation.user_id
+          and m.role in ('owner', 'admin', 'agent')
+    ) then
+        raise sqlstate 'PT422' using
+            message = 'A conversation is handed over to an owner, admin or agent of the account.',
+            detail = 'field: user_id',
+            hint = 'Give the user_id of such a row of account_members.';
+    end if;
+    return private.write_assignee(
+        conversation_id => conversation_id,
+        account_id => account,
+        assignee_id => case way when 'take' then me when 'hand over' then user_id end
+    );
+end
+$$;
+
+grant execute on function private.assign_conversation(uuid, text, uuid) to authenticated;
+
+
+create function public.take_conversation(conversation_id uuid)
+    returns public.desk_states
+    language plpgsql
+    set search_path = ''
+as $$
+begin
+    return private.assign_conversation(conversation_id => conversation_id, way => 'take');
+end
+$$;
+
+grant execute on function public.take_conversation(uuid) to authenticated;
+
+
+create function public.hand_over_conversation(conversation_id uuid, user_id uuid)
+    returns public.desk_states
+    language plpgsql
+    set search_path = ''
+as $$
+begin
+    return private.assign_conversation(
+        conversation_id => conversation_id, way => 'hand over', user_id => user_id);
+end
+$$;
+
+grant execute on function public.hand_over_conversation(uuid, uuid) to authenticated;
+
+
+create function public.release_conversation(conversation_id uuid)
+    returns public.desk_states
+    language plpgsql
+    set search_path = ''
+as $$
+begin
+    return private.assign_conversation(conversation_id => conversation_id, way => 'release');
+end
+$$;
+
+grant execute on function public.release_conversation(uuid) to authenticated;
+
+
+comment on table public.desk_states is
+    'The state of conversations at the desk: who answers, and until when one waits. A conversation without a row is free. No customer reads it.';
+comment on column public.desk_states.id is
+    'The conversation.';
+comment on column public.desk_states.account_id is
+    'The account of the conversation.';
+comment on column public.desk_states.assignee_id is
+    'The member who answers; null if the conversation is free. Written by take_conversation, hand_over_conversation and release_conversation.';
+comment on column public.desk_states.snoozed_until is
+    'Until when the conversation waits (UTC); null if it does not.';
+comment on column public.desk_states.created_at is
+    'When the row was made (server time, UTC).';
+comment on column public.desk_states.updated_at is
+    'When the row last changed (server time, UTC).';
+comment on column public.desk_states.version is
+    'Rises by 1 with each change of the row.';
+comment on policy "members can read the state of a conversation at the desk" on public.desk_states is
+    'Members see it for all conversations of their account. Customers see none.';
+comment on function private.tg_desk_states__note_assignee() is
+    'Notes who has taken, handed over or released a conversation.';
+comment on function private.tg_account_members__free_conversations() is
+    'Frees the conversations of a member who becomes a viewer.';
+comment on function private.write_assignee(uuid, uuid, uuid) is
+    'Writes who answers a conversation, which the caller has locked.';
+comment on function private.assign_conversation(uuid, text, uuid) is
+    'Takes, hands over or releases a conversation for the caller.';
+comment on function public.take_conversation(uuid) is
+    'Takes a conversation: from now on you answer it; returns its state. If somebody else has it: 409, with the name. Unknown: 404.';
+comment on function public.hand_over_conversation(uuid, uuid) is
+    'Gives a conversation to an owner, admin or agent of the account, whoever has it now; returns its state. Another user: 422. Unknown: 404.';
+comment on function public.release_conversation(uuid) is
+    'Makes a conversation free, whoever has it; returns its state. Unknown: 404.';
+
+
+select private.follow_table(
+    table_name => 'desk_states',
+    shown => array[
+        'id', 'account_id', 'assignee_id', 'snoozed_until', 'created_at', 'updated_at', 'version'
+    ],
+    customer_key => null,
+    conversation_key => 'id'
+);

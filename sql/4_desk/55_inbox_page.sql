@@ -1,0 +1,242 @@
+/*
+    The inbox by assignee, label and snooze. First the ids of a page are found, past the policies,
+    for a caller whose membership is checked: so Postgres may begin at the state, at the label or at
+    the latest message, where fewer rows are read. Then the view shows these conversations under the
+    caller's policies. (A filter on the view itself would look into every conversation.)
+*/
+create function private.inbox_ids(
+    account_id uuid,
+    assignee_id uuid,
+    is_free boolean,
+    label_id uuid,
+    is_snoozed boolean,
+    status text,
+    before timestamptz,
+    before_id uuid,
+    page_size integer
+)
+    returns uuid[]
+    language plpgsql
+    stable
+    -- definer: the members of the account are checked first
+    security definer
+    set search_path = ''
+as $$
+declare
+    found_ids uuid[];
+begin
+    if account_id is null or account_id not in (select private.my_account_ids()) then
+        raise sqlstate 'PT404' using
+            message = 'There is no such account, or it is not yours to see.',
+            detail = 'field: account_id';
+    elsif status not in ('open', 'pending', 'closed') then
+        raise sqlstate 'PT422' using
+            message = format('There is no status %s of conversations.', quote_literal(left(status, 64))),
+            detail = 'field: status',
+            hint = 'Use open, pending or closed, or none for all.';
+    end if;
+
+    -- The conditions that are given, planned for their values: a rare label is looked up, a common
+    -- one is met on the way through the latest conversations.
+    execute concat(
+        'select array(select a.conversation_id from public.conversation_activity a',
+        case
+            when assignee_id is not null or is_snoozed
+                then ' join public.desk_states s on s.id = a.conversation_id'
+            when is_free or not is_snoozed
+                then ' left join public.desk_states s on s.id = a.conversation_id'
+        end,
+        case when label_id is not null then
+            ' join public.conversation_labels l on l.conversation_id = a.conversation_id'
+        end,
+        case when status is not null then
+            ' join public.conversations k on k.id = a.conversation_id'
+        end,
+        ' where a.account_id = $1',
+        case when assignee_id is not null then ' and s.account_id = $1 and s.assignee_id = $2' end,
+        case when is_free then ' and s.assignee_id is null' end,
+        case when label_id is not null then ' and l.account_id = $1 and l.label_id = $3' end,
+        case
+            when is_snoozed then ' and s.account_id = $1 and s.snoozed_until > now()'
+            when not is_snoozed then ' and (s.snoozed_until is null or s.snoozed_until <= now())'
+        end,
+        case when status is not null then ' and k.status = $4' end,
+        case when before is not null then
+            ' and a.last_message_at <= $5'
+            ' and (a.last_message_at < $5 or a.conversation_id > $6)'
+        end,
+        -- as in the inbox: a deleted contact has no customers row
+        ' and (a.customer_id is null'
+        ' or exists (select from public.customers c where c.id = a.customer_id))'
+        ' order by a.last_message_at desc, a.conversation_id limit $7)'
+    )
+    into found_ids
+    using account_id, assignee_id, label_id, status, before, before_id, least(greatest(page_size, 1), 200);
+    return found_ids;
+end
+$$;
+
+grant execute on function private.inbox_ids(
+    uuid, uuid, boolean, uuid, boolean, text, timestamptz, uuid, integer
+)
+    to authenticated;
+
+
+create function public.inbox_page(
+    account_id uuid,
+    assignee_id uuid default null,
+    is_free boolean default false,
+    label_id uuid default null,
+    is_snoozed boolean default null,
+    status text default null,
+    before timestamptz default null,
+    before_id uuid default null,
+    page_size integer default 50
+)
+    returns setof public.inbox
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+begin
+    return query
+        select i.*
+        from public.inbox i
+        where i.account_id = inbox_page.account_id
+          and i.id = any (private.inbox_ids(
+              account_id => inbox_page.account_id,
+              assignee_id => inbox_page.assignee_id,
+              is_free => inbox_page.is_free,
+              label_id => inbox_page.label_id,
+              is_snoozed => inbox_page.is_snoozed,
+              status => inbox_page.status,
+              before => inbox_page.before,
+              before_id => inbox_page.before_id,
+              page_size => inbox_page.page_size
+          ))
+        order by i.last_message_at desc, i.id;
+end
+$$;
+
+grant execute on function public.inbox_page(
+    uuid, uuid, boolean, uuid, boolean, text, timestamptz, uuid, integer
+)
+    to authenticated;
+
+
+create function private.inbox_counts(account_id uuid)
+    returns jsonb
+    language plpgsql
+    stable
+    -- definer: the members of the account are checked first
+    security definer
+    set search_path = ''
+as $$
+begin
+    if account_id is null or account_id not in (select private.my_account_ids()) then
+        raise sqlstate 'PT404' using
+            message = 'There is no such account, or it is not yours to see.',
+            detail = 'field: account_id';
+    end if;
+    return jsonb_build_object(
+        'assignees', (
+            select coalesce(
+                jsonb_agg(
+                    jsonb_build_object(
+                        'user_id', m.user_id, 'name', m.display_name, 'conversations', n.number)
+                    order by m.display_name, m.user_id
+                ),
+                '[]')
+            from public.account_members m
+            cross join lateral (
+                select count(*) as number
+                from (
+                    select
+                    from public.desk_states s
+                    join public.conversations k
+                        on k.id = s.id
+                    where s.account_id = inbox_counts.account_id
+                      and s.assignee_id = m.user_id
+                      and k.status <> 'closed'
+                    limit 100
+                ) s
+            ) n
+            where m.account_id = inbox_counts.account_id
+        ),
+        'labels', (
+            select coalesce(
+                jsonb_agg(
+                    jsonb_build_object('label_id', l.id, 'name', l.name, 'conversations', n.number)
+                    order by l.name, l.id
+                ),
+                '[]')
+            from public.labels l
+            cross join lateral (
+                select count(*) as number
+                from (
+                    select
+                    from public.conversation_labels o
+                    join public.conversations k
+                        on k.id = o.conversation_id
+                    where o.label_id = l.id
+                      and o.account_id = inbox_counts.account_id
+                      and k.status <> 'closed'
+                    limit 100
+                ) o
+            ) n
+            where l.account_id = inbox_counts.account_id
+        ),
+        'snoozed', (
+            select count(*)
+            from (
+                select
+                from public.desk_states s
+                where s.account_id = inbox_counts.account_id
+                  and s.snoozed_until > now()
+                limit 100
+            ) s
+        ),
+        'free', cardinality(private.inbox_ids(
+            account_id => inbox_counts.account_id,
+            assignee_id => null,
+            is_free => true,
+            label_id => null,
+            is_snoozed => false,
+            status => 'open',
+            before => null,
+            before_id => null,
+            page_size => 100
+        ))
+    );
+end
+$$;
+
+grant execute on function private.inbox_counts(uuid) to authenticated;
+
+
+create function public.inbox_counts(account_id uuid)
+    returns jsonb
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+begin
+    return private.inbox_counts(inbox_counts.account_id);
+end
+$$;
+
+grant execute on function public.inbox_counts(uuid) to authenticated;
+
+
+comment on function private.inbox_ids(
+    uuid, uuid, boolean, uuid, boolean, text, timestamptz, uuid, integer
+) is
+    'The conversations of a page of the inbox, for a member of the account.';
+comment on function public.inbox_page(
+    uuid, uuid, boolean, uuid, boolean, text, timestamptz, uuid, integer
+) is
+    'A page of an account''s inbox, latest first: rows of inbox. Filters: assignee_id, is_free (nobody has it), label_id, is_snoozed (true, false, or null for both) and status; page_size is at most 200. For the next page give the last row''s last_message_at as before and its id as before_id. Not a member of the account: 404.';
+comment on function private.inbox_counts(uuid) is
+    'Counts the conversations of an account by assignee, label and snooze.';
+comment on function public.inbox_counts(uuid) is
+    'How many conversations each filter finds: {assignees: [{user_id, name, conversations}], labels: [{label_id, name, conversations}], snoozed, free}. Assignees and labels count conversations that are not closed, free counts open ones that do not wait; 100 stands for 100 or more. Not a member of the account: 404.';
