@@ -94,6 +94,16 @@ def pages_of_conversations(populated: Populated, account: int) -> list[Sequence[
     return [(time,) for time in times[:: max(1, len(times) // SAMPLES)][:SAMPLES]]
 
 
+def ids(query: str) -> Samples:
+    """What a query about the account answers, each some times."""
+
+    def samples(populated: Populated, account: int) -> list[Sequence[Any]]:
+        found = populated.column(query, account_id(account))
+        return [(value,) for value in found for _ in range(3)]
+
+    return samples
+
+
 def words(query: str) -> Samples:
     """What a query about the account's contacts answers."""
 
@@ -172,6 +182,38 @@ QUESTIONS = {
         """,
         nothing,
     ),
+    "inbox, of a member": Question(
+        "select * from public.inbox_page(%s, assignee_id => %s)",
+        ids("select user_id from public.account_members where account_id = %s order by 1"),
+    ),
+    "inbox, of a member, open": Question(
+        "select * from public.inbox_page(%s, assignee_id => %s, status => 'open')",
+        ids("select user_id from public.account_members where account_id = %s order by 1"),
+    ),
+    "inbox, of a label": Question(
+        "select * from public.inbox_page(%s, label_id => %s)",
+        ids("select id from public.labels where account_id = %s order by 1"),
+    ),
+    "inbox, of a label, mine": Question(
+        "select * from public.inbox_page(%s, label_id => %s, assignee_id => auth.uid())",
+        ids("select id from public.labels where account_id = %s order by 1"),
+    ),
+    "inbox, free": Question(
+        """
+        select * from public.inbox_page(
+            %s, is_free => true, is_snoozed => false, status => 'open')
+        """,
+        nothing,
+    ),
+    "inbox, snoozed": Question(
+        "select * from public.inbox_page(%s, is_snoozed => true)",
+        nothing,
+    ),
+    "inbox, not snoozed, deep": Question(
+        "select * from public.inbox_page(%s, is_snoozed => false, before => %s)",
+        pages_of_conversations,
+    ),
+    "inbox, counts": Question("select public.inbox_counts(%s)", nothing),
     "unread of one": Question(
         "select unread_count from public.inbox where account_id = %s and id = %s",
         conversations,

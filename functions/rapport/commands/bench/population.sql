@@ -295,4 +295,41 @@ from threads t
 where pg_temp.pick(t.n, 60, 10) < 8
 order by t.last_message_at, t.id;
 
+-- who has which conversations, labels and snoozes: some that many have, and some that few have
+insert into auth.users (id, email, aud, role)
+select
+    md5('colleague ' || n)::uuid, format('colleague%s@rapport.example', n), 'authenticated', 'authenticated'
+from generate_series(1, current_setting('population.accounts')::integer) n;
+
+insert into public.account_members (account_id, user_id, role, display_name)
+select md5('account ' || n)::uuid, md5('colleague ' || n)::uuid, 'agent', 'Colleague ' || n
+from generate_series(1, current_setting('population.accounts')::integer) n;
+
+insert into public.desk_states (id, account_id, assignee_id, snoozed_until)
+select
+    d.id,
+    d.account_id,
+    case when d.chosen < 303 then
+        md5(format('%s %s', case when d.chosen < 300 then 'agent' else 'colleague' end, d.account))::uuid
+    end,
+    case when d.chosen >= 303 then now() + (d.chosen - 302) * interval '1 day' end
+from (
+    select t.*, pg_temp.pick(t.n, 62 + t.nth, 1000) as chosen
+    from threads t
+) d
+where d.chosen < 310
+order by d.last_message_at, d.id;
+
+insert into public.labels (id, account_id, name)
+select md5(format('label %s %s', l.name, n))::uuid, md5('account ' || n)::uuid, l.name
+from generate_series(1, current_setting('population.accounts')::integer) n
+cross join (values ('usual'), ('rare')) as l (name);
+
+insert into public.conversation_labels (account_id, conversation_id, label_id)
+select t.account_id, t.id, md5(format('label %s %s', l.name, t.account))::uuid
+from threads t
+join (values ('usual', 0, 300), ('rare', 300, 302)) as l (name, first, beyond)
+    on pg_temp.pick(t.n, 65 + t.nth, 1000) between l.first and l.beyond - 1
+order by t.last_message_at, t.id;
+
 drop function pg_temp.pick_skewed, pg_temp.share, pg_temp.pick;
