@@ -2092,7 +2092,7 @@ begin
         case when actor is not null then auth.uid() end,
         actor,
         left(private.words(account, key, facts || jsonb_build_object('actor', actor)), 4096),
-        facts || jsonb_build_object('event', key)
+        jsonb_strip_nulls(facts) || jsonb_build_object('event', key)
     );
 end
 $$;
@@ -2180,7 +2180,8 @@ comment on column public.conversation_notes.note is
 comment on column public.conversation_notes.mentions is
     'The user ids of the members whom the note mentions, at most 50.';
 comment on column public.conversation_notes.event is
-    'What happened, for clients that write a text of their own: {event, …}; null for a note.';
+    'What happened, and with whom, until when or with which label, for clients that write a text of their own; null for a note.'
+    ' Type: {event: text, assignee_id?: uuid, assignee_name?: text, former_assignee_id?: uuid, label_id?: uuid, label?: text, snoozed_until?: timestamptz, time?: text} | null';
 comment on column public.conversation_notes.created_at is
     'When it was written (server time, UTC).';
 comment on column public.conversation_notes.updated_at is

@@ -4257,7 +4257,8 @@ comment on function public.inbox_page(
 comment on function private.inbox_counts(uuid) is
     'Counts the conversations of an account by assignee, label and snooze.';
 comment on function public.inbox_counts(uuid) is
-    'How many conversations each filter finds: {assignees: [{user_id, name, conversations}], labels: [{label_id, name, conversations}], snoozed, free}. Assignees and labels count conversations that are not closed, free counts open ones that do not wait; 100 stands for 100 or more. Not a member of the account: 404.';
+    'How many conversations each filter finds. Assignees and labels count conversations that are not closed, free counts open ones that do not wait; 100 stands for 100 or more. Not a member of the account: 404.'
+    ' Type: {assignees: {user_id: uuid, name: text, conversations: integer}[], labels: {label_id: uuid, name: text, conversations: integer}[], snoozed: integer, free: integer}';
 
 
 /*

@@ -82,7 +82,8 @@ AccountLanguage: TypeAlias = Annotated[Literal["en", "sl"], AnyWord()]
 
 class Account(Record):
     """A row of the table `accounts`. A business that uses Rapport: the tenant. Every other row
-    names its account. Owners and admins change name, country, time_zone and language.
+    names its account. Owners and admins change name, country, time_zone, language and
+    assigns_in_turn.
     """
 
     id: UUID
@@ -100,6 +101,10 @@ class Account(Record):
     language: AccountLanguage
     """The language of what the system writes for people: en or sl. If none is given: sl in
     Slovenia, or else en.
+    """
+    assigns_in_turn: bool = False
+    """Whether a free conversation, when the customer writes, goes to the member at the desk who
+    was given one least recently; see stay_at_desk.
     """
     messages_per_minute: int
     """How many messages one user, staff or customer, may write in a minute."""
@@ -438,6 +443,67 @@ class ConversationActivity(Record):
     """
 
 
+class ConversationLabel(Row):
+    """A row of the table `conversation_labels`. Which conversations have which labels. Written
+    by label_conversation and unlabel_conversation.
+    """
+
+    conversation_id: UUID
+    """The conversation."""
+    label_id: UUID
+    """The label that it has."""
+    created_at: AwareDatetime
+    """When it was labelled (server time, UTC)."""
+
+
+ConversationNoteKind: TypeAlias = Annotated[Literal["note", "event"], AnyWord()]
+
+
+class ConversationNoteEvent(Record):
+    """An object in `event` of `conversation_notes`."""
+
+    event: str
+    assignee_id: UUID | None = None
+    assignee_name: str | None = None
+    former_assignee_id: UUID | None = None
+    label_id: UUID | None = None
+    label: str | None = None
+    snoozed_until: AwareDatetime | None = None
+    time: str | None = None
+
+
+class ConversationNote(Row):
+    """A row of the table `conversation_notes`. Notes of staff about a conversation, and what
+    happened to it at the desk; no customer reads them. Insert conversation_id, note and mentions;
+    the author may change note and mentions, and delete_note deletes.
+    """
+
+    conversation_id: UUID
+    """The conversation that the note is about."""
+    seq: int
+    """Counts 1, 2, 3 … in its conversation, apart from the messages."""
+    kind: ConversationNoteKind
+    """note (a person wrote it) or event (taken, handed over, released, labelled, snoozed)."""
+    author_id: UUID | None = None
+    """The user who wrote it or did it; null if the system did."""
+    author_name: str | None = None
+    """The author's name when it was written."""
+    note: str
+    """The text, 1 to 4,096 characters; an event's is in the account's language. Empty once
+    deleted.
+    """
+    mentions: tuple[UUID, ...] = ()
+    """The user ids of the members whom the note mentions, at most 50."""
+    event: ConversationNoteEvent | None = None
+    """What happened, and with whom, until when or with which label, for clients that write a
+    text of their own; null for a note.
+    """
+    created_at: AwareDatetime
+    """When it was written (server time, UTC)."""
+    deleted_at: AwareDatetime | None = None
+    """When it was deleted (UTC); its text is gone, its number stays."""
+
+
 ConversationGroupState: TypeAlias = Annotated[Literal["active", "suspended", "deleted"], AnyWord()]
 
 
@@ -513,6 +579,21 @@ class Customer(Row):
     """When the contact was made (server time, UTC)."""
 
 
+class DeskState(Row):
+    """A row of the table `desk_states`. The state of conversations at the desk: who answers, and
+    until when one waits. A conversation without a row is free. No customer reads it.
+    """
+
+    assignee_id: UUID | None = None
+    """The member who answers; null if the conversation is free. Written by take_conversation,
+    hand_over_conversation and release_conversation.
+    """
+    snoozed_until: AwareDatetime | None = None
+    """Until when the conversation waits (UTC); null if it does not."""
+    created_at: AwareDatetime
+    """When the row was made (server time, UTC)."""
+
+
 MessageSenderType: TypeAlias = Annotated[Literal["client", "operator", "system"], AnyWord()]
 
 MessageStatus: TypeAlias = Annotated[
@@ -523,7 +604,7 @@ MessageStatus: TypeAlias = Annotated[
 class Inbox(Record):
     """A row of the view `inbox`. Conversations, with the columns of a list of them. Filter by
     one account_id, or as a customer by one customer_id. Sort by last_message_at (descending) and
-    id.
+    id. inbox_page finds by assignee, label and snooze.
     """
 
     id: UUID
@@ -574,6 +655,14 @@ class Inbox(Record):
     """How many messages of the other side the signed-in user has not read, without deleted ones;
     100 stands for 100 or more.
     """
+    assignee_id: UUID | None = None
+    """The member who answers; null if the conversation is free. Customers see null."""
+    assignee_name: str | None = None
+    """The assignee's name. Customers see null."""
+    label_ids: tuple[UUID, ...] | None = None
+    """The ids of the conversation's labels; see labels. Customers see none."""
+    snoozed_until: AwareDatetime | None = None
+    """Until when the conversation waits (UTC); null if it does not. Customers see null."""
     created_at: AwareDatetime
     """When the conversation was made (server time, UTC)."""
     version: int
@@ -655,6 +744,19 @@ class Job(Row):
     """What the customer should know; at most 4,000 characters. The customer reads all of a job."""
     created_at: AwareDatetime
     """When the job was made (server time, UTC)."""
+
+
+class Label(Row):
+    """A row of the table `labels`. The labels that an account's team puts on conversations.
+    Insert, update and delete them as in any table.
+    """
+
+    name: str
+    """What people read; 1 to 64 characters, once in an account."""
+    colour: str
+    """The colour in which it is shown: # and six hexadecimal digits in lower case."""
+    created_at: AwareDatetime
+    """When the label was made (server time, UTC)."""
 
 
 class LoyaltyBalance(Record):
@@ -1203,6 +1305,26 @@ class RejectedWebhook(Record):
     """When the last of them arrived, or arrived again (UTC)."""
 
 
+class SavedReply(Row):
+    """A row of the table `saved_replies`. Replies that a team writes often. Insert, update and
+    delete them as in any table; fill_saved_reply fills one for a conversation.
+    """
+
+    short_code: str
+    """What people type to find it; 1 to 32 small letters, digits, hyphens and underscores, once
+    in an account.
+    """
+    title: str | None = None
+    """What people read in the list; at most 200 characters."""
+    text: str
+    """The reply, 1 to 4,096 characters, with variables: {{contact.name}}, {{appointment.time}},
+    {{appointment.service}}, {{invoice.number}}, {{invoice.amount}}, {{invoice.due_on}},
+    {{points.total}}, {{agent.name}}, {{account.name}}.
+    """
+    created_at: AwareDatetime
+    """When the reply was made (server time, UTC)."""
+
+
 class WhatsappTemplateVariables(Record):
     """An object in `variables` of `whatsapp_templates`."""
 
@@ -1563,6 +1685,34 @@ DeleteMessageAnswer: TypeAlias = Message
 for both sides: a customer's own, or for staff one of the business. The row stays without contents,
 with revoked_at. Returns the row. Not the caller's: 403. On WhatsApp: 422.
 """
+
+
+class InboxCountsAnswerAssignee(Record):
+    """An object in `assignees` of InboxCountsAnswer."""
+
+    user_id: UUID
+    name: str
+    conversations: int
+
+
+class InboxCountsAnswerLabel(Record):
+    """An object in `labels` of InboxCountsAnswer."""
+
+    label_id: UUID
+    name: str
+    conversations: int
+
+
+class InboxCountsAnswer(Record):
+    """What `inbox_counts` answers. How many conversations each filter finds. Assignees and
+    labels count conversations that are not closed, free counts open ones that do not wait; 100
+    stands for 100 or more. Not a member of the account: 404.
+    """
+
+    assignees: tuple[InboxCountsAnswerAssignee, ...]
+    labels: tuple[InboxCountsAnswerLabel, ...]
+    snoozed: int
+    free: int
 
 
 class InviteToPortalAnswer(Record):

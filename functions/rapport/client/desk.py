@@ -8,64 +8,17 @@ from __future__ import annotations
 from typing import Unpack
 from uuid import UUID
 
-from pydantic import AwareDatetime, JsonValue
-
 from rapport.client.catch_up import CatchUp
-from rapport.client.rows import Row
+from rapport.client.database import (
+    ConversationLabel,
+    ConversationNote,
+    DeskState,
+    Label,
+    SavedReply,
+)
 from rapport.client.sources import TableSource
 from rapport.client.subscription import RowCallbacks, Subscription
 from rapport.client.topics import Scope
-
-
-class Note(Row):
-    """A row of `conversation_notes`; `seq` counts 1, 2, 3 … in its conversation, without messages.
-
-    `kind` is note, which a person wrote, or event, whose facts are in `event`.
-    """
-
-    conversation_id: UUID
-    seq: int
-    kind: str
-    author_id: UUID | None = None
-    author_name: str | None = None
-    note: str
-    mentions: list[UUID]
-    event: JsonValue = None
-    deleted_at: AwareDatetime | None = None
-    created_at: AwareDatetime
-
-
-class DeskState(Row):
-    """A row of `desk_states`, with the conversation's id: who answers, and until when it waits."""
-
-    assignee_id: UUID | None = None
-    snoozed_until: AwareDatetime | None = None
-    created_at: AwareDatetime
-
-
-class Label(Row):
-    """A row of `labels`."""
-
-    name: str
-    colour: str
-    created_at: AwareDatetime
-
-
-class ConversationLabel(Row):
-    """A row of `conversation_labels`: a label that a conversation has."""
-
-    conversation_id: UUID
-    label_id: UUID
-    created_at: AwareDatetime
-
-
-class SavedReply(Row):
-    """A row of `saved_replies`; its text may have variables such as `{{contact.name}}`."""
-
-    short_code: str
-    title: str | None = None
-    text: str
-    created_at: AwareDatetime
 
 
 class Desk:
@@ -75,12 +28,12 @@ class Desk:
         self._catch_up = catch_up
 
     def notes(
-        self, conversation_id: UUID, **callbacks: Unpack[RowCallbacks[Note]]
-    ) -> Subscription[Note]:
+        self, conversation_id: UUID, **callbacks: Unpack[RowCallbacks[ConversationNote]]
+    ) -> Subscription[ConversationNote]:
         """Notes of one conversation, and what happened to it at the desk."""
         source = TableSource(
             "conversation_notes",
-            Note,
+            ConversationNote,
             Scope(),
             key="seq",
             equals={"conversation_id": conversation_id},

@@ -101,9 +101,11 @@ export type Database = {
           }
         ];
       };
-      /** A business that uses Rapport: the tenant. Every other row names its account. Owners and admins change name, country, time_zone and language. */
+      /** A business that uses Rapport: the tenant. Every other row names its account. Owners and admins change name, country, time_zone, language and assigns_in_turn. */
       accounts: {
         Row: {
+          /** Whether a free conversation, when the customer writes, goes to the member at the desk who was given one least recently; see stay_at_desk. */
+          assigns_in_turn: boolean;
           /** The country of the business by ISO 3166-1, such as SI; null is unknown. */
           country: string | null;
           /** When the account was made (server time, UTC). */
@@ -129,6 +131,7 @@ export type Database = {
         };
         ComputedFields: never;
         Insert: {
+          assigns_in_turn?: boolean;
           country?: string | null;
           created_at?: string;
           external_id?: string;
@@ -142,6 +145,7 @@ export type Database = {
           writes_per_minute?: number;
         };
         Update: {
+          assigns_in_turn?: boolean;
           country?: string | null;
           created_at?: string;
           external_id?: string;
@@ -644,6 +648,162 @@ export type Database = {
           }
         ];
       };
+      /** Which conversations have which labels. Written by label_conversation and unlabel_conversation. */
+      conversation_labels: {
+        Row: {
+          /** The account of the conversation and the label. */
+          account_id: string;
+          /** The conversation. */
+          conversation_id: string;
+          /** When it was labelled (server time, UTC). */
+          created_at: string;
+          /** Identifies the row. */
+          id: string;
+          /** The label that it has. */
+          label_id: string;
+          /** When the row last changed (server time, UTC). */
+          updated_at: string;
+          /** Rises by 1 with each change of the row. */
+          version: number;
+        };
+        ComputedFields: never;
+        Insert: {
+          account_id: string;
+          conversation_id: string;
+          created_at?: string;
+          id?: string;
+          label_id: string;
+          updated_at?: string;
+          version?: number;
+        };
+        Update: {
+          account_id?: string;
+          conversation_id?: string;
+          created_at?: string;
+          id?: string;
+          label_id?: string;
+          updated_at?: string;
+          version?: number;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "conversation_labels_conversation_fkey";
+            columns: [
+              "conversation_id",
+              "account_id"
+            ];
+            isOneToOne: false;
+            referencedRelation: "conversations";
+            referencedColumns: [
+              "id",
+              "account_id"
+            ];
+          },
+          {
+            foreignKeyName: "conversation_labels_label_fkey";
+            columns: [
+              "label_id",
+              "account_id"
+            ];
+            isOneToOne: false;
+            referencedRelation: "labels";
+            referencedColumns: [
+              "id",
+              "account_id"
+            ];
+          }
+        ];
+      };
+      /** Notes of staff about a conversation, and what happened to it at the desk; no customer reads them. Insert conversation_id, note and mentions; the author may change note and mentions, and delete_note deletes. */
+      conversation_notes: {
+        Row: {
+          /** The account of the conversation; filled in. */
+          account_id: string;
+          /** The user who wrote it or did it; null if the system did. */
+          author_id: string | null;
+          /** The author's name when it was written. */
+          author_name: string | null;
+          /** The conversation that the note is about. */
+          conversation_id: string;
+          /** When it was written (server time, UTC). */
+          created_at: string;
+          /** When it was deleted (UTC); its text is gone, its number stays. */
+          deleted_at: string | null;
+          /** What happened, and with whom, until when or with which label, for clients that write a text of their own; null for a note. */
+          event: {
+            event: string;
+            assignee_id?: string;
+            assignee_name?: string;
+            former_assignee_id?: string;
+            label_id?: string;
+            label?: string;
+            snoozed_until?: string;
+            time?: string;
+          } | null;
+          /** Identifies the note. A client may choose it, so that a repeated insert is refused (409). */
+          id: string;
+          /** note (a person wrote it) or event (taken, handed over, released, labelled, snoozed). */
+          kind: "note" | "event";
+          /** The user ids of the members whom the note mentions, at most 50. */
+          mentions: string[];
+          /** The text, 1 to 4,096 characters; an event's is in the account's language. Empty once deleted. */
+          note: string;
+          /** Counts 1, 2, 3 … in its conversation, apart from the messages. */
+          seq: number;
+          /** When the row last changed (server time, UTC). */
+          updated_at: string;
+          /** Rises by 1 with each change of the row. */
+          version: number;
+        };
+        ComputedFields: never;
+        Insert: {
+          account_id: string;
+          author_id?: string | null;
+          author_name?: string | null;
+          conversation_id: string;
+          created_at?: string;
+          deleted_at?: string | null;
+          event?: Json | null;
+          id?: string;
+          kind?: "note" | "event";
+          mentions?: string[];
+          note: string;
+          seq: number;
+          updated_at?: string;
+          version?: number;
+        };
+        Update: {
+          account_id?: string;
+          author_id?: string | null;
+          author_name?: string | null;
+          conversation_id?: string;
+          created_at?: string;
+          deleted_at?: string | null;
+          event?: Json | null;
+          id?: string;
+          kind?: "note" | "event";
+          mentions?: string[];
+          note?: string;
+          seq?: number;
+          updated_at?: string;
+          version?: number;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "conversation_notes_conversation_fkey";
+            columns: [
+              "conversation_id",
+              "account_id"
+            ];
+            isOneToOne: false;
+            referencedRelation: "conversations";
+            referencedColumns: [
+              "id",
+              "account_id"
+            ];
+          }
+        ];
+      };
       /** A conversation with one customer, on WhatsApp, about a booking or in the portal, or with a group on WhatsApp. */
       conversations: {
         Row: {
@@ -835,6 +995,72 @@ export type Database = {
           }
         ];
       };
+      /** The state of conversations at the desk: who answers, and until when one waits. A conversation without a row is free. No customer reads it. */
+      desk_states: {
+        Row: {
+          /** The account of the conversation. */
+          account_id: string;
+          /** The member who answers; null if the conversation is free. Written by take_conversation, hand_over_conversation and release_conversation. */
+          assignee_id: string | null;
+          /** When the row was made (server time, UTC). */
+          created_at: string;
+          /** The conversation. */
+          id: string;
+          /** Until when the conversation waits (UTC); null if it does not. */
+          snoozed_until: string | null;
+          /** When the row last changed (server time, UTC). */
+          updated_at: string;
+          /** Rises by 1 with each change of the row. */
+          version: number;
+        };
+        ComputedFields: never;
+        Insert: {
+          account_id: string;
+          assignee_id?: string | null;
+          created_at?: string;
+          id: string;
+          snoozed_until?: string | null;
+          updated_at?: string;
+          version?: number;
+        };
+        Update: {
+          account_id?: string;
+          assignee_id?: string | null;
+          created_at?: string;
+          id?: string;
+          snoozed_until?: string | null;
+          updated_at?: string;
+          version?: number;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "desk_states_assignee_fkey";
+            columns: [
+              "account_id",
+              "assignee_id"
+            ];
+            isOneToOne: false;
+            referencedRelation: "account_members";
+            referencedColumns: [
+              "account_id",
+              "user_id"
+            ];
+          },
+          {
+            foreignKeyName: "desk_states_conversation_fkey";
+            columns: [
+              "id",
+              "account_id"
+            ];
+            isOneToOne: false;
+            referencedRelation: "conversations";
+            referencedColumns: [
+              "id",
+              "account_id"
+            ];
+          }
+        ];
+      };
       /** Bills to customers. An invoice begins as a draft, and its status sends it. A sent invoice can't be deleted: make it void. */
       invoices: {
         Row: {
@@ -1016,6 +1242,57 @@ export type Database = {
             referencedColumns: [
               "id",
               "account_id"
+            ];
+          }
+        ];
+      };
+      /** The labels that an account's team puts on conversations. Insert, update and delete them as in any table. */
+      labels: {
+        Row: {
+          /** The account whose label it is. */
+          account_id: string;
+          /** The colour in which it is shown: # and six hexadecimal digits in lower case. */
+          colour: string;
+          /** When the label was made (server time, UTC). */
+          created_at: string;
+          /** Identifies the label. A client may choose it. */
+          id: string;
+          /** What people read; 1 to 64 characters, once in an account. */
+          name: string;
+          /** When the row last changed (server time, UTC). */
+          updated_at: string;
+          /** Rises by 1 with each change of the row. */
+          version: number;
+        };
+        ComputedFields: never;
+        Insert: {
+          account_id: string;
+          colour?: string;
+          created_at?: string;
+          id?: string;
+          name: string;
+          updated_at?: string;
+          version?: number;
+        };
+        Update: {
+          account_id?: string;
+          colour?: string;
+          created_at?: string;
+          id?: string;
+          name?: string;
+          updated_at?: string;
+          version?: number;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "labels_account_id_fkey";
+            columns: [
+              "account_id"
+            ];
+            isOneToOne: false;
+            referencedRelation: "accounts";
+            referencedColumns: [
+              "id"
             ];
           }
         ];
@@ -1733,6 +2010,61 @@ export type Database = {
           }
         ];
       };
+      /** Replies that a team writes often. Insert, update and delete them as in any table; fill_saved_reply fills one for a conversation. */
+      saved_replies: {
+        Row: {
+          /** The account whose reply it is. */
+          account_id: string;
+          /** When the reply was made (server time, UTC). */
+          created_at: string;
+          /** Identifies the reply. A client may choose it. */
+          id: string;
+          /** What people type to find it; 1 to 32 small letters, digits, hyphens and underscores, once in an account. */
+          short_code: string;
+          /** The reply, 1 to 4,096 characters, with variables: {{contact.name}}, {{appointment.time}}, {{appointment.service}}, {{invoice.number}}, {{invoice.amount}}, {{invoice.due_on}}, {{points.total}}, {{agent.name}}, {{account.name}}. */
+          text: string;
+          /** What people read in the list; at most 200 characters. */
+          title: string | null;
+          /** When the row last changed (server time, UTC). */
+          updated_at: string;
+          /** Rises by 1 with each change of the row. */
+          version: number;
+        };
+        ComputedFields: never;
+        Insert: {
+          account_id: string;
+          created_at?: string;
+          id?: string;
+          short_code: string;
+          text: string;
+          title?: string | null;
+          updated_at?: string;
+          version?: number;
+        };
+        Update: {
+          account_id?: string;
+          created_at?: string;
+          id?: string;
+          short_code?: string;
+          text?: string;
+          title?: string | null;
+          updated_at?: string;
+          version?: number;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "saved_replies_account_id_fkey";
+            columns: [
+              "account_id"
+            ];
+            isOneToOne: false;
+            referencedRelation: "accounts";
+            referencedColumns: [
+              "id"
+            ];
+          }
+        ];
+      };
       /** The words of each face for a conversation's status: contacts page, live chat, WATI-style clients, portal, ERP. */
       status_words: {
         Row: {
@@ -2388,11 +2720,15 @@ export type Database = {
         Relationships: [
         ];
       };
-      /** Conversations, with the columns of a list of them. Filter by one account_id, or as a customer by one customer_id. Sort by last_message_at (descending) and id. */
+      /** Conversations, with the columns of a list of them. Filter by one account_id, or as a customer by one customer_id. Sort by last_message_at (descending) and id. inbox_page finds by assignee, label and snooze. */
       inbox: {
         Row: {
           /** The account of the conversation. */
           account_id: string;
+          /** The member who answers; null if the conversation is free. Customers see null. */
+          assignee_id: string | null;
+          /** The assignee's name. Customers see null. */
+          assignee_name: string | null;
           /** whatsapp, booking or portal. */
           channel: "whatsapp" | "booking" | "portal";
           /** When the conversation was made (server time, UTC). */
@@ -2409,6 +2745,8 @@ export type Database = {
           group_name: string | null;
           /** The conversation. */
           id: string;
+          /** The ids of the conversation's labels; see labels. Customers see none. */
+          label_ids: string[] | null;
           /** When the customer last wrote or called: on WhatsApp by WhatsApp's clock (UTC). */
           last_inbound_at: string | null;
           /** The text of the latest message, or a placeholder such as [image] or [deleted]. */
@@ -2436,6 +2774,8 @@ export type Database = {
             joined_at: string | null;
             left_at: string | null;
           })[];
+          /** Until when the conversation waits (UTC); null if it does not. Customers see null. */
+          snoozed_until: string | null;
           /** open, pending or closed; written by set_conversation_status. */
           status: "open" | "pending" | "closed";
           /** How many messages of the other side the signed-in user has not read, without deleted ones; 100 stands for 100 or more. */
@@ -2896,6 +3236,13 @@ export type Database = {
         };
         Returns: Database["public"]["Tables"]["messages"]["Row"];
       };
+      /** Deletes a note: its text goes, its number stays. The author may, and owners and admins. An event is refused (422). Unknown: 404. */
+      delete_note: {
+        Args: {
+          note_id: string;
+        };
+        Returns: undefined;
+      };
       /** Says that two contacts are not one person: dismisses the suggestion and all others about the same two contacts. A second call changes nothing. If the two have been merged meanwhile: 409. */
       dismiss_suggestion: {
         Args: {
@@ -2910,6 +3257,105 @@ export type Database = {
         };
         Returns: undefined;
       };
+      /** The text of a saved reply with its variables filled for a conversation's customer, to be shown before it is sent. In a booking's chat the appointment is the booking's. A variable without a value is refused (422) with its name. Unknown reply or conversation: 404. */
+      fill_saved_reply: {
+        Args: {
+          conversation_id: string;
+          reply_id: string;
+        };
+        Returns: string;
+      };
+      /** Gives a conversation to an owner, admin or agent of the account, whoever has it now; returns its state. Another user: 422. Unknown: 404. */
+      hand_over_conversation: {
+        Args: {
+          conversation_id: string;
+          user_id: string;
+        };
+        Returns: {
+          account_id: string;
+          assignee_id: string | null;
+          created_at: string;
+          id: string;
+          snoozed_until: string | null;
+          updated_at: string;
+          version: number;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "desk_states";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      /** How many conversations each filter finds. Assignees and labels count conversations that are not closed, free counts open ones that do not wait; 100 stands for 100 or more. Not a member of the account: 404. */
+      inbox_counts: {
+        Args: {
+          account_id: string;
+        };
+        Returns: {
+          assignees: ({
+            user_id: string;
+            name: string;
+            conversations: number;
+          })[];
+          labels: ({
+            label_id: string;
+            name: string;
+            conversations: number;
+          })[];
+          snoozed: number;
+          free: number;
+        };
+      };
+      /** A page of an account's inbox, latest first: rows of inbox. Filters: assignee_id, is_free (nobody has it), label_id, is_snoozed (true, false, or null for both) and status; page_size is at most 200. For the next page give the last row's last_message_at as before and its id as before_id. Not a member of the account: 404. */
+      inbox_page: {
+        Args: {
+          account_id: string;
+          assignee_id?: string | null;
+          before?: string | null;
+          before_id?: string | null;
+          is_free?: boolean;
+          is_snoozed?: boolean | null;
+          label_id?: string | null;
+          page_size?: number;
+          status?: string | null;
+        };
+        Returns: {
+          account_id: string;
+          assignee_id: string | null;
+          assignee_name: string | null;
+          channel: string;
+          created_at: string;
+          customer_id: string | null;
+          customer_name: string | null;
+          customer_wa_id: string | null;
+          group_id: string | null;
+          group_name: string | null;
+          id: string;
+          label_ids: string[] | null;
+          last_inbound_at: string | null;
+          last_message: string | null;
+          last_message_at: string;
+          last_message_status: string | null;
+          last_message_type: string | null;
+          last_read_seq: number | null;
+          last_sender_name: string | null;
+          last_sender_type: string | null;
+          last_seq: number;
+          participants: NonNullable<Json>;
+          snoozed_until: string | null;
+          status: string;
+          unread_count: number | null;
+          version: number;
+          whatsapp_channel_id: string | null;
+        }[];
+        SetofOptions: {
+          from: "*";
+          to: "inbox";
+          isOneToOne: false;
+          isSetofReturn: true;
+        };
+      };
       /** Invites a contact to the portal. The invitation is valid for 5 minutes to 30 days. Only this answer holds the token. The signed-in user who gives it to claim_portal_invitation becomes the contact's login. Earlier invitations of the contact end. A contact that has a login is refused (409). */
       invite_to_portal: {
         Args: {
@@ -2921,6 +3367,14 @@ export type Database = {
           token: string;
           expires_at: string;
         };
+      };
+      /** Puts a label of the account on a conversation, which has at most 50. No such label: 422. Unknown conversation: 404. */
+      label_conversation: {
+        Args: {
+          conversation_id: string;
+          label_id: string;
+        };
+        Returns: undefined;
       };
       /** The customer's latest message in a WhatsApp conversation, by WhatsApp's ids. Null before the first message, and for a group. For members who may answer. */
       latest_inbound: {
@@ -2937,6 +3391,13 @@ export type Database = {
         Args: {
           conversation_id: string;
           up_to_seq: number;
+        };
+        Returns: number;
+      };
+      /** Marks a conversation as unread by the caller: the marker goes back before the last message of the other side. Returns the seq at which it stands. The other side has not written: 409. Unknown conversation: 404. */
+      mark_unread: {
+        Args: {
+          conversation_id: string;
         };
         Returns: number;
       };
@@ -3007,6 +3468,27 @@ export type Database = {
         };
         Returns: undefined;
       };
+      /** Makes a conversation free, whoever has it; returns its state. Unknown: 404. */
+      release_conversation: {
+        Args: {
+          conversation_id: string;
+        };
+        Returns: {
+          account_id: string;
+          assignee_id: string | null;
+          created_at: string;
+          id: string;
+          snoozed_until: string | null;
+          updated_at: string;
+          version: number;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "desk_states";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
       /** Whether free text may be sent now, and until when (UTC). If it is not open, send a template. Other channels are always open. */
       reply_window: {
         Args: {
@@ -3063,6 +3545,30 @@ export type Database = {
         };
         Returns: undefined;
       };
+      /** The saved replies whose short code or title begins like this, those by code first; at most 100, 20 if not said. A slash before the code is passed over. */
+      saved_replies_beginning: {
+        Args: {
+          account_id: string;
+          beginning?: string;
+          page_size?: number;
+        };
+        Returns: {
+          account_id: string;
+          created_at: string;
+          id: string;
+          short_code: string;
+          text: string;
+          title: string | null;
+          updated_at: string;
+          version: number;
+        }[];
+        SetofOptions: {
+          from: "*";
+          to: "saved_replies";
+          isOneToOne: false;
+          isSetofReturn: true;
+        };
+      };
       /** Finds contacts by name, username, email, phone and tags, without regard to case and accents. Every word of the query must be part of one of them; a word of one or two letters must begin a word. A phone number is found in any spelling. Returns them in the order of their names, and the cursor of the next page, null at the end. An empty query lists all. At most 200 characters and 200 rows. Not a member of the account: 404. */
       search_contacts: {
         Args: {
@@ -3085,12 +3591,62 @@ export type Database = {
         };
         Returns: string;
       };
+      /** Lets a conversation wait until a time within the next year (UTC), or until the customer writes; null ends that. Returns its state. Unknown: 404. */
+      snooze_conversation: {
+        Args: {
+          conversation_id: string;
+          until: string;
+        };
+        Returns: {
+          account_id: string;
+          assignee_id: string | null;
+          created_at: string;
+          id: string;
+          snoozed_until: string | null;
+          updated_at: string;
+          version: number;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "desk_states";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      /** Says that you are at the desk of an account; say it once a minute while you are. It counts for 2 minutes: see accounts.assigns_in_turn. Not a member of the account: 404. */
+      stay_at_desk: {
+        Args: {
+          account_id: string;
+        };
+        Returns: undefined;
+      };
       /** Looks for contacts of an account that may be one person, and adds them to open_suggestions. Returns the number of new suggestions, at most 500; if it is 500, call it again. A dismissed pair is not suggested again. */
       suggest_duplicates: {
         Args: {
           account_id: string;
         };
         Returns: number;
+      };
+      /** Takes a conversation: from now on you answer it; returns its state. If somebody else has it: 409, with the name. Unknown: 404. */
+      take_conversation: {
+        Args: {
+          conversation_id: string;
+        };
+        Returns: {
+          account_id: string;
+          assignee_id: string | null;
+          created_at: string;
+          id: string;
+          snoozed_until: string | null;
+          updated_at: string;
+          version: number;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "desk_states";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
       };
       /** Undoes a merge and returns both contacts. What was changed, opened or unlinked since the merge stays with the kept contact, and the answer names it. A login that came in by the dropped contact's invitation goes back with that contact. If the merge is already undone, or a later one builds on it: 409. */
       undo_merge: {
@@ -3112,6 +3668,14 @@ export type Database = {
             contact_id: string | null;
           })[];
         };
+      };
+      /** Takes a label from a conversation. No such label: 422. Unknown conversation: 404. */
+      unlabel_conversation: {
+        Args: {
+          conversation_id: string;
+          label_id: string;
+        };
+        Returns: undefined;
       };
       /** Ends the access of a contact's login to the portal and its live topics, at once. Open invitations of the contact end too. A contact without a login stays as it is. */
       unlink_portal_login: {
@@ -3197,11 +3761,16 @@ export type CompositeTypes<PublicCompositeTypeNameOrOptions extends keyof Defaul
 /** The rows that broadcasts, `changes_since` and the live client tell, by table. */
 export type Told = {
   contacts: Omit<Tables<"contacts">, "profile_named_at" | "marketing_chosen_at" | "merged_into" | "deleted_at">;
+  conversation_labels: Tables<"conversation_labels">;
+  conversation_notes: Tables<"conversation_notes">;
   conversations: Tables<"conversations">;
   customers: Tables<"customers">;
+  desk_states: Tables<"desk_states">;
   invoices: Tables<"invoices">;
   jobs: Tables<"jobs">;
+  labels: Tables<"labels">;
   loyalty_transactions: Tables<"loyalty_transactions">;
   messages: Tables<"messages">;
+  saved_replies: Tables<"saved_replies">;
   sync_runs: Omit<Tables<"sync_runs">, "request" | "cursor" | "quiet" | "waiting">;
 };

@@ -10,55 +10,11 @@ import { ofCustomer } from "./scope.js";
 import { TableSource } from "./sources.js";
 import { Subscription } from "./subscription.js";
 
+/** @import { Told } from "../database.types.js" */
 /** @import { Live } from "./live.js" */
-/** @import { Row } from "./rows.js" */
 /** @import { RowCallbacks } from "./subscription.js" */
 
-/**
- * @typedef {object} NoteColumns
- * @property {string} conversation_id
- * @property {number} seq counts 1, 2, 3 … in its conversation, apart from the messages
- * @property {"note" | "event"} kind
- * @property {string | null} author_id
- * @property {string | null} author_name
- * @property {string} note
- * @property {string[]} mentions user ids
- * @property {any} event what happened, where it is an event
- * @property {string} created_at
- * @typedef {Readonly<Row & NoteColumns>} Note
- *
- * @typedef {object} DeskStateColumns the id is the conversation's
- * @property {string | null} assignee_id
- * @property {string | null} snoozed_until
- * @property {string} created_at
- * @typedef {Readonly<Row & DeskStateColumns>} DeskState
- *
- * @typedef {object} LabelColumns
- * @property {string} name
- * @property {string} colour
- * @property {string} created_at
- * @typedef {Readonly<Row & LabelColumns>} Label
- *
- * @typedef {object} ConversationLabelColumns
- * @property {string} conversation_id
- * @property {string} label_id
- * @property {string} created_at
- * @typedef {Readonly<Row & ConversationLabelColumns>} ConversationLabel
- *
- * @typedef {object} SavedReplyColumns
- * @property {string} short_code
- * @property {string | null} title
- * @property {string} text with variables such as {{contact.name}}
- * @property {string} created_at
- * @typedef {Readonly<Row & SavedReplyColumns>} SavedReply
- *
- * @typedef {object} DeskRows
- * @property {Note} conversation_notes
- * @property {DeskState} desk_states
- * @property {Label} labels
- * @property {ConversationLabel} conversation_labels
- * @property {SavedReply} saved_replies
- */
+/** @typedef {keyof typeof ORDER} DeskTable */
 
 /** The column by which the rows of a table are shown. */
 const ORDER = {
@@ -72,19 +28,19 @@ const ORDER = {
 /**
  * A table of the desk, live; notes and the labels of conversations also of one conversation alone.
  *
- * @template {keyof DeskRows} T
+ * @template {DeskTable} T
  * @param {Live} live
  * @param {T} table
- * @param {RowCallbacks<DeskRows[T]>} [callbacks]
+ * @param {RowCallbacks<Readonly<Told[T]>>} [callbacks]
  * @param {string} [conversationId]
- * @returns {Subscription<DeskRows[T], {}>}
+ * @returns {Subscription<Readonly<Told[T]>, {}>}
  */
 export function followDesk(live, table, callbacks, conversationId) {
   const scope = ofCustomer();
   const column = ORDER[table];
   /** @type {Record<string, string>} */
   const equals = conversationId ? { conversation_id: conversationId.toLowerCase() } : {};
-  /** @type {() => TableSource<DeskRows[T]>} */
+  /** @type {() => TableSource<Readonly<Told[T]>>} */
   const makeSource = () => new TableSource(table, scope, { equals, key: conversationId && column === "seq" ? column : "id" });
   /** @param {any} a @param {any} b */
   const order = (a, b) => (a[column] < b[column] ? -1 : Number(a[column] > b[column]));
