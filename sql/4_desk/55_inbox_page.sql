@@ -49,9 +49,6 @@ begin
         case when label_id is not null then
             ' join public.conversation_labels l on l.conversation_id = a.conversation_id'
         end,
-        case when status is not null then
-            ' join public.conversations k on k.id = a.conversation_id'
-        end,
         ' where a.account_id = $1',
         case when assignee_id is not null then ' and s.account_id = $1 and s.assignee_id = $2' end,
         case when is_free then ' and s.assignee_id is null' end,
@@ -60,14 +57,23 @@ begin
             when is_snoozed then ' and s.account_id = $1 and s.snoozed_until > now()'
             when not is_snoozed then ' and (s.snoozed_until is null or s.snoozed_until <= now())'
         end,
-        case when status is not null then ' and k.status = $4' end,
         case when before is not null then
             ' and a.last_message_at <= $5'
             ' and (a.last_message_at < $5 or a.conversation_id > $6)'
         end,
-        -- as in the inbox: a deleted contact has no customers row
-        ' and (a.customer_id is null'
-        ' or exists (select from public.customers c where c.id = a.customer_id))'
+        -- The status is asked of the rows that are left, one by one: as a join Postgres would read it
+        -- for all conversations first. As in the inbox, a deleted contact has no customers row.
+        case when status is null then ' and ' else ' and case ' end,
+        '(select k.status from public.conversations k where k.id = ',
+        case
+            when assignee_id is not null or is_snoozed then 's.id'
+            when label_id is not null then 'l.conversation_id'
+            else 'a.conversation_id'
+        end,
+        ' and (k.customer_id is null'
+        ' or exists (select from public.customers c where c.id = k.customer_id)) limit 1)',
+        -- with "=" Postgres would expect that hardly any conversation has the status
+        case when status is null then ' is not null' else ' when $4 then true else false end' end,
         ' order by a.last_message_at desc, a.conversation_id limit $7)'
     )
     into found_ids
@@ -98,22 +104,23 @@ create function public.inbox_page(
     stable
     set search_path = ''
 as $$
+declare
+    found_ids constant uuid[] := private.inbox_ids(
+        account_id => inbox_page.account_id,
+        assignee_id => inbox_page.assignee_id,
+        is_free => inbox_page.is_free,
+        label_id => inbox_page.label_id,
+        is_snoozed => inbox_page.is_snoozed,
+        status => inbox_page.status,
+        before => inbox_page.before,
+        before_id => inbox_page.before_id,
+        page_size => inbox_page.page_size
+    );
 begin
     return query
         select i.*
         from public.inbox i
-        where i.account_id = inbox_page.account_id
-          and i.id = any (private.inbox_ids(
-              account_id => inbox_page.account_id,
-              assignee_id => inbox_page.assignee_id,
-              is_free => inbox_page.is_free,
-              label_id => inbox_page.label_id,
-              is_snoozed => inbox_page.is_snoozed,
-              status => inbox_page.status,
-              before => inbox_page.before,
-              before_id => inbox_page.before_id,
-              page_size => inbox_page.page_size
-          ))
+        where i.id = any (found_ids)
         order by i.last_message_at desc, i.id;
 end
 $$;
@@ -153,38 +160,18 @@ begin
                 from (
                     select
                     from public.desk_states s
-                    join public.conversations k
-                        on k.id = s.id
                     where s.account_id = inbox_counts.account_id
                       and s.assignee_id = m.user_id
-                      and k.status <> 'closed'
+                      and (
+                          select k.status
+                          from public.conversations k
+                          where k.id = s.id
+                          limit 1
+                      ) <> 'closed'
                     limit 100
                 ) s
             ) n
             where m.account_id = inbox_counts.account_id
-        ),
-        'labels', (
-            select coalesce(
-                jsonb_agg(
-                    jsonb_build_object('label_id', l.id, 'name', l.name, 'conversations', n.number)
-                    order by l.name, l.id
-                ),
-                '[]')
-            from public.labels l
-            cross join lateral (
-                select count(*) as number
-                from (
-                    select
-                    from public.conversation_labels o
-                    join public.conversations k
-                        on k.id = o.conversation_id
-                    where o.label_id = l.id
-                      and o.account_id = inbox_counts.account_id
-                      and k.status <> 'closed'
-                    limit 100
-                ) o
-            ) n
-            where l.account_id = inbox_counts.account_id
         ),
         'snoozed', (
             select count(*)
@@ -228,6 +215,66 @@ $$;
 grant execute on function public.inbox_counts(uuid) to authenticated;
 
 
+create function private.label_counts(account_id uuid)
+    returns jsonb
+    language plpgsql
+    stable
+    -- definer: the members of the account are checked first
+    security definer
+    set search_path = ''
+as $$
+begin
+    if account_id is null or account_id not in (select private.my_account_ids()) then
+        raise sqlstate 'PT404' using
+            message = 'There is no such account, or it is not yours to see.',
+            detail = 'field: account_id';
+    end if;
+    return jsonb_build_object('labels', (
+        select coalesce(
+            jsonb_agg(
+                jsonb_build_object('label_id', l.id, 'name', l.name, 'conversations', n.number)
+                order by l.name, l.id
+            ),
+            '[]')
+        from public.labels l
+        cross join lateral (
+            select count(*) as number
+            from (
+                select
+                from public.conversation_labels o
+                where o.label_id = l.id
+                  and o.account_id = label_counts.account_id
+                  and (
+                      select k.status
+                      from public.conversations k
+                      where k.id = o.conversation_id
+                      limit 1
+                  ) <> 'closed'
+                limit 100
+            ) o
+        ) n
+        where l.account_id = label_counts.account_id
+    ));
+end
+$$;
+
+grant execute on function private.label_counts(uuid) to authenticated;
+
+
+create function public.label_counts(account_id uuid)
+    returns jsonb
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+begin
+    return private.label_counts(label_counts.account_id);
+end
+$$;
+
+grant execute on function public.label_counts(uuid) to authenticated;
+
+
 comment on function private.inbox_ids(
     uuid, uuid, boolean, uuid, boolean, text, timestamptz, uuid, integer
 ) is
@@ -237,7 +284,12 @@ comment on function public.inbox_page(
 ) is
     'A page of an account''s inbox, latest first: rows of inbox. Filters: assignee_id, is_free (nobody has it), label_id, is_snoozed (true, false, or null for both) and status; page_size is at most 200. For the next page give the last row''s last_message_at as before and its id as before_id. Not a member of the account: 404.';
 comment on function private.inbox_counts(uuid) is
-    'Counts the conversations of an account by assignee, label and snooze.';
+    'Counts the conversations of an account by assignee, and those that wait or are free.';
 comment on function public.inbox_counts(uuid) is
-    'How many conversations each filter finds. Assignees and labels count conversations that are not closed, free counts open ones that do not wait; 100 stands for 100 or more. Not a member of the account: 404.'
-    ' Type: {assignees: {user_id: uuid, name: text, conversations: integer}[], labels: {label_id: uuid, name: text, conversations: integer}[], snoozed: integer, free: integer}';
+    'How many conversations each filter finds. Assignees count conversations that are not closed, free counts open ones that do not wait; 100 stands for 100 or more. Not a member of the account: 404.'
+    ' Type: {assignees: {user_id: uuid, name: text, conversations: integer}[], snoozed: integer, free: integer}';
+comment on function private.label_counts(uuid) is
+    'Counts the conversations of an account by label.';
+comment on function public.label_counts(uuid) is
+    'How many conversations that are not closed have each label of an account; 100 stands for 100 or more. Not a member of the account: 404.'
+    ' Type: {labels: {label_id: uuid, name: text, conversations: integer}[]}';

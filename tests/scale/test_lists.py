@@ -173,6 +173,8 @@ QUESTIONS = {
         order by last_message_at desc, id limit 50
         """,
         pages_of_conversations,
+        # the last page has two conversations, and nine policies look
+        looks=9,
     ),
     "inbox, open": Question(
         """
@@ -214,13 +216,14 @@ QUESTIONS = {
         pages_of_conversations,
     ),
     "inbox, counts": Question("select public.inbox_counts(%s)", nothing),
+    "inbox, counts by label": Question("select public.label_counts(%s)", nothing),
     "unread of one": Question(
         "select unread_count from public.inbox where account_id = %s and id = %s",
         conversations,
-        # what is read is 4 pages each of the activity, the conversation, the customer and the
-        # marker, and 3 of an index of messages: 19, when none is unread. Five policies look
-        # beside it, the messages' only if there is one: 27 pages for 19, or 33 for 23
-        looks=5,
+        # what is read is 4 pages each of the activity, the conversation, the customer, the marker
+        # and the state at the desk, and 3 of an index of messages. Of eight policies some look
+        # only if there is a row
+        looks=8,
     ),
     "last messages of one": Question(
         """

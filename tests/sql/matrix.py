@@ -262,6 +262,9 @@ FUNCTIONS = {
     "public.inbox_counts": Function(
         AUTHENTICATED, call="select public.inbox_counts(%(account)s)", callers=MEMBERS
     ),
+    "public.label_counts": Function(
+        AUTHENTICATED, call="select public.label_counts(%(account)s)", callers=MEMBERS
+    ),
     "public.saved_replies_beginning": Function(
         AUTHENTICATED,
         call="select public.saved_replies_beginning(%(account)s)",

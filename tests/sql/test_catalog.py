@@ -165,6 +165,7 @@ def test_what_policies_do_not_call_is_not_callable(catalog: psycopg.Connection[A
         "invite_to_portal",
         "is_followed",
         "label_conversation",
+        "label_counts",
         "literal_patterns",
         "match_key",
         "may_receive",

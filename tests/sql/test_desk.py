@@ -412,10 +412,13 @@ def test_inbox_is_filtered_and_counted(world: World) -> None:
     (counts,) = ask(world, "vera", "select public.inbox_counts(%s) as c", ALPINE)
     by_name = {row["name"]: row["conversations"] for row in counts["c"]["assignees"]}
     assert by_name == {"adam": 1, "andrej": 1, "olivia": 0, "vera": 0}
-    assert [row["conversations"] for row in counts["c"]["labels"]] == [2]
+    (labels,) = ask(world, "vera", "select public.label_counts(%s) as c", ALPINE)
+    assert labels["c"]["labels"] == [
+        {"label_id": str(label["id"]), "name": "VIP", "conversations": 2}
+    ]
     assert (counts["c"]["snoozed"], counts["c"]["free"]) == (1, 2)
 
-    for call_ in ("inbox_page", "inbox_counts"):
+    for call_ in ("inbox_page", "inbox_counts", "label_counts"):
         for user in ("ana", "cilka", "stranger"):
             assert refused(world, user, call_, ALPINE).code == "PT404"
     wrong = refusal(world, "vera", "select public.inbox_page(%s, status => 'shut')", ALPINE)

@@ -8,6 +8,7 @@
 import { createPrivateKey, sign } from "node:crypto";
 import { createRequire } from "node:module";
 import { createInterface } from "node:readline";
+import { followDesk, stayAtDesk } from "../../functions/rapport/web/live/desk.js";
 import { createLive } from "../../functions/rapport/web/live/index.js";
 
 const { createClient } = createRequire(new URL("../../functions/rapport/web/package.json", import.meta.url))("@supabase/supabase-js");
@@ -63,6 +64,11 @@ for (const [name, [kind, id, options = {}]] of Object.entries(settings.follow ??
         )
       : { onInsert: tell("INSERT"), onUpdate: tell("UPDATE"), onDelete: tell("DELETE") };
   if (kind === "everything") told.onNewMessage = tell("NewMessage");
+  if (kind === "desk") {
+    // `id` is the table
+    subscriptions[name] = followDesk(live, id, told, options.conversation);
+    continue;
+  }
   subscriptions[name] = live[kind](id, { ...told, ...options });
   if (kind === "everything") {
     subscriptions[name].subscribe(() => {
@@ -97,6 +103,7 @@ const answers = {
   show: ({ of, shown }) => subscriptions[of].showMe(shown),
   hide: ({ of }) => subscriptions[of].hideMe(),
   say: ({ of }) => subscriptions[of].say(),
+  stay: ({ account }) => void stayAtDesk(live, account),
   pause: () => live.pause(),
   resume: () => live.resume(),
   close: () => live.close(),

@@ -1695,22 +1695,13 @@ class InboxCountsAnswerAssignee(Record):
     conversations: int
 
 
-class InboxCountsAnswerLabel(Record):
-    """An object in `labels` of InboxCountsAnswer."""
-
-    label_id: UUID
-    name: str
-    conversations: int
-
-
 class InboxCountsAnswer(Record):
-    """What `inbox_counts` answers. How many conversations each filter finds. Assignees and
-    labels count conversations that are not closed, free counts open ones that do not wait; 100
-    stands for 100 or more. Not a member of the account: 404.
+    """What `inbox_counts` answers. How many conversations each filter finds. Assignees count
+    conversations that are not closed, free counts open ones that do not wait; 100 stands for 100 or
+    more. Not a member of the account: 404.
     """
 
     assignees: tuple[InboxCountsAnswerAssignee, ...]
-    labels: tuple[InboxCountsAnswerLabel, ...]
     snoozed: int
     free: int
 
@@ -1725,6 +1716,22 @@ class InviteToPortalAnswer(Record):
     invitation_id: UUID
     token: str
     expires_at: AwareDatetime
+
+
+class LabelCountsAnswerLabel(Record):
+    """An object in `labels` of LabelCountsAnswer."""
+
+    label_id: UUID
+    name: str
+    conversations: int
+
+
+class LabelCountsAnswer(Record):
+    """What `label_counts` answers. How many conversations that are not closed have each label of
+    an account; 100 stands for 100 or more. Not a member of the account: 404.
+    """
+
+    labels: tuple[LabelCountsAnswerLabel, ...]
 
 
 class LatestInbound(Record):

@@ -3287,7 +3287,7 @@ export type Database = {
           isSetofReturn: false;
         };
       };
-      /** How many conversations each filter finds. Assignees and labels count conversations that are not closed, free counts open ones that do not wait; 100 stands for 100 or more. Not a member of the account: 404. */
+      /** How many conversations each filter finds. Assignees count conversations that are not closed, free counts open ones that do not wait; 100 stands for 100 or more. Not a member of the account: 404. */
       inbox_counts: {
         Args: {
           account_id: string;
@@ -3295,11 +3295,6 @@ export type Database = {
         Returns: {
           assignees: ({
             user_id: string;
-            name: string;
-            conversations: number;
-          })[];
-          labels: ({
-            label_id: string;
             name: string;
             conversations: number;
           })[];
@@ -3375,6 +3370,19 @@ export type Database = {
           label_id: string;
         };
         Returns: undefined;
+      };
+      /** How many conversations that are not closed have each label of an account; 100 stands for 100 or more. Not a member of the account: 404. */
+      label_counts: {
+        Args: {
+          account_id: string;
+        };
+        Returns: {
+          labels: ({
+            label_id: string;
+            name: string;
+            conversations: number;
+          })[];
+        };
       };
       /** The customer's latest message in a WhatsApp conversation, by WhatsApp's ids. Null before the first message, and for a group. For members who may answer. */
       latest_inbound: {

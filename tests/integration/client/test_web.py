@@ -13,11 +13,14 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from tests.integration.client.portal import HEARING as SLOWLY
 from tests.integration.client.portal import SECONDS, Portal, until
 from tests.integration.client.proxy import Faults, Proxy
 from tests.integration.client.told import Told
 from tests.integration.client.trouble import Trouble, Writers
 from tests.integration.client.witness import check_order, versions
+from tests.sql.asking import ask
+from tests.sql.portal import insert
 from tests.web import node
 from tests.world import ALPINE, seed_uuid
 
@@ -342,6 +345,118 @@ async def test_edits_show_at_once_and_are_taken_back_when_refused(portal: Portal
     assert [(change["row"]["name"], change["old"]) for change in told.changes["me"]] == [
         ("Cilka D.", before)
     ]
+
+
+async def test_a_team_follows_its_desk_in_both_clients_and_a_customer_does_not(
+    portal: Portal,
+) -> None:
+    told, hers = Told(), Told()
+    conversation, other = portal.conversation("cilka"), portal.conversation("cilka")
+    portal.write("cilka", conversation, "one", "two")
+    tables = ("desk_states", "labels", "conversation_labels", "saved_replies")
+    follow: dict[str, list[Any]] = {table: ["desk", table] for table in tables}
+    follow["notes"] = ["desk", "conversation_notes", {"conversation": str(conversation)}]
+    follow["messages"] = ["conversation", str(conversation)]
+    ask(portal.world, "andrej", "select public.take_conversation(%s)", other)
+    async with (
+        following(portal, "andrej", told, follow, timing=HEARING) as client,
+        following(portal, "cilka", hers, follow, timing=HEARING) as customer,
+        portal.client("vera", SLOWLY) as live,
+        live.desk.notes(conversation) as notes,
+        live.desk.states() as states,
+        live.desk.labels() as labels,
+        live.desk.conversation_labels() as labelled,
+        live.desk.saved_replies() as replies,
+        live.conversation(conversation) as messages,
+        await live.presence("desk", ALPINE) as desk,
+    ):
+        for name in follow:
+            await shows(client, name, isConnected=True)
+            await shows(customer, name, isConnected=True)
+        followed = (notes, states, labels, labelled, replies, messages)
+        await until(lambda: all(part.is_connected for part in followed) and desk.is_connected)
+        assert [row.id for row in states.rows.values()] == [other]
+
+        note = insert(
+            portal.world,
+            "andrej",
+            "conversation_notes",
+            conversation_id=conversation,
+            note="She has a dog.",
+        )
+        ask(portal.world, "andrej", "select public.take_conversation(%s)", conversation)
+        label = insert(portal.world, "andrej", "labels", account_id=ALPINE, name="VIP")
+        ask(
+            portal.world,
+            "andrej",
+            "select public.label_conversation(%s, %s)",
+            conversation,
+            label["id"],
+        )
+        insert(
+            portal.world,
+            "andrej",
+            "saved_replies",
+            account_id=ALPINE,
+            short_code="hi",
+            text="Hello {{contact.name}}",
+        )
+
+        await until(lambda: len(notes.rows) == 3 and len(replies.rows) == len(labelled.rows) == 1)
+        assert {row.seq: row.kind for row in notes.rows.values()} == {
+            1: "note",
+            2: "event",
+            3: "event",
+        }
+        assert states.rows[conversation].assignee_id == seed_uuid("andrej")
+        assert [row.name for row in labels.rows.values()] == ["VIP"]
+        shown = await shows(client, "saved_replies", isConnected=True)
+        assert [row["short_code"] for row in shown["rows"]] == ["hi"]
+        shown = await shows(client, "notes", isConnected=True)
+        assert [row["note"] for row in shown["rows"]] == [
+            "She has a dog.",
+            "andrej has taken the conversation.",
+            "andrej has added the label VIP.",
+        ]
+        assert shown["rows"][0]["id"] == str(note["id"])
+
+        # unread again, in either client
+        for of in (messages, None):
+            if of is None:
+                await client.ask(
+                    "write", of="messages", how="markRead", given=[str(conversation), 2]
+                )
+                await shows(client, "messages", unreadCount=0)
+                await client.ask(
+                    "write", of="messages", how="markUnread", given=[str(conversation)]
+                )
+                await shows(client, "messages", unreadCount=1)
+            else:
+                await of.mark_read(conversation, 2)
+                assert of.unread_count == 0
+                await of.mark_unread(conversation)
+                assert of.unread_count == 1
+
+        # who is at the desk has a turn
+        present = "select user_id from private.desk_presence"
+        await desk.show_me()
+        await client.ask("stay", account=str(ALPINE))
+        await until(
+            lambda: (
+                {row["user_id"] for row in portal.world.rows(present)}
+                == {seed_uuid("andrej"), seed_uuid("vera")}
+            )
+        )
+
+        # a customer is told of its messages, and of nothing else
+        portal.write("andrej", conversation, "hello")
+        await until(
+            lambda: any(change["eventType"] == "INSERT" for change in hers.changes["messages"])
+        )
+        for name in (*tables, "notes"):
+            assert (await shows(customer, name, isConnected=True))["rows"] == []
+    assert list(hers.changes) == ["messages"]
+    assert [change["eventType"] for change in told.changes["notes"]] == ["INSERT"] * 3
 
 
 async def test_agent_sees_contacts_as_the_views_have_them(portal: Portal) -> None:

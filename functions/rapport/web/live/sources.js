@@ -168,13 +168,14 @@ export class MessageSource extends TableSource {
   }
 
   /**
-   * Notes how far the user has read.
+   * Notes how far the user has read; back, if a message was marked as unread.
    *
    * @param {string} conversation
    * @param {number} seq
+   * @param {boolean} [isBack]
    */
-  moveMarker(conversation, seq) {
-    this.#markers.set(conversation, Math.max(seq, this.#markers.get(conversation) ?? 0));
+  moveMarker(conversation, seq, isBack) {
+    this.#markers.set(conversation, isBack ? seq : Math.max(seq, this.#markers.get(conversation) ?? 0));
   }
 
   /** @override @param {Server} server */
