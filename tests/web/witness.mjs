@@ -8,7 +8,7 @@
 import { createPrivateKey, sign } from "node:crypto";
 import { createRequire } from "node:module";
 import { createInterface } from "node:readline";
-import { followDesk, stayAtDesk } from "../../functions/rapport/web/live/desk.js";
+import { followDesk, markUnread, stayAtDesk } from "../../functions/rapport/web/live/desk.js";
 import { createLive } from "../../functions/rapport/web/live/index.js";
 
 const { createClient } = createRequire(new URL("../../functions/rapport/web/package.json", import.meta.url))("@supabase/supabase-js");
@@ -103,6 +103,7 @@ const answers = {
   show: ({ of, shown }) => subscriptions[of].showMe(shown),
   hide: ({ of }) => subscriptions[of].hideMe(),
   say: ({ of }) => subscriptions[of].say(),
+  unread: ({ of, conversation }) => markUnread(subscriptions[of], conversation),
   stay: ({ account }) => void stayAtDesk(live, account),
   pause: () => live.pause(),
   resume: () => live.resume(),

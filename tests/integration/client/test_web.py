@@ -427,9 +427,7 @@ async def test_a_team_follows_its_desk_in_both_clients_and_a_customer_does_not(
                     "write", of="messages", how="markRead", given=[str(conversation), 2]
                 )
                 await shows(client, "messages", unreadCount=0)
-                await client.ask(
-                    "write", of="messages", how="markUnread", given=[str(conversation)]
-                )
+                await client.ask("unread", of="messages", conversation=str(conversation))
                 await shows(client, "messages", unreadCount=1)
             else:
                 await of.mark_read(conversation, 2)

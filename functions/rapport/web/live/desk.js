@@ -12,6 +12,8 @@ import { Subscription } from "./subscription.js";
 
 /** @import { Told } from "../database.types.js" */
 /** @import { Live } from "./live.js" */
+/** @import { MessageSubscription } from "./portal_subscriptions.js" */
+/** @import { MessageSource } from "./sources.js" */
 /** @import { RowCallbacks } from "./subscription.js" */
 
 /** @typedef {keyof typeof ORDER} DeskTable */
@@ -44,7 +46,7 @@ export function followDesk(live, table, callbacks, conversationId) {
   const makeSource = () => new TableSource(table, scope, { equals, key: conversationId && column === "seq" ? column : "id" });
   /** @param {any} a @param {any} b */
   const order = (a, b) => (a[column] < b[column] ? -1 : Number(a[column] > b[column]));
-  return live.follow((hub) => new Subscription(hub, scope, makeSource, order, callbacks));
+  return new Subscription(live.hub, scope, makeSource, order, callbacks);
 }
 
 /**
@@ -56,8 +58,21 @@ export function followDesk(live, table, callbacks, conversationId) {
  * @returns {() => void}
  */
 export function stayAtDesk(live, accountId) {
-  const stay = () => live.follow((hub) => hub.server.rpc("stay_at_desk", { account_id: accountId }).catch(() => {}));
+  const stay = () => live.hub.server.rpc("stay_at_desk", { account_id: accountId }).catch(() => {});
   const timer = setInterval(stay, 60_000);
   void stay();
   return () => clearInterval(timer);
+}
+
+/**
+ * Says that a conversation is unread from the last message of the other side on. Throws Conflict
+ * where the other side has not written.
+ *
+ * @param {MessageSubscription} messages that show the conversation
+ * @param {string} conversationId
+ */
+export async function markUnread(messages, conversationId) {
+  const reached = await messages.hub.server.rpc("mark_unread", { conversation_id: conversationId });
+  /** @type {MessageSource} */ (messages.source).moveMarker(conversationId, Number(reached), 0);
+  messages.notify();
 }

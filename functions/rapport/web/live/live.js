@@ -22,7 +22,6 @@ import { TIMING } from "./timing.js";
  * versions rising, and each message's insert once and in order: see `ledger.js`.
  */
 export class Live {
-  #hub;
   /** @type {Promise<Outbox> | null} */
   #outbox = null;
   /** Whether it was paused because nobody looks. */
@@ -37,18 +36,19 @@ export class Live {
    * @param {Partial<Timing>} [timing]
    */
   constructor(supabase, timing) {
-    this.#hub = new CatchUp(new Server(supabase, { ...TIMING, ...timing }));
+    /** For other modules on the same connection, such as `desk.js`. */
+    this.hub = new CatchUp(new Server(supabase, { ...TIMING, ...timing }));
     this.#listen(supabase);
   }
 
   /** How it goes: connecting, connected, polling, offline, error, needs-auth or closed. */
   get state() {
-    return this.#hub.state;
+    return this.hub.state;
   }
 
   /** What is wrong at the moment. */
   get error() {
-    return this.#hub.error ?? this.#hub.link.error;
+    return this.hub.error ?? this.hub.link.error;
   }
 
   /**
@@ -58,7 +58,7 @@ export class Live {
    * @returns {Promise<Outbox>}
    */
   openOutbox() {
-    this.#outbox ??= import("./outbox.js").then(({ Outbox }) => new Outbox(this.#hub));
+    this.#outbox ??= import("./outbox.js").then(({ Outbox }) => new Outbox(this.hub));
     // a file that could not be had is asked for again
     this.#outbox.catch(() => (this.#outbox = null));
     return this.#outbox;
@@ -71,7 +71,7 @@ export class Live {
    * @param {RowCallbacks<Job>} [callbacks]
    */
   jobs(customerId, callbacks) {
-    return new JobSubscription(this.#hub, ofCustomer(customerId), callbacks);
+    return new JobSubscription(this.hub, ofCustomer(customerId), callbacks);
   }
 
   /**
@@ -82,7 +82,7 @@ export class Live {
    * @param {Parameters<JobSubscription["update"]>[1]} patch
    */
   async updateJob(id, patch) {
-    await this.#hub.edits.write({ table: "jobs", id, patch });
+    await this.hub.edits.write({ table: "jobs", id, patch });
   }
 
   /**
@@ -92,7 +92,7 @@ export class Live {
    * @param {RowCallbacks<Invoice>} [callbacks]
    */
   invoices(customerId, callbacks) {
-    return followInvoices(this.#hub, ofCustomer(customerId), callbacks);
+    return followInvoices(this.hub, ofCustomer(customerId), callbacks);
   }
 
   /**
@@ -103,7 +103,7 @@ export class Live {
    * @param {MessageCallbacks & { bookingId?: string }} [callbacks]
    */
   messages(customerId, callbacks) {
-    return new MessageSubscription(this.#hub, ofCustomer(customerId), callbacks);
+    return new MessageSubscription(this.hub, ofCustomer(customerId), callbacks);
   }
 
   /**
@@ -113,7 +113,7 @@ export class Live {
    * @param {MessageCallbacks} [callbacks]
    */
   conversation(conversationId, callbacks) {
-    return new MessageSubscription(this.#hub, ofConversation(conversationId), callbacks);
+    return new MessageSubscription(this.hub, ofConversation(conversationId), callbacks);
   }
 
   /**
@@ -123,7 +123,7 @@ export class Live {
    * @param {LoyaltyCallbacks} [callbacks]
    */
   loyalty(customerId, callbacks) {
-    return new LoyaltySubscription(this.#hub, ofCustomer(customerId), callbacks);
+    return new LoyaltySubscription(this.hub, ofCustomer(customerId), callbacks);
   }
 
   /**
@@ -133,7 +133,7 @@ export class Live {
    * @param {RowCallbacks<Profile>} [callbacks]
    */
   profile(customerId, callbacks) {
-    return new ProfileSubscription(this.#hub, ofCustomer(customerId), callbacks);
+    return new ProfileSubscription(this.hub, ofCustomer(customerId), callbacks);
   }
 
   /**
@@ -144,7 +144,7 @@ export class Live {
    * @param {Parameters<typeof followContacts<F>>[2]} [callbacks]
    */
   contacts(face, callbacks) {
-    return followContacts(this.#hub, face, callbacks);
+    return followContacts(this.hub, face, callbacks);
   }
 
   /**
@@ -154,7 +154,7 @@ export class Live {
    * @param {EverythingCallbacks} [callbacks]
    */
   everything(customerId, callbacks = {}) {
-    return new Everything(this.#hub, {
+    return new Everything(this.hub, {
       jobs: this.jobs(customerId, {
         onInsert: callbacks.onJobInsert,
         onUpdate: callbacks.onJobUpdate,
@@ -172,17 +172,6 @@ export class Live {
   }
 
   /**
-   * A subscription of another module, such as `desk.js`, on this client's connection and cursor.
-   *
-   * @template T
-   * @param {(hub: CatchUp) => T} make
-   * @returns {T}
-   */
-  follow(make) {
-    return make(this.#hub);
-  }
-
-  /**
    * Who is at an account's desk, or of staff or customers in a conversation. Without an id, at all
    * desks that the user may see.
    *
@@ -191,7 +180,7 @@ export class Live {
    * @param {{ onChange?: (online: Online) => unknown }} [callbacks]
    */
   presence(where, id, callbacks) {
-    return new Presence(this.#hub, where, id, callbacks);
+    return new Presence(this.hub, where, id, callbacks);
   }
 
   /**
@@ -202,7 +191,7 @@ export class Live {
    * @param {{ onTyping?: () => unknown }} [callbacks]
    */
   typing(side, conversationId, callbacks) {
-    return new Typing(this.#hub, side, conversationId, callbacks);
+    return new Typing(this.hub, side, conversationId, callbacks);
   }
 
   /**
@@ -213,8 +202,8 @@ export class Live {
    * @returns {() => void}
    */
   onCheckpoint(callback) {
-    this.#hub.checkpoints.add(callback);
-    return () => void this.#hub.checkpoints.delete(callback);
+    this.hub.checkpoints.add(callback);
+    return () => void this.hub.checkpoints.delete(callback);
   }
 
   /**
@@ -224,21 +213,21 @@ export class Live {
    * @returns {() => void}
    */
   subscribe(listener) {
-    this.#hub.watchers.add(listener);
-    return () => void this.#hub.watchers.delete(listener);
+    this.hub.watchers.add(listener);
+    return () => void this.hub.watchers.delete(listener);
   }
 
   /** Ends the connection and the polls, as in the background; subscriptions stay. */
   async pause() {
     this.#isHidden = false;
-    await this.#hub.stop();
+    await this.hub.stop();
   }
 
   /** Connects again; what was missed is told. */
   resume() {
     clearTimeout(this.#hiding);
     this.#isHidden = false;
-    this.#hub.start();
+    this.hub.start();
     void this.#outbox?.then((outbox) => outbox.hurry());
   }
 
@@ -247,7 +236,7 @@ export class Live {
     clearTimeout(this.#hiding);
     for (const end of this.#ends) end();
     await (await this.#outbox)?.close();
-    await this.#hub.close();
+    await this.hub.close();
   }
 
   /** @param {SupabaseClient<any, any, any>} supabase */
@@ -263,19 +252,19 @@ export class Live {
     this.#on(window, "online", () => this.#hurry());
     this.#on(document, "visibilitychange", () => {
       clearTimeout(this.#hiding);
-      if (document.hidden) this.#hiding = setTimeout(() => this.#hide(), this.#hub.server.timing.hiddenPause);
+      if (document.hidden) this.#hiding = setTimeout(() => this.#hide(), this.hub.server.timing.hiddenPause);
       else if (this.#isHidden) this.resume();
     });
   }
 
   #hide() {
-    if (this.#hub.isPaused) return;
+    if (this.hub.isPaused) return;
     this.#isHidden = true;
-    void this.#hub.stop();
+    void this.hub.stop();
   }
 
   #hurry() {
-    this.#hub.hurry();
+    this.hub.hurry();
     void this.#outbox?.then((outbox) => outbox.hurry());
   }
 

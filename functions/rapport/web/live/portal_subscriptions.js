@@ -113,18 +113,6 @@ export class MessageSubscription extends Subscription {
     this.notify();
   }
 
-  /**
-   * Says that a conversation is unread from the last message of the other side on. Throws Conflict
-   * where the other side has not written.
-   *
-   * @param {string} conversationId
-   */
-  async markUnread(conversationId) {
-    const reached = await this.hub.server.rpc("mark_unread", { conversation_id: conversationId });
-    /** @type {MessageSource} */ (this.source).moveMarker(conversationId, Number(reached), true);
-    this.notify();
-  }
-
   /** @override @param {readonly Message[]} rows */
   more(rows) {
     return { unreadCount: /** @type {MessageSource} */ (this.source).unread(rows) };

@@ -37,7 +37,6 @@ const COLUMNS = {
   invoices: [...EVERY, "customer_id", "status", "number", "currency", "amount_minor", "tax_minor"],
   loyalty_transactions: [...EVERY, "customer_id", "points", "type"],
   messages: [...EVERY, "conversation_id", "seq", "sender_type", "type", "message", "status"],
-  customers: EVERY,
   contacts: [...EVERY, "status"],
   conversations: [...EVERY, "channel", "status"],
 };

@@ -168,14 +168,14 @@ export class MessageSource extends TableSource {
   }
 
   /**
-   * Notes how far the user has read; back, if a message was marked as unread.
+   * Notes how far the user has read: forward from where it is known, or from the given place.
    *
    * @param {string} conversation
    * @param {number} seq
-   * @param {boolean} [isBack]
+   * @param {number} [from]
    */
-  moveMarker(conversation, seq, isBack) {
-    this.#markers.set(conversation, isBack ? seq : Math.max(seq, this.#markers.get(conversation) ?? 0));
+  moveMarker(conversation, seq, from = this.#markers.get(conversation) ?? 0) {
+    this.#markers.set(conversation, Math.max(seq, from));
   }
 
   /** @override @param {Server} server */
