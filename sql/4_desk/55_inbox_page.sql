@@ -1,7 +1,7 @@
 /*
     The inbox by assignee, label and snooze. First the ids of a page are found, past the policies,
-    for a caller whose membership is checked: so Postgres may begin at the state, at the label or at
-    the latest message, where fewer rows are read. Then the view shows these conversations under the
+    for a caller whose membership is checked: beginning at the label, at the state or at the latest
+    message, where fewer rows are read. Then the view shows these conversations under the
     caller's policies. (A filter on the view itself would look into every conversation.)
 */
 create function private.inbox_ids(
@@ -21,8 +21,17 @@ create function private.inbox_ids(
     -- definer: the members of the account are checked first
     security definer
     set search_path = ''
+    -- conversations are met in the order of an index, or found by one
+    set enable_seqscan = off
+    set enable_bitmapscan = off
+    set enable_hashjoin = off
+    set enable_mergejoin = off
+    set jit = off
 as $$
 declare
+    few constant integer := 500;
+    -- where the statement begins; null for the latest conversations
+    begins_at text;
     found_ids uuid[];
 begin
     if account_id is null or account_id not in (select private.my_account_ids()) then
@@ -36,48 +45,89 @@ begin
             hint = 'Use open, pending or closed, or none for all.';
     end if;
 
-    -- The conditions that are given, planned for their values: a rare label is looked up, a common
-    -- one is met on the way through the latest conversations.
+    -- If few conversations have the label, the assignee or a snooze, these are read and sorted. If
+    -- many have, the latest conversations are looked through until the page is full.
+    if label_id is not null and (
+        select count(*)
+        from (
+            select
+            from public.conversation_labels l
+            where l.account_id = inbox_ids.account_id
+              and l.label_id = inbox_ids.label_id
+            limit few + 1
+        ) l
+    ) <= few then
+        begins_at := 'public.conversation_labels b where b.account_id = $1 and b.label_id = $3';
+    elsif assignee_id is not null and (
+        select count(*)
+        from (
+            select
+            from public.desk_states s
+            where s.account_id = inbox_ids.account_id
+              and s.assignee_id = inbox_ids.assignee_id
+            limit few + 1
+        ) s
+    ) <= few then
+        begins_at := 'public.desk_states b where b.account_id = $1 and b.assignee_id = $2';
+    elsif is_snoozed and (
+        select count(*)
+        from (
+            select
+            from public.desk_states s
+            where s.account_id = inbox_ids.account_id
+              and s.snoozed_until > now()
+            limit few + 1
+        ) s
+    ) <= few then
+        begins_at := 'public.desk_states b where b.account_id = $1 and b.snoozed_until > now()';
+    end if;
+
+    -- Each condition is asked of one conversation, by "case": as a join Postgres might read it for
+    -- all conversations first, and with "=" it would expect that hardly any meets it.
     execute concat(
-        'select array(select a.conversation_id from public.conversation_activity a',
+        'select array(select a.conversation_id from ',
         case
-            when assignee_id is not null or is_snoozed
-                then ' join public.desk_states s on s.id = a.conversation_id'
-            when is_free or not is_snoozed
-                then ' left join public.desk_states s on s.id = a.conversation_id'
-        end,
-        case when label_id is not null then
-            ' join public.conversation_labels l on l.conversation_id = a.conversation_id'
-        end,
-        ' where a.account_id = $1',
-        case when assignee_id is not null then ' and s.account_id = $1 and s.assignee_id = $2' end,
-        case when is_free then ' and s.assignee_id is null' end,
-        case when label_id is not null then ' and l.account_id = $1 and l.label_id = $3' end,
-        case
-            when is_snoozed then ' and s.account_id = $1 and s.snoozed_until > now()'
-            when not is_snoozed then ' and (s.snoozed_until is null or s.snoozed_until <= now())'
+            when begins_at is null then 'public.conversation_activity a where a.account_id = $1'
+            else concat(
+                '(select b.',
+                case when begins_at like '%labels%' then 'conversation_id' else 'id' end,
+                ' as id from ', begins_at, ' offset 0) b'
+                ' cross join lateral (select * from public.conversation_activity o'
+                ' where o.conversation_id = b.id limit 1) a where true'
+            )
         end,
         case when before is not null then
             ' and a.last_message_at <= $5'
             ' and (a.last_message_at < $5 or a.conversation_id > $6)'
         end,
-        -- The status is asked of the rows that are left, one by one: as a join Postgres would read it
-        -- for all conversations first. As in the inbox, a deleted contact has no customers row.
-        case when status is null then ' and ' else ' and case ' end,
-        '(select k.status from public.conversations k where k.id = ',
-        case
-            when assignee_id is not null or is_snoozed then 's.id'
-            when label_id is not null then 'l.conversation_id'
-            else 'a.conversation_id'
+        case when assignee_id is not null then
+            ' and case (select s.assignee_id from public.desk_states s'
+            ' where s.id = a.conversation_id limit 1) when $2 then true else false end'
         end,
+        case when is_free then
+            ' and case when exists (select from public.desk_states s'
+            ' where s.id = a.conversation_id and s.assignee_id is not null) then false else true end'
+        end,
+        case when label_id is not null then
+            ' and case when exists (select from public.conversation_labels l'
+            ' where l.conversation_id = a.conversation_id and l.label_id = $3) then true else false end'
+        end,
+        case when is_snoozed is not null then
+            ' and case when exists (select from public.desk_states s'
+            ' where s.id = a.conversation_id and s.snoozed_until > now()) then $8 else not $8 end'
+        end,
+        -- as in the inbox, a deleted contact has no customers row
+        ' and case when exists (select from public.conversations k where k.id = a.conversation_id'
         ' and (k.customer_id is null'
-        ' or exists (select from public.customers c where c.id = k.customer_id)) limit 1)',
-        -- with "=" Postgres would expect that hardly any conversation has the status
-        case when status is null then ' is not null' else ' when $4 then true else false end' end,
+        ' or exists (select from public.customers c where c.id = k.customer_id))',
+        case when status is not null then ' and k.status = $4' end,
+        ') then true else false end'
         ' order by a.last_message_at desc, a.conversation_id limit $7)'
     )
     into found_ids
-    using account_id, assignee_id, label_id, status, before, before_id, least(greatest(page_size, 1), 200);
+    using
+        account_id, assignee_id, label_id, status, before, before_id,
+        least(greatest(page_size, 1), 200), is_snoozed;
     return found_ids;
 end
 $$;
@@ -138,6 +188,11 @@ create function private.inbox_counts(account_id uuid)
     -- definer: the members of the account are checked first
     security definer
     set search_path = ''
+    set enable_seqscan = off
+    set enable_bitmapscan = off
+    set enable_hashjoin = off
+    set enable_mergejoin = off
+    set jit = off
 as $$
 begin
     if account_id is null or account_id not in (select private.my_account_ids()) then
@@ -222,6 +277,11 @@ create function private.label_counts(account_id uuid)
     -- definer: the members of the account are checked first
     security definer
     set search_path = ''
+    set enable_seqscan = off
+    set enable_bitmapscan = off
+    set enable_hashjoin = off
+    set enable_mergejoin = off
+    set jit = off
 as $$
 begin
     if account_id is null or account_id not in (select private.my_account_ids()) then
