@@ -4058,7 +4058,7 @@ begin
             detail = 'field: account_id';
     elsif status not in ('open', 'pending', 'closed') then
         raise sqlstate 'PT422' using
-            message = format('There is no status %s of conversations.', quote_literal(left(status, 64))),
+            message = 'This is not a status of conversations.',
             detail = 'field: status',
             hint = 'Use open, pending or closed, or none for all.';
     end if;
