@@ -326,7 +326,7 @@ begin
         when %s
             then array[%L, %L]$lines$,
             r.broken, r.kind, r.rule),
-        '' order by r.place, r.rule)
+        '' order by r.place, r.rule, r.broken)
     into rules
     from private.rules_of_table(relation) r;
 
