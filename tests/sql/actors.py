@@ -61,6 +61,7 @@ AGENTS = {ALPINE: "andrej", BAY: "ana"}
 def populate(world: World) -> None:
     """Rows of both businesses in every table."""
     owner = world.owner.cursor()
+    owner.execute("select backend.set_push_key(repeat('A', 87))")
     owner.executemany(
         "insert into auth.users (id, email, aud, role)"
         " values (%s, %s, 'authenticated', 'authenticated')",
@@ -176,6 +177,11 @@ def populate(world: World) -> None:
         for reader in (AGENTS[account], name):
             with world.acting_as(reader) as connection:
                 connection.execute("select public.mark_read(id, 1) from public.conversations")
+                connection.execute("select public.choose_notifications('points', true)")
+                connection.execute(
+                    "select public.save_push_subscription(%s, repeat('A', 87), repeat('A', 22))",
+                    [f"https://push.example/{reader}"],
+                )
         with world.acting_as(AGENTS[account]) as connection:
             connection.execute(
                 "select public.merge_contacts(%s, %s)",

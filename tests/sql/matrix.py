@@ -174,6 +174,8 @@ TABLES = {
     "sync_runs": Table(),
     "sync_conflicts": Table(),
     "sync_errors": Table(staff="account_id = %(account)s and %(role)s in ('owner', 'admin')"),
+    "push_subscriptions": Table(staff="user_id = %(user)s", customer="user_id = %(user)s"),
+    "notification_choices": Table(staff="user_id = %(user)s", customer="user_id = %(user)s"),
     "read_markers": Table(staff="user_id = %(user)s", customer="user_id = %(user)s"),
     "inbox": Table(
         customer="customer_id = %(contact)s",
@@ -384,6 +386,36 @@ FUNCTIONS = {
         callers=SIGNED_IN,
         quiet=True,
     ),
+    "public.push_key": Function(
+        AUTHENTICATED, call="select public.push_key()", callers=SIGNED_IN, quiet=True
+    ),
+    "public.save_push_subscription": Function(
+        AUTHENTICATED,
+        call="select public.save_push_subscription('https://push.example/new',"
+        " repeat('A', 87), repeat('A', 22))",
+        callers=SIGNED_IN,
+        quiet=True,
+    ),
+    "public.delete_push_subscription": Function(
+        AUTHENTICATED,
+        call="select public.delete_push_subscription('https://push.example/none')",
+        callers=SIGNED_IN,
+        quiet=True,
+    ),
+    "public.choose_notifications": Function(
+        AUTHENTICATED,
+        call="select public.choose_notifications('points', false)",
+        callers=SIGNED_IN,
+        quiet=True,
+    ),
+    "public.stay_at_conversation": Function(
+        AUTHENTICATED,
+        call="select public.stay_at_conversation(%(conversation)s)",
+        callers=MEMBERS | {"customer"},
+    ),
+    "backend.set_push_key": Function(SERVICE),
+    "backend.claim_pushes": Function(SERVICE),
+    "backend.settle_push": Function(SERVICE),
     "backend.mark_overdue_invoices": Function(SERVICE),
     "backend.expire_points": Function(SERVICE),
     "backend.end_snoozes": Function(SERVICE),

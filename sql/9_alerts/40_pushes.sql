@@ -1,0 +1,428 @@
+/*
+    Pushes: one notification for one device each. When a notification is due, it becomes a push for
+    each device of its user, unless the user has read the conversation meanwhile. While the user
+    looks at the conversation it waits.
+
+    A push that is sent twice does no harm, since a device shows one of a subject. So a lease is a
+    time before which no other worker tries. After a day nobody wants to be told any more.
+*/
+create table private.conversation_watchers (
+    user_id         uuid not null
+                    constraint conversation_watchers_user_id_fkey
+                    references auth.users on delete cascade,
+    conversation_id uuid not null
+                    constraint conversation_watchers_conversation_id_fkey
+                    references public.conversations on delete cascade,
+    seen_at         timestamptz not null default now(),
+
+    primary key (user_id, conversation_id)
+);
+alter table private.conversation_watchers enable row level security;
+
+
+create index conversation_watchers_conversation_id_idx
+    on private.conversation_watchers (conversation_id);
+
+
+create policy "nobody reads who looks at a conversation directly"
+    on private.conversation_watchers
+    for all
+    to authenticated
+    using (false);
+
+
+create function private.keep_watching(conversation_id uuid)
+    returns void
+    language plpgsql
+    -- definer: users write their own row only
+    security definer
+    set search_path = ''
+as $$
+begin
+    if private.side_of_caller(conversation_id) is null then
+        raise sqlstate 'PT404' using
+            message = 'There is no such conversation, or it is not yours to see.',
+            detail = 'field: conversation_id';
+    end if;
+    -- what is over says nothing
+    delete from private.conversation_watchers w
+    where w.user_id = auth.uid()
+      and w.seen_at < now() - interval '1 hour';
+    insert into private.conversation_watchers as w (user_id, conversation_id)
+    values (auth.uid(), conversation_id)
+    on conflict on constraint conversation_watchers_pkey do update
+        set seen_at = excluded.seen_at;
+end
+$$;
+
+grant execute on function private.keep_watching(uuid) to authenticated;
+
+
+create function public.stay_at_conversation(conversation_id uuid)
+    returns void
+    language sql
+    set search_path = ''
+as $$
+    select private.keep_watching(conversation_id)
+$$;
+
+grant execute on function public.stay_at_conversation(uuid) to authenticated;
+
+
+create table private.push_queue (
+    id              uuid primary key default gen_random_uuid(),
+    subscription_id uuid not null
+                    constraint push_queue_subscription_id_fkey
+                    references public.push_subscriptions on delete cascade,
+    account_id      uuid not null
+                    constraint push_queue_account_id_fkey
+                    references public.accounts on delete cascade,
+    kind            text not null,
+    subject_id      uuid not null,
+    title           text not null,
+    body            text not null,
+    attempts        integer not null default 0,
+    worker          text,
+    -- while a worker has it: the end of its lease
+    not_before      timestamptz not null default now(),
+    created_at      timestamptz not null default now(),
+
+    -- a newer one of the same subject takes the place of one that waits
+    constraint push_queue_subject_key unique (subscription_id, account_id, subject_id)
+);
+alter table private.push_queue enable row level security;
+
+
+create index push_queue_due_idx on private.push_queue (not_before, id);
+create index push_queue_account_id_idx on private.push_queue (account_id);
+
+
+create policy "nobody reads the queue of pushes directly"
+    on private.push_queue
+    for all
+    to authenticated
+    using (false);
+
+
+create function private.is_wanted(notification private.notifications)
+    returns boolean
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+begin
+    return not exists (
+        select
+        from public.notification_choices c
+        where c.user_id = notification.user_id
+          and c.kind = notification.kind
+          and not c.is_wanted
+    )
+    -- somebody who has left since is not told
+    and (
+        exists (
+            select
+            from public.account_members m
+            where m.account_id = notification.account_id
+              and m.user_id = notification.user_id
+        )
+        or exists (
+            select
+            from public.contacts c
+            where c.account_id = notification.account_id
+              and c.portal_user_id = notification.user_id
+              and (
+                  notification.conversation_id is null
+                  or exists (
+                      select
+                      from public.conversations k
+                      where k.id = notification.conversation_id
+                        and k.customer_id = c.id
+                  )
+              )
+        )
+    )
+    and not (
+        notification.kind = 'message'
+        and exists (
+            select
+            from public.read_markers r
+            where r.conversation_id = notification.conversation_id
+              and r.user_id = notification.user_id
+              and r.last_read_seq >= notification.seq
+        )
+    );
+end
+$$;
+
+
+create function private.push_notifications(batch integer)
+    returns integer
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    -- as often as clients say that somebody looks, and a little more
+    watch constant interval := '90 seconds';
+    due private.notifications;
+    seen timestamptz;
+    pushed integer := 0;
+begin
+    for due in
+        select n.*
+        from private.notifications n
+        where n.due_at <= clock_timestamp()
+        order by n.due_at, n.id
+        limit batch
+        for update skip locked
+    loop
+        seen := (
+            select w.seen_at
+            from private.conversation_watchers w
+            where w.user_id = due.user_id
+              and w.conversation_id = due.conversation_id
+              and w.seen_at > now() - watch
+        );
+        if seen is not null and due.kind = 'message' and private.is_wanted(due) then
+            update private.notifications n
+            set due_at = seen + watch
+            where n.id = due.id;
+            continue;
+        end if;
+        if private.is_wanted(due) then
+            insert into private.push_queue as q (
+                subscription_id, account_id, kind, subject_id, title, body
+            )
+            select
+                s.id,
+                due.account_id,
+                due.kind,
+                due.subject_id,
+                due.title,
+                case
+                    when due.kind = 'message' and due.count > 1 then private.shortened(
+                        private.words(
+                            due.account_id,
+                            'notification.messages',
+                            jsonb_build_object('count', due.count, 'text', due.body)
+                        ),
+                        120
+                    )
+                    else due.body
+                end
+            from public.push_subscriptions s
+            where s.user_id = due.user_id
+            order by s.id
+            on conflict on constraint push_queue_subject_key do update
+                set kind = excluded.kind,
+                    title = excluded.title,
+                    body = excluded.body,
+                    attempts = 0,
+                    -- the worker that has the former one does not settle this one
+                    worker = null,
+                    not_before = excluded.not_before,
+                    created_at = excluded.created_at;
+            pushed := pushed + 1;
+        end if;
+        delete from private.notifications n
+        where n.id = due.id;
+    end loop;
+    return pushed;
+end
+$$;
+
+
+create function backend.claim_pushes(worker text, batch integer default 20)
+    returns jsonb
+    language plpgsql
+    -- definer: service_role has no rights of its own on tables
+    security definer
+    set search_path = ''
+as $$
+declare
+    lease constant interval := '2 minutes';
+    jobs jsonb;
+begin
+    perform private.push_notifications(500);
+    delete from private.push_queue q
+    where q.created_at < now() - interval '1 day';
+
+    with due as (
+        select q.id
+        from private.push_queue q
+        join public.push_subscriptions s
+            on s.id = q.subscription_id
+        where q.not_before <= clock_timestamp()
+          and s.not_before <= clock_timestamp()
+          -- one at a time for a device: a pause that the first one is answered with holds the rest
+          and not exists (
+              select
+              from private.push_queue o
+              where o.subscription_id = q.subscription_id
+                and (o.not_before, o.id) < (q.not_before, q.id)
+                and o.not_before <= clock_timestamp()
+          )
+          and not exists (
+              select
+              from private.push_queue o
+              where o.subscription_id = q.subscription_id
+                and o.worker is not null
+                and o.not_before > clock_timestamp()
+          )
+        order by q.not_before, q.id
+        limit least(greatest(batch, 1), 100)
+        for update of q skip locked
+    ),
+    claimed as (
+        update private.push_queue q
+        set attempts = q.attempts + 1,
+            not_before = clock_timestamp() + lease,
+            worker = claim_pushes.worker
+        from due d
+        where q.id = d.id
+        returning q.*
+    )
+    select coalesce(
+        jsonb_agg(jsonb_build_object(
+            'push_id', c.id,
+            'account_id', c.account_id,
+            'endpoint', s.endpoint,
+            'p256dh', s.p256dh,
+            'auth', s.auth,
+            'kind', c.kind,
+            'subject_id', c.subject_id,
+            'title', c.title,
+            'body', c.body
+        )),
+        '[]')
+    into jobs
+    from claimed c
+    join public.push_subscriptions s
+        on s.id = c.subscription_id;
+
+    return jsonb_build_object(
+        'claimed', jobs,
+        'next_at', (
+            select min(at)
+            from (
+                select min(n.due_at) as at
+                from private.notifications n
+                union all
+                select min(greatest(q.not_before, s.not_before))
+                from private.push_queue q
+                join public.push_subscriptions s
+                    on s.id = q.subscription_id
+            ) o
+        )
+    );
+end
+$$;
+
+grant execute on function backend.claim_pushes(text, integer) to service_role;
+
+
+create function backend.settle_push(
+    push_id uuid,
+    worker text,
+    outcome text,
+    retry_after integer default null
+)
+    returns text
+    language plpgsql
+    -- definer: as claim_pushes
+    security definer
+    set search_path = ''
+as $$
+declare
+    -- an endpoint that has taken nothing for so long takes nothing any more
+    tries constant integer := 20;
+    job private.push_queue;
+    failed integer;
+    pause interval;
+begin
+    if outcome is null or outcome not in ('sent', 'gone', 'retry', 'refused') then
+        raise sqlstate 'PT422' using
+            message = 'There is no such outcome.',
+            detail = 'field: outcome',
+            hint = 'Use sent, gone, retry or refused.';
+    end if;
+    select q.*
+    into job
+    from private.push_queue q
+    where q.id = push_id
+      and q.worker = settle_push.worker
+    for update;
+    if not found then
+        return 'settled already';
+    end if;
+
+    if outcome = 'gone' then
+        delete from public.push_subscriptions s
+        where s.id = job.subscription_id;
+        return 'forgotten';
+    elsif outcome = 'sent' then
+        update public.push_subscriptions s
+        set failures = 0
+        where s.id = job.subscription_id
+          and s.failures > 0;
+        delete from private.push_queue q
+        where q.id = job.id;
+        return 'sent';
+    end if;
+
+    update public.push_subscriptions s
+    set failures = s.failures + 1
+    where s.id = job.subscription_id
+    returning s.failures
+    into failed;
+    if failed >= tries then
+        delete from public.push_subscriptions s
+        where s.id = job.subscription_id;
+        return 'forgotten';
+    elsif outcome = 'refused' then
+        delete from private.push_queue q
+        where q.id = job.id;
+        return 'refused';
+    end if;
+    -- 10 seconds, doubled each time, up to an hour; or what the push service asks for, up to a day
+    pause := greatest(
+        make_interval(secs => least(greatest(retry_after, 0), 86400)),
+        least(interval '10 seconds' * power(2, least(failed, 12) - 1), interval '1 hour')
+    );
+    update public.push_subscriptions s
+    set not_before = clock_timestamp() + pause
+    where s.id = job.subscription_id;
+    update private.push_queue q
+    set worker = null,
+        not_before = clock_timestamp() + pause
+    where q.id = job.id;
+    return 'waits';
+end
+$$;
+
+grant execute on function backend.settle_push(uuid, text, text, integer) to service_role;
+
+
+comment on table private.conversation_watchers is
+    'Who looks at which conversation, by stay_at_conversation.';
+comment on policy "nobody reads who looks at a conversation directly"
+    on private.conversation_watchers is
+    'Presence topics show people to each other.';
+comment on function private.keep_watching(uuid) is
+    'See stay_at_conversation.';
+comment on function public.stay_at_conversation(uuid) is
+    'Says that the caller looks at a conversation. Clients call it each minute meanwhile; 90 seconds after the last call the caller is told of new messages again, of those that came meanwhile too unless they are read. Unknown conversation: 404.';
+comment on table private.push_queue is
+    'Notifications to send, one for each device. The worker claims and settles them.';
+comment on column private.push_queue.not_before is
+    'When the next try may begin. While a worker has the push: when its lease ends.';
+comment on policy "nobody reads the queue of pushes directly" on private.push_queue is
+    'Devices are told.';
+comment on function private.is_wanted(private.notifications) is
+    'Whether the user still wants to be told: has not left, has not refused the kind, has not read the message.';
+comment on function private.push_notifications(integer) is
+    'Makes pushes of notifications that are due. Returns of how many.';
+comment on function backend.claim_pushes(text, integer) is
+    'Leases pushes to send now for 2 minutes, one for a device: {claimed: [{push_id, account_id, endpoint, p256dh, auth, kind, subject_id, title, body}], next_at}. next_at says when there may be others.';
+comment on function backend.settle_push(uuid, text, text, integer) is
+    'Notes the outcome of a push: sent; gone, which forgets the device; retry, with the pause in seconds that the push service asks for; refused. Returns sent, forgotten, waits, refused, or "settled already" where another worker has the lease.';

@@ -1,0 +1,1189 @@
+-- Made from sql/9_alerts/ by tests/migrations/baseline.py: edit there.
+set lock_timeout = '5s';
+
+
+/*
+    The devices on which a user wants to be told: subscriptions of Web Push. An endpoint is an
+    address that a browser gives. Functions call it, so it is an address from outside: only a named
+    host with TLS, and the sender refuses private networks.
+
+    Source: RFC 8030 and RFC 8291; w3.org, "Push API".
+*/
+create table private.push_settings (
+    only_row         boolean primary key default true
+                     constraint push_settings_only_row_check check (only_row),
+    -- of VAPID, which browsers need for a subscription; null: nothing is pushed
+    public_key       text
+                     constraint push_settings_public_key_check
+                     check (public_key ~ '^[A-Za-z0-9_-]{87}$'),
+    -- for a push service on this machine
+    allows_loopback  boolean not null default false
+);
+alter table private.push_settings enable row level security;
+
+
+create policy "nobody reads the settings of pushes directly"
+    on private.push_settings
+    for all
+    to authenticated
+    using (false);
+
+
+insert into private.push_settings default values;
+
+
+create table public.push_subscriptions (
+    id         uuid primary key default gen_random_uuid(),
+    user_id    uuid not null
+               constraint push_subscriptions_user_id_fkey
+               references auth.users on delete cascade,
+    endpoint   text not null
+               constraint push_subscriptions_endpoint_key unique
+               constraint push_subscriptions_endpoint_check check (length(endpoint) <= 1000),
+    p256dh     text not null
+               constraint push_subscriptions_p256dh_check check (p256dh ~ '^[A-Za-z0-9_-]{87}$'),
+    auth       text not null
+               constraint push_subscriptions_auth_check check (auth ~ '^[A-Za-z0-9_-]{22}$'),
+    -- until then the push service takes nothing for this device
+    not_before timestamptz not null default now(),
+    -- tries in a row that failed
+    failures   integer not null default 0
+               constraint push_subscriptions_failures_check check (failures >= 0),
+    created_at timestamptz not null default now()
+);
+alter table public.push_subscriptions enable row level security;
+
+
+create index push_subscriptions_user_id_idx on public.push_subscriptions (user_id, created_at);
+
+
+create policy "users can read the subscriptions of their own devices"
+    on public.push_subscriptions
+    for select
+    to authenticated
+    using (user_id = (select auth.uid()));
+
+
+grant select on public.push_subscriptions to authenticated;
+
+
+create function private.keep_push_subscription(endpoint text, p256dh text, auth text)
+    returns uuid
+    language plpgsql
+    -- definer: an endpoint moves to the user who is signed in on the device now
+    security definer
+    set search_path = ''
+as $$
+declare
+    devices constant integer := 20;
+    settings private.push_settings;
+    kept uuid;
+begin
+    select s.*
+    into settings
+    from private.push_settings s;
+    if settings.public_key is null then
+        raise sqlstate 'PT409' using
+            message = 'Notifications are not set up here.',
+            detail = 'field: endpoint',
+            hint = 'Ask the people who run this service to set the VAPID keys.';
+    elsif endpoint is null
+        or length(endpoint) > 1000
+        or not (
+            endpoint ~ '^https://([a-z0-9]([a-z0-9-]*[a-z0-9])?\.)+[a-z]{2,}(:443)?/[!-~]*$'
+            or settings.allows_loopback and endpoint ~ '^http://127\.0\.0\.1:[0-9]{1,5}/[!-~]*$'
+        )
+    then
+        raise sqlstate 'PT422' using
+            message = 'This is not the address of a push service.',
+            detail = 'field: endpoint',
+            hint = 'Give the endpoint that the browser gave: https, a named host, at most 1000 characters.';
+    elsif p256dh is null or p256dh !~ '^[A-Za-z0-9_-]{87}$' then
+        raise sqlstate 'PT422' using
+            message = 'This is not the public key of a subscription.',
+            detail = 'field: p256dh',
+            hint = 'Give keys.p256dh of the browser''s subscription, as base64url without "=".';
+    elsif auth is null or auth !~ '^[A-Za-z0-9_-]{22}$' then
+        raise sqlstate 'PT422' using
+            message = 'This is not the secret of a subscription.',
+            detail = 'field: auth',
+            hint = 'Give keys.auth of the browser''s subscription, as base64url without "=".';
+    end if;
+
+    -- whatever waits for a device is its former user's
+    delete from public.push_subscriptions s
+    where s.endpoint = keep_push_subscription.endpoint
+      and s.user_id <> auth.uid();
+
+    insert into public.push_subscriptions as s (user_id, endpoint, p256dh, auth)
+    values (auth.uid(), endpoint, p256dh, auth)
+    on conflict on constraint push_subscriptions_endpoint_key do update
+        set user_id = excluded.user_id,
+            p256dh = excluded.p256dh,
+            auth = excluded.auth,
+            not_before = excluded.not_before,
+            failures = 0
+    returning s.id
+    into kept;
+
+    -- a browser that was given up leaves its subscription behind
+    delete from public.push_subscriptions s
+    where s.id in (
+        select o.id
+        from public.push_subscriptions o
+        where o.user_id = auth.uid()
+          and o.id <> kept
+        order by o.created_at desc, o.id
+        offset devices - 1
+    );
+    return kept;
+end
+$$;
+
+grant execute on function private.keep_push_subscription(text, text, text) to authenticated;
+
+
+create function private.forget_push_subscription(endpoint text)
+    returns void
+    language sql
+    -- definer: users delete their own subscriptions only
+    security definer
+    set search_path = ''
+as $$
+    delete from public.push_subscriptions s
+    where s.endpoint = forget_push_subscription.endpoint
+      and s.user_id = auth.uid()
+$$;
+
+grant execute on function private.forget_push_subscription(text) to authenticated;
+
+
+create function private.vapid_key()
+    returns text
+    language sql
+    stable
+    -- definer: users may not read settings
+    security definer
+    set search_path = ''
+as $$
+    select s.public_key
+    from private.push_settings s
+$$;
+
+grant execute on function private.vapid_key() to authenticated;
+
+
+create function public.push_key()
+    returns text
+    language sql
+    stable
+    set search_path = ''
+as $$
+    select private.vapid_key()
+$$;
+
+grant execute on function public.push_key() to authenticated;
+
+
+create function public.save_push_subscription(endpoint text, p256dh text, auth text)
+    returns uuid
+    language sql
+    set search_path = ''
+as $$
+    select private.keep_push_subscription(endpoint => endpoint, p256dh => p256dh, auth => auth)
+$$;
+
+grant execute on function public.save_push_subscription(text, text, text) to authenticated;
+
+
+create function public.delete_push_subscription(endpoint text)
+    returns void
+    language sql
+    set search_path = ''
+as $$
+    select private.forget_push_subscription(endpoint)
+$$;
+
+grant execute on function public.delete_push_subscription(text) to authenticated;
+
+
+create function backend.set_push_key(public_key text, allows_loopback boolean default false)
+    returns void
+    language plpgsql
+    -- definer: service_role has no rights of its own on tables
+    security definer
+    set search_path = ''
+as $$
+begin
+    update private.push_settings s
+    set public_key = set_push_key.public_key,
+        allows_loopback = set_push_key.allows_loopback
+    where (s.public_key, s.allows_loopback)
+        is distinct from (set_push_key.public_key, set_push_key.allows_loopback);
+exception
+    when check_violation then
+        raise sqlstate 'PT422' using
+            message = 'This is not the public key of VAPID.',
+            detail = 'field: public_key',
+            hint = 'Give the uncompressed point on P-256 as base64url: 87 characters.';
+end
+$$;
+
+grant execute on function backend.set_push_key(text, boolean) to service_role;
+
+
+comment on table private.push_settings is
+    'One row: the public key of VAPID, and whether a push service on this machine is allowed.';
+comment on policy "nobody reads the settings of pushes directly" on private.push_settings is
+    'push_key gives the key.';
+comment on table public.push_subscriptions is
+    'The devices on which the signed-in user is told; written by save_push_subscription and delete_push_subscription. At most 20 of a user, the latest.';
+comment on column public.push_subscriptions.id is
+    'Identifies the subscription.';
+comment on column public.push_subscriptions.user_id is
+    'The user who is signed in on the device.';
+comment on column public.push_subscriptions.endpoint is
+    'The address at the push service, as the browser gave it.';
+comment on column public.push_subscriptions.p256dh is
+    'The device''s public key (P-256), in base64url.';
+comment on column public.push_subscriptions.auth is
+    'The device''s secret for encryption, in base64url.';
+comment on column public.push_subscriptions.not_before is
+    'Until then nothing is sent to this device, since its push service asked for a pause (server time, UTC).';
+comment on column public.push_subscriptions.failures is
+    'How many tries in a row have failed. After 20 the subscription is forgotten.';
+comment on column public.push_subscriptions.created_at is
+    'When the device was added (server time, UTC).';
+comment on policy "users can read the subscriptions of their own devices"
+    on public.push_subscriptions is
+    'An endpoint and its keys are nobody else''s.';
+comment on function private.keep_push_subscription(text, text, text) is
+    'See save_push_subscription.';
+comment on function private.forget_push_subscription(text) is
+    'See delete_push_subscription.';
+comment on function private.vapid_key() is
+    'See push_key.';
+comment on function public.push_key() is
+    'The public key of VAPID with which a browser subscribes (applicationServerKey), in base64url; null where notifications are not set up.';
+comment on function public.save_push_subscription(text, text, text) is
+    'Tells the caller on this device from now on: endpoint, keys.p256dh and keys.auth of the browser''s subscription. A device that another user has used is the caller''s now. Returns the subscription''s id. Another address than that of a push service: 422. Notifications are not set up: 409.';
+comment on function public.delete_push_subscription(text) is
+    'Ends the notifications on a device of the caller. Call it when the user signs out.';
+comment on function backend.set_push_key(text, boolean) is
+    'Sets the public key of VAPID, whose private key is a setting of send_notifications; null ends notifications. allows_loopback is for a push service on this machine. Call it once for a deployment.';
+
+
+/*
+    Notifications: what a user is to be told on a device. A row is a job. A burst of messages in a
+    conversation is one row, told once, some seconds after the first. Only users who have a device
+    and want the kind get rows, so for the others nothing is written at all.
+*/
+create table public.notification_choices (
+    user_id    uuid not null
+               constraint notification_choices_user_id_fkey
+               references auth.users on delete cascade,
+    kind       text not null
+               constraint notification_choices_kind_check
+               check (kind in ('message', 'mention', 'assigned', 'appointment', 'invoice', 'points')),
+    is_wanted  boolean not null,
+    updated_at timestamptz not null default now(),
+
+    primary key (user_id, kind)
+);
+alter table public.notification_choices enable row level security;
+
+
+create policy "users can read their own choices"
+    on public.notification_choices
+    for select
+    to authenticated
+    using (user_id = (select auth.uid()));
+
+
+grant select on public.notification_choices to authenticated;
+
+
+create function private.keep_notification_choice(kind text, is_wanted boolean)
+    returns void
+    language plpgsql
+    -- definer: users write their own choices only
+    security definer
+    set search_path = ''
+as $$
+begin
+    if kind is null
+        or kind not in ('message', 'mention', 'assigned', 'appointment', 'invoice', 'points')
+    then
+        raise sqlstate 'PT422' using
+            message = 'There is no such kind of notification.',
+            detail = 'field: kind',
+            hint = 'Use message, mention, assigned, appointment, invoice or points.';
+    elsif is_wanted is null then
+        raise sqlstate 'PT422' using
+            message = 'is_wanted is needed.',
+            detail = 'field: is_wanted',
+            hint = 'Give true or false.';
+    end if;
+    insert into public.notification_choices as c (user_id, kind, is_wanted)
+    values (auth.uid(), kind, is_wanted)
+    on conflict on constraint notification_choices_pkey do update
+        set is_wanted = excluded.is_wanted,
+            updated_at = excluded.updated_at
+        where c.is_wanted <> excluded.is_wanted;
+end
+$$;
+
+grant execute on function private.keep_notification_choice(text, boolean) to authenticated;
+
+
+create function public.choose_notifications(kind text, is_wanted boolean)
+    returns void
+    language sql
+    set search_path = ''
+as $$
+    select private.keep_notification_choice(kind => kind, is_wanted => is_wanted)
+$$;
+
+grant execute on function public.choose_notifications(text, boolean) to authenticated;
+
+
+create table private.notifications (
+    id              uuid primary key default gen_random_uuid(),
+    account_id      uuid not null
+                    constraint notifications_account_id_fkey
+                    references public.accounts on delete cascade,
+    user_id         uuid not null
+                    constraint notifications_user_id_fkey
+                    references auth.users on delete cascade,
+    kind            text not null
+                    constraint notifications_kind_check
+                    check (kind in ('message', 'mention', 'assigned', 'appointment', 'invoice', 'points')),
+    conversation_id uuid,
+    -- the conversation, or else the row that the link opens: one burst is about one subject
+    subject_id      uuid not null,
+    title           text not null
+                    constraint notifications_title_check check (length(title) <= 120),
+    body            text not null
+                    constraint notifications_body_check check (length(body) <= 120),
+    -- the events of the burst
+    count           integer not null default 1
+                    constraint notifications_count_check check (count >= 1),
+    -- of the latest message; null for what is no message
+    seq             bigint,
+    -- never later than it was for the first event, so that a long burst is told too
+    due_at          timestamptz not null,
+    created_at      timestamptz not null default now(),
+
+    -- one for a burst
+    constraint notifications_burst_key unique (user_id, account_id, subject_id)
+);
+alter table private.notifications enable row level security;
+
+
+create index notifications_due_idx on private.notifications (due_at, id);
+create index notifications_account_id_idx on private.notifications (account_id);
+
+
+create policy "nobody reads notifications directly"
+    on private.notifications
+    for all
+    to authenticated
+    using (false);
+
+
+create function private.shortened(text text, longest integer)
+    returns text
+    language sql
+    immutable
+    set search_path = ''
+as $$
+    -- control characters and line breaks are spaces
+    select case when length(t) > longest then left(t, longest - 1) || '…' else t end
+    from (select btrim(regexp_replace(coalesce(text, ''), '[[:space:][:cntrl:]]+', ' ', 'g')) as t) o
+$$;
+
+
+create function private.notify(
+    account_id uuid,
+    user_ids uuid[],
+    kind text,
+    conversation_id uuid,
+    title text,
+    body text,
+    data jsonb default '{}'
+)
+    returns void
+    language plpgsql
+    set search_path = ''
+    set plan_cache_mode = force_generic_plan
+as $$
+declare
+    -- long enough to see that a person reads along, and for the rest of a burst
+    wait constant interval := '5 seconds';
+begin
+    insert into private.notifications as n (
+        account_id, user_id, kind, conversation_id, subject_id, title, body, seq, due_at
+    )
+    select
+        notify.account_id,
+        u.user_id,
+        notify.kind,
+        notify.conversation_id,
+        coalesce(notify.conversation_id, (notify.data ->> 'id')::uuid, notify.account_id),
+        private.shortened(notify.title, 120),
+        private.shortened(notify.body, 120),
+        (notify.data ->> 'seq')::bigint,
+        clock_timestamp() + wait
+    from (select distinct i as user_id from unnest(user_ids) i) u
+    where exists (
+        select
+        from public.push_subscriptions s
+        where s.user_id = u.user_id
+    )
+      and not exists (
+        select
+        from public.notification_choices c
+        where c.user_id = u.user_id
+          and c.kind = notify.kind
+          and not c.is_wanted
+    )
+    -- two transactions that tell the same users wait for each other in one order
+    order by u.user_id
+    on conflict on constraint notifications_burst_key do update
+        -- what names the person is told before what is told to everybody
+        set kind = case when n.kind in ('mention', 'assigned') and excluded.kind = 'message'
+                then n.kind else excluded.kind end,
+            title = case when n.kind in ('mention', 'assigned') and excluded.kind = 'message'
+                then n.title else excluded.title end,
+            body = case when n.kind in ('mention', 'assigned') and excluded.kind = 'message'
+                then n.body else excluded.body end,
+            seq = coalesce(excluded.seq, n.seq),
+            count = n.count + 1;
+    if found then
+        perform private.ring('send_notifications');
+    end if;
+end
+$$;
+
+
+comment on table public.notification_choices is
+    'Which kinds of notifications the signed-in user has chosen or refused, by choose_notifications. A kind without a row is wanted.';
+comment on column public.notification_choices.user_id is
+    'The user: the signed-in one.';
+comment on column public.notification_choices.kind is
+    'message, mention, assigned, appointment, invoice or points.';
+comment on column public.notification_choices.is_wanted is
+    'Whether the user wants to be told of this kind.';
+comment on column public.notification_choices.updated_at is
+    'When the user chose (server time, UTC).';
+comment on policy "users can read their own choices" on public.notification_choices is
+    'Choices are a person''s own.';
+comment on function private.keep_notification_choice(text, boolean) is
+    'See choose_notifications.';
+comment on function public.choose_notifications(text, boolean) is
+    'Says whether the caller wants notifications of a kind: message, mention, assigned, appointment, invoice or points. Another kind: 422.';
+comment on table private.notifications is
+    'What users are to be told; send_notifications tells it and deletes the row.';
+comment on column private.notifications.subject_id is
+    'The conversation, or else the row that the link opens.';
+comment on policy "nobody reads notifications directly" on private.notifications is
+    'Devices are told.';
+comment on function private.shortened(text, integer) is
+    'A text in one line of at most so many characters.';
+comment on function private.notify(uuid, uuid[], text, uuid, text, text, jsonb) is
+    'Tells users on their devices some seconds later, once for a burst about the same conversation, or else about the same row. kind: message, mention, assigned, appointment, invoice or points. data: id (the row that the link opens where there is no conversation) and seq (of a message: a user who has read up to it is not told). Users without a device and users who do not want the kind are left out.';
+
+
+/*
+    What users are told: staff of customers' messages, customers of the business's messages, of
+    their appointments, invoices and points. On WhatsApp the customer's own phone tells.
+*/
+insert into private.sentences (key, language, sentence)
+values
+    ('points.earned', 'en', 'Points: +{points}. Total: {total}.'),
+    ('points.earned', 'sl', 'Točke: +{points}. Skupaj: {total}.'),
+    ('points.bonus', 'en', 'Bonus points: +{points}. Total: {total}.'),
+    ('points.bonus', 'sl', 'Dodatne točke: +{points}. Skupaj: {total}.'),
+    ('points.redeemed', 'en', 'Points redeemed: {points}. Total: {total}.'),
+    ('points.redeemed', 'sl', 'Porabljene točke: {points}. Skupaj: {total}.'),
+    ('points.expired', 'en', 'Points expired: {points}. Total: {total}.'),
+    ('points.expired', 'sl', 'Potekle točke: {points}. Skupaj: {total}.'),
+    ('notification.messages', 'en', 'New messages: {count}. {text}'),
+    ('notification.messages', 'sl', 'Nova sporočila: {count}. {text}');
+
+
+create function private.has_devices()
+    returns boolean
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+begin
+    -- where nobody has a device, writes cost no more than this
+    return exists (select from public.push_subscriptions);
+end
+$$;
+
+
+create function private.staff_to_tell(conversation_id uuid, account_id uuid)
+    returns uuid[]
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+begin
+    return array(
+        select m.user_id
+        from public.account_members m
+        where m.account_id = staff_to_tell.account_id
+    );
+end
+$$;
+
+
+create function private.tg_messages__notify()
+    returns trigger
+    language plpgsql
+    -- definer: users may not write notifications
+    security definer
+    set search_path = ''
+as $$
+declare
+    told record;
+begin
+    if not private.has_devices() then
+        return null;
+    end if;
+    for told in
+        select
+            n.account_id,
+            n.conversation_id,
+            n.sender_type,
+            n.seq,
+            n.message,
+            case
+                when n.sender_type = 'operator' then a.name
+                else coalesce(c.name, c.profile_name, k.group_name, n.sender_name, c.phone, a.name)
+            end as title,
+            case
+                when n.sender_type = 'client'
+                    then private.staff_to_tell(n.conversation_id, n.account_id)
+                when k.channel <> 'whatsapp' and c.portal_user_id is not null
+                    then array[c.portal_user_id]
+                else '{}'
+            end as user_ids
+        from new_rows n
+        join public.conversations k
+            on k.id = n.conversation_id
+        join public.accounts a
+            on a.id = n.account_id
+        left join public.contacts c
+            on c.id = n.customer_id
+        -- jobs and invoices tell of themselves
+        where n.sender_type in ('client', 'operator')
+          and not n.is_history
+        order by n.conversation_id, n.seq
+    loop
+        perform private.notify(
+            account_id => told.account_id,
+            user_ids => told.user_ids,
+            kind => 'message',
+            conversation_id => told.conversation_id,
+            title => told.title,
+            body => told.message,
+            data => jsonb_build_object('seq', told.seq)
+        );
+    end loop;
+    return null;
+end
+$$;
+
+create trigger _955_notify
+    after insert on public.messages
+    referencing new table as new_rows
+    for each statement
+    execute function private.tg_messages__notify();
+
+
+create function private.notify_customer(
+    account_id uuid,
+    customer_id uuid,
+    kind text,
+    subject_id uuid,
+    body text
+)
+    returns void
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    told record;
+begin
+    select c.portal_user_id, a.name
+    into told
+    from public.contacts c
+    join public.accounts a
+        on a.id = c.account_id
+    where c.id = notify_customer.customer_id
+      and c.account_id = notify_customer.account_id
+      and c.portal_user_id is not null;
+    if found then
+        perform private.notify(
+            account_id => notify_customer.account_id,
+            user_ids => array[told.portal_user_id],
+            kind => notify_customer.kind,
+            conversation_id => null,
+            title => told.name,
+            body => notify_customer.body,
+            data => jsonb_build_object('id', notify_customer.subject_id)
+        );
+    end if;
+end
+$$;
+
+
+create function private.tg_jobs__notify()
+    returns trigger
+    language plpgsql
+    -- definer: as for messages
+    security definer
+    set search_path = ''
+as $$
+begin
+    if private.has_devices() and (
+        tg_op = 'INSERT'
+        or new.status <> old.status
+        -- as the chat is told
+        or new.status = 'rescheduled'
+            and (new.starts_at, new.ends_at) is distinct from (old.starts_at, old.ends_at)
+    ) then
+        perform private.notify_customer(
+            account_id => new.account_id,
+            customer_id => new.customer_id,
+            kind => 'appointment',
+            subject_id => new.id,
+            body => (private.job_notice(new)).message
+        );
+    end if;
+    return null;
+end
+$$;
+
+create trigger _550_notify
+    after insert or update on public.jobs
+    for each row
+    execute function private.tg_jobs__notify();
+
+
+create function private.tg_invoices__notify()
+    returns trigger
+    language plpgsql
+    -- definer: as for messages
+    security definer
+    set search_path = ''
+as $$
+begin
+    if private.has_devices() then
+        perform private.notify_customer(
+            account_id => new.account_id,
+            customer_id => new.customer_id,
+            kind => 'invoice',
+            subject_id => new.id,
+            body => (private.invoice_notice(new)).message
+        );
+    end if;
+    return null;
+end
+$$;
+
+create trigger _550_notify
+    after update on public.invoices
+    for each row
+    -- a draft is nothing that the customer knows of
+    when (new.status <> old.status and new.sent_at is not null)
+    execute function private.tg_invoices__notify();
+
+
+create function private.tg_loyalty_transactions__notify()
+    returns trigger
+    language plpgsql
+    -- definer: as for messages
+    security definer
+    set search_path = ''
+as $$
+begin
+    if private.has_devices() then
+        perform private.notify_customer(
+            account_id => new.account_id,
+            customer_id => new.customer_id,
+            kind => 'points',
+            -- one for several lines of a customer
+            subject_id => new.customer_id,
+            body => private.words(
+                new.account_id,
+                'points.' || new.type,
+                jsonb_build_object(
+                    'points', abs(new.points),
+                    'total', (
+                        select b.points
+                        from public.loyalty_balances b
+                        where b.customer_id = new.customer_id
+                    )
+                )
+            )
+        );
+    end if;
+    return null;
+end
+$$;
+
+create trigger _550_notify
+    after insert on public.loyalty_transactions
+    for each row
+    execute function private.tg_loyalty_transactions__notify();
+
+
+comment on function private.has_devices() is
+    'Whether anybody is told on a device.';
+comment on function private.staff_to_tell(uuid, uuid) is
+    'The staff who are told of a customer''s message.';
+comment on function private.tg_messages__notify() is
+    'Tells staff of customers'' messages, and customers of the business''s messages in the portal.';
+comment on function private.notify_customer(uuid, uuid, text, uuid, text) is
+    'Tells a customer who has a login.';
+comment on function private.tg_jobs__notify() is
+    'Tells the customer of an appointment''s new status or time.';
+comment on function private.tg_invoices__notify() is
+    'Tells the customer of an invoice''s new status.';
+comment on function private.tg_loyalty_transactions__notify() is
+    'Tells the customer of points.';
+
+
+/*
+    Pushes: one notification for one device each. When a notification is due, it becomes a push for
+    each device of its user, unless the user has read the conversation meanwhile. While the user
+    looks at the conversation it waits.
+
+    A push that is sent twice does no harm, since a device shows one of a subject. So a lease is a
+    time before which no other worker tries. After a day nobody wants to be told any more.
+*/
+create table private.conversation_watchers (
+    user_id         uuid not null
+                    constraint conversation_watchers_user_id_fkey
+                    references auth.users on delete cascade,
+    conversation_id uuid not null
+                    constraint conversation_watchers_conversation_id_fkey
+                    references public.conversations on delete cascade,
+    seen_at         timestamptz not null default now(),
+
+    primary key (user_id, conversation_id)
+);
+alter table private.conversation_watchers enable row level security;
+
+
+create index conversation_watchers_conversation_id_idx
+    on private.conversation_watchers (conversation_id);
+
+
+create policy "nobody reads who looks at a conversation directly"
+    on private.conversation_watchers
+    for all
+    to authenticated
+    using (false);
+
+
+create function private.keep_watching(conversation_id uuid)
+    returns void
+    language plpgsql
+    -- definer: users write their own row only
+    security definer
+    set search_path = ''
+as $$
+begin
+    if private.side_of_caller(conversation_id) is null then
+        raise sqlstate 'PT404' using
+            message = 'There is no such conversation, or it is not yours to see.',
+            detail = 'field: conversation_id';
+    end if;
+    -- what is over says nothing
+    delete from private.conversation_watchers w
+    where w.user_id = auth.uid()
+      and w.seen_at < now() - interval '1 hour';
+    insert into private.conversation_watchers as w (user_id, conversation_id)
+    values (auth.uid(), conversation_id)
+    on conflict on constraint conversation_watchers_pkey do update
+        set seen_at = excluded.seen_at;
+end
+$$;
+
+grant execute on function private.keep_watching(uuid) to authenticated;
+
+
+create function public.stay_at_conversation(conversation_id uuid)
+    returns void
+    language sql
+    set search_path = ''
+as $$
+    select private.keep_watching(conversation_id)
+$$;
+
+grant execute on function public.stay_at_conversation(uuid) to authenticated;
+
+
+create table private.push_queue (
+    id              uuid primary key default gen_random_uuid(),
+    subscription_id uuid not null
+                    constraint push_queue_subscription_id_fkey
+                    references public.push_subscriptions on delete cascade,
+    account_id      uuid not null
+                    constraint push_queue_account_id_fkey
+                    references public.accounts on delete cascade,
+    kind            text not null,
+    subject_id      uuid not null,
+    title           text not null,
+    body            text not null,
+    attempts        integer not null default 0,
+    worker          text,
+    -- while a worker has it: the end of its lease
+    not_before      timestamptz not null default now(),
+    created_at      timestamptz not null default now(),
+
+    -- a newer one of the same subject takes the place of one that waits
+    constraint push_queue_subject_key unique (subscription_id, account_id, subject_id)
+);
+alter table private.push_queue enable row level security;
+
+
+create index push_queue_due_idx on private.push_queue (not_before, id);
+create index push_queue_account_id_idx on private.push_queue (account_id);
+
+
+create policy "nobody reads the queue of pushes directly"
+    on private.push_queue
+    for all
+    to authenticated
+    using (false);
+
+
+create function private.is_wanted(notification private.notifications)
+    returns boolean
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+begin
+    return not exists (
+        select
+        from public.notification_choices c
+        where c.user_id = notification.user_id
+          and c.kind = notification.kind
+          and not c.is_wanted
+    )
+    -- somebody who has left since is not told
+    and (
+        exists (
+            select
+            from public.account_members m
+            where m.account_id = notification.account_id
+              and m.user_id = notification.user_id
+        )
+        or exists (
+            select
+            from public.contacts c
+            where c.account_id = notification.account_id
+              and c.portal_user_id = notification.user_id
+              and (
+                  notification.conversation_id is null
+                  or exists (
+                      select
+                      from public.conversations k
+                      where k.id = notification.conversation_id
+                        and k.customer_id = c.id
+                  )
+              )
+        )
+    )
+    and not (
+        notification.kind = 'message'
+        and exists (
+            select
+            from public.read_markers r
+            where r.conversation_id = notification.conversation_id
+              and r.user_id = notification.user_id
+              and r.last_read_seq >= notification.seq
+        )
+    );
+end
+$$;
+
+
+create function private.push_notifications(batch integer)
+    returns integer
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    -- as often as clients say that somebody looks, and a little more
+    watch constant interval := '90 seconds';
+    due private.notifications;
+    seen timestamptz;
+    pushed integer := 0;
+begin
+    for due in
+        select n.*
+        from private.notifications n
+        where n.due_at <= clock_timestamp()
+        order by n.due_at, n.id
+        limit batch
+        for update skip locked
+    loop
+        seen := (
+            select w.seen_at
+            from private.conversation_watchers w
+            where w.user_id = due.user_id
+              and w.conversation_id = due.conversation_id
+              and w.seen_at > now() - watch
+        );
+        if seen is not null and due.kind = 'message' and private.is_wanted(due) then
+            update private.notifications n
+            set due_at = seen + watch
+            where n.id = due.id;
+            continue;
+        end if;
+        if private.is_wanted(due) then
+            insert into private.push_queue as q (
+                subscription_id, account_id, kind, subject_id, title, body
+            )
+            select
+                s.id,
+                due.account_id,
+                due.kind,
+                due.subject_id,
+                due.title,
+                case
+                    when due.kind = 'message' and due.count > 1 then private.shortened(
+                        private.words(
+                            due.account_id,
+                            'notification.messages',
+                            jsonb_build_object('count', due.count, 'text', due.body)
+                        ),
+                        120
+                    )
+                    else due.body
+                end
+            from public.push_subscriptions s
+            where s.user_id = due.user_id
+            order by s.id
+            on conflict on constraint push_queue_subject_key do update
+                set kind = excluded.kind,
+                    title = excluded.title,
+                    body = excluded.body,
+                    attempts = 0,
+                    -- the worker that has the former one does not settle this one
+                    worker = null,
+                    not_before = excluded.not_before,
+                    created_at = excluded.created_at;
+            pushed := pushed + 1;
+        end if;
+        delete from private.notifications n
+        where n.id = due.id;
+    end loop;
+    return pushed;
+end
+$$;
+
+
+create function backend.claim_pushes(worker text, batch integer default 20)
+    returns jsonb
+    language plpgsql
+    -- definer: service_role has no rights of its own on tables
+    security definer
+    set search_path = ''
+as $$
+declare
+    lease constant interval := '2 minutes';
+    jobs jsonb;
+begin
+    perform private.push_notifications(500);
+    delete from private.push_queue q
+    where q.created_at < now() - interval '1 day';
+
+    with due as (
+        select q.id
+        from private.push_queue q
+        join public.push_subscriptions s
+            on s.id = q.subscription_id
+        where q.not_before <= clock_timestamp()
+          and s.not_before <= clock_timestamp()
+          -- one at a time for a device: a pause that the first one is answered with holds the rest
+          and not exists (
+              select
+              from private.push_queue o
+              where o.subscription_id = q.subscription_id
+                and (o.not_before, o.id) < (q.not_before, q.id)
+                and o.not_before <= clock_timestamp()
+          )
+          and not exists (
+              select
+              from private.push_queue o
+              where o.subscription_id = q.subscription_id
+                and o.worker is not null
+                and o.not_before > clock_timestamp()
+          )
+        order by q.not_before, q.id
+        limit least(greatest(batch, 1), 100)
+        for update of q skip locked
+    ),
+    claimed as (
+        update private.push_queue q
+        set attempts = q.attempts + 1,
+            not_before = clock_timestamp() + lease,
+            worker = claim_pushes.worker
+        from due d
+        where q.id = d.id
+        returning q.*
+    )
+    select coalesce(
+        jsonb_agg(jsonb_build_object(
+            'push_id', c.id,
+            'account_id', c.account_id,
+            'endpoint', s.endpoint,
+            'p256dh', s.p256dh,
+            'auth', s.auth,
+            'kind', c.kind,
+            'subject_id', c.subject_id,
+            'title', c.title,
+            'body', c.body
+        )),
+        '[]')
+    into jobs
+    from claimed c
+    join public.push_subscriptions s
+        on s.id = c.subscription_id;
+
+    return jsonb_build_object(
+        'claimed', jobs,
+        'next_at', (
+            select min(at)
+            from (
+                select min(n.due_at) as at
+                from private.notifications n
+                union all
+                select min(greatest(q.not_before, s.not_before))
+                from private.push_queue q
+                join public.push_subscriptions s
+                    on s.id = q.subscription_id
+            ) o
+        )
+    );
+end
+$$;
+
+grant execute on function backend.claim_pushes(text, integer) to service_role;
+
+
+create function backend.settle_push(
+    push_id uuid,
+    worker text,
+    outcome text,
+    retry_after integer default null
+)
+    returns text
+    language plpgsql
+    -- definer: as claim_pushes
+    security definer
+    set search_path = ''
+as $$
+declare
+    -- an endpoint that has taken nothing for so long takes nothing any more
+    tries constant integer := 20;
+    job private.push_queue;
+    failed integer;
+    pause interval;
+begin
+    if outcome is null or outcome not in ('sent', 'gone', 'retry', 'refused') then
+        raise sqlstate 'PT422' using
+            message = 'There is no such outcome.',
+            detail = 'field: outcome',
+            hint = 'Use sent, gone, retry or refused.';
+    end if;
+    select q.*
+    into job
+    from private.push_queue q
+    where q.id = push_id
+      and q.worker = settle_push.worker
+    for update;
+    if not found then
+        return 'settled already';
+    end if;
+
+    if outcome = 'gone' then
+        delete from public.push_subscriptions s
+        where s.id = job.subscription_id;
+        return 'forgotten';
+    elsif outcome = 'sent' then
+        update public.push_subscriptions s
+        set failures = 0
+        where s.id = job.subscription_id
+          and s.failures > 0;
+        delete from private.push_queue q
+        where q.id = job.id;
+        return 'sent';
+    end if;
+
+    update public.push_subscriptions s
+    set failures = s.failures + 1
+    where s.id = job.subscription_id
+    returning s.failures
+    into failed;
+    if failed >= tries then
+        delete from public.push_subscriptions s
+        where s.id = job.subscription_id;
+        return 'forgotten';
+    elsif outcome = 'refused' then
+        delete from private.push_queue q
+        where q.id = job.id;
+        return 'refused';
+    end if;
+    -- 10 seconds, doubled each time, up to an hour; or what the push service asks for, up to a day
+    pause := greatest(
+        make_interval(secs => least(greatest(retry_after, 0), 86400)),
+        least(interval '10 seconds' * power(2, least(failed, 12) - 1), interval '1 hour')
+    );
+    update public.push_subscriptions s
+    set not_before = clock_timestamp() + pause
+    where s.id = job.subscription_id;
+    update private.push_queue q
+    set worker = null,
+        not_before = clock_timestamp() + pause
+    where q.id = job.id;
+    return 'waits';
+end
+$$;
+
+grant execute on function backend.settle_push(uuid, text, text, integer) to service_role;
+
+
+comment on table private.conversation_watchers is
+    'Who looks at which conversation, by stay_at_conversation.';
+comment on policy "nobody reads who looks at a conversation directly"
+    on private.conversation_watchers is
+    'Presence topics show people to each other.';
+comment on function private.keep_watching(uuid) is
+    'See stay_at_conversation.';
+comment on function public.stay_at_conversation(uuid) is
+    'Says that the caller looks at a conversation. Clients call it each minute meanwhile; 90 seconds after the last call the caller is told of new messages again, of those that came meanwhile too unless they are read. Unknown conversation: 404.';
+comment on table private.push_queue is
+    'Notifications to send, one for each device. The worker claims and settles them.';
+comment on column private.push_queue.not_before is
+    'When the next try may begin. While a worker has the push: when its lease ends.';
+comment on policy "nobody reads the queue of pushes directly" on private.push_queue is
+    'Devices are told.';
+comment on function private.is_wanted(private.notifications) is
+    'Whether the user still wants to be told: has not left, has not refused the kind, has not read the message.';
+comment on function private.push_notifications(integer) is
+    'Makes pushes of notifications that are due. Returns of how many.';
+comment on function backend.claim_pushes(text, integer) is
+    'Leases pushes to send now for 2 minutes, one for a device: {claimed: [{push_id, account_id, endpoint, p256dh, auth, kind, subject_id, title, body}], next_at}. next_at says when there may be others.';
+comment on function backend.settle_push(uuid, text, text, integer) is
+    'Notes the outcome of a push: sent; gone, which forgets the device; retry, with the pause in seconds that the push service asks for; refused. Returns sent, forgotten, waits, refused, or "settled already" where another worker has the lease.';
