@@ -1224,6 +1224,7 @@ create function private.way_to_write(relation text)
 as $$
     select case relation
         when 'account_events' then 'WhatsApp sends them; they stay as they came.'
+        when 'account_health' then 'The system finds what is wrong; mend its cause.'
         when 'account_members' then 'Ask the people who run this service to add a member.'
         when 'accounts' then 'Ask the people who run this service to open or close an account.'
         when 'contact_identities' then 'Write contacts_v2: identities follow its phone, email and username.'

@@ -188,6 +188,7 @@ def populate(world: World) -> None:
                 [seed_uuid(f"kept of {name}"), seed_uuid(f"dropped of {name}")],
             )
             connection.execute("select public.invite_to_portal(%s)", [seed_uuid(f"kept of {name}")])
+    owner.execute("select backend.sweep_health()")
 
 
 def connect_metakocka(world: World, account: UUID, contact: UUID) -> None:

@@ -174,6 +174,7 @@ TABLES = {
     "sync_runs": Table(),
     "sync_conflicts": Table(),
     "sync_errors": Table(staff="account_id = %(account)s and %(role)s in ('owner', 'admin')"),
+    "account_health": Table(),
     "push_subscriptions": Table(staff="user_id = %(user)s", customer="user_id = %(user)s"),
     "notification_choices": Table(staff="user_id = %(user)s", customer="user_id = %(user)s"),
     "read_markers": Table(staff="user_id = %(user)s", customer="user_id = %(user)s"),
@@ -386,6 +387,9 @@ FUNCTIONS = {
         callers=SIGNED_IN,
         quiet=True,
     ),
+    "public.account_health": Function(
+        AUTHENTICATED, call="select * from public.account_health(%(account)s)", callers=ADMINS
+    ),
     "public.push_key": Function(
         AUTHENTICATED, call="select public.push_key()", callers=SIGNED_IN, quiet=True
     ),
@@ -416,6 +420,8 @@ FUNCTIONS = {
     "backend.set_push_key": Function(SERVICE),
     "backend.claim_pushes": Function(SERVICE),
     "backend.settle_push": Function(SERVICE),
+    "backend.sweep_health": Function(SERVICE),
+    "backend.note_refused_signatures": Function(SERVICE),
     "backend.mark_overdue_invoices": Function(SERVICE),
     "backend.expire_points": Function(SERVICE),
     "backend.end_snoozes": Function(SERVICE),
