@@ -288,6 +288,8 @@ def test_a_forged_webhook_leaves_nothing(webhook: Webhook) -> None:
     forged = [{}, {HEADER: "sha256="}, {HEADER: sign(b"{}", "another-secret")}]
     assert [webhook.post(b"{}", headers).status_code for headers in forged] == [401, 401, 401]
     assert webhook.events() == []
+    # a signature that looks like one is counted, for the owners; the others are a passer-by's
+    assert webhook.rows("select count from private.refused_signatures") == [{"count": 1}]
 
 
 def test_a_proxy_of_the_machines_is_not_asked(

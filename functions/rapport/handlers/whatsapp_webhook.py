@@ -10,6 +10,8 @@ Source: developers.facebook.com, "Create a webhook endpoint".
 from __future__ import annotations
 
 import hmac
+import threading
+import time
 from functools import cache
 
 from aws_lambda_powertools.utilities.data_classes import APIGatewayProxyEventV2
@@ -25,6 +27,7 @@ from rapport.errors import (
 from rapport.handlers.http import Response, body_of, http_function, json_, text
 from rapport.log import described, log_crash, logger
 from rapport.settings import BacklogSettings, StoreSettings, WhatsAppSettings
+from rapport.store.health import HealthStore
 from rapport.store.webhooks import WebhookStore
 from rapport.whatsapp import webhook as signature
 from rapport.whatsapp.backlog import Backlog
@@ -33,6 +36,7 @@ from rapport.whatsapp.webhook import parse
 
 BODY_LIMIT = 4 * 1024 * 1024  # bytes; Meta sends 3 MB at most
 CHALLENGE_LIMIT = 256
+NOTE_INTERVAL = 60.0  # seconds: a stranger who floods us causes one call of the database in these
 
 _settings = cache(WhatsAppSettings.load)
 
@@ -46,6 +50,38 @@ def _store() -> WebhookStore:
 def _backlog() -> Backlog | None:
     url = BacklogSettings.load().webhook_queue_url
     return Backlog(str(url)) if url else None
+
+
+class _Refusals:
+    """The webhooks with a wrong signature, for the owners who see it in `account_health`."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._count = 0
+        self._next_note = 0.0
+
+    def note(self) -> None:
+        """Counts one; the database is told at once, and then no more than once a minute."""
+        with self._lock:
+            self._count += 1
+            now = time.monotonic()
+            if now < self._next_note:
+                return
+            self._next_note = now + NOTE_INTERVAL
+            count, self._count = self._count, 0
+        try:
+            _health().note_refused_signatures(count)
+        except RapportError as error:
+            # the request is refused all the same
+            logger.warning("refusal not noted", extra=described(error))
+
+
+_refusals = _Refusals()
+
+
+@cache
+def _health() -> HealthStore:
+    return HealthStore(StoreSettings.load())
 
 
 @http_function
@@ -79,12 +115,14 @@ def _deliver(request: APIGatewayProxyEventV2, secret: SecretStr | None) -> Respo
     given = request.headers.get(signature.HEADER)
     if secret is None:
         logger.error("wrong signature", reason="WHATSAPP_APP_SECRET is not set")
+        _refusals.note()
         raise BadSignature
     if given is None or not signature.is_signed(raw, given, secret.get_secret_value()):
         if given and signature.is_well_formed(given):
             # a request with such a signature is probably Meta's, and our secret is wrong: an alarm
             # counts this line
             logger.error("wrong signature")
+            _refusals.note()
         raise BadSignature
     try:
         body = raw.decode()

@@ -1,0 +1,23 @@
+"""Looks every minute for what is wrong with accounts: `account_health` shows it."""
+
+from __future__ import annotations
+
+from functools import cache
+
+from rapport.log import WorkerContext, logger, worker
+from rapport.settings import StoreSettings
+from rapport.store.health import HealthStore
+
+
+@cache
+def _store() -> HealthStore:
+    return HealthStore(StoreSettings.load())
+
+
+@worker
+def handler(_event: dict[str, object], _context: WorkerContext) -> dict[str, int]:
+    """Returns how many rows have changed."""
+    changed = _store().sweep_health()
+    if changed:
+        logger.info("health", changed=changed)
+    return {"changed": changed}
