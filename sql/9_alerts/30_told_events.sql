@@ -215,35 +215,45 @@ create function private.tg_loyalty_transactions__notify()
     security definer
     set search_path = ''
 as $$
+declare
+    line record;
 begin
-    if private.has_devices() then
+    if not private.has_devices() then
+        return null;
+    end if;
+    for line in
+        select n.account_id, n.customer_id, n.type, n.points, b.points as total
+        from new_rows n
+        -- only who can be told
+        join public.contacts c
+            on c.id = n.customer_id
+           and c.portal_user_id is not null
+        join public.loyalty_balances b
+            on b.customer_id = n.customer_id
+        order by n.customer_id, n.id
+    loop
         perform private.notify_customer(
-            account_id => new.account_id,
-            customer_id => new.customer_id,
+            account_id => line.account_id,
+            customer_id => line.customer_id,
             kind => 'points',
             -- one for several lines of a customer
-            subject_id => new.customer_id,
+            subject_id => line.customer_id,
             body => private.words(
-                new.account_id,
-                'points.' || new.type,
-                jsonb_build_object(
-                    'points', abs(new.points),
-                    'total', (
-                        select b.points
-                        from public.loyalty_balances b
-                        where b.customer_id = new.customer_id
-                    )
-                )
+                line.account_id,
+                'points.' || line.type,
+                jsonb_build_object('points', abs(line.points), 'total', line.total)
             )
         );
-    end if;
+    end loop;
     return null;
 end
 $$;
 
+-- for each statement: the balance follows the lines only then
 create trigger _550_notify
     after insert on public.loyalty_transactions
-    for each row
+    referencing new table as new_rows
+    for each statement
     execute function private.tg_loyalty_transactions__notify();
 
 
