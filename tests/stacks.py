@@ -150,6 +150,7 @@ class Shared:
             for child, url in (
                 ("fakes", stack.whatsapp_url),
                 ("fakes", stack.metakocka_fake_url),
+                ("fakes", stack.push_url),
                 ("metakocka", stack.metakocka_fake_url),
             ):
                 if child in self.running.names:

@@ -169,6 +169,17 @@ class WakeSettings(_Settings):
     worker_function_prefix: str | None = None
 
 
+class PushSettings(_Settings):
+    """Who we are to push services. Without a key nobody is told on a device."""
+
+    # a number of 32 bytes in base64url; whoever changes it ends all subscriptions
+    vapid_private_key: Secret | None = None
+    # where a push service reaches the people who run this: mailto:… or https://…
+    vapid_contact: Annotated[str, Field(pattern=r"^(mailto:|https://)[!-~]+$")] | None = None
+    # for the push service of this machine's stack
+    push_allows_loopback: bool = False
+
+
 class MediaSettings(_Settings):
     """The bucket for files. boto3 finds its address and credentials by its own rules."""
 

@@ -247,7 +247,7 @@ comment on column public.push_subscriptions.auth is
 comment on column public.push_subscriptions.not_before is
     'Until then nothing is sent to this device, since its push service asked for a pause (server time, UTC).';
 comment on column public.push_subscriptions.failures is
-    'How many tries in a row have failed. After 20 the subscription is forgotten.';
+    'How many tries in a row have failed. After 100, which take four days, the subscription is forgotten.';
 comment on column public.push_subscriptions.created_at is
     'When the device was added (server time, UTC).';
 comment on policy "users can read the subscriptions of their own devices"

@@ -334,8 +334,8 @@ create function backend.settle_push(
     set search_path = ''
 as $$
 declare
-    -- an endpoint that has taken nothing for so long takes nothing any more
-    tries constant integer := 20;
+    -- four days of trying: the endpoint takes nothing any more
+    tries constant integer := 100;
     job private.push_queue;
     failed integer;
     pause interval;

@@ -251,7 +251,7 @@ comment on column public.push_subscriptions.auth is
 comment on column public.push_subscriptions.not_before is
     'Until then nothing is sent to this device, since its push service asked for a pause (server time, UTC).';
 comment on column public.push_subscriptions.failures is
-    'How many tries in a row have failed. After 20 the subscription is forgotten.';
+    'How many tries in a row have failed. After 100, which take four days, the subscription is forgotten.';
 comment on column public.push_subscriptions.created_at is
     'When the device was added (server time, UTC).';
 comment on policy "users can read the subscriptions of their own devices"
@@ -1105,8 +1105,8 @@ create function backend.settle_push(
     set search_path = ''
 as $$
 declare
-    -- an endpoint that has taken nothing for so long takes nothing any more
-    tries constant integer := 20;
+    -- four days of trying: the endpoint takes nothing any more
+    tries constant integer := 100;
     job private.push_queue;
     failed integer;
     pause interval;

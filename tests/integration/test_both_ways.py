@@ -38,6 +38,7 @@ class Desk:
     """An agent, the phone of a customer, and the rows as they stand."""
 
     def __init__(self, stack: Stack, world: World) -> None:
+        self.stack = stack
         token = keys.mint_user_token(stack.signing_key, user_id=seed_uuid("andrej"))
         self._rest = httpx.Client(
             base_url=f"{stack.url}/rest/v1",
@@ -77,6 +78,12 @@ class Desk:
     @property
     def conversation(self) -> str:
         return str(self.world.value("select id from public.conversations"))
+
+    def rpc(self, function: str, **arguments: Any) -> Any:
+        """The agent's call of a function."""
+        answer = self._rest.post(f"/rpc/{function}", json=arguments)
+        answer.raise_for_status()
+        return answer.json()
 
     def write(self, way: str, **fields: Any) -> str:
         """A message by the one way or the other; returns its id."""
@@ -298,3 +305,39 @@ def test_somebody_who_calls_may_be_answered_in_words(desk: Desk) -> None:
     assert desk.world.value("select message from public.messages order by seq limit 1") == (
         "[missed call]"
     )
+
+
+def test_an_agent_without_a_page_is_told_on_the_phone_once_for_a_burst(desk: Desk) -> None:
+    stack = desk.stack
+
+    def browser(what: str, order: dict[str, Any] | None = None) -> Any:
+        url = f"{stack.push_url}/_fake/{what}"
+        method = "GET" if order is None else "POST"
+        return httpx.request(method, url, json=order, trust_env=False).raise_for_status().json()
+
+    # its first run tells browsers the key
+    woken = {"Authorization": f"Bearer {stack.wake_secret}"}
+    httpx.post(
+        stack.wake_url, json={"worker": "send_notifications"}, headers=woken, trust_env=False
+    )
+    key = until(lambda: desk.rpc("push_key"))
+    device = browser("devices", {"public_key": key})
+    desk.rpc("save_push_subscription", endpoint=device["endpoint"], **device["keys"])
+
+    desk.customer_writes("Is Tuesday free?")
+    desk.customer_writes("Or Wednesday?")
+
+    # by the doorbell: the schedule would come after a minute
+    [told] = until(lambda: browser("received")["received"] or None)
+    assert told["shown"] == {
+        "title": "cilka",
+        "body": "New messages: 2. Or Wednesday?",
+        "kind": "message",
+        "id": desk.conversation,
+    }
+    # the browser ends its subscription, and the next push learns of it
+    browser("forget", {"endpoint": device["endpoint"]})
+    desk.customer_writes("Hello?")
+    devices = "select from public.push_subscriptions"
+    until(lambda: not desk.world.rows(devices) or None)
+    assert len(browser("received")["received"]) == 1

@@ -58,9 +58,7 @@ def told(world: World) -> list[tuple[str, str, str, str]]:
     jobs = claim(world)
     for job in jobs:
         assert settle(world, job, "sent") == "sent"
-    return [
-        (job["endpoint"].split("/")[3], job["kind"], job["title"], job["body"]) for job in jobs
-    ]
+    return [(job["endpoint"].split("/")[3], job["kind"], job["title"], job["body"]) for job in jobs]
 
 
 def test_a_burst_is_told_once_and_not_to_its_reader(desk: World) -> None:
@@ -196,23 +194,32 @@ def test_each_device_is_told_and_one_that_is_busy_waits_alone(desk: World) -> No
     for job in again:
         assert settle(desk, job, "gone", worker="v") == "forgotten"
     assert desk.rows("select from private.push_queue") == []
-    assert [row["user_id"] for row in desk.rows("select user_id from public.push_subscriptions")] == [
-        seed_uuid("cilka")
-    ]
+    assert [
+        row["user_id"] for row in desk.rows("select user_id from public.push_subscriptions")
+    ] == [seed_uuid("cilka")]
 
 
 def test_a_device_that_takes_nothing_is_forgotten_and_what_is_old_not_told(desk: World) -> None:
+    pause = "select max(not_before) - now() from public.push_subscriptions"
     add_points(desk, 1)
-    for _ in range(20):
-        desk.owner.execute("update public.push_subscriptions set not_before = now()")
+    for failures, more, shortest, longest in (
+        (0, (), 9, 11),
+        (0, (600,), 599, 601),
+        (0, (10**9,), 86399, 86401),
+        (1, (1,), 19, 21),
+        (98, (), 3599, 3601),
+    ):
+        desk.owner.execute(
+            "update public.push_subscriptions set not_before = now(), failures = %s", [failures]
+        )
         desk.owner.execute("update private.push_queue set not_before = now()")
         [job] = claim(desk)
-        outcome = settle(desk, job, "retry", 10**9)
-        assert desk.value(
-            "select bool_and(not_before < now() + interval '25 hours')"
-            " from public.push_subscriptions"
-        )
-    assert outcome == "forgotten"
+        assert settle(desk, job, "retry", *more) == "waits"
+        assert shortest < desk.value(pause).total_seconds() < longest
+    desk.owner.execute("update public.push_subscriptions set not_before = now()")
+    desk.owner.execute("update private.push_queue set not_before = now()")
+    [job] = claim(desk)
+    assert settle(desk, job, "retry") == "forgotten"
     subscribe(desk, "cilka")
     add_points(desk, 1)
     [job] = claim(desk)

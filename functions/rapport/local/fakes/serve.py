@@ -1,6 +1,6 @@
-"""Serves the stand-ins for WhatsApp and Metakocka, each on its own port.
+"""Serves the stand-ins for WhatsApp, Metakocka and a push service, each on its own port.
 
-One process serves both: a second one would take 40 MB, and half a second at every start.
+One process serves all: another one would take 40 MB, and half a second at every start.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import uvicorn
 
 from rapport.local.fakes.faults import CloseDropped
 from rapport.local.fakes.metakocka import app as metakocka_fake
+from rapport.local.fakes.push import app as push_fake
 from rapport.local.fakes.shelf import Shelf
 from rapport.local.fakes.whatsapp import app as whatsapp_fake
 from rapport.local.memory import release_memory
@@ -27,7 +28,7 @@ from rapport.local.stack.state import stand_ins_folder
 class _Server(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Leaves signals to the process, since it has two servers."""
+        """Leaves signals to the process, since it has several servers."""
         yield
 
 
@@ -68,6 +69,13 @@ def _metakocka(stack: Stack) -> uvicorn.Server:
     return _server(application, stack.host, stack.metakocka_port)
 
 
+def _push(stack: Stack) -> uvicorn.Server:
+    application = push_fake.application(
+        stack.push_url, Shelf(stand_ins_folder(stack.folder) / "push.db")
+    )
+    return _server(application, stack.host, stack.push_port)
+
+
 def _server(application: CloseDropped, host: str, port: int) -> uvicorn.Server:
     return _Server(
         uvicorn.Config(
@@ -76,7 +84,7 @@ def _server(application: CloseDropped, host: str, port: int) -> uvicorn.Server:
     )
 
 
-_SERVERS = {"whatsapp": _whatsapp, "metakocka": _metakocka}
+_SERVERS = {"whatsapp": _whatsapp, "metakocka": _metakocka, "push": _push}
 
 
 if __name__ == "__main__":

@@ -237,6 +237,9 @@ def local_values(stack: Stack) -> dict[str, str]:
         "METAKOCKA_SECRET_KEY": stack.metakocka_secret_key,
         "METAKOCKA_COMPANIES": "any",
         "WAKE_SECRET": stack.wake_secret,
+        "VAPID_PRIVATE_KEY": stack.vapid_private_key,
+        "VAPID_CONTACT": "mailto:somebody@rapport.example",
+        "PUSH_ALLOWS_LOOPBACK": "true",
         # one token for all numbers, one key for all accounts, workers in the function host
         "WHATSAPP_TOKEN_PARAMETER": "",
         "METAKOCKA_SECRET_PARAMETER": "",

@@ -51,14 +51,14 @@ def functions(stack: Stack) -> Child:
 
 
 def fakes(stack: Stack) -> Child:
-    """The stand-ins for WhatsApp's Graph API and for Metakocka."""
-    whatsapp, metakocka = answers(stack.whatsapp_port), answers(stack.metakocka_port)
+    """The stand-ins for WhatsApp's Graph API, for Metakocka and for a push service."""
+    ready = [answers(port) for port in (stack.whatsapp_port, stack.metakocka_port, stack.push_port)]
     return _module(
         "fakes",
         "fakes.serve",
         stack,
-        lambda: whatsapp() and metakocka(),
-        arguments=("whatsapp", "metakocka"),
+        lambda: all(is_ready() for is_ready in ready),
+        arguments=("whatsapp", "metakocka", "push"),
     )
 
 

@@ -35,6 +35,13 @@ def _secret_keys() -> dict[str, str]:
     return {"default": new_api_key("secret")}
 
 
+def _vapid_key() -> str:
+    # not above: every process of a stack reads the key, and few need the cryptography
+    from rapport.push.vapid import new_private_key
+
+    return new_private_key()
+
+
 class Stack(BaseModel):
     """One stack's settings, written to `stack.json` (mode 600) for its child processes.
 
@@ -55,6 +62,7 @@ class Stack(BaseModel):
     # defaults for a folder that an older version wrote
     moto_port: int = 24326
     metakocka_port: int = 24327
+    push_port: int = 24328
     # secrets stay out of tracebacks and logs
     db_password: str = Field(repr=False)
     publishable_key: str = Field(default_factory=_publishable_key)
@@ -70,6 +78,7 @@ class Stack(BaseModel):
     whatsapp_token: str = Field(default_factory=_secret, repr=False)
     wake_secret: str = Field(default_factory=_secret, repr=False)
     metakocka_secret_key: str = Field(default_factory=_secret, repr=False)
+    vapid_private_key: str = Field(default_factory=_vapid_key, repr=False)
     aws_secret: str = Field(default_factory=_secret, repr=False)
     # the Supabase CLI's config.toml with Auth's settings; by default the project's
     supabase_config: Path | None = None
@@ -121,6 +130,11 @@ class Stack(BaseModel):
     def metakocka_fake_url(self) -> str:
         """The base URL of Metakocka's stand-in."""
         return f"http://{self.host}:{self.metakocka_port}"
+
+    @property
+    def push_url(self) -> str:
+        """The base URL of the push service's stand-in."""
+        return f"http://{self.host}:{self.push_port}"
 
     @property
     def aws_url(self) -> str:

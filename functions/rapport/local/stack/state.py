@@ -29,6 +29,7 @@ PREFERRED_PORTS = {
     "whatsapp_port": 24325,
     "moto_port": 24326,
     "metakocka_port": 24327,
+    "push_port": 24328,
 }
 
 

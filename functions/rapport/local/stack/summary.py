@@ -27,6 +27,7 @@ class StackSummary(BaseModel):
     whatsapp_url: str
     metakocka_url: str
     inbox_url: str
+    push_url: str
     db_url: str
     logins: tuple[Login, ...]
     pid: int
@@ -50,6 +51,7 @@ class StackSummary(BaseModel):
             whatsapp_url=stack.whatsapp_url,
             metakocka_url=stack.metakocka_fake_url,
             inbox_url=stack.inbox_url,
+            push_url=stack.push_url,
             db_url=stack.db_url(),
             logins=LOGINS,
             pid=os.getpid(),
@@ -77,6 +79,7 @@ def show(stack: Stack, console: Console) -> None:
         "WhatsApp stand-in": summary.whatsapp_url,
         "Metakocka stand-in": summary.metakocka_url,
         "Mails and SMS": summary.inbox_url,
+        "Push stand-in": summary.push_url,
         "Database": summary.db_url,
         "Publishable key": summary.publishable_key,
         "Secret key": summary.secret_key,

@@ -1,0 +1,1 @@
+"""Web Push: notifications on devices that are not looking at a page."""
