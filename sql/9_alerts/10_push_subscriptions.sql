@@ -260,7 +260,8 @@ comment on function private.forget_push_subscription(text) is
 comment on function private.vapid_key() is
     'See push_key.';
 comment on function public.push_key() is
-    'The public key of VAPID with which a browser subscribes (applicationServerKey), in base64url; null where notifications are not set up.';
+    'The public key of VAPID with which a browser subscribes (applicationServerKey), in base64url; null where notifications are not set up.'
+    ' Type: text | null';
 comment on function public.save_push_subscription(text, text, text) is
     'Tells the caller on this device from now on: endpoint, keys.p256dh and keys.auth of the browser''s subscription. A device that another user has used is the caller''s now. Returns the subscription''s id. Another address than that of a push service: 422. Notifications are not set up: 409.';
 comment on function public.delete_push_subscription(text) is

@@ -22,21 +22,12 @@ create table private.push_settings (
 alter table private.push_settings enable row level security;
 
 
-create policy "nobody reads the settings of pushes directly"
-    on private.push_settings
-    for all
-    to authenticated
-    using (false);
-
-
 insert into private.push_settings default values;
 
 
 create table public.push_subscriptions (
     id         uuid primary key default gen_random_uuid(),
-    user_id    uuid not null
-               constraint push_subscriptions_user_id_fkey
-               references auth.users on delete cascade,
+    user_id    uuid not null,
     endpoint   text not null
                constraint push_subscriptions_endpoint_key unique
                constraint push_subscriptions_endpoint_check check (length(endpoint) <= 1000),
@@ -55,13 +46,6 @@ alter table public.push_subscriptions enable row level security;
 
 
 create index push_subscriptions_user_id_idx on public.push_subscriptions (user_id, created_at);
-
-
-create policy "users can read the subscriptions of their own devices"
-    on public.push_subscriptions
-    for select
-    to authenticated
-    using (user_id = (select auth.uid()));
 
 
 grant select on public.push_subscriptions to authenticated;
@@ -234,8 +218,6 @@ grant execute on function backend.set_push_key(text, boolean) to service_role;
 
 comment on table private.push_settings is
     'One row: the public key of VAPID, and whether a push service on this machine is allowed.';
-comment on policy "nobody reads the settings of pushes directly" on private.push_settings is
-    'push_key gives the key.';
 comment on table public.push_subscriptions is
     'The devices on which the signed-in user is told; written by save_push_subscription and delete_push_subscription. At most 20 of a user, the latest.';
 comment on column public.push_subscriptions.id is
@@ -254,9 +236,6 @@ comment on column public.push_subscriptions.failures is
     'How many tries in a row have failed. After 100, which take four days, the subscription is forgotten.';
 comment on column public.push_subscriptions.created_at is
     'When the device was added (server time, UTC).';
-comment on policy "users can read the subscriptions of their own devices"
-    on public.push_subscriptions is
-    'An endpoint and its keys are nobody else''s.';
 comment on function private.keep_push_subscription(text, text, text) is
     'See save_push_subscription.';
 comment on function private.forget_push_subscription(text) is
@@ -264,7 +243,8 @@ comment on function private.forget_push_subscription(text) is
 comment on function private.vapid_key() is
     'See push_key.';
 comment on function public.push_key() is
-    'The public key of VAPID with which a browser subscribes (applicationServerKey), in base64url; null where notifications are not set up.';
+    'The public key of VAPID with which a browser subscribes (applicationServerKey), in base64url; null where notifications are not set up.'
+    ' Type: text | null';
 comment on function public.save_push_subscription(text, text, text) is
     'Tells the caller on this device from now on: endpoint, keys.p256dh and keys.auth of the browser''s subscription. A device that another user has used is the caller''s now. Returns the subscription''s id. Another address than that of a push service: 422. Notifications are not set up: 409.';
 comment on function public.delete_push_subscription(text) is
@@ -279,9 +259,7 @@ comment on function backend.set_push_key(text, boolean) is
     and want the kind get rows, so for the others nothing is written at all.
 */
 create table public.notification_choices (
-    user_id    uuid not null
-               constraint notification_choices_user_id_fkey
-               references auth.users on delete cascade,
+    user_id    uuid not null,
     kind       text not null
                constraint notification_choices_kind_check
                check (kind in ('message', 'mention', 'assigned', 'appointment', 'invoice', 'points')),
@@ -291,13 +269,6 @@ create table public.notification_choices (
     primary key (user_id, kind)
 );
 alter table public.notification_choices enable row level security;
-
-
-create policy "users can read their own choices"
-    on public.notification_choices
-    for select
-    to authenticated
-    using (user_id = (select auth.uid()));
 
 
 grant select on public.notification_choices to authenticated;
@@ -352,9 +323,7 @@ create table private.notifications (
     account_id      uuid not null
                     constraint notifications_account_id_fkey
                     references public.accounts on delete cascade,
-    user_id         uuid not null
-                    constraint notifications_user_id_fkey
-                    references auth.users on delete cascade,
+    user_id         uuid not null,
     kind            text not null
                     constraint notifications_kind_check
                     check (kind in ('message', 'mention', 'assigned', 'appointment', 'invoice', 'points')),
@@ -382,13 +351,6 @@ alter table private.notifications enable row level security;
 
 create index notifications_due_idx on private.notifications (due_at, id);
 create index notifications_account_id_idx on private.notifications (account_id);
-
-
-create policy "nobody reads notifications directly"
-    on private.notifications
-    for all
-    to authenticated
-    using (false);
 
 
 create function private.shortened(text text, longest integer)
@@ -476,8 +438,6 @@ comment on column public.notification_choices.is_wanted is
     'Whether the user wants to be told of this kind.';
 comment on column public.notification_choices.updated_at is
     'When the user chose (server time, UTC).';
-comment on policy "users can read their own choices" on public.notification_choices is
-    'Choices are a person''s own.';
 comment on function private.keep_notification_choice(text, boolean) is
     'See choose_notifications.';
 comment on function public.choose_notifications(text, boolean) is
@@ -486,8 +446,6 @@ comment on table private.notifications is
     'What users are to be told; send_notifications tells it and deletes the row.';
 comment on column private.notifications.subject_id is
     'The conversation, or else the row that the link opens.';
-comment on policy "nobody reads notifications directly" on private.notifications is
-    'Devices are told.';
 comment on function private.shortened(text, integer) is
     'A text in one line of at most so many characters.';
 comment on function private.notify(uuid, uuid[], text, uuid, text, text, jsonb) is
@@ -778,9 +736,7 @@ comment on function private.tg_loyalty_transactions__notify() is
     time before which no other worker tries. After a day nobody wants to be told any more.
 */
 create table private.conversation_watchers (
-    user_id         uuid not null
-                    constraint conversation_watchers_user_id_fkey
-                    references auth.users on delete cascade,
+    user_id         uuid not null,
     conversation_id uuid not null
                     constraint conversation_watchers_conversation_id_fkey
                     references public.conversations on delete cascade,
@@ -793,13 +749,6 @@ alter table private.conversation_watchers enable row level security;
 
 create index conversation_watchers_conversation_id_idx
     on private.conversation_watchers (conversation_id);
-
-
-create policy "nobody reads who looks at a conversation directly"
-    on private.conversation_watchers
-    for all
-    to authenticated
-    using (false);
 
 
 create function private.keep_watching(conversation_id uuid)
@@ -866,13 +815,6 @@ alter table private.push_queue enable row level security;
 
 create index push_queue_due_idx on private.push_queue (not_before, id);
 create index push_queue_account_id_idx on private.push_queue (account_id);
-
-
-create policy "nobody reads the queue of pushes directly"
-    on private.push_queue
-    for all
-    to authenticated
-    using (false);
 
 
 create function private.is_wanted(notification private.notifications)
@@ -1176,9 +1118,6 @@ grant execute on function backend.settle_push(uuid, text, text, integer) to serv
 
 comment on table private.conversation_watchers is
     'Who looks at which conversation, by stay_at_conversation.';
-comment on policy "nobody reads who looks at a conversation directly"
-    on private.conversation_watchers is
-    'Presence topics show people to each other.';
 comment on function private.keep_watching(uuid) is
     'See stay_at_conversation.';
 comment on function public.stay_at_conversation(uuid) is
@@ -1187,8 +1126,6 @@ comment on table private.push_queue is
     'Notifications to send, one for each device. The worker claims and settles them.';
 comment on column private.push_queue.not_before is
     'When the next try may begin. While a worker has the push: when its lease ends.';
-comment on policy "nobody reads the queue of pushes directly" on private.push_queue is
-    'Devices are told.';
 comment on function private.is_wanted(private.notifications) is
     'Whether the user still wants to be told: has not left, has not refused the kind, has not read the message.';
 comment on function private.push_notifications(integer) is
@@ -1229,13 +1166,6 @@ create table public.account_health (
     constraint account_health_kind_key unique (account_id, kind, subject)
 );
 alter table public.account_health enable row level security;
-
-
-create policy "members can read the health of their accounts"
-    on public.account_health
-    for select
-    to authenticated
-    using (account_id = any (array(select private.my_account_ids())));
 
 
 grant select on public.account_health to authenticated;
@@ -1298,13 +1228,6 @@ alter table private.message_failures enable row level security;
 create index message_failures_latest_idx on private.message_failures (account_id, failed_at);
 
 
-create policy "nobody reads failures of messages directly"
-    on private.message_failures
-    for all
-    to authenticated
-    using (false);
-
-
 create function private.tg_messages__note_failure()
     returns trigger
     language plpgsql
@@ -1347,13 +1270,6 @@ create table private.refused_signatures (
     first_at timestamptz not null default now()
 );
 alter table private.refused_signatures enable row level security;
-
-
-create policy "nobody reads refused signatures directly"
-    on private.refused_signatures
-    for all
-    to authenticated
-    using (false);
 
 
 create function backend.note_refused_signatures(count integer)
@@ -1651,18 +1567,12 @@ comment on column public.account_health.updated_at is
     'When the row last changed (server time, UTC).';
 comment on column public.account_health.version is
     'Rises with every change of the row.';
-comment on policy "members can read the health of their accounts" on public.account_health is
-    'Staff see why messages do not arrive.';
 comment on table private.message_failures is
     'The messages of the last day that failed, or of which nobody knows.';
-comment on policy "nobody reads failures of messages directly" on private.message_failures is
-    'account_health counts them.';
 comment on function private.tg_messages__note_failure() is
     'Notes that a message failed, and forgets it when it was sent after all.';
 comment on table private.refused_signatures is
     'How many webhooks with a wrong signature came, by the hour.';
-comment on policy "nobody reads refused signatures directly" on private.refused_signatures is
-    'account_health counts them.';
 comment on function backend.note_refused_signatures(integer) is
     'Counts webhooks that were refused since their signature is wrong.';
 comment on type private.trouble is

@@ -55,6 +55,45 @@ class AccountEvent(Record):
     """When the event was kept (server time, UTC)."""
 
 
+AccountHealthKind: TypeAlias = Annotated[
+    Literal[
+        "stopped_number",
+        "failing_sync",
+        "refused_signatures",
+        "unknown_number",
+        "waiting_messages",
+        "failed_messages",
+    ],
+    AnyWord(),
+]
+
+
+class AccountHealth(Row):
+    """A row of the table `account_health`. What is wrong with an account at the moment. A row
+    exists as long as its trouble; looked for every minute.
+    """
+
+    kind: AccountHealthKind
+    """stopped_number: nothing is sent from a WhatsApp number; failing_sync: Metakocka;
+    refused_signatures and unknown_number: webhooks that were not taken; waiting_messages: to be
+    sent for more than 5 minutes; failed_messages: of the last 24 hours.
+    """
+    subject: str
+    """The WhatsApp number: as people write it, and of unknown_number Meta's id; empty where it
+    is about none.
+    """
+    since: AwareDatetime
+    """Since when (UTC)."""
+    count: int
+    """How many: numbers, failed runs, webhooks or messages."""
+    meaning: str
+    """What has happened, in a sentence, in the account's language."""
+    remedy: str
+    """What to do, in the account's language."""
+    created_at: AwareDatetime
+    """When it was found (server time, UTC)."""
+
+
 AccountMemberRole: TypeAlias = Annotated[Literal["owner", "admin", "agent", "viewer"], AnyWord()]
 
 
@@ -1204,6 +1243,26 @@ class MyProfile(Row):
     """Your own choices, an object of at most 8 KB. A write replaces all of it."""
 
 
+NotificationChoiceKind: TypeAlias = Annotated[
+    Literal["message", "mention", "assigned", "appointment", "invoice", "points"], AnyWord()
+]
+
+
+class NotificationChoice(Record):
+    """A row of the table `notification_choices`. Which kinds of notifications the signed-in user
+    has chosen or refused, by choose_notifications. A kind without a row is wanted.
+    """
+
+    user_id: UUID
+    """The user: the signed-in one."""
+    kind: NotificationChoiceKind
+    """message, mention, assigned, appointment, invoice or points."""
+    is_wanted: bool
+    """Whether the user wants to be told of this kind."""
+    updated_at: AwareDatetime
+    """When the user chose (server time, UTC)."""
+
+
 class OpenSuggestion(Record):
     """A row of the view `open_suggestions`. The suggestions that wait for a decision, with both
     names; suggestions about a deleted contact are left out.
@@ -1256,6 +1315,34 @@ class PortalInvitation(Record):
     """When it was revoked (UTC); null until then. A later invitation of the contact revokes it
     too.
     """
+
+
+class PushSubscription(Record):
+    """A row of the table `push_subscriptions`. The devices on which the signed-in user is told;
+    written by save_push_subscription and delete_push_subscription. At most 20 of a user, the
+    latest.
+    """
+
+    id: UUID
+    """Identifies the subscription."""
+    user_id: UUID
+    """The user who is signed in on the device."""
+    endpoint: str
+    """The address at the push service, as the browser gave it."""
+    p256dh: str
+    """The device's public key (P-256), in base64url."""
+    auth: str
+    """The device's secret for encryption, in base64url."""
+    not_before: AwareDatetime
+    """Until then nothing is sent to this device, since its push service asked for a pause
+    (server time, UTC).
+    """
+    failures: int
+    """How many tries in a row have failed. After 100, which take four days, the subscription is
+    forgotten.
+    """
+    created_at: AwareDatetime
+    """When the device was added (server time, UTC)."""
 
 
 class ReadMarker(Record):

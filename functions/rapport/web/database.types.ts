@@ -58,6 +58,73 @@ export type Database = {
           }
         ];
       };
+      /** What is wrong with an account at the moment. A row exists as long as its trouble; looked for every minute. */
+      account_health: {
+        Row: {
+          /** The account. */
+          account_id: string;
+          /** How many: numbers, failed runs, webhooks or messages. */
+          count: number;
+          /** When it was found (server time, UTC). */
+          created_at: string;
+          /** Identifies the row. */
+          id: string;
+          /** stopped_number: nothing is sent from a WhatsApp number; failing_sync: Metakocka; refused_signatures and unknown_number: webhooks that were not taken; waiting_messages: to be sent for more than 5 minutes; failed_messages: of the last 24 hours. */
+          kind: "stopped_number" | "failing_sync" | "refused_signatures" | "unknown_number" | "waiting_messages" | "failed_messages";
+          /** What has happened, in a sentence, in the account's language. */
+          meaning: string;
+          /** What to do, in the account's language. */
+          remedy: string;
+          /** Since when (UTC). */
+          since: string;
+          /** The WhatsApp number: as people write it, and of unknown_number Meta's id; empty where it is about none. */
+          subject: string;
+          /** When the row last changed (server time, UTC). */
+          updated_at: string;
+          /** Rises with every change of the row. */
+          version: number;
+        };
+        ComputedFields: never;
+        Insert: {
+          account_id: string;
+          count: number;
+          created_at?: string;
+          id?: string;
+          kind: "stopped_number" | "failing_sync" | "refused_signatures" | "unknown_number" | "waiting_messages" | "failed_messages";
+          meaning: string;
+          remedy: string;
+          since: string;
+          subject?: string;
+          updated_at?: string;
+          version?: number;
+        };
+        Update: {
+          account_id?: string;
+          count?: number;
+          created_at?: string;
+          id?: string;
+          kind?: "stopped_number" | "failing_sync" | "refused_signatures" | "unknown_number" | "waiting_messages" | "failed_messages";
+          meaning?: string;
+          remedy?: string;
+          since?: string;
+          subject?: string;
+          updated_at?: string;
+          version?: number;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "account_health_account_id_fkey";
+            columns: [
+              "account_id"
+            ];
+            isOneToOne: false;
+            referencedRelation: "accounts";
+            referencedColumns: [
+              "id"
+            ];
+          }
+        ];
+      };
       /** Who works for an account: owner, admin, agent or viewer. */
       account_members: {
         Row: {
@@ -1898,6 +1965,34 @@ export type Database = {
           }
         ];
       };
+      /** Which kinds of notifications the signed-in user has chosen or refused, by choose_notifications. A kind without a row is wanted. */
+      notification_choices: {
+        Row: {
+          /** Whether the user wants to be told of this kind. */
+          is_wanted: boolean;
+          /** message, mention, assigned, appointment, invoice or points. */
+          kind: "message" | "mention" | "assigned" | "appointment" | "invoice" | "points";
+          /** When the user chose (server time, UTC). */
+          updated_at: string;
+          /** The user: the signed-in one. */
+          user_id: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          is_wanted: boolean;
+          kind: "message" | "mention" | "assigned" | "appointment" | "invoice" | "points";
+          updated_at?: string;
+          user_id: string;
+        };
+        Update: {
+          is_wanted?: boolean;
+          kind?: "message" | "mention" | "assigned" | "appointment" | "invoice" | "points";
+          updated_at?: string;
+          user_id?: string;
+        };
+        Relationships: [
+        ];
+      };
       /** Invitations of contacts to the portal. One is open until claimed_at, revoked_at or expires_at. invite_to_portal makes them. */
       portal_invitations: {
         Row: {
@@ -1957,6 +2052,50 @@ export type Database = {
               "account_id"
             ];
           }
+        ];
+      };
+      /** The devices on which the signed-in user is told; written by save_push_subscription and delete_push_subscription. At most 20 of a user, the latest. */
+      push_subscriptions: {
+        Row: {
+          /** The device's secret for encryption, in base64url. */
+          auth: string;
+          /** When the device was added (server time, UTC). */
+          created_at: string;
+          /** The address at the push service, as the browser gave it. */
+          endpoint: string;
+          /** How many tries in a row have failed. After 100, which take four days, the subscription is forgotten. */
+          failures: number;
+          /** Identifies the subscription. */
+          id: string;
+          /** Until then nothing is sent to this device, since its push service asked for a pause (server time, UTC). */
+          not_before: string;
+          /** The device's public key (P-256), in base64url. */
+          p256dh: string;
+          /** The user who is signed in on the device. */
+          user_id: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          auth: string;
+          created_at?: string;
+          endpoint: string;
+          failures?: number;
+          id?: string;
+          not_before?: string;
+          p256dh: string;
+          user_id: string;
+        };
+        Update: {
+          auth?: string;
+          created_at?: string;
+          endpoint?: string;
+          failures?: number;
+          id?: string;
+          not_before?: string;
+          p256dh?: string;
+          user_id?: string;
+        };
+        Relationships: [
         ];
       };
       /** How far the signed-in user has read each conversation; moved by mark_read. */
@@ -3152,6 +3291,31 @@ export type Database = {
       };
     };
     Functions: {
+      /** What is wrong with an account, the gravest first: since when, how often, what it means and what to do, in its language. For owners and admins. Live: follow the table account_health. */
+      account_health: {
+        Args: {
+          account_id: string;
+        };
+        Returns: {
+          account_id: string;
+          count: number;
+          created_at: string;
+          id: string;
+          kind: string;
+          meaning: string;
+          remedy: string;
+          since: string;
+          subject: string;
+          updated_at: string;
+          version: number;
+        }[];
+        SetofOptions: {
+          from: "*";
+          to: "account_health";
+          isOneToOne: false;
+          isSetofReturn: true;
+        };
+      };
       /** Whether you may synchronize these contacts. For owners and admins of a connected account. Without account_id the account of the contacts counts, or the only one that you administer. */
       authorize_sync: {
         Args: {
@@ -3200,6 +3364,14 @@ export type Database = {
           resync: boolean;
         };
       };
+      /** Says whether the caller wants notifications of a kind: message, mention, assigned, appointment, invoice or points. Another kind: 422. */
+      choose_notifications: {
+        Args: {
+          is_wanted: boolean;
+          kind: string;
+        };
+        Returns: undefined;
+      };
       /** Makes you the customer who was invited. Claiming it again gives the same answer. Refused: an invitation that is unknown, revoked or claimed by another login (404); one that has expired (410); a customer who has a login, or a caller who is another customer of the business (409). */
       claim_portal_invitation: {
         Args: {
@@ -3240,6 +3412,13 @@ export type Database = {
       delete_note: {
         Args: {
           note_id: string;
+        };
+        Returns: undefined;
+      };
+      /** Ends the notifications on a device of the caller. Call it when the user signs out. */
+      delete_push_subscription: {
+        Args: {
+          endpoint: string;
         };
         Returns: undefined;
       };
@@ -3469,6 +3648,11 @@ export type Database = {
         };
         Returns: Database["public"]["Tables"]["messages"]["Row"];
       };
+      /** The public key of VAPID with which a browser subscribes (applicationServerKey), in base64url; null where notifications are not set up. */
+      push_key: {
+        Args: Record<PropertyKey, never>;
+        Returns: string | null;
+      };
       /** Fetches the file of a message again if it has failed. If another try is planned, it goes now. */
       refetch_media: {
         Args: {
@@ -3553,6 +3737,15 @@ export type Database = {
         };
         Returns: undefined;
       };
+      /** Tells the caller on this device from now on: endpoint, keys.p256dh and keys.auth of the browser's subscription. A device that another user has used is the caller's now. Returns the subscription's id. Another address than that of a push service: 422. Notifications are not set up: 409. */
+      save_push_subscription: {
+        Args: {
+          auth: string;
+          endpoint: string;
+          p256dh: string;
+        };
+        Returns: string;
+      };
       /** The saved replies whose short code or title begins like this, those by code first; at most 100, 20 if not said. A slash before the code is passed over. */
       saved_replies_beginning: {
         Args: {
@@ -3620,6 +3813,13 @@ export type Database = {
           isOneToOne: true;
           isSetofReturn: false;
         };
+      };
+      /** Says that the caller looks at a conversation. Clients call it each minute meanwhile; 90 seconds after the last call the caller is told of new messages again, of those that came meanwhile too unless they are read. Unknown conversation: 404. */
+      stay_at_conversation: {
+        Args: {
+          conversation_id: string;
+        };
+        Returns: undefined;
       };
       /** Says that you are at the desk of an account; say it once a minute while you are. It counts for 2 minutes: see accounts.assigns_in_turn. Not a member of the account: 404. */
       stay_at_desk: {
@@ -3768,6 +3968,7 @@ export type CompositeTypes<PublicCompositeTypeNameOrOptions extends keyof Defaul
 } ? DatabaseWithoutInternals[PublicCompositeTypeNameOrOptions["schema"]]["CompositeTypes"][CompositeTypeName] : PublicCompositeTypeNameOrOptions extends keyof DefaultSchema["CompositeTypes"] ? DefaultSchema["CompositeTypes"][PublicCompositeTypeNameOrOptions] : never;
 /** The rows that broadcasts, `changes_since` and the live client tell, by table. */
 export type Told = {
+  account_health: Tables<"account_health">;
   contacts: Omit<Tables<"contacts">, "profile_named_at" | "marketing_chosen_at" | "merged_into" | "deleted_at">;
   conversation_labels: Tables<"conversation_labels">;
   conversation_notes: Tables<"conversation_notes">;

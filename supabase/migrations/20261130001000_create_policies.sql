@@ -1095,6 +1095,107 @@ comment on policy "nobody reads partner intents directly" on private.partner_int
     'Only the sync settles them.';
 
 
+create policy "nobody reads the settings of pushes directly"
+    on private.push_settings
+    for all
+    to authenticated
+    using (false);
+
+
+create policy "users can read the subscriptions of their own devices"
+    on public.push_subscriptions
+    for select
+    to authenticated
+    using (user_id = (select auth.uid()));
+
+
+comment on policy "nobody reads the settings of pushes directly" on private.push_settings is
+    'push_key gives the key.';
+
+
+comment on policy "users can read the subscriptions of their own devices"
+    on public.push_subscriptions is
+    'An endpoint and its keys are nobody else''s.';
+
+
+create policy "users can read their own choices"
+    on public.notification_choices
+    for select
+    to authenticated
+    using (user_id = (select auth.uid()));
+
+
+create policy "nobody reads notifications directly"
+    on private.notifications
+    for all
+    to authenticated
+    using (false);
+
+
+comment on policy "users can read their own choices" on public.notification_choices is
+    'Choices are a person''s own.';
+
+
+comment on policy "nobody reads notifications directly" on private.notifications is
+    'Devices are told.';
+
+
+create policy "nobody reads who looks at a conversation directly"
+    on private.conversation_watchers
+    for all
+    to authenticated
+    using (false);
+
+
+create policy "nobody reads the queue of pushes directly"
+    on private.push_queue
+    for all
+    to authenticated
+    using (false);
+
+
+comment on policy "nobody reads who looks at a conversation directly"
+    on private.conversation_watchers is
+    'Presence topics show people to each other.';
+
+
+comment on policy "nobody reads the queue of pushes directly" on private.push_queue is
+    'Devices are told.';
+
+
+create policy "members can read the health of their accounts"
+    on public.account_health
+    for select
+    to authenticated
+    using (account_id = any (array(select private.my_account_ids())));
+
+
+create policy "nobody reads failures of messages directly"
+    on private.message_failures
+    for all
+    to authenticated
+    using (false);
+
+
+create policy "nobody reads refused signatures directly"
+    on private.refused_signatures
+    for all
+    to authenticated
+    using (false);
+
+
+comment on policy "members can read the health of their accounts" on public.account_health is
+    'Staff see why messages do not arrive.';
+
+
+comment on policy "nobody reads failures of messages directly" on private.message_failures is
+    'account_health counts them.';
+
+
+comment on policy "nobody reads refused signatures directly" on private.refused_signatures is
+    'account_health counts them.';
+
+
 alter table public.account_members
     add constraint account_members_user_id_fkey
     foreign key (user_id) references auth.users on delete cascade;
@@ -1168,3 +1269,23 @@ alter table public.sync_conflicts
 alter table public.sync_errors
     add constraint sync_errors_user_id_fkey
     foreign key (user_id) references auth.users on delete set null;
+
+
+alter table public.push_subscriptions
+    add constraint push_subscriptions_user_id_fkey
+    foreign key (user_id) references auth.users on delete cascade;
+
+
+alter table public.notification_choices
+    add constraint notification_choices_user_id_fkey
+    foreign key (user_id) references auth.users on delete cascade;
+
+
+alter table private.notifications
+    add constraint notifications_user_id_fkey
+    foreign key (user_id) references auth.users on delete cascade;
+
+
+alter table private.conversation_watchers
+    add constraint conversation_watchers_user_id_fkey
+    foreign key (user_id) references auth.users on delete cascade;
