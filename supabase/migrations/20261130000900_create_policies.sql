@@ -267,6 +267,41 @@ comment on policy "agents and customers can write in their conversations" on pub
     'Users write as themselves. On WhatsApp only staff write here.';
 
 
+create policy "members can read what is sent later"
+    on public.scheduled_messages
+    for select
+    to authenticated
+    using (account_id = any (array(select private.my_account_ids())));
+
+
+create policy "owners, admins and agents can write what is sent later"
+    on public.scheduled_messages
+    for insert
+    to authenticated
+    with check (account_id = any (array(select private.my_writable_account_ids())));
+
+
+-- A reader who may not change a row is refused, instead of changing no row.
+create policy "owners, admins and agents can change what is sent later"
+    on public.scheduled_messages
+    for update
+    to authenticated
+    using (account_id = any (array(select private.my_account_ids())))
+    with check (account_id = any (array(select private.my_writable_account_ids())));
+
+
+comment on policy "members can read what is sent later" on public.scheduled_messages is
+    'Customers see a message once it is sent.';
+
+
+comment on policy "owners, admins and agents can write what is sent later" on public.scheduled_messages is
+    'In conversations of their accounts.';
+
+
+comment on policy "owners, admins and agents can change what is sent later" on public.scheduled_messages is
+    'Any of them may change or cancel what a colleague wrote.';
+
+
 create policy "nobody reads the search directly"
     on private.contact_search
     for all

@@ -2,7 +2,10 @@
 set lock_timeout = '5s';
 
 
-select private.guard_table('accounts', updated => array['name', 'country', 'time_zone', 'language']);
+select private.guard_table(
+    'accounts',
+    updated => array['name', 'country', 'time_zone', 'language', 'quiet_from', 'quiet_until']
+);
 
 
 -- the database fills in all other columns
@@ -12,6 +15,15 @@ select private.guard_table(
         'id', 'conversation_id', 'type', 'message', 'content', 'reply_to', 'client_ref',
         'booking_id', 'customer_id', 'has_invoice', 'invoice_data'
     ]
+);
+
+
+select private.guard_table(
+    'scheduled_messages',
+    inserted => array[
+        'id', 'conversation_id', 'type', 'message', 'content', 'reply_to', 'template', 'send_at'
+    ],
+    updated => array['type', 'message', 'content', 'reply_to', 'template', 'send_at', 'status']
 );
 
 

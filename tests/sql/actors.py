@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -150,6 +151,17 @@ def populate(world: World) -> None:
             customer_id=contact,
             message="ours",
             id=seed_uuid(f"ours {name}"),
+        )
+        insert(
+            world,
+            AGENTS[account],
+            "scheduled_messages",
+            conversation_id=world.value(
+                "select id from public.conversations where customer_id = %s and channel = 'portal'",
+                [contact],
+            ),
+            message="tomorrow",
+            send_at=datetime.now(UTC) + timedelta(days=1),
         )
         for reader in (AGENTS[account], name):
             with world.acting_as(reader) as connection:

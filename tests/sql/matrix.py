@@ -116,6 +116,12 @@ TABLES = {
         # a conversation that is held on WhatsApp, to its customer
         refused=UNPROCESSABLE,
     ),
+    "scheduled_messages": Table(
+        writers={"insert": EDITORS, "update": EDITORS},
+        inserted="(conversation_id, type, content, send_at)"
+        f" values (%(conversation)s, 'template', '{TEMPLATE}', now() + interval '1 day')",
+        updated="status = 'cancelled'",
+    ),
     "jobs": Table(
         customer="customer_id = %(contact)s",
         writers={"insert": EDITORS, "update": EDITORS},
@@ -294,6 +300,7 @@ FUNCTIONS = {
         callers=SIGNED_IN,
         quiet=True,
     ),
+    "backend.send_scheduled": Function(SERVICE),
     "backend.mark_overdue_invoices": Function(SERVICE),
     "backend.expire_points": Function(SERVICE),
     "backend.ingest_whatsapp": Function(SERVICE),

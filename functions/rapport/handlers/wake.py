@@ -25,6 +25,7 @@ RUN_TIME = {
     "deliver_outbound": 60.0,
     "fetch_media": 120.0,
     "metakocka_sync": 300.0,
+    "send_later": 90.0,
     "sync_templates": 60.0,
 }
 
@@ -34,7 +35,9 @@ _settings = cache(WakeSettings.load)
 class Wake(BaseModel):
     """The worker to start."""
 
-    worker: Literal["deliver_outbound", "fetch_media", "metakocka_sync", "sync_templates"]
+    worker: Literal[
+        "deliver_outbound", "fetch_media", "metakocka_sync", "send_later", "sync_templates"
+    ]
 
 
 @dataclass(frozen=True)
