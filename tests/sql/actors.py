@@ -163,6 +163,11 @@ def populate(world: World) -> None:
             message="tomorrow",
             send_at=datetime.now(UTC) + timedelta(days=1),
         )
+        owner.execute(
+            "insert into public.reminder_rules (account_id, name, kind, minutes, text)"
+            " values (%s, 'tomorrow', 'before_appointment', 1440, '{{appointment.time}}')",
+            [account],
+        )
         for reader in (AGENTS[account], name):
             with world.acting_as(reader) as connection:
                 connection.execute("select public.mark_read(id, 1) from public.conversations")

@@ -135,6 +135,12 @@ TABLES = {
         " values (%(contact)s, 'new', 'EUR', 1)",
         updated="due_on = '2030-01-01'",
     ),
+    "reminder_rules": Table(
+        writers={"insert": ADMINS, "update": ADMINS, "delete": ADMINS},
+        inserted="(account_id, name, kind, minutes, text)"
+        " values (%(account)s, 'any', 'after_job', 60, 'How was it?')",
+        updated="is_active = false",
+    ),
     "loyalty_transactions": Table(
         customer="customer_id = %(contact)s",
         writers={"insert": EDITORS},
@@ -222,6 +228,14 @@ FUNCTIONS = {
         callers=EDITORS,
         refused=UNPROCESSABLE,
     ),
+    "public.upcoming_reminders": Function(
+        AUTHENTICATED, call="select public.upcoming_reminders(%(account)s)", callers=MEMBERS
+    ),
+    "public.try_reminder_rule": Function(
+        AUTHENTICATED,
+        call="select public.try_reminder_rule(%(account)s, 'after_job', 60, text => 'any')",
+        callers=MEMBERS,
+    ),
     "public.reply_window": Function(
         AUTHENTICATED,
         call="select public.reply_window(%(conversation)s)",
@@ -301,6 +315,7 @@ FUNCTIONS = {
         quiet=True,
     ),
     "backend.send_scheduled": Function(SERVICE),
+    "backend.send_reminders": Function(SERVICE),
     "backend.mark_overdue_invoices": Function(SERVICE),
     "backend.expire_points": Function(SERVICE),
     "backend.ingest_whatsapp": Function(SERVICE),

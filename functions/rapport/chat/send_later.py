@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from rapport.store.later import LaterStore, Sent
 
 BATCH = 100  # messages in one call; each is posted by itself
+REMINDERS = 500  # reminders in one call; they are posted together
 # seconds: a call that starts with less time left could be cut off during its retries
 RESERVE = 15.0
 # seconds: a run stays for what is due before the schedule's next one
@@ -41,9 +42,12 @@ class SendLater:
         while True:
             failures: list[Exception] = []
             next_times: list[datetime] = []
-            for kind in (self.store.send_scheduled,):
+            for kind, batch in (
+                (self.store.send_scheduled, BATCH),
+                (self.store.send_reminders, REMINDERS),
+            ):
                 try:
-                    next_at = self._repeat(kind, ends)
+                    next_at = self._repeat(kind, batch, ends)
                 except Exception as error:  # noqa: BLE001 - raised again below
                     failures.append(error)
                 else:
@@ -57,10 +61,12 @@ class SendLater:
                 return ends
             self.sleep(pause)
 
-    def _repeat(self, kind: Callable[[int], Sent], ends: Counter[str]) -> datetime | None:
+    def _repeat(
+        self, kind: Callable[[int], Sent], batch: int, ends: Counter[str]
+    ) -> datetime | None:
         """Calls until nothing is due, or the time is nearly over; when the next one is due."""
         while self.remaining() > RESERVE:
-            sent = kind(BATCH)
+            sent = kind(batch)
             counts = sent.model_dump(include={"sent", "failed", "dropped", "moved"})
             ends.update({end: count for end, count in counts.items() if count})
             if sent.is_done:

@@ -26,3 +26,7 @@ class LaterStore(Store):
     def send_scheduled(self, batch: int) -> Sent:
         """Posts up to `batch` messages whose time has come."""
         return understood(Sent, self._call("send_scheduled", {"batch": batch}))
+
+    def send_reminders(self, batch: int) -> Sent:
+        """Sends up to `batch` reminders that are due, or drops those that reach nobody."""
+        return understood(Sent, self._call("send_reminders", {"batch": batch}))

@@ -10,7 +10,7 @@ import httpx
 import pytest
 from pydantic import HttpUrl, SecretStr
 
-from rapport.chat.send_later import BATCH, PAUSE, RESERVE, SendLater
+from rapport.chat.send_later import BATCH, PAUSE, REMINDERS, RESERVE, SendLater
 from rapport.errors import StoreError
 from rapport.settings import StoreSettings
 from rapport.store.later import LaterStore
@@ -36,7 +36,8 @@ class Machine:
     def __call__(self, request: httpx.Request) -> httpx.Response:
         name = request.url.path.rpartition("/")[2]
         self.called.append(name)
-        assert json.loads(request.content) == {"batch": BATCH}
+        batch = {"send_scheduled": BATCH, "send_reminders": REMINDERS}[name]
+        assert json.loads(request.content) == {"batch": batch}
         answer = next(self._answers.get(name, iter(())), (0, True, None))
         if answer is None:
             return httpx.Response(500, json={"code": "XX000", "message": "crash"})
@@ -94,8 +95,9 @@ def test_it_begins_nothing_that_could_be_cut_off() -> None:
     assert (machine.run(), machine.slept) == ({"sent": 1}, [])
 
 
-def test_a_failure_is_raised() -> None:
-    machine = Machine(send_scheduled=[None])
+def test_a_kind_that_fails_holds_up_no_other() -> None:
+    machine = Machine(send_scheduled=[None], send_reminders=[(REMINDERS, False, None)])
 
     with pytest.raises(StoreError):
         machine.run()
+    assert machine.called.count("send_reminders") == 2
