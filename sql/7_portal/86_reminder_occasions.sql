@@ -29,15 +29,21 @@ create function private.reminder_occasions(
     rule public.reminder_rules,
     due_from timestamptz,
     due_until timestamptz,
+    -- the present: what applies now and is neither over nor settled; null: what applied then
+    at timestamptz,
     -- null: all
     subject_ids uuid[] default null,
-    -- whether to say what would have been sent at the time, rather than what applies now
-    is_past boolean default false
+    most integer default null
 )
     returns setof private.reminder_occasion
     language plpgsql
     stable
     set search_path = ''
+    -- a few subjects are found by their ids, and all of a time by the time
+    set plan_cache_mode = force_custom_plan
+    -- the plan must not be the one for an empty table
+    set enable_seqscan = off
+    set jit = off
 as $$
 declare
     zone constant text := private.time_zone_of(rule.account_id);
@@ -68,9 +74,20 @@ begin
               -- a job that is made later needs no reminder of it
               and j.created_at <= j.starts_at + span
               and case
-                  when is_past then j.status <> 'cancelled'
+                  when at is null then j.status <> 'cancelled'
                   else j.status in ('scheduled', 'rescheduled')
-              end;
+              end
+              and (at is null or j.starts_at > at)
+              and not exists (
+                  select
+                  from private.sent_reminders s
+                  where at is not null
+                    and s.rule_id = rule.id
+                    and s.subject_id = j.id
+                    and s.occasion = to_char(j.starts_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
+              )
+            order by j.starts_at
+            limit most;
     elsif rule.kind = 'after_job' then
         return query
             select
@@ -85,7 +102,18 @@ begin
             where j.account_id = rule.account_id
               and j.status = 'completed'
               and coalesce(j.ends_at, j.starts_at) between due_from - span and due_until - span
-              and (subject_ids is null or j.id = any (subject_ids));
+              and (at is null or coalesce(j.ends_at, j.starts_at) > at - span - grace)
+              and (subject_ids is null or j.id = any (subject_ids))
+              and not exists (
+                  select
+                  from private.sent_reminders s
+                  where at is not null
+                    and s.rule_id = rule.id
+                    and s.subject_id = j.id
+                    and s.occasion = 'completed'
+              )
+            order by coalesce(j.ends_at, j.starts_at)
+            limit most;
     elsif rule.kind in ('invoice_due_in', 'invoice_overdue_by') then
         return query
             select
@@ -95,13 +123,18 @@ begin
                 null::uuid,
                 i.id,
                 d.due_at,
-                case rule.kind
-                    when 'invoice_due_in' then (i.due_on + 1)::timestamp at time zone zone
-                    else d.due_at + grace
-                end
+                d.ends_at
             from public.invoices i
             cross join lateral (
-                select (i.due_on + days + rule.time_of_day) at time zone zone as due_at
+                select
+                    t.due_at,
+                    case rule.kind
+                        when 'invoice_due_in' then (i.due_on + 1)::timestamp at time zone zone
+                        else t.due_at + grace
+                    end as ends_at
+                from (
+                    select (i.due_on + days + rule.time_of_day) at time zone zone as due_at
+                ) t
             ) d
             where i.account_id = rule.account_id
               and i.due_on between first_day and last_day
@@ -109,9 +142,20 @@ begin
               and (subject_ids is null or i.id = any (subject_ids))
               and i.sent_at <= d.due_at
               and case
-                  when is_past then coalesce(i.paid_at, i.voided_at, 'infinity') > d.due_at
+                  when at is null then coalesce(i.paid_at, i.voided_at, 'infinity') > d.due_at
                   else i.status in ('sent', 'overdue')
-              end;
+              end
+              and (at is null or d.ends_at > at)
+              and not exists (
+                  select
+                  from private.sent_reminders s
+                  where at is not null
+                    and s.rule_id = rule.id
+                    and s.subject_id = i.id
+                    and s.occasion = i.due_on::text
+              )
+            order by d.due_at
+            limit most;
     else
         return query
             select
@@ -121,7 +165,7 @@ begin
                 null::uuid,
                 null::uuid,
                 d.due_at,
-                (p.expires_on + 1)::timestamp at time zone zone
+                d.ends_at
             from (
                 select distinct l.customer_id, l.expires_on
                 from private.loyalty_lots l
@@ -131,7 +175,7 @@ begin
                   and (
                       l.points_left > 0
                       -- written off since, so they were left
-                      or is_past and exists (
+                      or at is null and exists (
                           select
                           from public.loyalty_transactions x
                           where x.customer_id = l.customer_id
@@ -143,9 +187,29 @@ begin
                   )
             ) p
             cross join lateral (
-                select (p.expires_on + days + rule.time_of_day) at time zone zone as due_at
+                select
+                    (p.expires_on + days + rule.time_of_day) at time zone zone as due_at,
+                    (p.expires_on + 1)::timestamp at time zone zone as ends_at
             ) d
-            where d.due_at between due_from and due_until;
+            where d.due_at between due_from and due_until
+              and (at is null or d.ends_at > at)
+              and not exists (
+                  select
+                  from private.sent_reminders s
+                  where at is not null
+                    and s.rule_id = rule.id
+                    and s.occasion = p.expires_on::text
+                    -- a contact that was merged into this one may have been reminded
+                    and s.subject_id in (
+                        select p.customer_id
+                        union all
+                        select c.id
+                        from public.contacts c
+                        where c.merged_into = p.customer_id
+                    )
+              )
+            order by d.due_at
+            limit most;
     end if;
 end
 $$;
@@ -196,73 +260,60 @@ create function private.due_reminders(
 as $$
 declare
     account public.accounts;
+    allowed_at timestamptz;
+    coming tstzrange;
+    horizon timestamptz;
 begin
     select a.*
     into account
     from public.accounts a
     where a.id = rule.account_id;
+    allowed_at := private.after_quiet_hours(
+        account.quiet_from, account.quiet_until, account.time_zone, at);
+    if until is null and allowed_at > at then
+        return;
+    end if;
+    -- the reminders of the coming quiet hours may be sent before they begin
+    coming := private.quiet_span(
+        account.quiet_from, account.quiet_until, account.time_zone, at + interval '30 minutes');
+    horizon := case
+        when until is not null then until + interval '1 day 30 minutes'
+        else coalesce(upper(coming), at)
+    end;
 
     return query
         select o.due, t.send_at
         from (
-            select o::private.reminder_occasion as due
+            select
+                d as due,
+                case
+                    when account.quiet_from is null then d.due_at
+                    else private.reminder_time(
+                        account.quiet_from, account.quiet_until, account.time_zone,
+                        d.due_at, d.ends_at
+                    )
+                end as planned_at
             from private.reminder_occasions(
                 rule,
                 due_from => greatest(rule.active_since, at - interval '3 days'),
-                -- the reminders of the coming quiet hours may be sent before they begin
-                due_until => coalesce(until, at) + interval '1 day 30 minutes',
-                subject_ids => subject_ids
-            ) o
-            where o.ends_at > at
-              and (
-                  until is not null
-                  or o.due_at <= at
-                  or private.quiet_span(
-                      account.quiet_from, account.quiet_until, account.time_zone, o.due_at) is not null
-              )
-              and not exists (
-                  select
-                  from private.sent_reminders s
-                  where s.rule_id = rule.id
-                    and s.subject_id = o.subject_id
-                    and s.occasion = o.occasion
-              )
-              -- of points: a contact that was merged into this one may have been reminded
-              and (
-                  rule.kind <> 'points_expire_in'
-                  or not exists (
-                      select
-                      from public.contacts c
-                      join private.sent_reminders s
-                          on s.rule_id = rule.id
-                         and s.subject_id = c.id
-                         and s.occasion = o.occasion
-                      where c.merged_into = o.customer_id
-                  )
-              )
+                due_until => horizon,
+                at => at,
+                subject_ids => subject_ids,
+                -- what is not sent yet must not stand before what is
+                most => case when horizon = at then most end
+            ) d
         ) o
         cross join lateral (
-            select private.reminder_time(
-                account.quiet_from, account.quiet_until, account.time_zone,
-                (o.due).due_at, (o.due).ends_at
-            ) as planned_at
-        ) p
-        cross join (
-            select private.after_quiet_hours(
-                account.quiet_from, account.quiet_until, account.time_zone, at) as allowed_at
-        ) l
-        cross join lateral (
             select case
-                when p.planned_at > at then p.planned_at
+                when o.planned_at > at then o.planned_at
                 -- late: as soon as it may be
-                when p.planned_at is not null and l.allowed_at < (o.due).ends_at then l.allowed_at
+                when o.planned_at is not null and allowed_at < (o.due).ends_at then allowed_at
             end as send_at
         ) t
         where case
             when until is null then t.send_at <= at
             else coalesce(t.send_at, (o.due).due_at) <= until
         end
-        -- unsorted, so the rest is not computed
         limit most;
 end
 $$;
@@ -271,7 +322,7 @@ $$;
 comment on type private.reminder_occasion is
     'What a reminder is about, whom it is for, and from when until when it may be sent.';
 comment on function private.reminder_occasions(
-    public.reminder_rules, timestamptz, timestamptz, uuid[], boolean
+    public.reminder_rules, timestamptz, timestamptz, timestamptz, uuid[], integer
 ) is
     'The occasions of a rule whose reminders are due between two times, quiet hours aside.';
 comment on function private.reminder_time(time, time, text, timestamptz, timestamptz) is

@@ -33,19 +33,6 @@ create type private.planned_reminder as (
 );
 
 
-create function private.wants_reminders(preferences jsonb)
-    returns boolean
-    language plpgsql
-    immutable
-    set search_path = ''
-as $$
-begin
-    -- whatever else somebody has written there is a no
-    return coalesce(preferences -> 'wants_reminders', 'true') in ('true', 'null');
-end
-$$;
-
-
 create function private.can_send_template(rule public.reminder_rules)
     returns boolean
     language plpgsql
@@ -119,7 +106,8 @@ declare
     );
 begin
     return query
-        with reached as (
+        -- materialized: Postgres would compute a value anew wherever it is used
+        with reached as materialized (
             select
                 d.place,
                 c.id,
@@ -154,26 +142,28 @@ begin
             ) k
                 on rule.template is not null
         ),
-        filled as (
+        known as materialized (
             select
                 r.*,
-                v.variables,
-                private.unfilled_variable(
-                    case r.way when 'whatsapp' then texts when 'portal' then rule.text end,
-                    v.variables
-                ) as variable
-            from reached r
-            cross join lateral (
-                select case when r.way is not null then private.text_variables(
+                case when r.way is not null then private.text_variables(
                     account_id => rule.account_id,
                     customer_id => r.id,
                     user_id => null,
                     job_id => due[r.place].job_id,
                     invoice_id => due[r.place].invoice_id
                 ) end as variables
-            ) v
+            from reached r
         ),
-        worded as (
+        filled as materialized (
+            select
+                k.*,
+                private.unfilled_variable(
+                    case k.way when 'whatsapp' then texts when 'portal' then rule.text end,
+                    k.variables
+                ) as variable
+            from known k
+        ),
+        worded as materialized (
             select
                 f.*,
                 case
@@ -450,8 +440,6 @@ grant execute on function backend.send_reminders(integer, timestamptz) to servic
 
 comment on type private.planned_reminder is
     'A reminder as it will be sent, or the reason why it will not.';
-comment on function private.wants_reminders(jsonb) is
-    'Whether a customer with these preferences wants reminders: unless wants_reminders in them says otherwise.';
 comment on function private.can_send_template(public.reminder_rules) is
     'Whether WhatsApp sends the template of a rule now; false for a rule without one.';
 comment on function private.filled_variables(jsonb, jsonb) is

@@ -233,7 +233,7 @@ begin
 
     select count(*)
     into found
-    from private.reminder_occasions(rule, since, until, is_past => true) o;
+    from private.reminder_occasions(rule, since, until, at => null) o;
     select
         array_agg(o.due order by (o.due).due_at, (o.due).subject_id),
         array_agg(
@@ -246,7 +246,7 @@ begin
     into due, send_at
     from (
         select d as due
-        from private.reminder_occasions(rule, since, until, is_past => true) d
+        from private.reminder_occasions(rule, since, until, at => null) d
         order by d.due_at, d.subject_id
         limit most
     ) o;

@@ -1929,7 +1929,7 @@ comment on column public.my_profile.phone is
 comment on column public.my_profile.email is
     'Your email address.';
 comment on column public.my_profile.preferences is
-    'Your own choices, an object of at most 8 KB. A write replaces all of it.';
+    'Your own choices, an object of at most 8 KB. A write replaces all of it. {"wants_reminders": false} ends reminders.';
 comment on column public.my_profile.updated_at is
     'When your profile last changed (server time, UTC).';
 comment on column public.my_profile.version is
@@ -2715,33 +2715,6 @@ create index reminder_rules_whatsapp_channel_idx
     on public.reminder_rules (whatsapp_channel_id, account_id);
 
 
-create policy "members can read reminder rules"
-    on public.reminder_rules
-    for select
-    to authenticated
-    using (account_id = any (array(select private.my_account_ids())));
-
-create policy "owners and admins can make reminder rules"
-    on public.reminder_rules
-    for insert
-    to authenticated
-    with check (account_id in (select private.my_admin_account_ids()));
-
--- A reader who may not change a rule is refused, instead of changing no row.
-create policy "owners and admins can change reminder rules"
-    on public.reminder_rules
-    for update
-    to authenticated
-    using (account_id = any (array(select private.my_account_ids())))
-    with check (account_id in (select private.my_admin_account_ids()));
-
-create policy "owners and admins can delete reminder rules"
-    on public.reminder_rules
-    for delete
-    to authenticated
-    using (account_id in (select private.my_admin_account_ids()));
-
-
 grant select, delete on public.reminder_rules to authenticated;
 
 
@@ -2929,13 +2902,6 @@ create table private.sent_reminders (
 alter table private.sent_reminders enable row level security;
 
 
-create policy "nobody reads sent reminders directly"
-    on private.sent_reminders
-    for all
-    to authenticated
-    using (false);
-
-
 comment on table public.reminder_rules is
     'The rules by which customers are reminded of appointments, invoices and points. Owners and admins write them; try_reminder_rule says what a rule would have sent, upcoming_reminders what will be sent.';
 comment on column public.reminder_rules.id is
@@ -2982,14 +2948,6 @@ comment on constraint reminder_rules_days_check on public.reminder_rules is
 comment on constraint reminder_rules_template_check on public.reminder_rules is
     'A rule needs a template or a text.
 Give the template for WhatsApp, the text for the portal, or both.';
-comment on policy "members can read reminder rules" on public.reminder_rules is
-    'Customers see what they are sent.';
-comment on policy "owners and admins can make reminder rules" on public.reminder_rules is
-    'For their accounts.';
-comment on policy "owners and admins can change reminder rules" on public.reminder_rules is
-    'Agents and viewers only read: their writes are refused.';
-comment on policy "owners and admins can delete reminder rules" on public.reminder_rules is
-    'What was sent stays.';
 comment on function private.rule_template(public.reminder_rules) is
     'The template of a rule, as it was last read from WhatsApp; nulls where it is not known.';
 comment on function private.check_reminder_text(text, text) is
@@ -3000,21 +2958,6 @@ comment on function private.tg_reminder_rules__check() is
     'Checks a rule, and notes since when it stands as it does.';
 comment on table private.sent_reminders is
     'The occasions for which a rule has reminded a customer, or dropped the reminder.';
-comment on policy "nobody reads sent reminders directly" on private.sent_reminders is
-    'send_reminders writes them, and upcoming_reminders leaves them out.';
-
-
-select private.guard_table(
-    'reminder_rules',
-    inserted => array[
-        'id', 'account_id', 'name', 'kind', 'minutes', 'days', 'time_of_day', 'template',
-        'whatsapp_channel_id', 'text', 'is_active'
-    ],
-    updated => array[
-        'name', 'kind', 'minutes', 'days', 'time_of_day', 'template', 'whatsapp_channel_id',
-        'text', 'is_active'
-    ]
-);
 
 select private.follow_table(
     table_name => 'reminder_rules',
@@ -3059,15 +3002,21 @@ create function private.reminder_occasions(
     rule public.reminder_rules,
     due_from timestamptz,
     due_until timestamptz,
+    -- the present: what applies now and is neither over nor settled; null: what applied then
+    at timestamptz,
     -- null: all
     subject_ids uuid[] default null,
-    -- whether to say what would have been sent at the time, rather than what applies now
-    is_past boolean default false
+    most integer default null
 )
     returns setof private.reminder_occasion
     language plpgsql
     stable
     set search_path = ''
+    -- a few subjects are found by their ids, and all of a time by the time
+    set plan_cache_mode = force_custom_plan
+    -- the plan must not be the one for an empty table
+    set enable_seqscan = off
+    set jit = off
 as $$
 declare
     zone constant text := private.time_zone_of(rule.account_id);
@@ -3098,9 +3047,20 @@ begin
               -- a job that is made later needs no reminder of it
               and j.created_at <= j.starts_at + span
               and case
-                  when is_past then j.status <> 'cancelled'
+                  when at is null then j.status <> 'cancelled'
                   else j.status in ('scheduled', 'rescheduled')
-              end;
+              end
+              and (at is null or j.starts_at > at)
+              and not exists (
+                  select
+                  from private.sent_reminders s
+                  where at is not null
+                    and s.rule_id = rule.id
+                    and s.subject_id = j.id
+                    and s.occasion = to_char(j.starts_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
+              )
+            order by j.starts_at
+            limit most;
     elsif rule.kind = 'after_job' then
         return query
             select
@@ -3115,7 +3075,18 @@ begin
             where j.account_id = rule.account_id
               and j.status = 'completed'
               and coalesce(j.ends_at, j.starts_at) between due_from - span and due_until - span
-              and (subject_ids is null or j.id = any (subject_ids));
+              and (at is null or coalesce(j.ends_at, j.starts_at) > at - span - grace)
+              and (subject_ids is null or j.id = any (subject_ids))
+              and not exists (
+                  select
+                  from private.sent_reminders s
+                  where at is not null
+                    and s.rule_id = rule.id
+                    and s.subject_id = j.id
+                    and s.occasion = 'completed'
+              )
+            order by coalesce(j.ends_at, j.starts_at)
+            limit most;
     elsif rule.kind in ('invoice_due_in', 'invoice_overdue_by') then
         return query
             select
@@ -3125,13 +3096,18 @@ begin
                 null::uuid,
                 i.id,
                 d.due_at,
-                case rule.kind
-                    when 'invoice_due_in' then (i.due_on + 1)::timestamp at time zone zone
-                    else d.due_at + grace
-                end
+                d.ends_at
             from public.invoices i
             cross join lateral (
-                select (i.due_on + days + rule.time_of_day) at time zone zone as due_at
+                select
+                    t.due_at,
+                    case rule.kind
+                        when 'invoice_due_in' then (i.due_on + 1)::timestamp at time zone zone
+                        else t.due_at + grace
+                    end as ends_at
+                from (
+                    select (i.due_on + days + rule.time_of_day) at time zone zone as due_at
+                ) t
             ) d
             where i.account_id = rule.account_id
               and i.due_on between first_day and last_day
@@ -3139,9 +3115,20 @@ begin
               and (subject_ids is null or i.id = any (subject_ids))
               and i.sent_at <= d.due_at
               and case
-                  when is_past then coalesce(i.paid_at, i.voided_at, 'infinity') > d.due_at
+                  when at is null then coalesce(i.paid_at, i.voided_at, 'infinity') > d.due_at
                   else i.status in ('sent', 'overdue')
-              end;
+              end
+              and (at is null or d.ends_at > at)
+              and not exists (
+                  select
+                  from private.sent_reminders s
+                  where at is not null
+                    and s.rule_id = rule.id
+                    and s.subject_id = i.id
+                    and s.occasion = i.due_on::text
+              )
+            order by d.due_at
+            limit most;
     else
         return query
             select
@@ -3151,7 +3138,7 @@ begin
                 null::uuid,
                 null::uuid,
                 d.due_at,
-                (p.expires_on + 1)::timestamp at time zone zone
+                d.ends_at
             from (
                 select distinct l.customer_id, l.expires_on
                 from private.loyalty_lots l
@@ -3161,7 +3148,7 @@ begin
                   and (
                       l.points_left > 0
                       -- written off since, so they were left
-                      or is_past and exists (
+                      or at is null and exists (
                           select
                           from public.loyalty_transactions x
                           where x.customer_id = l.customer_id
@@ -3173,9 +3160,29 @@ begin
                   )
             ) p
             cross join lateral (
-                select (p.expires_on + days + rule.time_of_day) at time zone zone as due_at
+                select
+                    (p.expires_on + days + rule.time_of_day) at time zone zone as due_at,
+                    (p.expires_on + 1)::timestamp at time zone zone as ends_at
             ) d
-            where d.due_at between due_from and due_until;
+            where d.due_at between due_from and due_until
+              and (at is null or d.ends_at > at)
+              and not exists (
+                  select
+                  from private.sent_reminders s
+                  where at is not null
+                    and s.rule_id = rule.id
+                    and s.occasion = p.expires_on::text
+                    -- a contact that was merged into this one may have been reminded
+                    and s.subject_id in (
+                        select p.customer_id
+                        union all
+                        select c.id
+                        from public.contacts c
+                        where c.merged_into = p.customer_id
+                    )
+              )
+            order by d.due_at
+            limit most;
     end if;
 end
 $$;
@@ -3226,73 +3233,60 @@ create function private.due_reminders(
 as $$
 declare
     account public.accounts;
+    allowed_at timestamptz;
+    coming tstzrange;
+    horizon timestamptz;
 begin
     select a.*
     into account
     from public.accounts a
     where a.id = rule.account_id;
+    allowed_at := private.after_quiet_hours(
+        account.quiet_from, account.quiet_until, account.time_zone, at);
+    if until is null and allowed_at > at then
+        return;
+    end if;
+    -- the reminders of the coming quiet hours may be sent before they begin
+    coming := private.quiet_span(
+        account.quiet_from, account.quiet_until, account.time_zone, at + interval '30 minutes');
+    horizon := case
+        when until is not null then until + interval '1 day 30 minutes'
+        else coalesce(upper(coming), at)
+    end;
 
     return query
         select o.due, t.send_at
         from (
-            select o::private.reminder_occasion as due
+            select
+                d as due,
+                case
+                    when account.quiet_from is null then d.due_at
+                    else private.reminder_time(
+                        account.quiet_from, account.quiet_until, account.time_zone,
+                        d.due_at, d.ends_at
+                    )
+                end as planned_at
             from private.reminder_occasions(
                 rule,
                 due_from => greatest(rule.active_since, at - interval '3 days'),
-                -- the reminders of the coming quiet hours may be sent before they begin
-                due_until => coalesce(until, at) + interval '1 day 30 minutes',
-                subject_ids => subject_ids
-            ) o
-            where o.ends_at > at
-              and (
-                  until is not null
-                  or o.due_at <= at
-                  or private.quiet_span(
-                      account.quiet_from, account.quiet_until, account.time_zone, o.due_at) is not null
-              )
-              and not exists (
-                  select
-                  from private.sent_reminders s
-                  where s.rule_id = rule.id
-                    and s.subject_id = o.subject_id
-                    and s.occasion = o.occasion
-              )
-              -- of points: a contact that was merged into this one may have been reminded
-              and (
-                  rule.kind <> 'points_expire_in'
-                  or not exists (
-                      select
-                      from public.contacts c
-                      join private.sent_reminders s
-                          on s.rule_id = rule.id
-                         and s.subject_id = c.id
-                         and s.occasion = o.occasion
-                      where c.merged_into = o.customer_id
-                  )
-              )
+                due_until => horizon,
+                at => at,
+                subject_ids => subject_ids,
+                -- what is not sent yet must not stand before what is
+                most => case when horizon = at then most end
+            ) d
         ) o
         cross join lateral (
-            select private.reminder_time(
-                account.quiet_from, account.quiet_until, account.time_zone,
-                (o.due).due_at, (o.due).ends_at
-            ) as planned_at
-        ) p
-        cross join (
-            select private.after_quiet_hours(
-                account.quiet_from, account.quiet_until, account.time_zone, at) as allowed_at
-        ) l
-        cross join lateral (
             select case
-                when p.planned_at > at then p.planned_at
+                when o.planned_at > at then o.planned_at
                 -- late: as soon as it may be
-                when p.planned_at is not null and l.allowed_at < (o.due).ends_at then l.allowed_at
+                when o.planned_at is not null and allowed_at < (o.due).ends_at then allowed_at
             end as send_at
         ) t
         where case
             when until is null then t.send_at <= at
             else coalesce(t.send_at, (o.due).due_at) <= until
         end
-        -- unsorted, so the rest is not computed
         limit most;
 end
 $$;
@@ -3301,7 +3295,7 @@ $$;
 comment on type private.reminder_occasion is
     'What a reminder is about, whom it is for, and from when until when it may be sent.';
 comment on function private.reminder_occasions(
-    public.reminder_rules, timestamptz, timestamptz, uuid[], boolean
+    public.reminder_rules, timestamptz, timestamptz, timestamptz, uuid[], integer
 ) is
     'The occasions of a rule whose reminders are due between two times, quiet hours aside.';
 comment on function private.reminder_time(time, time, text, timestamptz, timestamptz) is
@@ -3345,19 +3339,6 @@ create type private.planned_reminder as (
     reason          text,
     variable        text
 );
-
-
-create function private.wants_reminders(preferences jsonb)
-    returns boolean
-    language plpgsql
-    immutable
-    set search_path = ''
-as $$
-begin
-    -- whatever else somebody has written there is a no
-    return coalesce(preferences -> 'wants_reminders', 'true') in ('true', 'null');
-end
-$$;
 
 
 create function private.can_send_template(rule public.reminder_rules)
@@ -3433,7 +3414,8 @@ declare
     );
 begin
     return query
-        with reached as (
+        -- materialized: Postgres would compute a value anew wherever it is used
+        with reached as materialized (
             select
                 d.place,
                 c.id,
@@ -3468,26 +3450,28 @@ begin
             ) k
                 on rule.template is not null
         ),
-        filled as (
+        known as materialized (
             select
                 r.*,
-                v.variables,
-                private.unfilled_variable(
-                    case r.way when 'whatsapp' then texts when 'portal' then rule.text end,
-                    v.variables
-                ) as variable
-            from reached r
-            cross join lateral (
-                select case when r.way is not null then private.text_variables(
+                case when r.way is not null then private.text_variables(
                     account_id => rule.account_id,
                     customer_id => r.id,
                     user_id => null,
                     job_id => due[r.place].job_id,
                     invoice_id => due[r.place].invoice_id
                 ) end as variables
-            ) v
+            from reached r
         ),
-        worded as (
+        filled as materialized (
+            select
+                k.*,
+                private.unfilled_variable(
+                    case k.way when 'whatsapp' then texts when 'portal' then rule.text end,
+                    k.variables
+                ) as variable
+            from known k
+        ),
+        worded as materialized (
             select
                 f.*,
                 case
@@ -3764,8 +3748,6 @@ grant execute on function backend.send_reminders(integer, timestamptz) to servic
 
 comment on type private.planned_reminder is
     'A reminder as it will be sent, or the reason why it will not.';
-comment on function private.wants_reminders(jsonb) is
-    'Whether a customer with these preferences wants reminders: unless wants_reminders in them says otherwise.';
 comment on function private.can_send_template(public.reminder_rules) is
     'Whether WhatsApp sends the template of a rule now; false for a rule without one.';
 comment on function private.filled_variables(jsonb, jsonb) is
@@ -4021,7 +4003,7 @@ begin
 
     select count(*)
     into found
-    from private.reminder_occasions(rule, since, until, is_past => true) o;
+    from private.reminder_occasions(rule, since, until, at => null) o;
     select
         array_agg(o.due order by (o.due).due_at, (o.due).subject_id),
         array_agg(
@@ -4034,7 +4016,7 @@ begin
     into due, send_at
     from (
         select d as due
-        from private.reminder_occasions(rule, since, until, is_past => true) d
+        from private.reminder_occasions(rule, since, until, at => null) d
         order by d.due_at, d.subject_id
         limit most
     ) o;

@@ -59,6 +59,19 @@ select private.guard_table(
 
 
 select private.guard_table(
+    'reminder_rules',
+    inserted => array[
+        'id', 'account_id', 'name', 'kind', 'minutes', 'days', 'time_of_day', 'template',
+        'whatsapp_channel_id', 'text', 'is_active'
+    ],
+    updated => array[
+        'name', 'kind', 'minutes', 'days', 'time_of_day', 'template', 'whatsapp_channel_id',
+        'text', 'is_active'
+    ]
+);
+
+
+select private.guard_table(
     'metakocka_connections',
     inserted => array[
         'account_id', 'company_id', 'base_url', 'conflict_rule', 'listing', 'active',

@@ -200,6 +200,22 @@ def test_nobody_is_reminded_who_opted_out(world: World) -> None:
     ] == [None, "no_marketing", "opted_out", "opted_out", None]
 
 
+def test_merge_keeps_that_somebody_opted_out(world: World) -> None:
+    other = add_contact(world, "other")
+    prefer = "update public.contacts set preferences = %s where id = %s"
+    world.owner.execute(prefer, ['{"theme": "dark"}', CILKA])
+    world.owner.execute(prefer, ['{"wants_reminders": false}', other])
+    [merge] = ask(world, "andrej", "select public.merge_contacts(%s, %s) as id", CILKA, other)
+    kept = "select preferences from public.customers where id = %s"
+
+    assert world.value(kept, [CILKA]) == {"theme": "dark", "wants_reminders": False}
+    add_rule(world)
+    make_job(world, starts_at=NEXT)
+    assert send(world, NEXT - timedelta(days=1)) == (0, 1)
+    ask(world, "andrej", "select public.undo_merge(%s)", merge["id"]["merge_id"])
+    assert world.value(kept, [CILKA]) == {"theme": "dark"}
+
+
 def test_reminder_with_an_empty_variable_is_dropped(world: World) -> None:
     add_rule(world, text="{{invoice.number}}")
     make_job(world, starts_at=NEXT)

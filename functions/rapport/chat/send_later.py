@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from rapport.store.later import LaterStore, Sent
 
 BATCH = 100  # messages in one call; each is posted by itself
-REMINDERS = 500  # reminders in one call; they are posted together
+REMINDERS = 300  # reminders in one call; they are posted together
 # seconds: a call that starts with less time left could be cut off during its retries
 RESERVE = 15.0
 # seconds: a run stays for what is due before the schedule's next one
