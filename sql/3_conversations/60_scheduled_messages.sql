@@ -458,11 +458,13 @@ comment on column public.scheduled_messages.type is
 comment on column public.scheduled_messages.message is
     'The text, as of messages.';
 comment on column public.scheduled_messages.content is
-    'The provider''s object for the type; null for plain text.';
+    'The provider''s object for the type; null for plain text.'
+    ' Type: {[text]: json}';
 comment on column public.scheduled_messages.reply_to is
     'The message that this one answers.';
 comment on column public.scheduled_messages.template is
-    'What is sent instead if WhatsApp''s window is closed at that time: {name, language, variables}, as the content of a message of type template. Needed unless the window will be open.';
+    'What is sent instead if WhatsApp''s window is closed at that time: {name, language, variables}, as the content of a message of type template. Needed unless the window will be open.'
+    ' Type: {[text]: json}';
 comment on column public.scheduled_messages.wanted_at is
     'The send_at that was given (UTC). It differs from send_at if it lies in the account''s quiet hours.';
 comment on column public.scheduled_messages.send_at is
@@ -494,7 +496,8 @@ comment on function private.tg_scheduled_messages__ring() is
 comment on function private.send_scheduled(uuid, uuid, timestamptz) is
     'Posts one message whose time has come: sent, failed, moved (quiet hours), put_off, busy or gone.';
 comment on function backend.send_scheduled(integer, timestamptz) is
-    'Posts up to batch messages (at most 500) whose time has come: {sent, failed, moved, is_done, next_at}. Call it again until is_done; next_at is when the next one is due.';
+    'Posts up to batch messages (at most 500) whose time has come: {sent, failed, moved, is_done, next_at}. Call it again until is_done; next_at is when the next one is due.'
+    ' Type: {sent: integer, failed: integer, moved: integer, is_done: boolean, next_at: timestamptz | null}';
 
 
 select private.guard_table(

@@ -457,4 +457,5 @@ comment on function private.hold_reminded(
 comment on function private.send_reminders_of(public.reminder_rules, integer, timestamptz) is
     'Sends up to batch reminders of one rule: {found, sent, dropped}.';
 comment on function backend.send_reminders(integer, timestamptz) is
-    'Sends up to batch reminders (at most 1,000) that are due, or drops those that reach nobody: {sent, dropped, is_done}. Call it again until is_done.';
+    'Sends up to batch reminders (at most 1,000) that are due, or drops those that reach nobody: {sent, dropped, is_done}. Call it again until is_done.'
+    ' Type: {sent: integer, dropped: integer, is_done: boolean}';

@@ -2919,7 +2919,8 @@ comment on column public.reminder_rules.days is
 comment on column public.reminder_rules.time_of_day is
     'At which time of that day the kinds that count days remind, in the account''s time zone.';
 comment on column public.reminder_rules.template is
-    'The template on WhatsApp: {name, language, variables}. The variables'' texts may hold {{contact.name}}, {{appointment.time}} and the other variables of saved replies.';
+    'The template on WhatsApp: {name, language, variables}. The variables'' texts may hold {{contact.name}}, {{appointment.time}} and the other variables of saved replies.'
+    ' Type: {[text]: json}';
 comment on column public.reminder_rules.whatsapp_channel_id is
     'The account''s WhatsApp number that sends the template; its only number if none is given.';
 comment on column public.reminder_rules.text is
@@ -3765,7 +3766,8 @@ comment on function private.hold_reminded(
 comment on function private.send_reminders_of(public.reminder_rules, integer, timestamptz) is
     'Sends up to batch reminders of one rule: {found, sent, dropped}.';
 comment on function backend.send_reminders(integer, timestamptz) is
-    'Sends up to batch reminders (at most 1,000) that are due, or drops those that reach nobody: {sent, dropped, is_done}. Call it again until is_done.';
+    'Sends up to batch reminders (at most 1,000) that are due, or drops those that reach nobody: {sent, dropped, is_done}. Call it again until is_done.'
+    ' Type: {sent: integer, dropped: integer, is_done: boolean}';
 
 
 /*
@@ -4101,8 +4103,10 @@ comment on function private.try_reminder_rule(
 ) is
     'What a rule would have sent between two times.';
 comment on function public.upcoming_reminders(uuid, timestamptz, jsonb, integer) is
-    'The reminders that will be sent until a time (UTC; 7 days if none is given, at most a year), earliest first: {reminders: [{rule_id, rule_name, kind, customer_id, customer_name, job_id, invoice_id, due_at, send_at, way, message, reason, why_not}], cursor}. way is whatsapp or portal; a reminder that will not be sent has null and says why_not in the account''s language. Give the cursor back for the next page (page_size, at most 200); null is the end. What moves meanwhile moves here too.';
+    'The reminders that will be sent until a time (UTC; 7 days if none is given, at most a year), earliest first. way is whatsapp or portal; a reminder that will not be sent has null and says why_not in the account''s language. Give the cursor back for the next page (page_size, at most 200); null is the end. What moves meanwhile moves here too.'
+    ' Type: {reminders: {rule_id: uuid, rule_name: text, kind: reminder_rules.kind, customer_id: uuid, customer_name: text | null, job_id: uuid | null, invoice_id: uuid | null, due_at: timestamptz, send_at: timestamptz | null, way: "whatsapp" | "portal" | null, message: text | null, reason: text | null, why_not: text | null}[], cursor: json | null}';
 comment on function public.try_reminder_rule(
     uuid, text, integer, integer, time, jsonb, uuid, text, timestamptz, timestamptz
 ) is
-    'What a rule with these columns of reminder_rules would have sent in the last 30 days, or between since and until, as far as jobs, invoices and points still tell: {found, sent, dropped: {reason: number}, reminders}. Of more than 1,000 the first 1,000 are counted by reason; the first 50 are shown. Nothing is written or sent.';
+    'What a rule with these columns of reminder_rules would have sent in the last 30 days, or between since and until, as far as jobs, invoices and points still tell. dropped counts by reason. Of more than 1,000 the first 1,000 are counted by reason; the first 50 are shown. Nothing is written or sent.'
+    ' Type: {found: bigint, sent: bigint, dropped: {[text]: bigint}, reminders: {rule_name: text, kind: reminder_rules.kind, customer_id: uuid, customer_name: text | null, job_id: uuid | null, invoice_id: uuid | null, due_at: timestamptz, send_at: timestamptz | null, way: "whatsapp" | "portal" | null, message: text | null, reason: text | null, why_not: text | null}[]}';

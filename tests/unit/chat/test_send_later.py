@@ -17,7 +17,7 @@ from rapport.store.later import LaterStore
 
 SETTINGS = StoreSettings(
     supabase_url=HttpUrl("https://project.example"),
-    supabase_service_role_key=SecretStr("service-key"),
+    supabase_secret_key=SecretStr("service-key"),
 )
 START = datetime(2026, 12, 1, 9, tzinfo=UTC)
 Answer = tuple[int, bool, datetime | None] | None
