@@ -459,12 +459,12 @@ comment on column public.scheduled_messages.message is
     'The text, as of messages.';
 comment on column public.scheduled_messages.content is
     'The provider''s object for the type; null for plain text.'
-    ' Type: {[text]: json}';
+    ' Type: {[text]: json} | null';
 comment on column public.scheduled_messages.reply_to is
     'The message that this one answers.';
 comment on column public.scheduled_messages.template is
     'What is sent instead if WhatsApp''s window is closed at that time: {name, language, variables}, as the content of a message of type template. Needed unless the window will be open.'
-    ' Type: {[text]: json}';
+    ' Type: {[text]: json} | null';
 comment on column public.scheduled_messages.wanted_at is
     'The send_at that was given (UTC). It differs from send_at if it lies in the account''s quiet hours.';
 comment on column public.scheduled_messages.send_at is

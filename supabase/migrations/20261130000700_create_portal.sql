@@ -2920,7 +2920,7 @@ comment on column public.reminder_rules.time_of_day is
     'At which time of that day the kinds that count days remind, in the account''s time zone.';
 comment on column public.reminder_rules.template is
     'The template on WhatsApp: {name, language, variables}. The variables'' texts may hold {{contact.name}}, {{appointment.time}} and the other variables of saved replies.'
-    ' Type: {[text]: json}';
+    ' Type: {[text]: json} | null';
 comment on column public.reminder_rules.whatsapp_channel_id is
     'The account''s WhatsApp number that sends the template; its only number if none is given.';
 comment on column public.reminder_rules.text is

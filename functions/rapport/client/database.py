@@ -1248,7 +1248,7 @@ class ReminderRule(Row):
     """
     time_of_day: time
     """At which time of that day the kinds that count days remind, in the account's time zone."""
-    template: dict[str, JsonValue]
+    template: dict[str, JsonValue] | None = None
     """The template on WhatsApp: {name, language, variables}. The variables' texts may hold
     {{contact.name}}, {{appointment.time}} and the other variables of saved replies.
     """
@@ -1289,11 +1289,11 @@ class ScheduledMessage(Row):
     """As of messages: text, image, template …"""
     message: str
     """The text, as of messages."""
-    content: dict[str, JsonValue]
+    content: dict[str, JsonValue] | None = None
     """The provider's object for the type; null for plain text."""
     reply_to: UUID | None = None
     """The message that this one answers."""
-    template: dict[str, JsonValue]
+    template: dict[str, JsonValue] | None = None
     """What is sent instead if WhatsApp's window is closed at that time: {name, language,
     variables}, as the content of a message of type template. Needed unless the window will be open.
     """

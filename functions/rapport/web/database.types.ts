@@ -1765,7 +1765,7 @@ export type Database = {
           /** The template on WhatsApp: {name, language, variables}. The variables' texts may hold {{contact.name}}, {{appointment.time}} and the other variables of saved replies. */
           template: {
             [key: string]: Json;
-          };
+          } | null;
           /** The message in the portal, for customers with a login whom the template does not reach; with the same variables. */
           text: string | null;
           /** At which time of that day the kinds that count days remind, in the account's time zone. */
@@ -1851,7 +1851,7 @@ export type Database = {
           /** The provider's object for the type; null for plain text. */
           content: {
             [key: string]: Json;
-          };
+          } | null;
           /** The conversation in which it will be sent. */
           conversation_id: string;
           /** When it was written (server time, UTC). */
@@ -1875,7 +1875,7 @@ export type Database = {
           /** What is sent instead if WhatsApp's window is closed at that time: {name, language, variables}, as the content of a message of type template. Needed unless the window will be open. */
           template: {
             [key: string]: Json;
-          };
+          } | null;
           /** As of messages: text, image, template … */
           type: string;
           /** When the row last changed (server time, UTC). */
