@@ -41,6 +41,7 @@ as $$
         when 'push_subscriptions' then 'Call save_push_subscription or delete_push_subscription.'
         when 'read_markers' then 'Call mark_read.'
         when 'rejected_webhooks' then 'WhatsApp delivered them; rapport replay applies them once their cause is removed.'
+        when 'scheduled_messages' then 'What waits is not deleted: set the status to cancelled.'
         when 'sendable_templates' then 'Write templates at WhatsApp; they are read from there.'
         when 'status_words' then 'The words of faces are fixed.'
         when 'sync_conflicts' then 'Call resolve_sync_conflict.'

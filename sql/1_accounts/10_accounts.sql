@@ -29,7 +29,13 @@ create table public.accounts (
     rows_per_request     integer not null default 1000
                          constraint accounts_rows_per_request_check
                          check (rows_per_request between 1 and 100000),
-    created_at           timestamptz not null default now()
+    -- times of day in the account's time zone; see private.quiet_span
+    quiet_from  time,
+    quiet_until time,
+    created_at  timestamptz not null default now(),
+
+    constraint accounts_quiet_until_check
+        check (num_nonnulls(quiet_from, quiet_until) = 0 or (quiet_from <> quiet_until) is true)
 );
 alter table public.accounts enable row level security;
 
@@ -131,7 +137,7 @@ grant select on public.accounts to authenticated;
 
 
 comment on table public.accounts is
-    'A business that uses Rapport: the tenant. Every other row names its account. Owners and admins change name, country, time_zone, language and assigns_in_turn.';
+    'A business that uses Rapport: the tenant. Every other row names its account. Owners and admins change name, country, time_zone, language, assigns_in_turn and the quiet hours.';
 comment on column public.accounts.id is
     'Identifies the account; every other row of the business names it as account_id.';
 comment on column public.accounts.external_id is
@@ -146,6 +152,10 @@ comment on column public.accounts.language is
     'The language of what the system writes for people: en or sl. If none is given: sl in Slovenia, or else en.';
 comment on column public.accounts.assigns_in_turn is
     'Whether a free conversation, when the customer writes, goes to the member at the desk who was given one least recently; see stay_at_desk.';
+comment on column public.accounts.quiet_from is
+    'The time of day, in the account''s time zone, from which nothing that waits is sent: no reminder, and no message that was written to be sent later. Null: there are no quiet hours.';
+comment on column public.accounts.quiet_until is
+    'The time of day at which the quiet hours end; earlier than quiet_from means on the next day.';
 comment on column public.accounts.created_at is
     'When the account was made (server time, UTC).';
 comment on column public.accounts.messages_per_minute is

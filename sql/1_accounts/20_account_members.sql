@@ -155,9 +155,14 @@ Give a code such as SI.';
 comment on constraint accounts_language_check on public.accounts is
     'There is no such language of an account.
 Use en or sl.';
+comment on constraint accounts_quiet_until_check on public.accounts is
+    'Quiet hours need two different times of day, or none.
+Give quiet_from and quiet_until, such as 21:00 and 08:00, or null for both.';
 
 
 select private.guard_table(
     'accounts',
-    updated => array['name', 'country', 'time_zone', 'language', 'assigns_in_turn']
+    updated => array[
+        'name', 'country', 'time_zone', 'language', 'assigns_in_turn', 'quiet_from', 'quiet_until'
+    ]
 );

@@ -161,7 +161,7 @@ comment on column public.customers.updated_at is
 comment on column public.customers.version is
     'Rises by 1 with each change of the row.';
 comment on column public.customers.preferences is
-    'The customer''s own choices, written through my_profile.'
+    'The customer''s own choices, written through my_profile. {"wants_reminders": false} ends reminders.'
     ' Type: {[text]: json}';
 comment on function private.my_customer_ids(boolean) is
     'The customers to whom the signed-in user''s login belongs, in all accounts. No caller gives the argument: see check_plan.';

@@ -140,6 +140,7 @@ begin
     delete from public.messages m where m.conversation_id = old.id;
     delete from public.conversation_activity a where a.conversation_id = old.id;
     delete from public.read_markers r where r.conversation_id = old.id;
+    delete from public.scheduled_messages s where s.conversation_id = old.id;
     return null;
 end
 $$;
@@ -187,7 +188,7 @@ comment on column public.conversations.version is
 comment on column public.conversations.booking_id is
     'The job that a booking''s conversation is about; null on other channels.';
 comment on function private.tg_conversations__delete_group() is
-    'Deletes the messages, the activity and the read markers of a group''s conversation with it.';
+    'Deletes the messages, the activity, the read markers and what is to be sent later of a group''s conversation with it.';
 comment on policy "members and the customer can read a conversation" on public.conversations is
     'A conversation is between an account''s staff and one customer.';
 

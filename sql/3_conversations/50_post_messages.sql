@@ -148,7 +148,12 @@ end
 $$;
 
 
-create function private.check_post(post public.messages, channel text)
+create function private.check_post(
+    post public.messages,
+    channel text,
+    -- null: the writer of the message checks WhatsApp's window
+    at timestamptz default now()
+)
     returns void
     language plpgsql
     stable
@@ -203,7 +208,7 @@ begin
             hint = 'Give the id of a message of this conversation.';
     elsif channel = 'whatsapp'
         and post.type <> 'template'
-        and coalesce(private.window_closes_at(post.conversation_id), '-infinity') <= now()
+        and coalesce(private.window_closes_at(post.conversation_id), '-infinity') <= at
     then
         raise sqlstate 'PT422' using
             message = 'More than 24 hours have passed since the person last wrote.',
@@ -270,7 +275,7 @@ select private.guard_table(
 
 comment on function private.tg_messages__post() is
     'Completes a message that a user writes: sender, account, customer, and number in the conversation.';
-comment on function private.check_post(public.messages, text) is
+comment on function private.check_post(public.messages, text, timestamptz) is
     'Refuses a message that can''t be sent on a channel, and names the field.';
 comment on function private.enqueue_messages(uuid[]) is
     'Puts messages into the queue for WhatsApp, and wakes the worker that sends them.';

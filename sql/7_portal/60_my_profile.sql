@@ -248,7 +248,7 @@ comment on column public.my_profile.phone is
 comment on column public.my_profile.email is
     'Your email address.';
 comment on column public.my_profile.preferences is
-    'Your own choices, an object of at most 8 KB. A write replaces all of it.';
+    'Your own choices, an object of at most 8 KB. A write replaces all of it. {"wants_reminders": false} ends reminders.';
 comment on column public.my_profile.updated_at is
     'When your profile last changed (server time, UTC).';
 comment on column public.my_profile.version is

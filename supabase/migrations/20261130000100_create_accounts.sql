@@ -135,7 +135,13 @@ create table public.accounts (
     rows_per_request     integer not null default 1000
                          constraint accounts_rows_per_request_check
                          check (rows_per_request between 1 and 100000),
-    created_at           timestamptz not null default now()
+    -- times of day in the account's time zone; see private.quiet_span
+    quiet_from  time,
+    quiet_until time,
+    created_at  timestamptz not null default now(),
+
+    constraint accounts_quiet_until_check
+        check (num_nonnulls(quiet_from, quiet_until) = 0 or (quiet_from <> quiet_until) is true)
 );
 alter table public.accounts enable row level security;
 
@@ -237,7 +243,7 @@ grant select on public.accounts to authenticated;
 
 
 comment on table public.accounts is
-    'A business that uses Rapport: the tenant. Every other row names its account. Owners and admins change name, country, time_zone, language and assigns_in_turn.';
+    'A business that uses Rapport: the tenant. Every other row names its account. Owners and admins change name, country, time_zone, language, assigns_in_turn and the quiet hours.';
 comment on column public.accounts.id is
     'Identifies the account; every other row of the business names it as account_id.';
 comment on column public.accounts.external_id is
@@ -252,6 +258,10 @@ comment on column public.accounts.language is
     'The language of what the system writes for people: en or sl. If none is given: sl in Slovenia, or else en.';
 comment on column public.accounts.assigns_in_turn is
     'Whether a free conversation, when the customer writes, goes to the member at the desk who was given one least recently; see stay_at_desk.';
+comment on column public.accounts.quiet_from is
+    'The time of day, in the account''s time zone, from which nothing that waits is sent: no reminder, and no message that was written to be sent later. Null: there are no quiet hours.';
+comment on column public.accounts.quiet_until is
+    'The time of day at which the quiet hours end; earlier than quiet_from means on the next day.';
 comment on column public.accounts.created_at is
     'When the account was made (server time, UTC).';
 comment on column public.accounts.messages_per_minute is
@@ -508,6 +518,116 @@ Give a code such as SI.';
 comment on constraint accounts_language_check on public.accounts is
     'There is no such language of an account.
 Use en or sl.';
+comment on constraint accounts_quiet_until_check on public.accounts is
+    'Quiet hours need two different times of day, or none.
+Give quiet_from and quiet_until, such as 21:00 and 08:00, or null for both.';
+
+
+/*
+    Quiet hours: the part of each day, on the clocks of the account's time zone, in which nothing is
+    sent that could be sent at another time. A clock that is put forward or back moves their
+    beginning and end with it.
+*/
+create function private.quiet_span(
+    quiet_from time,
+    quiet_until time,
+    time_zone text,
+    at timestamptz
+)
+    returns tstzrange
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+declare
+    local constant timestamp := at at time zone time_zone;
+    over_midnight constant boolean := quiet_from > quiet_until;
+    is_morning constant boolean := over_midnight and local::time < quiet_until;
+    first_day constant date := local::date - is_morning::integer;
+begin
+    if is_morning
+        or local::time >= quiet_from and (over_midnight or local::time < quiet_until)
+    then
+        return tstzrange(
+            -- an hour that the clocks show twice counts as its second time
+            least((first_day + quiet_from) at time zone time_zone, at),
+            greatest(
+                (first_day + over_midnight::integer + quiet_until) at time zone time_zone,
+                at + interval '1 minute'
+            )
+        );
+    end if;
+    return null;
+end
+$$;
+
+
+create function private.quiet_span(account_id uuid, at timestamptz)
+    returns tstzrange
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+begin
+    return (
+        select private.quiet_span(a.quiet_from, a.quiet_until, a.time_zone, at)
+        from public.accounts a
+        where a.id = quiet_span.account_id
+    );
+end
+$$;
+
+
+create function private.after_quiet_hours(
+    quiet_from time,
+    quiet_until time,
+    time_zone text,
+    at timestamptz
+)
+    returns timestamptz
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+declare
+    span tstzrange;
+    loud timestamptz := at;
+begin
+    -- a clock that is put forward may pass over the end, so look again
+    for attempt in 1 .. 3 loop
+        span := private.quiet_span(quiet_from, quiet_until, time_zone, loud);
+        exit when span is null;
+        loud := upper(span);
+    end loop;
+    return loud;
+end
+$$;
+
+
+create function private.after_quiet_hours(account_id uuid, at timestamptz)
+    returns timestamptz
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+begin
+    return (
+        select private.after_quiet_hours(a.quiet_from, a.quiet_until, a.time_zone, at)
+        from public.accounts a
+        where a.id = after_quiet_hours.account_id
+    );
+end
+$$;
+
+
+comment on function private.quiet_span(time, time, text, timestamptz) is
+    'The quiet hours in which a time lies, from beginning to end; null if it lies in none.';
+comment on function private.quiet_span(uuid, timestamptz) is
+    'The same, of an account.';
+comment on function private.after_quiet_hours(time, time, text, timestamptz) is
+    'A time, or the end of the quiet hours in which it lies.';
+comment on function private.after_quiet_hours(uuid, timestamptz) is
+    'The same, of an account.';
 
 
 /*

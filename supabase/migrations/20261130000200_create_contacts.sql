@@ -691,6 +691,27 @@ comment on column public.contact_identities.created_at is
 
 
 /*
+    A customer's choice to get no reminders: {"wants_reminders": false} among the contact's
+    preferences. The customer writes it in my_profile, and staff on the contacts page.
+*/
+create function private.wants_reminders(preferences jsonb)
+    returns boolean
+    language plpgsql
+    immutable
+    set search_path = ''
+as $$
+begin
+    -- whatever else somebody has written there is a no
+    return coalesce(preferences -> 'wants_reminders', 'true') in ('true', 'null');
+end
+$$;
+
+
+comment on function private.wants_reminders(jsonb) is
+    'Whether a customer with these preferences wants reminders: unless wants_reminders in them says otherwise.';
+
+
+/*
     A contact, as its customer may see it. Only the trigger on contacts writes it, in one
     direction: two-way triggers deadlocked (6 of 600 concurrent edits).
 */
@@ -841,7 +862,7 @@ comment on column public.customers.updated_at is
 comment on column public.customers.version is
     'Rises by 1 with each change of the row.';
 comment on column public.customers.preferences is
-    'The customer''s own choices, written through my_profile.'
+    'The customer''s own choices, written through my_profile. {"wants_reminders": false} ends reminders.'
     ' Type: {[text]: json}';
 comment on function private.my_customer_ids(boolean) is
     'The customers to whom the signed-in user''s login belongs, in all accounts. No caller gives the argument: see check_plan.';

@@ -134,6 +134,7 @@ begin
     delete from public.messages m where m.conversation_id = old.id;
     delete from public.conversation_activity a where a.conversation_id = old.id;
     delete from public.read_markers r where r.conversation_id = old.id;
+    delete from public.scheduled_messages s where s.conversation_id = old.id;
     return null;
 end
 $$;
@@ -181,7 +182,7 @@ comment on column public.conversations.version is
 comment on column public.conversations.booking_id is
     'The job that a booking''s conversation is about; null on other channels.';
 comment on function private.tg_conversations__delete_group() is
-    'Deletes the messages, the activity and the read markers of a group''s conversation with it.';
+    'Deletes the messages, the activity, the read markers and what is to be sent later of a group''s conversation with it.';
 
 
 select private.follow_table(
@@ -1545,7 +1546,12 @@ end
 $$;
 
 
-create function private.check_post(post public.messages, channel text)
+create function private.check_post(
+    post public.messages,
+    channel text,
+    -- null: the writer of the message checks WhatsApp's window
+    at timestamptz default now()
+)
     returns void
     language plpgsql
     stable
@@ -1600,7 +1606,7 @@ begin
             hint = 'Give the id of a message of this conversation.';
     elsif channel = 'whatsapp'
         and post.type <> 'template'
-        and coalesce(private.window_closes_at(post.conversation_id), '-infinity') <= now()
+        and coalesce(private.window_closes_at(post.conversation_id), '-infinity') <= at
     then
         raise sqlstate 'PT422' using
             message = 'More than 24 hours have passed since the person last wrote.',
@@ -1641,7 +1647,7 @@ $$;
 
 comment on function private.tg_messages__post() is
     'Completes a message that a user writes: sender, account, customer, and number in the conversation.';
-comment on function private.check_post(public.messages, text) is
+comment on function private.check_post(public.messages, text, timestamptz) is
     'Refuses a message that can''t be sent on a channel, and names the field.';
 comment on function private.enqueue_messages(uuid[]) is
     'Puts messages into the queue for WhatsApp, and wakes the worker that sends them.';
@@ -1875,6 +1881,493 @@ comment on function public.post_message(
 ) is
     'Writes a message and returns its row; a message with the same client_ref is written once. The same as an insert into messages. Give the conversation_id, the booking_id, or the customer_id for the conversation in the portal, which is opened if needed. With invoice_data {invoice_id} staff show an invoice.'
     ' Type: messages';
+
+
+/*
+    Messages that are sent later. Until its time such a message is a row of this table alone: no
+    customer sees it, and it has no number in its conversation. At its time one transaction posts
+    it in the name of its author, as post_message does, and marks the row as sent. The message gets
+    the row's id, so it can't be posted twice.
+
+        waiting ──► sent
+           │  └───► failed      (the sentence in error_message says why)
+           └──────► cancelled
+
+    WhatsApp's window may be closed at that time. So a row needs a template for that case, unless
+    the window will still be open: its author hears of it on writing.
+*/
+create table public.scheduled_messages (
+    id              uuid primary key default gen_random_uuid(),
+    account_id      uuid not null,
+    conversation_id uuid not null,
+    -- null in a group
+    customer_id     uuid,
+    author_id       uuid not null,
+    author_name     text not null,
+    type            text not null default 'text',
+    message         text not null,
+    content         jsonb,
+    reply_to        uuid,
+    -- the content of a message of type template
+    template        jsonb,
+    wanted_at       timestamptz not null,
+    send_at         timestamptz not null,
+    status          text not null default 'waiting'
+                    constraint scheduled_messages_status_check
+                    check (status in ('waiting', 'sent', 'cancelled', 'failed')),
+    error_message   text,
+    -- when the worker looks at it: send_at, or later where a try was in vain
+    due_at          timestamptz not null,
+    created_at      timestamptz not null default now(),
+    updated_at      timestamptz not null default now(),
+    version         bigint not null default 1,
+
+    -- a conversation that moves to another contact takes its rows with it
+    constraint scheduled_messages_conversation_fkey
+        foreign key (conversation_id, account_id, customer_id)
+        references public.conversations (id, account_id, customer_id)
+        on update cascade
+        on delete cascade,
+    constraint scheduled_messages_error_message_check
+        check ((status = 'failed') = (error_message is not null))
+);
+alter table public.scheduled_messages enable row level security;
+
+
+create index scheduled_messages_due_at_idx
+    on public.scheduled_messages (due_at)
+    where status = 'waiting';
+
+create index scheduled_messages_conversation_idx
+    on public.scheduled_messages (conversation_id, send_at);
+
+create index scheduled_messages_account_id_idx
+    on public.scheduled_messages (account_id, send_at);
+
+
+grant select on public.scheduled_messages to authenticated;
+
+
+create function private.check_template_for_later(post public.messages, template jsonb)
+    returns void
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+declare
+    field text;
+    remedy text;
+begin
+    post.type := 'template';
+    post.content := template;
+    if template ? 'variables' then
+        post := private.fill_template(post);
+    end if;
+    perform private.check_content(post);
+    perform private.check_recipient(post);
+exception
+    when sqlstate 'PT422' then
+        get stacked diagnostics field = pg_exception_detail, remedy = pg_exception_hint;
+        raise sqlstate 'PT422' using
+            message = sqlerrm,
+            detail = regexp_replace(field, '^field: (content|type)', 'field: template'),
+            hint = remedy;
+end
+$$;
+
+
+create function private.tg_scheduled_messages__check()
+    returns trigger
+    language plpgsql
+    -- definer: users may not call its helpers; the caller is checked here
+    security definer
+    set search_path = ''
+as $$
+declare
+    thread public.conversations;
+    post public.messages;
+    closes_at timestamptz;
+begin
+    if tg_op = 'UPDATE' and old.status <> 'waiting' then
+        raise sqlstate 'PT409' using
+            message = format(
+                'This message is %s and can''t be changed.',
+                case old.status when 'sent' then 'sent already' else old.status end
+            ),
+            detail = 'field: status',
+            hint = 'Write another one.';
+    elsif tg_op = 'UPDATE' and new.status not in ('waiting', 'cancelled') then
+        raise sqlstate 'PT422' using
+            message = 'A message that waits can only be cancelled.',
+            detail = 'field: status',
+            hint = 'Use cancelled. The schedule sends it at its time.';
+    elsif new.status = 'cancelled' then
+        return new;
+    end if;
+
+    select k.*
+    into thread
+    from public.conversations k
+    where k.id = new.conversation_id
+      and k.account_id in (select private.my_account_ids());
+    if not found then
+        raise sqlstate 'PT404' using
+            message = 'There is no such conversation, or it is not yours to see.',
+            detail = 'field: conversation_id';
+    elsif thread.account_id not in (select private.my_writable_account_ids()) then
+        raise insufficient_privilege using
+            message = 'You may read this conversation, not write in it.',
+            hint = 'Owners, admins and agents may.';
+    elsif new.send_at is null then
+        raise sqlstate 'PT422' using
+            message = 'send_at is needed.',
+            detail = 'field: send_at',
+            hint = 'Give the time at which to send it.';
+    end if;
+
+    if tg_op = 'INSERT' then
+        new.account_id := thread.account_id;
+        new.customer_id := thread.customer_id;
+        new.author_id := auth.uid();
+        new.author_name := (
+            select m.display_name
+            from public.account_members m
+            where m.account_id = thread.account_id
+              and m.user_id = new.author_id
+        );
+    end if;
+    if tg_op = 'INSERT' or new.send_at <> old.send_at then
+        if new.send_at not between now() and now() + interval '1 year' then
+            raise sqlstate 'PT422' using
+                message = 'A message can be sent later within the next year.',
+                detail = 'field: send_at',
+                hint = 'Give a time between now and a year from now.';
+        end if;
+        new.wanted_at := new.send_at;
+        new.send_at := private.after_quiet_hours(new.account_id, new.send_at);
+        new.due_at := new.send_at;
+    end if;
+
+    post.id := new.id;
+    post.account_id := thread.account_id;
+    post.conversation_id := thread.id;
+    post.customer_id := thread.customer_id;
+    post.whatsapp_channel_id := thread.whatsapp_channel_id;
+    post.sender_type := 'operator';
+    post.type := new.type;
+    post.content := new.content;
+    post.reply_to := new.reply_to;
+    post.message := new.message;
+    -- the text that was made from the former content
+    if tg_op = 'UPDATE' and new.content is distinct from old.content and new.message = old.message then
+        post.message := null;
+    end if;
+    if thread.channel = 'whatsapp' and post.type = 'template' and post.content ? 'variables' then
+        post := private.fill_template(post);
+    end if;
+    if post.type <> 'text' and post.content is not null then
+        post.message := coalesce(
+            nullif(post.message, ''),
+            private.words_of_content(type => post.type, content => post.content)
+        );
+    end if;
+    perform private.check_post(post => post, channel => thread.channel, at => null);
+    new.message := post.message;
+
+    if new.template is not null then
+        if thread.channel <> 'whatsapp' or new.type = 'template' then
+            raise sqlstate 'PT422' using
+                message = 'Only a message on WhatsApp that is no template itself takes a template for a closed window.',
+                detail = 'field: template',
+                hint = 'Leave it out.';
+        end if;
+        perform private.check_template_for_later(post => post, template => new.template);
+    elsif thread.channel = 'whatsapp' and new.type <> 'template' then
+        closes_at := private.window_closes_at(thread.id);
+        if coalesce(closes_at, '-infinity') <= new.send_at then
+            raise sqlstate 'PT422' using
+                message = case
+                    when closes_at > now() then format(
+                        'WhatsApp takes free text until %s only, before this message is to be sent (%s).',
+                        private.local_time(thread.account_id, closes_at),
+                        private.local_time(thread.account_id, new.send_at)
+                    )
+                    else 'WhatsApp takes no free text now: more than 24 hours have passed since the person last wrote.'
+                end,
+                detail = 'field: template',
+                hint = 'Name a template, {name, language}, which is sent if the person has not written again by then.';
+        end if;
+    end if;
+    return new;
+end
+$$;
+
+
+create trigger _010_check
+    before insert or update on public.scheduled_messages
+    for each row
+    when (current_user = 'authenticated')
+    execute function private.tg_scheduled_messages__check();
+
+create trigger _050_keep_owner
+    before update on public.scheduled_messages
+    for each row
+    when (
+        (new.account_id, new.conversation_id, new.author_id)
+        is distinct from
+        (old.account_id, old.conversation_id, old.author_id)
+    )
+    execute function private.tg__keep_owner('account_id', 'conversation_id', 'author_id');
+
+create trigger _100_stamp_change
+    before update on public.scheduled_messages
+    for each row
+    execute function private.tg__stamp_change();
+
+
+create trigger _200_require_rows_before_insert
+    before insert on public.scheduled_messages
+    for each statement
+    execute function private.tg__require_rows();
+
+create trigger _200_require_rows_insert
+    after insert on public.scheduled_messages
+    for each statement
+    execute function private.tg__require_rows();
+
+create trigger _200_require_rows_update
+    after update on public.scheduled_messages
+    referencing new table as hit_rows
+    for each statement
+    execute function private.tg__require_rows();
+
+
+create function private.tg_scheduled_messages__ring()
+    returns trigger
+    language plpgsql
+    -- definer: users may not wake workers
+    security definer
+    set search_path = ''
+as $$
+begin
+    perform private.ring('send_later');
+    return null;
+end
+$$;
+
+-- what is due before the schedule's next run
+create trigger _600_ring_insert
+    after insert on public.scheduled_messages
+    for each row
+    when (new.due_at < now() + interval '1 minute')
+    execute function private.tg_scheduled_messages__ring();
+
+create trigger _600_ring_update
+    after update of send_at on public.scheduled_messages
+    for each row
+    when (
+        new.status = 'waiting'
+        and new.due_at < old.due_at
+        and new.due_at < now() + interval '1 minute'
+    )
+    execute function private.tg_scheduled_messages__ring();
+
+
+create function private.send_scheduled(scheduled_id uuid, conversation_id uuid, at timestamptz)
+    returns text
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    claims constant text := coalesce(current_setting('request.jwt.claims', true), '');
+    waiting public.scheduled_messages;
+    takes_template boolean;
+    allowed_at timestamptz;
+begin
+    -- the conversation before its rows, as everywhere; whoever holds it needs only a moment
+    perform
+    from public.conversations k
+    where k.id = send_scheduled.conversation_id
+    for no key update skip locked;
+    if not found then
+        return 'busy';
+    end if;
+    select s.*
+    into waiting
+    from public.scheduled_messages s
+    where s.id = scheduled_id
+      and s.status = 'waiting'
+      and s.due_at <= at
+    for update;
+    if not found then
+        -- cancelled, changed, or sent by another worker
+        return 'gone';
+    end if;
+
+    allowed_at := private.after_quiet_hours(waiting.account_id, at);
+    if allowed_at > at then
+        update public.scheduled_messages s
+        set send_at = allowed_at,
+            due_at = allowed_at
+        where s.id = scheduled_id;
+        return 'moved';
+    end if;
+
+    takes_template := waiting.template is not null
+        and coalesce(private.window_closes_at(waiting.conversation_id), '-infinity') <= at;
+    -- the trigger on messages asks who writes
+    perform set_config(
+        'request.jwt.claims',
+        jsonb_build_object('sub', waiting.author_id, 'role', 'authenticated')::text,
+        true
+    );
+    insert into public.messages (id, conversation_id, type, message, content, reply_to)
+    values (
+        waiting.id,
+        waiting.conversation_id,
+        case when takes_template then 'template' else waiting.type end,
+        case when not takes_template then waiting.message end,
+        case when takes_template then waiting.template else waiting.content end,
+        waiting.reply_to
+    );
+    perform set_config('request.jwt.claims', claims, true);
+    update public.scheduled_messages s
+    set status = 'sent'
+    where s.id = scheduled_id;
+    return 'sent';
+exception
+    when others then
+        -- the settings and locks of the try are undone
+        if sqlstate like 'PT4%' or sqlstate like '23%' or sqlstate = '42501' then
+            update public.scheduled_messages s
+            set status = 'failed',
+                error_message = sqlerrm
+            where s.id = scheduled_id
+              and s.status = 'waiting';
+            return 'failed';
+        end if;
+        raise warning 'a message that waits was put off: %', sqlerrm using errcode = sqlstate;
+        update public.scheduled_messages s
+        set due_at = at + interval '1 minute'
+        where s.id = scheduled_id
+          and s.status = 'waiting';
+        return 'put_off';
+end
+$$;
+
+
+create function backend.send_scheduled(batch integer default 100, at timestamptz default now())
+    returns jsonb
+    language plpgsql
+    -- definer: service_role has no rights of its own on tables
+    security definer
+    set search_path = ''
+as $$
+declare
+    due record;
+    results text[] := '{}';
+begin
+    for due in
+        select d.id, d.conversation_id
+        from (
+            select s.id, s.conversation_id, s.send_at
+            from public.scheduled_messages s
+            where s.status = 'waiting'
+              and s.due_at <= at
+            order by s.due_at, s.id
+            limit least(greatest(batch, 1), 500)
+        ) d
+        -- conversations are locked by id; of one conversation the earlier message comes first
+        order by d.conversation_id, d.send_at, d.id
+    loop
+        results := results || private.send_scheduled(
+            scheduled_id => due.id, conversation_id => due.conversation_id, at => at);
+    end loop;
+    return jsonb_build_object(
+        'sent', cardinality(array_positions(results, 'sent')),
+        'failed', cardinality(array_positions(results, 'failed')),
+        'moved', cardinality(array_positions(results, 'moved')),
+        -- what was put off, or is held by others, is for a later call
+        'is_done', cardinality(results) < batch
+            or results <@ array['busy', 'gone', 'put_off'],
+        'next_at', (
+            select min(s.due_at)
+            from public.scheduled_messages s
+            where s.status = 'waiting'
+              and s.due_at > at
+        )
+    );
+end
+$$;
+
+grant execute on function backend.send_scheduled(integer, timestamptz) to service_role;
+
+
+comment on table public.scheduled_messages is
+    'Messages that are sent later. Insert one with its conversation_id and send_at; update it, or set its status to cancelled, while it waits. Customers see none of it. The message that is sent has the same id.';
+comment on column public.scheduled_messages.id is
+    'Identifies the row, and later the message. A client may choose it.';
+comment on column public.scheduled_messages.account_id is
+    'The account of the conversation.';
+comment on column public.scheduled_messages.conversation_id is
+    'The conversation in which it will be sent.';
+comment on column public.scheduled_messages.customer_id is
+    'The contact of the conversation; null for a group.';
+comment on column public.scheduled_messages.author_id is
+    'The member who wrote it, and in whose name it is sent.';
+comment on column public.scheduled_messages.author_name is
+    'The author''s name when it was written.';
+comment on column public.scheduled_messages.type is
+    'As of messages: text, image, template …';
+comment on column public.scheduled_messages.message is
+    'The text, as of messages.';
+comment on column public.scheduled_messages.content is
+    'The provider''s object for the type; null for plain text.'
+    ' Type: {[text]: json} | null';
+comment on column public.scheduled_messages.reply_to is
+    'The message that this one answers.';
+comment on column public.scheduled_messages.template is
+    'What is sent instead if WhatsApp''s window is closed at that time: {name, language, variables}, as the content of a message of type template. Needed unless the window will be open.'
+    ' Type: {[text]: json} | null';
+comment on column public.scheduled_messages.wanted_at is
+    'The send_at that was given (UTC). It differs from send_at if it lies in the account''s quiet hours.';
+comment on column public.scheduled_messages.send_at is
+    'When it is sent (UTC), within a year. A time in the quiet hours becomes their end.';
+comment on column public.scheduled_messages.status is
+    'waiting, sent, cancelled or failed. A user writes cancelled only.';
+comment on column public.scheduled_messages.error_message is
+    'A sentence that says why it failed; null otherwise.';
+comment on column public.scheduled_messages.due_at is
+    'When the worker looks at it next (UTC).';
+comment on column public.scheduled_messages.created_at is
+    'When it was written (server time, UTC).';
+comment on column public.scheduled_messages.updated_at is
+    'When the row last changed (server time, UTC).';
+comment on column public.scheduled_messages.version is
+    'Rises by 1 with each change of the row.';
+comment on function private.check_template_for_later(public.messages, jsonb) is
+    'Refuses a template that could not be sent in place of a message, and names the field.';
+comment on function private.tg_scheduled_messages__check() is
+    'Completes and checks a message that is sent later, as if it were sent at that time.';
+comment on function private.tg_scheduled_messages__ring() is
+    'Wakes the worker that sends messages at their time.';
+comment on function private.send_scheduled(uuid, uuid, timestamptz) is
+    'Posts one message whose time has come: sent, failed, moved (quiet hours), put_off, busy or gone.';
+comment on function backend.send_scheduled(integer, timestamptz) is
+    'Posts up to batch messages (at most 500) whose time has come: {sent, failed, moved, is_done, next_at}. Call it again until is_done; next_at is when the next one is due.'
+    ' Type: {sent: integer, failed: integer, moved: integer, is_done: boolean, next_at: timestamptz | null}';
+
+select private.follow_table(
+    table_name => 'scheduled_messages',
+    shown => array[
+        'id', 'account_id', 'conversation_id', 'author_id', 'author_name', 'type', 'message',
+        'content', 'reply_to', 'template', 'wanted_at', 'send_at', 'status', 'error_message',
+        'created_at', 'updated_at', 'version'
+    ],
+    hidden => array['customer_id', 'due_at'],
+    customer_key => null
+);
+select private.limit_writes('scheduled_messages', '{insert,update}');
 
 
 /*

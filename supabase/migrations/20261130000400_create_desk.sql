@@ -2242,6 +2242,9 @@ begin
     -- it is one person: a stop on one number holds for all
     merged.marketing_stopped_at := least(kept.marketing_stopped_at, dropped.marketing_stopped_at);
     merged.marketing_chosen_at := greatest(kept.marketing_chosen_at, dropped.marketing_chosen_at);
+    if not private.wants_reminders(dropped.preferences) then
+        merged.preferences := merged.preferences || '{"wants_reminders": false}';
+    end if;
     merged.tags := kept.tags || array(
         select t.tag
         from unnest(dropped.tags) with ordinality as t (tag, place)

@@ -8041,42 +8041,15 @@ end
 $$;
 
 
-create function private.fill_template(post public.messages)
-    returns public.messages
+create function private.filled_components(wanted jsonb, given jsonb)
+    returns jsonb
     language plpgsql
-    stable
+    immutable
     set search_path = ''
 as $$
 declare
-    given constant jsonb := post.content -> 'variables';
-    template public.whatsapp_templates;
     components jsonb;
 begin
-    perform private.check_template(post.content);
-    perform private.check_known_template(post.content, whatsapp_channel_id => post.whatsapp_channel_id);
-    select t.*
-    into template
-    from public.whatsapp_channels w
-    join public.whatsapp_templates t
-        on t.account_id = w.account_id
-       and t.waba_id = w.waba_id
-    where w.id = post.whatsapp_channel_id
-      and t.name = post.content ->> 'name'
-      and t.language = coalesce(post.content #>> '{language,code}', post.content ->> 'language');
-    if not found then
-        perform private.refuse_content(
-            'variables', 'This template is not known here, so it can''t be filled by names.', 'Give its components, as WhatsApp takes them.');
-    elsif template.synced_at is null then
-        perform private.refuse_content(
-            'variables',
-            'WhatsApp approved this template a moment ago, and its variables are not known here yet.',
-            'Try again in some seconds, or give its components, as WhatsApp takes them.'
-        );
-    elsif post.content ? 'components' then
-        perform private.refuse_content('variables', 'A template message can have variables or components, not both.');
-    end if;
-    perform private.check_variables(wanted => template.variables, given => given);
-
     select jsonb_agg(
         case p.part
             when 'buttons' then jsonb_build_object(
@@ -8107,14 +8080,25 @@ begin
                 case when s.part = 'buttons' then split_part(n.variable, '.', 2) end as index,
                 split_part(n.variable, '.', -1) as key
             from unnest(array['header', 'body', 'buttons']) as s (part)
-            cross join lateral jsonb_array_elements_text(coalesce(template.variables -> s.part, '[]'))
+            cross join lateral jsonb_array_elements_text(coalesce(wanted -> s.part, '[]'))
                 with ordinality as n (variable, ordinal)
         ) v
         group by v.part, v.index
     ) p;
 
-    post.content := post.content || jsonb_build_object('components', coalesce(components, '[]'));
-    if coalesce(post.message, '') = '' then
+    return coalesce(components, '[]');
+end
+$$;
+
+
+create function private.filled_template_text(components jsonb, given jsonb)
+    returns text
+    language plpgsql
+    immutable
+    set search_path = ''
+as $$
+begin
+    return (
         select left(
             string_agg(
                 private.filled_words(
@@ -8124,10 +8108,53 @@ begin
             ),
             4096
         )
-        into post.message
-        from jsonb_array_elements(template.components) with ordinality as c (value, ordinal)
+        from jsonb_array_elements(components) with ordinality as c (value, ordinal)
         where upper(c.value ->> 'type') in ('HEADER', 'BODY', 'FOOTER')
-          and c.value ->> 'text' <> '';
+          and c.value ->> 'text' <> ''
+    );
+end
+$$;
+
+
+create function private.fill_template(post public.messages)
+    returns public.messages
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+declare
+    given constant jsonb := post.content -> 'variables';
+    template public.whatsapp_templates;
+begin
+    perform private.check_template(post.content);
+    perform private.check_known_template(post.content, whatsapp_channel_id => post.whatsapp_channel_id);
+    select t.*
+    into template
+    from public.whatsapp_channels w
+    join public.whatsapp_templates t
+        on t.account_id = w.account_id
+       and t.waba_id = w.waba_id
+    where w.id = post.whatsapp_channel_id
+      and t.name = post.content ->> 'name'
+      and t.language = coalesce(post.content #>> '{language,code}', post.content ->> 'language');
+    if not found then
+        perform private.refuse_content(
+            'variables', 'This template is not known here, so it can''t be filled by names.', 'Give its components, as WhatsApp takes them.');
+    elsif template.synced_at is null then
+        perform private.refuse_content(
+            'variables',
+            'WhatsApp approved this template a moment ago, and its variables are not known here yet.',
+            'Try again in some seconds, or give its components, as WhatsApp takes them.'
+        );
+    elsif post.content ? 'components' then
+        perform private.refuse_content('variables', 'A template message can have variables or components, not both.');
+    end if;
+    perform private.check_variables(wanted => template.variables, given => given);
+
+    post.content := post.content || jsonb_build_object(
+        'components', private.filled_components(wanted => template.variables, given => given));
+    if coalesce(post.message, '') = '' then
+        post.message := private.filled_template_text(components => template.components, given => given);
     end if;
     return post;
 end
@@ -8140,6 +8167,10 @@ comment on function private.filled_parameter(text, jsonb) is
     'A variable in the form that WhatsApp takes.';
 comment on function private.check_variables(jsonb, jsonb) is
     'Refuses variables that a template does not take, and names the first.';
+comment on function private.filled_components(jsonb, jsonb) is
+    'A template''s components in the form that WhatsApp takes, made from its variables.';
+comment on function private.filled_template_text(jsonb, jsonb) is
+    'The text of a template that the customer will read; null if it has none.';
 comment on function private.fill_template(public.messages) is
     'A template message with the components made from its variables, and with the text that the customer will read.';
 

@@ -1929,7 +1929,7 @@ comment on column public.my_profile.phone is
 comment on column public.my_profile.email is
     'Your email address.';
 comment on column public.my_profile.preferences is
-    'Your own choices, an object of at most 8 KB. A write replaces all of it.';
+    'Your own choices, an object of at most 8 KB. A write replaces all of it. {"wants_reminders": false} ends reminders.';
 comment on column public.my_profile.updated_at is
     'When your profile last changed (server time, UTC).';
 comment on column public.my_profile.version is
@@ -2634,3 +2634,1479 @@ comment on function private.check_text_variables(text, text) is
     'Refuses a text with an unknown variable, and names it.';
 comment on function private.fill_text(text, uuid, uuid, uuid, uuid, uuid) is
     'A text with its variables filled in for a customer. A variable that is unknown or has no value is refused (422) with its name.';
+
+
+/*
+    The rules by which customers are reminded:
+
+        before_appointment   minutes before a job starts
+        after_job            minutes after the end of a job that is completed
+        invoice_due_in       days before the last day for payment
+        invoice_overdue_by   days after it
+        points_expire_in     days before the last day of points
+
+    A rule sends a template on WhatsApp to customers who have a conversation there, or else a text
+    in the portal to customers who have a login.
+*/
+create table public.reminder_rules (
+    id                  uuid primary key default gen_random_uuid(),
+    account_id          uuid not null
+                        constraint reminder_rules_account_id_fkey
+                        references public.accounts on delete cascade,
+    name                text not null
+                        constraint reminder_rules_name_check
+                        check (btrim(name) <> '' and length(name) <= 200),
+    kind                text not null
+                        constraint reminder_rules_kind_check
+                        check (kind in (
+                            'before_appointment', 'after_job', 'invoice_due_in',
+                            'invoice_overdue_by', 'points_expire_in'
+                        )),
+    minutes             integer,
+    days                integer,
+    -- of the kinds that count days, in the account's time zone
+    time_of_day         time not null default '09:00',
+    -- {name, language, variables}
+    template            jsonb,
+    whatsapp_channel_id uuid,
+    text                text
+                        constraint reminder_rules_text_check
+                        check (btrim(text, E' \t\r\n') <> '' and length(text) <= 2000),
+    is_active           boolean not null default true,
+    -- what was due earlier is not sent any more
+    active_since        timestamptz not null default now(),
+    created_at          timestamptz not null default now(),
+    updated_at          timestamptz not null default now(),
+    version             bigint not null default 1,
+
+    constraint reminder_rules_id_account_id_key unique (id, account_id),
+    constraint reminder_rules_whatsapp_channel_fkey
+        foreign key (whatsapp_channel_id, account_id)
+        references public.whatsapp_channels (id, account_id)
+        on delete cascade,
+    constraint reminder_rules_minutes_check check (
+        case
+            when kind = 'before_appointment' then (minutes between 5 and 525600) is true
+            when kind = 'after_job' then (minutes between 0 and 525600) is true
+            when kind in ('invoice_due_in', 'invoice_overdue_by', 'points_expire_in')
+                then minutes is null
+            else true
+        end
+    ),
+    constraint reminder_rules_days_check check (
+        case
+            when kind in ('before_appointment', 'after_job') then days is null
+            when kind = 'invoice_overdue_by' then (days between 1 and 365) is true
+            when kind in ('invoice_due_in', 'points_expire_in')
+                then (days between 0 and 365) is true
+            else true
+        end
+    ),
+    constraint reminder_rules_template_check check (num_nonnulls(template, text) > 0),
+    constraint reminder_rules_whatsapp_channel_id_check
+        check ((template is null) = (whatsapp_channel_id is null))
+);
+alter table public.reminder_rules enable row level security;
+
+
+create index reminder_rules_account_id_idx on public.reminder_rules (account_id);
+
+create index reminder_rules_whatsapp_channel_idx
+    on public.reminder_rules (whatsapp_channel_id, account_id);
+
+
+grant select, delete on public.reminder_rules to authenticated;
+
+
+create function private.rule_template(rule public.reminder_rules)
+    returns public.whatsapp_templates
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+declare
+    template public.whatsapp_templates;
+begin
+    select t.*
+    into template
+    from public.whatsapp_channels w
+    join public.whatsapp_templates t
+        on t.account_id = w.account_id
+       and t.waba_id = w.waba_id
+    where w.id = rule.whatsapp_channel_id
+      and t.name = rule.template ->> 'name'
+      and t.language = coalesce(rule.template #>> '{language,code}', rule.template ->> 'language');
+    return template;
+end
+$$;
+
+
+create function private.check_reminder_text(text text, field text)
+    returns void
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+begin
+    perform private.check_text_variables(text, field);
+    if 'agent.name' = any (private.variables_in(text)) then
+        raise sqlstate 'PT422' using
+            message = 'Nobody writes a reminder, so {{agent.name}} has no value in it.',
+            detail = 'field: ' || field,
+            hint = 'Use {{account.name}}.';
+    end if;
+end
+$$;
+
+
+create function private.checked_reminder_rule(rule public.reminder_rules)
+    returns public.reminder_rules
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+declare
+    variable record;
+    post public.messages;
+begin
+    perform private.check_reminder_text(rule.text, 'text');
+    if rule.template is null then
+        rule.whatsapp_channel_id := null;
+        return rule;
+    end if;
+
+    if rule.whatsapp_channel_id is null then
+        select (array_agg(w.id))[1]
+        into rule.whatsapp_channel_id
+        from public.whatsapp_channels w
+        where w.account_id = rule.account_id
+        having count(*) = 1;
+    end if;
+    if not exists (
+        select
+        from public.whatsapp_channels w
+        where w.id = rule.whatsapp_channel_id
+          and w.account_id = rule.account_id
+    ) then
+        raise sqlstate 'PT422' using
+            message = 'The rule does not say which number of the account sends its template.',
+            detail = 'field: whatsapp_channel_id',
+            hint = 'Give the id of one of the account''s whatsapp_channels.';
+    elsif rule.template ? 'components' then
+        raise sqlstate 'PT422' using
+            message = 'The template of a rule is filled by its variables, not by components.',
+            detail = 'field: template.components',
+            hint = 'Give {name, language, variables}, such as {"body.1": "{{contact.name}}"}.';
+    end if;
+    for variable in
+        select v.key, v.value
+        from jsonb_each_text(case jsonb_typeof(rule.template -> 'variables')
+            when 'object' then rule.template -> 'variables' else '{}' end) v
+    loop
+        perform private.check_reminder_text(variable.value, 'template.variables.' || variable.key);
+    end loop;
+    post.account_id := rule.account_id;
+    post.whatsapp_channel_id := rule.whatsapp_channel_id;
+    perform private.check_template_for_later(post, rule.template);
+    return rule;
+end
+$$;
+
+
+create function private.tg_reminder_rules__check()
+    returns trigger
+    language plpgsql
+    -- definer: users may not call its helpers
+    security definer
+    set search_path = ''
+as $$
+begin
+    -- whoever may not write it is refused by the policy
+    if new.account_id in (select private.my_admin_account_ids()) then
+        new := private.checked_reminder_rule(new);
+    end if;
+    if tg_op = 'INSERT'
+        or new.is_active and not old.is_active
+        or (new.kind, new.minutes, new.days, new.time_of_day)
+            is distinct from (old.kind, old.minutes, old.days, old.time_of_day)
+    then
+        new.active_since := now();
+    end if;
+    return new;
+end
+$$;
+
+
+create trigger _010_check
+    before insert or update on public.reminder_rules
+    for each row
+    when (current_user = 'authenticated')
+    execute function private.tg_reminder_rules__check();
+
+create trigger _050_keep_owner
+    before update on public.reminder_rules
+    for each row
+    when (new.account_id <> old.account_id)
+    execute function private.tg__keep_owner('account_id');
+
+create trigger _100_stamp_change
+    before update on public.reminder_rules
+    for each row
+    execute function private.tg__stamp_change();
+
+
+create trigger _200_require_rows_before_insert
+    before insert on public.reminder_rules
+    for each statement
+    execute function private.tg__require_rows();
+
+create trigger _200_require_rows_insert
+    after insert on public.reminder_rules
+    for each statement
+    execute function private.tg__require_rows();
+
+create trigger _200_require_rows_update
+    after update on public.reminder_rules
+    referencing new table as hit_rows
+    for each statement
+    execute function private.tg__require_rows();
+
+create trigger _200_require_rows_delete
+    after delete on public.reminder_rules
+    referencing old table as hit_rows
+    for each statement
+    execute function private.tg__require_rows();
+
+
+/*
+    The reminders that were sent or dropped: one row for each rule and occasion, written in the
+    transaction that sends. So a reminder is sent at most once.
+*/
+create table private.sent_reminders (
+    rule_id    uuid not null,
+    -- the job, the invoice, or the customer of the points
+    subject_id uuid not null,
+    -- the time or day that the reminder is about: another time is another occasion
+    occasion   text not null,
+    account_id uuid not null,
+    -- why it was dropped; null if it was sent
+    reason     text,
+    settled_at timestamptz not null default now(),
+
+    primary key (rule_id, subject_id, occasion),
+    constraint sent_reminders_rule_fkey
+        foreign key (rule_id, account_id)
+        references public.reminder_rules (id, account_id)
+        on delete cascade
+);
+alter table private.sent_reminders enable row level security;
+
+
+comment on table public.reminder_rules is
+    'The rules by which customers are reminded of appointments, invoices and points. Owners and admins write them; try_reminder_rule says what a rule would have sent, upcoming_reminders what will be sent.';
+comment on column public.reminder_rules.id is
+    'Identifies the rule.';
+comment on column public.reminder_rules.account_id is
+    'The account whose customers are reminded.';
+comment on column public.reminder_rules.name is
+    'What the rule is called; 1 to 200 characters.';
+comment on column public.reminder_rules.kind is
+    'before_appointment, after_job, invoice_due_in, invoice_overdue_by or points_expire_in.';
+comment on column public.reminder_rules.minutes is
+    'Minutes before a job starts (5 to 525,600), or after a completed job''s end (from 0); null for the kinds that count days.';
+comment on column public.reminder_rules.days is
+    'Days before the last day for payment or of the points, or after it (0, or for invoice_overdue_by 1, to 365); null for the kinds that count minutes.';
+comment on column public.reminder_rules.time_of_day is
+    'At which time of that day the kinds that count days remind, in the account''s time zone.';
+comment on column public.reminder_rules.template is
+    'The template on WhatsApp: {name, language, variables}. The variables'' texts may hold {{contact.name}}, {{appointment.time}} and the other variables of saved replies.'
+    ' Type: {[text]: json} | null';
+comment on column public.reminder_rules.whatsapp_channel_id is
+    'The account''s WhatsApp number that sends the template; its only number if none is given.';
+comment on column public.reminder_rules.text is
+    'The message in the portal, for customers with a login whom the template does not reach; with the same variables.';
+comment on column public.reminder_rules.is_active is
+    'Whether the rule reminds at present.';
+comment on column public.reminder_rules.active_since is
+    'Since when the rule stands as it does (UTC): it sends nothing that was due before.';
+comment on column public.reminder_rules.created_at is
+    'When the rule was made (server time, UTC).';
+comment on column public.reminder_rules.updated_at is
+    'When the row last changed (server time, UTC).';
+comment on column public.reminder_rules.version is
+    'Rises by 1 with each change of the row.';
+comment on constraint reminder_rules_name_check on public.reminder_rules is
+    'A rule''s name has 1 to 200 characters.';
+comment on constraint reminder_rules_kind_check on public.reminder_rules is
+    'There is no such kind of reminder.
+Use before_appointment, after_job, invoice_due_in, invoice_overdue_by or points_expire_in.';
+comment on constraint reminder_rules_text_check on public.reminder_rules is
+    'A reminder''s text has 1 to 2,000 characters.';
+comment on constraint reminder_rules_minutes_check on public.reminder_rules is
+    'before_appointment needs 5 to 525,600 minutes and after_job 0 to 525,600; the other kinds have days instead.';
+comment on constraint reminder_rules_days_check on public.reminder_rules is
+    'invoice_due_in and points_expire_in need 0 to 365 days and invoice_overdue_by 1 to 365; the other kinds have minutes instead.';
+comment on constraint reminder_rules_template_check on public.reminder_rules is
+    'A rule needs a template or a text.
+Give the template for WhatsApp, the text for the portal, or both.';
+comment on function private.rule_template(public.reminder_rules) is
+    'The template of a rule, as it was last read from WhatsApp; nulls where it is not known.';
+comment on function private.check_reminder_text(text, text) is
+    'Refuses a text whose variables a reminder can''t fill, and names the field.';
+comment on function private.checked_reminder_rule(public.reminder_rules) is
+    'A rule with its number filled in. Refuses one that could send nothing, and names the field.';
+comment on function private.tg_reminder_rules__check() is
+    'Checks a rule, and notes since when it stands as it does.';
+comment on table private.sent_reminders is
+    'The occasions for which a rule has reminded a customer, or dropped the reminder.';
+
+select private.follow_table(
+    table_name => 'reminder_rules',
+    shown => array[
+        'id', 'account_id', 'name', 'kind', 'minutes', 'days', 'time_of_day', 'template',
+        'whatsapp_channel_id', 'text', 'is_active', 'active_since', 'created_at', 'updated_at',
+        'version'
+    ],
+    customer_key => null
+);
+select private.limit_writes('reminder_rules', '{insert,update,delete}');
+
+
+/*
+    The occasions of a rule: computed from jobs, invoices and points whenever they are needed, so a
+    job that moves takes its reminder along, and a job that is cancelled has none.
+
+    A reminder may be sent from due_at until ends_at. A time in the quiet hours is moved to their
+    end. If the occasion is over by then, the reminder is sent before they begin.
+*/
+create type private.reminder_occasion as (
+    subject_id  uuid,
+    occasion    text,
+    customer_id uuid,
+    job_id      uuid,
+    invoice_id  uuid,
+    due_at      timestamptz,
+    ends_at     timestamptz
+);
+
+
+create index jobs_end_idx
+    on public.jobs (account_id, (coalesce(ends_at, starts_at)))
+    where status = 'completed';
+
+create index invoices_account_due_on_idx
+    on public.invoices (account_id, due_on)
+    where sent_at is not null;
+
+
+create function private.reminder_occasions(
+    rule public.reminder_rules,
+    due_from timestamptz,
+    due_until timestamptz,
+    -- the present: what applies now and is neither over nor settled; null: what applied then
+    at timestamptz,
+    -- null: all
+    subject_ids uuid[] default null,
+    most integer default null
+)
+    returns setof private.reminder_occasion
+    language plpgsql
+    stable
+    set search_path = ''
+    -- a few subjects are found by their ids, and all of a time by the time
+    set plan_cache_mode = force_custom_plan
+    -- the plan must not be the one for an empty table
+    set enable_seqscan = off
+    set jit = off
+as $$
+declare
+    zone constant text := private.time_zone_of(rule.account_id);
+    span constant interval := make_interval(
+        mins => case rule.kind when 'before_appointment' then -rule.minutes else rule.minutes end);
+    -- days from the occasion's day to the reminder's
+    days constant integer :=
+        case rule.kind when 'invoice_overdue_by' then rule.days else -rule.days end;
+    first_day constant date := (due_from at time zone zone)::date - days;
+    last_day constant date := (due_until at time zone zone)::date - days;
+    -- how late the reminders of what is over are sent
+    grace constant interval := interval '3 days';
+begin
+    if rule.kind = 'before_appointment' then
+        return query
+            select
+                j.id,
+                to_char(j.starts_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
+                j.customer_id,
+                j.id,
+                null::uuid,
+                j.starts_at + span,
+                j.starts_at
+            from public.jobs j
+            where j.account_id = rule.account_id
+              and j.starts_at between due_from - span and due_until - span
+              and (subject_ids is null or j.id = any (subject_ids))
+              -- a job that is made later needs no reminder of it
+              and j.created_at <= j.starts_at + span
+              and case
+                  when at is null then j.status <> 'cancelled'
+                  else j.status in ('scheduled', 'rescheduled')
+              end
+              and (at is null or j.starts_at > at)
+              and not exists (
+                  select
+                  from private.sent_reminders s
+                  where at is not null
+                    and s.rule_id = rule.id
+                    and s.subject_id = j.id
+                    and s.occasion = to_char(j.starts_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
+              )
+            order by j.starts_at
+            limit most;
+    elsif rule.kind = 'after_job' then
+        return query
+            select
+                j.id,
+                'completed',
+                j.customer_id,
+                j.id,
+                null::uuid,
+                coalesce(j.ends_at, j.starts_at) + span,
+                coalesce(j.ends_at, j.starts_at) + span + grace
+            from public.jobs j
+            where j.account_id = rule.account_id
+              and j.status = 'completed'
+              and coalesce(j.ends_at, j.starts_at) between due_from - span and due_until - span
+              and (at is null or coalesce(j.ends_at, j.starts_at) > at - span - grace)
+              and (subject_ids is null or j.id = any (subject_ids))
+              and not exists (
+                  select
+                  from private.sent_reminders s
+                  where at is not null
+                    and s.rule_id = rule.id
+                    and s.subject_id = j.id
+                    and s.occasion = 'completed'
+              )
+            order by coalesce(j.ends_at, j.starts_at)
+            limit most;
+    elsif rule.kind in ('invoice_due_in', 'invoice_overdue_by') then
+        return query
+            select
+                i.id,
+                i.due_on::text,
+                i.customer_id,
+                null::uuid,
+                i.id,
+                d.due_at,
+                d.ends_at
+            from public.invoices i
+            cross join lateral (
+                select
+                    t.due_at,
+                    case rule.kind
+                        when 'invoice_due_in' then (i.due_on + 1)::timestamp at time zone zone
+                        else t.due_at + grace
+                    end as ends_at
+                from (
+                    select (i.due_on + days + rule.time_of_day) at time zone zone as due_at
+                ) t
+            ) d
+            where i.account_id = rule.account_id
+              and i.due_on between first_day and last_day
+              and d.due_at between due_from and due_until
+              and (subject_ids is null or i.id = any (subject_ids))
+              and i.sent_at <= d.due_at
+              and case
+                  when at is null then coalesce(i.paid_at, i.voided_at, 'infinity') > d.due_at
+                  else i.status in ('sent', 'overdue')
+              end
+              and (at is null or d.ends_at > at)
+              and not exists (
+                  select
+                  from private.sent_reminders s
+                  where at is not null
+                    and s.rule_id = rule.id
+                    and s.subject_id = i.id
+                    and s.occasion = i.due_on::text
+              )
+            order by d.due_at
+            limit most;
+    else
+        return query
+            select
+                p.customer_id,
+                p.expires_on::text,
+                p.customer_id,
+                null::uuid,
+                null::uuid,
+                d.due_at,
+                d.ends_at
+            from (
+                select distinct l.customer_id, l.expires_on
+                from private.loyalty_lots l
+                where l.account_id = rule.account_id
+                  and l.expires_on between first_day and last_day
+                  and (subject_ids is null or l.customer_id = any (subject_ids))
+                  and (
+                      l.points_left > 0
+                      -- written off since, so they were left
+                      or at is null and exists (
+                          select
+                          from public.loyalty_transactions x
+                          where x.customer_id = l.customer_id
+                            and x.account_id = l.account_id
+                            and x.type = 'expired'
+                            and (x.created_at at time zone zone)::date
+                                between l.expires_on + 1 and l.expires_on + 3
+                      )
+                  )
+            ) p
+            cross join lateral (
+                select
+                    (p.expires_on + days + rule.time_of_day) at time zone zone as due_at,
+                    (p.expires_on + 1)::timestamp at time zone zone as ends_at
+            ) d
+            where d.due_at between due_from and due_until
+              and (at is null or d.ends_at > at)
+              and not exists (
+                  select
+                  from private.sent_reminders s
+                  where at is not null
+                    and s.rule_id = rule.id
+                    and s.occasion = p.expires_on::text
+                    -- a contact that was merged into this one may have been reminded
+                    and s.subject_id in (
+                        select p.customer_id
+                        union all
+                        select c.id
+                        from public.contacts c
+                        where c.merged_into = p.customer_id
+                    )
+              )
+            order by d.due_at
+            limit most;
+    end if;
+end
+$$;
+
+
+create function private.reminder_time(
+    quiet_from time,
+    quiet_until time,
+    time_zone text,
+    due_at timestamptz,
+    ends_at timestamptz
+)
+    returns timestamptz
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+declare
+    span constant tstzrange := private.quiet_span(quiet_from, quiet_until, time_zone, due_at);
+    later timestamptz;
+    -- so that the worker has the time to send it before they begin
+    earlier constant timestamptz := lower(span) - interval '30 minutes';
+begin
+    if span is null then
+        return due_at;
+    end if;
+    later := private.after_quiet_hours(quiet_from, quiet_until, time_zone, due_at);
+    return case
+        when later < ends_at then later
+        when private.quiet_span(quiet_from, quiet_until, time_zone, earlier) is null then earlier
+    end;
+end
+$$;
+
+
+create function private.due_reminders(
+    rule public.reminder_rules,
+    at timestamptz,
+    -- null: what is to be sent at this time
+    until timestamptz default null,
+    subject_ids uuid[] default null,
+    most integer default null
+)
+    returns table (due private.reminder_occasion, send_at timestamptz)
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+declare
+    account public.accounts;
+    allowed_at timestamptz;
+    coming tstzrange;
+    horizon timestamptz;
+begin
+    select a.*
+    into account
+    from public.accounts a
+    where a.id = rule.account_id;
+    allowed_at := private.after_quiet_hours(
+        account.quiet_from, account.quiet_until, account.time_zone, at);
+    if until is null and allowed_at > at then
+        return;
+    end if;
+    -- the reminders of the coming quiet hours may be sent before they begin
+    coming := private.quiet_span(
+        account.quiet_from, account.quiet_until, account.time_zone, at + interval '30 minutes');
+    horizon := case
+        when until is not null then until + interval '1 day 30 minutes'
+        else coalesce(upper(coming), at)
+    end;
+
+    return query
+        select o.due, t.send_at
+        from (
+            select
+                d as due,
+                case
+                    when account.quiet_from is null then d.due_at
+                    else private.reminder_time(
+                        account.quiet_from, account.quiet_until, account.time_zone,
+                        d.due_at, d.ends_at
+                    )
+                end as planned_at
+            from private.reminder_occasions(
+                rule,
+                due_from => greatest(rule.active_since, at - interval '3 days'),
+                due_until => horizon,
+                at => at,
+                subject_ids => subject_ids,
+                -- what is not sent yet must not stand before what is
+                most => case when horizon = at then most end
+            ) d
+        ) o
+        cross join lateral (
+            select case
+                when o.planned_at > at then o.planned_at
+                -- late: as soon as it may be
+                when o.planned_at is not null and allowed_at < (o.due).ends_at then allowed_at
+            end as send_at
+        ) t
+        where case
+            when until is null then t.send_at <= at
+            else coalesce(t.send_at, (o.due).due_at) <= until
+        end
+        limit most;
+end
+$$;
+
+
+comment on type private.reminder_occasion is
+    'What a reminder is about, whom it is for, and from when until when it may be sent.';
+comment on function private.reminder_occasions(
+    public.reminder_rules, timestamptz, timestamptz, timestamptz, uuid[], integer
+) is
+    'The occasions of a rule whose reminders are due between two times, quiet hours aside.';
+comment on function private.reminder_time(time, time, text, timestamptz, timestamptz) is
+    'When a reminder is sent: when it is due, or after the quiet hours, or before them if the occasion is over by then; null if neither can be.';
+comment on function private.due_reminders(
+    public.reminder_rules, timestamptz, timestamptz, uuid[], integer
+) is
+    'The reminders of a rule that are to be sent at a time, or until a later one, with the time of each (null: the quiet hours leave none). Those that were sent or dropped are left out.';
+
+
+/*
+    Sends the reminders that are due. A batch of one rule at a time is one transaction: it locks the
+    customers and what they are reminded of, looks again whether each reminder still applies, notes
+    it in private.sent_reminders, and posts the messages. Locks: contacts, jobs, invoices, balances,
+    conversations, as everywhere. What somebody else holds is left for a later call.
+*/
+insert into private.sentences (key, language, sentence)
+values
+    ('reminder.opted_out', 'en', 'The customer wants no reminders.'),
+    ('reminder.opted_out', 'sl', 'Stranka ne želi opomnikov.'),
+    ('reminder.no_marketing', 'en', 'The customer stopped marketing messages on WhatsApp.'),
+    ('reminder.no_marketing', 'sl', 'Stranka je na WhatsAppu odjavila tržna sporočila.'),
+    ('reminder.unreachable', 'en', 'The customer has no conversation on WhatsApp and no login to the portal that the rule could use.'),
+    ('reminder.unreachable', 'sl', 'Stranka nima pogovora na WhatsAppu niti prijave v portal, ki bi ju pravilo lahko uporabilo.'),
+    ('reminder.template', 'en', 'WhatsApp does not send the template now.'),
+    ('reminder.template', 'sl', 'WhatsApp te predloge trenutno ne pošilja.'),
+    ('reminder.unfilled', 'en', '{variable} has no value for this customer.'),
+    ('reminder.unfilled', 'sl', '{variable} za to stranko nima vrednosti.'),
+    ('reminder.quiet_hours', 'en', 'The quiet hours leave no time to send it.'),
+    ('reminder.quiet_hours', 'sl', 'Zaradi ur miru ni časa za pošiljanje.');
+
+
+create type private.planned_reminder as (
+    due             private.reminder_occasion,
+    -- whatsapp or portal; null if it can't be sent
+    way             text,
+    conversation_id uuid,
+    message         text,
+    content         jsonb,
+    -- the end of the key of a sentence
+    reason          text,
+    variable        text
+);
+
+
+create function private.can_send_template(rule public.reminder_rules)
+    returns boolean
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+begin
+    if rule.template is null then
+        return false;
+    end if;
+    perform private.check_known_template(
+        rule.template, whatsapp_channel_id => rule.whatsapp_channel_id);
+    return true;
+exception
+    when sqlstate 'PT422' then
+        return false;
+end
+$$;
+
+
+create function private.filled_variables(given jsonb, values_of jsonb)
+    returns jsonb
+    language plpgsql
+    immutable
+    set search_path = ''
+as $$
+begin
+    -- WhatsApp takes one line of at most 1,024 characters
+    return (
+        select coalesce(
+            jsonb_object_agg(
+                g.key,
+                case jsonb_typeof(g.value)
+                    when 'string' then to_jsonb(left(
+                        regexp_replace(
+                            private.filled_text(g.value #>> '{}', values_of), '\s+', ' ', 'g'),
+                        1024
+                    ))
+                    else g.value
+                end
+            ),
+            '{}'
+        )
+        from jsonb_each(given) g
+    );
+end
+$$;
+
+
+create function private.plan_reminders(
+    rule public.reminder_rules,
+    due private.reminder_occasion[]
+)
+    returns setof private.planned_reminder
+    language plpgsql
+    stable
+    set search_path = ''
+    -- rows are looked up by key, a few hundred at a time
+    set enable_seqscan = off
+    set jit = off
+as $$
+declare
+    template constant public.whatsapp_templates := private.rule_template(rule);
+    can_send constant boolean := private.can_send_template(rule);
+    -- a template of an unknown category may be marketing
+    is_marketing constant boolean := coalesce(upper(template.category), 'MARKETING') = 'MARKETING';
+    given constant jsonb := rule.template -> 'variables';
+    texts constant text := (
+        select string_agg(g.value, ' ')
+        from jsonb_each_text(given) g
+    );
+begin
+    return query
+        -- materialized: Postgres would compute a value anew wherever it is used
+        with reached as materialized (
+            select
+                d.place,
+                c.id,
+                c.preferences,
+                t.marketing_stopped_at is not null and is_marketing as is_stopped,
+                k.id as thread,
+                case
+                    when c.id is null or not private.wants_reminders(c.preferences) then null
+                    when can_send and k.id is not null and (t.marketing_stopped_at is null or not is_marketing)
+                        then 'whatsapp'
+                    when rule.text is not null and c.portal_user_id is not null then 'portal'
+                end as way
+            from unnest(due) with ordinality as d (
+                subject_id, occasion, customer_id, job_id, invoice_id, due_at, ends_at, place
+            )
+            left join public.customers c
+                on c.id = d.customer_id
+               and c.account_id = rule.account_id
+            left join public.contacts t
+                on t.id = d.customer_id
+            left join lateral (
+                select o.id
+                from public.conversations o
+                join public.conversation_activity a
+                    on a.conversation_id = o.id
+                where o.customer_id = d.customer_id
+                  and o.account_id = rule.account_id
+                  and o.channel = 'whatsapp'
+                  and o.whatsapp_channel_id = rule.whatsapp_channel_id
+                order by o.status = 'closed', a.last_message_at desc, o.id
+                limit 1
+            ) k
+                on rule.template is not null
+        ),
+        known as materialized (
+            select
+                r.*,
+                case when r.way is not null then private.text_variables(
+                    account_id => rule.account_id,
+                    customer_id => r.id,
+                    user_id => null,
+                    job_id => due[r.place].job_id,
+                    invoice_id => due[r.place].invoice_id
+                ) end as variables
+            from reached r
+        ),
+        filled as materialized (
+            select
+                k.*,
+                private.unfilled_variable(
+                    case k.way when 'whatsapp' then texts when 'portal' then rule.text end,
+                    k.variables
+                ) as variable
+            from known k
+        ),
+        worded as materialized (
+            select
+                f.*,
+                case
+                    when f.way = 'whatsapp' and f.variable is null and given is not null
+                        then private.filled_variables(given, f.variables)
+                end as filled_in
+            from filled f
+        )
+        select
+            due[w.place],
+            case when w.variable is null then w.way end,
+            case when w.way = 'whatsapp' and w.variable is null then w.thread end,
+            case
+                when w.variable is not null then null
+                when w.way = 'portal' then private.filled_text(rule.text, w.variables)
+                when w.way = 'whatsapp' then coalesce(
+                    private.filled_template_text(
+                        components => template.components, given => coalesce(w.filled_in, '{}')),
+                    '[template]'
+                )
+            end,
+            case
+                when w.variable is not null then null
+                when w.way = 'portal' then jsonb_build_object(
+                    'event', 'reminder.' || rule.kind,
+                    'rule_id', rule.id,
+                    'job_id', due[w.place].job_id,
+                    'invoice_id', due[w.place].invoice_id
+                )
+                when w.way = 'whatsapp' and given is null then rule.template
+                when w.way = 'whatsapp' then rule.template || jsonb_build_object(
+                    'variables', w.filled_in,
+                    'components', private.filled_components(
+                        wanted => template.variables, given => w.filled_in)
+                )
+            end,
+            case
+                when w.variable is not null then 'unfilled'
+                when w.way is not null then null
+                when w.id is not null and not private.wants_reminders(w.preferences) then 'opted_out'
+                when w.thread is null or w.id is null then 'unreachable'
+                when not can_send then 'template'
+                when w.is_stopped then 'no_marketing'
+                else 'unreachable'
+            end,
+            '{{' || w.variable || '}}'
+        from worded w
+        order by w.place;
+end
+$$;
+
+
+create function private.post_templates(planned private.planned_reminder[])
+    returns void
+    language plpgsql
+    set search_path = ''
+    -- few rows at a time, found by key
+    set plan_cache_mode = force_generic_plan
+as $$
+begin
+    perform
+    from public.conversations k
+    where k.id in (select p.conversation_id from unnest(planned) p)
+    order by k.id
+    for no key update;
+
+    -- numbered as everywhere, see conversation_activity.last_seq
+    with posted as (
+        insert into public.messages (
+            account_id, conversation_id, customer_id, whatsapp_channel_id, seq, sender_type, type,
+            message, content, status, sent_at
+        )
+        select
+            k.account_id,
+            k.id,
+            k.customer_id,
+            k.whatsapp_channel_id,
+            a.last_seq + row_number() over (partition by k.id order by (p.due).due_at, (p.due).subject_id),
+            'system',
+            'template',
+            p.message,
+            p.content,
+            'queued',
+            now()
+        from unnest(planned) p
+        join public.conversations k
+            on k.id = p.conversation_id
+        join public.conversation_activity a
+            on a.conversation_id = k.id
+        returning conversation_id
+    )
+    update public.conversation_activity a
+    set last_seq = a.last_seq + p.added,
+        last_message_at = greatest(a.last_message_at, now())
+    from (
+        select p.conversation_id, count(*) as added
+        from posted p
+        group by p.conversation_id
+    ) p
+    where a.conversation_id = p.conversation_id;
+end
+$$;
+
+
+create function private.hold_reminded(
+    rule public.reminder_rules,
+    due private.reminder_occasion[]
+)
+    returns private.reminder_occasion[]
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    customers uuid[];
+    subjects uuid[];
+begin
+    customers := array(
+        select c.id
+        from public.contacts c
+        where c.id in (select d.customer_id from unnest(due) d)
+          and c.deleted_at is null
+        order by c.id
+        for share skip locked
+    );
+    if rule.kind in ('before_appointment', 'after_job') then
+        subjects := array(
+            select j.id
+            from public.jobs j
+            where j.id in (select d.subject_id from unnest(due) d)
+            order by j.id
+            for share skip locked
+        );
+    elsif rule.kind in ('invoice_due_in', 'invoice_overdue_by') then
+        subjects := array(
+            select i.id
+            from public.invoices i
+            where i.id in (select d.subject_id from unnest(due) d)
+            order by i.id
+            for share skip locked
+        );
+    else
+        subjects := array(
+            select b.customer_id
+            from public.loyalty_balances b
+            where b.customer_id = any (customers)
+            order by b.customer_id
+            for share skip locked
+        );
+    end if;
+    return array(
+        select d
+        from unnest(due) d
+        where d.customer_id = any (customers)
+          and d.subject_id = any (subjects)
+    );
+end
+$$;
+
+
+create function private.send_reminders_of(rule public.reminder_rules, batch integer, at timestamptz)
+    returns jsonb
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    due private.reminder_occasion[];
+    held private.reminder_occasion[];
+    planned private.planned_reminder[];
+    sent private.planned_reminder[];
+begin
+    due := array(
+        select d.due
+        from private.due_reminders(rule, at => at, most => batch) d
+    );
+    if due = '{}' then
+        return jsonb_build_object('found', 0, 'sent', 0, 'dropped', 0);
+    end if;
+    held := private.hold_reminded(rule, due);
+    -- once they are locked: whether each still applies, for the same customer
+    held := array(
+        select d.due
+        from private.due_reminders(
+            rule, at => at, subject_ids => array(select h.subject_id from unnest(held) h)) d
+        where d.due in (select h from unnest(held) h)
+    );
+    planned := array(
+        select p
+        from private.plan_reminders(rule, held) p
+    );
+
+    with settled as (
+        insert into private.sent_reminders (rule_id, subject_id, occasion, account_id, reason)
+        select rule.id, (p.due).subject_id, (p.due).occasion, rule.account_id, p.reason
+        from unnest(planned) p
+        on conflict do nothing
+        returning subject_id, occasion
+    )
+    select array_agg(p order by (p.due).due_at, (p.due).subject_id)
+    into sent
+    from unnest(planned) p
+    join settled s
+        on s.subject_id = (p.due).subject_id
+       and s.occasion = (p.due).occasion
+    where p.reason is null;
+
+    if exists (select from unnest(sent) p where p.way = 'whatsapp') then
+        perform private.post_templates(array(select p from unnest(sent) p where p.way = 'whatsapp'));
+    end if;
+    if exists (select from unnest(sent) p where p.way = 'portal') then
+        perform private.post_notices(array(
+            select (
+                rule.account_id, (p.due).customer_id, (p.due).job_id, p.message, p.content, null
+            )::private.notice
+            from unnest(sent) p
+            where p.way = 'portal'
+        ));
+    end if;
+    return jsonb_build_object(
+        'found', cardinality(held),
+        'sent', coalesce(cardinality(sent), 0),
+        'dropped', cardinality(planned) - coalesce(cardinality(sent), 0)
+    );
+end
+$$;
+
+
+create function backend.send_reminders(batch integer default 500, at timestamptz default now())
+    returns jsonb
+    language plpgsql
+    -- definer: service_role has no rights of its own on tables
+    security definer
+    set search_path = ''
+as $$
+declare
+    most constant integer := least(greatest(batch, 1), 1000);
+    rule public.reminder_rules;
+    rule_id uuid;
+    done jsonb;
+    sent integer := 0;
+    dropped integer := 0;
+begin
+    for rule_id in
+        select r.id
+        from public.reminder_rules r
+        where r.is_active
+        order by r.id
+    loop
+        exit when sent + dropped >= most;
+        -- it is not changed while its reminders are sent
+        select r.*
+        into rule
+        from public.reminder_rules r
+        where r.id = rule_id
+          and r.is_active
+        for share skip locked;
+        continue when not found;
+        -- it waits until WhatsApp sends its template again, or until the occasions are over
+        continue when rule.text is null and not private.can_send_template(rule);
+
+        done := private.send_reminders_of(rule, batch => most - sent - dropped, at => at);
+        sent := sent + (done ->> 'sent')::integer;
+        dropped := dropped + (done ->> 'dropped')::integer;
+    end loop;
+    return jsonb_build_object(
+        'sent', sent,
+        'dropped', dropped,
+        'is_done', sent + dropped < most
+    );
+end
+$$;
+
+grant execute on function backend.send_reminders(integer, timestamptz) to service_role;
+
+
+comment on type private.planned_reminder is
+    'A reminder as it will be sent, or the reason why it will not.';
+comment on function private.can_send_template(public.reminder_rules) is
+    'Whether WhatsApp sends the template of a rule now; false for a rule without one.';
+comment on function private.filled_variables(jsonb, jsonb) is
+    'The variables of a rule''s template with the values of a customer, each in one line.';
+comment on function private.plan_reminders(
+    public.reminder_rules, private.reminder_occasion[]
+) is
+    'How each customer will be reminded, in the order given: by WhatsApp, in the portal, or not and why.';
+comment on function private.post_templates(private.planned_reminder[]) is
+    'Posts reminders as template messages of the system, and queues them for WhatsApp.';
+comment on function private.hold_reminded(
+    public.reminder_rules, private.reminder_occasion[]
+) is
+    'Locks the customers and subjects of reminders, and returns the reminders whose locks were free.';
+comment on function private.send_reminders_of(public.reminder_rules, integer, timestamptz) is
+    'Sends up to batch reminders of one rule: {found, sent, dropped}.';
+comment on function backend.send_reminders(integer, timestamptz) is
+    'Sends up to batch reminders (at most 1,000) that are due, or drops those that reach nobody: {sent, dropped, is_done}. Call it again until is_done.'
+    ' Type: {sent: integer, dropped: integer, is_done: boolean}';
+
+
+/*
+    What will be sent: a page of the reminders to come, computed as the worker computes them. And a
+    dry run: what a rule that is not there yet would have sent.
+*/
+create function private.reminder_row(
+    rule public.reminder_rules,
+    planned private.planned_reminder,
+    send_at timestamptz
+)
+    returns jsonb
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+begin
+    return jsonb_build_object(
+        'rule_id', rule.id,
+        'rule_name', rule.name,
+        'kind', rule.kind,
+        'customer_id', (planned.due).customer_id,
+        'customer_name', (
+            select c.name
+            from public.customers c
+            where c.id = (planned.due).customer_id
+              and c.account_id = rule.account_id
+        ),
+        'job_id', (planned.due).job_id,
+        'invoice_id', (planned.due).invoice_id,
+        'due_at', (planned.due).due_at,
+        'send_at', case when planned.reason is null then send_at end,
+        'way', planned.way,
+        'message', planned.message,
+        'reason', planned.reason,
+        'why_not', case when planned.reason is not null then private.words(
+            rule.account_id,
+            'reminder.' || planned.reason,
+            jsonb_build_object('variable', planned.variable)
+        ) end
+    );
+end
+$$;
+
+
+create function private.reminder_rows(
+    rule public.reminder_rules,
+    occasions private.reminder_occasion[],
+    times timestamptz[]
+)
+    returns table (place bigint, reminder jsonb)
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+begin
+    return query
+        select
+            p.place,
+            private.reminder_row(
+                rule,
+                case
+                    -- whoever can be reached can't be reached in time
+                    when times[p.place] is null and p.reason is null then (
+                        occasions[p.place], null, null, null, null, 'quiet_hours', null
+                    )::private.planned_reminder
+                    else (
+                        occasions[p.place], p.way, p.conversation_id, p.message, p.content, p.reason,
+                        p.variable
+                    )::private.planned_reminder
+                end,
+                times[p.place]
+            )
+        from private.plan_reminders(rule, occasions) with ordinality as p (
+            due, way, conversation_id, message, content, reason, variable, place
+        );
+end
+$$;
+
+
+create function private.upcoming_reminders(
+    account_id uuid,
+    until timestamptz,
+    cursor jsonb,
+    page_size integer
+)
+    returns jsonb
+    language plpgsql
+    stable
+    -- definer: users may not call its helpers; the caller is checked first
+    security definer
+    set search_path = ''
+as $$
+declare
+    most constant integer := least(greatest(page_size, 1), 200);
+    page jsonb;
+    next_cursor jsonb;
+begin
+    if upcoming_reminders.account_id not in (select private.my_account_ids()) then
+        raise sqlstate 'PT404' using
+            message = 'There is no such account, or it is not yours to see.',
+            detail = 'field: account_id';
+    elsif until is null or until > now() + interval '1 year' then
+        raise sqlstate 'PT422' using
+            message = 'Reminders are computed for the coming year at most.',
+            detail = 'field: until',
+            hint = 'Give a time within the next year.';
+    end if;
+
+    with listed as materialized (
+        select
+            r as rule,
+            d.due,
+            d.send_at,
+            coalesce(d.send_at, (d.due).due_at) as sorted_at
+        from public.reminder_rules r
+        cross join lateral private.due_reminders(r, at => now(), until => until) d
+        where r.account_id = upcoming_reminders.account_id
+          and r.is_active
+    ),
+    paged as materialized (
+        select
+            l.*,
+            row_number() over (order by l.sorted_at, (l.rule).id, (l.due).subject_id) as place
+        from listed l
+        where cursor is null
+           or (l.sorted_at, (l.rule).id, (l.due).subject_id)
+            > ((cursor ->> 0)::timestamptz, (cursor ->> 1)::uuid, (cursor ->> 2)::uuid)
+        order by l.sorted_at, (l.rule).id, (l.due).subject_id
+        limit most
+    ),
+    -- one call for the customers of each rule
+    grouped as materialized (
+        select
+            p.rule,
+            array_agg(p.due order by p.place) as due,
+            array_agg(p.send_at order by p.place) as send_at,
+            array_agg(p.place order by p.place) as places
+        from paged p
+        group by p.rule
+    )
+    select
+        coalesce(
+            (
+                select jsonb_agg(w.reminder order by g.places[w.place])
+                from grouped g
+                cross join lateral private.reminder_rows(g.rule, g.due, g.send_at) w
+            ),
+            '[]'
+        ),
+        (
+            select jsonb_build_array(p.sorted_at, (p.rule).id, (p.due).subject_id)
+            from paged p
+            where p.place = most
+        )
+    into page, next_cursor;
+    return jsonb_build_object('reminders', page, 'cursor', next_cursor);
+end
+$$;
+
+grant execute on function private.upcoming_reminders(uuid, timestamptz, jsonb, integer)
+    to authenticated;
+
+
+create function public.upcoming_reminders(
+    account_id uuid,
+    until timestamptz default now() + interval '7 days',
+    cursor jsonb default null,
+    page_size integer default 50
+)
+    returns jsonb
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+begin
+    return private.upcoming_reminders(
+        account_id => account_id, until => until, cursor => cursor, page_size => page_size);
+end
+$$;
+
+grant execute on function public.upcoming_reminders(uuid, timestamptz, jsonb, integer)
+    to authenticated;
+
+
+create function private.try_reminder_rule(
+    rule public.reminder_rules,
+    since timestamptz,
+    until timestamptz
+)
+    returns jsonb
+    language plpgsql
+    stable
+    -- definer: as upcoming_reminders
+    security definer
+    set search_path = ''
+as $$
+declare
+    -- this many are worded, and counted by reason
+    most constant integer := 1000;
+    account public.accounts;
+    due private.reminder_occasion[];
+    send_at timestamptz[];
+    found bigint;
+begin
+    if rule.account_id not in (select private.my_account_ids()) then
+        raise sqlstate 'PT404' using
+            message = 'There is no such account, or it is not yours to see.',
+            detail = 'field: account_id';
+    elsif since is null or until is null or since not between now() - interval '1 year' and until then
+        raise sqlstate 'PT422' using
+            message = 'A rule is tried over a span of the last year.',
+            detail = 'field: since',
+            hint = 'Give a time within the last year, and before until.';
+    elsif (rule.minutes is null) = (rule.kind in ('before_appointment', 'after_job')) is not false
+        or (rule.days is null) = (rule.kind not in ('before_appointment', 'after_job')) is not false
+    then
+        raise sqlstate 'PT422' using
+            message = 'The kind, minutes or days of the rule do not fit together.',
+            detail = format(
+                'field: %s',
+                case
+                    when rule.kind is null then 'kind'
+                    when rule.kind in ('before_appointment', 'after_job') then 'minutes'
+                    else 'days'
+                end
+            ),
+            hint = 'before_appointment and after_job take minutes; invoice_due_in, invoice_overdue_by and points_expire_in take days.';
+    end if;
+    rule := private.checked_reminder_rule(rule);
+    select a.*
+    into account
+    from public.accounts a
+    where a.id = rule.account_id;
+
+    select count(*)
+    into found
+    from private.reminder_occasions(rule, since, until, at => null) o;
+    select
+        array_agg(o.due order by (o.due).due_at, (o.due).subject_id),
+        array_agg(
+            private.reminder_time(
+                account.quiet_from, account.quiet_until, account.time_zone,
+                (o.due).due_at, (o.due).ends_at
+            )
+            order by (o.due).due_at, (o.due).subject_id
+        )
+    into due, send_at
+    from (
+        select d as due
+        from private.reminder_occasions(rule, since, until, at => null) d
+        order by d.due_at, d.subject_id
+        limit most
+    ) o;
+    return (
+        select jsonb_build_object(
+            'found', found,
+            'sent', count(*) filter (where w.reminder ->> 'reason' is null),
+            'dropped', (
+                select coalesce(jsonb_object_agg(n.reason, n.number), '{}')
+                from (
+                    select d.reminder ->> 'reason' as reason, count(*) as number
+                    from private.reminder_rows(rule, due, send_at) d
+                    where d.reminder ->> 'reason' is not null
+                    group by d.reminder ->> 'reason'
+                ) n
+            ),
+            'reminders', coalesce(
+                jsonb_agg(w.reminder - 'rule_id' order by w.place) filter (where w.place <= 50), '[]')
+        )
+        from private.reminder_rows(rule, coalesce(due, '{}'), coalesce(send_at, '{}')) w
+    );
+end
+$$;
+
+grant execute on function private.try_reminder_rule(
+    public.reminder_rules, timestamptz, timestamptz
+)
+    to authenticated;
+
+
+create function public.try_reminder_rule(
+    account_id uuid,
+    kind text,
+    minutes integer default null,
+    days integer default null,
+    time_of_day time default '09:00',
+    template jsonb default null,
+    whatsapp_channel_id uuid default null,
+    text text default null,
+    since timestamptz default now() - interval '30 days',
+    until timestamptz default now()
+)
+    returns jsonb
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+declare
+    rule public.reminder_rules;
+begin
+    rule.account_id := account_id;
+    rule.name := 'dry run';
+    rule.kind := kind;
+    rule.minutes := minutes;
+    rule.days := days;
+    rule.time_of_day := coalesce(time_of_day, '09:00');
+    rule.template := template;
+    rule.whatsapp_channel_id := whatsapp_channel_id;
+    rule.text := text;
+    return private.try_reminder_rule(rule, since => since, until => until);
+end
+$$;
+
+grant execute on function public.try_reminder_rule(
+    uuid, text, integer, integer, time, jsonb, uuid, text, timestamptz, timestamptz
+)
+    to authenticated;
+
+
+comment on function private.reminder_row(
+    public.reminder_rules, private.planned_reminder, timestamptz
+) is
+    'A planned reminder for people to read.';
+comment on function private.reminder_rows(
+    public.reminder_rules, private.reminder_occasion[], timestamptz[]
+) is
+    'Planned reminders for people to read, with their places.';
+comment on function private.upcoming_reminders(uuid, timestamptz, jsonb, integer) is
+    'A page of the reminders that an account''s rules will send.';
+comment on function private.try_reminder_rule(
+    public.reminder_rules, timestamptz, timestamptz
+) is
+    'What a rule would have sent between two times.';
+comment on function public.upcoming_reminders(uuid, timestamptz, jsonb, integer) is
+    'The reminders that will be sent until a time (UTC; 7 days if none is given, at most a year), earliest first. way is whatsapp or portal; a reminder that will not be sent has null and says why_not in the account''s language. Give the cursor back for the next page (page_size, at most 200); null is the end. What moves meanwhile moves here too.'
+    ' Type: {reminders: {rule_id: uuid, rule_name: text, kind: reminder_rules.kind, customer_id: uuid, customer_name: text | null, job_id: uuid | null, invoice_id: uuid | null, due_at: timestamptz, send_at: timestamptz | null, way: "whatsapp" | "portal" | null, message: text | null, reason: text | null, why_not: text | null}[], cursor: json | null}';
+comment on function public.try_reminder_rule(
+    uuid, text, integer, integer, time, jsonb, uuid, text, timestamptz, timestamptz
+) is
+    'What a rule with these columns of reminder_rules would have sent in the last 30 days, or between since and until, as far as jobs, invoices and points still tell. dropped counts by reason. Of more than 1,000 the first 1,000 are counted by reason; the first 50 are shown. Nothing is written or sent.'
+    ' Type: {found: bigint, sent: bigint, dropped: {[text]: bigint}, reminders: {rule_name: text, kind: reminder_rules.kind, customer_id: uuid, customer_name: text | null, job_id: uuid | null, invoice_id: uuid | null, due_at: timestamptz, send_at: timestamptz | null, way: "whatsapp" | "portal" | null, message: text | null, reason: text | null, why_not: text | null}[]}';

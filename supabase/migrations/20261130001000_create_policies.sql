@@ -267,6 +267,41 @@ comment on policy "agents and customers can write in their conversations" on pub
     'Users write as themselves. On WhatsApp only staff write here.';
 
 
+create policy "members can read what is sent later"
+    on public.scheduled_messages
+    for select
+    to authenticated
+    using (account_id = any (array(select private.my_account_ids())));
+
+
+create policy "owners, admins and agents can write what is sent later"
+    on public.scheduled_messages
+    for insert
+    to authenticated
+    with check (account_id = any (array(select private.my_writable_account_ids())));
+
+
+-- A reader who may not change a row is refused, instead of changing no row.
+create policy "owners, admins and agents can change what is sent later"
+    on public.scheduled_messages
+    for update
+    to authenticated
+    using (account_id = any (array(select private.my_account_ids())))
+    with check (account_id = any (array(select private.my_writable_account_ids())));
+
+
+comment on policy "members can read what is sent later" on public.scheduled_messages is
+    'Customers see a message once it is sent.';
+
+
+comment on policy "owners, admins and agents can write what is sent later" on public.scheduled_messages is
+    'In conversations of their accounts.';
+
+
+comment on policy "owners, admins and agents can change what is sent later" on public.scheduled_messages is
+    'Any of them may change or cancel what a colleague wrote.';
+
+
 create policy "members can read notes"
     on public.conversation_notes
     for select
@@ -960,6 +995,63 @@ comment on policy "members and the customer can read a balance" on public.loyalt
 
 comment on policy "nobody reads lots of points directly" on private.loyalty_lots is
     'Clients see the lines and the balance.';
+
+
+create policy "members can read reminder rules"
+    on public.reminder_rules
+    for select
+    to authenticated
+    using (account_id = any (array(select private.my_account_ids())));
+
+
+create policy "owners and admins can make reminder rules"
+    on public.reminder_rules
+    for insert
+    to authenticated
+    with check (account_id in (select private.my_admin_account_ids()));
+
+
+-- A reader who may not change a rule is refused, instead of changing no row.
+create policy "owners and admins can change reminder rules"
+    on public.reminder_rules
+    for update
+    to authenticated
+    using (account_id = any (array(select private.my_account_ids())))
+    with check (account_id in (select private.my_admin_account_ids()));
+
+
+create policy "owners and admins can delete reminder rules"
+    on public.reminder_rules
+    for delete
+    to authenticated
+    using (account_id in (select private.my_admin_account_ids()));
+
+
+create policy "nobody reads sent reminders directly"
+    on private.sent_reminders
+    for all
+    to authenticated
+    using (false);
+
+
+comment on policy "members can read reminder rules" on public.reminder_rules is
+    'Customers see what they are sent.';
+
+
+comment on policy "owners and admins can make reminder rules" on public.reminder_rules is
+    'For their accounts.';
+
+
+comment on policy "owners and admins can change reminder rules" on public.reminder_rules is
+    'Agents and viewers only read: their writes are refused.';
+
+
+comment on policy "owners and admins can delete reminder rules" on public.reminder_rules is
+    'What was sent stays.';
+
+
+comment on policy "nobody reads sent reminders directly" on private.sent_reminders is
+    'send_reminders writes them, and upcoming_reminders leaves them out.';
 
 
 create policy "admins can read their connection to Metakocka"

@@ -4,7 +4,9 @@ set lock_timeout = '5s';
 
 select private.guard_table(
     'accounts',
-    updated => array['name', 'country', 'time_zone', 'language', 'assigns_in_turn']
+    updated => array[
+        'name', 'country', 'time_zone', 'language', 'assigns_in_turn', 'quiet_from', 'quiet_until'
+    ]
 );
 
 
@@ -15,6 +17,15 @@ select private.guard_table(
         'id', 'conversation_id', 'type', 'message', 'content', 'reply_to', 'client_ref',
         'booking_id', 'customer_id', 'has_invoice', 'invoice_data'
     ]
+);
+
+
+select private.guard_table(
+    'scheduled_messages',
+    inserted => array[
+        'id', 'conversation_id', 'type', 'message', 'content', 'reply_to', 'template', 'send_at'
+    ],
+    updated => array['type', 'message', 'content', 'reply_to', 'template', 'send_at', 'status']
 );
 
 
@@ -66,6 +77,19 @@ select private.guard_table(
     'loyalty_transactions',
     inserted => array[
         'id', 'account_id', 'customer_id', 'type', 'points', 'description', 'expires_on'
+    ]
+);
+
+
+select private.guard_table(
+    'reminder_rules',
+    inserted => array[
+        'id', 'account_id', 'name', 'kind', 'minutes', 'days', 'time_of_day', 'template',
+        'whatsapp_channel_id', 'text', 'is_active'
+    ],
+    updated => array[
+        'name', 'kind', 'minutes', 'days', 'time_of_day', 'template', 'whatsapp_channel_id',
+        'text', 'is_active'
     ]
 );
 

@@ -1,4 +1,4 @@
-"""The daily function's work, through the gateway and PostgREST."""
+"""What the schedules do, through the gateway and PostgREST."""
 
 from __future__ import annotations
 
@@ -7,18 +7,21 @@ from pydantic import HttpUrl, SecretStr
 from rapport.local.stack.running import Stack
 from rapport.settings import StoreSettings
 from rapport.store.daily import DailyStore, Pruned
+from rapport.store.later import LaterStore
 
 
 def test_functions_may_do_each_part(gateway: Stack) -> None:
-    store = DailyStore(
-        StoreSettings(
-            supabase_url=HttpUrl(gateway.url),
-            supabase_secret_key=SecretStr(gateway.secret_key),
-        )
+    settings = StoreSettings(
+        supabase_url=HttpUrl(gateway.url),
+        supabase_secret_key=SecretStr(gateway.secret_key),
     )
+    store, later = DailyStore(settings), LaterStore(settings)
     try:
+        assert later.send_scheduled(10).is_done
+        assert later.send_reminders(10).is_done
         assert store.mark_overdue_invoices(10) == 0
         assert store.expire_points(10) == 0
         assert store.prune(10) == Pruned(changes=0, webhook_events=0, sync=0)
     finally:
         store.close()
+        later.close()

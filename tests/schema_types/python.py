@@ -31,7 +31,7 @@ client goes on reading when a newer database has a new word.
 
 from __future__ import annotations
 
-from datetime import date
+from datetime import date, time
 from typing import Annotated, Literal, TypeAlias
 from uuid import UUID
 
@@ -59,6 +59,8 @@ SCALARS = {
     "text": "str",
     "uuid": "UUID",
     "date": "date",
+    "time without time zone": "time",
+    "time": "time",
     "timestamp with time zone": "AwareDatetime",
     "timestamptz": "AwareDatetime",
     "interval": "str",

@@ -29,6 +29,7 @@ SCALARS = {
     "text": "string",
     "uuid": "string",
     "date": "string",
+    "time": "string",
     "timestamptz": "string",
     "integer": "number",
     "bigint": "number",

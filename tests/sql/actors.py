@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -173,6 +174,22 @@ def populate(world: World) -> None:
             account_id=account,
             short_code="hello",
             text="Hello {{contact.name}}",
+        )
+        insert(
+            world,
+            AGENTS[account],
+            "scheduled_messages",
+            conversation_id=world.value(
+                "select id from public.conversations where customer_id = %s and channel = 'portal'",
+                [contact],
+            ),
+            message="tomorrow",
+            send_at=datetime.now(UTC) + timedelta(days=1),
+        )
+        owner.execute(
+            "insert into public.reminder_rules (account_id, name, kind, minutes, text)"
+            " values (%s, 'tomorrow', 'before_appointment', 1440, '{{appointment.time}}')",
+            [account],
         )
         for reader in (AGENTS[account], name):
             with world.acting_as(reader) as connection:

@@ -134,6 +134,12 @@ TABLES = {
         # a conversation that is held on WhatsApp, to its customer
         refused=UNPROCESSABLE,
     ),
+    "scheduled_messages": Table(
+        writers={"insert": EDITORS, "update": EDITORS},
+        inserted="(conversation_id, type, content, send_at)"
+        f" values (%(conversation)s, 'template', '{TEMPLATE}', now() + interval '1 day')",
+        updated="status = 'cancelled'",
+    ),
     "jobs": Table(
         customer="customer_id = %(contact)s",
         writers={"insert": EDITORS, "update": EDITORS},
@@ -146,6 +152,12 @@ TABLES = {
         inserted="(customer_id, number, currency, amount_minor)"
         " values (%(contact)s, 'new', 'EUR', 1)",
         updated="due_on = '2030-01-01'",
+    ),
+    "reminder_rules": Table(
+        writers={"insert": ADMINS, "update": ADMINS, "delete": ADMINS},
+        inserted="(account_id, name, kind, minutes, text)"
+        " values (%(account)s, 'any', 'after_job', 60, 'How was it?')",
+        updated="is_active = false",
     ),
     "loyalty_transactions": Table(
         customer="customer_id = %(contact)s",
@@ -309,6 +321,14 @@ FUNCTIONS = {
         callers=EDITORS,
         refused=UNPROCESSABLE,
     ),
+    "public.upcoming_reminders": Function(
+        AUTHENTICATED, call="select public.upcoming_reminders(%(account)s)", callers=MEMBERS
+    ),
+    "public.try_reminder_rule": Function(
+        AUTHENTICATED,
+        call="select public.try_reminder_rule(%(account)s, 'after_job', 60, text => 'any')",
+        callers=MEMBERS,
+    ),
     "public.reply_window": Function(
         AUTHENTICATED,
         call="select public.reply_window(%(conversation)s)",
@@ -422,6 +442,8 @@ FUNCTIONS = {
     "backend.settle_push": Function(SERVICE),
     "backend.sweep_health": Function(SERVICE),
     "backend.note_refused_signatures": Function(SERVICE),
+    "backend.send_scheduled": Function(SERVICE),
+    "backend.send_reminders": Function(SERVICE),
     "backend.mark_overdue_invoices": Function(SERVICE),
     "backend.expire_points": Function(SERVICE),
     "backend.end_snoozes": Function(SERVICE),

@@ -8,7 +8,7 @@ client goes on reading when a newer database has a new word.
 
 from __future__ import annotations
 
-from datetime import date
+from datetime import date, time
 from typing import Annotated, Literal, TypeAlias
 from uuid import UUID
 
@@ -121,8 +121,8 @@ AccountLanguage: TypeAlias = Annotated[Literal["en", "sl"], AnyWord()]
 
 class Account(Record):
     """A row of the table `accounts`. A business that uses Rapport: the tenant. Every other row
-    names its account. Owners and admins change name, country, time_zone, language and
-    assigns_in_turn.
+    names its account. Owners and admins change name, country, time_zone, language, assigns_in_turn
+    and the quiet hours.
     """
 
     id: UUID
@@ -155,6 +155,14 @@ class Account(Record):
     """
     rows_per_request: int
     """How many rows one user may write in one request."""
+    quiet_from: time | None = None
+    """The time of day, in the account's time zone, from which nothing that waits is sent: no
+    reminder, and no message that was written to be sent later. Null: there are no quiet hours.
+    """
+    quiet_until: time | None = None
+    """The time of day at which the quiet hours end; earlier than quiet_from means on the next
+    day.
+    """
     created_at: AwareDatetime
     """When the account was made (server time, UTC)."""
 
@@ -613,7 +621,9 @@ class Customer(Row):
     email: str | None = None
     """One email address."""
     preferences: dict[str, JsonValue] = {}
-    """The customer's own choices, written through my_profile."""
+    """The customer's own choices, written through my_profile. {"wants_reminders": false} ends
+    reminders.
+    """
     created_at: AwareDatetime
     """When the contact was made (server time, UTC)."""
 
@@ -1240,7 +1250,9 @@ class MyProfile(Row):
     email: str | None = None
     """Your email address."""
     preferences: dict[str, JsonValue]
-    """Your own choices, an object of at most 8 KB. A write replaces all of it."""
+    """Your own choices, an object of at most 8 KB. A write replaces all of it.
+    {"wants_reminders": false} ends reminders.
+    """
 
 
 NotificationChoiceKind: TypeAlias = Annotated[
@@ -1392,6 +1404,56 @@ class RejectedWebhook(Record):
     """When the last of them arrived, or arrived again (UTC)."""
 
 
+ReminderRuleKind: TypeAlias = Annotated[
+    Literal[
+        "before_appointment",
+        "after_job",
+        "invoice_due_in",
+        "invoice_overdue_by",
+        "points_expire_in",
+    ],
+    AnyWord(),
+]
+
+
+class ReminderRule(Row):
+    """A row of the table `reminder_rules`. The rules by which customers are reminded of
+    appointments, invoices and points. Owners and admins write them; try_reminder_rule says what a
+    rule would have sent, upcoming_reminders what will be sent.
+    """
+
+    name: str
+    """What the rule is called; 1 to 200 characters."""
+    kind: ReminderRuleKind
+    """before_appointment, after_job, invoice_due_in, invoice_overdue_by or points_expire_in."""
+    minutes: int | None = None
+    """Minutes before a job starts (5 to 525,600), or after a completed job's end (from 0); null
+    for the kinds that count days.
+    """
+    days: int | None = None
+    """Days before the last day for payment or of the points, or after it (0, or for
+    invoice_overdue_by 1, to 365); null for the kinds that count minutes.
+    """
+    time_of_day: time
+    """At which time of that day the kinds that count days remind, in the account's time zone."""
+    template: dict[str, JsonValue] | None = None
+    """The template on WhatsApp: {name, language, variables}. The variables' texts may hold
+    {{contact.name}}, {{appointment.time}} and the other variables of saved replies.
+    """
+    whatsapp_channel_id: UUID | None = None
+    """The account's WhatsApp number that sends the template; its only number if none is given."""
+    text: str | None = None
+    """The message in the portal, for customers with a login whom the template does not reach;
+    with the same variables.
+    """
+    is_active: bool = True
+    """Whether the rule reminds at present."""
+    active_since: AwareDatetime
+    """Since when the rule stands as it does (UTC): it sends nothing that was due before."""
+    created_at: AwareDatetime
+    """When the rule was made (server time, UTC)."""
+
+
 class SavedReply(Row):
     """A row of the table `saved_replies`. Replies that a team writes often. Insert, update and
     delete them as in any table; fill_saved_reply fills one for a conversation.
@@ -1410,6 +1472,53 @@ class SavedReply(Row):
     """
     created_at: AwareDatetime
     """When the reply was made (server time, UTC)."""
+
+
+ScheduledMessageStatus: TypeAlias = Annotated[
+    Literal["waiting", "sent", "cancelled", "failed"], AnyWord()
+]
+
+
+class ScheduledMessage(Row):
+    """A row of the table `scheduled_messages`. Messages that are sent later. Insert one with its
+    conversation_id and send_at; update it, or set its status to cancelled, while it waits.
+    Customers see none of it. The message that is sent has the same id.
+    """
+
+    conversation_id: UUID
+    """The conversation in which it will be sent."""
+    customer_id: UUID | None = None
+    """The contact of the conversation; null for a group."""
+    author_id: UUID
+    """The member who wrote it, and in whose name it is sent."""
+    author_name: str
+    """The author's name when it was written."""
+    type: str
+    """As of messages: text, image, template …"""
+    message: str
+    """The text, as of messages."""
+    content: dict[str, JsonValue] | None = None
+    """The provider's object for the type; null for plain text."""
+    reply_to: UUID | None = None
+    """The message that this one answers."""
+    template: dict[str, JsonValue] | None = None
+    """What is sent instead if WhatsApp's window is closed at that time: {name, language,
+    variables}, as the content of a message of type template. Needed unless the window will be open.
+    """
+    wanted_at: AwareDatetime
+    """The send_at that was given (UTC). It differs from send_at if it lies in the account's
+    quiet hours.
+    """
+    send_at: AwareDatetime
+    """When it is sent (UTC), within a year. A time in the quiet hours becomes their end."""
+    status: ScheduledMessageStatus
+    """waiting, sent, cancelled or failed. A user writes cancelled only."""
+    error_message: str | None = None
+    """A sentence that says why it failed; null otherwise."""
+    due_at: AwareDatetime | None = None
+    """When the worker looks at it next (UTC)."""
+    created_at: AwareDatetime
+    """When it was written (server time, UTC)."""
 
 
 class WhatsappTemplateVariables(Record):
@@ -1906,6 +2015,39 @@ class SearchContactsAnswer(Record):
     cursor: str | None
 
 
+TryReminderRuleAnswerReminderWay: TypeAlias = Annotated[Literal["whatsapp", "portal"], AnyWord()]
+
+
+class TryReminderRuleAnswerReminder(Record):
+    """An object in `reminders` of TryReminderRuleAnswer."""
+
+    rule_name: str
+    kind: ReminderRuleKind
+    customer_id: UUID
+    customer_name: str | None
+    job_id: UUID | None
+    invoice_id: UUID | None
+    due_at: AwareDatetime
+    send_at: AwareDatetime | None
+    way: TryReminderRuleAnswerReminderWay | None
+    message: str | None
+    reason: str | None
+    why_not: str | None
+
+
+class TryReminderRuleAnswer(Record):
+    """What `try_reminder_rule` answers. What a rule with these columns of reminder_rules would
+    have sent in the last 30 days, or between since and until, as far as jobs, invoices and points
+    still tell. dropped counts by reason. Of more than 1,000 the first 1,000 are counted by reason;
+    the first 50 are shown. Nothing is written or sent.
+    """
+
+    found: int
+    sent: int
+    dropped: dict[str, int]
+    reminders: tuple[TryReminderRuleAnswerReminder, ...]
+
+
 class UndoMergeAnswerChangedSince(Record):
     """An object in `changed_since` of UndoMergeAnswer."""
 
@@ -1934,6 +2076,39 @@ class UndoMergeAnswer(Record):
     restored: ContactV2
     changed_since: tuple[UndoMergeAnswerChangedSince, ...]
     not_returned: tuple[UndoMergeAnswerNotReturned, ...]
+
+
+UpcomingRemindersAnswerReminderWay: TypeAlias = Annotated[Literal["whatsapp", "portal"], AnyWord()]
+
+
+class UpcomingRemindersAnswerReminder(Record):
+    """An object in `reminders` of UpcomingRemindersAnswer."""
+
+    rule_id: UUID
+    rule_name: str
+    kind: ReminderRuleKind
+    customer_id: UUID
+    customer_name: str | None
+    job_id: UUID | None
+    invoice_id: UUID | None
+    due_at: AwareDatetime
+    send_at: AwareDatetime | None
+    way: UpcomingRemindersAnswerReminderWay | None
+    message: str | None
+    reason: str | None
+    why_not: str | None
+
+
+class UpcomingRemindersAnswer(Record):
+    """What `upcoming_reminders` answers. The reminders that will be sent until a time (UTC; 7
+    days if none is given, at most a year), earliest first. way is whatsapp or portal; a reminder
+    that will not be sent has null and says why_not in the account's language. Give the cursor back
+    for the next page (page_size, at most 200); null is the end. What moves meanwhile moves here
+    too.
+    """
+
+    reminders: tuple[UpcomingRemindersAnswerReminder, ...]
+    cursor: JsonValue | None
 
 
 UpsertContactAnswer: TypeAlias = ContactV2 | LiveChatContact

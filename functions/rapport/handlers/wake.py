@@ -25,6 +25,7 @@ RUN_TIME = {
     "deliver_outbound": 60.0,
     "fetch_media": 120.0,
     "metakocka_sync": 300.0,
+    "send_later": 90.0,
     "send_notifications": 60.0,
     "sync_templates": 60.0,
 }
@@ -36,7 +37,12 @@ class Wake(BaseModel):
     """The worker to start."""
 
     worker: Literal[
-        "deliver_outbound", "fetch_media", "metakocka_sync", "send_notifications", "sync_templates"
+        "deliver_outbound",
+        "fetch_media",
+        "metakocka_sync",
+        "send_later",
+        "send_notifications",
+        "sync_templates",
     ]
 
 

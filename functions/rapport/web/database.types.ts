@@ -168,7 +168,7 @@ export type Database = {
           }
         ];
       };
-      /** A business that uses Rapport: the tenant. Every other row names its account. Owners and admins change name, country, time_zone, language and assigns_in_turn. */
+      /** A business that uses Rapport: the tenant. Every other row names its account. Owners and admins change name, country, time_zone, language, assigns_in_turn and the quiet hours. */
       accounts: {
         Row: {
           /** Whether a free conversation, when the customer writes, goes to the member at the desk who was given one least recently; see stay_at_desk. */
@@ -189,6 +189,10 @@ export type Database = {
           messages_per_request: number;
           /** The name of the business, which customers see. */
           name: string;
+          /** The time of day, in the account's time zone, from which nothing that waits is sent: no reminder, and no message that was written to be sent later. Null: there are no quiet hours. */
+          quiet_from: string | null;
+          /** The time of day at which the quiet hours end; earlier than quiet_from means on the next day. */
+          quiet_until: string | null;
           /** How many rows one user may write in one request. */
           rows_per_request: number;
           /** The IANA time zone in which the account's days begin and end. If none is given: that of its country, or UTC. Due dates, expiring points and notices follow it. */
@@ -207,6 +211,8 @@ export type Database = {
           messages_per_minute?: number;
           messages_per_request?: number;
           name: string;
+          quiet_from?: string | null;
+          quiet_until?: string | null;
           rows_per_request?: number;
           time_zone: string;
           writes_per_minute?: number;
@@ -221,6 +227,8 @@ export type Database = {
           messages_per_minute?: number;
           messages_per_request?: number;
           name?: string;
+          quiet_from?: string | null;
+          quiet_until?: string | null;
           rows_per_request?: number;
           time_zone?: string;
           writes_per_minute?: number;
@@ -1012,7 +1020,7 @@ export type Database = {
           phone: string | null;
           /** The login (auth.users) with which the customer enters the portal; null without one. */
           portal_user_id: string | null;
-          /** The customer's own choices, written through my_profile. */
+          /** The customer's own choices, written through my_profile. {"wants_reminders": false} ends reminders. */
           preferences: {
             [key: string]: Json;
           };
@@ -2149,6 +2157,104 @@ export type Database = {
           }
         ];
       };
+      /** The rules by which customers are reminded of appointments, invoices and points. Owners and admins write them; try_reminder_rule says what a rule would have sent, upcoming_reminders what will be sent. */
+      reminder_rules: {
+        Row: {
+          /** The account whose customers are reminded. */
+          account_id: string;
+          /** Since when the rule stands as it does (UTC): it sends nothing that was due before. */
+          active_since: string;
+          /** When the rule was made (server time, UTC). */
+          created_at: string;
+          /** Days before the last day for payment or of the points, or after it (0, or for invoice_overdue_by 1, to 365); null for the kinds that count minutes. */
+          days: number | null;
+          /** Identifies the rule. */
+          id: string;
+          /** Whether the rule reminds at present. */
+          is_active: boolean;
+          /** before_appointment, after_job, invoice_due_in, invoice_overdue_by or points_expire_in. */
+          kind: "before_appointment" | "after_job" | "invoice_due_in" | "invoice_overdue_by" | "points_expire_in";
+          /** Minutes before a job starts (5 to 525,600), or after a completed job's end (from 0); null for the kinds that count days. */
+          minutes: number | null;
+          /** What the rule is called; 1 to 200 characters. */
+          name: string;
+          /** The template on WhatsApp: {name, language, variables}. The variables' texts may hold {{contact.name}}, {{appointment.time}} and the other variables of saved replies. */
+          template: {
+            [key: string]: Json;
+          } | null;
+          /** The message in the portal, for customers with a login whom the template does not reach; with the same variables. */
+          text: string | null;
+          /** At which time of that day the kinds that count days remind, in the account's time zone. */
+          time_of_day: string;
+          /** When the row last changed (server time, UTC). */
+          updated_at: string;
+          /** Rises by 1 with each change of the row. */
+          version: number;
+          /** The account's WhatsApp number that sends the template; its only number if none is given. */
+          whatsapp_channel_id: string | null;
+        };
+        ComputedFields: never;
+        Insert: {
+          account_id: string;
+          active_since?: string;
+          created_at?: string;
+          days?: number | null;
+          id?: string;
+          is_active?: boolean;
+          kind: "before_appointment" | "after_job" | "invoice_due_in" | "invoice_overdue_by" | "points_expire_in";
+          minutes?: number | null;
+          name: string;
+          template?: Json | null;
+          text?: string | null;
+          time_of_day?: string;
+          updated_at?: string;
+          version?: number;
+          whatsapp_channel_id?: string | null;
+        };
+        Update: {
+          account_id?: string;
+          active_since?: string;
+          created_at?: string;
+          days?: number | null;
+          id?: string;
+          is_active?: boolean;
+          kind?: "before_appointment" | "after_job" | "invoice_due_in" | "invoice_overdue_by" | "points_expire_in";
+          minutes?: number | null;
+          name?: string;
+          template?: Json | null;
+          text?: string | null;
+          time_of_day?: string;
+          updated_at?: string;
+          version?: number;
+          whatsapp_channel_id?: string | null;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "reminder_rules_account_id_fkey";
+            columns: [
+              "account_id"
+            ];
+            isOneToOne: false;
+            referencedRelation: "accounts";
+            referencedColumns: [
+              "id"
+            ];
+          },
+          {
+            foreignKeyName: "reminder_rules_whatsapp_channel_fkey";
+            columns: [
+              "whatsapp_channel_id",
+              "account_id"
+            ];
+            isOneToOne: false;
+            referencedRelation: "whatsapp_channels";
+            referencedColumns: [
+              "id",
+              "account_id"
+            ];
+          }
+        ];
+      };
       /** Replies that a team writes often. Insert, update and delete them as in any table; fill_saved_reply fills one for a conversation. */
       saved_replies: {
         Row: {
@@ -2200,6 +2306,113 @@ export type Database = {
             referencedRelation: "accounts";
             referencedColumns: [
               "id"
+            ];
+          }
+        ];
+      };
+      /** Messages that are sent later. Insert one with its conversation_id and send_at; update it, or set its status to cancelled, while it waits. Customers see none of it. The message that is sent has the same id. */
+      scheduled_messages: {
+        Row: {
+          /** The account of the conversation. */
+          account_id: string;
+          /** The member who wrote it, and in whose name it is sent. */
+          author_id: string;
+          /** The author's name when it was written. */
+          author_name: string;
+          /** The provider's object for the type; null for plain text. */
+          content: {
+            [key: string]: Json;
+          } | null;
+          /** The conversation in which it will be sent. */
+          conversation_id: string;
+          /** When it was written (server time, UTC). */
+          created_at: string;
+          /** The contact of the conversation; null for a group. */
+          customer_id: string | null;
+          /** When the worker looks at it next (UTC). */
+          due_at: string;
+          /** A sentence that says why it failed; null otherwise. */
+          error_message: string | null;
+          /** Identifies the row, and later the message. A client may choose it. */
+          id: string;
+          /** The text, as of messages. */
+          message: string;
+          /** The message that this one answers. */
+          reply_to: string | null;
+          /** When it is sent (UTC), within a year. A time in the quiet hours becomes their end. */
+          send_at: string;
+          /** waiting, sent, cancelled or failed. A user writes cancelled only. */
+          status: "waiting" | "sent" | "cancelled" | "failed";
+          /** What is sent instead if WhatsApp's window is closed at that time: {name, language, variables}, as the content of a message of type template. Needed unless the window will be open. */
+          template: {
+            [key: string]: Json;
+          } | null;
+          /** As of messages: text, image, template … */
+          type: string;
+          /** When the row last changed (server time, UTC). */
+          updated_at: string;
+          /** Rises by 1 with each change of the row. */
+          version: number;
+          /** The send_at that was given (UTC). It differs from send_at if it lies in the account's quiet hours. */
+          wanted_at: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          account_id: string;
+          author_id: string;
+          author_name: string;
+          content?: Json | null;
+          conversation_id: string;
+          created_at?: string;
+          customer_id?: string | null;
+          due_at: string;
+          error_message?: string | null;
+          id?: string;
+          message: string;
+          reply_to?: string | null;
+          send_at: string;
+          status?: "waiting" | "sent" | "cancelled" | "failed";
+          template?: Json | null;
+          type?: string;
+          updated_at?: string;
+          version?: number;
+          wanted_at: string;
+        };
+        Update: {
+          account_id?: string;
+          author_id?: string;
+          author_name?: string;
+          content?: Json | null;
+          conversation_id?: string;
+          created_at?: string;
+          customer_id?: string | null;
+          due_at?: string;
+          error_message?: string | null;
+          id?: string;
+          message?: string;
+          reply_to?: string | null;
+          send_at?: string;
+          status?: "waiting" | "sent" | "cancelled" | "failed";
+          template?: Json | null;
+          type?: string;
+          updated_at?: string;
+          version?: number;
+          wanted_at?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "scheduled_messages_conversation_fkey";
+            columns: [
+              "conversation_id",
+              "account_id",
+              "customer_id"
+            ];
+            isOneToOne: false;
+            referencedRelation: "conversations";
+            referencedColumns: [
+              "id",
+              "account_id",
+              "customer_id"
             ];
           }
         ];
@@ -3090,7 +3303,7 @@ export type Database = {
           name: string | null;
           /** Your phone number in E.164, such as +38640111222. Messages from WhatsApp are still recognised by the number that they come from. */
           phone: string | null;
-          /** Your own choices, an object of at most 8 KB. A write replaces all of it. */
+          /** Your own choices, an object of at most 8 KB. A write replaces all of it. {"wants_reminders": false} ends reminders. */
           preferences: {
             [key: string]: Json;
           };
@@ -3856,6 +4069,42 @@ export type Database = {
           isSetofReturn: false;
         };
       };
+      /** What a rule with these columns of reminder_rules would have sent in the last 30 days, or between since and until, as far as jobs, invoices and points still tell. dropped counts by reason. Of more than 1,000 the first 1,000 are counted by reason; the first 50 are shown. Nothing is written or sent. */
+      try_reminder_rule: {
+        Args: {
+          account_id: string;
+          days?: number | null;
+          kind: string;
+          minutes?: number | null;
+          since?: string;
+          template?: Json | null;
+          text?: string | null;
+          time_of_day?: string;
+          until?: string;
+          whatsapp_channel_id?: string | null;
+        };
+        Returns: {
+          found: number;
+          sent: number;
+          dropped: {
+            [key: string]: number;
+          };
+          reminders: ({
+            rule_name: string;
+            kind: "before_appointment" | "after_job" | "invoice_due_in" | "invoice_overdue_by" | "points_expire_in";
+            customer_id: string;
+            customer_name: string | null;
+            job_id: string | null;
+            invoice_id: string | null;
+            due_at: string;
+            send_at: string | null;
+            way: "whatsapp" | "portal" | null;
+            message: string | null;
+            reason: string | null;
+            why_not: string | null;
+          })[];
+        };
+      };
       /** Undoes a merge and returns both contacts. What was changed, opened or unlinked since the merge stays with the kept contact, and the answer names it. A login that came in by the dropped contact's invitation goes back with that contact. If the merge is already undone, or a later one builds on it: 409. */
       undo_merge: {
         Args: {
@@ -3898,6 +4147,33 @@ export type Database = {
           contact_id: string;
         };
         Returns: string[] | null;
+      };
+      /** The reminders that will be sent until a time (UTC; 7 days if none is given, at most a year), earliest first. way is whatsapp or portal; a reminder that will not be sent has null and says why_not in the account's language. Give the cursor back for the next page (page_size, at most 200); null is the end. What moves meanwhile moves here too. */
+      upcoming_reminders: {
+        Args: {
+          account_id: string;
+          cursor?: Json | null;
+          page_size?: number;
+          until?: string;
+        };
+        Returns: {
+          reminders: ({
+            rule_id: string;
+            rule_name: string;
+            kind: "before_appointment" | "after_job" | "invoice_due_in" | "invoice_overdue_by" | "points_expire_in";
+            customer_id: string;
+            customer_name: string | null;
+            job_id: string | null;
+            invoice_id: string | null;
+            due_at: string;
+            send_at: string | null;
+            way: "whatsapp" | "portal" | null;
+            message: string | null;
+            reason: string | null;
+            why_not: string | null;
+          })[];
+          cursor: Json | null;
+        };
       };
       /** Writes a contact that is found by its id, phone, email or username, or inserts it. Given fields are written, others stay. face is contacts_page or live_chat; the answer is the row, as that face shows it. If the values belong to several contacts: 409. */
       upsert_contact: {
@@ -3980,6 +4256,8 @@ export type Told = {
   labels: Tables<"labels">;
   loyalty_transactions: Tables<"loyalty_transactions">;
   messages: Tables<"messages">;
+  reminder_rules: Tables<"reminder_rules">;
   saved_replies: Tables<"saved_replies">;
+  scheduled_messages: Omit<Tables<"scheduled_messages">, "customer_id" | "due_at">;
   sync_runs: Omit<Tables<"sync_runs">, "request" | "cursor" | "quiet" | "waiting">;
 };

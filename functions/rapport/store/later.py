@@ -1,0 +1,32 @@
+"""What is sent at its time: messages that wait, and reminders."""
+
+from __future__ import annotations
+
+from pydantic import AwareDatetime, BaseModel
+
+from rapport.store.postgrest import Store, understood
+
+
+class Sent(BaseModel):
+    """What one call did, and when the next message is due."""
+
+    sent: int
+    failed: int = 0
+    # reminders that were due but reach nobody
+    dropped: int = 0
+    # to the end of the quiet hours
+    moved: int = 0
+    is_done: bool
+    next_at: AwareDatetime | None = None
+
+
+class LaterStore(Store):
+    """A batch at a time; every call may be repeated, and raises as `Store` says."""
+
+    def send_scheduled(self, batch: int) -> Sent:
+        """Posts up to `batch` messages whose time has come."""
+        return understood(Sent, self._call("send_scheduled", {"batch": batch}))
+
+    def send_reminders(self, batch: int) -> Sent:
+        """Sends up to `batch` reminders that are due, or drops those that reach nobody."""
+        return understood(Sent, self._call("send_reminders", {"batch": batch}))

@@ -1,0 +1,19 @@
+/*
+    A customer's choice to get no reminders: {"wants_reminders": false} among the contact's
+    preferences. The customer writes it in my_profile, and staff on the contacts page.
+*/
+create function private.wants_reminders(preferences jsonb)
+    returns boolean
+    language plpgsql
+    immutable
+    set search_path = ''
+as $$
+begin
+    -- whatever else somebody has written there is a no
+    return coalesce(preferences -> 'wants_reminders', 'true') in ('true', 'null');
+end
+$$;
+
+
+comment on function private.wants_reminders(jsonb) is
+    'Whether a customer with these preferences wants reminders: unless wants_reminders in them says otherwise.';

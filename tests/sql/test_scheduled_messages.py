@@ -1,0 +1,285 @@
+"""Messages that are sent later: once, at their time, and in the name of their author."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, time, timedelta
+from typing import Any
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from tests.sql.asking import Row, ask, refusal, start_blocked
+from tests.sql.outbound import ago, backend, conversation
+from tests.sql.portal import CILKA, change, insert
+from tests.world import ALPINE, World, seed_uuid
+
+TEMPLATE = '{"name": "hello", "language": "en"}'
+INSERT = (
+    "insert into public.scheduled_messages (conversation_id, message, send_at, template)"
+    " values (%s, %s, %s, %s) returning *"
+)
+
+
+def soon(**span: float) -> datetime:
+    """A time from now on, in whole seconds."""
+    return (datetime.now(UTC) + timedelta(**span)).replace(microsecond=0)
+
+
+def write(
+    world: World, thread: UUID, send_at: datetime, user: str = "andrej", **columns: Any
+) -> Row:
+    given = {"message": "hi"} | columns
+    return insert(
+        world, user, "scheduled_messages", conversation_id=thread, send_at=send_at, **given
+    )
+
+
+def send(world: World, at: datetime, batch: int = 100) -> dict[str, Any]:
+    answer: dict[str, Any] = backend(world, "send_scheduled(%s, %s)", batch, at)
+    return answer
+
+
+def posted(world: World, thread: UUID) -> list[dict[str, Any]]:
+    return world.rows(
+        "select id, type, message, content, sender_id, sender_name, status"
+        " from public.messages where conversation_id = %s and sender_type = 'operator'"
+        " order by seq",
+        [thread],
+    )
+
+
+def state(world: World, row: Row) -> tuple[str, str | None]:
+    [found] = world.rows(
+        "select status, error_message from public.scheduled_messages where id = %s", [row["id"]]
+    )
+    return found["status"], found["error_message"]
+
+
+def test_message_is_sent_once_at_its_time_by_its_author(world: World) -> None:
+    thread = conversation(world)
+    later, first = soon(hours=2), soon(hours=1)
+    second_row = write(world, thread, later, message="second")
+    first_row = write(world, thread, first, message="first")
+    last_seq = "select last_seq from public.conversation_activity where conversation_id = %s"
+    numbers = world.value(last_seq, [thread])
+
+    early = send(world, first - timedelta(seconds=1))
+    assert (early["sent"], early["is_done"], posted(world, thread)) == (0, True, [])
+    assert datetime.fromisoformat(early["next_at"]) == first
+    assert world.value(last_seq, [thread]) == numbers
+
+    assert send(world, first)["sent"] == 1
+    assert state(world, second_row) == ("waiting", None)
+    # after an hour in which no worker ran, and then again
+    assert send(world, later)["sent"] == 1
+    assert send(world, later) == {
+        "sent": 0,
+        "failed": 0,
+        "moved": 0,
+        "is_done": True,
+        "next_at": None,
+    }
+    assert [(row["id"], row["message"], row["status"]) for row in posted(world, thread)] == [
+        (first_row["id"], "first", "queued"),
+        (second_row["id"], "second", "queued"),
+    ]
+    assert posted(world, thread)[0]["sender_id"] == str(seed_uuid("andrej"))
+    assert posted(world, thread)[0]["sender_name"] == "andrej"
+    assert state(world, first_row) == ("sent", None)
+    assert world.value("select count(*) from private.outbound_queue") == 2
+
+
+def test_it_can_be_changed_and_cancelled_until_then(world: World) -> None:
+    thread = conversation(world)
+    row = write(world, thread, soon(hours=1))
+
+    changed = change(
+        world, "olivia", "scheduled_messages", row["id"], message="new", send_at=soon(hours=3)
+    )
+    assert (changed["message"], changed["author_name"]) == ("new", "andrej")
+    assert send(world, soon(hours=2))["sent"] == 0
+    change(world, "olivia", "scheduled_messages", row["id"], status="cancelled")
+    assert send(world, soon(hours=4))["sent"] == 0
+    refused = refusal(
+        world,
+        "andrej",
+        "update public.scheduled_messages set message = 'x' where id = %s",
+        row["id"],
+    )
+    assert (refused.code, refused.message) == (
+        "PT409",
+        "This message is cancelled and can't be changed.",
+    )
+    for status in ("sent", "failed"):
+        other = write(world, thread, soon(hours=1))
+        assert (
+            refusal(
+                world,
+                "andrej",
+                "update public.scheduled_messages set status = %s where id = %s",
+                status,
+                other["id"],
+            ).code
+            == "PT422"
+        )
+
+
+def test_who_cancels_while_it_is_sent_hears_that_it_is_sent(world: World) -> None:
+    thread = conversation(world)
+    row = write(world, thread, soon(hours=1))
+    with world.acting("service_role") as worker:
+        worker.execute("select backend.send_scheduled(10, %s)", [soon(hours=2)])
+        cancelling = start_blocked(
+            world,
+            "andrej",
+            "update public.scheduled_messages set status = 'cancelled' where id = %s",
+            row["id"],
+        )
+        # another worker neither waits nor sends it again
+        assert send(world, soon(hours=2))["sent"] == 0
+    answer = cancelling.result()
+
+    assert getattr(answer, "code", None) == "PT409"
+    assert len(posted(world, thread)) == 1
+
+
+def test_a_crash_leaves_it_waiting(world: World) -> None:
+    thread = conversation(world)
+    row = write(world, thread, soon(hours=1))
+    with world.connect() as worker:
+        worker.execute("begin")
+        worker.execute("select backend.send_scheduled(10, %s)", [soon(hours=2)])
+        worker.execute("rollback")
+
+    assert (state(world, row), posted(world, thread)) == (("waiting", None), [])
+    assert send(world, soon(hours=2))["sent"] == 1
+
+
+def test_closed_window_is_told_on_writing_unless_a_template_is_named(world: World) -> None:
+    open_until = soon(hours=2)
+    thread = conversation(world, written=(open_until - timedelta(hours=24)).isoformat())
+    other = conversation(world, wa_id="38640999111", written=ago(hours=30))
+
+    within = write(world, thread, open_until - timedelta(seconds=1))
+    refused = refusal(world, "andrej", INSERT, thread, "hi", open_until, None)
+    never = refusal(world, "andrej", INSERT, other, "hi", soon(hours=1), None)
+    wrong = refusal(world, "andrej", INSERT, thread, "hi", open_until, '{"name": "UPPER"}')
+    assert (refused.code, refused.detail) == ("PT422", "field: template")
+    until = open_until.strftime("%Y-%m-%d %H:%M UTC")
+    assert refused.message is not None
+    assert refused.message.startswith(f"WhatsApp takes free text until {until} only")
+    assert never.message is not None
+    assert "more than 24 hours have passed" in never.message
+    assert wrong.detail == "field: template.name"
+
+    write(world, other, soon(hours=1), template=TEMPLATE)
+    write(world, thread, soon(hours=1), template=TEMPLATE, message="still open")
+    assert send(world, soon(hours=1, minutes=1))["sent"] == 2
+    assert [(row["type"], row["content"]) for row in posted(world, other)] == [
+        ("template", {"name": "hello", "language": "en"})
+    ]
+    assert [(row["type"], row["message"]) for row in posted(world, thread)] == [
+        ("text", "still open")
+    ]
+    # a worker that comes too late says so
+    world.owner.execute(
+        "update public.conversation_activity set last_inbound_at = now() - interval '25 hours'"
+    )
+    assert send(world, soon(hours=3))["failed"] == 1
+    status, why = state(world, within)
+    assert status == "failed"
+    assert why == "More than 24 hours have passed since the person last wrote."
+
+
+def test_time_in_the_quiet_hours_becomes_their_end(world: World) -> None:
+    thread = insert(world, "andrej", "messages", customer_id=CILKA, message="hi")["conversation_id"]
+    zone = ZoneInfo("Europe/Ljubljana")
+    world.owner.execute(
+        "update public.accounts set time_zone = %s, quiet_from = '21:00', quiet_until = '08:30'"
+        " where id = %s",
+        [zone.key, ALPINE],
+    )
+    tomorrow = (datetime.now(zone) + timedelta(days=2)).date()
+    night = datetime.combine(tomorrow, time(23, 15), zone)
+    morning = datetime.combine(tomorrow + timedelta(days=1), time(8, 30), zone)
+
+    row = write(world, thread, night)
+    assert (row["wanted_at"], row["send_at"]) == (night, morning)
+    noon = datetime.combine(tomorrow, time(12), zone)
+    row = change(world, "andrej", "scheduled_messages", row["id"], send_at=noon)
+    assert (row["wanted_at"], row["send_at"]) == (noon, noon)
+    # nobody looked before the quiet hours began
+    assert send(world, night) == {
+        "sent": 0,
+        "failed": 0,
+        "moved": 1,
+        "is_done": True,
+        "next_at": morning.astimezone(UTC).isoformat(),
+    }
+    assert send(world, morning)["sent"] == 1
+
+
+@pytest.mark.parametrize(
+    ("at", "moved_to"),
+    [
+        # spring: 2:00 becomes 3:00, so the quiet hours end at 3:30 on these clocks
+        ("2027-03-28T00:59+00:00", "2027-03-28T01:30+00:00"),
+        ("2027-03-28T01:15+00:00", "2027-03-28T01:15+00:00"),
+        # autumn: the clocks show 2:30 twice; the second time counts
+        ("2027-10-31T00:29+00:00", "2027-10-31T01:30+00:00"),
+        ("2027-10-31T01:29+00:00", "2027-10-31T01:30+00:00"),
+        ("2027-10-31T01:30+00:00", "2027-10-31T01:30+00:00"),
+        ("2027-06-01T12:00+00:00", "2027-06-01T12:00+00:00"),
+    ],
+)
+def test_quiet_hours_follow_the_clocks(world: World, at: str, moved_to: str) -> None:
+    moved = world.value(
+        "select private.after_quiet_hours('22:00'::time, '02:30'::time, 'Europe/Ljubljana', %s)",
+        [datetime.fromisoformat(at)],
+    )
+    assert moved == datetime.fromisoformat(moved_to)
+
+
+def test_what_can_not_be_sent_is_refused_or_says_why(world: World) -> None:
+    thread = conversation(world)
+    portal = insert(world, "andrej", "messages", customer_id=CILKA, message="x")["conversation_id"]
+    for user, where, when, message, code in (
+        ("ana", thread, soon(hours=1), "hi", "PT404"),
+        ("cilka", portal, soon(hours=1), "hi", "PT404"),
+        ("vera", thread, soon(hours=1), "hi", "42501"),
+        ("andrej", thread, soon(hours=-1), "hi", "PT422"),
+        ("andrej", thread, soon(days=400), "hi", "PT422"),
+        ("andrej", thread, None, "hi", "PT422"),
+        ("andrej", thread, soon(hours=1), " ", "PT422"),
+        ("andrej", thread, soon(hours=1), None, "PT422"),
+    ):
+        assert refusal(world, user, INSERT, where, message, when, None).code == code, user
+    assert refusal(world, "andrej", INSERT, portal, "hi", soon(hours=1), TEMPLATE).detail == (
+        "field: template"
+    )
+
+    # the author works here no longer
+    row = write(world, portal, soon(hours=1))
+    world.owner.execute(
+        "delete from public.account_members where user_id = %s", [seed_uuid("andrej")]
+    )
+    assert send(world, soon(hours=2))["failed"] == 1
+    assert state(world, row)[0] == "failed"
+    assert ask(world, "cilka", "select * from public.scheduled_messages") == []
+
+
+def test_quiet_hours_are_two_times_of_day_or_none(world: World) -> None:
+    for quiet_from, quiet_until in (("21:00", None), ("08:00", "08:00")):
+        refused = refusal(
+            world,
+            "olivia",
+            "update public.accounts set quiet_from = %s, quiet_until = %s where id = %s",
+            quiet_from,
+            quiet_until,
+            ALPINE,
+        )
+        assert (refused.code, refused.message) == (
+            "PT422",
+            "Quiet hours need two different times of day, or none.",
+        )
