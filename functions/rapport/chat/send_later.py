@@ -1,4 +1,4 @@
-"""Sends what waits for its time: messages that staff wrote for later, and reminders."""
+"""Sends what waits for its time, messages and reminders, and ends snoozes."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from rapport.store.later import LaterStore, Sent
 
 BATCH = 100  # messages in one call; each is posted by itself
 REMINDERS = 300  # reminders in one call; they are posted together
+SNOOZES = 500  # snoozes in one call
 # seconds: a call that starts with less time left could be cut off during its retries
 RESERVE = 15.0
 # seconds: a run stays for what is due before the schedule's next one
@@ -41,6 +42,10 @@ class SendLater:
         watches_until = self.clock().timestamp() + WATCH
         while True:
             failures: list[Exception] = []
+            try:
+                self._end_snoozes(ends)
+            except Exception as error:  # noqa: BLE001 - raised again below
+                failures.append(error)
             next_times: list[datetime] = []
             for kind, batch in (
                 (self.store.send_scheduled, BATCH),
@@ -60,6 +65,10 @@ class SendLater:
             if self.remaining() - pause < RESERVE:
                 return ends
             self.sleep(pause)
+
+    def _end_snoozes(self, ends: Counter[str]) -> None:
+        while self.remaining() > RESERVE and (ended := self.store.end_snoozes(SNOOZES)):
+            ends["unsnoozed"] += ended
 
     def _repeat(
         self, kind: Callable[[int], Sent], batch: int, ends: Counter[str]

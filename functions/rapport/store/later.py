@@ -1,4 +1,4 @@
-"""What is sent at its time: messages that wait, and reminders."""
+"""What happens at its time: messages that wait, reminders, and the end of snoozes."""
 
 from __future__ import annotations
 
@@ -30,3 +30,7 @@ class LaterStore(Store):
     def send_reminders(self, batch: int) -> Sent:
         """Sends up to `batch` reminders that are due, or drops those that reach nobody."""
         return understood(Sent, self._call("send_reminders", {"batch": batch}))
+
+    def end_snoozes(self, batch: int) -> int:
+        """Ends up to `batch` snoozes whose time has come; 0 means that none is left."""
+        return understood(int, self._call("end_snoozes", {"batch": batch}))

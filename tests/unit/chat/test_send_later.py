@@ -10,7 +10,7 @@ import httpx
 import pytest
 from pydantic import HttpUrl, SecretStr
 
-from rapport.chat.send_later import BATCH, PAUSE, REMINDERS, RESERVE, SendLater
+from rapport.chat.send_later import BATCH, PAUSE, REMINDERS, RESERVE, SNOOZES, SendLater
 from rapport.errors import StoreError
 from rapport.settings import StoreSettings
 from rapport.store.later import LaterStore
@@ -36,9 +36,11 @@ class Machine:
     def __call__(self, request: httpx.Request) -> httpx.Response:
         name = request.url.path.rpartition("/")[2]
         self.called.append(name)
-        batch = {"send_scheduled": BATCH, "send_reminders": REMINDERS}[name]
+        batch = {"send_scheduled": BATCH, "send_reminders": REMINDERS, "end_snoozes": SNOOZES}[name]
         assert json.loads(request.content) == {"batch": batch}
         answer = next(self._answers.get(name, iter(())), (0, True, None))
+        if name == "end_snoozes" and answer is not None:
+            return httpx.Response(200, json=answer[0])
         if answer is None:
             return httpx.Response(500, json={"code": "XX000", "message": "crash"})
         sent, is_done, next_at = answer
@@ -101,3 +103,13 @@ def test_a_kind_that_fails_holds_up_no_other() -> None:
     with pytest.raises(StoreError):
         machine.run()
     assert machine.called.count("send_reminders") == 2
+
+
+def test_snoozes_end_until_none_is_left_and_their_failure_stops_nothing() -> None:
+    machine = Machine(end_snoozes=[(SNOOZES, False, None), (3, True, None)])
+    assert machine.run() == {"unsnoozed": SNOOZES + 3}
+
+    broken = Machine(end_snoozes=[None] * 10, send_reminders=[(2, True, None)])
+    with pytest.raises(StoreError):
+        broken.run()
+    assert "send_reminders" in broken.called
