@@ -35,7 +35,16 @@ create function private.staff_to_tell(conversation_id uuid, account_id uuid)
     stable
     set search_path = ''
 as $$
+declare
+    assignee constant uuid := (
+        select s.assignee_id
+        from public.desk_states s
+        where s.id = staff_to_tell.conversation_id
+    );
 begin
+    if assignee is not null then
+        return array[assignee];
+    end if;
     return array(
         select m.user_id
         from public.account_members m
@@ -260,7 +269,7 @@ create trigger _550_notify
 comment on function private.has_devices() is
     'Whether anybody is told on a device.';
 comment on function private.staff_to_tell(uuid, uuid) is
-    'The staff who are told of a customer''s message.';
+    'The staff who are told of a customer''s message: the assignee, or everybody where there is none.';
 comment on function private.tg_messages__notify() is
     'Tells staff of customers'' messages, and customers of the business''s messages in the portal.';
 comment on function private.notify_customer(uuid, uuid, text, uuid, text) is

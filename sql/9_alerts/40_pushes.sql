@@ -129,7 +129,8 @@ begin
         or exists (
             select
             from public.contacts c
-            where c.account_id = notification.account_id
+            where notification.kind not in ('mention', 'assigned')
+              and c.account_id = notification.account_id
               and c.portal_user_id = notification.user_id
               and (
                   notification.conversation_id is null

@@ -10,7 +10,7 @@ import pytest
 
 from tests.sql.asking import ask, refusal
 from tests.sql.outbound import backend, conversation, post
-from tests.sql.portal import CILKA, add_points, change, make_job, send_invoice
+from tests.sql.portal import CILKA, add_points, change, insert, make_job, send_invoice
 from tests.world import ALPINE, World, seed_uuid, text_message
 
 SAVE = "select public.save_push_subscription(%s, %s, %s) as id"
@@ -161,6 +161,37 @@ def test_what_names_a_person_goes_before_what_all_are_told(desk: World) -> None:
     )
     desk.ingest(text_message("wamid.2", wa_id="38640111222"))
     assert told(desk) == [("andrej", "mention", "Adam", "@andrej see this")]
+
+
+def test_a_conversation_is_its_assignees_and_a_mention_the_mentioned_ones(desk: World) -> None:
+    subscribe(desk, "adam")
+    thread = conversation(desk)
+    assert [name for name, *_ in told(desk)] == ["adam", "andrej"]
+    ask(desk, "adam", "select public.hand_over_conversation(%s, %s)", thread, seed_uuid("andrej"))
+    assert told(desk) == [("andrej", "assigned", "cilka", "The conversation is yours now.")]
+    desk.ingest(text_message("wamid.2", wa_id="38640111222", text="Hello?"))
+    assert told(desk) == [("andrej", "message", "cilka", "Hello?")]
+
+    note = insert(
+        desk,
+        "andrej",
+        "conversation_notes",
+        conversation_id=thread,
+        note="She has a dog.",
+        mentions=[seed_uuid("adam"), seed_uuid("andrej")],
+    )
+    assert told(desk) == [("adam", "mention", "andrej", "She has a dog.")]
+    both = [seed_uuid("adam"), seed_uuid("olivia")]
+    subscribe(desk, "olivia")
+    change(desk, "andrej", "conversation_notes", note["id"], mentions=both)
+    assert [name for name, *_ in told(desk)] == ["olivia"]
+    # nobody is told of what they did, and a free conversation is everybody's again
+    ask(desk, "andrej", "select public.release_conversation(%s)", thread)
+    ask(desk, "adam", "select public.take_conversation(%s)", thread)
+    ask(desk, "adam", "select public.release_conversation(%s)", thread)
+    assert told(desk) == []
+    desk.ingest(text_message("wamid.3", wa_id="38640111222"))
+    assert [name for name, *_ in told(desk)] == ["adam", "andrej", "olivia"]
 
 
 def test_each_device_is_told_and_one_that_is_busy_waits_alone(desk: World) -> None:
