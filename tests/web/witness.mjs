@@ -8,7 +8,7 @@
 import { createPrivateKey, sign } from "node:crypto";
 import { createRequire } from "node:module";
 import { createInterface } from "node:readline";
-import { followDesk, markUnread, stayAtDesk } from "../../functions/rapport/web/live/desk.js";
+import { followDesk, markUnread, stayAtConversation, stayAtDesk } from "../../functions/rapport/web/live/desk.js";
 import { createLive } from "../../functions/rapport/web/live/index.js";
 
 const { createClient } = createRequire(new URL("../../functions/rapport/web/package.json", import.meta.url))("@supabase/supabase-js");
@@ -104,7 +104,7 @@ const answers = {
   hide: ({ of }) => subscriptions[of].hideMe(),
   say: ({ of }) => subscriptions[of].say(),
   unread: ({ of, conversation }) => markUnread(subscriptions[of], conversation),
-  stay: ({ account }) => void stayAtDesk(live, account),
+  stay: ({ account, conversation }) => void (account ? stayAtDesk(live, account) : stayAtConversation(live, conversation)),
   pause: () => live.pause(),
   resume: () => live.resume(),
   close: () => live.close(),

@@ -1,4 +1,4 @@
-"""What a team follows at its desk: notes, who has a conversation, labels, saved replies.
+"""What a team follows at its desk: notes, who has a conversation, labels, saved replies, health.
 
 Staff alone see these rows, and the account's topic alone tells them.
 """
@@ -10,6 +10,7 @@ from uuid import UUID
 
 from rapport.client.catch_up import CatchUp
 from rapport.client.database import (
+    AccountHealth,
     ConversationLabel,
     ConversationNote,
     DeskState,
@@ -62,4 +63,11 @@ class Desk:
     ) -> Subscription[SavedReply]:
         """The saved replies of the user's accounts."""
         source = TableSource("saved_replies", SavedReply, Scope())
+        return Subscription(self._catch_up, source, Scope(), **callbacks)
+
+    def health(
+        self, **callbacks: Unpack[RowCallbacks[AccountHealth]]
+    ) -> Subscription[AccountHealth]:
+        """What is wrong with the user's accounts at the moment."""
+        source = TableSource("account_health", AccountHealth, Scope())
         return Subscription(self._catch_up, source, Scope(), **callbacks)

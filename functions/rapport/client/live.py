@@ -12,6 +12,7 @@ order: see `ledger`.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self, Unpack
@@ -34,7 +35,7 @@ from rapport.client.portal_subscriptions import (
     ProfileCallbacks,
     ProfileSubscription,
 )
-from rapport.client.presence import DeskPresence, Presence, Typing, person_id
+from rapport.client.presence import Presence, StayingPresence, Typing, person_id
 from rapport.client.rows import Invoice, Job
 from rapport.client.sender import Sender
 from rapport.client.server import Server
@@ -193,7 +194,7 @@ class LiveClient:
 
     @property
     def desk(self) -> Desk:
-        """What staff alone follow: notes, assignees, labels and saved replies."""
+        """What staff alone follow: notes, assignees, labels, saved replies and health."""
         return Desk(self._catch_up)
 
     async def presence(
@@ -209,9 +210,9 @@ class LiveClient:
             "customer": "presence_customer",
         }
         key = str(person_id(await self._tokens.user()))
-        if where == "desk":
-            return DeskPresence(self._catch_up, self._server, id_, key, on_change)
-        return Presence(self._catch_up, Scope(kinds[where], id_), key, on_change)
+        stay = self._server.stay_at_desk if where == "desk" else self._server.stay_at_conversation
+        scope = Scope(kinds[where], id_)
+        return StayingPresence(self._catch_up, scope, partial(stay, id_), key, on_change)
 
     async def typing(
         self,

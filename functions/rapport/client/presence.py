@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from types import TracebackType
 from typing import Self
@@ -20,7 +20,6 @@ from pydantic import JsonValue
 
 from rapport.client.callbacks import run_now
 from rapport.client.catch_up import CatchUp
-from rapport.client.server import Server
 from rapport.client.topics import Scope
 from rapport.errors import RapportError
 
@@ -28,7 +27,8 @@ TYPING = "typing"
 # a client that types says so again and again; without a new signal typing ends after this time
 TYPING_SECONDS = 5.0
 SAY_AGAIN_SECONDS = 2.0
-# who is at the desk says so to the database, for which it counts for two minutes
+# who is at the desk or in a conversation says so to the database, for which it counts somewhat
+# longer
 STAY_SECONDS = 60.0
 # until it could be said
 FIRST_STAY_SECONDS = 1.0
@@ -147,23 +147,24 @@ class Presence(_PresenceRoom):
                 run_now([lambda: on_change(who)])
 
 
-class DeskPresence(Presence):
-    """Who is at an account's desk. While the user is shown there, conversations may be assigned to
-    the user in turn (`accounts.assigns_in_turn`).
+class StayingPresence(Presence):
+    """Who is at an account's desk, or in a conversation. While the user is shown there, `stay` says
+    so to the database: conversations may be assigned in turn to members at the desk
+    (`accounts.assigns_in_turn`), and a user in a conversation is not told of its messages on a
+    device.
     """
 
     def __init__(
         self,
         catch_up: CatchUp,
-        server: Server,
-        account_id: UUID,
+        scope: Scope,
+        stay: Callable[[], Awaitable[None]],
         key: str,
         on_change: Callable[[frozenset[str]], None] | None = None,
     ) -> None:
-        self._server = server
-        self._account_id = account_id
+        self._say_so = stay
         self._staying: asyncio.Task[None] | None = None
-        super().__init__(catch_up, Scope("presence_desk", account_id), key, on_change)
+        super().__init__(catch_up, scope, key, on_change)
 
     async def show_me(self, **shown: JsonValue) -> None:
         """Shows the user to others, and says every minute that the user is there."""
@@ -196,7 +197,7 @@ class DeskPresence(Presence):
             pause = FIRST_STAY_SECONDS
             if self.is_connected:
                 with suppress(RapportError):
-                    await self._server.stay_at_desk(self._account_id)
+                    await self._say_so()
                     pause = STAY_SECONDS
             await asyncio.sleep(pause)
 

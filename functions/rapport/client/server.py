@@ -170,6 +170,10 @@ class Server:
         """Says that the user is at the desk of an account."""
         await self._rpc("stay_at_desk", {"account_id": str(account_id)})
 
+    async def stay_at_conversation(self, conversation_id: UUID) -> None:
+        """Says that the user looks at a conversation."""
+        await self._rpc("stay_at_conversation", {"conversation_id": str(conversation_id)})
+
     async def edit_profile(self, customer_id: UUID, fields: Record) -> Record:
         """Writes fields of the user's own profile and returns the new profile."""
         rows = await self._call(

@@ -7,6 +7,7 @@ import os
 from collections import defaultdict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from operator import itemgetter
 from random import Random
 from typing import Any
@@ -353,7 +354,7 @@ async def test_a_team_follows_its_desk_in_both_clients_and_a_customer_does_not(
     told, hers = Told(), Told()
     conversation, other = portal.conversation("cilka"), portal.conversation("cilka")
     portal.write("cilka", conversation, "one", "two")
-    tables = ("desk_states", "labels", "conversation_labels", "saved_replies")
+    tables = ("desk_states", "labels", "conversation_labels", "saved_replies", "account_health")
     follow: dict[str, list[Any]] = {table: ["desk", table] for table in tables}
     follow["notes"] = ["desk", "conversation_notes", {"conversation": str(conversation)}]
     follow["messages"] = ["conversation", str(conversation)]
@@ -367,13 +368,15 @@ async def test_a_team_follows_its_desk_in_both_clients_and_a_customer_does_not(
         live.desk.labels() as labels,
         live.desk.conversation_labels() as labelled,
         live.desk.saved_replies() as replies,
+        live.desk.health() as health,
         live.conversation(conversation) as messages,
         await live.presence("desk", ALPINE) as desk,
+        await live.presence("staff", conversation) as room,
     ):
         for name in follow:
             await shows(client, name, isConnected=True)
             await shows(customer, name, isConnected=True)
-        followed = (notes, states, labels, labelled, replies, messages)
+        followed = (notes, states, labels, labelled, replies, health, messages)
         await until(lambda: all(part.is_connected for part in followed) and desk.is_connected)
         assert [row.id for row in states.rows.values()] == [other]
 
@@ -445,6 +448,25 @@ async def test_a_team_follows_its_desk_in_both_clients_and_a_customer_does_not(
                 == {seed_uuid("andrej"), seed_uuid("vera")}
             )
         )
+
+        watching = "select user_id from private.conversation_watchers"
+        await room.show_me()
+        await client.ask("stay", conversation=str(conversation))
+        await until(
+            lambda: (
+                {row["user_id"] for row in portal.world.rows(watching)}
+                == {seed_uuid("andrej"), seed_uuid("vera")}
+            )
+        )
+
+        # a number that is stopped
+        stop = "update public.whatsapp_channels set stopped_at = %s where account_id = %s"
+        portal.world.owner.execute(stop, [datetime.now(UTC), ALPINE])
+        await until(lambda: len(health.rows) == 1)
+        shown = await shows(client, "account_health", isConnected=True)
+        assert [row["kind"] for row in shown["rows"]] == ["stopped_number"]
+        portal.world.owner.execute(stop, [None, ALPINE])
+        await until(lambda: not health.rows)
 
         # a customer is told of its messages, and of nothing else
         portal.write("andrej", conversation, "hello")

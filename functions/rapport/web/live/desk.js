@@ -1,6 +1,6 @@
 /**
- * What a team follows at its desk: notes, who has a conversation, labels and saved replies. Staff
- * alone see these rows. A module of its own, since a customer's portal has no use for it:
+ * What a team follows at its desk: notes, who has a conversation, labels, saved replies and the
+ * account's health. Staff alone see these rows. A module of its own, since a customer's portal has no use for it:
  *
  *     import { followDesk } from "@rapport/live/desk";
  *     const notes = followDesk(live, "conversation_notes", { onInsert: (note) => … }, conversationId);
@@ -25,6 +25,7 @@ const ORDER = {
   labels: "name",
   conversation_labels: "id",
   saved_replies: "short_code",
+  account_health: "since",
 };
 
 /**
@@ -58,7 +59,28 @@ export function followDesk(live, table, callbacks, conversationId) {
  * @returns {() => void}
  */
 export function stayAtDesk(live, accountId) {
-  const stay = () => live.hub.server.rpc("stay_at_desk", { account_id: accountId }).catch(() => {});
+  return stayAt(live, "stay_at_desk", { account_id: accountId });
+}
+
+/**
+ * Says that the user looks at a conversation, now and every minute until the returned function is
+ * called: meanwhile the user gets no notifications of its messages.
+ *
+ * @param {Live} live
+ * @param {string} conversationId
+ * @returns {() => void}
+ */
+export function stayAtConversation(live, conversationId) {
+  return stayAt(live, "stay_at_conversation", { conversation_id: conversationId });
+}
+
+/**
+ * @param {Live} live
+ * @param {string} name
+ * @param {Record<string, string>} where
+ */
+function stayAt(live, name, where) {
+  const stay = () => live.hub.server.rpc(name, where).catch(() => {});
   const timer = setInterval(stay, 60_000);
   void stay();
   return () => clearInterval(timer);
