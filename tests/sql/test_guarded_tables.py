@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import psycopg
@@ -20,6 +21,8 @@ GUARDED = [
     "loyalty_transactions",
     "messages",
     "metakocka_connections",
+    "reminder_rules",
+    "scheduled_messages",
 ]
 
 
@@ -197,17 +200,30 @@ def test_an_upsert_does_not_reach_another_tenants_row(world: World) -> None:
         "loyalty_transactions": add_points(world, 5, "ana", customer_id=CARLOS)["id"],
         "messages": insert(world, "ana", "messages", customer_id=CARLOS, message="any")["id"],
     }
+    waits = {"message": "any", "send_at": datetime.now(UTC) + timedelta(days=1)}
+    threads = {
+        customer: insert(world, user, "messages", customer_id=customer, message="any")[
+            "conversation_id"
+        ]
+        for user, customer in (("ana", CARLOS), ("andrej", CILKA))
+    }
+    theirs["scheduled_messages"] = insert(
+        world, "ana", "scheduled_messages", conversation_id=threads[CARLOS], **waits
+    )["id"]
     ours = {
+        "scheduled_messages": {"conversation_id": threads[CILKA], **waits},
         "jobs": {"service_type": "any", "starts_at": "2026-12-01T09:00:00Z"},
         "invoices": {"number": "1", "currency": "EUR", "amount_minor": 1},
         "loyalty_transactions": {"type": "earned", "points": 1},
         "messages": {"message": "any"},
     }
-    # an account's connection has the account's id: the policy on what is written refuses it
-    assert {"accounts", "metakocka_connections", *theirs} == set(GUARDED)
+    # an account's connection has the account's id: the policy on what is written refuses it; agents
+    # write no rules
+    assert {"accounts", "metakocka_connections", "reminder_rules", *theirs} == set(GUARDED)
     for table, id_ in theirs.items():
         before = world.rows(f"select * from public.{table} where id = %s", [id_])
-        row = {"id": id_, "customer_id": CILKA, **ours[table]}
+        named = {} if table == "scheduled_messages" else {"customer_id": CILKA}
+        row = {"id": id_, **named, **ours[table]}
         for action in ("do nothing", "do update set id = excluded.id"):
             query = (
                 f"insert into public.{table} ({', '.join(row)})"
