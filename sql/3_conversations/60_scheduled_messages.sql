@@ -481,6 +481,11 @@ comment on column public.scheduled_messages.updated_at is
     'When the row last changed (server time, UTC).';
 comment on column public.scheduled_messages.version is
     'Rises by 1 with each change of the row.';
+comment on constraint scheduled_messages_status_check on public.scheduled_messages is
+    'There is no such status of a message that waits.
+Use cancelled.';
+comment on constraint scheduled_messages_error_message_check on public.scheduled_messages is
+    'A failed message says why, and no other does.';
 comment on policy "members can read what is sent later" on public.scheduled_messages is
     'Customers see a message once it is sent.';
 comment on policy "owners, admins and agents can write what is sent later" on public.scheduled_messages is

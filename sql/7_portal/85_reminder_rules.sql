@@ -345,6 +345,9 @@ comment on constraint reminder_rules_days_check on public.reminder_rules is
 comment on constraint reminder_rules_template_check on public.reminder_rules is
     'A rule needs a template or a text.
 Give the template for WhatsApp, the text for the portal, or both.';
+comment on constraint reminder_rules_whatsapp_channel_id_check on public.reminder_rules is
+    'A template needs the number that sends it, and a rule without a template has none.
+Give template and whatsapp_channel_id, or neither.';
 comment on policy "members can read reminder rules" on public.reminder_rules is
     'Customers see what they are sent.';
 comment on policy "owners and admins can make reminder rules" on public.reminder_rules is

@@ -2345,6 +2345,11 @@ comment on column public.scheduled_messages.updated_at is
     'When the row last changed (server time, UTC).';
 comment on column public.scheduled_messages.version is
     'Rises by 1 with each change of the row.';
+comment on constraint scheduled_messages_status_check on public.scheduled_messages is
+    'There is no such status of a message that waits.
+Use cancelled.';
+comment on constraint scheduled_messages_error_message_check on public.scheduled_messages is
+    'A failed message says why, and no other does.';
 comment on function private.check_template_for_later(public.messages, jsonb) is
     'Refuses a template that could not be sent in place of a message, and names the field.';
 comment on function private.tg_scheduled_messages__check() is

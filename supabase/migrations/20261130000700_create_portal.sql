@@ -2949,6 +2949,9 @@ comment on constraint reminder_rules_days_check on public.reminder_rules is
 comment on constraint reminder_rules_template_check on public.reminder_rules is
     'A rule needs a template or a text.
 Give the template for WhatsApp, the text for the portal, or both.';
+comment on constraint reminder_rules_whatsapp_channel_id_check on public.reminder_rules is
+    'A template needs the number that sends it, and a rule without a template has none.
+Give template and whatsapp_channel_id, or neither.';
 comment on function private.rule_template(public.reminder_rules) is
     'The template of a rule, as it was last read from WhatsApp; nulls where it is not known.';
 comment on function private.check_reminder_text(text, text) is

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -23,7 +24,9 @@ GUARDED = [
     "loyalty_transactions",
     "messages",
     "metakocka_connections",
+    "reminder_rules",
     "saved_replies",
+    "scheduled_messages",
 ]
 
 
@@ -229,6 +232,16 @@ def test_an_upsert_does_not_reach_another_tenants_row(world: World) -> None:
             world, "ana", "conversation_notes", conversation_id=a_thread(world, BAY), note="any"
         )["id"],
     }
+    waits = {"message": "any", "send_at": datetime.now(UTC) + timedelta(days=1)}
+    threads = {
+        customer: insert(world, user, "messages", customer_id=customer, message="any")[
+            "conversation_id"
+        ]
+        for user, customer in (("ana", CARLOS), ("andrej", CILKA))
+    }
+    theirs["scheduled_messages"] = insert(
+        world, "ana", "scheduled_messages", conversation_id=threads[CARLOS], **waits
+    )["id"]
     make_job(world)
     of_cilka = {"customer_id": CILKA}
     ours: dict[str, dict[str, object]] = {
@@ -239,9 +252,11 @@ def test_an_upsert_does_not_reach_another_tenants_row(world: World) -> None:
         "labels": {"account_id": ALPINE, "name": "any"},
         "saved_replies": {"account_id": ALPINE, "short_code": "any", "text": "any"},
         "conversation_notes": {"conversation_id": a_thread(world, ALPINE), "note": "any"},
+        "scheduled_messages": {"conversation_id": threads[CILKA], **waits},
     }
-    # an account's connection has the account's id: the policy on what is written refuses it
-    assert {"accounts", "metakocka_connections", *theirs} == set(GUARDED)
+    # an account's connection has the account's id: the policy on what is written refuses it; agents
+    # write no rules
+    assert {"accounts", "metakocka_connections", "reminder_rules", *theirs} == set(GUARDED)
     for table, id_ in theirs.items():
         before = world.rows(f"select * from public.{table} where id = %s", [id_])
         row = {"id": id_, **ours[table]}
