@@ -148,7 +148,7 @@ def test_a_contact_from_its_change_to_its_partner(
         assert first.claimed == []
         assert first.next_in is not None
         owner.execute("update private.metakocka_dirty set not_before = now()")
-    assert [one.party["name"] for one in store.contacts_to_send(account, 1)] == ["Kos"]
+    assert [one.party["name"] for one in store.contacts_to_send(account, 0, 1)] == ["Kos"]
     kos, zupan = run.claim_contacts(10).claimed
     assert (kos.party["name"], kos.intents, kos.metakocka_id) == ("Kos", [], None)
 
