@@ -258,7 +258,8 @@ def test_the_command_line_shows_differences_and_settles_them(desk: Desk) -> None
     assert len(partners(desk)) == 3
     assert sync("--dry-run") == (0, "Nothing was written. There is nothing to do.\n")
 
-    # what lacks fields is counted the same before, in and after a run
+    # what lacks fields is counted the same before, in and after a run; no other run comes between
+    desk.world.owner.execute("update private.doorbell set url = null, secret = null")
     desk.world.owner.execute(
         "insert into public.contacts (account_id, name) select %s, 'Bor ' || n"
         " from generate_series(1, 120) n",
