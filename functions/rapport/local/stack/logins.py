@@ -29,3 +29,21 @@ LOGINS: tuple[Login, ...] = (
     Login("ana@bay.example", PASSWORD, "agent", "Bay Boat Rental", _BAY),
     Login("carlos@customers.example", PASSWORD, "customer", "Bay Boat Rental", _BAY),
 )
+
+
+class Phone(NamedTuple):
+    """A customer's phone, which the phone page plays, and the number that it writes to."""
+
+    name: str
+    # digits, as WhatsApp's wa_id
+    number: str
+    phone_number_id: str
+    business: str
+
+
+PHONES: tuple[Phone, ...] = (
+    Phone("Cilka Cerar", "38640111222", "1003427786179738", "Alpine Carpet Care"),
+    Phone("Carlos Costa", "5511987654321", "1003427786179739", "Bay Boat Rental"),
+    # somebody whom nobody knows yet
+    Phone("Nejc Novak", "38640999888", "1003427786179738", "Alpine Carpet Care"),
+)

@@ -16,6 +16,8 @@ from rapport.local.stack.state import PREFERRED_PORTS
 class StackSummary(BaseModel):
     """The one line of `rapport up --json`."""
 
+    # the pages for people: dashboard, portal and phone
+    pages_url: str
     url: str
     publishable_key: str
     secret_key: str
@@ -41,6 +43,7 @@ class StackSummary(BaseModel):
     def of(cls, stack: Stack) -> StackSummary:
         """Describes a stack that this process supervises."""
         return cls(
+            pages_url=f"{stack.url}/",
             url=stack.url,
             publishable_key=stack.publishable_key,
             secret_key=stack.secret_key,
@@ -73,6 +76,7 @@ def show(stack: Stack, console: Console) -> None:
     """Prints the summary for a person."""
     summary = StackSummary.of(stack)
     rows = {
+        "See it": summary.pages_url,
         "Project URL": summary.url,
         "Functions": summary.functions_url,
         "WhatsApp webhook": summary.webhook_url,

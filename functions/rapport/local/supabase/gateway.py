@@ -1,4 +1,6 @@
-"""The one port for clients: /rest/v1, /auth/v1 and /realtime/v1, as on a hosted project."""
+"""The one port for clients: /rest/v1, /auth/v1 and /realtime/v1, as on a hosted project; and the
+pages for people.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +21,7 @@ from starlette.websockets import WebSocketClose
 
 from rapport.local.memory import release_memory
 from rapport.local.overload import Bounded
+from rapport.local.pages import Pages
 from rapport.local.stack.running import STACK_VARIABLE, Stack
 from rapport.local.supabase.auth.service import AuthService
 from rapport.local.supabase.connections import (
@@ -83,11 +86,13 @@ def create_app(stack: Stack) -> Starlette:
     auth = AuthService(stack)
     realtime = RealtimeService(stack)
     keys = ProjectKeys(stack)
+    pages = Pages(stack)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         async with AsyncExitStack() as running:
             running.push_async_callback(rest.stop)
+            running.push_async_callback(pages.stop)
             running.push_async_callback(auth.stop)
             await auth.start()
             running.push_async_callback(realtime.stop)
@@ -117,6 +122,7 @@ def create_app(stack: Stack) -> Starlette:
                 for path, sentence in NOT_SERVED.items()
                 for route in (Route, Mount)
             ),
+            *pages.routes,
         ],
         middleware=[
             Middleware(

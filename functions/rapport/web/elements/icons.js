@@ -1,0 +1,30 @@
+/** Line icons of one weight, 20 by 20. They say nothing to screen readers: the text beside does. */
+
+import { svg, html } from "lit";
+
+/** @param {ReturnType<typeof svg>} drawing */
+function icon(drawing) {
+  return html`<svg class="icon" viewBox="0 0 20 20" aria-hidden="true" focusable="false">${drawing}</svg>`;
+}
+
+export const icons = {
+  calendar: icon(svg`<rect x="3" y="4" width="14" height="13" rx="2" /><path d="M3 8.5h14M7 2.5v3M13 2.5v3" />`),
+  invoice: icon(svg`<path d="M10 2.5v15M13.5 5.8c-.6-1-1.9-1.6-3.5-1.6-2 0-3.6 1-3.6 2.7C6.4 10.8 13.8 8.8 13.8 12.800c0 1.8-1.7 2.9-3.8 2.9-1.8 0-3.2-.7-3.9-1.9" />`),
+  chat: icon(svg`<path d="M3 5.500a2 2 0 0 1 2-2h10a2 2 0 0 1 2 2v6a2 2 0 0 1-2 2H9l-4 3.500v-3.500a2 2 0 0 1-2-2z" />`),
+  gift: icon(svg`<rect x="3" y="7" width="14" height="3.5" rx="1" /><path d="M4.5 10.500V17h11v-6.500M10 7v10M10 7C8 7 6 6.2 6 4.6 6 2.7 9 2.5 10 7zM10 7c2 0 4-.8 4-2.400C14 2.7 11 2.5 10 7z" />`),
+  info: icon(svg`<circle cx="10" cy="10" r="7" /><path d="M10 9.500v4M10 6.500v.1" />`),
+  close: icon(svg`<path d="M5.5 5.500l9 9M14.5 5.500l-9 9" />`),
+  send: icon(svg`<path d="M3.5 10L16.5 4l-4 12.5-2.8-4.700zM9.7 11.800l3-3.3" />`),
+  back: icon(svg`<path d="M12 4.500L6.5 10l5.5 5.5" />`),
+  down: icon(svg`<path d="M10 4v11M5.5 10.800L10 15.300l4.5-4.5" />`),
+  clock: icon(svg`<circle cx="10" cy="10" r="6.5" /><path d="M10 6.500V10l2.3 1.5" />`),
+  warning: icon(svg`<path d="M10 3.500L17.5 16h-15zM10 8.500v3.500M10 14v.1" />`),
+  person: icon(svg`<circle cx="10" cy="7" r="3.2" /><path d="M4 16.500c.6-3 3-4.5 6-4.500s5.4 1.5 6 4.5" />`),
+  phone: icon(svg`<rect x="5.5" y="2.5" width="9" height="15" rx="2" /><path d="M9 15h2" />`),
+  search: icon(svg`<circle cx="9" cy="9" r="5" /><path d="M13 13l4 4" />`),
+  plus: icon(svg`<path d="M10 4.500v11M4.5 10h11" />`),
+  deleted: icon(svg`<circle cx="10" cy="10" r="6.5" /><path d="M5.5 5.500l9 9" />`),
+  file: icon(svg`<path d="M5.5 2.500h6l3.5 3.500v11.500h-9.500zM11.5 2.500V6H15" />`),
+  sent: icon(svg`<path d="M4.5 10.500l3.5 3.5 7.5-8" />`),
+  delivered: icon(svg`<path d="M1.5 10.500L5 14l7.5-8M8.5 12.500L10 14l7.5-8" />`),
+};

@@ -1,0 +1,195 @@
+import { html, nothing } from "lit";
+import { repeat } from "lit/directives/repeat.js";
+import { appointmentTime, fieldOf, leafOf } from "./format.js";
+import { icons } from "./icons.js";
+import { PageElement } from "./live_element.js";
+import { emptiness, pill, skeleton, trouble } from "./parts.js";
+import { text, word } from "./texts.js";
+
+/** @import { Job } from "../live/index.js" */
+/** @import { Snapshot } from "../live/subscription.js" */
+/** @import { Store } from "./live_element.js" */
+
+const KINDS = /** @type {const} */ ({ scheduled: "calm", rescheduled: "warn", in_progress: "live", completed: "good", cancelled: "bad" });
+const OPEN = new Set(["scheduled", "rescheduled", "in_progress"]);
+
+/**
+ * A customer's appointments, the next one first. Staff move, cancel and add them where the page
+ * gives `write` and `add`, which throw what is refused.
+ *
+ *     <job-list .source=${live.jobs(customerId)}></job-list>
+ */
+export class JobList extends PageElement {
+  /** @override */
+  static properties = {
+    source: { attribute: false },
+    write: { attribute: false },
+    add: { attribute: false },
+    editing: { state: true },
+    refusal: { state: true },
+    isBusy: { state: true },
+  };
+
+  constructor() {
+    super();
+    /** @type {Store<Snapshot<Job>> | null} */
+    this.source = null;
+    /** Writes columns of a job. @type {((id: string, patch: Partial<Job>) => Promise<unknown>) | null} */
+    this.write = null;
+    /** Makes a job. @type {((fields: { service_type: string, starts_at: string }) => Promise<unknown>) | null} */
+    this.add = null;
+    /** What is open: "move" or "cancel" and the id, or "new". */
+    this.editing = "";
+    this.refusal = "";
+    this.isBusy = false;
+  }
+
+  /** @override */
+  render() {
+    const shown = this.look("source", this.source);
+    if (!shown) return nothing;
+    const { rows } = shown;
+    if (shown.error && !rows.length) return trouble(text("jobs.failed"), shown.error);
+    if (!rows.length && shown.state === "connecting") return skeleton(2);
+    const next = rows.filter(({ status }) => OPEN.has(status));
+    const past = rows.filter(({ status }) => !OPEN.has(status)).reverse();
+    return html`
+      ${rows.length ? nothing : emptiness(icons.calendar, text("jobs.empty"), text("jobs.empty.more"))}
+      ${next.length ? html`<ul class="cards">${repeat(next, ({ id }) => id, (job) => this.#job(job))}</ul>` : nothing}
+      ${past.length
+        ? html`<details class="past" ?open=${!next.length}>
+            <summary>${text("jobs.past", { n: past.length })}</summary>
+            <ul class="cards">${repeat(past, ({ id }) => id, (job) => this.#job(job))}</ul>
+          </details>`
+        : nothing}
+      ${this.add ? this.#adding() : nothing}
+    `;
+  }
+
+  /** @param {Job} job */
+  #job(job) {
+    const leaf = leafOf(job.starts_at);
+    const isOpen = OPEN.has(job.status);
+    return html`<li class="card job ${isOpen ? "" : "job-over"}" data-id=${job.id}>
+      <div class="leaf" aria-hidden="true"><span>${leaf.month}</span><strong>${leaf.day}</strong></div>
+      <div class="card-words">
+        <p class="card-title"><bdi>${job.service_type}</bdi></p>
+        <p class="muted"><time datetime=${job.starts_at}>${appointmentTime(job.starts_at)}</time></p>
+        ${job.address ? html`<p class="muted"><bdi>${job.address}</bdi></p>` : nothing}
+        ${this.write && isOpen ? this.#editing(job) : nothing}
+      </div>
+      ${pill(word("job", job.status), KINDS[job.status] ?? "calm")}
+    </li>`;
+  }
+
+  /** @param {Job} job */
+  #editing(job) {
+    if (this.editing === `move ${job.id}`) {
+      return html`<form class="inline" @submit=${(/** @type {SubmitEvent} */ event) => this.#move(event, job)}>
+        <label class="field"><span>${text("jobs.when")}</span><input type="datetime-local" name="at" required .value=${fieldOf(job.starts_at)} /></label>
+        ${this.#refused()}
+        <div class="actions">
+          <button type="submit" class="button button-main" ?disabled=${this.isBusy}>${text("jobs.save")}</button>
+          <button type="button" class="button" @click=${() => this.#open("")}>${text("jobs.back")}</button>
+        </div>
+      </form>`;
+    }
+    if (this.editing === `cancel ${job.id}`) {
+      return html`<div class="inline">
+        <p>${text("jobs.cancel.sure", { service: job.service_type })}</p>
+        ${this.#refused()}
+        <div class="actions">
+          <button type="button" class="button button-bad" ?disabled=${this.isBusy} @click=${() => this.#write(job.id, { status: "cancelled" })}>
+            ${text("jobs.cancel")}
+          </button>
+          <button type="button" class="button" @click=${() => this.#open("")}>${text("jobs.keep")}</button>
+        </div>
+      </div>`;
+    }
+    return html`<div class="actions">
+      <button type="button" class="link" @click=${() => this.#open(`move ${job.id}`)}>${text("jobs.move")}</button>
+      <button type="button" class="link" @click=${() => this.#open(`cancel ${job.id}`)}>${text("jobs.cancel")}</button>
+    </div>`;
+  }
+
+  #adding() {
+    if (this.editing !== "new") {
+      return html`<button type="button" class="button button-wide" @click=${() => this.#open("new")}>${icons.plus}${text("jobs.new")}</button>`;
+    }
+    const tomorrow = new Date(Date.now() + 86_400_000).setHours(9, 0, 0, 0);
+    return html`<form class="inline card-plain" @submit=${this.#make}>
+      <label class="field"><span>${text("jobs.service")}</span><input name="service" required maxlength="200" autocomplete="off" /></label>
+      <label class="field"><span>${text("jobs.when")}</span><input type="datetime-local" name="at" required value=${fieldOf(tomorrow)} /></label>
+      ${this.#refused()}
+      <div class="actions">
+        <button type="submit" class="button button-main" ?disabled=${this.isBusy}>${text("jobs.add")}</button>
+        <button type="button" class="button" @click=${() => this.#open("")}>${text("jobs.back")}</button>
+      </div>
+    </form>`;
+  }
+
+  #refused() {
+    return this.refusal ? html`<p class="refusal" role="alert">${this.refusal}</p>` : nothing;
+  }
+
+  /** @param {string} what */
+  async #open(what) {
+    this.editing = what;
+    this.refusal = "";
+    await this.updateComplete;
+    /** @type {HTMLElement | null} */ (this.querySelector(".inline input"))?.focus();
+  }
+
+  /**
+   * @param {SubmitEvent} event
+   * @param {Job} job
+   */
+  #move(event, job) {
+    event.preventDefault();
+    const starts = new Date(valueOf(event, "at"));
+    const length = job.ends_at ? Date.parse(job.ends_at) - Date.parse(job.starts_at) : null;
+    /** @type {Partial<Job>} */
+    const patch = { starts_at: starts.toISOString() };
+    if (job.status === "scheduled") Object.assign(patch, { status: "rescheduled" });
+    if (length) Object.assign(patch, { ends_at: new Date(starts.getTime() + length).toISOString() });
+    void this.#write(job.id, patch);
+  }
+
+  /** @param {SubmitEvent} event */
+  #make(event) {
+    event.preventDefault();
+    const fields = { service_type: valueOf(event, "service").trim(), starts_at: new Date(valueOf(event, "at")).toISOString() };
+    void this.#try(async () => this.add?.(fields));
+  }
+
+  /**
+   * @param {string} id
+   * @param {Partial<Job>} patch
+   */
+  #write(id, patch) {
+    return this.#try(async () => this.write?.(id, patch));
+  }
+
+  /** @param {() => Promise<unknown>} write */
+  async #try(write) {
+    this.isBusy = true;
+    this.refusal = "";
+    try {
+      await write();
+      this.editing = "";
+    } catch (error) {
+      this.refusal = error instanceof Error ? error.message : String(error);
+    }
+    this.isBusy = false;
+  }
+}
+
+/**
+ * @param {SubmitEvent} event
+ * @param {string} name
+ */
+function valueOf(event, name) {
+  return String(new FormData(/** @type {HTMLFormElement} */ (event.target)).get(name) ?? "");
+}
+
+customElements.define("job-list", JobList);

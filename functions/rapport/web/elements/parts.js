@@ -1,0 +1,79 @@
+/** Small parts that several elements show. */
+
+import { html, nothing } from "lit";
+import { initialsOf } from "./format.js";
+import { icons } from "./icons.js";
+import { text, word } from "./texts.js";
+
+const COLOURS = 6;
+
+/**
+ * A round picture of somebody: the first letters, in a colour that stays the same.
+ *
+ * @param {string} name
+ * @param {string} [id]
+ */
+export function avatar(name, id = name) {
+  const colour = [...id].reduce((sum, letter) => (sum * 31 + (letter.codePointAt(0) ?? 0)) % 997, 7) % COLOURS;
+  return html`<span class="avatar avatar-${colour}" aria-hidden="true">${initialsOf(name) || icons.person}</span>`;
+}
+
+/**
+ * How far a message has come, as ticks.
+ *
+ * @param {string} status
+ */
+export function ticks(status) {
+  const drawing = { sent: icons.sent, delivered: icons.delivered, read: icons.delivered, failed: icons.warning, refused: icons.warning }[status];
+  return html`<span class="ticks ticks-${status}" data-status=${status}
+    >${drawing ?? icons.clock}<span class="hidden">${word("tick", status)}</span></span
+  >`;
+}
+
+/**
+ * A word about a state, in a pill.
+ *
+ * @param {string} label
+ * @param {"calm" | "good" | "bad" | "warn" | "live"} kind
+ */
+export function pill(label, kind) {
+  return html`<span class="pill pill-${kind}">${label}</span>`;
+}
+
+/**
+ * What stands where nothing is to be shown yet.
+ *
+ * @param {unknown} drawing
+ * @param {string} title
+ * @param {string} [more]
+ */
+export function emptiness(drawing, title, more) {
+  return html`<div class="emptiness">
+    ${drawing}
+    <p class="emptiness-title">${title}</p>
+    ${more ? html`<p class="muted">${more}</p>` : nothing}
+  </div>`;
+}
+
+/**
+ * An error where rows would be.
+ *
+ * @param {string} title
+ * @param {{ message: string } | null} error
+ */
+export function trouble(title, error) {
+  return html`<div class="trouble" role="alert">${icons.warning}
+    <div><p class="emptiness-title">${title}</p><p>${error?.message ?? ""}</p></div>
+  </div>`;
+}
+
+/**
+ * Grey bars while rows are read.
+ *
+ * @param {number} count
+ */
+export function skeleton(count) {
+  return html`<div class="skeleton" role="status"><span class="hidden">${text("page.loading")}</span>
+    ${Array.from({ length: count }, () => html`<div class="skeleton-row" aria-hidden="true"><span></span><span></span></div>`)}
+  </div>`;
+}

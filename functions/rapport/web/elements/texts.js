@@ -1,0 +1,71 @@
+/** The texts of the language that the user reads: the one that was chosen, or the browser's. */
+
+import { en } from "./texts/en.js";
+import { sl } from "./texts/sl.js";
+
+/** @import { Plural, Texts } from "./texts/en.js" */
+/** @typedef {keyof Texts} TextKey */
+
+const LANGUAGES = /** @type {Record<string, Texts>} */ ({ en, sl });
+const KEPT = "rapport-language";
+
+/** The languages that there are, by code, with their own names. */
+export const languages = Object.entries(LANGUAGES).map(([code, texts]) => ({ code, name: String(texts["language.name"]) }));
+
+/** The language of the texts. */
+export const language = chosen();
+
+/** For dates and numbers: the browser's own way, where it speaks the language of the texts. */
+export const locale = navigator.languages.find((one) => codeOf(one) === language) ?? language;
+
+const plurals = new Intl.PluralRules(locale);
+const numbers = new Intl.NumberFormat(locale);
+
+/**
+ * A text with its values, `{name}` being the place of one. Of a plural, `n` chooses the form.
+ *
+ * @param {TextKey} key
+ * @param {Record<string, string | number>} [values]
+ * @returns {string}
+ */
+export function text(key, values = {}) {
+  const found = LANGUAGES[language][key];
+  const forms = /** @type {Plural} */ (found);
+  const form = typeof found === "string" ? found : (forms[plurals.select(Number(values.n))] ?? forms.other);
+  return form.replace(/\{(\w+)\}/g, (_, name) => {
+    const value = values[name] ?? "";
+    return typeof value === "number" ? numbers.format(value) : value;
+  });
+}
+
+/**
+ * The text for a word of the database, or the word itself where there is none.
+ *
+ * @param {string} kind
+ * @param {string} word
+ * @returns {string}
+ */
+export function word(kind, word) {
+  const key = `${kind}.${word}`;
+  return Object.hasOwn(en, key) ? text(/** @type {TextKey} */ (key)) : word;
+}
+
+/**
+ * Has the page speak another language from now on.
+ *
+ * @param {string} code
+ */
+export function choose(code) {
+  localStorage.setItem(KEPT, code);
+  location.reload();
+}
+
+function chosen() {
+  const wishes = [localStorage.getItem(KEPT) ?? "", ...navigator.languages].map(codeOf);
+  return wishes.find((code) => Object.hasOwn(LANGUAGES, code)) ?? "en";
+}
+
+/** @param {string} tag */
+function codeOf(tag) {
+  return tag.split("-")[0].toLowerCase();
+}

@@ -1,0 +1,165 @@
+import { html, nothing } from "lit";
+import { createLive } from "@rapport/live";
+import "@rapport/live/elements/index.js";
+import { PageElement } from "@rapport/live/elements/live_element.js";
+import { trouble } from "@rapport/live/elements/parts.js";
+import { choose, language, languages, text } from "@rapport/live/elements/texts.js";
+import { readConfig } from "./config.js";
+import "./sign_in.js";
+import { createClient } from "./supabase.js";
+
+/** @import { SupabaseClient, User } from "@supabase/supabase-js" */
+/** @import { Live } from "@rapport/live" */
+/** @import { Config, Login } from "./config.js" */
+
+/** A page that begins with signing in: its client, its session and its live client. */
+export class AppPage extends PageElement {
+  /** @override */
+  static properties = {
+    user: { state: true },
+    isReady: { state: true },
+    failure: { state: true },
+  };
+
+  constructor() {
+    super();
+    /** @type {Config | null} */
+    this.config = null;
+    /** @type {SupabaseClient | null} */
+    this.supabase = null;
+    /** @type {Live | null} */
+    this.live = null;
+    /** @type {User | null} */
+    this.user = null;
+    this.isReady = false;
+    this.failure = "";
+  }
+
+  /** What keeps the sessions of pages apart, since a browser may be staff here and a customer there. */
+  get app() {
+    return "page";
+  }
+
+  get heading() {
+    return "";
+  }
+
+  get lead() {
+    return "";
+  }
+
+  /**
+   * Who may try this page.
+   *
+   * @param {Login} _login
+   */
+  mayTry(_login) {
+    return true;
+  }
+
+  /** Begins with the user who has signed in. Throws what keeps it from that. @returns {Promise<void>} */
+  async enter() {}
+
+  /** What a user sees who is signed in. @returns {unknown} */
+  content() {
+    return nothing;
+  }
+
+  /** @override */
+  firstUpdated() {
+    document.documentElement.lang = language;
+    document.title = `${this.heading} · Rapport`;
+    void this.#begin();
+  }
+
+  /** @override */
+  render() {
+    if (this.failure) {
+      return html`<main class="whole">
+        ${trouble(text("page.failed", { reason: "" }).replace(/:\s*$/, ""), { message: this.failure })}
+        <div class="actions">
+          <button type="button" class="button" @click=${() => location.reload()}>${text("page.again")}</button>
+          ${this.user ? html`<button type="button" class="button" @click=${() => this.signOut()}>${text("sign.out")}</button>` : nothing}
+        </div>
+      </main>`;
+    }
+    if (!this.isReady) return html`<main class="whole"><p class="muted" role="status">${text("page.loading")}</p></main>`;
+    if (!this.user) {
+      const logins = (this.config?.logins ?? []).filter((login) => this.mayTry(login));
+      return html`<sign-in .supabase=${this.supabase} .logins=${logins} .heading=${this.heading} .lead=${this.lead}></sign-in>${languageChoice()}`;
+    }
+    return this.content();
+  }
+
+  /** Ends the session here; others of the user go on. */
+  async signOut() {
+    await this.live?.close();
+    await this.supabase?.auth.signOut({ scope: "local" });
+    // nothing of the user stays in memory
+    location.replace(location.pathname);
+  }
+
+  async #begin() {
+    try {
+      this.config = await readConfig();
+      this.supabase = createClient(this.config.url, this.config.publishable_key, {
+        auth: { storageKey: `rapport-${this.app}`, detectSessionInUrl: false },
+      });
+      const { data } = await this.supabase.auth.getSession();
+      if (data.session) await this.#enter(data.session.user);
+      this.isReady = true;
+      // what it calls must not wait for the client, which waits for it
+      this.supabase.auth.onAuthStateChange((_, session) => setTimeout(() => this.#changed(session?.user ?? null)));
+    } catch (error) {
+      this.#fail(error);
+    }
+  }
+
+  /** @param {User | null} user */
+  async #changed(user) {
+    if (user?.id === this.user?.id) return;
+    if (this.user) return location.replace(location.pathname);
+    try {
+      if (user) await this.#enter(user);
+    } catch (error) {
+      this.#fail(error);
+    }
+  }
+
+  /** @param {User} user */
+  async #enter(user) {
+    const supabase = /** @type {SupabaseClient} */ (this.supabase);
+    this.live = createLive(supabase);
+    this.live.subscribe(() => this.requestUpdate());
+    await this.enter();
+    this.user = user;
+  }
+
+  /** @param {unknown} error */
+  #fail(error) {
+    this.failure = error instanceof Error ? error.message : String(error);
+  }
+}
+
+/** The choice of the language. */
+export function languageChoice() {
+  return html`<p class="languages">
+    ${languages.map(
+      ({ code, name }) =>
+        html`<button type="button" class="link" lang=${code} aria-pressed=${code === language ? "true" : "false"} @click=${() => choose(code)}>${name}</button>`,
+    )}
+  </p>`;
+}
+
+/**
+ * The rows of an answer. Throws its error.
+ *
+ * @template T
+ * @param {PromiseLike<{ data: T, error: { message: string } | null }>} asked
+ * @returns {Promise<NonNullable<T>>}
+ */
+export async function rowsOf(asked) {
+  const { data, error } = await asked;
+  if (error) throw new Error(error.message);
+  return /** @type {NonNullable<T>} */ (data);
+}
