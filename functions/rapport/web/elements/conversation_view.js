@@ -3,8 +3,8 @@ import { repeat } from "lit/directives/repeat.js";
 import { dayKey, dayOf, timeOf } from "./format.js";
 import { icons } from "./icons.js";
 import { PageElement } from "./live_element.js";
-import { emptiness, skeleton, ticks, trouble } from "./parts.js";
-import { text, word } from "./texts.js";
+import { bareWords, emptiness, kindOf, reasonOf, skeleton, ticks, trouble } from "./parts.js";
+import { text } from "./texts.js";
 
 /** @import { Message, Outbox } from "../live/index.js" */
 /** @import { PendingMessage } from "../live/outbox.js" */
@@ -208,32 +208,36 @@ export class ConversationView extends PageElement {
   #item(bubble, before, all) {
     const isNewDay = !before || dayKey(before.at) !== dayKey(bubble.at);
     const from = sideOf(bubble, this.side);
-    const isFollowing = !isNewDay && before && sideOf(before, this.side) === from;
+    const isFollowing = !isNewDay && !!before && sideOf(before, this.side) === from;
     return html`<li data-key=${bubble.key} class="bubble-row bubble-${from} ${isFollowing ? "bubble-following" : ""}">
       ${isNewDay ? html`<p class="day"><span>${dayOf(bubble.at)}</span></p>` : nothing}
-      ${bubble.message ? this.#kept(bubble.message, from, all) : this.#pending(/** @type {PendingMessage} */ (bubble.pending))}
+      ${bubble.message ? this.#kept(bubble.message, from, before, isFollowing, all) : this.#pending(/** @type {PendingMessage} */ (bubble.pending))}
     </li>`;
   }
 
   /**
    * @param {Message} message
    * @param {string} from
+   * @param {Bubble | undefined} before
+   * @param {boolean} isFollowing
    * @param {Bubble[]} all
    */
-  #kept(message, from, all) {
+  #kept(message, from, before, isFollowing, all) {
     if (from === "system") {
       return html`<p class="notice">${message.message} <time datetime=${message.created_at}>${timeOf(message.created_at)}</time></p>`;
     }
     const quoted = message.reply_to && all.find((one) => one.message?.id === message.reply_to)?.message;
     const emojis = emojisOf(message.reactions);
-    const sender = this.side === "operator" && from === "ours" ? message.sender_name : null;
+    const words = bareWords(message.type, message.message);
+    const isNamed = this.side === "operator" && from === "ours" && !(before?.message?.sender_name === message.sender_name && isFollowing);
+    const sender = isNamed ? message.sender_name : null;
     return html`<div class="bubble">
         ${sender ? html`<p class="bubble-sender"><bdi>${sender}</bdi></p>` : nothing}
         ${quoted ? html`<blockquote class="quote"><bdi>${wordsOf(quoted)}</bdi></blockquote>` : nothing}
         ${message.revoked_at
           ? html`<p class="bubble-deleted">${icons.deleted}${text("chat.deleted")}</p>`
           : html`${message.type === "text" ? nothing : html`<p class="bubble-kind">${icons.file}${kindOf(message.type)}</p>`}
-              ${message.message ? html`<p class="bubble-words" dir="auto">${message.message}</p>` : nothing}`}
+              ${words ? html`<p class="bubble-words" dir="auto">${words}</p>` : nothing}`}
         <p class="bubble-foot">
           ${message.edited_at && !message.revoked_at ? html`<span>${text("chat.edited")}</span>` : nothing}
           <time datetime=${message.created_at}>${timeOf(message.created_at)}</time>
@@ -278,7 +282,7 @@ export class ConversationView extends PageElement {
         @keydown=${this.#key}
       ></textarea>
       <button type="submit" class="button button-main button-round" aria-label=${text("chat.send")} ?disabled=${!this.outbox}>${icons.send}</button>
-      <p id="composer-hint" class="composer-hint muted">${text("chat.hint")} ${this.hint}</p>
+      <p id="composer-hint" class="composer-hint muted"><span class="composer-keys">${text("chat.hint")}</span> ${this.hint}</p>
     </form>`;
   }
 
@@ -315,7 +319,7 @@ export class ConversationView extends PageElement {
     } catch (error) {
       // what could not even be kept is not lost
       this.#write(message);
-      this.trouble = text("chat.not-sent", { reason: error instanceof Error ? error.message : String(error) });
+      this.trouble = text("chat.not-sent", { reason: reasonOf(error) });
     }
     this.#field?.focus();
   }
@@ -424,13 +428,7 @@ function sideOf({ message }, side) {
 /** @param {Message} message */
 function wordsOf(message) {
   if (message.revoked_at) return text("chat.deleted");
-  return message.message || kindOf(message.type);
-}
-
-/** @param {string} type */
-function kindOf(type) {
-  const known = word("kind", type);
-  return known === `kind.${type}` || known === type ? text("kind.other") : known;
+  return bareWords(message.type, message.message) || kindOf(message.type);
 }
 
 /**

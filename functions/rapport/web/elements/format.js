@@ -3,6 +3,7 @@
 import { locale, text } from "./texts.js";
 
 const clock = new Intl.DateTimeFormat(locale, { timeStyle: "short" });
+const weekday = new Intl.DateTimeFormat(locale, { weekday: "short", hour: "numeric", minute: "2-digit" });
 const sameYear = new Intl.DateTimeFormat(locale, { weekday: "long", day: "numeric", month: "long" });
 const otherYear = new Intl.DateTimeFormat(locale, { day: "numeric", month: "long", year: "numeric" });
 const short = new Intl.DateTimeFormat(locale, { day: "numeric", month: "short" });
@@ -20,6 +21,15 @@ const month = new Intl.DateTimeFormat(locale, { month: "short" });
  */
 export function timeOf(instant) {
   return clock.format(new Date(instant));
+}
+
+/**
+ * The day of the week and the time of day of an instant.
+ *
+ * @param {string | number} instant
+ */
+export function weekdayOf(instant) {
+  return weekday.format(new Date(instant));
 }
 
 /**

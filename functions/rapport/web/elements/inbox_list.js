@@ -3,7 +3,7 @@ import { repeat } from "lit/directives/repeat.js";
 import { whenOf } from "./format.js";
 import { icons } from "./icons.js";
 import { PageElement } from "./live_element.js";
-import { avatar, emptiness, skeleton, ticks, trouble } from "./parts.js";
+import { avatar, bareWords, emptiness, kindOf, skeleton, ticks, trouble } from "./parts.js";
 import { text, word } from "./texts.js";
 
 /**
@@ -76,7 +76,8 @@ export class InboxList extends PageElement {
     const name = row.customer_name || text("inbox.unnamed");
     const isOurs = row.last_sender_type === "operator";
     const kind = row.last_message_type;
-    const words = row.last_message || (kind && kind !== "text" ? word("kind", kind) : "");
+    const bare = bareWords(kind, row.last_message);
+    const words = kind && kind !== "text" ? [kindOf(kind), bare].filter(Boolean).join(": ") : bare;
     return html`<button
       type="button"
       class="inbox-row"

@@ -3,7 +3,7 @@ import { repeat } from "lit/directives/repeat.js";
 import { appointmentTime, fieldOf, leafOf } from "./format.js";
 import { icons } from "./icons.js";
 import { PageElement } from "./live_element.js";
-import { emptiness, pill, skeleton, trouble } from "./parts.js";
+import { emptiness, pill, reasonOf, skeleton, trouble } from "./parts.js";
 import { text, word } from "./texts.js";
 
 /** @import { Job } from "../live/index.js" */
@@ -76,9 +76,9 @@ export class JobList extends PageElement {
         <p class="card-title"><bdi>${job.service_type}</bdi></p>
         <p class="muted"><time datetime=${job.starts_at}>${appointmentTime(job.starts_at)}</time></p>
         ${job.address ? html`<p class="muted"><bdi>${job.address}</bdi></p>` : nothing}
-        ${this.write && isOpen ? this.#editing(job) : nothing}
       </div>
       ${pill(word("job", job.status), KINDS[job.status] ?? "calm")}
+      ${this.write && isOpen ? html`<div class="job-edit">${this.#editing(job)}</div>` : nothing}
     </li>`;
   }
 
@@ -178,7 +178,7 @@ export class JobList extends PageElement {
       await write();
       this.editing = "";
     } catch (error) {
-      this.refusal = error instanceof Error ? error.message : String(error);
+      this.refusal = reasonOf(error);
     }
     this.isBusy = false;
   }

@@ -5,6 +5,9 @@ import { initialsOf } from "./format.js";
 import { icons } from "./icons.js";
 import { text, word } from "./texts.js";
 
+/** A word in brackets before the words of a message that is more than text. */
+const PLACEHOLDER = /^\[[^\]\n]{1,40}\]\s*/;
+
 const COLOURS = 6;
 
 /**
@@ -28,6 +31,37 @@ export function ticks(status) {
   return html`<span class="ticks ticks-${status}" data-status=${status}
     >${drawing ?? icons.clock}<span class="hidden">${word("tick", status)}</span></span
   >`;
+}
+
+/**
+ * What kind of message it is, for people.
+ *
+ * @param {string} type
+ */
+export function kindOf(type) {
+  const known = word("kind", type);
+  return known === `kind.${type}` || known === type ? text("kind.other") : known;
+}
+
+/**
+ * The words of a message without the kind, which is shown as such.
+ *
+ * @param {string | null} type
+ * @param {string | null} words
+ */
+export function bareWords(type, words) {
+  return type && type !== "text" ? (words ?? "").replace(PLACEHOLDER, "") : (words ?? "");
+}
+
+/**
+ * Why something failed, for people: the browser's own words for an absent network are for nobody.
+ *
+ * @param {unknown} error
+ * @returns {string}
+ */
+export function reasonOf(error) {
+  const message = error && typeof error === "object" && "message" in error ? String(error.message) : String(error);
+  return error instanceof TypeError || message.startsWith("TypeError") ? text("page.unreachable") : message;
 }
 
 /**
@@ -63,7 +97,7 @@ export function emptiness(drawing, title, more) {
  */
 export function trouble(title, error) {
   return html`<div class="trouble" role="alert">${icons.warning}
-    <div><p class="emptiness-title">${title}</p><p>${error?.message ?? ""}</p></div>
+    <div><p class="emptiness-title">${title}</p><p>${error ? reasonOf(error) : nothing}</p></div>
   </div>`;
 }
 

@@ -165,7 +165,8 @@ export const en = {
   "sign.busy": "Signing in…",
   // pages
   "page.loading": "Loading…",
-  "page.failed": "The page can't start: {reason}",
+  "page.failed": "The page can't start",
+  "page.unreachable": "The server can't be reached. Check the network and load the page again.",
   "page.again": "Load again",
   "page.language": "Language",
   "dashboard.title": "Dashboard",
@@ -185,7 +186,7 @@ export const en = {
   "contact.group": "This is a group; it has no single customer.",
   "phone.title": "Phone",
   "phone.who": "Whose phone",
-  "phone.to": "{name} writes to {business}",
+  "phone.to": "{name}, to {business}",
   "phone.empty": "Write to {business}",
   "phone.empty.more": "The message reaches the dashboard as WhatsApp would bring it.",
   "phone.away": "The WhatsApp stand-in can't be reached. What is shown may be old.",

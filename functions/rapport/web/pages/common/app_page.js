@@ -2,7 +2,7 @@ import { html, nothing } from "lit";
 import { createLive } from "@rapport/live";
 import "@rapport/live/elements/index.js";
 import { PageElement } from "@rapport/live/elements/live_element.js";
-import { trouble } from "@rapport/live/elements/parts.js";
+import { reasonOf, trouble } from "@rapport/live/elements/parts.js";
 import { choose, language, languages, text } from "@rapport/live/elements/texts.js";
 import { readConfig } from "./config.js";
 import "./sign_in.js";
@@ -65,10 +65,16 @@ export class AppPage extends PageElement {
     return nothing;
   }
 
+  /** How it goes: the browser knows at once that its network is away, the connection later. */
+  get state() {
+    return navigator.onLine ? (this.live?.state ?? "connecting") : "offline";
+  }
+
   /** @override */
   firstUpdated() {
     document.documentElement.lang = language;
     document.title = `${this.heading} · Rapport`;
+    for (const event of ["online", "offline"]) window.addEventListener(event, () => this.requestUpdate());
     void this.#begin();
   }
 
@@ -76,7 +82,7 @@ export class AppPage extends PageElement {
   render() {
     if (this.failure) {
       return html`<main class="whole">
-        ${trouble(text("page.failed", { reason: "" }).replace(/:\s*$/, ""), { message: this.failure })}
+        ${trouble(text("page.failed"), { message: this.failure })}
         <div class="actions">
           <button type="button" class="button" @click=${() => location.reload()}>${text("page.again")}</button>
           ${this.user ? html`<button type="button" class="button" @click=${() => this.signOut()}>${text("sign.out")}</button>` : nothing}
@@ -137,7 +143,7 @@ export class AppPage extends PageElement {
 
   /** @param {unknown} error */
   #fail(error) {
-    this.failure = error instanceof Error ? error.message : String(error);
+    this.failure = reasonOf(error);
   }
 }
 

@@ -1,7 +1,7 @@
 import { html, nothing } from "lit";
-import { dateOf, timeOf } from "@rapport/live/elements/format.js";
+import { dateOf, weekdayOf } from "@rapport/live/elements/format.js";
 import { icons } from "@rapport/live/elements/icons.js";
-import { avatar, emptiness } from "@rapport/live/elements/parts.js";
+import { avatar, emptiness, reasonOf } from "@rapport/live/elements/parts.js";
 import { text, word } from "@rapport/live/elements/texts.js";
 import { AppPage, languageChoice, rowsOf } from "../common/app_page.js";
 import { Inbox } from "./inbox.js";
@@ -159,7 +159,7 @@ export class DashboardPage extends AppPage {
       <header class="bar">
         <p class="brand">Rapport</p>
         <p class="bar-name" title=${this.business}>${this.business}</p>
-        <connection-status variant="badge" .state=${this.live?.state ?? "connecting"}></connection-status>
+        <connection-status variant="badge" .state=${this.state}></connection-status>
         ${languageChoice()}
         <button type="button" class="button" @click=${() => this.signOut()}>${text("sign.out")}</button>
       </header>
@@ -203,8 +203,8 @@ export class DashboardPage extends AppPage {
    */
   #conversation(opened, contact, isTyping) {
     const { row, window: free } = opened;
-    const name = contact?.name || row?.customer_name || text("inbox.unnamed");
-    const hint = free?.open && free.closes_at ? text("chat.window.until", { time: timeOf(free.closes_at) }) : "";
+    const name = contact?.name || (row ? row.customer_name || text("inbox.unnamed") : "…");
+    const hint = free?.open && free.closes_at ? text("chat.window.until", { time: weekdayOf(free.closes_at) }) : "";
     return html`<main class="pane pane-chat">
       <div class="pane-head chat-head">
         <a class="button-icon chat-back" href="#" aria-label=${text("chat.back")}>${icons.back}</a>
@@ -243,7 +243,7 @@ export class DashboardPage extends AppPage {
    */
   #face(opened, contact) {
     const { row } = opened;
-    const name = contact?.name || row?.customer_name || text("inbox.unnamed");
+    const name = contact?.name || (row ? row.customer_name || text("inbox.unnamed") : "…");
     const facts = [
       [text("contact.phone"), contact?.phone],
       [text("contact.email"), contact?.email],
@@ -264,9 +264,9 @@ export class DashboardPage extends AppPage {
                 ? html`<div><dt>${text("contact.tags")}</dt><dd>${contact.tags.map((tag) => html`<span class="tag"><bdi>${tag}</bdi></span> `)}</dd></div>`
                 : nothing}
             </dl>
-            <h3>${text("jobs.title")}</h3>
             ${opened.jobs
-              ? html`<job-list
+              ? html`<h3>${text("jobs.title")}</h3>
+                  <job-list
                   .source=${opened.jobs}
                   .write=${(/** @type {string} */ id, /** @type {Partial<Job>} */ patch) => opened.jobs?.update(id, patch)}
                   .add=${(/** @type {object} */ fields) => this.#addJob(opened, fields)}
@@ -307,7 +307,7 @@ export class DashboardPage extends AppPage {
     try {
       await rowsOf(/** @type {any} */ (this.supabase).rpc("set_conversation_status", { conversation_id: opened.id, status }));
     } catch (error) {
-      this.refusal = error instanceof Error ? error.message : String(error);
+      this.refusal = reasonOf(error);
     }
     this.inbox?.hurry();
     this.requestUpdate();

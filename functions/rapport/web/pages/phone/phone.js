@@ -2,7 +2,7 @@ import { html, nothing } from "lit";
 import "@rapport/live/elements/index.js";
 import { icons } from "@rapport/live/elements/icons.js";
 import { PageElement } from "@rapport/live/elements/live_element.js";
-import { avatar, trouble } from "@rapport/live/elements/parts.js";
+import { avatar, reasonOf, trouble } from "@rapport/live/elements/parts.js";
 import { language, text } from "@rapport/live/elements/texts.js";
 import { languageChoice } from "../common/app_page.js";
 import { readConfig } from "../common/config.js";
@@ -37,7 +37,7 @@ export class PhonePage extends PageElement {
 
   /** @override */
   render() {
-    if (this.failure) return html`<main class="whole">${trouble(text("page.failed", { reason: "" }).replace(/:\s*$/, ""), { message: this.failure })}</main>`;
+    if (this.failure) return html`<main class="whole">${trouble(text("page.failed"), { message: this.failure })}</main>`;
     if (!this.phone) return html`<main class="whole"><p class="muted" role="status">${text("page.loading")}</p></main>`;
     this.look("chat", this.chat);
     const { name, business } = this.phone;
@@ -71,7 +71,7 @@ export class PhonePage extends PageElement {
       const kept = Number(sessionStorage.getItem("rapport-phone") ?? 0);
       this.#show(this.phones[kept] ?? this.phones[0]);
     } catch (error) {
-      this.failure = error instanceof Error ? error.message : String(error);
+      this.failure = reasonOf(error);
     }
   }
 

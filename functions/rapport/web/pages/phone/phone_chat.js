@@ -1,3 +1,5 @@
+import { reasonOf } from "@rapport/live/elements/parts.js";
+
 /** @import { Message } from "@rapport/live" */
 /** @import { PendingMessage } from "../../live/outbox.js" */
 /** @import { Phone } from "../common/config.js" */
@@ -93,7 +95,7 @@ export class PhoneChat {
       if (!answer.ok || said.status !== 200) throw new Error(said.error?.message ?? said.error ?? said.answer ?? String(answer.status));
       one.id = said.webhook.entry[0].changes[0].value.messages[0].id;
     } catch (error) {
-      one.refusal = error instanceof Error ? error.message : String(error);
+      one.refusal = reasonOf(error);
     }
     this.#keep([...this.#written]);
     await this.#look();

@@ -96,7 +96,7 @@ export class PortalPage extends AppPage {
     return html`<div class="portal" data-part=${this.shows}>
       <header class="bar">
         <p class="brand">${business}</p>
-        <connection-status variant="badge" .state=${this.live?.state ?? "connecting"}></connection-status>
+        <connection-status variant="badge" .state=${this.state}></connection-status>
         ${languageChoice()}
         <button type="button" class="button" @click=${() => this.signOut()}>${text("sign.out")}</button>
       </header>

@@ -1,0 +1,207 @@
+"""The pages for people, in a real browser: phone, dashboard and portal on one stack."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psycopg
+import pytest
+from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
+from tests.web import node
+
+from rapport.local.stack.logins import LOGINS, PASSWORD, PHONES
+from rapport.local.stack.postgres import Database
+from rapport.local.stack.running import Stack
+from rapport.local.stack.state import PROJECT
+
+CHROMIUM = Path("/usr/bin/chromium")
+HOSTILE = "<img src=x onerror=hacked=1><script>hacked=1</script>"
+# ms: a machine that does much else at the same time
+PATIENCE = 20_000
+
+Open = Callable[..., Page]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox", "--no-proxy-server"]
+        )
+        expect.set_options(timeout=PATIENCE)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def stack_of_the_seed(stack: Stack, database: Database) -> Stack:
+    """A whole stack with the logins of supabase/seed.sql."""
+    with psycopg.connect(database.url(), autocommit=True) as owner:
+        owner.execute((PROJECT / "supabase" / "seed.sql").read_bytes())
+    return stack
+
+
+@pytest.fixture
+def complaints() -> list[str]:
+    """What pages have said of errors, also of what their policy has kept out."""
+    return []
+
+
+@pytest.fixture
+def open_page(
+    browser: Browser, stack_of_the_seed: Stack, complaints: list[str]
+) -> Iterator[Open]:
+    """Opens a page in a browser of its own, as one of the seed's people."""
+    contexts = []
+
+    def open_page(path: str, name: str | None = None, **settings: Any) -> Page:
+        context = browser.new_context(
+            **{"viewport": {"width": 1360, "height": 860}, "locale": "en-GB", **settings}
+        )
+        context.set_default_timeout(PATIENCE)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("console", lambda one: one.type == "error" and complaints.append(one.text))
+        page.on("pageerror", lambda error: complaints.append(error.message))
+        page.goto(f"{stack_of_the_seed.url}/{path}")
+        if name:
+            page.get_by_role("button", name=name).click()
+            expect(page.locator(".connection-is-connected")).to_be_visible()
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+
+
+def write(page: Page, message: str) -> None:
+    field = page.get_by_label("Write a message")
+    field.fill(message)
+    field.press("Enter")
+    expect(field).to_have_value("")
+
+
+def bubble(page: Page, message: str) -> Locator:
+    return page.locator(".bubble-row", has=page.locator(".bubble-words", has_text=message))
+
+
+def test_phone_desk_and_portal_see_what_is_theirs(
+    open_page: Open, stack_of_the_seed: Stack, complaints: list[str]
+) -> None:
+    desk = open_page("dashboard/", "Andrej")
+    others_desk = open_page("dashboard/", "Ana")
+    portal = open_page("portal/", "Cilka")
+    others_portal = open_page("portal/", "Carlos")
+    phone = open_page("phone/")
+
+    # from the phone to the desk, and the answer back, with ticks
+    expect(desk.get_by_text("No conversations yet")).to_be_visible()
+    write(phone, "Is Tuesday free?")
+    expect(bubble(phone, "Is Tuesday free?").locator("[data-status=delivered]")).to_be_visible()
+    desk.locator(".inbox-row", has_text="Is Tuesday free?").click()
+    expect(bubble(desk, "Is Tuesday free?")).to_be_visible()
+    write(desk, "Yes, at nine.")
+    expect(bubble(desk, "Yes, at nine.").locator("[data-status=read]")).to_be_visible()
+    expect(bubble(phone, "Yes, at nine.")).to_be_visible()
+    expect(bubble(portal, "Yes, at nine.")).to_be_visible()
+    expect(desk.locator(".inbox .badge")).to_have_count(0)
+
+    # an appointment that staff make and move, and the customer's page and notes
+    desk.get_by_role("button", name="New appointment").click()
+    desk.get_by_label("Service").fill("Carpet cleaning")
+    desk.get_by_label("Date and time").fill("2027-01-05T09:00")
+    desk.get_by_role("button", name="Add").click()
+    expect(portal.locator(".job")).to_contain_text("Carpet cleaning")
+    expect(portal.locator(".notification", has_text="New appointment")).to_be_visible()
+    desk.get_by_role("button", name="Move").click()
+    desk.get_by_label("Date and time").fill("2027-01-06T11:30")
+    desk.get_by_role("button", name="Save").click()
+    expect(portal.locator(".job")).to_contain_text("Wed 6 Jan, 11:30")
+    expect(portal.locator(".notification", has_text="Appointment moved")).to_be_visible()
+    desk.get_by_role("button", name="Cancel").click()
+    desk.locator(".button-bad").click()
+    expect(portal.locator(".notification", has_text="Appointment cancelled")).to_be_visible()
+
+    # a message that fails says why
+    order = {"webhooks": {"statuses": ["sent", "failed"]}}
+    httpx.post(f"{stack_of_the_seed.whatsapp_url}/_fake/behaviour", json=order, trust_env=False)
+    write(desk, "Not to be delivered")
+    expect(bubble(desk, "Not to be delivered")).to_contain_text("Not delivered: Message undeliv")
+
+    # nobody else has seen anything; a page after the phone's would have by now
+    for page in (others_desk, others_portal):
+        expect(page.locator(".inbox-row, .job, .bubble, .notification")).to_have_count(0)
+    assert complaints == []
+
+    axe = (node.install() / "axe-core" / "axe.min.js").read_text()
+    for page in (open_page(""), open_page("portal/"), phone, desk, portal, others_desk):
+        page.evaluate(axe)
+        for scheme in ("light", "dark"):
+            page.emulate_media(color_scheme=scheme, reduced_motion="reduce")  # type: ignore[arg-type]  # one of its literals
+            found = page.evaluate("axe.run({resultTypes: ['violations']})")["violations"]
+            serious = [
+                (page.url, scheme, one["id"], [node["html"] for node in one["nodes"]])
+                for one in found
+                if one["impact"] in ("serious", "critical")
+            ]
+            assert serious == []
+
+
+def test_nothing_from_outside_is_html_and_few_bubbles_are_there(
+    open_page: Open, stack_of_the_seed: Stack, complaints: list[str]
+) -> None:
+    order = {"phone_number_id": PHONES[0].phone_number_id, "from": "38640555001", "name": HOSTILE}
+    url = f"{stack_of_the_seed.whatsapp_url}/_fake/inbound"
+    past = [{"text": f"Number {number}."} for number in range(1, 151)]
+    for what in ({"text": HOSTILE}, {"history": past}, {"text": f"{HOSTILE} again"}):
+        httpx.post(url, json=order | what, trust_env=False, timeout=30).raise_for_status()
+
+    desk = open_page("dashboard/", "Andrej", viewport={"width": 360, "height": 720})
+    row = desk.locator(".inbox-row", has_text=f"{HOSTILE} again")
+    expect(row.locator(".inbox-name")).to_have_text(HOSTILE)
+    row.click()
+    expect(bubble(desk, f"{HOSTILE} again")).to_be_in_viewport()
+    expect(desk.locator("[data-key]")).to_have_count(60)
+    expect(desk.get_by_role("heading", name=HOSTILE).first).to_be_visible()
+    assert desk.evaluate("[window.hacked, document.images.length]") == [None, 0]
+    assert desk.evaluate("document.documentElement.scrollWidth") == 360
+
+    # upwards to the first, and down again by one key
+    chat = desk.locator(".chat")
+    while not bubble(desk, "Number 1.").count():
+        chat.evaluate("chat => { chat.scrollTop = 0; }")
+        desk.evaluate("new Promise((done) => setTimeout(done, 50))")
+        assert desk.locator("[data-key]").count() == 60
+    write(desk, "Down here")
+    expect(bubble(desk, "Down here")).to_be_in_viewport()
+    assert desk.locator("[data-key]").count() == 60
+    assert complaints == []
+
+
+def test_pages_are_kept_to_themselves(stack_of_the_seed: Stack) -> None:
+    with httpx.Client(base_url=stack_of_the_seed.url, trust_env=False) as http:
+        for path in ("/", "/dashboard/", "/portal/", "/phone/"):
+            answer = http.get(path)
+            assert answer.status_code == 200, path
+            policy = answer.headers["content-security-policy"]
+            assert "default-src 'none'" in policy
+            assert "unsafe" not in policy
+            assert "require-trusted-types-for 'script'" in policy
+        config = http.get("/config.json").json()
+        assert config["url"] == stack_of_the_seed.url
+        assert [login["password"] for login in config["logins"]] == [PASSWORD] * len(LOGINS)
+        assert stack_of_the_seed.secret_key not in http.get("/config.json").text
+
+        words = {"phone_number_id": PHONES[0].phone_number_id, "from": "1", "name": "A", "text": "B"}
+        refused = http.post("/phone/messages", json=words)
+        assert (refused.status_code, "from" in refused.json()["error"]) == (422, True)
+        too_much = http.post("/phone/messages", json=words | {"text": "B" * 40_000})
+        assert too_much.status_code == 413
+        other = {"origin": "https://elsewhere.example"}
+        for method in ("GET", "POST"):
+            assert http.request(method, "/phone/messages", headers=other).status_code == 403
+        for outside in ("/elements/../package.json", "/vendor/lit/../../.package-lock.json"):
+            assert http.get(outside).status_code == 404
