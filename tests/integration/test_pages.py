@@ -51,9 +51,7 @@ def complaints() -> list[str]:
 
 
 @pytest.fixture
-def open_page(
-    browser: Browser, stack_of_the_seed: Stack, complaints: list[str]
-) -> Iterator[Open]:
+def open_page(browser: Browser, stack_of_the_seed: Stack, complaints: list[str]) -> Iterator[Open]:
     """Opens a page in a browser of its own, as one of the seed's people."""
     contexts = []
 
@@ -131,6 +129,15 @@ def test_phone_desk_and_portal_see_what_is_theirs(
     write(desk, "Not to be delivered")
     expect(bubble(desk, "Not to be delivered")).to_contain_text("Not delivered: Message undeliv")
 
+    # what comes while the chat is out of sight is counted and told, and read once it is in sight
+    portal.set_viewport_size({"width": 360, "height": 720})
+    write(desk, "Are you there?")
+    expect(portal.locator(".notification", has_text="Are you there?")).to_be_visible()
+    expect(portal.locator(".tabs .badge")).to_have_text("1")
+    portal.locator(".tabs button", has_text="Chat").click()
+    expect(bubble(portal, "Are you there?")).to_be_in_viewport()
+    expect(portal.locator(".tabs .badge")).to_have_count(0)
+
     # nobody else has seen anything; a page after the phone's would have by now
     for page in (others_desk, others_portal):
         expect(page.locator(".inbox-row, .job, .bubble, .notification")).to_have_count(0)
@@ -195,7 +202,12 @@ def test_pages_are_kept_to_themselves(stack_of_the_seed: Stack) -> None:
         assert [login["password"] for login in config["logins"]] == [PASSWORD] * len(LOGINS)
         assert stack_of_the_seed.secret_key not in http.get("/config.json").text
 
-        words = {"phone_number_id": PHONES[0].phone_number_id, "from": "1", "name": "A", "text": "B"}
+        words = {
+            "phone_number_id": PHONES[0].phone_number_id,
+            "from": "1",
+            "name": "A",
+            "text": "B",
+        }
         refused = http.post("/phone/messages", json=words)
         assert (refused.status_code, "from" in refused.json()["error"]) == (422, True)
         too_much = http.post("/phone/messages", json=words | {"text": "B" * 40_000})

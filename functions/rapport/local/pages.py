@@ -21,9 +21,9 @@ from starlette.types import Scope
 
 from rapport.local.stack.logins import LOGINS, PHONES
 from rapport.local.stack.running import Stack
-from rapport.local.stack.state import PROJECT, npm_folder
+from rapport.local.stack.state import npm_folder
 
-WEB = PROJECT / "functions" / "rapport" / "web"
+WEB = Path(__file__).parents[1] / "web"
 MAX_BODY_BYTES = 32 * 1024
 # what the pages import of npm's packages, by the folder that they are in
 LIBRARIES = ("lit", "lit-html", "lit-element", "@lit/reactive-element")

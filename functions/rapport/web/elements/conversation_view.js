@@ -34,8 +34,7 @@ const LONGEST = 4096;
 /**
  * A conversation as bubbles, the newest at the end and in sight, with what is on its way. `side`
  * tells whose are on the right. It rises `messages-seen` with the newest `seq` of each
- * conversation that was in sight, `message-typed` with every key, and `scroll-up` never: what is
- * older comes while scrolling.
+ * conversation that was in sight, and `message-typed` with every key.
  *
  *     <conversation-view .source=${live.conversation(id)} .outbox=${outbox} .chat=${{ conversationId: id }}></conversation-view>
  */
@@ -61,6 +60,13 @@ export class ConversationView extends PageElement {
   #seen = new Map();
   #isAtEnd = true;
   #isShown = "";
+  /** A log that comes into sight, or becomes lower or wider, keeps its end in sight. */
+  #sizes = new ResizeObserver(() => {
+    if (this.#isAtEnd && this.#log) this.#log.scrollTop = this.#log.scrollHeight;
+    this.#tellSeen();
+  });
+  /** @type {Element | null} */
+  #sized = null;
   /** What stays where it is while others come and go. @type {{ key: string, top: number } | null} */
   #anchor = null;
 
@@ -143,6 +149,10 @@ export class ConversationView extends PageElement {
   updated(_changed) {
     const log = this.#log;
     if (!log) return;
+    if (this.#sized !== log) {
+      this.#sized = log;
+      this.#sizes.observe(log);
+    }
     if (this.#isAtEnd) log.scrollTop = log.scrollHeight;
     else if (this.#anchor) {
       const bubble = this.#bubbleOf(this.#anchor.key);
@@ -161,6 +171,8 @@ export class ConversationView extends PageElement {
   /** @override */
   disconnectedCallback() {
     super.disconnectedCallback();
+    this.#sizes.disconnect();
+    this.#sized = null;
     document.removeEventListener("visibilitychange", this.#tellSeen);
   }
 
@@ -389,7 +401,7 @@ export class ConversationView extends PageElement {
   }
 
   #tellSeen = () => {
-    if (document.hidden || !this.isConnected) return;
+    if (document.hidden || !this.isConnected || !this.checkVisibility()) return;
     const rows = this.source?.getSnapshot().rows ?? [];
     if (!this.#isAtEnd) {
       const newest = rows.at(-1);

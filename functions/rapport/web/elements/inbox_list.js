@@ -77,7 +77,10 @@ export class InboxList extends PageElement {
     const isOurs = row.last_sender_type === "operator";
     const kind = row.last_message_type;
     const bare = bareWords(kind, row.last_message);
-    const words = kind && kind !== "text" ? [kindOf(kind), bare].filter(Boolean).join(": ") : bare;
+    const label = kind && kind !== "text" ? kindOf(kind) : "";
+    // what has a word for its kind is told by it; words of the system speak for themselves
+    const isTold = !label || (bare && (row.last_sender_type === "system" || label === text("kind.other")));
+    const words = isTold ? bare : [label, bare].filter(Boolean).join(": ");
     return html`<button
       type="button"
       class="inbox-row"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from rapport.local.stack.logins import LOGINS
+from rapport.local.stack.logins import LOGINS, PHONES
 from rapport.local.stack.state import PREFERRED_PORTS, PROJECT, new_stack
 from rapport.local.stack.summary import StackSummary, moved_ports, show
 
@@ -19,6 +19,7 @@ def test_the_json_is_one_line_with_all_that_a_program_needs(tmp_path: Path) -> N
     assert "\n" not in line
     summary = json.loads(line)
     assert summary["url"] == "http://127.0.0.1:24321"
+    assert summary["pages_url"] == "http://127.0.0.1:24321/"
     assert summary["webhook_url"] == "http://127.0.0.1:24324/api/webhooks/whatsapp"
     assert summary["pid"] == os.getpid()
     assert summary["logins"] == [login._asdict() for login in LOGINS]
@@ -41,3 +42,12 @@ def test_keys_are_printed_in_one_piece_on_a_narrow_terminal(tmp_path: Path) -> N
 def test_a_port_that_moved_is_said(tmp_path: Path) -> None:
     stack = new_stack(tmp_path, PREFERRED_PORTS | {"gateway_port": 54330})
     assert moved_ports(stack) == ["Port 24321 is in use; gateway has 54330 this time."]
+
+
+def test_the_phones_write_to_the_numbers_of_the_seed() -> None:
+    seed = (PROJECT / "supabase" / "seed.sql").read_text()
+    known = [phone for phone in PHONES if f"'+{phone.number}'" in seed]
+    assert len(known) == 2
+    for phone in PHONES:
+        assert f"'{phone.phone_number_id}'" in seed
+        assert phone.business in {login.account for login in LOGINS}

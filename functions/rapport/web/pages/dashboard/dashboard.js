@@ -67,8 +67,10 @@ class Opened {
 
   /** A conversation that is not among the latest can be open as well. */
   async #readRow() {
-    const { data } = await /** @type {any} */ (this.page.supabase).from("inbox").select("*").eq("id", this.id).maybeSingle();
-    if (!data || this.page.opened !== this || this.row) return;
+    const { data, error } = await /** @type {any} */ (this.page.supabase).from("inbox").select("*").eq("id", this.id).maybeSingle();
+    if (error || this.page.opened !== this || this.row) return;
+    // an address of a conversation that is not the user's to see
+    if (!data) return void (location.hash = "");
     this.take(data);
     this.page.requestUpdate();
   }

@@ -175,8 +175,6 @@ export class PortalPage extends AppPage {
 
   /** @param {{ conversationId: string, seq: number }} seen */
   async #seen({ conversationId, seq }) {
-    const view = /** @type {Element | null} */ (this.querySelector("conversation-view"));
-    if (!view?.checkVisibility()) return;
     try {
       await this.messages?.markRead(conversationId, seq);
     } catch {
