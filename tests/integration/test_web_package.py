@@ -177,6 +177,7 @@ def test_examples_and_types_of_the_package_are_right_to_a_strict_compiler(built:
     assert ours == []
     assert {path.name for path in (built.package / "types").iterdir()} == {
         "database.types.d.ts",
+        "elements",
         "live",
         "react.d.ts",
     }
