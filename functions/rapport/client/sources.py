@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
+from operator import itemgetter
 from typing import Generic
 from uuid import UUID
 
@@ -125,6 +127,13 @@ class MessageSource(TableSource[Message]):
         self._markers: dict[UUID, int] = {}
 
     @property
+    def rows(self) -> Mapping[UUID, Message]:
+        """The messages as the user was last told: those of one conversation in the order of `seq`,
+        conversations among each other by the time.
+        """
+        return _in_order(self._ledger.rows.values())
+
+    @property
     def unread_count(self) -> int:
         """Messages of the other side after the user's read markers, without deleted ones."""
         return sum(
@@ -184,3 +193,14 @@ class MessageSource(TableSource[Message]):
             async for page in server.pages("conversation_activity", owner, "conversation_id"):
                 found += _ACTIVITIES.validate_python(page)
         return found
+
+
+def _in_order(messages: Iterable[Message]) -> dict[UUID, Message]:
+    latest: dict[UUID, datetime] = {}
+    placed: list[tuple[datetime, Message]] = []
+    for message in sorted(messages, key=lambda message: message.seq):
+        # a transaction that began earlier may have got the higher seq
+        at = max(message.created_at, latest.get(message.conversation_id, message.created_at))
+        latest[message.conversation_id] = at
+        placed.append((at, message))
+    return {message.id: message for _, message in sorted(placed, key=itemgetter(0))}
