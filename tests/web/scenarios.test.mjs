@@ -4,6 +4,8 @@ import assert from "node:assert/strict";
 import { readFileSync, readdirSync } from "node:fs";
 import { test } from "node:test";
 import { CatchUp } from "../../functions/rapport/web/live/catch_up.js";
+import { FaceFeed } from "../../functions/rapport/web/live/face_feed.js";
+import { FACES } from "../../functions/rapport/web/live/faces.js";
 import { Ledger } from "../../functions/rapport/web/live/ledger.js";
 import { TableSource } from "../../functions/rapport/web/live/sources.js";
 import { Subscription } from "../../functions/rapport/web/live/subscription.js";
@@ -134,5 +136,24 @@ for (const name of readdirSync(TRANSACTIONS)) {
     for (const [table, shown] of Object.entries(rows)) {
       assert.deepEqual(followed[table].getSnapshot().rows.map(({ id, version }) => [numberOf(id), version]).sort(([a], [b]) => a - b), shown, promise);
     }
+  });
+}
+
+const OF_FACES = new URL("faces/", SCENARIOS);
+
+for (const name of readdirSync(OF_FACES)) {
+  test(`faces/${name.replace(".json", "")}`, () => {
+    const { promise, steps, rows } = JSON.parse(readFileSync(new URL(name, OF_FACES), "utf8"));
+    const feed = new FaceFeed(FACES.v2);
+    for (const { load, replace, hear, tell } of steps) {
+      const told = [];
+      for (const [table, some] of Object.entries(load ?? {})) feed.load(table, some.map((row) => full(table, row)));
+      for (const [table, some] of Object.entries(replace ?? {})) told.push(...feed.replace(table, some.map((row) => full(table, row))));
+      if (hear) told.push(...feed.apply(hear.map((event) => eventOf(event.table, event, true))));
+      if (!tell) continue;
+      const shown = told.map(({ eventType, new: now, old }) => [eventType, numberOf((now ?? old).id), now?.version ?? null, old?.version ?? null]);
+      assert.deepEqual(shown, tell, promise);
+    }
+    assert.deepEqual(feed.rows.map(({ id, version }) => [numberOf(id), version]).sort(([a], [b]) => a - b), rows, promise);
   });
 }

@@ -167,6 +167,9 @@ class FaceFeed(Generic[FaceRow]):
         match table:
             case "contacts":
                 contact = ContactRow.model_validate(row)
+                if contact.deleted_at is not None:
+                    # a row that is left of a contact, for those who ask what became of it
+                    return self._end(table, contact.id, contact.version)
                 if not self._is_news(table, contact.id, _Stamp(contact.version, gone=False)):
                     return set()
                 self._contacts[contact.id] = contact
@@ -210,9 +213,13 @@ class FaceFeed(Generic[FaceRow]):
             # the message was sent: the conversation's last times stay
             self._hinted.pop((event.table, event.id), None)
             return set()
-        if not self._is_news(event.table, event.id, _Stamp(event.version, gone=True)):
+        return self._end(event.table, event.id, event.version)
+
+    def _end(self, table: str, row_id: UUID, version: int) -> set[UUID]:
+        """Takes that a contact or conversation is gone since the given version."""
+        if not self._is_news(table, row_id, _Stamp(version, gone=True)):
             return set()
-        return self._drop(event.table, event.id)
+        return self._drop(table, row_id)
 
     def _drop(self, table: str, row_id: UUID) -> set[UUID]:
         """Forgets a row and returns the ids of the contacts that it concerns."""

@@ -15,6 +15,8 @@ import pytest
 
 from rapport.client.catch_up import CatchUp
 from rapport.client.events import Change, Event, Heard
+from rapport.client.face_feed import FaceFeed
+from rapport.client.faces import ContactV2, contact_v2
 from rapport.client.ledger import Ledger
 from rapport.client.rows import Invoice, Job, Message
 from rapport.client.sources import TableSource
@@ -25,6 +27,7 @@ from rapport.client.topics import Scope
 SCENARIOS = Path(__file__).parents[2] / "scenarios"
 STORIES = sorted(SCENARIOS.glob("[!_]*.json"))
 TRANSACTIONS = sorted((SCENARIOS / "transactions").glob("*.json"))
+OF_FACES = sorted((SCENARIOS / "faces").glob("*.json"))
 MODELS: dict[str, type[Any]] = {"jobs": Job, "invoices": Invoice, "messages": Message}
 FILLING = json.loads((SCENARIOS / "_rows.json").read_text())
 
@@ -208,3 +211,27 @@ async def test_transaction_is_told_whole_or_left_to_the_log(path: Path) -> None:
         shown = sorted([row_id.int, row.version] for row_id, row in followed[table].rows.items())
         assert shown == rows, scenario["promise"]
     await catch_up.close()
+
+
+@pytest.mark.parametrize("path", OF_FACES, ids=lambda path: path.stem)
+def test_promise_of_faces_is_kept(path: Path) -> None:
+    scenario = json.loads(path.read_text())
+    feed: FaceFeed[ContactV2] = FaceFeed(contact_v2)
+    for step in scenario["steps"]:
+        told = []
+        for table, rows in step.get("load", {}).items():
+            feed.load(table, [full(table, row) for row in rows])
+        for table, rows in step.get("replace", {}).items():
+            told += feed.replace(table, [full(table, row) for row in rows])
+        if "hear" in step:
+            told += feed.apply(
+                *(
+                    Event.model_validate(event_of(event["table"], event, is_broadcast=True))
+                    for event in step["hear"]
+                )
+            )
+        if "tell" in step:
+            changes = tuple(Change(one.operation, one.new, one.old) for one in told)
+            assert [list(change) for change in as_told(changes)] == step["tell"], step
+    shown = sorted([row_id.int, row.version] for row_id, row in feed.rows.items())
+    assert shown == scenario["rows"], scenario["promise"]

@@ -118,6 +118,8 @@ export class FaceFeed {
     if (table === "messages") {
       return this.#advance(row.conversation_id, row.sent_at, row.sender_type === "client" ? row.sent_at : null);
     }
+    // a row that is left of a contact, for those who ask what became of it
+    if (row.deleted_at) return this.#end(table, row.id, row.version);
     if (!this.#isNews(table, row.id, row.version)) return [];
     if (table === "contacts") {
       this.#contacts.set(row.id, row);
@@ -149,6 +151,17 @@ export class FaceFeed {
     this.unreadable.delete(key(table, id));
     // a message has happened, and how far the conversation has come stays
     if (table === "messages") return [];
+    return this.#end(table, id, version);
+  }
+
+  /**
+   * Takes that a contact or conversation is gone since the given version.
+   *
+   * @param {string} table
+   * @param {string} id
+   * @param {number} version
+   */
+  #end(table, id, version) {
     return this.#isNews(table, id, version + 0.5) ? this.#drop(table, id) : [];
   }
 
