@@ -111,7 +111,7 @@ for (const name of readdirSync(TRANSACTIONS)) {
     const followed = {};
     for (const table of Object.keys(rows)) {
       const source = () => new TableSource(table, { kind: "customer", id: uuid(1) }, { place: PLACES[table] });
-      followed[table] = new Subscription(hub, { kind: "all", id: null }, source, () => 0);
+      followed[table] = new Subscription(hub, { kind: "all", id: null }, source, (rows) => rows);
       await followed[table].load(server);
     }
     hub.isPaused = false;

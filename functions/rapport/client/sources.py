@@ -124,6 +124,8 @@ class MessageSource(TableSource[Message]):
         if booking_id is not None:
             self._equals["booking_id"] = booking_id
         self._accounts: frozenset[UUID] = frozenset()
+        # accounts and customers whose conversations are followed
+        self._owners: set[UUID] = set()
         self._markers: dict[UUID, int] = {}
 
     @property
@@ -160,8 +162,7 @@ class MessageSource(TableSource[Message]):
         if self._is_whole:
             await super().load(server)
             return
-        for activity in await self._activities(server):
-            self._ledger.reach(activity.conversation_id, activity.last_seq)
+        await self._newer(server)
 
     async def reread(self, server: Server) -> Heard[Message]:
         """Reads all rows again; for whole accounts, the known rows and the newer ones."""
@@ -170,14 +171,7 @@ class MessageSource(TableSource[Message]):
             return await super().reread(server)
         mark = self._ledger.mark()
         known = list(self._ledger.rows)
-        records = await server.rows("messages", known)
-        reached = self._ledger.reached
-        for activity in await self._activities(server):
-            so_far = reached.get(activity.conversation_id, 0)
-            if activity.last_seq > so_far:
-                conversation = {"conversation_id": activity.conversation_id}
-                async for page in server.pages("messages", conversation, "seq", so_far):
-                    records += page
+        records = await server.rows("messages", known) + await self._newer(server)
         return self._ledger.reread(records, mark, of=known)
 
     async def _read_markers(self, server: Server) -> None:
@@ -187,11 +181,25 @@ class MessageSource(TableSource[Message]):
             for marker in _MARKERS.validate_python(page):
                 self.move_marker(marker.conversation_id, marker.last_read_seq)
 
-    async def _activities(self, server: Server) -> list[_ActivityRow]:
-        found: list[_ActivityRow] = []
+    async def _newer(self, server: Server) -> list[Record]:
+        """The messages that have come since. Where the user sees an account or a customer for the
+        first time, it is noted how far each conversation has come: what was said before is not new.
+        """
+        found: list[Record] = []
+        reached = self._ledger.reached
         for owner in await server.owners():
+            ids = set(owner.values())
             async for page in server.pages("conversation_activity", owner, "conversation_id"):
-                found += _ACTIVITIES.validate_python(page)
+                for activity in _ACTIVITIES.validate_python(page):
+                    conversation, last_seq = activity.conversation_id, activity.last_seq
+                    so_far = reached.get(conversation, 0)
+                    if not ids <= self._owners:
+                        self._ledger.reach(conversation, last_seq)
+                    elif last_seq > so_far:
+                        of = {"conversation_id": conversation}
+                        async for newer in server.pages("messages", of, "seq", so_far):
+                            found += newer
+            self._owners |= ids
         return found
 
 

@@ -97,7 +97,7 @@ export class MessageSubscription extends Subscription {
    */
   constructor(hub, scope, callbacks = {}) {
     const booking = callbacks.bookingId?.toLowerCase();
-    super(hub, scope, () => new MessageSource(scope, booking), inConversation, callbacks);
+    super(hub, scope, () => new MessageSource(scope, booking), inConversations, callbacks);
     this.#callbacks = callbacks;
   }
 
@@ -205,18 +205,27 @@ export class ProfileSubscription extends Subscription {
 
 /**
  * @param {string} column
- * @returns {(a: any, b: any) => number}
+ * @returns {(rows: any[]) => any[]}
  */
 function by(column) {
-  return (a, b) => compare(a[column] ?? "", b[column] ?? "") || compare(a.id, b.id);
+  return (rows) => rows.sort((a, b) => compare(a[column] ?? "", b[column] ?? "") || compare(a.id, b.id));
 }
 
 /**
- * @param {Message} a
- * @param {Message} b
+ * Those of a conversation in the order of seq, also where a transaction that began earlier has got
+ * the higher one.
+ *
+ * @param {Message[]} rows
  */
-function inConversation(a, b) {
-  return a.conversation_id === b.conversation_id ? a.seq - b.seq : by("created_at")(a, b);
+function inConversations(rows) {
+  /** @type {Record<string, string>} */
+  const latest = {};
+  const at = new Map();
+  for (const row of rows.sort((a, b) => a.seq - b.seq)) {
+    const { conversation_id: id, created_at } = row;
+    at.set(row, created_at < latest[id] ? latest[id] : (latest[id] = created_at));
+  }
+  return rows.sort((a, b) => compare(at.get(a), at.get(b)));
 }
 
 /**

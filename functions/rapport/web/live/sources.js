@@ -133,6 +133,8 @@ export class MessageSource extends TableSource {
   #accounts = new Set();
   /** @type {Map<string, number>} */
   #markers = new Map();
+  /** Accounts and customers whose conversations are followed. */
+  #owners = new Set();
   #isWhole;
 
   /**
@@ -182,9 +184,7 @@ export class MessageSource extends TableSource {
   async load(server) {
     await this.#readMarkers(server);
     if (this.#isWhole) return super.load(server);
-    for (const { conversation_id, last_seq } of await this.#activities(server)) {
-      this.ledger.reach(conversation_id, last_seq);
-    }
+    await this.#newer(server);
   }
 
   /** @override @param {Server} server */
@@ -193,11 +193,7 @@ export class MessageSource extends TableSource {
     if (this.#isWhole) return super.reread(server);
     const mark = this.ledger.mark();
     const known = this.ledger.rows.map(({ id }) => id);
-    const records = await server.rows("messages", known);
-    for (const { conversation_id, last_seq } of await this.#activities(server)) {
-      const soFar = this.ledger.reached(conversation_id);
-      if (last_seq > soFar) records.push(...(await server.all("messages", { conversation_id }, "seq", soFar)));
-    }
+    const records = [...(await server.rows("messages", known)), ...(await this.#newer(server))];
     return this.ledger.reread(records, mark, known);
   }
 
@@ -211,13 +207,22 @@ export class MessageSource extends TableSource {
   }
 
   /**
+   * The messages that have come since. Where the user sees an account or a customer for the first
+   * time, it is noted how far each conversation has come: what was said before is not new.
+   *
    * @param {Server} server
-   * @returns {Promise<any[]>}
    */
-  async #activities(server) {
+  async #newer(server) {
     const found = [];
     for (const owner of await server.owners()) {
-      found.push(...(await server.all("conversation_activity", owner, "conversation_id")));
+      const [id] = Object.values(owner);
+      const activities = /** @type {any[]} */ (await server.all("conversation_activity", owner, "conversation_id"));
+      for (const { conversation_id, last_seq } of activities) {
+        const soFar = this.ledger.reached(conversation_id);
+        if (!this.#owners.has(id)) this.ledger.reach(conversation_id, last_seq);
+        else if (last_seq > soFar) found.push(...(await server.all("messages", { conversation_id }, "seq", soFar)));
+      }
+      this.#owners.add(id);
     }
     return found;
   }

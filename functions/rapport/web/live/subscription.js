@@ -65,12 +65,12 @@ export class Subscription extends Store {
   #order;
 
   /**
-   * `order` compares rows as they are shown.
+   * `order` sorts rows as they are shown.
    *
    * @param {CatchUp} hub
    * @param {Scope} scope
    * @param {() => Source<R>} makeSource
-   * @param {(a: R, b: R) => number} order
+   * @param {(rows: R[]) => R[]} order
    * @param {RowCallbacks<R, any>} [callbacks] whose `old` may be null unless all rows are loaded
    */
   constructor(hub, scope, makeSource, order, callbacks = {}) {
@@ -246,7 +246,7 @@ export class Subscription extends Store {
   /** @returns {readonly R[]} */
   #makeRows() {
     const rows = this.isLoaded ? this.source.rows : [];
-    return Object.freeze(this.hub.edits.applied(this.tables, rows).sort(this.#order));
+    return Object.freeze(this.#order(this.hub.edits.applied(this.tables, rows)));
   }
 
   /** @override */
