@@ -7,7 +7,9 @@ import { CatchUp } from "../../functions/rapport/web/live/catch_up.js";
 import { FaceFeed } from "../../functions/rapport/web/live/face_feed.js";
 import { FACES } from "../../functions/rapport/web/live/faces.js";
 import { Ledger } from "../../functions/rapport/web/live/ledger.js";
-import { TableSource } from "../../functions/rapport/web/live/sources.js";
+import { FaceSource } from "../../functions/rapport/web/live/contacts.js";
+import { MessageSubscription } from "../../functions/rapport/web/live/portal_subscriptions.js";
+import { MessageSource, TableSource } from "../../functions/rapport/web/live/sources.js";
 import { Subscription } from "../../functions/rapport/web/live/subscription.js";
 import { TIMING } from "../../functions/rapport/web/live/timing.js";
 
@@ -155,5 +157,48 @@ for (const name of readdirSync(OF_FACES)) {
       assert.deepEqual(shown, tell, promise);
     }
     assert.deepEqual(feed.rows.map(({ id, version }) => [numberOf(id), version]).sort(([a], [b]) => a - b), rows, promise);
+  });
+}
+
+const OF_SOURCES = new URL("sources/", SCENARIOS);
+
+/** A server that has these rows. */
+class Server {
+  constructor(rows) {
+    this.has = rows;
+  }
+
+  async owners() {
+    return this.has.owners.map((owner) => full("owners", owner));
+  }
+
+  async all(table, equals, key = "id", after = null) {
+    const rows = (this.has[table] ?? []).map((row) => full(table, row));
+    const asked = Object.entries(equals).filter(([column]) => column in (rows[0] ?? {}));
+    return rows.filter((row) => asked.every(([column, value]) => row[column] === value) && (after === null || row[key] > after));
+  }
+
+  async rows(table, ids) {
+    return (await this.all(table, {})).filter(({ id }) => ids.includes(id));
+  }
+}
+
+for (const name of readdirSync(OF_SOURCES)) {
+  test(`sources/${name.replace(".json", "")}`, async () => {
+    const { promise, of, customer, steps, rows, shown } = JSON.parse(readFileSync(new URL(name, OF_SOURCES), "utf8"));
+    const scope = customer ? { kind: "customer", id: uuid(customer) } : { kind: "all", id: null };
+    const source = of === "contacts" ? new FaceSource("v2") : new MessageSource(scope);
+    for (const { server, do: what, tell } of steps) {
+      const told = (await source[what](new Server(server))) ?? [];
+      const changes = told.map(({ eventType, new: now, old }) => [eventType, numberOf((now ?? old).id), now?.version ?? null, old?.version ?? null]);
+      assert.deepEqual(changes, tell, promise);
+    }
+    if (rows) assert.deepEqual(source.rows.map(({ id, version }) => [numberOf(id), version]).sort(([a], [b]) => a - b), rows, promise);
+    if (!shown) return;
+    const hub = new CatchUp({ timing: TIMING });
+    hub.isPaused = true;
+    const messages = new MessageSubscription(hub, scope);
+    await messages.load(new Server(steps.at(-1).server));
+    assert.deepEqual(messages.getSnapshot().rows.map(({ id }) => numberOf(id)), shown, promise);
   });
 }

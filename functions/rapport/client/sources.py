@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
-from datetime import datetime
-from operator import itemgetter
 from typing import Generic
 from uuid import UUID
 
@@ -204,11 +203,10 @@ class MessageSource(TableSource[Message]):
 
 
 def _in_order(messages: Iterable[Message]) -> dict[UUID, Message]:
-    latest: dict[UUID, datetime] = {}
-    placed: list[tuple[datetime, Message]] = []
-    for message in sorted(messages, key=lambda message: message.seq):
-        # a transaction that began earlier may have got the higher seq
-        at = max(message.created_at, latest.get(message.conversation_id, message.created_at))
-        latest[message.conversation_id] = at
-        placed.append((at, message))
-    return {message.id: message for _, message in sorted(placed, key=itemgetter(0))}
+    by_time = sorted(messages, key=lambda message: (message.created_at, message.id))
+    # a transaction that began earlier may have got the higher seq
+    of: defaultdict[UUID, list[Message]] = defaultdict(list)
+    for message in sorted(by_time, key=lambda message: message.seq, reverse=True):
+        of[message.conversation_id].append(message)
+    ordered = (of[message.conversation_id].pop() for message in by_time)
+    return {message.id: message for message in ordered}

@@ -90,6 +90,8 @@ class Told:
     _last_seq: dict[str, int] = field(default_factory=dict)
     # since the last rest
     news: list[Row] = field(default_factory=list)
+    # the ids of those that were told as new for the first time
+    inserted: set[str] = field(default_factory=set)
 
     def take(self, operation: str, new: Row | None, old: Row | None) -> None:
         """Takes a change that was told."""
@@ -98,6 +100,8 @@ class Told:
         row_id = row["id"]
         if new is not None:
             self.news.append(new)
+        if operation == "INSERT" and row_id not in self._versions:
+            self.inserted.add(row_id)
         self._check_order(operation, row)
         if self._rows is None:
             return
@@ -121,6 +125,7 @@ class Told:
             )
         self._rows = dict(shown)
         self.news = []
+        self.inserted = set()
 
     def _check_order(self, operation: str, row: Row) -> None:
         row_id = row["id"]

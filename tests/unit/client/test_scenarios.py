@@ -14,12 +14,13 @@ from uuid import UUID
 import pytest
 
 from rapport.client.catch_up import CatchUp
+from rapport.client.contacts import FaceSource
 from rapport.client.events import Change, Event, Heard
 from rapport.client.face_feed import FaceFeed
 from rapport.client.faces import ContactV2, contact_v2
 from rapport.client.ledger import Ledger
 from rapport.client.rows import Invoice, Job, Message
-from rapport.client.sources import TableSource
+from rapport.client.sources import MessageSource, TableSource
 from rapport.client.subscription import Subscription
 from rapport.client.timing import Timing
 from rapport.client.topics import Scope
@@ -28,6 +29,7 @@ SCENARIOS = Path(__file__).parents[2] / "scenarios"
 STORIES = sorted(SCENARIOS.glob("[!_]*.json"))
 TRANSACTIONS = sorted((SCENARIOS / "transactions").glob("*.json"))
 OF_FACES = sorted((SCENARIOS / "faces").glob("*.json"))
+OF_SOURCES = sorted((SCENARIOS / "sources").glob("*.json"))
 MODELS: dict[str, type[Any]] = {"jobs": Job, "invoices": Invoice, "messages": Message}
 FILLING = json.loads((SCENARIOS / "_rows.json").read_text())
 
@@ -235,3 +237,48 @@ def test_promise_of_faces_is_kept(path: Path) -> None:
             assert [list(change) for change in as_told(changes)] == step["tell"], step
     shown = sorted([row_id.int, row.version] for row_id, row in feed.rows.items())
     assert shown == scenario["rows"], scenario["promise"]
+
+
+class HasRows:
+    """A server that has these rows."""
+
+    def __init__(self, rows: Json) -> None:
+        self._rows = rows
+
+    async def owners(self) -> list[dict[str, UUID]]:
+        return [
+            {column: UUID(int=value) for column, value in owner.items()}
+            for owner in self._rows["owners"]
+        ]
+
+    async def pages(
+        self, table: str, equals: Json, key: str = "id", after: object = None
+    ) -> AsyncIterator[list[Json]]:
+        rows = [full(table, row) for row in self._rows.get(table, [])]
+        yield [
+            row
+            for row in rows
+            if all(row.get(column, str(value)) == str(value) for column, value in equals.items())
+            and (after is None or row[key] > after)
+        ]
+
+    async def rows(self, table: str, ids: list[UUID]) -> list[Json]:
+        return [row async for page in self.pages(table, {}) for row in page if UUID(row["id"]) in ids]
+
+
+@pytest.mark.parametrize("path", OF_SOURCES, ids=lambda path: path.stem)
+async def test_promise_of_what_is_read_is_kept(path: Path) -> None:
+    scenario = json.loads(path.read_text())
+    customer = scenario.get("customer")
+    scope = Scope("customer", UUID(int=customer)) if customer else Scope()
+    source: Any = FaceSource(contact_v2) if scenario["of"] == "contacts" else MessageSource(scope)
+    for step in scenario["steps"]:
+        server = HasRows(step["server"])
+        heard = await getattr(source, step["do"])(server)
+        told = as_told(heard.changes) if heard else []
+        assert [list(change) for change in told] == step["tell"], step
+    if "rows" in scenario:
+        rows = sorted([row_id.int, row.version] for row_id, row in source.rows.items())
+        assert rows == scenario["rows"], scenario["promise"]
+    if "shown" in scenario:
+        assert [row_id.int for row_id in source.rows] == scenario["shown"], scenario["promise"]

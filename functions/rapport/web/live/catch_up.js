@@ -174,12 +174,12 @@ export class CatchUp {
     // what comes while rows are being read is in the log as well
     const loaded = [...this.#followers].filter(({ isLoaded }) => isLoaded);
     // rows that are read anew are not of one moment
-    if (this.#stale.size || !loaded.every((follower) => follower.isSure(events))) {
+    if (this.#stale.size || !loaded.every((follower) => follower.isSure(of(follower, events)))) {
       this.request();
       return false;
     }
     for (const follower of loaded) {
-      this.#guard(follower, () => follower.hear(events.filter(({ table }) => follower.tables.has(table))));
+      this.#guard(follower, () => follower.hear(of(follower, events)));
     }
     this.tell();
     return true;
@@ -366,7 +366,7 @@ export class CatchUp {
     this.#events = [];
     for (const follower of followers) {
       // the log has moved on: one that can't take what it had reads again
-      this.#guard(follower, () => follower.settle(events.filter(({ table }) => follower.tables.has(table))));
+      this.#guard(follower, () => follower.settle(of(follower, events)));
     }
     this.tell();
   }
@@ -414,4 +414,14 @@ export class CatchUp {
       this.request();
     }
   }
+}
+
+/**
+ * The events that a subscription follows.
+ *
+ * @param {Subscription<any>} follower
+ * @param {Event[]} events
+ */
+function of({ tables }, events) {
+  return events.filter(({ table }) => tables.has(table));
 }

@@ -4,8 +4,6 @@
 /** @import { Row } from "./rows.js" */
 /** @import { Server } from "./server.js" */
 
-const KEYS = { contacts: "id", conversations: "id", conversation_activity: "conversation_id" };
-
 /**
  * The contacts that the user may see, in one of their faces, made of three tables.
  *
@@ -38,7 +36,7 @@ export class FaceSource {
    * @param {Event[]} events
    */
   isSure(events) {
-    return this.#loaded.isSure(events.filter(({ table }) => this.tables.has(table)));
+    return this.#loaded.isSure(events);
   }
 
   /**
@@ -87,19 +85,20 @@ export class FaceSource {
 }
 
 /**
+ * The rows by their tables; of who may see nothing, none.
+ *
  * @param {Server} server
- * @returns {Promise<Map<string, Json[]>>}
  */
 async function readAll(server) {
-  /** @type {Map<string, Json[]>} */
-  const found = new Map();
+  /** @type {Record<string, Json[]>} */
+  const found = { contacts: [], conversations: [], conversation_activity: [] };
   for (const owner of await server.owners()) {
-    for (const [table, key] of Object.entries(KEYS)) {
-      const before = found.get(table) ?? [];
+    for (const [table, rows] of Object.entries(found)) {
       // a customer sees no contacts
-      const isSeen = table !== "contacts" || "account_id" in owner;
-      found.set(table, isSeen ? before.concat(await server.all(table, owner, key)) : before);
+      if (table === "contacts" && !("account_id" in owner)) continue;
+      const key = table === "conversation_activity" ? "conversation_id" : "id";
+      for (const row of await server.all(table, owner, key)) rows.push(row);
     }
   }
-  return found;
+  return Object.entries(found);
 }

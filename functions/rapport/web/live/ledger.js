@@ -96,7 +96,7 @@ export class Ledger {
       if (!row || !this.#inScope(row)) continue;
       const known = this.#known.get(row.id);
       if (known && !isNews(known, [row.version, false])) continue;
-      this.#know(row.id, row, row.version, this.#count);
+      this.#know(row.id, row, row.version);
       if (this.#place) this.reach(...this.#place(row));
     }
   }
@@ -225,10 +225,9 @@ export class Ledger {
    * @param {string} id
    * @param {R | null} row
    * @param {number} version
-   * @param {number} heardAt
    */
-  #know(id, row, version, heardAt, isDoubtful = false) {
-    this.#known.set(id, { row, version, heardAt, isDoubtful });
+  #know(id, row, version, isDoubtful = false) {
+    this.#known.set(id, { row, version, heardAt: this.mark(), isDoubtful });
   }
 
   /**
@@ -253,7 +252,7 @@ export class Ledger {
    */
   #tell(row, event) {
     const known = this.#known.get(row.id);
-    this.#know(row.id, row, row.version, this.mark());
+    this.#know(row.id, row, row.version);
     if (known?.row) return [this.#change("UPDATE", row, known.row)];
     if (!this.#place) return [this.#change("INSERT", row, null)];
 
@@ -277,7 +276,7 @@ export class Ledger {
    */
   #tellGone(id, version, isDoubtful = false) {
     const known = this.#known.get(id);
-    this.#know(id, null, version, this.mark(), isDoubtful);
+    this.#know(id, null, version, isDoubtful);
     this.unreadable.delete(id);
     if (!known?.row) return [];
     // should it come back, those after it are told after it

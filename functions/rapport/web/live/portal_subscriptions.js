@@ -218,14 +218,10 @@ function by(column) {
  * @param {Message[]} rows
  */
 function inConversations(rows) {
-  /** @type {Record<string, string>} */
-  const latest = {};
-  const at = new Map();
-  for (const row of rows.sort((a, b) => a.seq - b.seq)) {
-    const { conversation_id: id, created_at } = row;
-    at.set(row, created_at < latest[id] ? latest[id] : (latest[id] = created_at));
-  }
-  return rows.sort((a, b) => compare(at.get(a), at.get(b)));
+  /** @type {Record<string, Message[]>} */
+  const of = {};
+  for (const row of by("seq")([...rows])) (of[row.conversation_id] ??= []).push(row);
+  return by("created_at")(rows).map((row) => of[row.conversation_id].shift());
 }
 
 /**

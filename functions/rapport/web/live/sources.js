@@ -70,7 +70,7 @@ export class TableSource {
    * @param {Event[]} events
    */
   isSure(events) {
-    return this.ledger.isSure(events.filter(({ table }) => table === this.table));
+    return this.ledger.isSure(events);
   }
 
   /**
