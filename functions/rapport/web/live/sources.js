@@ -34,21 +34,20 @@ export class TableSource {
    * @param {Scope} scope
    * @param {{
    *   owner?: string, key?: string, place?: (row: R) => Place, isWhole?: boolean,
-   *   equals?: Record<string, string>,
    * }} [more]
    */
-  constructor(table, scope, { owner = "customer_id", key = "id", place, isWhole = true, equals = {} } = {}) {
+  constructor(table, scope, { owner = "customer_id", key = "id", place, isWhole = true } = {}) {
     this.table = table;
     this.tables = new Set([table]);
     /** @type {Record<string, string>} */
-    this.equals = { ...equals };
+    this.equals = {};
     if (scope.id) this.equals[scope.kind === "customer" ? owner : "conversation_id"] = scope.id;
     this.key = key;
-    const columns = Object.entries(this.equals);
+    this.isWhole = isWhole;
     /** @type {Ledger<R>} */
     this.ledger = new Ledger(
       table,
-      (row) => columns.every(([column, value]) => /** @type {any} */ (row)[column] === value),
+      (row) => Object.entries(this.equals).every(([column, value]) => /** @type {any} */ (row)[column] === value),
       place,
       isWhole,
     );
@@ -135,7 +134,6 @@ export class MessageSource extends TableSource {
   #markers = new Map();
   /** Accounts and customers whose conversations are followed. */
   #owners = new Set();
-  #isWhole;
 
   /**
    * @param {Scope} scope
@@ -143,15 +141,13 @@ export class MessageSource extends TableSource {
    */
   constructor(scope, bookingId) {
     const isOneChat = scope.kind === "conversation" || !!bookingId;
-    const isWhole = scope.kind !== "all" || isOneChat;
     super("messages", scope, {
       // unique there, and in the index of a chat's messages
       key: isOneChat ? "seq" : "id",
       place: (message) => [message.conversation_id, message.seq],
-      isWhole,
-      equals: bookingId ? { booking_id: bookingId } : {},
+      isWhole: scope.kind !== "all" || isOneChat,
     });
-    this.#isWhole = isWhole;
+    if (bookingId) this.equals.booking_id = bookingId;
   }
 
   /**
@@ -183,14 +179,14 @@ export class MessageSource extends TableSource {
   /** @override @param {Server} server */
   async load(server) {
     await this.#readMarkers(server);
-    if (this.#isWhole) return super.load(server);
+    if (this.isWhole) return super.load(server);
     await this.#newer(server);
   }
 
   /** @override @param {Server} server */
   async reread(server) {
     await this.#readMarkers(server);
-    if (this.#isWhole) return super.reread(server);
+    if (this.isWhole) return super.reread(server);
     const mark = this.ledger.mark();
     const known = this.ledger.rows.map(({ id }) => id);
     const records = [...(await server.rows("messages", known)), ...(await this.#newer(server))];
@@ -201,9 +197,8 @@ export class MessageSource extends TableSource {
   async #readMarkers(server) {
     const owners = await server.owners();
     this.#accounts = new Set(owners.map((owner) => owner.account_id));
-    for (const marker of await server.all("read_markers", {}, "conversation_id")) {
-      this.moveMarker(String(marker.conversation_id), Number(marker.last_read_seq));
-    }
+    const markers = /** @type {any[]} */ (await server.all("read_markers", {}, "conversation_id"));
+    for (const { conversation_id, last_read_seq } of markers) this.moveMarker(conversation_id, last_read_seq);
   }
 
   /**
