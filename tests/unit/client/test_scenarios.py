@@ -263,12 +263,17 @@ class HasRows:
         ]
 
     async def rows(self, table: str, ids: list[UUID]) -> list[Json]:
-        return [row async for page in self.pages(table, {}) for row in page if UUID(row["id"]) in ids]
+        return [
+            row async for page in self.pages(table, {}) for row in page if UUID(row["id"]) in ids
+        ]
 
 
 @pytest.mark.parametrize("path", OF_SOURCES, ids=lambda path: path.stem)
-async def test_promise_of_what_is_read_is_kept(path: Path) -> None:
-    scenario = json.loads(path.read_text())
+def test_promise_of_what_is_read_is_kept(path: Path) -> None:
+    asyncio.run(keep_what_is_read(json.loads(path.read_text())))
+
+
+async def keep_what_is_read(scenario: Json) -> None:
     customer = scenario.get("customer")
     scope = Scope("customer", UUID(int=customer)) if customer else Scope()
     source: Any = FaceSource(contact_v2) if scenario["of"] == "contacts" else MessageSource(scope)
