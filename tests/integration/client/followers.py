@@ -117,9 +117,13 @@ class Told:
         else:
             self._rows[row_id] = new
 
-    def rest(self, shown: Rows) -> None:
-        """Notes what is shown where nothing moves."""
+    def rest(self, shown: Rows, must: set[str]) -> None:
+        """Notes what is shown where nothing moves; what must have been told is among it."""
         if self._rows is not None:
+            if self.part.is_from_now_on:
+                # what was there when it began, or its user joined, may be shown without a word
+                silent = shown.keys() - self._rows.keys() - must
+                self._rows |= {row_id: shown[row_id] for row_id in silent}
             self._refuse(
                 self._rows != shown, f"what was told leads elsewhere: {differ(self._rows, shown)}"
             )

@@ -519,7 +519,7 @@ class Stage:
             for name, told in follower.told.items():
                 self._check_news(follower, told.part, told.news)
                 self._check_begun(follower, told)
-                told.rest(by_id(shown[name]))
+                told.rest(by_id(shown[name]), self._must(follower, by_id(shown[name]), new))
                 if told.faults:
                     self.fail(follower, told.faults)
         self.known_messages = messages
@@ -547,20 +547,26 @@ class Stage:
             rows = by_id(shown[name])
             assert len(rows) == len(shown[name]), f"{name} shows a row twice"
             if part.is_from_now_on:
-                followed = self.held[str(seed_uuid(follower.user))]
-                must = new if id(follower) in self.rested else set()
-                expected = {
-                    key: row
-                    for key, row in expected.items()
-                    if key in rows
-                    # who joins is not told of what was said before
-                    or (key in must and followed & {row["account_id"], row["customer_id"]})
-                }
+                must = self._must(follower, expected, new)
+                expected = {key: row for key, row in expected.items() if key in rows or key in must}
             if rows != expected:
                 wrong.append(f"{name} shows (first) and not (second): {differ(rows, expected)}")
             elif disorder := out_of_order(part, shown[name]):
                 wrong.append(f"{name}: {disorder}")
         return wrong
+
+    def _must(self, follower: Follower, rows: dict[str, Row], new: set[str]) -> set[str]:
+        """The new messages among rows that one who follows from now on is told of: who has joined
+        since the last rest is not told of what was said before.
+        """
+        if id(follower) not in self.rested:
+            return set()
+        followed = self.held[str(seed_uuid(follower.user))]
+        return {
+            key
+            for key, row in rows.items()
+            if key in new and followed & {row["account_id"], row.get("customer_id")}
+        }
 
     def _check_news(self, follower: Follower, part: Part, news: list[Row]) -> None:
         owners = self.owners[str(seed_uuid(follower.user))]
