@@ -62,11 +62,15 @@ _FACTS = {
     "invitation": "id from public.portal_invitations t where account_id",
     "invoice": "id from public.invoices t where account_id",
     "job": "id from public.jobs t where account_id",
+    "label": "id from public.labels t where account_id",
     "login": "id from public.customers t where portal_user_id is not null and account_id",
     "merge": "id from public.contact_merges t where account_id",
     "message": "id from public.messages t where type <> 'system' and account_id",
+    "note": "id from public.conversation_notes t where account_id",
     "ours": "id from public.messages t where sender_type = 'operator' and account_id",
     "photo": "message_id from public.message_media t where account_id",
+    "member": "user_id from public.account_members t where account_id",
+    "saved reply": "id from public.saved_replies t where account_id",
     "provider_id": "provider_id from public.messages t where provider_id > '' and account_id",
     "suggestion": "id from public.contact_suggestions t where account_id",
 }
@@ -170,7 +174,10 @@ VALUES: Mapping[str, Callable[[Draw], Any]] = {
     "drop": _kind("contact"),
     "invitation_id": _kind("invitation"),
     "keep": _kind("contact"),
+    "label_id": _kind("label"),
     "merge_id": _kind("merge"),
+    "note_id": _kind("note"),
+    "hand_over_conversation.user_id": _kind("member"),
     "message_id": _kind("message"),
     "suggestion_id": _kind("suggestion"),
     "booking_id": _seldom(_kind("job")),
@@ -185,6 +192,14 @@ VALUES: Mapping[str, Callable[[Draw], Any]] = {
     "my_profile.id": _kind("login"),
     "token": lambda draw: draw.random.choice(draw.tokens) if draw.tokens else "none",
     # of texts
+    "auth": _one("A" * 22),
+    "endpoint": _one("https://push.example/1", "https://push.example/2"),
+    "choose_notifications.kind": _one("points", "message"),
+    "p256dh": _one("A" * 87),
+    "labels.colour": _one("#ffffff", "#000000"),
+    "labels.name": _new("label "),
+    "note": _one("rings twice", "pays late"),
+    "short_code": _new("r"),
     "address": _one("Here 1", "There 2", None),
     "base_url": _one(None),
     "choice": _one("crm", "metakocka"),
@@ -224,6 +239,9 @@ VALUES: Mapping[str, Callable[[Draw], Any]] = {
     "loyalty_transactions.type": _one("earned", "earned", "bonus", "redeemed"),
     "type": _one("text"),
     # the rest
+    "is_wanted": _one(True, False),
+    "mentions": lambda draw: draw.one([], [draw.of("member")]),
+    "until": _one("2036-01-01T00:00:00Z", "2037-01-01T00:00:00Z"),
     "amount_minor": _one(0, 1, 12050),
     "content": _one(None),
     "contact_ids": _one([]),
@@ -267,7 +285,7 @@ SERVERS = _words(
     edited_at revoked_at paid_at voided_at whatsapp_channel_id user_id retries pauses paused_until
     pause_reason documents_seen_until metakocka_id sync_state missing last_synced_at profile_name
     marketing_stopped_at portal_user_id wa_id channel last_message_at last_inbound_at account_name
-    messages.status
+    messages.status author_id author_name deleted_at event
     """
 )
 # of which the key of a written row is, and the key
@@ -275,22 +293,28 @@ KEYS = {
     "accounts": ("id", "account"),
     "contacts_live_chat": ("id", "contact"),
     "contacts_v2": ("id", "contact"),
+    "conversation_notes": ("id", "note"),
     "invoices": ("id", "invoice"),
     "jobs": ("id", "job"),
+    "labels": ("id", "label"),
     "metakocka_connections": ("account_id", "account"),
     "metakocka_partners": ("id", "contact"),
     "my_profile": ("id", "login"),
+    "saved_replies": ("id", "saved reply"),
 }
 # without which no row is made
 NEEDED = {
     "contacts_live_chat": ("account_id", "name"),
     "contacts_v2": ("account_id", "name"),
+    "conversation_notes": ("conversation_id", "note"),
     "invoices": ("customer_id", "number", "currency", "amount_minor"),
     "jobs": ("customer_id", "service_type", "starts_at"),
+    "labels": ("account_id", "name"),
     "loyalty_transactions": ("customer_id", "type", "points"),
     "messages": ("message",),
     "metakocka_connections": ("account_id", "company_id"),
     "metakocka_partners": ("account_id", "name"),
+    "saved_replies": ("account_id", "short_code", "text"),
 }
 # where a message goes: one of them
 ADDRESSES = ("conversation_id", "customer_id", "booking_id")
