@@ -491,7 +491,8 @@ class Stage:
         """
         if not told.part.is_from_now_on or id(follower) not in self.rested:
             return
-        owners = self.owners[str(seed_uuid(follower.user))]
+        # who was away is told of what was missed
+        owners = self.held[str(seed_uuid(follower.user))]
         for row in told.news:
             is_old = row["id"] in told.inserted & self.known_messages
             if is_old and row["account_id"] in owners:

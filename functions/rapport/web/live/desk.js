@@ -44,9 +44,13 @@ export function followDesk(live, table, callbacks, conversationId) {
   /** @type {Record<string, string>} */
   const equals = conversationId ? { conversation_id: conversationId.toLowerCase() } : {};
   /** @type {() => TableSource<Readonly<Told[T]>>} */
-  const makeSource = () => new TableSource(table, scope, { equals, key: conversationId && column === "seq" ? column : "id" });
-  /** @param {any} a @param {any} b */
-  const order = (a, b) => (a[column] < b[column] ? -1 : Number(a[column] > b[column]));
+  const makeSource = () => {
+    const source = new TableSource(table, scope, { key: conversationId && column === "seq" ? column : "id" });
+    Object.assign(source.equals, equals);
+    return source;
+  };
+  /** @param {any[]} rows */
+  const order = (rows) => rows.sort((a, b) => (a[column] < b[column] ? -1 : Number(a[column] > b[column])));
   return new Subscription(live.hub, scope, makeSource, order, callbacks);
 }
 
