@@ -66,6 +66,8 @@ _FACTS = {
     "login": "id from public.customers t where portal_user_id is not null and account_id",
     "merge": "id from public.contact_merges t where account_id",
     "message": "id from public.messages t where type <> 'system' and account_id",
+    "rule": "id from public.reminder_rules t where account_id",
+    "scheduled": "id from public.scheduled_messages t where account_id",
     "note": "id from public.conversation_notes t where account_id",
     "ours": "id from public.messages t where sender_type = 'operator' and account_id",
     "photo": "message_id from public.message_media t where account_id",
@@ -228,6 +230,10 @@ VALUES: Mapping[str, Callable[[Draw], Any]] = {
     "notes": _one("rings twice", None),
     "number": _new("2026-"),
     "phone": _one(*PHONES, None),
+    "reminder_rules.kind": _one("after_job"),
+    "scheduled_messages.status": _one("cancelled"),
+    "send_at": _one("2036-01-01T00:00:00Z"),
+    "minutes": _one(60, 90),
     "service_type": _one("Carpet cleaning", "Windows"),
     "set_conversation_status.status": _STATUS,
     "jobs.status": _one("pending", "confirmed", "in_progress", "completed", "cancelled"),
@@ -273,6 +279,7 @@ BY_TYPE: Mapping[str, Callable[[Draw], Any]] = {
     "integer": _one(1),
     "bigint": _one(1),
     "date": _DAY,
+    "time without time zone": _one("08:00", "20:00"),
     "timestamp with time zone": _AT,
     "interval": _one("01:00:00"),
     "text[]": _one([]),
@@ -300,7 +307,9 @@ KEYS = {
     "metakocka_connections": ("account_id", "account"),
     "metakocka_partners": ("id", "contact"),
     "my_profile": ("id", "login"),
+    "reminder_rules": ("id", "rule"),
     "saved_replies": ("id", "saved reply"),
+    "scheduled_messages": ("id", "scheduled"),
 }
 # without which no row is made
 NEEDED = {
@@ -314,7 +323,9 @@ NEEDED = {
     "messages": ("message",),
     "metakocka_connections": ("account_id", "company_id"),
     "metakocka_partners": ("account_id", "name"),
+    "reminder_rules": ("account_id", "name", "kind", "minutes", "text"),
     "saved_replies": ("account_id", "short_code", "text"),
+    "scheduled_messages": ("conversation_id", "message", "send_at"),
 }
 # where a message goes: one of them
 ADDRESSES = ("conversation_id", "customer_id", "booking_id")
