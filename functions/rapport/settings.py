@@ -172,7 +172,7 @@ class WakeSettings(_Settings):
 class PushSettings(_Settings):
     """Who we are to push services. Without a key nobody is told on a device."""
 
-    # a number of 32 bytes in base64url; whoever changes it ends all subscriptions
+    # a number of 32 bytes in base64url; a new one ends all subscriptions
     vapid_private_key: Secret | None = None
     # where a push service reaches the people who run this: mailto:… or https://…
     vapid_contact: Annotated[str, Field(pattern=r"^(mailto:|https://)[!-~]+$")] | None = None

@@ -9,7 +9,7 @@ create function private.wants_reminders(preferences jsonb)
     set search_path = ''
 as $$
 begin
-    -- whatever else somebody has written there is a no
+    -- every other value there is a no
     return coalesce(preferences -> 'wants_reminders', 'true') in ('true', 'null');
 end
 $$;

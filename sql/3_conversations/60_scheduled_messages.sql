@@ -320,7 +320,7 @@ declare
     takes_template boolean;
     allowed_at timestamptz;
 begin
-    -- the conversation before its rows, as everywhere; whoever holds it needs only a moment
+    -- the conversation before its rows, as everywhere; other holders need only a moment
     perform
     from public.conversations k
     where k.id = send_scheduled.conversation_id

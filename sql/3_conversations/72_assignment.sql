@@ -276,9 +276,9 @@ comment on function private.assign_conversation(uuid, text, uuid) is
 comment on function public.take_conversation(uuid) is
     'Takes a conversation: from now on you answer it; returns its state. If somebody else has it: 409, with the name. Unknown: 404.';
 comment on function public.hand_over_conversation(uuid, uuid) is
-    'Gives a conversation to an owner, admin or agent of the account, whoever has it now; returns its state. Another user: 422. Unknown: 404.';
+    'Gives a conversation to an owner, admin or agent of the account, also if another member has it; returns its state. Another user: 422. Unknown: 404.';
 comment on function public.release_conversation(uuid) is
-    'Makes a conversation free, whoever has it; returns its state. Unknown: 404.';
+    'Makes a conversation free, also if another member has it; returns its state. Unknown: 404.';
 
 
 select private.follow_table(

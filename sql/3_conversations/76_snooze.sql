@@ -1,6 +1,6 @@
 /*
     A snoozed conversation waits until a time, or until the customer writes. The schedule ends what
-    is over, so that clients hear of it; whoever reads meanwhile is told that it is over.
+    is over, so that clients hear of it; readers meanwhile are told that it is over.
 */
 insert into private.sentences (key, language, sentence)
 values

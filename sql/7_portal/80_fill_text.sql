@@ -26,7 +26,7 @@ declare
         when currency in ('BHD', 'IQD', 'JOD', 'KWD', 'LYD', 'OMR', 'TND') then 3
         else 2
     end;
-    -- commas between thousands and a point before the decimals, whatever the database's locale
+    -- commas between thousands and a point before the decimals in every locale of the database
     figure constant text := to_char(
         amount_minor / 10::numeric ^ decimals,
         'FM999,999,999,999,999,990' || case when decimals > 0 then '.' || repeat('0', decimals) else '' end

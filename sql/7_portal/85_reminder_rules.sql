@@ -210,7 +210,7 @@ create function private.tg_reminder_rules__check()
     set search_path = ''
 as $$
 begin
-    -- whoever may not write it is refused by the policy
+    -- the policy refuses a user who may not write it
     if new.account_id in (select private.my_admin_account_ids()) then
         new := private.checked_reminder_rule(new);
     end if;

@@ -58,7 +58,7 @@ begin
             private.reminder_row(
                 rule,
                 case
-                    -- whoever can be reached can't be reached in time
+                    -- nobody can be reached in time
                     when times[p.place] is null and p.reason is null then (
                         occasions[p.place], null, null, null, null, 'quiet_hours', null
                     )::private.planned_reminder

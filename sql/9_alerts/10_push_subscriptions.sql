@@ -106,7 +106,7 @@ begin
             hint = 'Give keys.auth of the browser''s subscription, as base64url without "=".';
     end if;
 
-    -- whatever waits for a device is its former user's
+    -- what waits for a device is its former user's
     delete from public.push_subscriptions s
     where s.endpoint = keep_push_subscription.endpoint
       and s.user_id <> auth.uid();

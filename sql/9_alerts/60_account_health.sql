@@ -74,14 +74,14 @@ values
     ('health.waiting_messages', 'sl', 'Sporočila, ki že več kot 5 minut čakajo na pošiljanje prek WhatsAppa: {count}. Najstarejše čaka od {since}.'),
     ('health.waiting_messages.remedy', 'en', 'Usually they are sent by themselves once WhatsApp takes more. If their number grows, ask the people who run this service.'),
     ('health.waiting_messages.remedy', 'sl', 'Običajno se pošljejo sama, ko jih WhatsApp spet sprejema. Če jih je vedno več, se obrnite na upravljavce te storitve.'),
-    ('health.failed_messages', 'en', 'Messages of the last 24 hours that were not sent, or of which it is not known: {count}. The first since {since}.'),
+    ('health.failed_messages', 'en', 'Messages of the last 24 hours that were not sent, or may not have been: {count}. The first since {since}.'),
     ('health.failed_messages', 'sl', 'Sporočila zadnjih 24 ur, ki niso bila poslana ali za katera to ni znano: {count}. Prvo od {since}.'),
     ('health.failed_messages.remedy', 'en', 'Each message says why. Send it again or drop it.'),
     ('health.failed_messages.remedy', 'sl', 'Pri vsakem sporočilu je zapisano, zakaj. Pošljite ga znova ali ga opustite.');
 
 
 /*
-    Messages that have failed, or of which nobody knows, in the last day. An index by status would
+    Messages of the last day that failed or may have failed. An index by status would
     make every status of every message more expensive.
 */
 create table private.message_failures (
@@ -453,7 +453,7 @@ comment on column public.account_health.version is
 comment on policy "members can read the health of their accounts" on public.account_health is
     'Staff see why messages do not arrive.';
 comment on table private.message_failures is
-    'The messages of the last day that failed, or of which nobody knows.';
+    'The messages of the last day that failed or may have failed.';
 comment on policy "nobody reads failures of messages directly" on private.message_failures is
     'account_health counts them.';
 comment on function private.tg_messages__note_failure() is

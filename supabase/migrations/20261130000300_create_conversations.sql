@@ -2184,7 +2184,7 @@ declare
     takes_template boolean;
     allowed_at timestamptz;
 begin
-    -- the conversation before its rows, as everywhere; whoever holds it needs only a moment
+    -- the conversation before its rows, as everywhere; other holders need only a moment
     perform
     from public.conversations k
     where k.id = send_scheduled.conversation_id
@@ -2993,9 +2993,9 @@ comment on function private.assign_conversation(uuid, text, uuid) is
 comment on function public.take_conversation(uuid) is
     'Takes a conversation: from now on you answer it; returns its state. If somebody else has it: 409, with the name. Unknown: 404.';
 comment on function public.hand_over_conversation(uuid, uuid) is
-    'Gives a conversation to an owner, admin or agent of the account, whoever has it now; returns its state. Another user: 422. Unknown: 404.';
+    'Gives a conversation to an owner, admin or agent of the account, also if another member has it; returns its state. Another user: 422. Unknown: 404.';
 comment on function public.release_conversation(uuid) is
-    'Makes a conversation free, whoever has it; returns its state. Unknown: 404.';
+    'Makes a conversation free, also if another member has it; returns its state. Unknown: 404.';
 
 
 select private.follow_table(
@@ -3257,7 +3257,7 @@ select private.follow_table(
 
 /*
     A snoozed conversation waits until a time, or until the customer writes. The schedule ends what
-    is over, so that clients hear of it; whoever reads meanwhile is told that it is over.
+    is over, so that clients hear of it; readers meanwhile are told that it is over.
 */
 insert into private.sentences (key, language, sentence)
 values

@@ -2389,7 +2389,7 @@ declare
         when currency in ('BHD', 'IQD', 'JOD', 'KWD', 'LYD', 'OMR', 'TND') then 3
         else 2
     end;
-    -- commas between thousands and a point before the decimals, whatever the database's locale
+    -- commas between thousands and a point before the decimals in every locale of the database
     figure constant text := to_char(
         amount_minor / 10::numeric ^ decimals,
         'FM999,999,999,999,999,990' || case when decimals > 0 then '.' || repeat('0', decimals) else '' end
@@ -2821,7 +2821,7 @@ create function private.tg_reminder_rules__check()
     set search_path = ''
 as $$
 begin
-    -- whoever may not write it is refused by the policy
+    -- the policy refuses a user who may not write it
     if new.account_id in (select private.my_admin_account_ids()) then
         new := private.checked_reminder_rule(new);
     end if;
@@ -3833,7 +3833,7 @@ begin
             private.reminder_row(
                 rule,
                 case
-                    -- whoever can be reached can't be reached in time
+                    -- nobody can be reached in time
                     when times[p.place] is null and p.reason is null then (
                         occasions[p.place], null, null, null, null, 'quiet_hours', null
                     )::private.planned_reminder

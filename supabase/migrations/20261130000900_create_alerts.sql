@@ -94,7 +94,7 @@ begin
             hint = 'Give keys.auth of the browser''s subscription, as base64url without "=".';
     end if;
 
-    -- whatever waits for a device is its former user's
+    -- what waits for a device is its former user's
     delete from public.push_subscriptions s
     where s.endpoint = keep_push_subscription.endpoint
       and s.user_id <> auth.uid();
@@ -1334,14 +1334,14 @@ values
     ('health.waiting_messages', 'sl', 'Sporočila, ki že več kot 5 minut čakajo na pošiljanje prek WhatsAppa: {count}. Najstarejše čaka od {since}.'),
     ('health.waiting_messages.remedy', 'en', 'Usually they are sent by themselves once WhatsApp takes more. If their number grows, ask the people who run this service.'),
     ('health.waiting_messages.remedy', 'sl', 'Običajno se pošljejo sama, ko jih WhatsApp spet sprejema. Če jih je vedno več, se obrnite na upravljavce te storitve.'),
-    ('health.failed_messages', 'en', 'Messages of the last 24 hours that were not sent, or of which it is not known: {count}. The first since {since}.'),
+    ('health.failed_messages', 'en', 'Messages of the last 24 hours that were not sent, or may not have been: {count}. The first since {since}.'),
     ('health.failed_messages', 'sl', 'Sporočila zadnjih 24 ur, ki niso bila poslana ali za katera to ni znano: {count}. Prvo od {since}.'),
     ('health.failed_messages.remedy', 'en', 'Each message says why. Send it again or drop it.'),
     ('health.failed_messages.remedy', 'sl', 'Pri vsakem sporočilu je zapisano, zakaj. Pošljite ga znova ali ga opustite.');
 
 
 /*
-    Messages that have failed, or of which nobody knows, in the last day. An index by status would
+    Messages of the last day that failed or may have failed. An index by status would
     make every status of every message more expensive.
 */
 create table private.message_failures (
@@ -1697,7 +1697,7 @@ comment on column public.account_health.updated_at is
 comment on column public.account_health.version is
     'Rises with every change of the row.';
 comment on table private.message_failures is
-    'The messages of the last day that failed, or of which nobody knows.';
+    'The messages of the last day that failed or may have failed.';
 comment on function private.tg_messages__note_failure() is
     'Notes that a message failed, and forgets it when it was sent after all.';
 comment on table private.refused_signatures is

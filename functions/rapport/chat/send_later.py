@@ -17,7 +17,7 @@ SNOOZES = 500  # snoozes in one call
 RESERVE = 15.0
 # seconds: a run stays for what is due before the schedule's next one
 WATCH = 60.0
-# seconds: at least so long between two looks, whatever the clocks of both machines say
+# seconds: at least so long between two looks, since the clocks of both machines may differ
 PAUSE = 1.0
 
 

@@ -89,7 +89,7 @@ class CatchUp:
         self._is_between_pages = False
         self._requested = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
-        # broadcasts of transactions of which more are to come, by topic and transaction
+        # broadcasts of transactions that are not whole yet, by topic and transaction
         self._parts: defaultdict[tuple[str, JsonValue], list[Event]] = defaultdict(list)
         self._giving_up: asyncio.TimerHandle | None = None
         self._noted: list[Change[Any]] = []

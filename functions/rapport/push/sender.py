@@ -15,7 +15,7 @@ from rapport.push.guarded import AddressRefused, GuardedBackend
 from rapport.push.vapid import Vapid
 from rapport.store.notifications import PushJob
 
-# seconds for a whole exchange, whatever the push service does
+# seconds for a whole exchange, also with a push service that trickles
 EXCHANGE = 10.0
 # bytes of an answer that are read: it has nothing to say but its status
 ANSWER_LIMIT = 4096
@@ -52,7 +52,7 @@ class PushSender:
         self._pool.close()
 
     def send(self, job: PushJob) -> PushOutcome:
-        """Makes one call; whatever goes wrong is an outcome."""
+        """Makes one call; every failure is an outcome."""
         try:
             url = httpcore.URL(job.endpoint)
             if not self._is_allowed(url):

@@ -17,7 +17,7 @@ class PushJob(BaseModel):
 
     push_id: UUID
     account_id: UUID
-    # whoever knows the three can push to the device
+    # a holder of the three can push to the device
     endpoint: str = Field(repr=False)
     p256dh: str = Field(repr=False)
     auth: str = Field(repr=False)

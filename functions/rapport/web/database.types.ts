@@ -3657,7 +3657,7 @@ export type Database = {
         };
         Returns: string;
       };
-      /** Gives a conversation to an owner, admin or agent of the account, whoever has it now; returns its state. Another user: 422. Unknown: 404. */
+      /** Gives a conversation to an owner, admin or agent of the account, also if another member has it; returns its state. Another user: 422. Unknown: 404. */
       hand_over_conversation: {
         Args: {
           conversation_id: string;
@@ -3873,7 +3873,7 @@ export type Database = {
         };
         Returns: undefined;
       };
-      /** Makes a conversation free, whoever has it; returns its state. Unknown: 404. */
+      /** Makes a conversation free, also if another member has it; returns its state. Unknown: 404. */
       release_conversation: {
         Args: {
           conversation_id: string;

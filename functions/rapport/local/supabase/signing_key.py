@@ -14,7 +14,7 @@ COORDINATE_BYTES = 32
 class SigningKey(BaseModel):
     """A key on the curve P-256 for ES256. Source of the names: RFC 7517 and RFC 7518, section 6.2.
 
-    It is only kept here: whoever reads a stack's settings need not load the cryptography.
+    It is only kept here, so that reading a stack's settings does not load the cryptography.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -40,7 +40,7 @@ class SigningKey(BaseModel):
 
     @property
     def private_number(self) -> int:
-        """The secret half, of which the public one follows."""
+        """The secret half; the public one follows from it."""
         return int.from_bytes(base64.urlsafe_b64decode(f"{self.d}="))
 
 

@@ -383,7 +383,7 @@ export class ConversationView extends PageElement {
     return this.#bubbles(this.source?.getSnapshot().rows ?? [], pending).length;
   }
 
-  /** The first bubble in sight that stays, whatever comes and goes. */
+  /** The first bubble in sight, which stays where it is while others come and go. */
   #findAnchor() {
     const log = this.#log;
     if (!log) return null;
@@ -444,7 +444,7 @@ function wordsOf(message) {
 }
 
 /**
- * The emojis of a message's reactions, whatever shape they have.
+ * The emojis of a message's reactions.
  *
  * @param {unknown} reactions
  * @returns {string[]}

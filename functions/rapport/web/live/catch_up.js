@@ -62,7 +62,7 @@ export class CatchUp {
   #isBetweenPages = false;
   /** @type {((_: unknown) => void)[]} */
   #waitingForEnd = [];
-  /** What was heard of transactions, by topic, of which more is to come. @type {Map<string, Event[]>} */
+  /** What was heard of transactions that are not whole yet, by topic. @type {Map<string, Event[]>} */
   #parts = new Map();
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   #waiting;

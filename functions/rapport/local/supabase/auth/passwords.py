@@ -18,7 +18,7 @@ _NOBODY = bcrypt.hashpw(b"", bcrypt.gensalt(COST)).decode()
 
 _LOWER, _UPPER = "abcdefghijklmnopqrstuvwxyz", "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _DIGITS, _SYMBOLS = "0123456789", "!@#$%^&*()_+-=[]{};'\\:\"|<>?,./`~"
-# sets of which a password needs one character each, by the name in the settings
+# a password needs one character of each set; by the name in the settings
 _REQUIRED = {
     "": (),
     "letters_digits": (_LOWER + _UPPER, _DIGITS),

@@ -49,7 +49,7 @@ Flag = Annotated[bool, BeforeValidator(_boolean)]
 
 
 class _Options(BaseModel):
-    """Options of which null means left out, and none is unknown."""
+    """Options: null means left out, and an unknown one is refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
