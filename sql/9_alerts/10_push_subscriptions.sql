@@ -57,7 +57,8 @@ create policy "users can read the subscriptions of their own devices"
     on public.push_subscriptions
     for select
     to authenticated
-    using (user_id = (select auth.uid()));
+    -- the plan is checked here, since no function that checks it is called
+    using (user_id = (select auth.uid()) and private.check_plan());
 
 
 grant select on public.push_subscriptions to authenticated;

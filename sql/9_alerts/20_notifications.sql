@@ -22,7 +22,8 @@ create policy "users can read their own choices"
     on public.notification_choices
     for select
     to authenticated
-    using (user_id = (select auth.uid()));
+    -- the plan is checked here, since no function that checks it is called
+    using (user_id = (select auth.uid()) and private.check_plan());
 
 
 grant select on public.notification_choices to authenticated;

@@ -380,7 +380,7 @@ create function backend.sweep_health()
 as $$
 begin
     -- another sweep does the same
-    if not pg_try_advisory_xact_lock(hashtext('rapport.sweep_health')) then
+    if not pg_try_advisory_xact_lock(hashtextextended('sweep of health', 0)) then
         return 0;
     end if;
     delete from private.message_failures f

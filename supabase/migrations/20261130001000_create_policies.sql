@@ -1198,7 +1198,8 @@ create policy "users can read the subscriptions of their own devices"
     on public.push_subscriptions
     for select
     to authenticated
-    using (user_id = (select auth.uid()));
+    -- the plan is checked here, since no function that checks it is called
+    using (user_id = (select auth.uid()) and private.check_plan());
 
 
 comment on policy "nobody reads the settings of pushes directly" on private.push_settings is
@@ -1214,7 +1215,8 @@ create policy "users can read their own choices"
     on public.notification_choices
     for select
     to authenticated
-    using (user_id = (select auth.uid()));
+    -- the plan is checked here, since no function that checks it is called
+    using (user_id = (select auth.uid()) and private.check_plan());
 
 
 create policy "nobody reads notifications directly"

@@ -13,11 +13,16 @@ COVERED_BY_THE_FIRST_COLUMN = {
     "contact_search_contact_fkey",
     "contacts_merged_into_fkey",
     "conversation_activity_conversation_fkey",
+    "conversation_labels_conversation_fkey",
+    "conversation_notes_conversation_fkey",
+    "desk_states_conversation_fkey",
     "loyalty_lots_transaction_fkey",
     "metakocka_contact_mappings_contact_fkey",
     "metakocka_dirty_contact_fkey",
     "messages_conversation_fkey",
     "read_markers_conversation_fkey",
+    "scheduled_messages_conversation_fkey",
+    "sent_reminders_rule_fkey",
 }
 # Who decided something: looked up when a login is deleted, which is rare, and by nobody else.
 NOT_WORTH_AN_INDEX = {
