@@ -31,6 +31,11 @@ KEPT = frozenset({"METAKOCKA_ID"})
 MEMORY_FOR_TESTS = 6 * 1024**3
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """Half as many again as processors: many tests wait, for servers and for leases."""
+    return max(2, (os.cpu_count() or 1) * 3 // 2)
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Nothing of the developer's own projects may reach a test."""
     for name in list(os.environ):
