@@ -129,6 +129,8 @@ def test_phone_desk_and_portal_see_what_is_theirs(
     write(desk, "Not to be delivered")
     expect(bubble(desk, "Not to be delivered")).to_contain_text("Not delivered: Message undeliv")
 
+    expect(bubble(portal, "Not to be delivered")).to_be_visible()
+
     # what comes while the chat is out of sight is counted and told, and read once it is in sight
     portal.set_viewport_size({"width": 360, "height": 720})
     write(desk, "Are you there?")
@@ -219,3 +221,27 @@ def test_pages_are_kept_to_themselves(stack_of_the_seed: Stack) -> None:
             assert http.request(method, "/phone/messages", headers=other).status_code == 403
         for outside in ("/elements/../package.json", "/vendor/lit/../../.package-lock.json"):
             assert http.get(outside).status_code == 404
+
+
+def test_a_link_in_a_mail_signs_in_once(stack_of_the_seed: Stack, open_page: Open) -> None:
+    portal = f"{stack_of_the_seed.url}/portal/"
+    with httpx.Client(
+        trust_env=False, headers={"apikey": stack_of_the_seed.publishable_key}
+    ) as http:
+        http.post(
+            f"{stack_of_the_seed.url}/auth/v1/otp",
+            params={"redirect_to": portal},
+            json={"email": "cilka@customers.example"},
+        ).raise_for_status()
+        mails = http.get(
+            f"{stack_of_the_seed.url}/_mail/messages", params={"to": "cilka@customers.example"}
+        ).json()["messages"]
+    path = mails[0]["link"].removeprefix(f"{stack_of_the_seed.url}/")
+
+    page = open_page(path)
+    expect(page.locator(".connection-is-connected")).to_be_visible()
+    assert page.url.rstrip("#") == portal
+
+    page = open_page(path)
+    expect(page.get_by_role("alert")).to_contain_text("This link is used or has expired.")
+    assert page.url.rstrip("#") == portal

@@ -162,6 +162,7 @@ export const en = {
   "sign.try": "Or try it as",
   "sign.wrong": "The email or the password is wrong.",
   "sign.failed": "Signing in failed: {reason}",
+  "sign.link": "This link is used or has expired. Ask for a new one.",
   "sign.busy": "Signing in…",
   // pages
   "page.loading": "Loading…",

@@ -148,6 +148,7 @@ export const sl = {
   "sign.try": "Ali preizkusite kot",
   "sign.wrong": "E-naslov ali geslo ni pravilno.",
   "sign.failed": "Prijava ni uspela: {reason}",
+  "sign.link": "Povezava je že uporabljena ali je potekla. Zahtevajte novo.",
   "sign.busy": "Prijavljanje …",
   "page.loading": "Nalaganje …",
   "page.failed": "Strani ni mogoče zagnati",

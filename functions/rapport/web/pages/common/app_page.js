@@ -33,6 +33,8 @@ export class AppPage extends PageElement {
     this.user = null;
     this.isReady = false;
     this.failure = "";
+    /** Why a link in a mail has not signed anybody in. */
+    this.refusal = "";
   }
 
   /** What keeps the sessions of pages apart, since a browser may be staff here and a customer there. */
@@ -92,7 +94,7 @@ export class AppPage extends PageElement {
     if (!this.isReady) return html`<main class="whole"><p class="muted" role="status">${text("page.loading")}</p></main>`;
     if (!this.user) {
       const logins = (this.config?.logins ?? []).filter((login) => this.mayTry(login));
-      return html`<sign-in .supabase=${this.supabase} .logins=${logins} .heading=${this.heading} .lead=${this.lead}></sign-in>${languageChoice()}`;
+      return html`<sign-in .supabase=${this.supabase} .logins=${logins} .heading=${this.heading} .lead=${this.lead} .refusal=${this.refusal}></sign-in>${languageChoice()}`;
     }
     return this.content();
   }
@@ -109,9 +111,15 @@ export class AppPage extends PageElement {
     try {
       this.config = await readConfig();
       this.supabase = createClient(this.config.url, this.config.publishable_key, {
-        auth: { storageKey: `rapport-${this.app}`, detectSessionInUrl: false },
+        // a link in a mail brings the session, or why there is none
+        auth: { storageKey: `rapport-${this.app}`, detectSessionInUrl: true },
       });
+      const refused = new URLSearchParams(location.hash.slice(1)).has("error_code");
       const { data } = await this.supabase.auth.getSession();
+      if (refused) {
+        history.replaceState(null, "", location.pathname + location.search);
+        this.refusal = text("sign.link");
+      }
       if (data.session) await this.#enter(data.session.user);
       this.isReady = true;
       // what it calls must not wait for the client, which waits for it

@@ -60,10 +60,21 @@ export class PortalPage extends AppPage {
     return login.role === "customer";
   }
 
+  /** Answers the invitation with which the page was opened. */
+  async #claim() {
+    const token = new URLSearchParams(location.search).get("invitation");
+    if (!token || !this.supabase) return;
+    const { error } = await this.supabase.rpc("claim_portal_invitation", { token });
+    // it is good for once
+    history.replaceState(null, "", location.pathname);
+    if (error) throw new Error(error.message);
+  }
+
   /** @override */
   async enter() {
     const { supabase, live } = this;
     if (!supabase || !live) return;
+    await this.#claim();
     const [profile] = await rowsOf(supabase.from("my_profile").select("id,name,account_name").order("id").limit(1));
     if (!profile) {
       await supabase.auth.signOut({ scope: "local" });
