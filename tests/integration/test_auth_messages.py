@@ -278,6 +278,52 @@ async def test_an_address_changes_once_both_have_agreed(serve: Serve) -> None:
     assert refusal(await auth.sign_in()) == (400, "invalid_credentials")
 
 
+async def test_one_address_alone_never_agrees_for_both(serve: Serve) -> None:
+    auth: Auth = await serve(CONFIRMING)
+    await auth.sign_up()
+    token = fragment(await auth.follow((await auth.mail())["link"]))["access_token"]
+    await auth.call("PUT", "/user", {"email": NEW_EMAIL}, token=token)
+    stale = await auth.mail()
+
+    # a code that is sent again is a word of the same address
+    for address in (NEW_EMAIL, NEW_EMAIL, EMAIL):
+        code = (await auth.mail(address))["code"]
+        half = await verify(auth, type="email_change", email=address, token=code)
+        assert (half.status_code, "access_token" in half.json()) == (200, False)
+        resent = {"type": "email_change", "email": EMAIL}
+        assert (await auth.call("POST", "/resend", resent)).status_code == 200
+    # nor does a second code of one address that an administrator makes without a mail
+    for kind in ("email_change_new", "email_change_new"):
+        body = {"type": kind, "email": EMAIL, "new_email": NEW_EMAIL}
+        made = (await auth.admin("POST", "/admin/generate_link", body)).json()
+        assert "access_token" not in fragment(await auth.follow(made["action_link"]))
+    assert refusal(await auth.sign_in(NEW_EMAIL)) == (400, "invalid_credentials")
+    assert fragment(await auth.follow(stale["link"]))["error_code"] == "otp_expired"
+
+    page = await auth.follow((await auth.mail())["link"])
+
+    assert "access_token" in fragment(page)
+    assert (await auth.sign_in(NEW_EMAIL)).status_code == 200
+
+
+async def test_a_code_for_an_address_or_number_that_was_given_up_proves_nothing(
+    serve: Serve,
+) -> None:
+    auth: Auth = await serve(CONFIRMING)
+    await auth.sign_up()
+    session = fragment(await auth.follow((await auth.mail())["link"]))
+    token = session["access_token"]
+    await auth.call("PUT", "/user", {"email": NEW_EMAIL, "phone": PHONE}, token=token)
+    [email, phone] = [(await auth.mail(to))["code"] for to in (NEW_EMAIL, f"+{PHONE}")]
+    auth.sql("update auth.users set email_change = 'vera@home.example', phone_change = '38640999'")
+
+    for body in (
+        {"type": "email_change", "email": NEW_EMAIL, "token": email},
+        {"type": "phone_change", "phone": PHONE, "token": phone},
+    ):
+        assert refusal(await verify(auth, **body)) == (403, "otp_expired")
+
+
 async def test_a_mail_to_an_address_that_was_changed_proves_nothing(serve: Serve) -> None:
     auth: Auth = await serve(TRUSTING)
     user = (await auth.sign_up())["user"]

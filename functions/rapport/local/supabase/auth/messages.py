@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal, NamedTuple
 from urllib.parse import urlencode
 
-from rapport.local.supabase.auth import codes
+from rapport.local.supabase.auth import codes, users
 from rapport.local.supabase.auth.codes import Code, Kind, SentAt
 from rapport.local.supabase.auth.errors import validation_failed
 from rapport.local.supabase.auth.project import Project
@@ -109,6 +109,7 @@ async def send_email_change(
     """Sends a link to the new address, and one to the old if that has to agree. AuthError: 429."""
     if not user.new_email:
         return
+    await users.forget_confirmations(conn, user.id)
     await send_link(
         project, conn, user, NEW_ADDRESS, redirect_to, address=user.new_email, pkce=pkce
     )

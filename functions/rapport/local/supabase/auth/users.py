@@ -54,6 +54,9 @@ _SELECT = """
     from auth.users u
 """
 
+# by the kind of its code, the address that has confirmed a change of the address
+CONFIRMED_BY = {"email_change_token_new": 1, "email_change_token_current": 2}
+
 # GoTrue reads these columns as text and fails on null
 _TEXT_COLUMNS = ("confirmation_token", "recovery_token", "email_change_token_new", "email_change")
 
@@ -88,7 +91,7 @@ class User(BaseModel):
     is_anonymous: bool
     is_sso_user: bool
     encrypted_password: SecretStr | None = Field(exclude=True)
-    # how many addresses have confirmed the change to `new_email`
+    # which address has confirmed the change to `new_email`: 0 neither, else one of CONFIRMED_BY
     email_change_confirm_status: int | None = Field(exclude=True)
 
 
@@ -281,10 +284,26 @@ async def begin_email_change(conn: Connection, user_id: UUID, email: str) -> Non
     )
 
 
-async def note_first_confirmation(conn: Connection, user_id: UUID) -> None:
-    """Notes that one of two addresses has confirmed the change of an address."""
+async def note_confirmation(conn: Connection, user_id: UUID, kind: str) -> bool:
+    """Notes which address has confirmed a change; returns whether the other had done so before.
+
+    `kind` is that of the code, see CONFIRMED_BY. Two codes of one address count once.
+    """
+    cursor = await conn.execute(
+        """
+        update auth.users
+        set email_change_confirm_status = %(by)s, updated_at = now()
+        where id = %(id)s and coalesce(email_change_confirm_status, 0) in (0, %(by)s)
+        """,
+        {"id": user_id, "by": CONFIRMED_BY[kind]},
+    )
+    return cursor.rowcount == 0
+
+
+async def forget_confirmations(conn: Connection, user_id: UUID) -> None:
+    """Makes both addresses confirm a change anew."""
     await conn.execute(
-        "update auth.users set email_change_confirm_status = 1, updated_at = now() where id = %s",
+        "update auth.users set email_change_confirm_status = 0, updated_at = now() where id = %s",
         [user_id],
     )
 

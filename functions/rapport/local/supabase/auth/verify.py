@@ -139,33 +139,47 @@ class VerifyEndpoints:
         user = await users.get(conn, found.user_id)
         if kind == "email":
             kind = "signup" if found.kind == "confirmation_token" else "magiclink"
+        # an address that was changed meanwhile is not proved by a mail to the old one
+        if found.address != _address(user, kind, found.kind):
+            raise link_invalid()
         match kind:
             case "email_change":
-                if await self._change_email(conn, user):
+                if await self._change_email(conn, user, found.kind):
                     return _Verified(user, kind, is_half=True)
             case "sms":
                 await users.confirm_phone(conn, user.id)
             case "phone_change":
                 await users.finish_phone_change(conn, user.id)
             case _:
-                # an address that was changed meanwhile is not proved by a mail to the old one
-                if found.address != user.email:
-                    raise link_invalid()
                 await users.confirm_email(conn, user.id)
         return _Verified(await users.get(conn, user.id), kind)
 
-    async def _change_email(self, conn: users.Connection, user: users.User) -> bool:
+    async def _change_email(
+        self, conn: users.Connection, user: users.User, confirmed_by: str
+    ) -> bool:
         """Confirms the change of an address; returns whether the other has to confirm it too."""
         settings = self._project.settings.email
         needs_both = (
             settings.enable_confirmations and settings.double_confirm_changes and user.email
         )
-        if needs_both and not user.email_change_confirm_status:
-            await users.note_first_confirmation(conn, user.id)
+        if needs_both and not await users.note_confirmation(conn, user.id, confirmed_by):
             return True
         await codes.forget(conn, user.id, _KINDS["email_change"])
         await users.finish_email_change(conn, user.id)
         return False
+
+
+def _address(user: users.User, kind: str, code: str) -> str | None:
+    """The address or number that a code of this kind has to have been sent to."""
+    match kind:
+        case "email_change" if code == "email_change_token_new":
+            return user.new_email
+        case "sms":
+            return user.phone
+        case "phone_change":
+            return user.new_phone
+        case _:
+            return user.email
 
 
 def _check(body: Verification) -> None:
