@@ -108,12 +108,15 @@ create function private.tg_changes__tell()
     set search_path = ''
 as $$
 declare
-    events constant jsonb := private.waiting_broadcasts();
-    alone constant jsonb := events -> 0;
-    signed constant jsonb := alone -> 'payload' || jsonb_build_object(
-        'transaction', pg_current_xact_id()::text, 'count', 1);
+    events jsonb;
+    alone jsonb;
+    signed jsonb;
     forgotten text;
 begin
+    events := private.waiting_broadcasts();
+    alone := events -> 0;
+    signed := alone -> 'payload' || jsonb_build_object(
+        'transaction', pg_current_xact_id()::text, 'count', 1);
     -- what a later deferred trigger changes is told after this
     forgotten := set_config('rapport.logging', 'off', true);
     forgotten := set_config('rapport.broadcasts', '', true);
@@ -168,6 +171,9 @@ exception
     when others then
         -- as in broadcast_changes
         raise warning 'broadcast failed: %', sqlerrm using errcode = sqlstate;
+        -- the failure has undone these as well
+        forgotten := set_config('rapport.logging', 'off', true);
+        forgotten := set_config('rapport.broadcasts', '', true);
         return null;
 end
 $$;

@@ -307,6 +307,23 @@ def test_failed_broadcast_does_not_abort_the_write(quiet: World) -> None:
     assert ("messages", "INSERT", 1) in logged(quiet)
 
 
+def test_what_waits_and_can_not_be_read_does_not_abort_the_write(quiet: World) -> None:
+    update = "update public.messages set message = %s"
+    with quiet.owner.transaction():
+        quiet.owner.execute(update, ["kept"])
+        quiet.owner.execute("select set_config('rapport.broadcast_1', 'no JSON', true)")
+        quiet.owner.execute("set constraints all immediate")
+        assert quiet.events() == []
+        # what comes later is told
+        quiet.owner.execute("set constraints all deferred")
+        quiet.owner.execute(update, ["told"])
+
+    assert quiet.value("select message from public.messages") == "told"
+    assert logged(quiet) == [("messages", "UPDATE", 2), ("messages", "UPDATE", 3)]
+    told = [event["payload"] for event in quiet.events() if event["kind"] == "account"]
+    assert [(one["record"]["message"], one["count"]) for one in told] == [("told", 1)]
+
+
 def test_broadcast_shows_no_more_than_its_audience_can_select(quiet: World) -> None:
     """Every column that is sent is one that the audience could read, with that value."""
     quiet.ingest(text_message("wamid.2", wa_id="38640111222"))
