@@ -216,9 +216,25 @@ def test_pages_are_kept_to_themselves(stack_of_the_seed: Stack) -> None:
         assert (refused.status_code, "from" in refused.json()["error"]) == (422, True)
         too_much = http.post("/phone/messages", json=words | {"text": "B" * 40_000})
         assert too_much.status_code == 413
-        other = {"origin": "https://elsewhere.example"}
-        for method in ("GET", "POST"):
-            assert http.request(method, "/phone/messages", headers=other).status_code == 403
+        asked = [("GET", "/config.json"), ("GET", "/phone/messages"), ("POST", "/phone/messages")]
+        for method, path in asked:
+            for other in (
+                {"origin": "https://elsewhere.example"},
+                {"origin": "null"},
+                {"host": "elsewhere.example"},
+                # a name that another site makes point here
+                {"host": f"elsewhere.example:{stack_of_the_seed.gateway_port}"},
+                {"host": "elsewhere.example", "origin": "http://elsewhere.example"},
+                {"sec-fetch-site": "cross-site"},
+            ):
+                answer = http.request(method, path, json=words, headers=other)
+                assert answer.status_code == 403, (path, other)
+                assert PASSWORD not in answer.text
+                assert stack_of_the_seed.publishable_key not in answer.text
+        own = {"origin": stack_of_the_seed.url, "sec-fetch-site": "same-origin"}
+        local = {"host": f"localhost:{stack_of_the_seed.gateway_port}"}
+        for headers in (own, local):
+            assert http.get("/config.json", headers=headers).status_code == 200
         for outside in ("/elements/../package.json", "/vendor/lit/../../.package-lock.json"):
             assert http.get(outside).status_code == 404
 

@@ -9,7 +9,6 @@ import re
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Annotated
-from urllib.parse import urlsplit
 
 import httpx
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
@@ -19,6 +18,7 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
+from rapport.local.origins import OwnOrigin
 from rapport.local.stack.logins import LOGINS, PHONES
 from rapport.local.stack.running import Stack
 from rapport.local.stack.state import npm_folder
@@ -31,6 +31,7 @@ OFFICIAL_CLIENT = "@supabase/supabase-js/dist/umd/supabase.js"
 
 _IMPORT_MAP = re.compile(rb'<script type="importmap">(.*?)</script>', re.DOTALL)
 
+Handler = Callable[[Request], Awaitable[Response]]
 Digits = Annotated[str, StringConstraints(pattern=r"^[0-9]{5,20}$")]
 
 
@@ -50,13 +51,14 @@ class Pages:
 
     def __init__(self, stack: Stack) -> None:
         self._stack = stack
+        own = OwnOrigin(stack.url)
         self._http = httpx.AsyncClient(trust_env=False, timeout=10)
         modules = npm_folder() / "node_modules"
         self.routes: list[BaseRoute] = [
             Route("/", self._start),
-            Route("/config.json", self._config),
-            Route("/phone/messages", self._shown),
-            Route("/phone/messages", self._write, methods=["POST"]),
+            Route("/config.json", _kept_to(own, self._config)),
+            Route("/phone/messages", _kept_to(own, self._shown)),
+            Route("/phone/messages", _kept_to(own, self._write), methods=["POST"]),
             Route("/vendor/supabase.js", _file(modules / OFFICIAL_CLIENT)),
             *(Mount(f"/vendor/{name}", _Files(modules / name)) for name in LIBRARIES),
             *(Mount(f"/{name}", _Files(WEB / name)) for name in ("elements", "live")),
@@ -86,8 +88,6 @@ class Pages:
 
     async def _write(self, request: Request) -> Response:
         """Brings a message as the customer's phone would."""
-        if not _is_own(request):
-            return _refused(403, "Only the phone page may do this.")
         body = await request.body()
         if len(body) > MAX_BODY_BYTES:
             return _refused(413, f"A message has at most {MAX_BODY_BYTES} bytes.")
@@ -106,8 +106,6 @@ class Pages:
 
     async def _shown(self, request: Request) -> Response:
         """What the phone shows of what the business has sent."""
-        if not _is_own(request):
-            return _refused(403, "Only the phone page may do this.")
         return await self._ask("GET", "messages", params=dict(request.query_params))
 
     async def _ask(
@@ -178,20 +176,24 @@ def _with_policy(response: Response, path: Path | None = None) -> Response:
     return response
 
 
-def _file(path: Path) -> Callable[[Request], Awaitable[Response]]:
+def _file(path: Path) -> Handler:
     async def answer(_request: Request) -> Response:
         return _with_policy(FileResponse(path))
 
     return answer
 
 
-def _is_own(request: Request) -> bool:
-    """Whether a request comes from a page of this address, or from no page at all."""
-    origin = request.headers.get("origin")
-    site = request.headers.get("sec-fetch-site", "same-origin")
-    return site in ("same-origin", "none") and (
-        origin is None or urlsplit(origin).netloc == request.url.netloc
-    )
+def _kept_to(own: OwnOrigin, handler: Handler) -> Handler:
+    """Answers pages of this address alone, and programs of this machine."""
+
+    async def answer(request: Request) -> Response:
+        # the browser says so of a request that has no origin, too
+        site = request.headers.get("sec-fetch-site", "same-origin")
+        if not own.sent(request) or site not in ("same-origin", "none"):
+            return _refused(403, "Only pages of this address and this machine may ask this.")
+        return await handler(request)
+
+    return answer
 
 
 def _refused(status: int, message: str) -> Response:

@@ -15,6 +15,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
+from rapport.local.origins import OwnOrigin
 from rapport.local.supabase.auth.http import EXCEPTION_HANDLERS, answer, query
 
 SHOWN = 50
@@ -63,9 +64,7 @@ class Inbox:
 
     def __init__(self, pool: AsyncConnectionPool[AsyncConnection[DictRow]], origin: str) -> None:
         self._pool = pool
-        # the port is ours: a name that another site makes point here has another host
-        port = origin.rpartition(":")[2]
-        self._hosts = {f"{host}:{port}" for host in ("127.0.0.1", "localhost", "[::1]")}
+        self._own = OwnOrigin(origin)
         self.app = Starlette(
             routes=[
                 Route("/", self.page, methods=["GET"]),
@@ -99,11 +98,7 @@ class Inbox:
         return answer(await self._last(query(request, Asked).to), headers=HEADERS)
 
     def _refusal(self, request: Request) -> Response | None:
-        own = {f"http://{host}" for host in self._hosts}
-        if (
-            request.headers.get("host") in self._hosts
-            and request.headers.get("origin", next(iter(own))) in own
-        ):
+        if self._own.sent(request):
             return None
         return PlainTextResponse(
             "The local inbox answers only to this machine, and to no page of another origin.\n",
