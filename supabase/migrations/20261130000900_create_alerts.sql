@@ -74,7 +74,9 @@ begin
     elsif endpoint is null
         or length(endpoint) > 1000
         or not (
-            endpoint ~ '^https://([a-z0-9]([a-z0-9-]*[a-z0-9])?\.)+[a-z]{2,}(:443)?/[!-~]*$'
+            -- a name of DNS: labels of at most 63 characters, 253 in all
+            endpoint ~ '^https://([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]{2,63}(:443)?/[!-~]*$'
+            and length(split_part(split_part(endpoint, '/', 3), ':', 1)) <= 253
             or settings.allows_loopback and endpoint ~ '^http://127\.0\.0\.1:[0-9]{1,5}/[!-~]*$'
         )
     then

@@ -276,6 +276,9 @@ def test_a_device_that_takes_nothing_is_forgotten_and_what_is_old_not_told(desk:
                 "https://push.example/1\n",
                 "http://127.0.0.1:80/1",
                 "https://push.example/" + "x" * 1000,
+                f"https://{'a' * 64}.com/",
+                f"https://push.{'a' * 64}/",
+                f"https://{'a.' * 126}com/",
                 None,
             )
         ),

@@ -34,9 +34,13 @@ def is_allowed(address: str, *, allows_loopback: bool) -> bool:
         if ip in _NAT64:
             inner = ipaddress.IPv4Address(int(ip) & 0xFFFF_FFFF)
             return is_allowed(str(inner), allows_loopback=allows_loopback)
+        if ip not in _GLOBAL_UNICAST:
+            return allows_loopback and ip.is_loopback
     return (ip.is_global and not ip.is_multicast) or (allows_loopback and ip.is_loopback)
 
 
+# all that IANA has given to the public internet; what is outside has led to IPv4 or to a site
+_GLOBAL_UNICAST = ipaddress.IPv6Network("2000::/3")
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 
 
@@ -69,7 +73,8 @@ class GuardedBackend(httpcore.SyncBackend):
         """Connects to the name's addresses in turn. Raises AddressRefused where one is private."""
         try:
             found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        except OSError as error:
+        # UnicodeError: a label of the name is empty or longer than 63 characters
+        except (OSError, UnicodeError) as error:
             raise httpcore.ConnectError(str(error)) from None
         addresses = list(dict.fromkeys(str(one[4][0]) for one in found))
         if not all(is_allowed(one, allows_loopback=self._allows_loopback) for one in addresses):

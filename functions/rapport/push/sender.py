@@ -68,6 +68,8 @@ class PushSender:
         # h11 says in its own words what is no HTTP
         except (httpcore.NetworkError, httpcore.TimeoutException, httpcore.ProtocolError) as error:
             return PushOutcome("retry", type(error).__name__)
+        except Exception as error:  # noqa: BLE001 - one address must not end the pushes of others
+            return PushOutcome("refused", type(error).__name__)
 
     def _is_allowed(self, url: httpcore.URL) -> bool:
         return url.scheme == b"https" or (
@@ -126,7 +128,8 @@ def _seconds(text: bytes) -> int | None:
         return int(text)
     try:
         at = parsedate_to_datetime(text.decode("ascii"))
-    except ValueError:
+        ahead = (at.replace(tzinfo=at.tzinfo or UTC) - datetime.now(UTC)).total_seconds()
+    # OverflowError: a year or a zone that no date can have
+    except (ValueError, OverflowError):
         return None
-    ahead = (at.replace(tzinfo=at.tzinfo or UTC) - datetime.now(UTC)).total_seconds()
     return int(min(max(ahead, 0), 10**9))

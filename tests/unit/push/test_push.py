@@ -145,6 +145,42 @@ def test_what_a_push_service_may_answer(
     assert service.sender.send(service.device()) == outcome
 
 
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        (b"120", 120),
+        (b"Mon, 01 Jan 2001 00:00:00 GMT", 0),
+        (b"Mon, 01 Jan 99999999999999999999 00:00:00 GMT", None),
+        (b"Mon, 01 Jan 10000 00:00:00 GMT", None),
+        (b"Mon, 01 Jan 2030 00:00:00 +999999999999999", None),
+        (b"Mon, 01 Jan 0001 00:00:00 +2359", 0),
+        (b"\xff", None),
+        (b"", None),
+    ],
+)
+def test_a_pause_that_a_push_service_asks_for(text: bytes, seconds: int | None) -> None:
+    headers = {b"Retry-After": text}
+    assert sender._outcome(429, headers) == PushOutcome("retry", "429", seconds)
+
+
+def test_an_address_that_leads_nowhere_is_an_outcome(service: Service) -> None:
+    job = service.device()
+    # no name of DNS: its label has 64 characters
+    nowhere = job.model_copy(update={"endpoint": f"https://{'a' * 64}.com/"})
+    assert service.sender.send(nowhere) == PushOutcome("retry", "ConnectError")
+    assert service.sender.send(job) == PushOutcome("sent", "201")
+
+    class Broken(Vapid):
+        def header(self, origin: str) -> str:
+            raise LookupError(origin)
+
+    # what nobody has thought of ends this push alone
+    with closing(
+        PushSender(Broken(new_private_key(), "mailto:x@y.example"), allows_loopback=True)
+    ) as broken:
+        assert broken.send(job) == PushOutcome("refused", "LookupError")
+
+
 def test_a_push_that_no_device_can_get(service: Service) -> None:
     service.order("reset")
     job = service.device()
@@ -169,14 +205,17 @@ def test_a_push_that_no_device_can_get(service: Service) -> None:
         *("127.0.0.1", "10.1.2.3", "172.16.0.1", "192.168.1.1", "169.254.169.254", "0.0.0.0"),
         *("100.64.0.1", "224.0.0.1", "255.255.255.255", "192.0.2.1"),
         *("::1", "::", "fe80::1%eth0", "fc00::1", "ff02::1", "::ffff:10.0.0.1", "2002:0a00:0001::"),
-        *("64:ff9b::a9fe:a9fe", "2001:0:1:2:3:4:f5ff:fffe"),
+        *("64:ff9b::a9fe:a9fe", "2001:0:1:2:3:4:f5ff:fffe", "fec0::1", "::10.0.0.1", "::8.8.8.8"),
+        *("64:ff9b:1::a9fe:a9fe", "::ffff:0:10.0.0.1", "4000::1", "::ffff:0:0:1"),
     ],
 )
 def test_a_private_address_is_refused(text: str) -> None:
     assert not is_allowed(text, allows_loopback=False)
 
 
-@pytest.mark.parametrize("text", ["142.250.180.106", "2a00:1450:400d:80c::200a"])
+@pytest.mark.parametrize(
+    "text", ["142.250.180.106", "2a00:1450:400d:80c::200a", "64:ff9b::8efa:b46a"]
+)
 def test_a_public_address_is_allowed(text: str) -> None:
     assert is_allowed(text, allows_loopback=False)
 
