@@ -87,6 +87,8 @@ create table private.notifications (
     conversation_id uuid,
     -- the conversation, or else the row that the link opens: one burst is about one subject
     subject_id      uuid not null,
+    -- the message or the note whose text it is: once that is deleted, the text is not told
+    source_id       uuid,
     title           text not null
                     constraint notifications_title_check check (length(title) <= 120),
     body            text not null
@@ -148,7 +150,7 @@ declare
     wait constant interval := '5 seconds';
 begin
     insert into private.notifications as n (
-        account_id, user_id, kind, conversation_id, subject_id, title, body, seq, due_at
+        account_id, user_id, kind, conversation_id, subject_id, source_id, title, body, seq, due_at
     )
     select
         notify.account_id,
@@ -156,6 +158,7 @@ begin
         notify.kind,
         notify.conversation_id,
         coalesce(notify.conversation_id, (notify.data ->> 'id')::uuid, notify.account_id),
+        (notify.data ->> 'source_id')::uuid,
         private.shortened(notify.title, 120),
         private.shortened(notify.body, 120),
         (notify.data ->> 'seq')::bigint,
@@ -179,6 +182,8 @@ begin
         -- what names the person is told before what is told to everybody
         set kind = case when n.kind in ('mention', 'assigned') and excluded.kind = 'message'
                 then n.kind else excluded.kind end,
+            source_id = case when n.kind in ('mention', 'assigned') and excluded.kind = 'message'
+                then n.source_id else excluded.source_id end,
             title = case when n.kind in ('mention', 'assigned') and excluded.kind = 'message'
                 then n.title else excluded.title end,
             body = case when n.kind in ('mention', 'assigned') and excluded.kind = 'message'
@@ -217,4 +222,4 @@ comment on policy "nobody reads notifications directly" on private.notifications
 comment on function private.shortened(text, integer) is
     'A text in one line of at most so many characters.';
 comment on function private.notify(uuid, uuid[], text, uuid, text, text, jsonb) is
-    'Tells users on their devices some seconds later, once for a burst about the same conversation, or else about the same row. kind: message, mention, assigned, appointment, invoice or points. data: id (the row that the link opens where there is no conversation) and seq (of a message: a user who has read up to it is not told). Users without a device and users who do not want the kind are left out.';
+    'Tells users on their devices some seconds later, once for a burst about the same conversation, or else about the same row. kind: message, mention, assigned, appointment, invoice or points. data: id (the row that the link opens where there is no conversation), seq (of a message: a user who has read up to it is not told) and source_id (the message or the note whose text it is: once that is deleted, nobody is told). Users without a device and users who do not want the kind are left out.';

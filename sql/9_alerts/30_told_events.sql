@@ -69,6 +69,7 @@ begin
     end if;
     for told in
         select
+            n.id,
             n.account_id,
             n.conversation_id,
             n.sender_type,
@@ -104,7 +105,7 @@ begin
             conversation_id => told.conversation_id,
             title => told.title,
             body => told.message,
-            data => jsonb_build_object('seq', told.seq)
+            data => jsonb_build_object('seq', told.seq, 'source_id', told.id)
         );
     end loop;
     return null;

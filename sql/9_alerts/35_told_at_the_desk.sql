@@ -89,7 +89,8 @@ begin
             kind => 'mention',
             conversation_id => new.conversation_id,
             title => coalesce(new.author_name, private.title_of(new.conversation_id)),
-            body => new.note
+            body => new.note,
+            data => jsonb_build_object('source_id', new.id)
         );
     end if;
     return null;

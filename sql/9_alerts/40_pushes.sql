@@ -78,7 +78,10 @@ create table private.push_queue (
                     constraint push_queue_account_id_fkey
                     references public.accounts on delete cascade,
     kind            text not null,
+    conversation_id uuid,
     subject_id      uuid not null,
+    source_id       uuid,
+    seq             bigint,
     title           text not null,
     body            text not null,
     attempts        integer not null default 0,
@@ -104,7 +107,14 @@ create policy "nobody reads the queue of pushes directly"
     using (false);
 
 
-create function private.is_wanted(notification private.notifications)
+create function private.is_wanted(
+    account_id uuid,
+    user_id uuid,
+    kind text,
+    conversation_id uuid,
+    source_id uuid,
+    seq bigint
+)
     returns boolean
     language plpgsql
     stable
@@ -114,8 +124,8 @@ begin
     return not exists (
         select
         from public.notification_choices c
-        where c.user_id = notification.user_id
-          and c.kind = notification.kind
+        where c.user_id = is_wanted.user_id
+          and c.kind = is_wanted.kind
           and not c.is_wanted
     )
     -- somebody who has left since is not told
@@ -123,36 +133,96 @@ begin
         exists (
             select
             from public.account_members m
-            where m.account_id = notification.account_id
-              and m.user_id = notification.user_id
+            where m.account_id = is_wanted.account_id
+              and m.user_id = is_wanted.user_id
         )
         or exists (
             select
             from public.contacts c
-            where notification.kind not in ('mention', 'assigned')
-              and c.account_id = notification.account_id
-              and c.portal_user_id = notification.user_id
+            where is_wanted.kind not in ('mention', 'assigned')
+              and c.account_id = is_wanted.account_id
+              and c.portal_user_id = is_wanted.user_id
               and (
-                  notification.conversation_id is null
+                  is_wanted.conversation_id is null
                   or exists (
                       select
                       from public.conversations k
-                      where k.id = notification.conversation_id
+                      where k.id = is_wanted.conversation_id
                         and k.customer_id = c.id
                   )
               )
         )
     )
+    -- nor what its author has taken back
+    and (
+        is_wanted.source_id is null
+        or is_wanted.kind = 'message' and exists (
+            select
+            from public.messages m
+            where m.id = is_wanted.source_id
+              and m.revoked_at is null
+        )
+        or is_wanted.kind = 'mention' and exists (
+            select
+            from public.conversation_notes n
+            where n.id = is_wanted.source_id
+              and n.deleted_at is null
+              and is_wanted.user_id = any (n.mentions)
+        )
+    )
     and not (
-        notification.kind = 'message'
+        is_wanted.kind = 'message'
         and exists (
             select
             from public.read_markers r
-            where r.conversation_id = notification.conversation_id
-              and r.user_id = notification.user_id
-              and r.last_read_seq >= notification.seq
+            where r.conversation_id = is_wanted.conversation_id
+              and r.user_id = is_wanted.user_id
+              and r.last_read_seq >= is_wanted.seq
         )
     );
+end
+$$;
+
+
+create function private.without_deleted(notification private.notifications)
+    returns private.notifications
+    language plpgsql
+    stable
+    set search_path = ''
+as $$
+declare
+    rest private.notifications := notification;
+    kept record;
+begin
+    if notification.kind <> 'message' or notification.count = 1 then
+        return notification;
+    end if;
+    -- the burst is told without the messages that are deleted: its latest text is another's
+    select o.id, o.message, o.seq, count(*) over () as count
+    into kept
+    from (
+        select m.id, m.message, m.seq, m.revoked_at
+        from public.messages m
+        where m.conversation_id = notification.conversation_id
+          and m.seq <= notification.seq
+          and m.sender_type = (
+              select s.sender_type
+              from public.messages s
+              where s.id = notification.source_id
+          )
+        order by m.seq desc
+        limit notification.count
+    ) o
+    where o.revoked_at is null
+    order by o.seq desc
+    limit 1;
+    if found then
+        rest.source_id := kept.id;
+        rest.body := private.shortened(kept.message, 120);
+        rest.seq := kept.seq;
+        rest.count := kept.count;
+    end if;
+    return rest;
 end
 $$;
 
@@ -167,6 +237,7 @@ declare
     watch constant interval := '90 seconds';
     due private.notifications;
     seen timestamptz;
+    is_wanted boolean;
     pushed integer := 0;
 begin
     for due in
@@ -177,6 +248,9 @@ begin
         limit batch
         for update skip locked
     loop
+        due := private.without_deleted(due);
+        is_wanted := private.is_wanted(
+            due.account_id, due.user_id, due.kind, due.conversation_id, due.source_id, due.seq);
         seen := (
             select w.seen_at
             from private.conversation_watchers w
@@ -184,21 +258,25 @@ begin
               and w.conversation_id = due.conversation_id
               and w.seen_at > now() - watch
         );
-        if seen is not null and due.kind = 'message' and private.is_wanted(due) then
+        if seen is not null and due.kind = 'message' and is_wanted then
             update private.notifications n
             set due_at = seen + watch
             where n.id = due.id;
             continue;
         end if;
-        if private.is_wanted(due) then
+        if is_wanted then
             insert into private.push_queue as q (
-                subscription_id, account_id, kind, subject_id, title, body
+                subscription_id, account_id, kind, conversation_id, subject_id, source_id, seq,
+                title, body
             )
             select
                 s.id,
                 due.account_id,
                 due.kind,
+                due.conversation_id,
                 due.subject_id,
+                due.source_id,
+                due.seq,
                 due.title,
                 case
                     when due.kind = 'message' and due.count > 1 then private.shortened(
@@ -214,8 +292,13 @@ begin
             from public.push_subscriptions s
             where s.user_id = due.user_id
             order by s.id
+            -- the device before its pushes, as whoever deletes it
+            for key share of s
             on conflict on constraint push_queue_subject_key do update
                 set kind = excluded.kind,
+                    conversation_id = excluded.conversation_id,
+                    source_id = excluded.source_id,
+                    seq = excluded.seq,
                     title = excluded.title,
                     body = excluded.body,
                     attempts = 0,
@@ -249,7 +332,8 @@ begin
     where q.created_at < now() - interval '1 day';
 
     with due as (
-        select q.id
+        select
+            q.id, q.account_id, s.user_id, q.kind, q.conversation_id, q.source_id, q.seq
         from private.push_queue q
         join public.push_subscriptions s
             on s.id = q.subscription_id
@@ -274,13 +358,28 @@ begin
         limit least(greatest(batch, 1), 100)
         for update of q skip locked
     ),
+    -- asked again: a push may have waited for a day
+    judged as materialized (
+        select
+            d.id,
+            private.is_wanted(
+                d.account_id, d.user_id, d.kind, d.conversation_id, d.source_id, d.seq) as is_wanted
+        from due d
+    ),
+    dropped as (
+        delete from private.push_queue q
+        using judged j
+        where q.id = j.id
+          and not j.is_wanted
+    ),
     claimed as (
         update private.push_queue q
         set attempts = q.attempts + 1,
             not_before = clock_timestamp() + lease,
             worker = claim_pushes.worker
-        from due d
-        where q.id = d.id
+        from judged j
+        where q.id = j.id
+          and j.is_wanted
         returning q.*
     )
     select coalesce(
@@ -347,6 +446,15 @@ begin
             detail = 'field: outcome',
             hint = 'Use sent, gone, retry or refused.';
     end if;
+    -- the device before its pushes, as whoever deletes it
+    perform
+    from public.push_subscriptions s
+    where s.id = (
+        select q.subscription_id
+        from private.push_queue q
+        where q.id = push_id
+    )
+    for update;
     select q.*
     into job
     from private.push_queue q
@@ -419,8 +527,10 @@ comment on column private.push_queue.not_before is
     'When the next try may begin. While a worker has the push: when its lease ends.';
 comment on policy "nobody reads the queue of pushes directly" on private.push_queue is
     'Devices are told.';
-comment on function private.is_wanted(private.notifications) is
-    'Whether the user still wants to be told: has not left, has not refused the kind, has not read the message.';
+comment on function private.is_wanted(uuid, uuid, text, uuid, uuid, bigint) is
+    'Whether the user still wants to be told, and may be: has not left, has not refused the kind, has not read the message; and the message or the mention is not deleted.';
+comment on function private.without_deleted(private.notifications) is
+    'A burst of messages without those that are deleted meanwhile.';
 comment on function private.push_notifications(integer) is
     'Makes pushes of notifications that are due. Returns of how many.';
 comment on function backend.claim_pushes(text, integer) is

@@ -232,7 +232,7 @@ as $$
     union all
     select a.account_id, 'refused_signatures', '', r.since, r.count, null
     from (
-        select min(s.first_at) as since, sum(s.count)::integer as count
+        select min(s.first_at) as since, least(coalesce(sum(s.count), 0), 1000000000)::integer as count
         from private.refused_signatures s
         where s.hour > now() - interval '1 day'
     ) r

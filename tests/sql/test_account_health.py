@@ -126,6 +126,15 @@ def test_webhooks_that_were_not_taken_are_told(world: World) -> None:
         "unknown_number": ("999", 3),
     }
     assert "the number 999, which is not registered here" in told["unknown_number"]["meaning"]
+    # more than an integer counts
+    world.owner.execute("update private.refused_signatures set count = 1000000000")
+    world.owner.execute(
+        "insert into private.refused_signatures (hour, count)"
+        " select r.hour - i * interval '1 hour', r.count"
+        " from private.refused_signatures r, generate_series(1, 3) i"
+    )
+    sweep(world)
+    assert troubles(world)["refused_signatures"]["count"] == 1000000000
     # a day later nobody needs to be told of the signatures
     world.owner.execute("update private.refused_signatures set hour = hour - interval '25 hours'")
     sweep(world)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from uuid import UUID
 
@@ -192,6 +193,89 @@ def test_a_conversation_is_its_assignees_and_a_mention_the_mentioned_ones(desk: 
     assert told(desk) == []
     desk.ingest(text_message("wamid.3", wa_id="38640111222"))
     assert [name for name, *_ in told(desk)] == ["adam", "andrej", "olivia"]
+
+
+def test_a_text_that_its_author_has_taken_back_is_not_told(desk: World) -> None:
+    subscribe(desk, "olivia")
+    delete = "select public.delete_message(%s)"
+    job = make_job(desk)
+    told(desk)
+    [chat] = desk.rows("select id from public.conversations where booking_id = %s", [job["id"]])
+    wrong = post(desk, "andrej", chat["id"], "meant for Carlos")
+    ask(desk, "andrej", delete, wrong["id"])
+    assert told(desk) == []
+    # the rest of a burst is told
+    for text in ("one", "two", "three", "meant for Carlos"):
+        wrong = post(desk, "andrej", chat["id"], text)
+    ask(desk, "andrej", delete, wrong["id"])
+    assert [body for *_, body in told(desk)] == ["New messages: 3. three"]
+    # one that waits for the device
+    wrong = post(desk, "andrej", chat["id"], "meant for Carlos")
+    [push] = claim(desk)
+    assert settle(desk, push, "retry") == "waits"
+    ask(desk, "andrej", delete, wrong["id"])
+    try_again(desk)
+    assert claim(desk) == []
+    assert desk.rows("select from private.push_queue") == []
+
+    def mention(text: str) -> UUID:
+        note = insert(
+            desk,
+            "andrej",
+            "conversation_notes",
+            conversation_id=chat["id"],
+            note=text,
+            mentions=[seed_uuid("olivia")],
+        )
+        found: UUID = note["id"]
+        return found
+
+    ask(desk, "andrej", "select public.delete_note(%s)", mention("wrong person"))
+    assert told(desk) == []
+    change(desk, "andrej", "conversation_notes", mention("wrong person"), mentions=[])
+    assert told(desk) == []
+    waiting = mention("wrong person")
+    [push] = claim(desk)
+    assert settle(desk, push, "retry") == "waits"
+    change(desk, "andrej", "conversation_notes", waiting, mentions=[])
+    try_again(desk)
+    assert told(desk) == []
+    mention("the right one")
+    assert [body for *_, body in told(desk)] == ["the right one"]
+
+
+def try_again(world: World) -> None:
+    """The pauses of devices and pushes are over."""
+    world.owner.execute("update public.push_subscriptions set not_before = now()")
+    world.owner.execute("update private.push_queue set not_before = now()")
+
+
+def test_who_has_left_is_not_told_what_waited(desk: World) -> None:
+    conversation(desk)
+    add_points(desk, 5)
+    assert [settle(desk, push, "retry") for push in claim(desk)] == ["waits", "waits"]
+    desk.owner.execute(
+        "delete from public.account_members where user_id = %s", [seed_uuid("andrej")]
+    )
+    desk.owner.execute("update public.contacts set portal_user_id = null where id = %s", [CILKA])
+    try_again(desk)
+    assert claim(desk) == []
+    assert desk.rows("select from private.push_queue") == []
+
+
+def test_a_device_can_be_deleted_while_its_push_is_settled(desk: World) -> None:
+    add_points(desk, 5)
+    [push] = claim(desk)
+    device = "from public.push_subscriptions where endpoint = %s"
+    with desk.connect() as owner, ThreadPoolExecutor(1) as pool, owner.transaction():
+        owner.execute(f"select {device} for update".encode(), [push["endpoint"]])
+        settled = pool.submit(settle, desk, push, "sent")
+        waits = "select exists (select from pg_stat_activity where wait_event_type = 'Lock')"
+        while not desk.value(waits):
+            assert not settled.done(), settled.result()
+        # the push goes with its device: neither waits for the other
+        owner.execute(f"delete {device}".encode(), [push["endpoint"]])
+    assert settled.result() == "settled already"
 
 
 def test_each_device_is_told_and_one_that_is_busy_waits_alone(desk: World) -> None:
