@@ -280,7 +280,8 @@ create table private.sent_reminders (
     account_id uuid not null,
     -- why it was dropped; null if it was sent
     reason     text,
-    settled_at timestamptz not null default now(),
+    -- a merge is undone with what was settled since: no transaction's start may stand here
+    settled_at timestamptz not null default clock_timestamp(),
 
     primary key (rule_id, subject_id, occasion),
     constraint sent_reminders_rule_fkey

@@ -201,11 +201,8 @@ begin
                     and s.occasion = p.expires_on::text
                     -- a contact that was merged into this one may have been reminded
                     and s.subject_id in (
-                        select p.customer_id
-                        union all
-                        select c.id
-                        from public.contacts c
-                        where c.merged_into = p.customer_id
+                        select l
+                        from private.contact_lineage(p.customer_id) l
                     )
               )
             order by d.due_at

@@ -2891,7 +2891,8 @@ create table private.sent_reminders (
     account_id uuid not null,
     -- why it was dropped; null if it was sent
     reason     text,
-    settled_at timestamptz not null default now(),
+    -- a merge is undone with what was settled since: no transaction's start may stand here
+    settled_at timestamptz not null default clock_timestamp(),
 
     primary key (rule_id, subject_id, occasion),
     constraint sent_reminders_rule_fkey
@@ -3178,11 +3179,8 @@ begin
                     and s.occasion = p.expires_on::text
                     -- a contact that was merged into this one may have been reminded
                     and s.subject_id in (
-                        select p.customer_id
-                        union all
-                        select c.id
-                        from public.contacts c
-                        where c.merged_into = p.customer_id
+                        select l
+                        from private.contact_lineage(p.customer_id) l
                     )
               )
             order by d.due_at

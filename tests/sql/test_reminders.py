@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from typing import Any
 from uuid import UUID
 
@@ -278,6 +279,24 @@ def test_merged_customer_is_reminded_of_its_points_once(world: World) -> None:
         connection.execute("select public.merge_contacts(%s, %s)", [other, CILKA])
 
     assert send(world, datetime(2027, 6, 19, 10, tzinfo=UTC)) == (0, 0)
+
+
+@pytest.mark.parametrize("is_reminded_before", [True, False])
+def test_merges_and_their_undo_repeat_no_reminder(world: World, is_reminded_before: bool) -> None:
+    add_rule(world, kind="points_expire_in", days=1, text="{{points.total}}")
+    contacts = [CILKA, add_contact(world, "b"), add_contact(world, "c")]
+    add_points(world, 5, expires_on="2027-06-20")
+    at = datetime(2027, 6, 19, 9, tzinfo=UTC)
+
+    if is_reminded_before:
+        assert send(world, at) == (1, 0)
+    for dropped, kept in pairwise(contacts):
+        ask(world, "andrej", "select public.merge_contacts(%s, %s)", kept, dropped)
+    assert send(world, at + timedelta(hours=1)) == (0 if is_reminded_before else 1, 0)
+    for merge in world.rows("select id from public.contact_merges order by merged_at desc"):
+        ask(world, "andrej", "select public.undo_merge(%s)", merge["id"])
+        assert send(world, at + timedelta(hours=2)) == (0, 0)
+    assert texts(world) == ["5"]
 
 
 @pytest.mark.parametrize(

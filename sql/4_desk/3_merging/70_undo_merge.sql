@@ -96,6 +96,28 @@ end
 $$;
 
 
+create function private.return_sent_reminders(merge public.contact_merges)
+    returns void
+    language plpgsql
+    set search_path = ''
+as $$
+begin
+    -- those since the merge counted the points of both
+    insert into private.sent_reminders (
+        rule_id, subject_id, occasion, account_id, reason, settled_at
+    )
+    select s.rule_id, merge.dropped_contact_id, s.occasion, s.account_id, s.reason, s.settled_at
+    from public.reminder_rules r
+    join private.sent_reminders s
+        on s.rule_id = r.id
+       and s.subject_id = merge.kept_contact_id
+    where r.account_id = merge.account_id
+      and s.settled_at >= merge.merged_at
+    on conflict do nothing;
+end
+$$;
+
+
 create function private.undo_contact_merge(merge_id uuid)
     returns jsonb
     language plpgsql
@@ -171,6 +193,7 @@ begin
             to_contact_id => merge.dropped_contact_id
         )
         || private.return_conversations(merge);
+    perform private.return_sent_reminders(merge);
     perform private.reopen_suggestions(merge);
 
     update public.contact_merges m
@@ -214,6 +237,8 @@ comment on function private.require_undoable(uuid) is
     'A merge, locked; refused if it has been undone, or if another merge builds on it.';
 comment on function private.unmerged_fields(public.contact_merges, public.contacts) is
     'The fields of the kept contact that get their earlier values back, and those that were changed since.';
+comment on function private.return_sent_reminders(public.contact_merges) is
+    'Notes for the restored contact what the kept one was reminded of since the merge.';
 comment on function private.undo_contact_merge(uuid) is
     'Undoes a merge: {kept, restored, changed_since, not_returned}, the contacts by their ids.';
 comment on function public.undo_merge(uuid) is
