@@ -73,9 +73,31 @@ begin
     where k.customer_id = delete_contact.contact_id
       and k.account_id = delete_contact.account_id
       and k.status <> 'closed';
+
+    -- what was never sent; the conversations are locked, so none comes meanwhile
+    perform
+    from public.scheduled_messages s
+    join public.conversations k
+        on k.id = s.conversation_id
+    where k.customer_id = delete_contact.contact_id
+      and k.account_id = delete_contact.account_id
+      and s.status <> 'sent'
+    order by s.id
+    for no key update of s;
+
+    update public.scheduled_messages s
+    set status = case s.status when 'waiting' then 'cancelled' else s.status end,
+        message = '',
+        content = null,
+        template = null
+    from public.conversations k
+    where k.id = s.conversation_id
+      and k.customer_id = delete_contact.contact_id
+      and k.account_id = delete_contact.account_id
+      and s.status <> 'sent';
 end
 $$;
 
 
 comment on function private.delete_contact(uuid, uuid) is
-    'Blanks a contact, deletes its identities and closes its conversations.';
+    'Blanks a contact, deletes its identities, closes its conversations, and cancels and blanks what waits to be sent to it.';

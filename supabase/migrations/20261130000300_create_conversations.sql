@@ -2005,6 +2005,15 @@ begin
         return new;
     end if;
 
+    -- a merge moves it to another contact, and a deletion must find the row. A row that is there
+    -- already is locked before its conversation and moves along.
+    if tg_op = 'INSERT' then
+        perform
+        from public.conversations k
+        where k.id = new.conversation_id
+          and k.account_id in (select private.my_writable_account_ids())
+        for share;
+    end if;
     select k.*
     into thread
     from public.conversations k
@@ -2028,6 +2037,12 @@ begin
     if tg_op = 'INSERT' then
         new.account_id := thread.account_id;
         new.customer_id := thread.customer_id;
+    end if;
+    -- nobody's words are sent in another's name
+    if tg_op = 'INSERT'
+        or (new.type, new.message, new.content, new.reply_to, new.template)
+            is distinct from (old.type, old.message, old.content, old.reply_to, old.template)
+    then
         new.author_id := auth.uid();
         new.author_name := (
             select m.display_name
@@ -2113,11 +2128,11 @@ create trigger _050_keep_owner
     before update on public.scheduled_messages
     for each row
     when (
-        (new.account_id, new.conversation_id, new.author_id)
+        (new.account_id, new.conversation_id)
         is distinct from
-        (old.account_id, old.conversation_id, old.author_id)
+        (old.account_id, old.conversation_id)
     )
-    execute function private.tg__keep_owner('account_id', 'conversation_id', 'author_id');
+    execute function private.tg__keep_owner('account_id', 'conversation_id');
 
 create trigger _100_stamp_change
     before update on public.scheduled_messages
@@ -2183,6 +2198,8 @@ declare
     waiting public.scheduled_messages;
     takes_template boolean;
     allowed_at timestamptz;
+    posted_as text;
+    broken text;
 begin
     -- the conversation before its rows, as everywhere; other holders need only a moment
     perform
@@ -2221,15 +2238,23 @@ begin
         jsonb_build_object('sub', waiting.author_id, 'role', 'authenticated')::text,
         true
     );
-    insert into public.messages (id, conversation_id, type, message, content, reply_to)
-    values (
-        waiting.id,
-        waiting.conversation_id,
-        case when takes_template then 'template' else waiting.type end,
-        case when not takes_template then waiting.message end,
-        case when takes_template then waiting.template else waiting.content end,
-        waiting.reply_to
-    );
+    if waiting.account_id in (select private.my_writable_account_ids()) then
+        insert into public.messages (id, conversation_id, type, message, content, reply_to)
+        values (
+            waiting.id,
+            waiting.conversation_id,
+            case when takes_template then 'template' else waiting.type end,
+            case when not takes_template then waiting.message end,
+            case when takes_template then waiting.template else waiting.content end,
+            waiting.reply_to
+        )
+        returning sender_type into posted_as;
+    end if;
+    -- a former member may hold the customer's login: these are not the customer's words
+    if posted_as is distinct from 'operator' then
+        raise insufficient_privilege using
+            message = format('%s may not write for this account any more.', waiting.author_name);
+    end if;
     perform set_config('request.jwt.claims', claims, true);
     update public.scheduled_messages s
     set status = 'sent'
@@ -2238,10 +2263,15 @@ begin
 exception
     when others then
         -- the settings and locks of the try are undone
+        get stacked diagnostics broken = constraint_name;
         if sqlstate like 'PT4%' or sqlstate like '23%' or sqlstate = '42501' then
             update public.scheduled_messages s
             set status = 'failed',
-                error_message = sqlerrm
+                error_message = case
+                    when sqlstate not like '23%' or broken = '' then sqlerrm
+                    when sqlstate = '23505' then 'Another message has the id of this one.'
+                    else 'The message does not fit its conversation any more.'
+                end
             where s.id = scheduled_id
               and s.status = 'waiting';
             return 'failed';
@@ -2314,9 +2344,9 @@ comment on column public.scheduled_messages.conversation_id is
 comment on column public.scheduled_messages.customer_id is
     'The contact of the conversation; null for a group.';
 comment on column public.scheduled_messages.author_id is
-    'The member who wrote it, and in whose name it is sent.';
+    'The member who wrote it or last changed what it says, and in whose name it is sent. Who moves it to another time does not become its author.';
 comment on column public.scheduled_messages.author_name is
-    'The author''s name when it was written.';
+    'The author''s name when it was written or last changed.';
 comment on column public.scheduled_messages.type is
     'As of messages: text, image, template …';
 comment on column public.scheduled_messages.message is

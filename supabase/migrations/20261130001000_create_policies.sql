@@ -299,7 +299,7 @@ comment on policy "owners, admins and agents can write what is sent later" on pu
 
 
 comment on policy "owners, admins and agents can change what is sent later" on public.scheduled_messages is
-    'Any of them may change or cancel what a colleague wrote.';
+    'Any of them may move or cancel what a colleague wrote, and becomes its author by changing what it says.';
 
 
 create policy "members can read notes"

@@ -11,7 +11,7 @@ import pytest
 
 from tests.sql.asking import Row, ask, refusal, start_blocked
 from tests.sql.outbound import ago, backend, conversation
-from tests.sql.portal import CILKA, change, insert
+from tests.sql.portal import CILKA, add_contact, change, insert
 from tests.world import ALPINE, World, seed_uuid
 
 TEMPLATE = '{"name": "hello", "language": "en"}'
@@ -97,10 +97,14 @@ def test_it_can_be_changed_and_cancelled_until_then(world: World) -> None:
     changed = change(
         world, "olivia", "scheduled_messages", row["id"], message="new", send_at=soon(hours=3)
     )
-    assert (changed["message"], changed["author_name"]) == ("new", "andrej")
+    # nobody's words are sent in another's name
+    assert (changed["message"], changed["author_name"]) == ("new", "olivia")
+    assert changed["author_id"] == seed_uuid("olivia")
+    changed = change(world, "adam", "scheduled_messages", row["id"], send_at=soon(hours=4))
+    assert (changed["author_name"], changed["author_id"]) == ("olivia", seed_uuid("olivia"))
     assert send(world, soon(hours=2))["sent"] == 0
     change(world, "olivia", "scheduled_messages", row["id"], status="cancelled")
-    assert send(world, soon(hours=4))["sent"] == 0
+    assert send(world, soon(hours=5))["sent"] == 0
     refused = refusal(
         world,
         "andrej",
@@ -259,14 +263,48 @@ def test_what_can_not_be_sent_is_refused_or_says_why(world: World) -> None:
         "field: template"
     )
 
-    # the author works here no longer
+    # another message has taken its id meanwhile
+    row = write(world, thread, soon(hours=1))
+    insert(world, "andrej", "messages", id=row["id"], conversation_id=thread, message="x")
+    assert send(world, soon(hours=2))["failed"] == 1
+    assert state(world, row) == ("failed", "Another message has the id of this one.")
+
+    # the author works here no longer, and has the login of the customer
     row = write(world, portal, soon(hours=1))
     world.owner.execute(
         "delete from public.account_members where user_id = %s", [seed_uuid("andrej")]
     )
+    world.owner.execute(
+        "update public.contacts set portal_user_id = %s where id = %s",
+        [seed_uuid("andrej"), CILKA],
+    )
     assert send(world, soon(hours=2))["failed"] == 1
-    assert state(world, row)[0] == "failed"
+    assert state(world, row) == ("failed", "andrej may not write for this account any more.")
     assert ask(world, "cilka", "select * from public.scheduled_messages") == []
+
+
+def test_deleted_contact_leaves_no_text_to_be_sent(world: World) -> None:
+    thread = conversation(world)
+    row = write(world, thread, soon(hours=1), message="private", template=TEMPLATE)
+    customer = world.value("select customer_id from public.conversations where id = %s", [thread])
+    ask(world, "andrej", "delete from public.contacts_v2 where id = %s returning id", customer)
+
+    assert state(world, row) == ("cancelled", None)
+    assert world.rows("select message, content, template from public.scheduled_messages") == [
+        {"message": "", "content": None, "template": None}
+    ]
+    assert send(world, soon(hours=2))["sent"] == 0
+
+
+def test_it_is_written_while_contacts_are_merged(world: World) -> None:
+    thread = insert(world, "andrej", "messages", customer_id=CILKA, message="x")["conversation_id"]
+    kept = add_contact(world, "kept")
+    with world.acting_as("olivia") as merging:
+        merging.execute("select public.merge_contacts(%s, %s)", [kept, CILKA])
+        written = start_blocked(world, "andrej", INSERT, thread, "hi", soon(hours=1), None)
+    [row] = written.result()
+    assert row["conversation_id"] == thread
+    assert world.value("select customer_id from public.scheduled_messages") == kept
 
 
 def test_quiet_hours_are_two_times_of_day_or_none(world: World) -> None:
