@@ -210,6 +210,14 @@ begin
             message = 'A rule is tried over a span of the last year.',
             detail = 'field: since',
             hint = 'Give a time within the last year, and before until.';
+    elsif rule.kind is null or rule.kind not in (
+        'before_appointment', 'after_job', 'invoice_due_in', 'invoice_overdue_by',
+        'points_expire_in'
+    ) then
+        raise sqlstate 'PT422' using
+            message = 'There is no such kind of reminder.',
+            detail = 'field: kind',
+            hint = 'Use before_appointment, after_job, invoice_due_in, invoice_overdue_by or points_expire_in.';
     elsif (rule.minutes is null) = (rule.kind in ('before_appointment', 'after_job')) is not false
         or (rule.days is null) = (rule.kind not in ('before_appointment', 'after_job')) is not false
     then
@@ -218,12 +226,31 @@ begin
             detail = format(
                 'field: %s',
                 case
-                    when rule.kind is null then 'kind'
                     when rule.kind in ('before_appointment', 'after_job') then 'minutes'
                     else 'days'
                 end
             ),
             hint = 'before_appointment and after_job take minutes; invoice_due_in, invoice_overdue_by and points_expire_in take days.';
+    -- the bounds of the table
+    elsif rule.minutes not between
+        (case rule.kind when 'before_appointment' then 5 else 0 end) and 525600
+    then
+        raise sqlstate 'PT422' using
+            message = format('%s minutes are no time for %s.', rule.minutes, rule.kind),
+            detail = 'field: minutes',
+            hint = 'before_appointment needs 5 to 525,600 minutes and after_job 0 to 525,600.';
+    elsif rule.days not between
+        (case rule.kind when 'invoice_overdue_by' then 1 else 0 end) and 365
+    then
+        raise sqlstate 'PT422' using
+            message = format('%s days are no time for %s.', rule.days, rule.kind),
+            detail = 'field: days',
+            hint = 'invoice_due_in and points_expire_in need 0 to 365 days and invoice_overdue_by 1 to 365.';
+    elsif num_nonnulls(rule.template, rule.text) = 0 then
+        raise sqlstate 'PT422' using
+            message = 'A rule needs a template or a text.',
+            detail = 'field: template',
+            hint = 'Give the template for WhatsApp, the text for the portal, or both.';
     end if;
     rule := private.checked_reminder_rule(rule);
     select a.*

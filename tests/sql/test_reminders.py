@@ -482,7 +482,16 @@ def test_dry_run_says_what_last_month_would_have_brought(world: World) -> None:
     assert world.value("select count(*) from private.sent_reminders") == 0
 
     for wrong, field in (
-        ({"kind": "any", "minutes": 1, "text": "x"}, "days"),
+        ({"kind": "any", "minutes": 1, "text": "x"}, "kind"),
+        ({"kind": None, "days": 1, "text": "x"}, "kind"),
+        ({"kind": "before_appointment", "minutes": -(2**31), "text": "x"}, "minutes"),
+        ({"kind": "before_appointment", "minutes": 4, "text": "x"}, "minutes"),
+        ({"kind": "after_job", "minutes": 525_601, "text": "x"}, "minutes"),
+        ({"kind": "invoice_overdue_by", "days": 2**31 - 1, "text": "x"}, "days"),
+        ({"kind": "invoice_overdue_by", "days": 0, "text": "x"}, "days"),
+        ({"kind": "invoice_due_in", "days": -(2**31), "text": "x"}, "days"),
+        ({"kind": "points_expire_in", "days": 366, "text": "x"}, "days"),
+        ({"kind": "after_job", "minutes": 1}, "template"),
         ({"kind": "after_job", "days": 1, "text": "x"}, "minutes"),
         ({"kind": "after_job", "minutes": 1, "text": "{{x}}"}, "text"),
     ):
