@@ -38,7 +38,11 @@ create table public.conversation_notes (
             or deleted_at is null and btrim(note, E' \t\r\n') <> '' and length(note) <= 4096
         ),
     constraint conversation_notes_mentions_check
-        check (cardinality(mentions) <= 50 and array_position(mentions, null) is null),
+        check (case
+            -- array_position takes plain lists alone
+            when array_ndims(mentions) > 1 then false
+            else cardinality(mentions) <= 50 and array_position(mentions, null) is null
+        end),
     constraint conversation_notes_event_check check ((kind = 'event') = (event is not null))
 );
 alter table public.conversation_notes enable row level security;

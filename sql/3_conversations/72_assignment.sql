@@ -171,14 +171,27 @@ create function private.assign_conversation(conversation_id uuid, way text, user
     set search_path = ''
 as $$
 declare
-    account constant uuid := private.lock_desk(conversation_id);
     me constant uuid := auth.uid();
-    assignee constant uuid := (
-        select s.assignee_id
-        from public.desk_states s
-        where s.id = assign_conversation.conversation_id
-    );
+    account uuid;
+    assignee uuid;
 begin
+    -- A demotion meanwhile would leave the conversation with a viewer. The member before the
+    -- conversation, as a demotion has them.
+    if way = 'hand over' then
+        perform
+        from public.conversations k
+        join public.account_members m
+            on m.account_id = k.account_id
+        where k.id = assign_conversation.conversation_id
+          and k.account_id in (select private.my_writable_account_ids())
+          and m.user_id = assign_conversation.user_id
+        for share of m;
+    end if;
+    account := private.lock_desk(conversation_id);
+    select s.assignee_id
+    into assignee
+    from public.desk_states s
+    where s.id = assign_conversation.conversation_id;
     if way = 'take' and assignee <> me then
         raise sqlstate 'PT409' using
             message = format('%s has this conversation.', private.member_name(account, assignee)),

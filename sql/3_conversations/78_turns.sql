@@ -110,8 +110,10 @@ begin
       and p.seen_at > now() - interval '2 minutes'
       and m.role in ('owner', 'admin', 'agent')
     order by t.assigned_at, t.user_id
+    limit 1
     for no key update of t skip locked
-    limit 1;
+    -- a member whose role is being changed is passed over
+    for share of m skip locked;
     if found then
         update private.desk_turns t
         set assigned_at = clock_timestamp()
@@ -135,6 +137,7 @@ begin
           and m.role in ('owner', 'admin', 'agent')
         order by t.assigned_at, p.user_id
         limit 1
+        for share of m skip locked
     );
 end
 $$;

@@ -2443,7 +2443,11 @@ create table public.conversation_notes (
             or deleted_at is null and btrim(note, E' \t\r\n') <> '' and length(note) <= 4096
         ),
     constraint conversation_notes_mentions_check
-        check (cardinality(mentions) <= 50 and array_position(mentions, null) is null),
+        check (case
+            -- array_position takes plain lists alone
+            when array_ndims(mentions) > 1 then false
+            else cardinality(mentions) <= 50 and array_position(mentions, null) is null
+        end),
     constraint conversation_notes_event_check check ((kind = 'event') = (event is not null))
 );
 alter table public.conversation_notes enable row level security;
@@ -2920,14 +2924,27 @@ create function private.assign_conversation(conversation_id uuid, way text, user
     set search_path = ''
 as $$
 declare
-    account constant uuid := private.lock_desk(conversation_id);
     me constant uuid := auth.uid();
-    assignee constant uuid := (
-        select s.assignee_id
-        from public.desk_states s
-        where s.id = assign_conversation.conversation_id
-    );
+    account uuid;
+    assignee uuid;
 begin
+    -- A demotion meanwhile would leave the conversation with a viewer. The member before the
+    -- conversation, as a demotion has them.
+    if way = 'hand over' then
+        perform
+        from public.conversations k
+        join public.account_members m
+            on m.account_id = k.account_id
+        where k.id = assign_conversation.conversation_id
+          and k.account_id in (select private.my_writable_account_ids())
+          and m.user_id = assign_conversation.user_id
+        for share of m;
+    end if;
+    account := private.lock_desk(conversation_id);
+    select s.assignee_id
+    into assignee
+    from public.desk_states s
+    where s.id = assign_conversation.conversation_id;
     if way = 'take' and assignee <> me then
         raise sqlstate 'PT409' using
             message = format('%s has this conversation.', private.member_name(account, assignee)),
@@ -3523,8 +3540,10 @@ begin
       and p.seen_at > now() - interval '2 minutes'
       and m.role in ('owner', 'admin', 'agent')
     order by t.assigned_at, t.user_id
+    limit 1
     for no key update of t skip locked
-    limit 1;
+    -- a member whose role is being changed is passed over
+    for share of m skip locked;
     if found then
         update private.desk_turns t
         set assigned_at = clock_timestamp()
@@ -3548,6 +3567,7 @@ begin
           and m.role in ('owner', 'admin', 'agent')
         order by t.assigned_at, p.user_id
         limit 1
+        for share of m skip locked
     );
 end
 $$;

@@ -6,9 +6,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+import psycopg
 import pytest
 
-from tests.sql.asking import Refusal, Row, ask, at_once, refusal
+from tests.sql.asking import Refusal, Row, ask, at_once, refusal, start_blocked
 from tests.sql.outbound import ago, backend, conversation
 from tests.sql.portal import change, insert, make_job
 from tests.world import ALPINE, BAY, World, seed_uuid, text_message
@@ -176,6 +177,7 @@ def test_note_is_refused_in_words(world: World, thread: UUID) -> None:
         ("andrej", "x" * 4097, [], "PT422", "field: note"),
         ("andrej", "x", [seed_uuid("ana")], "PT422", f"field: mentions; user: {seed_uuid('ana')}"),
         ("andrej", "x", [ADAM] * 51, "PT422", "field: mentions"),
+        ("andrej", "x", [[ADAM]], "PT422", "field: mentions"),
         ("vera", "x", [], "42501", "field: account_id"),
         ("cilka", "x", [], "PT404", f"conversation: {thread}"),
         ("ana", "x", [], "PT404", f"conversation: {thread}"),
@@ -591,3 +593,33 @@ def test_two_customers_at_once_go_to_two_members(world: World) -> None:
     assert {one[0], other} == {ANDREJ, ADAM}
     # while one is being given a conversation the other takes the next too, and nobody waits
     assert third == other
+
+
+def test_viewer_is_given_no_conversation_while_the_role_changes(world: World, thread: UUID) -> None:
+    for user in ("andrej", "adam"):
+        call(world, user, "stay_at_desk", ALPINE)
+    demote = "update public.account_members set role = 'viewer' where user_id = %s"
+    hand_over = "select public.hand_over_conversation(%s, %s)"
+    with world.connect() as demoting, demoting.transaction():
+        demoting.execute(demote, [ANDREJ])
+        handed = start_blocked(world, "olivia", hand_over, thread, ANDREJ)
+        turns = [world.value("select private.next_at_desk(%s)", [ALPINE]) for _ in range(2)]
+    assert turns == [ADAM, ADAM]
+    why = handed.result()
+    assert isinstance(why, Refusal)
+    assert (why.code, why.detail) == ("PT422", "field: user_id")
+
+    # the other way round the demotion waits, and frees it
+    for give in (hand_over, "select private.next_at_desk(%s), %s"):
+        with world.connect() as giving, giving.transaction():
+            giving.execute(
+                "select set_config('request.jwt.claims', %s, true)",
+                [f'{{"sub": "{seed_uuid("olivia")}", "role": "authenticated"}}'],
+            )
+            giving.execute(give, [thread if give == hand_over else ALPINE, ADAM])
+            with world.connect() as demoting, demoting.transaction():
+                demoting.execute("set local lock_timeout = '50ms'")
+                with pytest.raises(psycopg.errors.LockNotAvailable), demoting.transaction():
+                    demoting.execute(demote, [ADAM])
+    world.owner.execute(demote, [ADAM])
+    assert world.value("select assignee_id from public.desk_states") is None
