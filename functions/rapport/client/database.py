@@ -1490,9 +1490,11 @@ class ScheduledMessage(Row):
     customer_id: UUID | None = None
     """The contact of the conversation; null for a group."""
     author_id: UUID
-    """The member who wrote it, and in whose name it is sent."""
+    """The member who wrote it or last changed what it says, and in whose name it is sent. Who
+    moves it to another time does not become its author.
+    """
     author_name: str
-    """The author's name when it was written."""
+    """The author's name when it was written or last changed."""
     type: str
     """As of messages: text, image, template …"""
     message: str

@@ -2315,9 +2315,9 @@ export type Database = {
         Row: {
           /** The account of the conversation. */
           account_id: string;
-          /** The member who wrote it, and in whose name it is sent. */
+          /** The member who wrote it or last changed what it says, and in whose name it is sent. Who moves it to another time does not become its author. */
           author_id: string;
-          /** The author's name when it was written. */
+          /** The author's name when it was written or last changed. */
           author_name: string;
           /** The provider's object for the type; null for plain text. */
           content: {
