@@ -45,6 +45,7 @@ export function followDesk(live, table, callbacks, conversationId) {
   const equals = conversationId ? { conversation_id: conversationId.toLowerCase() } : {};
   /** @type {() => TableSource<Readonly<Told[T]>>} */
   const makeSource = () => {
+    /** @type {TableSource<Readonly<Told[T]>>} */
     const source = new TableSource(table, scope, { key: conversationId && column === "seq" ? column : "id" });
     Object.assign(source.equals, equals);
     return source;

@@ -221,7 +221,7 @@ function inConversations(rows) {
   /** @type {Record<string, Message[]>} */
   const of = {};
   for (const row of by("seq")([...rows])) (of[row.conversation_id] ??= []).push(row);
-  return by("created_at")(rows).map((row) => of[row.conversation_id].shift());
+  return by("created_at")(rows).map((row) => /** @type {Message} */ (of[row.conversation_id].shift()));
 }
 
 /**
