@@ -303,9 +303,12 @@ async def test_who_subscribes_learns_no_more_than_who_selects(scene: Scene) -> N
         sent = await scene.settle(witness)
         assert [told.old_record["status"] for told in sent if told.table == "invoices"] == ["draft"]
         hers = await check(scene, listeners, known)
-        assert [told.record["number"] for told in hers["cilka"] if told.table == "invoices"] == [
-            "secret"
-        ]
+        # to its customer a sent invoice is an update, and its old `sent_at` tells that it is new
+        assert [
+            (told.operation, told.old_record["sent_at"], told.record["number"])
+            for told in hers["cilka"]
+            if told.table == "invoices"
+        ] == [("UPDATE", None, "secret")]
 
         scene.delete_everything()
         assert [told for told in await scene.settle(witness) if told.operation == "DELETE"] == []
