@@ -12,7 +12,6 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from rapport.local.supabase.auth import flows, messages, passwords, redirects, users
-from rapport.local.supabase.auth.challenges import Challenge
 from rapport.local.supabase.auth.errors import (
     AuthError,
     already_registered,
@@ -20,7 +19,7 @@ from rapport.local.supabase.auth.errors import (
     validation_failed,
 )
 from rapport.local.supabase.auth.http import answer, read
-from rapport.local.supabase.auth.models import Credentials, Metadata
+from rapport.local.supabase.auth.models import Challenge, Credentials, Metadata
 from rapport.local.supabase.auth.project import Project, Session
 
 
