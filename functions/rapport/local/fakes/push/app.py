@@ -29,9 +29,15 @@ from starlette.responses import (
 )
 from starlette.routing import Route
 
-from rapport.local.fakes.faults import CloseDropped, Dropped, FaultyBehaviour, OrderedFault, Orders
+from rapport.local.fakes.faults import (
+    CloseDropped,
+    Dropped,
+    FaultyBehaviour,
+    OrderedFault,
+    Orders,
+    refused_order,
+)
 from rapport.local.fakes.push.device import Device, UnreadablePush
-from rapport.local.fakes.refusals import invalid
 from rapport.local.fakes.shelf import Kept, Shelf
 from rapport.push.encryption import CURVE, from_base64url
 
@@ -106,7 +112,7 @@ class PushService:
             try:
                 order = model.model_validate_json(await request.body() or b"{}")
             except ValidationError as error:
-                return invalid(error)
+                return refused_order(error)
             return JSONResponse(carry_out(order))
 
         return Route(f"/_fake/{name}", endpoint, methods=["POST"])
