@@ -2,7 +2,7 @@
 
 Events arrive out of order, twice, or without the row. A row's version says which state is newer,
 and the time of a conversation's last message only rises. So the feed ends in the same state in
-whatever order they arrive.
+any order of arrival.
 """
 
 from __future__ import annotations

@@ -2,8 +2,9 @@
 
 POST /_fake/devices subscribes a browser and answers what its page would get. POST /push/{device}
 takes a push as RFC 8030 has it: it is signed (RFC 8292) and is opened with the device's key
-(RFC 8291). GET /_fake/received shows what the devices have shown. POST /_fake/forget ends a
-subscription, POST /_fake/behaviour orders faults, POST /_fake/reset forgets everything.
+(RFC 8291). GET /_fake/received lists the notifications that the devices have shown. POST
+/_fake/forget ends a subscription, POST /_fake/behaviour orders faults, POST /_fake/reset forgets
+everything.
 """
 
 from __future__ import annotations
@@ -84,14 +85,14 @@ class _Refused(Exception):  # noqa: N818 - an answer
 
 
 class PushService:
-    """Its devices, and what each has shown."""
+    """Its devices, with the notifications that each has shown."""
 
     def __init__(self, url: str, shelf: Shelf | None = None) -> None:
         self.url = url
         self._devices: dict[str, Device] = (
             {} if shelf is None else Kept.of(shelf, "device", TypeAdapter(Device))
         )
-        # those that were ended
+        # the ended subscriptions
         self._gone: set[str] = set()
         self._received: list[JsonValue] = []
         self._behaviour = PushBehaviour()

@@ -1,4 +1,4 @@
-"""What Auth sends by mail and SMS: composed here, and laid into the local inbox."""
+"""The mails and SMS of Auth: composed here, and put into the local inbox."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rapport.local.supabase.auth.errors import validation_failed
 from rapport.local.supabase.auth.project import Project
 from rapport.local.supabase.auth.users import Connection, User
 
-# the inbox forgets what is older
+# older messages leave the inbox
 KEPT = 1_000
 
 

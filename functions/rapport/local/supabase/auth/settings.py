@@ -39,7 +39,7 @@ Count = Annotated[int, Field(ge=0)]
 
 
 class _Section(BaseModel):
-    # the CLI's file has settings of what is not served here
+    # the CLI's file also has settings of parts that are not served here
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 

@@ -185,7 +185,7 @@ async def _send_first_sms(project: Project, conn: users.Connection, user: users.
 
 
 def _as_new(present: users.User, new: users.NewUser) -> users.User:
-    """What a sign-up would answer if there were no user yet, so that nobody learns of one."""
+    """The answer for a new user, so that nobody learns that there is one already."""
     now = datetime.now(UTC)
     return present.model_copy(
         update={

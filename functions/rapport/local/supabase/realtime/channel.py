@@ -43,7 +43,7 @@ class JoinRefusedError(Exception):
 
 
 class ChannelSocket(Protocol):
-    """What a channel needs of its socket."""
+    """The socket, as its channels use it."""
 
     keys: KeySet
     token: str
@@ -58,7 +58,7 @@ class ChannelSocket(Protocol):
 
 
 class Services(Protocol):
-    """What the channels of all sockets share."""
+    """The common part of the channels of all sockets."""
 
     bus: Bus
     tracker: Tracker
@@ -100,7 +100,7 @@ class Channel:
         )
         self._expiry: asyncio.TimerHandle | None = None
         self._announcement: asyncio.Task[None] | None = None
-        # what comes before the answer to the join, with the ids of stored broadcasts
+        # messages that come before the answer to the join, and the ids of stored broadcasts
         self._held: list[tuple[str | None, Frame]] | None = []
         self._replay: list[Broadcast] = []
         self._replayed: frozenset[str | None] = frozenset()

@@ -75,7 +75,7 @@ def stored_broadcast(relation: Relation, change: RowChange) -> StoredBroadcast |
 
 
 class StoredMessages:
-    """The rows of realtime.messages, for those who join later.
+    """The rows of realtime.messages, for channels that join later.
 
     `latest_xid` gives the last transaction whose broadcasts were delivered.
     """
