@@ -168,7 +168,7 @@ class FaceFeed(Generic[FaceRow]):
             case "contacts":
                 contact = ContactRow.model_validate(row)
                 if contact.deleted_at is not None:
-                    # a row that is left of a contact, for those who ask what became of it
+                    # the row of a deleted or merged contact
                     return self._end(table, contact.id, contact.version)
                 if not self._is_news(table, contact.id, _Stamp(contact.version, gone=False)):
                     return set()

@@ -305,7 +305,7 @@ class RunStore:
         )
         has_asked = understood(bool, answer)
         if has_asked and intent_id is not None:
-            # in this order: the person's answer settles what the call has made
+            # in this order: the person's answer settles the outcome of the call
             self.settle_intent(intent_id, "abandoned")
         return has_asked
 

@@ -198,7 +198,7 @@ class PartnerItem(_Given):
     changes: Fields = Field(default_factory=dict)
     conflicts: list[FieldConflict] = Field(default_factory=list)
     candidates: list[UUID] = Field(default_factory=list)
-    # the contact has what the partner lacks: it is to be sent
+    # the contact has values that the partner lacks: it must be sent
     push: bool = False
     partner: Fields | None = None
     # when the partner was read

@@ -52,7 +52,7 @@ class Caller:
     With a user's `token` the calls are that user's, and without one the functions' own. Each raises
 
         StoreUnavailable: The database can't be reached, or is too busy.
-        StoreError: It refused the call, or answered what we don't understand.
+        StoreError: It refused the call, or its answer can't be understood.
         NotSignedIn: The user's token is not accepted.
         RequestError: One of our SQL functions refuses, with its sentence, field and hint.
     """

@@ -324,7 +324,7 @@ class WebhookStore(Store):
     ) -> ReplayResult:
         """Applies a stored webhook's `items` as they are parsed now, in one transaction.
 
-        What is missing is added, and customers' messages are shown as the items say. Repeating
+        Missing rows are added, and customers' messages are shown as the items say. Repeating
         it changes nothing; with `dry_run` it is undone at once.
 
         Raises:

@@ -36,7 +36,7 @@ class ContactState:
 def ref_of(partner: Partner, *, known_hash: bool = True) -> PartnerRef:
     """The values by which the database finds a partner's contact.
 
-    With its hash, an unchanged partner is answered by that word alone.
+    Without the hash the database tells all facts, of an unchanged partner too.
     """
     party = partner.party
     email = party.email if misfit("crm", "email", party.email) is None else None

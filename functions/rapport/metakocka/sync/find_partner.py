@@ -203,7 +203,7 @@ class PartnerFinder:
         """Searches the partner of a claimed contact.
 
         A value that the customer has written proves nothing: if it finds a partner, a person
-        decides. A question that no person has answered stays while the partners that it offers exist.
+        decides. An open question stays while the partners that it offers exist.
         """
         sure = proved(party, job.unproved, self.region, emails=job.emails, phones=job.phones)
         said = words(party, job.unproved, self.region) if job.unproved else None

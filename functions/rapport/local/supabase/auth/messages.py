@@ -16,7 +16,7 @@ KEPT = 1_000
 
 
 class Purpose(NamedTuple):
-    """A kind of mail: what its link verifies, where its code is kept, and what it says."""
+    """A kind of mail: the code that its link verifies, the place of that code, and its sentence."""
 
     verifies: str
     kind: Kind

@@ -112,7 +112,7 @@ class CodeGrant(BaseModel):
 
 
 class UserChanges(Challenge):
-    """What users may change about themselves; a metadata key set to null is removed."""
+    """The fields that users may change about themselves; a metadata key set to null is removed."""
 
     email: Email | None = None
     phone: Phone | None = None

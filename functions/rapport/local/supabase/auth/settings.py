@@ -109,7 +109,7 @@ class AuthSettings(_Section):
 
     @classmethod
     def read(cls, file: Path = CONFIG) -> AuthSettings:
-        """Reads a config.toml; what it doesn't say has its default, and so has a missing file.
+        """Reads a config.toml; a missing setting, or all of a missing file, has its default.
 
         Raises StackError with the name of a setting that is wrong.
         """

@@ -281,7 +281,7 @@ comment on function auth.jwt() is 'All claims of the request''s token, null with
 
 
 /*
-    What a hosted postgres may do here: read and write rows, refer to users, set triggers on
+    The rights of a hosted postgres here: read and write rows, refer to users, set triggers on
     them, and let other roles read. It owns nothing and creates nothing in this schema.
 */
 grant all on all tables in schema auth to postgres;

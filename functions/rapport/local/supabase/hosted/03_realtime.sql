@@ -119,8 +119,8 @@ create function realtime.send(payload jsonb, event text, topic text, private boo
     set search_path = ''
 as $$
 /*
-    Broadcasts when the transaction commits. Runs with the caller's rights: whoever is subject
-    to RLS needs a policy to insert. A broadcast that fails is a warning, never an error.
+    Broadcasts when the transaction commits. Runs with the caller's rights: a caller who is
+    subject to RLS needs a policy to insert. A broadcast that fails is a warning, never an error.
 */
 declare
     message_id constant uuid := gen_random_uuid();

@@ -149,8 +149,8 @@ class Channel:
         return {"postgres_changes": bindings}
 
     async def start(self) -> None:
-        """Sends what the join asked for: stored broadcasts, then what came meanwhile, the presence
-        state, and that the database is heard.
+        """Sends the answer to the join's requests: stored broadcasts, then the messages that came
+        meanwhile, the presence state, and the notice that the database is heard.
         """
         for message in self._replay:
             self._send_replayed(message)
