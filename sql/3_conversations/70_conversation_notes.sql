@@ -197,22 +197,6 @@ create trigger _100_stamp_change
     for each row
     execute function private.tg__stamp_change();
 
-create trigger _200_require_rows_before_insert
-    before insert on public.conversation_notes
-    for each statement
-    execute function private.tg__require_rows();
-
-create trigger _200_require_rows_insert
-    after insert on public.conversation_notes
-    for each statement
-    execute function private.tg__require_rows();
-
-create trigger _200_require_rows_update
-    after update on public.conversation_notes
-    referencing new table as hit_rows
-    for each statement
-    execute function private.tg__require_rows();
-
 
 -- The caller holds the conversation's lock, or takes it here.
 create function private.note_event(conversation_id uuid, key text, facts jsonb)

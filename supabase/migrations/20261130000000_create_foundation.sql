@@ -148,12 +148,52 @@ end
 $$;
 
 
+create function private.require_rows(table_name text, operations text[])
+    returns void
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    operation text;
+begin
+    if operations @> '{insert,update}' then
+        execute format(
+            'create trigger _200_require_rows_before_insert'
+            ' before insert on public.%I'
+            ' for each statement'
+            ' execute function private.tg__require_rows()',
+            table_name
+        );
+        execute format(
+            'create trigger _200_require_rows_insert'
+            ' after insert on public.%I'
+            ' for each statement'
+            ' execute function private.tg__require_rows()',
+            table_name
+        );
+    end if;
+    foreach operation in array array_remove(operations, 'insert') loop
+        execute format(
+            'create trigger _200_require_rows_%1$s'
+            ' after %1$s on public.%2$I'
+            ' referencing %3$s table as hit_rows'
+            ' for each statement'
+            ' execute function private.tg__require_rows()',
+            operation, table_name, case operation when 'delete' then 'old' else 'new' end
+        );
+    end loop;
+end
+$$;
+
+
 comment on function private.tg__keep_owner() is
     'Refuses a change of a row''s owner columns. The trigger''s condition says which columns these are.';
 comment on function private.tg__stamp_change() is
     'Raises version by 1 and sets updated_at, if the row really changes.';
 comment on function private.tg__require_rows() is
     'Refuses a client''s update or delete that found no row (404): a row that row level security hides is no success. Triggers before and after inserts tell it about upserts.';
+comment on function private.require_rows(text, text[]) is
+    'From now on refuses a client''s update or delete of a table that found no row, among these operations.';
 
 
 /*
@@ -559,6 +599,8 @@ comment on function private.follow_table(text, text[], text[], text, text, text)
         _990_guard_row     refuses a noted value that differs from the completed row, and then a
                            row that a policy, a key or a constraint would refuse right after
 
+    An update or a delete that finds no row is refused too (require_rows).
+
     The sentences stand at the rules: a policy is named as a sentence. The comment on a constraint
     has the rule on its first line and the remedy on its second.
 */
@@ -953,6 +995,15 @@ create trigger _990_guard_row
         array_to_string(operations, ' or '),
         array_to_string(operations, ', ')
     );
+    if updated <> '{}' then
+        perform private.require_rows(
+            table_name,
+            operations || case
+                when has_table_privilege('authenticated', relation, 'delete') then '{delete}'
+                else '{}'
+            end::text[]
+        );
+    end if;
 end
 $body$;
 
@@ -968,7 +1019,7 @@ comment on function private.upserted_by(text) is
 comment on function private.rules_of_table(regclass) is
     'The rules of a table''s rows, in the order in which users hear of them, each with the condition that breaks it.';
 comment on function private.guard_table(text, text[], text[]) is
-    'Guards a table from now on: users may name every column, but a sentence refuses a value for a column that is not listed here, and a row that breaks a policy, a key or a constraint. Call it after these have been created.';
+    'Guards a table from now on: users may name every column, but a sentence refuses a value for a column that is not listed here, and a row that breaks a policy, a key or a constraint. An update or delete that finds no row is refused too. Call it after the policies, keys and constraints, and after the grant of deletes.';
 
 
 /*

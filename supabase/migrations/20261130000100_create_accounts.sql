@@ -483,13 +483,6 @@ grant execute on function private.my_admin_account_ids(boolean) to authenticated
 grant select on public.account_members to authenticated;
 
 
-create trigger _200_require_rows_update
-    after update on public.accounts
-    referencing new table as hit_rows
-    for each statement
-    execute function private.tg__require_rows();
-
-
 comment on table public.account_members is
     'Who works for an account: owner, admin, agent or viewer.';
 comment on column public.account_members.account_id is

@@ -2140,23 +2140,6 @@ create trigger _100_stamp_change
     execute function private.tg__stamp_change();
 
 
-create trigger _200_require_rows_before_insert
-    before insert on public.scheduled_messages
-    for each statement
-    execute function private.tg__require_rows();
-
-create trigger _200_require_rows_insert
-    after insert on public.scheduled_messages
-    for each statement
-    execute function private.tg__require_rows();
-
-create trigger _200_require_rows_update
-    after update on public.scheduled_messages
-    referencing new table as hit_rows
-    for each statement
-    execute function private.tg__require_rows();
-
-
 create function private.tg_scheduled_messages__ring()
     returns trigger
     language plpgsql
@@ -2572,22 +2555,6 @@ create trigger _100_stamp_change
     before update on public.conversation_notes
     for each row
     execute function private.tg__stamp_change();
-
-create trigger _200_require_rows_before_insert
-    before insert on public.conversation_notes
-    for each statement
-    execute function private.tg__require_rows();
-
-create trigger _200_require_rows_insert
-    after insert on public.conversation_notes
-    for each statement
-    execute function private.tg__require_rows();
-
-create trigger _200_require_rows_update
-    after update on public.conversation_notes
-    referencing new table as hit_rows
-    for each statement
-    execute function private.tg__require_rows();
 
 
 -- The caller holds the conversation's lock, or takes it here.
@@ -3091,28 +3058,6 @@ create trigger _100_stamp_change
     before update on public.labels
     for each row
     execute function private.tg__stamp_change();
-
-create trigger _200_require_rows_before_insert
-    before insert on public.labels
-    for each statement
-    execute function private.tg__require_rows();
-
-create trigger _200_require_rows_insert
-    after insert on public.labels
-    for each statement
-    execute function private.tg__require_rows();
-
-create trigger _200_require_rows_update
-    after update on public.labels
-    referencing new table as hit_rows
-    for each statement
-    execute function private.tg__require_rows();
-
-create trigger _200_require_rows_delete
-    after delete on public.labels
-    referencing old table as hit_rows
-    for each statement
-    execute function private.tg__require_rows();
 
 
 create table public.conversation_labels (

@@ -403,23 +403,6 @@ create trigger _100_stamp_change
     execute function private.tg__stamp_change();
 
 
-create trigger _200_require_rows_before_insert
-    before insert on public.jobs
-    for each statement
-    execute function private.tg__require_rows();
-
-create trigger _200_require_rows_insert
-    after insert on public.jobs
-    for each statement
-    execute function private.tg__require_rows();
-
-create trigger _200_require_rows_update
-    after update on public.jobs
-    referencing new table as hit_rows
-    for each statement
-    execute function private.tg__require_rows();
-
-
 comment on table public.jobs is
     'Appointments, which customers book. Insert and update them as in any table. A job is cancelled, never deleted.';
 comment on column public.jobs.id is
@@ -774,23 +757,6 @@ create trigger _100_stamp_change
     before update on public.invoices
     for each row
     execute function private.tg__stamp_change();
-
-
-create trigger _200_require_rows_before_insert
-    before insert on public.invoices
-    for each statement
-    execute function private.tg__require_rows();
-
-create trigger _200_require_rows_insert
-    after insert on public.invoices
-    for each statement
-    execute function private.tg__require_rows();
-
-create trigger _200_require_rows_update
-    after update on public.invoices
-    referencing new table as hit_rows
-    for each statement
-    execute function private.tg__require_rows();
 
 
 create function backend.mark_overdue_invoices(batch integer default 500)
@@ -2853,29 +2819,6 @@ create trigger _100_stamp_change
     before update on public.reminder_rules
     for each row
     execute function private.tg__stamp_change();
-
-
-create trigger _200_require_rows_before_insert
-    before insert on public.reminder_rules
-    for each statement
-    execute function private.tg__require_rows();
-
-create trigger _200_require_rows_insert
-    after insert on public.reminder_rules
-    for each statement
-    execute function private.tg__require_rows();
-
-create trigger _200_require_rows_update
-    after update on public.reminder_rules
-    referencing new table as hit_rows
-    for each statement
-    execute function private.tg__require_rows();
-
-create trigger _200_require_rows_delete
-    after delete on public.reminder_rules
-    referencing old table as hit_rows
-    for each statement
-    execute function private.tg__require_rows();
 
 
 /*
