@@ -57,11 +57,7 @@ create function private.stay_at_desk(account_id uuid)
     set search_path = ''
 as $$
 begin
-    if account_id is null or account_id not in (select private.my_account_ids()) then
-        raise sqlstate 'PT404' using
-            message = 'There is no such account, or it is not yours to see.',
-            detail = 'field: account_id';
-    end if;
+    perform private.require_member(account_id);
     insert into private.desk_presence as p (account_id, user_id)
     values (stay_at_desk.account_id, auth.uid())
     on conflict on constraint desk_presence_pkey do update

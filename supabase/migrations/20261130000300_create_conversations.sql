@@ -676,22 +676,19 @@ end
 $$;
 
 
-create function private.write_read_marker(conversation_id uuid, up_to_seq bigint)
-    returns bigint
+create function private.hold_conversation(conversation_id uuid)
+    returns public.conversations
     language plpgsql
     set search_path = ''
 as $$
 declare
-    reader constant uuid := auth.uid();
-    read_conversation record;
-    former bigint;
-    reached bigint;
+    held public.conversations;
 begin
     -- the lock keeps the conversation with this contact until the marker is written
-    select k.account_id, k.customer_id, k.channel
-    into read_conversation
+    select k.*
+    into held
     from public.conversations k
-    where k.id = write_read_marker.conversation_id
+    where k.id = hold_conversation.conversation_id
       and (
           k.account_id in (select private.my_account_ids())
           or k.customer_id in (select private.my_customer_ids())
@@ -700,8 +697,25 @@ begin
     if not found then
         raise sqlstate 'PT404' using
             message = 'There is no such conversation, or it is not yours to see.',
-            detail = format('conversation: %s', conversation_id);
-    elsif up_to_seq is null or up_to_seq < 0 then
+            detail = format('conversation: %s', hold_conversation.conversation_id);
+    end if;
+    return held;
+end
+$$;
+
+
+create function private.write_read_marker(conversation_id uuid, up_to_seq bigint)
+    returns bigint
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    reader constant uuid := auth.uid();
+    read_conversation constant public.conversations := private.hold_conversation(conversation_id);
+    former bigint;
+    reached bigint;
+begin
+    if up_to_seq is null or up_to_seq < 0 then
         raise sqlstate 'PT422' using
             message = 'up_to_seq must be 0 or more.',
             detail = 'field: up_to_seq',
@@ -831,6 +845,8 @@ comment on column public.read_markers.read_at is
     'When the marker last moved (server time, UTC).';
 comment on function private.receipt_messages(uuid, bigint, bigint, text[]) is
     'Sets sent and delivered messages of the other side to read.';
+comment on function private.hold_conversation(uuid) is
+    'A conversation that the caller may read, locked so that it stays with its contact. Unknown: 404.';
 comment on function private.write_read_marker(uuid, bigint) is
     'Moves the caller''s marker forward, never beyond the latest message; returns where it stands.';
 comment on function private.write_read_marker_at_once(uuid, bigint) is
@@ -855,24 +871,10 @@ create function private.move_marker_back(conversation_id uuid)
 as $$
 declare
     reader constant uuid := auth.uid();
-    thread record;
+    thread constant public.conversations := private.hold_conversation(conversation_id);
+    is_staff constant boolean := thread.account_id in (select private.my_account_ids());
     last_seq bigint;
 begin
-    select k.account_id, k.customer_id, k.account_id in (select private.my_account_ids()) as is_staff
-    into thread
-    from public.conversations k
-    where k.id = move_marker_back.conversation_id
-      and (
-          k.account_id in (select private.my_account_ids())
-          or k.customer_id in (select private.my_customer_ids())
-      )
-    for key share;
-    if not found then
-        raise sqlstate 'PT404' using
-            message = 'There is no such conversation, or it is not yours to see.',
-            detail = format('conversation: %s', conversation_id);
-    end if;
-
     select m.seq
     into last_seq
     from public.messages m
@@ -880,7 +882,7 @@ begin
       and m.revoked_at is null
       and not m.is_history
       and m.sender_type = any (
-          case when thread.is_staff then array['client'] else array['operator', 'system'] end)
+          case when is_staff then array['client'] else array['operator', 'system'] end)
     order by m.seq desc
     limit 1;
     if not found then
@@ -3432,11 +3434,7 @@ create function private.stay_at_desk(account_id uuid)
     set search_path = ''
 as $$
 begin
-    if account_id is null or account_id not in (select private.my_account_ids()) then
-        raise sqlstate 'PT404' using
-            message = 'There is no such account, or it is not yours to see.',
-            detail = 'field: account_id';
-    end if;
+    perform private.require_member(account_id);
     insert into private.desk_presence as p (account_id, user_id)
     values (stay_at_desk.account_id, auth.uid())
     on conflict on constraint desk_presence_pkey do update

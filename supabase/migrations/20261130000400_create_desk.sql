@@ -1131,11 +1131,7 @@ declare
     last_name text := after_name;
     last_id uuid := after_id;
 begin
-    if account_id is null or account_id not in (select private.my_account_ids()) then
-        raise sqlstate 'PT404' using
-            message = 'There is no such account, or it is not yours to see.',
-            detail = 'field: account_id';
-    end if;
+    perform private.require_member(account_id);
 
     -- A walk along the list finds enough contacts with a frequent word; sorting all of them would
     -- take longer. It does not find enough with a rare word; for that an index of words is faster.
@@ -4080,11 +4076,8 @@ declare
     begins_at text;
     found_ids uuid[];
 begin
-    if account_id is null or account_id not in (select private.my_account_ids()) then
-        raise sqlstate 'PT404' using
-            message = 'There is no such account, or it is not yours to see.',
-            detail = 'field: account_id';
-    elsif status not in ('open', 'pending', 'closed') then
+    perform private.require_member(account_id);
+    if status not in ('open', 'pending', 'closed') then
         raise sqlstate 'PT422' using
             message = 'This is not a status of conversations.',
             detail = 'field: status',
@@ -4241,11 +4234,7 @@ create function private.inbox_counts(account_id uuid)
     set jit = off
 as $$
 begin
-    if account_id is null or account_id not in (select private.my_account_ids()) then
-        raise sqlstate 'PT404' using
-            message = 'There is no such account, or it is not yours to see.',
-            detail = 'field: account_id';
-    end if;
+    perform private.require_member(account_id);
     return jsonb_build_object(
         'assignees', (
             select coalesce(
@@ -4330,11 +4319,7 @@ create function private.label_counts(account_id uuid)
     set jit = off
 as $$
 begin
-    if account_id is null or account_id not in (select private.my_account_ids()) then
-        raise sqlstate 'PT404' using
-            message = 'There is no such account, or it is not yours to see.',
-            detail = 'field: account_id';
-    end if;
+    perform private.require_member(account_id);
     return jsonb_build_object('labels', (
         select coalesce(
             jsonb_agg(
