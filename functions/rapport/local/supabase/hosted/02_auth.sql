@@ -1,6 +1,6 @@
 /*
     Schema auth as a hosted project has it: logins, their sessions, and the functions by
-    which policies learn who is asking. Run as supabase_admin after 01_roles.sql.
+    which policies learn who is asking. Run as supabase_admin, after the roles.
 
     Source: column names, types and defaults are those of Supabase Auth (GoTrue 2.189), so
     that a seed written for a hosted project loads. Tables and enum types for what is not
